@@ -25,6 +25,7 @@ printed, with those arguments that it still reads. What is printed:
     w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
     y = applied(body, a, *w)     what an elementwise body, a constant of the kernel, makes of vectors, here of
                                  a, w[1] and so on; where y are registers, its results are y[0], y[1] ...
+    f(a, *(w[i] for i in tuple)) as many arguments as the constant `tuple` has items
     f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
                                  arguments may be `registers()`, which it reads and assigns to;
                                  `spaced` stores lanes that are apart
@@ -670,12 +671,12 @@ class _Printer:
         if index is _RUN_TIME:
             raise self.unknown(e)
         found = self.names.get(name)
+        parts = "_".join(map(str, index if isinstance(index, tuple) else (index,)))
         if isinstance(found, Word) and name not in self.variables:
-            return f"{found.printed}_{index}"
+            return f"{found.printed}_{parts}"
         if name not in self.variables:
             raise self.unknown(e)
-        known_as = self.renamed.get(name, (name, _ATOM))[0]
-        return known_as + "_".join(map(str, index if isinstance(index, tuple) else (index,)))
+        return self.renamed.get(name, (name, _ATOM))[0] + parts
 
     def call(self, e: ast.Call) -> str:
         part = self.part(e)
@@ -684,7 +685,7 @@ class _Printer:
                 raise self.unknown(e)  # statements stand where a value is assigned
             text, strength = self.put(part, e)
             return text if strength == _ATOM else f"({text})"
-        arguments = ", ".join(map(self.text, e.args))
+        arguments = ", ".join(text for a in e.args for text in self.argument(a))
         if isinstance(e.func, ast.Subscript):
             return f"{self.text(e.func)}({arguments})"
         if not isinstance(e.func, ast.Name) or e.keywords:
@@ -697,6 +698,24 @@ class _Printer:
         if name in _CASTS or found is None:
             return f"{name}({arguments})"  # one of the kernel's intrinsics
         raise self.unknown(e)
+
+    def argument(self, e: ast.expr) -> Iterator[str]:
+        """The texts of an argument: several of `*(f(i) for i in constant)`."""
+        if not isinstance(e, ast.Starred):
+            yield self.text(e)
+            return
+        each = e.value
+        if not isinstance(each, ast.GeneratorExp) or len(each.generators) != 1 or each.generators[0].ifs:
+            raise self.unknown(e)
+        target, over = each.generators[0].target, each.generators[0].iter
+        values = self.constant(over)
+        if values is _RUN_TIME:
+            raise self.unknown(over)
+        outer = self.known
+        for value in values:
+            self.known = {**outer, **dict(_bound(target, value))}
+            yield self.text(each.elt)
+        self.known = outer
 
     def unknown(self, node: ast.AST, why: str = "") -> TypeError:
         return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}{why and ': ' + why}")

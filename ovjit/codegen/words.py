@@ -24,7 +24,7 @@ class Word:
             f"{self.name}() is a word of kernels: the function that uses it is printed, not called"
         )
 
-    def __getitem__(self, dtype: str) -> Any:
+    def __getitem__(self, dtype: Any) -> Any:
         return self
 
 
@@ -68,7 +68,7 @@ store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"
 load, loadm, storem, gather, scatter, take, evens = (
     Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take", "evens")
 )
-ld, st = Word("ld"), Word("st")
+ld, st, prefetch = Word("ld"), Word("st"), Word("prefetch")
 # vectors of one number
 splat, spread, const = Word("splat"), Word("spread"), Word("const")
 # lanes
@@ -86,6 +86,12 @@ fma, sqrt, floor, ceil, trunc, rint = (
 )
 select, whole = Word("select"), Word("whole")
 dot_bytes = Word("dot_bytes")
+dot_pairs, add_pairs, sum_pairs = (Word(name) for name in ("dot_pairs", "add_pairs", "sum_pairs"))
+# bytes
+look_up, zip_bytes_low, zip_bytes_high = (
+    Word(name) for name in ("look_up", "zip_bytes_low", "zip_bytes_high")
+)
+zip_halves_low, zip_halves_high = Word("zip_halves_low"), Word("zip_halves_high")
 # of int64s that are not negative: `//` and `%` in half the time
 udiv, urem = Word("udiv"), Word("urem")
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))

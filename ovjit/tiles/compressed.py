@@ -19,7 +19,6 @@ A panel that has been unpacked fits the second-level cache: memory is read as it
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import ml_dtypes
@@ -28,13 +27,45 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    bits,
+    cast,
+    const,
+    f32,
+    fma,
+    hadd,
+    i32,
+    load,
+    loadm,
+    look_up,
+    permute,
+    prefetch,
+    registers,
+    scratch,
+    share,
+    splat,
+    spread,
+    static_range,
+    store,
+    storem,
+    take,
+    u8,
+    u32,
+    zip_bytes_high,
+    zip_bytes_low,
+    zip_halves_high,
+    zip_halves_low,
+)
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.nf4 import LEVELS as NF4_LEVELS
-from ovjit.tiles.formats import WORD, Format
+from ovjit.tiles.formats import WORD
 from ovjit.tiles.pack import tile_width
-from ovjit.tiles.rows import RowEpilogue
+from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Element types of 4 bits -> what their codes stand for.
 LEVELS = {
@@ -43,9 +74,9 @@ LEVELS = {
 }
 #: Floats of 8 bits -> how far exponent and mantissa are shifted to be those of an f32, and what makes up for
 #: the other bias. Infinities and NaN come out as numbers: who packs has none.
-_SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
+SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
 #: The element types besides integers that can be stored, and their bits.
-FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), **dict.fromkeys(_SHIFTED, 8), "f16": 16}
+FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), **dict.fromkeys(SHIFTED, 8), "f16": 16}
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
 STEP = {4: 8, 8: 2, 16: 2}
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
@@ -89,9 +120,24 @@ class Unpack(NamedTuple):
         """Whether integers stay where they are in their word, and the data is scaled instead."""
         return self.bits == 4 and not self.kind
 
-    def by_bytes(self, isa: Isa) -> bool:
+    @property
+    def stored(self) -> str:
+        """The type that is loaded: bytes, words of eight numbers of 4 bits, or f16."""
+        return {4: "i32", 8: "i8" if self.signed else "u8", 16: "f16"}[self.bits]
+
+    @property
+    def item(self) -> int:
+        """Bytes of what is loaded for a lane."""
+        return SIZE[self.stored]
+
+    @property
+    def stored_rows(self) -> int:
+        """How many of them have a step's elements of depth."""
+        return 1 if self.bits == 4 else self.step
+
+    def by_bytes(self, lanes: int) -> bool:
         """Whether levels are put together from bytes: no permutation of 8 lanes reaches all 16 levels."""
-        return self.kind in LEVELS and isa.lanes == 8
+        return self.kind in LEVELS and lanes == 8
 
     @property
     def short(self) -> bool:
@@ -107,185 +153,303 @@ class Unpack(NamedTuple):
         """What codes are looked up in: the levels, or for each of `planes` a vector with a byte of each level
         in both halves."""
         levels = LEVELS.get(self.kind)
-        if levels is None or not self.by_bytes(isa):
+        if levels is None or not self.by_bytes(isa.lanes):
             return levels
         bytes_of = levels.view(np.uint8).reshape(16, 1, 4)[..., self.planes.start :]
         return np.tile(bytes_of, (1, 2, 1)).transpose(2, 1, 0).copy()
 
-    def decoded_bytes(self, word: str, half: int, names: list[str]) -> list[str]:
-        """Source that names the four elements of depth of a half of each byte (`by_bytes`)."""
-        out = [f"codes = and_({f'shr({word}, four)' if half else word}, low_halves)"]
-        out += [f"plane{i} = look_up(planes{i}, codes)" for i in self.planes]
-        for first, last in ((0, "low"), (2, "high")):
-            if self.short:  # pairs of bf16, the one of the first element of depth in the lower half of a word
-                out += [f"pairs = zip_bytes_{last}(plane2, plane3)"]
-                out += [f"{names[first]} = bits_f32(shl(pairs, sixteen_bits))"]
-                out += [f"{names[first + 1]} = bits_f32(and_(pairs, upper_half))"]
-                continue
-            out += [f"fine = zip_bytes_{last}(plane0, plane1)", f"coarse = zip_bytes_{last}(plane2, plane3)"]
-            out += [f"{names[first]} = bits_f32(zip_halves_low(fine, coarse))"]
-            out += [f"{names[first + 1]} = bits_f32(zip_halves_high(fine, coarse))"]
-        return out
+    def stride(self, width: int) -> int:
+        """Bytes of a step of depth of a panel."""
+        return self.stored_rows * width * self.item
 
-    def fields(self) -> tuple[list[str], list[str]]:
-        """(pointers, integers) that the kernel's arguments have for this."""
-        pointers = ["q", "s", *(["z"] if self.zero else []), *(["lv"] if self.kind in LEVELS else [])]
-        sizes = ["q_panel", "s_panel", *(["z_panel"] if self.each_zero else []), "g_size", "depth"]
-        return pointers, sizes
 
-    def load(self, at: str) -> str:
-        """What is stored at an address: bytes, words of eight numbers of 4 bits, or f16 as f32."""
-        if self.bits == 4:
-            return f"load_i32({at})"
-        return f"load_{'f16' if self.bits == 16 else 'i8' if self.signed else 'u8'}({at})"
+@inline
+def load_levels(levels, lv, unpack, lanes):
+    """What codes are looked up in, in registers."""
+    if unpack.by_bytes(lanes):
+        for i, plane in enumerate(unpack.planes):
+            levels[plane] = load[i32](lv + 32 * i)
+    elif unpack.kind in LEVELS and lanes == 16:
+        levels[0] = load[f32](lv)
 
-    def real(self, whole: str, isa: Isa) -> str:
-        """What has been loaded as f32; of words of 4 bits the lowest."""
-        if self.kind in LEVELS:
-            if isa.lanes == 16:
-                return f"permute_f32(levels, and_({whole}, low_half))"
-            return f"take_f32(lv, and_({whole}, low_half))"
-        if self.kind in _SHIFTED:
-            wide = f"cast_i32({whole})"
-            moved = f"or_(shl(and_({wide}, size_bits), up), shl(and_({wide}, sign_bit), sign_up))"
-            return f"mul(bits_f32({moved}), bias)"
-        if self.bits == 4:
-            return f"cast_f32(and_({whole}, low_half))"
-        return whole if self.bits == 16 else f"cast_f32({whole})"
 
-    def in_place(self, word: str, i: int, isa: Isa) -> str:
-        """The i-th number of a word of 4 bits as f32, of integers 16**i times that (`row_kernel`)."""
-        if not self.shifts_data:
-            return self.real(f"shr({word}, const_i32({4 * i}))" if i else word, isa)
-        if i == self.step - 1:
-            return f"cast_f32(bits_i32(shr(bits_u32({word}), const_u32({4 * i}))))"
-        return f"cast_f32(and_({word}, const_i32({15 << 4 * i})))"
+@inline
+def shifted(wide, up, bias):
+    """A float of 8 bits as f32."""
+    return bits[f32](
+        ((wide & const[i32](127)) << const[i32](up)) | ((wide & const[i32](128)) << const[i32](24))
+    ) * const[f32](bias)
 
-    def decoding(self, isa: Isa) -> list[str]:
-        """Source of what `real` uses."""
-        out = ["low_half = const_i32(15)", "four = const_i32(4)"] if self.bits == 4 else []
-        if self.kind in LEVELS:
-            if isa.lanes == 16:
-                out += ["levels = load_f32(lv)"]
-            elif self.by_bytes(isa):
-                out += [f"planes{p} = load_i32(lv + {32 * i})" for i, p in enumerate(self.planes)]
-                out += ["low_halves = const_i32(252645135)"]
-                if self.short:
-                    out += ["sixteen_bits = const_i32(16)", "upper_half = const_i32(-65536)"]
-        if self.kind in _SHIFTED:
-            up, bias = _SHIFTED[self.kind]
-            out += ["size_bits = const_i32(127)", "sign_bit = const_i32(128)", f"up = const_i32({up})"]
-            out += ["sign_up = const_i32(24)", f"bias = const_f32({bias!r})"]
-        return out
 
-    def starts(self, panel: str) -> list[str]:
-        """Source that finds the integers, scales and zeros of a panel."""
-        out = [f"q_at = q + {panel} * q_panel", f"s_at = s + {panel} * s_panel"]
-        return out + ([f"z_at = z + {panel} * z_panel"] if self.each_zero else [])
+@inline
+def decoded(whole, levels, lv, unpack, lanes):
+    """What has been loaded as f32; of words of 4 bits the lowest."""
+    return (
+        permute[f32](levels[0], whole & const[i32](15)) if unpack.kind in LEVELS and lanes == 16
+        else take[f32](lv, whole & const[i32](15)) if unpack.kind in LEVELS
+        else shifted(cast[i32](whole), SHIFTED[unpack.kind][0], SHIFTED[unpack.kind][1])
+        if unpack.kind in SHIFTED
+        else cast[f32](whole & const[i32](15)) if unpack.bits == 4
+        else whole if unpack.bits == 16 else cast[f32](whole)
+    )  # fmt: skip
 
-    def next_group(self, width: int) -> list[str]:
-        """Source that goes on to the next group's scales and zeros."""
-        out = [f"s_at += {width * SIZE[self.scale]}"]
-        return out + ([f"z_at += {width * SIZE[self.zero]}"] if self.each_zero else [])
 
-    def load_zero(self, offset: int) -> str:
-        """The zeros of a vector that begins at the panel's lane `offset`, with the other sign."""
-        if not self.each_zero:
-            return "minus_zero"
-        loaded = f"load_{self.zero}(z_at + {offset * SIZE[self.zero]})"
-        return f"neg({f'cast_f32({loaded})' if self.zero == 'u8' else loaded})"
-
-    def lines(self, form: Format, isa: Isa, tables: int) -> list[str]:
-        """Source that unpacks the chunk's panels behind the tables in scratch and lets `w` point there."""
-        width, lanes = tile_width(isa), isa.lanes
-        vectors = width // lanes
-        out = [
-            f"unpacked = scratch + {tables}",
-            "c = first_panel",
-            "while c < stop_panel:",
-            *("    " + line for line in self.starts("c")),
-            "    t = unpacked + (c - first_panel) * w_panel",
-            f"    valid = outs - c * {width}",
-            "    e = 0",
-            "    while e < depth:",
-            "        stop_e = imin(e + g_size, depth)",
-        ]
-        for v in range(vectors):
-            out += [f"        scale{v} = load_{self.scale}(s_at + {v * lanes * SIZE[self.scale]})"]
-            if self.zero:
-                out += [f"        shift{v} = mul({self.load_zero(v * lanes)}, scale{v})"]
-        for n, count in enumerate((vectors, 1)):
-            out += [f"        if valid > {lanes}:" if n == 0 else "        else:"]
-            out += [" " * 12 + line for line in self._group(form, isa, width, count)]
-        out += ["        " + line for line in self.next_group(width)]
-        return [*out, "    c += 1", "w = unpacked - first_panel * w_panel"]
-
-    def _group(self, form: Format, isa: Isa, width: int, count: int) -> list[str]:
-        """A group's elements of depth, `count` vectors each."""
-        step, lanes = self.step, isa.lanes
-        rows = 1 if self.bits == 4 else step
-        item = 4 if self.bits == 4 else self.bits // 8
-        load = [
-            f"b{i}_{v} = {self.load(f'q_at + {(i * width + v * lanes) * item}')}"
-            for i in range(rows)
-            for v in range(count)
-        ]
-        out = [f"while e + {step} <= stop_e:", *("    " + line for line in load)]
-        for i in range(0, step, form.group):
-            if self.by_bytes(isa) and i % 4 == 0:
-                out += ["    " + line for line in self._decoded_half(count, i // 4)]
-            out += ["    " + line for line in self._word(form, isa, count, i)]
-        out += [f"    q_at += {rows * width * item}", f"    e += {step}", "if e < stop_e:"]
-        out += ["    " + line for line in load]
-        if self.by_bytes(isa):
-            for i in range(0, step, form.group):
-                if i % 4 == 0:
-                    out += ["    " + line for line in self._decoded_half(count, i // 4)]
-                out += ["    if e < stop_e:", *(" " * 8 + line for line in self._word(form, isa, count, i))]
-                out += [f"        e += {form.group}"]
-        elif self.bits == 4:
-            out += ["    while e < stop_e:", *(" " * 8 + line for line in self._word(form, isa, count, 0))]
-            out += [f"        b0_{v} = shr(b0_{v}, const_i32({4 * form.group}))" for v in range(count)]
-            out += [f"        e += {form.group}"]
+@inline
+def decode_bytes(d, v, word, first, levels, unpack):
+    """d[i, v], i from `first` on: the four elements of depth of a half of each byte (`Unpack.by_bytes`)."""
+    plane, pair = registers()
+    codes = (word >> const[i32](4) if first else word) & const[i32](252645135)
+    for i in unpack.planes:
+        plane[i] = look_up(levels[i], codes)
+    for at, high in ((first, False), (first + 2, True)):
+        coarse = zip_bytes_high(plane[2], plane[3]) if high else zip_bytes_low(plane[2], plane[3])
+        if unpack.short:  # pairs of bf16, the one of the first element of depth in the lower half of a word
+            d[at, v] = bits[f32](coarse << const[i32](16))
+            d[at + 1, v] = bits[f32](coarse & const[i32](-65536))
         else:
-            out += ["    " + line for line in self._word(form, isa, count, 0)]
-        return [*out, f"    q_at += {rows * width * item}", "    e = stop_e"]
+            fine = zip_bytes_high(plane[0], plane[1]) if high else zip_bytes_low(plane[0], plane[1])
+            d[at, v] = bits[f32](zip_halves_low(fine, coarse))
+            d[at + 1, v] = bits[f32](zip_halves_high(fine, coarse))
 
-    def _decoded_half(self, count: int, half: int) -> list[str]:
-        """Source that names `d<element of depth>_<vector>` of a half of the bytes that have been loaded."""
-        names = [[f"d{4 * half + i}_{v}" for i in range(4)] for v in range(count)]
-        return [line for v in range(count) for line in self.decoded_bytes(f"b0_{v}", half, names[v])]
 
-    def _word(self, form: Format, isa: Isa, count: int, first: int) -> list[str]:
-        """A word of depth from the element `first` of what has been loaded on."""
-        out = []
-        for v in range(count):
-            for i in range(form.group):
-                whole = f"b{first + i}_{v}"
-                if self.bits == 4:
-                    whole = f"shr(b0_{v}, const_i32({4 * (first + i)}))" if first + i else f"b0_{v}"
-                real = f"d{first + i}_{v}" if self.by_bytes(isa) else self.real(whole, isa)
-                real = f"fma({real}, scale{v}, shift{v})" if self.zero else f"mul({real}, scale{v})"
-                if form.group == 1:
-                    out += [f"store_f32(t + {v * isa.lanes * WORD}, {real})"]
+@inline
+def begin_panel(at, c, q, s, z, q_panel, s_panel, z_panel, unpack):
+    """Where the integers, scales and zeros of a panel are."""
+    at["q"] = q + c * q_panel
+    at["s"] = s + c * s_panel
+    if unpack.each_zero:
+        at["z"] = z + c * z_panel
+
+
+@inline
+def next_group(at, width, unpack):
+    """On to the next group's scales and zeros."""
+    at["s"] += width * SIZE[unpack.scale]
+    if unpack.each_zero:
+        at["z"] += width * SIZE[unpack.zero]
+
+
+@inline
+def minus_zeros(at, zero, lane, unpack):
+    """The zeros of a vector that begins at the panel's `lane`, with the other sign; `zero`: those of all."""
+    return (
+        -cast[f32](load[u8](at["z"] + lane)) if unpack.zero == "u8"
+        else -load[unpack.zero](at["z"] + lane * SIZE[unpack.zero]) if unpack.each_zero
+        else zero
+    )  # fmt: skip
+
+
+@inline
+def load_step(b, at, count, width, lanes, unpack):
+    """A step of depth as it is stored, `count` vectors of it."""
+    for i in static_range(unpack.stored_rows):
+        for v in static_range(count):
+            b[i, v] = load[unpack.stored](at["q"] + (i * width + v * lanes) * unpack.item)
+
+
+@inline
+def store_word(at, b, d, first, scale, shift, levels, lv, count, lanes, group, unpack):
+    """A word of depth from the element `first` of what has been loaded on, scaled, to at["t"]."""
+    word = registers()
+    for v in static_range(count):
+        for i in static_range(first, first + group):
+            if unpack.by_bytes(lanes):
+                real = d[i, v]
+            elif unpack.bits == 4:
+                real = decoded(b[0, v] >> const[i32](4 * i) if i else b[0, v], levels, lv, unpack, lanes)
+            else:
+                real = decoded(b[i, v], levels, lv, unpack, lanes)
+            word[i - first] = fma(real, scale[v], shift[v]) if unpack.zero else real * scale[v]
+            if group == 2:  # to the nearest, ties up
+                word[i - first] = bits[u32](word[i - first]) + const[u32](32768)
+        if group == 1:
+            store[f32](at["t"] + v * lanes * WORD, word[0])
+        else:
+            both = (word[0] >> const[u32](16)) | (word[1] & const[u32](4294901760))
+            store[u32](at["t"] + v * lanes * WORD, both)
+    at["t"] += count * lanes * WORD
+
+
+@inline
+def unpack_group(at, stop, scale, shift, levels, lv, count, width, lanes, group, unpack):
+    """The elements of depth from at["e"] to `stop`, `count` vectors each."""
+    b, d = registers()
+    while at["e"] + unpack.step <= stop:
+        load_step(b, at, count, width, lanes, unpack)
+        for i in static_range(0, unpack.step, group):
+            if unpack.by_bytes(lanes) and i % 4 == 0:
+                for v in static_range(count):
+                    decode_bytes(d, v, b[0, v], i, levels, unpack)
+            store_word(at, b, d, i, scale, shift, levels, lv, count, lanes, group, unpack)
+        at["q"] += unpack.stride(width)
+        at["e"] += unpack.step
+    if at["e"] < stop:
+        load_step(b, at, count, width, lanes, unpack)
+        if unpack.by_bytes(lanes):
+            for i in static_range(0, unpack.step, group):
+                if i % 4 == 0:
+                    for v in static_range(count):
+                        decode_bytes(d, v, b[0, v], i, levels, unpack)
+                if at["e"] < stop:
+                    store_word(at, b, d, i, scale, shift, levels, lv, count, lanes, group, unpack)
+                at["e"] += group
+        elif unpack.bits == 4:
+            while at["e"] < stop:
+                store_word(at, b, d, 0, scale, shift, levels, lv, count, lanes, group, unpack)
+                for v in static_range(count):
+                    b[0, v] = b[0, v] >> const[i32](4 * group)
+                at["e"] += group
+        else:
+            store_word(at, b, d, 0, scale, shift, levels, lv, count, lanes, group, unpack)
+        at["q"] += unpack.stride(width)
+        at["e"] = stop
+
+
+@inline
+def unpack_panels(
+    unpacked, first_panel, stop_panel, q, s, z, lv, q_panel, s_panel, z_panel, g_size, depth, outs, w_panel,
+    unpack, group, vectors, lanes,
+):  # fmt: skip
+    """The chunk's panels as tiles of words of `group` elements read them."""
+    at, levels, scale, shift = registers()
+    load_levels(levels, lv, unpack, lanes)
+    if unpack.zero == "one":
+        zero = -splat[f32](z)
+    for c in range(first_panel, stop_panel):
+        begin_panel(at, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+        at["t"] = unpacked + (c - first_panel) * w_panel
+        valid = outs - c * vectors * lanes
+        at["e"] = 0
+        while at["e"] < depth:
+            stop = min(at["e"] + g_size, depth)
+            for v in static_range(vectors):
+                scale[v] = load[unpack.scale](at["s"] + v * lanes * SIZE[unpack.scale])
+                if unpack.zero:
+                    shift[v] = minus_zeros(at, zero, v * lanes, unpack) * scale[v]
+            if valid > lanes:
+                unpack_group(
+                    at, stop, scale, shift, levels, lv, vectors, vectors * lanes, lanes, group, unpack
+                )
+            else:
+                unpack_group(at, stop, scale, shift, levels, lv, 1, vectors * lanes, lanes, group, unpack)
+            next_group(at, vectors * lanes, unpack)
+
+
+@inline
+def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T):
+    """The rows in f32, and the sums of their groups where there are zeros."""
+    to = scratch
+    sum_at = sums
+    for row in range(rows):
+        e = 0
+        while e < depth:
+            stop = min(e + g_size, depth)
+            room = (stop - e + (unpack.step - 1)) // unpack.step * unpack.step
+            total = const[f32](0.0)
+            while room > 0:
+                some = loadm[T](x + row * x_w + e * SIZE[T], max(stop - e, 0))
+                if unpack.zero:
+                    total = total + some
+                if unpack.shifts_data:
+                    some = some * load[f32](lower + (to - scratch) % 32)
+                storem[f32](to, some, room)
+                to += min(room, VL) * 4
+                room -= VL
+                e += VL
+            e = stop
+            if unpack.zero:
+                storem[f32](sum_at, spread[f32](hadd[f32](total)), 1)
+            sum_at += 4
+
+
+@inline
+def in_place(word, i, levels, lv, lanes, unpack):
+    """The i-th number of a word of 4 bits as f32, of integers 16**i times that."""
+    return (
+        decoded(word >> const[i32](4 * i) if i else word, levels, lv, unpack, lanes)
+        if not unpack.shifts_data
+        else cast[f32](bits[i32](bits[u32](word) >> const[u32](4 * i))) if i == unpack.step - 1
+        else cast[f32](word & const[i32](15 << 4 * i))
+    )  # fmt: skip
+
+
+@inline
+def multiply_step(at, total, levels, lv, height, several, vectors, lanes, unpack):
+    """A step of depth: each vector of weights is decoded once for all rows."""
+    word, w, d = registers()
+    for line in static_range(0, unpack.stride(vectors * lanes), 64):
+        prefetch(at["q"] + (AHEAD + line))
+    if unpack.bits == 4:
+        for v in static_range(vectors):
+            word[v] = load[i32](at["q"] + v * lanes * WORD)
+    if unpack.by_bytes(lanes):
+        for v, half in np.ndindex(vectors, 2):
+            decode_bytes(d, 0, word[v], 4 * half, levels, unpack)
+            for i, r in np.ndindex(4, height):
+                data = splat[f32](at["x", r] + (16 * half + 4 * i))
+                total[r, v, i % several] = fma(d[4 * half + i, 0], data, total[r, v, i % several])
+    else:
+        for i in static_range(unpack.step):
+            for v in static_range(vectors):
+                if unpack.bits == 4:
+                    w[v] = in_place(word[v], i, levels, lv, lanes, unpack)
                 else:
-                    out += [f"r{i} = add(bits_u32({real}), half)"]  # to the nearest, ties up
-            if form.group == 2:
-                word = "or_(shr(r0, sixteen), and_(r1, high))"
-                out += [f"store_u32(t + {v * isa.lanes * WORD}, {word})"]
-        return [*out, f"t += {count * isa.lanes * WORD}"]
-
-    def constants(self, form: Format, isa: Isa) -> list[str]:
-        """Source of the vectors that `lines` uses."""
-        out = self.decoding(isa)
-        if self.zero == "one":
-            out += ["minus_zero = neg(splat_f32(z))"]
-        if form.group == 2:
-            out += ["half = const_u32(32768)", "sixteen = const_u32(16)", "high = const_u32(4294901760)"]
-        return out
+                    place = at["q"] + (i * vectors + v) * lanes * unpack.item
+                    w[v] = decoded(load[unpack.stored](place), levels, lv, unpack, lanes)
+            for r in static_range(height):
+                data = splat[f32](at["x", r] + i * 4)
+                for v in static_range(vectors):
+                    total[r, v, i % several] = fma(w[v], data, total[r, v, i % several])
+    for r in static_range(height):
+        at["x", r] += unpack.step * 4
+    at["q"] += unpack.stride(vectors * lanes)
 
 
-def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpack) -> Kernel:
+@inline
+def multiply_rows(
+    at, made, row, sums, filled, groups, g_size, depth, bias, levels, lv, zero, height, several, vectors,
+    lanes, unpack,
+):  # fmt: skip
+    """made[row, vector] of a panel."""
+    total = registers()
+    for r in static_range(height):
+        at["x", r] = scratch + (row + r) * filled * 4
+    if unpack.zero:
+        for r in static_range(height):
+            at["sum", r] = sums + (row + r) * groups * 4
+    for r, v in np.ndindex(height, vectors):
+        made[r, v] = load[f32](bias + v * lanes * 4)
+    e = 0
+    while e < depth:
+        stop = min(e + g_size, depth)
+        for v in static_range(vectors):
+            if unpack.zero:
+                shift = minus_zeros(at, zero, v * lanes, unpack)
+            for r, i in np.ndindex(height, several):
+                total[r, v, i] = const[f32](0.0)
+                if unpack.zero and i == 0:
+                    total[r, v, i] = splat[f32](at["sum", r]) * shift
+        while e < stop:
+            multiply_step(at, total, levels, lv, height, several, vectors, lanes, unpack)
+            e += unpack.step
+        for v in static_range(vectors):
+            scale = load[unpack.scale](at["s"] + v * lanes * SIZE[unpack.scale])
+            for r in static_range(height):
+                whole = total[r, v, 0] + total[r, v, 1] if several > 1 else total[r, v, 0]
+                made[r, v] = fma(whole, scale, made[r, v])
+        if unpack.zero:
+            for r in static_range(height):
+                at["sum", r] += 4
+        next_group(at, vectors * lanes, unpack)
+        e = stop
+
+
+@kernel
+def compressed_rows(
+    x: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth,
+    lower: Ptr, x_w, y_w, b_step, rows, outs, panels, per_chunk, filled, groups, e=ROW_OPERANDS, *, T,
+    operands, body, out, vectors, lanes, unpack,
+):  # fmt: skip
     """A few rows times compressed weights, which go from memory to registers, once for `HEIGHTS` of rows.
 
     A chunk is a range of panels. It first writes the rows to scratch, in f32 and with zeros where groups are
@@ -297,128 +461,35 @@ def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpa
     Where 4 bits are taken from a word they stay in their place, if they are integers: the i-th is 16**i times
     what it should be, and scratch has x / 16**i. The highest are shifted down, as they hold the word's sign.
     """
-    width, lanes, size = tile_width(isa), isa.lanes, SIZE[dtype]
-    vectors = range(width // lanes)
-    frame = Frame().pointers("x", "b", "y")
-    pointers, integers = unpack.fields()
-    frame.pointers(*pointers).integers(*integers)
-    if unpack.shifts_data:
-        frame.pointers("lower")
-    finish = RowEpilogue(epilogue)
-    finish.add_fields(frame)
-    frame.integers("x_w", "y_w", "b_step", "rows", "outs", "panels", "per_chunk", "filled", "groups")
-    src = finish.head(frame)
-    src += ["    " + line for line in unpack.decoding(isa)]
+    at, levels, made = registers()
+    load_levels(levels, lv, unpack, lanes)
     if unpack.zero == "one":
-        src += ["    minus_zero = neg(splat_f32(z))"]
-    src += ["    sums = scratch + rows * filled * 4"]
-    src += ["    " + line for line in _rows_to_scratch(dtype, size, unpack)]
-    src += [
-        "    c = chunk * per_chunk",
-        "    stop = imin(c + per_chunk, panels)",
-        "    while c < stop:",
-        "        row = 0",
-        "        while row < rows:",
-    ]
-    for n, height in enumerate(HEIGHTS):
-        test = "else:" if height == 1 else f"{'el' if n else ''}if rows - row >= {height}:"
-        src += [f"            {test}"]
-        src += [" " * 16 + line for line in _panel_times_rows(height, width, isa, unpack)]
-        for r in range(height):
-            values = [f"y{r}_{v}" for v in vectors]
-            src += [" " * 16 + line for line in finish.applied(values, f"(row + {r})", width, lanes)]
-        src += [f"                row += {height}"]
-    src += ["        c += 1", "    return 0", ""]
-    return Kernel(name, "\n".join(src), frame)
+        zero = -splat[f32](z)
+    sums = scratch + rows * filled * 4
+    rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T)
+    for c in share(panels, per_chunk):
+        row = 0
+        while row < rows:
+            begin_panel(at, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+            for height in HEIGHTS:
+                if height == 1 or rows - row >= height:
+                    # The sums of one or two rows are too few to hide how long an addition takes. Of one row,
+                    # four of each kind do not fit AVX2's registers, and three are no faster.
+                    multiply_rows(
+                        at, made, row, sums, filled, groups, g_size, depth, b + c * b_step, levels, lv, zero,
+                        height, 2 if height <= 2 else 1, vectors, lanes, unpack,
+                    )  # fmt: skip
+                    for r in static_range(height):
+                        finish_row(made, r, e, y, y_w, row + r, c, outs, vectors, lanes, operands, body, out)
+                    row += height
+                    break
 
 
-def _rows_to_scratch(dtype: str, size: int, unpack: Unpack) -> list[str]:
-    """Lines that write the rows, and the sums of their groups where there are zeros."""
-    store = "mul(some, load_f32(lower + (to - scratch) % 32))" if unpack.shifts_data else "some"
-    return [
-        "to = scratch",
-        "sum_at = sums",
-        "row = 0",
-        "while row < rows:",
-        "    e = 0",
-        "    while e < depth:",
-        "        stop_e = imin(e + g_size, depth)",
-        f"        room = (stop_e - e + {unpack.step - 1}) // {unpack.step} * {unpack.step}",
-        "        total = const_f32(0.0)",
-        "        while room > 0:",
-        f"            some = loadm_{dtype}(x + row * x_w + e * {size}, imax(stop_e - e, 0))",
-        *(["            total = add(total, some)"] if unpack.zero else []),
-        f"            storem_f32(to, {store}, room)",
-        "            to += imin(room, VL) * 4",
-        "            room -= VL",
-        "            e += VL",
-        "        e = stop_e",
-        *(["        storem_f32(sum_at, spread_f32(hadd_f32(total)), 1)"] if unpack.zero else []),
-        "        sum_at += 4",
-        "    row += 1",
-    ]
-
-
-def _panel_times_rows(height: int, width: int, isa: Isa, unpack: Unpack) -> list[str]:
-    """Lines that make `y<row>_<vector>` of panel `c`."""
-    lanes = isa.lanes
-    vectors, rows = range(width // lanes), range(height)
-    # The sums of one or two rows are too few to hide how long an addition takes. Of one row, four of each
-    # kind do not fit AVX2's registers, and three are no faster.
-    several = range(2 if height <= 2 else 1)
-    out = unpack.starts("c")
-    out += [f"x{r}_at = scratch + (row + {r}) * filled * 4" for r in rows]
-    if unpack.zero:
-        out += [f"sum{r}_at = sums + (row + {r}) * groups * 4" for r in rows]
-    for r in rows:
-        out += [f"y{r}_{v} = load_f32(b + c * b_step + {v * lanes * 4})" for v in vectors]
-    out += ["e = 0", "while e < depth:", "    stop_e = imin(e + g_size, depth)"]
-    for v in vectors:
-        if unpack.zero:
-            out += [f"    zero = {unpack.load_zero(v * lanes)}"]
-        for r in rows:
-            first = f"mul(splat_f32(sum{r}_at), zero)" if unpack.zero else "const_f32(0.0)"
-            out += [f"    a{r}_{v}_{i} = {'const_f32(0.0)' if i else first}" for i in several]
-    out += ["    while e < stop_e:"]
-    out += ["        " + line for line in _step_of_rows(height, width, isa, unpack, len(several))]
-    for v in vectors:
-        out += [f"    scale = load_{unpack.scale}(s_at + {v * lanes * SIZE[unpack.scale]})"]
-        for r in rows:
-            total = f"add(a{r}_{v}_0, a{r}_{v}_1)" if len(several) > 1 else f"a{r}_{v}_0"
-            out += [f"    y{r}_{v} = fma({total}, scale, y{r}_{v})"]
-    out += [f"    sum{r}_at += 4" for r in rows] if unpack.zero else []
-    return [*out, *("    " + line for line in unpack.next_group(width)), "    e = stop_e"]
-
-
-def _step_of_rows(height: int, width: int, isa: Isa, unpack: Unpack, several: int) -> list[str]:
-    """A step of depth: each vector of weights is decoded once for all rows."""
-    step, lanes = unpack.step, isa.lanes
-    vectors = range(width // lanes)
-    packed = unpack.bits == 4
-    item = 4 if packed else unpack.bits // 8
-    stored = width * item * (1 if packed else step)
-    out = [f"prefetch(q_at + {AHEAD + line})" for line in range(0, stored, 64)]
-    if packed:
-        out += [f"b{v} = {unpack.load(f'q_at + {v * lanes * item}')}" for v in vectors]
-    in_bytes = unpack.by_bytes(isa)
-    for v, half in itertools.product(vectors, range(2 if in_bytes else 0)):
-        out += unpack.decoded_bytes(f"b{v}", half, [f"w{i}" for i in range(4)])
-        for i, r in itertools.product(range(4), range(height)):
-            total = f"a{r}_{v}_{i % several}"
-            out += [f"{total} = fma(w{i}, splat_f32(x{r}_at + {16 * half + 4 * i}), {total})"]
-    for i in range(0 if in_bytes else step):
-        for v in vectors:
-            if packed:
-                out += [f"w{v} = {unpack.in_place(f'b{v}', i, isa)}"]
-            else:
-                out += [f"w{v} = {unpack.real(unpack.load(f'q_at + {(i * width + v * lanes) * item}'), isa)}"]
-        for r in range(height):
-            out += [f"data = splat_f32(x{r}_at + {i * 4})"]
-            for v in vectors:
-                total = f"a{r}_{v}_{i % several}"
-                out += [f"{total} = fma(w{v}, data, {total})"]
-    out += [f"x{r}_at += {step * 4}" for r in range(height)]
-    return [*out, f"q_at += {stored}", f"e += {step}"]
+def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpack) -> Kernel:
+    """The product of a few rows of `dtype`."""
+    return compressed_rows.kernel(
+        name, T=dtype, vectors=isa.tile_vectors, lanes=isa.lanes, unpack=unpack, **epilogue.constants("f32")
+    )
 
 
 class Compressed(NamedTuple):
@@ -468,7 +539,7 @@ def pack_compressed(
     if depth % size:
         padded[whole, : depth % size, :outs] = integers[whole * size :]
     by_panel = padded.reshape(-1, panels, width)[:filled].transpose(1, 0, 2)
-    if unpack.by_bytes(isa):
+    if unpack.by_bytes(isa.lanes):
         apart = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
         order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
         halves = apart.transpose(order)

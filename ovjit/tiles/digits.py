@@ -23,16 +23,19 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
     absolute,
+    add_pairs,
     cast,
     const,
+    dot_pairs,
     f32,
     floor,
+    fma,
     hadd,
     hmax,
     i32,
@@ -41,16 +44,20 @@ from ovjit.codegen.words import (
     loadm,
     maximum,
     permute,
+    prefetch,
+    registers,
     rint,
     select,
     share,
+    splat,
     spread,
     st,
+    static_range,
     storem,
+    sum_pairs,
 )
-from ovjit.tiles.compressed import AHEAD, Unpack
-from ovjit.tiles.pack import tile_width
-from ovjit.tiles.rows import RowEpilogue
+from ovjit.tiles.compressed import AHEAD, Unpack, begin_panel, minus_zeros, next_group
+from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Digits of an element.
 DIGITS = 3
@@ -117,70 +124,75 @@ def digits_kernel(dtype: str) -> Kernel:
     return _to_digits.kernel(f"digits_{dtype}", T=dtype)
 
 
-def product_kernel(name: str, epilogue: Epilogue, isa: Isa, unpack: Unpack) -> Kernel:
+@inline
+def multiply_words(at, total, count, vectors, lanes):
+    """Add so many words of depth, whose products are added in 16 bits."""
+    w, some = registers()
+    for line in static_range(0, count * vectors * lanes * 4, 64):
+        prefetch(at["q"] + (AHEAD + line))
+    # All words of one vector before the next need no register more than there are, and are no faster.
+    for word in static_range(count):
+        for v in static_range(vectors):
+            both = load[i32](at["q"] + (word * vectors + v) * lanes * 4)
+            w[0, v] = both & const[i32](252645135)
+            w[1, v] = (both >> const[i32](4)) & const[i32](252645135)
+        for d, half in np.ndindex(DIGITS, 2):
+            data = splat[i32](at["x"] + ((word * DIGITS + d) * 8 + half * 4))
+            for v in static_range(vectors):
+                two = dot_pairs(w[half, v], data)
+                some[d, v] = add_pairs(some[d, v], two) if word or half else two
+    for d, v in np.ndindex(DIGITS, vectors):
+        total[d, v] = sum_pairs(total[d, v], some[d, v])
+    at["x"] += count * DIGITS * 8
+    at["q"] += count * vectors * lanes * 4
+
+
+@kernel
+def digits_product(
+    x: Ptr, p: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, q_panel, s_panel, z_panel, g_size, depth, b_step,
+    outs, panels, per_chunk, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes, unpack,
+):  # fmt: skip
     """The product of a row in digits with weights that `pack_compressed` has packed. A chunk is a range of
     panels."""
-    width, lanes = tile_width(isa), isa.lanes
-    vectors = range(width // lanes)
-    frame = Frame().pointers("x", "p", "b", "y")
-    pointers, integers = unpack.fields()
-    frame.pointers(*pointers).integers(*integers)
-    finish = RowEpilogue(epilogue)
-    finish.add_fields(frame)
-    frame.integers("y_w", "b_step", "outs", "panels", "per_chunk")
-    src = finish.head(frame)
-    src += ["    low_half = const_i32(252645135)", "    four = const_i32(4)", "    base = const_f32(256.0)"]
+    at, total, made, part = registers()
     if unpack.zero == "one":
-        src += ["    minus_zero = neg(splat_f32(z))"]
-    src += ["    c = chunk * per_chunk", "    stop = imin(c + per_chunk, panels)", "    while c < stop:"]
-    src += ["        " + line for line in _panel(width, lanes, unpack)]
-    applied = finish.applied([f"y{v}" for v in vectors], "0", width, lanes)
-    src += ["        " + line for line in applied]
-    src += ["        c += 1", "    return 0", ""]
-    return Kernel(name, "\n".join(src), frame)
+        zero = -splat[f32](z)
+    for c in share(panels, per_chunk):
+        begin_panel(at, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+        at["x"] = x
+        at["p"] = p
+        for v in static_range(vectors):
+            made[0, v] = load[f32](b + c * b_step + v * lanes * 4)
+        first = 0
+        while first < depth:
+            stop = min(first + g_size, depth)
+            for d, v in np.ndindex(DIGITS, vectors):
+                total[d, v] = const[i32](0)
+            while first + 8 * DEEP <= stop:
+                multiply_words(at, total, DEEP, vectors, lanes)
+                first += 8 * DEEP
+            while first < stop:
+                multiply_words(at, total, 1, vectors, lanes)
+                first += 8
+            for v in static_range(vectors):
+                for d in static_range(DIGITS):
+                    part[d] = cast[f32](total[d, v])
+                if unpack.zero:
+                    shift = minus_zeros(at, zero, v * lanes, unpack)
+                    for d in static_range(DIGITS):
+                        part[d] = fma(splat[f32](at["p"] + (4 * d + 4)), shift, part[d])
+                for d in static_range(1, DIGITS):
+                    part[0] = fma(part[0], const[f32](256.0), part[d])
+                scale = load[unpack.scale](at["s"] + v * lanes * SIZE[unpack.scale])
+                made[0, v] = fma(part[0], scale * splat[f32](at["p"]), made[0, v])
+            at["p"] += 16
+            next_group(at, vectors * lanes, unpack)
+            first = stop
+        finish_row(made, 0, e, y, 0, 0, c, outs, vectors, lanes, operands, body, out)
 
 
-def _panel(width: int, lanes: int, unpack: Unpack) -> list[str]:
-    """Lines that make `y<vector>` of panel `c`."""
-    vectors, digits = range(width // lanes), range(DIGITS)
-    out = [*unpack.starts("c"), "x_at = x", "p_at = p"]
-    out += [f"y{v} = load_f32(b + c * b_step + {v * lanes * 4})" for v in vectors]
-    out += ["e = 0", "while e < depth:", "    stop_e = imin(e + g_size, depth)"]
-    out += [f"    a{d}_{v} = const_i32(0)" for d in digits for v in vectors]
-    out += [f"    while e + {8 * DEEP} <= stop_e:"]
-    out += ["        " + line for line in _words(DEEP, width, lanes)]
-    out += ["    while e < stop_e:"]
-    out += ["        " + line for line in _words(1, width, lanes)]
-    for v in vectors:
-        for d in digits:
-            out += [f"    t{d} = cast_f32(a{d}_{v})"]
-        if unpack.zero:
-            out += [f"    zero = {unpack.load_zero(v * lanes)}"]
-            out += [f"    t{d} = fma(splat_f32(p_at + {4 * d + 4}), zero, t{d})" for d in digits]
-        total = "t0"
-        for d in digits[1:]:
-            total = f"fma({total}, base, t{d})"
-        scale = f"load_{unpack.scale}(s_at + {v * lanes * SIZE[unpack.scale]})"
-        out += [f"    y{v} = fma({total}, mul({scale}, splat_f32(p_at)), y{v})"]
-    out += ["    p_at += 16", *("    " + line for line in unpack.next_group(width)), "    e = stop_e"]
-    return out
-
-
-def _words(count: int, width: int, lanes: int) -> list[str]:
-    """So many words of depth, whose products are added in 16 bits."""
-    vectors, digits = range(width // lanes), range(DIGITS)
-    stored = count * width * 4
-    out = [f"prefetch(q_at + {AHEAD + line})" for line in range(0, stored, 64)]
-    # All words of one vector before the next need no register more than there are, and are no faster.
-    for word in range(count):
-        for v in vectors:
-            out += [f"both = load_i32(q_at + {(word * width + v * lanes) * 4})"]
-            out += [f"w0_{v} = and_(both, low_half)", f"w1_{v} = and_(shr(both, four), low_half)"]
-        for d in digits:
-            for half in range(2):
-                out += [f"data = splat_i32(x_at + {(word * DIGITS + d) * 8 + half * 4})"]
-                for v in vectors:
-                    some = f"dot_pairs(w{half}_{v}, data)"
-                    out += [f"t{d}_{v} = {f'add_pairs(t{d}_{v}, {some})' if word or half else some}"]
-    out += [f"a{d}_{v} = sum_pairs(a{d}_{v}, t{d}_{v})" for d in digits for v in vectors]
-    return [*out, f"x_at += {count * DIGITS * 8}", f"q_at += {stored}", f"e += {8 * count}"]
+def product_kernel(name: str, epilogue: Epilogue, isa: Isa, unpack: Unpack) -> Kernel:
+    """The product of one row."""
+    return digits_product.kernel(
+        name, vectors=isa.tile_vectors, lanes=isa.lanes, unpack=unpack, **epilogue.constants("f32")
+    )

@@ -10,38 +10,196 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.kernel import Frame, Kernel
-from ovjit.tiles.compressed import Unpack
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import (
+    Each,
+    Ptr,
+    Word,
+    chunk,
+    i64,
+    ld,
+    registers,
+    scratch,
+    st,
+    static_range,
+    udiv,
+    urem,
+)
+from ovjit.tiles.compressed import Unpack, unpack_panels
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.narrow import BIN, SOURCES
-from ovjit.tiles.pack import tile_width
 
 #: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
 #: costs some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
 ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
+#: Bytes of the offsets of a bin's words.
+_OFFSETS = SOURCES * BIN * 8
+
+tile = Word("tile")
+#: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
+#: group to group of those that have pixels.
+_OPERANDS: Any = Each("operands", "n h w g", unless="shared")
+
+
+def _shared(operands: tuple[Operand, ...]) -> list[int]:
+    return [n for n, o in enumerate(operands) if o.shared]
+
+
+@inline
+def begin_row(at, first, rows):
+    """Addresses worked out anew."""
+    for row in static_range(rows):
+        at[row] = (
+            first[row] + at["img"] * first[row, "n"] + at["i"] * first[row, "h"] + at["j"] * first[row, "w"]
+        )
+
+
+@inline
+def next_pixel(at, first, rows, oh, ow):
+    """Addresses go on by a pixel's stride, and begin anew where a row of pixels ends."""
+    at["j"] += 1
+    for row in static_range(rows):
+        at[row] += first[row, "w"]
+    if at["j"] == ow:
+        at["j"] = 0
+        at["i"] += 1
+        if at["i"] == oh:
+            at["i"] = 0
+            at["img"] += 1
+        begin_row(at, first, rows)
+
+
+@inline
+def offsets_over_runs(places, counted, windows, run, s1, n2, s2):
+    """The byte offset of each window of the rest, where there are several runs, into `places`: windows are
+    counted over runs, whose strides belong to the plan."""
+    n = 0
+    begin = 0
+    run_i = 0
+    run_j = 0
+    while n < windows:
+        at = ld(counted, n)
+        if at < begin:  # of another vector
+            begin = 0
+            run_i = 0
+            run_j = 0
+        while at >= begin + run:
+            begin += run
+            run_j += 1
+            if run_j == n2:
+                run_j = 0
+                run_i += 1
+        st[i64](places + n * 8, run_i * s1 + run_j * s2 + at - begin)
+        n += 1
+
+
+@kernel
+def tiles(
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, rest_words: Ptr, rest_places: Ptr, rest_firsts: Ptr, q: Ptr, s: Ptr,
+    z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
+    oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, px_blocks, pn_per, pn_blocks,
+    ahead_step, tile_ahead, e=_OPERANDS, *, operands, rows, heights, vectors, lanes,
+    group, narrow, unpack,
+):  # fmt: skip
+    """One chunk. `rows`: of a table; `group` elements are a word; `narrow`: there is a rest of the weights,
+    see `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None."""
+    first, at, bins = registers()
+    shared = _shared(operands)
+    # the chunk's group, panels and pixels
+    px_block = urem(chunk, px_blocks)
+    rest = udiv(chunk, px_blocks)
+    part = udiv(rest, pn_blocks)
+    first_panel = urem(rest, pn_blocks) * pn_per
+    stop_panel = min(first_panel + pn_per, panels)
+    p = px_block * px_per
+    stop = min(p + px_per, pixels)
+    at["img"] = udiv(p, oh * ow)
+    rest = urem(p, oh * ow)
+    at["i"] = udiv(rest, ow)
+    at["j"] = urem(rest, ow)
+    w += part * w_g
+    first[0] = x + part * x_g
+    first[0, "n"] = x_n
+    first[0, "h"] = x_h
+    first[0, "w"] = x_w
+    first[1] = y + part * y_g
+    first[1, "n"] = y_n
+    first[1, "h"] = y_h
+    first[1, "w"] = y_w
+    for n, o in enumerate(operands):
+        if not o.shared:
+            first[o.where] = e[n] + part * e[n, "g"]
+            for along in "nhw":
+                first[o.where, along] = e[n, along]
+    if unpack:
+        unpacked = scratch + rows * TABLE * 8
+        unpack_panels(
+            unpacked, first_panel, stop_panel, q, s, z, lv, q_panel, s_panel, z_panel, g_size, depth, outs,
+            w_panel, unpack, group, vectors, lanes,
+        )  # fmt: skip
+        w = unpacked - first_panel * w_panel
+    if narrow:
+        chunk_firsts = rest_firsts + (part * panels + first_panel) * (8 * vectors)
+        first_bin = ld(chunk_firsts, 0)
+        windows = (ld(chunk_firsts, (stop_panel - first_panel) * vectors) - first_bin) * (SOURCES * BIN)
+        places = rest_places + first_bin * _OFFSETS
+        if n1 * n2 > 1:
+            counted = places
+            places = scratch + rows * TABLE * 8
+            offsets_over_runs(places, counted, windows, k * WORD, s1, n2, s2)
+    begin_row(at, first, rows)
+    while p < stop:
+        # a tile of too few pixels repeats the last one
+        count = min(heights[0], stop - p)
+        m = 0
+        while m < heights[0]:
+            for row in static_range(rows):
+                st[i64](scratch + row * TABLE * 8 + m * 8, at[row])
+            m += 1
+            if m < count:
+                next_pixel(at, first, rows, oh, ow)
+        next_pixel(at, first, rows, oh, ow)
+        # this tile's share of the weights that come next
+        ahead = w + pn_per * w_panel + udiv(p, heights[0]) * tile_ahead
+        if narrow:
+            firsts = chunk_firsts
+        for c in range(first_panel, stop_panel):
+            valid = outs - c * vectors * lanes
+            if narrow:
+                bin_ = ld(firsts, 0)
+                for v in static_range(vectors):
+                    bins[v] = ld(firsts, v + 1) - ld(firsts, v)
+                firsts += 8 * vectors
+                bins["words"] = rest_words + bin_ * ((SOURCES + 1) * BIN * lanes * WORD)
+                bins["places"] = places + (bin_ - first_bin) * _OFFSETS
+            over = ("words", "places", *range(vectors)) if narrow else ()
+            for wide in (vectors, 1):
+                if wide == 1 or valid > lanes:
+                    for size, less in zip(heights, (*heights[1:], 0), strict=True):
+                        if less == 0 or count > less:
+                            tile[size, wide](
+                                scratch, w + c * w_panel, b + (part * panels + c) * b_step, n1, s1, n2, s2, k,
+                                part * c_g + c * vectors * lanes, valid, ahead + c * w_panel, ahead_step,
+                                *(bins[name] for name in over), *(e[n] for n in shared),
+                            )  # fmt: skip
+                            break
+                    break
+        p += heights[0]
 
 
 @functools.lru_cache(512)
-def _frame(operands: str, unpack: Unpack | None, narrow: bool) -> Frame:
-    """`operands` has one letter an epilogue operand: p by pixel, c shared by all pixels. `narrow`: there is a
-    rest of the weights, see `ovjit.tiles.narrow`."""
-    frame = Frame().pointers("x", "w", "b", "y")
-    if narrow:
-        frame.pointers("rest_words", "rest_places", "rest_firsts")
-    if unpack is not None:
-        pointers, integers = unpack.fields()
-        frame.pointers(*pointers).integers(*integers)
-    for i, kind in enumerate(operands):
-        frame.pointers(f"e{i}")
-        if kind != "c":
-            frame.integers(f"e{i}_n", f"e{i}_h", f"e{i}_w", f"e{i}_g")
-    frame.integers("y_g", "c_g", "b_step")
-    frame.integers("x_n", "x_h", "x_w", "y_n", "y_h", "y_w", "oh", "ow", "pixels", "x_g", "w_g", "w_panel")
-    frame.integers("outs", "panels", "n1", "s1", "n2", "s2", "k")
-    return frame.integers("px_per", "px_blocks", "pn_per", "pn_blocks", "ahead_step", "tile_ahead")
+def _driver(
+    operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, narrow: bool, unpack: Unpack | None
+) -> Kernel:
+    """The kernel without its tiles."""
+    return tiles.kernel(
+        "", operands=operands, rows=rows, heights=ROWS[isa.name], vectors=isa.tile_vectors, lanes=isa.lanes,
+        group=group, narrow=narrow, unpack=unpack,
+    )  # fmt: skip
 
 
 def tile_kernel(
@@ -57,149 +215,22 @@ def tile_kernel(
     `blocked`: sums in blocks, see `make_tile`. `unpack`: how the weights are stored, where not as tiles read
     them.
     """
-    rows = ROWS[isa.name]
-    letters = "".join("c" if o.shared else "p" for o in epilogue.operands)
-    frame = _frame(letters, unpack, bool(form.span))
-    tables = epilogue.table_rows * TABLE * 8
-    out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    out += [f"    # {line}" for line in epilogue.text().splitlines()]
-    out += [frame.prologue()]
-    if unpack is not None:
-        out += ["    " + line for line in unpack.constants(form, isa)]
-    out += ["    " + line for line in _part_of_chunk(epilogue)]
-    if unpack is not None:
-        out += ["    " + line for line in unpack.lines(form, isa, tables)]
-    if form.span:
-        out += ["    " + line for line in _rest_offsets(isa.tile_vectors, tables)]
-    out += ["    " + line for line in _over_pixels(epilogue, rows[0])]
-    out += ["        # this tile's share of the weights that come next",
-            f"        ahead = w + pn_per * w_panel + udiv(p, {rows[0]}) * tile_ahead"]  # fmt: skip
-    out += ["        " + line for line in _over_panels(epilogue, isa, form)]
-    out += [f"        p += {rows[0]}", "    return 0", ""]
+    made = _driver(
+        tuple(epilogue.operands),
+        epilogue.table_rows,
+        isa,
+        form.group if unpack else 1,
+        bool(form.span),
+        unpack,
+    )
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked)
-            for r in rows
+            for r in ROWS[isa.name]
             for v in (isa.tile_vectors, 1)
         }
 
     narrow = f" by {form.span} in 16 bits, rest of {form.window}" if form.span else ""
     how = (" in blocks" if blocked else "") + narrow
-    text = f"{form.name}{how} {epilogue.text()}"
-    return Kernel(name, "\n".join(out), frame, intrinsics, text, form.name)
-
-
-def _part_of_chunk(epilogue: Epilogue) -> list[str]:
-    """Lines that find the chunk's group, panels and pixels, and the place of its first pixel."""
-    return [
-        "px_block = urem(chunk, px_blocks)",
-        "rest = udiv(chunk, px_blocks)",
-        "group = udiv(rest, pn_blocks)",
-        "first_panel = urem(rest, pn_blocks) * pn_per",
-        "stop_panel = imin(first_panel + pn_per, panels)",
-        "p = px_block * px_per",
-        "stop = imin(p + px_per, pixels)",
-        "img = udiv(p, oh * ow)",
-        "rest = urem(p, oh * ow)",
-        "i = udiv(rest, ow)",
-        "j = urem(rest, ow)",
-        "x += group * x_g",
-        "w += group * w_g",
-        "y += group * y_g",
-        *(f"e{n} += group * e{n}_g" for n, o in enumerate(epilogue.operands) if not o.shared),
-    ]
-
-
-def _over_pixels(epilogue: Epilogue, height: int) -> list[str]:
-    """Lines that go from tile to tile, and at each fill its table. Addresses go on by a pixel's stride and
-    are worked out anew where a row ends; a tile of too few pixels repeats the last one."""
-    walked = [("x", 0), ("y", 1)]
-    walked += [(f"e{n}", o.where) for n, o in enumerate(epilogue.operands) if not o.shared]
-    fresh = [f"{name}_at = {name} + img * {name}_n + i * {name}_h + j * {name}_w" for name, _ in walked]
-    advance = ["j += 1", *(f"{name}_at += {name}_w" for name, _ in walked)]
-    advance += ["if j == ow:", "    j = 0", "    i += 1"]
-    advance += ["    if i == oh:", "        i = 0", "        img += 1"]
-    advance += ["    " + line for line in fresh]
-    return [
-        *fresh,
-        "while p < stop:",
-        f"    rows = imin({height}, stop - p)",
-        "    m = 0",
-        f"    while m < {height}:",
-        *(f"        st_i64(scratch + {row * TABLE * 8} + m * 8, {name}_at)" for name, row in walked),
-        "        m += 1",
-        "        if m < rows:",
-        *(" " * 12 + line for line in advance),
-        *(" " * 4 + line for line in advance),
-    ]
-
-
-def _over_panels(epilogue: Epilogue, isa: Isa, form: Format) -> list[str]:
-    """Lines that call the tile of the pixels' height for each panel of the chunk."""
-    rows, width = ROWS[isa.name], tile_width(isa)
-    out = [
-        "c = first_panel",
-        *(["firsts = chunk_firsts"] if form.span else []),
-        "while c < stop_panel:",
-        f"    valid = outs - c * {width}",
-    ]
-    rest = ""
-    if form.span:
-        counts = [f"bins{v}" for v in range(isa.tile_vectors)]
-        out += ["    at = ld(firsts, 0)"]
-        out += [f"    {name} = ld(firsts, {v + 1}) - ld(firsts, {v})" for v, name in enumerate(counts)]
-        out += [f"    firsts += {8 * isa.tile_vectors}"]
-        one, windows = (SOURCES + 1) * BIN * isa.lanes * WORD, SOURCES * BIN
-        rest = f", rest_words + at * {one}, places + (at - first_bin) * {windows * 8}, {', '.join(counts)}"
-    channels = "".join(f", e{n}" for n, o in enumerate(epilogue.operands) if o.shared)
-    call = (
-        f"(scratch, w + c * w_panel, b + (group * panels + c) * b_step, n1, s1, n2, s2, k, "
-        f"group * c_g + c * {width}, valid, ahead + c * w_panel, ahead_step{rest}{channels})"
-    )
-    for vectors, condition in ((isa.tile_vectors, f"if valid > {isa.lanes}:"), (1, "else:")):
-        out += [f"    {condition}"]
-        for n, size in enumerate(rows):
-            test = "else:" if n == len(rows) - 1 else f"{'if' if n == 0 else 'elif'} rows > {rows[n + 1]}:"
-            out += [f"        {test}", f"            tile_{size}_{vectors}{call}"]
-    return [*out, "    c += 1"]
-
-
-def _rest_offsets(vectors: int, tables: int) -> list[str]:
-    """Lines that find the byte offset of each window of the rest for the panels of a chunk. They are counted
-    over runs, whose strides belong to the plan: where there is more than one, they are worked out here."""
-    return [
-        f"chunk_firsts = rest_firsts + (group * panels + first_panel) * {8 * vectors}",
-        "first_bin = ld(chunk_firsts, 0)",
-        f"windows = (ld(chunk_firsts, (stop_panel - first_panel) * {vectors}) - first_bin) * {SOURCES * BIN}",
-        f"places = rest_places + first_bin * {SOURCES * BIN * 8}",
-        "if n1 * n2 > 1:",
-        *("    " + line for line in _over_runs(tables)),
-    ]
-
-
-def _over_runs(tables: int) -> list[str]:
-    """The same where there are several runs, into scratch memory."""
-    return [
-        "counted = places",
-        f"places = scratch + {tables}",
-        f"run = k * {WORD}",
-        "n = 0",
-        "begin = 0",
-        "run_i = 0",
-        "run_j = 0",
-        "while n < windows:",
-        "    at = ld(counted, n)",
-        "    if at < begin:  # of another vector",
-        "        begin = 0",
-        "        run_i = 0",
-        "        run_j = 0",
-        "    while at >= begin + run:",
-        "        begin += run",
-        "        run_j += 1",
-        "        if run_j == n2:",
-        "            run_j = 0",
-        "            run_i += 1",
-        "    st_i64(places + n * 8, run_i * s1 + run_j * s2 + at - begin)",
-        "    n += 1",
-    ]
+    return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

@@ -21,31 +21,42 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import (
     VL,
     Ptr,
     absolute,
     cast,
+    chunk,
     const,
+    dot_bytes,
     f32,
+    fma,
     hadd,
     hmax,
+    i32,
     lane,
+    load,
     loadm,
     maximum,
+    registers,
     rint,
+    scratch,
     select,
     share,
+    splat,
     spread,
     st,
+    static_range,
+    store,
     storem,
+    u8,
 )
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.tiles.compressed import fit_f16
 from ovjit.tiles.pack import tile_width
-from ovjit.tiles.rows import RowEpilogue
+from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: What a CPU needs for it.
 FEATURES = ("avx512vnni",)
@@ -101,94 +112,104 @@ class Stored(NamedTuple):
         return f"u{self.bits}{zero}_{self.scale}"
 
 
-def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> Kernel:
-    """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
-    width, lanes = tile_width(isa), isa.lanes
-    frame = Frame().pointers("x", "p", "w", "s")
-    if stored.zero is None:
-        frame.pointers("z")
-    frame.pointers("b", "y")
-    finish = RowEpilogue(epilogue)
-    finish.add_fields(frame)
-    frame.integers("x_w", "p_w", "y_w", "w_panel", "s_panel", "z_panel", "b_step", "words", "groups", "ratio")
-    frame.integers("rows", "rows_per", "row_blocks", "outs", "panels", "per_chunk")
-    src = finish.head(frame)
-    src += ["    low_half = const_i32(252645135)", "    four = const_i32(4)"] if stored.bits == 4 else []
-    src += [f"    minus_zero = const_f32({-stored.zero}.0)"] if stored.zero else []
-    src += [
-        "    first_row = (chunk % row_blocks) * rows_per",
-        "    stop_row = imin(first_row + rows_per, rows)",
-        "    c = (chunk // row_blocks) * per_chunk",
-        "    stop = imin(c + per_chunk, panels)",
-        "    while c < stop:",
-        "        row = first_row",
-        "        while row < stop_row:",
-    ]
-    for n, height in enumerate(HEIGHTS):
-        test = "else:" if height == 1 else f"{'el' if n else ''}if stop_row - row >= {height}:"
-        src += [f"            {test}"]
-        src += [" " * 16 + line for line in _tile(height, width, lanes, stored)]
-    src += ["            r = 0", "            while r < height:"]
-    values = [
-        f"load_f32(scratch + r * {width * 4} + {v * lanes * 4})" for v in range(width // lanes)
-    ]
-    src += [" " * 16 + line for line in finish.applied(values, "(row + r)", width, lanes)]
-    src += ["                r += 1", "            row += height", "        c += 1", "    return 0", ""]
-    return Kernel(name, "\n".join(src), frame)
-
-
-def _tile(height: int, width: int, lanes: int, stored: Stored) -> list[str]:
+@inline
+def multiply_tile(
+    row, x, x_w, p, p_w, weights, scales, zeros, bias, words, groups, ratio, height, vectors, lanes, stored
+):
     """`height` rows times a panel, whose sums go to scratch."""
-    vectors = range(width // lanes)
-    rows = range(height)
-    scale = SIZE[stored.scale]
-    out = [f"height = {height}", "w_at = w + c * w_panel", "s_at = s + c * s_panel"]
-    out += ["z_at = z + c * z_panel"] if stored.zero is None else []
-    out += [f"q{r} = x + (row + {r}) * x_w" for r in rows]
-    out += [f"p{r} = p + (row + {r}) * p_w" for r in rows]
-    for v in vectors:
-        out += [f"y{r}_{v} = load_f32(b + c * b_step + {v * lanes * 4})" for r in rows]
-    out += ["g = 0", "while g < groups:", "    stop_g = imin(g + ratio, groups)"]
-    out += [f"    s{v} = load_{stored.scale}(s_at + {v * lanes * scale})" for v in vectors]
-    out += [f"    s_at += {width * scale}"]
+    at, made, scale, zero, total, w = registers()
+    at["w"] = weights
+    at["s"] = scales
     if stored.zero is None:
-        out += [f"    z{v} = neg(cast_f32(load_u8(z_at + {v * lanes})))" for v in vectors]
-        out += [f"    z_at += {width}"]
-    out += ["    while g < stop_g:"]
-    out += [f"        a{r}_{v} = const_i32(0)" for r in rows for v in vectors]
-    out += ["        k = 0", "        while k < words:"]
-    # 16 elements of depth: four words, of which 4 bits have two in each vector
-    step = 1 if stored.bits == 8 else 2
-    for word in range(0, 4, step):
-        for v in vectors:
-            load = f"load_i32(w_at + {(word // step * width + v * lanes) * 4})"
-            if stored.bits == 8:
-                out += [f"            w0_{v} = {load}"]
-            else:
-                out += [f"            both = {load}", f"            w0_{v} = and_(both, low_half)"]
-                out += [f"            w1_{v} = and_(shr(both, four), low_half)"]
-        for half in range(step):
-            for r in rows:
-                out += [f"            x_ = splat_i32(q{r} + {(word + half) * 4})"]
-                out += [f"            a{r}_{v} = dot_bytes(a{r}_{v}, w{half}_{v}, x_)" for v in vectors]
-    out += [f"            w_at += {4 // step * width * 4}", "            k += 4"]
-    out += [f"            q{r} += 16" for r in rows]
-    zero = "z{v}" if stored.zero is None else "minus_zero"
-    for r in rows:
-        out += [f"        by = splat_f32(p{r})"]
-        if stored.zero != 0:
-            out += [f"        total = splat_f32(p{r} + 4)"]
-        for v in vectors:
-            whole = f"cast_f32(a{r}_{v})"
-            if stored.zero != 0:
-                whole = f"fma(total, {zero.format(v=v)}, {whole})"
-            out += [f"        y{r}_{v} = fma({whole}, mul(by, s{v}), y{r}_{v})"]
-        out += [f"        p{r} += 8"]
-    out += ["        g += 1"]
-    out += [
-        f"store_f32(scratch + {r * width * 4 + v * lanes * 4}, y{r}_{v})" for r in rows for v in vectors
-    ]
-    return out
+        at["z"] = zeros
+    for r in static_range(height):
+        at["x", r] = x + (row + r) * x_w
+        at["p", r] = p + (row + r) * p_w
+    for r, v in np.ndindex(height, vectors):
+        made[r, v] = load[f32](bias + v * lanes * 4)
+    g = 0
+    while g < groups:
+        stop = min(g + ratio, groups)
+        for v in static_range(vectors):
+            scale[v] = load[stored.scale](at["s"] + v * lanes * SIZE[stored.scale])
+            if stored.zero is None:
+                zero[v] = -cast[f32](load[u8](at["z"] + v * lanes))
+            elif stored.zero:
+                zero[v] = const[f32](-float(stored.zero))
+        at["s"] += vectors * lanes * SIZE[stored.scale]
+        if stored.zero is None:
+            at["z"] += vectors * lanes
+        while g < stop:
+            for r, v in np.ndindex(height, vectors):
+                total[r, v] = const[i32](0)
+            for _ in range(0, words, 4):
+                # 16 elements of depth: four words, of which 4 bits have two in each vector
+                for word in static_range(0, 4, 8 // stored.bits):
+                    for v in static_range(vectors):
+                        place = at["w"] + (word * stored.bits // 8 * vectors + v) * lanes * 4
+                        w[0, v] = load[i32](place)
+                        if stored.bits == 4:
+                            w[1, v] = (w[0, v] >> const[i32](4)) & const[i32](252645135)
+                            w[0, v] = w[0, v] & const[i32](252645135)
+                    for half, r in np.ndindex(8 // stored.bits, height):
+                        data = splat[i32](at["x", r] + (word + half) * 4)
+                        for v in static_range(vectors):
+                            total[r, v] = dot_bytes(total[r, v], w[half, v], data)
+                at["w"] += stored.bits // 2 * vectors * lanes * 4
+                for r in static_range(height):
+                    at["x", r] += 16
+            for r in static_range(height):
+                by = splat[f32](at["p", r])
+                if stored.zero != 0:
+                    some = splat[f32](at["p", r] + 4)
+                for v in static_range(vectors):
+                    whole = cast[f32](total[r, v])
+                    if stored.zero != 0:
+                        whole = fma(some, zero[v], whole)
+                    made[r, v] = fma(whole, by * scale[v], made[r, v])
+                at["p", r] += 8
+            g += 1
+    for r, v in np.ndindex(height, vectors):
+        store[f32](scratch + (r * vectors + v) * lanes * 4, made[r, v])
+
+
+@kernel
+def dynamic_product(
+    x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, x_w, p_w, y_w, w_panel, s_panel, z_panel, b_step,
+    words, groups, ratio, rows, rows_per, row_blocks, outs, panels, per_chunk, e=ROW_OPERANDS, *, operands,
+    body, out, vectors, lanes, stored,
+):  # fmt: skip
+    """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
+    made = registers()
+    first_row = chunk % row_blocks * rows_per
+    stop_row = min(first_row + rows_per, rows)
+    first = chunk // row_blocks * per_chunk
+    stop = min(first + per_chunk, panels)
+    for c in range(first, stop):
+        row = first_row
+        while row < stop_row:
+            for height in HEIGHTS:
+                if height == 1 or stop_row - row >= height:
+                    multiply_tile(
+                        row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel,
+                        b + c * b_step, words, groups, ratio, height, vectors, lanes, stored,
+                    )  # fmt: skip
+                    done = row + height
+                    break
+            place = scratch
+            while row < done:
+                for v in static_range(vectors):
+                    made[0, v] = load[f32](place + v * lanes * 4)
+                finish_row(made, 0, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out)
+                place += vectors * lanes * 4
+                row += 1
+
+
+def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> Kernel:
+    """The product of quantized rows."""
+    return dynamic_product.kernel(
+        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, **epilogue.constants("f32")
+    )
 
 
 class Packed(NamedTuple):

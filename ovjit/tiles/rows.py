@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.cpu.ir import Body, Epilogue
-from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame
+from typing import Any
+
+from ovjit.codegen.function import inline
+from ovjit.codegen.memory import SIZE
+from ovjit.codegen.words import Each, applied, loadm, registers, splat, static_range, storem
+
+#: A kernel's parameter for the operands: addresses, and the bytes from row to row of those that have rows.
+ROW_OPERANDS: Any = Each("operands", "w", unless="shared")
 
 
-class RowEpilogue:
-    """What a kernel's text needs of an epilogue: the fields `e0`, `e0_w`, ... of its operands, the lines that
-    make its constants, and those that apply it to a panel of results."""
-
-    def __init__(self, epilogue: Epilogue):
-        self.epilogue = epilogue
-        body = epilogue.body or Body(["f32"], [epilogue.out], [], ["x0"])
-        self.lines, constants = body.source("")
-        self.result = body.result_names(constants)[0]
-        self.constants = [f"{name} = {made}" for name, made in constants.values()]
-
-    def add_fields(self, frame: Frame) -> None:
-        """Addresses of the operands, and the bytes from row to row of those that have rows."""
-        for n, operand in enumerate(self.epilogue.operands):
-            frame.pointers(f"e{n}")
-            if not operand.shared:
-                frame.integers(f"e{n}_w")
-
-    def head(self, frame: Frame) -> list[str]:
-        """The kernel's first lines."""
-        src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-        src += [f"    # {line}" for line in self.epilogue.text().splitlines()]
-        return [*src, frame.prologue(), *(f"    {line}" for line in self.constants)]
-
-    def applied(self, values: list[str], row: str, width: int, lanes: int) -> list[str]:
-        """Lines that store panel `c` of the row `row`, of whose `outs` columns `values` are the vectors."""
-        out: list[str] = []
-        for v, value in enumerate(values):
-            out += [f"k = c * {width} + {v * lanes}", "left = outs - k", "if left > 0:"]
-            inner = []
-            for n, operand in enumerate(self.epilogue.operands):
-                base = f"e{n}" if operand.shared else f"e{n} + {row} * e{n}_w"
-                if operand.kind in ("scalar", "number"):
-                    inner += [f"x{n + 1} = splat_{operand.dtype}({base})"]
+@inline
+def finish_row(sums, r, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out):
+    """Store panel `c` of the row `row`, of whose `outs` columns sums[r, 0], sums[r, 1] ... are vectors."""
+    x = registers()
+    for v in static_range(vectors):
+        k = c * (vectors * lanes) + v * lanes
+        left = outs - k
+        if left > 0:
+            for n, o in enumerate(operands):
+                base = e[n] if o.shared else e[n] + row * e[n, "w"]
+                if o.kind in ("scalar", "number"):
+                    x[n + 1] = splat[o.dtype](base)
                 else:
-                    inner += [f"x{n + 1} = loadm_{operand.dtype}({base} + k * {SIZE[operand.dtype]}, left)"]
-            inner += [f"x0 = {value}", *self.lines]
-            kind = self.epilogue.out
-            inner += [f"storem_{kind}(y + {row} * y_w + k * {SIZE[kind]}, {self.result}, left)"]
-            out += ["    " + line for line in inner]
-        return out
+                    x[n + 1] = loadm[o.dtype](base + k * SIZE[o.dtype], left)
+            made = applied(body, sums[r, v], *x)
+            storem[out](y + row * y_w + k * SIZE[out], made, left)
