@@ -167,3 +167,48 @@ def test_what_others_read_is_not_turned_twice():
     turned = b.add("Transpose", [y, b.constant(np.array([1, 0]))]).output
     graph = run_passes(b.finish([turned, y], [x]))
     assert [node.op.name for node in graph.nodes].count("Sin") == 1
+
+
+def after_passes(net, *outputs):
+    graph = net.b.finish(list(outputs))
+    check(graph)
+    return [n.op.name for n in run_passes(graph).nodes if n.op.name not in ("Parameter", "Constant")]
+
+
+@pytest.mark.parametrize(
+    "first, second", [("Multiply", "Divide"), ("Divide", "Multiply"), ("Divide", "Divide")]
+)
+def test_scales_that_follow_one_another_are_one_product(first, second):
+    net = Net((3, 5, 17))
+    (x,) = net.inputs
+    rows = np.linspace(0.3, 7, 5, dtype=np.float32).reshape(5, 1)
+    scaled = getattr(net, second)(getattr(net, first)(x, rows), 6.0)
+    assert after_passes(net, scaled) == ["Multiply"]
+
+
+@pytest.mark.parametrize("first, second", [(0.0, 3.0), (1e-30, 1e-30), (np.inf, 2.0), (1e30, 1e30)])
+def test_scales_whose_product_is_no_normal_number_are_left(first, second):
+    """x / 0 * 3 is an infinity or NaN, x * (3 / 0) another one"""
+    net = Net((3, 5))
+    graph = net.b.finish([net.Multiply(net.Multiply(net.inputs[0], first), second)])
+    assert [n.op.name for n in run_passes(graph).nodes].count("Multiply") == 2
+
+
+def test_scales_that_are_read_between_or_make_a_table_are_left():
+    net = Net((4, 5))
+    (x,) = net.inputs
+    row, column = np.full((1, 5), 0.7, np.float32), np.full((4, 1), 1.7, np.float32)
+    assert after_passes(net, net.Divide(net.Multiply(x, row), column)) == ["Multiply", "Divide"]
+    half = net.Divide(x, 3.0)
+    assert after_passes(net, net.Multiply(half, 0.7), net.Exp(half)) == ["Divide", "Multiply", "Exp"]
+
+
+def test_offsets_behind_a_convolution_are_one_and_those_that_round_are_left():
+    net = Net((1, 3, 8, 9))
+    (x,) = net.inputs
+    shift = np.linspace(-1, 1, 17, dtype=np.float32).reshape(1, 17, 1, 1)
+    sum = net.Convolution(x, net.weights(17, 3, 3, 3), pads_begin=(1, 1), pads_end=(1, 1))
+    assert after_passes(net, net.Add(0.25, net.Add(sum, shift))) == ["Convolution", "Add"]
+    rounding = float(3 << 22)
+    graph = net.b.finish([net.Add(net.Add(sum, rounding), -rounding)])
+    assert [n.op.name for n in run_passes(graph).nodes].count("Add") == 2

@@ -105,7 +105,9 @@ PIPELINE: dict[str, Pass] = {
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
     "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
     "ops": lambda g: simplify.run_rules(g, op_rules(g)),
-    "weights": lambda g: simplify.run_rules(g, [simplify.scale_into_weights]),
+    "weights": lambda g: simplify.run_rules(
+        g, [simplify.scale_into_weights, simplify.join_offsets, simplify.join_scales]
+    ),
     "expand": expand_graph,
     "clean": lambda g: simplify.run_rules(
         g, [simplify.drop_noops, simplify.fold_constants, simplify.flush_factors]

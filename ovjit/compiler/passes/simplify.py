@@ -242,6 +242,60 @@ def scale_into_weights(
 
 
 _WEIGHTED = ("Convolution", "GroupConvolution")
+#: Numbers from which on an offset may be there to round: what is added is lost below its last bit.
+_ROUNDING = 2.0**16
+
+
+def join_offsets(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """Convolution(x, w) + c + d -> Convolution(x, w) + (c + d)     with constants"""
+    if node.op.name != "Add" or node.output.dtype != "f32":
+        return None
+    for i in (0, 1):
+        inner, last = inputs[i].node, inputs[1 - i].constant
+        if inner.op.name != "Add" or last is None or not uses.single(node.inputs[i]):
+            continue
+        for sum, first in (inner.inputs, inner.inputs[::-1]):
+            if sum.node.op.name not in _WEIGHTED or first.constant is None:
+                continue
+            if max(np.abs(first.constant).max(initial=0), np.abs(last).max(initial=0)) < _ROUNDING:
+                both = b.constant(first.constant + last)
+                origins = (*inner.origins, *node.origins)
+                return b.add("Add", [sum, both], name=node.name, origins=origins).outputs
+    return None
+
+
+def join_scales(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+    """x / c * d -> x * (d / c)     with constants; x * c / d, x * c * d and x / c / d, too"""
+    if node.output.dtype != "f32" or (outer := _scale(node, inputs)) is None:
+        return None
+    i, second = outer
+    inner = inputs[i].node
+    if not uses.single(node.inputs[i]) or (found := _scale(inner, inner.inputs)) is None:
+        return None
+    j, first = found
+    if np.broadcast(first, second).size > max(first.size, second.size):
+        return None  # a table in the place of a row and a column
+    with np.errstate(all="ignore"):
+        joined = (first * second).astype(np.float32)
+    parts = (first, second, joined)
+    least, most = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    if not all(((np.abs(part) >= least) & (np.abs(part) <= most)).all() for part in parts):
+        return None  # zeros make NaN of infinities, and infinities of what would be none
+    origins = (*inner.origins, *node.origins)
+    return b.add("Multiply", [inner.inputs[j], b.constant(joined)], name=node.name, origins=origins).outputs
+
+
+def _scale(node: Node, inputs: Sequence[Value]) -> tuple[int, np.ndarray] | None:
+    """(input, factor in f64) of a node that multiplies an input by constants, or divides it by them."""
+    if node.op.name not in ("Multiply", "Divide") or node.attrs.get("auto_broadcast", "numpy") != "numpy":
+        return None
+    for i in (0, 1) if node.op.name == "Multiply" else (0,):
+        factor = inputs[1 - i].constant
+        if factor is not None and factor.dtype == np.float32:
+            wide = factor.astype(np.float64)
+            with np.errstate(all="ignore"):
+                return i, wide if node.op.name == "Multiply" else 1 / wide
+    return None
 
 
 def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Sequence[Value] | None:
