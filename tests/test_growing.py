@@ -10,15 +10,20 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
+from ovjit.compiler import parametric, plan
+from ovjit.compiler.parametric import Parametric, Recipe
 from ovjit.execution import variables
+from ovjit.execution.job import Job
+from ovjit.execution.table import Table
 from ovjit.execution.variables import in_order, move_rows, moves_of
 
 SEED = 20261120
 HEADS, SIZE = 2, 8
 
 
-def decoder(layers: int = 2, beams: bool = True, shared: bool = False) -> ov.Model:
-    """Attention to all that has been given so far, keys and values in variables, as `optimum` exports it."""
+def decoder(layers: int = 2, beams: bool = True, shared: bool = False, told: bool = True) -> ov.Model:
+    """Attention to all that has been given so far, keys and values in variables, as `optimum` exports it.
+    `told`: how much that is is an output, so that no plan serves two lengths."""
     x = ops.parameter(ov.PartialShape([-1, -1, HEADS * SIZE]), np.float32, name="x")
     order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
     zero = ops.constant(np.int64(0))
@@ -46,7 +51,7 @@ def decoder(layers: int = 2, beams: bool = True, shared: bool = False) -> ov.Mod
             outputs.append(ops.result(joined[0]))
         y = ops.scaled_dot_product_attention(y, joined[0], joined[1])
     length = ops.gather(ops.shape_of(joined[0], "i64"), ops.constant(np.int64(2)), zero)
-    outputs += [ops.result(y), ops.result(ops.convert(length, "f32"))]
+    outputs += [ops.result(y), *([ops.result(ops.convert(length, "f32"))] if told else [])]
     return ov.Model(outputs, sinks, [x, order] if beams else [x], "decoder")
 
 
@@ -73,15 +78,19 @@ def same(one: list[np.ndarray], other: list[np.ndarray], message: str) -> None:
         assert a.shape == b.shape and a.tobytes() == b.tobytes(), message
 
 
+@pytest.mark.parametrize("told", [False, True], ids=["", "told"])
 @pytest.mark.parametrize("beams", [False, True], ids=["plain", "beams"])
 @pytest.mark.parametrize("check", [False, True], ids=["", "checked"])
-def test_what_grows_is_what_is_copied(beams: bool, check: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_grows_is_what_is_copied(
+    beams: bool, check: bool, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Random lengths, orders of beams, resets, looks at states and states that are set."""
     if check:
         monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng([SEED, beams])
-    model = decoder(beams=beams)
+    model = decoder(beams=beams, told=told)
     one, other = compiled(model), compiled(model, grows=False)
+    moved = count_moves(monkeypatch)
     assert len(one._executable.program.growing) == 4
     a, b = one.create_infer_request(), other.create_infer_request()
     batch = 3
@@ -107,9 +116,93 @@ def test_what_grows_is_what_is_copied(beams: bool, check: bool, monkeypatch: pyt
         if beams and rng.random() < 0.4:
             order = rng.integers(0, batch, batch)
         inputs = given(rng, batch, int(rng.choice([1, 1, 1, 2, 5, 40])), order)
-        same(answers(a, inputs), answers(b, inputs), f"step {step}")
+        same(answers(a, inputs), answers(b, inputs), f"seed {SEED}, step {step}")
     for left, right in zip(a.query_state(), b.query_state(), strict=True):
         assert left.state.data.tobytes() == right.state.data.tobytes()
+    assert any(moved) or told or check
+
+
+def count_moves(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether tables could be made those of other shapes, each time that it is tried from now on."""
+    moved: list[bool] = []
+    move = Table.move
+    monkeypatch.setattr(Table, "move", lambda *a: moved.append(move(*a)) or moved[-1])
+    return moved
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_token_moves_the_plan_of_the_one_before(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few steps tables are made anew only where there is no more room, and all is as it was: states
+    that are looked at, other orders of beams, runs that fail or are refused in between."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    model = decoder(told=False)
+    config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    for module in (parametric, plan):
+        monkeypatch.setattr(module, "PARALLEL_WORK", 0)  # two threads take part in each step
+    a = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+    b = compiled(model, grows=False).create_infer_request()
+    moved = count_moves(monkeypatch)
+    for step in range(60):
+        inputs = given(rng, 2, 5 if step == 0 else 1, [1, 0] if step == 20 else None)
+        if step == 30:
+            with pytest.raises(RuntimeError):
+                a.infer({"x": inputs["x"], "beam_idx": np.arange(3, dtype=np.int32)})
+        if step == 40:
+            with monkeypatch.context() as patch:
+                patch.setattr(Job, "run", stopped)
+                with pytest.raises(RuntimeError, match="stopped"):
+                    a._job.executable.program.run(a._job)
+        if step == 50:
+            left, right = a.query_state()[1].state, b.query_state()[1].state
+            assert left.data.tobytes() == right.data.tobytes()
+        same(answers(a, inputs), answers(b, inputs), f"seed {SEED}, step {step}")
+    assert moved.count(True) >= 40, moved
+
+
+def stopped(*args: Any) -> None:
+    raise RuntimeError("stopped")
+
+
+def test_a_plan_that_is_moved_is_proved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under OVJIT_CHECK=1 a number that was forgotten is found."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    request = compiled(decoder(told=False)).create_infer_request()
+    recipe = Parametric._recipe
+
+    def forgets(self: Parametric, free: np.ndarray, memory: Any) -> Recipe:
+        made = recipe(self, free, memory)
+        free, rows, sizes, patches, _ = made._parts
+        return Recipe(free, rows.tolist(), sizes.tolist(), patches.tolist()[:-1])
+
+    monkeypatch.setattr(Parametric, "_recipe", forgets)
+    answers(request, given(rng, 1, 4))
+    with pytest.raises(RuntimeError, match="was moved"):
+        for _ in range(6):
+            answers(request, given(rng, 1, 1))
+
+
+def test_outputs_are_written_once() -> None:
+    """The program within writes outputs where the request has them; what the user holds stays or goes as it
+    does without state."""
+    rng = np.random.default_rng(SEED)
+    request = compiled(decoder(told=False)).create_infer_request()
+    answers(request, given(rng, 2, 5))
+    inner = request._job.parts[request._job.executable.program.main]
+    assert inner.outputs[0] is request._job.outputs[0]
+    answers(request, given(rng, 2, 1))
+    shown = request.get_output_tensor(0)
+    result = answers(request, given(rng, 2, 1))[0]
+    assert inner.outputs[0] is request._job.outputs[0]
+    assert shown.data.tobytes() == result.tobytes()
+    mine = np.zeros((2, HEADS, 1, SIZE), np.float32)
+    request.set_output_tensor(0, ov.Tensor(mine, shared_memory=True))
+    inputs = given(rng, 2, 1)
+    request.infer(inputs)
+    assert inner.outputs[0] is request._job.outputs[0] and mine.any()
+    with pytest.raises(RuntimeError):
+        request.infer(given(rng, 2, 2))
 
 
 def test_appending_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +218,7 @@ def test_appending_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         answers(request, given(rng, 1, 1))
     assert not made
     assert all(x is y for x, y in zip(memory, states.memory, strict=True))
+    states.settle()
     assert states.values[0].base is not None and states.values[0].shape[2] == 24
 
 

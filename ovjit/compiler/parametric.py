@@ -15,7 +15,7 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from ovjit.compiler.arena import assign_offsets
 from ovjit.compiler.chunks import PARALLEL_WORK
 from ovjit.compiler.constants import ALIGNMENT, aligned_bytes
 from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.steps import Plan, Step
+from ovjit.compiler.steps import STEP_CHUNKS, STEP_WORDS, Plan, Step
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock, made_once
@@ -46,6 +46,9 @@ USELESS_TRACES = 8
 SPARE, LEAST_SPARE = 2, 16384
 #: A memory plan in which less than this part is used is made anew.
 LEAST_USED = 0.5
+#: Recipes for what changes from one plan to the next that are kept for one memory plan.
+MOST_RECIPES = 4
+MISFIT = -2
 
 #: evaluate(rows, their number, values, use): compute the rows; the number of the first guard that does not
 #: hold, from 1, or 0. What may not fit 64 bits is such a guard.
@@ -53,9 +56,38 @@ LEAST_USED = 0.5
 #: `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`): then the values behind the
 #: leaves are written first, and behind all of them what a plan of these values has. -1 where they want
 #: another memory.
+#:
+#: Where `count` is -1, `rows` are the numbers of a `Recipe`, and `use` is the address of leaves: then of
+#: values that have been computed, and of what is behind them, only that is computed again which the recipe
+#: has. MISFIT, and nothing is changed, where other leaves differ than those that it is for.
 EVALUATE = """@njit(nogil=True)
 def kernel(rows, count, values, use):
-    if use != 0:
+    recipe = 0
+    before = 0
+    if count < 0:
+        recipe = rows
+        free = ld(recipe, 1)
+        i = 0
+        while i < ld(recipe, 0):
+            if ld(use, i) != ld(values, i):
+                if ld(free, i) == 0:
+                    return {MISFIT}
+                if ld(use, i) >= {LARGEST}:
+                    return {MISFIT}
+            elif ld(free, i) != 0:
+                return {MISFIT}
+            i += 1
+        i = 0
+        while i < ld(recipe, 0):
+            st_i64(values + i * 8, ld(use, i))
+            i += 1
+        i = 0
+        while i < ld(recipe, 4):
+            before += ld(values, ld(ld(recipe, 5), 2 * i))
+            i += 1
+        count = ld(recipe, 2)
+        rows = ld(recipe, 3)
+    elif use != 0:
         i = 0
         while i < ld(use, 0):
             if ld(values, i) >= {LARGEST}:
@@ -112,6 +144,23 @@ def kernel(rows, count, values, use):
                 return i + 1
             st_i64(values + ld(row, 1) * 8, out)
         i += 1
+    if recipe != 0:
+        total = 0
+        i = 0
+        while i < ld(recipe, 4):
+            size = ld(values, ld(ld(recipe, 5), 2 * i))
+            if size > ld(ld(recipe, 5), 2 * i + 1):
+                return -1
+            total += size
+            i += 1
+        if total < before:
+            return -1
+        part = ld(recipe, 7)
+        end = part + ld(recipe, 6) * 24
+        while part < end:
+            st_i64(values + ld(part, 0) * 8, ld(part, 1) + ld(values, ld(part, 2)))
+            part += 24
+        return 0
     if use == 0:
         return 0
     nodes = ld(use, 4)
@@ -156,7 +205,7 @@ def evaluating_kernel() -> Kernel:
     names = {name: getattr(traced, name) for name in (
         "ADD", "MULTIPLY", "DIVIDE", "REMAINDER", "LEAST", "MOST", "EQUAL", "UNEQUAL", "LESS", "LARGEST"
     )}  # fmt: skip
-    return Kernel("evaluate", EVALUATE.format(HALF=1 << 31, **names), Frame())
+    return Kernel("evaluate", EVALUATE.format(HALF=1 << 31, MISFIT=MISFIT, **names), Frame())
 
 
 @functools.cache
@@ -175,12 +224,34 @@ class Patches:
         self.places = np.array([place for place, _ in pairs], np.int64)
         self.nodes = np.array([node for _, node in pairs], np.int64)
 
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.places.tolist(), self.nodes.tolist(), strict=True)
+
+
+class Recipe:
+    """What of a plan changes with certain leaves, and what has to be computed for it: `evaluate` asks for the
+    numbers at `address`."""
+
+    __slots__ = ("_parts", "address")
+
+    def __init__(self, free: np.ndarray, *parts: Sequence[Sequence[int]]):
+        """`free`: 1 for each leaf that is another one each time, 0 for all others. `parts`: rows; sizes, each
+        a value and what there is room for; words, each its place behind the values' beginning, what it is
+        besides, and a value, to be added."""
+        arrays = [np.array(part, np.int64) for part in parts]
+        numbers = [len(free), free.ctypes.data]
+        for part, array in zip(parts, arrays, strict=True):
+            numbers += [len(part), array.ctypes.data]
+        self._parts = [free, *arrays, np.array(numbers, np.int64)]
+        self.address = self._parts[-1].ctypes.data
+
 
 class Memory:
     """One way to lay out the arena: the sizes it has room for, and the arguments with its offsets in them.
-    `use`: what `evaluate` asks of it, at `address`."""
+    `use`: what `evaluate` asks of it, at `address`. `recipes`: for the leaves that have changed alone more
+    than once; `wanted`: those that did when there was no recipe for them."""
 
-    __slots__ = ("address", "arena_size", "offsets", "room", "use", "words")
+    __slots__ = ("address", "arena_size", "offsets", "recipes", "room", "use", "wanted", "words")
 
     def __init__(
         self, room: np.ndarray, offsets: Sequence[int], arena_size: int, words: np.ndarray, use: np.ndarray
@@ -191,6 +262,8 @@ class Memory:
         self.words = words
         self.use = use
         self.address = use.ctypes.data
+        self.recipes: tuple[Recipe, ...] = ()
+        self.wanted = b""
 
     def lay_out(self, buffers: Sequence[Buffer]) -> int:
         """Give these buffers, of a planning anew, their offsets. Raises OvjitError where they do not fit."""
@@ -370,9 +443,8 @@ class Parametric:
             return None
         evaluate, (rows, count, size) = _evaluate(), self._sizes
         whole = np.empty(size, np.int64)
-        last = () if room is None else (room.capacity,)
         try:
-            struct.pack_into(f"{self.leaves}q", whole.data, 0, *chain.from_iterable(shapes), *last)
+            self._write_leaves(whole, 0, shapes, room)
         except struct.error:  # more than 64 bits
             return None
         address = whole.ctypes.data
@@ -387,21 +459,114 @@ class Parametric:
             if failed - 1 in self.fits:
                 raise Outgrown(int(whole[self.fits[failed - 1]]))
             return None
-        return self._plan(shapes, whole, memory)
+        plan = self._plan(shapes, whole, memory)
+        plan.address = address
+        return plan
+
+    def _write_leaves(
+        self, whole: np.ndarray, at: int, shapes: Sequence[tuple[int, ...]], room: Room | None
+    ) -> None:
+        last = () if room is None else (room.capacity,)
+        self._packing.pack_into(whole.data, 8 * at, *chain.from_iterable(shapes), *last)
+
+    @made_once
+    def _packing(self) -> struct.Struct:
+        return struct.Struct(f"{self.leaves}q")
+
+    def move(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> bool:
+        """Make `plan`, which this trace has made and nobody else looks at, that of other shapes of the same
+        ranks, where but a few numbers of it are others, as from one token to the next. False: it is of no
+        more use."""
+        places = None if room is None else room.places
+        if places is not self.places:
+            if places != self.places:
+                return False
+            self.places = places
+        whole, memory, given = plan.whole, plan.arena, self._parts[-1]
+        try:
+            self._write_leaves(whole, given, shapes, room)
+        except struct.error:
+            return False
+        evaluate, address = _evaluate(), plan.address
+        leaves = address + 8 * given
+        failed = MISFIT
+        for recipe in memory.recipes:
+            failed = evaluate(recipe.address, -1, address, leaves)
+            if failed != MISFIT:
+                break
+        else:
+            free = (whole[given:] != whole[: self.leaves]).astype(np.int64)
+            wanted, memory.wanted = memory.wanted, free.tobytes()
+            if wanted != memory.wanted or self.data_patches:
+                return False
+            recipe = self._recipe(free, memory)
+            memory.recipes = (recipe, *memory.recipes[: MOST_RECIPES - 1])
+            failed = evaluate(recipe.address, -1, address, leaves)
+        if failed:
+            return False
+        parallel = plan.parallel
+        self._tell(plan, shapes)
+        return plan.parallel == parallel
+
+    def check_moved(self, plan: Plan, room: Room | None) -> None:
+        """Raise OvjitError unless a plan that has moved is what this trace makes for its shapes at once."""
+        whole = np.empty(self._sizes[2], np.int64)
+        self._write_leaves(whole, 0, plan.input_shapes, room)
+        rows, count, _ = self._sizes
+        failed = _evaluate()(rows, count, whole.ctypes.data, plan.arena.address)
+        end, chunks = self._parts[3], plan.rows[: len(plan.steps), STEP_CHUNKS]
+        if failed or plan.whole[:end].tobytes() != whole[:end].tobytes() or (chunks != plan.chunks).any():
+            raise OvjitError("internal error: a plan that was moved to other shapes is not theirs")
+
+    def _recipe(self, free: np.ndarray, memory: Memory) -> Recipe:
+        """What changes with these leaves."""
+        changed = [*map(bool, free.tolist()), *repeat(False, len(self.values) - self.leaves)]
+        rows = []
+        for row in self.rows.tolist():
+            what, to, a, b = row
+            if changed[a] or changed[b]:
+                rows.append(row)
+                if what not in GUARDS:
+                    changed[to] = True
+        room = memory.room.tolist()
+        sizes = [(node, room[i]) for i, node in enumerate(self.sizes.tolist()) if changed[node]]
+        results, chunks, words, table, _ = self._parts
+        found = [(results + i, 0, node) for i, node in enumerate(self._results.nodes.tolist())]
+        for place, node in self.chunk_patches:
+            found += [(chunks + place, 0, node), (table + place * STEP_WORDS + STEP_CHUNKS, 0, node)]
+        found += [(words + place, int(memory.words[place]), node) for place, node in self.patches]
+        return Recipe(free, rows, sizes, [patch for patch in found if changed[patch[2]]])
 
     def _roomy(self, sizes: np.ndarray) -> np.ndarray:
         return np.where(self.grows, sizes + np.maximum(sizes * SPARE // 8, LEAST_SPARE), sizes)
 
     @made_once
     def _sizes(self) -> tuple[int, int, int]:
-        """Where its rows are, how many, and how many numbers `evaluate` writes."""
-        size = sum(map(len, (self.values, self._results.nodes, self.chunks, self._words)))
-        return self.rows.ctypes.data, len(self.rows), size
+        """Where its rows are, how many, and how many numbers a plan has in all."""
+        return self.rows.ctypes.data, len(self.rows), self._parts[-1] + self.leaves
+
+    @made_once
+    def _parts(self) -> tuple[int, int, int, int, int]:
+        """Where there are, behind the values of a plan, results, chunks, arguments, the rows of its table,
+        and room for other leaves."""
+        chunks = len(self.values) + len(self._results.nodes)
+        words = chunks + len(self.chunks)
+        rows = words + len(self._words)
+        return len(self.values), chunks, words, rows, rows + STEP_WORDS * max(len(self.steps), 1)
 
     @made_once
     def _results(self) -> Patches:
         """What a plan has of its own beside arguments and chunks."""
-        return Patches(list(enumerate((*self.outputs.tolist(), self.scratch, self.work))))
+        return Patches(list(enumerate((*chain.from_iterable(self._shapes[0]), self.scratch, self.work))))
+
+    @made_once
+    def _shapes(self) -> tuple[list[tuple[int, ...]], list[int]]:
+        """The values that outputs' shapes are, each shape once, and which of them each output has: a
+        decoder's states all have one."""
+        known: dict[tuple[int, ...], int] = {}
+        nodes = iter(self.outputs.tolist())
+        which = [known.setdefault(tuple(islice(nodes, rank)), len(known)) for rank in self.output_ranks]
+        return list(known), which
 
     @made_once
     def _none(self) -> np.ndarray:
@@ -451,12 +616,12 @@ class Parametric:
 
     def _plan(self, shapes: Sequence[tuple[int, ...]], whole: np.ndarray, memory: Memory) -> Plan:
         """The plan of what `evaluate` has written: values, results, chunks, arguments."""
-        results = len(self.values)
-        chunks = results + len(self._results.nodes)
-        words = chunks + len(self.chunks)
+        _, chunks, words, rows, end = self._parts
         plan = Plan()
         plan.steps = self.steps
-        plan.block = whole[words:]
+        plan.whole = whole
+        plan.block = whole[words:rows]
+        plan.rows = whole[rows:end].reshape(-1, STEP_WORDS)
         plan.trace = self
         plan.arena = memory
         plan.chunks = whole[chunks:words]
@@ -467,16 +632,21 @@ class Parametric:
             for at, itemsize, node in self.data_patches:
                 plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = whole[node]
         plan.arena_size = plan.scratch_offset = memory.arena_size
-        *dims, plan.scratch_size, work = whole[results:chunks].tolist()
-        plan.parallel = work > PARALLEL_WORK
-        plan.input_shapes = tuple(shapes)
-        at = 0
-        for rank in self.output_ranks:
-            plan.output_shapes.append(tuple(dims[at : at + rank]))
-            at += rank
         if self.figures:
             plan.figures = lambda i, k: int(whole[self.figures[i, k]]) if (i, k) in self.figures else None
+        self._tell(plan, shapes)
         return plan
+
+    def _tell(self, plan: Plan, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Read what `evaluate` has left of shapes and of the plan's work."""
+        results, chunks, *_ = self._parts
+        *dims, plan.scratch_size, work = plan.whole[results:chunks].tolist()
+        plan.parallel = work > PARALLEL_WORK
+        plan.input_shapes = tuple(shapes)
+        each, which = self._shapes
+        numbers = iter(dims)
+        made = [tuple(islice(numbers, len(nodes))) for nodes in each]
+        plan.output_shapes = [made[i] for i in which]
 
 
 def check_plan(plan: Plan, anew: Plan) -> None:

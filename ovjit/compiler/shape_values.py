@@ -177,6 +177,8 @@ def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> No
         raise OvjitError(f"internal error: {len(shapes)} shapes are given for {len(inputs)} inputs")
     for i, (value, shape) in enumerate(zip(inputs, shapes, strict=True)):
         expected = value.shape
+        if fits(shape, expected):
+            continue
         if expected is not None and len(shape) == len(expected):
             pairs = zip(shape, expected, strict=True)
             expected = [0 if isinstance(e, Interval) and e.lo > 0 and d == 0 else e for d, e in pairs]

@@ -14,6 +14,11 @@ from ovjit.graph.graph import Node, Value
 
 #: The kernel that clears a halo (`ovjit.codegen.halos`), by the name that a stored plan has of it.
 CLEAR_GAPS = "clear_gaps"
+#: A row of a plan made native. STEP_NEXT: the first control step that is not before this one, see
+#: `ovjit.execution.control_steps`; their number where there is none. STEP_GOES_ON: 1 where threads go on to
+#: the next step before all of this one is done, and wait for both at the end of that.
+STEP_WORDS = 5
+STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT, STEP_GOES_ON = range(5)
 
 
 class Step:
@@ -84,9 +89,9 @@ class Plan:
     """What `Planner.finish` gives; all that a job needs to run with these shapes."""
 
     __slots__ = (
-        "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures", "input_shapes",
-        "kernels", "memory", "output_shapes", "parallel", "pieces", "scratch_offset", "scratch_size", "steps",
-        "taps", "trace", "types", "words",
+        "address", "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures",
+        "input_shapes", "kernels", "memory", "output_shapes", "parallel", "pieces", "rows", "scratch_offset",
+        "scratch_size", "steps", "taps", "trace", "types", "whole", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -108,13 +113,16 @@ class Plan:
         # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
         self.pieces: list[list[tuple[int, int, int]]] | None = None
         # of a plan made by `ovjit.compiler.parametric`, in place of `words` and the steps' own numbers: what
-        # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, and what
-        # tells flops and bytes
+        # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, what tells
+        # flops and bytes, room for the rows of its table, and the array that all of these are in, its address
         self.trace: Any = None
         self.arena: Any = None
         self.block: np.ndarray | None = None
         self.chunks: np.ndarray | None = None
         self.figures: Callable[[int, int], int | None] | None = None
+        self.rows: np.ndarray = self.data
+        self.whole: np.ndarray = self.data
+        self.address = 0
 
     def chunks_of(self, index: int) -> int:
         """How many chunks a step has."""

@@ -106,6 +106,10 @@ class Executable:
         self.profiling = bool(config.get("PERF_COUNT"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._table_bytes = 0
+        #: Whether plans are proved, tables that are made those of other shapes included.
+        self.proves = debug.is_on("OVJIT_CHECK")
+        #: What runs the program in place of steps, whatever the shapes are, where it has no steps of its own.
+        self._composite: Table | None = None
         #: Which of them a trace has made, the oldest first.
         self._traced_shapes: OrderedDict[tuple, None] = OrderedDict()
         #: What runs the graph once it has turned out that it must be cut, see `ovjit.execution.segments`.
@@ -143,8 +147,14 @@ class Executable:
         """The graph as it was given to the compiler; read from the blob when the model came from one."""
         return self.program.given() if self._graph is None else self._graph
 
-    def table(self, shapes: tuple[tuple[int, ...], ...], room: Room | None = None) -> Table:
-        """The table for these input shapes, and room to grow, from a least-recently-used cache."""
+    def table(
+        self, shapes: tuple[tuple[int, ...], ...], room: Room | None = None, before: Any = None
+    ) -> Table:
+        """The table for these input shapes, and room to grow, from a least-recently-used cache. One that the
+        trace `before` makes is the caller's own."""
+        if self._composite is not None:
+            check_shapes(self.inputs, shapes)
+            return self._composite
         key = shapes if room is None else (*shapes, room)
         with self._lock.lock:
             table = self._tables.get(key)
@@ -163,10 +173,16 @@ class Executable:
             debug.show_plan(table.plan)
         if not self.static:
             plan.words = []  # for export alone, which has the plan of static shapes only
+        if before is not None and plan.trace is before and not table.bodies and not self.profiling:
+            table.moves = debug.level() < debug.PLANS and all(v.shape is not None for v in self.inputs)
+            return table
+        if plan.composite is self.program:
+            self._composite = table
+            return table
         with self._lock.lock:
-            before = self._tables.pop(key, None)
+            known = self._tables.pop(key, None)
             self._tables[key] = table
-            self._table_bytes += table.bytes - (0 if before is None else before.bytes)
+            self._table_bytes += table.bytes - (0 if known is None else known.bytes)
             if plan.trace is not None:
                 self._traced_shapes[key] = None
                 if len(self._traced_shapes) > TRACED_TABLES:
@@ -300,11 +316,12 @@ class Job:
 
     def _bind(self) -> None:
         """Find the table for the current shapes, give outputs memory, write all addresses."""
-        if any(a is None for a in self.inputs):
-            missing = next(i for i, a in enumerate(self.inputs) if a is None)
-            raise InferenceError(f"input {missing} has no data yet")
+        for i, given in enumerate(self.inputs):
+            if given is None:
+                raise InferenceError(f"input {i} has no data yet")
         executable = self.executable
-        table = executable.table(tuple(self._input_shapes), self.room)  # type: ignore[arg-type]
+        shapes: tuple[tuple[int, ...], ...] = tuple(self._input_shapes)  # type: ignore[arg-type]
+        table = self._moved(shapes) or self._new_table(shapes)
         plan = table.plan
         words = self.words
         if table is not self._table:
@@ -337,11 +354,11 @@ class Job:
             self._busy = busy
         if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
             self._pool.ensure_workers(helpers_only=True)
-        first = FIRST_IO + len(self.inputs)
-        grown = {} if self.room is None else {place.output: place.input for place in self.room.places}
+        bases, first = self._bases, FIRST_IO + len(self.inputs)
+        grown = {} if self.room is None else {output: given for output, given, _ in self.room.places}
         for i, shape in enumerate(plan.output_shapes):
             if i in grown:
-                self._bases[first + i] = self._bases[FIRST_IO + grown[i]]
+                bases[first + i] = bases[FIRST_IO + grown[i]]
                 continue
             array = self.outputs[i]
             if not is_static(shape):
@@ -356,13 +373,41 @@ class Job:
             self._bases[first + i] = array.ctypes.data
         self._bound = True
 
+    def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
+        """The table of before, made that of other shapes, as each token of a decoder asks for."""
+        table, room = self._table, self.room
+        if room is None or table is None or not table.moves:
+            return None
+        self._counters.fill(-1)  # before: a helper that is late finds no claim of its own in the new one
+        if not table.move(shapes, room):
+            return None
+        plan, words = table.plan, self.words
+        if self.executable.proves:
+            self.executable.program.plan(shapes, room=room)  # which proves what the trace makes
+            plan.trace.check_moved(plan, room)
+        words[runner.SCRATCH_SIZE] = plan.scratch_size
+        words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
+        return table
+
+    def _new_table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
+        """Another table than the one of before. It is this job's own where the one before was made by the
+        same trace, with room to grow: then more are to follow."""
+        before = None if self.room is None or self._table is None else self._table.plan.trace
+        return self.executable.table(shapes, self.room, before)
+
     def unbind(self) -> None:
         """Find the table anew before the next run."""
         self._bound = False
 
-    def bind_with(self, room: Room) -> list[tuple[int, ...]]:
-        """Find the table for the current shapes and `room`; the outputs' shapes. Raises Outgrown."""
+    def bind_with(
+        self, room: Room, first: int = 0, shapes: Sequence[tuple[int, ...]] | None = None
+    ) -> list[tuple[int, ...]]:
+        """Find the table for the current shapes and `room`; the outputs' shapes. Raises Outgrown.
+        `shapes`: of the inputs from `first` on, which lie where they lay."""
         self.room = room
+        if shapes is not None:
+            self._bound = False
+            self._input_shapes[first:] = shapes
         self._bind()
         assert self._table is not None
         return self._table.plan.output_shapes
@@ -645,6 +690,32 @@ class Job:
             composite.run(self)
         finally:
             words[runner.ENDED] = runner.clock()
+
+    @property
+    def moves(self) -> bool:
+        """Whether the table is this job's own, see `Table.move`."""
+        return self._table is not None and self._table.moves
+
+    @property
+    def in_python(self) -> bool:
+        """Whether Python leads the job: it looks at the arrays that inputs are."""
+        return self._table is None or self._table.in_python
+
+    def write_for(self, job: Job, count: int) -> None:
+        """Write the first `count` outputs where `job`, of a composite, has its own; `give_output` is for
+        those whose shapes are not known before."""
+        if not self._bound:
+            self._bind()
+        assert self._table is not None
+        for i in range(count):
+            mine, its = self.outputs[i], job.outputs[i]
+            if mine is its or mine.dtype != its.dtype or mine.shape != self._table.plan.output_shapes[i]:
+                continue
+            if mine.shape == its.shape:
+                self.outputs[i] = self._own[i] = its
+                self._bases[FIRST_IO + len(self.inputs) + i] = its.ctypes.data
+            elif job._targets[i] is None:
+                job.outputs[i] = job._own[i] = mine
 
     def give_output(self, i: int, result: np.ndarray) -> None:
         """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""

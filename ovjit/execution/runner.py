@@ -28,13 +28,13 @@ from typing import Any
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.kernel import addresses as load_kernels
+from ovjit.compiler.steps import STEP_ARGS as STEP_ARGS
+from ovjit.compiler.steps import STEP_CHUNKS as STEP_CHUNKS
+from ovjit.compiler.steps import STEP_GOES_ON as STEP_GOES_ON
+from ovjit.compiler.steps import STEP_KERNEL as STEP_KERNEL
+from ovjit.compiler.steps import STEP_NEXT as STEP_NEXT
+from ovjit.compiler.steps import STEP_WORDS as STEP_WORDS
 from ovjit.execution import control_steps
-
-#: A row of the table. STEP_NEXT: the first control step that is not before this one, see
-#: `ovjit.execution.control_steps`; their number where there is none. STEP_GOES_ON: 1 where threads go on to
-#: the next step before all of this one is done, and wait for both at the end of that.
-STEP_WORDS = 5
-STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT, STEP_GOES_ON = range(5)
 
 #: So many chunks are claimed from both ends, two counts in a claim's low word; more from the first one on.
 FROM_BOTH_ENDS = 0xFFFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ovjit.errors import sizes_of_64_bits
 from ovjit.execution import runner
 
 if TYPE_CHECKING:
+    from ovjit.compiler.growing import Room
     from ovjit.execution.body_jobs import BodyJobs
 
 #: What a step of a plan takes beside its arguments, about.
@@ -44,6 +46,8 @@ class Table:
 
     def __init__(self, plan: Plan, addresses: Loaded):
         self.plan = plan
+        #: Whether one job alone has it, which may make it that of other shapes.
+        self.moves = False
         if plan.block is not None:
             self._fill(plan, addresses)
             return
@@ -104,7 +108,8 @@ class Table:
             trace.table = self._first(plan, addresses)
         self.args = plan.block
         first, self.bodies, self.endless = trace.table
-        rows = first.copy()
+        rows = plan.rows
+        rows[:] = first
         rows[:steps, runner.STEP_ARGS] += self.args.ctypes.data
         rows[:steps, runner.STEP_CHUNKS] = plan.chunks
         self.rows = rows
@@ -113,8 +118,13 @@ class Table:
         self.host = []
         self.composite = None
         self.data = plan.data
-        whole = plan.block if plan.block.base is None else plan.block.base
-        self.bytes = whole.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES
+        self.bytes = plan.whole.nbytes + self.data.nbytes + STEP_BYTES
+
+    def move(self, shapes: Sequence[tuple[int, ...]], room: Room) -> bool:
+        """Become the table for these shapes, where that changes few numbers. False: it is of no more use."""
+        plan = self.plan
+        self.moves = self.moves and plan.trace.move(plan, shapes, room)
+        return self.moves
 
     def _first(self, plan: Plan, addresses: Loaded) -> tuple[np.ndarray, dict[int, list[Table]], bool]:
         """What all plans of a trace have: rows whose arguments begin at 0, the tables of bodies, whose shapes

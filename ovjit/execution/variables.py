@@ -111,6 +111,9 @@ class StatefulProgram:
         for i, array in enumerate(job.inputs):
             assert array is not None
             inner.set_input(i, array)
+        if states.steady is not None and self._step(job, inner, states):
+            return
+        states.settle()
         moves: dict[tuple[int, int], Moves | None] = {}  # what the order of an input does to so many rows
         undo: list[tuple[np.ndarray, Moves, np.ndarray]] = []  # rows that were moved in their places
         try:
@@ -148,14 +151,40 @@ class StatefulProgram:
             current.append(value)
             inner.set_input(self.public_inputs + k, value)
         grown = self._make_room(inner, states, current)
-        inner.run()
+        self._run_inner(job, inner)
         undo.clear()
         for k, value in enumerate(current):
             if value is not states.values[k]:
                 states.values[k], states.memory[k], states.shown[k] = value, None, False
         self._take(inner, states, grown)
+        if len(grown) == len(self.variables) and inner.moves:
+            states.steady = [grown[k][1] for k in range(len(grown))]
+
+    def _run_inner(self, job: Job, inner: Job) -> None:
+        inner.write_for(job, self.public_outputs)
+        inner.run()
         for i in range(self.public_outputs):
-            job.give_output(i, inner.outputs[i])
+            if inner.outputs[i] is not job.outputs[i]:
+                job.give_output(i, inner.outputs[i])
+
+    def _step(self, job: Job, inner: Job, states: States) -> bool:
+        """A run after one that left all variables growing, of which nobody has asked for any: then they are
+        where they were, and longer. False where that is not so; nothing is changed."""
+        assert states.steady is not None
+        for number, rows in {(v.order, s[0]) for v, s in zip(self.variables, states.steady, strict=True)
+                             if v.order >= 0}:  # fmt: skip
+            order = inner.inputs[number]
+            if order is None or order.tolist() != list(range(rows)):
+                return False
+        try:
+            shapes = inner.bind_with(Room(states.room, self.places), self.public_inputs, states.steady)
+        except Outgrown:
+            return False
+        if inner.in_python:
+            return False
+        self._run_inner(job, inner)
+        states.steady = [shapes[output] for output in self._grown_outputs]
+        return True
 
     def _initial(self, job: Job, inner: Job, k: int, begun: dict[Executable, Job]) -> np.ndarray:
         """What variable `k` is after a reset, in memory of its own. `begun`: what has run for this run."""
@@ -199,6 +228,15 @@ class StatefulProgram:
         pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
         return {place.input - self.public_inputs: place for place in self.main.program.growing(pairs)}
 
+    @made_once
+    def _grown_outputs(self) -> list[int]:
+        """The output of the main program that each variable is afterwards, where all of them grow."""
+        return [self.growing[k].output for k in range(len(self.variables))]
+
+    @made_once
+    def places(self) -> tuple[Place, ...]:
+        return tuple(self.growing.values())
+
     def _make_room(
         self, inner: Job, states: States, current: list[np.ndarray]
     ) -> dict[int, tuple[np.ndarray, tuple[int, ...]]]:
@@ -224,7 +262,7 @@ class StatefulProgram:
             if any(memory[k].shape[place.axis] != room for k, place in growing.items()):
                 continue  # one of them needs more than those before it
             try:
-                shapes = inner.bind_with(Room(room, tuple(growing.values())))
+                shapes = inner.bind_with(Room(room, self.places))
             except Outgrown as need:
                 room = spacious(need.length)
                 continue
@@ -290,15 +328,27 @@ class States:
         #: The memory with room that the value is the beginning of, of those that grow; for how many elements.
         self.memory: list[np.ndarray | None] = [None] * len(self.variables)
         self.room = 0
+        #: The variables' shapes, where all of them grow and `values` are shorter beginnings of their memory.
+        self.steady: list[tuple[int, ...]] | None = None
         for k in range(len(self.variables)):
             self.reset(k)
 
+    def settle(self) -> None:
+        """Let `values` be what the variables are."""
+        shapes, self.steady = self.steady, None
+        for k, shape in enumerate(shapes or ()):
+            whole = self.memory[k]
+            assert whole is not None
+            self.values[k] = beginning(whole, shape)
+
     def reset(self, k: int) -> None:
+        self.settle()
         self.values[k] = None if self._computed[k] else lowest(self.variables[k])
         self.memory[k], self.shown[k] = None, False
 
     def show(self, k: int) -> np.ndarray:
         """The value, zeros after a reset."""
+        self.settle()
         value = self.values[k]
         if value is None:
             return lowest(self.variables[k])
@@ -321,6 +371,7 @@ class States:
                 f"the variable {variable.name!r} has the shape {shapes.text(variable.shape)}, "
                 f"the given tensor {list(value.shape)}"
             )
+        self.settle()
         self.values[k] = _owned(as_stored(value, variable))
         self.memory[k], self.shown[k] = None, False
 

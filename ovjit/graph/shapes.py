@@ -157,10 +157,14 @@ def surely_equal(a: Dim, b: Dim) -> bool:
 
 def fits(shape: Sequence[int], expected: Sequence[Dim] | None) -> bool:
     """True when the concrete `shape` is one of those that `expected` stands for."""
-    return expected is None or (
-        len(shape) == len(expected)
-        and all(d >= 0 and merge(d, e) is not None for d, e in zip(shape, expected, strict=True))
-    )
+    if expected is None:
+        return True
+    if len(shape) != len(expected):
+        return False
+    for d, e in zip(shape, expected, strict=True):  # all() of a generator takes longer
+        if d < 0 or not (d == e if isinstance(e, int) else d in e):
+            return False
+    return True
 
 
 def merge(a: Dim, b: Dim) -> Dim | None:
