@@ -226,8 +226,8 @@ def tile_kernel(
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {
-            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked)
-            for r in ROWS[isa.name]
+            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked, less + 1)
+            for r, less in zip(ROWS[isa.name], (*ROWS[isa.name][1:], 0), strict=True)
             for v in (isa.tile_vectors, 1)
         }
 

@@ -16,6 +16,7 @@ halos), `n` the `vectors * lanes` channels of one weight panel. All loop bounds 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Epilogue
@@ -40,11 +41,18 @@ def arguments(isa: Isa, form: Format) -> list[str]:
 
 
 def make_tile(
-    isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format = F32, blocked: bool = False
+    isa: Isa,
+    rows: int,
+    vectors: int,
+    epilogue: Epilogue,
+    form: Format = F32,
+    blocked: bool = False,
+    fewest: int = 1,
 ) -> Any:
     """The Numba intrinsic of one tile size. `epilogue` gets accumulators of type `form.acc`; `k` counts
     words. `blocked`: `n2` counts blocks of `BLOCK` words of the depth k, each of which is summed by itself
-    and then added: what a sum of reals loses grows with the length of its chain.
+    and then added: what a sum of reals loses grows with the length of its chain. `fewest`: so many pixels
+    are given at least, and the last of them again for all that are missing.
 
     The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands. The tile
     is a function of its own, printed as text; what depends on types is in functions that are inlined into it.
@@ -52,7 +60,7 @@ def make_tile(
     from ovjit.codegen.cpu import parts
 
     name = f"tile_{rows}_{vectors}"
-    text = _Tile(isa, rows, vectors, epilogue, form, blocked).text(name)
+    text = _Tile(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
     count = len(arguments(isa, form)) + epilogue.shared_operands
     tile = parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
     tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
@@ -112,7 +120,9 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
 
-    `_m`: of the first n lanes alone, which for `store_m` are not all where that is told apart.
+        hide(n) -> n        of which the optimiser knows nothing
+
+    `_m`: of the first n lanes alone, which for `store_m` are hidden, and not all where that is told apart.
     """
     import llvmlite.ir as ir
 
@@ -141,6 +151,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
             [i64, result, i64],
             lambda b, p, v, n: simd.store_vector(b, p, v, epilogue.out, n, part=True),
         ),
+        **inline_function("hide", i64, [i64], simd.hidden),
     }
 
     for elem in {o.dtype for o in epilogue.operands}:
@@ -158,12 +169,21 @@ class _Tile:
     """Prints one tile. Loops are i, j and k, as in the equation; values are named by loop, pixel, vector."""
 
     def __init__(
-        self, isa: Isa, rows: int, vectors: int, epilogue: Epilogue, form: Format, blocked: bool = False
+        self,
+        isa: Isa,
+        rows: int,
+        vectors: int,
+        epilogue: Epilogue,
+        form: Format,
+        blocked: bool,
+        fewest: int,
     ):
         from ovjit.codegen.cpu import vector as simd
 
         self.lanes, self.rows, self.vectors, self.epilogue = isa.lanes, rows, vectors, epilogue
         self.isa, self.form, self.size, self.blocked = isa, form, simd.SIZE, blocked
+        #: Pixels that may be stored before others are read: one that is given again may lie over its operand.
+        self.alone = rows if all(o.shared for o in epilogue.operands) else fewest - 1
         self.vector_bytes = isa.lanes * WORD
         self.word = str(simd.scalar_ir(form.acc))
         self.acc = f"<{isa.lanes} x {self.word}>"
@@ -375,31 +395,42 @@ class _Tile:
     def finish(self) -> None:
         """The epilogue and the stores; all lanes of all vectors, or those of valid channels.
 
-        AVX-512 masks for nothing, so one form serves; the last channels seldom fill a vector. Elsewhere a
-        masked store is slow, so what is whole is stored as such, which is asked once for a vector of all
-        pixels. What masks are not needed for is loaded without, where several vectors are mostly whole.
+        AVX-512 masks for nothing, so one form serves; the last channels seldom fill a vector. There a pixel's
+        results are stored before the next one's are made: the scheduler would keep those of all, and spill.
+        Elsewhere a masked store is slow, so what is whole is stored as such, which is asked once for a vector
+        of all pixels. What masks are not needed for is loaded without, if several vectors are mostly whole.
         """
         for size in sorted({self.size[elem] for elem in (self.epilogue.out, *self.kinds)}):
             self.say(f"%channel{size} = mul i64 %channel, {size}")
         if self.isa.name == "avx512":
-            self.store_masked(self.results(True))
+            left = self.left()
+            waiting = []
+            for m, results in self.results(left):
+                waiting += [(m, v, result, left[v]) for v, result in enumerate(results)]
+                if m < self.alone or m == self.rows - 1:
+                    for each in waiting:
+                        self.store(*each)
+                    waiting = []
         elif not any(o.kind in ("pixel", "channel") for o in self.epilogue.operands):
-            self.store_chosen(self.results(False))
+            self.store_chosen(dict(self.results()))
         elif self.vectors == 1:
-            self.store_chosen(self.results(True))
+            self.store_chosen(dict(self.results(self.left())))
         else:
             self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
             self.say("br i1 %full, label %whole, label %rest", "whole:")
-            results = self.results(False)
-            for v in range(self.vectors):
-                self.store(results, v)
+            for m, results in dict(self.results()).items():
+                for v, result in enumerate(results):
+                    self.store(m, v, result)
             self.say("ret void", "rest:")
-            self.store_chosen(self.results(True))
+            self.store_chosen(dict(self.results(self.left())))
         self.say("ret void")
 
-    def left(self, v: int) -> str:
-        """How many channels are valid from the vector `v` on."""
-        return self.new(f"sub i64 %valid, {v * self.lanes}") if v else "%valid"
+    def left(self) -> list[str]:
+        """How many channels are valid from each vector on."""
+        counts = (
+            self.new(f"sub i64 %valid, {v * self.lanes}") if v else "%valid" for v in range(self.vectors)
+        )
+        return [self.new(f"call i64 @hide(i64 {count})") for count in counts]
 
     def place(self, base: str, v: int, elem: str) -> str:
         """The address of the vector `v` of a pixel's elements that begin at `base`."""
@@ -412,13 +443,14 @@ class _Tile:
         place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
         return self.new(f"load i64, ptr {place}, align 8")
 
-    def results(self, masked: bool) -> dict[tuple[int, int], str]:
-        """What the epilogue makes of the sums; `masked`: it reads its operands for valid channels alone."""
-        suffix = "_m" if masked else ""
-        left = [f", i64 {self.left(v)}" if masked else "" for v in range(self.vectors)]
+    def results(self, left: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
+        """What the epilogue makes of the sums of each pixel; with `left` (see there) it reads its operands
+        for valid channels alone."""
+        suffix = "_m" if left else ""
+        more = [f", i64 {count}" for count in left] or [""] * self.vectors
 
         def load(base: str, v: int, elem: str) -> str:
-            given = f"i64 {self.place(base, v, elem)}{left[v]}"
+            given = f"i64 {self.place(base, v, elem)}{more[v]}"
             return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}({given})")
 
         def splat(base: str, elem: str) -> str:
@@ -432,10 +464,10 @@ class _Tile:
                 )
             elif o.kind == "channel":
                 shared |= {(o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)}
-        results = {}
         sums = "sum" if self.form.span else "i"
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
+            results = []
             for v in range(self.vectors):
                 arguments = [f"{self.acc} {self.total(m, v) if self.blocked else f'%{sums}.{m}.{v}'}"]
                 for o, base in zip(self.epilogue.operands, bases, strict=True):
@@ -446,27 +478,23 @@ class _Tile:
                     else:
                         value = splat(base, o.dtype)
                     arguments.append(f"{self.kinds[o.dtype]} {value}")
-                results[m, v] = self.new(f"call {self.out} @epilogue({', '.join(arguments)})")
-        return results
+                results.append(self.new(f"call {self.out} @epilogue({', '.join(arguments)})"))
+            yield m, results
 
-    def store(self, results: dict[tuple[int, int], str], v: int, left: str = "") -> None:
-        """The vector `v` of all pixels; with `left`, so many lanes of it, which are not all."""
+    def store(self, m: int, v: int, result: str, left: str = "") -> None:
+        """The vector `v` of a pixel; with `left`, so many lanes of it, which are not all."""
         name, more = ("store_m", f", i64 {left}") if left else ("store", "")
-        for m in range(self.rows):
-            place = self.place(self.entry(1, m), v, self.epilogue.out)
-            self.say(f"call void @{name}(i64 {place}, {self.out} {results[m, v]}{more})")
+        place = self.place(self.entry(1, m), v, self.epilogue.out)
+        self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
 
-    def store_masked(self, results: dict[tuple[int, int], str]) -> None:
-        for v in range(self.vectors):
-            self.store(results, v, self.left(v))
-
-    def store_chosen(self, results: dict[tuple[int, int], str]) -> None:
+    def store_chosen(self, results: dict[int, list[str]]) -> None:
         """Each vector, whole where all its channels are valid."""
-        for v in range(self.vectors):
-            left = self.left(v)
+        for v, left in enumerate(self.left()):
             self.say(f"%all{v} = icmp sge i64 {left}, {self.lanes}")
             self.say(f"br i1 %all{v}, label %all{v}.then, label %all{v}.else", f"all{v}.then:")
-            self.store(results, v)
+            for m, of_pixel in results.items():
+                self.store(m, v, of_pixel[v])
             self.say(f"br label %all{v}.end", f"all{v}.else:")
-            self.store(results, v, left)
+            for m, of_pixel in results.items():
+                self.store(m, v, of_pixel[v], left)
             self.say(f"br label %all{v}.end", f"all{v}.end:")

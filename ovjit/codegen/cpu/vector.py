@@ -52,6 +52,7 @@ from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_memory import (
     evens,
     gather,
+    hidden,
     load_scalar,
     load_vector,
     scatter,
@@ -81,8 +82,8 @@ from ovjit.codegen.cpu.vector_types import (
 #: What tiles and epilogues are made of, too.
 __all__ = [
     "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "dot_bytes_narrow",
-    "load_vector", "namespace", "round_to_int", "scalar_ir", "splat", "store_vector", "suffix", "truncate",
-    "vec",
+    "hidden", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat", "store_vector", "suffix",
+    "truncate", "vec",
 ]  # fmt: skip
 
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))

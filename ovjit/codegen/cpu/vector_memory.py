@@ -220,7 +220,8 @@ def store_vector(
     n: ir.Value | None = None,
     part: bool = False,
 ) -> None:
-    """Lanes of `v` to memory; with `n`, the first n and no byte besides. `part`: n lanes are not all."""
+    """Lanes of `v` to memory; with `n`, the first n and no byte besides. `part`: n lanes are not all, and the
+    optimiser knows nothing of n, see `hidden`."""
     v = to_memory(builder, v, elem)
     vt = v.type
     p = pointer(builder, address, vt)
@@ -232,7 +233,8 @@ def store_vector(
         # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets
         # the narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know, of what may be
         # narrowed.
-        mask = iota_mask(builder, n if elem in _NOT_NARROWED else hidden(builder, n), vt.count)
+        known = part or elem in _NOT_NARROWED
+        mask = iota_mask(builder, n if known else hidden(builder, n), vt.count)
         arguments = [v, p, _I32(SIZE[elem]), mask]
         call_intrinsic(builder, f"llvm.masked.store.{suffix(vt)}.p0", ir.VoidType(), arguments)
 
