@@ -30,8 +30,9 @@ from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
-#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`.
-CHUNK_FLOPS = 62_500
+#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`. What a tile
+#: takes besides, its table and its epilogue, is worth so many of a lane.
+CHUNK_FLOPS, TILE_FLOPS = 62_500, 800
 MOST_CHUNKS = 32
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
@@ -284,7 +285,7 @@ class Tiled(Lowering):
         ]
         return overwritable(views, read)
 
-    def _blocks(self, weights: Weights, pixels: int, panels: int, flops: float) -> tuple[int, int, int, int]:
+    def _blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
         how many ranges of panels."""
         rows = ROWS[self.isa.name][0]
@@ -295,8 +296,11 @@ class Tiled(Lowering):
         pn_blocks = ceil_div(panels, pn_per)
         # Shares of pixels that let two and four threads end together gain, by count, 0.3 to 1.4 % of
         # quantized networks at two threads, and lose as much and more at eight and sixteen.
-        chunk_flops = CHUNK_FLOPS * self.isa.lanes * self.form.rate
-        wanted = least(MOST_CHUNKS, most(1, whole(flops // chunk_flops)))
+        # of one lane: the last panel may have one vector, but then takes little less
+        vectors, rate = self.isa.tile_vectors, self.form.rate
+        tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
+        flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
+        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * weights.groups)))
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
@@ -306,7 +310,7 @@ class Tiled(Lowering):
         many chunks there are."""
         rows, width = ROWS[self.isa.name][0], weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
-        blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), flops)
+        blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
         # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
         ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
