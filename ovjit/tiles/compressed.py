@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
@@ -62,21 +61,14 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.nf4 import LEVELS as NF4_LEVELS
+from ovjit.graph.stored_floats import LEVELS
 from ovjit.tiles.formats import WORD
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: Element types of 4 bits -> what their codes stand for.
-LEVELS = {
-    "nf4": NF4_LEVELS,
-    "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
-}
 #: Floats of 8 bits -> how far exponent and mantissa are shifted to be those of an f32, and what makes up for
 #: the other bias. Infinities and NaN come out as numbers: who packs has none.
 SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
-#: The element types besides integers that can be stored, and their bits.
-FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), **dict.fromkeys(SHIFTED, 8), "f16": 16}
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
 STEP = {4: 8, 8: 2, 16: 2}
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
@@ -92,7 +84,7 @@ class Unpack(NamedTuple):
     """How panels are stored.
 
     `bits` of an integer (8 or 4), whether bytes are signed; `kind`: the type of what are no integers, see
-    `FLOAT_BITS`; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
+    `stored_floats`; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
     """
 
     bits: int
