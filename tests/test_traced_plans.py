@@ -17,6 +17,8 @@ import pytest
 from test_ops_native import native_ops
 from test_random_graphs import Maker
 
+import ovjit as ov
+from ovjit import opset13 as ops
 from ovjit.compiler import parametric, shape_values
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
@@ -611,3 +613,42 @@ def test_extents_of_more_than_64_bits_are_no_plan() -> None:
     for extent in (1 << 56, (1 << 63) - 1, 1 << 63, 1 << 80):
         assert plan.trace.at(((extent, 32),)) is None, extent
     assert plan.trace.at(((5, 32),)).output_shapes == [(5, 32)]
+
+
+def lengths_as_reals(kind: str) -> Any:
+    """x of [1, ?, 8]: its sum over the square root of its length, and that length; the first half of it; it
+    and a scale that an operation wants as a constant."""
+    x = ops.parameter(ov.PartialShape([1, -1, 8]), np.float32, name="x")
+    zero, one = ops.constant(np.array([0], np.int64)), ops.constant(np.array([1], np.int64))
+    length = ops.convert(ops.gather(ops.shape_of(x, "i64"), one, zero), "f32")
+    if kind == "data":
+        return ov.Model([ops.divide(ops.reduce_sum(x, one, True), ops.sqrt(length)), length], [x], kind)
+    half = ops.convert(ops.floor(ops.multiply(length, ops.constant(np.float32(0.5)))), "i64")
+    if kind == "shape":
+        return ov.Model([ops.slice(ops.relu(x), zero, half, one, one)], [x], kind)
+    ratio = ops.divide(length, ops.add(length, length))
+    y = ops.interpolate(ops.relu(x), ratio, "nearest", "scales", axes=one)
+    return ov.Model([y], [x], kind)
+
+
+@pytest.mark.parametrize("kind", ["data", "shape", "constant"])
+def test_reals_made_of_lengths(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are computed by kernels, and one plan serves all lengths, unless shapes follow from them."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ov.Core().compile_model(lengths_as_reals(kind), "CPU", config)
+    rng = np.random.default_rng(SEED)
+    for count in (6, 10, 8, 32, 2):
+        x = rng.standard_normal((1, count, 8)).astype(np.float32)
+        got = list(compiled(x).values())
+        if kind == "data":
+            want = [x.sum(1, keepdims=True, dtype=np.float64) / np.sqrt(count), np.array([count])]
+        elif kind == "shape":
+            want = [np.maximum(x, 0)[:, : count // 2]]
+        else:
+            want = [np.maximum(x, 0)[:, ::2]]
+        for a, b in zip(got, want, strict=True):
+            assert a.shape == b.shape, (kind, count)
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=f"{SEED}: {kind}, {count}")
+    traces = compiled._executable.program.traces
+    assert (traces.made == 1) == (kind == "data") and not traces.refused

@@ -497,7 +497,7 @@ class Parametric:
         else:
             free = (whole[given:] != whole[: self.leaves]).astype(np.int64)
             wanted, memory.wanted = memory.wanted, free.tobytes()
-            if wanted != memory.wanted or self.data_patches:
+            if wanted != memory.wanted:
                 return False
             recipe = self._recipe(free, memory)
             memory.recipes = (recipe, *memory.recipes[: MOST_RECIPES - 1])
@@ -629,8 +629,6 @@ class Parametric:
         if self.data_patches:
             plan.data = aligned_bytes(self.data.size)
             plan.data[:] = self.data
-            for at, itemsize, node in self.data_patches:
-                plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = whole[node]
         plan.arena_size = plan.scratch_offset = memory.arena_size
         if self.figures:
             plan.figures = lambda i, k: int(whole[self.figures[i, k]]) if (i, k) in self.figures else None
@@ -638,8 +636,10 @@ class Parametric:
         return plan
 
     def _tell(self, plan: Plan, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Read what `evaluate` has left of shapes and of the plan's work."""
+        """Read what `evaluate` has left of shapes and of the plan's work, and of numbers among its data."""
         results, chunks, *_ = self._parts
+        for at, itemsize, node in self.data_patches:
+            plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = plan.whole[node]
         *dims, plan.scratch_size, work = plan.whole[results:chunks].tolist()
         plan.parallel = work > PARALLEL_WORK
         plan.input_shapes = tuple(shapes)

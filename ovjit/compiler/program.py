@@ -157,6 +157,8 @@ class Program:
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
+        #: Whether reals made of dimensions are left to kernels, until some turn out to decide shapes.
+        self._leaves_reals = True
         # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
             needed.append(evaluating_kernel())
@@ -328,6 +330,9 @@ class Program:
             planner = self._planner(types, strides)
             self._plan_steps(planner)
             if any(step.host is not None for step in planner.steps):
+                if tape.left_reals:  # kernels want them as constants
+                    self._leaves_reals = False
+                    return self._traced(traces, shapes, room)
                 traces.refused = "steps of the host are not traced"
                 return None
             planner.write_outputs()
@@ -357,7 +362,18 @@ class Program:
     ) -> tuple[Tape, dict[Value, TensorType]]:
         check_shapes(self.graph.inputs, shapes)
         tape = Tape([*(d for shape in shapes for d in shape), *([] if room is None else [room.capacity])])
-        return tape, concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes), self._twins)
+        tape.leaves_reals = self._leaves_reals
+        try:
+            types = concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes), self._twins)
+        except OvjitError:
+            if not tape.left_reals:
+                raise
+            types = None
+        if types is None or (tape.left_reals and needs_cut(types)):  # shapes follow from them
+            self._leaves_reals = False
+            tape.forget()
+            return self._traced_types(shapes, room)
+        return tape, types
 
     @property
     def _twins(self) -> Mapping[Node, Node]:

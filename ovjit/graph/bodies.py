@@ -20,7 +20,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
-from ovjit.graph.traced import as_found, is_traced, is_traced_number, pinned
+from ovjit.graph.traced import as_found, is_traced, is_traced_number, may_leave_reals, pinned
 
 #: Bodies within bodies.
 DEEPEST = 64
@@ -253,6 +253,7 @@ _TRACEABLE = frozenset(
     ScatterNDUpdate""".split()
 )
 _INTEGERS = frozenset("i32 i64 u32 u64".split())
+_CONVERSIONS = frozenset(("Convert", "ConvertLike"))
 
 
 def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
@@ -270,6 +271,8 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)
     values = _evaluate_traced(node, inputs, outputs)
     if values is None:
+        if node.op.name in _CONVERSIONS and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
+            return list(outputs)
         return infer_values(node, [_pinned(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
 
@@ -288,7 +291,7 @@ def _evaluate_traced(
     expected = node.op.evaluate(plain, node.attrs)
     ref = node.op.ref
     assert ref is not None
-    if name in ("Convert", "ConvertLike"):
+    if name in _CONVERSIONS:
         made: Any = values[0] if outputs[0].dtype in _INTEGERS else None
     elif name in _TRACEABLE:
         try:

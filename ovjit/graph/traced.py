@@ -47,6 +47,11 @@ class Tape:
         self._asked: dict[tuple[int, int, int], bool] = {}  # what a value is compared with, plain ints only
         self._extremes: dict[tuple, Any] = {}
 
+        #: Whether reals that are made of traced numbers are left to be computed when the plan runs, and
+        #: whether any have been: pinned, no plan would serve two lengths.
+        self.leaves_reals = False
+        self.left_reals = False
+
     def leaf(self, index: int) -> Traced:
         return Traced(self, index, self.values[index])
 
@@ -461,6 +466,13 @@ def is_traced(array: Any) -> bool:
     if array is None or array.dtype.kind != "O":
         return False
     return any(type(x) is Traced for x in array.reshape(-1).tolist())
+
+
+def may_leave_reals(array: Any) -> bool:
+    """Whether reals made of this array of traced numbers are left to be computed; its tape is told."""
+    tape = next(x.tape for x in array.reshape(-1).tolist() if type(x) is Traced)
+    tape.left_reals |= tape.leaves_reals
+    return bool(tape.leaves_reals)
 
 
 def pinned(array: Any, dtype: Any) -> Any:
