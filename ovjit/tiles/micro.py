@@ -21,6 +21,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
+from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
 from ovjit.tiles.narrow import BIN, SOURCES
@@ -216,6 +217,7 @@ class _Tile:
                 self.store_total(m, v, f"%bias{v}")
         if self.form.span > 1:
             self.say(f"%steps = lshr exact i64 %k, {self.form.span.bit_length() - 1}")
+        self.fetch_operands()
         self.say("br label %i.head")
         self.loop("i", "n1", "s1", "entry", "w0", "ahead0", "0", lambda m, v: f"bias{v}", "j")
         self.loop("j", "n2", "s2", "i.body", "i.w", "i.ahead", "%i.base", lambda m, v: f"i.{m}.{v}", "k")
@@ -232,6 +234,20 @@ class _Tile:
         self.finish()
         self.say("}")
         return "\n".join(self.lines)
+
+    def fetch_operands(self) -> None:
+        """Ask for what the epilogue reads of pixels while the products are summed: of shallow ones with a
+        residual that takes 0.89 to 0.93 of the time. Asking for the lines that will be written gains as much
+        where there are many panels, and loses 7 % where there are two."""
+        for o in self.epilogue.operands:
+            if o.kind != "pixel":
+                continue
+            first = self.new(f"mul i64 %channel, {self.size[o.dtype]}")
+            for m in range(self.rows):
+                at = self.new(f"add i64 {self.entry(o.where, m)}, {first}")
+                for line in range(0, self.vectors * self.lanes * self.size[o.dtype], CACHE_LINE):
+                    place = self.new(f"inttoptr i64 {self.new(f'add i64 {at}, {line}')} to ptr")
+                    self.say(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
     def total(self, m: int, v: int) -> str:
         """What has been added up so far."""
