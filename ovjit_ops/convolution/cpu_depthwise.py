@@ -31,6 +31,7 @@ from ovjit.codegen.words import (
     fma,
     load,
     loadm,
+    prefetch,
     registers,
     share,
     splat,
@@ -123,6 +124,16 @@ def add_columns(total, tap, p, count, left, masked, x_a, x_w, T, acc, kh, kw, sw
 
 
 @inline
+def prefetch_next(p, count, x_a, x_w, kh, sw):
+    """What the pixels at p read of the next cache line of channels, of the rows that are new or may have left
+    the first-level cache. Along a row every line is as far away as a pixel is large, which the hardware does
+    not see coming; behind a convolution whose weights fill the second level it comes from the third."""
+    for a in static_range(kh // 2, kh):
+        for m in static_range(count * sw):
+            prefetch(p + a * x_a + m * x_w + CACHE_LINE)
+
+
+@inline
 def load_operands(o, at, e, m, left, masked, operands):
     """What the epilogue reads at pixel m from the places `at`."""
     for n, operand in enumerate(operands, 1):
@@ -195,6 +206,8 @@ def depthwise(
                                     at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                                 elif operand.kind == "scalar":
                                     at[n, "j"] = at[n] + j * e[n, "w"]
+                            if free and T == "f32" and count > 1:
+                                prefetch_next(p, count, x_a, x_w, kh, sw)
                             for m in static_range(count):
                                 total[m] = bias
                             add_columns(

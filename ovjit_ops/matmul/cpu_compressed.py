@@ -12,7 +12,6 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, plain, product
 from ovjit.tiles.compressed import (
     HEIGHTS,
-    PART,
     how_unpacked,
     lowering_factors,
     pack_compressed,
@@ -24,7 +23,7 @@ from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
-from ovjit_ops.matmul.cpu_stored import StoredWeights, row_step
+from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 
 class CompressedProduct(StoredWeights):
@@ -102,21 +101,20 @@ class CompressedProduct(StoredWeights):
             values |= {"x": given[0].ptr, "p": given[1].ptr}
         else:
             x = planner.contiguous(self.data)
-            # the last group may have fewer
-            parts = ceil_div(self.depth, self.size) * ceil_div(min(self.size, self.depth), PART)
+            groups = ceil_div(self.depth, self.size)
             given = [x]
             values |= {
                 "x": x.ptr, "x_w": x.shape[-1] * x.itemsize, "rows": rows, "filled": self.filled,
-                "parts": parts,
+                "groups": groups,
             }  # fmt: skip
             if self.lower_at is not None:
                 values["lower"] = planner.constants.at(self.lower_at)
-            planner.need_scratch(rows * (self.filled + parts) * 4)
+            planner.need_scratch(rows * (self.filled + groups) * 4)
         y = planner.output(self.out, plain(len(self.out.shape)))
         panels = ceil_div(self.outs, self.weights.sizes.width)
         per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
         values |= {
-            "b": planner.constants.at(self.weights.bias), "y": y.ptr, "y_w": row_step(y),
+            "b": planner.constants.at(self.weights.bias), "y": y.ptr, "y_w": y.shape[-1] * y.itemsize,
             "b_step": self.weights.bias_step, "outs": self.outs, "panels": panels, "per_chunk": per_chunk,
             **self.unpacking(planner),
         }  # fmt: skip
