@@ -212,3 +212,38 @@ def test_offsets_behind_a_convolution_are_one_and_those_that_round_are_left():
     rounding = float(3 << 22)
     graph = net.b.finish([net.Add(net.Add(sum, rounding), -rounding)])
     assert [n.op.name for n in run_passes(graph).nodes].count("Add") == 2
+
+
+def test_quotients_by_numbers_are_right_to_the_last_bit():
+    """AVX-512 makes them by multiplying; zeros keep their sign, infinities and NaN stay what they are"""
+    rng = np.random.default_rng(SEED)
+    ones = rng.integers(0, 1 << 23, 1 << 16, dtype=np.uint32) | np.uint32(127 << 23)
+    any = rng.integers(0, 1 << 32, 1 << 16, dtype=np.uint64).astype(np.uint32)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, 41, -147], np.float32)
+    x = np.concatenate([ones.view(np.float32), any.view(np.float32), special])
+    divisors = [1.0000001, 1.4142135, 3, 6, -7.3, 41, 49, 1.9999999, 1e10, 2.0**64]
+    net = Net(x.shape)
+    divided = [net.Divide(net.inputs[0], d) for d in divisors]
+    job = compile_graph(net.b.finish(divided), {}).new_job()
+    job.set_input(0, x)
+    job.run()
+    for d, got in zip(divisors, job.outputs, strict=True):
+        with np.errstate(all="ignore"):
+            want = x / np.float32(d)
+        exact = ~(np.abs(x) < 2.0**-100) | (x == 0)
+        same = (got.view(np.uint32) == want.view(np.uint32)) | (np.isnan(got) & np.isnan(want))
+        assert same[exact].all(), (SEED, d, x[exact & ~same][:5], got[exact & ~same][:5])
+        np.testing.assert_allclose(got, want, rtol=3e-7, atol=3e-45, err_msg=f"seed {SEED}, / {d}")
+
+
+@pytest.mark.parametrize("divisor, lanes", [(1.5, 16), (6.0, 16), (0.7, 16), (2.0**70, 16), (1.5, 8)])
+def test_only_numbers_of_a_middling_size_are_divided_by_in_products(monkeypatch, divisor, lanes):
+    from ovjit.codegen.cpu.isa import ISAS
+    from ovjit.compiler import fuse as fusing
+
+    monkeypatch.setattr(fusing, "host_isa", lambda: next(i for i in ISAS.values() if i.lanes == lanes))
+    net = Net((3, 7))
+    graph = net.b.finish([net.Divide(net.inputs[0], divisor)])
+    (group,) = fuse(graph)
+    multiplied = "fma" in group.make_body().text()
+    assert multiplied == (lanes == 16 and 1 <= divisor <= 2.0**64)
