@@ -208,6 +208,61 @@ return end if a > 0 else end - start"""
     assert {name.partition(".")[0] for name in slots} == {"total", "i", "seldom", "next"}
 
 
+def test_what_loops_do_not_change_is_computed_before_them() -> None:
+    """... of what has no effect and cannot fail, wherever loops begin anew or come one after the other."""
+    body = """total = 0
+k = b
+for i in range(a):
+    if i == 3:
+        continue
+    j = i
+    while j < 9:
+        scaled = (b * 5 + c) ^ (i * 7)
+        if j & 1:
+            j += 3
+            continue
+        total += scaled + k * 11
+        if total > 1000:
+            k += 1
+            break
+        j += 1
+    for j in range(i, 6):
+        total += (b - c) * 3 + udiv(c, b + 1) if b > 0 else k * 13
+    if a > 4:
+        k = b * 5
+    total ^= k * 17
+for i in range(c):
+    total += k * 17 + b * 5
+return total"""
+    both = compiled(body, "test_jit_hoisted")
+    for values in ((0, 5, 3), (4, 0, 2), (6, 7, 1), (9, -1, 0), (12, 300, 5)):
+        both(*values, 0)
+    lines = ["for i in range(a):", "    for j in range(i):"]
+    lines += [f"        st_i64(p + j * 8, {value} + j)" for value in ("b * 3", "i * 5", "j * 7")]
+    text = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n"
+    text += "\n".join(f"    {line}" for line in [*lines, "return 0"]) + "\n"
+    text = jit.llvm_text(text, "test_jit_before_loops", host_isa())
+    blocks = re.split(r"^(?=\S+:$)", text, flags=re.M)
+
+    def having(pattern: str) -> list[int]:
+        return [i for i, block in enumerate(blocks) if re.search(pattern, block, re.M)]
+
+    places = [having(rf" mul .*, {number}$") for number in (3, 5, 7)]
+    store = having(r'store i64 [^,]*, i64\*|store i64 [^,]*, ptr %"\$')
+    assert all(len(set(place)) == 1 for place in places), (places, text)
+    assert places[0] < places[1] < places[2] and places[2][0] in store, (places, store, text)
+
+
+def test_lanes_of_libraries_functions_that_nobody_reads_are_not_computed() -> None:
+    text = """@njit(nogil=True)
+def kernel(a, b, c, p):
+    st_f64(p, lane_f64(libm_cos_f64(spread_f64(a * 0.5)), 0))
+    return 0
+"""
+    code = jit.optimised_text(text, "test_jit_lanes", host_isa())
+    assert len(re.findall(r"call .*@cos\(", code)) == 1, code
+
+
 def test_values_that_are_chosen() -> None:
     """`and`, `or` and `if ... else` within expressions: what is not chosen is not read, and what was read
     before is still known."""

@@ -29,25 +29,43 @@ def turn_sizes(isa: Isa) -> tuple[int, ...]:
 
 
 def turned(b: Any, rows: list[Any]) -> list[Any]:
-    """The transpose of a square block: lane j of row i becomes lane i of row j."""
+    """The transpose of a square block: lane j of row i becomes lane i of row j.
+
+    Shuffles are those that x86 has since SSE, which LLVM knows at once and CPUs do in a cycle: elements are
+    interleaved within pieces of 16 bytes, then whole pieces change places.
+    """
     import llvmlite.ir as ir
 
-    n = len(rows)
-    i32 = ir.IntType(32)
-    step = 1
-    while step < n:
-        # exchange the off-diagonal step x step corners of every 2 step x 2 step square
-        low = [(j - step + n if j & step else j) for j in range(n)]
-        high = [(j + n if j & step else j + step) for j in range(n)]
-        low_mask = ir.Constant(ir.VectorType(i32, n), low)
-        high_mask = ir.Constant(ir.VectorType(i32, n), high)
-        out: list[Any] = [None] * n
-        for i in range(n):
-            if not i & step:
-                out[i] = b.shuffle_vector(rows[i], rows[i + step], low_mask)
-                out[i + step] = b.shuffle_vector(rows[i], rows[i + step], high_mask)
-        rows, step = out, step * 2
-    return rows
+    n, kind = len(rows), rows[0].type.element
+    bits = kind.width if isinstance(kind, ir.IntType) else 32
+    size = min(128 // bits, n)
+    pieces = [range(first, first + size) for first in range(0, n, size)]
+    both = [*pieces, *(range(n + piece.start, n + piece.stop) for piece in pieces)]
+
+    def shuffled(x: Any, y: Any, lanes: list[int]) -> Any:
+        return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), n), lanes))
+
+    half = size // 2
+    interleaved = [
+        [lane for piece in pieces for j in piece[part * half :][:half] for lane in (j, n + j)]
+        for part in range(2)
+    ]
+    chosen = [[lane for piece in both[part::2] for lane in piece] for part in range(2)]
+    columns = []
+    for piece in pieces:
+        square = [rows[i] for i in piece]
+        for _ in range(size.bit_length() - 1):
+            both_halves = zip(square[:half], square[half:], strict=True)
+            square = [shuffled(x, y, lanes) for x, y in both_halves for lanes in interleaved]
+        columns.append(square)
+    out = []
+    for apart in zip(*columns, strict=True):  # which have their pieces of every `size`th column
+        found = list(apart)
+        for _ in range(len(pieces).bit_length() - 1):
+            pairs = list(zip(found[::2], found[1::2], strict=True))
+            found = [shuffled(x, y, lanes) for lanes in chosen for x, y in pairs]
+        out.append(found)
+    return [out[j % size][j // size] for j in range(n)]
 
 
 def make_turn(isa: Isa, elem: str) -> Any:
@@ -63,21 +81,34 @@ def make_turn(isa: Isa, elem: str) -> Any:
     i64 = ir.IntType(64)
 
     def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
+        # What is shuffled stands there once for whole blocks and for parts of them: it takes LLVM longest.
         fewer = b.select(b.icmp_signed("<", na, nb), na, nb)
-        with b.if_else(b.icmp_signed(">=", fewer, i64(lanes))) as (whole, part):
+        is_whole = b.icmp_signed(">=", fewer, i64(lanes))
+        ways = []
+        with b.if_else(is_whole) as (whole, part):
             with whole:
-                rows = [
-                    simd.load_vector(b, b.add(x, b.mul(i64(i), x_b)), elem, lanes) for i in range(lanes)
-                ]
-                for j, row in enumerate(turned(b, rows)):
-                    simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem)
+                rows = [simd.load_vector(b, b.add(x, b.mul(i64(i), x_b)), elem, lanes) for i in range(lanes)]
+                ways.append((b.block, rows))
             with part:
                 last = b.sub(nb, i64(1))
                 rows = []
                 for i in range(lanes):
                     row = b.select(b.icmp_signed("<", i64(i), last), i64(i), last)
                     rows.append(simd.load_vector(b, b.add(x, b.mul(row, x_b)), elem, lanes, na))
-                for j, row in enumerate(turned(b, rows)):
+                ways.append((b.block, rows))
+        loaded = []
+        for each in range(lanes):
+            phi = b.phi(rows[each].type)
+            for block, found in ways:
+                phi.add_incoming(found[each], block)
+            loaded.append(phi)
+        columns = turned(b, loaded)
+        with b.if_else(is_whole) as (whole, part):
+            with whole:
+                for j, row in enumerate(columns):
+                    simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem)
+            with part:
+                for j, row in enumerate(columns):
                     with b.if_then(b.icmp_signed("<", i64(j), na)):
                         simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
 

@@ -167,7 +167,8 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 
 
 class _Tile:
-    """Prints one tile. Loops are i, j and k, as in the equation; values are named by loop, pixel, vector."""
+    """Prints one tile. The loop t goes over the taps (i, j) of the equation, k over the words of each; values
+    are named by loop, pixel, vector."""
 
     def __init__(
         self,
@@ -218,17 +219,17 @@ class _Tile:
         if self.form.span > 1:
             self.say(f"%steps = lshr exact i64 %k, {self.form.span.bit_length() - 1}")
         self.fetch_operands()
-        self.say("br label %i.head")
-        self.loop("i", "n1", "s1", "entry", "w0", "ahead0", "0", lambda m, v: f"bias{v}", "j")
-        self.loop("j", "n2", "s2", "i.body", "i.w", "i.ahead", "%i.base", lambda m, v: f"i.{m}.{v}", "k")
+        self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
+        self.say("%turn = sub i64 %s1, %across", "br label %t.head")
+        self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "k")
         depth = "left" if self.blocked else "steps" if self.form.span > 1 else "k"
-        self.loop("k", depth, None, "j.body", "j.w", "j.ahead", "", lambda m, v: f"j.{m}.{v}", "")
+        self.loop("k", depth, "t.body", "t.w", "t.ahead", lambda m, v: f"t.{m}.{v}", "")
         self.say("k.done:")
         if self.blocked:
             for m, v in self.cells:
                 total = self.total(m, v)
                 self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %k.{m}.{v}"))
-        self.say("br label %j.head", "j.done:", "br label %i.head", "i.done:")
+        self.say("br label %t.head", "t.done:")
         if self.form.span:
             self.add_rest()
         self.finish()
@@ -265,18 +266,16 @@ class _Tile:
         self.say(f"%t{self.names} = {text}")
         return f"%t{self.names}"
 
-    def loop(
-        self, at: str, count: str, step: str | None, before: str, w: str, ahead: str, base: str, acc: Any,
-        inner: str,
-    ) -> None:  # fmt: skip
-        """The loop `at` up to where the loop `inner` begins; the innermost one is whole, without a base.
+    def loop(self, at: str, count: str, before: str, w: str, ahead: str, acc: Any, inner: str) -> None:
+        """The loop `at` up to where the loop `inner` begins; the innermost one is whole.
 
-        It is entered from block `before` with the values `w`, `ahead`, `base` and `acc(m, v)`.
+        It is entered from block `before` with the values `w`, `ahead` and `acc(m, v)`.
         """
         latch, state = (f"{inner}.done", inner) if inner else (f"{at}.body", "new")
         self.say(f"{at}.head:", f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{latch} ]")
         if inner:
-            self.say(f"%{at}.base = phi i64 [ {base}, %{before} ], [ %{at}.base.next, %{latch} ]")
+            for name in ("j", "base"):
+                self.say(f"%{at}.{name} = phi i64 [ 0, %{before} ], [ %{at}.{name}.next, %{latch} ]")
         self.say(f"%{at}.w = phi ptr [ %{w}, %{before} ], [ %{state}.w, %{latch} ]")
         self.say(f"%{at}.ahead = phi ptr [ %{ahead}, %{before} ], [ %{state}.ahead, %{latch} ]")
         for m, v in self.cells if not (self.blocked and inner) else ():
@@ -285,20 +284,28 @@ class _Tile:
         self.say(f"%{at}.more = icmp slt i64 %{at}.i, %{count}")
         self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
         self.say(f"%{at}.next = add i64 %{at}.i, 1")
-        if self.blocked and at == "j":
-            self.say(f"%j.first = mul i64 %j.i, {BLOCK}", "%j.rest = sub i64 %k, %j.first")
-            self.say(f"%j.short = icmp slt i64 %j.rest, {BLOCK}")
-            self.say(f"%left = select i1 %j.short, i64 %j.rest, i64 {BLOCK}")
         if inner:
-            self.say(f"%{at}.base.next = add i64 %{at}.base, %{step}", f"br label %{inner}.head")
+            self.next_tap()
+            self.say(f"br label %{inner}.head")
         else:
             self.depth_step()
+
+    def next_tap(self) -> None:
+        """j goes on by one and by s2 bytes, or back to 0 and by s1."""
+        if self.blocked:
+            self.say(f"%t.first = mul i64 %t.j, {BLOCK}", "%t.rest = sub i64 %k, %t.first")
+            self.say(f"%t.short = icmp slt i64 %t.rest, {BLOCK}")
+            self.say(f"%left = select i1 %t.short, i64 %t.rest, i64 {BLOCK}")
+        self.say("%t.turns = icmp eq i64 %t.j, %last", "%t.on = add i64 %t.j, 1")
+        self.say("%t.j.next = select i1 %t.turns, i64 0, i64 %t.on")
+        self.say("%t.step = select i1 %t.turns, i64 %turn, i64 %s2")
+        self.say("%t.base.next = add i64 %t.base, %t.step")
 
     def depth_step(self) -> None:
         """One k, or `span` of them: acc[m][v] += a[m] * w[v]."""
         words = max(1, self.form.span)
         add = f"dots{self.form.span}" if self.form.span else "madd"
-        first = self.new(f"add i64 %j.base, {self.new(f'shl i64 %k.i, {(words * WORD).bit_length() - 1}')}")
+        first = self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {(words * WORD).bit_length() - 1}')}")
         offsets, weights = [first], []
         ahead = "%k.ahead"
         for word in range(words):
@@ -360,9 +367,9 @@ class _Tile:
         self.say("%over0 = inttoptr i64 %over to ptr", "%places0 = inttoptr i64 %places to ptr")
         for m, v in self.cells:
             if v:
-                self.store_total(m, v, f"%i.{m}.{v}")
+                self.store_total(m, v, f"%t.{m}.{v}")
         before, w, places = "bins", "%over0", "%places0"
-        sums = [f"%i.{m}.0" for m in range(self.rows)]
+        sums = [f"%t.{m}.0" for m in range(self.rows)]
         for v in range(self.vectors):
             self.say(f"br label %r{v}.head")
             self.bins_of(v, before, w, places, sums)
@@ -375,9 +382,7 @@ class _Tile:
         found = {(m, v): f"%r{v}.{m}" if v == last else self.total(m, v) for m, v in self.cells}
         self.say("br label %added", "added:")
         for m, v in self.cells:
-            self.say(
-                f"%sum.{m}.{v} = phi {self.acc} [ %i.{m}.{v}, %i.done ], [ {found[m, v]}, %{before} ]"
-            )
+            self.say(f"%sum.{m}.{v} = phi {self.acc} [ %t.{m}.{v}, %t.done ], [ {found[m, v]}, %{before} ]")
 
     def bins_of(self, v: int, before: str, w: str, places: str, sums: list[str]) -> None:
         """The loop over the bins of vector `v`, entered from block `before`; sums are then %r<v>.<m>."""
@@ -480,7 +485,7 @@ class _Tile:
                 )
             elif o.kind == "channel":
                 shared |= {(o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)}
-        sums = "sum" if self.form.span else "i"
+        sums = "sum" if self.form.span else "t"
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
             results = []

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Container
 
 import llvmlite.binding as llvm
 
 from ovjit.codegen.cpu.isa import Isa, target
+
+
+class Kind(enum.Enum):
+    """What a kernel does most."""
+
+    VECTORS = enum.auto()
+    SCALARS = enum.auto()
+    WAITING = enum.auto()  # for memory that threads share: its instructions are few beside that
 
 
 @functools.cache
@@ -58,34 +67,41 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: s
             variable.name = f"{shown}_v{i}"
 
 
-def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, vectors: bool, whole: bool) -> None:
+def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, kind: Kind, whole: bool) -> None:
     """LLVM's passes, which see the instruction set alone: the module is the same on every CPU that has it.
 
-    What is printed is meant: vectors, and how far loops are unrolled. `inlined`: the module has tiles, whose
-    loops need no more than their functions put in. For others LLVM has to hoist what loops do not change:
-    without it transposes lose 15 %, LRN 10 %. Threading of jumps costs kernels with vectors as much (pooling
-    10 %), and is worth 15 % to those without (TopK). What LLVM's whole pipeline does besides is about calls,
-    globals and vectorising: it takes two thirds as long again and makes no kernel faster. `whole`: the module
-    has functions that may have to go.
+    What is printed is meant: vectors, how far loops are unrolled, and what stands before loops. So it is the
+    passes that simplify instructions and blocks that are left; of loops, conditions go to their ends, without
+    which transposes lose 15 %. LLVM's list of what simplifies functions takes three times as long. Threading
+    of jumps is worth 20 % to kernels without vectors (TopK) and costs others as much (pooling 10 %).
+    `inlined`: the module has tiles, whose functions are put in. `whole`: the module is Numba's, with
+    functions that may have to go, and loops as they were written.
     """
     machine = _machine(isa.cpu, "")
     module.data_layout = str(machine.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=1 if vectors else 2)
+    options = llvm.create_pipeline_tuning_options(speed_level=1 if kind is Kind.VECTORS else 2)
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False
     passes = llvm.create_pass_builder(machine, options)
-    if inlined:
-        manager = llvm.create_new_module_pass_manager()
-        manager.add_always_inliner_pass()
-        manager.add_sroa_pass()
-        manager.add_instruction_combine_pass()
-        manager.add_simplify_cfg_pass()
-        manager.run(module, passes)
-    elif whole:
+    if whole and not inlined:
         passes.getModulePassManager().run(module, passes)
-    else:
-        simplification = passes.getFunctionPassManager()
-        for function in module.functions:
-            if not function.is_declaration:
-                simplification.run(function, passes)
+        return
+    manager = llvm.create_new_module_pass_manager()
+    if inlined:
+        manager.add_always_inliner_pass()
+    manager.add_sroa_pass()
+    if not inlined:
+        manager.add_simplify_cfg_pass()
+    manager.add_instruction_combine_pass()
+    if not inlined and kind is not Kind.WAITING:
+        if kind is Kind.SCALARS:
+            manager.add_jump_threading_pass()
+        manager.add_loop_rotate_pass()
+        manager.add_new_gvn_pass()
+        if kind is Kind.SCALARS:
+            manager.add_jump_threading_pass()
+        manager.add_simplify_cfg_pass()
+        manager.add_instruction_combine_pass()
+    manager.add_simplify_cfg_pass()
+    manager.run(module, passes)

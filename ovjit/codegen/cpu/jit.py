@@ -24,7 +24,7 @@ from numba.core.dispatcher import Dispatcher
 
 from ovjit import debug, logs
 from ovjit.codegen.cpu import vector as simd
-from ovjit.codegen.cpu.emit import optimise, own, parse, target_machine
+from ovjit.codegen.cpu.emit import Kind, optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
@@ -35,8 +35,8 @@ from ovjit.garbage import short_collections
 #: Neither `linecache` nor Numba's compiler is for several threads at once.
 _lock = threading.RLock()
 
-#: A vector type in LLVM text.
-_VECTOR = re.compile(r"<\d+ x ")
+#: A vector type in LLVM text, and an instruction that swaps what memory has.
+_VECTOR, _SWAP = re.compile(r"<\d+ x "), " cmpxchg "
 
 #: (symbol, reason) of what Numba's ordinary pipeline had to do in this process.
 fallbacks: list[tuple[str, str]] = []
@@ -89,15 +89,22 @@ def _optimised(
 ) -> llvm.ModuleRef:
     with _lock:
         made, functions = _module(source, symbol, isa, extra, arity)
-        vectors = _VECTOR.search(str(made)) is not None
+        kind = _kind(str(made))
         printed = isinstance(made, str)
         module = parse(made, isa) if printed else made
         parts = parts_of(extra.values())
         if parts:
             module.link_in(parse(parts, isa))
     own(module, symbol, functions, shown or symbol)
-    optimise(module, isa, bool(parts), vectors, whole=not printed)
+    optimise(module, isa, bool(parts), kind, whole=not printed)
     return module
+
+
+def _kind(text: str) -> Kind:
+    """Of the kernel with this LLVM text."""
+    if _SWAP in text:
+        return Kind.WAITING
+    return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
 def _module(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int) -> tuple[Any, Any]:

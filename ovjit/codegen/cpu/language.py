@@ -81,6 +81,9 @@ class _Walk:
         self.entry = self.function.append_basic_block("entry")
         self.places = {at: self.function.append_basic_block(f"B{at}") for at in sorted(self.order)}
         self.b = Builder(self.entry)
+        self.b.before = self.places
+        self.changed = _changed(source, self.order)
+        self.unchanged: dict[tuple[str, Any, int], ir.Value] = {}  # variables as a loop finds and leaves them
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
         self.values: dict[str, ir.Value] = {}  # of this block
@@ -95,6 +98,7 @@ class _Walk:
     def run(self) -> None:
         for at in self.order:
             self.b.position_at_end(self.places[at])
+            self.b.nest = self.source.nests[at]
             self.values = {}
             for name in self.varying:
                 self.types.pop(name, None)
@@ -187,8 +191,22 @@ class _Walk:
             slot = self.slots.get((name, kind))
             if slot is None:
                 raise Outside(f"{name} has no value")
-            value = self.values[name] = self.b.load(slot)
+            value = self.values[name] = self.loaded(name, kind, slot)
         return kind, value
+
+    def loaded(self, name: str, kind: Any, slot: ir.Value) -> ir.Value:
+        """What a variable has, read before the loops that do not assign it."""
+        nest = self.b.nest
+        inner = sum(name in self.changed[loop] for loop in nest)
+        if inner == len(nest):
+            return self.b.load(slot)
+        key = (name, kind, nest[inner])
+        value = self.unchanged.get(key)
+        if value is None:
+            to = slot.allocated_type
+            value = self.b.outside(to, f"load {to}, {slot.type} {slot.get_reference()}", inner)
+            self.unchanged[key] = value
+        return value
 
     # --- expressions: (type, value), or a Python object
 
@@ -435,6 +453,15 @@ def _dominators(blocks: Mapping[int, Block], order: Sequence[int]) -> dict[int, 
             changed |= new != found[at]
             found[at] = new
     return found
+
+
+def _changed(source: Function, order: Sequence[int]) -> dict[int, set[str | None]]:
+    """loop -> the variables that are assigned in it."""
+    out: dict[int, set[str | None]] = {loop: set() for at in order for loop in source.nests[at]}
+    for at in order:
+        for loop in source.nests[at]:
+            out[loop].update(step.target for step in source.blocks[at].body)
+    return out
 
 
 def _is_read(blocks: Mapping[int, Block], at: int, name: str) -> bool:

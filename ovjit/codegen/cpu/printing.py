@@ -6,12 +6,15 @@ are lines, which takes a quarter of the time. What is rare (phis, whose operands
 function, atomics) stays with llvmlite, and so do functions, blocks and types.
 
 Operands are not checked: LLVM does, when it reads the text.
+
+What loops do not change is printed before them, of what has no effect and cannot fail. LLVM would have to
+look for it, which takes as long as all else that it simplifies.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
@@ -21,13 +24,18 @@ _VOID = ir.VoidType()
 _CONDITIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 
 
-class Line(ir.Value):
-    """An instruction, and the value that it gives."""
+#: The loops around a block, from without, each by the number of the block that goes to it.
+Nest = tuple[int, ...]
 
-    def __init__(self, kind: ir.Type, reference: str, text: str):
+
+class Line(ir.Value):
+    """An instruction, and the value that it gives, which is another in each round of the loops of `nest`."""
+
+    def __init__(self, kind: ir.Type, reference: str, text: str, nest: Nest):
         self.type = kind
         self.reference = reference
         self.text = text
+        self.nest = nest
 
     def __str__(self) -> str:
         return self.text
@@ -45,10 +53,11 @@ def _typed(value: ir.Value) -> str:
     return f"{value.type} {value.get_reference()}"
 
 
-def _two(operation: str) -> Callable[..., Line]:
+def _two(operation: str, fails: bool = False) -> Callable[..., Line]:
     def emit(self: Builder, x: ir.Value, y: ir.Value, name: str = "", flags: Sequence[str] = ()) -> Line:
         words = " ".join((operation, *flags)) if flags else operation
-        return self.say(x.type, f"{words} {x.type} {x.get_reference()}, {y.get_reference()}")
+        text = f"{words} {x.type} {x.get_reference()}, {y.get_reference()}"
+        return self.say(x.type, text) if fails else self.pure(x.type, text, x, y)
 
     return emit
 
@@ -57,7 +66,7 @@ def _cast(operation: str) -> Callable[..., ir.Value]:
     def emit(self: Builder, value: ir.Value, to: ir.Type, name: str = "") -> ir.Value:
         if value.type == to:
             return value
-        return self.say(to, f"{operation} {value.type} {value.get_reference()} to {to}")
+        return self.pure(to, f"{operation} {value.type} {value.get_reference()} to {to}", value)
 
     return emit
 
@@ -68,7 +77,8 @@ def _compare(operation: str, prefix: str, plain: Sequence[str] = ()) -> Callable
         if sign in _CONDITIONS and sign not in plain:
             condition = prefix + condition
         kind = ir.VectorType(_I1, x.type.count) if isinstance(x.type, ir.VectorType) else _I1
-        return self.say(kind, f"{operation} {condition} {x.type} {x.get_reference()}, {y.get_reference()}")
+        text = f"{operation} {condition} {x.type} {x.get_reference()}, {y.get_reference()}"
+        return self.pure(kind, text, x, y)
 
     return emit
 
@@ -79,24 +89,54 @@ class Builder(ir.IRBuilder):
     def __init__(self, block: ir.Block):
         super().__init__(block)
         self._numbers = itertools.count()
+        self._entry = block
+        #: The loops around the block that is being printed, and the block before each of them.
+        self.nest: Nest = ()
+        self.before: Mapping[int, ir.Block] = {}
 
     def say(self, kind: ir.Type, text: str) -> Line:
         """The instruction `text`, which gives a value of type `kind`."""
         reference = f"%$.{next(self._numbers)}"
-        line = Line(kind, reference, f"{reference} = {text}")
+        line = Line(kind, reference, f"{reference} = {text}", self.nest)
         self._block.instructions.insert(self._anchor, line)
         self._anchor += 1
         return line
 
+    def pure(self, kind: ir.Type, text: str, *operands: ir.Value) -> Line:
+        """The same for what depends on nothing but its operands: before the loops that do not change them."""
+        nest = self.nest
+        if not nest or self._block is self._entry:
+            return self.say(kind, text)
+        inner = 0
+        for operand in operands:
+            if isinstance(operand, Line):
+                varies = operand.nest
+                if varies != nest[: len(varies)]:  # it comes out of another loop
+                    return self.say(kind, text)
+                inner = max(inner, len(varies))
+            elif not isinstance(operand, (ir.Constant, ir.Argument, ir.AllocaInstr)):
+                return self.say(kind, text)
+        return self.outside(kind, text, inner)
+
+    def outside(self, kind: ir.Type, text: str, inner: int) -> Line:
+        """The instruction `text`, outside of all but the first `inner` loops around this block."""
+        if inner == len(self.nest):
+            return self.say(kind, text)
+        reference = f"%$.{next(self._numbers)}"
+        line = Line(kind, reference, f"{reference} = {text}", self.nest[:inner])
+        block = self.before[self.nest[inner]]
+        block.instructions.insert(len(block.instructions) - block.is_terminated, line)
+        return line
+
     def do(self, text: str) -> Line:
         """The instruction `text`, which gives nothing."""
-        line = Line(_VOID, "", text)
+        line = Line(_VOID, "", text, self.nest)
         self._block.instructions.insert(self._anchor, line)
         self._anchor += 1
         return line
 
     add, sub, mul = _two("add"), _two("sub"), _two("mul")
-    sdiv, udiv, srem, urem = _two("sdiv"), _two("udiv"), _two("srem"), _two("urem")
+    sdiv, udiv, srem, urem = (_two(operation, True) for operation in ("sdiv", "udiv", "srem", "urem"))
     fadd, fsub, fmul, fdiv, frem = _two("fadd"), _two("fsub"), _two("fmul"), _two("fdiv"), _two("frem")
     shl, lshr, ashr = _two("shl"), _two("lshr"), _two("ashr")
     and_, or_, xor = _two("and"), _two("or"), _two("xor")
@@ -108,13 +148,14 @@ class Builder(ir.IRBuilder):
     fcmp_ordered, fcmp_unordered = _compare("fcmp", "o"), _compare("fcmp", "u")
 
     def fneg(self, x: ir.Value, name: str = "", flags: Sequence[str] = ()) -> Line:
-        return self.say(x.type, f"{' '.join(('fneg', *flags))} {_typed(x)}")
+        return self.pure(x.type, f"{' '.join(('fneg', *flags))} {_typed(x)}", x)
 
     def select(
         self, condition: ir.Value, x: ir.Value, y: ir.Value, name: str = "", flags: Sequence[str] = ()
     ) -> Line:
         words = " ".join(("select", *flags))
-        return self.say(x.type, f"{words} {_typed(condition)}, {_typed(x)}, {_typed(y)}")
+        text = f"{words} {_typed(condition)}, {_typed(x)}, {_typed(y)}"
+        return self.pure(x.type, text, condition, x, y)
 
     def load(self, p: ir.Value, name: str = "", align: int | None = None, typ: Any = None) -> Line:
         if typ is None:
@@ -138,17 +179,19 @@ class Builder(ir.IRBuilder):
             return super().gep(p, indices, inbounds, name, source_etype)
         words = "getelementptr inbounds" if inbounds else "getelementptr"
         steps = ", ".join(map(_typed, indices))
-        return self.say(p.type, f"{words} {source_etype}, {_typed(p)}, {steps}")
+        return self.pure(p.type, f"{words} {source_etype}, {_typed(p)}, {steps}", p, *indices)
 
     def extract_element(self, vector: ir.Value, at: ir.Value, name: str = "") -> Line:
-        return self.say(vector.type.element, f"extractelement {_typed(vector)}, {_typed(at)}")
+        text = f"extractelement {_typed(vector)}, {_typed(at)}"
+        return self.pure(vector.type.element, text, vector, at)
 
     def insert_element(self, vector: ir.Value, value: ir.Value, at: ir.Value, name: str = "") -> Line:
-        return self.say(vector.type, f"insertelement {_typed(vector)}, {_typed(value)}, {_typed(at)}")
+        text = f"insertelement {_typed(vector)}, {_typed(value)}, {_typed(at)}"
+        return self.pure(vector.type, text, vector, value, at)
 
     def shuffle_vector(self, x: ir.Value, y: ir.Value, mask: ir.Constant, name: str = "") -> Line:
         kind = ir.VectorType(x.type.element, mask.type.count)
-        return self.say(kind, f"shufflevector {_typed(x)}, {_typed(y)}, {_typed(mask)}")
+        return self.pure(kind, f"shufflevector {_typed(x)}, {_typed(y)}, {_typed(mask)}", x, y)
 
     def call(self, f: Any, args: Sequence[ir.Value], name: str = "", cconv: Any = None, **more: Any) -> Any:
         if more or not isinstance(f, ir.Function) or f.function_type.var_arg:

@@ -100,9 +100,11 @@ class Block:
 
 
 class Function(NamedTuple):
-    """Blocks in the order of the source, by their numbers; the first is where it is entered."""
+    """Blocks in the order of the source, by their numbers; the first is where it is entered. `nests`: the
+    loops around each, from without, by the number of the block that goes to the loop and nowhere else."""
 
     blocks: dict[int, Block]
+    nests: dict[int, tuple[int, ...]]
     locals: frozenset[str]
     globals: Mapping[str, Any]
     line: int
@@ -127,7 +129,7 @@ def read(function: Callable[..., Any]) -> Function:
         raise outside(found.node, code.co_firstlineno) from None
     reader.end(Return(None, ()))
     return Function(
-        reader.blocks, frozenset(reader.versions), function.__globals__, code.co_firstlineno
+        reader.blocks, reader.nests, frozenset(reader.versions), function.__globals__, code.co_firstlineno
     )
 
 
@@ -138,6 +140,8 @@ class _Reader:
     def __init__(self, assigned: frozenset[str]):
         self.assigned = assigned
         self.blocks: dict[int, Block] = {}
+        self.nest: tuple[int, ...] = ()
+        self.nests: dict[int, tuple[int, ...]] = {}
         self.versions: set[str] = set()
         self.current: dict[str, str] = {}
         self.depth = 0
@@ -157,6 +161,18 @@ class _Reader:
         """What follows is the block `label`; the one before goes on with it where it has no other end."""
         self.end(Jump(label))
         self.here = self.blocks[label] = Block()
+        self.nests[label] = self.nest
+
+    def enter(self) -> None:
+        """What follows is in a loop, until `leave`."""
+        before = self.label()
+        self.place(before)
+        self.nest = (*self.nest, before)
+
+    def leave(self, after: int) -> None:
+        """What follows is the block `after` a loop."""
+        self.nest = self.nest[:-1]
+        self.place(after)
 
     def end(self, last: Branch | Next | Jump | Return) -> None:
         if self.here is not None:
@@ -229,6 +245,7 @@ class _Reader:
 
     def loop(self, s: ast.While) -> None:
         """The condition stands before the loop and again at its end, as compilers turn loops."""
+        self.enter()
         before, body, after = self.label(), self.label(), self.label()
         self.place(before)
         self.branch(s.test, body, after)
@@ -238,7 +255,7 @@ class _Reader:
         self.loops.pop()
         if self.here is not None:
             self.branch(s.test, body, after)
-        self.place(after)
+        self.leave(after)
 
     def over_range(self, s: ast.For) -> None:
         over = s.iter
@@ -249,6 +266,7 @@ class _Reader:
         self.ranges += 1
         loop = self.ranges
         self.append(Begin(loop, over.args, tuple(n for a in over.args for n in self.reads(a))))
+        self.enter()
         head, body, after = self.label(), self.label(), self.label()
         self.place(head)
         self.end(Next(loop, body, after))
@@ -260,7 +278,7 @@ class _Reader:
         self.depth -= 1
         self.loops.pop()
         self.end(Jump(head))
-        self.place(after)
+        self.leave(after)
 
     def choose(self, s: ast.If) -> None:
         then, after = self.label(), self.label()

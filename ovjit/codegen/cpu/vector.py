@@ -243,7 +243,11 @@ def _libm(name: str, elem: str) -> Any:
 
     def body(b: ir.IRBuilder, kind: Vec, *xs: ir.Value) -> ir.Value:
         fnty = ir.FunctionType(t, [t] * len(xs))
-        fn = b.module.globals.get(symbol) or ir.Function(b.module, fnty, symbol)
+        fn = b.module.globals.get(symbol)
+        if fn is None:
+            fn = ir.Function(b.module, fnty, symbol)
+            # so lanes that nobody reads are not computed; llvmlite does not know the last one
+            set.update(fn.attributes, ("nounwind", "readnone", "willreturn"))
         out = ir.Constant(kind.ir, ir.Undefined)
         for i in range(kind.lanes):
             one = b.call(fn, [b.extract_element(x, _I32(i)) for x in xs])
