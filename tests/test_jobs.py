@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 
 import api_cases as cases
 import numpy as np
@@ -27,6 +28,62 @@ def test_an_arena_that_cannot_grow_is_none() -> None:
     assert (arena.address, arena.size, arena.memory) == (0, 0, None)
     arena.reserve(100)
     assert arena.size == 100 and arena.address
+
+
+def outputs_of_rows(state: bool) -> tuple[ovjit.InferRequest, Callable[[int, bool], np.ndarray]]:
+    """A request that doubles rows of 4 KB, with or without a state, and what gives it so many."""
+    x = op.parameter(ovjit.PartialShape([-1, 1024]), np.float32, name="x")
+    sinks = []
+    if state:
+        zeros = op.constant(np.zeros((1, 1024), np.float32))
+        before = op.read_value(zeros, "count", np.float32, ovjit.PartialShape([1, 1024]))
+        sinks = [op.assign(op.add(before, op.constant(np.float32(1))), "count")]
+    model = ovjit.Model([op.result(op.multiply(x, op.constant(np.float32(2))))], sinks, [x], "rows")
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    request = ovjit.Core().compile_model(model, "CPU", config).create_infer_request()
+
+    def infer(rows: int, share: bool) -> np.ndarray:
+        given = np.arange(rows * 1024, dtype=np.float32).reshape(rows, 1024)
+        result = request.infer([given], share_outputs=share)[0]
+        assert result.shape == given.shape and np.array_equal(result, given * 2), rows
+        return result
+
+    return request, infer
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_large_outputs_lie_where_those_of_other_shapes_did(state: bool) -> None:
+    """Unless somebody has these: what a user holds is not written to for another shape."""
+    request, infer = outputs_of_rows(state)
+
+    def place() -> int:
+        return int(request._job.outputs[0].ctypes.data)
+
+    infer(300, False)
+    infer(500, False)  # more than there is
+    first = place()
+    for rows in (400, 600, 350, 500):  # a quarter more than 500 serves 600
+        infer(rows, False)
+        assert place() == first, rows
+    held: list[Callable[[], np.ndarray]] = [infer(450, True).__array__]
+    assert place() == first
+    for rows in (460, 470, 480, 490):
+        kept = [hold().copy() for hold in held]
+        before = place()
+        infer(rows, False)
+        assert place() != before, rows
+        assert all(np.array_equal(hold(), was) for hold, was in zip(held, kept, strict=True)), rows
+        if rows == 490:
+            break
+        data: np.ndarray = request._job.outputs[0] if rows == 480 else request.get_output_tensor(0).data
+        view = {460: data[5:], 470: memoryview(data)[3:], 480: data}[rows]
+        held.append(lambda view=view: np.asarray(view))  # type: ignore[misc]
+        del data, view
+    infer(280, False)
+    infer(2000, False)
+    there = place()
+    infer(260, False)
+    assert place() != there, "so much is not kept for so little"
 
 
 @pytest.mark.skipif(not streams._REMAPS, reason="mappings of memory do not grow here")

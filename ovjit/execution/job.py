@@ -7,7 +7,9 @@ block of integers, the addresses of its inputs and outputs, and the plan for its
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import sys
 import threading
 import time
 import weakref
@@ -63,6 +65,8 @@ _MOMENT = 1_000_000
 #: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
 #: ones are made anew when they are met again.
 TABLE_BYTES = 128 << 20
+#: Outputs from so many bytes on are written where others were, unless that is so many times as large.
+LARGE_OUTPUT, MOST_UNUSED = 1 << 20, 4
 #: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
 TRACED_TABLES = 64
 
@@ -228,7 +232,8 @@ class Job:
 
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_busy", "_callback_running", "_counters",
-        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "address",
+        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "_written_for",
+        "address",
         "client", "error", "executable", "inputs", "notes", "outputs", "parts", "room", "words",
     )  # fmt: skip
 
@@ -260,6 +265,8 @@ class Job:
         self._bodies: BodyJobs | None = None
         self._keep: list[Any] = []
         self._bound = False
+        #: The job of a composite that has these outputs, too.
+        self._written_for: weakref.ref[Job] | None = None
         #: The room that some inputs have to grow: their outputs are written behind them, to no arrays.
         self.room: Room | None = None
 
@@ -360,17 +367,10 @@ class Job:
             if i in grown:
                 bases[first + i] = bases[FIRST_IO + grown[i]]
                 continue
-            array = self.outputs[i]
             if not is_static(shape):
                 continue  # known only after its host step has run
-            if array.shape != tuple(shape):
-                if self._targets[i] is not None:
-                    raise InferenceError(
-                        f"output {i} has the shape {list(shape)} for these inputs; "
-                        f"the tensor that was set for it has {list(array.shape)}"
-                    )
-                array = self.outputs[i] = self._own[i] = _new_array(shape, array.dtype)
-            self._bases[first + i] = array.ctypes.data
+            self._shape_output(i, tuple(shape))
+            bases[first + i] = self.outputs[i].ctypes.data
         self._bound = True
 
     def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
@@ -704,6 +704,7 @@ class Job:
     def write_for(self, job: Job, count: int) -> None:
         """Write the first `count` outputs where `job`, of a composite, has its own; `give_output` is for
         those whose shapes are not known before."""
+        self._written_for = weakref.ref(job)
         if not self._bound:
             self._bind()
         assert self._table is not None
@@ -717,17 +718,52 @@ class Job:
             elif job._targets[i] is None:
                 job.outputs[i] = job._own[i] = mine
 
+    def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:
+        """See that output i has this shape. InferenceError if the caller's array has another one."""
+        if self.outputs[i].shape == shape:
+            return
+        if self._targets[i] is not None:
+            raise InferenceError(
+                f"output {i} has the shape {list(shape)} for these inputs; "
+                f"the tensor that was set for it has {list(self.outputs[i].shape)}"
+            )
+        self.outputs[i] = self._own[i] = self._memory_for(i, shape)
+
+    def _memory_for(self, i: int, shape: Sequence[int]) -> np.ndarray:
+        """An array for output i, of another shape than the one that it has. A large one gets more than it
+        needs, and lies where the one before did if that is large enough and nobody else has it: pages that
+        the system hands out afresh can take longer to come by than results to be computed."""
+        dtype = self.outputs[i].dtype
+        size = math.prod(shape) * dtype.itemsize
+        if size < LARGE_OUTPUT or dtype.hasobject:
+            return _new_array(shape, dtype)
+        if self._is_free(i):
+            whole = self.outputs[i].base
+            assert isinstance(whole, np.ndarray)
+            begin = self.outputs[i].ctypes.data - whole.ctypes.data
+            if size <= whole.nbytes - begin <= MOST_UNUSED * size:
+                return whole[begin : begin + size].view(dtype).reshape(shape)
+        spare = size // 4 if self.outputs[i].size else 0
+        return aligned_bytes(size + spare)[:size].view(dtype).reshape(shape)
+
+    def _is_free(self, i: int) -> bool:
+        """Whether nobody but this job and the one that it writes for has output i or a view of its memory."""
+        other = None if self._written_for is None else self._written_for()
+        lists = [self.outputs, self._own, *(() if other is None else (other.outputs, other._own))]
+        ours = sum(arrays[i] is self.outputs[i] for arrays in lists if i < len(arrays))
+        # no variable of this method or its callers has the array; one more is what asks
+        return (
+            self.outputs[i] is self._own[i]
+            and isinstance(self.outputs[i].base, np.ndarray)
+            and self.outputs[i].base.flags.owndata  # type: ignore[union-attr]
+            and sys.getrefcount(self.outputs[i]) == ours + 1
+            and sys.getrefcount(self.outputs[i].base) == 2
+        )
+
     def give_output(self, i: int, result: np.ndarray) -> None:
         """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""
-        array = self.outputs[i]
-        if array.shape != result.shape:
-            if self._targets[i] is not None:
-                raise InferenceError(
-                    f"output {i} has the shape {list(result.shape)} for these inputs; "
-                    f"the tensor that was set for it has {list(array.shape)}"
-                )
-            array = self.outputs[i] = self._own[i] = _new_array(result.shape, array.dtype)
-        array[...] = result
+        self._shape_output(i, result.shape)
+        self.outputs[i][...] = result
 
     def take_output(self, i: int, spare: np.ndarray | None = None) -> np.ndarray:
         """Output i of the last run, which the job lets go of: the next run writes it to `spare`, when that
