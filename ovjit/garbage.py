@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,20 +13,35 @@ from ovjit.forks import ForkLock
 _FROZEN_AT_START = 10_000
 #: So many new objects set off a collection inside of a block, where 700 do else: few of them are garbage.
 _SELDOM = 50_000
+#: Asking for frozen objects counts them, 30 ms for 300,000. Where there are many, the next question waits for
+#: so many times what the last one took.
+_REST = 1000
 
 
 class _State:
     """Threads inside of `short_collections`, whether older objects are frozen for them, how many of them want
-    no collection at all, whether one of them has left cycles, and what set off collections before."""
+    no collection at all, whether one of them has left cycles, and what set off collections before; whether
+    the process froze objects itself when that was last asked, and when it may be asked again."""
 
     inside = 0
     frozen = False
     still = 0
     cycles = False
     thresholds = (0, 0, 0)
+    theirs = False
+    ask_at = 0.0
 
 
 _lock = ForkLock()
+
+
+def _frozen_by_others() -> bool:
+    """Whether the process uses `gc.freeze` itself, a while ago at the longest."""
+    now = time.perf_counter()
+    if now >= _State.ask_at:
+        _State.theirs = gc.get_freeze_count() >= _FROZEN_AT_START
+        _State.ask_at = now + _REST * (time.perf_counter() - now) if _State.theirs else 0.0
+    return _State.theirs
 
 
 @contextmanager
@@ -39,7 +55,7 @@ def short_collections(cycles: bool = False, lasting: bool = False) -> Iterator[N
     `gc.freeze` itself is left as it is.
     """
     with _lock.lock:
-        if _State.inside == 0 and gc.isenabled() and gc.get_freeze_count() < _FROZEN_AT_START:
+        if _State.inside == 0 and gc.isenabled() and not _frozen_by_others():
             gc.freeze()
             _State.frozen = True
             _State.thresholds = gc.get_threshold()

@@ -15,6 +15,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # asked for by name; the default itself is in tests/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
 
+# What tests write need not outlive a power cut, and to wait for a disk takes longer than many a test. Those
+# that are about it patch it themselves, and processes that are started have it.
+os.fsync = lambda descriptor: None
+
 
 def pytest_collection_finish() -> None:
     """What modules and tests are made of stays: collections, which tests often ask for, pass it over."""

@@ -5,12 +5,14 @@ import weakref
 
 import pytest
 
+from ovjit import garbage
 from ovjit.garbage import short_collections
 
 
 @pytest.fixture(autouse=True)
-def _nothing_frozen():
+def _nothing_frozen(monkeypatch):
     """Tests run with what was imported frozen (`conftest.py`), and such a process is left as it is."""
+    monkeypatch.setattr(garbage._State, "ask_at", 0.0)
     gc.unfreeze()
     yield
     gc.freeze()
@@ -75,3 +77,26 @@ def test_who_switched_them_off_has_them_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_frozen_objects_are_counted_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that freezes its objects, as servers do, has many, and each is looked at to count them."""
+    asked = []
+    counted = gc.get_freeze_count
+
+    def count() -> int:
+        asked.append(counted())
+        return asked[-1]
+
+    gc.freeze()
+    monkeypatch.setattr(gc, "get_freeze_count", count)
+    for _ in range(50):
+        with short_collections(lasting=True):
+            assert gc.isenabled()
+    assert len(asked) == 1 and asked[0] > garbage._FROZEN_AT_START
+    gc.unfreeze()
+    monkeypatch.setattr(garbage._State, "ask_at", 0.0)  # some time later
+    for _ in range(2):
+        with short_collections(lasting=True):
+            assert not gc.isenabled()
+    assert len(asked) == 3 and asked[1:] == [0, 0]

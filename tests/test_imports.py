@@ -32,10 +32,11 @@ def is_for_types(node: ast.AST) -> bool:
 
 def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes that may run, functions' bodies among them; not what is for type checkers alone."""
-    for child in ast.iter_child_nodes(node):
-        if not is_for_types(child):
-            yield child
-            yield from run_nodes(child)
+    left = [node]
+    while left:
+        children = [child for child in ast.iter_child_nodes(left.pop()) if not is_for_types(child)]
+        yield from children
+        left += children
 
 
 def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> dict[str, int]:
