@@ -9,102 +9,129 @@ stride. Chunks are ranges of rows.
 from __future__ import annotations
 
 import functools
+from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE as SIZE
+from ovjit.codegen.words import (
+    VL,
+    Each,
+    applied,
+    chunk,
+    load,
+    loadm,
+    registers,
+    splat,
+    store,
+    storem,
+    strided,
+    strided_store,
+    udiv,
+    urem,
+)
 
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)
 
 
-def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
-    """The kernel of `body`; `modes` has one letter an input; `outer` dimensions enclose the innermost one."""
-    return _elementwise(name, body.text(), body, modes, outer)
+class _Operand(NamedTuple):
+    dtype: str
+    mode: str
+
+    @property
+    def one(self) -> bool:
+        return self.mode == "n"
 
 
-def elementwise_frame(modes: str, outputs: int, outer: int) -> Frame:
-    """x0.. and y0.. with byte strides `x0_s0`.. (outer dimensions, then the innermost), extents, rows."""
-    frame = Frame()
-    names = [f"x{i}" for i in range(len(modes))] + [f"y{i}" for i in range(outputs)]
-    for name, mode in zip(names, modes + "v" * outputs, strict=True):
-        frame.pointers(f"{name}p")
-        if mode != "n":
-            frame.integers(*(f"{name}_s{d}" for d in range(outer + 1)))
-    return frame.integers("general", "n", "rows", "per_chunk", *(f"d{d}" for d in range(outer)))
+#: Addresses with byte strides: outer dimensions, then the innermost. Then the extents of the outer ones.
+_INPUTS: Any = Each("inputs", unless="one", along="dims")
+_OUTPUTS: Any = Each("outputs", along="dims")
+_EXTENTS: Any = Each("outer", pointers=False)
+
+
+@inline
+def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
+    """A vector of each output, from element i of the rows on. Inputs that a row has one of are there, but
+    where lanes come from anywhere."""
+    made = registers()
+    for k, operand in enumerate(inputs):
+        if way == "strided" and not operand.one:
+            v[k] = strided[operand.dtype](p[k] + i * x[k, inner], x[k, inner], n - i)
+        elif way == "part" and operand.mode == "v":
+            v[k] = loadm[operand.dtype](p[k] + i * SIZE[operand.dtype], n - i)
+        elif way == "whole" and operand.mode == "v":
+            v[k] = load[operand.dtype](p[k] + i * SIZE[operand.dtype])
+    made = applied(body, *v)
+    for k, dtype in enumerate(outputs):
+        if way == "strided":
+            strided_store[dtype](q[k] + i * y[k, inner], y[k, inner], made[k], n - i)
+        elif way == "part":
+            storem[dtype](q[k] + i * SIZE[dtype], made[k], n - i)
+        else:
+            store[dtype](q[k] + i * SIZE[dtype], made[k])
+
+
+@kernel
+def elementwise(
+    general, n, rows, per_chunk, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims,
+    inner, body,
+):  # fmt: skip
+    at, p, q, v = registers()
+    for k, operand in enumerate(inputs):
+        if operand.one:
+            v[k] = splat[operand.dtype](x[k])
+    row = chunk * per_chunk
+    stop = min(row + per_chunk, rows)
+    if outer:
+        at[0] = row
+    for k in outer[:0:-1]:
+        at[k] = urem(at[0], d[k])
+        at[0] = udiv(at[0], d[k])
+    while row < stop:
+        for k, operand in enumerate(inputs):
+            if not operand.one:
+                p[k] = x[k]
+                for a in outer:
+                    p[k] += at[a] * x[k, a]
+        for k, _ in enumerate(outputs):
+            q[k] = y[k]
+            for a in outer:
+                q[k] += at[a] * y[k, a]
+        i = 0
+        if general == 0:
+            for k, operand in enumerate(inputs):
+                if operand.mode == "s":
+                    v[k] = splat[operand.dtype](p[k])
+            while i + VL <= n:
+                apply_body(v, p, q, x, y, i, n, "whole", inputs, outputs, inner, body)
+                i += VL
+            if i < n:
+                apply_body(v, p, q, x, y, i, n, "part", inputs, outputs, inner, body)
+        else:
+            while i < n:
+                apply_body(v, p, q, x, y, i, n, "strided", inputs, outputs, inner, body)
+                i += VL
+        for k in outer[::-1]:
+            if k + 1 < inner:
+                at[k + 1] = 0
+            at[k] += 1
+            if k == 0 or at[k] < d[k]:
+                break
+        row += 1
 
 
 @functools.lru_cache(2048)
-def _cached_frame(modes: str, outputs: int, outer: int) -> Frame:
-    return elementwise_frame(modes, outputs, outer)
+def _made(body: Body, modes: str, outer: int) -> Kernel:
+    inputs = tuple(map(_Operand, body.inputs, modes))
+    dims = tuple(range(outer + 1))
+    return elementwise.kernel(
+        "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body
+    )
 
 
-def _elementwise(name: str, text: str, body: Body, modes: str, outer: int) -> Kernel:
-    frame = _cached_frame(modes, len(body.outputs), outer)
-    lines, constants = body.source("")
-    results = body.result_names(constants)
-    rows = [(f"x{i}", dtype, mode) for i, (dtype, mode) in enumerate(zip(body.inputs, modes, strict=True))]
-    numbers, ins = ([row for row in rows if (row[2] == "n") == one] for one in (True, False))
-    outs = [(f"y{i}", dtype) for i, dtype in enumerate(body.outputs)]
-    src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    src += [f"    # {line}" for line in text.splitlines()[:1]]
-    src += [frame.prologue()]
-    src += [f"    {k} = {expression}" for k, expression in constants.values()]
-    src += [f"    {x} = splat_{dtype}({x}p)" for x, dtype, _ in numbers]
-    src += ["    row = chunk * per_chunk", "    stop = imin(row + per_chunk, rows)"]
-    if outer:
-        src += ["    rest = row"]
-        for d in range(outer - 1, 0, -1):
-            src += [f"    i{d} = urem(rest, d{d})", f"    rest = udiv(rest, d{d})"]
-        src += ["    i0 = rest"]
-    src += ["    while row < stop:"]
-    for operand in [o[0] for o in ins] + [o[0] for o in outs]:
-        terms = "".join(f" + i{d} * {operand}_s{d}" for d in range(outer))
-        src += [f"        {operand}r = {operand}p{terms}"]
-    lane = f"_s{outer}"
-    vl = "VL"
-    # whole vectors, then the rest of the row under a mask
-    src += ["        i = 0", "        if general == 0:"]
-    for x, dtype, mode in ins:
-        if mode == "s":
-            src += [f"            {x} = splat_{dtype}({x}r)"]
-
-    def run(load: str, store: str, indent: str) -> list[str]:
-        out = []
-        for x, dtype, mode in ins:
-            if mode == "v" or load == "strided":
-                at = f"{x}r + i * {x}{lane}" if load == "strided" else f"{x}r + i * {SIZE[dtype]}"
-                extra = {"load": "", "loadm": ", n - i", "strided": f", {x}{lane}, n - i"}[load]
-                out += [f"{indent}{x} = {load}_{dtype}({at}{extra})"]
-        out += [indent + line for line in lines]
-        for (y, dtype), result in zip(outs, results, strict=True):
-            at = f"{y}r + i * {y}{lane}" if store == "strided_store" else f"{y}r + i * {SIZE[dtype]}"
-            arguments = {
-                "store": result,
-                "storem": f"{result}, n - i",
-                "strided_store": f"{y}{lane}, {result}, n - i",
-            }[store]
-            out += [f"{indent}{store}_{dtype}({at}, {arguments})"]
-        return out
-
-    src += [
-        f"            while i + {vl} <= n:",
-        *run("load", "store", " " * 16),
-        f"                i += {vl}",
-    ]
-    src += ["            if i < n:", *run("loadm", "storem", " " * 16)]
-    src += [
-        "        else:",
-        "            while i < n:",
-        *run("strided", "strided_store", " " * 16),
-        f"                i += {vl}",
-    ]
-    if outer:
-        indent = "        "
-        for d in range(outer - 1, 0, -1):
-            src += [f"{indent}i{d} += 1", f"{indent}if i{d} == d{d}:", f"{indent}    i{d} = 0"]
-            indent += "    "
-        src += [f"{indent}i0 += 1"]
-    src += ["        row += 1", "    return 0", ""]
-    source = "\n".join(src)
-    return Kernel(name, source, frame)
+def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
+    """The kernel of `body`; `modes` has one letter an input; `outer` dimensions enclose the innermost one."""
+    made = _made(body, modes, outer)
+    return Kernel(name, made.source, made.frame)

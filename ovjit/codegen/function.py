@@ -179,7 +179,7 @@ class FunctionKernel:
             if isinstance(p.default, Table):
                 tables.append(p)
             elif isinstance(p.default, Each):
-                frame.fields += p.default.fields(p.name, constants[p.default.constant])
+                frame.fields += p.default.fields(p.name, constants)
             else:
                 frame.fields.append((p.name, is_pointer))
         for d in range(self.source.dims):

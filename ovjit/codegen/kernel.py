@@ -51,9 +51,9 @@ class Frame:
 
     @property
     def dimensions(self) -> int:
-        """How many extents d0, d1, ... there are, once all fields are."""
+        """How many dimensions of rows an elementwise kernel has, once all fields are."""
         if self._dimensions is None:
-            self._dimensions = sum(name.startswith("d") and name[1:].isdigit() for name, _ in self.fields)
+            self._dimensions = sum(name.startswith("y0_") for name, _ in self.fields) - 1
         return self._dimensions
 
     def prologue(self) -> str:

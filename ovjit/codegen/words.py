@@ -6,7 +6,7 @@ is in `ovjit.codegen.cpu.vector` (LLVM) and `ovjit.execution.numpy_words` (NumPy
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 inf = float("inf")
@@ -38,19 +38,22 @@ class Table(int):
 
 class Each(NamedTuple):
     """Of a parameter `e` of which it is the default: an argument e[i] for each item i of a constant of the
-    kernel's, and int64s e[i, name] for each name in `more`, but of items whose attribute `unless` is true."""
+    kernel's, and int64s e[i, name] for each name in `more`, or item of the constant `along`, but of items
+    whose attribute `unless` is true."""
 
     constant: str
     more: str = ""
     unless: str = ""
     pointers: bool = True
+    along: str = ""
 
-    def fields(self, name: str, items: Iterable[Any]) -> Iterator[tuple[str, bool]]:
+    def fields(self, name: str, constants: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
         """(argument, whether it is a pointer) of the parameter `name`."""
-        for i, item in enumerate(items):
+        names = constants[self.along] if self.along else self.more.split()
+        for i, item in enumerate(constants[self.constant]):
             yield f"{name}{i}", self.pointers
             if not (self.unless and getattr(item, self.unless)):
-                yield from ((f"{name}{i}_{more}", False) for more in self.more.split())
+                yield from ((f"{name}{i}_{more}", False) for more in names)
 
 
 #: The number of lanes of a vector, and what a kernel is called with.
@@ -68,6 +71,7 @@ store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"
 load, loadm, storem, gather, scatter, take, evens = (
     Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take", "evens")
 )
+strided, strided_store = Word("strided"), Word("strided_store")
 ld, st, prefetch = Word("ld"), Word("st"), Word("prefetch")
 # vectors of one number
 splat, spread, const = Word("splat"), Word("spread"), Word("const")

@@ -49,7 +49,7 @@ def plan_elementwise(
     type: str | None = None,
 ) -> None:  # fmt: skip
     """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks."""
-    numbers = {f"x{i}p": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
+    numbers = {f"x{i}": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
     names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
     views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
     outer = kernel.frame.dimensions
@@ -68,7 +68,7 @@ def plan_elementwise(
         starts = [v.ptr + first for v, first in zip(views, walk.starts, strict=True)]
         values = {**walk.values, **numbers}
         for name, start in zip(names, starts, strict=True):
-            values[f"{name}p"] = start
+            values[name] = start
         touches = _rows(walk, views, starts) if planner.trace is not None else None
         planner.step(kernel, values, walk.chunks, inputs, [out], walk.flops, type, touches)
 
@@ -125,7 +125,7 @@ def _walks(
         general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
         values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
         for name, along in zip(names, strides, strict=True):
-            values |= {f"{name}_s{d}": s for d, s in enumerate(along)}
+            values |= {f"{name}_{d}": s for d, s in enumerate(along)}
         values |= {f"d{d}": e for d, e in enumerate(extents)}
         cost, flops = inner * work * (8 if general else 1) * 4, rows * inner * operations
         values["per_chunk"] = per_chunk = split(rows, cost)
