@@ -40,6 +40,7 @@ from ovjit.codegen.words import (
     load,
     loadm,
     maximum,
+    prefetch,
     registers,
     rint,
     scratch,
@@ -65,6 +66,9 @@ GROUP_STEP = 16
 #: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers.
 HEIGHTS = (6, 3, 1)
 _BYTE = "i8"
+#: Bytes that the weights of one row are fetched ahead. Without it 4 bits come at two thirds of the memory's
+#: bandwidth.
+AHEAD = 4096
 #: Groups with a smaller scale are zeros.
 LEAST = 2.0**-126
 
@@ -144,6 +148,9 @@ def multiply_tile(
                 total[r, v] = const[i32](0)
             for _ in range(0, words, 4):
                 # 16 elements of depth: four words, of which 4 bits have two in each vector
+                if height == 1:
+                    for line in static_range(0, stored.bits // 2 * vectors * lanes * 4, 64):
+                        prefetch(at["w"] + (AHEAD + line))
                 for word in static_range(0, 4, 8 // stored.bits):
                     for v in static_range(vectors):
                         place = at["w"] + (word * stored.bits // 8 * vectors + v) * lanes * 4
