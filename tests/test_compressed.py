@@ -202,3 +202,18 @@ def test_small_weights_and_near_misses_are_left_alone():
     assert stored_weights(made(256, 1), False) is None  # a scale for each element of depth
     assert stored_weights(made(256, 300), False) is None
     assert stored_weights(b.constant(np.ones((256, 300), np.float32)), False) is None
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("rows", [1, 6, 20])
+def test_products_are_parts_of_a_concatenation(rows, axis):
+    """Rows lie apart where what they are joined to stands between them."""
+    rng = np.random.default_rng([SEED, rows, axis])
+    ops = ov.opset13
+    weights, real = stored(ops, rng, "u8", 256, 256, 1, True, True)
+    x = ops.parameter([1, rows, 256], np.float32)
+    y = ops.concat([x, ops.matmul(x, weights, False, True), x], axis)
+    data = rng.standard_normal((1, rows, 256)).astype(np.float32)
+    got = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)(data)[0]
+    want = np.concatenate([data, data.astype(np.float64) @ real, data], axis)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())

@@ -23,7 +23,7 @@ from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
-from ovjit_ops.matmul.cpu_stored import StoredWeights
+from ovjit_ops.matmul.cpu_stored import StoredWeights, row_step
 
 
 class CompressedProduct(StoredWeights):
@@ -111,10 +111,12 @@ class CompressedProduct(StoredWeights):
                 values["lower"] = planner.constants.at(self.lower_at)
             planner.need_scratch(rows * (self.filled + groups) * 4)
         y = planner.output(self.out, plain(len(self.out.shape)))
+        if y.strides[-1] != y.itemsize:  # a concatenation has placed it
+            y = planner.instead(y)
         panels = ceil_div(self.outs, self.weights.sizes.width)
         per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
         values |= {
-            "b": planner.constants.at(self.weights.bias), "y": y.ptr, "y_w": y.shape[-1] * y.itemsize,
+            "b": planner.constants.at(self.weights.bias), "y": y.ptr, "y_w": row_step(y),
             "b_step": self.weights.bias_step, "outs": self.outs, "panels": panels, "per_chunk": per_chunk,
             **self.unpacking(planner),
         }  # fmt: skip
