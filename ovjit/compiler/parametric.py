@@ -209,10 +209,15 @@ def evaluating_kernel() -> Kernel:
 
 
 @functools.cache
-def _evaluate() -> Callable[[int, int, int, int], int]:
+def evaluate_address() -> int:
     kernel = evaluating_kernel()
     kernels.addresses((kernel,))
-    return function(entry_address(kernel.symbol(), "kernel"), 4, False)
+    return entry_address(kernel.symbol(), "kernel")
+
+
+@functools.cache
+def _evaluate() -> Callable[[int, int, int, int], int]:
+    return function(evaluate_address(), 4, False)
 
 
 class Patches:

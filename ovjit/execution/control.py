@@ -31,6 +31,8 @@ FIRST_ROOM = 256
 MOST_SEEN = 4096
 #: Bytes of concatenated outputs beyond which trips are not done in one native run.
 MOST_ROOM = 1 << 30
+#: As often it is tried to make a loop's trips native, in one job.
+MOST_LESSONS = 16
 
 
 class Bodies:
@@ -108,11 +110,25 @@ class Bodies:
             return node.op.evaluate(arrays, node.attrs)
 
 
+class Round:
+    """How far a loop is: what its body is fed next, what it has made last, and what all trips have."""
+
+    def __init__(self, feeds: list[Any], kept: dict[int, list[np.ndarray]], trips: int | None, go_on: bool):
+        self.feeds = feeds
+        self.kept = kept
+        self.trips = trips  # None: no end
+        self.go_on = go_on
+        self.done = 0
+        self.made: list[Any] | None = None
+
+
 class _Control:
     def __init__(self, job: Job, node: Any):
         self.job = job
         self.node = node
         self.bodies = job.executable.bodies
+        #: What has run last, and its job.
+        self.last: tuple[Executable, Job] | None = None
 
     def job_of(self, body: Graph, arrays: Sequence[np.ndarray]) -> Job:
         """The job of a body after a run on these arrays."""
@@ -130,6 +146,7 @@ class _Control:
         except OvjitError as error:
             job.stop_if_cancelled()
             raise error
+        self.last = part, inner
         return inner
 
 
@@ -224,16 +241,20 @@ class _Loop(_Control):
             type = body.inputs[ends.iteration].type
             shape = type.shape if is_static(type.shape) else ()
             counter = feeds[ends.iteration] = np.zeros(shape, dtypes.numpy_dtype(type.dtype))
-        made: list[np.ndarray] | None = None
+        loop = Round(feeds, kept, trips, go_on)
         spares: dict[int, np.ndarray] = {}
-        done = 0
-        while go_on and (trips is None or done < trips):
+        while loop.go_on and (trips is None or loop.done < trips):
+            before = loop.done
+            self._in_native_trips(arrays, loop)
+            if loop.done > before:
+                spares = {}
+                continue
             for port in sliced:
-                feeds[port.inner] = np.ascontiguousarray(part(port, arrays[port.outer], done))
+                feeds[port.inner] = np.ascontiguousarray(part(port, arrays[port.outer], loop.done))
             if counter is not None:
-                counter[...] = done
+                counter[...] = loop.done
             inner = self.job_of(body, feeds)
-            made = list(inner.outputs)
+            made = loop.made = list(inner.outputs)
             # what goes round is taken; what was taken the trip before is written to next, where nobody has it
             for r in taken:
                 spare = spares.pop(r, None)
@@ -243,16 +264,28 @@ class _Loop(_Control):
                 if port.kind == CONCAT:
                     array = made[port.inner]
                     kept[port.outer].append(array if port.inner in taken else array.copy())
-                elif port.iteration == done:
+                elif port.iteration == loop.done:
                     picked[port.outer] = made[port.inner].copy()
             for port in carried:
-                if done and port.back not in copied and len(taken) == len(carried):
+                if loop.done and port.back not in copied and len(taken) == len(carried):
                     spares[port.back] = feeds[port.inner]
                 feeds[port.inner] = made[port.back]
             if ends.condition != -1:
-                go_on = bool(one_element(made[ends.condition], "the condition of a loop's body"))
-            done += 1
-        return list(ends.results(arrays, made, kept, picked, done))
+                loop.go_on = bool(one_element(made[ends.condition], "the condition of a loop's body"))
+            loop.done += 1
+        return list(ends.results(arrays, loop.made, kept, picked, loop.done))
+
+    def _in_native_trips(self, arrays: Sequence[np.ndarray], loop: Round) -> None:
+        """Make the trips that need no Python, after one by Python, of which they learn how."""
+        key, last = ("trips", id(self.node)), self.last
+        executable, trips, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
+        if left and last is not None and (trips is None or last[0] is not executable):
+            from ovjit.execution.trips import trips_of
+
+            executable, trips, left = last[0], trips_of(self.ends, *last), left - 1
+            self.job.notes[key] = executable, trips, left
+        if trips is not None and not trips.run(self.job, arrays, loop):
+            self.job.notes[key] = None, None, left
 
 
 def _dtype_of(value: Any, array: np.ndarray) -> str:

@@ -34,7 +34,7 @@ from ovjit.compiler.steps import STEP_GOES_ON as STEP_GOES_ON
 from ovjit.compiler.steps import STEP_KERNEL as STEP_KERNEL
 from ovjit.compiler.steps import STEP_NEXT as STEP_NEXT
 from ovjit.compiler.steps import STEP_WORDS as STEP_WORDS
-from ovjit.execution import control_steps
+from ovjit.execution import control_steps, trip_steps
 
 #: So many chunks are claimed from both ends, two counts in a claim's low word; more from the first one on.
 FROM_BOTH_ENDS = 0xFFFF
@@ -534,6 +534,7 @@ TEMPLATES = {
         "take": TAKE, "kick": KICK, "steal": STEAL,
     },
     "runner_control": control_steps.TEMPLATES,
+    "runner_trips": trip_steps.TEMPLATES,
 }  # fmt: skip
 _HOME = {function: kernel for kernel, functions in TEMPLATES.items() for function in functions}
 
@@ -552,7 +553,8 @@ def native_kernel(name: str = "runner") -> Kernel:
         text if i == 0 else text.replace("def kernel(", f"def {function}(")
         for i, (function, text) in enumerate(TEMPLATES[name].items())
     ]
-    source = "\n".join(texts).format(step_bytes=STEP_WORDS * 8, **_NAMES, **control_steps.NAMES)
+    names = _NAMES if name != "runner_trips" else _NAMES | trip_steps.NAMES
+    source = "\n".join(texts).format(step_bytes=STEP_WORDS * 8, **control_steps.NAMES, **names)
     return Kernel(name, source, Frame(), _intrinsics)
 
 
@@ -575,6 +577,7 @@ class Native:
     take: Callable[[int, int, int, int], int]
     kick: Callable[[int, int, int, int], int]
     steal: Callable[[int, int, int, int], int]
+    trips: Callable[[int, int, int, int], int]
 
     def __getattr__(self, name: str) -> Callable[[int, int, int, int], int]:
         if name not in _HOME:
@@ -587,7 +590,7 @@ _native = Native()
 #: name -> address of the runner's functions that are loaded
 _addresses: dict[str, int] = {}
 #: Functions that may take long and give up the GIL; for the others, giving it up costs more than they do.
-_LONG = ("walk", "lead", "work", "wait", "take")
+_LONG = ("walk", "lead", "work", "wait", "take", "trips")
 
 
 def native(*needed: str) -> Native:

@@ -50,7 +50,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, plain, product
-from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import least, most
 
@@ -62,6 +62,7 @@ class Reduction(NamedTuple):
     first: float
     before: str = ""
     after: str = ""
+    empty: float | str = ""  # what nothing gives where that is another number
 
 
 def reductions(name: str, dtype: str) -> Reduction | None:
@@ -75,11 +76,15 @@ def reductions(name: str, dtype: str) -> Reduction | None:
     table = {
         "ReduceSum": Reduction("add", 0),
         "ReduceProd": Reduction("mul", 1),
-        "ReduceMax": Reduction("max", -np.inf if kind == "f" else low),
-        "ReduceMin": Reduction("min", np.inf if kind == "f" else high),
+        "ReduceMax": Reduction("max", low),
+        "ReduceMin": Reduction("min", high),
         "ReduceL1": Reduction("add", 0, "absolute"),
     }
     if kind == "f":
+        # of halves, which the reference reduces in f32, the lowest f32 is -inf
+        most = float(np.finfo(numpy_dtype(dtype)).max) if SIZE[dtype] > 2 else np.inf
+        table["ReduceMax"] = Reduction("max", -np.inf, empty=-most)
+        table["ReduceMin"] = Reduction("min", np.inf, empty=most)
         table["ReduceMean"] = Reduction("add", 0, after="mean")
         table["ReduceL2"] = Reduction("add", 0, "square", "root")
     return table.get(name)
@@ -170,7 +175,7 @@ def reduce(
     rows are combined, `per` of them for each of `parts` outputs, or one output where it is reduced, of `run`
     adjacent elements; and so along the other reduced dimensions r0 .. r2. T, R, out: element types of x, of
     sums and of y; halves are added in f32. `long`: sums may be of more than BLOCK numbers."""
-    number = const[R](total)
+    number = const[R](max(total, 1))
     first = const[R](how.first)
     blocks = (n + VL - 1) // VL
     block = BLOCK * (1 if keep else VL)
@@ -223,6 +228,8 @@ def reduce(
             acc = many + (some + acc)
         if not keep:
             acc = across(acc, how.combine, R)
+        if how.empty != "" and total == 0:
+            acc = const[R](how.empty)
         if how.after == "mean":
             acc = acc / number
         elif how.after == "root":
@@ -288,7 +295,7 @@ class Reduce(Lowering):
         if self._plan(planner, planner.view(self.data), y):
             return
         # no dimension is contiguous, or there are too many: copied once, it may do
-        if not planner.view(self.data).count or not self._plan(planner, planner.contiguous(self.data), y):
+        if not self._plan(planner, planner.contiguous(self.data), y):
             planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
 
     def _plan(self, planner: Planner, x: View, y: View) -> bool:
@@ -304,8 +311,6 @@ class Reduce(Lowering):
             y_strides = [0] * rank
             for position, axis in enumerate(keep_axes):
                 y_strides[axis] = y.strides[position]
-        if x.count == 0:
-            return False
         total = product([x.shape[a] for a in self.axes])
         order = sorted(range(rank), key=lambda a: (-abs(x.strides[a]), a))
         kept, (kx, ky) = merge_dims(
@@ -333,8 +338,8 @@ class Reduce(Lowering):
         parts = self._parts(kept, walk, size)
         # plans of all shapes have both steps, though there may be one part: they are those of one trace
         if parts is not None and (not is_static(self.data.shape) or parts > 1):
-            per = ceil_div(walk.run, parts)
-            parts = ceil_div(walk.run, per)
+            per = most(1, ceil_div(walk.run, parts))
+            parts = most(1, ceil_div(walk.run, per))
             middle = planner.allocate((*kept, parts, n), size)
             *kp, y_part, _ = middle.strides
             self._step(planner, walk, x, kx, middle, (kept, kp, size), 1, (parts, per, y_part))
