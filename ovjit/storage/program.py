@@ -361,8 +361,16 @@ class StoredProgram:
             self._addresses[kernel] = address
 
     def kernels_named(self, names: Sequence[tuple[str, str]]) -> list[StoredKernel]:
-        """The kernels with these symbols and names. KeyError for one that is not there."""
+        """The kernels with these symbols and names. KeyError for a symbol that is not there: of kernels with
+        the same code, a blob has one, and the plans that come later may know it by another's name."""
         known = {(kernel.symbol, kernel.name): kernel for kernel in self.kernels}
+        places = {kernel.symbol: i for i, kernel in enumerate(self.kernels)}
+        for symbol, name in names:
+            if (symbol, name) not in known:
+                there = places[symbol]
+                known[symbol, name] = self.kernels[there]._replace(name=name)
+                self.kernels.append(known[symbol, name])
+                self._places.append(self._places[there])
         return [known[name] for name in names]
 
     def offer(self, traces: Sequence[Parametric], evaluating: StoredKernel) -> None:
