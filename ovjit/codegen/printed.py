@@ -8,8 +8,8 @@ finds in its module. What has other constants, or stands elsewhere, is printed e
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import Any
@@ -51,15 +51,16 @@ def find(name: str) -> Printed | None:
     content = default_cache().get(name)
     if content is None:
         return None
-    text, fields, tables = ast.literal_eval(content.decode())
-    return text, fields, tables
+    text, fields, tables = json.loads(content)
+    pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON has lists alone
+    return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}
 
 
 def keep(name: str, printed: Printed, function: Callable[..., Any]) -> None:
     from ovjit.storage.cache import default_cache
 
     about = {"name": f"the text of {function.__qualname__}"}
-    default_cache().put(name, repr(printed).encode(), about)
+    default_cache().put(name, json.dumps(printed).encode(), about)
 
 
 def _is_plain(value: Any) -> bool:
