@@ -228,24 +228,14 @@ AVERAGE = {**KERNEL, "data": "data_batch"}
 _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": False}]
 
 
-@op("AvgPool", opset=1, types=NUMBERS, builder=AVERAGE, lower=lower_pooling, native=FLOATS, in_real=1)
+@op("AvgPool", opset=1, like=MaxPool1, builder=AVERAGE, in_real=1)
 class AvgPool1:
     """The mean of each window (see `avg_pool` for what counts)."""
 
     shown_first = ("kernel", "strides", "pads_begin", "pads_end", "exclude_pad", "auto_pad", "rounding_type")
 
-    def infer(
-        data,
-        *,
-        strides: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        kernel: Ints,
-        exclude_pad: Bool,
-        rounding_type: Word = "floor",
-        auto_pad: Word = "explicit",
-    ):
-        return _infer(data, locals())
+    def infer(data, *, kernel: Ints, exclude_pad: Bool, **attrs):
+        return _infer(data, {**attrs, "kernel": kernel, "exclude_pad": exclude_pad})
 
     def ref(data, **attrs):
         return avg_pool(data, attrs)
