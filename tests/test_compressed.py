@@ -135,6 +135,23 @@ def test_bias_residual_and_activation_behind_compressed_weights(rows, lead):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
 
 
+@pytest.mark.parametrize("axis", [1, 2, 0])
+@pytest.mark.parametrize("rows", [1, 2, 7, 9])
+def test_a_concatenation_of_few_rows(rows, axis):
+    """Rows that lie further apart in the result than they are long."""
+    rng = np.random.default_rng([SEED, rows, axis])
+    ops = ov.opset13
+    w, value = stored(ops, rng, "u8", 256, 264, 1, True, True)
+    shape = (1, rows, 256) if axis else (rows, 1, 256)
+    x = ops.parameter([*shape], np.float32)
+    beside = rng.standard_normal((*shape[:2], 264)).astype(np.float32)
+    y = ops.concat([ops.matmul(x, w, False, True), ops.constant(beside)], axis)
+    data = rng.standard_normal(shape).astype(np.float32)
+    got = ov.Core().compile_model(ov.Model([y], [x], "m"), "CPU", F32)([data])[0]
+    want = np.concatenate([data.astype(np.float64) @ value, beside], axis)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max(), err_msg=f"seed {SEED}")
+
+
 @pytest.mark.parametrize("depth, group", [(4096, 128), (4096, 4096), (333, 37), (77, 32), (40000, 40000)])
 @pytest.mark.parametrize("data", ["normal", "outliers", "the greatest"])
 def test_one_row_times_integers_of_4_bits_is_as_near_as_f32(depth, group, data):

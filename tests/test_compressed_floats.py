@@ -12,6 +12,7 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import ISAS
+from ovjit.graph import stored_floats
 from ovjit.graph.nf4 import LEVELS
 from ovjit.tiles import compressed
 
@@ -131,7 +132,7 @@ def test_each_code_of_4_bits_is_its_level_exactly_wherever_it_stands(kind):
     rng = np.random.default_rng([SEED, 4])
     weights = Weights(rng, kind, 256, 300, 32, "f8e8m0")
     weights.codes = rng.integers(0, 16, weights.codes.shape).astype(np.uint8)
-    levels = compressed.LEVELS[kind].astype(np.float64)
+    levels = stored_floats.LEVELS[kind].astype(np.float64)
     scale = weights.scale.astype(np.float64)  # powers of two: nothing is rounded
     want = (levels[weights.codes] * scale).reshape(weights.shape).T.astype(np.float32)
     x = ov.opset13.parameter(ov.PartialShape([-1, 256]), np.float32)

@@ -20,8 +20,11 @@ from ovjit.compiler.races import Piece, Rows, Trace
 from ovjit.compiler.views import ARENA, Layout
 from ovjit.data import digits
 from ovjit.errors import OvjitError
+from ovjit.execution.build import compile_graph
+from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
+from ovjit.tiles import lowering
 
 SEED = 20261120
 #: Work of a chunk, so that samples have many.
@@ -118,6 +121,14 @@ class Run:
         return changed
 
 
+def run_graph(executable: Executable, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    job = executable.new_job()
+    for i, array in enumerate(inputs):
+        job.set_input(i, np.array(array, order="C"))
+    job.run()
+    return [out.copy() for out in job.outputs]
+
+
 def check_touches(graph: Graph, inputs: list[np.ndarray], planned: list[Planner]) -> int:
     """Run every chunk of every native step alone and compare what it writes with what it says, and with what
     other chunks write. The number of chunks."""
@@ -179,6 +190,30 @@ def test_the_embedded_network() -> None:
         model.reshape([count, *images.shape[1:]])
         compiled = core.compile_model(model, "CPU")
         assert (compiled(images[:count])[0].argmax(1) == labels[:count]).all()
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 40])
+def test_chunks_of_tiles_in_either_order(
+    kept: int, planned: list[Planner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From panel to panel, and from pixels to pixels; several ranges of both, in groups too."""
+    samples = [
+        (graph, inputs, compile_graph(graph, {}))
+        for name in ("Convolution", "GroupConvolution", "MatMul")
+        for graph, inputs in sample_graphs(next(r for r in native_ops() if r.name == name))
+    ]
+    wants = [run_graph(executable, inputs) for _, inputs, executable in samples]
+    monkeypatch.setattr(lowering, "KEPT_WEIGHTS", kept)
+    monkeypatch.setattr(lowering, "PANEL_BYTES", 1)
+    monkeypatch.setattr(lowering, "CHUNK_FLOPS", 1)
+    many = 0
+    for (graph, inputs, _), want in zip(samples, wants, strict=True):
+        for got, wanted in zip(run_graph(compile_graph(graph, {}), inputs), want, strict=True):
+            assert np.array_equal(got, wanted), f"{graph}, seed {SEED}"
+        check_touches(graph, inputs, planned)
+        tiles = [step for step in planned[-1].steps if step.kernel.name.startswith(("conv_", "matmul_"))]
+        many += any(step.chunks >= 4 for step in tiles)
+    assert many > 3
 
 
 @pytest.mark.long

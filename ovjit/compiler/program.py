@@ -11,7 +11,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from itertools import compress
+from types import ModuleType
 from typing import Any
 
 from ovjit import debug, logs
@@ -45,41 +47,11 @@ from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 Pass = Callable[[Graph], Graph]
 
 
-def _with(operations: str, find: Callable[[], Pass]) -> Pass:
-    """The pass that `find` imports, for graphs that have one of these operations: others start without it, as
-    it leaves them as they are."""
+def _with(operations: str, find: Callable[[], ModuleType], name: str) -> Pass:
+    """The pass `name` of the module that `find` imports, for graphs that have one of these operations: others
+    start without it, as it leaves them as they are."""
     names = frozenset(operations.split())
-    return lambda graph: find()(graph) if any(n.op.name in names for n in graph.nodes) else graph
-
-
-def _quantize() -> Pass:
-    from ovjit.compiler.passes.quantization import quantize_graph
-
-    return quantize_graph
-
-
-def _decompress() -> Pass:
-    from ovjit.compiler.passes.decompression import decompress_graph
-
-    return decompress_graph
-
-
-def _compress() -> Pass:
-    from ovjit.compiler.passes.compression import compress_graph
-
-    return compress_graph
-
-
-def _embeddings() -> Pass:
-    from ovjit.compiler.passes.embeddings import gather_compressed
-
-    return gather_compressed
-
-
-def _requantize() -> Pass:
-    from ovjit.compiler.passes.requantization import requantize_graph
-
-    return requantize_graph
+    return lambda g: getattr(find(), name)(g) if any(n.op.name in names for n in g.nodes) else g
 
 
 def _append_dimensions(graph: Graph) -> Graph:
@@ -96,10 +68,18 @@ def _store_caches(graph: Graph) -> Graph:
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
-    "quantize": _with("Convert FakeQuantize", _quantize),
-    "decompress": _with("Convert", _decompress),
-    "compress": _with("Convert", _compress),
-    "embeddings": _with("Gather", _embeddings),
+    "quantize": _with(
+        "Convert FakeQuantize", lambda: import_module("ovjit.compiler.passes.quantization"), "quantize_graph"
+    ),
+    "decompress": _with(
+        "Convert", lambda: import_module("ovjit.compiler.passes.decompression"), "decompress_graph"
+    ),
+    "compress": _with(
+        "Convert", lambda: import_module("ovjit.compiler.passes.compression"), "compress_graph"
+    ),
+    "embeddings": _with(
+        "Gather", lambda: import_module("ovjit.compiler.passes.embeddings"), "gather_compressed"
+    ),
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
@@ -112,7 +92,9 @@ PIPELINE: dict[str, Pass] = {
     "clean": lambda g: simplify.run_rules(
         g, [simplify.drop_noops, simplify.fold_constants, simplify.flush_factors]
     ),
-    "requantize": _with("Convert", _requantize),
+    "requantize": _with(
+        "Convert", lambda: import_module("ovjit.compiler.passes.requantization"), "requantize_graph"
+    ),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
     "caches": _store_caches,

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
@@ -62,21 +61,14 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.nf4 import LEVELS as NF4_LEVELS
+from ovjit.graph.stored_floats import LEVELS
 from ovjit.tiles.formats import WORD
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: Element types of 4 bits -> what their codes stand for.
-LEVELS = {
-    "nf4": NF4_LEVELS,
-    "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
-}
 #: Floats of 8 bits -> how far exponent and mantissa are shifted to be those of an f32, and what makes up for
 #: the other bias. Infinities and NaN come out as numbers: who packs has none.
 SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
-#: The element types besides integers that can be stored, and their bits.
-FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), **dict.fromkeys(SHIFTED, 8), "f16": 16}
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
 STEP = {4: 8, 8: 2, 16: 2}
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
@@ -84,13 +76,15 @@ STEP = {4: 8, 8: 2, 16: 2}
 HEIGHTS = (4, 2, 1)
 #: Bytes that the weights of a few rows are fetched ahead: the CPU's own prefetching stops where a page ends.
 AHEAD = 2048
+#: Elements of a group in a part: sums lose with their length. Whole steps, and whole vectors.
+PART = 256
 
 
 class Unpack(NamedTuple):
     """How panels are stored.
 
     `bits` of an integer (8 or 4), whether bytes are signed; `kind`: the type of what are no integers, see
-    `FLOAT_BITS`; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
+    `stored_floats`; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
     """
 
     bits: int
@@ -337,29 +331,31 @@ def unpack_panels(
 
 @inline
 def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T):
-    """The rows in f32, and the sums of their groups where there are zeros."""
+    """The rows in f32, and the sums of their parts where there are zeros."""
     to = scratch
     sum_at = sums
     for row in range(rows):
         e = 0
         while e < depth:
             stop = min(e + g_size, depth)
-            room = (stop - e + (unpack.step - 1)) // unpack.step * unpack.step
-            total = const[f32](0.0)
-            while room > 0:
-                some = loadm[T](x + row * x_w + e * SIZE[T], max(stop - e, 0))
+            while e < stop:
+                end = min(e + PART, stop)
+                room = (end - e + (unpack.step - 1)) // unpack.step * unpack.step
+                total = const[f32](0.0)
+                while room > 0:
+                    some = loadm[T](x + row * x_w + e * SIZE[T], max(end - e, 0))
+                    if unpack.zero:
+                        total = total + some
+                    if unpack.shifts_data:
+                        some = some * load[f32](lower + (to - scratch) % 32)
+                    storem[f32](to, some, room)
+                    to += min(room, VL) * 4
+                    room -= VL
+                    e += VL
+                e = end
                 if unpack.zero:
-                    total = total + some
-                if unpack.shifts_data:
-                    some = some * load[f32](lower + (to - scratch) % 32)
-                storem[f32](to, some, room)
-                to += min(room, VL) * 4
-                room -= VL
-                e += VL
-            e = stop
-            if unpack.zero:
-                storem[f32](sum_at, spread[f32](hadd[f32](total)), 1)
-            sum_at += 4
+                    storem[f32](sum_at, spread[f32](hadd[f32](total)), 1)
+                sum_at += 4
 
 
 @inline
@@ -407,39 +403,45 @@ def multiply_step(at, total, levels, lv, height, several, vectors, lanes, unpack
 
 @inline
 def multiply_rows(
-    at, made, row, sums, filled, groups, g_size, depth, bias, levels, lv, zero, height, several, vectors,
+    at, made, row, sums, filled, parts, g_size, depth, bias, levels, lv, zero, height, several, vectors,
     lanes, unpack,
 ):  # fmt: skip
     """made[row, vector] of a panel."""
-    total = registers()
+    total, group = registers()
     for r in static_range(height):
         at["x", r] = scratch + (row + r) * filled * 4
     if unpack.zero:
         for r in static_range(height):
-            at["sum", r] = sums + (row + r) * groups * 4
+            at["sum", r] = sums + (row + r) * parts * 4
     for r, v in np.ndindex(height, vectors):
         made[r, v] = load[f32](bias + v * lanes * 4)
     e = 0
     while e < depth:
         stop = min(e + g_size, depth)
-        for v in static_range(vectors):
-            if unpack.zero:
-                shift = minus_zeros(at, zero, v * lanes, unpack)
-            for r, i in np.ndindex(height, several):
-                total[r, v, i] = const[f32](0.0)
-                if unpack.zero and i == 0:
-                    total[r, v, i] = splat[f32](at["sum", r]) * shift
+        for r, v in np.ndindex(height, vectors):
+            group[r, v] = const[f32](0.0)
         while e < stop:
-            multiply_step(at, total, levels, lv, height, several, vectors, lanes, unpack)
-            e += unpack.step
+            end = min(e + PART, stop)
+            for r, v, i in np.ndindex(height, vectors, several):
+                total[r, v, i] = const[f32](0.0)
+            while e < end:
+                multiply_step(at, total, levels, lv, height, several, vectors, lanes, unpack)
+                e += unpack.step
+            for v in static_range(vectors):
+                if unpack.zero:
+                    shift = minus_zeros(at, zero, v * lanes, unpack)
+                for r in static_range(height):
+                    whole = total[r, v, 0] + total[r, v, 1] if several > 1 else total[r, v, 0]
+                    if unpack.zero:
+                        whole = fma(splat[f32](at["sum", r]), shift, whole)
+                    group[r, v] = group[r, v] + whole
+            if unpack.zero:
+                for r in static_range(height):
+                    at["sum", r] += 4
         for v in static_range(vectors):
             scale = load[unpack.scale](at["s"] + v * lanes * SIZE[unpack.scale])
             for r in static_range(height):
-                whole = total[r, v, 0] + total[r, v, 1] if several > 1 else total[r, v, 0]
-                made[r, v] = fma(whole, scale, made[r, v])
-        if unpack.zero:
-            for r in static_range(height):
-                at["sum", r] += 4
+                made[r, v] = fma(group[r, v], scale, made[r, v])
         next_group(at, vectors * lanes, unpack)
         e = stop
 
@@ -447,16 +449,17 @@ def multiply_rows(
 @kernel
 def compressed_rows(
     x: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth,
-    lower: Ptr, x_w, y_w, b_step, rows, outs, panels, per_chunk, filled, groups, e=ROW_OPERANDS, *, T,
+    lower: Ptr, x_w, y_w, b_step, rows, outs, panels, per_chunk, filled, parts, e=ROW_OPERANDS, *, T,
     operands, body, out, vectors, lanes, unpack,
 ):  # fmt: skip
     """A few rows times compressed weights, which go from memory to registers, once for `HEIGHTS` of rows.
 
     A chunk is a range of panels. It first writes the rows to scratch, in f32 and with zeros where groups are
-    filled up, and the sum of each group, which all panels need. Sums of products of a group are scaled once:
+    filled up, and the sum of each part of a group, which all panels need. Sums of products of a group are
+    scaled once:
 
-        y[n] = bias[n] + sum over groups g of
-               scale[g, n] * (sum of x[k] * integers[k, n] - zero[g, n] * sum of x[k])
+        y[n] = bias[n] + sum over groups g of scale[g, n] * sum over the parts of g of
+               (sum of x[k] * integers[k, n] - zero[g, n] * sum of x[k])
 
     Where 4 bits are taken from a word they stay in their place, if they are integers: the i-th is 16**i times
     what it should be, and scratch has x / 16**i. The highest are shifted down, as they hold the word's sign.
@@ -476,7 +479,7 @@ def compressed_rows(
                     # The sums of one or two rows are too few to hide how long an addition takes. Of one row,
                     # four of each kind do not fit AVX2's registers, and three are no faster.
                     multiply_rows(
-                        at, made, row, sums, filled, groups, g_size, depth, b + c * b_step, levels, lv, zero,
+                        at, made, row, sums, filled, parts, g_size, depth, b + c * b_step, levels, lv, zero,
                         height, 2 if height <= 2 else 1, vectors, lanes, unpack,
                     )  # fmt: skip
                     for r in static_range(height):

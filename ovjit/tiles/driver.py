@@ -105,17 +105,21 @@ def offsets_over_runs(places, counted, windows, run, s1, n2, s2):
 def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, rest_words: Ptr, rest_places: Ptr, rest_firsts: Ptr, q: Ptr, s: Ptr,
     z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
-    oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, px_blocks, pn_per, pn_blocks,
-    ahead_step, tile_ahead, e=_OPERANDS, *, operands, rows, heights, vectors, lanes,
+    oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, by_pixels, run, pn_per,
+    pn_blocks, ahead_step, tile_ahead, e=_OPERANDS, *, operands, rows, heights, vectors, lanes,
     group, narrow, unpack,
 ):  # fmt: skip
-    """One chunk. `rows`: of a table; `group` elements are a word; `narrow`: there is a rest of the weights,
+    """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
+    `rows`: of a table; `group` elements are a word; `narrow`: there is a rest of the weights,
     see `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None."""
     first, at, bins = registers()
     shared = _shared(operands)
     # the chunk's group, panels and pixels
-    px_block = urem(chunk, px_blocks)
-    rest = udiv(chunk, px_blocks)
+    px_block = urem(chunk, run)
+    rest = udiv(chunk, run)
+    if by_pixels:
+        px_block = rest
+        rest = urem(chunk, run)
     part = udiv(rest, pn_blocks)
     first_panel = urem(rest, pn_blocks) * pn_per
     stop_panel = min(first_panel + pn_per, panels)

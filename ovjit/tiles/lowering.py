@@ -30,9 +30,14 @@ from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
-#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`.
-CHUNK_FLOPS = 62_500
+#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`. What a tile
+#: takes besides, its table and its epilogue, is worth so many of a lane.
+CHUNK_FLOPS, TILE_FLOPS = 62_500, 800
 MOST_CHUNKS = 32
+#: Weights up to which chunks go from pixels to pixels and not from panel to panel: a core keeps them all, and
+#: finds the pixels that it has written itself. ShuffleNet, whose groups are panels, took 1.2 times as long at
+#: 2 threads.
+KEPT_WEIGHTS = 1 << 19
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
 #: Words above which a matrix product sums in blocks. Below, one chain is as good as what others do.
@@ -284,7 +289,7 @@ class Tiled(Lowering):
         ]
         return overwritable(views, read)
 
-    def _blocks(self, weights: Weights, pixels: int, panels: int, flops: float) -> tuple[int, int, int, int]:
+    def _blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
         how many ranges of panels."""
         rows = ROWS[self.isa.name][0]
@@ -295,8 +300,11 @@ class Tiled(Lowering):
         pn_blocks = ceil_div(panels, pn_per)
         # Shares of pixels that let two and four threads end together gain, by count, 0.3 to 1.4 % of
         # quantized networks at two threads, and lose as much and more at eight and sixteen.
-        chunk_flops = CHUNK_FLOPS * self.isa.lanes * self.form.rate
-        wanted = least(MOST_CHUNKS, most(1, whole(flops // chunk_flops)))
+        # of one lane: the last panel may have one vector, but then takes little less
+        vectors, rate = self.isa.tile_vectors, self.form.rate
+        tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
+        flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
+        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * weights.groups)))
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
@@ -306,7 +314,7 @@ class Tiled(Lowering):
         many chunks there are."""
         rows, width = ROWS[self.isa.name][0], weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
-        blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), flops)
+        blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
         # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
         ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
@@ -351,12 +359,16 @@ class Tiled(Lowering):
         flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
+        # computed weights lie in groups, and so does what they are multiplied with
+        by_pixels = at is not weights.at and sizes.group * groups <= KEPT_WEIGHTS
+        run = pn_blocks * groups if by_pixels else px_blocks
         values: dict[str, Any] = {
             "x": x.ptr + origin, "w": at,
             "b": planner.constants.at(weights.bias), "y": y.ptr, "oh": oh, "ow": ow, "pixels": pixels,
             "x_g": x_group, "w_g": sizes.group, "w_panel": sizes.panel,
-            "outs": outs, "panels": ceil_div(outs, width), "px_per": px_per, "px_blocks": px_blocks,
-            "pn_per": pn_per, "pn_blocks": pn_blocks, "ahead_step": ahead_step, "tile_ahead": tile_ahead,
+            "outs": outs, "panels": ceil_div(outs, width), "px_per": px_per, "by_pixels": int(by_pixels),
+            "run": run, "pn_per": pn_per, "pn_blocks": pn_blocks, "ahead_step": ahead_step,
+            "tile_ahead": tile_ahead,
         }  # fmt: skip
         values |= dict(zip(("n1", "s1", "n2", "s2", "k"), taps, strict=True))
         values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))
@@ -384,7 +396,7 @@ class Tiled(Lowering):
         size = y.itemsize
 
         def touches(chunk: int) -> tuple[Places, Places]:
-            block, rest = chunk % px_blocks, chunk // px_blocks
+            block, rest = divmod(chunk, run)[:: 1 if by_pixels else -1]
             panel, group = rest % pn_blocks, rest // pn_blocks
             pixel = np.arange(block * px_per, min((block + 1) * px_per, pixels))
             first, last = panel * pn_per * width, min((panel + 1) * pn_per * width, outs)

@@ -82,3 +82,12 @@ def suppress(
         share = measure(boxes[best], boxes[left])
         left = left[~((share >= limit) if touching else (share > limit))]
     return kept
+
+
+def random_boxes(
+    rng: np.random.Generator, shape: tuple[int, ...], span: float, least: float, most: float
+) -> np.ndarray:
+    """Boxes [*shape, 4] of x1, y1, x2, y2 for samples: they begin within `span` of the origin, and their
+    sides are `least` to `most` long."""
+    first = rng.uniform(0, span, (*shape, 2))
+    return np.concatenate([first, first + rng.uniform(least, most, first.shape)], -1)

@@ -6,17 +6,21 @@ map, whatever offsets say.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, gather, ld, loadm, share, spread, whole
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
-from ovjit_ops.detection.cpu_roi_pooling import at_least, image_of, interpolated, rounded
+from ovjit_ops.detection.cpu_roi_pooling import (
+    Regions,
+    at_least,
+    image_of,
+    interpolated,
+    region_values,
+    rounded,
+)
 
 
 @inline
@@ -101,10 +105,7 @@ def deformable_pooling(
                     spaced(target + k * y_c, y_c, acc, each - k, f32)
 
 
-class DeformablePooling(ChannelsLast):
-    takes = (("f32",),)
-    ranks = ((4,),)
-
+class DeformablePooling(Regions):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois, *self.offsets = self.node.inputs
@@ -122,23 +123,17 @@ class DeformablePooling(ChannelsLast):
         fit = all(o[0] >= regions and min(o[2:]) >= part and o[1] >= 2 for o in moved)
         if not fit or dim % classes or 0 in shape:
             raise NotNative
-        x = planner.with_halo(self.data, [(0, 0)] * 4)
-        rois, *offsets = read = [planner.view(v) for v in (self.rois, *self.offsets)]
-        y = planner.output(self.out)
+        x, rois, y = self.views(planner)
         if not y.count:
             return
-        settings = np.array([np.float32(attrs["spatial_scale"]), attrs["trans_std"]], np.float64)
-        rows = regions * group
         samples = attrs["spatial_bins_y"] * attrs["spatial_bins_x"]
-        values: dict[str, Any] = {
-            "x": x.ptr, "rois": rois.ptr, "offsets": offsets[0].ptr if offsets else rois.ptr,
-            "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "images": shape[0], "h": shape[2],
-            "w": shape[3], "classes": classes, "each": dim // classes, "step": group * group * 4,
-            "group": group, "part": part, "bins_y": attrs["spatial_bins_y"],
-            "bins_x": attrs["spatial_bins_x"], "rows": rows, "o_n": 0, "o_c": 0, "o_h": 0, "o_w": 0,
-            **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
+        values = region_values(planner, x, rois, y, (np.float32(attrs["spatial_scale"]), attrs["trans_std"]))
+        values |= {
+            "classes": classes, "each": dim // classes, "step": group * group * 4, "group": group,
+            "part": part, "bins_y": attrs["spatial_bins_y"], "bins_x": attrs["spatial_bins_x"],
         }  # fmt: skip
-        if offsets:
-            values |= named_strides(o=(offsets[0], "nchw"))
-        work = group * dim * samples * 8
-        planner.share_step(self.kernel, values, rows, work, [x, *read], [y], 8.0 * y.count * samples)
+        offsets = [planner.view(v) for v in self.offsets]
+        for view in offsets:
+            values |= {"offsets": view.ptr, **named_strides(o=(view, "nchw"))}
+        reads, work = [x, rois, *offsets], group * dim * samples * 8
+        planner.share_step(self.kernel, values, values["rows"], work, reads, [y], 8.0 * y.count * samples)

@@ -31,6 +31,7 @@ from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
 from ovjit_ops.detection.cpu_roi_align import roi_align
+from ovjit_ops.detection.cpu_roi_pooling import region_values
 from ovjit_ops.detection.sampling import OFFSETS
 
 
@@ -89,19 +90,14 @@ class PyramidAlign(Lowering):
         }
         planner.step(self.levels, values, 1, [rois], [at], 100.0 * regions)
         shift, after = OFFSETS["half_pixel_for_nn" if attrs["aligned"] else "asymmetric"]
-        rows = regions * size
         samples = max(attrs["sampling_ratio"], 1) ** 2
         work = size * samples * channels * 8 / len(maps)
         for i, (x, scale) in enumerate(zip(maps, attrs["pyramid_scales"], strict=True)):
-            settings = np.array([float(np.float32(1 / scale)), shift, after])
-            values = {
-                "x": x.ptr, "rois": rois.ptr, "at": at.ptr + i * regions * 4, "y": y.ptr,
-                "images": x.shape[0], "c": channels, "h": x.shape[2], "w": x.shape[3],
-                "at_n": 4, "ph": size, "pw": size, "ratio": attrs["sampling_ratio"],
-                "clamp": int(not attrs["aligned"]), "rows": rows,
-                "settings": planner.data.view(settings, "f64").ptr,
-                **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
+            values = region_values(planner, x, rois, y, (np.float32(1 / scale), shift, after))
+            values |= {
+                "at": at.ptr + i * regions * 4, "at_n": 4, "ratio": attrs["sampling_ratio"],
+                "clamp": int(not attrs["aligned"]),
             }  # fmt: skip
             flops = 8.0 * y.count * samples / len(maps)
-            planner.share_step(self.kernel, values, rows, work, [x, rois, at], [y], flops)
+            planner.share_step(self.kernel, values, values["rows"], work, [x, rois, at], [y], flops)
         planner.need_scratch((channels + 64) * 4)

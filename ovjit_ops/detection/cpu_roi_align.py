@@ -6,8 +6,6 @@ where it lies is computed in f64 and checked against the map, so that no region 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
@@ -33,9 +31,9 @@ from ovjit.codegen.words import (
     whole,
 )
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import ChannelsLast
-from ovjit.compiler.plan import NotNative, Planner
+from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
+from ovjit_ops.detection.cpu_roi_pooling import Regions, region_values
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
@@ -183,9 +181,8 @@ def roi_align(
             store_bin(y + r * y_n + i * y_h + j * y_w, y_c, c, n_y * n_x, mean)
 
 
-class RoiAlign(ChannelsLast):
+class RoiAlign(Regions):
     takes = (("f32",), ("f32",), _BATCHES)
-    ranks = ((4,),)
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -196,25 +193,16 @@ class RoiAlign(ChannelsLast):
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
-        x = planner.with_halo(self.data, [(0, 0)] * 4)
-        rois, at = planner.view(self.rois), planner.view(self.batches)
-        if not x.count:
-            raise NotNative
-        y = planner.output(self.out)
-        ph, pw = y.shape[2:]
+        x, rois, y = self.views(planner)
+        at = planner.view(self.batches)
         aligned = attrs.get("aligned_mode", "asymmetric").lower()
         shift, after = OFFSETS[aligned]
-        rows = y.shape[0] * ph
         samples = max(attrs["sampling_ratio"], 1) ** 2
         clamp = attrs["clockwise_mode"] if self.turned else aligned == "asymmetric"
-        settings = np.array([float(np.float32(attrs["spatial_scale"])), shift, after])
-        values: dict[str, Any] = {
-            "x": x.ptr, "rois": rois.ptr, "at": at.ptr, "y": y.ptr, "images": x.shape[0], "c": x.shape[1],
-            "h": x.shape[2], "w": x.shape[3], "ph": ph, "pw": pw, "ratio": attrs["sampling_ratio"],
-            "clamp": int(clamp), "rows": rows, "settings": planner.data.view(settings, "f64").ptr,
-            **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk"), at=(at, "n")),
-        }  # fmt: skip
+        values = region_values(planner, x, rois, y, (np.float32(attrs["spatial_scale"]), shift, after))
+        values |= {"at": at.ptr, "ratio": attrs["sampling_ratio"], "clamp": int(clamp)}
+        values |= named_strides(at=(at, "n"))
         planner.need_scratch((x.shape[1] + 64) * 4)
         if y.count:
-            work, flops = pw * samples * x.shape[1] * 8, 8.0 * y.count * samples
-            planner.share_step(self.kernel, values, rows, work, [x, rois, at], [y], flops)
+            work, flops = y.shape[3] * samples * x.shape[1] * 8, 8.0 * y.count * samples
+            planner.share_step(self.kernel, values, values["rows"], work, [x, rois, at], [y], flops)

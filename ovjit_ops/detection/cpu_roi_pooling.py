@@ -6,6 +6,7 @@ places of bilinear samples are computed in f64 and compared with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ from ovjit.codegen.words import (
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import named_strides
+from ovjit.compiler.views import View, named_strides
+from ovjit.graph.graph import Value
 
 #: Where a corner that is not finite is held.
 FAR = 1 << 30
@@ -223,10 +225,34 @@ def roi_samples(
                 spaced(target + k * y_c, y_c, acc, c - k, f32)
 
 
-class RoiPooling(ChannelsLast):
-    takes = (("f32",),)
-    ranks = ((4,),)
+def region_values(
+    planner: Planner, x: View, rois: View, y: View, settings: Sequence[Any]
+) -> dict[str, Any]:
+    """What kernels over regions are told: a map, its regions, what is made of them, numbers of f64."""
+    return {
+        "x": x.ptr, "rois": rois.ptr, "y": y.ptr, "images": x.shape[0], "h": x.shape[2], "w": x.shape[3],
+        "c": y.shape[1], "ph": y.shape[2], "pw": y.shape[3], "rows": y.shape[0] * y.shape[2],
+        "settings": planner.data.view(np.array(settings, np.float64), "f64").ptr,
+        **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
+    }  # fmt: skip
 
+
+class Regions(ChannelsLast):
+    """One that makes small maps of regions."""
+
+    takes: Any = (("f32",),)
+    ranks = ((4,),)
+    rois: Value
+
+    def views(self, planner: Planner) -> tuple[View, View, View]:
+        """The map, regions and output. NotNative for a map of nothing."""
+        x = planner.with_halo(self.data, [(0, 0)] * 4)
+        if not x.count:
+            raise NotNative
+        return x, planner.view(self.rois), planner.output(self.out)
+
+
+class RoiPooling(Regions):
     def __init__(self, group: Group):
         super().__init__(group)
         self.data, self.rois = self.node.inputs
@@ -238,33 +264,23 @@ class RoiPooling(ChannelsLast):
             self.kernel = roi_pooling(mean=self.sensitive, wide=1 if self.sensitive else 4)
 
     def plan(self, planner: Planner) -> None:
-        x = planner.with_halo(self.data, [(0, 0)] * 4)
-        rois = planner.view(self.rois)
-        if not x.count:
-            raise NotNative
-        y = planner.output(self.out)
+        x, rois, y = self.views(planner)
         if not y.count:
             return
-        attrs = self.node.attrs
+        attrs, more = self.node.attrs, {}
         ph, pw = y.shape[2:]
-        rows = y.shape[0] * ph
         scale = float(np.float32(attrs["spatial_scale"]))
-        values: dict[str, Any] = {
-            "x": x.ptr, "rois": rois.ptr, "y": y.ptr, "images": x.shape[0], "h": x.shape[2], "w": x.shape[3],
-            "c": y.shape[1], "ph": ph, "pw": pw, "rows": rows,
-            **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
-        }  # fmt: skip
         work: Any  # of an element
         if self.way == "bilinear":
             bins = (attrs["spatial_bins_y"], attrs["spatial_bins_x"]) if self.sensitive else (1, 1)
             settings = [scale if self.sensitive else 1.0]  # ROIPooling's corners are parts of the map
-            values |= dict(zip(("bins_y", "bins_x"), bins, strict=True))
+            more = dict(zip(("bins_y", "bins_x"), bins, strict=True))
             work = 8 * bins[0] * bins[1]
             planner.need_scratch((y.shape[1] + 64) * 4)
         else:
             settings = [scale, 1.0 if self.sensitive else scale]
-            values["step"] = ph * pw * 4 if self.sensitive else 4
+            more = {"step": ph * pw * 4 if self.sensitive else 4}
             work = x.shape[2] * x.shape[3] / (ph * pw)  # of a bin, if a region is the map
-        values["settings"] = planner.data.view(np.array(settings), "f64").ptr
+        values = region_values(planner, x, rois, y, settings)
         each, flops = pw * y.shape[1] * work, float(y.count * work)
-        planner.share_step(self.kernel, values, rows, each, [x, rois], [y], flops)
+        planner.share_step(self.kernel, values | more, values["rows"], each, [x, rois], [y], flops)

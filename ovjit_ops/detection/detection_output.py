@@ -24,7 +24,7 @@ from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit_ops.common.checks import check_rank, dims
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection.boxes import best_first, descending, overlaps, suppress
+from ovjit_ops.detection.boxes import best_first, descending, overlaps, random_boxes, suppress
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -244,23 +244,6 @@ def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value
     return w.outputs("SsdRows", boxes, *choice, **attrs)
 
 
-_BASE: dict[str, Any] = {
-    "background_label_id": 0,
-    "top_k": -1,
-    "variance_encoded_in_target": False,
-    "keep_top_k": (7,),
-    "code_type": "caffe.PriorBoxParameter.CORNER",
-    "share_location": True,
-    "nms_threshold": 0.4,
-    "confidence_threshold": 0.1,
-    "clip_after_nms": False,
-    "clip_before_nms": False,
-    "decrease_label_id": False,
-    "normalized": True,
-    "input_height": 1,
-    "input_width": 1,
-    "objectness_score": 0.0,
-}
 _SETS: list[dict[str, Any]] = [
     {},
     {"code_type": "caffe.PriorBoxParameter.CENTER_SIZE", "clip_before_nms": True, "top_k": 6},
@@ -274,13 +257,12 @@ _SETS: list[dict[str, Any]] = [
 def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     images, count, many = 2, 11, 3
     for chosen in _SETS:
-        attrs = {**_BASE, **chosen}
-        aux = attrs.pop("aux", False)
-        if version == 1:
-            attrs["num_classes"] = many
+        given = {"nms_threshold": 0.4, "confidence_threshold": 0.1, "keep_top_k": (7,), "normalized": True}
+        given |= {**chosen, **({"num_classes": many} if version == 1 else {})}
+        aux = given.pop("aux", False)
+        attrs = (DetectionOutput1 if version == 1 else DetectionOutput8).check_attributes(given)
         sets = 1 if attrs["share_location"] else many
-        first = rng.uniform(0, 0.6, (count, 2))
-        priors = np.concatenate([first, first + rng.uniform(0.1, 0.4, (count, 2))], 1)
+        priors = random_boxes(rng, (count,), 0.6, 0.1, 0.4)
         if not attrs["normalized"]:
             priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
         rows = [priors.reshape(-1)]

@@ -18,7 +18,7 @@ from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection import cpu_pyramid
-from ovjit_ops.detection.boxes import best_first
+from ovjit_ops.detection.boxes import best_first, random_boxes
 from ovjit_ops.detection.cpu_proposals import BestRegions
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
 from ovjit_ops.detection.proposal_parts import (
@@ -99,8 +99,7 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
 
     def samples(rng, dtype="f32"):
         for anchors, height, width, before, after, least in ((3, 4, 5, 40, 10, 1.0), (2, 3, 3, 6, 20, 0.0)):
-            first = rng.uniform(0, 60, (height * width * anchors, 2))
-            boxes = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 1).astype(np.float32)
+            boxes = random_boxes(rng, (height * width * anchors,), 60, 5, 40).astype(np.float32)
             yield (
                 [
                     np.array([80.0, 100.0, 1.0], np.float32),
@@ -188,8 +187,7 @@ def levels(rois: np.ndarray, many: int) -> np.ndarray:
 
 def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
     for many, size, ratio, aligned in ((6, 3, 2, False), (4, 2, 0, False), (5, 3, 2, True)):
-        first = rng.uniform(0, 60, (many, 2))
-        rois = np.concatenate([first, first + rng.uniform(20, 500, (many, 2))], 1).astype(np.float32)
+        rois = random_boxes(rng, (many,), 60, 20, 500).astype(np.float32)
         maps = [random_array(rng, (1, 3, 64 >> i, 64 >> i), dtype) for i in range(3)]
         yield (
             [rois, *maps],
@@ -341,8 +339,7 @@ class ExperimentalDetectronDetectionOutput:
 
     def samples(rng, dtype="f32"):
         for many, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):
-            first = rng.uniform(0, 60, (many, 2))
-            rois = np.concatenate([first, first + rng.uniform(5, 40, (many, 2))], 1).astype(np.float32)
+            rois = random_boxes(rng, (many,), 60, 5, 40).astype(np.float32)
             yield (
                 [
                     rois,

@@ -22,20 +22,16 @@ from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit_ops.common.checks import dims
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
-from ovjit_ops.detection.boxes import descending
+from ovjit_ops.detection.boxes import descending, random_boxes
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
 from ovjit_ops.detection.proposal_parts import clipped, refined
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
 def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
-    for images, anchors, height, width, normalized, eta in (
-        (2, 3, 4, 5, True, 1.0),
-        (1, 2, 3, 3, False, 1.0),
-        (2, 2, 5, 4, True, 1.0),
-    ):
-        first = rng.uniform(0, 60, (height, width, anchors, 2))
-        boxes = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 3).astype(np.float32)
+    for images, anchors, height, width in ((2, 3, 4, 5), (1, 2, 3, 3), (2, 2, 5, 4)):
+        normalized = images > 1
+        boxes = random_boxes(rng, (height, width, anchors), 60, 5, 40).astype(np.float32)
         info = np.array([[80.0, 100.0, 1.0, 1.5]] * images, np.float32)[:, : 4 if normalized else 3]
         yield (
             [
@@ -50,7 +46,7 @@ def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
                 "pre_nms_count": 30,
                 "post_nms_count": 8,
                 "normalized": normalized,
-                "nms_eta": eta,
+                "nms_eta": 1.0,
                 "roi_num_type": "i32" if normalized else "i64",
             },
         )

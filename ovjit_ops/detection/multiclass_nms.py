@@ -191,21 +191,12 @@ _COMMON: list[dict[str, Any]] = [
     {"sort_result_type": "classid", "sort_result_across_batch": True, "normalized": False},
     {"nms_top_k": 4, "keep_top_k": 3, "score_threshold": 0.6},
 ]
-_DEFAULTS: dict[str, Any] = {
-    "sort_result_type": "none",
-    "sort_result_across_batch": False,
-    "output_type": "i64",
-    "score_threshold": 0.1,
-    "nms_top_k": -1,
-    "keep_top_k": -1,
-    "background_class": -1,
-    "normalized": True,
-}
 
 
 def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     for i, attrs in enumerate(_COMMON):
-        full = {**_DEFAULTS, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
+        given = {"score_threshold": 0.1, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
+        full = MulticlassNms8.check_attributes(given)
         yield _inputs(rng, 2, 3, 17), full
         if version == 9 and attrs.get("sort_result_type", "none") != "none":
             boxes, _ = _inputs(rng, 3, 1, 12)
@@ -265,43 +256,21 @@ class MulticlassNms9:
 
 def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
     for i, attrs in enumerate(_COMMON):
-        full = {
-            **_DEFAULTS,
-            "decay_function": ("linear", "gaussian")[i % 2],
-            "gaussian_sigma": 2.0,
-            "post_threshold": 0.05 * i,
-            **attrs,
-        }
-        yield _inputs(rng, 2, 3, 17), full
+        own = {"decay_function": ("linear", "gaussian")[i % 2], "post_threshold": 0.05 * i}
+        yield _inputs(rng, 2, 3, 17), MatrixNms.check_attributes({"score_threshold": 0.1, **own, **attrs})
 
 
-@op("MatrixNms", opset=8, samples=_matrix_samples)
+@op("MatrixNms", opset=8, like=MulticlassNms8, without=("iou_threshold", "nms_eta"), samples=_matrix_samples)
 class MatrixNms:
     """Suppression by falling scores, all boxes at once."""
 
-    shown_first = ("sort_result_type", "output_type", "nms_top_k", "keep_top_k")
-
     def infer(
-        boxes,
-        scores,
-        *,
-        sort_result_type: Word = "none",
-        sort_result_across_batch: Bool = False,
-        output_type: DType = "i64",
-        score_threshold: Float = 0.0,
-        nms_top_k: Int = -1,
-        keep_top_k: Int = -1,
-        background_class: Int = -1,
-        decay_function: Word = "linear",
-        gaussian_sigma: Float = 2.0,
-        post_threshold: Float = 0.0,
-        normalized: Bool = True,
-    ):
-        check(
-            decay_function in ("linear", "gaussian"),
-            f"decay_function is linear or gaussian: {decay_function}",
-        )
-        return _infer(boxes, scores, locals())
+        boxes, scores, *, background_class: Int = -1, decay_function: Word = "linear",
+        gaussian_sigma: Float = 2.0, post_threshold: Float = 0.0, **attrs,
+    ):  # fmt: skip
+        known = ("linear", "gaussian")
+        check(decay_function in known, f"decay_function is linear or gaussian: {decay_function}")
+        return _infer(boxes, scores, {**attrs, "background_class": background_class})
 
     def ref(boxes, scores, **attrs):
         return matrix_nms(boxes, scores, attrs)

@@ -147,17 +147,12 @@ _BOXES: list[dict[str, Any]] = [
     {"fixed_size": (8.0,), "aspect_ratio": (2.0,), "density": (2.0,), "step": 4.0},
     {"min_size": (0.2, 0.3), "aspect_ratio": (2.0, 0.5), "scale_all_sizes": False, "step": 0.125},
 ]
-_FULL: dict[str, Any] = {
-    "min_size": (), "max_size": (), "aspect_ratio": (), "density": (), "fixed_ratio": (), "fixed_size": (),
-    "clip": False, "flip": False, "step": 0.0, "offset": 0.5, "variance": (), "scale_all_sizes": True,
-}  # fmt: skip
-
 
 def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
     kind = numpy_dtype(dtype)
     for i, attrs in enumerate(_BOXES):
         more = {"min_max_aspect_ratios_order": i != 0} if version == 8 else {}
-        yield [np.array([4, 5], kind), np.array([64, 80 + i], kind)], {**_FULL, **attrs, **more}
+        yield [np.array([4, 5], kind), np.array([64, 80 + i], kind)], {"offset": 0.5, **attrs, **more}
 
 
 @op(
@@ -226,10 +221,7 @@ class PriorBoxClustered:
         return np.stack([boxes, _variances(attrs["variance"], boxes.size)])
 
     def samples(rng, dtype="i64"):
-        base: dict[str, Any] = {
-            "width": (3.0, 5.0, 8.0), "height": (4.0, 2.0, 8.0), "clip": False, "step_w": 0.0, "step_h": 0.0,
-            "step": 0.0, "offset": 0.5, "variance": (),
-        }  # fmt: skip
+        base = {"width": (3.0, 5.0, 8.0), "height": (4.0, 2.0, 8.0), "clip": False, "offset": 0.5}
         for more in (
             {}, {"clip": True, "step_w": 8.0, "step_h": 4.0}, {"variance": (0.1, 0.2, 0.3, 0.4), "step": 3.0},
             {"variance": (0.5,)},

@@ -161,12 +161,6 @@ class Proposal4:
             "min_size": 4,
             "ratio": (0.5, 1.0, 2.0),
             "scale": (1.0, 2.0),
-            "clip_before_nms": True,
-            "clip_after_nms": False,
-            "normalize": False,
-            "box_size_scale": 1.0,
-            "box_coordinate_scale": 1.0,
-            "framework": "",
         }
         variants: tuple[dict[str, Any], ...] = (
             {},

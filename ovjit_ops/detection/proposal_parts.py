@@ -22,7 +22,7 @@ from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
 from ovjit.graph.shapes import bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection import cpu_proposals
-from ovjit_ops.detection.boxes import descending
+from ovjit_ops.detection.boxes import descending, random_boxes
 from ovjit_ops.detection.kept_boxes import gathered
 
 #: The largest growth of a side that a network may predict, as a logarithm.
@@ -225,8 +225,7 @@ class MovedAnchors:
 
     def samples(rng, dtype="f32"):
         for i, (images, many, h, w) in enumerate(((2, 3, 4, 5), (1, 2, 3, 17), (3, 1, 1, 8))):
-            first = rng.uniform(0, 60, (h, w, many, 2))
-            anchors = np.concatenate([first, first + rng.uniform(5, 40, first.shape)], 3).astype(np.float32)
+            anchors = random_boxes(rng, (h, w, many), 60, 5, 40).astype(np.float32)
             inputs = [
                 np.array([[80.0, 100.0, 1.0, 1.5]], np.float32)[:, : 3 + i % 2], anchors,
                 rng.uniform(-0.5, 0.5, (images, 4 * many, h, w)).astype(np.float32),

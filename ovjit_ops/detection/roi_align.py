@@ -25,6 +25,7 @@ from ovjit_ops.detection.sampling import (
     MOST_SAMPLES,
     OFFSETS,
     bilinear,
+    bilinear_grid,
     check_ratio,
     checked_batches,
     grid_size,
@@ -65,8 +66,7 @@ def roi_align(
             continue
         y = y1 + (np.arange(height * rows) + 0.5) * (h / height / rows)
         x = x1 + (np.arange(width * columns) + 0.5) * (w / width / columns)
-        places = np.meshgrid(y, x, indexing="ij")
-        taken = bilinear(widened(data[image]), *(p.reshape(-1) for p in places))
+        taken = bilinear_grid(widened(data[image]), y, x)
         bins = taken.reshape(-1, height, rows, width, columns)
         out[r] = bins.mean((2, 4)) if attrs["mode"].lower() == "avg" else np.maximum(bins.max((2, 4)), 0)
     return out.astype(data.dtype)

@@ -20,9 +20,10 @@ from ovjit.graph.shapes import compatible
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
+from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.cpu_deformable_pooling import DeformablePooling
 from ovjit_ops.detection.cpu_roi_pooling import RoiPooling
-from ovjit_ops.detection.sampling import MOST_SAMPLES
+from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear_grid
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 #: The value of an attribute that files need not have; it is not written.
@@ -67,15 +68,9 @@ def _bins(start: float, size: float, bins: int, extent: int) -> list[tuple[int, 
 
 def crop(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """maps [C, H, W] at rows y and columns x between their elements -> [C, len(y), len(x)]; 0 outside."""
-    height, width = maps.shape[1:]
-    rows, columns = (y >= 0) & (y <= height - 1), (x >= 0) & (x <= width - 1)
-    y, x = np.where(rows, y, 0), np.where(columns, x, 0)
-    i, j = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    i1, j1 = np.minimum(i + 1, height - 1), np.minimum(j + 1, width - 1)
-    dy, dx = (y - i).astype(maps.dtype)[:, None], (x - j).astype(maps.dtype)
-    top = maps[:, i][:, :, j] * (1 - dx) + maps[:, i][:, :, j1] * dx
-    bottom = maps[:, i1][:, :, j] * (1 - dx) + maps[:, i1][:, :, j1] * dx
-    return np.where(rows[:, None] & columns, top * (1 - dy) + bottom * dy, maps.dtype.type(0))
+    inside = ((v >= 0) & (v <= extent - 1) for v, extent in zip((y, x), maps.shape[1:], strict=True))
+    rows, columns = inside
+    return np.where(rows[:, None] & columns, bilinear_grid(maps, y, x), maps.dtype.type(0))
 
 
 def _places(first: float, last: float, many: int, extent: int) -> np.ndarray:
@@ -88,8 +83,7 @@ def _places(first: float, last: float, many: int, extent: int) -> np.ndarray:
 
 
 def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.ndarray:
-    first = rng.uniform(0, side * 0.6, (many, 2))
-    corners = np.concatenate([first, first + rng.uniform(side * 0.1, side * 0.5, (many, 2))], 1)
+    corners = random_boxes(rng, (many,), side * 0.6, side * 0.1, side * 0.5)
     return np.concatenate([rng.integers(0, images, (many, 1)), corners], 1).astype(np.float32)
 
 
@@ -341,7 +335,6 @@ class DeformablePSROIPooling:
                 "output_dim": dim,
                 "spatial_scale": 0.5,
                 "group_size": group,
-                "mode": "bilinear_deformable",
                 "spatial_bins_x": bins,
                 "spatial_bins_y": bins,
                 "trans_std": 0.1,

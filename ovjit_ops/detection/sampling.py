@@ -32,6 +32,12 @@ def bilinear(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.where(good, out, maps.dtype.type(0))
 
 
+def bilinear_grid(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The same at all rows y and columns x -> [C, len(y), len(x)]."""
+    places = np.meshgrid(y, x, indexing="ij")
+    return bilinear(maps, *(p.reshape(-1) for p in places)).reshape(len(maps), len(y), len(x))
+
+
 def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
     """The image of each region. Raises InferenceError when there is no such image."""
     whole = batches.astype(np.int64)

@@ -7,7 +7,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
-from ovjit.tiles.compressed import FLOAT_BITS, LEVELS
+from ovjit.graph.stored_floats import FLOAT_BITS, LEVELS
 from ovjit.tiles.formats import float_types
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes

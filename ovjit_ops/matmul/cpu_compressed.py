@@ -12,6 +12,7 @@ from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, plain, product
 from ovjit.tiles.compressed import (
     HEIGHTS,
+    PART,
     how_unpacked,
     lowering_factors,
     pack_compressed,
@@ -101,15 +102,16 @@ class CompressedProduct(StoredWeights):
             values |= {"x": given[0].ptr, "p": given[1].ptr}
         else:
             x = planner.contiguous(self.data)
-            groups = ceil_div(self.depth, self.size)
+            # the last group may have fewer
+            parts = ceil_div(self.depth, self.size) * ceil_div(min(self.size, self.depth), PART)
             given = [x]
             values |= {
                 "x": x.ptr, "x_w": x.shape[-1] * x.itemsize, "rows": rows, "filled": self.filled,
-                "groups": groups,
+                "parts": parts,
             }  # fmt: skip
             if self.lower_at is not None:
                 values["lower"] = planner.constants.at(self.lower_at)
-            planner.need_scratch(rows * (self.filled + groups) * 4)
+            planner.need_scratch(rows * (self.filled + parts) * 4)
         y = planner.output(self.out, plain(len(self.out.shape)))
         if y.strides[-1] != y.itemsize:  # a concatenation has placed it
             y = planner.instead(y)

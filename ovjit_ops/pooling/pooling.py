@@ -193,19 +193,10 @@ class MaxPool8:
     """The largest element of each window, and its index over the dimensions from `axis` on."""
 
     def infer(
-        data,
-        *,
-        strides: Ints = (),
-        dilations: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        kernel: Ints,
-        rounding_type: Word = "floor",
-        auto_pad: Word = "explicit",
-        index_element_type: DType = "i64",
-        axis: Int = 0,
-    ):
-        return _infer_max(data, locals(), False)
+        data, *, strides: Ints = (), dilations: Ints = (), auto_pad: Word = "explicit",
+        index_element_type: DType = "i64", axis: Int = 0, **attrs,
+    ):  # fmt: skip
+        return _infer_max(data, {**attrs, **locals()}, False)
 
     def ref(data, **attrs):
         index = max_pool_indices(data, attrs)

@@ -21,7 +21,7 @@ from ovjit.compiler.options import options
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
-from ovjit.tiles.compressed import FLOAT_BITS
+from ovjit.graph.stored_floats import FLOAT_BITS
 from ovjit.tiles.dynamic import FEATURES, GROUP_STEP, how_stored
 
 #: Weights of fewer elements are not worth it.

@@ -19,7 +19,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import normalize_axis
-from ovjit.tiles.compressed import LEVELS
+from ovjit.graph.stored_floats import LEVELS
 
 
 def gather_compressed(graph: Graph) -> Graph:
