@@ -3,10 +3,12 @@ stored, beside the same in float64 and beside the real OpenVINO."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import openvino
 import pytest
 
 import ovjit as ov
@@ -221,3 +223,37 @@ def test_a_table_of_f16_stays_so_and_is_exact():
         assert held(compiled) < table.nbytes * 1.2
         places = rng.integers(0, 700, 9).astype(np.int32)
         np.testing.assert_array_equal(compiled([places])[0], table[places].astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["f8e4m3", "f8e5m2"])
+def test_threads_that_take_denormal_numbers_for_zeros_read_all_floats_of_8_bits(kind):
+    """Every finite code, by one row and by tiles, in a thread that OpenVINO has set so."""
+    codes = np.arange(256, dtype=np.uint8)
+    codes = np.where(np.isfinite(codes.view(FLOATS[kind]).astype(np.float32)), codes, 0)
+    weights = Weights(np.random.default_rng(SEED), kind, 256, 256, 256)
+    weights.codes = np.repeat(codes, 256).reshape(weights.blocks).copy()
+    weights.scale[...] = 0.5
+    real = codes.view(FLOATS[kind]).astype(np.float64) / 2
+    ops = ov.opset13
+    x = ops.parameter(ov.PartialShape([-1, 256]), np.float32)
+    model = ov.Model([ops.matmul(x, weights.node(ov), False, True)], [x], "m")
+    compiled = ov.Core().compile_model(model, "CPU", {**F32, "INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True})
+    found: dict[int, Any] = {}
+
+    def run() -> None:
+        p = openvino.opset13.parameter([1, 4], np.float32)
+        flushing = openvino.Model([openvino.opset13.relu(p)], [p], "m")
+        openvino.Core().compile_model(flushing, "CPU", {"CPU_DENORMALS_OPTIMIZATION": True})
+        with np.errstate(all="ignore"):
+            found[0] = np.array([1e-39], np.float32) * np.float32(1)
+        for rows in (1, 40):
+            request = compiled.create_infer_request()
+            found[rows] = request.infer([np.eye(rows, 256, dtype=np.float32)])[0]
+            assert any(kind in kernel for kernel in kept(request)), kept(request)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found[0] == 0  # the thread does
+    for rows in (1, 40):
+        np.testing.assert_array_equal(found[rows], np.tile(real, (rows, 1)).astype(np.float32))

@@ -76,8 +76,8 @@ ld, st, prefetch = Word("ld"), Word("st"), Word("prefetch")
 # vectors of one number
 splat, spread, const = Word("splat"), Word("spread"), Word("const")
 # lanes
-cast, trunc_int, bits, blend, lane, permute = (
-    Word(name) for name in ("cast", "trunc_int", "bits", "blend", "lane", "permute")
+cast, trunc_int, bits, halves, blend, lane, permute = (
+    Word(name) for name in ("cast", "trunc_int", "bits", "halves", "blend", "lane", "permute")
 )
 hadd, hmul, hmax, hmin, hand, hor = (
     Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor")
@@ -104,5 +104,5 @@ libm_cos, libm_sin, libm_exp, libm_log = (
 )
 
 # element types
-f32, f64, i32, i64, u8, u16, u32 = "f32", "f64", "i32", "i64", "u8", "u16", "u32"
+f32, f64, i16, i32, i64, u8, u16, u32 = "f32", "f64", "i16", "i32", "i64", "u8", "u16", "u32"
 boolean = "boolean"

@@ -374,6 +374,9 @@ class Words(dict):
     def _bits(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.view(register_type(dtype))
 
+    def _halves(self, dtype: str, v: np.ndarray) -> np.ndarray:
+        return v.view(np.float16).astype(register_type(dtype))
+
     def _across(self, combine: Any, dtype: str, v: np.ndarray) -> Any:
         """Halves first, as in LLVM."""
         while len(v) > 1:

@@ -37,6 +37,8 @@ from ovjit.codegen.words import (
     f32,
     fma,
     hadd,
+    halves,
+    i16,
     i32,
     load,
     loadm,
@@ -66,9 +68,9 @@ from ovjit.tiles.formats import WORD
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: Floats of 8 bits -> how far exponent and mantissa are shifted to be those of an f32, and what makes up for
-#: the other bias. Infinities and NaN come out as numbers: who packs has none.
-SHIFTED = {"f8e4m3": (20, 2.0**120), "f8e5m2": (21, 2.0**112)}
+#: Floats of 8 bits -> how far they are shifted to be those of an f16, the bits of that which are kept, and
+#: what makes up for the other bias. NaN of f8e4m3 comes out as a number: who packs has none.
+SHIFTED = {"f8e4m3": (7, ~0x4000, 2.0**8), "f8e5m2": (8, ~0, 1.0)}
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
 STEP = {4: 8, 8: 2, 16: 2}
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
@@ -117,7 +119,7 @@ class Unpack(NamedTuple):
     @property
     def stored(self) -> str:
         """The type that is loaded: bytes, words of eight numbers of 4 bits, or f16."""
-        return {4: "i32", 8: "i8" if self.signed else "u8", 16: "f16"}[self.bits]
+        return {4: "i32", 8: "i8" if self.signed or self.kind else "u8", 16: "f16"}[self.bits]
 
     @property
     def item(self) -> int:
@@ -168,11 +170,13 @@ def load_levels(levels, lv, unpack, lanes):
 
 
 @inline
-def shifted(wide, up, bias):
-    """A float of 8 bits as f32."""
-    return bits[f32](
-        ((wide & const[i32](127)) << const[i32](up)) | ((wide & const[i32](128)) << const[i32](24))
-    ) * const[f32](bias)
+def shifted(byte, up, kept, bias):
+    """A float of 8 bits as f32, by way of f16: what is subnormal there is converted whatever the thread makes
+    of denormal numbers."""
+    return (
+        halves[f32](cast[i16](byte) << const[i16](up)) if bias == 1
+        else halves[f32]((cast[i16](byte) << const[i16](up)) & const[i16](kept)) * const[f32](bias)
+    )  # fmt: skip
 
 
 @inline
@@ -181,7 +185,7 @@ def decoded(whole, levels, lv, unpack, lanes):
     return (
         permute[f32](levels[0], whole & const[i32](15)) if unpack.kind in LEVELS and lanes == 16
         else take[f32](lv, whole & const[i32](15)) if unpack.kind in LEVELS
-        else shifted(cast[i32](whole), SHIFTED[unpack.kind][0], SHIFTED[unpack.kind][1])
+        else shifted(whole, SHIFTED[unpack.kind][0], SHIFTED[unpack.kind][1], SHIFTED[unpack.kind][2])
         if unpack.kind in SHIFTED
         else cast[f32](whole & const[i32](15)) if unpack.bits == 4
         else whole if unpack.bits == 16 else cast[f32](whole)

@@ -17,6 +17,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     const_T(x)                      a compile-time number in all lanes
     cast_T(v) trunc_int_T(v) round_int_T(v)  convert: saturating; unchecked, towards 0 or to the nearest
     bits_T(v)               reinterpret
+    halves_f32(v)           i16 that are the bits of f16
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
@@ -51,6 +52,7 @@ from ovjit.codegen.cpu.isa import ISAS, has_features
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_memory import (
     evens,
+    from_memory,
     gather,
     hidden,
     load_scalar,
@@ -438,6 +440,9 @@ _CONVERSIONS = {
     "trunc_int": lambda b, source, x, to: truncate(b, x, to),
     "round_int": lambda b, source, x, to: round_to_int(b, x, to),
     "bits": lambda b, source, x, to: b.bitcast(x, to.ir),
+    "halves": lambda b, source, x, to: from_memory(
+        b, b.bitcast(x, ir.VectorType(ir.HalfType(), to.lanes)), "f16"
+    ),
 }
 _INT = types.int64
 _TWO_INTS = signature(_INT, _INT, _INT)
