@@ -387,6 +387,35 @@ def test_arguments_for_each_item_of_a_constant():
     ]
 
 
+def test_as_many_arguments_as_a_constant_has_items():
+    tile, strides = Word("tile"), Each("items", along="dims")
+
+    @kernel
+    def k(n, e=strides, *, items, dims, size):
+        for i in range(n):
+            tile[size, 2](i, *(e[j] + i * e[j, d] for j, d in zip(items, dims, strict=True)), n)
+
+    made = k.kernel("k", items=(0, 1), dims=(3, 5), size=7)
+    assert [name for name, _ in made.frame.fields] == ["n", "e0", "e0_3", "e0_5", "e1", "e1_3", "e1_5"]
+    assert text(k, items=(0, 1), dims=(3, 5), size=7).splitlines()[2:4] == [
+        "        tile_7_2(i, e0 + i * e0_3, e1 + i * e1_5, n)",
+        "        i += 1",
+    ]
+
+    @kernel
+    def of_a_list(n, *, items):
+        tile[n](*items)
+
+    @kernel
+    def at_run_time(n):
+        tile[2](*(j for j in n))
+
+    with pytest.raises(TypeError, match="a kernel cannot say"):
+        of_a_list.kernel("k", items=(1, 2))
+    with pytest.raises(TypeError, match="a kernel cannot say"):
+        at_run_time.kernel("k")
+
+
 def test_break_in_a_loop_that_is_unrolled():
     @kernel
     def k(n, m, *, heights):
