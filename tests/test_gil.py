@@ -137,11 +137,10 @@ def test_reading_and_asking_about_a_model(core, model):
 
 @pytest.fixture
 def own_objects_only():
-    """A full collection looks at all objects of the process: not at what the other tests have left."""
+    """A full collection looks at all objects of the process: not at what the other tests have left. They stay
+    frozen: those of later tests shall not look at what was imported either (`conftest.py`)."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def test_compiling_with_kernels_at_hand(core, model, compiled, own_objects_only):
