@@ -25,18 +25,19 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def target_machine(isa: Isa, plain: bool = False) -> llvm.TargetMachine:
+def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
     """What object code is made for: a CPU with all that code for `isa` may use here, or with no more than the
-    instruction set has (`plain`)."""
+    instruction set has (`plain`). What waits for memory anyway is written down as it comes, in a fifth of the
+    time."""
     cpu, features = target(isa)
-    return _machine(cpu, "" if plain else features)
+    return _machine(cpu, "" if plain else features, 0 if kind is Kind.WAITING else 3)
 
 
 @functools.cache
-def _machine(cpu: str, features: str) -> llvm.TargetMachine:
+def _machine(cpu: str, features: str, level: int = 3) -> llvm.TargetMachine:
     _initialize()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"
+        cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small"
     )
 
 

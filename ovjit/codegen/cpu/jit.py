@@ -46,7 +46,8 @@ def assembly(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
 ) -> str:
     """The machine code of a kernel as text, for reading."""
-    return target_machine(isa).emit_assembly(_optimised(source, symbol, isa, extra or {}, arity))
+    module, kind = _optimised(source, symbol, isa, extra or {}, arity)
+    return target_machine(isa, kind).emit_assembly(module)
 
 
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
@@ -64,7 +65,7 @@ def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] 
     naming the line.
     """
     with short_collections(cycles=True):
-        return str(_optimised(source, symbol, isa, extra or {}, 4))
+        return str(_optimised(source, symbol, isa, extra or {}, 4)[0])
 
 
 def object_code(
@@ -80,13 +81,13 @@ def object_code(
     `shown` is what the symbol is called in it, in as many letters: LLVM lays an object out by its names.
     """
     with short_collections(cycles=True):
-        module = _optimised(source, symbol, isa, extra or {}, 4, shown)
-        return target_machine(isa, plain).emit_object(module)
+        module, kind = _optimised(source, symbol, isa, extra or {}, 4, shown)
+        return target_machine(isa, kind, plain).emit_object(module)
 
 
 def _optimised(
     source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int, shown: str = ""
-) -> llvm.ModuleRef:
+) -> tuple[llvm.ModuleRef, Kind]:
     with _lock:
         made, functions = _module(source, symbol, isa, extra, arity)
         kind = _kind(str(made))
@@ -97,7 +98,7 @@ def _optimised(
             module.link_in(parse(parts, isa))
     own(module, symbol, functions, shown or symbol)
     optimise(module, isa, bool(parts), kind, whole=not printed)
-    return module
+    return module, kind
 
 
 def _kind(text: str) -> Kind:
