@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -36,13 +34,6 @@ class CompressedProduct(StoredWeights):
         super().read_weights()
         attrs = self.node.attrs
         self.size = int(attrs["group"])
-        if min(self.size, self.depth) > LONGEST and (self.scale.shape[0] == 1 or self.size % LONGEST == 0):
-            # a sum of a group is one chain, and what it loses grows with its length
-            part_of = np.arange(ceil_div(self.depth, LONGEST)) * LONGEST // self.size
-            self.scale = self.scale[part_of]
-            if self.zero is not None and self.zero.shape[0] > 1:
-                self.zero = self.zero[part_of]
-            self.size = LONGEST
         self.unpack = how_unpacked(self.integers, self.scale, self.zero, int(attrs["bits"]), attrs["kind"])
 
     def __init__(self, group: Group):
@@ -155,8 +146,6 @@ class CompressedProduct(StoredWeights):
         return planner.shared(("digits", self.data, self.size), make)
 
 
-#: Elements of depth that are summed in one chain; longer groups are several with the same scales.
-LONGEST = 1024
 #: Rows up to which the weights go straight to registers.
 FEW_ROWS = 8
 #: Bytes of weights that a chunk of few rows reads, some 10 us of memory's bandwidth.
