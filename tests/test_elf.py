@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu import elf, jit, objects
-from ovjit.codegen.cpu.emit import parse, target_machine
+from ovjit.codegen.cpu.emit import Kind, parse, target_machine
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.execution.runner import native_kernels
 
@@ -98,7 +98,7 @@ define i64 @test_elf_global(i64 %a, i64 %b, i64 %c, i64 %d) {
   store i64 %y, ptr @state
   ret i64 %y
 }"""
-    machine = target_machine(host_isa())
+    machine = target_machine(host_isa(), Kind.VECTORS)
     module = parse(text, host_isa())
     module.data_layout = str(machine.target_data)
     made = machine.emit_object(module)

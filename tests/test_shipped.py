@@ -12,7 +12,7 @@ import pytest
 
 import ovjit
 from ovjit.codegen import shipped
-from ovjit.codegen.cpu import emit
+from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.isa import EXTRA, ISAS, extra_features, has_features, host_isa
 from ovjit.data import DIGITS_XML
 from ovjit.tools import ship

@@ -27,10 +27,15 @@ def _initialize() -> None:
 
 def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
     """What object code is made for: a CPU with all that code for `isa` may use here, or with no more than the
-    instruction set has (`plain`). What waits for memory anyway is written down as it comes, in a fifth of the
-    time."""
+    instruction set has (`plain`)."""
     cpu, features = target(isa)
-    return _machine(cpu, "" if plain else features, 0 if kind is Kind.WAITING else 3)
+    return _machine(cpu, "" if plain else features, level_of(kind))
+
+
+def level_of(kind: Kind) -> int:
+    """The level of code generation: what waits for memory anyway is written down as it comes, in a fifth of
+    the time."""
+    return 0 if kind is Kind.WAITING else 3
 
 
 @functools.cache
