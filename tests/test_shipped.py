@@ -86,8 +86,10 @@ def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> N
     assert len(chosen) > 20
     for kernel in list(chosen.values())[::8]:
         text = kernel.text(isa)
-        other = emit._machine(isa.cpu, more).emit_object(emit.parse(text, isa))
-        assert other == emit.target_machine(isa, plain=True).emit_object(emit.parse(text, isa)), kernel
+        kind = jit._kind(text)
+        other = emit._machine(isa.cpu, more, emit.level_of(kind)).emit_object(emit.parse(text, isa))
+        plainly = emit.target_machine(isa, kind, plain=True)
+        assert other == plainly.emit_object(emit.parse(text, isa)), kernel
 
 
 FIRST = """
