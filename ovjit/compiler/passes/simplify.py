@@ -325,7 +325,7 @@ def flush_factors(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses)
         return None
     given = list(inputs)
     for i, value in enumerate(inputs):
-        if value.constant is not None and (i == 0 or value.constant.ndim < 2):
+        if (i == 0 or value.type.rank in (0, 1)) and value.constant is not None:
             flushed = value.constant.copy()
             given[i] = b.constant(flushed) if flush_subnormals(flushed) else value
     return None if given == [*inputs] else b.instead(node, given)
