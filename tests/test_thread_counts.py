@@ -87,10 +87,10 @@ def test_all_samples(part: int) -> None:
         check_record(record, None, REPEATS)
 
 
-def test_more_chunks_than_are_claimed_from_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_chunks_than_are_claimed_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks.split, "__defaults__", (1.0,))
     b = Builder()
-    x = b.add("Parameter", (), {"shape": (runner.FROM_BOTH_ENDS + 10, 3), "element_type": "f32"}).output
+    x = b.add("Parameter", (), {"shape": (runner.IN_HALVES + 10, 3), "element_type": "f32"}).output
     graph = b.finish([b.add("Softmax", [x], {"axis": 1}).output])
     data = np.random.default_rng(SEED).standard_normal(x.shape).astype(np.float32)
     exact = np.exp(data.astype(np.float64))
@@ -100,7 +100,7 @@ def test_more_chunks_than_are_claimed_from_both_ends(monkeypatch: pytest.MonkeyP
         job = compile_graph(graph, {"threads": threads}).new_job()
         job.set_input(0, data)
         job.run()
-        assert max(step.chunks for step in job._table.plan.steps) > runner.FROM_BOTH_ENDS
+        assert max(step.chunks for step in job._table.plan.steps) > runner.IN_HALVES
         want = job.outputs[0].copy() if want is None else want
         assert np.array_equal(job.outputs[0], want), f"{threads} threads, seed {SEED}"
         np.testing.assert_allclose(job.outputs[0], exact, rtol=1e-6)

@@ -8,8 +8,9 @@ A program is a table of steps; every step calls one kernel for each of its chunk
 integers; which chunk computes what is fixed by the table, so results do not depend on who runs it.
 Threads claim chunks, and a step is over when all its chunks are done, not when all threads have
 arrived: a thread that was put off by the operating system holds up nobody who has work. Threads of even
-slots claim from the first chunk on, those of odd slots from the last one back. Chunks go along the rows of
-a tensor: so of two threads each finds in its own cache, but for the middle, what it wrote a step before.
+slots claim the first half of the chunks first, those of odd slots the second. Chunks go along the rows of
+a tensor: so of two threads each finds in its own cache what it wrote a step before. Both go forward, as
+kernels do that fetch the weights of the next chunk ahead.
 
 A claim is a compare-and-swap on (generation, next chunk). A thread that comes late to a job that is
 over therefore claims nothing, whatever the job's memory is used for by then. That memory must only stay
@@ -36,8 +37,8 @@ from ovjit.compiler.steps import STEP_NEXT as STEP_NEXT
 from ovjit.compiler.steps import STEP_WORDS as STEP_WORDS
 from ovjit.execution import control_steps, trip_steps
 
-#: So many chunks are claimed from both ends, two counts in a claim's low word; more from the first one on.
-FROM_BOTH_ENDS = 0xFFFF
+#: So many chunks are claimed in halves, two counts in a claim's low word; more from the first one on.
+IN_HALVES = 0xFFFF
 
 #: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
 #: AT and STOP_AT: the stretch of it that threads walk now; CONTROLS: addresses of the control steps' records;
@@ -100,6 +101,9 @@ def kernel(job, generation, scratch, slot):
         row = table + s * {step_bytes}
         chunks = ld(row, {STEP_CHUNKS})
         claim = counters + s * 16
+        middle = chunks
+        if chunks <= {IN_HALVES}:
+            middle = (chunks + 1) >> 1
         if slot == 0 and perf != 0:
             st_i64(perf + s * 16, ld(perf, 2 * s) + now())
         while True:
@@ -107,18 +111,19 @@ def kernel(job, generation, scratch, slot):
             if (word >> 32) != generation:
                 alive = 0
                 break
-            front = word & 0xFFFFFFFF
-            back = 0
-            if chunks <= {FROM_BOTH_ENDS}:
-                back = front >> 16
-                front = front & 0xFFFF
-            if front + back >= chunks:
-                break
-            chunk = front
-            claimed = word + 1
-            if slot & 1 == 1 and chunks <= {FROM_BOTH_ENDS}:
-                chunk = chunks - 1 - back
+            first = word & 0xFFFFFFFF
+            second = 0
+            if middle < chunks:
+                second = first >> 16
+                first = first & 0xFFFF
+            if first < middle and (slot & 1 == 0 or middle + second >= chunks):
+                chunk = first
+                claimed = word + 1
+            elif middle + second < chunks:
+                chunk = middle + second
                 claimed = word + 0x10000
+            else:
+                break
             if cas(claim, word, claimed) == 1:
                 if aload(job + {ABORT} * 8) == 0:
                     began = 0
