@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,6 +26,17 @@ def pytest_collection_finish() -> None:
     """What modules and tests are made of stays: collections, which tests often ask for, pass it over."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def logger_as_before() -> Iterator[None]:
+    """What makes ovjit's logger quiet ends with its test: fuzzers do, and what others configure."""
+    logger, root = logging.getLogger("ovjit"), logging.root
+    before = logger.level, root.level, logger.disabled, logger.propagate, root.manager.disable
+    yield
+    level, root_level, logger.disabled, logger.propagate, root.manager.disable = before
+    logger.setLevel(level)
+    root.setLevel(root_level)
 
 
 @pytest.fixture

@@ -263,6 +263,7 @@ def test_an_array_moved_by_resize_is_read_where_it_lies() -> None:
 
 def test_without_threads_the_caller_does_the_work(monkeypatch, caplog, no_workers) -> None:
     """The process may have no more threads: inferences of every kind go on, on fewer."""
+    caplog.set_level("WARNING", "ovjit")
     started: list[int] = []
 
     def refuse(self):
