@@ -184,6 +184,32 @@ def test_weights_are_kept_packed_or_stay_in_their_file(
     assert again.export_model().getvalue() == first.export_model().getvalue()
 
 
+@pytest.mark.parametrize("where", ["packed", "in file"])
+def test_weights_of_onnx_files_stay_in_them(where: str, folder, tmp_path, monkeypatch, unread) -> None:
+    from onnx import numpy_helper
+    from test_onnx_reader import make, node
+
+    w = np.random.default_rng(6).normal(size=(64, 9000)).astype(np.float32)
+    model = make([node("MatMul", "x w", "y")], [("x", [1, 64])], ["y"], {"w": w})
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(w, "w"))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    time.sleep(0.02)
+    if where == "in file":
+        monkeypatch.setattr(kept_models, "LARGEST_PACKED", 1 << 20)
+    first = answer(path)
+    (blob,) = folder.glob("*.blob")
+    assert right(first, w) and blob.stat().st_size < w.nbytes * (1.2 if where == "packed" else 0.2)
+    unread.clear()
+    again = ovjit.Core().compile_model(path, "CPU")
+    assert unread == [] and again(X)[0].tobytes() == first.tobytes()
+    unread.clear()
+    path.write_bytes(model.SerializeToString().replace(w[0, :4].tobytes(), bytes(16)))
+    changed = w.copy()
+    changed[0, :4] = 0
+    assert right(answer(path), changed) and unread
+
+
 def drafts(folder: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in folder.rglob("*") if path.suffix == ".tmp"]
 

@@ -31,7 +31,7 @@ _KIND = b"OVJITFIL"
 
 class Source(NamedTuple):
     """What a file is: the name of its record, the large files that are told by their state alone, and which
-    of them has the weights of an IR."""
+    of them has the weights."""
 
     label: str
     origins: tuple[Origin, ...]
@@ -64,7 +64,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
                 else:
                     origin = Origin(real, file_state(status))
                     origins.append(origin)
-                    weights = origin if file != path else None
+                    weights = origin if file != path or ending == ".onnx" else None
                     name.update(dump(["state", *origin.state]))
             finally:
                 os.close(descriptor)

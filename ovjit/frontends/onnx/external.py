@@ -32,6 +32,7 @@ class ExternalData:
         self._contents = contents or {}
         self._use_mmap = use_mmap
         self._files: dict[str, np.ndarray] = {}
+        self.cut: dict[bytes, np.ndarray] = {}  # as `tensors.Outside` says
 
     @property
     def used(self) -> bool:

@@ -114,7 +114,7 @@ def _column(n: OnnxNode, what: str) -> np.ndarray:
     tensor = n.attr(f"{what}_tensor")
     if tensor is None or not tensor.data_type:
         raise UnsupportedError(f"the {what} are missing")
-    return tensors.decode(tensor)[0].reshape(-1)
+    return tensors.decode(tensor, n.reader.external)[0].reshape(-1)
 
 
 def _default(n: OnnxNode, values: np.ndarray) -> Any:
@@ -122,7 +122,7 @@ def _default(n: OnnxNode, values: np.ndarray) -> Any:
 
     tensor = n.attr("default_tensor")
     if tensor is not None and tensor.data_type:
-        return tensors.decode(tensor)[0].reshape(())
+        return tensors.decode(tensor, n.reader.external)[0].reshape(())
     if values.dtype.kind in "OUS":
         return n.attr("default_string", "_Unused")
     return n.attr("default_float", -0.0) if values.dtype.kind == "f" else n.attr("default_int64", -1)

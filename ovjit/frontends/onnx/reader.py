@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
-from ovjit.frontends.ir.weights import contents_of, open_regular
+from ovjit.frontends.ir.weights import mapped_or_read, open_regular
 from ovjit.frontends.onnx import tensors
 from ovjit.frontends.onnx.external import ExternalData
 from ovjit.frontends.onnx.node import (
@@ -42,6 +41,7 @@ from ovjit.frontends.onnx.registry import (
     find_schema,
     function_body,
 )
+from ovjit.frontends.onnx.wire import cut_out
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import walk
 from ovjit.graph.op import TensorType
@@ -76,17 +76,19 @@ def read_onnx(
     valid; UnsupportedError, one too, lists all operators that cannot be read.
     """
     where, path = "the given model", None
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(os.fsdecode(model))
+        where = str(path)
+        with open_regular(path, "file") as file:
+            model = mapped_or_read(file, path, use_mmap)
+    contents = weights if isinstance(weights, Mapping) else None
+    external = ExternalData(path, contents, use_mmap)
     if hasattr(model, "SerializeToString"):
         proto = model
     else:
-        if isinstance(model, (str, os.PathLike)):
-            path = Path(os.fsdecode(model))
-            where = str(path)
-            with open_regular(path, "file") as file:
-                model = contents_of(file, use_mmap)
-        proto = _parse(model, where, None if path is None else str(path))
-    contents = weights if isinstance(weights, Mapping) else None
-    external = ExternalData(path, contents, use_mmap)
+        content = model if path is not None else np.frombuffer(bytes(model), np.uint8)
+        message, external.cut = cut_out(content)
+        proto = _parse(message, where, None if path is None else where)
     try:
         model = Reader(proto, external, shapes, converters).read()
         model._of_one_file = not external.used
@@ -109,7 +111,7 @@ def _parse(content: Any, where: str, path: str | None) -> Any:
     from onnx import ModelProto
 
     try:
-        proto = ModelProto.FromString(memoryview(content) if isinstance(content, mmap) else bytes(content))
+        proto = ModelProto.FromString(content)
     except DecodeError as error:
         raise ModelError(unreadable(path, f"{where} is no ONNX file, or a damaged one ({error})")) from None
     if not proto.HasField("graph"):

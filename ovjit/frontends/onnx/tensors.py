@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -80,8 +80,15 @@ STAND_INS = {
     26: StandIn("u2", "i8", lambda x: (x.astype(np.int8) ^ 2) - np.int8(2)),
 }
 
-#: The bytes of a tensor's data outside the file, and nothing but these many.
-External = Callable[[Any, int], np.ndarray]
+
+class Outside(Protocol):
+    """Data that are not in the parsed messages."""
+
+    #: What was cut out of the file, by the mark that stands for it in `raw_data`, see `wire`.
+    cut: dict[bytes, np.ndarray]
+
+    def __call__(self, tensor: Any, size: int) -> np.ndarray:
+        """The bytes of a tensor's data in another file, and nothing but these many."""
 
 
 def element_type(number: int) -> str:
@@ -102,13 +109,14 @@ def fits(shape: tuple[int, ...]) -> bool:
 
 
 def decode(
-    tensor: Any, external: External | None = None, stand_in: bool = False
+    tensor: Any, external: Outside | None = None, stand_in: bool = False
 ) -> tuple[np.ndarray, str, tuple[int, ...]]:
     """(values, element type, shape) of a TensorProto; packed types are unpacked. With `stand_in`, types of
     `STAND_INS` are those that stand in for them.
 
-    `external(tensor, size)` reads data that lie in another file. Raises ModelError for dimensions below 0,
-    data in no field or in several, and any number of bytes or elements but the right one.
+    `external(tensor, size)` reads data that lie in another file; its `cut` has what was cut out of this one.
+    Raises ModelError for dimensions below 0, data in no field or in several, and any number of bytes or
+    elements but the right one.
     """
     number = tensor.data_type
     if not stand_in or number not in STAND_INS:
@@ -119,7 +127,7 @@ def decode(
 
 
 def _decode(
-    tensor: Any, name: str, external: External | None
+    tensor: Any, name: str, external: Outside | None
 ) -> tuple[np.ndarray, str, tuple[int, ...]]:
     """A TensorProto whose data are of the type `name`."""
     given = {descriptor.name: value for descriptor, value in tensor.ListFields()}
@@ -152,7 +160,9 @@ def _decode(
             )
         data = external(tensor, size)
     elif filled[0] == "raw_data":
-        data = np.frombuffer(given["raw_data"], np.uint8)
+        raw = given["raw_data"]
+        found = None if external is None else external.cut.get(raw)
+        data = np.frombuffer(raw, np.uint8) if found is None else found
         if data.size != size:
             raise ModelError(f"a tensor has {data.size} bytes of data, {name}{_short(shape)} needs {size}")
     else:
@@ -182,9 +192,7 @@ def _values(data: np.ndarray, row: Any, shape: tuple[int, ...]) -> np.ndarray:
         return (data != 0).reshape(shape)
     if row.is_packed:
         return unpack_low_first(data, row.bits, shape, row.numpy)
-    if data.__array_interface__["data"][0] % row.numpy.itemsize:
-        data = data.copy()
-    return data.view(row.numpy).reshape(shape)
+    return data.view(row.numpy).reshape(shape)  # at any address: nothing but NumPy reads constants in place
 
 
 def _strings(tensor: Any, filled: list[str], shape: tuple[int, ...], count: int) -> np.ndarray:

@@ -1,0 +1,123 @@
+"""An ONNX file without its large data, which parsing would copy: these stay where they are, as views.
+
+    content -> (what protobuf parses, {mark: the bytes that it stands for})
+
+A file is a message of nested messages (protobuf's wire format): fields, each a tag and what it holds, a
+number or a length and so many bytes. In tensors, wherever they stand, each large `raw_data` gives way to a
+mark that no file can contain, as a part of it is random; all else is parsed as it is. Nothing is judged here:
+what does not keep to the format is left whole, for protobuf to refuse.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+#: Shorter data are parsed.
+SMALLEST = 4096
+#: Messages nest no deeper for protobuf.
+_DEEPEST = 100
+_RANDOM = 16
+
+#: Field number -> the fields of the message in it, None for data.
+_Fields = dict[int, Any]
+
+
+def cut_out(content: np.ndarray) -> tuple[Any, dict[bytes, np.ndarray]]:
+    """(bytes-like, {mark: data}) of a file's bytes, a read-only u8 array that the data are views of."""
+    data: dict[bytes, np.ndarray] = {}
+    try:
+        pieces = _Cut(content, data).message(0, content.size, _model_fields(), 0)
+    except _OddError:
+        return content.data, {}
+    return (content.data, {}) if pieces is None else (b"".join(pieces), data)
+
+
+class _OddError(Exception):
+    """The file is not what the format says."""
+
+
+class _Cut:
+    """The walk over one file."""
+
+    def __init__(self, content: np.ndarray, data: dict[bytes, np.ndarray]):
+        self._content = content
+        self._bytes = content.data
+        self._data = data
+        self._random = os.urandom(_RANDOM)
+
+    def message(self, at: int, end: int, fields: _Fields, depth: int) -> list[Any] | None:
+        """The pieces that make up the message at `at`, None if nothing is cut out of it."""
+        if depth > _DEEPEST:
+            raise _OddError
+        pieces: list[Any] = []
+        kept = at
+        while at < end:
+            tag, after = self._number(at, end)
+            kind = tag & 7
+            if kind == 2:
+                size, begin = self._number(after, end)
+                at = begin + size
+                if size >= SMALLEST and at <= end and tag >> 3 in fields:
+                    inner = fields[tag >> 3]
+                    parts = [self._mark(begin, at)] if inner is None else None
+                    parts = parts or self.message(begin, at, inner, depth + 1)
+                    if parts is not None:
+                        pieces += (self._bytes[kept:after], _varint(sum(map(len, parts))), *parts)
+                        kept = at
+            elif kind == 0:
+                _, at = self._number(after, end)
+            elif kind in (1, 5):
+                at = after + (8 if kind == 1 else 4)
+            else:
+                raise _OddError
+        if at > end:
+            raise _OddError
+        return [*pieces, self._bytes[kept:end]] if pieces else None
+
+    def _mark(self, begin: int, end: int) -> bytes:
+        mark = self._random + len(self._data).to_bytes(8, "little")
+        self._data[mark] = self._content[begin:end]
+        return mark
+
+    def _number(self, at: int, end: int) -> tuple[int, int]:
+        """(a number, where it ends): seven bits in a byte, the lowest first; the last byte is below 128."""
+        number = shift = 0
+        while at < end and shift < 70:
+            byte = self._bytes[at]
+            at += 1
+            number |= (byte & 127) << shift
+            if byte < 128:
+                return number, at
+            shift += 7
+        raise _OddError
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _model_fields() -> _Fields:
+    """The fields of a ModelProto that are messages, theirs, and so on, as the package onnx declares them."""
+    from onnx import ModelProto, TensorProto
+
+    known: dict[str, _Fields] = {}
+
+    def fields_of(kind: Any) -> _Fields:
+        fields = known.get(kind.full_name)
+        if fields is None:
+            fields = known[kind.full_name] = {}  # which messages within themselves find
+            inner = ((field.number, field.message_type) for field in kind.fields)
+            fields.update((number, fields_of(message)) for number, message in inner if message is not None)
+        return fields
+
+    tensor = TensorProto.DESCRIPTOR
+    fields_of(tensor)[tensor.fields_by_name["raw_data"].number] = None
+    return fields_of(ModelProto.DESCRIPTOR)
