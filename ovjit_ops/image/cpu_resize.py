@@ -12,10 +12,9 @@ elements of any type. More than two axes are done one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
@@ -44,16 +43,20 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
+from ovjit.compiler.plan import NotNative, Planner
+from ovjit.compiler.views import ARENA, Layout, View, merge_axes, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
-from ovjit_ops.image.resampling import Table, given, repeats, settings, tables
+from ovjit.graph.traced import most
+from ovjit_ops.image.cpu_resize_tables import HEAD, Made, Tables, filter_table, nearest_table, spread_table
+from ovjit_ops.image.resampling import Resized, given, repeats, resized, settings
 
 _BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
-#: Ways through the horizontal pass.
-VERTICAL, PERMUTED, GATHERED, CHANNELS = range(4)
+#: Ways through the horizontal pass: there is none; outputs, or the channels of one, are lanes.
+VERTICAL, LANES, CHANNELS = range(3)
+#: Whether the inputs of a vector of outputs lie within one.
+GATHERED, PERMUTED = range(2)
 FLOATS = ("f32", "f16", "bf16")
 
 
@@ -79,33 +82,34 @@ def picked(p, places, way):
 @kernel
 def resize_nearest(
     x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
-    ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T,
+    ow, x_h, y_h, c, step, columns, way, items, per_chunk, *, T,
 ):  # fmt: skip
     """Elements moved as they are."""
+    near = ld[i32](hs + 4) + 0
     for item in share(items, per_chunk):
         j = item % oh
         p, q = placed(item // oh, x, y)
-        p += (ld[i32](vs + j * 4) + 0) * x_v
+        p += (ld[i32](vs + (HEAD + j) * 4) + 0) * x_v
         q += j * y_v
         if way == VERTICAL:
             for r in range(runs):
                 for i in range(0, run_len, VL):
                     v = loadm[T](p + r * x_run + i * SIZE[T], run_len - i)
                     storem[T](q + r * y_run + i * SIZE[T], v, run_len - i)
-        elif SIZE[T] == 4 and way == PERMUTED:
+        elif SIZE[T] == 4 and way == LANES and near != 0:
             for k in range(0, ow, VL):
-                first = ld[i32](hs + k * 4) + 0
+                first = ld[i32](hs + (HEAD + k) * 4) + 0
                 v = loadm[i32](p + first * 4, columns - first)
                 storem[i32](q + k * 4, permute[i32](v, load[i32](rel + k * 4)), ow - k)
-        elif SIZE[T] == 4 and way == GATHERED:
+        elif SIZE[T] == 4 and way == LANES:
             for k in range(0, ow, VL):
-                storem[i32](q + k * 4, take[i32](p, load[i32](hs + k * 4)), ow - k)
-        elif SIZE[T] != 4 and way == GATHERED:
+                storem[i32](q + k * 4, take[i32](p, load[i32](hs + (HEAD + k) * 4)), ow - k)
+        elif SIZE[T] != 4 and way == LANES:
             for k in range(ow):
-                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](hs + k * 4) + 0) * SIZE[T]))
+                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](hs + (HEAD + k) * 4) + 0) * SIZE[T]))
         else:
             for o in range(ow):
-                s = p + (ld[i32](hs + o * 4) + 0) * x_h
+                s = p + (ld[i32](hs + (HEAD + o) * 4) + 0) * x_h
                 for k in range(0, c, VL):
                     storem[T](q + o * y_h + k * SIZE[T], loadm[T](s + k * SIZE[T], c - k), c - k)
 
@@ -113,13 +117,16 @@ def resize_nearest(
 @kernel
 def resize(
     x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
-    ow, x_h, y_h, c, tv, th, step, columns, way, items, per_chunk, *, T,
+    ow, x_h, y_h, c, step, columns, way, items, per_chunk, *, T,
 ):  # fmt: skip
     """Weighted sums in f32; integers are rounded."""
+    tv = ld[i32](vs) + 0
+    th = ld[i32](hs) + 0
+    near = ld[i32](hs + 4) + 0
     for item in share(items, per_chunk):
         j = item % oh
         p, q = placed(item // oh, x, y)
-        p += (ld[i32](vs + j * 4) + 0) * x_v
+        p += (ld[i32](vs + (HEAD + j) * 4) + 0) * x_v
         q += j * y_v
         weights = vw + j * tv * 4
         w0 = splat[f32](weights)
@@ -141,12 +148,12 @@ def resize(
                 else:
                     store[f32](scratch + (r * run_len + i) * 4, v)
         for along in (PERMUTED, GATHERED):
-            if way == along:
+            if way == LANES and near == along:
                 for k in range(0, ow, VL):
                     s = scratch
                     if along == PERMUTED:
-                        s += (ld[i32](hs + k * 4) + 0) * 4
-                    places = load[i32]((rel if along == PERMUTED else hs) + k * 4)
+                        s += (ld[i32](hs + (HEAD + k) * 4) + 0) * 4
+                    places = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
                     w = hw + k * 4
                     v = picked(s, places, along) * load[f32](w)
                     for _t in range(1, th):
@@ -156,7 +163,7 @@ def resize(
                     put(q + k * SIZE[T], v, ow - k, T)
         if way == CHANNELS:
             for o in range(ow):
-                s = scratch + (ld[i32](hs + o * 4) + 0) * c * 4
+                s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * c * 4
                 w = hw + o * th * 4
                 w0 = splat[f32](w)
                 w1 = splat[f32](w + min(th - 1, 1) * 4)
@@ -174,7 +181,7 @@ class Axis(NamedTuple):
     """An axis that is resampled."""
 
     axis: int
-    table: Table
+    resized: Resized
 
 
 def adjacent_axis(view: View) -> int:
@@ -191,7 +198,7 @@ def plan_resize(
     inner: int,
     vertical: Axis | None,
     horizontal: Axis | None,
-    nearest: bool,
+    tables: Tables,
 ) -> None:
     """Add the steps that resample one or two axes. The elements of x and y along `inner` are adjacent.
 
@@ -203,10 +210,11 @@ def plan_resize(
     taken = {inner} | {a.axis for a in (vertical, horizontal) if a is not None}
     rest = [a for a in range(len(x.shape)) if a not in taken]
     values: dict[str, Any] = dict.fromkeys(("ow", "c", "columns", "x_h", "y_h", "y_run", "x_run"), 0)
-    values |= {"step": 1, "th": 1, "way": VERTICAL, "runs": 1, "run_len": x.shape[inner]}
-    empty = np.zeros(2 * lanes, np.int32)
-    tables = {"hs": empty, "hw": np.zeros(1, np.float32), "rel": empty}
+    values |= {"step": 1, "way": VERTICAL, "runs": 1, "run_len": x.shape[inner]}
+    down = tables.none() if vertical is None else tables.of(*vertical)
+    across = within = down  # read where there is a horizontal pass
     if horizontal is None:
+        within = down.starts
         beside = [a for a in rest if x.shape[a] > 1]
         if beside:
             run = min(beside, key=lambda a: abs(x.strides[a]))
@@ -216,83 +224,59 @@ def plan_resize(
             if (x.strides[run], y.strides[run]) == (adjacent, adjacent):
                 values |= {"runs": 1, "run_len": x.shape[run] * x.shape[inner]}
     else:
-        tables |= _horizontal(values, x, y, inner, horizontal, lanes, nearest)
+        across, within = _horizontal(values, x, y, inner, horizontal, lanes, tables)
     if vertical is None:
-        tables |= {"vs": np.zeros(1, np.int32), "vw": np.ones(1, np.float32)}
-        values |= {"oh": 1, "x_v": 0, "y_v": 0, "tv": 1}
+        values |= {"oh": 1, "x_v": 0, "y_v": 0}
     else:
-        axis, table = vertical
-        tables |= {"vs": table.start.astype(np.int32), "vw": table.weight.astype(np.float32)}
-        values |= {"oh": len(table.start), "x_v": x.strides[axis], "y_v": y.strides[axis], "tv": table.taps}
+        axis, one = vertical
+        values |= {"oh": one.outputs, "x_v": x.strides[axis], "y_v": y.strides[axis]}
     order = sorted(rest, key=lambda a: (-abs(y.strides[a]), a))
     extents, (xs, ys) = merge_axes(order, (x, y))
     if len(extents) > DIMS:
         axis = next(a for a in order if y.shape[a] != 1)
         for i in range(y.shape[axis]):
             a, b = x.slice(axis, i, 1), y.slice(axis, i, 1)
-            plan_resize(planner, kernel, a, b, inner, vertical, horizontal, nearest)
+            plan_resize(planner, kernel, a, b, inner, vertical, horizontal, tables)
         return
     values |= placed_values(extents, x=xs, y=ys)
-    values |= {name: planner.data.view(array, "i32").ptr for name, array in tables.items()}
+    views = {"vs": down.starts, "vw": down.weights, "hs": across.starts, "hw": across.weights, "rel": within}
+    values |= {name: view.ptr for name, view in views.items()}
     elements = values["runs"] * values["run_len"]
-    work = elements * values["tv"] + values["ow"] * max(values["c"], 1) * values["th"] * 2
+    work = elements * down.taps + values["ow"] * most(values["c"], 1) * across.taps * 2
     items = product(extents) * values["oh"]
     values |= {"x": x.ptr, "y": y.ptr, "items": items}
-    if not nearest:
-        planner.need_scratch((elements + (values["step"] * values["th"] + 4) * lanes) * 4)
-    planner.share_step(kernel, values, items, 2 * work, [x], [y], 2 * work * items)
+    if not tables.nearest:
+        planner.need_scratch((elements + (values["step"] * across.taps + 4) * lanes) * 4)
+    made = [view for view in views.values() if view.buffer.base == ARENA]
+    planner.share_step(kernel, values, items, 2 * work, [x, *made], [y], 2 * work * items)
 
 
 def _horizontal(
-    values: dict[str, Any], x: View, y: View, inner: int, horizontal: Axis, lanes: int, nearest: bool
-) -> dict[str, np.ndarray]:
-    """Sets the values of the horizontal pass; its tables."""
-    axis, table = horizontal
+    values: dict[str, Any], x: View, y: View, inner: int, horizontal: Axis, lanes: int, tables: Tables
+) -> tuple[Made, View]:
+    """Sets the values of the horizontal pass; its table, and where in a vector elements are."""
+    axis, one = horizontal
     size = x.itemsize
     c = 1 if axis == inner else x.shape[inner]
     x_h, y_h = (size, size) if axis == inner else (x.strides[axis], y.strides[axis])
-    width, outputs = x.shape[axis], len(table.start)
-    values |= {"runs": width, "run_len": c, "x_run": x_h, "x_h": x_h, "y_h": y_h, "ow": outputs, "c": c}
+    width = x.shape[axis]
+    values |= {"runs": width, "run_len": c, "x_run": x_h, "x_h": x_h, "y_h": y_h, "ow": one.outputs, "c": c}
     if x_h == c * size:
         values |= {"runs": 1, "run_len": width * c}
     flat = c < lanes and y_h == c * size and x_h == c * size
     if not flat:
-        values |= {"way": CHANNELS, "th": table.taps}
-        return {"hs": table.start.astype(np.int32), "hw": table.weight.astype(np.float32)}
-    start = (table.start[:, None] * c + np.arange(c)).reshape(-1)
-    n = ceil_div(len(start), lanes) * lanes
-    first, relative, near = _places(start, n, lanes)
-    near = near and not (nearest and size != 4)
-    weight = np.zeros((table.taps, n), np.float32)
-    weight[:, : len(start)] = np.repeat(table.weight, c, 0).T
+        values |= {"way": CHANNELS}
+        made = tables.of(axis, one)
+        return made, made.starts
+    made, within, n = tables.across(axis, one, c, size)
     values |= {
-        "ow": len(start),
+        "ow": one.outputs * c,
         "c": 1,
         "step": c,
-        "th": table.taps,
-        "way": PERMUTED if near else GATHERED,
-        "columns": width * c if nearest else n,
+        "way": LANES,
+        "columns": width * c if tables.nearest else n,
     }
-    return {"hs": first if near else _padded(start, n), "hw": weight, "rel": relative}
-
-
-def _padded(start: np.ndarray, n: int) -> np.ndarray:
-    out = np.zeros(n, np.int32)
-    out[: len(start)] = start
-    return out
-
-
-def _places(start: np.ndarray, n: int, lanes: int) -> tuple[np.ndarray, np.ndarray, bool]:
-    """(smallest start of each output's block of lanes, starts from there, whether they fit a vector)"""
-    blocks = np.full(n, np.iinfo(np.int32).max, np.int64)
-    blocks[: len(start)] = start
-    low = blocks.reshape(-1, lanes).min(1, keepdims=True)
-    relative = np.where(
-        blocks.reshape(-1, lanes) < np.iinfo(np.int32).max, blocks.reshape(-1, lanes) - low, 0
-    )
-    fits = bool(relative.max(initial=0) < lanes)
-    first = np.broadcast_to(low, relative.shape).reshape(-1).astype(np.int32)
-    return first, relative.reshape(-1).astype(np.int32), fits
+    return made, within
 
 
 def plan_resample(
@@ -301,38 +285,45 @@ def plan_resample(
     x: View,
     y: View,
     inner: int,
-    tables: Mapping[int, Table],
-    nearest: bool,
+    resized: Mapping[int, Resized],
+    tables: Tables,
     one_by_one: bool = False,
 ) -> None:
     """Add the steps that resample any axes of `x` into `y`, two at a time; or the last axis first, each
     rounded to elements of the type (`one_by_one`)."""
-    left = [Axis(a, t) for a, t in tables.items()]
+    left = [Axis(a, one) for a, one in resized.items()]
     if one_by_one:
         left.sort(key=lambda a: -a.axis)
-    else:  # what shrinks most goes first
-        left.sort(key=lambda a: (len(a.table.start) / max(x.shape[a.axis], 1), -abs(x.strides[a.axis])))
+    elif len(left) > 2:  # what shrinks most goes first
+        left.sort(key=functools.cmp_to_key(functools.partial(_goes_behind, x)))
     while len(left) > (1 if one_by_one else 2):
         one = left[0] if one_by_one else next(a for a in left if a.axis != inner)
         left.remove(one)
         shape = list(x.shape)
-        shape[one.axis] = len(one.table.start)
+        shape[one.axis] = one.resized.outputs
         order = sorted(range(len(shape)), key=lambda a: (a == inner, -abs(x.strides[a]), a))
         between = planner.allocate(shape, x.itemsize, Layout(order))
-        _plan_axis(planner, kernel, x, between, inner, one, nearest)
+        _plan_axis(planner, kernel, x, between, inner, one, tables)
         x = between
     left.sort(key=lambda a: (a.axis != inner, abs(x.strides[a.axis])))
     if len(left) == 1:
-        _plan_axis(planner, kernel, x, y, inner, left[0], nearest)
+        _plan_axis(planner, kernel, x, y, inner, left[0], tables)
     else:
-        plan_resize(planner, kernel, x, y, inner, left[1], left[0], nearest)
+        plan_resize(planner, kernel, x, y, inner, left[1], left[0], tables)
+
+
+def _goes_behind(x: View, a: Axis, b: Axis) -> int:
+    """Whether axis a shrinks less than b, or as much with smaller strides: 1; the other way round: -1."""
+    less = a.resized.outputs * b.resized.extent - b.resized.outputs * a.resized.extent
+    less = abs(x.strides[b.axis]) - abs(x.strides[a.axis]) if less == 0 else less
+    return int(less > 0) - int(less < 0)
 
 
 def _plan_axis(
-    planner: Planner, kernel: Kernel, x: View, y: View, inner: int, one: Axis, nearest: bool
+    planner: Planner, kernel: Kernel, x: View, y: View, inner: int, one: Axis, tables: Tables
 ) -> None:
     vertical, horizontal = (None, one) if one.axis == inner else (one, None)
-    plan_resize(planner, kernel, x, y, inner, vertical, horizontal, nearest)
+    plan_resize(planner, kernel, x, y, inner, vertical, horizontal, tables)
 
 
 class Resize(Lowering):
@@ -343,6 +334,12 @@ class Resize(Lowering):
         self.data = self.node.inputs[0]
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         self.kernel = lowering_kernel(self.node.attrs["mode"].lower(), self.data.dtype)
+        pairs = zip(self.data.shape, self.out.shape, strict=True)
+        self.open_axes = [not is_static(pair) for pair in pairs]
+        self.kernels: Sequence[Kernel] = (self.kernel,)
+        if any(self.open_axes):
+            table = nearest_table if self.nearest else filter_table
+            self.kernels = (self.kernel, table(), spread_table())
         if self.nearest and not is_static(self.data.shape):
             self.repeats = (self.out,)
 
@@ -365,21 +362,20 @@ class Resize(Lowering):
             return None
         return (*given(attrs, known, known), places, attrs)
 
-    def _tables(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Table]:
+    def _resized(self, x: View, goal: tuple[Any, Any, Any, dict[str, Any]]) -> Mapping[int, Resized]:
         try:
-            return tables(x.shape, *goal)
+            return resized(x.shape, *goal)
         except InferenceError as error:
             raise ModelError(str(error)) from error
 
     def plan(self, planner: Planner) -> None:
         x = planner.view(self.data)
         goal = self._goal(planner)
-        # of open shapes: tables are for one size, and worth a little more speed where that stays
         times = repeats(x.shape, *goal) if goal is not None and planner.open else None
         if times and adjacent_axis(x) not in times:
             planner.repeat(self.out, self.data, times, lambda: self._repeated(planner, times))
             return
-        found = None if goal is None else self._tables(x, goal)
+        found = None if goal is None else self._resized(x, goal)
         mode = self.node.attrs["mode"].lower()
         one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
         if found is None or (len(found) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
@@ -392,8 +388,8 @@ class Resize(Lowering):
             x = planner.contiguous(self.data)
             inner = adjacent_axis(x)
         y = planner.channels_last_output(self.out, inner)
-        plan_resample(planner, self.kernel, x, y, inner, found, self.nearest, one_by_one)
-
+        tables = Tables(planner, goal[-1], self.open_axes)
+        plan_resample(planner, self.kernel, x, y, inner, found, tables, one_by_one)
 
     def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:
         """Each element as often as `times` says along its axes: a copy of a view with strides of 0. It is

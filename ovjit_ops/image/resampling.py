@@ -9,6 +9,7 @@ Coordinates are computed in f32, as OpenVINO does: which element is nearest may 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,12 +18,30 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.shapes import Dim, bounds, dim, normalize_axis
-from ovjit.graph.traced import as_found_number, is_traced_number, whole
+from ovjit.graph.traced import LARGEST, as_found_number, is_traced_number, whole
 
 MODES = ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
 NEAREST = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 _F32 = np.float32
+
+
+class Resized(NamedTuple):
+    """How one axis is resized."""
+
+    outputs: int
+    extent: int
+    given: float | None  # the scale that was asked for; of sizes it is their quotient
+    antialias: bool
+
+    @property
+    def scale(self) -> np.float32:
+        """outputs / extent, in f32."""
+        return _F32(self.outputs) / _F32(self.extent) if self.given is None else _F32(self.given)
+
+    @property
+    def smaller(self) -> bool:
+        return self.outputs < self.extent if self.given is None else self.given < 1
 
 
 class Table(NamedTuple):
@@ -137,12 +156,9 @@ def adjacent(index: np.ndarray, weight: np.ndarray, extent: int) -> Table:
     return Table(start, out)
 
 
-def axis_table(outputs: int, extent: int, scale: np.float32, attrs: dict[str, Any], antialias: bool) -> Table:
+def axis_table(axis: Resized, attrs: dict[str, Any]) -> Table:
     """The table of one axis of an Interpolate with these attributes, in lower case."""
-    mode = attrs["mode"]
-    if outputs == extent:
-        return Table(np.arange(outputs), np.ones((outputs, 1)))
-    check(extent > 0, "there is nothing to interpolate between: a dimension is 0")
+    mode, outputs, extent, scale = attrs["mode"], int(axis.outputs), int(axis.extent), axis.scale
     if mode.endswith("pillow"):
         return _pillow(outputs, extent, mode == "bicubic_pillow")
     at = coordinates(attrs["coordinate_transformation_mode"], outputs, extent, scale)
@@ -150,7 +166,7 @@ def axis_table(outputs: int, extent: int, scale: np.float32, attrs: dict[str, An
         place = np.clip(_nearest(at, attrs["nearest_mode"], scale), 0, extent - 1).astype(np.int64)
         return Table(place, np.ones((outputs, 1)))
     if mode == "linear":
-        return _linear(at, scale, extent, antialias)
+        return _linear(at, scale, extent, axis.antialias)
     if mode == "linear_onnx":
         at = np.clip(at, 0, extent - 1)
         low = np.minimum(at.astype(np.int64), extent - 1)
@@ -231,7 +247,7 @@ def repeats(
         if not exact or times not in (1, 2, 4, 8, 16, 32, 64):
             return None
         if times > 1:
-            start = axis_table(8 * times, 8, np.float32(times), attrs, False).start
+            start = axis_table(Resized(8 * times, 8, times, False), attrs).start
             if start.tolist() != [i // times for i in range(8 * times)]:
                 return None
             found[axis] = times
@@ -240,8 +256,12 @@ def repeats(
 
 def scaled(extent: Dim, scale: float) -> Dim:
     """The size of a dimension times `scale`, rounded down."""
-    if is_traced_number(extent) and float(scale).is_integer() and 0 < extent < EXACT:  # type: ignore[operator]
-        return extent * int(scale)
+    if is_traced_number(extent) and 0 < extent < EXACT:  # type: ignore[operator]
+        if float(scale).is_integer():
+            return extent * int(scale)
+        factor = _as_fraction(scale)
+        if factor is not None:
+            return extent * factor[0] // factor[1]
 
     def of(n: int) -> int:
         return int(np.floor(np.float32(n) * (np.float32(scale) + _EPSILON)))
@@ -250,47 +270,62 @@ def scaled(extent: Dim, scale: float) -> Dim:
     return dim(of(low), None if high is None else of(high))
 
 
+@functools.lru_cache(64)
+def _as_fraction(scale: float) -> tuple[int, int] | None:
+    """What a dimension below EXACT is multiplied by, and then divided by, for its size times `scale` as f32
+    have it; None where whole numbers do not give the same."""
+    factor = np.float32(scale) + _EPSILON
+    over, under = float(factor).as_integer_ratio()
+    if max(over * EXACT, under) >= LARGEST:
+        return None
+    n = np.arange(EXACT)
+    same = np.array_equal(np.floor(n.astype(np.float32) * factor), n * over // under)
+    return (over, under) if same else None
+
+
 #: Results of more elements are asked for room first.
 LARGE = 2**30
 
 
-def tables(
+def resized(
     extents: Sequence[int],
     sizes: np.ndarray | None,
     scales: np.ndarray | None,
     axes: np.ndarray | Sequence[int] | None,
     attrs: dict[str, Any],
-) -> dict[int, Table]:
-    """The table of every axis that changes; `extents` are those of the padded data. Raises InferenceError for
-    sizes and scales that make no sense."""
+) -> dict[int, Resized]:
+    """How every axis that changes is resized; `extents` are those of the padded data. Raises InferenceError
+    for sizes and scales that make no sense."""
     rank = len(extents)
     places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
     if len(values) != len(places):
         raise InferenceError(f"{len(places)} axes need as many sizes or scales, not {len(values)}")
-    wanted: list[tuple[int, int, np.float32]] = []
+    wanted: dict[int, Resized] = {}
     for axis, value in zip(places, values, strict=True):
         extent = extents[axis]
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
-            size, scale = whole(scaled(extent, float(value))), np.float32(value)
+            wanted[axis] = Resized(whole(scaled(extent, float(value))), extent, float(value), False)
         else:
             if value < 0:
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")
-            size, scale = whole(value), np.float32(value) / np.float32(max(extent, 1))
-        wanted.append((axis, size, scale))
-    resized = {axis: size for axis, size, _ in wanted}
-    made = math.prod(as_found_number(resized.get(i, extent)) for i, extent in enumerate(extents))
+            wanted[axis] = Resized(whole(value), extent, None, False)
+    made = math.prod(as_found_number(wanted[i].outputs if i in wanted else extent)
+                     for i, extent in enumerate(extents))  # fmt: skip
     if made > LARGE:
         try:  # before tables for it fill the memory
             np.empty(made, np.uint8)
         except (MemoryError, ValueError) as error:
             raise InferenceError(f"Interpolate makes {made} elements: no memory holds them") from error
-    smaller = any(scale < 1 for _, _, scale in wanted)
-    antialias = bool(attrs["antialias"]) and smaller
-    return {
-        axis: axis_table(int(size), int(extents[axis]), scale, attrs, antialias)  # tables are NumPy's
-        for axis, size, scale in wanted
-        if size != extents[axis]
-    }
+    antialias = bool(attrs["antialias"]) and any(one.smaller for one in wanted.values())
+    changed = {a: one._replace(antialias=antialias) for a, one in wanted.items() if one.outputs != one.extent}
+    there = all(one.extent > 0 for one in changed.values())
+    check(there, "there is nothing to interpolate between: a dimension is 0")
+    return changed
+
+
+def tables(*arguments: Any) -> dict[int, Table]:
+    """The table of every axis that changes; arguments are those of `resized`."""
+    return {axis: axis_table(one, arguments[-1]) for axis, one in resized(*arguments).items()}

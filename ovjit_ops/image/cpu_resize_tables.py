@@ -1,0 +1,324 @@
+"""Tables of a resize: made while planning where sizes are known, by a step of their own where they are open.
+
+    starts    i32: [0] how many taps there are, [1] whether the inputs of every vector of outputs lie within
+              one; from HEAD on the first element that each output reads
+    weights   f32
+
+What the steps' kernels compute is what `ovjit_ops.image.resampling` says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.words import (
+    VL,
+    Ptr,
+    cast,
+    ceil,
+    const,
+    f32,
+    f64,
+    floor,
+    hmax,
+    hmin,
+    i32,
+    lane,
+    ld,
+    load,
+    maximum,
+    minimum,
+    scratch,
+    select,
+    splat,
+    spread,
+    st,
+    store,
+    storem,
+    trunc,
+    trunc_int,
+    whole,
+)
+from ovjit.compiler.plan import Planner, ceil_div
+from ovjit.compiler.views import View
+from ovjit.graph.traced import most
+from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
+
+#: Elements before the starts.
+HEAD = 16
+HALF_PIXEL, PYTORCH, ASYMMETRIC, TENSORFLOW, CORNERS, PILLOW = range(6)
+FLOOR_HALVES, CEIL_HALVES, DOWN, UP, SIMPLE = range(5)
+#: The f32 before 0.5: what is added for numbers to be cut off to the nearest.
+BEFORE_HALF = float(np.nextafter(np.float32(0.5), np.float32(0)))
+
+
+@inline
+def note_coordinates(numbers, outputs, extent, coordinate):
+    """scratch[o] = the place of output o in the input, in f32."""
+    scale = splat[f32](numbers)
+    if lane[f32](scale, 0) == 0.0:
+        scale = cast[f32](spread[f64](outputs * 1.0)) / cast[f32](spread[f64](extent * 1.0))
+    stays = lane[f32](scale, 0) == 1.0
+    last_in = cast[f32](spread[f64](extent - 1.0))
+    last_out = cast[f32](spread[f64](outputs - 1.0))
+    for o in range(0, outputs, VL):
+        at = load[f32](numbers + 64) + cast[f32](spread[f64](o * 1.0))
+        if not stays:
+            if coordinate == HALF_PIXEL or (coordinate == PYTORCH and outputs > 1):
+                at = (at + const[f32](0.5)) / scale - const[f32](0.5)
+            elif coordinate == ASYMMETRIC:
+                at = at / scale
+            elif coordinate == TENSORFLOW:
+                at = (at + const[f32](0.5)) / scale
+            elif coordinate == CORNERS and outputs > 1:
+                at = at * last_in / last_out
+            else:
+                at = const[f32](0.0)
+        store[f32](scratch + o * 4, at)
+
+
+@kernel
+def nearest_table(starts: Ptr, numbers: Ptr, outputs, extent, coordinate, rounding):
+    """The element that each output is."""
+    note_coordinates(numbers, outputs, extent, coordinate)
+    st[i32](starts, 0)
+    scale = splat[f32](numbers)
+    shrinks = lane[f32](scale, 0) < 1.0
+    if lane[f32](scale, 0) == 0.0:
+        shrinks = outputs < extent
+    last = cast[f32](spread[f64](extent - 1.0))
+    for o in range(0, outputs, VL):
+        at = load[f32](scratch + o * 4)
+        before = const[f32](BEFORE_HALF)
+        near = trunc(at + select(at < const[f32](0.0), const[f32](0.0) - before, before))
+        if rounding == FLOOR_HALVES:
+            near = select(at == trunc(at) + const[f32](0.5), floor(at), near)
+        elif rounding == DOWN:
+            near = floor(at)
+        elif rounding == UP or (rounding == SIMPLE and shrinks):
+            near = ceil(at)
+        elif rounding == SIMPLE:
+            near = trunc(at)
+        near = minimum(maximum(near, const[f32](0.0)), last)
+        storem[i32](starts + (HEAD + o) * 4, trunc_int[i32](near), outputs - o)
+
+
+@kernel
+def filter_table(
+    starts: Ptr, weights: Ptr, numbers: Ptr, outputs, extent, coordinate, cube, edges, inside, antialias
+):
+    """weights[o, t]: those of elements around a place. Outside of the image nothing counts and the rest sums
+    up to 1, or (`edges`) the element at the edge does. `inside`: places are moved to the image first.
+    """
+    a = ld[f64](numbers + 8)
+    step = extent * 1.0 / outputs
+    reach = 1.0 + cube
+    slope = 1.0
+    if coordinate == PILLOW:
+        if step > 1.0:
+            slope = 1.0 / step
+    else:
+        note_coordinates(numbers, outputs, extent, coordinate)
+        if antialias != 0:
+            slope = ld[f32](numbers) * 1.0
+            if slope == 0.0:
+                scale = cast[f32](spread[f64](outputs * 1.0)) / cast[f32](spread[f64](extent * 1.0))
+                slope = lane[f32](scale, 0) * 1.0
+    reach = reach / slope
+    sums = scratch + (outputs + VL) // 2 * 2 * 4 + 64
+    taps = 1
+    for turn in range(2):
+        for o in range(outputs):
+            at = (o + 0.5) * step - 0.5
+            if coordinate != PILLOW:
+                at = ld[f32](scratch + o * 4) * 1.0
+            if inside != 0:
+                if at < 0.0:
+                    at = 0.0
+                if at > extent - 1.0:
+                    at = extent - 1.0
+            low = whole((at - reach) // 1.0) + 1
+            behind = 0 - whole((0.0 - at - reach) // 1.0)
+            if edges == 0:
+                low = max(low, 0)
+                behind = min(behind, extent)
+            first = min(max(low, 0), extent - 1)
+            last = min(max(behind - 1, 0), extent - 1)
+            if turn == 0:
+                taps = max(taps, last - first + 1)
+            else:
+                first = min(first, extent - taps)
+                for t in range(taps):
+                    st[f64](sums + t * 8, 0.0)
+                total = 0.0
+                for place in range(low, behind):
+                    d = (at - place) * slope
+                    if d < 0.0:
+                        d = 0.0 - d
+                    w = 1.0 - d
+                    if cube != 0:
+                        w = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+                        if d >= 1.0:
+                            w = ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
+                    if d >= reach * slope:
+                        w = 0.0
+                    total += w
+                    q = sums + (min(max(place, 0), extent - 1) - first) * 8
+                    st[f64](q, ld[f64](q) + w)
+                if edges != 0 or total == 0.0:
+                    total = 1.0
+                st[i32](starts + (HEAD + o) * 4, first)
+                for t in range(taps):
+                    part = cast[f32](spread[f64](ld[f64](sums + t * 8) / total))
+                    st[f32](weights + (o * taps + t) * 4, lane[f32](part, 0))
+    st[i32](starts, taps)
+
+
+@kernel
+def spread_table(
+    starts: Ptr, weights: Ptr, across: Ptr, spread_weights: Ptr, within: Ptr, outputs, c, n, permutes
+):
+    """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every vector
+    lie within one, starts are where that begins, and `within` has where they are from there."""
+    taps = ld[i32](starts) + 0
+    near = permutes
+    for t in range(taps):
+        store[f32](spread_weights + (t * n + n - VL) * 4, const[f32](0.0))
+    for o in range(outputs):
+        first = (ld[i32](starts + (HEAD + o) * 4) + 0) * c
+        for i in range(c):
+            st[i32](across + (HEAD + o * c + i) * 4, first + i)
+            for t in range(taps):
+                w = ld[f32](weights + (o * taps + t) * 4)
+                st[f32](spread_weights + (t * n + o * c + i) * 4, w)
+    for k in range(outputs * c, n):
+        st[i32](across + (HEAD + k) * 4, ld[i32](across + (HEAD + outputs * c - 1) * 4))
+    for k in range(0, n, VL):
+        v = load[i32](across + (HEAD + k) * 4)
+        if hmax[i32](v) - hmin[i32](v) >= VL:
+            near = 0
+    st[i32](across, taps)
+    st[i32](across + 4, near)
+    if near != 0:
+        for k in range(0, n, VL):
+            v = load[i32](across + (HEAD + k) * 4)
+            low = spread[i32](hmin[i32](v))
+            store[i32](within + k * 4, v - low)
+            store[i32](across + (HEAD + k) * 4, low)
+
+
+class Made(NamedTuple):
+    """The table of one axis: views of its starts and weights, and how many taps there are at most."""
+
+    starts: View
+    weights: View
+    taps: int
+
+
+class Tables:
+    """The tables of one resize, each made once. `attrs`: the operation's; `open_axes`: those whose sizes are
+    not the same for all shapes. `nearest`: elements are moved, not weighed."""
+
+    def __init__(self, planner: Planner, attrs: Mapping[str, Any], open_axes: Sequence[bool]):
+        self.planner = planner
+        self.attrs = attrs
+        self.open = open_axes
+        self.nearest = attrs["mode"] == "nearest"
+        self.lanes = host_isa().lanes
+        self._made: dict[int, Any] = {}
+
+    def of(self, axis: int, one: Resized) -> Made:
+        """The table of an axis whose outputs are walked one by one."""
+        if axis not in self._made:
+            if self.open[axis]:
+                self._made[axis] = self._step(one)
+            else:
+                table = axis_table(one, self.attrs)
+                self._made[axis] = self._placed(table.start, table.weight, table.taps, False)
+        return self._made[axis]
+
+    def none(self) -> Made:
+        """The table of one output that is the first input."""
+        return self._placed(np.zeros(1, np.int64), np.ones((1, 1)), 1, False)
+
+    def across(self, axis: int, one: Resized, c: int, size: int) -> tuple[Made, View, int]:
+        """The table of an axis whose elements, c channels of `size` bytes each, are vectors' lanes; where in
+        a vector they are; how long a row of weights is."""
+        if axis not in self._made:
+            self._made[axis] = self._across(axis, one, c, size)
+        return self._made[axis]
+
+    def _across(self, axis: int, one: Resized, c: int, size: int) -> tuple[Made, View, int]:
+        n = ceil_div(one.outputs * c, self.lanes) * self.lanes
+        permutes = not self.nearest or size == 4
+        if not self.open[axis]:
+            table = axis_table(one, self.attrs)
+            start = (table.start[:, None] * c + np.arange(c)).reshape(-1)
+            start = np.pad(start, (0, n - len(start)), mode="edge").reshape(-1, self.lanes)
+            low = start.min(1, keepdims=True)
+            within = start - low
+            near = permutes and bool((within < self.lanes).all())
+            weight = np.zeros((table.taps, n))
+            weight[:, : one.outputs * c] = np.repeat(table.weight, c, 0).T
+            made = self._placed(start - within if near else start, weight, table.taps, near)
+            return made, self.planner.data.view(within.reshape(-1).astype(np.int32), "i32"), n
+        planner, small = self.planner, self._step(one)
+        taps = 1 if self.nearest else small.taps
+        starts, weights = planner.allocate((HEAD + n,), 4), planner.allocate((taps * n,), 4)
+        within = planner.allocate((n,), 4)
+        values = {
+            "starts": small.starts.ptr, "weights": small.weights.ptr, "across": starts.ptr,
+            "spread_weights": weights.ptr, "within": within.ptr, "outputs": one.outputs, "c": c, "n": n,
+            "permutes": int(permutes),
+        }  # fmt: skip
+        planner.step(
+            spread_table(), values, 1, [small.starts, small.weights], [starts, weights, within], n * taps
+        )
+        return Made(starts, weights, small.taps), within, n
+
+    def _placed(self, start: np.ndarray, weight: np.ndarray, taps: int, near: bool) -> Made:
+        whole = np.zeros(HEAD + start.size, np.int32)
+        whole[:2] = 0 if self.nearest else taps, near
+        whole[HEAD:] = start.reshape(-1)
+        data = self.planner.data
+        return Made(data.view(whole, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
+
+    def _step(self, one: Resized) -> Made:
+        planner, attrs, outputs, extent = self.planner, self.attrs, one.outputs, one.extent
+        pillow, cube = attrs["mode"].endswith("pillow"), attrs["mode"].endswith("cubic_pillow")
+        cubic = cube or attrs["mode"] == "cubic"
+        taps: Any = 4 if cubic else 2
+        if pillow:
+            taps = taps * most(extent, outputs) // outputs + 2
+        elif attrs["mode"] == "linear" and one.antialias:
+            taps = 2 * extent // outputs + 3 if one.given is None else math.ceil(2 / one.given) + 2
+        numbers = np.zeros(16 + self.lanes, np.float32)
+        numbers[0] = one.given or 0
+        numbers[2:4] = np.array([-0.5 if pillow else attrs["cube_coeff"]]).view(np.float32)
+        numbers[16:] = np.arange(self.lanes)
+        starts = planner.allocate((HEAD + outputs,), 4)
+        values: dict[str, Any] = {
+            "starts": starts.ptr, "numbers": planner.data.view(numbers, "f32").ptr, "outputs": outputs,
+            "extent": extent, "coordinate": COORDINATES.index(attrs["coordinate_transformation_mode"]),
+        }  # fmt: skip
+        planner.need_scratch((outputs + 2 * self.lanes) * 4 + taps * 8 + 64)
+        if self.nearest:
+            values["rounding"] = NEAREST.index(attrs["nearest_mode"])
+            planner.step(nearest_table(), values, 1, [], [starts], 10 * outputs)
+            return Made(starts, starts, 1)
+        weights = planner.allocate((outputs * taps,), 4)
+        if pillow:
+            values["coordinate"] = PILLOW
+        values |= {
+            "weights": weights.ptr, "cube": int(cubic), "edges": int(attrs["mode"] == "cubic"),
+            "inside": int(attrs["mode"] == "linear_onnx"),
+            "antialias": int(attrs["mode"] == "linear" and one.antialias),
+        }  # fmt: skip
+        planner.step(filter_table(), values, 1, [], [starts, weights], 20 * outputs * taps)
+        return Made(starts, weights, taps)
