@@ -25,9 +25,11 @@ from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph import dtypes, traced
 from ovjit.graph.graph import Builder, Graph
-from ovjit.graph.op import Op
+from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import ANY
 from ovjit.graph.traced import Tape, Traced, least, most
+from ovjit_ops.image import resampling
+from ovjit_ops.image.interpolate import interpolate
 
 SEED = 20261120
 
@@ -340,6 +342,44 @@ def test_one_trace_serves_halos_of_any_size(monkeypatch: pytest.MonkeyPatch) -> 
     executable = check(b.finish([z.output]), sets, "halos")
     assert executable.program.traces.made == 1
     assert any(s.kernel.name.startswith("clear") for s in executable.program.plan(((1, 3, 4, 100),)).steps)
+
+
+@pytest.mark.parametrize("mode", resampling.MODES)
+def test_one_trace_serves_resizes_to_any_size(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their tables are made when the plan runs, and are what the reference has: planar data, a few channels
+    and many, sizes and scales; every rule for coordinates and for what is nearest."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, resampling.MODES.index(mode)])
+    for case in range(10):
+        channels, last, by_scale = (3, 1, 33)[case % 3], bool(case % 2), case in (2, 5, 8)
+        attrs = {
+            "mode": mode, "shape_calculation_mode": "scales" if by_scale else "sizes",
+            "coordinate_transformation_mode": resampling.COORDINATES[case % 5],
+            "nearest_mode": resampling.NEAREST[(case + case // 5) % 5], "antialias": case % 4 == 1,
+            "cube_coeff": -0.5, "pads_begin": (), "pads_end": (),
+        }  # fmt: skip
+        b = Builder()
+        shape = (2, ANY, ANY, channels) if last else (2, channels, ANY, ANY)
+        x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+        like = b.add("Parameter", (), {"shape": (ANY, ANY), "element_type": "f32"}).output
+        scales = rng.choice([0.4, 0.75, 1.3, 2.6], 2).astype(np.float32)
+        goal = b.constant(scales) if by_scale else b.add("ShapeOf", [like], {"output_type": "i64"}).output
+        axes = np.array([1, 2] if last else [2, 3])
+        y = b.add(find_op("Interpolate", 11), [x, goal, b.constant(axes)], attrs).output
+        tracing = compile_graph(b.finish([y]), {})
+        for _ in range(4):
+            h, w = (int(v) for v in rng.integers(3, 50, 2))
+            sizes = h + rng.choice([-1, 1, 7, 30]), w + rng.choice([-2, 3, 20, 2 * w])
+            given = rng.standard_normal((2, h, w, channels) if last else (2, channels, h, w), np.float32)
+            (got,) = run(tracing, [given, np.zeros(sizes, np.float32)])
+            wanted = (None, scales) if by_scale else (np.array(sizes), None)
+            want = interpolate(given, *wanted, axes, attrs)
+            where = f"case {case}: {attrs} {given.shape} to {scales if by_scale else sizes}"
+            assert got.shape == want.shape, where
+            off = 0 if mode == "nearest" else 2e-6
+            np.testing.assert_allclose(got, want, rtol=0, atol=off, err_msg=where)
+        # large outputs are divided otherwise; whether anything shrinks decides what is filtered
+        assert tracing.program.traces.made <= 2 + attrs["antialias"], case
 
 
 def _decoder(caches: int = 2) -> Graph:

@@ -212,9 +212,8 @@ def plan_resize(
     values: dict[str, Any] = dict.fromkeys(("ow", "c", "columns", "x_h", "y_h", "y_run", "x_run"), 0)
     values |= {"step": 1, "way": VERTICAL, "runs": 1, "run_len": x.shape[inner]}
     down = tables.none() if vertical is None else tables.of(*vertical)
-    across = within = down  # read where there is a horizontal pass
+    across, within = down, down.starts  # of no pass, unless there is a horizontal one
     if horizontal is None:
-        within = down.starts
         beside = [a for a in rest if x.shape[a] > 1]
         if beside:
             run = min(beside, key=lambda a: abs(x.strides[a]))
@@ -388,7 +387,7 @@ class Resize(Lowering):
             x = planner.contiguous(self.data)
             inner = adjacent_axis(x)
         y = planner.channels_last_output(self.out, inner)
-        tables = Tables(planner, goal[-1], self.open_axes)
+        tables = Tables(planner, settings(self.node.attrs, self.node.op.opset), self.open_axes)
         plan_resample(planner, self.kernel, x, y, inner, found, tables, one_by_one)
 
     def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:

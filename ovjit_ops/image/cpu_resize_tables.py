@@ -10,7 +10,7 @@ What the steps' kernels compute is what `ovjit_ops.image.resampling` says.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,8 +184,8 @@ def filter_table(
 def spread_table(
     starts: Ptr, weights: Ptr, across: Ptr, spread_weights: Ptr, within: Ptr, outputs, c, n, permutes
 ):
-    """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every vector
-    lie within one, starts are where that begins, and `within` has where they are from there."""
+    """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every
+    vector lie within one, starts are where that begins, and `within` has where they are from there."""
     taps = ld[i32](starts) + 0
     near = permutes
     for t in range(taps):
@@ -225,7 +225,7 @@ class Tables:
     """The tables of one resize, each made once. `attrs`: the operation's; `open_axes`: those whose sizes are
     not the same for all shapes. `nearest`: elements are moved, not weighed."""
 
-    def __init__(self, planner: Planner, attrs: Mapping[str, Any], open_axes: Sequence[bool]):
+    def __init__(self, planner: Planner, attrs: dict[str, Any], open_axes: Sequence[bool]):
         self.planner = planner
         self.attrs = attrs
         self.open = open_axes
@@ -259,8 +259,8 @@ class Tables:
         permutes = not self.nearest or size == 4
         if not self.open[axis]:
             table = axis_table(one, self.attrs)
-            start = (table.start[:, None] * c + np.arange(c)).reshape(-1)
-            start = np.pad(start, (0, n - len(start)), mode="edge").reshape(-1, self.lanes)
+            every = (table.start[:, None] * c + np.arange(c)).reshape(-1)
+            start = np.pad(every, (0, n - len(every)), mode="edge").reshape(-1, self.lanes)
             low = start.min(1, keepdims=True)
             within = start - low
             near = permutes and bool((within < self.lanes).all())

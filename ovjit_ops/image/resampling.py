@@ -233,18 +233,20 @@ def repeats(
     values = np.ravel(sizes if scales is None else scales).tolist()
     if attrs["mode"] != "nearest" or len(values) != len(places):
         return None
+    extents = [shape[axis] for axis in places]
+    if not all(0 < extent < EXACT for extent in extents):
+        return None
+    if scales is None:
+        for value, extent in zip(values, extents, strict=True):
+            if as_found_number(value) % as_found_number(extent) and value % extent:  # of all axes, ask one
+                return None
+        values = [as_found_number(v) // as_found_number(e) for v, e in zip(values, extents, strict=True)]
+        if any(whole(v) != e * t for v, e, t in zip(np.ravel(sizes).tolist(), extents, values, strict=True)):
+            return None
     found = {}
     for axis, value in zip(places, values, strict=True):
-        extent = shape[axis]
-        if not 0 < extent < EXACT:
-            return None
-        if scales is None:
-            times = as_found_number(value) // as_found_number(extent)
-            exact = value == extent * times
-        else:
-            times = int(value) if 1 <= value <= 64 else 0
-            exact = value == times
-        if not exact or times not in (1, 2, 4, 8, 16, 32, 64):
+        times = int(value) if 1 <= value <= 64 else 0
+        if value != times or times not in (1, 2, 4, 8, 16, 32, 64):
             return None
         if times > 1:
             start = axis_table(Resized(8 * times, 8, times, False), attrs).start
