@@ -170,6 +170,28 @@ def test_make_stateful_of_names_that_are_not_there():
         ovjit._offline_transformations.apply_make_stateful_transformation(stateful(ovjit), {"s": "nope"})
 
 
+def test_make_stateful_of_inputs_that_nothing_else_reads():
+    """The variable is kept, and whatever the order of pairs of names, variables have that of the names."""
+    seen = []
+    for ov in BOTH:
+        o, ones = ov.opset13, np.ones(2, np.float32)
+        names = ["x", "c", "b"]
+        inputs = [o.parameter([2], name=name) for name in names]
+        sums = [o.add(inputs[0], o.constant(ones * k), name=f"s{k}") for k in range(3)]
+        for node, name in zip([*inputs, *sums], [*names, "x0", "c0", "b0"], strict=True):
+            node.output(0).set_names({name})
+        model = ov.Model([o.result(node) for node in sums], inputs, "m")
+        run(ov, model, ov.passes.MakeStateful({"c": "c0", "b": "b0"}))
+        told = [v.info.variable_id for v in model.get_variables()]
+        kinds = sorted(node.get_type_name() for node in model.get_ops())
+        request = ov.compile_model(model, "CPU").create_infer_request()
+        values = [request.infer(ones)[0].tolist(), *(s.state.data.tolist() for s in request.query_state())]
+        model.remove_variable(model.get_variables()[0])
+        seen.append((told, kinds, values, [v.info.variable_id for v in model.get_variables()]))
+    assert seen[1] == seen[0]
+    assert seen[1][0] == ["bb0", "cc0"] and seen[1][3] == ["cc0"]
+
+
 def chain(ov: Any) -> Any:
     o = ov.opset13
     x = o.parameter([2, 4], name="x")

@@ -53,7 +53,7 @@ def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:
     if not isinstance(pairs, Mapping):
         return list(pairs)
     found = []
-    for first, second in pairs.items():
+    for first, second in sorted(pairs.items()):
         parameter = next((p for p in model.get_parameters() if first in p._tensors[0]._names), None)
         result = next((r for r in model.get_results() if second in r._tensors[0]._names), None)
         for name, node, what in ((first, parameter, "Parameters"), (second, result, "Results")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Model:
     _results: list[Result]
     _sinks: list[Node]
     _variables: list[Any]
+    _removed: set[str]
 
     #: False where the file that it was read from named others, whose data it has.
     _of_one_file = True
@@ -91,6 +92,7 @@ class Model:
         self._parameters = list(parameters)
         self._sinks = list(sinks)
         self._variables = list(variables)
+        self._removed: set[str] = set()  # names of variables that are no longer told of
         self._name = f"Model{next(_numbers)}"
         self._friendly_name = name
         self._rt: dict[str, Any] = {}
@@ -172,9 +174,11 @@ class Model:
         return list(self._sinks)
 
     def get_variables(self) -> list[Variable]:
-        """The variables that were given, and those of nodes, first of the sinks in their order."""
+        """The variables that were given, and those of nodes, first of the sinks in their order. Without those
+        that were removed."""
         with GRAPH_LOCK:
-            known = {variable.info.variable_id for variable in self._variables} | {""}
+            known = {variable.info.variable_id for variable in self._variables}
+            known |= {"", *self._removed}
             users: dict[str, Node] = {}
             for node in self._walk():
                 if node._op.name in ("ReadValue", "Assign"):
@@ -266,31 +270,25 @@ class Model:
     @staticmethod
     def _walk_from(ends: Iterable[Node]) -> list[Node]:
         """All nodes that the given ones need, and these, producers first."""
-        return list(walk(dict.fromkeys(ends), lambda node: [source._node for source in node._inputs]))
+        return list(walk(dict.fromkeys(ends), _before))
 
     def get_ordered_ops(self) -> list[Node]:
         """All nodes, producers first: parameters, then the branches of the results, the last one's first.
         Raises RuntimeError if there is a cycle."""
         with GRAPH_LOCK:
-            earlier = self._earlier()
-            return list(walk(self._ends(), lambda node: [*earlier(node), *(s._node for s in node._inputs)]))
+            return list(walk(self._ends(), _before))
 
     def get_ops(self) -> list[Node]:
         """All nodes: parameters, then each result before its producers, the last one's branch first."""
         with GRAPH_LOCK:
-            pending, seen, earlier = list(reversed(self._ends())), dict[Node, None](), self._earlier()
+            pending, seen = list(reversed(self._ends())), dict[Node, None]()
             while pending:
                 node = pending.pop()
                 if node not in seen:
                     seen[node] = None
                     pending += [source._node for source in node._inputs]
-                    pending += earlier(node)
+                    pending += node._after
             return list(seen)
-
-    def _earlier(self) -> Callable[[Node], list[Node]]:
-        """The nodes of this model that a node of it comes after, as an Assign after its ReadValue."""
-        within = set(self._walk()) if any(sink._after for sink in self._sinks) else set[Node]()
-        return lambda node: [earlier for earlier in node._after if earlier in within]
 
     def _ends(self) -> list[Node]:
         """Parameters, sinks and results, each from the last to the first."""
@@ -381,7 +379,9 @@ class Model:
         self._variables.extend(variables)
 
     def remove_variable(self, variable: Any) -> None:
+        """Tell of it no longer. Nodes keep it, and a compiled model has it as long as there is one."""
         self._remove(self._variables, variable, Variable)
+        self._removed.add(variable.info.variable_id)
 
     def _edit(self, into: list[Any], nodes: Sequence[Any], kind: type) -> None:
         if not isinstance(nodes, Sequence):
@@ -665,6 +665,11 @@ class Model:
         inputs = ",\n".join(repr(ConstOutput._of(p, 0)) for p in self._parameters)
         outputs = ",\n".join(repr(ConstOutput._of(r, 0)) for r in self._results)
         return f"<Model: {self.get_friendly_name()!r}\ninputs[\n{inputs}\n]\noutputs[\n{outputs}\n]>"
+
+
+def _before(node: Node) -> list[Node]:
+    """The nodes that come before one: of an Assign first its ReadValue, then those whose outputs it takes."""
+    return [*node._after, *(source._node for source in node._inputs)]
 
 
 def _restore(xml: bytes, weights: bytes) -> Model:

@@ -66,8 +66,8 @@ def public_outputs(graph: Graph) -> tuple[Value, ...]:
 
 
 def lift(graph: Graph) -> Lifted:
-    """Make inputs and outputs of the variables. Raises ModelError for one that is assigned twice or never
-    read, or is assigned what it cannot hold."""
+    """Make inputs and outputs of the variables. One that is never read is of the type that it is assigned.
+    Raises ModelError for one that is assigned twice, or what it cannot hold."""
     reads: dict[str, list[Node]] = {}
     assigns: dict[str, Node] = {}
     for node in graph.nodes:
@@ -79,22 +79,19 @@ def lift(graph: Graph) -> Lifted:
                 both = f"{assigns[name].name!r} and {node.name!r}"
                 raise ModelError(f"the variable {name!r} is assigned twice, by {both}")
             assigns[name] = node
+    held = {name: nodes[0].output for name, nodes in reads.items()}
     for name, node in assigns.items():
-        if name not in reads:
-            raise ModelError(f"node {node.name!r} assigns the variable {name!r}, which no ReadValue reads")
-        _check_assigned(node, reads[name][0].output)
+        _check_assigned(node, held.setdefault(name, node.inputs[0]))
     uses = graph.uses()
     ordered = {name: _order(graph, nodes, uses) for name, nodes in reads.items() if name in assigns}
     variables = tuple(
-        Variable(
-            name, nodes[0].output.dtype, nodes[0].output.shape, name in assigns,
-            ordered.get(name, -1), nodes[0].output.dtype,
-        )
-        for name, nodes in reads.items()
-    )  # fmt: skip
+        Variable(name, value.dtype, value.shape, name in assigns, ordered.get(name, -1), value.dtype)
+        for name, value in held.items()
+    )
     new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
     main = _without_state(graph, variables, (*public_outputs(graph), *new_values))
-    sources = [nodes[0].inputs[0] if nodes[0].inputs else None for nodes in reads.values()]
+    starts = ([source for node in reads.get(v.name, ()) for source in node.inputs] for v in variables)
+    sources = [row[0] if row else None for row in starts]
     return Lifted(main, variables, _starts(graph, variables, sources))
 
 
@@ -294,26 +291,25 @@ def _without_state(
     hidden: dict[str, Value] = {}
     shape_of = {v.name: (v.dtype, v.shape) for v in variables}
     uses = graph.uses()
+    read = {n.attrs["variable_id"]: n for n in reversed(graph.nodes) if n.op.name == "ReadValue"}
     passed = set()  # what orders the rows of a variable
     for variable in variables:
         if variable.order >= 0:
-            read = next(n for n in graph.nodes if n.attrs.get("variable_id") == variable.name)
-            gather = uses[read.output][0][0]
+            gather = uses[read[variable.name].output][0][0]
             assert gather is not None
             passed.add(gather)
             shape_of[variable.name] = variable.dtype, gather.output.shape
     for node in graph.nodes:
         if nodes is not None and node not in nodes:
             continue
+        name = node.attrs.get("variable_id", "")
+        if name and name not in hidden and (node.op.name == "ReadValue" or name not in read):
+            dtype, shape = shape_of[name]
+            attrs = {"shape": shape, "element_type": dtype}
+            hidden[name] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
         if node.op.name == "Assign":
             new[node.output] = new[node.inputs[0]]
         elif node.op.name == "ReadValue":
-            name = node.attrs["variable_id"]
-            if name not in hidden:
-                dtype, shape = shape_of[name]
-                attrs = {"shape": shape, "element_type": dtype}
-                made = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
-                hidden[name] = made.output
             new[node.output] = hidden[name]
         elif node in passed:
             new[node.output] = new[node.inputs[0]]
