@@ -11,6 +11,7 @@ from typing import Any
 import fuzzing
 import guard_pages
 import numpy as np
+from fuzz_models import is_no_step
 
 from ovjit.errors import ModelError, OvjitError
 from ovjit.graph import dtypes
@@ -331,10 +332,8 @@ def disagreement(
         if record.name in RANKS_BY_VALUES and not isinstance(want, Exception):
             if node.output.type.rank not in (None, want[0].ndim):
                 want = ModelError("its readers are made for another rank")
-        if record.name == "Broadcast" and isinstance(want, Exception) and not constants[1]:
-            # both ways, a shape without a 1 is that of the result, whatever the target: no step is left
-            if attrs["mode"] == "bidirectional" and node.output.shape == arrays[0].shape:
-                want = (arrays[0],)
+        if isinstance(want, Exception) and is_no_step(node) and node.output.shape == arrays[0].shape:
+            want = (arrays[0],)
         got: Any = guard_pages.run(graph, [given], guard_pages.BEHIND)[0]
     except OvjitError as error:
         got = error

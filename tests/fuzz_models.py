@@ -174,10 +174,13 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
         if np.prod(shape, dtype=float) > MOST:
             return ""
         arrays.append(_input(rng, shape, value.dtype))
-    wild = False
+    wild = other_rank = False
 
     def largest(node: Any, outputs: Any) -> None:
-        nonlocal wild
+        nonlocal wild, other_rank
+        # a Squeeze of an open dimension that is not 1: its readers are made for another rank
+        ranks = [v.type.rank for v in node.outputs]
+        other_rank |= any(r not in (None, o.ndim) for r, o in zip(ranks, outputs, strict=True))
         for o in outputs:
             if o.size and o.dtype.kind not in "biuO" and not wild:
                 with np.errstate(all="ignore"):
@@ -189,6 +192,8 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
         want = _interpreted(graph, arrays, largest)
     except RuntimeError as error:
         want = error
+    if other_rank:
+        want = RuntimeError("a tensor has another rank than the graph says")
     request = made.create_infer_request()
     tensors = [ovjit.Tensor(guard_pages.guarded(a, guard_pages.BEHIND), shared_memory=True) for a in arrays]
     try:
@@ -202,6 +207,8 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
             return f"native: {error}; interpreter: {want if isinstance(want, Exception) else 'an answer'}"
         return ""
     if isinstance(want, Exception):
+        if "(Broadcast)" in str(want) and any(map(is_no_step, graph.nodes)):
+            return ""
         if "MemoryError" in str(want):
             return ""  # NumPy makes more of it than kernels do
         return f"native: an answer; interpreter: {want}"
@@ -218,6 +225,14 @@ def _compare(made: Any, graph: Graph, exact: bool, feeds: dict[str, np.ndarray])
                 continue
             return f"output {i} is {a.reshape(-1)[:6].tolist()}, not {b.reshape(-1)[:6].tolist()}"
     return ""
+
+
+def is_no_step(node: Any) -> bool:
+    """Whether nothing is left of a Broadcast both ways: a shape without a 1 is that of the result, whatever
+    the target, which the interpreter alone refuses where it does not fit."""
+    if node.op.name != "Broadcast" or node.attrs["mode"] != "bidirectional":
+        return False
+    return node.inputs[1].constant is None and node.output.shape == node.inputs[0].shape
 
 
 def _interpreted(graph: Graph, arrays: list[np.ndarray], observe: Any) -> list[np.ndarray]:

@@ -97,6 +97,25 @@ def test_files_need_the_extension(ov, tmp_path):
     assert core.compile_model(read, "CPU")(np.ones((2, 3), np.float32))[0].tolist() == [[2.0] * 3] * 2
 
 
+@pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
+def test_a_type_of_ones_own_name_and_version(ov, tmp_path):
+    class Renamed(plus(ov)):  # type: ignore[misc]
+        class_type_info = ov.DiscreteTypeInfo("More", "mine")
+
+        def get_type_info(self) -> Any:
+            return Renamed.class_type_info
+
+    x = ov.opset13.parameter([2, 3], name="x")
+    ov.save_model(ov.Model([Renamed([x])], [x], "m"), tmp_path / "m.xml")
+    core = ov.Core()
+    core.add_extension(plus(ov))  # of another name and version
+    with pytest.raises(RuntimeError):
+        core.read_model(tmp_path / "m.xml")
+    core.add_extension(Renamed)
+    node = core.read_model(tmp_path / "m.xml").get_ordered_ops()[1]
+    assert (node.get_type_name(), node.get_type_info().version_id) == ("More", "mine")
+
+
 def test_attributes_are_read_back(tmp_path):
     ovjit.save_model(model(ovjit, (2, 3)), tmp_path / "m.xml")
 

@@ -98,7 +98,7 @@ class NodeFactory:
             if not isinstance(item, Extension):
                 raise TypeError(f"Unknown argument type: {type(extension)}")
             if isinstance(item, OpExtension):
-                self._added.update(extension_records(item))
+                self._added.update((name, made) for (name, _), made in extension_records(item).items())
 
 
 #: What an attribute is that nobody has given and that has no default, by the kind of its values.

@@ -378,12 +378,12 @@ class OpExtension(Extension):
             raise ModelError(
                 f"operation type_info must be an instance of DiscreteTypeInfo, but {type(info)} is passed."
             )
-        self.op_class, self._type_name = op_class, info.name
+        self.op_class, self._type_name, self._version = op_class, info.name, info.version_id
 
 
-def extension_records(extension: OpExtension) -> dict[str, type]:
-    """type name -> class, of what an extension brings."""
-    return {extension._type_name: extension.op_class}
+def extension_records(extension: OpExtension) -> dict[tuple[str, str], type]:
+    """(type name, version) -> class, of what an extension brings."""
+    return {(extension._type_name, extension._version): extension.op_class}
 
 
 def read_extensions(given: tuple[Any, ...]) -> list[Extension]:

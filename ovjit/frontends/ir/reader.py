@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.boundary import LAYOUT_NOTE, Constant, Parameter, Result
-from ovjit.api.model.custom import EXTENSION, read_node
+from ovjit.api.model.custom import read_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.rt_info import RTMap
@@ -37,14 +37,14 @@ PRECISIONS = {
     "bin": "u1",
     "undefined": "dynamic",
 }
-_NONE: Mapping[str, type] = {}
+_NONE: Mapping[tuple[str, str], type] = {}
 _DIM = re.compile(r"\s*(\?|-1|[0-9]{1,19}|[0-9]{0,19}\.\.[0-9]{0,19})\s*")
 
 
 def read_ir(
-    xml: Any, weights: Any = None, use_mmap: bool = True, extensions: Mapping[str, type] = _NONE
+    xml: Any, weights: Any = None, use_mmap: bool = True, extensions: Mapping[tuple[str, str], type] = _NONE
 ) -> Model:
-    """The Model of an IR. `extensions`: classes derived from Op, by the names of their operations.
+    """The Model of an IR. `extensions`: classes derived from Op, by their operations' names and versions.
 
     `xml` is a path (str or PathLike), or the file's content (bytes-like). `weights` is a path, bytes-like or
     a Tensor; None takes the file beside the xml that ends in .bin, if there is one. Raises RuntimeError
@@ -151,7 +151,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
     return model
 
 
-def _find_ops(net: Net, extensions: Mapping[str, type]) -> dict[tuple[str, str], Op | type]:
+def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tuple[str, str], Op | type]:
     """(type, version) -> record, or class of an operation that was added. Raises UnsupportedError that lists
     all that ovjit does not have."""
     records: dict[tuple[str, str], Op | type] = {}
@@ -160,8 +160,7 @@ def _find_ops(net: Net, extensions: Mapping[str, type]) -> dict[tuple[str, str],
     for type_name, version, name in ((layer.type, layer.version, layer.name) for layer in layers):
         key = type_name, version
         if key not in records:
-            added = extensions.get(type_name) if version == EXTENSION else None
-            record = added or _find_op(type_name, version)
+            record = extensions.get(key) or _find_op(type_name, version)
             if record is not None:
                 records[key] = record
         if key not in records:
