@@ -290,7 +290,7 @@ def test_defaults_of_the_cpu_device():
         "OPTIMIZATION_CAPABILITIES", "ENABLE_CPU_PINNING", "COMPATIBILITY_CHECK", "TBB_PARTITIONER",
         "SUPPORTED_PROPERTIES",
     }  # fmt: skip
-    assert set(named) - set(supported) == {"COMPATIBILITY_CHECK"}
+    assert set(named) == set(supported)
     for name in set(named) - different:
         assert repr(mine.get_property("CPU", name)) == repr(theirs.get_property("CPU", name)), name
         assert supported[name] == named[name], name
@@ -342,3 +342,54 @@ def test_what_caches_may_be_stored_in(name):
             compiled = ovjit.Core().compile_model(model(ovjit), "CPU", asked | {name: value})
             for told in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
                 assert compiled.get_property(told) == getattr(ovjit.Type, want), (hint, value, told)
+
+
+OVER_THE_CPU = ["AUTO", "MULTI", "HETERO", "BATCH"]
+
+
+@pytest.mark.parametrize("device", OVER_THE_CPU)
+def test_devices_that_a_property_names(device):
+    """What a device stands over may be said by a property, which goes before its name."""
+
+    def compiled(ov, name, config):
+        return bool(ov.Core().compile_model(model(ov), name, config))
+
+    for name in (device, f"{device}:CPU"):
+        for given in (None, "CPU", "GPU", "CPU,-GPU"):
+            config = {} if given is None else {"MULTI_DEVICE_PRIORITIES": given}
+            if device in ("HETERO", "BATCH") and given == "CPU,-GPU":
+                continue  # a list to choose from is AUTO's
+            cases.check_alike(lambda ov, n=name, c=config: compiled(ov, n, c), (name, config))
+
+
+@pytest.mark.parametrize("device", OVER_THE_CPU)
+def test_what_a_device_over_the_cpu_is_told_itself(device):
+    """It is not what a compilation hands on to the CPU."""
+    for name, value in (
+        ("NOPE", 1), ("NUM_STREAMS", 2), ("INFERENCE_NUM_THREADS", 1), ("PERFORMANCE_HINT", "LATENCY"),
+        ("CACHE_DIR", ""), ("MULTI_DEVICE_PRIORITIES", "CPU"), ("ENABLE_CPU_PINNING", True),
+    ):  # fmt: skip
+
+        def told(ov, name=name, value=value):
+            core = ov.Core()
+            core.get_property(device, "SUPPORTED_PROPERTIES")  # from then on names are read
+            core.set_property(device, {name: value})
+
+        cases.check_alike(told, (device, name))
+    cases.check_alike(lambda ov: ov.Core().get_property(f"{device}:CPU", "FULL_DEVICE_NAME"), device)
+    mine, theirs = (
+        set(ov.Core().compile_model(model(ov), f"{device}:CPU").get_property("SUPPORTED_PROPERTIES"))
+        for ov in (ovjit, openvino)
+    )
+    assert mine | {"AUTO_BATCH_TIMEOUT"} == theirs | {"AUTO_BATCH_TIMEOUT"}
+
+
+def test_whether_what_a_model_requires_is_there():
+    check = ovjit.properties.CompatibilityCheck
+    core, name = ovjit.Core(), "COMPATIBILITY_CHECK"
+    needed = core.compile_model(model(ovjit), "CPU").get_property("RUNTIME_REQUIREMENTS")
+    asked = [core.get_property("CPU", name, {"RUNTIME_REQUIREMENTS": text}) for text in (needed, "meta=1.0")]
+    assert asked == [check.SUPPORTED, check.UNSUPPORTED]
+    assert core.get_property("CPU", "SUPPORTED_PROPERTIES")[name] == "RO"
+    with pytest.raises(RuntimeError, match="RUNTIME_REQUIREMENTS"):
+        core.get_property("CPU", name)

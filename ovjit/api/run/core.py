@@ -51,8 +51,9 @@ class Version(NamedTuple):
         return f"<Version: {self.build_number} {self.description}>"
 
 
-def parse_device(name: Any) -> str:
-    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to: CPU, AUTO, MULTI, HETERO or BATCH.
+def parse_device(name: Any, config: Any = None) -> str:
+    """The device that `name` ("CPU", "AUTO:CPU,GPU") comes down to: CPU, AUTO, MULTI, HETERO or BATCH. Those
+    that it stands over may be a property in `config` instead.
 
     TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
     """
@@ -63,15 +64,19 @@ def parse_device(name: Any) -> str:
         _refuse(name, head)
     if colon and head == "CPU":
         _refuse(name, name)
-    chosen = [part for part in rest.split(",") if part]
+    given = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
+    given = getattr(given, "value", given)
+    if given and isinstance(given, str) and rest not in ("", given):
+        raise DeviceError(f"MULTI_DEVICE_PRIORITIES names {given!r}, the device is {name!r}")
+    chosen = [part for part in (given if isinstance(given, str) and not rest else rest).split(",") if part]
     for part in chosen:
         part = part.partition("(")[0]
         if part.lstrip("-") not in AVAILABLE and not part.startswith("-"):
             _refuse(name, part)
     if "-CPU" in chosen:
         raise DeviceError(f"{name!r} leaves no device: the only one there is is CPU")
-    if head == "MULTI" and not chosen:
-        raise DeviceError("MULTI needs a list of devices: MULTI:CPU")
+    if head in ("MULTI", "HETERO", "BATCH") and not chosen:
+        raise DeviceError(f"{head} needs a list of devices: {head}:CPU")
     return head
 
 
@@ -118,7 +123,7 @@ class Core:
         self._used: set[str] = set()  # devices that this Core has asked something
         if os.fspath(xml_config_file):
             self.register_plugins(xml_config_file)
-        self._extensions: dict[str, type] = {}  # operations written in Python, by their types' names
+        self._extensions: dict[tuple[str, str], type] = {}  # operations in Python, by name and version
         self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
         self._settings: dict[str, dict[str, Any]] = {
             "": {},
@@ -184,7 +189,7 @@ class Core:
 
         RuntimeError for an unknown device, property or operation; all unknown operations are named at once.
         """
-        device = self._device("AUTO" if device_name is None else device_name)
+        device = self._device("AUTO" if device_name is None else device_name, config)
         settings = self._config_for(device, config)
         with short_collections():
             return self._compile_model(model, device, settings, weights)
@@ -205,11 +210,11 @@ class Core:
         read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
         return _compile(read, device, settings)
 
-    def _device(self, name: Any) -> str:
+    def _device(self, name: Any, config: Any = None) -> str:
         """`parse_device` of a device that is asked something."""
         if name in self._plugins:
             raise self._plugin_error(name)
-        device = parse_device(name)
+        device = parse_device(name, self._settings.get(name, {}) if config is None else config)
         self._used.add(device)
         return device
 
@@ -231,7 +236,7 @@ class Core:
 
         RuntimeError for a blob that is damaged or of another version, TypeError for another kind of object.
         """
-        device = self._device(device_name)
+        device = self._device(device_name, config)
         settings = self._config_for(device, config)
         data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
         from ovjit.storage.blob import load_blob
@@ -270,12 +275,12 @@ class Core:
         if isinstance(device, str) and device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
         head = _head(device) if device else ""
-        values = table.read_config(properties, head)
+        values = table.read_config(properties, head, compiling=False)
         self._settings[head].update(values)
 
     def get_property(self, *args: Any, **named: Any) -> Any:
-        """`get_property([device_name,] name)`: the value that is set, or the default. RuntimeError for an
-        unknown name or device."""
+        """`get_property([device_name,] name[, arguments])`: the value that is set, or the default.
+        COMPATIBILITY_CHECK takes arguments. RuntimeError for an unknown name or device."""
         given = dict(
             zip(
                 ("device_name", "property", "arguments") if len(args) > 1 else ("property",),
@@ -286,12 +291,14 @@ class Core:
         given |= named
         name = given.pop("property", given.pop("name", None))
         device = given.pop("device_name", "")
-        given.pop("arguments", None)
+        arguments = given.pop("arguments", None)
         if given or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
+        if row.name == "COMPATIBILITY_CHECK":
+            return table.compatibility(arguments)
         settings = table.hinted({**self._settings[""], **self._settings[head]})
         if row.told and row.name in settings:
             value = settings[row.name]
@@ -376,9 +383,10 @@ class Core:
 
 def _head(device: Any) -> str:
     """The part of a device's name that has properties; errors as `parse_device`."""
-    if isinstance(device, str) and device in DEVICES:
-        return device
-    return parse_device(device)
+    if isinstance(device, str) and device.partition(".")[0] in DEVICES:
+        return device.partition(".")[0]
+    head = parse_device(device)
+    raise DeviceError(f"{device!r} has no properties: {head} has its own, the devices it stands over theirs")
 
 
 def _is_readable(model: Any) -> bool:
@@ -396,7 +404,7 @@ def _read(
     model: Any,
     weights: Any,
     use_mmap: bool,
-    extensions: Mapping[str, type] | None = None,
+    extensions: Mapping[tuple[str, str], type] | None = None,
     converters: Mapping[str, Any] | None = None,
 ) -> Model:
     if _is_text(model):
@@ -548,7 +556,7 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
 
 
 def _unpickle(blob: bytes, device: str) -> CompiledModel:
-    return Core().import_model(blob, f"{device}:CPU" if device == "MULTI" else device)
+    return Core().import_model(blob, device if device in ("CPU", "AUTO") else f"{device}:CPU")
 
 
 CompiledModel._importer = staticmethod(_unpickle)

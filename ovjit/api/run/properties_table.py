@@ -32,8 +32,8 @@ class PropertyError(OvjitError):
 class Row(NamedTuple):
     """One property. `read` turns what the user gives into the value that is kept; None: it cannot be set.
 
-    `devices`: C the CPU, A the AUTO and MULTI devices, H HETERO, G a Core as a whole. `compiled`: C and A
-    say which compiled models tell it. `shown` False keeps it out of SUPPORTED_PROPERTIES. `told` False: it
+    `devices`: C the CPU, A AUTO, M MULTI, H HETERO, B BATCH, G a Core as a whole. `compiled`: the devices
+    for which compiled models list it. `shown` False keeps it out of SUPPORTED_PROPERTIES. `told` False: it
     can be set, and what it is then is not said.
     """
 
@@ -183,6 +183,8 @@ _CACHE_PRECISION = _element_type("u8", "u4", "u3", "bf16", "f16", "f32")
 _KEY_PRECISION = _element_type("u3", "u4", "u8", "i8", "bf16", "f16", "f32")
 _MODES = _choice(values.ExecutionMode)
 _CORE_TYPES = _choice(values.SchedulingCoreType)
+_PERFORMANCE = _choice(values.PerformanceMode)
+_POLICIES = _choice(values.SchedulePolicy)
 _LEVELS = {
     "NO": "LOG_NONE", "ERR": "LOG_ERROR", "WARNING": "LOG_WARNING", "INFO": "LOG_INFO", "DEBUG": "LOG_DEBUG",
     "TRACE": "LOG_TRACE",
@@ -191,27 +193,29 @@ _LEVELS = {
 ROWS = {
     row.name: row
     for row in (
-        Row("SUPPORTED_PROPERTIES", None, None, "CAH", "CA"),
+        Row("SUPPORTED_PROPERTIES", None, None, "CAMHB", "CAMHB"),
         Row("AVAILABLE_DEVICES", [""], None),
         Row("RANGE_FOR_ASYNC_INFER_REQUESTS", (1, 1, 1), None),
         Row("RANGE_FOR_STREAMS", None, None),
-        Row("EXECUTION_DEVICES", ["CPU"], None, "C", "CA"),
-        Row("FULL_DEVICE_NAME", None, None, "CAH"),
-        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "INT8", "BIN", "EXPORT_IMPORT"], None, "CAH"),
+        Row("EXECUTION_DEVICES", ["CPU"], None, "C", "CAMHB"),
+        Row("FULL_DEVICE_NAME", None, None, "CAMHB"),
+        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "INT8", "BIN", "EXPORT_IMPORT"], None, "CAMH"),
         Row("DEVICE_TYPE", values.DeviceType.INTEGRATED, None),
         Row("DEVICE_ARCHITECTURE", None, None),
-        Row("NETWORK_NAME", None, None, "", "CA"),
-        Row("OPTIMAL_NUMBER_OF_INFER_REQUESTS", 1, None, "C", "CA", False),
-        Row("LOADED_FROM_CACHE", False, None, "", "CA"),
+        Row("NETWORK_NAME", None, None, "", "CAMHB"),
+        Row("OPTIMAL_NUMBER_OF_INFER_REQUESTS", 1, None, "C", "CAMHB", False),
+        Row("HETERO_NUMBER_OF_SUBMODELS", 1, None, "", "H"),
+        Row("LOADED_FROM_CACHE", False, None, "", "AMH"),
         Row("RUNTIME_REQUIREMENTS", None, None, "", "C"),
+        Row("COMPATIBILITY_CHECK", values.CompatibilityCheck.NOT_APPLICABLE, None),
         Row("NUM_STREAMS", 1, _streams, "C", "C"),
         Row("INFERENCE_NUM_THREADS", 0, _count, "C", "C"),
         Row("INFERENCE_NUM_THREADS_REASON", None, None, "", "C", False),
-        Row("PERF_COUNT", False, _bool, "CA", "CA"),
+        Row("PERF_COUNT", False, _bool, "CAMB", "CAM"),
         Row("INFERENCE_PRECISION_HINT", Type.f32, _PRECISIONS, "C", "C"),
-        Row("PERFORMANCE_HINT", values.PerformanceMode.LATENCY, _choice(values.PerformanceMode), "CA", "CA"),
-        Row("EXECUTION_MODE_HINT", values.ExecutionMode.PERFORMANCE, _MODES, "CA", "C"),
-        Row("PERFORMANCE_HINT_NUM_REQUESTS", 0, _count, "CA", "C"),
+        Row("PERFORMANCE_HINT", values.PerformanceMode.LATENCY, _PERFORMANCE, "CAM", "CAM"),
+        Row("EXECUTION_MODE_HINT", values.ExecutionMode.PERFORMANCE, _MODES, "CAM", "C"),
+        Row("PERFORMANCE_HINT_NUM_REQUESTS", 0, _count, "CAM", "C"),
         Row("ENABLE_CPU_PINNING", False, _bool, "C", "C"),
         Row("ENABLE_CPU_RESERVATION", False, _bool, "C", "C"),
         Row("SCHEDULING_CORE_TYPE", values.SchedulingCoreType.ANY_CORE, _CORE_TYPES, "C", "C"),
@@ -219,7 +223,7 @@ ROWS = {
         Row("ENABLE_HYPER_THREADING", True, _bool, "C", "C"),
         Row("DEVICE_ID", "", _device_id),
         Row("CPU_DENORMALS_OPTIMIZATION", False, _bool, "C", "C"),
-        Row("LOG_LEVEL", values.Level.NO, _choice(values.Level, _LEVELS), "CA", "C"),
+        Row("LOG_LEVEL", values.Level.NO, _choice(values.Level, _LEVELS), "CAM", "C"),
         Row("CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE", 1.0, _rate, "C", "C"),
         Row("ENABLE_TENSOR_PARALLEL", False, _bool, "C", "C"),
         Row("TBB_PARTITIONER", values.TbbPartitioner.STATIC, _choice(values.TbbPartitioner), "C", "C"),
@@ -235,21 +239,21 @@ ROWS = {
         Row("SNIPPETS_MODE", "ENABLE", _text, "C", "", False),
         Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
         Row("EXCLUSIVE_ASYNC_REQUESTS", False, _bool, "C", "", False),
-        Row("CACHE_DIR", "", _text, "CAHG", "", False),
-        Row("OVJIT_KEY", "", _key, "CAHG", "", False),
-        Row("CACHE_ENCRYPTION_CALLBACKS", (), _callbacks, "CAHG", "", False),
-        Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAHG", "", False),
-        Row("ENABLE_MMAP", True, _bool, "CAHG", "", False),
-        Row("FORCE_TBB_TERMINATE", False, _bool, "CAHG", "", False),
-        Row("AUTO_BATCH_TIMEOUT", 1000, _count, "CAHG", "", False),
-        Row("ALLOW_AUTO_BATCHING", True, _bool, "CAHG", "", False),
-        Row("DEVICE_PROPERTIES", {}, _mapping, "CAH", "A", False),
-        Row("MULTI_DEVICE_PRIORITIES", "", _text, "AH", "A"),
-        Row("MODEL_PRIORITY", values.Priority.MEDIUM, _choice(values.Priority), "A", "A"),
+        Row("CACHE_DIR", "", _text, "CAMHBG", "", False),
+        Row("OVJIT_KEY", "", _key, "CAMHBG", "", False),
+        Row("CACHE_ENCRYPTION_CALLBACKS", (), _callbacks, "CAMHBG", "", False),
+        Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAMHBG", "", False),
+        Row("ENABLE_MMAP", True, _bool, "CAMHBG", "", False),
+        Row("FORCE_TBB_TERMINATE", False, _bool, "CAMHBG", "", False),
+        Row("AUTO_BATCH_TIMEOUT", 1000, _count, "CAMHBG", "B", False),
+        Row("ALLOW_AUTO_BATCHING", True, _bool, "CAMHBG", "", False),
+        Row("DEVICE_PROPERTIES", {}, _mapping, "CAMHB", "AMH", False),
+        Row("MULTI_DEVICE_PRIORITIES", "", _text, "AMHB", "AMH"),
+        Row("MODEL_PRIORITY", values.Priority.MEDIUM, _choice(values.Priority), "AM", "AM"),
         Row("ENABLE_STARTUP_FALLBACK", True, _bool, "A"),
         Row("ENABLE_RUNTIME_FALLBACK", True, _bool, "A"),
-        Row("DEVICE_BIND_BUFFER", False, _bool, "A"),
-        Row("SCHEDULE_POLICY", values.SchedulePolicy.DEVICE_PRIORITY, _choice(values.SchedulePolicy), "A"),
+        Row("DEVICE_BIND_BUFFER", False, _bool, "AM"),
+        Row("SCHEDULE_POLICY", values.SchedulePolicy.DEVICE_PRIORITY, _POLICIES, "AM", "M"),
         Row("DEVICES_UTILIZATION_THRESHOLD", {}, _mapping, "A"),
         Row("LOW_POWER_DEVICE", "", _text, "A"),
         Row("PERF_CURVE_TABLE", {}, lambda value: value if isinstance(value, str) else _mapping(value), "A"),
@@ -260,7 +264,7 @@ ROWS = {
 #: that have it (else in f32), as in OpenVINO.
 DEFAULT_PRECISION = "bf16"
 
-_LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "A", "HETERO": "H", "BATCH": "C", "": "G"}
+_LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
 
 
 def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
@@ -308,12 +312,13 @@ def read_value(name: Any, value: Any, letter: str, device: str) -> Any:
         ) from None
 
 
-def read_config(config: Any, device: str) -> dict[str, Any]:
-    """The values to keep for properties given as a dict of names. TypeError for anything else."""
+def read_config(config: Any, device: str, compiling: bool = True) -> dict[str, Any]:
+    """The values to keep for properties given as a dict of names. TypeError for anything else. `compiling`:
+    devices over the CPU hand it what they do not know, where they are not told of themselves alone."""
     if not isinstance(config, Mapping):
         raise no_such_form(f"properties are given as a dict, not as {type(config).__name__}")
-    letters = _accepted(device)
-    lenient = device in ("AUTO", "MULTI", "HETERO")
+    letters = _accepted(device) if compiling or device in ("", "CPU") else _LETTERS[device]
+    lenient = compiling and device in ("AUTO", "MULTI", "HETERO")
     out: dict[str, Any] = {}
     for name, value in config.items():
         if lenient and _of_nobody(name, letters):
@@ -346,7 +351,7 @@ def _of_nobody(name: Any, letters: str) -> bool:
 def _accepted(device: str) -> str:
     """Whose rows may be set: what AUTO does not know itself it hands on to the CPU, a Core to all devices."""
     letter = _LETTERS[device]
-    return {"A": "AC", "H": "HC", "G": "GCA"}.get(letter, letter)
+    return {"C": "C", "G": "GCA"}.get(letter, letter + "C")
 
 
 def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
@@ -388,6 +393,23 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def runtime_requirements() -> str:
+    """What a blob of this version needs of those who import it."""
+    from ovjit.version import __version__
+
+    return f"meta=1.0;ovjit={__version__};isa={platform.machine()}"
+
+
+def compatibility(arguments: Any) -> values.CompatibilityCheck:
+    """What COMPATIBILITY_CHECK says of the RUNTIME_REQUIREMENTS of a compiled model, without the blob.
+    PropertyError unless they are given as a str."""
+    needed = arguments.get("RUNTIME_REQUIREMENTS") if isinstance(arguments, Mapping) else None
+    if not isinstance(needed, str):
+        raise PropertyError("COMPATIBILITY_CHECK is asked with {'RUNTIME_REQUIREMENTS': a str}")
+    fits = needed == runtime_requirements()
+    return values.CompatibilityCheck.SUPPORTED if fits else values.CompatibilityCheck.UNSUPPORTED
 
 
 def over_stored(stored: Mapping[str, Any], settings: Mapping[str, Any], device: str) -> dict[str, Any]:
@@ -481,16 +503,15 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     """What `CompiledModel.get_property` tells, in OpenVINO's types."""
     if not isinstance(name, str):
         raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
-    letter = "A" if _LETTERS[compiled._device] == "A" else "C"
     row = ROWS.get(name)
     if row is None or not row.compiled:
         known = [r.name for r in ROWS.values() if r.compiled]
         raise PropertyError(f"Unsupported property: {name}.{_nearest(name, known)}")
-    return _told(compiled, name, letter)
+    return _told(compiled, name, _LETTERS[compiled._device])
 
 
 def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
-    """A property as a model says it that was compiled for AUTO (A) or the CPU (C)."""
+    """A property as a model says it that was compiled for the device of a letter."""
     row, config = ROWS[name], compiled._config
     if name == "SUPPORTED_PROPERTIES":
         return {r.name: "RO" for r in ROWS.values() if letter in r.compiled and (r.devices or r.shown)}
@@ -501,9 +522,7 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
     if name == "LOADED_FROM_CACHE":
         return compiled._loaded_from_cache
     if name == "RUNTIME_REQUIREMENTS":
-        from ovjit.version import __version__
-
-        return f"meta=1.0;ovjit={__version__};isa={platform.machine()}"
+        return runtime_requirements()
     if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
     if name in CACHES:
