@@ -36,6 +36,8 @@ def turned(b: Any, rows: list[Any]) -> list[Any]:
     """
     import llvmlite.ir as ir
 
+    from ovjit.codegen.cpu.vector_types import places
+
     n, kind = len(rows), rows[0].type.element
     bits = kind.width if isinstance(kind, ir.IntType) else 32
     size = min(128 // bits, n)
@@ -43,7 +45,7 @@ def turned(b: Any, rows: list[Any]) -> list[Any]:
     both = [*pieces, *(range(n + piece.start, n + piece.stop) for piece in pieces)]
 
     def shuffled(x: Any, y: Any, lanes: list[int]) -> Any:
-        return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), n), lanes))
+        return b.shuffle_vector(x, y, places(*lanes))
 
     half = size // 2
     interleaved = [
@@ -161,12 +163,13 @@ def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:
     from ovjit.codegen.cpu import vector as simd
     from ovjit.codegen.cpu.intrinsics import make
     from ovjit.codegen.cpu.types import signature
+    from ovjit.codegen.cpu.vector_types import places
 
     lanes = isa.lanes
-    i32, i64 = ir.IntType(32), ir.IntType(64)
+    i64 = ir.IntType(64)
 
     def shuffled(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
-        return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(i32, len(lanes)), lanes))
+        return b.shuffle_vector(one, other, places(*lanes))
 
     def joined(b: Any, vectors: list[Any]) -> Any:
         """Side by side."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -377,10 +378,14 @@ def _number(value: Any) -> Any:
     if type(value) is int:
         if not -(1 << 63) <= value < 1 << 64:
             raise Outside(f"the number {value}")
-        return (types.int64 if value < 1 << 63 else types.uint64), I64(value)
+        return (types.int64 if value < 1 << 63 else types.uint64), _whole(value)
     if type(value) is float:
         return types.float64, F64(value)
     return value
+
+
+#: int64s of LLVM: kernels have few, and each many times.
+_whole = functools.lru_cache(1024)(I64)
 
 
 def _order(blocks: Mapping[int, Block]) -> list[int]:

@@ -300,37 +300,40 @@ class _Reader:
         self._reads(x, found)
         return tuple(found)
 
-    def _reads(self, x: ast.expr, found: list[str]) -> None:
-        if isinstance(x, ast.Name):
+    def _reads(self, x: Any, found: list[str]) -> None:
+        kind = type(x)
+        if kind is ast.Name:
             if x.id in self.assigned:
                 x.id = self.current.get(x.id, x.id)
                 found.append(x.id)
             elif x.id in self.versions:  # a condition that stands in two places
                 found.append(x.id)
-        elif isinstance(x, ast.Call):
-            if x.keywords or not isinstance(x.func, ast.Name):
+        elif kind is not ast.Constant:
+            parts = _PARTS.get(kind)
+            if parts is None:
                 raise _NotRead(x)
-            self._reads(x.func, found)
-            for argument in x.args:
-                self._reads(argument, found)
-        elif isinstance(x, ast.BinOp):
-            self._reads(x.left, found)
-            self._reads(x.right, found)
-        elif isinstance(x, ast.Compare):
-            if len(x.ops) != 1:
-                raise _NotRead(x)
-            self._reads(x.left, found)
-            self._reads(x.comparators[0], found)
-        elif isinstance(x, ast.UnaryOp):
-            self._reads(x.operand, found)
-        elif isinstance(x, ast.BoolOp):
-            for value in x.values:
-                self._reads(value, found)
-        elif isinstance(x, ast.IfExp):
-            for value in (x.test, x.body, x.orelse):
-                self._reads(value, found)
-        elif not isinstance(x, ast.Constant):
-            raise _NotRead(x)
+            for part in parts(x):
+                self._reads(part, found)
+
+
+def _call_parts(x: ast.Call) -> Sequence[ast.expr]:
+    if x.keywords or not isinstance(x.func, ast.Name):
+        raise _NotRead(x)
+    return (x.func, *x.args)
+
+
+def _compare_parts(x: ast.Compare) -> Sequence[ast.expr]:
+    if len(x.ops) != 1:
+        raise _NotRead(x)
+    return (x.left, x.comparators[0])
+
+
+#: What expressions are made of.
+_PARTS: dict[type, Callable[[Any], Sequence[ast.expr]]] = {
+    ast.Call: _call_parts, ast.BinOp: lambda x: (x.left, x.right), ast.Compare: _compare_parts,
+    ast.UnaryOp: lambda x: (x.operand,), ast.BoolOp: lambda x: x.values,
+    ast.IfExp: lambda x: (x.test, x.body, x.orelse),
+}  # fmt: skip
 
 
 class _NotRead(Exception):

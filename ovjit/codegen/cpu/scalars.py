@@ -165,6 +165,8 @@ _BITS = (operator.and_, operator.or_, operator.xor)
 
 def _meet(left: Any, right: Any) -> Any:
     """The type in which numbers of two types are computed with."""
+    if left is right and left in (types.int64, types.float32, types.float64):
+        return left
     if not all(is_whole(t) or t in (types.float32, types.float64) for t in (left, right)):
         raise Outside(f"an operator between {left} and {right}")
     if is_whole(left) and is_whole(right):

@@ -75,6 +75,7 @@ from ovjit.codegen.cpu.vector_types import (
     broadcast,
     call_intrinsic,
     iota_mask,
+    places,
     pointer,
     scalar_ir,
     suffix,
@@ -296,8 +297,8 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
             n //= 2
             half = Vec(kind.elem, n)
             undefined = ir.Constant(v.type, ir.Undefined)
-            low = b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(_I32, n), list(range(n))))
-            high = b.shuffle_vector(v, undefined, ir.Constant(ir.VectorType(_I32, n), list(range(n, 2 * n))))
+            low = b.shuffle_vector(v, undefined, places(*range(n)))
+            high = b.shuffle_vector(v, undefined, places(*range(n, 2 * n)))
             v = combine(b, half, low, high)
         return b.extract_element(v, _I32(0))
 
@@ -411,8 +412,8 @@ def _zip(size: int, last: bool) -> Any:
             for i in range(block // 2)
             for source in (0, 1)
         ]
-        places = ir.Constant(ir.VectorType(_I32, count), order)
-        return b.bitcast(b.shuffle_vector(b.bitcast(x, items), b.bitcast(y, items), places), x.type)
+        both = b.shuffle_vector(b.bitcast(x, items), b.bitcast(y, items), places(*order))
+        return b.bitcast(both, x.type)
 
     return body
 

@@ -17,6 +17,7 @@ from ovjit.codegen.cpu.vector_types import (
     broadcast,
     call_intrinsic,
     iota_mask,
+    places,
     pointer,
     scalar_ir,
     suffix,
@@ -326,7 +327,7 @@ def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Va
     t = memory_ir(elem)
     run = ir.VectorType(t, (lanes - 1) * k + 1)
     whole = b.load(pointer(b, p, run), align=SIZE[elem])
-    chosen = ir.Constant(ir.VectorType(_I32, lanes), [k * i for i in range(lanes)])
+    chosen = places(*range(0, k * lanes, k))
     return from_memory(b, b.shuffle_vector(whole, ir.Constant(run, ir.Undefined), chosen), elem)
 
 
@@ -335,7 +336,7 @@ def evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
     t = ir.VectorType(memory_ir(elem), lanes)
     low = pointer(b, p, t)
     parts = [b.load(at, align=SIZE[elem]) for at in (low, b.gep(low, [_I32(1)], source_etype=t))]
-    chosen = ir.Constant(ir.VectorType(_I32, lanes), [2 * i for i in range(lanes)])
+    chosen = places(*range(0, 2 * lanes, 2))
     return from_memory(b, b.shuffle_vector(*parts, chosen), elem)
 
 
