@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ovjit
+from ovjit import opset8
 from ovjit.codegen import compiling
-from ovjit.codegen.kernel import Frame, Kernel, addresses
+from ovjit.codegen.kernel import Frame, Kernel, Loaded, addresses
+from ovjit.compiler.program import Program
 from ovjit.storage import cache as storage
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +108,43 @@ with cache.claim({first.symbol()!r}):
     assert claim is not None
     with claim:
         pass
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_what_is_unlikely_waits_where_it_has_to_be_compiled() -> None:
+    first, second, third = new_kernels(3, "unlikely")
+    compiled: list[str] = []
+    ovjit.progress(lambda step: compiled.append(step.kernel))
+    try:
+        have = Loaded((first, second), None, lambda: (second, third))
+        assert set(have) == {first} and compiled == ["unlikely_0", ""]
+        compiled.clear()
+        addresses((third,))
+        assert set(Loaded((second, third), None, lambda: (second, third))) == {third}, "it is at hand"
+        have.need((first, second))
+        assert set(have) == {first, second} and compiled == ["unlikely_2", "", "unlikely_1", ""]
+    finally:
+        ovjit.progress(None)
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("axes, wanted, other", [((2, 3), "keep", "reduce"), ((1,), "reduce", "keep")])
+def test_of_open_shapes_only_what_their_strides_ask_for_is_compiled(
+    axes: tuple[int, ...], wanted: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A convolution writes channels side by side: it is they that a reduction over them finds adjacent."""
+    monkeypatch.setenv("OVJIT_SHIPPED", "0")
+    x = opset8.parameter([-1, 3, 6, 6], np.float32)
+    weights = np.random.default_rng(7).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    y = opset8.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    graph = ovjit.Model([opset8.reduce_max(y, list(axes), False)], [x])._graph()
+    program = Program(graph)
+    every = {kernel.name for kernel in program.kernels}
+    unlikely = {kernel.name for kernel in program._unlikely()}
+    assert {f"reducemax_{wanted}_f32", f"reducemax_{other}_f32"} <= every
+    assert f"reducemax_{other}_f32" in unlikely and f"reducemax_{wanted}_f32" not in unlikely
+    for batch in (1, 2, 5):
+        assert not unlikely & {step.kernel.name for step in program.plan([(batch, 3, 6, 6)]).steps}
 
 
 SHARED = """

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -164,8 +164,13 @@ def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
 object_code: dict[str, bytes] = {}
 
 
-def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = None) -> dict[Kernel, int]:
-    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has."""
+def addresses(
+    kernels: Iterable[Kernel],
+    provided: Mapping[str, bytes] | None = None,
+    unlikely: Callable[[], Collection[Kernel]] = tuple,
+) -> dict[Kernel, int]:
+    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
+    of `unlikely`, which is asked where there is something to compile and which did not come with ovjit."""
     from ovjit.storage.cache import default_cache
 
     isa = host_isa()
@@ -187,6 +192,10 @@ def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = 
                 missing[symbol] = kernel
             else:
                 load(kernel, symbol, code)
+    for kernel in unlikely() if missing else ():
+        symbol = kernel.symbol(isa)
+        if symbol in missing and shipped.find(kernel.content_key(isa), isa) is None:
+            del missing[symbol], symbols[kernel]
     for symbol, code in compiling.compile_all(missing, isa) if missing else ():
         load(missing[symbol], symbol, code)
     return {kernel: objects.loaded(symbol) for kernel, symbol in symbols.items()}
@@ -195,15 +204,20 @@ def addresses(kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = 
 class Loaded(dict[Any, int]):
     """kernel -> address of those that are loaded; `need` loads more, as `addresses` does."""
 
-    def __init__(self, kernels: Iterable[Kernel] = (), provided: Mapping[str, bytes] | None = None):
+    def __init__(
+        self,
+        kernels: Iterable[Kernel] = (),
+        provided: Mapping[str, bytes] | None = None,
+        unlikely: Callable[[], Collection[Kernel]] = tuple,
+    ):
         self.provided = provided
-        self.need(kernels)
+        self.need(kernels, unlikely)
 
-    def need(self, kernels: Iterable[Kernel]) -> None:
-        """Have the addresses of these kernels, compiling at once those that are nowhere."""
+    def need(self, kernels: Iterable[Kernel], unlikely: Callable[[], Collection[Kernel]] = tuple) -> None:
+        """Have the addresses of these kernels, compiling at once those that are nowhere; see `addresses`."""
         missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
         if missing:
-            self.update(addresses(missing, self.provided))
+            self.update(addresses(missing, self.provided, unlikely))
 
 
 def _show(kernel: Kernel, isa: Isa) -> None:

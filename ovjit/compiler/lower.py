@@ -48,6 +48,8 @@ class Lowering:
     kernel: Any = None
     #: All kernels that its plans may call.
     kernels: Any = made_once(lambda self: () if self.kernel is None else (self.kernel,))
+    #: Those of them of which the strides that a plan finds choose one.
+    by_strides: Collection[Any] = ()
     #: Inputs that plans may need with a halo, besides those in `wishes`.
     pads: Sequence[Value] = ()
     #: True when it can write its output in any layout at the same cost.
@@ -160,6 +162,7 @@ class TwoWays(Lowering):
         for way in self._all:
             way.choose(layouts)
         self.kernels = tuple(kernel for way in self._all for kernel in way.kernels)
+        self.by_strides = tuple(kernel for way in self._all for kernel in way.by_strides)
 
     def wishes(self) -> list[tuple[Value, Layout]]:
         return self.fused.wishes()

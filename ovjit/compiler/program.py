@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from itertools import compress
 from types import ModuleType
@@ -41,7 +41,7 @@ from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import guessed, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 Pass = Callable[[Graph], Graph]
@@ -148,12 +148,16 @@ class Program:
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
         sizes = _item_sizes(self.graph)
         needed += [copy_kernel(size) for size in sizes]
+        by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
+        surely = set(needed) - by_strides
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
         #: bytes of the elements that plans may turn in blocks; smaller programs do without the kernels
         deep = {element_size(v.dtype) for v in _used(self.graph) if len(v.shape or ()) > 2}
         deep |= {4} if deep and 4 in sizes else set()
         self.turns = [size for size in turn_sizes(host_isa()) if size in deep]
         needed += map(turn_kernel, self.turns)
+        #: Of the kernels, which it takes is a matter of how memory lies.
+        self._by_strides = by_strides.union(needed) - surely
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
@@ -205,9 +209,24 @@ class Program:
         """Kernel -> address, compiled where neither `provided` nor the cache has it.
 
         Of a static model nothing yet: its plan is made at once and knows which kernels have a step. Models
-        with open shapes load all that any plan may need, so that no inference compiles.
+        with open shapes load all that any plan may need, so that no inference compiles, but what has to be
+        compiled and is not likely to be needed.
         """
-        return kernels.Loaded(() if _is_closed(self.graph) else self.kernels, provided)
+        if _is_closed(self.graph):
+            return kernels.Loaded((), provided)
+        return kernels.Loaded(self.kernels, provided, self._unlikely)
+
+    def _unlikely(self) -> Collection[kernels.Kernel]:
+        """The kernels that a plan for guessed dimensions has no step of, though strides might have chosen
+        them: how memory lies hardly depends on extents."""
+        ranked = all(v.shape is not None for v in self.graph.inputs)
+        if not ranked or debug.is_on("OVJIT_INTERP"):
+            return ()
+        try:
+            plan = self._stepwise([tuple(map(guessed, v.shape)) for v in self.graph.inputs])
+        except OvjitError:
+            return ()  # dimensions that have to fit together do not
+        return () if plan.cut is not None else self._by_strides - {step.kernel for step in plan.steps}
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering that plans may have to run, as "name (type)"."""
@@ -235,6 +254,12 @@ class Program:
                     self._prove(plan, shapes, room)
                 plan.memory = self.memory
                 return plan
+        return self._stepwise(shapes, strides, room)
+
+    def _stepwise(
+        self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
+    ) -> Plan:
+        """The plan without a trace."""
         types = self._types(shapes)
         if needs_cut(types):
             plan = Plan()

@@ -20,13 +20,10 @@ from ovjit.execution import runner
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph, Node, Value
-from ovjit.graph.shapes import Dim, Interval
+from ovjit.graph.shapes import guessed
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
-
-#: An open dimension's guess, when parts are made before any shape is known.
-GUESS = 3
 
 
 class HostTime(NamedTuple):
@@ -117,7 +114,7 @@ class Chain:
                 return
             rest = rest.following([len(v.shape) for v in rest.cut.passed])
             try:
-                rest.settle([tuple(map(_guess, v.shape)) for v in rest.graph.inputs])
+                rest.settle([tuple(map(guessed, v.shape)) for v in rest.graph.inputs])
             except OvjitError:
                 return  # dimensions that have to fit together do not: real ones will tell
 
@@ -224,9 +221,3 @@ def _value(value: Value, have: Mapping[Value, np.ndarray]) -> np.ndarray:
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
-
-
-def _guess(d: Dim) -> int:
-    if not isinstance(d, Interval):
-        return d
-    return d.lo if d.lo >= GUESS else GUESS if d.hi is None else min(d.hi, GUESS)

@@ -138,6 +138,17 @@ def up_to(d: Dim) -> Dim:
     return ANY if most is None or is_traced_number(most) else dim(0, most)
 
 
+#: An open dimension's guess.
+GUESS = 3
+
+
+def guessed(d: Dim) -> int:
+    """A dimension as it may be, for what is made before any shape is known."""
+    if not isinstance(d, Interval):
+        return d
+    return d.lo if d.lo >= GUESS else GUESS if d.hi is None else min(d.hi, GUESS)
+
+
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     """True when the rank and every dimension are known."""
     if shape is None:

@@ -98,7 +98,9 @@ def encode_program(
     if loaded:
         if executable.static and plan is None:
             raise TypeError("its plan has no form in a blob")
-        runners = tuple(k for k in runners if objects.address_of(k.symbol()) is not None)
+        used, runners = (
+            tuple(k for k in some if objects.address_of(symbol_of(k)) is not None) for some in (used, runners)
+        )
     # a static model's kernels are loaded when a plan has steps of them
     kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
     code = _Code((*used, *runners))
@@ -450,7 +452,7 @@ class StoredProgram:
                 self._addresses.provided = codes
                 self._addresses.update(program.load(codes))
                 if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
-                    self._addresses.need(program.kernels)
+                    self._addresses.need(k for k in program.kernels if k.symbol() in codes)
                 if self.memory is not None and np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share
                     if program.traces is not None:  # plans that are kept read what is in the blob

@@ -285,7 +285,7 @@ class Reduce(Lowering):
         count = product(extents) if is_static(extents) else None
         short = count is not None and count <= BLOCK
         self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in ("keep", "reduce")}
-        self.kernels = tuple(self.by_kind.values())
+        self.kernels = self.by_strides = tuple(self.by_kind.values())
         #: Not in parts, each by the kernel that reduces all: what is done before would be done twice.
         self.whole = {*types, inside} != {inside} or name == "ReduceL2"
 
