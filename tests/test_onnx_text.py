@@ -14,7 +14,7 @@ from onnx_samples_shapes import LETTERS, pattern
 
 import ovjit as ov
 
-ML = "ai.onnx.ml"
+ML, MS = "ai.onnx.ml", "com.microsoft"
 WORDS = ["", "a", "Zoë", "ÄÖ", "straße", "Москва", "Ωμέγα", "x y", "monday", "Monday",
          "MONDAY", "日本", "😀b"]  # fmt: skip
 
@@ -24,8 +24,9 @@ def words(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def compare(
-    op: str, given: list[np.ndarray], attributes: dict[str, Any], outputs: int, domain: str, where: str
-) -> None:
+    op: str, given: list[np.ndarray], attributes: dict[str, Any], outputs: int, domain: str, where: str,
+    version: int = 3,
+) -> None:  # fmt: skip
     """One node in ovjit and in ONNX Runtime, its inputs' first dimensions mostly open."""
     infos = []
     for i, value in enumerate(given):
@@ -37,7 +38,8 @@ def compare(
     names = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(op, [info.name for info in infos], names, domain=domain, **attributes)
     graph = helper.make_graph([node], "g", infos, [onnx.ValueInfoProto(name=name) for name in names])
-    imports = [helper.make_opsetid("", 21), helper.make_opsetid(ML, 5 if op == "TreeEnsemble" else 3)]
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(MS, 1)]
+    imports.append(helper.make_opsetid(ML, {"TreeEnsemble": 5, "LabelEncoder": version}.get(op, 3)))
     model = helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString()
     values = {info.name: value for info, value in zip(infos, given, strict=True)}
     wanted = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, values)
@@ -110,6 +112,53 @@ def test_patterns_that_grow(text: str) -> None:
         read_pattern(text)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_parts_of_texts(seed: int) -> None:
+    """Separators and expressions at random, anchors and borders of words among them."""
+    rng = np.random.default_rng(seed)
+    for number in range(6):
+        shape = [(5,), (2, 3), (1, 4)][number % 3]
+        letters = [rng.choice(LETTERS, int(rng.integers(0, 12))) for _ in range(int(np.prod(shape)))]
+        x = np.array(["".join(text) for text in letters], object).reshape(shape)
+        attributes: dict[str, Any] = {
+            "mark": number % 2,
+            "mincharnum": int(rng.integers(1, 4)),
+            "pad_value": ["#", "", "pad"][number // 2],
+        }
+        if number == 0:
+            attributes.update(separators=[""], mincharnum=1)
+        elif number < 3:
+            attributes["tokenexp"] = pattern(rng)
+        else:
+            attributes["separators"] = [pattern(rng), *([" "] if number == 5 else [])]
+        compare("Tokenizer", [x], attributes, 1, MS, f"seed {seed}, {attributes} of {x.tolist()}")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"tokenexp": "a|ab"}, {"tokenexp": r"\b\w"}, {"tokenexp": "(?m)^."}, {"separators": ["b*"]},
+     {"tokenexp": "[a-z]+", "separators": [" +", ","]}, {"tokenexp": "no such"}],
+    ids=str,
+)  # fmt: skip
+def test_edges_of_parts(how: dict[str, Any]) -> None:
+    x = np.array(["ab  cd", "", "ééa, b", "abab", "a\nbc d"], object)
+    for mark in (0, 1):
+        compare("Tokenizer", [x], {"mark": mark, "mincharnum": 1, "pad_value": "#", **how}, 1, MS, str(how))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"separators": [""], "mincharnum": 2}, {"mincharnum": 1}, {"tokenexp": "a", "mincharnum": 0}],
+    ids=str,
+)
+def test_parts_that_are_refused(wrong: dict[str, Any]) -> None:
+    node = helper.make_node("Tokenizer", ["x"], ["y"], domain=MS, mark=0, pad_value="#", **wrong)
+    infos = [helper.make_tensor_value_info(name, onnx.TensorProto.STRING, [None]) for name in "xy"]
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:])
+    with pytest.raises(RuntimeError, match="mincharnum|letters of 2"):
+        ov.Core().read_model(helper.make_model(graph, opset_imports=[helper.make_opsetid(MS, 1)]))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_texts_as_labels(seed: int) -> None:
     rng, where = np.random.default_rng(seed), f"seed {seed}"
@@ -120,6 +169,9 @@ def test_texts_as_labels(seed: int) -> None:
     compare("LabelEncoder", [rng.integers(-1, 5, (2, 3))], to_text, 1, ML, where)
     others = {"keys_strings": keys, "values_strings": keys[::-1]}
     compare("LabelEncoder", [words(rng, 7)], others, 1, ML, where)
+    listed = {"classes_strings": keys, "default_int64": -3, "default_string": "none"}
+    compare("LabelEncoder", [words(rng, 2, 4)], listed, 1, ML, where, version=1)
+    compare("LabelEncoder", [rng.integers(-1, 5, 6)], listed, 1, ML, where, version=1)
     table = {"cats_strings": keys, "cats_int64s": list(range(len(keys)))}
     compare("CategoryMapper", [words(rng, 2, 4)], {**table, "default_int64": 9}, 1, ML, where)
     compare("CategoryMapper", [rng.integers(-1, 5, 6)], {**table, "default_string": "-"}, 1, ML, where)

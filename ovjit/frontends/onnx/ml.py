@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import OnnxNode
 from ovjit.frontends.onnx.registry import onnx_op
@@ -90,10 +91,20 @@ def label_encoder(n: OnnxNode) -> Any:
     return n("Select", found, picked, n.const(default, picked._tensor._type.dtype))
 
 
+@ml("LabelEncoder")
+def label_encoder_1(n: OnnxNode) -> Any:
+    """Texts by their places in a list."""
+    texts = n.required("classes_strings")
+    return _mapped(n, texts, np.arange(len(texts)))
+
+
 @ml("CategoryMapper")
 def category_mapper(n: OnnxNode) -> Any:
+    return _mapped(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
+
+
+def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
     """The number of a text, or the text of a number."""
-    texts, numbers = n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64)
     if len(texts) != numbers.size or not texts:
         raise ModelError(f"{len(texts)} texts and {numbers.size} numbers")
     if n.dtype(n[0]) == "string":

@@ -20,7 +20,7 @@ MOST_STEPS, MOST_STATES, MOST_TIMES = 100_000, 10_000, 1000
 _LAST = 0x10FFFF
 _SURROGATES = (0xD800, 0xDFFF)
 #: What is before a place, or behind it: nothing, a letter of a word, the end of a line, anything else.
-_EDGE, _WORD, _LINE, _OTHER = range(4)
+EDGE, _WORD, _LINE, _OTHER = range(4)
 
 _Ranges = tuple[tuple[int, int], ...]
 _DIGITS: _Ranges = ((48, 57),)
@@ -38,22 +38,26 @@ _CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
 
 
 class Table(NamedTuple):
-    """`following[state, kind of byte]` is the next state, `kind[byte]` its kind. It begins in state 0, and an
-    end at a state where `accepts` is true ends a match; in state 1 there is no more match."""
+    """`following[state, kind of byte]` is the next state, `kind[byte]` its kind. It begins in the state
+    `starts[what is before]`, 0 at the begin of a text, and a match may end where `accepts[state, what is
+    behind]` is true; in state 1 there is no more match. `sides[kind of byte]` is what such a byte is before
+    and behind others, EDGE what no byte is."""
 
     following: np.ndarray
     kind: np.ndarray
     accepts: np.ndarray
+    sides: np.ndarray
+    starts: list[int]
 
 
-def table_of(pattern: str) -> Table:
-    """The table of the texts, in UTF-8, that all of `pattern` matches.
+def table_of(pattern: str, anywhere: bool = False) -> Table:
+    """The table of the texts, in UTF-8, that `pattern` matches, of whole texts or also `anywhere` in one.
 
     Raises ModelError for what is no expression, UnsupportedError for what makes too large a table.
     """
     steps = _Steps()
     end = steps.add()
-    return _determined(steps, _Parser(pattern, steps).parsed(end), end)
+    return _determined(steps, _Parser(pattern, steps).parsed(end), end, anywhere)
 
 
 class _Steps:
@@ -433,7 +437,7 @@ def _holds(condition: str, before: int, behind: int) -> bool:
     if condition in ("border", "no border"):
         return ((before == _WORD) != (behind == _WORD)) == (condition == "border")
     side = before if condition.endswith("begin") else behind
-    return not condition or side == _EDGE or (condition.startswith("line") and side == _LINE)
+    return not condition or side == EDGE or (condition.startswith("line") and side == _LINE)
 
 
 def _kind_of(byte: int) -> int:
@@ -442,7 +446,7 @@ def _kind_of(byte: int) -> int:
     return _WORD if any(low <= byte <= high for low, high in _WORDS) else _OTHER
 
 
-def _determined(steps: _Steps, start: int, end: int) -> Table:
+def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
     """The table of a graph from `start` to `end`."""
     borders = {0, 10, 11, *(b for low, high in _WORDS for b in (low, high + 1))}
     borders.update(b for ranges in steps.ranges for low, high, _ in ranges for b in (low, high + 1))
@@ -466,15 +470,21 @@ def _determined(steps: _Steps, start: int, end: int) -> Table:
             for i in range(kind[low], kind[high] + 1):
                 mine[sides[i]].append((i, to))
         moves.append(mine)
+    looks_round = any(condition for row in steps.free for condition, _ in row)
     nothing = (frozenset[int](), _OTHER)
-    states = {(frozenset([start]), _EDGE): 0, nothing: 1}
+    states = {(frozenset([start]), EDGE): 0, nothing: 1}
+    starts = [0, 0, 0, 0]
+    if anywhere and looks_round:
+        starts = [states.setdefault((frozenset([start]), before), len(states)) for before in range(4)]
     rest = list(states)
     rows: list[Sequence[int]] = []
     accepts = []
     for state in rest:  # which grows meanwhile
         some, before = state
-        now = {side: reached(some, before, side) for side in range(4)} if some else {}
-        accepts.append(bool(some) and end in now[_EDGE])
+        now = {side: reached(some, before, side) for side in range(4)} if looks_round and some else {}
+        if some and not looks_round:
+            now = dict.fromkeys(range(4), reached(some, EDGE, EDGE))
+        accepts.append([bool(some) and end in now[side] for side in range(4)])
         made: list[list[int]] = [[] for _ in firsts]
         for side, reachable in now.items():
             for step in reachable:
@@ -482,7 +492,7 @@ def _determined(steps: _Steps, start: int, end: int) -> Table:
                     made[i].append(to)
         row = []
         for to_all, side in zip(made, sides, strict=True):
-            key = (frozenset(to_all), side) if to_all else nothing
+            key = (frozenset(to_all), side if looks_round else EDGE) if to_all else nothing
             if key not in states:
                 if len(states) >= MOST_STATES:
                     raise UnsupportedError(f"a pattern whose table has more than {MOST_STATES} states")
@@ -490,4 +500,5 @@ def _determined(steps: _Steps, start: int, end: int) -> Table:
                 rest.append(key)
             row.append(states[key])
         rows.append(row)
-    return Table(np.array(rows, np.int32), kind.astype(np.int32), np.array(accepts))
+    following, sides_of = np.array(rows, np.int32), np.array(sides, np.int32)
+    return Table(following, kind.astype(np.int32), np.array(accepts), sides_of, starts)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 FAMILIES = (
     "attention", "blocks", "control", "decoders", "image", "linear", "math", "microsoft", "microsoft_layers",
     "ml", "nchwc", "nn", "quant", "random", "recurrent", "reduce", "search", "sequence", "signal", "tensor",
-    "text", "tokens", "training", "trees",
+    "text", "tokenizer", "tokens", "training", "trees",
 )  # fmt: skip
 #: The default domain by either of its names.
 DEFAULT_DOMAINS = ("", "ai.onnx")

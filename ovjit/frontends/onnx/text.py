@@ -15,7 +15,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.control import stepped
 from ovjit.frontends.onnx.node import MOST_NODES, OnnxNode
-from ovjit.frontends.onnx.patterns import table_of
+from ovjit.frontends.onnx.patterns import EDGE, table_of
 from ovjit.frontends.onnx.registry import onnx_op
 
 
@@ -96,7 +96,7 @@ def regex_full_match(n: OnnxNode) -> Any:
 
     start = n("Broadcast", n.const(0, "i32"), n.dim_of(lengths, 1), mode="numpy", opset=3)
     state, _ = stepped(n, once, start, {"kind": kind})
-    return n.reshape(n("Gather", table.accepts, state, 0, opset=8), shape)
+    return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), shape)
 
 
 @onnx_op("TfIdfVectorizer", 9)
