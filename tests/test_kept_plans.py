@@ -218,13 +218,17 @@ def test_a_start_with_open_shapes_needs_no_planner(tmp_path) -> None:
     assert plans.__name__ in again
 
 
-def write_cache(path: pathlib.Path) -> None:
-    """The cumulative rows of a variable that grows by what each step brings, in two layers."""
-    a = opset8.parameter([1, -1, 8], np.float32, name="a")
+def write_cache(path: pathlib.Path, batch: int) -> None:
+    """The cumulative rows of a variable that grows by what each step brings, in two layers. Of an open batch
+    (-1), what it begins with follows from the input's shape."""
+    a = opset8.parameter([batch, -1, 8], np.float32, name="a")
     outputs, sinks = [], []
+    first = opset8.constant(np.array([0]))
+    many = opset8.constant(np.array([1])) if batch == 1 else opset8.gather(opset8.shape_of(a), first, first)
     for layer in ("one", "two"):
-        nothing = opset8.broadcast(opset8.constant(np.float32(0)), opset8.constant(np.array([1, 0, 8])))
-        value = ovjit.opset6.read_value(nothing, layer, np.float32, ovjit.PartialShape([1, -1, 8]))
+        shape = opset8.concat([many, opset8.constant(np.array([0, 8]))], 0)
+        nothing = opset8.broadcast(opset8.constant(np.float32(0)), shape)
+        value = ovjit.opset6.read_value(nothing, layer, np.float32, ovjit.PartialShape([batch, -1, 8]))
         both = opset8.concat([value, opset8.multiply(a, opset8.constant(np.float32(2)))], 1)
         sinks.append(ovjit.opset6.assign(both, layer))
         outputs.append(opset8.softmax(opset8.add(both, opset8.constant(np.float32(1))), 2))
@@ -233,10 +237,11 @@ def write_cache(path: pathlib.Path) -> None:
     path.with_suffix(".bin").write_bytes(weights)
 
 
-def test_plans_of_variables_that_grow_are_kept(kept, tmp_path) -> None:
+@pytest.mark.parametrize("batch", [1, -1])
+def test_plans_of_variables_that_grow_are_kept(batch: int, kept, tmp_path) -> None:
     """What a process has planned for a cache with room to grow, a later one does not plan: neither the first
-    step nor those after it, nor where the cache has outgrown its room."""
-    write_cache(tmp_path / "m.xml")
+    step nor those after it, nor where the cache has outgrown its room, nor what it begins with."""
+    write_cache(tmp_path / "m.xml", batch)
     steps = [np.random.default_rng(SEED).normal(size=(1, n, 8)).astype(np.float32) for n in (5, 1, 1, 3, 900)]
 
     def answers() -> tuple[list[bytes], bool]:
@@ -244,7 +249,9 @@ def test_plans_of_variables_that_grow_are_kept(kept, tmp_path) -> None:
         request = compiled.create_infer_request()
         results = (request.infer([x]) for x in steps)
         got = [b"".join(made[i].tobytes() for i in range(2)) for made in results]
-        return got, getattr(compiled._executable.program.main.program, "_compiled", True) is not None
+        programs = plans._programs(compiled._executable)
+        assert len(programs) == 2
+        return got, any(getattr(program, "_compiled", True) is not None for program in programs)
 
     first, _ = answers()
     again, anew = answers()

@@ -131,7 +131,7 @@ def keep(
         if whole and not main.static:
             from ovjit.storage import plans
 
-            plans.keep_traced(path, code_in(blob[0]), key.value, main.program)
+            plans.keep_traced(path, code_in(blob[0]), key.value, made.executable)
         model_cache.prune(where, MAX_BYTES)
     except (BlobError, TypeError, MemoryError):  # what a blob has no form for
         pass

@@ -112,7 +112,7 @@ def load_checked(
         if found.used and not main.static and not (settings or {}).get(PROPERTY):
             from ovjit.storage import plans
 
-            plans.find(path, container.code, key, main.program)
+            plans.find(path, container.code, key, found.executable)
         if time.time() - status.st_mtime > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
@@ -134,7 +134,7 @@ def _keep(path: str, made: Imported, key: bytes) -> bool:
         if not main.static and not made.config.get(PROPERTY):
             from ovjit.storage import plans
 
-            plans.keep_traced(path, code_in(blob), key, main.program)
+            plans.keep_traced(path, code_in(blob), key, made.executable)
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:

@@ -5,9 +5,10 @@ traces that a process makes (`compiler/parametric.py`) are put into a file of th
 by its authentication code and is sealed under the same key: they hold for that blob's code and constants and
 for no other. What is not found, or not what it should be, is planned as ever.
 
-    {"kernels": [[symbol, name], ...],
-     "traces": [{"facts": ..., "data": bytes,
-                 "steps": [[kernel, chunks, name, type, [origin], flops, bytes], ...]}, ...]}
+    {"programs": [{"kernels": [[symbol, name], ...],
+                   "traces": [{"facts": ..., "data": bytes,
+                               "steps": [[kernel, chunks, name, type, [origin], flops, bytes], ...]}, ...]},
+                  ...]}
 
 Before it stands its length (little-endian, 8 bytes), behind it the constants of the traces' plans.
 """
@@ -44,27 +45,43 @@ def path_for(blob: str) -> str:
     return blob.removesuffix(".blob") + SUFFIX
 
 
-def keep_traced(blob: str, code: bytes, key: bytes, program: Any) -> None:
-    """From now on keep the plans for open shapes that `program` makes beside the blob at this path, which was
-    made of it, or it of the blob. `code`: the blob's authentication code."""
-    whose = weakref.ref(program)
-
-    def keep(traces: Traces) -> None:
-        program = whose()
-        before = program.traces if isinstance(program, StoredProgram) else ()
-        _write(blob, code, key, [*traces, *before])
-
-    if isinstance(program, StoredProgram):
-        program.traced = keep
-    elif isinstance(getattr(program, "traces", None), Traces):
-        program.traces.added = keep
+def _programs(executable: Any) -> list[Any]:
+    """What of an executable makes plans: its program, and of variables what computes what they begin with."""
+    inits: list[Any] = getattr(executable.program, "inits", list)()
+    starts = {init.executable: None for init in inits if hasattr(init, "executable")}
+    return [one.program for one in (executable.main, *starts)]
 
 
-def find(blob: str, code: bytes, key: bytes, program: Any) -> None:
-    """Give a program that was made of this blob the plans that are kept beside it, and have it keep more."""
-    if not isinstance(program, StoredProgram) or program.memory is None:
+def keep_traced(blob: str, code: bytes, key: bytes, executable: Any) -> None:
+    """From now on keep the plans for open shapes that `executable` makes beside the blob at this path, which
+    was made of it, or it of the blob. `code`: the blob's authentication code."""
+    programs = _programs(executable)
+    those = [weakref.ref(program) for program in programs]
+
+    def keep(_: Traces) -> None:
+        _write(blob, code, key, [_traces_of(program()) for program in those])
+
+    for program in programs:
+        if isinstance(program, StoredProgram):
+            program.traced = keep
+        elif isinstance(getattr(program, "traces", None), Traces):
+            program.traces.added = keep
+
+
+def _traces_of(program: Any) -> list[Parametric]:
+    """The traces that a program has made, and those that were offered to it."""
+    if not isinstance(program, StoredProgram):
+        return list(getattr(program, "traces", None) or ())
+    return [*program.new_traces(), *program.traces]
+
+
+def find(blob: str, code: bytes, key: bytes, executable: Any) -> None:
+    """Give an executable that was made of this blob the plans that are kept beside it, and have it keep
+    more."""
+    programs = _programs(executable)
+    if not all(isinstance(program, StoredProgram) and program.memory is not None for program in programs):
         return
-    keep_traced(blob, code, key, program)
+    keep_traced(blob, code, key, executable)
     path = path_for(blob)
     # what is not as it should be is planned anew, and then written anew
     with contextlib.suppress(OSError, sealed.Damaged, BlobError, LookupError, TypeError, ValueError):
@@ -75,36 +92,21 @@ def find(blob: str, code: bytes, key: bytes, program: Any) -> None:
                 record = file.read(LARGEST + 1)
         finally:
             os.close(descriptor)
-        _read(sealed.unseal(_KIND, _name(blob, code), record, key), program)
+        _read(sealed.unseal(_KIND, _name(blob, code), record, key), programs)
 
 
 def _name(blob: str, code: bytes) -> str:
     return f"{os.path.basename(blob)} {code.hex()}"
 
 
-def _write(blob: str, code: bytes, key: bytes, traces: list[Parametric]) -> None:
-    number: dict[tuple[str, str], int] = {}
-
-    def number_of(kernel: Any) -> int:
-        return number.setdefault((symbol_of(kernel), kernel.name), len(number))
-
-    number_of(evaluating_kernel())
-    rows, data = [], []
-    for trace in traces:
-        facts = trace.facts()
-        if facts is None:
-            continue
-        steps = [
-            [number_of(s.kernel), int(s.chunks), s.name, s.type, list(s.origins), int(s.flops), int(s.bytes)]
-            for s in trace.steps
-        ]
-        rows.append({"facts": facts, "data": trace.data.size, "steps": steps})
-        data.append(trace.data.tobytes())
-        if len(rows) == MOST:
-            break
-    if not rows:
+def _write(blob: str, code: bytes, key: bytes, programs: list[list[Parametric]]) -> None:
+    tables, data = [], []
+    for traces in programs:
+        tables.append(_table(traces[:MOST]))
+        data += [trace.data.tobytes() for trace in traces[:MOST] if trace.facts() is not None]
+    if not data:
         return
-    head = dump({"kernels": [list(kernel) for kernel in number], "traces": rows})
+    head = dump({"programs": tables})
     content = b"".join((_LENGTH.pack(len(head)), head, *data))
     if len(content) > LARGEST // 2:
         return
@@ -115,18 +117,45 @@ def _write(blob: str, code: bytes, key: bytes, traces: list[Parametric]) -> None
         warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}")
 
 
-def _read(content: bytes, program: StoredProgram) -> None:
-    (length,) = _LENGTH.unpack_from(content)
-    table = parse(content[_LENGTH.size : _LENGTH.size + length], "plans")
-    kernels = program.kernels_named([(symbol, name) for symbol, name in table["kernels"]])
-    at = _LENGTH.size + length
-    traces = []
-    for row in table["traces"]:
-        data = np.frombuffer(content, np.uint8, row["data"], at)
-        at += row["data"]
+def _table(traces: list[Parametric]) -> dict[str, Any]:
+    """What is kept of one program's traces, but for the constants of their plans."""
+    number: dict[tuple[str, str], int] = {}
+
+    def number_of(kernel: Any) -> int:
+        return number.setdefault((symbol_of(kernel), kernel.name), len(number))
+
+    number_of(evaluating_kernel())
+    rows = []
+    for trace in traces:
+        facts = trace.facts()
+        if facts is None:
+            continue
         steps = [
-            Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved)
-            for kernel, chunks, name, kind, origins, flops, moved in row["steps"]
+            [number_of(s.kernel), int(s.chunks), s.name, s.type, list(s.origins), int(s.flops), int(s.bytes)]
+            for s in trace.steps
         ]
-        traces.append(Parametric.of_facts(row["facts"], steps, data))
-    program.offer(traces, kernels[0])
+        rows.append({"facts": facts, "data": trace.data.size, "steps": steps})
+    return {"kernels": [list(kernel) for kernel in number], "traces": rows}
+
+
+def _read(content: bytes, programs: list[StoredProgram]) -> None:
+    (length,) = _LENGTH.unpack_from(content)
+    tables = parse(content[_LENGTH.size : _LENGTH.size + length], "plans")["programs"]
+    at = _LENGTH.size + length
+    offers = []
+    for program, table in zip(programs, tables, strict=True):
+        if not table["traces"]:
+            continue
+        kernels = program.kernels_named([(symbol, name) for symbol, name in table["kernels"]])
+        traces = []
+        for row in table["traces"]:
+            data = np.frombuffer(content, np.uint8, row["data"], at)
+            at += row["data"]
+            steps = [
+                Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved)
+                for kernel, chunks, name, kind, origins, flops, moved in row["steps"]
+            ]
+            traces.append(Parametric.of_facts(row["facts"], steps, data))
+        offers.append((program, traces, kernels[0]))
+    for program, traces, evaluating in offers:
+        program.offer(traces, evaluating)

@@ -403,6 +403,11 @@ class StoredProgram:
                 self._ready.add(plan.trace)
         return plan
 
+    def new_traces(self) -> Iterable[Parametric]:
+        """What the compiler has traced of plans that read `memory`."""
+        made = None if self._compiled is None else self._compiled.traces
+        return () if made is None or made.added is None else made
+
     def _code(self, i: int) -> bytes:
         offset, size = self._places[i]
         return self.sections["code"][offset : offset + size]
