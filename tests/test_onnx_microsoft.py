@@ -478,6 +478,50 @@ CASES["EngramGate"] = (
 )  # fmt: skip
 CASES["EngramGate alone"] = ("EngramGate", CASES["EngramGate"][1][:5], 1, (), {}, 1e-4)
 
+# caches in buffers that are longer than what is valid in them, which beams share or do not
+_token: list[np.ndarray | None] = [r(4, 1, 64), r(4, 1, 64) * 0.7, r(4, 1, 64) + 1]
+_caches: list[np.ndarray | None] = [r(4, 4, 8, 16), r(4, 4, 8, 16) - 0.5, np.array([3], np.int32)]
+_beams = np.random.default_rng(4).integers(0, 2, (2, 2, 8)).astype(np.int32)
+_seen = np.array([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]], np.int32)
+_shared: dict[str, Any] = {"num_heads": 4, "past_present_share_buffer": 1}
+for _name, _inputs in {
+    "": [*_token, None, None, *_caches],
+    " masked": [*_token, _seen, r(1, 4, 1, 4), *_caches, None, None, r(192)],
+    " of beams": [*_token, None, None, *_caches, np.array([2], np.int32), _beams],
+}.items():
+    CASES["DecoderMaskedMultiHeadAttention" + _name] = (
+        "DecoderMaskedMultiHeadAttention", _inputs, 3, (), _shared, 1e-4,
+    )  # fmt: skip
+for _name, _more in {"": [], " of beams": [_beams]}.items():
+    CASES["MultiHeadAttention with a shared cache" + _name] = (
+        "MultiHeadAttention", [*_token, None, None, None, *_caches, *_more], 3, (), {"num_heads": 4}, 1e-4,
+    )  # fmt: skip
+CASES["MultiHeadAttention that gives its scores"] = (
+    "MultiHeadAttention", [r(2, 3, 64), r(2, 5, 64), r(2, 5, 64), None, u8(2, 5, high=2).astype(np.int32),
+                           r(2, 4, 3, 5)], 4, (), {"num_heads": 4}, 1e-3,
+)  # fmt: skip
+CASES["MultiHeadAttention that gives what it masks"] = (
+    "MultiHeadAttention", [r(2, 3, 64), r(2, 3, 64), r(2, 3, 64), r(192), None, None, r(2, 4, 2, 16),
+                           r(2, 4, 2, 16)], 4, (), {"num_heads": 4, "unidirectional": 1, "scale": 0.3}, 1e-3,
+)  # fmt: skip
+_inputs = [r(1, 4, 32), r(1, 4, 64), r(1, 4, 32), None, -abs(r(1, 4, 4)), abs(r(1, 4, 4))]
+_heads_of: dict[str, Any] = {"q_num_heads": 2, "kv_num_heads": 4}
+CASES["LinearAttention of more keys than queries"] = ("LinearAttention", _inputs, 2, (), _heads_of, 1e-4)
+for _dims in ((4,), (2, 2)):
+    for _past in (None, r(2, 4, *_dims)):
+        CASES[f"CausalConvWithState {_dims} last {_past is None}"] = (
+            "CausalConvWithState", [r(2, 6, *_dims), r(4, 1, 3), r(4), _past], 2, (1, 2),
+            {"channels_last": 1, "activation": "silu", "dilation": 2}, 1e-5,
+        )  # fmt: skip
+CASES["MRotaryEmbedding by a scale"] = (
+    "MRotaryEmbedding", [r(2, 4, 3, 32), u8(3, 2, 3, high=16).astype(np.int64), *rotary(16, 8)], 1, (2, 3),
+    {"mrope_section": [2, 3, 3], "scale": 0.5, "rotary_embedding_dim": 16, "num_heads": 4}, 1e-5,
+)  # fmt: skip
+CASES["RotaryEmbedding by a scale"] = (  # which has no effect
+    "RotaryEmbedding", [r(2, 4, 3, 16), np.array([1], np.int64), *rotary(16, 8)], 1, (2, 3),
+    {"scale": 0.5}, 1e-5,
+)  # fmt: skip
+
 
 def both(data: bytes, given: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(ovjit's outputs, ONNX Runtime's)"""
@@ -500,6 +544,10 @@ def test_as_onnx_runtime(name: str) -> None:
         proto = onnx.ModelProto.FromString(data)
         del proto.graph.output[1:3]
         proto.graph.node[0].output[1] = proto.graph.node[0].output[2] = ""
+        data = proto.SerializeToString()
+    if op == "MultiHeadAttention" and outputs == 4:
+        proto = onnx.ModelProto.FromString(data)
+        proto.graph.output[3].type.tensor_type.elem_type = TensorProto.FLOAT
         data = proto.SerializeToString()
     ours, theirs = both(data, given)
     for mine, other in zip(ours, theirs, strict=True):
@@ -549,6 +597,20 @@ def test_sparse_attention(length: int, past: int, turning: bool) -> None:
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-4, atol=1e-4)
     for i in (1, 2):
         np.testing.assert_allclose(got[i][:, :, :total], wanted[i][:, :, :total], rtol=1e-5, atol=1e-5)
+
+
+def test_attention_with_a_shared_cache() -> None:
+    """ONNX Runtime has it on GPUs alone: the attention with as much of the past as is valid."""
+    x, w, b, past = r(2, 2, 24), r(24, 48), r(48), r(2, 2, 4, 8, 4)
+    valid = past[:, :, :, :3].copy()
+    plain, given = build("Attention", [x, w, b, None, valid], 2, num_heads=4, unidirectional=1)
+    _, wanted = both(plain, given)
+    data, given = build("Attention", [x, w, b, None, past, None, np.array([3], np.int32)], 2, num_heads=4,
+                        unidirectional=1, past_present_share_buffer=1)  # fmt: skip
+    got = ov.compile_model(data, "CPU")(given)
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got[1][:, :, :, :5], wanted[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(got[1][:, :, :, 5:], past[:, :, :, 5:])
 
 
 @pytest.mark.parametrize("op", ["Affine", "ScaledTanh", "ParametricSoftplus"])

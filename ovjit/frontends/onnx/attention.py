@@ -16,6 +16,9 @@ from ovjit.frontends.onnx.registry import MICROSOFT, onnx_op
 
 #: What a masked place adds to its score.
 MASKED = -1e30
+#: What ONNX Runtime gives for such a score.
+LOWEST = float(np.finfo(np.float32).min)
+_END = (1 << 63) - 1
 
 
 def ms(name: str) -> Any:
@@ -94,13 +97,15 @@ def bias_of(n: OnnxNode, keep: Output, like: Output, masked: float = MASKED) -> 
     return n("Select", keep, n.like(like, 0), n.like(like, masked))
 
 
-def causal_bias(n: OnnxNode, q: Output, k: Output, like: Output, past: Output | None) -> Output:
-    """Places up to each query's own, counted from the length of `past` on. [length of q, length of k]"""
+def causal_bias(
+    n: OnnxNode, q: Output, k: Output, like: Output, done: Output | None, masked: float = MASKED
+) -> Output:
+    """Places up to each query's own, counted from those that are `done` on. [length of q, length of k]"""
     own = n.unsqueeze(numbers(n, n.dim_of(q, 2)), [1])
-    if past is not None:
-        own = n("Add", own, n.dim_of(past, 2))
+    if done is not None:
+        own = n("Add", own, done)
     places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
-    return bias_of(n, n("LessEqual", places, own), like)
+    return bias_of(n, n("LessEqual", places, own), like, masked)
 
 
 def padding_bias(
@@ -175,6 +180,42 @@ def rotate(
     return out if rest is None else n("Concat", out, rest, axis=3)
 
 
+def buffered(n: OnnxNode, past: Output, new: Output, done: Output, total: Output) -> Output:
+    """[batch, heads, length, size] of the past with what is new from place `done` up to `total`."""
+    valid = n("Slice", past, [0], done, [1], [2])
+    return n("Concat", valid, new, n("Slice", past, total, [_END], [1], [2]), axis=2)
+
+
+def with_past(
+    n: OnnxNode, new: list[Output], past: list[Output], length: Output | None
+) -> tuple[list[Output], list[Output], Output]:
+    """(keys and values behind those of the past, what the node gives as present, how many were there)
+
+    With `length`, so many places of the past's buffers are taken, and the present is as long as these.
+    """
+    if length is None:
+        joined = [n("Concat", old, x, axis=2) for old, x in zip(past, new, strict=True)]
+        return joined, joined, n.dim_of(past[0], 2)
+    done = n.reshape(n.convert(length, "i64"), [1])
+    total = n("Add", done, n.dim_of(new[0], 2))
+    held = [buffered(n, old, x, done, total) for old, x in zip(past, new, strict=True)]
+    return [n("Slice", x, [0], total, [1], [2]) for x in held], held, done
+
+
+def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:
+    """Keys or values [batch * beams, heads, length, size] whose places of the past come from the beams that
+    `beams` [batch, beams, longest] names."""
+    rows, places = numbers(n, n.dim_of(x, 0)), numbers(n, n.dim_of(x, 2))
+    count = n.dim_of(beams, 1)
+    named = n("Slice", n("Reshape", n.convert(beams, "i64"), n.concat([n.dim_of(x, 0), n.const([-1])], 0),
+                         special_zero=False), [0], n.dim_of(x, 2), [1], [1])  # fmt: skip
+    own = n.unsqueeze(rows, [1])
+    named = n("Add", n("Multiply", n("Divide", own, count), count), named)
+    row = n("Select", n("Less", n.unsqueeze(places, [0]), done), named, own)
+    spread = n("Broadcast", n.unsqueeze(row, [1, 3]), n.shape_of(x), mode="numpy", opset=3)
+    return n("GatherElements", x, spread, axis=0)
+
+
 def _unpacked(n: OnnxNode, x: Output, which: int) -> Output:
     """[batch, length, heads, parts, size] -> one part as [batch, heads, length, size]"""
     return n.transpose(n("Gather", x, which, 3, opset=8), [0, 2, 1, 3])
@@ -187,12 +228,15 @@ def masked_of(n: OnnxNode) -> float:
 
 @ms("MultiHeadAttention")
 def multi_head_attention(n: OnnxNode) -> Any:
-    """(query, key, value, bias, key padding mask, attention bias, past key, past value)"""
+    """(query, key, value, bias, key padding mask, attention bias, past key, past value, how much of these is
+    valid, which beam each place of the past is of)"""
     heads = n.attr("num_heads")
     if not heads or heads < 1:
         raise ModelError("num_heads is missing")
     q = n[0]
-    if not n.has(1):  # [batch, length, heads, 3, size]
+    if not n.has(1) and n.rank(q) == 3:
+        q, k, v = n.all("Split", q, 2, num_splits=3)
+    elif not n.has(1):  # [batch, length, heads, 3, size]
         q, k, v = (_unpacked(n, q, i) for i in range(3))
     elif n.has(2):
         k, v = n[1], n[2]
@@ -210,29 +254,38 @@ def multi_head_attention(n: OnnxNode) -> Any:
         if v is not None and n.rank(v) == 3:
             v = n("Add", v, parts[2])
     q, k, v = (to_heads(n, x, heads) if n.rank(x) == 3 else x for x in (q, k, v))
+    done: Output | None = None
+    present = [k, v]
     if n.has(6):
-        k, v = n("Concat", n[6], k, axis=2), n("Concat", n[7], v, axis=2)
+        (k, v), present, done = with_past(n, [k, v], [n[6], n[7]], n.optional(8))
+        if n.has(9):
+            k, v = (_of_beams(n, x, n[9], done) for x in (k, v))
     bias = padding_bias(n, n[4], k, q, masked_of(n)) if n.has(4) else None
     bias = add_bias(n, bias, n.optional(5))
     if n.attr("unidirectional", 0):
-        bias = add_bias(n, bias, causal_bias(n, q, k, q, n.optional(6)))
-    out = attend(n, q, k, v, bias, n.attr("scale"))
-    return [from_heads(n, out), k, v]
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, done, LOWEST if n.wants(3) else MASKED))
+    out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
+    if not n.wants(3):
+        return [out, *present]
+    return [out, *present, scores_of(n, q, k, bias, n.attr("scale"))[0]]
 
 
 @ms("Attention")
 def attention(n: OnnxNode) -> Any:
-    """(input, weights of q, k and v side by side, bias, mask, past of keys and values, attention bias)"""
+    """(input, weights of q, k and v side by side, bias, mask, past of keys and values, attention bias, how
+    much of the past is valid)"""
     x = n[0]
     joined = n("MatMul", x, n[1])
     if n.has(2):
         joined = n("Add", joined, n[2])
-    return projected_attention(n, joined, n.optional(3), n.optional(4), n.optional(5))
+    length = n.optional(6) if n.attr("past_present_share_buffer", 0) else None
+    return projected_attention(n, joined, n.optional(3), n.optional(4), n.optional(5), length)
 
 
 def projected_attention(
-    n: OnnxNode, joined: Output, mask: Output | None, past: Output | None, more: Output | None
-) -> list[Output]:
+    n: OnnxNode, joined: Output, mask: Output | None, past: Output | None, more: Output | None,
+    length: Output | None = None,
+) -> list[Output]:  # fmt: skip
     """Attention of q, k and v side by side, [batch, length, 3 * heads * size]."""
     heads = n.required("num_heads")
     if n.attr("do_rotary", 0):
@@ -244,15 +297,16 @@ def projected_attention(
             raise ModelError("the channels are no three parts")
         widths = [whole // 3] * 3
     q, k, v = (to_heads(n, part, heads) for part in n.split(joined, 2, list(widths)))
-    old_k: Output | None = None
+    done: Output | None = None
+    present = [k, v]
     if past is not None:
-        old_k, old_v = (n.squeeze(p, [0]) for p in n.split(past, 0, [1, 1]))
-        k, v = n("Concat", old_k, k, axis=2), n("Concat", old_v, v, axis=2)
+        old = [n.squeeze(p, [0]) for p in n.split(past, 0, [1, 1])]
+        (k, v), present, done = with_past(n, [k, v], old, length)
     bias = padding_bias(n, mask, k, q, masked_of(n)) if mask is not None else None
     bias = add_bias(n, bias, more)
     if n.attr("unidirectional", 0):
-        bias = add_bias(n, bias, causal_bias(n, q, k, q, old_k))
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, done))
     out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
     if not n.wants(1):
         return [out]
-    return [out, n("Concat", n.unsqueeze(k, [0]), n.unsqueeze(v, [0]), axis=0)]
+    return [out, n("Concat", *(n.unsqueeze(x, [0]) for x in present), axis=0)]

@@ -11,6 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.attention import (
     attend,
     bias_of,
+    buffered,
     from_heads,
     ms,
     multi_head_attention,
@@ -22,8 +23,6 @@ from ovjit.frontends.onnx.attention import (
 )
 from ovjit.frontends.onnx.nn import rms_norm
 from ovjit.frontends.onnx.node import OnnxNode
-
-_END = (1 << 63) - 1
 
 
 @ms("GroupQueryAttention")
@@ -163,9 +162,7 @@ def _grown(
 ) -> Output:
     """A cache, in its own type, with what is new written at `places` of each item."""
     new = n.convert(new, n.dtype(past))
-    valid = n("Slice", past, [0], done, [1], [2])
-    behind = n("Slice", past, total, [_END], [1], [2])
-    out = n("Concat", valid, new, behind, axis=2)
+    out = buffered(n, past, new, done, total)
     if (n.shape(places) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:
         return out
     rows = n("Broadcast", n.unsqueeze(places, [1, 3]), n.shape_of(new), mode="numpy", opset=3)
@@ -176,10 +173,9 @@ def _grown(
 def decoder_masked_multi_head_attention(n: OnnxNode) -> Any:
     """(query, key, value, mask, attention bias, past key, past value, past length, beam width, cache
     indirection, bias), of one new place"""
-    if n.attr("past_present_share_buffer", 0) or n.has(8) or n.has(9) or n.attr("output_qk", 0):
-        raise UnsupportedError("a cache in shared memory, or one that beams share")
     inputs = [n.inputs[i] if n.has(i) else None for i in range(11)]
-    n.inputs = [*inputs[:3], inputs[10], *inputs[3:7]]
+    length = inputs[7] if n.attr("past_present_share_buffer", 0) else None
+    n.inputs = [*inputs[:3], inputs[10], *inputs[3:7], length, inputs[9]]
     return multi_head_attention(n)
 
 
@@ -193,8 +189,6 @@ def rotary_embedding(n: OnnxNode) -> Any:
         places = n.unsqueeze(n("Add", numbers(n, n.dim_of(x, 2)), ids), [0])
     cos, sin = (n.unsqueeze(n("Gather", table, places, 0, opset=8), [1]) for table in (cos, sin))
     out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
-    if n.attr("scale", 1.0) != 1:
-        raise UnsupportedError("a scale of rotary embedding")
     return from_heads(n, out) if flat else out
 
 
@@ -224,15 +218,14 @@ def multimodal_rotary_embedding(n: OnnxNode) -> Any:
         which = np.zeros(half, np.int64)
         for i in (1, 2):
             which[i : 3 * sections[i] : 3] = i
-    if n.attr("scale", 1.0) != 1 or n.attr("is_packed_batching", 0):
-        raise UnsupportedError("a scale of rotary embedding, or packed batches")
+    scale = n.attr("scale", 1.0)
 
     def chosen(table: Output) -> Output:
         rows = n("Gather", table, ids, 0, opset=8)  # [3, batch, length, half]
         out = n("Gather", rows, 0, 0, opset=8)
         for i in (1, 2):
             out = n("Select", which == i, n("Gather", rows, i, 0, opset=8), out)
-        return n.unsqueeze(out, [1])
+        return n.unsqueeze(out if scale == 1 else n("Multiply", out, n.like(out, scale)), [1])
 
     out = rotate(n, x, chosen(cos), chosen(sin), bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
     return from_heads(n, out) if flat else out

@@ -36,13 +36,17 @@ def linear_attention(n: OnnxNode) -> Any:
     rule = n.attr("update_rule", "gated_delta")
     if rule not in ("linear", "gated", "delta", "gated_delta"):
         raise ModelError(f"the update_rule {rule[:20]!r}")
-    if n.attr("state_window", 0) or groups < 1 or heads < 1 or heads % groups:
-        raise UnsupportedError("a window of states, or fewer heads of queries than of keys")
+    if n.attr("state_window", 0):
+        raise UnsupportedError("a window of states")
+    if groups < 1 or heads < 1 or max(heads, groups) % min(heads, groups):
+        raise ModelError(f"{heads} heads of queries and {groups} of keys")
     kind = n.dtype(n[0])
     q, k, v = (
         _by_token(n, n.convert(x, "f32"), count)
         for x, count in zip((n[0], n[1], n[2]), (heads, groups, groups), strict=True)
     )
+    if heads < groups:  # several heads of keys have one of queries
+        q, heads = n("Gather", q, np.arange(groups) * heads // groups, 2, opset=8), groups
     depth, width = n.last_dim(k), n.last_dim(v)
     scale = n.attr("scale", 0.0) or 1 / math.sqrt(depth)
     pieces = {"q": n("Multiply", q, float(scale)), "k": k, "v": v}

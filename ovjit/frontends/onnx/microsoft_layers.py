@@ -119,16 +119,25 @@ def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
 
 @ms("CausalConvWithState")
 def causal_conv_with_state(n: OnnxNode) -> Any:
-    """(x [batch, channels, length], filters [channels, 1, size], bias, the inputs before)
+    """(x [batch, channels, length], or [batch, length, ...] with its channels last, filters
+    [channels, 1, size], bias, the inputs before)
     -> (a convolution that looks back only, the inputs for the next call)"""
-    x, w = n[0], n[1]
-    if n.attr("channels_last", 0) or n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
-        raise UnsupportedError("channels last, or more than one dimension")
+    x, w, past = n[0], n[1], n.optional(3)
+    if n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
+        raise UnsupportedError("more than one dimension, or a window of states")
+    last, rest = bool(n.attr("channels_last", 0)), None
+    if last:
+        rest = n.slice(n.shape_of(x), 0, 2)
+
+        def first(x: Output) -> Output:
+            return n.transpose(n("Reshape", x, [0, 0, -1], special_zero=True), [0, 2, 1])
+
+        x, past = first(x), None if past is None else first(past)
     spread = n.attr("dilation", 1)
     channels, _, size = n.static_shape(w, "the shape of the filters")
     before = (size - 1) * spread
-    if n.has(3):
-        long = n("Concat", n[3], x, axis=2)
+    if past is not None:
+        long = n("Concat", past, x, axis=2)
     else:
         long = n("Pad", x, [0, 0, before], [0, 0, 0], n.like(x, 0), pad_mode="constant", opset=12)
     out = n("GroupConvolution", long, n.reshape(w, [channels, 1, 1, size]), strides=[1], pads_begin=[0],
@@ -136,7 +145,12 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
     if n.has(2):
         out = n("Add", out, n.reshape(n[2], [1, channels, 1]))
     state = n.slice(long, 2, -before) if before else n.slice(long, 2, 0, 0)
-    return [_gate(n, n.attr("activation", "none"), out), state]
+    made = [_gate(n, n.attr("activation", "none"), out), state]
+    if rest is None:
+        return made
+    turned = [n.transpose(value, [0, 2, 1]) for value in made]
+    shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), rest, axis=0) for value in turned]
+    return [n("Reshape", *row, special_zero=False) for row in zip(turned, shapes, strict=True)]
 
 
 def _gate(n: OnnxNode, name: str, x: Output) -> Output:
@@ -243,8 +257,8 @@ def experts(
 
     `mixing` are the experts' shares where the scores only choose them.
     """
-    if n.attr("use_sparse_mixer", 0):
-        raise UnsupportedError("use_sparse_mixer")
+    if n.attr("use_sparse_mixer", 0) and n.attr("k", 1) != 2:  # ONNX Runtime does no more with it
+        raise ModelError("use_sparse_mixer of others than two experts")
     first, second, third = weights
     if first is None or second is None:
         raise ModelError("weights are missing")
