@@ -28,6 +28,7 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import ANY
 from ovjit.graph.traced import Tape, Traced, least, most
+from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.image import resampling
 from ovjit_ops.image.interpolate import interpolate
 
@@ -380,6 +381,36 @@ def test_one_trace_serves_resizes_to_any_size(mode: str, monkeypatch: pytest.Mon
             np.testing.assert_allclose(got, want, rtol=0, atol=off, err_msg=where)
         # large outputs are divided otherwise; whether anything shrinks decides what is filtered
         assert tracing.program.traces.made <= 2 + attrs["antialias"], case
+
+
+@pytest.mark.parametrize("odd", [0.0, np.inf])
+@pytest.mark.parametrize("spatial", [2, 3])
+def test_taps_that_meet_no_data_are_not_multiplied(
+    spatial: int, odd: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first dimension of a window, where the image is open and turns out to be small: one trace serves
+    all of those. Infinity counts in padding, too, so such weights are all multiplied."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b = np.random.default_rng([SEED, spatial]), Builder()
+    w = rng.standard_normal((64, 32, *(3,) * spatial)).astype(np.float32) / 16
+    w.flat[5] = odd
+    x = b.add("Parameter", (), {"shape": (1, 32, *(ANY,) * spatial), "element_type": "f32"}).output
+    ones, pads = (1,) * spatial, (4, *(1,) * (spatial - 1))
+    attrs = {"strides": ones, "pads_begin": pads, "pads_end": pads, "dilations": (4, *ones[1:]),
+             "auto_pad": "explicit"}  # fmt: skip
+    y = b.add("Convolution", [x, b.constant(w)], attrs).output
+    executable = compile_graph(b.finish([y]), {})
+    work = {}
+    for first in (3, 2, 4, 9, 5, 1):
+        given = rng.standard_normal((1, 32, first, *(6,) * (spatial - 1))).astype(np.float32)
+        (got,) = run(executable, [given])
+        with np.errstate(invalid="ignore"):
+            want = convolve(given.astype(np.float64), w[None].astype(np.float64), attrs)
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-5, err_msg=f"extent {first}")
+        plan = executable.program.plan((given.shape,))
+        work[first] = max(plan.figures(i, 0) or step.flops for i, step in enumerate(plan.steps)) / first
+    assert executable.program.traces.made <= 3, "no taps, one of three or all of them have no data; extent 1"
+    assert work[3] == work[9] / (3 if odd == 0 else 1), work
 
 
 def _decoder(caches: int = 2) -> Graph:

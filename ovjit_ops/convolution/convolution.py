@@ -21,6 +21,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
+from ovjit.graph.traced import least, most
 from ovjit.graph.windows import (
     check_auto_pad,
     full_attribute,
@@ -137,6 +138,15 @@ def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Se
     return b.instead(node, inputs, {**node.attrs, "dilations": needed})
 
 
+def taps_that_meet(
+    extent: int, outs: int, kernel: int, stride: int, dilation: int, pad: int
+) -> tuple[int, int]:
+    """The first and the last tap along one dimension that some place of the window puts on an element."""
+    reach = (outs - 1) * stride  # of a tap, from its first place to its last
+    first = least(most(0, -((reach - pad) // dilation)), pad // dilation, kernel - 1)
+    return first, least(kernel - 1, most(first, (extent + pad - 1) // dilation))
+
+
 def of_taps_that_meet_data(
     b: Builder, node: Node, inputs: Sequence[Value], uses: Any
 ) -> Sequence[Value] | None:
@@ -158,9 +168,8 @@ def of_taps_that_meet_data(
     kept, begin, end = [], [], []
     sizes = (extents, outs, whole[extra:], window["strides"], window["dilations"], begins)
     for extent, out, kernel, stride, dilation, pad in zip(*sizes, strict=True):
-        reach = (out - 1) * stride  # of a tap, from its first place to its last
-        before = min(max(0, -(-(pad - reach) // dilation)), pad // dilation, kernel - 1)
-        last = min(kernel - 1, max(before, (extent + pad - 1) // dilation))
+        before, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
+        reach = (out - 1) * stride
         # A place more than there is would fit where the window became so short: it stays longer then.
         last = min(kernel - 1, max(last, -(-(extent + pad - reach - stride) // dilation)))
         kept.append(slice(before, last + 1))

@@ -11,11 +11,14 @@ import numpy as np
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last
+from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import whole
 from ovjit.graph.windows import resolve_pads
+from ovjit.tiles.formats import WORD
 from ovjit.tiles.lowering import Tiled, Weights
+from ovjit_ops.convolution.convolution import taps_that_meet
 from ovjit_ops.convolution.cpu_direct import filter_matrix
 from ovjit_ops.matmul.cpu_products import WAYS, pack_kernel, pack_step
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
@@ -180,10 +183,33 @@ class TiledConvolution(Tiled):
             taps = (kh, dh * x_h, 1, 0, words(kw * channels))
         else:
             taps = (kh, dh * x_h, kw, dw * x_w, words(channels))
+        origin = -ph * x_h - pw * x_w
+        if len(shape) == 4 and not self.shuffle:
+            weights, taps, origin = self._met(weights, taps, origin, shape[2], images[1], sh, dh, ph)
         self.emit(
             planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
-            x_group, weights, -ph * x_h - pw * x_w, more=more,
+            x_group, weights, origin, more=more,
         )  # fmt: skip
+
+    @made_once
+    def _finite(self) -> bool:
+        """Whether the weights are constants without infinities and NaN: those count in padding, too."""
+        return self.constant is not None and bool(np.isfinite(self.constant).all())
+
+    def _met(
+        self, weights: Weights, taps: tuple, origin: int, extent: int, outs: int, stride: int, dilation: int,
+        pad: int,
+    ) -> tuple[Weights, tuple, int]:  # fmt: skip
+        """Weights, taps and origin without the first and last taps along the first dimension of the window
+        that meet no data. Of known shapes `of_taps_that_meet_data` has left them out."""
+        first, last = taps_that_meet(extent, outs, taps[0], stride, dilation, pad)
+        sizes = weights.sizes
+        one_width = sizes.last in (0, sizes.width) and weights.rest is None and self.blocked is None
+        if (first == 0 and last == taps[0] - 1) or not (one_width and self._finite):
+            return weights, taps, origin
+        skipped = first * math.prod(taps[2::2]) * sizes.width * WORD
+        kept = (last - first + 1, *taps[1:])
+        return weights._replace(at=weights.at + skipped), kept, origin + first * taps[1]
 
     def plan_volume(
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
@@ -198,6 +224,9 @@ class TiledConvolution(Tiled):
         x_n, _, x_d, x_h, x_w = x.strides
         taps = (kd, dilations[0] * x_d, kh, dilations[1] * x_h, self.form.words(kw * channels))
         origin = -begin[0] * x_d - begin[1] * x_h - begin[2] * x_w
+        weights, taps, origin = self._met(
+            weights, taps, origin, x.shape[2], y.shape[2], strides[0], dilations[0], begin[0]
+        )
         moves = (strides[0] * x_d, strides[1] * x_h, strides[2] * x_w)
         for n in range(y.shape[0]):
 
