@@ -383,6 +383,22 @@ def test_one_trace_serves_resizes_to_any_size(mode: str, monkeypatch: pytest.Mon
         assert tracing.program.traces.made <= 2 + attrs["antialias"], case
 
 
+@pytest.mark.parametrize("sizes", [(7, 7), (6, 5), (3,), (2, 3, 2)])
+def test_one_trace_serves_parts_of_any_image(sizes: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdaptiveAvgPool of open shapes: where its windows begin and end follows from the shape."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b, pool = np.random.default_rng([SEED, *sizes]), Builder(), find_op("AdaptiveAvgPool", 8)
+    open_dims = (ANY,) * len(sizes)
+    x = b.add("Parameter", (), {"shape": (ANY, 16, *open_dims), "element_type": "f32"}).output
+    executable = compile_graph(b.finish([b.add(pool, [x, b.constant(np.array(sizes))]).output]), {})
+    for extents in ((40, 33, 11), (13, 20, 9), (14, 14, 14), (11, 10, 30), (17, 12, 8)):
+        given = rng.standard_normal((2, 16, *extents[: len(sizes)])).astype(np.float32)
+        (got,) = run(executable, [given])
+        want = pool.ref(given.astype(np.float64), np.array(sizes))
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-6, err_msg=f"{extents}")
+    assert executable.program.traces.made <= 2, "parts are of one element, or of more"
+
+
 @pytest.mark.parametrize("odd", [0.0, np.inf])
 @pytest.mark.parametrize("spatial", [2, 3])
 def test_taps_that_meet_no_data_are_not_multiplied(

@@ -243,3 +243,12 @@ def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
         "pads_end": full_attribute(attrs["pads_end"], rank, "pads_end", 0, 0),
         "auto_pad": check_auto_pad(attrs["auto_pad"]),
     }
+
+
+def taps_that_meet(
+    extent: int, outs: int, kernel: int, stride: int, dilation: int, pad: int
+) -> tuple[int, int]:
+    """The first and the last tap along one dimension that some place of the window puts on an element."""
+    reach = (outs - 1) * stride  # of a tap, from its first place to its last
+    first = least(most(0, -((reach - pad) // dilation)), pad // dilation, kernel - 1)
+    return first, least(kernel - 1, most(first, (extent + pad - 1) // dilation))

@@ -21,7 +21,6 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
-from ovjit.graph.traced import least, most
 from ovjit.graph.windows import (
     check_auto_pad,
     full_attribute,
@@ -29,6 +28,7 @@ from ovjit.graph.windows import (
     pad_spatial,
     resolve_pads,
     taps,
+    taps_that_meet,
     transposed_pads,
     window_attributes,
 )
@@ -136,15 +136,6 @@ def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Se
     if needed == tuple(dilations):
         return None
     return b.instead(node, inputs, {**node.attrs, "dilations": needed})
-
-
-def taps_that_meet(
-    extent: int, outs: int, kernel: int, stride: int, dilation: int, pad: int
-) -> tuple[int, int]:
-    """The first and the last tap along one dimension that some place of the window puts on an element."""
-    reach = (outs - 1) * stride  # of a tap, from its first place to its last
-    first = least(most(0, -((reach - pad) // dilation)), pad // dilation, kernel - 1)
-    return first, least(kernel - 1, most(first, (extent + pad - 1) // dilation))
 
 
 def of_taps_that_meet_data(

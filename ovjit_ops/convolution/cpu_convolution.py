@@ -15,10 +15,9 @@ from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import whole
-from ovjit.graph.windows import resolve_pads
+from ovjit.graph.windows import resolve_pads, taps_that_meet
 from ovjit.tiles.formats import WORD
 from ovjit.tiles.lowering import Tiled, Weights
-from ovjit_ops.convolution.convolution import taps_that_meet
 from ovjit_ops.convolution.cpu_direct import filter_matrix
 from ovjit_ops.matmul.cpu_products import WAYS, pack_kernel, pack_step
 from ovjit_ops.movement.sink_shuffle import channel_shuffle

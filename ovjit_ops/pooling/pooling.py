@@ -315,9 +315,10 @@ class AdaptiveAvgPool:
         w, wanted, extents = Writer(b, node), sizes.type.value.reshape(-1).tolist(), x.shape[2:]
         if all(s == 1 for s in wanted):
             return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
-        if not is_static(extents) or 0 in wanted or 0 in extents:
+        if 0 in wanted or 0 in extents:
             return None
-        if len(extents) < 3 and all(e % s == 0 for e, s in zip(extents, wanted, strict=True)):
+        divides = is_static(extents) and all(e % s == 0 for e, s in zip(extents, wanted, strict=True))
+        if divides and len(extents) < 3:
             window = tuple(e // s for e, s in zip(extents, wanted, strict=True))
             none = (0,) * len(window)
             pool = {"strides": window, "kernel": window, "pads_begin": none, "pads_end": none}
@@ -325,9 +326,19 @@ class AdaptiveAvgPool:
         if max(wanted) > MOST_WINDOWS:
             return None
         for axis, (extent, size) in enumerate(zip(extents, wanted, strict=True), 2):
+            bounds: list[Any]
+            if isinstance(extent, int):
+                bounds = [((first,), (stop,)) for first, stop in adaptive_bounds(extent, size)]
+            else:  # the same of what the shape will be
+                bounds = []
+                extent = w("Gather", w("ShapeOf", x, output_type="i64"), (axis,), 0)
+                for i in range(size):
+                    begin, end = w("Multiply", extent, (i,)), w("Multiply", extent, (i + 1,))
+                    end = w("Add", end, (size - 1,))
+                    bounds.append([w("Divide", n, (size,), m_pythondiv=True) for n in (begin, end)])
             parts = [
-                w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
-                for first, stop in adaptive_bounds(extent, size)
+                w("ReduceMean", w("Slice", x, first, stop, (1,), (axis,)), (axis,), keep_dims=True)
+                for first, stop in bounds
             ]
             x = w("Concat", *parts, axis=axis)
         return [x]
