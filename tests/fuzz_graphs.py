@@ -13,7 +13,7 @@ import fuzzing
 import guard_pages
 import numpy as np
 
-from ovjit.compiler.passes.variables import Start, has_state, lift
+from ovjit.compiler.passes.variables import Start, lift
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
@@ -527,7 +527,7 @@ class _Interpreter:
     """The graph's answers one after the other, with its variables."""
 
     def __init__(self, graph: Graph):
-        self.lifted = lift(graph) if has_state(graph) else None
+        self.lifted = lift(graph) if graph.has_state else None
         self.graph = graph if self.lifted is None else self.lifted.main
         self.values: list[np.ndarray] | None = None
 

@@ -15,7 +15,7 @@ import numpy as np
 
 import ovjit
 from ovjit.api.run import properties_table
-from ovjit.compiler.passes.variables import Start, has_state, lift
+from ovjit.compiler.passes.variables import Start, lift
 from ovjit.execution import build
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph
@@ -236,7 +236,7 @@ def is_no_step(node: Any) -> bool:
 
 
 def _interpreted(graph: Graph, arrays: list[np.ndarray], observe: Any) -> list[np.ndarray]:
-    if not has_state(graph):
+    if not graph.has_state:
         return evaluate(graph, arrays, observe)
     lifted = lift(graph)
     values = []

@@ -33,7 +33,7 @@ from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import low_caches, lower_precision, store_caches
 from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, Tap, element_size
 from ovjit.compiler.races import Trace
-from ovjit.compiler.shape_values import NO_TWINS, check_shapes, concrete_types
+from ovjit.compiler.shape_values import NO_TWINS, concrete_types
 from ovjit.compiler.views import Layout
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
@@ -41,7 +41,7 @@ from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import guessed, is_static
+from ovjit.graph.shapes import check_shapes, guessed, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 Pass = Callable[[Graph], Graph]

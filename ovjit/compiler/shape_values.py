@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import ModelError, OvjitError
+from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.bodies import infer_values
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Interval, fits, is_static, text
+from ovjit.graph.shapes import check_shapes, is_static
 from ovjit.graph.traced import identity
 
 NO_TWINS: Mapping[Node, Node] = MappingProxyType({})
@@ -165,22 +165,3 @@ def _with_nothing(type: TensorType) -> TensorType:
     if type.shape != (0,):
         return type
     return TensorType(type.dtype, type.shape, np.empty(0, dtypes.numpy_dtype(type.dtype)))
-
-
-def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raise OvjitError unless each of `inputs` (anything with a shape) is given one that fits.
-
-    Else the types that are stored for static inputs would be used for other shapes. Whatever its bounds, an
-    open dimension may be 0: so are inputs that were never set.
-    """
-    if len(inputs) != len(shapes):
-        raise OvjitError(f"internal error: {len(shapes)} shapes are given for {len(inputs)} inputs")
-    for i, (value, shape) in enumerate(zip(inputs, shapes, strict=True)):
-        expected = value.shape
-        if fits(shape, expected):
-            continue
-        if expected is not None and len(shape) == len(expected):
-            pairs = zip(shape, expected, strict=True)
-            expected = [0 if isinstance(e, Interval) and e.lo > 0 and d == 0 else e for d, e in pairs]
-        if not fits(shape, expected):
-            raise OvjitError(f"input {i} has the shape {text(value.shape)}; {list(shape)} is given")

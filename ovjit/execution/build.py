@@ -12,11 +12,8 @@ from typing import Any
 
 from ovjit import debug
 from ovjit.compiler.options import Options, compiling
-from ovjit.compiler.passes.variables import has_state
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.execution.control import Bodies
 from ovjit.execution.job import Executable, Job
-from ovjit.graph.bodies import bodies_of
 from ovjit.graph.dtypes import WITHOUT_DTYPE
 from ovjit.graph.graph import Graph
 
@@ -37,6 +34,8 @@ def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
 
 def _check_types(graph: Graph) -> None:
     """UnsupportedError for values of an element type that no array has, or that no run will tell."""
+    from ovjit.graph.bodies import bodies_of
+
     for node in graph.nodes:
         if node.attrs.get("destination_type") == "dynamic":
             what = f"node {node.name!r} ({node.op.name})"
@@ -84,7 +83,7 @@ def _executable(
         watch=watch,
         job=job,
         segments=_segments,
-        bodies=Bodies(config, build),
+        bodies=lambda: _bodies(config),
         began=began,
     )
 
@@ -93,12 +92,19 @@ def make_program(graph: Graph, config: Mapping[str, Any], watched: bool = False)
     """The compiler's program of `graph`; what `config` says of algorithms is heeded."""
     from ovjit.compiler.program import Program
 
-    if has_state(graph):
+    if graph.has_state:
         from ovjit.execution.variables import StatefulProgram
 
         return StatefulProgram.of(graph, config, build)
     with compiling(Options.of(config)):
         return Program(graph, watched=watched)
+
+
+def _bodies(config: Mapping[str, Any]) -> Any:
+    """What evaluates nodes on the host, and makes executables of their bodies."""
+    from ovjit.execution.control import Bodies
+
+    return Bodies(config, build)
 
 
 def _segments(cut: Any, config: Mapping[str, Any]) -> Any:

@@ -15,16 +15,13 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler.constants import aligned_bytes
-from ovjit.compiler.growing import Room
-from ovjit.compiler.passes.variables import public_outputs
-from ovjit.compiler.shape_values import check_shapes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import runner, streams
@@ -33,10 +30,13 @@ from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED,
 from ovjit.execution.table import Row as Row
 from ovjit.execution.table import Table as Table
 from ovjit.execution.table import step_rows as step_rows
-from ovjit.forks import ForkLock
+from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import check_shapes, is_static
+
+if TYPE_CHECKING:
+    from ovjit.compiler.growing import Room
 
 #: What a cancelled inference raises, in OpenVINO's words.
 CANCELLED = "Infer Request was canceled: the inference was cancelled while it ran"
@@ -83,7 +83,7 @@ class Executable:
         watch: Callable[[Value, Any], None] | None,
         job: type[Job],
         segments: Callable[[Any, Mapping[str, Any]], Any],
-        bodies: Any,
+        bodies: Callable[[], Any],
         began: float,
     ):
         """Of a `program` made by `ovjit.execution.build`, or an `ovjit.storage.program.StoredProgram`.
@@ -100,7 +100,7 @@ class Executable:
         self.program = program
         #: What the ends are: anything with a dtype and a shape.
         self.inputs: Sequence[Any] = program.inputs if graph is None else graph.inputs
-        self.outputs: Sequence[Any] = program.outputs if graph is None else public_outputs(graph)
+        self.outputs: Sequence[Any] = program.outputs if graph is None else graph.public_outputs
         before = dict(kernels.counts)
         self.addresses = self.program.load()
         runner.native("runner")
@@ -118,8 +118,7 @@ class Executable:
         self._traced_shapes: OrderedDict[tuple, None] = OrderedDict()
         #: What runs the graph once it has turned out that it must be cut, see `ovjit.execution.segments`.
         self._chain: Any = None
-        #: What evaluates nodes on the host, see `ovjit.execution.control`.
-        self.bodies = bodies
+        self._new_bodies = bodies
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = ForkLock()
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
@@ -140,6 +139,11 @@ class Executable:
         else:
             steps, host = None, self.program.host_nodes()
         debug.show_model(seconds, len(self.addresses), self.loaded, steps, host)
+
+    @made_once
+    def bodies(self) -> Any:
+        """What evaluates nodes on the host, see `ovjit.execution.control`."""
+        return self._new_bodies()
 
     @property
     def main(self) -> Executable:

@@ -11,15 +11,14 @@ import numpy as np
 from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.options import Options, cache_type, half_type
-from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift, public_outputs
+from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift
 from ovjit.compiler.plan import Plan, aligned_bytes
-from ovjit.compiler.shape_values import check_shapes
 from ovjit.errors import InferenceError
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import byte_rows, dtypes, shapes
 from ovjit.graph.graph import Graph
-from ovjit.graph.shapes import fits
+from ovjit.graph.shapes import check_shapes, fits
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
@@ -78,7 +77,7 @@ class StatefulProgram:
     @property
     def graph(self) -> Graph:
         graph = self.given()
-        return Graph(graph.inputs, graph.nodes, public_outputs(graph))
+        return Graph(graph.inputs, graph.nodes, graph.public_outputs)
 
     def load(self) -> Loaded:
         return Loaded()

@@ -106,6 +106,15 @@ class Graph:
         lines.append("return " + ", ".join(map(repr, self.outputs)))
         return "\n".join(lines)
 
+    @property
+    def has_state(self) -> bool:
+        return any(node.op.name in ("ReadValue", "Assign") for node in self.nodes)
+
+    @property
+    def public_outputs(self) -> tuple[Value, ...]:
+        """The outputs that are no variables' new values."""
+        return tuple(v for v in self.outputs if v.node.op.name != "Assign")
+
     def uses(self) -> dict[Value, list[tuple[Node | None, int]]]:
         """value -> its consumers as (node, input index); (None, i) is the graph's i-th output."""
         out: dict[Value, list[tuple[Node | None, int]]] = {v: [] for n in self.nodes for v in n.outputs}

@@ -7,9 +7,9 @@ int for an int and the tightest Interval for an Interval.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, OvjitError
 from ovjit.graph.traced import is_traced_number, surely_same
 
 
@@ -269,3 +269,22 @@ def normalize_axes(axes: Iterable[int], rank: int) -> tuple[int, ...]:
 def text(shape: Shape | None) -> str:
     """A shape as OpenVINO prints it: [?,3,2..8], [...]."""
     return "[...]" if shape is None else "[" + ",".join(map(str, shape)) + "]"
+
+
+def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise OvjitError unless each of `inputs` (anything with a shape) is given one that fits.
+
+    Else the types that are stored for static inputs would be used for other shapes. Whatever its bounds, an
+    open dimension may be 0: so are inputs that were never set.
+    """
+    if len(inputs) != len(shapes):
+        raise OvjitError(f"internal error: {len(shapes)} shapes are given for {len(inputs)} inputs")
+    for i, (value, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        expected = value.shape
+        if fits(shape, expected):
+            continue
+        if expected is not None and len(shape) == len(expected):
+            pairs = zip(shape, expected, strict=True)
+            expected = [0 if isinstance(e, Interval) and e.lo > 0 and d == 0 else e for d, e in pairs]
+        if not fits(shape, expected):
+            raise OvjitError(f"input {i} has the shape {text(value.shape)}; {list(shape)} is given")

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, dims_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _WHOLE = {"u1": 1, "u2": 2, "u4": 4, "i4": 4, "nf4": 4, "f4e2m1": 4}
 _SPLIT = {"u3": (8, 2, 1), "u6": (4, 4, 2)}  # values in a group, low bits, high bits

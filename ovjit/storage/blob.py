@@ -15,7 +15,6 @@ import numpy as np
 
 from ovjit import debug, logs
 from ovjit.compiler.options import CACHES
-from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph
@@ -325,7 +324,7 @@ def _compile(
     graph = Reader(sections).graph(parse(container.sections["graph"], "graph"))
     for what, infos, values in (
         ("input", inputs, graph.inputs),
-        ("output", outputs, public_outputs(graph)),
+        ("output", outputs, graph.public_outputs),
     ):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
             raise BlobError(f"the blob is not valid: its {what}s are not those of its graph")

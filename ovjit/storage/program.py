@@ -31,8 +31,6 @@ from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.compiler.constants import aligned_bytes
-from ovjit.compiler.growing import Place, Room
-from ovjit.compiler.passes.variables import Variable
 from ovjit.compiler.steps import ControlCall, HostCall, Plan, Step
 from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
@@ -44,7 +42,9 @@ from ovjit.storage.container import BlobError, aligned
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
 
 if TYPE_CHECKING:
+    from ovjit.compiler.growing import Place, Room
     from ovjit.compiler.parametric import Parametric, Traces
+    from ovjit.compiler.passes.variables import Variable
 
 
 class StoredKernel(NamedTuple):
@@ -476,6 +476,7 @@ def stored_with_variables(
     config: Mapping[str, Any],
 ) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
+    from ovjit.compiler.passes.variables import Variable
     from ovjit.execution.variables import StatefulProgram, inner_config, lifted_for
 
     try:

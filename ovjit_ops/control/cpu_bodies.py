@@ -22,11 +22,10 @@ class LoweredControl(Lowering):
 
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:
         """Compile a body, once, for parameters of these types."""
-        from ovjit.compiler.passes.variables import has_state
         from ovjit.compiler.program import Program
 
         graph = retyped(body, types, outputs)
-        if has_state(graph):
+        if graph.has_state:
             raise NotNative
         self.programs.append(Program(graph))
         self.programs[-1].traces = None  # their plans are parts of another, whose trace is for their shapes

@@ -21,7 +21,6 @@ from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
-from ovjit.helpers.packing import pack_data, unpack_data
 
 #: The note of a tensor that holds its layout.
 LAYOUT_NOTE = "layout_0"
@@ -205,6 +204,8 @@ class Constant(Node):
         kind = self._attrs["element_type"]
         if kind not in ("u3", "u6"):
             return self._attrs
+        from ovjit.helpers.packing import unpack_data
+
         value = unpack_data(self._attrs["value"], type_of(kind), Shape(self._attrs["shape"]))
         value.flags.writeable = False
         return {"value": value, "element_type": "u8", "shape": None}
@@ -375,6 +376,8 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
         return np.ascontiguousarray(dtypes.cast(array, dtype)).reshape(array.shape), element_type
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
+    from ovjit.helpers.packing import pack_data
+
     return pack_data(array.astype(np.uint8), type_of(element_type)), element_type
 
 

@@ -27,7 +27,6 @@ from ovjit.api.model.rt_info import OVAny, RTMap, lookup, plain_value
 from ovjit.api.model.variables import Variable, variable_of
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.compiler.passes.variables import public_outputs
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.graph import Builder, Graph, Value, walk
 from ovjit.graph.op import TensorType
@@ -595,7 +594,7 @@ class Model:
         from ovjit.graph.interp import evaluate
 
         graph = self._graph()
-        graph = Graph(graph.inputs, graph.nodes, public_outputs(graph))
+        graph = Graph(graph.inputs, graph.nodes, graph.public_outputs)
         if len(input_tensors) != len(graph.inputs):
             raise ModelError(
                 f"Cannot evaluate model! Number of tensors ({len(input_tensors)}) is not equal to number of "

@@ -18,10 +18,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ovjit.api.tensors.memory import (
     STRING,
@@ -36,6 +35,9 @@ from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPE_OF_DTYPE, Type, type_of_dtype
 from ovjit.api.tensors.vectors import Coordinate, Shape, Strides, dims_of, shape_of
 from ovjit.errors import no_such_form
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 OWN: Final = 0
 LENT: Final = 1

@@ -56,15 +56,6 @@ class Lifted(NamedTuple):
     inits: tuple[np.ndarray | Start | None, ...]
 
 
-def has_state(graph: Graph) -> bool:
-    return any(node.op.name in ("ReadValue", "Assign") for node in graph.nodes)
-
-
-def public_outputs(graph: Graph) -> tuple[Value, ...]:
-    """The outputs that are no variables' new values."""
-    return tuple(v for v in graph.outputs if v.node.op.name != "Assign")
-
-
 def lift(graph: Graph) -> Lifted:
     """Make inputs and outputs of the variables. One that is never read is of the type that it is assigned.
     Raises ModelError for one that is assigned twice, or what it cannot hold."""
@@ -89,7 +80,7 @@ def lift(graph: Graph) -> Lifted:
         for name, value in held.items()
     )
     new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
-    main = _without_state(graph, variables, (*public_outputs(graph), *new_values))
+    main = _without_state(graph, variables, (*graph.public_outputs, *new_values))
     starts = ([source for node in reads.get(v.name, ()) for source in node.inputs] for v in variables)
     sources = [row[0] if row else None for row in starts]
     return Lifted(main, variables, _starts(graph, variables, sources))
