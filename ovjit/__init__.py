@@ -53,7 +53,11 @@ __all__ = sorted((*(name for name in _PLACES if name[0] != "_"), "get_version"))
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        value = getattr(importlib.import_module(_PLACES[name]), name)
+        from ovjit.garbage import short_collections
+
+        with short_collections(lasting=True):  # which would take a twelfth of what is imported
+            module = importlib.import_module(_PLACES[name])
+        value = getattr(module, name)
         globals()[name] = value
         return value
     if name in _MODULES:

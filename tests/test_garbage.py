@@ -53,6 +53,19 @@ def test_a_block_within_a_block() -> None:
     assert gc.get_threshold() == before and gc.get_freeze_count() == 0
 
 
+@pytest.mark.parametrize("lasting", [False, True])
+def test_what_lasts_is_old_at_once(lasting: bool) -> None:
+    """And no collection of the young looks at it; of what may be garbage they are to find it."""
+    with short_collections(lasting=lasting):
+        made = Node()
+    old = any(one is made for one in gc.get_objects(generation=2))
+    assert old == lasting
+    with short_collections():
+        with short_collections(lasting=True):
+            made = Node()
+    assert not any(one is made for one in gc.get_objects(generation=2))
+
+
 def test_thresholds_that_are_set_meanwhile_stay() -> None:
     before = gc.get_threshold()
     try:
