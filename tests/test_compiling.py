@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -51,6 +52,31 @@ def test_progress_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     assert [p.seconds for p in told] == sorted(p.seconds for p in told)
     assert caplog.messages[-1].startswith("compiled 3 kernels in ") and "kernels" in caplog.messages[-1]
     assert any(message.startswith("compiling: 1 of 3") for message in caplog.messages)
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(
+    "room, said",
+    [(3, ", kept for later in "), (2, ", 2 of them kept for later in "), (0, ", not kept on disk")],
+)
+def test_what_a_full_disk_does_not_keep_is_said(
+    room: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left, write = [None] * room, storage.write_whole
+
+    def write_while_there_is_room(*arguments: object) -> None:
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left.pop()
+        write(*arguments)
+
+    monkeypatch.setattr(storage, "write_whole", write_while_there_is_room)
+    monkeypatch.setattr(compiling, "_LONG", 0.0)
+    kernels = new_kernels(3, f"full_{room}")
+    with caplog.at_level(logging.INFO, "ovjit"):
+        assert len(addresses(kernels)) == 3
+    assert said in caplog.messages[-1]
+    assert sum("No space left" in message for message in caplog.messages) == (room < 3)
 
 
 def test_a_callback_may_end_it_and_what_is_compiled_is_kept(own_cache: storage.KernelCache) -> None:

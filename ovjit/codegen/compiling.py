@@ -64,7 +64,7 @@ class _Teller:
     def __init__(self, total: int):
         self.total = total
         self.began = self.logged = time.perf_counter()
-        self.compiled = 0
+        self.compiled = self.kept = 0
 
     def step(self, done: int, kernel: str) -> None:
         now = time.perf_counter()
@@ -78,8 +78,10 @@ class _Teller:
         self.step(self.total, "")
         seconds = time.perf_counter() - self.began
         if seconds > _LONG:
-            folder = default_cache().folder
-            kept = f"kept for later in {folder}" if folder else "not kept on disk"
+            kept = "not kept on disk"
+            if self.kept or not self.compiled:
+                some = f"{self.kept} of them " if self.kept < self.compiled else ""
+                kept = f"{some}kept for later in {default_cache().folder}"
             logs.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
 
 
@@ -104,7 +106,7 @@ def compile_all(missing: Mapping[str, Kernel], isa: Isa) -> Iterator[tuple[str, 
                     teller.step(done, missing[symbol].name)
                     code = _compile(missing[symbol], isa)
                     teller.compiled += 1
-                    cache.put(symbol, code)
+                    teller.kept += cache.put(symbol, code)
                 else:
                     counts["cached"] += 1
             done += 1

@@ -100,12 +100,12 @@ class KernelCache:
             warn_once(f"read {store.folder}", f"the cached kernel {path} is compiled again: {error}")
             return None
 
-    def put(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> None:
-        """Keep `code` under `key`; `about` says what it is. One warning when it can't be kept."""
+    def put(self, key: str, code: bytes, about: Mapping[str, str] | None = None) -> bool:
+        """Keep `code` under `key`; `about` says what it is. False, and one warning, when it can't be kept."""
         _check_address(key)
         store = self._ready()
         if store is None or len(code) > min(self.max_bytes, _LARGEST):
-            return
+            return False
         import json  # only those that store or list pay for it
 
         text = json.dumps({"ovjit": __version__, **(about or {})}, sort_keys=True)
@@ -117,12 +117,13 @@ class KernelCache:
             write_whole(os.path.join(store.folder, f"{key}{_SUFFIX}"), record)
         except (OSError, MemoryError) as error:
             warn_once(f"write {store.folder}", f"compiled kernels are not kept in {store.folder}: {error}")
-            return
+            return False
         self._puts += 1
         self._written += len(record)
         if self._puts % _PUTS_PER_EVICTION == 0 or self._written > self.max_bytes // 8:
             self._written = 0
             self._evict(self.max_bytes, self.max_bytes - self.max_bytes // 8, None)
+        return True
 
     def claim(self, key: str) -> contextlib.AbstractContextManager[Any] | None:
         """What to hold while the code for `key` is made: None when another process holds it. Where there is
