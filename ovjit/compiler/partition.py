@@ -65,6 +65,18 @@ class Cut:
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         self.before = _part(graph, self.kept) if self.kept else None
 
+    def places(self, wanted: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
+        """Of `wanted`, the places that want each output of the graph: (a value that is known before the later
+        nodes run, a place that wants it), and the places that want each of `results`."""
+        later: dict[Value, list[int]] = {v: [] for v in self.results}
+        here = []
+        for value, places in zip(self.graph.outputs, wanted, strict=True):
+            if value in later:
+                later[value] += places
+            else:
+                here += [(value, i) for i in places]
+        return here, list(later.values())
+
     def _needs(self, fate: Mapping[Node, int]) -> tuple[list[Node], list[Value]]:
         """The nodes of known values that the later nodes read, to be worked out again there; and the values
         that are handed to both."""

@@ -157,17 +157,12 @@ class Chain:
                 ran.append(rest.part)
             for node in cut.hosts:
                 _run_host(job, node, have, ran)
-            later: dict[Value, list[int]] = {v: [] for v in cut.results}
-            for value, where in zip(cut.graph.outputs, places, strict=True):
-                if value in later:
-                    later[value] += where
-                else:
-                    for i in where:
-                        job.give_output(i, _value(value, have))
-            if not later:
+            here, places = cut.places(places)
+            for value, i in here:
+                job.give_output(i, _value(value, have))
+            if not places:
                 return
             arrays = [_contiguous(have[v]) for v in cut.passed]
-            places = list(later.values())
             rest = rest.following([a.ndim for a in arrays])
             told = (shape for v in cut.told for shape in told_shapes(_value(v, have)))
             arrays += [np.empty(shape, np.uint8) for shape in told]

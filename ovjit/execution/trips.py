@@ -155,16 +155,11 @@ class Trips:
             for value in (*cut.graph.outputs, *cut.told, *cut.passed):
                 if value not in have and value.constant is not None:
                     have[value] = self._constant(value.constant)
-            later: dict[Any, list[int]] = {v: [] for v in cut.results}
-            for value, where in zip(cut.graph.outputs, places, strict=True):
-                if value in later:
-                    later[value] += where
-                else:
-                    for i in where:
-                        results[i] = have[value]
-            if not later:
+            here, places = cut.places(places)
+            for value, i in here:
+                results[i] = have[value]
+            if not places:
                 return results
-            places = list(later.values())
             ins = [have[v] for v in cut.passed]
             rest = rest.following([slot.rank for slot in ins])
             for value in cut.told:
