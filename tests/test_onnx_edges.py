@@ -384,6 +384,59 @@ def test_an_item_of_a_sequence_is_picked_by_number(rng: np.random.Generator) -> 
         same(model, {"x": x, "z": z, "k": np.array(place)})
 
 
+REPEATED = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,2] x, int64[N] counts, float[2,K] first) => (float[A,2] y, float[2,B] turned, float[2] total) {
+    length = Shape(x)
+    zero = Constant<value_ints = [0]>()
+    size = Gather(length, zero)
+    ones = ConstantOfShape<value = int64[1] {1}>(size)
+    rows = SplitToSequence<axis = 0>(x, ones)
+    times = SplitToSequence<axis = 0>(counts, ones)
+    trips = Squeeze(size)
+    go = Constant<value = bool {1}>()
+    none = SequenceEmpty()
+    begin = SequenceConstruct(first)
+    sum = Constant<value = float[2] {0, 0}>()
+    a, b, total = Loop(trips, go, none, begin, sum)<body = body
+      (int64 i, bool on, seq(float[R,2]) s, seq(float[2,R]) t, float[2] u) =>
+      (bool again, seq(float[R,2]) s2, seq(float[2,R]) t2, float[2] v) {
+        row = SequenceAt(rows, i)
+        count = SequenceAt(times, i)
+        two = Constant<value_ints = [2]>()
+        shape = Concat<axis = 0>(count, two)
+        part = Expand(row, shape)
+        flat = Transpose<perm = [1, 0]>(part)
+        s2 = SequenceInsert(s, part)
+        t2 = SequenceInsert(t, flat)
+        more = ReduceSum<keepdims = 0>(part, zero)
+        v = Add(u, more)
+        again = Identity(on)
+    }>
+    y = ConcatFromSequence<axis = 0>(a)
+    turned = ConcatFromSequence<axis = -1>(b)
+}"""
+
+
+def test_a_loop_adds_tensors_of_different_lengths_to_sequences(rng: np.random.Generator) -> None:
+    """As torch.repeat_interleave is exported."""
+    model = onnx.parser.parse_model(REPEATED).SerializeToString()
+    for counts in ([3, 1, 0, 2], [2], [0, 0, 5, 1, 1, 1, 0]):
+        x = rng.standard_normal((len(counts), 2)).astype(np.float32)
+        same(model, {"x": x, "counts": np.array(counts), "first": np.ones((2, 3), np.float32)})
+
+
+def test_tensors_of_one_open_length_are_collected_where_nothing_joins_them() -> None:
+    """A loop whose tensors are only stacked has none that grows from trip to trip."""
+    stacked = REPEATED.replace("axis = 0>(a)", "axis = 0, new_axis = 1>(a)")
+    stacked = stacked.replace("axis = -1>(b)", "axis = -1, new_axis = 1>(b)")
+    for text, grows in ((REPEATED, True), (stacked, False)):
+        text = text.replace("float[A,2] y", "y").replace("float[2,B] turned", "turned")
+        model = ovjit.Core().read_model(onnx.parser.parse_model(text).SerializeToString())
+        bodies = [node.get_function() for node in model.get_ops() if node.get_type_name() == "Loop"]
+        concats = [sum(op.get_type_name() == "Concat" for op in body.get_ops()) for body in bodies]
+        assert (max(concats) > 1) is grows, text
+
+
 def test_what_a_loop_collects_is_not_changed() -> None:
     text = LOOP.replace("one = SequenceAt(b, k)", "c = SequenceErase(b) one = SequenceAt(c, k)")
     with pytest.raises(RuntimeError, match="SequenceErase.*as many tensors as a loop had trips"):

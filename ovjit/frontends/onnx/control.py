@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
@@ -14,6 +16,7 @@ from ovjit.frontends.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.frontends.onnx.registry import onnx_op
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import Interval
 
 if TYPE_CHECKING:
     from ovjit.frontends.onnx.reader import Scope
@@ -292,27 +295,88 @@ def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int
 
 
 def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
-    """The loop with what is added to sequences as outputs that are collected."""
+    """The loop with what is added to sequences as outputs that are collected.
+
+    Where the model joins such tensors along an axis of open length, they may be of different lengths. Then
+    the loop is read once more, and puts each of them behind a tensor that goes round.
+    """
+    inputs, attributes = list(n.inputs), n.attributes
+    growing: dict[int, int] = {}  # the number of a sequence -> the axis along which its tensors are joined
+
+    def read() -> tuple[dict[int, Output], list[Output]]:
+        """(what a sequence has become, for each; the other outputs)"""
+        n.attributes = {**attributes, "body": _without_sequences(graph, added, growing)}
+        n.inputs = [inputs[0], inputs[1] if len(inputs) > 1 else None]
+        for i, value in enumerate(inputs[2:]):
+            if i in growing:
+                n.inputs.append(n.const(np.zeros(_nothing(n, rows[i], growing[i])), n.dtype(rows[i])))
+            elif i not in added:
+                n.inputs.append(value)
+        values = loop(n)
+        states = [i for i in range(len(inputs) - 2) if i in growing or i not in added]
+        last = [i for i in added if i not in growing]
+        made = dict(zip(states, values, strict=False))
+        made |= dict(zip(last, values[len(values) - len(last) :], strict=True))
+        others = [made.pop(i) for i in states if i not in added]
+        return made, [*others, *values[len(states) : len(values) - len(last)]]
+
+    rows, others = read()
+    for i in added:
+        axis = _joined_along(n, n.output_names[i], n.rank(rows[i]) - 1)
+        sizes = (n.shape(rows[i]) or ())[1:]
+        if axis is not None and [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
+            growing[i] = axis
+    made, others = read() if growing else (rows, others)
+    rest = iter(others)
+    states = [
+        Rows(cast(TensorList, first), rows[i] if i in growing else made[i],
+             {growing[i]: made[i]} if i in growing else None) if i in added else next(rest)
+        for i, first in enumerate(inputs[2:])
+    ]  # fmt: skip
+    return [*states, *rest]
+
+
+def _nothing(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
+    """The sizes of what has no elements along an axis, and else those of a row."""
+    return [0 if k == axis else size for k, size in enumerate((n.shape(rows) or ())[1:])]
+
+
+def _joined_along(n: OnnxNode, name: str, rank: int) -> int | None:
+    """The axis along which a node of this graph joins the tensors of a sequence; None without one."""
+    for node in n.scope.nodes:
+        if node.op_type == "ConcatFromSequence" and name in node.input:
+            given = {attribute.name: attribute.i for attribute in node.attribute}
+            if not given.get("new_axis"):
+                return n.axis(given.get("axis", 0), rank)
+    return None
+
+
+def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int]) -> Any:
+    """A copy of a body that gives what would be added to sequences of these numbers as further outputs, or
+    where sequences are `growing` along axes, puts it behind tensors of their names."""
     body = type(graph)()
     body.CopyFrom(graph)
-    made = {node.output[0] for node in added.values()}
-    nodes = [node for node in graph.node if not (node.output and node.output[0] in made)]
-    inputs = [info for i, info in enumerate(graph.input) if i - 2 not in added]
-    outputs = [info for i, info in enumerate(graph.output) if i - 1 not in added]
-    for field, rows in (("node", nodes), ("input", inputs), ("output", outputs)):
+    gone = {i: node for i, node in added.items() if i not in growing}
+    made = {node.output[0] for node in gone.values()}
+    nodes = [node for node in body.node if not (node.output and node.output[0] in made)]
+    rows: list[tuple[str, list[Any]]] = [
+        ("node", nodes),
+        ("input", [info for i, info in enumerate(graph.input) if i - 2 not in gone]),
+        ("output", [info for i, info in enumerate(graph.output) if i - 1 not in gone]),
+    ]
+    for node in nodes:
+        for i, axis in growing.items():
+            if added[i].output[0] in node.output:
+                node.op_type = "Concat"
+                del node.input[2:]
+                node.attribute.add(name="axis", type=2, i=axis)
+    for field, kept in rows:
+        kept = [type(each).FromString(each.SerializeToString()) for each in kept]
         body.ClearField(field)
-        getattr(body, field).extend(rows)
-    for node in added.values():
+        getattr(body, field).extend(kept)
+    for node in gone.values():
         body.output.add().name = node.input[1]
-    first = {i: n.inputs[2 + i] for i in added}
-    count = len(n.inputs) - 2
-    n.attributes = {**n.attributes, "body": body}
-    n.inputs = [v for i, v in enumerate(n.inputs) if i - 2 not in added]
-    values = loop(n)
-    collected = dict(zip(added, values[len(values) - len(added) :], strict=True))
-    rest = iter(values[: len(values) - len(added)])
-    states = [Rows(first[i], collected[i]) if i in added else next(rest) for i in range(count)]
-    return [*states, *rest]
+    return body
 
 
 def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:

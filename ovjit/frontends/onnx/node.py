@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,12 +43,14 @@ class TensorList(list):
 class Rows:
     """A sequence to which a loop adds a tensor on each trip: these are the rows of one tensor, [trips, ...].
 
-    `first` are the tensors that it began with.
+    `first` are the tensors that it began with. Tensors that may be of different lengths and that the model
+    joins along an axis are so in `joined`, by that axis.
     """
 
-    def __init__(self, first: TensorList, rows: Output):
+    def __init__(self, first: TensorList, rows: Output, joined: Mapping[int, Output] | None = None) -> None:
         self.first = first
         self.rows = rows
+        self.joined = joined or {}
 
 
 class _Empty:

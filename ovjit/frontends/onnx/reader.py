@@ -138,6 +138,7 @@ class Scope:
         call: Any = None,
     ):
         self.values: dict[str, Any] = {}
+        self.nodes: Iterable[Any] = ()  # those that are read into it
         self.opsets = opsets
         self.outer = outer
         self.captures = captures
@@ -421,6 +422,7 @@ class Reader:
             from ovjit.frontends.onnx.nchwc import in_domain
 
             nodes = in_domain(nodes)
+        scope.nodes = nodes
         stack = [_Frame(iter(nodes), scope)]
         while stack:
             frame = stack[-1]

@@ -102,6 +102,8 @@ def _joined(n: OnnxNode, sequence: Rows, axis: int) -> Output:
         rows = n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank + 1)])
         return n.concat([*(n.unsqueeze(v, [axis]) for v in first), rows], axis)
     axis = n.axis(axis, rank)
+    if axis in sequence.joined:
+        return n.concat([*first, sequence.joined[axis]], axis)
     rows = n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank + 1)])
     sizes = [n.dim_of(rows, i) for i in range(rank + 1)]
     sizes[axis : axis + 2] = [n("Multiply", sizes[axis], sizes[axis + 1])]
@@ -114,8 +116,7 @@ def split(n: OnnxNode) -> Any:
     axis = n.axis(n.attr("axis", 0), n.rank(x))
     whole = (n.shape(x) or ())[axis]
     if isinstance(whole, Interval):
-        given = None if not n.has(1) else n.value(n[1])
-        if n.has(1) and (given is None or given.ndim or int(given) != 1):
+        if n.has(1) and not _ones(n, n[1]):
             raise UnsupportedError("an open dimension is split into parts that are not known to be equal")
         keep = n.has(1) or n.attr("keepdims", 1)
         rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
@@ -138,6 +139,16 @@ def split(n: OnnxNode) -> Any:
     if not n.has(1) and not n.attr("keepdims", 1):
         parts = [n.squeeze(v, [axis]) for v in parts]
     return [TensorList(parts, n.dtype(x))]
+
+
+def _ones(n: OnnxNode, lengths: Output) -> bool:
+    """Whether parts of one element are said: by the number 1, or by an open number of ones."""
+    value = n.value(lengths)
+    node = lengths._node
+    if value is None and node._op.name == "Broadcast":
+        value = n.value(node.input_value(0))
+        return value is not None and bool((value == 1).all())
+    return value is not None and not value.ndim and int(value) == 1
 
 
 @onnx_op("Optional")
