@@ -460,6 +460,26 @@ def test_an_open_dimension_is_split_into_a_sequence(axis: int, keep: int, rng: n
     same(model, {"x": rng.standard_normal((3, 4, 2)).astype(np.float32), "k": np.array(1)})
 
 
+def test_a_known_number_of_parts_whose_lengths_are_computed(rng: np.random.Generator) -> None:
+    for dims, lengths in (("6,2", "int64[3] lengths"), ("N,2", "int64[3] lengths"), ("N,2", "")):
+        known = "" if lengths else "lengths = Constant<value_ints = [1, 2, 3]>()"
+        model = onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17]>
+            g (float[{dims}] x{", " * bool(lengths)}{lengths}) => (float[A,2] y, float[B,2] z, int64 count) {{
+                {known}
+                one = Constant<value_int = 1>()
+                s = SplitToSequence<axis = 0>(x, lengths)
+                y = SequenceAt(s, one)
+                t = SequenceErase(s, one)
+                z = ConcatFromSequence<axis = 0>(t)
+                count = SequenceLength(s)
+            }}"""
+        ).SerializeToString()
+        for sizes in ([1, 2, 3], [4, 2, 0])[: 2 if lengths else 1]:
+            given = {"x": rng.standard_normal((6, 2)).astype(np.float32), "lengths": np.array(sizes)}
+            same(model, given if lengths else {"x": given["x"]})
+
+
 def test_as_many_parts_as_outputs_whatever_lengths_there_are(rng: np.random.Generator) -> None:
     given = {"x": rng.standard_normal((2, 5)).astype(np.float32), "lengths": np.array([1, 4], np.int64)}
     same(one_node("Split", given, {"lengths": [None]}, 2, opset=13, axis=-1), given)

@@ -115,6 +115,11 @@ def split(n: OnnxNode) -> Any:
     x = n[0]
     axis = n.axis(n.attr("axis", 0), n.rank(x))
     whole = (n.shape(x) or ())[axis]
+    if n.has(1) and (isinstance(whole, Interval) or n.value(n[1]) is None):
+        count = n.shape(n[1])
+        if count and isinstance(count[0], int):
+            n.limited(count[0], "parts of a sequence", MOST_NODES)
+            return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
     if isinstance(whole, Interval):
         if n.has(1) and not _ones(n, n[1]):
             raise UnsupportedError("an open dimension is split into parts that are not known to be equal")
