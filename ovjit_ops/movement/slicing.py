@@ -304,6 +304,8 @@ class StridedSlice:
         for name, mask in masks.items():
             says = "All masks of StridedSlice must have be 0 or 1:"
             check(all(v in (0, 1) for v in mask), f"{says} {name} {list(mask)}")
+        sizes = {len(mask) for name, mask in masks.items() if mask or name in ("begin_mask", "end_mask")}
+        check(len(sizes) == 1, "All masks of StridedSlice must have the same size")
         given = (begin, end) if strides is None else (begin, end, strides)
         limits = _slice_inputs(*given, strided=True)
         counts = {length(x) for x in (begin, end)} - {None}
@@ -312,13 +314,14 @@ class StridedSlice:
             return TensorType(data.dtype, None)
         if limits is None:
             limits = _with_open(given)
+        count = next((n for x in given if (n := length(x)) is not None), None)
+        if limits is None and count is None:
+            masked = any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask)))
+            return TensorType(data.dtype, None if masked else _cut_somehow(data.shape, None))
+        somehow = limits is None  # nobody knows how much is taken, only of how many dimensions
         if limits is None:
-            if any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask))):
-                return TensorType(data.dtype, None)
-            count = length(begin)
-            return TensorType(data.dtype, _cut_somehow(data.shape, None if count is None else range(count)))
-        steps = limits[2] if len(limits) == 3 else None
-        plan = strided_plan(data.shape, limits[0], limits[1], steps, masks)
+            limits = [np.full(count or 0, UNKNOWN, object)] * 2
+        plan = strided_plan(data.shape, limits[0], limits[1], limits[2] if len(limits) == 3 else None, masks)
         shape: list[Dim] = []
         for step in plan:
             if step[0] == "new":
@@ -326,7 +329,10 @@ class StridedSlice:
             elif step[0] == "all":
                 shape.append(data.shape[step[1]])
             elif step[0] == "cut":
-                shape.append(slice_extent(data.shape[step[1]], *step[2:]))
+                extent = data.shape[step[1]]
+                shape.append(up_to(extent) if somehow else slice_extent(extent, *step[2:]))
+        if somehow:
+            return TensorType(data.dtype, shape)
         inputs = [x for x in (data, begin, end, strides) if x is not None]
         return propagate(TensorType(data.dtype, shape), _strided_slice, *inputs, partially=True, **masks)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
-from ovjit.graph.shapes import Dim, Interval, broadcast, compatible, normalize_axes, normalize_axis, text
+from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, known, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
@@ -76,9 +77,9 @@ class LogSoftmax:
         return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 
-def _channels(data: TensorType, *others: TensorType) -> None:
-    """Raise ModelError unless the others are lists as long as dimension 1 of the data."""
-    channels: Dim | None = None
+def _channels(data: TensorType, *others: TensorType) -> TensorType:
+    """The data with what the others, lists as long, say of dimension 1. ModelError if they do not fit."""
+    channels: Any = None
     if data.shape is not None:
         check(
             len(data.shape) >= 2,
@@ -102,6 +103,10 @@ def _channels(data: TensorType, *others: TensorType) -> None:
                 f"Input channel dimension ({channels}) does not match shape for gamma/beta/mean/variance "
                 f"({text(x.shape)}).",
             )
+            channels = merge(channels, x.shape[0])
+    if data.shape is None or channels is data.shape[1]:
+        return data
+    return TensorType(data.dtype, (data.shape[0], channels, *data.shape[2:]))
 
 
 def _batch_norm(x, gamma, beta, mean, variance, *, epsilon):
@@ -113,8 +118,7 @@ def _batch_norm(x, gamma, beta, mean, variance, *, epsilon):
 
 def _infer_batch_norm(data: TensorType, others: tuple[TensorType, ...], epsilon: float) -> TensorType:
     check(epsilon >= 0, f"Attribute 'epsilon' must be non negative value. Got: {epsilon:g}")
-    _channels(data, *others)
-    return same_type(data, REALS)
+    return same_type(_channels(data, *others), REALS)
 
 
 def _batch_norm_samples(rng: np.random.Generator, dtype: str):

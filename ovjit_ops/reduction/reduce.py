@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph import partial
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
-from ovjit_ops.common.values import INTEGERS, known, propagate, propagate_dims, widened
+from ovjit_ops.common.values import INTEGERS, known, length, propagate, propagate_dims, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.reduction.cpu_reduce import Reduce
 
@@ -43,7 +43,11 @@ def infer_reduction(
     if node.shape is None:
         return TensorType(node.dtype, None)
     if axes is None:
-        return TensorType(node.dtype, (ANY,) * len(node.shape) if keep_dims else None)
+        if keep_dims:
+            return TensorType(node.dtype, (ANY,) * len(node.shape))
+        # several may be the same axis
+        one = length(reduction_axes) == 1
+        return TensorType(node.dtype, (ANY,) * (len(node.shape) - 1) if one else None)
     normal = _axes(axes, len(node.shape))
     return TensorType(node.dtype, reduced_shape(node.shape, normal, keep_dims))
 
