@@ -44,6 +44,7 @@ class BodyJob:
         words[runner.COUNTERS] = self._counters.ctypes.data
         words[runner.PERF] = 0 if self.perf is None else self.perf.ctypes.data
         words[runner.BUSY] = 0
+        words[runner.FLUSH] = executable.flushes
         words[runner.THREADS] = threads
         words[runner.SCRATCH] = plan.scratch_offset
         words[runner.SCRATCH_SIZE] = plan.scratch_size

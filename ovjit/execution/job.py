@@ -108,6 +108,7 @@ class Executable:
         self.threads = int(config.get("threads", 1))
         self.pool = streams.pool_for(self.streams, self.threads * self.streams)
         self.profiling = bool(config.get("PERF_COUNT"))
+        self.flushes = bool(config.get("CPU_DENORMALS_OPTIMIZATION"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._table_bytes = 0
         #: Whether plans are proved, tables that are made those of other shapes included.
@@ -261,6 +262,7 @@ class Job:
         self._native = runner.native()
         self._pool = executable.pool
         self.address, self.words = streams.take_block()
+        self.words[runner.FLUSH] = executable.flushes
         self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
         self._counters = np.zeros(2, np.int64)
         self._perf: np.ndarray | None = None

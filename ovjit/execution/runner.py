@@ -46,12 +46,13 @@ IN_HALVES = 0xFFFF
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
     WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS, AT, STOP_AT,
-    CONTROLS, ROOT, NESTED, BUSY,
-) = range(30)  # fmt: skip
+    CONTROLS, ROOT, NESTED, BUSY, FLUSH,
+) = range(31)  # fmt: skip
 #: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
 #: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
 #: BUSY: 0, or where threads write down what they did, for each step and then slot: when the first chunk was
-#: begun, when the last one ended (ns), how many there were.
+#: begun, when the last one ended (ns), how many there were. FLUSH is 1 where denormal numbers are zeros to
+#: all threads, as long as they work at this job.
 BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
 BUSY_WORDS = 3
 JOB_WORDS = 32
@@ -89,6 +90,10 @@ def kernel(job, generation, scratch, slot):
     perf = ld(job, {PERF})
     busy = ld(job, {BUSY})
     threads = ld(job, {THREADS})
+    flush = ld(job, {FLUSH})
+    control = 0
+    if flush != 0:
+        control = no_denormals()
     # in this order: a late thread that sees a later table sees that table's counters too, and claims nothing
     steps = aload(job + {STOP_AT} * 8)
     table = aload(job + {TABLE} * 8)
@@ -158,6 +163,8 @@ def kernel(job, generation, scratch, slot):
         if slot == 0 and perf != 0:
             st_i64(perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
         s += 1
+    if flush != 0:
+        float_control(control)
     return alive
 """
 
@@ -168,6 +175,10 @@ def kernel(job, pool, arena, unused):
     st_i64(ld(job, {BASES}), arena)
     scratch = arena + ld(job, {SCRATCH})
     st_i64(job + {STARTED} * 8, now())
+    flush = ld(job, {FLUSH})
+    control = 0
+    if flush != 0:
+        control = no_denormals()
     perf = ld(job, {PERF})
     threads = ld(job, {THREADS})
     steps = ld(job, {STEPS})
@@ -235,6 +246,8 @@ def kernel(job, pool, arena, unused):
             s += 1
             if aload(job + {ABORT} * 8) != 0:
                 break
+    if flush != 0:
+        float_control(control)
     st_i64(job + {ENDED} * 8, now())
     return ld(job, {ERROR})
 """

@@ -269,6 +269,7 @@ class Trips:
         bases = self._array([0] * (FIRST_IO + len(inputs) + len(outputs)))
         words[runner.BASES], words[runner.THREADS] = bases.ctypes.data, 1
         words[runner.PERF] = words[runner.BUSY] = words[runner.FIRST] = 0
+        words[runner.FLUSH] = part.executable.flushes
         in_rows, out_rows, at = [], [], 0
         low: list[int] = []
         high: list[int] = []

@@ -3,6 +3,8 @@
     aload(p) astore(p, x) cas(p, old, new) -> 1 when it swapped, aadd(p, x) -> the old value
     call4(f, a, b, c, d) -> int64       call the C function at address f
     now() nanoseconds of the monotonic clock, pause(), give_way() to other threads
+    no_denormals() -> the thread's control word of before; from then on denormal numbers are zeros to it:
+    those that it reads and would write; float_control(word) puts that back
     sleep_on(p, value, ns) until the low 32 bits at p change or ns have passed; wake(p, count)
 
 On Linux `sleep_on` is a futex. Elsewhere it sleeps in short slices, so hand-over is slower, not different.
@@ -74,6 +76,35 @@ def _machine() -> str:
     return platform.machine().lower().replace("amd64", "x86_64")
 
 
+def _control_word(b: ir.IRBuilder) -> Any:
+    """What says how this thread computes with denormal numbers; nothing but 0 where that is not known."""
+    if _machine() == "x86_64":
+        with b.goto_entry_block():
+            place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
+        b.call(_external(b, "llvm.x86.sse.stmxcsr", ir.VoidType(), [place.type]), [place])
+        return b.zext(b.load(b.bitcast(place, _I32.as_pointer())), _I64)
+    if _machine() in ("aarch64", "arm64"):
+        return b.asm(ir.FunctionType(_I64, []), "mrs $0, fpcr", "=r", [], True)
+    return _I64(0)
+
+
+def _float_control(b: ir.IRBuilder, word: Any) -> None:
+    if _machine() == "x86_64":
+        with b.goto_entry_block():
+            place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
+        b.store(b.trunc(word, _I32), b.bitcast(place, _I32.as_pointer()))
+        b.call(_external(b, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [place.type]), [place])
+    elif _machine() in ("aarch64", "arm64"):
+        b.asm(ir.FunctionType(ir.VoidType(), [_I64]), "msr fpcr, $0", "r", [word], True)
+
+
+def _no_denormals(b: ir.IRBuilder) -> Any:
+    before = _control_word(b)
+    # results (15) and operands (6) of SSE; both of Arm's floating point unit
+    _float_control(b, b.or_(before, _I64(1 << 15 | 1 << 6 if _machine() == "x86_64" else 1 << 24)))
+    return before
+
+
 def _give_way(b: ir.IRBuilder) -> None:
     b.call(_external(b, "sched_yield", _I32, []), [])
 
@@ -115,6 +146,8 @@ def intrinsics() -> dict[str, Any]:
         ),
         "call4": make("call4", signature(i, i, i, i, i, i), _call),
         "now": make("now", signature(i), _now),
+        "no_denormals": make("no_denormals", signature(i), _no_denormals),
+        "float_control": make("float_control", signature(void, i), _float_control),
         "pause": make("pause", signature(void), _pause),
         "give_way": make("give_way", signature(void), _give_way),
         "sleep_on": make("sleep_on", signature(void, i, i, i), _sleep_on),
