@@ -687,3 +687,20 @@ def test_depthwise_convolutions_branch_over_masks_only_where_they_cost():
     )
     # pixels that are computed together, and the last ones: under a mask, and whole
     assert [line.split() for line in ran.stdout.splitlines()] == [["7", "0"], ["5", "5"], ["0", "13"]]
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 1e-7), (-1e-7, 127 / 128 * 1e-7)])
+@pytest.mark.parametrize("channels, pixels", [(32, 29), (20, 1), (7, 5)])
+def test_what_bytes_do_not_hold_is_cut_off(low, high, channels, pixels):
+    """Bytes are rounded and joined from i32, which do not hold what is quantized here."""
+    rng = np.random.default_rng([SEED, channels, pixels])
+    ops = ov.opset13
+    x = ops.parameter([1, 8, pixels], np.float32)
+    y = ops.convolution(
+        fake_quantize(ops, x, 0.0, 4.0), stored_weights(ops, rng, (channels, 8, 1), (0,)), [1], [0], [0], [1]
+    )
+    y = fake_quantize(ops, ops.multiply(y, ops.constant(np.float32(1e3))), low, high)
+    y = ops.convolution(y, stored_weights(ops, rng, (3, channels, 1), (0,)), [1], [0], [0], [1])
+    model, data = ov.Model([y], [x]), rng.uniform(0, 4, (1, 8, pixels)).astype(np.float32)
+    (want,) = evaluate(model._graph(), [data])
+    assert_equal(ov.compile_model(model, "CPU", F32)([data])[0], want)

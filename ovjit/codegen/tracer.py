@@ -324,8 +324,10 @@ def cast(x: Any, to: str) -> Any:
         return constant(x, float.fromhex(value) if isinstance(value, str) else value, to)
     rounded = x.recorder.rounded.get(x.name)
     if rounded is not None and rounded.dtype == to:
-        whole = round_even(rounded)
-        return where(whole < 255.0, whole, 255.0) if x.dtype == "u8" else whole
+        if x.dtype == "u8":
+            rounded = where(rounded > 0.0, rounded, 0.0)
+            rounded = where(rounded < 255.0, rounded, 255.0)
+        return round_even(rounded)
     return x.recorder.emit("cast", (x.name,), to)
 
 
@@ -336,10 +338,10 @@ def to_int(x: Any, to: str) -> Any:
 
 def round_int(x: Any, to: str) -> Any:
     """x rounded to the nearest integer of type `to`, which must be able to hold it, ties to even; anything
-    may come of NaN. What is above 255 is 255 as u8, for nothing. Cast to a float again it is x rounded,
-    without a way through the integers."""
+    may come of NaN. What u8 does not hold is 0 or 255 as u8, and NaN is 0. Cast to a float again it is x
+    rounded, without a way through the integers."""
     if not isinstance(x, Tracer):
-        return cast(np.rint(np.minimum(x, 255) if to == "u8" else x), to)
+        return cast(np.rint(np.where(x > 0, np.minimum(x, 255), 0) if to == "u8" else x), to)
     whole = x.recorder.emit("round_int", (x.name,), to)
     x.recorder.rounded[whole.name] = x
     return whole

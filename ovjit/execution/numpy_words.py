@@ -369,7 +369,8 @@ class Words(dict):
         return v.astype(register_type(dtype))
 
     def _round_int(self, dtype: str, v: np.ndarray) -> np.ndarray:
-        return np.rint(np.minimum(v, 255) if dtype == "u8" else v).astype(register_type(dtype))
+        held = np.where(v > 0, np.minimum(v, 255), 0) if dtype == "u8" else v
+        return np.rint(held).astype(register_type(dtype))
 
     def _bits(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.view(register_type(dtype))

@@ -19,7 +19,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.formats import F32, WORD, Format
@@ -33,6 +33,8 @@ ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".sp
 #: What follows them where sums are made in 16 bits (`ovjit.tiles.narrow`): the panel's first bin of the rest,
 #: where the offsets of its words are, and the bins of each vector of a full panel.
 REST_ARGUMENTS = ("over", "places")
+#: Vectors that are rounded to bytes at once on AVX-512: shallow products are made in 0.9 of the time.
+JOINED = 4
 
 
 def arguments(isa: Isa, form: Format) -> list[str]:
@@ -111,6 +113,11 @@ def narrow_sums(isa: Isa, form: Format, count: int) -> dict[str, str]:
     )
 
 
+def _joined(isa: Isa, epilogue: Epilogue) -> Body | None:
+    """The epilogue's body up to what is rounded to bytes, `JOINED` vectors at once; None where it is not."""
+    return epilogue.unrounded if isa.name == "avx512" else None
+
+
 @functools.lru_cache(64)
 def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
@@ -120,6 +127,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         choose(window, choices) -> word         the bytes of a pixel's adjacent words that are asked for
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
+        join(vectors...) -> bytes, store_m<v>(address, bytes of v vectors, n)   where bytes are joined
 
         hide(n) -> n        of which the optimiser knows nothing
 
@@ -136,25 +144,33 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         madd |= narrow_sums(isa, form, count)
     if form.span:
         madd |= chosen_bytes(isa, form)
-    result = simd.vec(epilogue.out, lanes).ir
+    joined = _joined(isa, epilogue)
+    result = simd.vec("f32" if joined else epilogue.out, lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
+
+    def emit(b: Any, acc: Any, *xs: Any) -> Any:
+        return joined.emit_ir(b, [acc, *xs], lanes)[0] if joined else epilogue.emit_ir(b, acc, xs, lanes)
+
     out = {
         **madd,
-        **inline_function(
-            "epilogue", result, [word, *operands], lambda b, acc, *xs: epilogue.emit_ir(b, acc, xs, lanes)
-        ),
-        **inline_function(
-            "store", none, [i64, result], lambda b, p, v: simd.store_vector(b, p, v, epilogue.out)
-        ),
-        **inline_function(
-            "store_m",
-            none,
-            [i64, result, i64],
-            lambda b, p, v, n: simd.store_vector(b, p, v, epilogue.out, n, part=True),
-        ),
+        **inline_function("epilogue", result, [word, *operands], emit),
         **inline_function("hide", i64, [i64], simd.hidden),
     }
 
+    def store(b: Any, p: Any, v: Any, n: Any = None) -> None:
+        simd.store_vector(b, p, v, epilogue.out, n, part=True)
+
+    if joined:
+        whole = ir.VectorType(ir.IntType(8), JOINED * lanes)
+        out |= inline_function(
+            "join", whole, [result] * JOINED, lambda b, *vs: simd.round_to_bytes(b, epilogue.out, *vs)
+        )
+        for count in range(1, isa.tile_vectors + 1):
+            some = ir.VectorType(ir.IntType(8), count * lanes)
+            out |= inline_function(f"store_m{count}", none, [i64, some, i64], store)
+    else:
+        out |= inline_function("store", none, [i64, result], store)
+        out |= inline_function("store_m", none, [i64, result, i64], store)
     for elem in {o.dtype for o in epilogue.operands}:
         kind = simd.vec(elem, lanes).ir
         load = functools.partial(simd.load_vector, elem=elem, lanes=lanes)
@@ -190,7 +206,8 @@ class _Tile:
         self.word = str(simd.scalar_ir(form.acc))
         self.acc = f"<{isa.lanes} x {self.word}>"
         self.kinds = {o.dtype: str(simd.vec(o.dtype, isa.lanes).ir) for o in epilogue.operands}
-        self.out = str(simd.vec(epilogue.out, isa.lanes).ir)
+        #: What `epilogue` makes.
+        self.out = str(simd.vec("f32" if _joined(isa, epilogue) else epilogue.out, isa.lanes).ir)
         self.cells = [(m, v) for m in range(rows) for v in range(vectors)]
         self.lines: list[str] = []
         self.names = 0
@@ -423,7 +440,9 @@ class _Tile:
         """
         for size in sorted({self.size[elem] for elem in (self.epilogue.out, *self.kinds)}):
             self.say(f"%channel{size} = mul i64 %channel, {size}")
-        if self.isa.name == "avx512":
+        if _joined(self.isa, self.epilogue):
+            self.store_joined(self.left())
+        elif self.isa.name == "avx512":
             left = self.left()
             waiting = []
             for m, results in self.results(left):
@@ -507,6 +526,34 @@ class _Tile:
         name, more = ("store_m", f", i64 {left}") if left else ("store", "")
         place = self.place(self.entry(1, m), v, self.epilogue.out)
         self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
+
+    def store_joined(self, left: Sequence[str]) -> None:
+        """All pixels, whose vectors become bytes `JOINED` at a time."""
+        waiting: list[tuple[int, int, str]] = []
+        vectors: list[str] = []
+        for m, results in self.results(left):
+            vectors += [f"{self.out} {result}" for result in results]
+            if len(vectors) == JOINED or m == self.rows - 1:
+                first = m + 1 - len(vectors) // self.vectors
+                vectors += vectors[-1:] * (JOINED - len(vectors))
+                joined = self.new(f"call {self.bytes(JOINED)} @join({', '.join(vectors)})")
+                waiting += [(first + i, i, joined) for i in range(m + 1 - first)]
+                vectors = []
+            if (m < self.alone and not vectors) or m == self.rows - 1:
+                for pixel, i, joined in waiting:
+                    self.store_part(pixel, i, joined, left[0])
+                waiting = []
+
+    def bytes(self, vectors: int) -> str:
+        return f"<{vectors * self.lanes} x i8>"
+
+    def store_part(self, m: int, i: int, joined: str, left: str) -> None:
+        """The pixel that is number `i` of those whose bytes are `joined`."""
+        whole, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
+        order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
+        mine = self.new(f"shufflevector {whole} {joined}, {whole} poison, <{size} x i32> <{order}>")
+        place = self.place(self.entry(1, m), 0, self.epilogue.out)
+        self.say(f"call void @store_m{self.vectors}(i64 {place}, {part} {mine}, i64 {left})")
 
     def store_chosen(self, results: dict[int, list[str]]) -> None:
         """Each vector, whole where all its channels are valid."""

@@ -31,7 +31,8 @@ class Quantize:
     def scalar(x, factor, zero, *, low, high, element_type):
         # held first, as its bounds are whole: then one instruction rounds and converts
         y = x * factor if t.is_zero(zero) else t.fma(x, factor, zero)
-        y = t.where(y > float(low), y, float(low))
+        if (element_type, low) != ("u8", 0):
+            y = t.where(y > float(low), y, float(low))
         if (element_type, high) != ("u8", 255):
             y = t.where(y < float(high), y, float(high))
         return t.round_int(y, element_type)

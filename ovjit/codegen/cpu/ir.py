@@ -158,6 +158,16 @@ class Epilogue:
         body = self.body or Body([acc], [self.out], [], ["x0"])
         return {"operands": tuple(self.operands), "body": body, "out": self.out}
 
+    @made_once
+    def unrounded(self) -> Body | None:
+        """The body up to the f32 that it rounds to bytes in the end, None where it does not end so."""
+        if self.body is None or self.out not in ("u8", "i8"):
+            return None
+        for target, operation, given, _ in self.body.lines:
+            if (target,) == self.body.results and operation == "round_int":
+                return Body(self.body.inputs, ["f32"], self.body.lines, given)
+        return None
+
     def emit_ir(self, b: Any, acc: Any, operands: Sequence[Any], lanes: int) -> Any:
         return acc if self.body is None else self.body.emit_ir(b, [acc, *operands], lanes)[0]
 

@@ -85,8 +85,8 @@ from ovjit.codegen.cpu.vector_types import (
 #: What tiles and epilogues are made of, too.
 __all__ = [
     "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "dot_bytes_narrow",
-    "hidden", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat", "store_vector", "suffix",
-    "truncate", "vec",
+    "hidden", "load_vector", "namespace", "round_to_bytes", "round_to_int", "scalar_ir", "splat",
+    "store_vector", "suffix", "truncate", "vec",
 ]  # fmt: skip
 
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
@@ -199,12 +199,15 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
-    """f32 to the nearest integer, ties to even, for values that the integer type holds; as u8, 255 where the
-    value is above. AVX-512 narrows so, and what does not fit 32 bits is a large number without a sign."""
+    """f32 to the nearest integer, ties to even, for values that the integer type holds; as u8, 0 or 255 where
+    it does not, and 0 for NaN. AVX-512 narrows so, and what does not fit 32 bits is a large number without a
+    sign."""
+    if to.elem == "u8":
+        bottom = ir.Constant(x.type, [0.0] * to.lanes)
+        x = b.select(b.fcmp_ordered(">", x, bottom), x, bottom)
     if to.lanes == 16 and str(x.type.element) == "float" and INTS[to.elem] <= 32:
         wide = ir.VectorType(_I32, 16)
-        arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
-        whole = call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
+        whole = _to_nearest(b, x)
         if to.elem == "u8":
             top = ir.Constant(wide, [255] * 16)
             whole = b.select(b.icmp_unsigned("<", whole, top), whole, top)
@@ -213,6 +216,33 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
         top = ir.Constant(x.type, [255.0] * to.lanes)
         x = b.select(b.fcmp_ordered("<", x, top), x, top)
     return truncate(b, call_intrinsic(b, f"llvm.rint.{suffix(x.type)}", x.type, [x]), to)
+
+
+def _to_nearest(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """16 f32 to the nearest i32, ties to even; -2**31 for what i32 does not hold, and for NaN."""
+    wide = ir.VectorType(_I32, 16)
+    arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
+    return call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
+
+
+def round_to_bytes(b: ir.IRBuilder, elem: str, *vectors: ir.Value) -> ir.Value:
+    """`round_to_int` of four vectors of 16 f32 as 64 bytes, one vector after the other. Narrowing one takes
+    two instructions; four are joined in four, which saturate: i32 to i16 and those to bytes."""
+    wide, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, 16), (_I16, 32)))
+    quarters = []
+    for x in vectors:
+        if elem == "u8":  # NaN stays, for no i32 stands for it
+            top = ir.Constant(x.type, [255.0] * 16)
+            x = b.select(b.fcmp_ordered("<", top, x), top, x)
+        quarters.append(_to_nearest(b, x))
+    pairs = [
+        call_intrinsic(b, "llvm.x86.avx512.packssdw.512", halves, quarters[i : i + 2]) for i in (0, 2)
+    ]
+    name = f"llvm.x86.avx512.{'packuswb' if elem == 'u8' else 'packsswb'}.512"
+    joined = b.bitcast(call_intrinsic(b, name, ir.VectorType(ir.IntType(8), 64), pairs), wide)
+    order = ir.Constant(wide, [4 * (i % 4) + i // 4 for i in range(16)])
+    turned = b.shuffle_vector(joined, ir.Constant(wide, ir.Undefined), order)
+    return b.bitcast(turned, ir.VectorType(ir.IntType(8), 64))
 
 
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
