@@ -5,19 +5,21 @@
                                 ->  Quantize(Convert(q), t * f, MultiplyAdd(Convert(acc), s * f, ...))
     Convert(acc) * s + b                                     ->  MultiplyAdd(Convert(acc), s, b)
 
-In: a graph that has been expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once. A
-Relu or Clamp that only cuts off what Quantize cuts off anyway is gone. Graphs without Quantize, and what is
-not made of integers, stay as they are.
+ONNX's QuantizeLinear, Convert(Clamp(Round(x / s) + z)), is such a Quantize(x, 1 / s, z) where sums of
+integers are in `x`: OpenVINO multiplies there, too, and so does ONNX Runtime. In: a graph that has been
+expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once. A Relu or Clamp that only
+cuts off what Quantize cuts off anyway is gone. What is not made of integers stays as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.compiler.passes.compression import plain_constant
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
 #: How far, in steps, an activation may be from where Quantize cuts off: what is between is rounded to that.
@@ -37,6 +39,15 @@ class Linear(NamedTuple):
 
     def plus(self, offset: np.ndarray) -> Linear:
         return self._replace(offset=self.offset + offset)
+
+
+class Steps(NamedTuple):
+    """round(x * factor + zero), and the attributes of the Quantize that says so."""
+
+    x: Value
+    factor: np.ndarray
+    zero: np.ndarray
+    attrs: dict[str, Any]
 
 
 def requantize_graph(graph: Graph) -> Graph:
@@ -64,7 +75,7 @@ def _order(node: Node) -> int:
     """0 for sums, 1 for what is quantized in the epilogue that made it, 2 for all else."""
     if _converts_sums(node):
         return 0
-    return 1 if _converts_bytes(node) and node.inputs[0].node.op.name == "Quantize" else 2
+    return 1 if _converts_bytes(node) and node.inputs[0].node.op.name in ("Quantize", "Convert") else 2
 
 
 class _Requantizer:
@@ -76,26 +87,77 @@ class _Requantizer:
 
     def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         self.new.update(zip(node.inputs, inputs, strict=True))
-        if node.op.name == "Quantize":
+        if node.op.name == "Quantize" or node.output.dtype in ("u8", "i8"):
             return self._quantize(b, node)
         if node.op.name == "Add" and node.output.dtype == "f32":
             return self._add(b, node)
         return None
 
     def _quantize(self, b: Builder, node: Node) -> Sequence[Value] | None:
-        factor, zero = (plain_constant(v) for v in node.inputs[1:])
-        x = node.inputs[0]
-        if factor is None or zero is None or not np.all(factor > 0):
+        steps = self._steps(node)
+        if steps is None:
             return None
-        while self._cuts_as(x, node, factor, zero):
+        x, factor, zero, attrs = steps
+        while self._cuts_as(x, steps):
             x = x.node.inputs[0]
         linear = self._linear(x, MOST_TERMS)
-        if not any(_converts_sums(v.node) or _converts_bytes(v.node) for v, _ in linear.terms):
+        # bytes alone are divided where the graph says so: many of them lie halfway between two steps
+        bytes_too = node.op.name == "Quantize"
+        if not any((bytes_too and _converts_bytes(v.node)) or self._of_sums(v) for v, _ in linear.terms):
             return None
         made = linear.times(factor).plus(zero)
         first, scale, offset = self._summed(b, node, made)
         inputs = [first, scale, offset]
-        return b.add("Quantize", inputs, node.attrs, name=node.name, origins=node.origins).outputs
+        return b.add("Quantize", inputs, attrs, name=node.name, origins=node.origins).outputs
+
+    def _steps(self, node: Node) -> Steps | None:
+        """How a Quantize, or what says the same, rounds."""
+        if node.op.name == "Quantize":
+            factor, zero = (plain_constant(v) for v in node.inputs[1:])
+            if factor is None or zero is None or not np.all(factor > 0):
+                return None
+            return Steps(node.inputs[0], factor, zero, node.attrs)
+        if node.op.name != "Convert":
+            return None
+        clamped, more = node.inputs[0], np.zeros(())
+        if clamped.dtype == "i32":  # an i8 becomes a u8
+            wide, more = self._less(clamped)
+            clamped = self._under(self._under(wide, "Convert"), "Convert") or clamped
+        total = self._under(clamped, "Clamp")
+        if total is None or more.size != 1:
+            return None
+        rounded, zero = self._less(total)
+        divided = self._under(rounded, "Round")
+        x = self._under(divided, "Divide")
+        if divided is None or x is None or x.dtype != "f32" or x.shape != node.output.shape:
+            return None
+        scale = plain_constant(divided.node.inputs[1])
+        low, high = (clamped.node.attrs[name] + float(more) for name in ("min", "max"))
+        info = np.iinfo(numpy_dtype(node.output.dtype))
+        held = info.min <= low <= high <= info.max and low == int(low) and high == int(high)
+        even = rounded.node.attrs["mode"] == "half_to_even" and np.all(zero == np.rint(zero))
+        if scale is None or not (held and even and np.all(scale > 0)):
+            return None
+        attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
+        return Steps(x, 1 / scale, zero + more, attrs)
+
+    def _of_sums(self, x: Value, most: int = 8) -> bool:
+        """True where sums of integers have become `x` by at most so many elementwise operations."""
+        node = x.node
+        if x.dtype != "f32" or most == 0 or node.op.scalar is None:
+            return False
+        return _converts_sums(node) or any(self._of_sums(v, most - 1) for v in node.inputs)
+
+    def _less(self, x: Value) -> tuple[Value, np.ndarray]:
+        """`x` without the constant that is added to it, and that."""
+        number = plain_constant(x.node.inputs[1]) if self._under(x, "Add") is not None else None
+        return (x, np.zeros(())) if number is None else (x.node.inputs[0], number)
+
+    def _under(self, x: Value | None, name: str) -> Value | None:
+        """What `x` is made of, if by the operation `name` and if one reads it; else None."""
+        if x is None or x.node.op.name != name or len(self.uses[x]) != 1:
+            return None
+        return x.node.inputs[0]
 
     def _add(self, b: Builder, node: Node) -> Sequence[Value] | None:
         """Convert(acc) * s + b"""
@@ -161,9 +223,9 @@ class _Requantizer:
             return True
         return len(found.terms) == 1 and _converts_bytes(found.terms[0][0].node)
 
-    def _cuts_as(self, x: Value, node: Node, factor: np.ndarray, zero: np.ndarray) -> bool:
-        """True where `x` is an activation that only cuts off what the Quantize `node` cuts off."""
-        maker, attrs = x.node, node.attrs
+    def _cuts_as(self, x: Value, steps: Steps) -> bool:
+        """True where `x` is an activation that only cuts off what is cut off behind it."""
+        maker, (_, factor, zero, attrs) = x.node, steps
         if maker.op.name == "Relu":
             low, high = 0.0, np.inf
         elif maker.op.name == "Clamp":
