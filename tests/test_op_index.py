@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ovjit import source_files
 from ovjit.graph import attributes, op, op_index
 
 ROOT = Path(__file__).parent.parent
@@ -73,12 +74,12 @@ def test_the_index_is_what_the_registry_says() -> None:
 
 def test_a_changed_file_voids_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.setattr(op_index, "_place", lambda: str(tmp_path / "index"))
+    monkeypatch.setattr(source_files, "_place", lambda package, name: str(tmp_path / name))
     op_index.write_index(op.all_ops())
     index = op_index.read_index()
     assert index is not None and "Softmax" in index.modules
-    state = op_index._state()
-    monkeypatch.setattr(op_index, "_state", lambda: [*state, ("/new/module.py", 1, 2)])
+    state = source_files._state("ovjit_ops")
+    monkeypatch.setattr(source_files, "_state", lambda package: [*state, ("/new/module.py", 1, 2)])
     assert op_index.read_index() is None
 
 

@@ -7,7 +7,6 @@ under which it is linked derives from a hash of all that its machine code depend
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,6 +20,7 @@ from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.versions import code_digest, file_digest, versions
 from ovjit.garbage import short_collections
+from ovjit.hashes import sha256
 
 
 class Frame:
@@ -157,7 +157,7 @@ def _compiler() -> Any:
 @functools.lru_cache(4096)
 def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
     parts = [source, key, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+    return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 #: symbol -> object code of every kernel this process has loaded; what exports carry along.

@@ -8,7 +8,6 @@ finds in its module. What has other constants, or stands elsewhere, is printed e
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
@@ -17,6 +16,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import extra_features, host_isa
+from ovjit.hashes import sha256
 from ovjit.source_files import package_state
 
 _PACKAGES = ("ovjit", "ovjit_ops")
@@ -41,7 +41,7 @@ def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: An
         state, function.__module__, function.__qualname__, sorted(constants.items()), given,
         sorted(_found(function, set())), isa.name, extra_features(isa), debug.program_flags(),
     )  # fmt: skip
-    return "printed_" + hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
+    return "printed_" + sha256(repr(parts).encode()).hexdigest()[:40]
 
 
 def find(name: str) -> Printed | None:

@@ -14,7 +14,6 @@ kernel's symbol is `SYMBOL`.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import struct
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Mapping
 from ovjit import debug
 from ovjit.codegen.cpu.isa import Isa, extra_features
 from ovjit.codegen.versions import code_digest, installed
+from ovjit.hashes import sha256
 
 #: As long as the symbols of kernels: LLVM lays an object out by its names, and renamed to another of its
 #: length it is the same bytes whoever made it.
@@ -40,7 +40,7 @@ def generators() -> bytes:
         sys.platform,
         os.uname().machine if hasattr(os, "uname") else "",
     )
-    return hashlib.sha256("\0".join(parts).encode()).digest()
+    return sha256("\0".join(parts).encode()).digest()
 
 
 def is_plain(source: str, key: str, form: str) -> bool:
@@ -54,7 +54,7 @@ def content_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> 
     has, where the code depends on it."""
     extra = () if is_plain(source, key, form) else extra_features(isa)
     parts = (source, key, intrinsics, isa.name, *extra)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+    return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 def file_name(isa: Isa) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
+
+from ovjit.hashes import sha256
+from ovjit.source_files import keep, read_kept
 
 
 @functools.cache
@@ -35,12 +37,27 @@ def installed(package: str) -> str:
 def code_digest() -> str:
     """A hash of the code generators themselves: another ovjit makes other kernels from the same text.
 
-    Every module of `ovjit.codegen` and `ovjit.tiles` is in it, so that a new one cannot be forgotten.
+    Every module of `ovjit.codegen` and `ovjit.tiles` is in it, so that a new one cannot be forgotten. Each
+    package's is kept for the state of its files: to read and to hash them takes 3 ms.
     """
-    digest = hashlib.sha256()
+    digest = sha256()
     for package in ("ovjit.codegen", "ovjit.tiles"):
-        for name, content in sorted(_modules(package)):
-            digest.update(name.encode() + b"\0" + content)
+        one = read_kept(package, _DIGEST)
+        if not isinstance(one, str):
+            one = package_digest(package)
+            keep(package, _DIGEST, one)
+        digest.update(one.encode())
+    return digest.hexdigest()
+
+
+_DIGEST = "digest_of_sources"
+
+
+def package_digest(package: str) -> str:
+    """A hash of the names and bytes of every module in a package and its packages."""
+    digest = sha256()
+    for name, content in sorted(_modules(package)):
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()
 
 
@@ -85,10 +102,10 @@ def file_digest(function: Callable | None) -> str:
 def _hash_file(path: str, loader: Any) -> str:
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+            return sha256(file.read()).hexdigest()
     except OSError:
         pass
     try:
-        return hashlib.sha256(_read(loader, path)).hexdigest()
+        return sha256(_read(loader, path)).hexdigest()
     except (OSError, ImportError):  # made in a notebook: the key has to tell
         return path

@@ -1,8 +1,7 @@
 """Which modules have which operations, so that a program imports only those that it uses.
 
 The index is made of the registry when everything has been imported, and kept beside Python's own bytecode
-of `ovjit_ops`, with the same trust. It is good for one state of the package's files: what differs in a name,
-size or time makes it void, and everything is imported, as it is where there is none.
+of `ovjit_ops` for one state of its files (`source_files`). Where there is none, everything is imported.
 
 Other packages may have operations too (entry-point group `ovjit.ops`). They are imported before the first
 look into the registry, and looked for in a tenth of the time that importlib.metadata takes.
@@ -10,17 +9,14 @@ look into the registry, and looked for in a tenth of the time that importlib.met
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import marshal
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ovjit.source_files import source_files
+from ovjit.source_files import keep, read_kept
 
-PACKAGE = "ovjit_ops"
+PACKAGE, NAME = "ovjit_ops", "operations_index"
 
 
 class Index(NamedTuple):
@@ -31,49 +27,15 @@ class Index(NamedTuple):
     rules: dict[str, list[str]]
 
 
-def _place() -> str | None:
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.origin or not os.path.isfile(spec.origin):
-        return None  # in a zip archive, say
-    try:
-        return importlib.util.cache_from_source(
-            os.path.join(os.path.dirname(spec.origin), "operations_index.py")
-        )
-    except NotImplementedError:
-        return None
-
-
-def _state() -> list[Any]:
-    """What the index depends on: every source file of the package."""
-    return [sys.version, source_files(PACKAGE)]
-
-
 def read_index() -> Index | None:
     """The index of the files as they are, None when there is none."""
-    place = _place()
-    if place is None:
-        return None
-    try:
-        with open(place, "rb") as file:
-            state, *fields = marshal.loads(file.read())
-        return Index(*fields) if state == _state() else None
-    except (OSError, ValueError, EOFError, TypeError):
-        return None
+    fields = read_kept(PACKAGE, NAME)
+    return Index(*fields) if fields is not None else None
 
 
 def write_index(records: Iterable[Any]) -> None:
     """Keep the index of these records, which are all there are."""
-    place = _place()
-    if place is None or sys.dont_write_bytecode:
-        return
-    draft = f"{place}.{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with open(draft, "wb") as file:
-            file.write(marshal.dumps([_state(), *make_index(records)]))
-        os.replace(draft, place)
-    except OSError:
-        return  # a folder that nobody may write to: everything is imported each time
+    keep(PACKAGE, NAME, list(make_index(records)))
 
 
 def make_index(records: Iterable[Any]) -> Index:

@@ -10,7 +10,6 @@ The folder is OVJIT_CACHE, else the user's cache folder; OVJIT_CACHE=0 keeps not
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import stat
@@ -19,6 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ovjit.hashes import sha256
 from ovjit.storage import sealed
 from ovjit.storage.folders import READ, private_folder, user_folder, write_whole
 from ovjit.storage.keys import find_key
@@ -135,7 +135,7 @@ class KernelCache:
         with _lock:
             if self._claims is None:
                 self._claims = _open_claims(store.folder)
-        return claim_byte(self._claims, int(hashlib.sha256(key.encode()).hexdigest()[:12], 16))
+        return claim_byte(self._claims, int(sha256(key.encode()).hexdigest()[:12], 16))
 
     def prune(self, max_bytes: int | None = None, max_age: float | None = None) -> int:
         """Remove what was not used for `max_age` seconds, then the least recently used beyond `max_bytes`

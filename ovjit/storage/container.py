@@ -17,7 +17,6 @@ of the sections that it does not cover.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import mmap
 import os
@@ -29,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.storage.sealed import authentication_code, name_of_key, same_code
+from ovjit.hashes import same_bytes, sha256_for
+from ovjit.storage.sealed import authentication_code, name_of_key
 
 MAGIC = b"OVJITBLB"
 VERSION = 1
@@ -69,7 +69,7 @@ def checksum(content: Any) -> bytes:
     raw = np.frombuffer(content, np.uint8)
     rows = raw.size // (8 * _ROW)
     words = raw[: rows * 8 * _ROW].view("<u8").reshape(rows, _ROW)
-    digest = hashlib.sha256(struct.pack("<Q", raw.size))
+    digest = sha256_for(raw.size // _ROW)(struct.pack("<Q", raw.size))
     columns = np.zeros(_ROW, np.uint64)
     for first in range(0, rows, _PIECE):
         piece = words[first : first + _PIECE]
@@ -185,7 +185,7 @@ class Container:
         """Why this blob does not count as written by the holder of `key`; "" when it does."""
         if self.key_name != name_of_key(key):
             return "it was written with another user's key"
-        if not same_code(self.code, _authentication(key, self._head, self._table, self.sections)):
+        if not same_bytes(self.code, _authentication(key, self._head, self._table, self.sections)):
             return "its authentication code is wrong"
         return ""
 

@@ -9,7 +9,6 @@ data in further files, for which none is made.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.versions import installed
+from ovjit.hashes import sha256, sha256_for
 from ovjit.source_files import package_state
 from ovjit.storage import sealed
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
@@ -50,7 +50,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
     try:
         reader = installed("onnx") if ending == ".onnx" else ""  # it has the bodies of functions
         versions = [ours, reader, np.__version__]
-        name = hashlib.sha256(dump([*versions, machine(), portable(settings), compiling(settings)]))
+        name = sha256(dump([*versions, machine(), portable(settings), compiling(settings)]))
         for file in (path, path[:-4] + ".bin"):
             if file != path and (ending != ".xml" or not os.path.isfile(file)):
                 continue
@@ -60,7 +60,7 @@ def source_of(path: str, settings: Mapping[str, Any]) -> Source | None:
                 status = os.fstat(descriptor)
                 if status.st_size < WORTH_BYTES:
                     content = os.read(descriptor, WORTH_BYTES)
-                    name.update(dump(["content", hashlib.sha256(content).hexdigest()]))
+                    name.update(dump(["content", sha256_for(len(content))(content).hexdigest()]))
                 else:
                     origin = Origin(real, file_state(status))
                     origins.append(origin)

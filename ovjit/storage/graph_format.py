@@ -18,7 +18,6 @@ What is read is checked as an untrusted model is: every number before use, the g
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
+from ovjit.hashes import sha256_for
 from ovjit.storage.container import ALIGNMENT, BlobError, write_in_pieces
 from ovjit.storage.panels import panel_bytes, unpack
 
@@ -100,7 +100,8 @@ def raw_bytes(array: np.ndarray) -> np.ndarray:
 def source_digest(graph: Graph) -> str:
     """SHA-256, in hexadecimal digits, of all that `graph` is: nodes, names, attributes, constants' bytes."""
     arrays = Arrays()
-    digest = hashlib.sha256(dump(encode_graph(graph, arrays)))
+    tables = dump(encode_graph(graph, arrays))
+    digest = sha256_for(sum(array.nbytes for array in arrays.parts))(tables)
     for array in arrays.parts:
         digest.update(raw_bytes(array).data)
     return digest.hexdigest()

@@ -8,7 +8,6 @@ one looked for; everything else, and whatever the disk does, is a compilation an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import stat
@@ -20,6 +19,7 @@ import numpy as np
 
 from ovjit.graph.graph import Graph
 from ovjit.graph.ports import PortInfo
+from ovjit.hashes import sha256
 from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
 from ovjit.storage.cache import Entry
 from ovjit.storage.container import BlobError, Container, code_in, read_file
@@ -76,7 +76,7 @@ def cached_model(
 
 def name_of(header: bytes) -> str:
     """The name under which the cache keeps the blob with this header."""
-    return hashlib.sha256(header).hexdigest()[:40]
+    return sha256(header).hexdigest()[:40]
 
 
 def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:

@@ -13,7 +13,6 @@ weights of others are hashed each time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import time
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.graph.graph import Graph
+from ovjit.hashes import sha256_for
 from ovjit.storage import sealed
 from ovjit.storage.folders import READ, write_whole
 from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
@@ -144,7 +144,7 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     found = [origin_of(array) for array in arrays.parts]
 
     def digest() -> str:
-        whole = hashlib.sha256(tables)
+        whole = sha256_for(sum(array.nbytes for array in arrays.parts))(tables)
         for array in arrays.parts:
             whole.update(raw_bytes(array).data)
         return whole.hexdigest()
@@ -153,7 +153,7 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     spared = sum(a.nbytes for a, place in zip(arrays.parts, found, strict=True) if place is not None)
     if spared < WORTH_BYTES or not all(file.is_unchanged() for file in files):
         return digest()
-    name = hashlib.sha256(tables)
+    name = sha256_for(sum(array.nbytes for array in arrays.parts) - spared)(tables)
     for array, place in zip(arrays.parts, found, strict=True):
         if place is None:
             name.update(raw_bytes(array).data)

@@ -18,8 +18,9 @@ name is refused.
 from __future__ import annotations
 
 import functools
-import hmac
 import struct
+
+from ovjit.hashes import hmac_sha256, same_bytes
 
 VERSION = 1
 _HEAD = struct.Struct("<8sII8sQ")
@@ -33,16 +34,7 @@ class Damaged(ValueError):
 
 def authentication_code(key: bytes, purpose: bytes, *parts: bytes | memoryview) -> bytes:
     """HMAC-SHA256 over `purpose` and `parts`, each after its length, so that none lends to another."""
-    code = hmac.new(key, digestmod="sha256")
-    for part in (purpose, *parts):
-        code.update(struct.pack("<Q", len(part)))
-        code.update(part)
-    return code.digest()
-
-
-def same_code(one: bytes, other: bytes) -> bool:
-    """Equality in constant time."""
-    return hmac.compare_digest(one, other)
+    return hmac_sha256(key, [x for part in (purpose, *parts) for x in (struct.pack("<Q", len(part)), part)])
 
 
 @functools.lru_cache(8)
@@ -70,7 +62,7 @@ def unseal(kind: bytes, name: str, record: bytes, key: bytes) -> bytes:
         raise Damaged("it was sealed with another key")
     view = memoryview(record)
     code = authentication_code(key, record[: _HEAD.size], name.encode(), view[HEAD_BYTES:begin], view[begin:])
-    if not same_code(code, record[_HEAD.size : HEAD_BYTES]):
+    if not same_bytes(code, record[_HEAD.size : HEAD_BYTES]):
         raise Damaged("its authentication code is wrong")
     return record[begin:]
 
