@@ -186,7 +186,7 @@ def _zip(dtype: str, last: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Rounded once: exact products of f32 fit f64."""
-    return (x.astype(np.float64) * y + z).astype(x.dtype)
+    return (x.astype(np.float64) * y + z).astype(x.dtype) if x.dtype.kind == "f" else x * y + z
 
 
 _SAME: dict[str, Callable[..., np.ndarray]] = {

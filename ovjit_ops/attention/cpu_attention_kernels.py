@@ -135,12 +135,12 @@ def bend(t, p, count, cap):
     while j + VL <= count:
         score = load[f32](t + j * 4)
         bent = applied(TANH, score)
-        store[f32](t + j * 4, bent * most + load[f32](p + j * 4))
+        store[f32](t + j * 4, fma(bent, most, load[f32](p + j * 4)))
         j += VL
     if j < count:
         score = loadm[f32](t + j * 4, count - j)
         bent = applied(TANH, score)
-        storem[f32](t + j * 4, bent * most + loadm[f32](p + j * 4, count - j), count - j)
+        storem[f32](t + j * 4, fma(bent, most, loadm[f32](p + j * 4, count - j)), count - j)
 
 
 @inline

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel, spaced
-from ovjit.codegen.words import VL, Ptr, const, loadm, share, splat
+from ovjit.codegen.words import VL, Ptr, const, fma, loadm, share, splat
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner
@@ -57,7 +57,7 @@ def direct_convolution(
                                 p = source + pz * x_d + py * x_h + px * x_w
                                 q = filters + (((a * kh + b) * kw + e) * ins * outs + o) * SIZE[T]
                                 for _ in range(ins):
-                                    acc = acc + splat[T](p) * loadm[T](q, outs - o)
+                                    acc = fma(splat[T](p), loadm[T](q, outs - o), acc)
                                     p += x_c
                                     q += outs * SIZE[T]
                             e += 1

@@ -198,7 +198,7 @@ def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
             store[T](v, br[0])
             store[T](v + width // 2, bi[0])
             for g in static_range(1, radix):
-                store[T](v + g * out, br[g] * c[g] - bi[g] * s[g])
+                store[T](v + g * out, fma(br[g], c[g], -(bi[g] * s[g])))
                 store[T](v + g * out + width // 2, fma(br[g], s[g], bi[g] * c[g]))
             u += width
             v += width
@@ -222,7 +222,7 @@ def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
                     sin = splat[T](tw + e * (2 * SIZE[T]) + SIZE[T])
                     one = load[T](t)
                     other = load[T](t + width // 2)
-                    re = fma(one, cos, re - other * sin)
+                    re = fma(one, cos, fma(-other, sin, re))
                     im = fma(one, sin, fma(other, cos, im))
                     t += hop
                     e += g
@@ -232,7 +232,7 @@ def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
                     w = tw + (r + k * (r - 1) + g - 1) * (2 * SIZE[T])
                     cos = splat[T](w)
                     sin = splat[T](w + SIZE[T])
-                    one = re * cos - im * sin
+                    one = fma(re, cos, -(im * sin))
                     im = fma(re, sin, im * cos)
                     re = one
                 store[T](v, re)
@@ -252,7 +252,7 @@ def store_signal(
             w = turns + (k * 2 * lanes + j) * SIZE[T]
             cos = loadm[T](w, m)
             sin = loadm[T](w + lanes * SIZE[T], m)
-            one = re * cos - im * sin
+            one = fma(re, cos, -(im * sin))
             im = fma(re, sin, im * cos)
             re = one
         if real_out:  # real and imaginary parts were exchanged

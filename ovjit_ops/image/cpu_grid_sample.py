@@ -62,7 +62,7 @@ def index_of(x, last, align, padding):
             period = maximum(const[f32](1.0), const[f32](2.0) * last)
         else:
             period = const[f32](2.0) * (last + const[f32](1.0))
-        at = at - floor(at / period) * period
+        at = fma(-floor(at / period), period, at)
         at = select(at > last, (period if align else period - const[f32](1.0)) - at, at)
     at = select(at > const[f32](0.0), at, const[f32](0.0))  # NaN becomes 0 when it is cast
     return cast[i32](minimum(at, last))
@@ -72,9 +72,10 @@ def index_of(x, last, align, padding):
 def keys(s, outer):
     """Keys' weight at the distance s; `outer`: from 1 to 2."""
     if outer:
-        v = ((const[f32](_A) * s - const[f32](5 * _A)) * s + const[f32](8 * _A)) * s - const[f32](4 * _A)
+        v = fma(fma(const[f32](_A), s, const[f32](-5 * _A)), s, const[f32](8 * _A))
+        v = fma(v, s, const[f32](-4 * _A))
     else:
-        v = (const[f32](_A + 2) * s - const[f32](_A + 3)) * s * s + const[f32](1.0)
+        v = fma(fma(const[f32](_A + 2), s, const[f32](-_A - 3)) * s, s, const[f32](1.0))
     return v
 
 

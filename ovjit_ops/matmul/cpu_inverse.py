@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel
-from ovjit.codegen.words import VL, Ptr, f64, ld, load, placed, scratch, share, spread, st, store
+from ovjit.codegen.words import VL, Ptr, f64, fma, ld, load, placed, scratch, share, spread, st, store
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
@@ -51,9 +51,9 @@ def inverse(x: Ptr, y: Ptr, n, x_i, x_j, y_i, y_j, width, items, per_chunk, *, T
                     factor = ld[f64](scratch + r * width + c * 8) / pivot
                     if r != c and factor != 0.0:
                         row = scratch + r * width
-                        f = spread[f64](factor)
+                        f = spread[f64](-factor)
                         for k in range(0, width, VL * 8):
-                            store[f64](row + k, load[f64](row + k) - f * load[f64](own + k))
+                            store[f64](row + k, fma(f, load[f64](own + k), load[f64](row + k)))
             else:
                 none = 1.0
         for i in range(n):

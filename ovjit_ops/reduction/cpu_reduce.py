@@ -29,6 +29,7 @@ from ovjit.codegen.words import (
     cast,
     const,
     f32,
+    fma,
     hadd,
     hand,
     hmax,
@@ -105,11 +106,6 @@ def wide(v, T, R):
 
 
 @inline
-def before(v, how):
-    return v * v if how == "square" else absolute(v) if how == "absolute" else v
-
-
-@inline
 def combined(a, b, how):
     if how == "add":
         both = a + b
@@ -123,6 +119,16 @@ def combined(a, b, how):
         both = a & b
     else:
         both = a | b
+    return both
+
+
+@inline
+def taken(acc, v, how):
+    """acc combined with v, or with its square or its size."""
+    if how.before == "square":
+        both = fma(v, v, acc)
+    else:
+        both = combined(acc, absolute(v) if how.before == "absolute" else v, how.combine)
     return both
 
 
@@ -151,7 +157,7 @@ def rows_combined(acc, p, start, stop, step, left, T, R, how):
     q = p + start * step
     for _ in range(start, stop):
         v = wide(loadm[T](q, left), T, R)
-        total = combined(total, before(v, how.before), how.combine)
+        total = taken(total, v, how)
         q += step
     return total
 
@@ -162,7 +168,7 @@ def row_combined(acc, p, start, stop, T, R, how):
     total = acc
     for j in range(start, stop, VL):
         v = wide(load[T](p + j * SIZE[T]), T, R)
-        total = combined(total, before(v, how.before), how.combine)
+        total = taken(total, v, how)
     return total
 
 
@@ -222,7 +228,7 @@ def reduce(
                                     some = first
                     if not keep and end < run:  # lanes behind the row keep their value
                         v = wide(loadm[T](p + end * SIZE[T], run - end), T, R)
-                        v = combined(acc, before(v, how.before), how.combine)
+                        v = taken(acc, v, how)
                         acc = blend[R](run - end, v, acc)
         if long and sums > 0:
             acc = many + (some + acc)

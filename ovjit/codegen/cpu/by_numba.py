@@ -57,11 +57,15 @@ def _theirs(kind: Type) -> Any:
     return NumbaVec(kind) if isinstance(kind, Vec) else getattr(numba_types, kind.name)
 
 
+#: Numba's types of numbers -> ours: names differ, its boolean calls itself bool.
+_NUMBERS = {getattr(numba_types, name): kind for name, kind in types.NUMBERS.items()}
+
+
 def _ours(kind: Any) -> Type:
     """Our type for one of Numba's; one that nothing takes where there is none."""
     if isinstance(kind, NumbaVec):
         return kind.vec
-    return types.NUMBERS.get(str(unliteral(kind))) or Type(str(kind))
+    return _NUMBERS.get(unliteral(kind)) or Type(str(kind))
 
 
 @functools.cache

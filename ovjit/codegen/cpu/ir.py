@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -173,20 +174,42 @@ class Epilogue:
 
 
 def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]:
-    """The lines that the results need, renumbered so that equal code has equal text; and the results."""
-    needed = {r for r in results if isinstance(r, str)}
+    """The lines that the results need, renumbered so that equal code has equal text; and the results.
+
+    A product that one sum alone reads is computed with it and rounded once: x * y + z -> fma(x, y, z). That
+    is decided here, since LLVM, if it might, would fuse what its passes happen to leave in one block.
+    """
+    reads = Counter(r for r in results if isinstance(r, str))
     kept = []
     for line in reversed(lines):
-        if line[0] in needed:
-            needed.update(a for a in line[2] if isinstance(a, str))
+        if reads[line[0]]:
+            reads.update(a for a in line[2] if isinstance(a, str))
             kept.append(line)
-    rename: dict[Any, str] = {}
-    out = []
+    products: dict[Any, tuple] = {}
+    made: dict[str, tuple] = {}
+
+    def negative(argument: Any, dtype: str) -> Any:
+        if isinstance(argument, str):
+            made.setdefault(f"-{argument}", ("neg", (argument,), dtype))
+            return f"-{argument}"
+        return (argument[0], (-float.fromhex(argument[1])).hex(), dtype)
+
     for target, operation, args, dtype in reversed(kept):
-        new = tuple(rename.get(a, a) for a in args)
-        rename[target] = f"t{len(rename)}"
-        out.append((rename[target], operation, new, dtype))
-    return tuple(out), tuple(rename.get(r, r) for r in results)
+        if dtype in ("f32", "f64") and operation == "mul" and reads[target] == 1:
+            products[target] = args
+        product = next((a for a in args if a in products), None) if operation in ("add", "sub") else None
+        if product is not None:
+            del made[product]
+            (x, y), z = products[product], args[args[0] == product]
+            if operation == "sub" and args[0] == product:
+                z = negative(z, dtype)
+            elif operation == "sub":
+                y = negative(y, dtype)
+            operation, args = "fma", (x, y, z)
+        made[target] = operation, args, dtype
+    names = {target: f"t{i}" for i, target in enumerate(made)}
+    out = tuple((names[n], op, tuple(names.get(a, a) for a in args), d) for n, (op, args, d) in made.items())
+    return out, tuple(names.get(r, r) for r in results)
 
 
 def literal(value: Any, dtype: str) -> str:

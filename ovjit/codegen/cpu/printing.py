@@ -200,7 +200,9 @@ class Builder(ir.IRBuilder):
         result = f.function_type.return_type
         words = f"call {convention} {result}" if convention else f"call {result}"
         text = f"{words} {f.get_reference()}({', '.join(map(_typed, args))})"
-        return self.do(text) if isinstance(result, ir.VoidType) else self.say(result, text)
+        if isinstance(result, ir.VoidType):
+            return self.do(text)
+        return self.pure(result, text, *args) if f.name.startswith("llvm.fma.") else self.say(result, text)
 
     def branch(self, target: ir.Block) -> Line:
         return self._end(f"br {_typed(target)}")

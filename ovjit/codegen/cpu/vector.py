@@ -90,7 +90,6 @@ __all__ = [
 ]  # fmt: skip
 
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
-_FAST = ("contract",)
 
 
 def _splat_constant(kind: Vec, value: Any) -> ir.Constant:
@@ -100,7 +99,7 @@ def _splat_constant(kind: Vec, value: Any) -> ir.Constant:
 def _float_or_int(float_op: str, int_op: str) -> Any:
     def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
         if kind.is_float:
-            return getattr(b, float_op)(x, y, flags=_FAST)
+            return getattr(b, float_op)(x, y)
         return getattr(b, int_op)(x, y)
 
     return body
@@ -138,6 +137,11 @@ def _extreme(which: str) -> Any:
         return b.select(compare(">" if which == "max" else "<", x, y), x, y)
 
     return body
+
+
+def _fma(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """x * y + z, rounded once where the machine can. Nothing else is: kernels say what is fused."""
+    return _float_intrinsic("fma")(b, kind, x, y, z) if kind.is_float else b.add(b.mul(x, y), z)
 
 
 def _float_intrinsic(name: str) -> Any:
@@ -452,7 +456,7 @@ _SAME = {
     "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
     "max_": (2, _extreme("max")), "min_": (2, _extreme("min")), "abs_": (1, _abs),
-    "fma": (3, _float_intrinsic("fma")), "dot_bytes": (3, dot_bytes), "sqrt": (1, _float_intrinsic("sqrt")),
+    "fma": (3, _fma), "dot_bytes": (3, dot_bytes), "sqrt": (1, _float_intrinsic("sqrt")),
     "rcp": (1, _reciprocal),
     "floor": (1, _float_intrinsic("floor")), "ceil": (1, _float_intrinsic("ceil")),
     "trunc": (1, _float_intrinsic("trunc")), "rint": (1, _float_intrinsic("rint")),
