@@ -108,7 +108,7 @@ def grid_sample(
                 if align:
                     place = (place + one) * (last[a] * const[f32](0.5))
                 else:
-                    place = ((place + one) * (last[a] + one) - one) * const[f32](0.5)
+                    place = fma(place + one, last[a] + one, -one) * const[f32](0.5)
                 if side == 1:
                     spot[a, 0] = rint(place)
                 else:

@@ -51,9 +51,9 @@ def inverse(x: Ptr, y: Ptr, n, x_i, x_j, y_i, y_j, width, items, per_chunk, *, T
                     factor = ld[f64](scratch + r * width + c * 8) / pivot
                     if r != c and factor != 0.0:
                         row = scratch + r * width
-                        f = spread[f64](-factor)
+                        f = spread[f64](factor)
                         for k in range(0, width, VL * 8):
-                            store[f64](row + k, fma(f, load[f64](own + k), load[f64](row + k)))
+                            store[f64](row + k, fma(-f, load[f64](own + k), load[f64](row + k)))
             else:
                 none = 1.0
         for i in range(n):
