@@ -78,21 +78,34 @@ _HOLDING = {
 }
 
 
+#: (what takes locks that are held over a fork, what lets go of them), of modules that register after this
+#: one and so have taken them already. The modules that are imported may want them: Numba's call LLVM.
+lending: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+
 def _before_fork() -> None:
     """Wait for imports. Modules that are imported ask for loggers, and `logging`, when it was imported after
     this module, holds its lock over a fork and has taken it already: it is lent to them meanwhile. A module
     with such a lock that is imported only now is told of the end of this fork, not of its beginning: its
     lock is taken for it."""
-    told = _holding()
-    lock = getattr(sys.modules.get("logging"), "_lock", None)
-    lent = lock if lock is not None and lock._is_owned() else None
-    if lent is not None:
-        lent.release()
-    try:
-        _finish_imports()
-    finally:
+    told, mine = _holding(), _mine()
+    for _ in range(8):  # one import leads to the next
+        going_on = _going_on(mine)
+        if not going_on:
+            break
+        lock = getattr(sys.modules.get("logging"), "_lock", None)
+        lent = lock if lock is not None and lock._is_owned() else None
         if lent is not None:
-            lent.acquire()
+            lent.release()
+        for _, let_go in lending:
+            let_go()
+        try:
+            _wait_for(going_on)
+        finally:
+            for take, _ in lending:
+                take()
+            if lent is not None:  # the last one, as before: who compiles may say so
+                lent.acquire()
     for name in _holding() - told:
         getattr(sys.modules[name], _HOLDING[name][1]).acquire()
 
@@ -101,25 +114,25 @@ def _holding() -> set[str]:
     return {name for name, (mark, _) in _HOLDING.items() if hasattr(sys.modules.get(name), mark)}
 
 
-def _finish_imports() -> None:
+def _going_on(mine: set[str]) -> list[str]:
+    """Modules that other threads are importing."""
+    return [
+        name
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in _OURS
+        and getattr(getattr(module, "__spec__", None), "_initializing", False)
+        and name not in mine
+    ]
+
+
+def _wait_for(names: list[str]) -> None:
     from importlib import import_module
 
-    mine = _mine()
-    for _ in range(8):  # one import leads to the next
-        going_on = [
-            name
-            for name, module in list(sys.modules.items())
-            if name.partition(".")[0] in _OURS
-            and getattr(getattr(module, "__spec__", None), "_initializing", False)
-            and name not in mine
-        ]
-        if not going_on:
-            return
-        for name in going_on:
-            try:
-                import_module(name)  # returns when the other thread is done
-            except Exception:
-                pass  # that thread will hear of it
+    for name in names:
+        try:
+            import_module(name)  # returns when the other thread is done
+        except Exception:
+            pass  # that thread will hear of it
 
 
 def _mine() -> set[str]:

@@ -539,6 +539,37 @@ assert os.waitpid(pid, 0)[1] == 0
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_fork_while_another_thread_imports_what_calls_llvm(tmp_path):
+    """A fork holds the locks of the compiler, and waits for imports: Numba's ask LLVM for the CPU's name."""
+    (tmp_path / "onnx.py").write_text(
+        "import time\nbegan = True\ntime.sleep(0.3)\nimport llvmlite.binding\n"
+        "llvmlite.binding.get_host_cpu_name()\n"
+    )
+    program = """
+import faulthandler, os, sys, threading, time
+faulthandler.dump_traceback_later(60, exit=True)
+import ovjit, ovjit.codegen.kernel, llvmlite.binding
+
+thread = threading.Thread(target=lambda: __import__("onnx"))
+thread.start()
+while not hasattr(sys.modules.get("onnx"), "began"):
+    time.sleep(0.001)
+pid = os.fork()
+assert llvmlite.binding.ffi.lib._lock._lock.acquire(timeout=5), "held for ever"
+llvmlite.binding.ffi.lib._lock._lock.release()
+if pid == 0:
+    os._exit(0)
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS.parent}"},
+        capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_install_in_a_zip_archive(tmp_path):
     """Kernels are compiled, kept and found again, and a model is exported and imported, without a folder."""
     import zipfile

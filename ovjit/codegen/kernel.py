@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from ovjit import debug
+from ovjit import debug, forks
 from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
@@ -257,3 +257,4 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    forks.lending.append((_before_fork, _after_fork))
