@@ -60,7 +60,7 @@ LICENCES = re.compile(r"\b(contract|reassoc|fast|nnan|ninf|nsz|arcp|afn)\b")
 
 @pytest.mark.parametrize("record", NATIVE, ids=lambda r: f"{r.name}-{r.opset}")
 def test_no_kernel_falls_back(record: Op) -> None:
-    """Every kernel of the operation's samples is in the language, and says which of its products are fused."""
+    """Every kernel of the operation's samples is in the language, and says what is fused."""
     for dtype, _, inputs, attrs in sampled(record):
         graph, _ = graph_of(record, inputs, attrs, dtype)
         for kernel in Program(run_passes(graph)).kernels:
