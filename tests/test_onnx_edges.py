@@ -661,3 +661,56 @@ def test_texts_are_none_of_the_numbers_that_are_encoded() -> None:
     x = np.array([["a", "1"]], dtype=object)
     model = one_node("OneHotEncoder", {"x": x}, {}, domain="ai.onnx.ml", ir=8, cats_int64s=[1, 2, 5], zeros=1)
     same(model, {"x": x})
+
+
+@pytest.mark.parametrize("kind", ["FLOAT8E4M3FN", "FLOAT8E5M2", "FLOAT4E2M1"])
+@pytest.mark.parametrize("wide", [np.float32, np.float64])
+def test_numbers_next_to_ties_between_small_floats(kind: str, wide: Any) -> None:
+    """They are rounded once: by f16 first, as OpenVINO's conversion goes, they would be ties."""
+    small = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(kind))
+    numbers = np.arange(16 if "4E" in kind else 256).astype(np.uint8).view(small).astype(np.float64)
+    numbers = np.unique(numbers[np.isfinite(numbers)])
+    ties = (numbers[1:] + numbers[:-1]) / 2
+    x = np.concatenate([ties, ties * (1 + 2e-5), ties * (1 - 2e-5), numbers, [-0.0, 1e-9]]).astype(wide)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["c"], to=TensorProto.DataType.Value(kind)),
+        helper.make_node("Cast", ["c"], ["y"], to=TensorProto.FLOAT),
+    ]
+    infos = [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)]
+    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", 1, x.shape)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    wanted = x.astype(small).astype(np.float32)
+    for native in (False, True):
+        (got,) = by_ovjit(model.SerializeToString(), {"x": x}, native)
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("precision", [0, TensorProto.FLOAT16, TensorProto.FLOAT])
+def test_the_division_of_a_quantisation_has_a_precision(precision: int, rng: np.random.Generator) -> None:
+    """By default that of the scale: halves divided as halves come to other ties."""
+    scale = np.float16(0.2803)
+    near = np.arange(-90, 90) * 0.5 * float(scale)
+    x = np.concatenate([rng.normal(size=4000) * 20, near]).astype(np.float16)
+    more = {"precision": precision} if precision else {}
+    model = one_node("QuantizeLinear", {"x": x}, {}, opset=23, ir=11, output_dtype=TensorProto.INT8,
+                     constants={"scale": np.array(scale)}, **more)  # fmt: skip
+    wide = np.float32 if precision == TensorProto.FLOAT else np.float16
+    steps = np.rint(x.astype(wide) / scale.astype(wide))
+    other = np.rint(x.astype(np.float32) / np.float32(scale))
+    wanted = np.clip(steps, -128, 127).astype(np.int8)
+    assert (wide is np.float32) == bool((steps == other).all())
+    for native in (False, True):
+        (got,) = by_ovjit(model, {"x": x}, native)
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_scales_in_f32_of_halves(rng: np.random.Generator) -> None:
+    """What stands for f16 is computed in the scale's f32, and rounded once."""
+    x, scale = rng.integers(-128, 128, 3000).astype(np.int8), rng.uniform(0.1, 1, 1).astype(np.float32)
+    model = one_node("DequantizeLinear", {"x": x}, {}, opset=23, ir=11, constants={"scale": scale[0]},
+                     output_dtype=TensorProto.FLOAT16)  # fmt: skip
+    wanted = (x.astype(np.float32) * scale[0]).astype(np.float16)
+    assert (wanted != x.astype(np.float16) * scale[0].astype(np.float16)).any()
+    for native in (False, True):
+        (got,) = by_ovjit(model, {"x": x}, native)
+        np.testing.assert_array_equal(got, wanted)

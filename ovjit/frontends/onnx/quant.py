@@ -75,7 +75,8 @@ def dequantize(
 ) -> Output:
     """(x - zero) * scale, of type `kind`, by default that of the scale"""
     kind = kind or n.dtype(scale)
-    wide = "f32" if kind in ("f16", "bf16") and ELEMENT_TYPES[n.dtype(x)].bits > 8 else kind
+    exact = ELEMENT_TYPES[n.dtype(x)].bits <= 8 and n.dtype(scale) == kind
+    wide = "f32" if kind in ("f16", "bf16") and not exact else kind
     out = n.convert(x, wide)
     if zero is not None and not _is_zero(n, zero):
         out = n("Subtract", out, n.convert(along(n, zero, x, axis, block), wide))
@@ -88,11 +89,17 @@ def _is_zero(n: OnnxNode, zero: Output) -> bool:
 
 
 def quantize(
-    n: OnnxNode, x: Output, scale: Output, zero: Output | None, kind: str, axis: int = 1, block: int = 0
-) -> Output:
-    """saturate(round(x / scale) + zero), of type `kind`; rounding goes to even"""
+    n: OnnxNode, x: Output, scale: Output, zero: Output | None, kind: str, axis: int = 1, block: int = 0,
+    precision: str = "",
+) -> Output:  # fmt: skip
+    """saturate(round(x / scale) + zero), of type `kind`; rounding goes to even. The division is one of the
+    type `precision`, by default of f32 or f64."""
+    if precision:
+        x, scale = n.convert(x, precision), n.convert(scale, precision)
     wide = n.dtype(x) if n.dtype(x) in ("f32", "f64") else "f32"
     steps = n("Divide", n.convert(x, wide), n.convert(along(n, scale, x, axis, block), wide))
+    if precision:
+        steps = n.convert(n.convert(steps, precision), wide)
     return saturate(n, steps, along(n, zero, x, axis, block) if zero is not None else None, kind)
 
 
@@ -115,7 +122,11 @@ def quantize_linear(n: OnnxNode) -> Any:
     zero = n.optional(2)
     number = n.attr("output_dtype", 0)
     kind = n.dtype(zero) if zero is not None else tensors.element_type(number) if number else "u8"
-    return quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0))
+    asked = n.attr("precision", 0)
+    precision = tensors.element_type(asked) if asked else ""
+    if not asked and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
+        precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
+    return quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
 
 
 @onnx_op("DequantizeLinear")

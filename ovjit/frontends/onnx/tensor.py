@@ -111,6 +111,22 @@ LARGEST = {"f8e4m3": 448.0, "f8e5m2": 57344.0, "f4e2m1": 6.0, "f8e8m0": 2.0**127
 _BEYOND = {"f8e4m3": (464.0, np.nan), "f8e5m2": (61440.0, np.inf)}
 
 
+#: Bits of the mantissa, and the exponents of the smallest normal number and of the largest.
+_GRIDS = {"f8e4m3": (3, -6, 8), "f8e5m2": (2, -14, 15), "f4e2m1": (1, 0, 2)}
+
+
+def _on_grid(n: OnnxNode, x: Output, kind: str) -> Output:
+    """f32 or f64 numbers as those of a small type next to them, a tie to the even one. OpenVINO's conversion
+    goes by f16, where others become ties."""
+    bits, low, high = _GRIDS[kind]
+    exponents = np.arange(low, high + 1)
+    size = n.convert(n("Abs", x), "f32")
+    place = n("Bucketize", size, np.exp2(exponents[1:]).astype(np.float32), output_type="i32",
+              with_right_bound=False)  # fmt: skip
+    step = n("Gather", n.const(np.exp2(exponents - bits), n.dtype(x)), place, 0, opset=8)
+    return n("Multiply", n("Round", n("Divide", x, step), mode="half_to_even"), step)
+
+
 def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
     """`x` in a small floating-point type. Saturating, as by default, what is larger becomes the largest
     value;
@@ -131,6 +147,8 @@ def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
         size = n("Abs", wide)
         over = n("Greater" if kind == "f8e4m3" else "GreaterEqual", size, n.like(wide, bound))
         x = n("Select", over, n("Multiply", n("Sign", wide), n.like(wide, beyond)), wide)
+    if n.dtype(x) in ("f32", "f64"):
+        x = _on_grid(n, x, kind)
     return n("Convert", x, destination_type=kind)
 
 
