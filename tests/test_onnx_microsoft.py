@@ -513,6 +513,17 @@ for _dims in ((4,), (2, 2)):
             "CausalConvWithState", [r(2, 6, *_dims), r(4, 1, 3), r(4), _past], 2, (1, 2),
             {"channels_last": 1, "activation": "silu", "dilation": 2}, 1e-5,
         )  # fmt: skip
+# of a prompt's numbers of places only the very first counts
+_inputs = [r(2, 3, 64), r(2, 3, 32), r(2, 3, 32), None, None, np.full(2, 2, np.int32), z(3, np.int32),
+           *rotary(24, 8), u8(2, 3, high=16).astype(np.int64)]  # fmt: skip
+CASES["GroupQueryAttention of numbered places"] = (
+    "GroupQueryAttention", _inputs, 3, (7, 8), {"num_heads": 4, "kv_num_heads": 2, "do_rotary": 1}, 1e-4,
+)  # fmt: skip
+_inputs = [r(1, 3, 64), r(1, 3, 32), r(1, 3, 32), r(1, 2, 4, 16), r(1, 2, 4, 16) + 1, np.full(1, 6, np.int32),
+           z(7, np.int32), *rotary(24, 8), u8(1, 3, high=16).astype(np.int64)]  # fmt: skip
+CASES["GroupQueryAttention of later numbered places"] = (
+    "GroupQueryAttention", _inputs, 3, (7, 8), {"num_heads": 4, "kv_num_heads": 2, "do_rotary": 1}, 1e-4,
+)  # fmt: skip
 CASES["MRotaryEmbedding by a scale"] = (
     "MRotaryEmbedding", [r(2, 4, 3, 32), u8(3, 2, 3, high=16).astype(np.int64), *rotary(16, 8)], 1, (2, 3),
     {"mrope_section": [2, 3, 3], "scale": 0.5, "rotary_embedding_dim": 16, "num_heads": 4}, 1e-5,

@@ -54,7 +54,11 @@ def group_query_attention(n: OnnxNode) -> Any:
     begins = n("Select", prompt, 0, n("Subtract", lengths, length))  # [batch]
     places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(numbers(n, length), [0]))  # [batch, length]
     if n.attr("do_rotary", 0):
-        where = n[9] if n.has(9) else places
+        where = places
+        if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
+            ids = n.convert(n[9], "i64")
+            begin = n.slice(n.slice(ids, 0, 0, 1), 1, 0, 1)
+            where = n("Select", prompt, n("Add", begin, n.unsqueeze(numbers(n, length), [0])), ids)
         cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
         turn = bool(n.attr("rotary_interleaved", 0))
         q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
