@@ -2,7 +2,7 @@
 
 Compute: independent fused multiply-adds on the vector type that kernels use, nothing loaded or stored.
 Bandwidth: a sum over an array, for one in the L2 cache, in the last-level cache if there is one, and
-in memory. Measured on first demand, within a second, and kept for the process.
+in memory. Measured on first demand, within a second or two, and kept for the process.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ from ovjit.tiles.formats import F32, WORD, Format, available_formats
 ACCUMULATORS = 12
 #: Vectors that one turn of the stream kernel reads.
 STREAMS = 8
-#: Seconds of one sample, and how many are taken; the fastest counts.
+#: Seconds of one sample, and how many are taken; the fastest counts. Of samples that take long, as those of
+#: much memory, only so many as fit into ENOUGH seconds, and FEWEST at least.
 SAMPLE, SAMPLES = 2e-3, 15
+ENOUGH, FEWEST = 0.2, 3
 #: Cache sizes where the system does not tell.
 L2_BYTES = 1 << 20
-#: Bytes that are surely not in a cache; more where the last-level cache is larger than a quarter of it.
-MEMORY_BYTES = 128 << 20
+#: Bytes that are surely not in a cache; more where the last-level cache is larger than a quarter of it, up to
+#: MOST_BYTES: a server's cache of hundreds of megabytes is shared, and memory may be limited.
+MEMORY_BYTES, MOST_BYTES = 128 << 20, 512 << 20
 
 
 class Level(NamedTuple):
@@ -162,9 +165,8 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roof:
         levels.append(
             Level(name, size * (threads if name == "L2" else 1), _stream(stream, isa, span, threads))
         )
-    levels.append(
-        Level("memory", math.inf, _stream(stream, isa, max(MEMORY_BYTES, 4 * last) // threads, threads))
-    )
+    span = min(max(MEMORY_BYTES, 4 * last), MOST_BYTES) // threads
+    levels.append(Level("memory", math.inf, _stream(stream, isa, span, threads)))
     peaks = {f.name: dot_peak(f, threads) for f in available_formats() if f.name in formats and f is not F32}
     return Roof(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
 
@@ -230,15 +232,16 @@ def _rate(start: Callable[[int], Callable[[], int]], threads: int) -> float:
         seconds = min(_seconds(call), _seconds(call))  # one may have been put off by the system
         if seconds < SAMPLE:
             turns = turns * max(2, math.ceil(1.2 * SAMPLE / max(seconds, SAMPLE / 1000)))
+    samples = min(SAMPLES, max(FEWEST, int(ENOUGH / seconds)))
     if threads == 1:
         call = start(turns)
-        return turns / min(_seconds(call) for _ in range(SAMPLES))
+        return turns / min(_seconds(call) for _ in range(samples))
     calls = [start(turns) for _ in range(threads)]
     gate = threading.Barrier(threads)
-    spent = np.zeros((SAMPLES, threads))
+    spent = np.zeros((samples, threads))
 
     def run(i: int) -> None:
-        for sample in range(SAMPLES):
+        for sample in range(samples):
             gate.wait()
             spent[sample, i] = _seconds(calls[i])
 
