@@ -399,6 +399,26 @@ def test_one_trace_serves_parts_of_any_image(sizes: Sequence[int], monkeypatch: 
     assert executable.program.traces.made <= 2, "parts are of one element, or of more"
 
 
+def test_one_trace_serves_one_long_row_and_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The elements of a sample are a row, which is cut for threads, whether there are other samples or not;
+    from the first of them to the last one, at open lengths too."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    for rest in ((300, 500), (ANY, 500), (600, ANY)):
+        b = Builder()
+        shapes = ((first, *rest) for first in (ANY, 1))
+        x, every = (b.add("Parameter", (), {"shape": s, "element_type": "f32"}).output for s in shapes)
+        y = b.add("Tanh", [b.add("Add", [x, every]).output]).output
+        sets = []
+        for n, length in ((1, 300), (2, 400), (5, 300), (1, 500), (3, 300)):
+            dims = [d if d is not ANY else length for d in rest]
+            sets.append([rng.standard_normal((first, *dims), np.float32) for first in (n, 1)])
+        executable = check(b.finish([y]), sets, f"{rest}")
+        assert executable.program.traces.made == 1, rest
+        plan = executable.program.plan(tuple(a.shape for a in sets[0]))
+        assert plan.chunks.sum() > 1, rest
+
+
 @pytest.mark.parametrize("odd", [0.0, np.inf])
 @pytest.mark.parametrize("spatial", [2, 3])
 def test_taps_that_meet_no_data_are_not_multiplied(

@@ -56,8 +56,9 @@ def plan_elementwise(
     # equal layers walk alike
     along = tuple(identity((v.itemsize, *v.strides)) for v in views)
     cut = planner.open and bool(modes) and planner.last_is_open  # what `_cut_open` asks
-    key = ("elementwise", modes, outer, operations, cut, identity(out.shape), along)
-    walks = planner.shared(key, lambda: _walks(planner, modes, views, outer, operations))
+    several = outer > 1 and type is None  # of a copy of a part nobody knows in how many shapes it is one row
+    key = ("elementwise", modes, outer, operations, cut, several, identity(out.shape), along)
+    walks = planner.shared(key, lambda: _walks(planner, modes, views, outer, operations, several))
     if isinstance(walks, int):
         # more dimensions than the kernel has: one step for each index of the slowest
         for i in range(out.shape[walks]):
@@ -82,10 +83,11 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any]) -> Rows:
 
 
 def _walks(
-    planner: Planner, modes: str, views: Sequence[View], outer: int, operations: int
+    planner: Planner, modes: str, views: Sequence[View], outer: int, operations: int, several: bool
 ) -> list[_Walk] | int:
     """The steps for these views, the last of which is written, by a kernel of `outer` dimensions of rows; or
-    the dimension that a step is to be added for each index of."""
+    the dimension that a step is to be added for each index of. `several` long rows may be walked where there
+    could be one."""
     out = views[-1]
     if out.count == 0:
         return []
@@ -94,7 +96,8 @@ def _walks(
     order = walking_order(out)
     shape, along = [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
     extents, strides = merge_dims(shape, along, outer + 1)
-    if modes and len(extents) == 2 and (is_traced_number(extents[1]) or extents[1] >= OPEN_ROW):
+    long = modes and len(extents) == 2 and (is_traced_number(extents[1]) or extents[1] >= OPEN_ROW)
+    if long and not several:
         extents, strides = merge_dims(shape, along)  # a single long row is cut
     sizes = [v.itemsize for v in views]
     if not extents:
@@ -110,8 +113,8 @@ def _walks(
             parts, piece, leaves = _cut(inner, most, bool(extents))
         elif not modes:
             parts, piece, leaves = _cut_filled(out, order, inner)
-        elif not extents:
-            parts, piece, leaves = _cut_open(planner, out, order, inner, most)
+        elif len(extents) <= several:
+            parts, piece, leaves = _cut_open(planner, out, order, inner, most, bool(extents))
     if len(extents) > outer:
         return order[0]
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
@@ -155,14 +158,15 @@ def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
 
 
 def _cut_open(
-    planner: Planner, out: View, order: Sequence[int], row: int, most: int
+    planner: Planner, out: View, order: Sequence[int], row: int, most: int, several: bool
 ) -> tuple[int, int, bool]:
-    """The same for all elements of a tensor of an open shape: along its last dimension where that is known,
-    else into parts of one length. What a row divides by is different every time."""
+    """The same for all elements of a tensor of an open shape, or for each of `several` rows that they are:
+    along its last dimension where that is known, else into parts of one length. What a row divides by is
+    different every time."""
     if not planner.last_is_open:
         last = out.shape[order[-1]] if order else 1
-        if ROW <= last < OPEN_ROW and row != last:
-            return product([out.shape[a] for a in order[:-1]]), last, False
+        if ROW <= last < OPEN_ROW and row != last and (not several or row >= OPEN_ROW):
+            return row // last if several else product([out.shape[a] for a in order[:-1]]), last, False
     if row < OPEN_ROW:
         return 0, row, False
     piece = most // PIECE * PIECE

@@ -41,7 +41,7 @@ from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import check_shapes, guessed, is_static
+from ovjit.graph.shapes import Interval, check_shapes, guessed, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 Pass = Callable[[Graph], Graph]
@@ -422,8 +422,12 @@ class Program:
         planner = self._planner(types, strides)
         planner.trace = Trace()
         self._plan_steps(planner)
-        empty = any(0 in t.shape for t in types.values())
-        if not empty and not any(1 in shape for shape in shapes):
+        few = (
+            made for value, t in types.items()
+            for dim, made in zip(value.shape or t.shape, t.shape, strict=True)
+            if made == 0 or (made == 1 and (value.shape is None or isinstance(dim, Interval)))
+        )  # fmt: skip
+        if next(few, None) is None:
             check_plan(plan, planner.finish(plan.arena.lay_out))
             return
         # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not

@@ -88,16 +88,16 @@ class PyramidAlign(Lowering):
         values: dict[str, Any] = {
             "rois": rois.ptr, "at": at.ptr, "regions": regions, **named_strides(r=(rois, "nk"))
         }
-        planner.step(self.levels, values, 1, [rois], [at], 100.0 * regions)
+        planner.step(self.levels, values, 1, [rois], [at], 100 * regions)
         shift, after = OFFSETS["half_pixel_for_nn" if attrs["aligned"] else "asymmetric"]
         samples = max(attrs["sampling_ratio"], 1) ** 2
-        work = size * samples * channels * 8 / len(maps)
+        work = size * samples * channels * 8 // len(maps)
         for i, (x, scale) in enumerate(zip(maps, attrs["pyramid_scales"], strict=True)):
             values = region_values(planner, x, rois, y, (np.float32(1 / scale), shift, after))
             values |= {
                 "at": at.ptr + i * regions * 4, "at_n": 4, "ratio": attrs["sampling_ratio"],
                 "clamp": int(not attrs["aligned"]),
             }  # fmt: skip
-            flops = 8.0 * y.count * samples / len(maps)
+            flops = y.count * samples * 8 // len(maps)
             planner.share_step(self.kernel, values, values["rows"], work, [x, rois, at], [y], flops)
         planner.need_scratch((channels + 64) * 4)

@@ -37,7 +37,7 @@ from ovjit.codegen.words import (
 )
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
-from ovjit.compiler.plan import NotNative, Planner
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.views import View, named_strides
 from ovjit.graph.graph import Value
 
@@ -280,7 +280,7 @@ class RoiPooling(Regions):
         else:
             settings = [scale, 1.0 if self.sensitive else scale]
             more = {"step": ph * pw * 4 if self.sensitive else 4}
-            work = x.shape[2] * x.shape[3] / (ph * pw)  # of a bin, if a region is the map
+            work = ceil_div(x.shape[2] * x.shape[3], ph * pw)  # of a bin, if a region is the map
         values = region_values(planner, x, rois, y, settings)
-        each, flops = pw * y.shape[1] * work, float(y.count * work)
+        each, flops = pw * y.shape[1] * work, y.count * work
         planner.share_step(self.kernel, values | more, values["rows"], each, [x, rois], [y], flops)

@@ -352,7 +352,7 @@ class Fourier(Lowering):
         lead = shape if self.kind == "RDFT" else shape[:-1]
         sizes = known[1].reshape(-1).tolist() if len(known) > 1 else None
         axes, signal, _ = transform_axes(self.kind, lead, known[0].reshape(-1).tolist(), sizes)
-        lengths = [n for n in signal if isinstance(n, int)]
+        lengths = [int(n) for n in signal if isinstance(n, int)]  # which are pinned, as factors decide
         if not product(planner.shape(self.out)) or not axes or not all(fits(n) for n in lengths):
             raise NotNative
         view = planner.view(self.node.inputs[0])
@@ -507,7 +507,7 @@ class Fourier(Lowering):
             stage = (radices[i], starts[i]) if i < len(radices) else (1, 0)
             values[f"steps{2 * i}"], values[f"steps{2 * i + 1}"] = stage
         planner.need_scratch(n * 4 * width * self.size)
-        flops = 5.0 * n * math.log2(max(n, 2)) * lanes * outer
+        flops = int(5.0 * n * math.log2(max(n, 2))) * lanes * outer
         planner.share_step(kernel, values, items, work, reads, [y.view], flops)
 
 

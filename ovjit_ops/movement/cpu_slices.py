@@ -87,7 +87,8 @@ def reverse_view(node: Node, source: View, known: Known) -> View:
     axes = known(1)
     assert axes is not None
     for axis in axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
-        source = cut(source, axis, range(source.shape[axis] - 1, -1, -1))
+        extent = source.shape[axis]
+        source = source if extent < 2 else source.slice(axis, extent - 1, extent, -1)
     return source
 
 

@@ -206,4 +206,4 @@ class CTCLosses(Lowering):
         }  # fmt: skip
         if blank:
             values["blanks"] = blank[0].ptr
-        planner.share_step(self.kernel, values, batch, work, read, made, float(batch * work))
+        planner.share_step(self.kernel, values, batch, work, read, made, batch * work)
