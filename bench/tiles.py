@@ -1,11 +1,14 @@
 """The tile kernel on the convolutions of ResNet-50, beside this core's measured peak of multiply-adds.
 
-    python -m bench.tiles [--network resnet50] [--format f32 bf16 u8i8] [--rounds 15] [--json tiles.json]
+    python -m bench.tiles [--network resnet50] [--format f32 u8i8 ...] [--rounds 15] [--json tiles.json]
 
 Every distinct convolution of the network (with bias and relu, the direct way: no Winograd) is a model of its
 own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each shape
 runs a few times, between two measurements of the peak; its time is the fastest of the round, its share that
-of the higher peak. The medians over the rounds are shown; shares below GOALS are marked.
+of the higher peak. The medians over the rounds are shown; shares below GOALS are marked. `roof` is the share
+that is left where what is done with the sums takes turns with the products, as both are made by the same
+ports, and where words have room for more channels than there are; `gbs` what the step reads and writes in a
+second. u8i8 writes reals, u8i8u8 bytes, as within a network.
 """
 
 from __future__ import annotations
@@ -22,8 +25,13 @@ import numpy as np
 from bench import networks, report
 
 KEYS = ("network", "format", "shape")
-COLUMNS = ("format", "shape", "count", "kernel", "us", "gflops", "peak", "share", "share_low", "below")
-GOALS = {"f32": 0.9, "bf16": 0.85, "u8i8": 0.85}
+COLUMNS = (
+    "format", "shape", "count", "kernel", "us", "gflops", "peak", "share", "share_low", "roof", "gbs", "below"
+)  # fmt: skip
+GOALS = {"f32": 0.9, "bf16": 0.85, "u8i8": 0.85, "u8i8u8": 0.85}
+#: Vector instructions for each vector of results behind the products, as AVX-512 has them: the activation;
+#: the conversion and scale of sums; bounds, rounding and narrowing.
+EPILOGUE = {"f32": 1, "bf16": 1, "u8i8": 3, "u8i8u8": 5.25}
 RUNS = 8
 
 
@@ -65,7 +73,8 @@ def shapes(name: str, folder: Path | None = None) -> Counter[Shape]:
 
 def request_of(shape: Shape, form: str) -> Any:
     """A request of the convolution's model on random data, ready to infer; "u8i8": data that is quantized
-    to 8 bits by its FakeQuantize, and weights of 8 bits with a scale for each channel."""
+    to 8 bits by its FakeQuantize, and weights of 8 bits with a scale for each channel; "u8i8u8": results that
+    are quantized, too, and read as bytes by a pooling."""
     import ovjit as ov
 
     rng = np.random.default_rng(networks.SEED)
@@ -75,14 +84,18 @@ def request_of(shape: Shape, form: str) -> Any:
     x = ops.parameter(list(data.shape), np.float32)
     strides, pads = [shape.stride] * 2, [shape.pad] * 2
     source, factors = x, ops.constant(weights)
-    if form == "u8i8":
+    if form.startswith("u8i8"):
         source = ops.fake_quantize(ops.relu(x), *map(np.float32, (0, 4, 0, 4)), 256)
         scale = np.abs(weights).max((1, 2, 3), keepdims=True) / 127
         stored = ops.constant(np.round(weights / scale).astype(np.int8))
         factors = ops.multiply(ops.convert(stored, np.float32), ops.constant(scale))
     y = ops.convolution(source, factors, strides, pads, pads, [1, 1])
     bias = rng.standard_normal((1, shape.outs, 1, 1), np.float32)
-    model = ov.Model([ops.relu(ops.add(y, ops.constant(bias)))], [x], "tile")
+    y = ops.relu(ops.add(y, ops.constant(bias)))
+    if form == "u8i8u8":
+        y = ops.fake_quantize(y, *map(np.float32, (0, 30, 0, 30)), 256)
+        y = ov.opset1.max_pool(y, [1, 1], [0, 0], [0, 0], [2, 2])
+    model = ov.Model([y], [x], "tile")
     config = {"INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True}
     config["INFERENCE_PRECISION_HINT"] = "bf16" if form == "bf16" else "f32"
     compiled = ov.Core().compile_model(model, "CPU", config)
@@ -104,7 +117,7 @@ def measure(found: Counter[Shape], form: str, rounds: int) -> list[dict[str, Any
     from ovjit.tiles.formats import available_formats
     from ovjit.tools.roofline import dot_peak
 
-    words = next((f for f in available_formats() if f.name == form), None)
+    words = next((f for f in available_formats() if form.startswith(f.name)), None)
     if words is None:
         raise SystemExit(f"this CPU has no {form}")
     requests = {shape: request_of(shape, form) for shape in found}
@@ -127,11 +140,14 @@ def measure(found: Counter[Shape], form: str, rounds: int) -> list[dict[str, Any
         assert row.flops > shape.flops * (1 - 1e-6), (shape, row)  # more: channels that fill up words
         shares = [shape.flops / ns * 1e9 / peak for ns, peak in zip(times[shape], peaks[shape], strict=True)]
         us = statistics.median(times[shape]) / 1e3
+        depth = shape.channels * shape.kernel**2 / words.group
+        padded = depth * row.flops / shape.flops
         rows.append({
             "network": "", "format": form, "shape": str(shape), "count": count, "kernel": row.exec_type,
             "us": us,
             "gflops": shape.flops / us / 1e3, "peak": statistics.median(peaks[shape]) / 1e9,
             "share": statistics.median(shares), "share_low": report.quantile(shares, 0.25),
+            "roof": depth / (padded + EPILOGUE[form]), "gbs": row.bytes / us / 1e3,
             "below": "!" if statistics.median(shares) < GOALS[form] else None,
         })  # fmt: skip
     return rows
