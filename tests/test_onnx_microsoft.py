@@ -650,6 +650,34 @@ def test_fusions_for_other_devices(op: str) -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("whole", [False, True])
+def test_group_norm_of_a_sum(last: int, whole: bool) -> None:
+    """Stable Diffusion's, which ONNX Runtime has on GPUs alone."""
+    order = (0, 2, 3, 1) if last else (0, 1, 2, 3)
+    x, gamma, beta, bias = r(2, 6, 4, 5), r(6), r(7)[:6], r(8)[:6]
+    skip = r(2, 6, 5, 4).swapaxes(2, 3) if whole else r(2, 6)
+    given_skip = np.ascontiguousarray(skip.transpose(order)) if whole else skip
+    given = [np.ascontiguousarray(x.transpose(order)), gamma, beta, given_skip, bias]
+    data, values = build("SkipGroupNorm", given, 2, (1, 2, 4), groups=3, activation=1, channels_last=last)
+    total = x.astype(np.float64) + (skip if whole else skip[:, :, None, None]) + bias[:, None, None]
+    parts = total.reshape(2, 3, -1)
+    rows = (parts - parts.mean(2, keepdims=True)) / np.sqrt(parts.var(2, keepdims=True) + 1e-5)
+    y = rows.reshape(x.shape) * gamma[:, None, None] + beta[:, None, None]
+    got = ov.compile_model(data, "CPU")(values)
+    np.testing.assert_allclose(got[0], (y / (1 + np.exp(-y))).transpose(order), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got[1], total.transpose(order), rtol=1e-5, atol=1e-6)
+
+
+def test_gemmas_rotary_embedding() -> None:
+    angles, *states = r(2, 5, 8), r(2, 3, 5, 8), r(2, 3, 5, 8) + 1, r(2, 1, 5, 8), r(2, 1, 5, 8) - 1
+    data, values = build("GemmaRotaryEmbedding", [angles, *states], 2)
+    got = ov.compile_model(data, "CPU")(values)
+    for i in (0, 1):
+        wanted = states[2 * i] * np.cos(angles)[:, None] + states[2 * i + 1] * np.sin(angles)[:, None]
+        np.testing.assert_allclose(got[i], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_channels_last_convolution() -> None:
     """NhwcConv has no kernel in ONNX Runtime's CPU provider; Conv of the transposed image is what it says."""
     x, w, b = r(1, 8, 9, 3), r(4, 3, 3, 3), r(4)

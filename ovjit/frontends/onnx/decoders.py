@@ -207,6 +207,13 @@ def _turned_heads(n: OnnxNode, cos: Output) -> tuple[Output, int, bool]:
     return to_heads(n, x, heads), turned, True
 
 
+@ms("GemmaRotaryEmbedding")
+def gemma_rotary_embedding(n: OnnxNode) -> Any:
+    """(angles [batch, length, size], q, q with its halves turned, k, k with its halves turned)"""
+    cos, sin = (n.unsqueeze(n.convert(n(op, n[0]), n.dtype(n[1])), [1]) for op in ("Cos", "Sin"))
+    return [n("Add", n("Multiply", n[i], cos), n("Multiply", n[i + 1], sin)) for i in (1, 3)]
+
+
 @ms("MRotaryEmbedding")
 def multimodal_rotary_embedding(n: OnnxNode) -> Any:
     """(input, position ids [3, batch, length], cos, sin): each of `mrope_section`'s parts of the angles goes

@@ -298,9 +298,26 @@ def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon
 
 @ms("GroupNorm")
 def group_norm(n: OnnxNode) -> Any:
+    return _normalised_groups(n, n[0])
+
+
+@ms("SkipGroupNorm")
+def skip_group_norm(n: OnnxNode) -> Any:
+    """(x, gamma, beta, skip as x or of one row for all pixels, bias) -> (normalised, the sum)"""
+    last = bool(n.attr("channels_last", 1))
+    skip, bias = n[3], n.optional(4)
+    if n.rank(skip) == 2:
+        skip = n.unsqueeze(skip, [1, 2] if last else [2, 3])
+    total = n("Add", n[0], skip)
+    if bias is not None:
+        total = n("Add", total, bias if last else n.unsqueeze(bias, [1, 2]))
+    return [_normalised_groups(n, total), total]
+
+
+def _normalised_groups(n: OnnxNode, x: Output) -> Output:
     """Channels last unless channels_last=0; with activation=1 followed by x * sigmoid(x)."""
     last = bool(n.attr("channels_last", 1))
-    x = channels_first(n, n[0]) if last else n[0]
+    x = channels_first(n, x) if last else x
     out = n("GroupNormalization", x, n.convert(n[1], n.dtype(x)), n.convert(n[2], n.dtype(x)),
             num_groups=n.required("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
     if n.required("activation"):
