@@ -7,6 +7,7 @@ up to 2, so what is larger goes there.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -33,8 +34,9 @@ same_bytes = _own("_compare_digest", "_operator", "hmac")
 
 
 def sha256_for(size: int) -> Callable[..., Any]:
-    """What hashes so many bytes."""
-    return sha256 if size < LARGE else import_module("hashlib").sha256
+    """What hashes so many bytes: OpenSSL, too, where somebody has loaded it."""
+    small = size < LARGE and "_hashlib" not in sys.modules
+    return sha256 if small else import_module("hashlib").sha256
 
 
 def hmac_sha256(key: bytes, parts: Sequence[bytes | memoryview]) -> bytes:

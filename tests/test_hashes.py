@@ -18,8 +18,11 @@ from ovjit.codegen import versions
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.parametrize("loaded", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000, hashes.LARGE - 1, hashes.LARGE])
-def test_codes_are_those_of_hmac(size: int) -> None:
+def test_codes_are_those_of_hmac(size: int, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "_hashlib", raising=False)
     rng = np.random.default_rng(size)
     content = rng.bytes(size)
     cuts = sorted(rng.integers(0, size + 1, 2).tolist())
@@ -28,7 +31,7 @@ def test_codes_are_those_of_hmac(size: int) -> None:
         key = rng.bytes(length)
         assert hashes.hmac_sha256(key, parts) == hmac.digest(key, content, "sha256"), (size, length)
     assert hashes.sha256(content).digest() == hashlib.sha256(content).digest()
-    assert (hashes.sha256_for(size) is hashlib.sha256) == (size >= hashes.LARGE)
+    assert (hashes.sha256_for(size) is hashlib.sha256) == (loaded or size >= hashes.LARGE)
 
 
 def test_a_python_without_its_own_hash_takes_hashlib() -> None:
