@@ -116,10 +116,13 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 @functools.cache
-def _traced(name: str, dtype: str) -> Body:
+def _traced(name: str, dtype: str, added: bool = False) -> Body:
+    """f(x0), or x1 + f(x0)."""
     recorder = Recorder()
     result = getattr(trace, name)(recorder.input("x0", dtype))
-    return Body([dtype], [dtype], recorder.lines, [result.name])
+    if added:
+        result = recorder.input("x1", dtype) + result
+    return Body([dtype] * (1 + added), [dtype], recorder.lines, [result.name])
 
 
 class _Printer:
@@ -243,6 +246,11 @@ class _Printer:
             text, is_vector = self.value(e.operand)
             return (f"neg({text})", True) if is_vector else (f"-{text}", False)
         if isinstance(e, ast.BinOp) and type(e.op) in _OPERATORS:
+            f = e.right
+            if isinstance(e.op, ast.Add) and isinstance(f, ast.Call) and isinstance(f.func, ast.Name):
+                if f.func.id in _TRACED:  # one body, of which a last product is fused with the sum
+                    inputs = [self.vector(self.value(x)) for x in (f.args[0], e.left)]
+                    return self.inlined(_traced(f.func.id, self.dtype, True), inputs), True
             left, right = self.value(e.left), self.value(e.right)
             if left[1] or right[1]:
                 return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
