@@ -332,7 +332,8 @@ class Resize(Lowering):
         super().__init__(group)
         self.data = self.node.inputs[0]
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
-        self.kernel = lowering_kernel(self.node.attrs["mode"].lower(), self.data.dtype)
+        dtype = self.data.dtype
+        self.kernel = resize_nearest(T=_BITS[SIZE[dtype]]) if self.nearest else resize(T=dtype)
         pairs = zip(self.data.shape, self.out.shape, strict=True)
         self.open_axes = [not is_static(pair) for pair in pairs]
         self.kernels: Sequence[Kernel] = (self.kernel,)
@@ -397,13 +398,6 @@ class Resize(Lowering):
         y = planner.channels_last_output(self.out, adjacent_axis(x))
         planner.copy_step(x.repeated(times), y.parted(times))
         return y
-
-
-def lowering_kernel(mode: str, dtype: str) -> Kernel:
-    """The kernel that resizes elements of this type."""
-    if mode == "nearest":
-        return resize_nearest(T=_BITS[SIZE[dtype]])
-    return resize(T=dtype)
 
 
 #: Element types whose sums are made in f32.

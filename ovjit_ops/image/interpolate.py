@@ -27,7 +27,7 @@ from ovjit_ops.common.values import known, length, narrowed, real
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.cpu_resize import lower_interpolate
-from ovjit_ops.image.resampling import given, scaled, settings, tables
+from ovjit_ops.image.resampling import axis_table, given, resized, scaled, settings
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -96,7 +96,8 @@ def interpolate(
     begin, end = (padding(attrs[n], data.ndim, n) for n in ("pads_begin", "pads_end"))
     if any(begin) or any(end):
         data = np.pad(data, list(zip(begin, end, strict=True)))
-    found = tables(data.shape, sizes, scales, axes, attrs)
+    changed = resized(data.shape, sizes, scales, axes, attrs)
+    found = {axis: axis_table(one, attrs) for axis, one in changed.items()}
     if attrs["mode"] == "nearest" or not found:
         for axis, table in found.items():
             data = np.take(data, table.start, axis)

@@ -326,8 +326,3 @@ def resized(
     there = all(one.extent > 0 for one in changed.values())
     check(there, "there is nothing to interpolate between: a dimension is 0")
     return changed
-
-
-def tables(*arguments: Any) -> dict[int, Table]:
-    """The table of every axis that changes; arguments are those of `resized`."""
-    return {axis: axis_table(one, arguments[-1]) for axis, one in resized(*arguments).items()}
