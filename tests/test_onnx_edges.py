@@ -418,11 +418,75 @@ g (float[N,2] x, int64[N] counts, float[2,K] first) => (float[A,2] y, float[2,B]
 
 
 def test_a_loop_adds_tensors_of_different_lengths_to_sequences(rng: np.random.Generator) -> None:
-    """As torch.repeat_interleave is exported."""
+    """The lengths are numbers of the input, 0 among them."""
     model = onnx.parser.parse_model(REPEATED).SerializeToString()
     for counts in ([3, 1, 0, 2], [2], [0, 0, 5, 1, 1, 1, 0]):
         x = rng.standard_normal((len(counts), 2)).astype(np.float32)
         same(model, {"x": x, "counts": np.array(counts), "first": np.ones((2, 3), np.float32)})
+
+
+REPEATS = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,2,3] x, int64[N] counts) => (float[B,A,C] y) {
+    turned = Transpose<perm = [1, 0, 2]>(x)
+    length = Shape(counts)
+    size = Squeeze(length)
+    ones = ConstantOfShape<value = int64[1] {1}>(length)
+    times = SplitToSequence<axis = 0>(counts, ones)
+    rows = SplitToSequence<axis = 1>(turned, ones)
+    go = Constant<value = bool {1}>()
+    none = SequenceEmpty()
+    all = Loop(size, go, none)<body = body
+      (int64 i, bool on, seq(float[2,R,3]) s) => (bool again, seq(float[2,R,3]) t) {
+        count = SequenceAt(times, i)
+        row = SequenceAt(rows, i)
+        axis = Constant<value_ints = [2]>()
+        row1 = Unsqueeze(row, axis)
+        before = Constant<value = int64[2] {2, 1}>()
+        after = Constant<value = int64[1] {3}>()
+        shape = Concat<axis = 0>(before, count, after)
+        long = Shape(shape)
+        filled = ConstantOfShape<value = int64[1] {1}>(long)
+        minus = Constant<value = int64 {-1}>()
+        guard = Mul(filled, minus)
+        same = Equal(shape, guard)
+        safe = Where(same, filled, shape)
+        wide = Expand(row1, safe)
+        flat = Constant<value = int64[3] {2, -1, 3}>()
+        part = Reshape(wide, flat)
+        t = SequenceInsert(s, part)
+        again = Cast<to = 9>(go)
+    }>
+    y = ConcatFromSequence<axis = 1>(all)
+}"""
+
+
+def test_items_are_repeated_without_a_loop(rng: np.random.Generator) -> None:
+    """As torch.repeat_interleave is exported for computed numbers of times."""
+    open_batch = REPEATS.replace("N,2,3", "N,M,3").replace("{2, 1}", "{-1, 1}")
+    open_batch = open_batch.replace("{2, -1, 3}", "{0, -1, 3}")
+    for text in (REPEATS, open_batch):
+        model = onnx.parser.parse_model(text).SerializeToString()
+        kinds = [node.get_type_name() for node in ovjit.Core().read_model(model).get_ops()]
+        assert "Loop" not in kinds and kinds.count("Gather") == 1, kinds
+        for counts in ([3, 1, 0, 2], [2], [0, 0, 5, 1, 1, 1, 0], [-1, 2]):
+            x = rng.standard_normal((len(counts), 2, 3)).astype(np.float32)
+            same(model, {"x": x, "counts": np.array(counts)})
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("count = SequenceAt(times, i)", "count = Identity(length)"),
+    ("filled = ConstantOfShape<value = int64[1] {1}>", "filled = ConstantOfShape<value = int64[1] {2}>"),
+    ("int64 {-1}", "int64 {-2}"),
+    ("row = SequenceAt(rows, i)", "p = SequenceAt(rows, i) row = Neg(p)"),
+    ("again = Cast<to = 9>(go)", "limit = Constant<value = int64 {2}>() again = Less(i, limit)"),
+    ("int64[3] {2, -1, 3}", "int64[3] {2, -1, 1}"),
+    ("int64[3] {2, -1, 3}", "int64[3] {2, -1, 0}"),
+])  # fmt: skip
+def test_other_loops_over_items_stay_loops(old: str, new: str) -> None:
+    assert REPEATS.count(old) == 1
+    text = REPEATS.replace(old, new).replace("float[B,A,C] y", "y")
+    ops = ovjit.Core().read_model(onnx.parser.parse_model(text).SerializeToString()).get_ops()
+    assert "Loop" in [node.get_type_name() for node in ops]
 
 
 def test_tensors_of_one_open_length_are_collected_where_nothing_joins_them() -> None:

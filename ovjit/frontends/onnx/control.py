@@ -14,6 +14,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.frontends.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.frontends.onnx.registry import onnx_op
+from ovjit.frontends.onnx.repeats import repeated
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Interval
@@ -302,6 +303,7 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     """
     inputs, attributes = list(n.inputs), n.attributes
     growing: dict[int, int] = {}  # the number of a sequence -> the axis along which its tensors are joined
+    joined: dict[int, dict[int, Output]] = {}
 
     def read() -> tuple[dict[int, Output], list[Output]]:
         """(what a sequence has become, for each; the other outputs)"""
@@ -324,13 +326,19 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     for i in added:
         axis = _joined_along(n, n.output_names[i], n.rank(rows[i]) - 1)
         sizes = (n.shape(rows[i]) or ())[1:]
-        if axis is not None and [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
+        if axis is None:
+            continue
+        picked = repeated(n, inputs, graph, added[i], axis)
+        if picked is not None:
+            joined[i] = {axis: picked}
+        elif [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
             growing[i] = axis
     made, others = read() if growing else (rows, others)
+    joined |= {i: {axis: made[i]} for i, axis in growing.items()}
     rest = iter(others)
     states = [
-        Rows(cast(TensorList, first), rows[i] if i in growing else made[i],
-             {growing[i]: made[i]} if i in growing else None) if i in added else next(rest)
+        Rows(cast(TensorList, first), rows[i] if i in joined else made[i], joined.get(i))
+        if i in added else next(rest)
         for i, first in enumerate(inputs[2:])
     ]  # fmt: skip
     return [*states, *rest]
