@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, merge, normalize_axis, text, up_to
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, merge, normalize_axis, text, up_to
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import (
     INDEX_TYPES,
@@ -215,8 +216,8 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
     for shape, name in ((data.shape, "data"), (indices.shape, "indices")):
         check(batch_dims < len(shape), f"Number of batch dimensions must not exceed a rank of {name}.")
     depth = indices.shape[-1]
-    for d, i in zip(data.shape[:batch_dims], indices.shape[:batch_dims], strict=True):
-        check(compatible(d, i), "Batch dimensions of data and indices must be the same.")
+    batch: tuple[Any, ...] = tuple(map(merge, data.shape[:batch_dims], indices.shape[:batch_dims]))
+    check(None not in batch, "Batch dimensions of data and indices must be the same.")
     if isinstance(depth, Interval):
         return TensorType(data.dtype, None)
     check(
@@ -224,7 +225,6 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
         "Length of a tuple with indices must not exceed a rank of data tensor excluding batch dimensions. "
         f"{indices} names {depth} of the dimensions of {data}",
     )
-    batch: tuple[Dim, ...] = indices.shape[:batch_dims]
     if flatten and batch_dims > 1:
         batch = (math.prod(batch),)
     return TensorType(data.dtype, (*batch, *indices.shape[batch_dims:-1], *data.shape[batch_dims + depth :]))

@@ -29,7 +29,7 @@ _COUNT = "Equation must contain a number of subscripts equal to a number of Eins
 
 
 def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], list[str]] | None:
-    """(labels of each operand, labels of the result); None where a rank that matters is unknown.
+    """(labels of each operand, labels of the result); None where an ellipsis leaves a rank open.
 
     A label is a letter, or "...0", "...1" for a dimension of the ellipsis, counted from its end. Raises
     ModelError for an equation that is none or does not fit the ranks.
@@ -42,7 +42,9 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
         says = f"{'Output' if part is right else 'Input'} subscript of Einsum equation must consist of "
         says += "either only alphabetic letters or alphabetic letters with one ellipsis."
         check(_EQUATION.fullmatch(part), f"{says} {part[:40]!r} in {equation!r} is none")
-    if any(rank is None for rank in ranks):
+    pairs = zip(parts, ranks, strict=True)
+    ranks = [len(part) if rank is None and "..." not in part else rank for part, rank in pairs]
+    if None in ranks:
         return None
     operands, widest = [], 0
     for part, rank in zip(parts, ranks, strict=True):
@@ -107,7 +109,8 @@ class Einsum:
         if parsed is None:
             return TensorType(dtype, None)
         operands, out = parsed
-        sizes = label_sizes(operands, [x.shape for x in xs])
+        shapes = [x.shape or (ANY,) * len(labels) for x, labels in zip(xs, operands, strict=True)]
+        sizes = label_sizes(operands, shapes)
         return TensorType(dtype, tuple(sizes.get(label, ANY) for label in out))
 
     def ref(*xs, equation):
@@ -119,7 +122,9 @@ class Einsum:
     def expand(b, node, inputs):
         """Einsum -> ReduceSum, Transpose, MatMul, Reshape: two operands at a time, the cheapest pair first"""
         parsed = parse(node.attrs["equation"], [v.type.rank for v in inputs])
-        if parsed is None or any(len(set(labels)) < len(labels) for labels in parsed[0]):
+        if parsed is None or any(v.shape is None for v in inputs):
+            return None
+        if any(len(set(labels)) < len(labels) for labels in parsed[0]):
             return None
         operands, out = parsed
         sizes = label_sizes(operands, [v.shape for v in inputs])
