@@ -225,6 +225,7 @@ def test_one_truth_about_what_is_none(case: Case) -> None:
 ATTRIBUTES: list[Case] = [
     ("MVN", [_f(2, 3), _i(1)], {"normalize_variance": True, "eps": 1e400, "eps_mode": "inside_sqrt"}),
     ("NonZero", [_f(2, 3)], {"output_type": ","}),
+    ("PriorBox", [_i(2, 3), _i(20, 30)], {"fixed_size": [8.0], "density": [2.0**31], "offset": 0.5}),
 ]
 
 

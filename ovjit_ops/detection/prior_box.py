@@ -132,7 +132,7 @@ def _shape(layer: TensorType, image: TensorType, many: int) -> TensorType:
 def _boxes(layer: TensorType, image: TensorType, attrs: dict[str, Any]) -> TensorType:
     check(len(attrs["variance"]) in (0, 1, 4), "variance should have 0, 1 or 4 entries")
     check(all(v > 0 for v in attrs["variance"]), "variance should be positive")
-    check(all(int(d) > 0 for d in attrs["density"]), "density should be positive")
+    check(all(0 < int(d) <= 256 for d in attrs["density"]), "density should be positive, and 256 at most")
     check(
         len(attrs["density"]) <= len(attrs["fixed_size"]) or not attrs["density"],
         "density needs a fixed_size each",
