@@ -419,6 +419,24 @@ def test_one_trace_serves_one_long_row_and_several(monkeypatch: pytest.MonkeyPat
         assert plan.chunks.sum() > 1, rest
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_one_trace_serves_cells_of_any_image(softmax: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RegionYolo of open shapes, flattened where classes are a softmax."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b, yolo = np.random.default_rng(SEED), Builder(), find_op("RegionYolo", 1)
+    attrs = {"coords": 4, "classes": 3, "num": 3, "mask": (0, 1, 2), "do_softmax": softmax, "axis": 1,
+             "end_axis": 3, "anchors": ()}  # fmt: skip
+    x = b.add("Parameter", (), {"shape": (ANY, 24, ANY, ANY), "element_type": "f32"}).output
+    executable = compile_graph(b.finish([b.add(yolo, [x], attrs).output]), {})
+    for n, height, width in ((2, 13, 13), (3, 5, 9), (2, 26, 20), (5, 8, 11)):
+        given = rng.standard_normal((n, 24, height, width)).astype(np.float32)
+        (got,) = run(executable, [given])
+        want = yolo.ref(given.astype(np.float64), **attrs)
+        assert got.shape == want.shape, given.shape
+        np.testing.assert_allclose(got, want, rtol=2e-6, atol=2e-6, err_msg=f"{given.shape}")
+    assert executable.program.traces.made == 1
+
+
 @pytest.mark.parametrize("odd", [0.0, np.inf])
 @pytest.mark.parametrize("spatial", [2, 3])
 def test_taps_that_meet_no_data_are_not_multiplied(

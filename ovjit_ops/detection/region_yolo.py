@@ -72,14 +72,17 @@ class RegionYolo:
     def expand(b, node, inputs):
         """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
         (x,) = inputs
-        if not is_static(x.shape) or 0 in x.shape or not is_static(node.output.shape):
+        if x.shape is None or 0 in x.shape:
             return None
         attrs, w = node.attrs, Writer(b, node)
-        n, _, height, width = x.shape
         coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
         if x.shape[1] != regions * (coords + 1 + classes):
             return None
-        split = w("Reshape", x, (n, regions, coords + 1 + classes, height, width), special_zero=False)
+        first, last = (normalize_axis(attrs[end], 4) for end in ("axis", "end_axis"))
+        flat = last - first if attrs["do_softmax"] else 0  # dimensions that become one with that before them
+        if flat and last < 3 and not is_static(x.shape[last + 1 :]):
+            return None
+        split = w("Reshape", x, (0, regions, coords + 1 + classes, -1), special_zero=True)
 
         def part(first: int, last: int) -> Value:
             return w("Slice", split, (first,), (last,), (1,), (2,))
@@ -92,7 +95,11 @@ class RegionYolo:
             parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
         else:
             parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
-        return [w("Reshape", w("Concat", *parts, axis=2), node.output.shape, special_zero=False)]
+        shape = w("ShapeOf", x, output_type="i64")
+        made = w("Reshape", w("Concat", *parts, axis=2), shape, special_zero=False)
+        if flat:
+            made = w("Reshape", made, (*(0,) * first, -1, *x.shape[last + 1 :]), special_zero=True)
+        return [made]
 
     def samples(rng, dtype="f32"):
         rows = [
