@@ -214,7 +214,8 @@ def _innermost(
 #: Rows of a tensor that is one piece are not shorter than this where threads are to share it.
 ROW = 256
 
-_COPY_TYPES = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
+#: By size of an element: as what elements are moved.
+MOVED = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 
 
 _COPY_RANK = 5
@@ -223,14 +224,14 @@ _COPY_RANK = 5
 @functools.cache
 def copy_kernel(itemsize: int) -> Kernel:
     """Copies elements of 1, 2, 4 or 8 bytes between any strides."""
-    dtype = _COPY_TYPES[itemsize]
+    dtype = MOVED[itemsize]
     return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
 
 
 @functools.cache
 def fill_kernel(itemsize: int) -> Kernel:
     """Writes zeros of 1, 2, 4 or 8 bytes."""
-    dtype = _COPY_TYPES[itemsize]
+    dtype = MOVED[itemsize]
     return elementwise_kernel(f"clear_{dtype}", Body([], [dtype], [], [("const", 0, dtype)]), "", 4)
 
 

@@ -248,25 +248,17 @@ class Planner:
         view = self.view(value)
         return view if view.is_contiguous else self.copy(value, plain(len(view.shape)))
 
-    def copy(self, value: Value, layout: Layout) -> View:
-        """`value` in another layout; made once and shared."""
-        key = (value, layout)
-        known = self._copies.get(key)
-        if known is None:
-            source = self.view(value)
-            known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
-            self.copy_step(source, known)
-        return known
-
-    def repeated(self, value: Value, axis: int, extent: int, layout: Layout) -> View:
-        """A copy of `value` whose one element along `axis` is there `extent` times; made once and shared."""
+    def copy(self, value: Value, layout: Layout, axis: int = -1, extent: int = 1) -> View:
+        """`value` in another layout, its one element along `axis`, if that is given, there `extent` times;
+        made once and shared."""
         key = (value, layout, axis, extent)
         known = self._copies.get(key)
         if known is None:
             source = self.view(value)
-            shape = (*source.shape[:axis], extent, *source.shape[axis + 1 :])
-            known = self._copies[key] = self.allocate(shape, source.itemsize, layout)
-            self.copy_step(source.expand(shape), known)
+            if axis >= 0:
+                source = source.expand((*source.shape[:axis], extent, *source.shape[axis + 1 :]))
+            known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
+            self.copy_step(source, known)
         return known
 
     def shared(self, key: tuple, make: Callable[[], Made]) -> Made:

@@ -258,7 +258,7 @@ class Tiled(Lowering):
         if kind != "scalar" and axis >= 0 and shape and shape[self.channel_axis] > 1:
             order = [a for a in range(len(view.shape)) if a != axis] + [axis]
             if view.shape[axis] == 1:  # an open dimension: what was to be a vector is one element
-                view = planner.repeated(value, axis, shape[self.channel_axis], Layout(order))
+                view = planner.copy(value, Layout(order), axis, shape[self.channel_axis])
             elif view.strides[axis] != view.itemsize:
                 view = planner.copy(value, Layout(order))
         return view.expand(shape)

@@ -20,7 +20,7 @@ from ovjit.errors import check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
-from ovjit_ops.detection.boxes import best_first, overlaps, suppress
+from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
 from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
 
 
@@ -117,8 +117,7 @@ def kept_boxes(
 
 def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
     for i, (images, classes, many) in enumerate(((1, 1, 7), (2, 3, 17), (1, 2, 40), (2, 1, 64))):
-        middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 6, (images, many, 2))
-        boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+        boxes = random_boxes(rng, (images, many), 10, 1, 6).astype(np.float32)
         if i == 1 and not matrix:
             boxes = np.stack([boxes, boxes + 1, boxes * 2], 1)
         scores = np.round(rng.random((images, classes, many)), i % 2 + 1).astype(np.float32)

@@ -25,7 +25,7 @@ from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
-from ovjit_ops.detection.boxes import best_first, overlaps, suppress
+from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
 from ovjit_ops.detection.kept_boxes import fallen, gathered, kept, kept_boxes
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -178,8 +178,7 @@ def _simple(inputs: tuple[Value, ...]) -> bool:
 
 
 def _inputs(rng: np.random.Generator, images: int, classes: int, many: int) -> list[np.ndarray]:
-    middle, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(1, 6, (images, many, 2))
-    boxes = np.concatenate([middle - size / 2, middle + size / 2], 2).astype(np.float32)
+    boxes = random_boxes(rng, (images, many), 10, 1, 6).astype(np.float32)
     return [boxes, rng.random((images, classes, many)).astype(np.float32)]
 
 

@@ -28,6 +28,8 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 #: The value of an attribute that files need not have; it is not written.
 ABSENT: Any = None
+#: What the records have in common.
+_POOLED: dict[str, Any] = {"types": REALS, "native": FULL, "ulp": 16}
 
 
 def check_regions(data: TensorType, rois: TensorType, types: Sequence[str] = REALS) -> tuple[Any, ...]:
@@ -87,15 +89,7 @@ def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.n
     return np.concatenate([rng.integers(0, images, (many, 1)), corners], 1).astype(np.float32)
 
 
-@op(
-    "ROIPooling",
-    opset=2,
-    types=REALS,
-    native=FULL,
-    lower=RoiPooling.of,
-    ulp=16,
-    builder={"data": "input", "rois": "coords"},
-)
+@op("ROIPooling", opset=2, lower=RoiPooling.of, builder={"data": "input", "rois": "coords"}, **_POOLED)
 class ROIPooling:
     """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files call it pooled_h
     and pooled_w."""
@@ -158,15 +152,7 @@ def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
     return given
 
 
-@op(
-    "PSROIPooling",
-    opset=1,
-    types=REALS,
-    native=FULL,
-    lower=RoiPooling.of,
-    ulp=16,
-    builder={"data": "input", "rois": "coords"},
-)
+@op("PSROIPooling", opset=1, lower=RoiPooling.of, builder={"data": "input", "rois": "coords"}, **_POOLED)
 class PSROIPooling:
     """Every bin has channels of its own; means, or bilinear samples of every part of a region."""
 
@@ -244,14 +230,9 @@ class PSROIPooling:
 
 
 @op(
-    "DeformablePSROIPooling",
-    opset=1,
-    types=REALS,
-    native=FULL,
-    lower=DeformablePooling.of,
-    ulp=16,
+    "DeformablePSROIPooling", opset=1, lower=DeformablePooling.of, **_POOLED,
     builder={"data": "feature_maps", "rois": "coords"},
-)
+)  # fmt: skip
 class DeformablePSROIPooling:
     """PSROIPooling whose bins are moved by offsets."""
 

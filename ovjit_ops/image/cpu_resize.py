@@ -41,6 +41,7 @@ from ovjit.codegen.words import (
     storem,
     take,
 )
+from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
@@ -52,7 +53,6 @@ from ovjit.graph.traced import most
 from ovjit_ops.image.cpu_resize_tables import HEAD, Made, Tables, filter_table, nearest_table, spread_table
 from ovjit_ops.image.resampling import Resized, given, repeats, resized, settings
 
-_BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 #: Ways through the horizontal pass: there is none; outputs, or the channels of one, are lanes.
 VERTICAL, LANES, CHANNELS = range(3)
 #: Whether the inputs of a vector of outputs lie within one.
@@ -333,7 +333,7 @@ class Resize(Lowering):
         self.data = self.node.inputs[0]
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         dtype = self.data.dtype
-        self.kernel = resize_nearest(T=_BITS[SIZE[dtype]]) if self.nearest else resize(T=dtype)
+        self.kernel = resize_nearest(T=MOVED[SIZE[dtype]]) if self.nearest else resize(T=dtype)
         pairs = zip(self.data.shape, self.out.shape, strict=True)
         self.open_axes = [not is_static(pair) for pair in pairs]
         self.kernels: Sequence[Kernel] = (self.kernel,)

@@ -20,6 +20,7 @@ from ovjit_ops.common.values import narrowed, real, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.image import cpu_grid_sample
 from ovjit_ops.image.grid_settings import MODES, PADDINGS, settings
+from ovjit_ops.image.resampling import cubic_weights
 
 _A = -0.75
 
@@ -49,17 +50,6 @@ def inside(index: np.ndarray, extent: int, align: bool, padding: str) -> tuple[n
     return held.astype(np.int64), counts
 
 
-def cubic_weights(t: np.ndarray) -> list[np.ndarray]:
-    """The weights of four elements around a place, `t` behind the second."""
-    a, r = _A, 1 - t
-    return [
-        ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a,
-        ((a + 2) * t - (a + 3)) * t * t + 1,
-        ((a + 2) * r - (a + 3)) * r * r + 1,
-        ((a * (r + 1) - 5 * a) * (r + 1) + 8 * a) * (r + 1) - 4 * a,
-    ]
-
-
 def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     align, mode, padding = settings(attrs)
     n, channels, height, width = data.shape
@@ -78,8 +68,8 @@ def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np
             rows = [(fy, 1 - (y - fy)), (fy + 1, y - fy)]
             columns = [(fx, 1 - (x - fx)), (fx + 1, x - fx)]
         else:
-            rows = [(fy + k - 1, w) for k, w in enumerate(cubic_weights(y - fy))]
-            columns = [(fx + k - 1, w) for k, w in enumerate(cubic_weights(x - fx))]
+            rows = [(fy + k - 1, w) for k, w in enumerate(cubic_weights(y - fy, _A))]
+            columns = [(fx + k - 1, w) for k, w in enumerate(cubic_weights(x - fx, _A))]
     out = np.zeros(out_shape, wide.dtype)
     image = np.arange(n)[:, None, None]
     for row, row_weight in rows:

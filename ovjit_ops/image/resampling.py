@@ -88,19 +88,15 @@ def _round(x: np.ndarray) -> np.ndarray:
     return np.trunc(x + np.copysign(np.nextafter(_F32(0.5), _F32(0)), x))
 
 
-def _cubic(fraction: np.ndarray, a: float) -> np.ndarray:
-    """The weights of four elements around a place: [outputs, 4]."""
-    s = fraction.astype(np.float64)
-    r = 1 - s
-    return np.stack(
-        [
-            ((a * (s + 1) - 5 * a) * (s + 1) + 8 * a) * (s + 1) - 4 * a,
-            ((a + 2) * s - (a + 3)) * s * s + 1,
-            ((a + 2) * r - (a + 3)) * r * r + 1,
-            ((a * (r + 1) - 5 * a) * (r + 1) + 8 * a) * (r + 1) - 4 * a,
-        ],
-        1,
-    )
+def cubic_weights(t: np.ndarray, a: float) -> list[np.ndarray]:
+    """The weights of four elements around a place, `t` behind the second."""
+    r = 1 - t
+    return [
+        ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a,
+        ((a + 2) * t - (a + 3)) * t * t + 1,
+        ((a + 2) * r - (a + 3)) * r * r + 1,
+        ((a * (r + 1) - 5 * a) * (r + 1) + 8 * a) * (r + 1) - 4 * a,
+    ]
 
 
 def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
@@ -177,7 +173,8 @@ def axis_table(axis: Resized, attrs: dict[str, Any]) -> Table:
         return adjacent(np.stack([low, high], 1), weight, extent)
     floor = np.floor(at)
     place = floor.astype(np.int64)[:, None] + np.arange(-1, 3)
-    return adjacent(place, _cubic(at - floor, attrs["cube_coeff"]), extent)
+    weights = cubic_weights((at - floor).astype(np.float64), attrs["cube_coeff"])
+    return adjacent(place, np.stack(weights, 1), extent)
 
 
 def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:

@@ -33,6 +33,7 @@ from ovjit.codegen.words import (
     storem,
     walked,
 )
+from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, plan_copy
 from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
@@ -46,7 +47,6 @@ from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 #: Indices that name one place.
 _DEPTH = 6
 _PLACES = Table(2 * _DEPTH)
-_BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 #: Element types of indices that the kernel reads.
 INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
 
@@ -231,7 +231,7 @@ class Indexed(Lowering):
     def __init__(self, group: Group, zeros: bool = False):
         super().__init__(group)
         self.data, self.indices = self.node.inputs[:2]
-        self.kernel = index_kernel("gather", self.indices.dtype, _BITS[SIZE[self.out.dtype]], zeros=zeros)
+        self.kernel = index_kernel("gather", self.indices.dtype, MOVED[SIZE[self.out.dtype]], zeros=zeros)
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         raise NotImplementedError
@@ -318,7 +318,7 @@ class Scatter(Lowering):
         if combine is None:
             raise NotNative
         self.data, self.indices, self.updates = self.node.inputs[:3]
-        dtype = self.out.dtype if combine else _BITS[SIZE[self.out.dtype]]
+        dtype = self.out.dtype if combine else MOVED[SIZE[self.out.dtype]]
         self.kernel = index_kernel("scatter", self.indices.dtype, dtype, combine)
 
     def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
@@ -383,7 +383,7 @@ class ScatterElements(Scatter):
         self.neutral: np.ndarray | None = None
         if self.reduction != "none" and not self.node.attrs["use_init_val"]:
             self.neutral = neutral_element(self.reduction, self.out.dtype)
-            self.put = index_kernel("scatter", self.indices.dtype, _BITS[SIZE[self.out.dtype]])
+            self.put = index_kernel("scatter", self.indices.dtype, MOVED[SIZE[self.out.dtype]])
             self.kernels = (self.put, self.kernel)
 
     def pack(self, constants: Constants) -> None:

@@ -47,12 +47,14 @@ def segment_max(x: Ptr, ids: Ptr, y: Ptr, count, width, many, per_chunk, *, T, i
             storem[T](y + (s * width + j) * SIZE[T], best, width - j)
 
 
+def lowest_of(dtype: np.dtype) -> float | int:
+    """The lowest finite number of a type."""
+    return int(np.iinfo(dtype).min) if dtype.kind in "iu" else float(ml_dtypes.finfo(dtype).min)
+
+
 @functools.cache
 def segment_kernel(dtype: str, index: str, zero: bool) -> Kernel:
-    if dtype in FLOATS:
-        lowest = float(ml_dtypes.finfo(numpy_dtype(dtype)).min)
-    else:
-        lowest = int(np.iinfo(numpy_dtype(dtype)).min)
+    lowest = lowest_of(numpy_dtype(dtype))
     name = f"segment_max_{dtype}_{index}{'_zero' if zero else ''}"
     empty = type(lowest)(0) if zero else lowest
     return segment_max.kernel(name, T=dtype, index=index, lowest=lowest, empty=empty)

@@ -30,6 +30,7 @@ from ovjit.codegen.words import (
     static_range,
     storem,
 )
+from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
@@ -41,10 +42,9 @@ from ovjit.graph.shapes import normalize_axis
 ENTRY = 16
 INFINITY = {"f32": 0x7F800000, "f64": 0x7FF0000000000000, "f16": 0x7C00, "bf16": 0x7F80}
 MOST = (1 << 63) - 1
-#: By size of an element: an integer type, all bits but the sign, and as what elements are moved.
+#: By size of an element: an integer type, and all bits but the sign.
 INTEGER = {size: f"i{8 * size}" for size in (1, 2, 4, 8)}
 LOW = {size: (1 << (8 * size - 1)) - 1 for size in (1, 2, 4, 8)}
-MOVED = {**INTEGER, 1: "u8"}
 BUILD, SCAN, TAKE = range(3)
 #: Vectors of neighbours whose single best elements are found at a time.
 VECTORS = 4

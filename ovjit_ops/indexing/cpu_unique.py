@@ -9,11 +9,12 @@ from __future__ import annotations
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import Ptr, i64, ld, scratch, st, static_range
+from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
-from ovjit_ops.indexing.cpu_topk import MOVED, key_of
+from ovjit_ops.indexing.cpu_topk import key_of
 
 #: Elements whose bits are those of another type.
 BITS = {"boolean": "u8"}

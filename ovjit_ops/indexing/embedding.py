@@ -20,7 +20,7 @@ from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, known_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import LOWEST, Bags
-from ovjit_ops.indexing.cpu_segments import Segments
+from ovjit_ops.indexing.cpu_segments import Segments, lowest_of
 from ovjit_ops.indexing.gather import checked_indices, gather
 
 REDUCTIONS = ("sum", "mean")
@@ -334,13 +334,7 @@ class SegmentMax:
     def ref(data, segment_ids, num_segments=None, *, fill_mode):
         ids, count = checked_segments(segment_ids, _default(num_segments))
         shape = (count, *data.shape[1:])
-        if data.dtype.kind in "iu":
-            low = np.iinfo(data.dtype).min
-        else:
-            import ml_dtypes
-
-            low = ml_dtypes.finfo(data.dtype).min
-        out = np.full(shape, low, data.dtype)
+        out = np.full(shape, lowest_of(data.dtype), data.dtype)
         kept = ids < count
         np.maximum.at(out, ids[kept], data[kept])
         if fill_mode.lower() == "zero":

@@ -13,6 +13,7 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import AsInput, plan_copy, plan_elementwise
 from ovjit.compiler.plan import Constants, Planner
@@ -21,12 +22,11 @@ from ovjit.graph.graph import Value
 
 #: What is padded with when no value is given: 0 in every element type.
 ZERO = np.zeros(1, np.int64)
-_BITS = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 
 
 def spread_kernel(itemsize: int) -> Kernel:
     """One element of 1, 2, 4 or 8 bytes, given by its address, written everywhere."""
-    dtype = _BITS[itemsize]
+    dtype = MOVED[itemsize]
     return elementwise_kernel(f"spread_{dtype}", Body([dtype], [dtype], [], ["x0"]), "s", 4)
 
 

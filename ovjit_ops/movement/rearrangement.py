@@ -23,6 +23,7 @@ from ovjit_ops.movement.cpu_blocks import (
     lower_depth_to_space,
     lower_space_to_batch,
     lower_space_to_depth,
+    space_to_batch,
     space_to_depth,
 )
 from ovjit_ops.movement.cpu_slices import lower_reverse
@@ -65,12 +66,13 @@ class ShuffleChannels:
             yield [random_array(rng, shape, dtype)], {"axis": axis, "group": group}
 
 
-def _block_attributes(block_size: int, mode: str) -> None:
+def _check_blocks(data: TensorType, block_size: int, mode: str) -> None:
     check(block_size >= 1, f"block_size {block_size} should be positive")
     check(
         mode.lower() in ("blocks_first", "depth_first"),
         f"mode should be blocks_first or depth_first, not {mode!r}",
     )
+    check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
 
 
 def _divided(extent: Dim, by: int, what: str) -> Dim:
@@ -97,10 +99,9 @@ class DepthToSpace:
     """Blocks of channels laid out as `block_size`-sized squares of pixels."""
 
     def infer(data, *, block_size: Int = 1, mode: Word):
-        _block_attributes(block_size, mode)
+        _check_blocks(data, block_size, mode)
         if data.shape is None:
             return TensorType(data.dtype, None)
-        check(len(data.shape) >= 3, f"the data {data} should have at least 3 dimensions")
         n, c, *spatial = data.shape
         channels = _divided(c, block_size ** len(spatial), "the number of channels")
         return TensorType(data.dtype, (n, channels, *(d * block_size for d in spatial)))
@@ -120,10 +121,9 @@ class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 
     def infer(data, *, block_size: Int = 1, mode: Word):
-        _block_attributes(block_size, mode)
+        _check_blocks(data, block_size, mode)
         if data.shape is None:
             return TensorType(data.dtype, None)
-        check(len(data.shape) >= 3, f"the data {data} should have at least 3 dimensions")
         n, c, *spatial = data.shape
         rest = [_divided(d, block_size, "the extent") for d in spatial]
         return TensorType(data.dtype, (n, c * block_size ** len(spatial), *rest))
@@ -197,12 +197,8 @@ class SpaceToBatch:
     def ref(data, block_shape, pads_begin, pads_end):
         blocks = [int(b) for b in block_shape[1:]]
         x = np.pad(data, list(zip(pads_begin.tolist(), pads_end.tolist(), strict=True)))
-        k = len(blocks)
-        split = [v for d, b in zip(x.shape[1:], blocks, strict=True) for v in (d // b, b)]
-        y = x.reshape(x.shape[0], *split).transpose(
-            [2 + 2 * i for i in range(k)] + [0] + [1 + 2 * i for i in range(k)]
-        )
-        return y.reshape(x.shape[0] * math.prod(blocks), *split[::2])
+        parts, order = space_to_batch(x.shape, blocks)
+        return x.reshape(parts).transpose(order).reshape(x.shape[0] * math.prod(blocks), *parts[1::2])
 
     samples = _batch_samples((2, 3, 4, 6), (1, 2, 5, 5), (0, 0, 0, 1))
 

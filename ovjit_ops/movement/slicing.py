@@ -179,6 +179,17 @@ def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
     return made
 
 
+#: (shape, start, stop, step, axes) of samples.
+_CUTS: list[tuple[Any, ...]] = [
+    ((10,), (1,), (8,), (1,), None),
+    ((10,), (8,), (1,), (-3,), None),
+    ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
+    ((2, 17, 5), (1,), (4,), (1,), (-1,)),
+    ((3, 4), (2,), (1,), (1,), (0,)),
+    ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
+]
+
+
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4))
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
@@ -213,14 +224,9 @@ class Slice:
 
     def samples(rng, dtype="f32"):
         for shape, start, stop, step, axes in (
-            ((10,), (1,), (8,), (1,), None),
+            *_CUTS,
             ((10,), (-3,), (100,), (1,), None),
-            ((10,), (8,), (1,), (-3,), None),
             ((10,), (100,), (-100,), (-1,), None),
-            ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
-            ((2, 17, 5), (1,), (4,), (1,), (-1,)),
-            ((3, 4), (2,), (1,), (1,), (0,)),
-            ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
         ):
             more = [] if axes is None else [ints(*axes)]
             yield [random_array(rng, shape, dtype), ints(*start), ints(*stop), ints(*step), *more], {}
@@ -268,14 +274,7 @@ class SliceScatter:
         return out
 
     def samples(rng, dtype="f32"):
-        for shape, start, stop, step, axes in (
-            ((10,), (1,), (8,), (1,), None),
-            ((10,), (8,), (1,), (-3,), None),
-            ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
-            ((2, 17, 5), (1,), (4,), (1,), (-1,)),
-            ((3, 4), (2,), (1,), (1,), (0,)),
-            ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
-        ):
+        for shape, start, stop, step, axes in _CUTS:
             more = [] if axes is None else [ints(*axes)]
             data = random_array(rng, shape, dtype)
             limits = [ints(*start), ints(*stop), ints(*step), *more]

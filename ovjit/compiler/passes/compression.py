@@ -11,7 +11,7 @@ and nothing later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -100,16 +100,21 @@ def stored_weights(value: Value, turned: bool) -> Stored | None:
     node = value.node
     if node.op.name == "Convert" and node.inputs[0].dtype == "f16":
         return _halves(node.inputs[0].constant, turned)
+    found = next(scaled_integers(value), None)
+    return None if found is None else _arranged(*found, final, turned)
+
+
+def scaled_integers(value: Value) -> Iterator[tuple[np.ndarray, str, np.ndarray | None, np.ndarray]]:
+    """(integers, their type, zero, scale) of [Convert] [Reshape] Multiply(`stored_integers`, scale), for each
+    factor that may be the scale."""
+    node = value.node
     while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.name != "Constant":
         node = node.inputs[0].node
-    if node.op.name != "Multiply":
-        return None
-    for real, factor in (node.inputs, node.inputs[::-1]):
+    for real, factor in (node.inputs, node.inputs[::-1]) if node.op.name == "Multiply" else ():
         scale = plain_constant(factor)
-        found = stored_integers(real) if scale is not None else None
+        found = None if scale is None else stored_integers(real)
         if scale is not None and found is not None:
-            return _arranged(*found, scale, final, turned)
-    return None
+            yield *found, scale
 
 
 def _halves(array: np.ndarray | None, turned: bool) -> Stored | None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.compiler.passes.compression import INTEGERS, SMALLEST, plain_constant, stored_integers
+from ovjit.compiler.passes.compression import INTEGERS, SMALLEST, scaled_integers
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
@@ -61,17 +61,9 @@ def _halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
 def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     """Rows of integers, or of floats of 8 or 4 bits, with their scales."""
     value, shape = node.inputs[0], node.inputs[0].shape
-    source = value.node
-    while source.op.name in ("Convert", "Reshape") and source.inputs[0].node.op.name != "Constant":
-        source = source.inputs[0].node
-    if source.op.name != "Multiply" or shape is None:
+    if shape is None:
         return None
-    for real, factor in (source.inputs, source.inputs[::-1]):
-        scale = plain_constant(factor)
-        found = stored_integers(real) if scale is not None else None
-        if scale is None or found is None:
-            continue
-        array, dtype, zero = found
+    for array, dtype, zero, scale in scaled_integers(value):
         rows = array.shape[0] if array.ndim else 0
         parts = [v for v in (scale, zero) if v is not None]
         if rows != shape[0] or array.ndim < 2 or any(v.ndim > array.ndim for v in parts):

@@ -6,13 +6,14 @@ None when it does not match.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ovjit.graph.bodies import may_fold
 from ovjit.graph.converted import Converted, is_worth
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, flush_subnormals
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
 
@@ -81,12 +82,7 @@ def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
 
 
 def _bytes(value: Value) -> int:
-    from ovjit.graph.dtypes import numpy_dtype
-
-    n = numpy_dtype(value.dtype).itemsize
-    for d in value.shape:
-        n *= d
-    return n
+    return _item_size(value) * math.prod(value.shape)
 
 
 def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
@@ -166,8 +162,6 @@ def transpose_the_narrow(
 
 
 def _item_size(value: Value) -> int:
-    from ovjit.graph.dtypes import numpy_dtype
-
     return 1 << 30 if value.dtype == "string" else numpy_dtype(value.dtype).itemsize
 
 
