@@ -390,18 +390,18 @@ class Repeats:
             self._before = self._look(layer)
         return self.starts[layer]
 
+    def _nodes(self, layer: int) -> list[Node]:
+        low = self.layers.first + layer * self.layers.period
+        return [n for one in self.lowerings[low : low + self.layers.period] for n in one.group.nodes]
+
     def made(self, layer: int) -> list[Value]:
         """The values that a layer's lowerings make."""
-        low = self.layers.first + layer * self.layers.period
-        part = self.lowerings[low : low + self.layers.period]
-        return [v for lowering in part for node in lowering.group.nodes for v in node.outputs]
+        return [v for node in self._nodes(layer) for v in node.outputs]
 
     def read(self, layer: int) -> list[Value]:
         """What a layer reads that it does not make, but for constants."""
-        low = self.layers.first + layer * self.layers.period
-        part = self.lowerings[low : low + self.layers.period]
         made = set(self.made(layer))
-        read = dict.fromkeys(v for lowering in part for node in lowering.group.nodes for v in node.inputs)
+        read = dict.fromkeys(v for node in self._nodes(layer) for v in node.inputs)
         return [v for v in read if v not in made and v.node.op.name != "Constant"]
 
     def _look(self, layer: int) -> _Before | None:

@@ -71,26 +71,11 @@ class CompressedMatMul:
     def samples(rng, dtype="f32"):
         if dtype != "f32":
             return
-        for rows, depth, outs, size, bits in (
-            (1, 64, 40, 32, 8), (5, 33, 17, 33, 8), (17, 96, 16, 32, 4), (3, 70, 33, 35, 8),
-            (2, 64, 5, 64, 4), (30, 6, 100, 2, 4), (7, 50, 20, 7, 4), (11, 50, 20, 7, 4), (13, 70, 33, 35, 8),
-        ):  # fmt: skip
-            groups = -(-depth // size)
-            for kind, zero in (("i8", False), ("u8", True)):
-                if bits == 4 and kind == "i8":
-                    continue
-                low, high = (0, 15) if bits == 4 else (-127, 127) if kind == "i8" else (0, 255)
-                whole = rng.integers(low, high + 1, (depth, outs)).astype(
-                    np.int8 if kind == "i8" else np.uint8
-                )
-                scale = rng.uniform(0.001, 0.02, (groups, outs)).astype(np.float32)
-                inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole, scale]
-                if zero:
-                    inputs.append(rng.integers(0, high + 1, (groups, outs)).astype(np.float32))
-                yield inputs, {"bits": bits, "group": size}
         for rows, depth, outs, size, bits, dynamic in (
-            (1, 64, 40, 64, 8, 32), (8, 96, 33, 32, 4, 32), (10, 50, 16, 50, 8, 16), (7, 128, 70, 64, 4, 16),
-            (3, 100, 20, 100, 4, 48),
+            (1, 64, 40, 32, 8, 0), (5, 33, 17, 33, 8, 0), (17, 96, 16, 32, 4, 0), (3, 70, 33, 35, 8, 0),
+            (2, 64, 5, 64, 4, 0), (30, 6, 100, 2, 4, 0), (7, 50, 20, 7, 4, 0), (11, 50, 20, 7, 4, 0),
+            (13, 70, 33, 35, 8, 0), (1, 64, 40, 64, 8, 32), (8, 96, 33, 32, 4, 32),
+            (10, 50, 16, 50, 8, 16), (7, 128, 70, 64, 4, 16), (3, 100, 20, 100, 4, 48),
         ):  # fmt: skip
             for kind, zero in (("i8", False), ("u8", True)):
                 if bits == 4 and kind == "i8":
@@ -102,7 +87,8 @@ class CompressedMatMul:
                 inputs.append(rng.uniform(0.001, 0.02, shape).astype(np.float32))
                 if zero:
                     inputs.append(rng.integers(0, high + 1, shape).astype(np.float32))
-                yield inputs, {"bits": bits, "group": size, "dynamic": dynamic}
+                attrs = {"bits": bits, "group": size, "dynamic": dynamic}
+                yield inputs, attrs if dynamic else {"bits": bits, "group": size}
         for kind, bits in FLOAT_BITS.items():
             sizes = ((1, 64, 40, 32), (2, 33, 17, 33), (19, 70, 33, 70), (3, 64, 5, 16))
             for rows, depth, outs, size in sizes:
