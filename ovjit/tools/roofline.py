@@ -199,6 +199,23 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tupl
     return found.get(2, L2_BYTES), max((size for level, size in found.items() if level > 2), default=0)
 
 
+def memory_reader() -> Callable[[], float]:
+    """A function that reads more than caches hold, once, and returns the bytes in a second of CPU time."""
+    (address,) = kernels.addresses((stream_kernel(),)).values()
+    call, isa = objects.function(address, 4), host_isa()
+    block = STREAMS * isa.lanes * 4
+    count = min(max(MEMORY_BYTES, 4 * cache_sizes()[1]), MOST_BYTES) // block * block
+    x, y = np.ones(count // 4 + 16, np.float32), np.zeros(isa.lanes, np.float32)
+    read = _bound(call, [x, y], [0, -x.ctypes.data % 64, 1, 0, count, 1])
+
+    def rate() -> float:
+        start = time.process_time()
+        read()
+        return count / (time.process_time() - start)
+
+    return rate
+
+
 def _stream(call: Callable[..., int], isa: Isa, span: int, threads: int) -> float:
     block = STREAMS * isa.lanes * 4
     count = max(1, span // block) * block

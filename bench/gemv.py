@@ -1,0 +1,115 @@
+"""Products of one row with compressed weights, beside the bandwidth of this core's memory.
+
+    python -m bench.gemv [--kinds i8 u4z ...] [--groups 0 32 128] [--rounds 7] [--mb 100] [--json gemv.json]
+
+A chain of products of 4096 by 12288 elements and back, at one thread, in f32, with the options that a model
+has by default. In every round the memory is read once before and once after it, which empties caches, too;
+`share` is the median, over the rounds, of the bytes of weights, scales and zeros in a second of CPU time, as
+a share of the faster of the two. A group of 0 is a whole column; kinds that end in z have zero points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import report
+
+KINDS = ("f16", "i8", "u8z", "i4", "u4z", "nf4", "f8e4m3", "f4e2m1")
+COLUMNS = ("weights", "group", "kernel", "mb", "gbs", "memory", "share", "below")
+KEYS = ("weights", "group")
+GOAL = 0.85
+DEPTH, OUTS, SEED = 4096, 12288, 20261122
+BITS = {"f16": 16, "i4": 4, "u4": 4, "nf4": 4, "f4e2m1": 4}
+
+
+def weights(rng: np.random.Generator, kind: str, group: int, depth: int, outs: int) -> tuple[Any, float]:
+    """Weights [outs, depth] as they are decompressed, and the bytes that are stored of them."""
+    import ovjit as ov
+
+    ops = ov.opset13
+    stored = kind.removesuffix("z")
+    bits, each = BITS.get(stored, 8), group or depth
+    if kind == "f16":
+        reals = rng.standard_normal((outs, depth), np.float32) / np.float32(depth**0.5)
+        return ops.convert(ops.constant(reals.astype(np.float16)), np.float32), 2.0 * depth * outs
+    element = getattr(ov.Type, stored)
+    shape, scales = [outs, depth // each, each], [outs, depth // each, 1]
+
+    def constant(dims: list[int], low: int, high: int) -> Any:
+        count = int(np.prod(dims))
+        data = rng.integers(low, high, count * bits // 8, np.uint8)
+        return ops.convert(ops.constant(ov.Tensor(data, dims, element)), np.float32)
+
+    # without the codes of f8e4m3 that are NaN
+    w = constant(shape, 0, 120 if stored == "f8e4m3" else 256)
+    size = depth * outs * bits / 8 + 2.0 * outs * (depth // each)
+    if kind.endswith("z"):
+        w = ops.subtract(w, constant(scales, 0, 256))
+        size += outs * (depth // each) * bits / 8
+    most = {"f8e4m3": 64, "nf4": 1, "f4e2m1": 4}.get(stored, 2**bits)
+    factors = rng.uniform(0.5, 1, scales) / depth**0.5 / most
+    w = ops.multiply(w, ops.constant(factors.astype(np.float16).astype(np.float32)))
+    return ops.reshape(w, np.array([outs, depth]), False), size
+
+
+def measure(kind: str, group: int, rounds: int, most: float) -> dict[str, Any]:
+    import ovjit as ov
+    from ovjit.tools import roofline
+
+    rng, ops = np.random.default_rng([SEED, group]), ov.opset13
+    x = y = ops.parameter([1, DEPTH], np.float32)
+    total, dims = 0.0, (DEPTH, OUTS)
+    while total < most:
+        w, size = weights(rng, kind, group, *dims)
+        y, total, dims = ops.matmul(y, w, False, True), total + size, dims[::-1]
+    config = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
+    request = ov.Core().compile_model(ov.Model([y], [x]), "CPU", config).create_infer_request()
+    data = rng.standard_normal((1, DEPTH), np.float32)
+    read = roofline.memory_reader()
+    for _ in range(2):
+        request.infer([data])
+        read()
+    shares, rates, peaks = [], [], []
+    for _ in range(rounds):
+        before = read()
+        start = time.process_time()
+        request.infer([data])
+        rates.append(total / (time.process_time() - start))
+        peaks.append(max(before, read()))
+        shares.append(rates[-1] / peaks[-1])
+    longest = max(request.get_profiling_info(), key=lambda row: row.real_time)
+    share = statistics.median(shares)
+    return {
+        "weights": kind, "group": group, "kernel": longest.exec_type, "mb": total / 1e6,
+        "gbs": statistics.median(rates) / 1e9, "memory": statistics.median(peaks) / 1e9, "share": share,
+        "below": "!" if share < GOAL else None,
+    }  # fmt: skip
+
+
+def main() -> int:
+    about = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m bench.gemv", description=about)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--groups", nargs="+", type=int, default=[0, 32, 64, 128])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--mb", type=float, default=100, help="of weights at least")
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    rows = []
+    for kind in arguments.kinds:
+        for group in arguments.groups if kind != "f16" else [0]:
+            rows.append(measure(kind, group, arguments.rounds, arguments.mb * 1e6))
+    print(report.table(rows, COLUMNS))
+    if arguments.json:
+        report.write(arguments.json, "gemv", KEYS, rows, rounds=arguments.rounds, goal=GOAL)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
