@@ -164,13 +164,19 @@ def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
 object_code: dict[str, bytes] = {}
 
 
+#: Of kernels that would have to be compiled, those that are not likely to be needed.
+Unlikely = Callable[[Collection[Kernel]], Collection[Kernel]]
+
+
+def _none(kernels: Collection[Kernel]) -> Collection[Kernel]:
+    return ()
+
+
 def addresses(
-    kernels: Iterable[Kernel],
-    provided: Mapping[str, bytes] | None = None,
-    unlikely: Callable[[], Collection[Kernel]] = tuple,
+    kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = None, unlikely: Unlikely = _none
 ) -> dict[Kernel, int]:
     """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
-    of `unlikely`, which is asked where there is something to compile and which did not come with ovjit."""
+    that are `unlikely`, which is asked of what did not come with ovjit."""
     from ovjit.storage.cache import default_cache
 
     isa = host_isa()
@@ -192,10 +198,9 @@ def addresses(
                 missing[symbol] = kernel
             else:
                 load(kernel, symbol, code)
-    for kernel in unlikely() if missing else ():
-        symbol = kernel.symbol(isa)
-        if symbol in missing and shipped.find(kernel.content_key(isa), isa) is None:
-            del missing[symbol], symbols[kernel]
+    foreign = [k for k in missing.values() if shipped.find(k.content_key(isa), isa) is None]
+    for kernel in unlikely(foreign):
+        del missing[symbols.pop(kernel)]
     for symbol, code in compiling.compile_all(missing, isa) if missing else ():
         load(missing[symbol], symbol, code)
     return {kernel: objects.loaded(symbol) for kernel, symbol in symbols.items()}
@@ -208,12 +213,12 @@ class Loaded(dict[Any, int]):
         self,
         kernels: Iterable[Kernel] = (),
         provided: Mapping[str, bytes] | None = None,
-        unlikely: Callable[[], Collection[Kernel]] = tuple,
+        unlikely: Unlikely = _none,
     ):
         self.provided = provided
         self.need(kernels, unlikely)
 
-    def need(self, kernels: Iterable[Kernel], unlikely: Callable[[], Collection[Kernel]] = tuple) -> None:
+    def need(self, kernels: Iterable[Kernel], unlikely: Unlikely = _none) -> None:
         """Have the addresses of these kernels, compiling at once those that are nowhere; see `addresses`."""
         missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
         if missing:

@@ -45,6 +45,9 @@ from ovjit.graph.shapes import Interval, check_shapes, guessed, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 Pass = Callable[[Graph], Graph]
+#: A guess at the plan has to be made at each start that finds a kernel missing, which is compiled once: it is
+#: worth so many lowerings for each.
+_PLANNED_PER_KERNEL = 16
 
 
 def _with(operations: str, find: Callable[[], ModuleType], name: str) -> Pass:
@@ -216,17 +219,19 @@ class Program:
             return kernels.Loaded((), provided)
         return kernels.Loaded(self.kernels, provided, self._unlikely)
 
-    def _unlikely(self) -> Collection[kernels.Kernel]:
-        """The kernels that a plan for guessed dimensions has no step of, though strides might have chosen
-        them: how memory lies hardly depends on extents."""
+    def _unlikely(self, missing: Collection[kernels.Kernel]) -> Collection[kernels.Kernel]:
+        """The kernels, of those that would have to be compiled, that a plan for guessed dimensions has no
+        step of, though strides might have chosen them: how memory lies hardly depends on extents."""
+        found = self._by_strides.intersection(missing)
         ranked = all(v.shape is not None for v in self.graph.inputs)
-        if not ranked or debug.is_on("OVJIT_INTERP"):
+        cheap = len(self.lowerings) <= _PLANNED_PER_KERNEL * len(found)
+        if not (ranked and cheap) or debug.is_on("OVJIT_INTERP"):
             return ()
         try:
             plan = self._stepwise([tuple(map(guessed, v.shape)) for v in self.graph.inputs])
         except OvjitError:
             return ()  # dimensions that have to fit together do not
-        return () if plan.cut is not None else self._by_strides - {step.kernel for step in plan.steps}
+        return () if plan.cut is not None else found - {step.kernel for step in plan.steps}
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering that plans may have to run, as "name (type)"."""
