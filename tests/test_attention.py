@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import ml_dtypes
 import numpy as np
 import openvino
 import pytest
 
 import ovjit
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.kernel import addresses
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.tiles.formats import float_types
+from ovjit.tiles.pack import panel_sizes
+from ovjit_ops.attention.cpu_attention_kernels import turned_panels_kernel
 
 SEED = 7100
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -143,6 +149,33 @@ def run_native(inputs, mask, scale, causal):
         job.set_input(i, array)
     job.run()
     return np.asarray(job.outputs[0])
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 48, 49, 65, 80, 96, 196])
+def test_panels_of_keys_are_filled_up_with_zeros(n):
+    """What lay there before may be denormal numbers, with which products take five times as long."""
+    isa, depth = host_isa(), 11
+    kernel, sizes = turned_panels_kernel(isa), panel_sizes(depth, n, isa)
+    x = np.random.default_rng(SEED).standard_normal((n, depth)).astype(np.float32)
+    y = np.full(sizes.group // 4 + 64, 7e-42, np.float32)
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])
+    panels = -(-n // sizes.width)
+    named = {
+        "x_n": 4 * depth, "y_panel": sizes.panel, "words": depth, "n": n, "panels": panels, "inner": 1,
+        "items": panels, "per_chunk": panels,
+    }  # fmt: skip
+    bases = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    words = [0, 0, 1, 0, *(named.get(name, 0) for name, _ in kernel.frame.fields[2:])]
+    call(bases.ctypes.data, np.array(words, np.int64).ctypes.data, 0, 0)
+    at = 0
+    for first in range(0, n, sizes.width):
+        width = sizes.width if n - first > isa.lanes else isa.lanes
+        want = np.zeros((depth, width), np.float32)
+        part = x[first : first + width].T
+        want[:, : part.shape[1]] = part
+        np.testing.assert_array_equal(y[at : at + want.size].reshape(want.shape), want, f"{n}, seed {SEED}")
+        at += want.size
+    assert at == sizes.group // 4 and (y[at:] == np.float32(7e-42)).all()
 
 
 @needs_bf16

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from graph_nets import SEED, Net
 
+import ovjit
 from ovjit.codegen.template import Template, rows
 from ovjit.codegen.words import exp, finish, load, splat, vectors
 from ovjit.compiler.fuse import fuse
@@ -15,6 +16,8 @@ from ovjit.graph import interp
 from ovjit_ops.normalization.cpu_mvn import mvn, rms
 from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
 
+#: The smallest normal number.
+NORMAL = float(np.finfo(np.float32).smallest_normal)
 LENGTHS = (1, 7, 15, 16, 17, 31, 32, 33, 100)
 
 
@@ -30,8 +33,8 @@ def answers(graph, arrays):
 @pytest.mark.parametrize(
     "template, constants, want",
     [
-        (softmax, {"keep": True}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
-        (softmax, {"keep": False}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
+        (softmax, {"keep": True, "normal": 1e-300}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
+        (softmax, {"keep": False, "normal": 1e-300}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
         (log_softmax, {}, lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum())),
         (
             mvn,
@@ -50,6 +53,28 @@ def test_functions_mean_what_they_say(template, constants, want, lanes):
         x, y = rng.standard_normal(n) * 3, np.full(n, np.nan)
         template.run([x, y], lanes, n=n, **constants)
         np.testing.assert_allclose(y, want(x), rtol=1e-12, atol=1e-12, err_msg=f"{n}, seed {SEED}")
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["alone", "with a body behind it"])
+def test_softmax_makes_no_denormal_numbers(finished):
+    """They would take CPUs a hundred times as long; what is a normal number is there."""
+    ops, rng = ovjit.opset13, np.random.default_rng(SEED)
+    x = (rng.standard_normal((40, 77)) * 40).astype(np.float32)
+    x[3, 5:] = -np.inf
+    x[4] = 1.5
+    x[5, 7] = np.nan
+    given = ops.parameter(list(x.shape), np.float32)
+    made = ops.softmax(given, 1)
+    model = ovjit.Model([ops.subtract(made, np.float32(0)) if finished else made], [given])
+    got = ovjit.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x])[0]
+    wide = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    want = wide / wide.sum(1, keepdims=True)
+    assert np.isnan(got[5]).all()
+    got, want = (np.delete(a, 5, 0) for a in (got, want))
+    small, normal = want < NORMAL * (1 - 1e-4), want > NORMAL * (1 + 1e-4)
+    assert small.any() and ((got == 0) | (got >= NORMAL)).all(), SEED
+    assert (got[small] == 0).all(), SEED
+    np.testing.assert_allclose(got[normal], want[normal], rtol=2e-5, atol=0, err_msg=str(SEED))
 
 
 def test_what_is_read_outside_is_an_error():

@@ -18,7 +18,7 @@ A function says what happens to one row of `n` adjacent elements of its tensors.
     splat(number)  count_of(n)                      a number, an integer in all lanes
     hadd(v) hmul(v) hmax(v) hmin(v)                 the lanes combined to a number
     + - * /  maximum minimum fma sqrt               on vectors, numbers are spread
-    exp log tanh erf ...                            what `ovjit.codegen.trace` has, printed in place
+    exp log tanh not_below ...                      what `ovjit.codegen.trace` has, printed in place
     if constant:                                    on a keyword-only argument, decided when the kernel is
     made
 
@@ -48,7 +48,7 @@ from ovjit.forks import made_once
 
 #: Dimensions of rows that a kernel walks; more are merged or copied before.
 DIMS = 3
-_TRACED = ("exp", "log", "tanh", "erf", "sigmoid")
+_TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below")
 _PLAIN = {"maximum": "max_", "minimum": "min_", "fma": "fma", "sqrt": "sqrt"}
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _ACROSS = ("hadd", "hmul", "hmax", "hmin")
@@ -116,13 +116,14 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 @functools.cache
-def _traced(name: str, dtype: str, added: bool = False) -> Body:
-    """f(x0), or x1 + f(x0)."""
+def _traced(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
+    """f(x0, ...) of so many, or what follows them + that."""
     recorder = Recorder()
-    result = getattr(trace, name)(recorder.input("x0", dtype))
+    inputs = [recorder.input(f"x{k}", dtype) for k in range(count + added)]
+    result = getattr(trace, name)(*inputs[:count])
     if added:
-        result = recorder.input("x1", dtype) + result
-    return Body([dtype] * (1 + added), [dtype], recorder.lines, [result.name])
+        result = inputs[count] + result
+    return Body([dtype] * len(inputs), [dtype], recorder.lines, [result.name])
 
 
 class _Printer:
@@ -249,8 +250,8 @@ class _Printer:
             f = e.right
             if isinstance(e.op, ast.Add) and isinstance(f, ast.Call) and isinstance(f.func, ast.Name):
                 if f.func.id in _TRACED:  # one body, of which a last product is fused with the sum
-                    inputs = [self.vector(self.value(x)) for x in (f.args[0], e.left)]
-                    return self.inlined(_traced(f.func.id, self.dtype, True), inputs), True
+                    inputs = [self.vector(self.value(x)) for x in (*f.args, e.left)]
+                    return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), True
             left, right = self.value(e.left), self.value(e.right)
             if left[1] or right[1]:
                 return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
@@ -273,7 +274,8 @@ class _Printer:
         if name in _PLAIN:
             return f"{_PLAIN[name]}({', '.join(self.vector(self.value(a)) for a in args)})", True
         if name in _TRACED:
-            return self.inlined(_traced(name, self.dtype), [self.vector(self.value(args[0]))]), True
+            inputs = [self.vector(self.value(a)) for a in args]
+            return self.inlined(_traced(name, self.dtype, len(args)), inputs), True
         raise TypeError(f"{self.template.name}: a kernel has no word {name!r}")
 
     def vector(self, value: tuple[str, bool]) -> str:

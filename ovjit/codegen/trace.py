@@ -25,6 +25,7 @@ def _function(name: str, reference: Callable, in_f32: Callable, doc: str = "") -
 
 
 exp = _function("exp", np.exp, approx.exp_f32, "e ** x.")
+exp_below_zero = _function("exp", np.exp, approx.exp_below_zero, "e ** x for x <= 0; denormals are 0 in f32.")
 log = _function("log", np.log, approx.log_f32, "The natural logarithm.")
 log1p = _function("log1p", np.log1p, approx.log1p_f32, "ln(1 + x), exact where x is small.")
 tanh = _function("tanh", np.tanh, approx.tanh_f32)
@@ -39,6 +40,11 @@ cosh = _function("cosh", np.cosh, approx.cosh_f32)
 asinh = _function("asinh", np.arcsinh, approx.asinh_f32)
 acosh = _function("acosh", np.arccosh, approx.acosh_f32)
 atanh = _function("atanh", np.arctanh, approx.atanh_f32)
+
+
+def not_below(x: Any, limit: Any) -> Any:
+    """x, and 0 where it is below the limit; NaN stays."""
+    return where(x < limit, 0.0, x)  # noqa: F405
 
 
 def over_logistic(x: Any, z: Any) -> Any:

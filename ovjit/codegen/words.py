@@ -99,6 +99,7 @@ zip_halves_low, zip_halves_high = Word("zip_halves_low"), Word("zip_halves_high"
 # of int64s that are not negative: `//` and `%` in half the time
 udiv, urem = Word("udiv"), Word("urem")
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
+exp_below_zero, not_below = (Word(name) for name in ("exp_below_zero", "not_below"))
 libm_cos, libm_sin, libm_exp, libm_log = (
     Word(name) for name in ("libm_cos", "libm_sin", "libm_exp", "libm_log")
 )

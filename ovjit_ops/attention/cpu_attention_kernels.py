@@ -35,6 +35,7 @@ from ovjit.codegen.words import (
     fma,
     hadd,
     hmax,
+    i32,
     i64,
     inf,
     load,
@@ -342,17 +343,22 @@ def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
 def turn_panels(
     x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
 ):
-    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them; what
-    fills the last panel up is not written."""
+    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them. Zeros
+    fill the last panel up: products of what lay there before would not be read, but denormal numbers would
+    make them up to five times as slow."""
     for item in share(items, per_chunk):
         matrix = item // panels
         panel = item % panels
         left = n - panel * width
         source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
         target = y + matrix * y_g + panel * y_panel
-        step = width * WORD
+        whole = width
         if left <= lanes:
-            step = lanes * WORD
+            whole = lanes
+        step = whole * WORD
+        for v in range(left // VL * VL, whole, VL):
+            for k in range(words):
+                store[i32](target + k * step + v * WORD, const[i32](0))
         for v in range(0, min(left, width), VL):
             for k in range(0, words, VL):
                 turn(
