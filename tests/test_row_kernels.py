@@ -29,12 +29,17 @@ def answers(graph, arrays):
     return [np.array(a) for a in job.outputs]
 
 
+def whole_softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
 @pytest.mark.parametrize("lanes", [4, 16])
 @pytest.mark.parametrize(
     "template, constants, want",
     [
-        (softmax, {"keep": True, "normal": 1e-300}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
-        (softmax, {"keep": False, "normal": 1e-300}, lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum()),
+        (softmax, {"keep": True, "normal": 1e-300}, whole_softmax),
+        (softmax, {"keep": False, "normal": 1e-300}, whole_softmax),
         (log_softmax, {}, lambda x: x - x.max() - np.log(np.exp(x - x.max()).sum())),
         (
             mvn,
