@@ -199,7 +199,7 @@ ROWS = {
         Row("RANGE_FOR_STREAMS", None, None),
         Row("EXECUTION_DEVICES", ["CPU"], None, "C", "CAMHB"),
         Row("FULL_DEVICE_NAME", None, None, "CAMHB"),
-        Row("OPTIMIZATION_CAPABILITIES", ["FP32", "INT8", "BIN", "EXPORT_IMPORT"], None, "CAMH"),
+        Row("OPTIMIZATION_CAPABILITIES", ["WINOGRAD", "FP32", "INT8", "BIN", "EXPORT_IMPORT"], None, "CAMH"),
         Row("DEVICE_TYPE", values.DeviceType.INTEGRATED, None),
         Row("DEVICE_ARCHITECTURE", None, None),
         Row("NETWORK_NAME", None, None, "", "CAMHB"),
