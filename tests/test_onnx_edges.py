@@ -475,6 +475,7 @@ def test_items_are_repeated_without_a_loop(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [
     ("count = SequenceAt(times, i)", "count = Identity(length)"),
+    ("value_ints = [2]", "value_ints = [2, 3]"),
     ("filled = ConstantOfShape<value = int64[1] {1}>", "filled = ConstantOfShape<value = int64[1] {2}>"),
     ("int64 {-1}", "int64 {-2}"),
     ("row = SequenceAt(rows, i)", "p = SequenceAt(rows, i) row = Neg(p)"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper
 
 from ovjit.api.model.node import Output
 from ovjit.frontends.onnx.node import OnnxNode, Rows
+from ovjit.frontends.onnx.tensors import decode
 
 
 def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:
@@ -76,16 +76,21 @@ class _Body:
         if node is not None and node.attribute:
             given = node.attribute[0]
             if given.HasField("t"):
-                return numpy_helper.to_array(given.t).reshape(-1)
+                return self.elements(given.t)
             return np.array(given.i if given.name == "value_int" else given.ints).reshape(-1)
         found = None if name in self.made else self.n.scope.find(name)
         value = self.n.value(found) if isinstance(found, Output) else None
         return None if value is None else value.reshape(-1)
 
+    def elements(self, tensor: Any) -> np.ndarray:
+        return decode(tensor, self.n.reader.external)[0].reshape(-1)
+
     def axes(self, node: Any) -> list[int]:
         """Those of an Unsqueeze, as an input or, before opset 13, as an attribute."""
         value = self.value(node.input[1]) if len(node.input) > 1 else None
-        return [int(v) for v in (node.attribute[0].ints if value is None and node.attribute else value or ())]
+        if value is None:
+            value = np.array(node.attribute[0].ints if node.attribute else [], np.int64)
+        return [int(v) for v in value]
 
     def item(self, name: str) -> Rows | None:
         """The sequence of which `name` is the item of this trip."""
@@ -117,8 +122,9 @@ class _Body:
     def _of(self, name: str, number: int) -> bool:
         """Whether all elements of a value are this number, however many there are."""
         filled, scaled = self.node(name, "ConstantOfShape"), self.node(name, "Mul")
+        value: np.ndarray | None
         if filled is not None:
-            value = numpy_helper.to_array(filled.attribute[0].t) if filled.attribute else np.zeros(1)
+            value = self.elements(filled.attribute[0].t) if filled.attribute else np.zeros(1)
         elif scaled is not None:
             value = self.value(scaled.input[1]) if self._of(scaled.input[0], 1) else None
         else:
