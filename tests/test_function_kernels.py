@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import ovjit_ops
+from ovjit import tiles
+from ovjit.codegen import words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel, spaced
@@ -479,3 +485,20 @@ def test_results_of_a_body_are_registers():
         "    storem_f32(y, made1, 1)",
         "    return 0",
     ]
+
+
+def test_files_of_kernels_take_the_words_as_they_are():
+    """All words are exported, and where they are imported no other import has the name of one: of two, the
+    later would count."""
+    meant = (words.Word, str, float)
+    public = {name for name, value in vars(words).items() if isinstance(value, meant) and name[0] != "_"}
+    assert public | {"Each", "Ptr", "Table", "Word"} == set(words.__all__)
+    files = 0
+    for package in (ovjit_ops, tiles):
+        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
+            imports = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+            whole = [n for n in imports if n.module == words.__name__ and n.names[0].name == "*"]
+            names = {a.asname or a.name for n in imports for a in n.names}
+            assert not whole or not names & set(words.__all__), file
+            files += bool(whole)
+    assert files > 30

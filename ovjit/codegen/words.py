@@ -1,13 +1,26 @@
 """The words of kernels that are functions (`function`, `template`), so that editors and linters know them.
 
 A kernel's function is never called: its source is printed as a kernel's text. What the words of the text mean
-is in `ovjit.codegen.cpu.vector` (LLVM) and `ovjit.execution.numpy_words` (NumPy).
+is in `ovjit.codegen.cpu.vector` (LLVM) and `ovjit.execution.numpy_words` (NumPy). They are a language, which
+files of kernels import as a whole: `from ovjit.codegen.words import *`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+__all__ = [
+    "VL", "Each", "Ptr", "Table", "Word", "absolute", "add_pairs", "applied", "bits", "blend", "boolean",
+    "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf", "evens", "exp",
+    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves", "hand", "hmax",
+    "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "lane", "ld", "libm_cos", "libm_exp", "libm_log",
+    "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "permute", "placed",
+    "prefetch", "registers", "rint", "scatter", "scratch", "select", "share", "sigmoid", "splat", "spread",
+    "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs", "take", "tanh",
+    "trunc", "trunc_int", "u16", "u32", "u8", "udiv", "urem", "vectors", "walked", "whole", "zip_bytes_high",
+    "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+]  # fmt: skip
 
 inf = float("inf")
 

@@ -28,39 +28,7 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    bits,
-    cast,
-    const,
-    f32,
-    fma,
-    hadd,
-    halves,
-    i16,
-    i32,
-    load,
-    loadm,
-    look_up,
-    permute,
-    prefetch,
-    registers,
-    scratch,
-    share,
-    splat,
-    spread,
-    static_range,
-    store,
-    storem,
-    take,
-    u8,
-    u32,
-    zip_bytes_high,
-    zip_bytes_low,
-    zip_halves_high,
-    zip_halves_low,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import LEVELS

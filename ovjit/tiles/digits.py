@@ -25,37 +25,7 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    absolute,
-    add_pairs,
-    cast,
-    const,
-    dot_pairs,
-    f32,
-    floor,
-    fma,
-    hadd,
-    hmax,
-    i32,
-    lane,
-    load,
-    loadm,
-    maximum,
-    permute,
-    prefetch,
-    registers,
-    rint,
-    select,
-    share,
-    splat,
-    spread,
-    st,
-    static_range,
-    storem,
-    sum_pairs,
-)
+from ovjit.codegen.words import *
 from ovjit.tiles.compressed import AHEAD, Unpack, begin_panel, minus_zeros, next_group
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 

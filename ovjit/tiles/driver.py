@@ -14,20 +14,7 @@ from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    Each,
-    Ptr,
-    Word,
-    chunk,
-    i64,
-    ld,
-    registers,
-    scratch,
-    st,
-    static_range,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.compressed import Unpack, unpack_panels
 from ovjit.tiles.formats import F32, WORD, Format

@@ -23,37 +23,7 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    absolute,
-    cast,
-    chunk,
-    const,
-    dot_bytes,
-    f32,
-    fma,
-    hadd,
-    hmax,
-    i32,
-    lane,
-    load,
-    loadm,
-    maximum,
-    prefetch,
-    registers,
-    rint,
-    scratch,
-    select,
-    share,
-    splat,
-    spread,
-    st,
-    static_range,
-    store,
-    storem,
-    u8,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.tiles.compressed import fit_f16
 from ovjit.tiles.pack import tile_width

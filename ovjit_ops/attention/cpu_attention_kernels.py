@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ovjit.codegen.approx import exp_below_zero, tanh_f32
+from ovjit.codegen import approx
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
@@ -22,37 +22,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.trace import Recorder
 from ovjit.codegen.transpose import make_turn, turn
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    Word,
-    applied,
-    blend,
-    cast,
-    chunk,
-    const,
-    f32,
-    fma,
-    hadd,
-    hmax,
-    i32,
-    i64,
-    inf,
-    load,
-    loadm,
-    maximum,
-    placed,
-    registers,
-    scratch,
-    select,
-    share,
-    splat,
-    spread,
-    st,
-    static_range,
-    store,
-    storem,
-)  # fmt: skip
+from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import F32, WORD, Format
@@ -72,7 +42,7 @@ def _traced(function: Callable) -> Body:
 
 
 #: exp(x) for x <= 0, and tanh(x).
-EXP, TANH = _traced(exp_below_zero), _traced(tanh_f32)
+EXP, TANH = _traced(approx.exp_below_zero), _traced(approx.tanh_f32)
 
 
 def _adding() -> Epilogue:
@@ -222,7 +192,7 @@ def multiplied(p, t, count, factor):
 
 
 @inline
-def finish(o, o_row, weights, y, y_r, count, wide, unseen, out):
+def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
     """y = o / the sum of weights; what `unseen` says where no column had a weight."""
     otherwise = splat[f32](unseen)
     for r in range(count):
@@ -315,7 +285,7 @@ def attention_tiles(
                 wide - c * width, zeros, ones, T != "f32", count, heights, lanes,
             )  # fmt: skip
             c += 1
-    finish(scratch + o_at, o_row, scratch + l_at, y, y_r, count, wide, unseen, out)
+    divided(scratch + o_at, o_row, scratch + l_at, y, y_r, count, wide, unseen, out)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import VL, Ptr, cast, const, f32, f64, fma, ld, loadm, share, spread, storem, whole
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner

@@ -21,26 +21,7 @@ from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    applied,
-    cast,
-    const,
-    dot_bytes,
-    fma,
-    load,
-    loadm,
-    prefetch,
-    registers,
-    share,
-    splat,
-    static_range,
-    store,
-    storem,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split

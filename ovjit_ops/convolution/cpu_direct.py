@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel, spaced
-from ovjit.codegen.words import VL, Ptr, const, fma, loadm, share, splat
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner

@@ -38,27 +38,7 @@ from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    applied,
-    const,
-    f32,
-    i64,
-    ld,
-    load,
-    loadm,
-    registers,
-    scratch,
-    share,
-    splat,
-    st,
-    static_range,
-    store,
-    storem,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
 from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size

@@ -7,24 +7,7 @@ is no candidate, a NaN box shares nothing.
 from __future__ import annotations
 
 from ovjit.codegen.function import inline
-from ovjit.codegen.words import (
-    VL,
-    boolean,
-    const,
-    f32,
-    gather,
-    hor,
-    i32,
-    i64,
-    lane,
-    ld,
-    load,
-    maximum,
-    minimum,
-    select,
-    st,
-    storem,
-)
+from ovjit.codegen.words import *
 
 #: Bytes of the counts that `sorted_pairs` needs.
 COUNTS = 256 * 8

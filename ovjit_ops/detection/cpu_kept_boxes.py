@@ -4,26 +4,7 @@ from __future__ import annotations
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    blend,
-    const,
-    f32,
-    hmax,
-    hmin,
-    i32,
-    i64,
-    ld,
-    load,
-    maximum,
-    minimum,
-    scratch,
-    select,
-    share,
-    splat,
-    st,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner

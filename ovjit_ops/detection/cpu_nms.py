@@ -12,28 +12,7 @@ from typing import Any, NamedTuple
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    blend,
-    boolean,
-    const,
-    f32,
-    hor,
-    i32,
-    i64,
-    lane,
-    ld,
-    load,
-    maximum,
-    minimum,
-    scratch,
-    share,
-    splat,
-    spread,
-    st,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner

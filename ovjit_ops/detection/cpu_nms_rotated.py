@@ -7,30 +7,7 @@ in f64, side by side. A box that is not finite, or has no area, shares nothing.
 from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    blend,
-    boolean,
-    cast,
-    const,
-    f32,
-    f64,
-    hor,
-    i32,
-    i64,
-    inf,
-    lane,
-    ld,
-    libm_cos,
-    libm_sin,
-    load,
-    scratch,
-    share,
-    spread,
-    sqrt,
-    st,
-)
+from ovjit.codegen.words import *
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, closed
 
 #: Points that four cuts can make of four, whatever rounding does: each cut doubles them at most.

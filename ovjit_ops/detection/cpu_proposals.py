@@ -10,28 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    const,
-    f32,
-    f64,
-    gather,
-    i32,
-    i64,
-    ld,
-    libm_exp,
-    loadm,
-    maximum,
-    minimum,
-    scatter,
-    scratch,
-    select,
-    share,
-    spread,
-    st,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner

@@ -8,23 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    f32,
-    f64,
-    floor,
-    gather,
-    i32,
-    libm_log,
-    maximum,
-    minimum,
-    select,
-    sqrt,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner

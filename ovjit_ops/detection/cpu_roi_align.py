@@ -9,27 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    f32,
-    f64,
-    fma,
-    lane,
-    ld,
-    libm_cos,
-    libm_sin,
-    load,
-    loadm,
-    maximum,
-    scratch,
-    share,
-    spread,
-    store,
-    whole,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides

@@ -12,29 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    f32,
-    f64,
-    fma,
-    gather,
-    i64,
-    inf,
-    ld,
-    load,
-    loadm,
-    maximum,
-    registers,
-    scratch,
-    share,
-    spread,
-    static_range,
-    store,
-    whole,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div

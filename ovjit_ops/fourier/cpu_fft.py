@@ -25,25 +25,7 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    Table,
-    const,
-    fma,
-    gather,
-    ld,
-    load,
-    loadm,
-    registers,
-    scratch,
-    share,
-    splat,
-    static_range,
-    store,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.codegen.elementwise import NATIVE_TYPES, SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import VL, Ptr, const, gather, load, loadm, placed, scatter, share, store, storem
+from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows

@@ -10,36 +10,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    f32,
-    floor,
-    fma,
-    gather,
-    i32,
-    i64,
-    ld,
-    load,
-    loadm,
-    maximum,
-    minimum,
-    registers,
-    rint,
-    scratch,
-    select,
-    share,
-    splat,
-    spread,
-    static_range,
-    store,
-    storem,
-    take,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner

@@ -20,27 +20,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    f32,
-    fma,
-    i32,
-    ld,
-    load,
-    loadm,
-    permute,
-    placed,
-    rint,
-    scratch,
-    share,
-    splat,
-    st,
-    store,
-    storem,
-    take,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering

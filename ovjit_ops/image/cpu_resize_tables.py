@@ -17,34 +17,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    ceil,
-    const,
-    f32,
-    f64,
-    floor,
-    hmax,
-    hmin,
-    i32,
-    lane,
-    ld,
-    load,
-    maximum,
-    minimum,
-    scratch,
-    select,
-    splat,
-    spread,
-    st,
-    store,
-    storem,
-    trunc,
-    trunc_int,
-    whole,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.plan import Planner, ceil_div
 from ovjit.compiler.views import View
 from ovjit.graph.traced import most

@@ -8,32 +8,13 @@ rows of zeros.
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    chunk,
-    const,
-    f32,
-    fma,
-    i64,
-    ld,
-    loadm,
-    maximum,
-    registers,
-    share,
-    splat,
-    spread,
-    static_range,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner

@@ -17,22 +17,7 @@ import numpy as np
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import WALKED, inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    Table,
-    Word,
-    const,
-    gather,
-    ld,
-    load,
-    loadm,
-    scatter,
-    st,
-    store,
-    storem,
-    walked,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, plan_copy

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import Ptr, ld, share, st, whole
+from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.forks import made_once

@@ -9,26 +9,7 @@ from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    chunk,
-    const,
-    hadd,
-    i32,
-    i64,
-    ld,
-    loadm,
-    registers,
-    scratch,
-    select,
-    share,
-    spread,
-    st,
-    static_range,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split

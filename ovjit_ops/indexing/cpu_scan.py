@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, kernel, spaced
-from ovjit.codegen.words import VL, Ptr, const, gather, loadm, placed, share
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import VL, Ptr, chunk, const, ld, loadm, select, share, splat, st, storem
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner

@@ -12,24 +12,7 @@ from typing import Any
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    i32,
-    i64,
-    ld,
-    loadm,
-    placed,
-    registers,
-    scratch,
-    select,
-    share,
-    spread,
-    st,
-    static_range,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import Ptr, i64, ld, scratch, st, static_range
+from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel
-from ovjit.codegen.words import VL, Ptr, f64, fma, ld, load, placed, scratch, share, spread, st, store
+from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows

@@ -19,32 +19,7 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    chunk,
-    const,
-    fma,
-    hmax,
-    hmin,
-    i64,
-    ld,
-    load,
-    loadm,
-    maximum,
-    minimum,
-    placed,
-    registers,
-    scratch,
-    share,
-    splat,
-    st,
-    static_range,
-    store,
-    storem,
-    trunc_int,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div, split

@@ -11,27 +11,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.trace import Recorder, Tracer, exp, log, sqrt
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    applied,
-    const,
-    f32,
-    fma,
-    load,
-    loadm,
-    placed,
-    scratch,
-    share,
-    static_range,
-    store,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
@@ -47,14 +32,14 @@ from ovjit.graph.windows import LARGEST
 BLOCK = 256
 
 
-def divided(x: Tracer, base: Tracer, beta: float) -> Tracer:
+def divided(x: t.Tracer, base: t.Tracer, beta: float) -> t.Tracer:
     """x / base ** beta; the powers that networks have cost one or two square roots."""
     if beta == 0.75:
-        root = sqrt(base)
-        return x / (root * sqrt(root))
+        root = t.sqrt(base)
+        return x / (root * t.sqrt(root))
     if beta in (0.5, 1.0):
-        return x / (base if beta == 1.0 else sqrt(base))
-    return x * exp(log(base) * -beta)
+        return x / (base if beta == 1.0 else t.sqrt(base))
+    return x * t.exp(t.log(base) * -beta)
 
 
 @kernel
@@ -122,7 +107,7 @@ def lrn_planes(x: Ptr, y: Ptr, n, x_c, y_c, width, blocks, items, per_chunk, *, 
 @functools.cache
 def lrn_kernel(half: int, scale: float, bias: float, beta: float, planes: bool) -> Kernel:
     """y = x / (bias + scale * total) ^ beta, f32."""
-    recorder = Recorder()
+    recorder = t.Recorder()
     x, total = recorder.input("x0", "f32"), recorder.input("x1", "f32")
     result = divided(x, total * scale + bias, beta)
     body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovjit.codegen.template import rows
-from ovjit.codegen.words import count_of, finish, fma, hadd, load, splat, sqrt, vectors
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.rows import RowLowering

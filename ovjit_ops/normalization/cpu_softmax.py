@@ -5,20 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.template import rows
-from ovjit.codegen.words import (
-    exp_below_zero,
-    finish,
-    hadd,
-    hmax,
-    inf,
-    load,
-    log,
-    maximum,
-    not_below,
-    splat,
-    store,
-    vectors,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.rows import RowLowering

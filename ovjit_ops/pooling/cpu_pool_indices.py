@@ -10,21 +10,7 @@ import numpy as np
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    i64,
-    inf,
-    loadm,
-    select,
-    share,
-    spread,
-    storem,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div

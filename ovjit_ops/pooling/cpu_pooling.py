@@ -14,30 +14,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    blend,
-    cast,
-    chunk,
-    const,
-    evens,
-    f32,
-    gather,
-    load,
-    loadm,
-    maximum,
-    placed,
-    scratch,
-    share,
-    spread,
-    st,
-    static_range,
-    store,
-    storem,
-    udiv,
-    urem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner

@@ -7,29 +7,7 @@ import functools
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    blend,
-    cast,
-    const,
-    f32,
-    fma,
-    hmax,
-    hmin,
-    lane,
-    loadm,
-    maximum,
-    minimum,
-    placed,
-    rint,
-    select,
-    share,
-    splat,
-    spread,
-    st,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner

@@ -27,25 +27,7 @@ from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
-from ovjit.codegen.words import (
-    VL,
-    Each,
-    Ptr,
-    Word,
-    applied,
-    chunk,
-    const,
-    f32,
-    i64,
-    ld,
-    loadm,
-    registers,
-    scratch,
-    splat,
-    st,
-    static_range,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div

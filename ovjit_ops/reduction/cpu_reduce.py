@@ -21,31 +21,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    absolute,
-    blend,
-    cast,
-    const,
-    f32,
-    fma,
-    hadd,
-    hand,
-    hmax,
-    hmin,
-    hmul,
-    hor,
-    load,
-    loadm,
-    maximum,
-    minimum,
-    placed,
-    share,
-    spread,
-    sqrt,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div

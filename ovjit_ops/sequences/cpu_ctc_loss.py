@@ -10,31 +10,7 @@ from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    f32,
-    f64,
-    hadd,
-    hmax,
-    i64,
-    inf,
-    lane,
-    ld,
-    libm_exp,
-    libm_log,
-    load,
-    loadm,
-    maximum,
-    scratch,
-    share,
-    spread,
-    st,
-    store,
-    storem,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner

@@ -6,7 +6,7 @@ from typing import Any
 
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
-from ovjit.codegen.words import VL, Ptr, blend, const, hmax, inf, ld, load, loadm, maximum, share, st
+from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
