@@ -16,7 +16,7 @@ from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.tiles.formats import float_types
 from ovjit.tiles.pack import panel_sizes
-from ovjit_ops.attention.cpu_attention_kernels import turned_panels_kernel
+from ovjit_ops.matmul.cpu_products import turned_panels_kernel
 
 SEED = 7100
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}

@@ -43,9 +43,8 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
     attention_kernel,
     attention_rows,
-    turned_panels_kernel,
 )
-from ovjit_ops.matmul.cpu_products import pack_kernel
+from ovjit_ops.matmul.cpu_products import pack_kernels
 from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Columns of a block: the scores of a chunk's rows take 24 to 28 KB of a core's nearest cache.
@@ -85,7 +84,7 @@ class Attention(Lowering):
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
         self.few = attention_rows(T=elem, cached=cached, **ways)
         self.many = attention_kernel(self.isa, form, **ways)
-        self.packer, self.turner = pack_kernel(self.isa, form), turned_panels_kernel(self.isa)
+        self.packer, self.turner = pack_kernels(self.isa, form)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
         kernels += [self.many, self.packer, self.turner] if high is None or high >= FEW_ROWS else []

@@ -21,11 +21,10 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.trace import Recorder
-from ovjit.codegen.transpose import make_turn, turn
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
-from ovjit.tiles.formats import F32, WORD, Format
+from ovjit.tiles.formats import F32, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.pack import tile_width
 
@@ -307,44 +306,6 @@ def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
         name, intrinsics, key, form.name, T=form.a, group=form.group, heights=ROWS[isa.name],
         width=tile_width(isa), lanes=isa.lanes, **ways,
     )  # fmt: skip
-
-
-@kernel
-def turn_panels(
-    x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
-):
-    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them. Zeros
-    fill the last panel up: products of what lay there before would not be read, but denormal numbers would
-    make them up to five times as slow."""
-    for item in share(items, per_chunk):
-        matrix = item // panels
-        panel = item % panels
-        left = n - panel * width
-        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
-        target = y + matrix * y_g + panel * y_panel
-        whole = width
-        if left <= lanes:
-            whole = lanes
-        step = whole * WORD
-        for v in range(left // VL * VL, whole, VL):
-            for k in range(words):
-                store[i32](target + k * step + v * WORD, const[i32](0))
-        for v in range(0, min(left, width), VL):
-            for k in range(0, words, VL):
-                turn(
-                    source + v * x_n + k * WORD, x_n, left - v, target + k * step + v * WORD, step, words - k
-                )  # fmt: skip
-
-
-@functools.cache
-def turned_panels_kernel(isa: Isa) -> Kernel:
-    """Its kernel for panels of this width."""
-    width = tile_width(isa)
-
-    def intrinsics(target: Isa) -> dict[str, Any]:
-        return {"turn": make_turn(target, "i32")}
-
-    return turn_panels.kernel(f"turn_panels_{width}", intrinsics, "turn i32", width=width, lanes=isa.lanes)
 
 
 @inline

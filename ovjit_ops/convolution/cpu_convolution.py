@@ -19,7 +19,7 @@ from ovjit.graph.windows import resolve_pads, taps_that_meet
 from ovjit.tiles.formats import WORD
 from ovjit.tiles.lowering import Tiled, Weights
 from ovjit_ops.convolution.cpu_direct import filter_matrix
-from ovjit_ops.matmul.cpu_products import WAYS, pack_kernel, pack_step
+from ovjit_ops.matmul.cpu_products import WAYS, pack_kernels, pack_step
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.
@@ -249,8 +249,7 @@ class ComputedConvolution(TiledConvolution):
         super().__init__(group)
         if self.form.a not in WAYS or self.channels % self.form.group:
             raise NotNative
-        self.packer = pack_kernel(self.isa, self.form)
-        self.kernels = (*self.kernels, self.packer)
+        self.kernels = (*self.kernels, *pack_kernels(self.isa, self.form))
 
     def choose_span(self) -> int:
         return 0
@@ -265,5 +264,5 @@ class ComputedConvolution(TiledConvolution):
 
     def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
         matrix = filter_matrix(planner, self.node.inputs[1], self.grouped)
-        packed, sizes = pack_step(planner, self.packer, matrix, self.isa, self.form)
+        packed, sizes = pack_step(planner, matrix, self.isa, self.form)
         return Weights(self.groups, self.outs, sizes, packed.ptr, self.zeros, 0), [packed]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.transpose import make_turn, turn
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering, place_constants
@@ -30,20 +32,14 @@ from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 
-#: How words are read, by the format: columns that are adjacent, or rows that are ("below"), or neither; and
-#: what of two bf16 an odd K leaves.
-WAYS = {"f32": ("near", "apart"), "bf16": ("below", "near", "apart", "last")}
+#: How words are read, by the format: columns that are adjacent, or not; and what of two bf16 an odd K leaves.
+WAYS = {"f32": ("near", "apart"), "bf16": ("near", "apart", "last")}
 
 
 @inline
-def suits(way, x_k, x_n, size):
+def suits(way, x_n, size):
     """True where words may be read that way."""
-    return (
-        x_n == size if way == "near"
-        else x_k == size and x_n != size if way == "below"
-        else (size == 4 or x_k != size) and x_n != size if way == "apart"
-        else True
-    )  # fmt: skip
+    return x_n == size if way == "near" else x_n != size if way == "apart" else True
 
 
 @inline
@@ -56,7 +52,6 @@ def words(p, x_k, x_n, left, T, way):
     """A vector of words from p on, of which `left` columns are there."""
     return (
         (loadm[T](p, left) if way == "near" else gather[T](p, x_n, left)) if T == "f32"
-        else gather[u32](p, x_n, left) if way == "below"
         else pair(loadm[u16](p, left), loadm[u16](p + x_k, left)) if way == "near"
         else pair(gather[u16](p, x_n, left), gather[u16](p + x_k, x_n, left)) if way == "apart"
         else cast[u32](gather[u16](p, x_n, left))
@@ -84,7 +79,7 @@ def pack_panels(
         for way in WAYS[T]:
             for wide in (True, False):
                 while (
-                    suits(way, x_k, x_n, WORD // group)
+                    suits(way, x_n, WORD // group)
                     and (left > lanes if wide else left <= lanes)
                     and i + (0 if way == "last" else group - 1) < k
                 ):
@@ -104,24 +99,70 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
     return pack_panels.kernel(name, T=form.a, group=form.group, width=width, lanes=isa.lanes)
 
 
-def pack_step(
-    planner: Planner, kernel: Kernel, matrices: View, isa: Isa, form: Format
-) -> tuple[View, PanelSizes]:
+@kernel
+def turn_panels(
+    x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
+):
+    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them. Zeros
+    fill the last panel up: products of what lay there before would not be read, but denormal numbers would
+    make them up to five times as slow."""
+    for item in share(items, per_chunk):
+        matrix = item // panels
+        panel = item % panels
+        left = n - panel * width
+        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
+        target = y + matrix * y_g + panel * y_panel
+        whole = width
+        if left <= lanes:
+            whole = lanes
+        step = whole * WORD
+        for v in range(left // VL * VL, whole, VL):
+            for k in range(words):
+                store[i32](target + k * step + v * WORD, const[i32](0))
+        for v in range(0, min(left, width), VL):
+            for k in range(0, words, VL):
+                turn(
+                    source + v * x_n + k * WORD, x_n, left - v, target + k * step + v * WORD, step, words - k
+                )  # fmt: skip
+
+
+@functools.cache
+def turned_panels_kernel(isa: Isa) -> Kernel:
+    """Its kernel for panels of this width."""
+    width = tile_width(isa)
+
+    def intrinsics(target: Isa) -> dict[str, Any]:
+        return {"turn": make_turn(target, "i32")}
+
+    return turn_panels.kernel(f"turn_panels_{width}", intrinsics, "turn i32", width=width, lanes=isa.lanes)
+
+
+def pack_kernels(isa: Isa, form: Format) -> tuple[Kernel, Kernel]:
+    """What `pack_step` chooses from."""
+    return pack_kernel(isa, form), turned_panels_kernel(isa)
+
+
+def pack_step(planner: Planner, matrices: View, isa: Isa, form: Format) -> tuple[View, PanelSizes]:
     """Add the step that packs [G, K, N]: (the panels, their sizes)."""
     groups, k, n = matrices.shape
-    sizes = panel_sizes(form.words(k), n, isa)
+    x_g, x_k, x_n = matrices.strides
+    words = form.words(k)
+    sizes = panel_sizes(words, n, isa)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
     panels = ceil_div(n, sizes.width)
     packed = planner.allocate((groups, sizes.group // WORD), WORD)
     items = groups * panels
-    planner.share_step(
-        kernel,
-        {"x": matrices.ptr, "y": packed.ptr, "x_g": matrices.strides[0], "x_k": matrices.strides[1],
-         "x_n": matrices.strides[2] if n > 1 else matrices.itemsize, "y_g": sizes.group,
-         "y_panel": sizes.panel, "k": k, "n": n, "panels": panels, "inner": groups,
-         "x_o": 0, "items": items},
-        items, k * sizes.width, [matrices], [packed],
-    )  # fmt: skip
+    values = {
+        "x": matrices.ptr, "y": packed.ptr, "x_g": x_g, "x_n": x_n if n > 1 else matrices.itemsize,
+        "y_g": sizes.group, "y_panel": sizes.panel, "n": n, "panels": panels, "inner": groups, "x_o": 0,
+        "items": items,
+    }  # fmt: skip
+    packer, turner = pack_kernels(isa, form)
+    if x_k == matrices.itemsize != values["x_n"] and k % form.group == 0:
+        kernel, depth = turner, {"words": words}
+    else:
+        kernel, depth = packer, {"x_k": x_k, "k": k}
+    planner.share_step(kernel, values | depth, items, k * sizes.width, [matrices], [packed])
     return packed, sizes
 
 
@@ -135,8 +176,7 @@ class Product(Tiled):
         self.data, right = anchor.inputs
         self.weight_type = right.dtype
         super().__init__(group, "matmul")
-        self.packer = pack_kernel(self.isa, self.form)
-        self.kernels = (*self.kernels, self.packer)
+        self.kernels = (*self.kernels, *pack_kernels(self.isa, self.form))
         self.pads = (self.data, right) if self.form.group > 1 else ()
 
     @property
@@ -211,7 +251,7 @@ class Product(Tiled):
 
             left, right, out = pick(a), pick(b), pick(full(y))
             groups = left.shape[0]
-            packed, sizes = pack_step(planner, self.packer, right, self.isa, self.form)
+            packed, sizes = pack_step(planner, right, self.isa, self.form)
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
                 planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1),
