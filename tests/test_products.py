@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.kernel import addresses
 from ovjit.execution.build import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
+from ovjit.tiles.formats import BF16, F32
+from ovjit.tiles.pack import panel_sizes
+from ovjit_ops.matmul.cpu_products import pack_kernel
 
 SEED = 20261122
 
@@ -58,6 +65,37 @@ def test_product_with_epilogue(case, flags) -> None:
     one = run(b, [out], inputs)
     two = run(b, [out], inputs, 2)
     np.testing.assert_array_equal(one[0], two[0])
+
+
+@pytest.mark.parametrize("form", [F32, BF16], ids=["f32", "bf16"])
+@pytest.mark.parametrize("steps", [(1, 40), (40, 1), (80, 2)], ids=["rows", "columns", "neither"])
+@pytest.mark.parametrize("depth", [1, 2, 11, 12])
+@pytest.mark.parametrize("n", [1, 16, 17, 33])
+def test_panels_of_computed_matrices(form, steps, depth, n) -> None:
+    """Whatever lies adjacent; the second half of an odd depth's last word, and what fills a panel, is 0."""
+    isa, kernel, size = host_isa(), pack_kernel(host_isa(), form), 4 // form.group
+    sizes = panel_sizes(form.words(depth), n, isa)
+    x = np.random.default_rng(SEED).integers(1, 1 << 8 * size, 40 * 80 + 80).astype(f"u{size}")
+    y = np.full(sizes.group // 4 + 64, 7, np.uint32)
+    panels = -(-n // sizes.width)
+    named = {
+        "x_k": steps[0] * size, "x_n": steps[1] * size if n > 1 else size, "k": depth, "n": n,
+        "y_panel": sizes.panel, "panels": panels, "inner": 1, "items": panels, "per_chunk": panels,
+    }  # fmt: skip
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])
+    bases = np.array([x.ctypes.data, y.ctypes.data], np.int64)
+    words = [0, 0, 1, 0, *(named.get(name, 0) for name, _ in kernel.frame.fields[2:])]
+    call(bases.ctypes.data, np.array(words, np.int64).ctypes.data, 0, 0)
+    matrix = np.zeros((form.words(depth) * form.group, n), x.dtype)
+    matrix[:depth] = x[np.arange(depth)[:, None] * steps[0] + np.arange(n) * steps[1]]
+    want = np.ascontiguousarray(matrix.reshape(-1, form.group, n).transpose(0, 2, 1)).view(np.uint32)[..., 0]
+    at = 0
+    for first in range(0, n, sizes.width):
+        width = sizes.width if n - first > isa.lanes else isa.lanes
+        panel = np.pad(want[:, first : first + width], ((0, 0), (0, max(0, width - (n - first)))))
+        np.testing.assert_array_equal(y[at : at + panel.size].reshape(panel.shape), panel, f"seed {SEED}")
+        at += panel.size
+    assert at == sizes.group // 4 and (y[at:] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", ["i8", "i32", "i64", "u8", "f64"])

@@ -17,7 +17,7 @@ q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_atten
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size, split
+from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
 from ovjit.graph.byte_rows import HEAD
 from ovjit.graph.graph import Value
@@ -44,7 +44,7 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     attention_kernel,
     attention_rows,
 )
-from ovjit_ops.matmul.cpu_products import pack_kernels
+from ovjit_ops.matmul.cpu_products import pack_kernels, packing
 from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Columns of a block: the scores of a chunk's rows take 24 to 28 KB of a core's nearest cache.
@@ -84,10 +84,9 @@ class Attention(Lowering):
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
         self.few = attention_rows(T=elem, cached=cached, **ways)
         self.many = attention_kernel(self.isa, form, **ways)
-        self.packer, self.turner = pack_kernels(self.isa, form)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
-        kernels += [self.many, self.packer, self.turner] if high is None or high >= FEW_ROWS else []
+        kernels += [self.many, *pack_kernels(self.isa, form)] if high is None or high >= FEW_ROWS else []
         #: element type of k and v -> what makes them the tiles'
         self.narrow = {"u8": dequantize_kernel(elem)} if self.bytes else {}
         if named["k"].dtype != elem:
@@ -95,7 +94,7 @@ class Attention(Lowering):
         kernels += self.narrow.values()
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
-        self.pads = (named["q"], named["k"]) if form.group > 1 else ()
+        self.pads = (named["q"],) if form.group > 1 else ()
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -120,7 +119,7 @@ class Attention(Lowering):
         batch = y.shape[:-2]
         few = rows < FEW_ROWS
         keys, numbers = self._keys_and_values(planner, few)
-        k, v = self._words(planner, keys, not few), self._words(planner, numbers, False)
+        k, v = (self._words(planner, value, False) for value in (keys, numbers))
         if not few and keys.dtype != self.form.a:
             k, v = (self._narrowed(planner, view, keys.dtype) for view in (k, v))
         views = {"q": q, "y": y}
@@ -132,8 +131,8 @@ class Attention(Lowering):
             views |= {"k": k, "v": v}
             values |= {"k_s": k.strides[-2], "v_s": v.strides[-2]}
         else:
-            views["k"], values["k_p"] = self._turned_panels(planner, k)
-            views["v"], values["v_p"] = self._panels(planner, v)
+            views["k"], values["k_p"] = self._packed(planner, _turned(k))
+            views["v"], values["v_p"] = self._packed(planner, v)
         reads = [q, views["k"], views["v"]]
         mask = self._mask(planner, (*batch, rows, columns))
         values |= {"mask_r": 0, "mask_c": 0}
@@ -215,48 +214,28 @@ class Attention(Lowering):
             view = planner.contiguous(self.named["mask"])
         return view.expand(shape)
 
-    def _turned_panels(self, planner: Planner, view: View) -> tuple[View, int]:
-        """Matrices [..., n, depth], whose rows are whole words, as panels of their columns of words: (a view
-        with a stride for each matrix, bytes of a panel)."""
-        words = self.form.words(view.shape[-1])
-        values = {"x_n": view.strides[-2], "words": words}
-        return self._packed(planner, view, self.turner, words, view.shape[-2], values)
-
-    def _panels(self, planner: Planner, view: View) -> tuple[View, int]:
-        """Matrices [..., depth, n] as panels."""
+    def _packed(self, planner: Planner, view: View) -> tuple[View, int]:
+        """Matrices [..., depth, n] as panels: (a view with a stride for each matrix, bytes of a panel)."""
         depth, n = view.shape[-2:]
-        step = view.strides[-1] if n > 1 else view.itemsize
-        values = {"x_k": view.strides[-2], "x_n": step, "k": depth}
-        return self._packed(planner, view, self.packer, self.form.words(depth), n, values)
-
-    def _packed(
-        self, planner: Planner, view: View, kernel: Kernel, words: int, n: int, values: Mapping[str, Any]
-    ) -> tuple[View, int]:
-        """Panels of matrices of n columns of `words` words, by a kernel whose items are panels."""
-        sizes, batch = panel_sizes(words, n, self.isa), view.shape[:-2]
+        sizes, batch = panel_sizes(self.form.words(depth), n, self.isa), view.shape[:-2]
         each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
         packed = planner.allocate((*batch, 1, most(each // WORD, 1)), WORD)
         if not view.count:
             return packed, sizes.panel
-        panels = ceil_div(n, sizes.width)
+        kernel, values = packing(view, self.isa, self.form)
         extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)], 2)
         inner, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
         groups, x_o = inner, 0
         if extents and targets[-1] == inner * y_g:  # so that no number of steps depends on a batch
             groups, x_o = inner * extents.pop(), sources.pop()
             targets.pop()
+        items = groups * values["panels"]
+        values |= {"x_g": x_g, "y_g": y_g, "y_panel": sizes.panel, "inner": inner, "x_o": x_o, "items": items}
         for index in np.ndindex(*extents):
             source = sum(i * s for i, s in zip(index, sources, strict=True))
             target = sum(i * s for i, s in zip(index, targets, strict=True))
-            items = groups * panels
-            per_chunk = split(items, words * self.form.group * sizes.width)
-            planner.step(
-                kernel,
-                {"x": view.ptr + source, "y": packed.ptr + target, "x_g": x_g, "y_g": y_g,
-                 "y_panel": sizes.panel, "n": n, "panels": panels, "inner": inner, "x_o": x_o, "items": items,
-                 "per_chunk": per_chunk, **values},
-                ceil_div(items, per_chunk), [view], [packed],
-            )  # fmt: skip
+            at = {"x": view.ptr + source, "y": packed.ptr + target}
+            planner.share_step(kernel, values | at, items, depth * sizes.width, [view], [packed])
         return packed, sizes.panel
 
     def _batch(self, planner: Planner, batch: Sequence[int], strides: dict[str, list[int]]) -> list[int]:
@@ -280,12 +259,9 @@ class Attention(Lowering):
         return [self.bytes["k"], self.bytes["v"]]
 
     def _narrowed(self, planner: Planner, view: View, dtype: str) -> View:
-        """k or v of another type in the tiles', rows in whole words."""
-        odd = 0 if dtype == "u8" else -view.shape[-1] % self.form.group  # a word takes at most four bytes
-        rank = len(view.shape)
-        layout = Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)])
+        """k or v of another type in the tiles'."""
         shape = (*view.shape[:-1], view.shape[-1] - HEAD) if dtype == "u8" else view.shape
-        target = planner.allocate(shape, element_size(self.form.a), layout)
+        target = planner.allocate(shape, element_size(self.form.a))
         if dtype == "u8":
             plan_rows(planner, self.narrow[dtype], view, target)
         else:
@@ -298,6 +274,12 @@ class Attention(Lowering):
         whole = filled and value.dtype == self.form.a
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
+
+
+def _turned(view: View) -> View:
+    """Matrices [..., n, depth] as [..., depth, n]."""
+    lead = range(len(view.shape) - 2)
+    return view.permute((*lead, len(lead) + 1, len(lead)))
 
 
 def _is_of_bytes(value: Value) -> bool:

@@ -142,27 +142,27 @@ def pack_kernels(isa: Isa, form: Format) -> tuple[Kernel, Kernel]:
     return pack_kernel(isa, form), turned_panels_kernel(isa)
 
 
+def packing(matrices: View, isa: Isa, form: Format) -> tuple[Kernel, dict[str, Any]]:
+    """What packs [..., K, N], and what it is told of one of them."""
+    (k, n), (x_k, x_n), size = matrices.shape[-2:], matrices.strides[-2:], matrices.itemsize
+    values = {"n": n, "x_n": x_n if n > 1 else size, "panels": ceil_div(n, tile_width(isa))}
+    packer, turner = pack_kernels(isa, form)
+    if x_k == size != values["x_n"] and (form.group == 1 or k % form.group == 0):
+        return turner, values | {"words": form.words(k)}
+    return packer, values | {"x_k": x_k, "k": k}
+
+
 def pack_step(planner: Planner, matrices: View, isa: Isa, form: Format) -> tuple[View, PanelSizes]:
     """Add the step that packs [G, K, N]: (the panels, their sizes)."""
     groups, k, n = matrices.shape
-    x_g, x_k, x_n = matrices.strides
-    words = form.words(k)
-    sizes = panel_sizes(words, n, isa)
+    sizes = panel_sizes(form.words(k), n, isa)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
-    panels = ceil_div(n, sizes.width)
     packed = planner.allocate((groups, sizes.group // WORD), WORD)
-    items = groups * panels
-    values = {
-        "x": matrices.ptr, "y": packed.ptr, "x_g": x_g, "x_n": x_n if n > 1 else matrices.itemsize,
-        "y_g": sizes.group, "y_panel": sizes.panel, "n": n, "panels": panels, "inner": groups, "x_o": 0,
-        "items": items,
-    }  # fmt: skip
-    packer, turner = pack_kernels(isa, form)
-    if x_k == matrices.itemsize != values["x_n"] and k % form.group == 0:
-        kernel, depth = turner, {"words": words}
-    else:
-        kernel, depth = packer, {"x_k": x_k, "k": k}
-    planner.share_step(kernel, values | depth, items, k * sizes.width, [matrices], [packed])
+    kernel, values = packing(matrices, isa, form)
+    items = groups * values["panels"]
+    values |= {"x": matrices.ptr, "y": packed.ptr, "x_g": matrices.strides[0], "y_g": sizes.group,
+               "y_panel": sizes.panel, "inner": groups, "x_o": 0, "items": items}  # fmt: skip
+    planner.share_step(kernel, values, items, k * sizes.width, [matrices], [packed])
     return packed, sizes
 
 
