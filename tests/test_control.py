@@ -416,8 +416,9 @@ def test_many_cuts_stay_native():
             request.infer([x]).to_dict().values(), theirs([x]).to_dict().values(), strict=True
         ):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-    host = [row for row in request.get_profiling_info() if row.exec_type == "ref_numpy"]
-    assert {row.node_type for row in host} == {"FirstColumns"} and len(host) == 20
+    rows = request.get_profiling_info()
+    assert not [row for row in rows if row.exec_type == "ref_numpy"]
+    assert sum(row.exec_type.startswith("nonzero_list") for row in rows) == 20
 
 
 def test_shapes_are_known_as_far_as_openvino_knows_them():

@@ -156,7 +156,10 @@ class Chain:
                 have.update(zip(cut.kept, _run_part(job, rest.part, before), strict=True))
                 ran.append(rest.part)
             for node in cut.hosts:
-                _run_host(job, node, have, ran)
+                if node.op.views and node.op.ref is not None:
+                    have[node.output] = node.op.ref(*[_value(v, have) for v in node.inputs], **node.attrs)
+                else:
+                    _run_host(job, node, have, ran)
             here, places = cut.places(places)
             for value, i in here:
                 job.give_output(i, _value(value, have))

@@ -30,9 +30,10 @@ SLOT_WORDS, MOST_RANK = 10, 8
     P_TRACES, P_TRACES_AT, P_TRACE, P_OUTPUTS, P_OUTPUTS_AT,
 ) = range(16)  # fmt: skip
 PART_WORDS = 16
-#: Rows: told (slot of the numbers, offset and size in bytes, slot that tells), inputs (slot, base, first
-#: leaf), outputs (slot, base, two places, their bytes, bytes of an element).
-TOLD_ROW, INPUT_ROW, OUTPUT_ROW, PATCH_ROW = 4, 3, 6, 3
+#: Rows: told (slot of the numbers, offset and size in bytes, slot that tells; where that is the used part of
+#: something, the slot of that, else -1, and where the dimension is), inputs (slot, base, first leaf), outputs
+#: (slot, base, two places, their bytes, bytes of an element).
+TOLD_ROW, INPUT_ROW, OUTPUT_ROW, PATCH_ROW = 6, 3, 6, 3
 #: A trace in one memory: what `evaluate` takes, the table that it fills, and where it finds chunks and
 #: results. Rows 0: a plan for the leaves at `whole` alone. Patches: numbers among the constants (address,
 #: bytes, which value). Shapes: which of the results each output's dimensions begin with.
@@ -88,8 +89,16 @@ def kernel(told, pool, arena, deadline):
                     number = ld_i64(at)
                 number = imax(imin(number, {FARTHEST}), -{FARTHEST})
                 slot = slots + ld(row, 3) * {SLOT_WORDS} * 8
-                st_i64(slot + 24, imax(number, 0))
-                st_i64(slot + 32, imax(-number, 0))
+                if ld(row, 4) < 0:
+                    st_i64(slot + 24, imax(number, 0))
+                    st_i64(slot + 32, imax(-number, 0))
+                else:
+                    source = slots + ld(row, 4) * {SLOT_WORDS} * 8
+                    i = 0
+                    while i < {SLOT_WORDS}:
+                        st_i64(slot + i * 8, ld(source, i))
+                        i += 1
+                    st_i64(slot + ld(row, 5), number)
                 row += {TOLD_ROW} * 8
             row = ld(part, {P_INPUTS_AT})
             end = row + ld(part, {P_INPUTS}) * {INPUT_ROW} * 8

@@ -52,6 +52,17 @@ class _Slot(NamedTuple):
     dtype: np.dtype
 
 
+class _Told(NamedTuple):
+    """A number that is told before a part runs: whose, which of them, the slot that tells it; where that is
+    the used part of `whole`, along which axis."""
+
+    numbers: _Slot
+    element: int
+    slot: _Slot
+    whole: _Slot | None = None
+    axis: int = 0
+
+
 class _Part(NamedTuple):
     """A part of the body: what runs it, the slots of its inputs and outputs, and what is told before."""
 
@@ -59,7 +70,7 @@ class _Part(NamedTuple):
     job: Job
     inputs: list[_Slot]
     outputs: list[_Slot]
-    told: list[tuple[_Slot, int, _Slot]]  # (whose numbers, which, the slot that tells)
+    told: list[_Told]
 
 
 class Unfit(Exception):
@@ -85,8 +96,10 @@ class Trips:
         self.poor = 0
         self._check_ends()
         self.feeds = [self._slot(a.ndim, a.dtype) for a in inner.inputs if a is not None]
-        self._telling: list[tuple[_Slot, int, _Slot]] = []  # before the part that is found next
+        self._telling: list[_Told] = []  # before the part that is found next
         self.results = self._find_parts(executable, inner, self.feeds)
+        if self._telling:
+            raise Unfit
         self._traces: Any = None
         self._check_carried()
 
@@ -146,7 +159,7 @@ class Trips:
                     for i in where:
                         results[i] = slot
                 return results
-            if cut.hosts:
+            if not all(node.op.views for node in cut.hosts):
                 raise Unfit
             have = dict(zip(cut.graph.inputs, ins, strict=True))
             if part is not None:
@@ -155,6 +168,10 @@ class Trips:
             for value in (*cut.graph.outputs, *cut.told, *cut.passed):
                 if value not in have and value.constant is not None:
                     have[value] = self._constant(value.constant)
+            for node in cut.hosts:
+                whole, number = (have[v] for v in node.inputs)
+                have[node.output] = slot = self._slot(whole.rank, whole.dtype)
+                self._telling.append(_Told(number, 0, slot, whole, node.attrs["axis"]))
             here, places = cut.places(places)
             for value, i in here:
                 results[i] = have[value]
@@ -164,8 +181,8 @@ class Trips:
             rest = rest.following([slot.rank for slot in ins])
             for value in cut.told:
                 for element in range(math.prod(cut._told_shapes[value])):
-                    self._telling.append((have[value], element, self._slot(3, np.uint8)))
-                    ins.append(self._telling[-1][2])
+                    self._telling.append(_Told(have[value], element, self._slot(3, np.uint8)))
+                    ins.append(self._telling[-1].slot)
 
     def _constant(self, array: np.ndarray) -> _Slot:
         slot = self._slot(array.ndim, array.dtype)
@@ -211,8 +228,8 @@ class Trips:
             slots[slot.number, 1] = slot.rank
         somewhere = aligned_bytes(64)
         for part in self._parts:
-            for _, _, slot in part.told:
-                slots[slot.number, 0] = somewhere.ctypes.data
+            for one in part.told:
+                slots[one.slot.number, 0] = somewhere.ctypes.data
         for number, array in self._fixed.items():
             slots[number, 0] = array.ctypes.data
             slots[number, 2 : 2 + array.ndim] = array.shape
@@ -285,8 +302,9 @@ class Trips:
             first, second = self._places[slot.number]
             out_rows.append((slot.number, FIRST_IO + len(inputs) + i, first.ctypes.data, second.ctypes.data,
                              first.nbytes, slot.dtype.itemsize))  # fmt: skip
-        told = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number)
-                for slot, element, to in part.told]  # fmt: skip
+        told = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number,
+                 -1 if whole is None else whole.number, (2 + axis) * 8)
+                for slot, element, to, whole, axis in part.told]  # fmt: skip
         none = [-1] * leaves
         rows = [self._trace_words(part, one) for one in found]
         return [

@@ -174,6 +174,8 @@ class Declared:
     #: inputs that decide, with the shapes of the others, about the output's shape: places among the elements
     #: of the first one, of which all that lie beyond it say the same
     bounds: Sequence[int] = ()
+    #: its reference is a view of the first input, for which no step is needed where data decide its shape
+    views: bool = False
     #: element types of the first input that samples are tried with
     types: Sequence[str] = ("f32",)
     #: the floating-point types that the lowering or expansion computes, or what tells them; None: any
@@ -200,8 +202,6 @@ class Declared:
     read_if: Mapping[str, tuple[str, str]] = MappingProxyType({})
     #: made by expansions only: no builder, no other implementation
     internal: bool = False
-    #: `evaluate` asks type inference what fits; that takes longer than a view
-    checked: bool = True
     #: tolerance of the lowering against `ref` in float64, in units of the type's epsilon
     ulp: float = 4
     #: an earlier version, see `op`
@@ -341,8 +341,6 @@ class Op(Declared):
         """
         if self.ref is None:
             raise ModelError(f"{self.name} has no reference")
-        if not self.checked:
-            return (self.ref(*inputs, **attrs),)
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
         stand_in = self.stand_in([_kind(x) for x in inputs], attrs) if expected else None

@@ -137,7 +137,7 @@ def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
 
 
 def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
-    """NonMaxSuppression(boxes, scores, ...) -> FirstRows(PaddedNMS(boxes, scores, ...)); None for types that
+    """NonMaxSuppression(boxes, scores, ...) -> UsedPart(PaddedNMS(boxes, scores, ...)); None for types that
     the kernel does not know."""
     boxes, scores, *limits = inputs
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
@@ -153,7 +153,7 @@ def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Se
         "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
     }
     *rows, count = b.instead(node, [boxes, scores, *given], attrs, "PaddedNMS")
-    outputs = [Writer(b, node)("FirstRows", x, count) for x in rows[: len(node.outputs)]]
+    outputs = [Writer(b, node)("UsedPart", x, count, axis=0) for x in rows[: len(node.outputs)]]
     return [*outputs, count][: len(node.outputs)]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
-from ovjit_ops.common.values import known_scalar
 from ovjit_ops.detection.cpu_nms import TURNED, PaddedNms
 from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_samples
 from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
@@ -67,22 +66,3 @@ def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
     for d in scores.shape[:2]:
         rows = rows * d
     return rows
-
-
-@op("FirstRows", internal=True, checked=False)
-class FirstRows:
-    """The first `count` rows of the data."""
-
-    def infer(data, count):
-        if data.shape is None:
-            return TensorType(data.dtype, None)
-        rows = dim(0, bounds(data.shape[0])[1])
-        known = known_scalar(count, "count")
-        return TensorType(data.dtype, (rows if known is None else known, *data.shape[1:]))
-
-    def ref(data, count):
-        return data[: int(count.reshape(-1)[0])]
-
-    def samples(rng, dtype="f32"):
-        for many, count in ((5, 3), (4, 0), (3, 3)):
-            yield [rng.random((many, 3)).astype(np.float32), np.array([count])], {}

@@ -1,7 +1,7 @@
 """NonZero: where the elements are that are not zero.
 
 How many there are depends on the data: an internal operation with room for all finds them natively, and
-another one cuts off what counts, on the host.
+the used part of that is what counts.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import DType, Int, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim, is_static
-from ovjit_ops.common.values import INDEX_TYPES, known_scalar
+from ovjit.graph.op import DType, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, dim, is_static
+from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, Positions
 from ovjit_ops.movement.shape import MOVABLE
@@ -37,12 +37,12 @@ class NonZero:
         return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
 
     def expand(b, node, inputs):
-        """NonZero(x) -> FirstColumns(PaddedNonZero(x))"""
+        """NonZero(x) -> UsedPart(PaddedNonZero(x))"""
         (data,) = inputs
         if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
             return None
         padded = Writer(b, node).outputs("PaddedNonZero", data, **node.attrs)
-        return b.instead(node, padded, {"rows": len(data.shape)}, "FirstColumns")
+        return b.instead(node, padded, {"axis": 1}, "UsedPart")
 
     def samples(rng, dtype="f32"):
         for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):
@@ -54,41 +54,22 @@ class NonZero:
 
 @op("PaddedNonZero", internal=True, types=MOVABLE, lower=Positions.of)
 class PaddedNonZero:
-    """The positions [rank, how many] in a row, with room for all that there can be, and how many."""
+    """The positions [rank, how many], one after the other in memory with room for all, and how many."""
 
     def infer(data, *, output_type: DType):
-        room: Dim = ANY
-        if data.shape is not None:
-            room = len(data.shape)
-            for d in data.shape:
-                room = room * d
-        return TensorType(output_type, (room,)), TensorType("i64", (1,))
+        room: Dim = 1
+        for d in data.shape or ():
+            room = room * d
+        shape = None if data.shape is None else (len(data.shape), room)
+        return TensorType(output_type, shape), TensorType("i64", (1,))
 
     def ref(data, *, output_type):
         places = np.stack(np.nonzero(data)).astype(numpy_dtype(output_type))
         padded = np.zeros(data.ndim * data.size, places.dtype)
         padded[: places.size] = places.reshape(-1)
-        return padded, np.array([places.shape[1]])
+        return padded.reshape(data.ndim, data.size), np.array([places.shape[1]])
 
     def samples(rng, dtype="f32"):
         """Nothing is zero: what lies behind the positions is not defined."""
         for shape in ((7,), (2, 3, 5), (0, 3)):
             yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}
-
-
-@op("FirstColumns", internal=True, checked=False)
-class FirstColumns:
-    """[rows, count] of elements that lie one after the other at the beginning of the data."""
-
-    def infer(data, count, *, rows: Int):
-        high = None if data.shape is None else bounds(data.shape[0])[1]
-        known = known_scalar(count, "count")
-        most = dim(0, None if high is None else high // rows)
-        return TensorType(data.dtype, (rows, most if known is None else known))
-
-    def ref(data, count, *, rows):
-        return data[: rows * int(count[0])].reshape(rows, -1 if count[0] else 0)
-
-    def samples(rng, dtype="f32"):
-        for rows, many, count in ((2, 5, 3), (1, 4, 0), (3, 3, 3)):
-            yield [random_array(rng, (rows * many,), dtype), np.array([count])], {"rows": rows}

@@ -169,7 +169,7 @@ class Unique:
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
 
     def expand(b, node, inputs):
-        """Unique(x) -> the first rows of PaddedUnique(x), to which all lists but that of elements are cut"""
+        """Unique(x) -> the used part of PaddedUnique(x), to which all lists but that of elements are cut"""
         data, axes = inputs[0], inputs[1:]
         if data.shape is None or data.dtype not in UNIQUE or (axes and len(data.shape) != 1):
             return None
@@ -177,7 +177,7 @@ class Unique:
             return None
         w = Writer(b, node)
         values, first, inverse, counts, number = w.outputs("PaddedUnique", data, **node.attrs)
-        cut = [w("FirstRows", x, number) for x in (values, first, counts)]
+        cut = [w("UsedPart", x, number, axis=0) for x in (values, first, counts)]
         return [cut[0], cut[1], inverse, cut[2]]
 
     def samples(rng, dtype="f32"):

@@ -1,4 +1,4 @@
-"""Native Range of integers whose limits are known when shapes are."""
+"""Native Range of limits that are integers, known when shapes are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovjit.compiler.races import Piece, Rows
 from ovjit.graph.traced import is_traced, whole
 
 #: Element types that a range is made in here. Others run by the reference.
-TYPES = ("i32", "i64")
+TYPES = ("i32", "i64", "f32", "f64")
 
 
 @kernel

@@ -326,13 +326,13 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
 
 
 def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, Any, Any]:
-    if any(map(is_traced, (start, stop, step))) and dtype[0] in "iu":
-        return tuple(whole(np.asarray(v).item()) for v in (start, stop, step))
+    limits = [np.asarray(v) for v in (start, stop, step)]
+    if any(map(is_traced, limits)) and (
+        dtype[0] in "iu" or all(is_traced(v) or v.dtype.kind in "iu" for v in limits)
+    ):
+        return tuple(whole(v.item()) for v in limits)
     # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
-    values = [
-        np.asarray(v).astype(np.float64 if np.asarray(v).dtype.kind not in "iub" else None).item()
-        for v in (start, stop, step)
-    ]
+    values = [v.astype(np.float64 if v.dtype.kind not in "iub" else None).item() for v in limits]
     if dtype[0] in "iu":
         return tuple(int(v) for v in values)  # type: ignore[return-value]
     return tuple(float(v) for v in values)  # type: ignore[return-value]
@@ -346,7 +346,7 @@ def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) ->
     return (np.arange(count, dtype=np.float64) * by + first).astype(numpy_dtype(dtype))
 
 
-@op("Range", opset=1, types=NUMBERS, lower=Ranged.of)
+@op("Range", opset=1, types=NUMBERS, lower=Ranged.of, bounds=(0, 1, 2))
 class Range1:
     """start, start + step, ... before stop."""
 
@@ -363,7 +363,7 @@ class Range1:
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
 
-@op("Range", opset=4, types=NUMBERS, builder_since=12, lower=Ranged.of)
+@op("Range", opset=4, types=NUMBERS, builder_since=12, lower=Ranged.of, bounds=(0, 1, 2))
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ from ovjit.graph.shapes import (
     Dim,
     Interval,
     Shape,
+    bounds,
     compatible_shapes,
+    dim,
     is_static,
     normalize_axis,
     up_to,
@@ -280,6 +283,27 @@ class SliceScatter:
             limits = [ints(*start), ints(*stop), ints(*step), *more]
             updates = random_array(rng, _slice(data, *limits).shape, dtype)
             yield [data, updates, *limits], {}
+
+
+@op("UsedPart", internal=True, views=True)
+class UsedPart:
+    """What data decide that counts, of data in memory with room for more: the elements that lie one after the
+    other at its beginning, `count` along `axis`."""
+
+    def infer(data, count, *, axis: Int):
+        if data.shape is None:
+            return TensorType(data.dtype, None)
+        found = known_scalar(count, "count")
+        part = dim(0, bounds(data.shape[axis])[1]) if found is None else found
+        return TensorType(data.dtype, (*data.shape[:axis], part, *data.shape[axis + 1 :]))
+
+    def ref(data, count, *, axis):
+        shape = (*data.shape[:axis], count.item(), *data.shape[axis + 1 :])
+        return data.reshape(-1)[: math.prod(shape)].reshape(shape)
+
+    def samples(rng, dtype="f32"):
+        for shape, count, axis in (((5, 3), 3, 0), ((4,), 0, 0), ((3, 3), 3, 1), ((2, 5), 4, 1)):
+            yield [random_array(rng, shape, dtype), ints(count)], {"axis": axis}
 
 
 @op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice, bounds=(1, 2, 3))
