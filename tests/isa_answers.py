@@ -21,9 +21,9 @@ from ovjit.data import digits
 
 #: One of every kind of kernel.
 OPS = {
-    "AvgPool", "CompressedMatMul", "Convert", "Convolution", "ConvolutionBackpropData", "CumSum", "Erf",
-    "Exp", "Gather", "GroupConvolution", "LRN", "Log", "MatMul", "MaxPool", "ReduceMax", "ReduceMean",
-    "ReduceSum", "Sigmoid", "Softmax", "Tanh", "TopK", "Transpose",
+    "AvgPool", "ChosenMatMul", "CompressedMatMul", "Convert", "Convolution", "ConvolutionBackpropData",
+    "CumSum", "Erf", "Exp", "Gather", "GroupConvolution", "LRN", "Log", "MatMul", "MaxPool",
+    "ReduceMax", "ReduceMean", "ReduceSum", "Sigmoid", "Softmax", "Tanh", "TopK", "Transpose",
 }  # fmt: skip
 
 

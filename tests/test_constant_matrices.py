@@ -49,7 +49,7 @@ def expected(x, w, turned=(False, False)):
 def check(got, want, low):
     assert got.shape == want.shape
     tolerance = 0.02 if low else 2e-5
-    scale = max(1, np.abs(want).max())
+    scale = max(1, np.abs(want).max(initial=0))
     np.testing.assert_allclose(got, want, atol=tolerance * scale, err_msg=f"seed {SEED}")
 
 
@@ -120,3 +120,72 @@ def test_products_of_stored_weights(rank, precision) -> None:
         data = rng.standard_normal(shape).astype(np.float32)
         want = np.matmul(data.astype(np.float64), whole * scale.astype(np.float64))
         check(compiled(data)[0], want, precision == "bf16")
+
+
+def chosen_model(w, chosen, left, turned, lead, open_lengths, axis=0, halves=False):
+    """relu(x @ w[indices]) of matrices that are computed with indices, which are the right or left factor."""
+    shape = (*lead, N, 3) if left else (*lead, 3, K)
+    shape = shape[:-2] + shape[:-3:-1] if turned else shape
+    x = ops.parameter([-1] * len(shape) if open_lengths else shape, np.float32)
+    indices = ops.parameter([-1] * len(chosen) if open_lengths else chosen, np.int32)
+    table = ops.convert(ops.constant(w.astype(np.float16)), "f32") if halves else ops.constant(w)
+    taken = ops.gather(table, indices, ops.constant(np.array(axis)))
+    out = ops.matmul(taken, x, False, turned) if left else ops.matmul(x, taken, turned, False)
+    return ov.Model([ops.relu(out)], [x, indices])
+
+
+def chosen_answer(data, w, chosen, left, turned):
+    inside = (chosen >= -len(w)) & (chosen < len(w))
+    taken = w.astype(np.float64)[np.where(inside, chosen, 0)] * inside[..., None, None]
+    data = (data.swapaxes(-1, -2) if turned else data).astype(np.float64)
+    return np.maximum(np.matmul(taken, data) if left else np.matmul(data, taken), 0)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize(
+    "lead, chosen", [((6,), (6,)), ((1,), (6,)), ((2, 3), (2, 3)), ((2, 1), (1, 3)), ((4, 5), (5,))], ids=str
+)
+def test_products_of_matrices_that_indices_name(lead, chosen, left, precision, monkeypatch) -> None:
+    """They are packed once and multiplied where they lie, out of range as zeros, at any length."""
+    if precision not in float_types():
+        pytest.skip("this CPU has no such instructions")
+    rng = np.random.default_rng(SEED)
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    w = rng.standard_normal((4, K, N)).astype(np.float16).astype(np.float32)
+    for turned, open_lengths, halves in itertools.product((False, True), (False, True), (False, True)):
+        model = chosen_model(w, chosen, left, turned, lead, open_lengths, halves=halves)
+        compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+        anchors = [low.group.node.op.name for low in compiled._executable.program.lowerings]
+        assert anchors.count("ChosenMatMul") == 1 and not {"Gather", "MatMul"} & {*anchors}
+        for times in (1, 3, 0, 2) if open_lengths else (1,):
+            one, two = [(*d[:-1], d[-1] if d[-1] == 1 else d[-1] * times) for d in (lead, chosen)]
+            inner = (N, 3) if left else (3, K)
+            data = rng.standard_normal((*one, *(inner[::-1] if turned else inner))).astype(np.float32)
+            names = rng.integers(-6, 6, two).astype(np.int32)
+            want = chosen_answer(data, w, names, left, turned)
+            check(compiled([data, names])[0], want, precision == "bf16")
+
+
+def test_what_is_not_of_matrices_that_indices_name_is_left_alone() -> None:
+    rng = np.random.default_rng(SEED)
+    w = rng.standard_normal((4, K, N)).astype(np.float32)
+    x, names = rng.standard_normal((6, 3, K)).astype(np.float32), rng.integers(0, 4, 6).astype(np.int32)
+    y = rng.standard_normal((6, 3, N)).astype(np.float32)
+    rows, others = (ops.parameter([6, 3, n], np.float32) for n in (K, N))
+    columns = ops.parameter([6], np.int32)
+    table = ops.parameter([4, K, N], np.float32)
+    computed = ops.gather(table, columns, ops.constant(np.array(0)))
+    second = ops.gather(ops.constant(w.swapaxes(0, 1).copy()), columns, ops.constant(np.array(1)))
+    of_lists = ops.gather(ops.constant(w[0]), columns, ops.constant(np.array(0)))  # rows, not matrices
+    cases = [
+        (ops.matmul(rows, computed, False, False), [rows, columns, table], [x, names, w], w[names]),
+        (ops.matmul(rows, ops.transpose(second, ops.constant(np.array([1, 0, 2]))), False, False),
+         [rows, columns], [x, names], w[names]),
+        (ops.matmul(others, of_lists, False, True), [others, columns], [y, names], w[0][names].T),
+    ]  # fmt: skip
+    for out, parameters, given, right in cases:
+        compiled = ov.compile_model(ov.Model([out], parameters), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        check(compiled(given)[0], np.matmul(given[0].astype(np.float64), right.astype(np.float64)), False)
+        anchors = [low.group.node.op.name for low in compiled._executable.program.lowerings]
+        assert "Gather" in anchors and "MatMul" in anchors

@@ -93,12 +93,14 @@ def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, rest_words: Ptr, rest_places: Ptr, rest_firsts: Ptr, q: Ptr, s: Ptr,
     z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
     oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, by_pixels, run, pn_per,
-    pn_blocks, ahead_step, tile_ahead, e=_OPERANDS, *, operands, rows, heights, vectors, lanes,
-    group, narrow, unpack,
+    pn_blocks, ahead_step, tile_ahead, picks: Ptr, none: Ptr, picks_g, kinds, e=_OPERANDS, *, operands, rows,
+    heights, vectors, lanes, group, narrow, unpack, picked,
 ):  # fmt: skip
     """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
     `rows`: of a table; `group` elements are a word; `narrow`: there is a rest of the weights,
-    see `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None."""
+    see `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None.
+    `picked`: the weights of a group are those of `kinds` that `picks` names for it, from the end where it is
+    negative, and out of range `none`: a panel of zeros."""
     first, at, bins = registers()
     shared = _shared(operands)
     # the chunk's group, panels and pixels
@@ -116,7 +118,17 @@ def tiles(
     rest = urem(p, oh * ow)
     at["i"] = udiv(rest, ow)
     at["j"] = urem(rest, ow)
-    w += part * w_g
+    if picked:
+        kind = ld(picks + part * picks_g, 0)
+        if kind < 0:
+            kind += kinds
+        if kind < 0 or kind >= kinds:
+            w = none
+            w_panel = 0
+        else:
+            w += kind * w_g
+    else:
+        w += part * w_g
     first[0] = x + part * x_g
     first[0, "n"] = x_n
     first[0, "h"] = x_h
@@ -196,12 +208,13 @@ def tiles(
 
 @functools.lru_cache(512)
 def _driver(
-    operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, narrow: bool, unpack: Unpack | None
+    operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, narrow: bool, unpack: Unpack | None,
+    picked: bool,
 ) -> Kernel:
     """The kernel without its tiles."""
     return tiles.kernel(
         "", operands=operands, rows=rows, heights=ROWS[isa.name], vectors=isa.tile_vectors, lanes=isa.lanes,
-        group=group, narrow=narrow, unpack=unpack,
+        group=group, narrow=narrow, unpack=unpack, picked=picked,
     )  # fmt: skip
 
 
@@ -212,11 +225,12 @@ def tile_kernel(
     form: Format = F32,
     blocked: bool = False,
     unpack: Unpack | None = None,
+    picked: bool = False,
 ) -> Kernel:
     """The driver for one epilogue and format. Everything else about the problem is in its arguments.
 
     `blocked`: sums in blocks, see `make_tile`. `unpack`: how the weights are stored, where not as tiles read
-    them.
+    them. `picked`: indices name the weights of each group.
     """
     made = _driver(
         tuple(epilogue.operands),
@@ -225,6 +239,7 @@ def tile_kernel(
         form.group if unpack else 1,
         bool(form.span),
         unpack,
+        picked,
     )
 
     def intrinsics(target: Isa) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Weights(NamedTuple):
     bias: int
     bias_step: int
     rest: RestPlaces | None = None
+    picks: Picks | None = None
 
 
 class RestPlaces(NamedTuple):
@@ -68,6 +69,16 @@ class RestPlaces(NamedTuple):
     places: int
     firsts: int
     most: int
+
+
+class Picks(NamedTuple):
+    """Which of `kinds` matrices a group is multiplied with: at `picks`, `picks_g` bytes from group to group,
+    and a panel of zeros for indices that name none."""
+
+    picks: Ptr
+    picks_g: int
+    kinds: int
+    none: Ptr
 
 
 class Tiled(Lowering):
@@ -83,6 +94,8 @@ class Tiled(Lowering):
     data: Value
     #: The element type of the weights.
     weight_type: str
+    #: Indices that name the weights of each group, see `Picks`.
+    picks: Value | None = None
 
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
@@ -128,11 +141,13 @@ class Tiled(Lowering):
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
         name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
-        return tile_kernel(name, self.epilogue, self.isa, self.form)
+        return tile_kernel(name, self.epilogue, self.isa, self.form, picked=self.picks is not None)
 
     def make_blocked(self, name: str) -> Kernel:
         """The kernel that sums in blocks."""
-        return tile_kernel(name, self.epilogue, self.isa, self.form, blocked=True)
+        return tile_kernel(
+            name, self.epilogue, self.isa, self.form, blocked=True, picked=self.picks is not None
+        )
 
     def along(self, view: View, axes: Sequence[int | None]) -> list[int]:
         """The byte strides of `view` for the axes that stand for N, OH, OW; None: 0."""
@@ -305,7 +320,8 @@ class Tiled(Lowering):
         tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
         wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
-        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, pn_blocks * weights.groups)))
+        others = pn_blocks * most(1, weights.groups)
+        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, others)))
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
 
@@ -348,8 +364,9 @@ class Tiled(Lowering):
         n, oh, ow = images
         pixels = n * oh * ow
         groups, outs, sizes = weights.groups, weights.outs, weights.sizes
-        if outs == 0 or (not is_traced_number(pixels) and pixels == 0):
-            return  # a trace has the step, of no chunks where there are no pixels
+        rows = pixels * groups
+        if outs == 0 or (not is_traced_number(rows) and rows == 0):
+            return  # a trace has the step, of no chunks where there are no rows
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
         bins = -1 if weights.rest is None else weights.rest.most
@@ -374,6 +391,7 @@ class Tiled(Lowering):
         values |= dict(zip(("x_n", "x_h", "x_w"), strides, strict=True))
         along = (*axes, group_axis)
         values |= dict(zip(("y_n", "y_h", "y_w", "y_g"), self.along(y, along), strict=True))
+        values |= {} if weights.picks is None else weights.picks._asdict()
         values["c_g"] = outs if group_axis is None else 0
         values["b_step"] = weights.bias_step
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)

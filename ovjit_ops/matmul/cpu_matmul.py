@@ -10,12 +10,14 @@ import numpy as np
 
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, row_major
 from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Value
+from ovjit.graph.shapes import Dim
 from ovjit.graph.traced import identity
-from ovjit.tiles.lowering import Tiled, tile_format
+from ovjit.tiles.formats import WORD
+from ovjit.tiles.lowering import Picks, Tiled, Weights, tile_format
 from ovjit_ops.matmul.cpu_products import lower_product
 
 
@@ -35,7 +37,8 @@ _IMAGES = 3
 
 
 class TiledMatMul(Tiled):
-    """MatMul with constant right-hand matrices: a row of the left one is a pixel, a right one a group."""
+    """MatMul with constant right-hand matrices: a row of the left one is a pixel, a right one a group.
+    Of ChosenMatMul a group is an index, which names one of them."""
 
     channel_axis = -1
 
@@ -45,7 +48,7 @@ class TiledMatMul(Tiled):
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
         self.group, self.node = group, anchor
         #: Dimensions of the right-hand side before those of its matrices.
-        self.batch: tuple[int, ...] = ()
+        self.batch: tuple[Dim, ...] = ()
         self.read_weights()
         super().__init__(group, "matmul")
 
@@ -58,6 +61,9 @@ class TiledMatMul(Tiled):
         *batch, rows, columns = weights.shape
         self.depth, self.outs = (columns, rows) if self.turned else (rows, columns)
         self.batch, self.groups = tuple(batch), math.prod(batch)
+        if len(node.inputs) > 2:
+            self.picks = node.inputs[2]
+            self.batch = tuple(self.picks.shape)
         self.weight_type = node.inputs[1].dtype
 
     @property
@@ -74,7 +80,7 @@ class TiledMatMul(Tiled):
         return super().choose_span() if self.groups == 1 else 0
 
     def _take_bias(self) -> int:
-        if self.groups == 1:
+        if self.groups == 1 and self.picks is None:
             return super()._take_bias()
         self.bias = None  # one for all matrices: an operand
         return 0
@@ -119,9 +125,23 @@ class TiledMatMul(Tiled):
             self.emit(
                 planner, rows, part(y), rows.shape[1:-1], rows.strides[1:-1], (1, 2, 3),
                 (1, 0, 1, 0, self.form.words(self.depth)), rows.strides[0],
-                self.weights._replace(groups=rows.shape[0], at=right.ptr),
-                part=lambda view: part(self._full(view)), group_axis=0,
+                self._of_groups(planner, right), part=lambda view: part(self._full(view)), group_axis=0,
+                more=[right] if self.picks is not None else [],
             )  # fmt: skip
+
+    def _of_groups(self, planner: Planner, right: View) -> Weights:
+        """The weights of a step's groups, for what it sees of `_matrices`."""
+        if self.picks is None:
+            return self.weights._replace(groups=right.shape[0], at=right.ptr)
+        none = planner.constants.at(self.nothing)
+        picks = Picks(right.ptr, right.strides[0], self.groups, none)
+        return self.weights._replace(groups=right.shape[0], picks=picks)
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        if self.picks is not None:
+            zeros = np.zeros(self.weights.sizes.panel // WORD, np.int32)
+            self.nothing = constants.place(zeros, ("zeros", zeros.size)).offset
 
     def _full(self, view: View) -> View:
         """The output or an operand as [..., rows, columns]."""
@@ -144,14 +164,17 @@ class TiledMatMul(Tiled):
                 strides[axis] = 0
         return View(x.buffer, (*lead, shape[-1]), strides, x.itemsize, x.offset)
 
-    def _batch(self, lead: Sequence[int]) -> tuple[int, ...]:
+    def _batch(self, lead: Sequence[int]) -> tuple[Dim, ...]:
         """The extents of the right-hand side along `lead` but for its last, the rows."""
         return (1,) * (len(lead) - 1 - len(self.batch)) + self.batch
 
     def _matrices(self, planner: Planner, lead: Sequence[int]) -> View:
-        """Where the panels of each matrix begin, as a view of [*lead, 1]."""
+        """Where the panels of each matrix begin, or its index is, as a view of [*lead, 1]."""
+        if self.picks is not None:
+            named = planner.view(self.picks).expand(lead[:-1])
+            return View(named.buffer, (*lead, 1), (*named.strides, 0, 0), named.itemsize, named.offset)
         at = planner.constants.at(self.weights.at) if isinstance(self.weights.at, int) else self.weights.at
-        batch = self._batch(lead)
+        batch = [d for d in self._batch(lead) if isinstance(d, int)]
         steps = row_major(batch, self.weights.sizes.group)
         strides = [0 if d == 1 else step for d, step in zip(batch, steps, strict=True)]
         return View(at.buffer, (*lead, 1), (*strides, 0, 0), 1, at.offset)
@@ -167,7 +190,7 @@ class TiledMatMul(Tiled):
         return planner.shared(key, lambda: _walks_of(batch, [Walk(a, lead[a]) for a in kept], views))
 
 
-def _walks_of(batch: Sequence[int], kept: Sequence[Walk], views: Sequence[View]) -> Walks:
+def _walks_of(batch: Sequence[Dim], kept: Sequence[Walk], views: Sequence[View]) -> Walks:
     def sorted_out(walks: Sequence[Walk]) -> Walks:
         images = [w for w in walks if batch[w.axis] == 1]
         groups = [w for w in walks if batch[w.axis] != 1]
@@ -191,8 +214,8 @@ def _walks_of(batch: Sequence[int], kept: Sequence[Walk], views: Sequence[View])
 def lower_matmul(group: Group) -> Lowering | None:
     """With panels of constant right-hand matrices, where they are such; else packed while running."""
     anchor = group.node
-    data, weights = anchor.inputs
+    data, weights = anchor.inputs[:2]
     b = weights.stored
     if b is None or b.ndim < 2 or not b.size or not data.shape or not tile_format(data, weights):
-        return lower_product(group)
+        return lower_product(group) if len(anchor.inputs) == 2 else None
     return TiledMatMul(group)

@@ -11,6 +11,7 @@ from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
+from ovjit_ops.matmul.chosen import choose_matrices
 
 
 def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, transpose_b: bool):
@@ -43,7 +44,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
 
 @op(
     "MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types,
-    multiplied=2,
+    multiplied=2, rules=[choose_matrices], rules_for=["MatMul"],
 )  # fmt: skip
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
@@ -105,3 +106,37 @@ class MatMul:
                 [random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2))],
                 {"transpose_a": ta, "transpose_b": tb},
             )
+
+
+@op(
+    "ChosenMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types, multiplied=2,
+    lower=MatMul.lower,
+)  # fmt: skip
+class ChosenMatMul:
+    """out[..., i, j] = sum over k of x[..., i, k] * table[indices[...], k, j];  indices out of range: 0"""
+
+    def infer(x, table, indices, *, transpose_a: Bool = False, transpose_b: Bool = False):
+        check(table.shape is not None and len(table.shape) == 3, f"{table} should have 3 dimensions")
+        if x.shape is None or indices.shape is None:
+            return TensorType(x.dtype, None)
+        matrices = (*indices.shape, *table.shape[1:])
+        return TensorType(x.dtype, matrix_shapes(x.shape, matrices, transpose_a, transpose_b)[2])
+
+    def ref(x, table, indices, **attrs):
+        from ovjit_ops.indexing.gather import gather
+
+        return MatMul.ref(x, gather(table, indices, 0), **attrs)
+
+    def samples(rng, dtype="f32"):
+        if dtype != "f32":
+            return
+        for x, table, chosen in (
+            ((6, 1, 9), (4, 9, 40), (6,)), ((5, 17, 33), (3, 33, 7), (5,)), ((2, 3, 8), (1, 8, 17), (1,)),
+            ((2, 1, 4, 16), (5, 16, 33), (2, 3)), ((1, 2, 70), (2, 70, 65), (4,)),
+            ((0, 1, 9), (4, 9, 40), (0,)),
+        ):  # fmt: skip
+            for turned in (False, True):
+                given = [random_array(rng, shape, dtype, (-2, 2)) for shape in (x, table)]
+                data, rows = [a.swapaxes(-1, -2).copy() if turned else a for a in given]
+                names = rng.integers(-table[0] - 1, table[0] + 1, chosen)
+                yield [data, rows, names], {"transpose_a": turned, "transpose_b": turned}

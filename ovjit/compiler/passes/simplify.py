@@ -38,7 +38,8 @@ class Uses:
     def only_weights(self, value: Value) -> bool:
         """Whether nobody reads it but matrix products, as the right-hand side that they pack."""
         return all(
-            user is not None and user.op.name == "MatMul" and i == 1 for user, i in self._uses.get(value, ())
+            user is not None and user.op.name in ("MatMul", "ChosenMatMul") and i == 1
+            for user, i in self._uses.get(value, ())
         )
 
 

@@ -1,0 +1,56 @@
+"""Matrices of a table that indices name are multiplied where they lie, as mixtures of experts do.
+
+    MatMul(x, Gather(table [E, R, C], indices))  -> ChosenMatMul(x, table, indices)
+    MatMul(Gather(table, indices), x)            -> Transpose(ChosenMatMul(Transpose(x), table, indices))
+
+The table is packed once, for all inferences; what Gather would copy is as large as all matrices named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.graph.dtypes import HALVES
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import normalize_axis
+
+
+def choose_matrices(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+    """MatMul of matrices of a constant table -> ChosenMatMul"""
+    if node.op.name != "MatMul" or node.output.dtype != "f32" or any(v.shape is None for v in inputs):
+        return None
+    turned = [node.attrs["transpose_a"], node.attrs["transpose_b"]]
+    w = Writer(b, node)
+    for side, x in ((1, inputs[0]), (0, inputs[1])):
+        found = _named(w, inputs[side])
+        if found is None or len(x.shape) < 2:
+            continue
+        # of the left ones: x^T G^T, where each factor is turned by the other's word
+        turn = turned if side else [not turned[1], not turned[0]]
+        made = w("ChosenMatMul", x, *found, transpose_a=turn[0], transpose_b=turn[1])
+        if side == 0:
+            rank = len(made.shape)
+            made = w("Transpose", made, [*range(rank - 2), rank - 1, rank - 2])
+        return [made]
+    return None
+
+
+def _named(w: Writer, taken: Value) -> tuple[Value, Value] | None:
+    """(table, indices: i64) of the matrices that are taken of a constant."""
+    converted = taken.node.op.name == "Convert" and taken.node.inputs[0].dtype in HALVES
+    node = taken.node.inputs[0].node if converted else taken.node
+    if node.op.name != "Gather" or node.attrs.get("batch_dims", 0) or node.inputs[0].stored is None:
+        return None
+    table, indices, axis = node.inputs
+    place = axis.constant
+    if len(table.shape) != 3 or not all(table.shape) or not indices.shape or place is None:
+        return None
+    if normalize_axis(int(np.ravel(place)[0]), 3):
+        return None
+    if converted:
+        table = w("Convert", table, destination_type="f32")
+    return table, indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
