@@ -55,6 +55,21 @@ def test_a_value_read_twice_is_read_from_registers():
     check(graph)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_sums_that_are_read_without_their_bias_too_do_not_start_with_it(size, depthwise):
+    """conv -> t - relu(t + bias)"""
+    net = Net((1, 16, 8, 9))
+    (x,) = net.inputs
+    if depthwise:
+        t = net.GroupConvolution(x, net.weights(16, 1, 1, size, size))
+    else:
+        t = net.Convolution(x, net.weights(17, 16, size, size))
+    graph = net.b.finish([net.Subtract(t, net.Relu(net.Add(t, net.weights(1, t.shape[1], 1, 1))))])
+    assert len(groups_of(graph)) == 1
+    check(graph)
+
+
 def test_what_makes_a_residual_is_computed_in_the_epilogue():
     net = Net((4, 16), (4, 20))
     x, skip = net.inputs

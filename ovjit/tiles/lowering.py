@@ -154,13 +154,15 @@ class Tiled(Lowering):
         return [0 if a is None else view.strides[a] for a in axes]
 
     def _take_bias(self) -> int:
-        """A constant added first, one per channel, starts the accumulators. Returns how many nodes."""
+        """A constant added first, one per channel, starts the accumulators, where nothing else reads the sums
+        without it. Returns how many nodes."""
         self.bias: np.ndarray | None = None
         value = self.node.outputs[0]
         if not self.group.body or self.group.body[0].op.name != "Add":
             return 0
         node = self.group.body[0]
-        if sum(v is value for v in node.inputs) != 1 or node.output.shape != value.shape:
+        readers = [v is value for n in self.group.body for v in n.inputs]
+        if sum(readers) != 1 or node.output.shape != value.shape:
             return 0
         other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
         array = other.constant
