@@ -712,3 +712,39 @@ def test_what_bytes_do_not_hold_is_cut_off(low, high, channels, pixels):
     model, data = ov.Model([y], [x]), rng.uniform(0, 4, (1, 8, pixels)).astype(np.float32)
     (want,) = evaluate(model._graph(), [data])
     assert_equal(ov.compile_model(model, "CPU", F32)([data])[0], want)
+
+
+def test_ranges_along_another_axis_than_channels_stay_real(monkeypatch):
+    """Of which there are as many as channels, or as in one group."""
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    for shape in ((1, 1, 3, 3), (2, 3, 3, 3)):
+        x = ops.parameter(list(shape), np.float32)
+        high = ops.constant(rng.uniform(1, 3, (3,)).astype(np.float32))
+        low = ops.constant(np.zeros(1, np.float32))
+        q = ops.fake_quantize(x, low, high, low, high, 256)
+        w = stored_weights(ops, rng, (shape[1], 1, 1, 1, 1), (0,))
+        y = ops.group_convolution(q, w, [1, 1], [0, 0], [0, 0], [1, 1])
+        data = rng.uniform(-1, 4, shape).astype(np.float32)
+        got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+        assert "ref_numpy" not in kernels
+        assert_equal(got[0], want[0])
+
+
+@pytest.mark.parametrize(
+    "levels, step, zero", [(301, 1.0, 0), (16, 0.25, 3), (256, 0.5, 128), (1025, 2.0**-5, 7)]
+)
+@pytest.mark.parametrize("each", [False, True])
+def test_halves_between_steps_are_rounded_to_even_where_steps_are_powers_of_two(levels, step, zero, each):
+    """FakeQuantize alone, whether its steps are bytes or not, and OpenVINO's."""
+    steps = np.arange(-4, 2 * levels + 4).reshape(2, -1) / 2
+    data = ((steps - zero) * step).astype(np.float32)
+    low = np.full((2, 1) if each else (), -zero * step, np.float32)
+    want = (np.rint(np.clip(steps, 0, levels - 1)) - zero) * step
+    for package in (ov, openvino):
+        ops = package.opset13
+        x = ops.parameter(list(data.shape), np.float32)
+        ends = [ops.constant(v) for v in (low, np.float32(low + (levels - 1) * step)) * 2]
+        model = package.Model([ops.fake_quantize(x, *ends, levels)], [x], "m")
+        got = package.Core().compile_model(model, "CPU", F32)([data])[0]
+        np.testing.assert_array_equal(np.rint(got / step), want / step, package.__name__)

@@ -311,7 +311,9 @@ class FakeQuantize:
 
     def scalar(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
         steps = float(levels - 1)
-        scaled = t.round_even((x - input_low) / (input_high - input_low) * steps)
+        # where steps are powers of 2 nothing else is rounded: halves go to the even step, as OpenVINO's
+        # kernels have it; `ref` is how it folds constants
+        scaled = t.round_even((x - input_low) * (steps / (input_high - input_low)))
         inner = scaled / steps * (output_high - output_low) + output_low
         below = x <= t.minimum(input_low, input_high)
         return t.where(below, output_low, t.where(x > t.maximum(input_low, input_high), output_high, inner))

@@ -428,7 +428,7 @@ def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | No
     found = []
     for each in (data.scale, data.zero):
         if each.size > 1:
-            if each.ndim < 2 or each.shape[1] != groups * channels:
+            if each.ndim < 2 or not each.shape[1] == each.size == groups * channels:
                 return None
             grouped = each.reshape(groups, channels)
             if np.any(grouped != grouped[:, :1]):
