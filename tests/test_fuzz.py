@@ -15,11 +15,12 @@ import fuzz_indices
 import fuzz_ir
 import fuzz_misfits
 import fuzz_onnx
+import fuzz_quantized
 import fuzzing
 import planted
 import pytest
 
-FUZZERS = [fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx]
+FUZZERS = [fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized]
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
 
