@@ -12,6 +12,7 @@ Instructions (dtype of the result):
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
     other         select, cast, trunc_int, round_int (unchecked), rcp (about 1 / x), bits (reinterpret),
+                  held (i32 to 8 bits, saturating),
                   libm_<name>, seldom_<name> (`seldom`)
 """
 
@@ -28,7 +29,7 @@ from ovjit.graph import dtypes
 
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "floor",
-    "floor_divide", "fma", "is_common", "is_float", "is_zero", "isinf", "isnan", "maximum", "minimum",
+    "floor_divide", "fma", "held", "is_common", "is_float", "is_zero", "isinf", "isnan", "maximum", "minimum",
     "number", "pow", "power", "rcp", "round_away", "round_even", "round_int", "seldom", "sqrt", "to_int",
     "trace", "trunc", "where",
 ]  # fmt: skip
@@ -44,10 +45,11 @@ class Recorder:
     """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
 
     Arguments are names of earlier targets, or `("const", value, dtype)`. While it is `rough`, results are
-    going to be rounded to bf16: functions may be 2**-13 off.
+    going to be rounded to bf16: functions may be 2**-13 off. While it is `near`, i32 holds what is rounded.
     """
 
     rough = False
+    near = False
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, tuple, str]] = []
@@ -345,6 +347,11 @@ def round_int(x: Any, to: str) -> Any:
     whole = x.recorder.emit("round_int", (x.name,), to)
     x.recorder.rounded[whole.name] = x
     return whole
+
+
+def held(x: Tracer, to: str) -> Tracer:
+    """An i32 as the nearest that `to`, of 8 bits, has."""
+    return x.recorder.emit("held", (x.name,), to)
 
 
 def bits(x: Tracer, to: str) -> Tracer:

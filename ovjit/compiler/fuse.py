@@ -111,23 +111,24 @@ class Group:
         group.used = self.used if which or not self.body else frozenset((0,))
         return group
 
-    def make_body(self, skip: int = 0) -> Body | None:
+    def make_body(self, skip: int = 0, near: bool = False) -> Body | None:
         """The traced body without its first `skip` nodes: input 0 is the anchor's result (or that of the last
-        skipped node), then the operands. None when no node is left."""
+        skipped node), then the operands. None when no node is left. `near`: i32 can hold what is rounded."""
         nodes = self.body[skip:]
         if not nodes:
             return None
         first = [self.nodes[skip].outputs[0]] if self.anchor is not None else []
-        return trace_nodes(nodes, first + self.operands_after(skip))
+        return trace_nodes(nodes, first + self.operands_after(skip), near)
 
     def operands_after(self, skip: int) -> list[Value]:
         """The operands that nodes after the first `skip` of the body read."""
         return self._read(self.body[skip:])
 
 
-def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value]) -> Body:
+def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value], near: bool = False) -> Body:
     """The bodies of elementwise nodes, one after the other: code from `inputs` to the last node's value."""
     recorder = Recorder()
+    recorder.near = near
     values: dict[Value, Tracer] = {v: recorder.input(f"x{i}", v.dtype) for i, v in enumerate(inputs)}
     for node in nodes:
         assert node.op.scalar is not None

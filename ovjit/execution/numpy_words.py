@@ -372,6 +372,10 @@ class Words(dict):
         held = np.where(v > 0, np.minimum(v, 255), 0) if dtype == "u8" else v
         return np.rint(held).astype(register_type(dtype))
 
+    def _held(self, dtype: str, v: np.ndarray) -> np.ndarray:
+        info = np.iinfo(register_type(dtype))
+        return np.clip(v, info.min, info.max).astype(info.dtype)
+
     def _bits(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.view(register_type(dtype))
 

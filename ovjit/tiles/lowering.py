@@ -20,13 +20,14 @@ from ovjit.compiler.races import Piece, Places
 from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Value
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.traced import identity, is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
 from ovjit.tiles.narrow import BIN, SOURCES, best_span, split_panels, window_words
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
+from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, reach_of, rounded_body, rounds_near
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
@@ -96,6 +97,8 @@ class Tiled(Lowering):
     weight_type: str
     #: Indices that name the weights of each group, see `Picks`.
     picks: Value | None = None
+    #: By channel, what sums begin with; None: 0.
+    bias: np.ndarray | None = None
 
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
@@ -106,8 +109,18 @@ class Tiled(Lowering):
             window = window_words(self.form.words(self.matrix().shape[-2])) if span else 0
             self.form = self.form._replace(span=span, window=window)
         skip = self._take_bias()
-        body = group.make_body(skip)
+        nodes, sums = group.body[skip:], group.nodes[skip].outputs[0]
+        reach = self.reach() if nodes and self.joins else None
+        most = math.inf if reach is None else float(np.abs(reach).max(initial=0))
+        body = group.make_body(skip, near=bool(nodes) and rounds_near(nodes, sums, most))
         self.operands = group.operands_after(skip)
+        rounding = None if reach is None else self._one_rounding(nodes, sums, reach)
+        if rounding is not None:
+            body = rounded_body(self.out.dtype)
+            self.bias, made = rounding.first, Builder()
+            shape = [1] * len(self.out.shape)
+            shape[self.channel_axis] = -1
+            self.operands = [made.constant(x.reshape(shape)) for x in rounding[1:]]
         kinds = [self._kind(v) for v in self.operands]
         self.epilogue = Epilogue(body, kinds, self.out.dtype)
         names = "_".join(n.op.name.lower() for n in group.body[skip:][:4])
@@ -118,6 +131,36 @@ class Tiled(Lowering):
         if self.form.acc == "f32" and (self.sum_words is None or self.sum_words > LONG_SUM):
             self.blocked = self.make_blocked(f"{self.kernel.name}_blocks")
             self.kernels = (self.blocked, *(() if self.sum_words else self.kernels))
+
+    @property
+    def joins(self) -> bool:
+        """True where the tile makes bytes of several vectors of sums at once."""
+        return self.isa.name == "avx512" and (self.form.a, self.form.w) == ("u8", "i8")
+
+    def reach(self) -> np.ndarray | None:
+        """[2, channels]: what sums may come to, from and to; None where weights are computed."""
+        arranged = self.arranged()
+        if arranged is None or not isinstance(arranged[0], np.ndarray):
+            return None
+        matrix, bias = self.matrix(), np.int64(0) if self.bias is None else self.bias.astype(np.int64)
+        return reach_of(matrix) + bias
+
+    def _one_rounding(self, nodes: Sequence[Node], sums: Value, reach: np.ndarray) -> Rounding | None:
+        """The constants by which one multiply-add rounds, see `ovjit.tiles.rounding`."""
+        if [node.op.name for node in nodes] != ["Convert", "Quantize"] or nodes[0].inputs[0] is not sums:
+            return None
+        if not holds_all(nodes[1]):
+            return None
+        channels, axes = (self.groups * self.outs,), self.out.shape
+        factor, zero = (v.constant for v in nodes[1].inputs[1:])
+        if factor is None or zero is None or not axes or axes[self.channel_axis] != channels[0]:
+            return None
+        if not (self._of_channels(factor) and self._of_channels(zero)):
+            return None
+        factor, zero = (np.broadcast_to(x.reshape(-1), channels) for x in (factor, zero))
+        bias = np.zeros(channels, np.int32) if self.bias is None else self.bias
+        least = int(np.iinfo(numpy_dtype(nodes[1].attrs["element_type"])).min)
+        return one_rounding(reach, bias, factor, zero, least)
 
     @property
     def sum_words(self) -> int | None:
@@ -156,7 +199,7 @@ class Tiled(Lowering):
     def _take_bias(self) -> int:
         """A constant added first, one per channel, starts the accumulators, where nothing else reads the sums
         without it. Returns how many nodes."""
-        self.bias: np.ndarray | None = None
+        self.bias = None
         value = self.node.outputs[0]
         if not self.group.body or self.group.body[0].op.name != "Add":
             return 0
@@ -169,13 +212,17 @@ class Tiled(Lowering):
         kept = ("f32", "bf16") if self.form.acc == "f32" else (self.form.acc,)
         if array is None or other.dtype not in kept:
             return 0
-        rank = len(value.shape)
-        shape = (1,) * (rank - array.ndim) + array.shape
-        channels = self.groups * self.outs
-        if any(d != 1 for a, d in enumerate(shape) if a != self.channel_axis % rank):
+        if not self._of_channels(array):
             return 0
+        channels = self.groups * self.outs
         self.bias = np.broadcast_to(array.reshape(-1).astype(numpy_dtype(self.form.acc)), (channels,))
         return 1
+
+    def _of_channels(self, array: np.ndarray) -> bool:
+        """True for a constant that differs along the channels alone."""
+        rank = len(self.node.outputs[0].shape)
+        shape = (1,) * (rank - array.ndim) + array.shape
+        return all(d == 1 for a, d in enumerate(shape) if a != self.channel_axis % max(rank, 1))
 
     def _kind(self, value: Value) -> str:
         """How the epilogue reads `value`, see `Operand`."""
@@ -266,7 +313,8 @@ class Tiled(Lowering):
 
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
         """The operand broadcast to the output's shape; channels adjacent where the kernel loads vectors."""
-        view = planner.view(value)
+        own = None if value in planner.types else value.constant  # made by `_one_rounding`
+        view = planner.view(value) if own is None else planner.constants.view(own, value.dtype)
         if kind == "number":
             return view
         rank = len(self.out.shape)

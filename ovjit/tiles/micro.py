@@ -113,9 +113,15 @@ def narrow_sums(isa: Isa, form: Format, count: int) -> dict[str, str]:
     )
 
 
-def _joined(isa: Isa, epilogue: Epilogue) -> Body | None:
-    """The epilogue's body up to what is rounded to bytes, `JOINED` vectors at once; None where it is not."""
-    return epilogue.unrounded if isa.name == "avx512" else None
+def _joined(isa: Isa, epilogue: Epilogue) -> tuple[Body, str] | None:
+    """The epilogue's body up to what becomes bytes, `JOINED` vectors at once, and how; None for others."""
+    return epilogue.narrowed if isa.name == "avx512" else None
+
+
+def _made(isa: Isa, epilogue: Epilogue) -> str:
+    """The type of what `epilogue` makes of a vector."""
+    joined = _joined(isa, epilogue)
+    return joined[0].outputs[0] if joined else epilogue.out
 
 
 @functools.lru_cache(64)
@@ -145,11 +151,11 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     if form.span:
         madd |= chosen_bytes(isa, form)
     joined = _joined(isa, epilogue)
-    result = simd.vec("f32" if joined else epilogue.out, lanes).ir
+    result = simd.vec(_made(isa, epilogue), lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
 
     def emit(b: Any, acc: Any, *xs: Any) -> Any:
-        return joined.emit_ir(b, [acc, *xs], lanes)[0] if joined else epilogue.emit_ir(b, acc, xs, lanes)
+        return joined[0].emit_ir(b, [acc, *xs], lanes)[0] if joined else epilogue.emit_ir(b, acc, xs, lanes)
 
     out = {
         **madd,
@@ -163,7 +169,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     if joined:
         whole = ir.VectorType(ir.IntType(8), JOINED * lanes)
         out |= inline_function(
-            "join", whole, [result] * JOINED, lambda b, *vs: simd.round_to_bytes(b, epilogue.out, *vs)
+            "join", whole, [result] * JOINED, lambda b, *vs: simd.join_bytes(b, joined[1], epilogue.out, *vs)
         )
         for count in range(1, isa.tile_vectors + 1):
             some = ir.VectorType(ir.IntType(8), count * lanes)
@@ -207,7 +213,7 @@ class _Tile:
         self.acc = f"<{isa.lanes} x {self.word}>"
         self.kinds = {o.dtype: str(simd.vec(o.dtype, isa.lanes).ir) for o in epilogue.operands}
         #: What `epilogue` makes.
-        self.out = str(simd.vec("f32" if _joined(isa, epilogue) else epilogue.out, isa.lanes).ir)
+        self.out = str(simd.vec(_made(isa, epilogue), isa.lanes).ir)
         self.cells = [(m, v) for m in range(rows) for v in range(vectors)]
         self.lines: list[str] = []
         self.names = 0

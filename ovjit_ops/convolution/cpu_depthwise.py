@@ -210,6 +210,7 @@ class Depthwise(TiledConvolution):
 
     channel_axis = 1
     odd = 0  # words go along rows
+    joins = False
 
     def choose_span(self) -> int:
         return 0

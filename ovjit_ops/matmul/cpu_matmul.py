@@ -85,6 +85,9 @@ class TiledMatMul(Tiled):
         self.bias = None  # one for all matrices: an operand
         return 0
 
+    def reach(self) -> np.ndarray | None:
+        return super().reach() if self.groups == 1 else None
+
     def rows(self) -> Layout:
         """The left-hand side with adjacent elements along the depth, in whole words."""
         rank = len(self.data.shape)

@@ -54,7 +54,7 @@ class Body:
         for target, operation, args, dtype in self.lines:
             texts = [self._argument(a, constants) for a in args]
             name = _NAMES.get(operation, operation)
-            if operation.startswith(("cast", "bits", "trunc_int", "round_int", "libm_", "seldom_")):
+            if operation.startswith(("cast", "bits", "trunc_int", "round_int", "held", "libm_", "seldom_")):
                 name = f"{operation}_{dtype}"
             out.append(f"{target} = {name}({', '.join(texts)})")
         for result in self.results:
@@ -99,6 +99,8 @@ class Body:
                 values[target] = simd.truncate(b, xs[0], to)
             elif operation == "round_int":
                 values[target] = simd.round_to_int(b, xs[0], to)
+            elif operation == "held":
+                values[target] = simd.hold(b, xs[0], to)
             elif operation == "bits":
                 values[target] = b.bitcast(xs[0], to.ir)
             elif operation.startswith("libm_"):
@@ -160,13 +162,15 @@ class Epilogue:
         return {"operands": tuple(self.operands), "body": body, "out": self.out}
 
     @made_once
-    def unrounded(self) -> Body | None:
-        """The body up to the f32 that it rounds to bytes in the end, None where it does not end so."""
+    def narrowed(self) -> tuple[Body, str] | None:
+        """The body up to the 32 bits that it makes bytes of in the end, and how it does that; None where it
+        does not end so."""
         if self.body is None or self.out not in ("u8", "i8"):
             return None
         for target, operation, given, _ in self.body.lines:
-            if (target,) == self.body.results and operation == "round_int":
-                return Body(self.body.inputs, ["f32"], self.body.lines, given)
+            if (target,) == self.body.results and operation in ("round_int", "held"):
+                wide = self.body.register[given[0]]
+                return Body(self.body.inputs, [wide], self.body.lines, given), operation
         return None
 
     def emit_ir(self, b: Any, acc: Any, operands: Sequence[Any], lanes: int) -> Any:

@@ -16,6 +16,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     permute_T(v, i)                 lanes i of v (f32 and i32), 0 <= i < lanes
     const_T(x)                      a compile-time number in all lanes
     cast_T(v) trunc_int_T(v) round_int_T(v)  convert: saturating; unchecked, towards 0 or to the nearest
+    held_T(v)               i32 to 8 bits: the nearest that T has
     bits_T(v)               reinterpret
     halves_f32(v)           i16 that are the bits of f16
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
@@ -85,7 +86,7 @@ from ovjit.codegen.cpu.vector_types import (
 #: What tiles and epilogues are made of, too.
 __all__ = [
     "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "dot_bytes_narrow",
-    "hidden", "load_vector", "namespace", "round_to_bytes", "round_to_int", "scalar_ir", "splat",
+    "hidden", "hold", "join_bytes", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat",
     "store_vector", "suffix", "truncate", "vec",
 ]  # fmt: skip
 
@@ -229,16 +230,27 @@ def _to_nearest(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
 
 
-def round_to_bytes(b: ir.IRBuilder, elem: str, *vectors: ir.Value) -> ir.Value:
-    """`round_to_int` of four vectors of 16 f32 as 64 bytes, one vector after the other. Narrowing one takes
-    two instructions; four are joined in four, which saturate: i32 to i16 and those to bytes."""
+def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
+    """Vectors of i32 as integers of 8 bits: the nearest that there are."""
+    for sign, end in zip(("<", ">"), (-128, 127) if to.is_signed else (0, 255), strict=True):
+        ends = ir.Constant(x.type, [end] * to.lanes)
+        x = b.select(b.icmp_signed(sign, x, ends), ends, x)
+    return b.trunc(x, to.ir)
+
+
+def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
+    """What `round_int` or `held` makes of four vectors of 16 lanes: 64 bytes, one vector after the other.
+    Narrowing one takes two instructions; four are joined in four, which saturate: i32 to i16 and those to
+    bytes."""
     wide, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, 16), (_I16, 32)))
     quarters = []
     for x in vectors:
-        if elem == "u8":  # NaN stays, for no i32 stands for it
-            top = ir.Constant(x.type, [255.0] * 16)
-            x = b.select(b.fcmp_ordered("<", top, x), top, x)
-        quarters.append(_to_nearest(b, x))
+        if how == "round_int":
+            if elem == "u8":  # NaN stays, for no i32 stands for it
+                top = ir.Constant(x.type, [255.0] * 16)
+                x = b.select(b.fcmp_ordered("<", top, x), top, x)
+            x = _to_nearest(b, x)
+        quarters.append(x)
     pairs = [
         call_intrinsic(b, "llvm.x86.avx512.packssdw.512", halves, quarters[i : i + 2]) for i in (0, 2)
     ]
@@ -474,6 +486,7 @@ _CONVERSIONS = {
     "cast": convert,
     "trunc_int": lambda b, source, x, to: truncate(b, x, to),
     "round_int": lambda b, source, x, to: round_to_int(b, x, to),
+    "held": lambda b, source, x, to: hold(b, x, to),
     "bits": lambda b, source, x, to: b.bitcast(x, to.ir),
     "halves": lambda b, source, x, to: from_memory(
         b, b.bitcast(x, ir.VectorType(ir.HalfType(), to.lanes)), "f16"

@@ -1,0 +1,190 @@
+"""Sums of integers that become bytes without being converted, where constants prove that it is the same.
+
+    byte = held(round(sum * factor + zero))         convert, multiply-add, hold, round, hold and narrow
+
+A sum that begins with the bits of `FIRST`, 1.5 * 2**23, are the bits of FIRST + sum, an f32. So
+
+    byte = held(round((FIRST + start + sum) * factor + offset))
+
+with numbers `start` and `offset`, for each channel, for which all sums that there may be give the same
+byte as above. The offset alone is far too coarse: it is `start`, one of millions, whose product with the
+factor has the fraction that is wanted. What is rounded is smaller than an i32 can be, so instructions that
+narrow hold it, and nothing else needs to.
+
+To have the multiply-add round to whole numbers, too, as it would beside 1.5 * 2**23, gives other bytes: what
+is rounded to f32 first is rounded twice, and every layer has such sums in some channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.codegen.cpu.ir import Body
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Node, Value
+
+FIRST = 3 << 22
+#: The bits of FIRST as an f32.
+FIRST_BITS = int(np.float32(FIRST).view(np.int32))
+#: Sums of so many products at most are looked at: what is done with deeper ones hardly counts.
+MOST_DEPTH = 256
+#: Sums lie so far from 0 at most, and what is rounded to an i32.
+FARTHEST_SUM, FARTHEST_ROUNDED = 1 << 22, 1 << 30
+#: A power of two of which all numbers before they are rounded, where bytes change, are a multiple.
+FINEST = -26
+#: Quotients so near a whole number are divided exactly.
+_NEAR = 1e-6
+
+
+class Rounding(NamedTuple):
+    """By channel: what sums begin with (i32), and the other two operands of the multiply-add (f32)."""
+
+    first: np.ndarray
+    factor: np.ndarray
+    offset: np.ndarray
+
+
+def rounded_body(dtype: str) -> Body:
+    """The body of such an epilogue, of a sum, a factor and an offset."""
+    lines = [
+        ("a", "bits", ("x0",), "f32"), ("b", "fma", ("a", "x1", "x2"), "f32"),
+        ("c", "round_int", ("b",), "i32"), ("d", "held", ("c",), dtype),
+    ]  # fmt: skip
+    return Body(["i32", "f32", "f32"], [dtype], lines, ["d"])
+
+
+#: How far from 0 an operation's result may be, by how far its inputs are; Quantize's before it is rounded.
+_FARTHEST: dict[str, Callable[..., float]] = {
+    "Convert": lambda x: x, "Relu": lambda x: x, "Add": lambda x, y: x + y, "Multiply": lambda x, y: x * y,
+    "MultiplyAdd": lambda x, factor, offset: x * factor + offset,
+    "Quantize": lambda x, factor, zero: x * factor + zero,
+}  # fmt: skip
+
+
+def rounds_near(nodes: Sequence[Node], sums: Value, most: float) -> bool:
+    """True where the last of the nodes is a Quantize, what it rounds is no larger than an i32 can be, and it
+    holds bytes where their type does. The others make that of `sums`, which are not farther from 0 than
+    `most`."""
+    last = nodes[-1]
+    if last.op.name != "Quantize" or not holds_all(last):
+        return False
+    far = {sums: most}
+
+    def of(value: Value) -> float:
+        if value in far:
+            return far[value]
+        if value.constant is not None:
+            return float(np.abs(value.constant.astype(np.float64)).max(initial=0))
+        return 256.0 if value.dtype in ("u8", "i8") else math.inf
+
+    for node in nodes:
+        rule = _FARTHEST.get(node.op.name) if node is last or node.output.dtype == "f32" else None
+        far[node.output] = math.inf if rule is None else rule(*map(of, node.inputs))
+    return far[last.output] < FARTHEST_ROUNDED
+
+
+def holds_all(node: Node) -> bool:
+    """True for a Quantize that holds bytes where their type does."""
+    info = np.iinfo(numpy_dtype(node.attrs["element_type"]))
+    return (node.attrs["low"], node.attrs["high"]) == (info.min, info.max)
+
+
+def one_rounding(
+    reach: np.ndarray, bias: np.ndarray, factor: np.ndarray, zero: np.ndarray, least: int
+) -> Rounding | None:
+    """The constants for sums that begin with `bias` and may come to `reach`, from and to, by channel;
+    `factor` and `zero` are f32, `least` is the least byte. None where a channel has none."""
+    low, high = reach
+    if np.any(low < -FARTHEST_SUM) or np.any(high >= FARTHEST_SUM):
+        return None
+    if not np.all((factor > 0) & (np.maximum(-low, high) * factor + np.abs(zero) < FARTHEST_ROUNDED)):
+        return None
+    mantissa, exponent = np.frexp(factor)
+    # what is added to FIRST + start + sum, times the factor, is a multiple of 2**ulp
+    ulp = np.maximum(exponent, np.frexp(np.abs(zero))[1] - 23).astype(np.int64)
+    fine = np.maximum(24 - exponent, -FINEST).astype(np.int64)  # all is counted in units of 2**-fine
+    if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > 46):
+        return None
+    scale = np.ldexp(mantissa.astype(np.float64), exponent + fine).astype(np.int64)
+    bounds, steps = thresholds(factor, zero, low, high, least)
+    bounds = np.ldexp(bounds, fine[:, None]).astype(np.int64)
+    # with a zero of more than `above` and less than `below` all bytes are the same
+    far = np.iinfo(np.int64).max
+    above = np.where(steps <= high[:, None], bounds - steps * scale[:, None], -far // 2).max(1)
+    below = np.where(steps > low[:, None], bounds - (steps - 1) * scale[:, None], far // 2).min(1)
+    found = []
+    for a, b, s, n, lowest, highest in np.stack([above, below, scale, fine + ulp, low, high], 1).tolist():
+        begin, one = FIRST - FARTHEST_SUM - lowest, 1 << n
+        if b - a < 2:
+            return None
+        # the first `start` for which begin + start, times the factor, less what f32 has, is between them
+        start = first_within(s % one, one, (a + 1 - begin * s) % one, min(b - a - 2, one - 1))
+        if start is None or begin + start >= FIRST + FARTHEST_SUM - highest:
+            return None
+        found.append((begin + start - FIRST, -(((begin + start) * s - a - 1) >> n)))
+    starts, offsets = np.array(found, np.int64).T
+    if np.any(np.abs(offsets) > 1 << 24):
+        return None
+    offset = np.ldexp(offsets.astype(np.float64), ulp).astype(np.float32)
+    return Rounding((bias + starts + FIRST_BITS).astype(np.int32), factor, offset)
+
+
+def thresholds(
+    factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, least: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers between the bytes `least`, `least` + 1, ..., [255]; and [channels, 255] the least sums that
+    are beyond them; `high` + 1 where none is, `low` where all are. Numbers are rounded to f32 first, and then
+    to bytes."""
+    number = np.arange(1, 256) + least
+    half = (number - 0.5).astype(np.float32)
+    even = number % 2 == 0
+    # what is rounded to the half itself becomes the even number
+    nearby = np.nextafter(half, np.where(even, -np.inf, np.inf).astype(np.float32))
+    bound = (half.astype(np.float64) + nearby) / 2
+    scale, zeros = factor.astype(np.float64)[:, None], zero.astype(np.float64)[:, None]
+    quotient = (bound - zeros) / scale
+    found = np.clip(np.ceil(quotient), low[:, None], high[:, None] + 1.0)
+    within = (quotient > low[:, None] - 2.0) & (quotient < high[:, None] + 2.0)
+    for c, t in np.argwhere((np.abs(quotient - np.rint(quotient)) < _NEAR) & within).tolist():
+        exact = (Fraction(bound[t]) - Fraction(float(zero[c]))) / Fraction(float(factor[c]))
+        found[c, t] = -(-exact // 1) if even[t] else exact // 1 + 1
+    return bound, np.clip(found.astype(np.int64), low[:, None], high[:, None] + 1)
+
+
+def first_within(step: int, modulus: int, low: int, width: int) -> int | None:
+    """The least x >= 0 with low <= step * x mod modulus <= low + width, of which the end may be beyond the
+    modulus and then is before it; None where there is none. As Euclid's algorithm goes."""
+    if low + width >= modulus:
+        return 0
+    stack: list[tuple[int, int, int]] = []
+    high = low + width
+    while True:
+        if low == 0:
+            x = 0
+            break
+        if step == 0:
+            return None
+        x = -(-low // step)
+        if x * step <= high:
+            break
+        stack.append((step, modulus, low))
+        step, modulus, low, high = modulus % step, step, -high % step, -low % step
+    for step, modulus, low in reversed(stack):
+        x = -(-(low + modulus * x) // step)
+    return x
+
+
+def reach_of(matrix: np.ndarray) -> np.ndarray:
+    """[2, G * O]: the least and the most that data of 0 to 255 times the weights [G, runs..., depth, O] come
+    to; of deep sums, whose weights are not looked at, the widest there may be."""
+    groups, *deep, outs = matrix.shape
+    if math.prod(deep) > MOST_DEPTH:
+        return np.full((2, groups * outs), 255 * 128 * math.prod(deep)) * [[-1], [1]]
+    along = tuple(range(1, matrix.ndim - 1))
+    ends = (held.sum(along, dtype=np.int64) for held in (np.minimum(matrix, 0), np.maximum(matrix, 0)))
+    return np.stack([255 * end.reshape(-1) for end in ends])
