@@ -13,7 +13,8 @@ from ovjit import tiles
 from ovjit.codegen import words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.function import inline, kernel, printed_routine, spaced
+from ovjit.codegen.parts import routine
 from ovjit.codegen.trace import Recorder, maximum
 from ovjit.codegen.words import (
     VL,
@@ -40,6 +41,7 @@ from ovjit.execution.numpy_words import Memory, Words, program
 
 TABLE = {"f32": 3, "i32": 5}
 SHIFTS = Table(3)
+SHIFTS_AT = 2
 
 
 def text(function, **constants):
@@ -484,6 +486,31 @@ def test_results_of_a_body_are_registers():
         "    v1 = t1_3",
         "    storem_f32(y, made1, 1)",
         "    return 0",
+    ]
+
+
+def test_a_routine_has_arguments_of_its_own():
+    @routine
+    def k(here, count, unused):
+        """Not printed."""
+        total = 0
+        for i in range(count):
+            total += ld(here, SHIFTS_AT + i)
+            if total > 1 << 40:
+                break
+        return total
+
+    assert printed_routine(k.function, "added").splitlines() == [
+        "@njit(nogil=True)",
+        "def added(here, count, unused):",
+        "    total = 0",
+        "    i = 0",
+        "    while i < count:",
+        "        total += ld(here, 2 + i)",
+        "        if total > 1099511627776:",
+        "            break",
+        "        i += 1",
+        "    return total",
     ]
 
 

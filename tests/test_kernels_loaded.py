@@ -65,8 +65,8 @@ def test_queues_are_loaded_when_something_is_queued() -> None:
     assert done.stdout.splitlines() == ["runner", "runner runner_queues"], done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", list(runner.TEMPLATES))
+@pytest.mark.parametrize("name", list(runner.ROUTINES))
 def test_every_function_of_the_runner_has_an_address(name: str) -> None:
-    for function in runner.TEMPLATES[name]:
+    for function in runner.ROUTINES[name]:
         assert runner.address_of(function)
     assert objects.address_of(runner.native_kernel(name).symbol()) is not None

@@ -105,7 +105,7 @@ def test_traced_numbers_do_as_ints_do() -> None:
             values = trace.values.copy()
             values[:3] = others
             rows = trace.rows
-            if parametric._evaluate()(rows.ctypes.data, len(rows), values.ctypes.data, 0):
+            if parametric.evaluation()(rows.ctypes.data, len(rows), values.ctypes.data, 0):
                 continue
             served += 1
             want = eval(text, names | dict(zip("abc", others, strict=True)))

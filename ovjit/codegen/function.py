@@ -41,7 +41,6 @@ import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import CodeType
 from typing import Any
 
 from ovjit.codegen import printed
@@ -49,7 +48,8 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.memory import SIZE
-from ovjit.codegen.source import definition, parameters
+from ovjit.codegen.parts import WALKED, Inline, Source, inline, is_text
+from ovjit.codegen.source import parameters
 from ovjit.codegen.words import (
     Each,
     Ptr,
@@ -66,10 +66,6 @@ from ovjit.codegen.words import (
 )
 from ovjit.forks import made_once
 
-#: As DIMS, for `walked`, where one more costs nothing.
-WALKED = 4
-#: word -> (arguments before the tensors, dimensions)
-_PLACING = {"placed": (1, DIMS), "walked": (2, WALKED)}
 #: Names that every kernel has.
 _GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
 _PRINTED = {"min": "imin", "max": "imax"}
@@ -84,67 +80,6 @@ _OPERATORS: dict[type, tuple[str, int]] = {
     ast.GtE: (">=", 4), ast.Eq: ("==", 4), ast.NotEq: ("!=", 4),
 }  # fmt: skip
 _COMPARE, _ATOM = 4, 20
-#: What of a syntax tree may have names in it.
-_WITH_NAMES = (ast.expr, ast.stmt, ast.comprehension, ast.keyword)
-_NO_NAMES: frozenset[str] = frozenset()
-
-
-class _Source:
-    """A function as it is written: its statements, and which names each expression has."""
-
-    def __init__(self, function: Callable[..., Any]):
-        self.body = [s for s in definition(function).body if not _is_text(s)]
-        self.names: dict[ast.AST, frozenset[str]] = {}
-        self.code: dict[ast.expr, CodeType] = {}  # of expressions that have been constant
-        self.stored: set[str] = set()
-        self.placed: list[str] = []  # tensors that have strides
-        self.dims = 0
-        for s in self.body:
-            self._scan(s)
-
-    def _scan(self, node: ast.AST) -> frozenset[str]:
-        if isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Store):
-                self.stored.add(node.id)
-            found = frozenset((node.id,))
-        elif isinstance(node, ast.Constant):
-            found = _NO_NAMES
-        else:
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _PLACING:
-                before, self.dims = _PLACING[node.func.id]
-                self.placed += [a.id for a in node.args[before:] if isinstance(a, ast.Name)]
-            parts = set()
-            for field in node._fields:
-                inner = getattr(node, field)
-                for part in inner if type(inner) is list else (inner,):
-                    if isinstance(part, _WITH_NAMES):  # operators and contexts have none
-                        parts.add(self._scan(part))
-            found = next(iter(parts)) if len(parts) == 1 else _NO_NAMES.union(*parts)
-        self.names[node] = found
-        return found
-
-
-class Inline:
-    """Statements with parameters, put wherever they are called; a `return` at the end says what they give.
-
-    Parameters are not assigned to. Variables get the function's name before their own.
-    """
-
-    def __init__(self, function: Callable[..., Any]):
-        self.function = self.inlined = function
-        self.parameters = tuple(p.name for p in parameters(function))
-
-    @made_once
-    def source(self) -> _Source:
-        return _Source(self.function)
-
-    def __call__(self, *arguments: Any) -> Any:
-        raise TypeError("an inline function is part of kernels: it is printed, not called")
-
-
-def inline(function: Callable[..., Any]) -> Any:
-    """Decorator: a part of kernels."""
-    return Inline(function)
 
 
 @inline
@@ -167,8 +102,8 @@ class FunctionKernel:
         self._made: dict[tuple[Any, ...], Kernel] = {}
 
     @made_once
-    def source(self) -> _Source:
-        return _Source(self.function)
+    def source(self) -> Source:
+        return Source(self.function)
 
     def frame(self, constants: Mapping[str, Any]) -> Frame:
         """The kernel's arguments."""
@@ -247,6 +182,16 @@ def kernel(function: Callable[..., Any]) -> FunctionKernel:
     return FunctionKernel(function)
 
 
+def printed_routine(function: Callable[..., Any], name: str) -> str:
+    """The definition of a function under a name, with its parameters as arguments."""
+    given = [p.name for p in parameters(function)]
+    source = Source(function)
+    printer = _Printer(function, source, {}, given)
+    printer.block(source.body)
+    head = ["@njit(nogil=True)", f"def {name}({', '.join(given)}):"]
+    return "\n".join([*head, *printer.lines, ""])
+
+
 class _RunTime:
     """In place of a value that is known at run time only."""
 
@@ -260,7 +205,7 @@ class _Printer:
     def __init__(
         self,
         function: Callable[..., Any],
-        source: _Source,
+        source: Source,
         constants: Mapping[str, Any],
         arguments: Iterable[str],
     ):
@@ -348,7 +293,7 @@ class _Printer:
         part = self.part(s.value)
         if part is not None:
             self.put(part, s.value)  # type: ignore[arg-type]
-        elif not _is_text(s):
+        elif not is_text(s):
             self.say(self.text(s.value))
 
     def say_Assign(self, s: ast.Assign) -> None:
@@ -737,10 +682,6 @@ def _bound(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(target, ast.Tuple):
         for one, part in zip(target.elts, value, strict=True):
             yield from _bound(one, part)
-
-
-def _is_text(s: ast.stmt) -> bool:
-    return isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)
 
 
 def _literal(value: Any) -> tuple[str, int]:

@@ -42,6 +42,7 @@ from ovjit.codegen import printed, trace
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.parts import is_text
 from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.trace import WIDENED, Recorder
 from ovjit.forks import made_once
@@ -79,7 +80,7 @@ class Template:
 
     @made_once
     def body(self) -> list[ast.stmt]:
-        return [s for s in definition(self.function).body if not _is_text(s)]
+        return [s for s in definition(self.function).body if not is_text(s)]
 
     def frame(self, operands: int) -> Frame:
         names = [*self.tensors, *(f"e{k}" for k in range(operands))]
@@ -109,10 +110,6 @@ class Template:
 def rows(*integers: str) -> Callable[[Callable], Template]:
     """Decorator: a function of one row becomes a template."""
     return lambda function: Template(function, integers)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 @functools.cache

@@ -22,7 +22,8 @@ import numpy as np
 
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.objects import entry_address, function
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.routines import routines
 from ovjit.compiler.arena import assign_offsets
 from ovjit.compiler.chunks import PARALLEL_WORK
 from ovjit.compiler.constants import ALIGNMENT, aligned_bytes
@@ -31,8 +32,7 @@ from ovjit.compiler.steps import STEP_CHUNKS, STEP_WORDS, Plan, Step
 from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock, made_once
-from ovjit.graph import traced
-from ovjit.graph.traced import GUARDS, LARGEST, LESS, Tape, Traced, as_found_number, is_traced_number
+from ovjit.graph.traced import GUARDS, LARGEST, LESS, MISFIT, Tape, Traced, as_found_number, is_traced_number
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
@@ -48,164 +48,17 @@ SPARE, LEAST_SPARE = 2, 16384
 LEAST_USED = 0.5
 #: Recipes for what changes from one plan to the next that are kept for one memory plan.
 MOST_RECIPES = 4
-MISFIT = -2
 
-#: evaluate(rows, their number, values, use): compute the rows; the number of the first guard that does not
-#: hold, from 1, or 0. What may not fit 64 bits is such a guard.
-#:
-#: `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`): then the values behind the
-#: leaves are written first, and behind all of them what a plan of these values has. -1 where they want
-#: another memory.
-#:
-#: Where `count` is -1, `rows` are the numbers of a `Recipe`, and `use` is the address of leaves: then of
-#: values that have been computed, and of what is behind them, only that is computed again which the recipe
-#: has. MISFIT, and nothing is changed, where other leaves differ than those that it is for.
-EVALUATE = """@njit(nogil=True)
-def kernel(rows, count, values, use):
-    recipe = 0
-    before = 0
-    if count < 0:
-        recipe = rows
-        free = ld(recipe, 1)
-        i = 0
-        while i < ld(recipe, 0):
-            if ld(use, i) != ld(values, i):
-                if ld(free, i) == 0:
-                    return {MISFIT}
-                if ld(use, i) >= {LARGEST}:
-                    return {MISFIT}
-            elif ld(free, i) != 0:
-                return {MISFIT}
-            i += 1
-        i = 0
-        while i < ld(recipe, 0):
-            st_i64(values + i * 8, ld(use, i))
-            i += 1
-        i = 0
-        while i < ld(recipe, 4):
-            before += ld(values, ld(ld(recipe, 5), 2 * i))
-            i += 1
-        count = ld(recipe, 2)
-        rows = ld(recipe, 3)
-    elif use != 0:
-        i = 0
-        while i < ld(use, 0):
-            if ld(values, i) >= {LARGEST}:
-                return count + 1
-            i += 1
-        given = ld(use, 2)
-        while i < ld(use, 1):
-            st_i64(values + i * 8, ld(given, i))
-            i += 1
-    i = 0
-    while i < count:
-        row = rows + i * 32
-        what = ld(row, 0)
-        a = ld(values, ld(row, 2))
-        b = ld(values, ld(row, 3))
-        out = 0
-        if what == {ADD}:
-            out = a + b
-        elif what == {MULTIPLY}:
-            out = a * b
-            big = imax(imax(a, -a), imax(b, -b))
-            if big >= {HALF}:
-                if a != 0:
-                    if out // a != b:
-                        return i + 1
-        elif what == {DIVIDE}:
-            if b <= 0:
-                return i + 1
-            out = a // b
-        elif what == {REMAINDER}:
-            if b <= 0:
-                return i + 1
-            out = a % b
-        elif what == {LEAST}:
-            out = imin(a, b)
-        elif what == {MOST}:
-            out = imax(a, b)
-        elif what == {EQUAL}:
-            if a != b:
-                return i + 1
-        elif what == {UNEQUAL}:
-            if a == b:
-                return i + 1
-        elif what == {LESS}:
-            if a >= b:
-                return i + 1
-        else:
-            if a < b:
-                return i + 1
-        if what < {EQUAL}:
-            if out > {LARGEST}:
-                return i + 1
-            if out < -{LARGEST}:
-                return i + 1
-            st_i64(values + ld(row, 1) * 8, out)
-        i += 1
-    if recipe != 0:
-        total = 0
-        i = 0
-        while i < ld(recipe, 4):
-            size = ld(values, ld(ld(recipe, 5), 2 * i))
-            if size > ld(ld(recipe, 5), 2 * i + 1):
-                return -1
-            total += size
-            i += 1
-        if total < before:
-            return -1
-        part = ld(recipe, 7)
-        end = part + ld(recipe, 6) * 24
-        while part < end:
-            st_i64(values + ld(part, 0) * 8, ld(part, 1) + ld(values, ld(part, 2)))
-            part += 24
-        return 0
-    if use == 0:
-        return 0
-    nodes = ld(use, 4)
-    room = ld(use, 5)
-    grows = ld(use, 6)
-    total = 0
-    i = 0
-    while i < ld(use, 3):
-        size = ld(values, ld(nodes, i))
-        if size > ld(room, i):
-            return -1
-        total += size
-        if ld(grows, i) != 0:
-            total += imax(size * ld(use, 8) // 8, ld(use, 9))
-        i += 1
-    if total < ld(use, 7):
-        return -1
-    to = values + ld(use, 1) * 8
-    part = use + 80
-    end = part + 120
-    while part < end:
-        given = ld(part, 1)
-        i = 0
-        while i < ld(part, 0):
-            st_i64(to + i * 8, ld(given, i))
-            i += 1
-        places = ld(part, 3)
-        nodes = ld(part, 4)
-        i = 0
-        while i < ld(part, 2):
-            at = to + ld(places, i) * 8
-            st_i64(at, ld(at, 0) + ld(values, ld(nodes, i)))
-            i += 1
-        to += ld(part, 0) * 8
-        part += 40
-    return 0
-"""
+
+def _functions() -> Any:
+    from ovjit.compiler import evaluation
+
+    return evaluation
 
 
 @functools.cache
 def evaluating_kernel() -> Kernel:
-    names = {name: getattr(traced, name) for name in (
-        "ADD", "MULTIPLY", "DIVIDE", "REMAINDER", "LEAST", "MOST", "EQUAL", "UNEQUAL", "LESS", "LARGEST"
-    )}  # fmt: skip
-    return Kernel("evaluate", EVALUATE.format(HALF=1 << 31, MISFIT=MISFIT, **names), Frame())
+    return routines("evaluate", ("evaluate",), _functions)
 
 
 @functools.cache
@@ -216,7 +69,7 @@ def evaluate_address() -> int:
 
 
 @functools.cache
-def _evaluate() -> Callable[[int, int, int, int], int]:
+def evaluation() -> Callable[[int, int, int, int], int]:
     return function(evaluate_address(), 4, False)
 
 
@@ -446,7 +299,7 @@ class Parametric:
         """
         if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
-        evaluate, (rows, count, size) = _evaluate(), self._sizes
+        evaluate, (rows, count, size) = evaluation(), self._sizes
         whole = np.empty(size, np.int64)
         try:
             self._write_leaves(whole, 0, shapes, room)
@@ -492,7 +345,7 @@ class Parametric:
             self._write_leaves(whole, given, shapes, room)
         except struct.error:
             return False
-        evaluate, address = _evaluate(), plan.address
+        evaluate, address = evaluation(), plan.address
         leaves = address + 8 * given
         failed = MISFIT
         for recipe in memory.recipes:
@@ -518,7 +371,7 @@ class Parametric:
         whole = np.empty(self._sizes[2], np.int64)
         self._write_leaves(whole, 0, plan.input_shapes, room)
         rows, count, _ = self._sizes
-        failed = _evaluate()(rows, count, whole.ctypes.data, plan.arena.address)
+        failed = evaluation()(rows, count, whole.ctypes.data, plan.arena.address)
         end, chunks = self._parts[3], plan.rows[: len(plan.steps), STEP_CHUNKS]
         if failed or plan.whole[:end].tobytes() != whole[:end].tobytes() or (chunks != plan.chunks).any():
             raise OvjitError("internal error: a plan that was moved to other shapes is not theirs")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.compiler.views import FIRST_IO
 from ovjit.execution import runner, streams
-from ovjit.execution.control_steps import IN_BODY, PAST_END
+from ovjit.execution.layout import IN_BODY, PAST_END
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Executable, Table

@@ -16,8 +16,11 @@ its slot of a concatenation.
 
 from __future__ import annotations
 
-#: Error codes beside those of kernels: something in a body; a trip behind the last part of a sliced input.
-IN_BODY, PAST_END = 1000, 1001
+from ovjit.codegen.parts import routine
+from ovjit.codegen.words import i32, i64, ld, st, u8
+from ovjit.execution.layout import *
+from ovjit.execution.runner_parts import copy_bytes, led, put_places
+from ovjit.execution.words import *
 
 #: Words of the arguments of `repeat`. COUNT: base, offset and size of the trip count (size 0: the offset is
 #: the number, -1 for no end). GO: base and offset of the condition (base -1: true). LIMIT: trips that there
@@ -40,114 +43,92 @@ B_RECORD, B_GO, B_GO_AT, B_THEN, B_ELSE = range(5)
 B_ROWS = 6
 BRANCH_WORDS = 3
 
-#: repeat(job, args, pool, step)
-REPEAT = """@njit(nogil=True)
-def kernel(job, args, pool, step):
-    record = ld(ld(job, {CONTROLS}), ld(args, {R_RECORD}))
+
+@routine
+def repeat(job, args, pool, step):
+    """The body again and again, `args` as R_RECORD and those behind it say."""
+    record = ld(ld(job, CONTROLS), ld(args, R_RECORD))
     body = ld(record, 0)
-    outer = ld(job, {BASES})
-    bases = ld(body, {BASES})
-    root = ld(job, {ROOT})
-    arena = ld(outer, 0) + ld(job, {NESTED})
-    count = ld(args, {R_COUNT_AT})
-    size = ld(args, {R_COUNT_SIZE})
+    outer = ld(job, BASES)
+    bases = ld(body, BASES)
+    root = ld(job, ROOT)
+    arena = ld(outer, 0) + ld(job, NESTED)
+    count = ld(args, R_COUNT_AT)
+    size = ld(args, R_COUNT_SIZE)
     if size == 4:
-        count = int(ld_i32(ld(outer, ld(args, {R_COUNT})) + count))
+        count = int(ld[i32](ld(outer, ld(args, R_COUNT)) + count))
     elif size == 8:
-        count = ld_i64(ld(outer, ld(args, {R_COUNT})) + count)
-    limit = ld(args, {R_LIMIT})
+        count = ld[i64](ld(outer, ld(args, R_COUNT)) + count)
+    limit = ld(args, R_LIMIT)
     go = 1
-    if ld(args, {R_GO}) >= 0:
-        go = int(ld_u8(ld(outer, ld(args, {R_GO})) + ld(args, {R_GO_AT})))
+    if ld(args, R_GO) >= 0:
+        go = int(ld[u8](ld(outer, ld(args, R_GO)) + ld(args, R_GO_AT)))
     counter = 0
-    if ld(args, {R_COUNTER}) >= 0:
-        counter = ld(outer, ld(args, {R_COUNTER_BASE})) + ld(args, {R_COUNTER_AT})
-        st_i64(bases + ld(args, {R_COUNTER}) * 8, counter)
-    counter_size = ld(args, {R_COUNTER_SIZE})
-    inputs = args + {R_ROWS} * 8
-    n_inputs = ld(args, {R_INPUTS})
-    carried = inputs + n_inputs * {INPUT_WORDS} * 8
-    n_carried = ld(args, {R_CARRIED})
-    outputs = carried + n_carried * {CARRIED_WORDS} * 8
-    n_outputs = ld(args, {R_OUTPUTS})
-    lasts = outputs + n_outputs * {OUTPUT_WORDS} * 8
-    n_lasts = ld(args, {R_LASTS})
-    again = ld(args, {R_AGAIN})
-    k = 0
-    while k < n_inputs:
-        row = inputs + k * {INPUT_WORDS} * 8
-        st_i64(bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
-        k += 1
-    k = 0
-    while k < n_carried:
-        row = carried + k * {CARRIED_WORDS} * 8
-        st_i64(bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
-        k += 1
-    k = 0
-    while k < n_outputs:
-        row = outputs + k * {OUTPUT_WORDS} * 8
-        st_i64(bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
-        k += 1
-    astore(body + {ERROR} * 8, 0)
-    astore(body + {ABORT} * 8, 0)
+    if ld(args, R_COUNTER) >= 0:
+        counter = ld(outer, ld(args, R_COUNTER_BASE)) + ld(args, R_COUNTER_AT)
+        st[i64](bases + ld(args, R_COUNTER) * 8, counter)
+    counter_size = ld(args, R_COUNTER_SIZE)
+    inputs = args + R_ROWS * 8
+    n_inputs = ld(args, R_INPUTS)
+    carried = inputs + n_inputs * INPUT_WORDS * 8
+    n_carried = ld(args, R_CARRIED)
+    outputs = carried + n_carried * CARRIED_WORDS * 8
+    n_outputs = ld(args, R_OUTPUTS)
+    lasts = outputs + n_outputs * OUTPUT_WORDS * 8
+    n_lasts = ld(args, R_LASTS)
+    again = ld(args, R_AGAIN)
+    put_places(inputs, n_inputs, INPUT_WORDS, bases, outer)
+    put_places(carried, n_carried, CARRIED_WORDS, bases, outer)
+    put_places(outputs, n_outputs, OUTPUT_WORDS, bases, outer)
+    astore(body + ERROR * 8, 0)
+    astore(body + ABORT * 8, 0)
     done = 0
     while go != 0 and (count < 0 or done < count):
         if limit >= 0 and done >= limit:
-            if ld(args, {R_STRICT}) != 0:
-                astore(job + {ERROR} * 8, {PAST_END} | (step << 32))
-                astore(job + {ABORT} * 8, 1)
+            if ld(args, R_STRICT) != 0:
+                astore(job + ERROR * 8, PAST_END | (step << 32))
+                astore(job + ABORT * 8, 1)
             break
-        if aload(root + {ABORT} * 8) != 0:
-            astore(job + {ABORT} * 8, 1)
+        if aload(root + ABORT * 8) != 0:
+            astore(job + ABORT * 8, 1)
             break
         if counter != 0:
             if counter_size == 4:
-                st_i32(counter, done)
+                st[i32](counter, done)
             else:
-                st_i64(counter, done)
-        call4(ld(pool, {LEAD_AT}), body, pool, arena, 0)
-        if aload(body + {ABORT} * 8) != 0:
-            if ld(body, {ERROR}) != 0:
-                astore(job + {ERROR} * 8, {IN_BODY} | (step << 32))
-            astore(job + {ABORT} * 8, 1)
+                st[i64](counter, done)
+        good = led(job, body, pool, arena, step)
+        if good == 0:
             break
         done += 1
-        k = 0
-        while k < n_outputs:
-            st_i64(record + (k + 1) * 8, ld(bases, ld(outputs + k * {OUTPUT_WORDS} * 8, 0)))
-            k += 1
-        k = 0
-        while k < n_carried:
-            row = carried + k * {CARRIED_WORDS} * 8
-            st_i64(bases + ld(row, 0) * 8, ld(record, 1 + ld(row, 3)))
-            k += 1
-        k = 0
-        while k < n_inputs:
-            row = inputs + k * {INPUT_WORDS} * 8
+        for k in range(n_outputs):
+            st[i64](record + (k + 1) * 8, ld(bases, ld(outputs + k * OUTPUT_WORDS * 8, 0)))
+        for k in range(n_carried):
+            row = carried + k * CARRIED_WORDS * 8
+            st[i64](bases + ld(row, 0) * 8, ld(record, 1 + ld(row, 3)))
+        for k in range(n_inputs):
+            row = inputs + k * INPUT_WORDS * 8
             at = ld(row, 3)
             if at != 0:
-                st_i64(bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
-            k += 1
-        k = 0
-        while k < n_outputs:
-            row = outputs + k * {OUTPUT_WORDS} * 8
+                st[i64](bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
+        for k in range(n_outputs):
+            row = outputs + k * OUTPUT_WORDS * 8
             at = ld(row, 3)
             if at != 0:
-                st_i64(bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
+                st[i64](bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
             elif ld(row, 4) >= 0:
                 here = ld(outer, ld(row, 1)) + ld(row, 2)
                 there = ld(outer, ld(row, 4)) + ld(row, 5)
                 if ld(bases, ld(row, 0)) == here:
                     here = there
-                st_i64(bases + ld(row, 0) * 8, here)
-            k += 1
+                st[i64](bases + ld(row, 0) * 8, here)
         if again >= 0:
-            go = int(ld_u8(ld(record, 1 + again)))
-    if ld(args, {R_DONE}) >= 0:
-        st_i64(ld(outer, ld(args, {R_DONE})) + ld(args, {R_DONE_AT}), done)
+            go = int(ld[u8](ld(record, 1 + again)))
+    if ld(args, R_DONE) >= 0:
+        st[i64](ld(outer, ld(args, R_DONE)) + ld(args, R_DONE_AT), done)
     k = 0
-    while k < n_lasts and aload(job + {ABORT} * 8) == 0:
-        row = lasts + k * {LAST_WORDS} * 8
+    while k < n_lasts and aload(job + ABORT * 8) == 0:
+        row = lasts + k * LAST_WORDS * 8
         to = ld(outer, ld(row, 3)) + ld(row, 4)
         n = ld(row, 5)
         source = 0
@@ -155,53 +136,34 @@ def kernel(job, args, pool, step):
             source = ld(record, 1 + ld(row, 0))
         elif ld(row, 1) >= 0:
             source = ld(outer, ld(row, 1)) + ld(row, 2)
-        i = 0
         if source == 0:
-            while i < n:
-                st_u8(to + i, 0)
-                i += 1
+            for i in range(n):
+                st[u8](to + i, 0)
         elif source != to:
-            while i + 8 <= n:
-                st_i64(to + i, ld_i64(source + i))
-                i += 8
-            while i < n:
-                st_u8(to + i, ld_u8(source + i))
-                i += 1
+            copy_bytes(to, source, n)
         k += 1
     return 0
-"""
 
-#: branch(job, args, pool, step)
-BRANCH = """@njit(nogil=True)
-def kernel(job, args, pool, step):
-    record = ld(ld(job, {CONTROLS}), ld(args, {B_RECORD}))
-    outer = ld(job, {BASES})
-    arena = ld(outer, 0) + ld(job, {NESTED})
-    rows = args + {B_ROWS} * 8
+
+@routine
+def branch(job, args, pool, step):
+    """One of two bodies, `args` as B_RECORD and those behind it say."""
+    record = ld(ld(job, CONTROLS), ld(args, B_RECORD))
+    outer = ld(job, BASES)
+    arena = ld(outer, 0) + ld(job, NESTED)
+    rows = args + B_ROWS * 8
     body = ld(record, 0)
-    n = ld(args, {B_THEN})
-    if ld_u8(ld(outer, ld(args, {B_GO})) + ld(args, {B_GO_AT})) == 0:
+    n = ld(args, B_THEN)
+    if ld[u8](ld(outer, ld(args, B_GO)) + ld(args, B_GO_AT)) == 0:
         body = ld(record, 1)
-        rows += n * {BRANCH_WORDS} * 8
-        n = ld(args, {B_ELSE})
-    bases = ld(body, {BASES})
-    k = 0
-    while k < n:
-        row = rows + k * {BRANCH_WORDS} * 8
-        st_i64(bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
-        k += 1
-    astore(body + {ERROR} * 8, 0)
-    astore(body + {ABORT} * 8, 0)
-    if aload(ld(job, {ROOT}) + {ABORT} * 8) != 0:
-        astore(job + {ABORT} * 8, 1)
+        rows += n * BRANCH_WORDS * 8
+        n = ld(args, B_ELSE)
+    bases = ld(body, BASES)
+    put_places(rows, n, BRANCH_WORDS, bases, outer)
+    astore(body + ERROR * 8, 0)
+    astore(body + ABORT * 8, 0)
+    if aload(ld(job, ROOT) + ABORT * 8) != 0:
+        astore(job + ABORT * 8, 1)
         return 0
-    call4(ld(pool, {LEAD_AT}), body, pool, arena, 0)
-    if aload(body + {ABORT} * 8) != 0:
-        if ld(body, {ERROR}) != 0:
-            astore(job + {ERROR} * 8, {IN_BODY} | (step << 32))
-        astore(job + {ABORT} * 8, 1)
+    led(job, body, pool, arena, step)
     return 0
-"""
-
-TEMPLATES = {"repeat": REPEAT, "branch": BRANCH}
-NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}

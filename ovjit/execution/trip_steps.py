@@ -6,6 +6,12 @@ value of the body has a *slot*: its address, its rank and its dimensions.
 
 from __future__ import annotations
 
+from ovjit.codegen.parts import routine
+from ovjit.codegen.words import i32, i64, ld, st, u8
+from ovjit.execution.layout import *
+from ovjit.execution.runner_parts import copy_bytes
+from ovjit.execution.words import *
+
 #: What it returns: the loop is over; a trip is Python's; time is up; the job is cancelled; a concatenation
 #: has no room, or is not of parts of one shape.
 OVER, TRIP_OF_PYTHON, TIME_UP, CANCELLED, FULL, UNEVEN = range(6)
@@ -46,237 +52,196 @@ TRACE_WORDS = 15
 #: its bytes, bytes used, elements along the first axis, bytes of an element, then a part's dimensions).
 CARRIED_ROW, SLICED_ROW, KEPT_ROW, K_DIMS = 2, 2, 14, 6
 
-#: trips(told, pool, arena, deadline)
-TRIPS = """@njit(nogil=True)
-def kernel(told, pool, arena, deadline):
-    slots = ld(told, {T_SLOTS})
-    count = ld(told, {T_COUNT})
-    done = ld(told, {T_DONE})
-    turn = ld(told, {T_TURN})
-    counter = ld(told, {T_COUNTER})
-    kept = ld(told, {T_KEPT_AT})
-    n_kept = ld(told, {T_KEPT})
-    carried = ld(told, {T_CARRIED_AT})
-    n_carried = ld(told, {T_CARRIED})
-    spare = ld(told, {T_SPARE})
-    go_slot = slots + ld(told, {T_GO}) * {SLOT_WORDS} * 8
-    go = ld(told, {T_GOES_ON})
+
+@routine
+def trips(told, pool, arena, deadline):
+    """Trip after trip, as `told` by T_PARTS and those behind it, until one of OVER and those behind it."""
+    slots = ld(told, T_SLOTS)
+    count = ld(told, T_COUNT)
+    done = ld(told, T_DONE)
+    turn = ld(told, T_TURN)
+    counter = ld(told, T_COUNTER)
+    kept = ld(told, T_KEPT_AT)
+    n_kept = ld(told, T_KEPT)
+    carried = ld(told, T_CARRIED_AT)
+    n_carried = ld(told, T_CARRIED)
+    spare = ld(told, T_SPARE)
+    go_slot = slots + ld(told, T_GO) * SLOT_WORDS * 8
+    go = ld(told, T_GOES_ON)
     while go != 0 and (count < 0 or done < count):
-        if aload(ld(told, {T_ROOT}) + {ABORT} * 8) != 0:
-            return {CANCELLED}
+        if aload(ld(told, T_ROOT) + ABORT * 8) != 0:
+            return CANCELLED
         if now() > deadline:
-            return {TIME_UP}
+            return TIME_UP
         if counter != 0:
-            if ld(told, {T_COUNTER_SIZE}) == 4:
-                st_i32(counter, done)
+            if ld(told, T_COUNTER_SIZE) == 4:
+                st[i32](counter, done)
             else:
-                st_i64(counter, done)
-        part = ld(told, {T_PARTS_AT})
-        last = part + ld(told, {T_PARTS}) * {PART_WORDS} * 8
+                st[i64](counter, done)
+        part = ld(told, T_PARTS_AT)
+        last = part + ld(told, T_PARTS) * PART_WORDS * 8
         while part < last:
-            job = ld(part, {P_JOB})
-            bases = ld(part, {P_BASES})
-            leaves = ld(part, {P_NOW})
-            n_leaves = ld(part, {P_LEAVES})
-            row = ld(part, {P_TOLD_AT})
-            end = row + ld(part, {P_TOLD}) * {TOLD_ROW} * 8
+            job = ld(part, P_JOB)
+            bases = ld(part, P_BASES)
+            leaves = ld(part, P_NOW)
+            n_leaves = ld(part, P_LEAVES)
+            row = ld(part, P_TOLD_AT)
+            end = row + ld(part, P_TOLD) * TOLD_ROW * 8
             while row < end:
-                at = ld(slots + ld(row, 0) * {SLOT_WORDS} * 8, 0) + ld(row, 1)
+                at = ld(slots + ld(row, 0) * SLOT_WORDS * 8, 0) + ld(row, 1)
                 number = 0
                 if ld(row, 2) == 4:
-                    number = int(ld_i32(at))
+                    number = int(ld[i32](at))
                 else:
-                    number = ld_i64(at)
-                number = imax(imin(number, {FARTHEST}), -{FARTHEST})
-                slot = slots + ld(row, 3) * {SLOT_WORDS} * 8
+                    number = ld[i64](at)
+                number = max(min(number, FARTHEST), -FARTHEST)
+                slot = slots + ld(row, 3) * SLOT_WORDS * 8
                 if ld(row, 4) < 0:
-                    st_i64(slot + 24, imax(number, 0))
-                    st_i64(slot + 32, imax(-number, 0))
+                    st[i64](slot + 24, max(number, 0))
+                    st[i64](slot + 32, max(-number, 0))
                 else:
-                    source = slots + ld(row, 4) * {SLOT_WORDS} * 8
-                    i = 0
-                    while i < {SLOT_WORDS}:
-                        st_i64(slot + i * 8, ld(source, i))
-                        i += 1
-                    st_i64(slot + ld(row, 5), number)
-                row += {TOLD_ROW} * 8
-            row = ld(part, {P_INPUTS_AT})
-            end = row + ld(part, {P_INPUTS}) * {INPUT_ROW} * 8
+                    source = slots + ld(row, 4) * SLOT_WORDS * 8
+                    for i in range(SLOT_WORDS):
+                        st[i64](slot + i * 8, ld(source, i))
+                    st[i64](slot + ld(row, 5), number)
+                row += TOLD_ROW * 8
+            row = ld(part, P_INPUTS_AT)
+            end = row + ld(part, P_INPUTS) * INPUT_ROW * 8
             while row < end:
-                slot = slots + ld(row, 0) * {SLOT_WORDS} * 8
-                st_i64(bases + ld(row, 1) * 8, ld(slot, 0))
+                slot = slots + ld(row, 0) * SLOT_WORDS * 8
+                st[i64](bases + ld(row, 1) * 8, ld(slot, 0))
                 to = leaves + ld(row, 2) * 8
-                i = 0
-                while i < ld(slot, 1):
-                    st_i64(to + i * 8, ld(slot, 2 + i))
-                    i += 1
-                row += {INPUT_ROW} * 8
-            trace = ld(part, {P_TRACE})
-            i = 0
-            while i < n_leaves:
+                for i in range(ld(slot, 1)):
+                    st[i64](to + i * 8, ld(slot, 2 + i))
+                row += INPUT_ROW * 8
+            trace = ld(part, P_TRACE)
+            for i in range(n_leaves):
                 number = ld(leaves, i)
-                if number < ld(ld(part, {P_LOW}), i) or number > ld(ld(part, {P_HIGH}), i):
-                    return {TRIP_OF_PYTHON}
-                if number != ld(ld(part, {P_BEFORE}), i):
+                if number < ld(ld(part, P_LOW), i) or number > ld(ld(part, P_HIGH), i):
+                    return TRIP_OF_PYTHON
+                if number != ld(ld(part, P_BEFORE), i):
                     trace = 0
-                i += 1
             if trace == 0:
-                st_i64(part + {P_TRACE} * 8, 0)
-                row = ld(part, {P_TRACES_AT})
-                end = row + ld(part, {P_TRACES}) * {TRACE_WORDS} * 8
+                st[i64](part + P_TRACE * 8, 0)
+                row = ld(part, P_TRACES_AT)
+                end = row + ld(part, P_TRACES) * TRACE_WORDS * 8
                 while row < end and trace == 0:
-                    whole = ld(row, {C_WHOLE})
-                    if ld(row, {C_ROWS}) == 0:
+                    whole = ld(row, C_WHOLE)
+                    if ld(row, C_ROWS) == 0:
                         trace = row
-                        i = 0
-                        while i < n_leaves:
+                        for i in range(n_leaves):
                             if ld(leaves, i) != ld(whole, i):
                                 trace = 0
-                            i += 1
                     else:
-                        i = 0
-                        while i < n_leaves:
-                            st_i64(whole + i * 8, ld(leaves, i))
-                            i += 1
-                        evaluate = ld(told, {T_EVALUATE})
-                        rows = ld(row, {C_ROWS})
-                        bad = call4(evaluate, rows, ld(row, {C_COUNT}), whole, ld(row, {C_MEMORY}))
+                        for i in range(n_leaves):
+                            st[i64](whole + i * 8, ld(leaves, i))
+                        evaluate = ld(told, T_EVALUATE)
+                        rows = ld(row, C_ROWS)
+                        bad = call4(evaluate, rows, ld(row, C_COUNT), whole, ld(row, C_MEMORY))
                         if bad == 0:
                             trace = row
-                            i = 0
-                            while i < ld(row, {C_STEPS}):
-                                at = ld(row, {C_TABLE}) + i * {step_bytes} + {STEP_CHUNKS} * 8
-                                st_i64(at, ld(ld(row, {C_CHUNKS}), i))
-                                i += 1
-                            i = 0
-                            while i < ld(row, {C_PATCHES}):
-                                patch = ld(row, {C_PATCHES_AT}) + i * {PATCH_ROW} * 8
+                            for i in range(ld(row, C_STEPS)):
+                                at = ld(row, C_TABLE) + i * STEP_BYTES + STEP_CHUNKS * 8
+                                st[i64](at, ld(ld(row, C_CHUNKS), i))
+                            for i in range(ld(row, C_PATCHES)):
+                                patch = ld(row, C_PATCHES_AT) + i * PATCH_ROW * 8
                                 if ld(patch, 1) == 4:
-                                    st_i32(ld(patch, 0), ld(whole, ld(patch, 2)))
+                                    st[i32](ld(patch, 0), ld(whole, ld(patch, 2)))
                                 else:
-                                    st_i64(ld(patch, 0), ld(whole, ld(patch, 2)))
-                                i += 1
-                    row += {TRACE_WORDS} * 8
+                                    st[i64](ld(patch, 0), ld(whole, ld(patch, 2)))
+                    row += TRACE_WORDS * 8
                 if trace == 0:
-                    return {TRIP_OF_PYTHON}
-                results = ld(trace, {C_RESULTS})
-                dims = ld(trace, {C_DIMS})
-                if ld(results, dims + 1) > ld(told, {T_WORK}):
-                    return {TRIP_OF_PYTHON}
-                if ld(trace, {C_SCRATCH}) + ld(results, dims) > ld(told, {T_ARENA}):
-                    return {TRIP_OF_PYTHON}
-                row = ld(part, {P_OUTPUTS_AT})
-                end = row + ld(part, {P_OUTPUTS}) * {OUTPUT_ROW} * 8
-                shape = ld(trace, {C_SHAPES_AT})
+                    return TRIP_OF_PYTHON
+                results = ld(trace, C_RESULTS)
+                dims = ld(trace, C_DIMS)
+                if ld(results, dims + 1) > ld(told, T_WORK):
+                    return TRIP_OF_PYTHON
+                if ld(trace, C_SCRATCH) + ld(results, dims) > ld(told, T_ARENA):
+                    return TRIP_OF_PYTHON
+                row = ld(part, P_OUTPUTS_AT)
+                end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
+                shape = ld(trace, C_SHAPES_AT)
                 while row < end:
-                    slot = slots + ld(row, 0) * {SLOT_WORDS} * 8
+                    slot = slots + ld(row, 0) * SLOT_WORDS * 8
                     size = ld(row, 5)
-                    i = 0
-                    while i < ld(slot, 1):
+                    for i in range(ld(slot, 1)):
                         number = ld(results, ld(shape, 0) + i)
                         if number > 0 and size > ld(row, 4) // number:
-                            return {TRIP_OF_PYTHON}
+                            return TRIP_OF_PYTHON
                         size = size * number
-                        st_i64(slot + (2 + i) * 8, number)
-                        i += 1
+                        st[i64](slot + (2 + i) * 8, number)
                     shape += 8
-                    row += {OUTPUT_ROW} * 8
-                st_i64(job + {TABLE} * 8, ld(trace, {C_TABLE}))
-                st_i64(job + {STEPS} * 8, ld(trace, {C_STEPS}))
-                st_i64(job + {SCRATCH} * 8, ld(trace, {C_SCRATCH}))
-                st_i64(bases + 8, ld(trace, {C_CONSTANTS}))
-                st_i64(bases + 16, ld(trace, {C_DATA}))
-                i = 0
-                while i < n_leaves:
-                    st_i64(ld(part, {P_BEFORE}) + i * 8, ld(leaves, i))
-                    i += 1
-                st_i64(part + {P_TRACE} * 8, trace)
-            row = ld(part, {P_OUTPUTS_AT})
-            end = row + ld(part, {P_OUTPUTS}) * {OUTPUT_ROW} * 8
+                    row += OUTPUT_ROW * 8
+                st[i64](job + TABLE * 8, ld(trace, C_TABLE))
+                st[i64](job + STEPS * 8, ld(trace, C_STEPS))
+                st[i64](job + SCRATCH * 8, ld(trace, C_SCRATCH))
+                st[i64](bases + 8, ld(trace, C_CONSTANTS))
+                st[i64](bases + 16, ld(trace, C_DATA))
+                for i in range(n_leaves):
+                    st[i64](ld(part, P_BEFORE) + i * 8, ld(leaves, i))
+                st[i64](part + P_TRACE * 8, trace)
+            row = ld(part, P_OUTPUTS_AT)
+            end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
             while row < end:
                 at = ld(row, 2 + turn)
-                st_i64(bases + ld(row, 1) * 8, at)
-                st_i64(slots + ld(row, 0) * {SLOT_WORDS} * 8, at)
-                row += {OUTPUT_ROW} * 8
-            astore(job + {ERROR} * 8, 0)
-            astore(job + {ABORT} * 8, 0)
-            call4(ld(pool, {LEAD_AT}), job, pool, arena, 0)
-            if aload(job + {ABORT} * 8) != 0:
-                return {TRIP_OF_PYTHON}
-            part += {PART_WORDS} * 8
-        if ld(told, {T_GO}) >= 0:
-            i = 0
-            while i < ld(go_slot, 1):
+                st[i64](bases + ld(row, 1) * 8, at)
+                st[i64](slots + ld(row, 0) * SLOT_WORDS * 8, at)
+                row += OUTPUT_ROW * 8
+            astore(job + ERROR * 8, 0)
+            astore(job + ABORT * 8, 0)
+            call4(ld(pool, LEAD_AT), job, pool, arena, 0)
+            if aload(job + ABORT * 8) != 0:
+                return TRIP_OF_PYTHON
+            part += PART_WORDS * 8
+        if ld(told, T_GO) >= 0:
+            for i in range(ld(go_slot, 1)):
                 if ld(go_slot, 2 + i) != 1:
-                    return {TRIP_OF_PYTHON}
-                i += 1
+                    return TRIP_OF_PYTHON
         row = kept
-        end = kept + n_kept * {KEPT_ROW} * 8
+        end = kept + n_kept * KEPT_ROW * 8
         while row < end:
-            slot = slots + ld(row, 0) * {SLOT_WORDS} * 8
+            slot = slots + ld(row, 0) * SLOT_WORDS * 8
             size = ld(row, 5)
-            i = 0
-            while i < ld(slot, 1):
+            for i in range(ld(slot, 1)):
                 number = ld(slot, 2 + i)
-                if i > 0 and ld(row, 4) >= 0 and number != ld(row, {K_DIMS} + i):
-                    return {UNEVEN}
+                if i > 0 and ld(row, 4) >= 0 and number != ld(row, K_DIMS + i):
+                    return UNEVEN
                 size = size * number
-                i += 1
             if ld(row, 3) + size > ld(row, 2):
-                return {FULL}
-            row += {KEPT_ROW} * 8
+                return FULL
+            row += KEPT_ROW * 8
         row = kept
         while row < end:
-            slot = slots + ld(row, 0) * {SLOT_WORDS} * 8
+            slot = slots + ld(row, 0) * SLOT_WORDS * 8
             size = ld(row, 5)
-            i = 0
-            while i < ld(slot, 1):
+            for i in range(ld(slot, 1)):
                 size = size * ld(slot, 2 + i)
-                st_i64(row + ({K_DIMS} + i) * 8, ld(slot, 2 + i))
-                i += 1
+                st[i64](row + (K_DIMS + i) * 8, ld(slot, 2 + i))
             source = ld(slot, 0)
             to = ld(row, 1) + ld(row, 3)
-            i = 0
-            while i + 8 <= size:
-                st_i64(to + i, ld_i64(source + i))
-                i += 8
-            while i < size:
-                st_u8(to + i, ld_u8(source + i))
-                i += 1
-            st_i64(row + 24, ld(row, 3) + size)
-            st_i64(row + 32, imax(ld(row, 4), 0) + ld(slot, 2))
-            row += {KEPT_ROW} * 8
-        if ld(told, {T_GO}) >= 0:
-            go = int(ld_u8(ld(go_slot, 0)))
-        k = 0
-        while k < n_carried:
-            slot = slots + ld(carried, k * {CARRIED_ROW} + 1) * {SLOT_WORDS} * 8
-            i = 0
-            while i < {SLOT_WORDS}:
-                st_i64(spare + (k * {SLOT_WORDS} + i) * 8, ld(slot, i))
-                i += 1
-            k += 1
-        k = 0
-        while k < n_carried:
-            slot = slots + ld(carried, k * {CARRIED_ROW}) * {SLOT_WORDS} * 8
-            i = 0
-            while i < {SLOT_WORDS}:
-                st_i64(slot + i * 8, ld(spare, k * {SLOT_WORDS} + i))
-                i += 1
-            k += 1
-        row = ld(told, {T_SLICED_AT})
-        end = row + ld(told, {T_SLICED}) * {SLICED_ROW} * 8
+            copy_bytes(to, source, size)
+            st[i64](row + 24, ld(row, 3) + size)
+            st[i64](row + 32, max(ld(row, 4), 0) + ld(slot, 2))
+            row += KEPT_ROW * 8
+        if ld(told, T_GO) >= 0:
+            go = int(ld[u8](ld(go_slot, 0)))
+        for k in range(n_carried):
+            slot = slots + ld(carried, k * CARRIED_ROW + 1) * SLOT_WORDS * 8
+            for i in range(SLOT_WORDS):
+                st[i64](spare + (k * SLOT_WORDS + i) * 8, ld(slot, i))
+        for k in range(n_carried):
+            slot = slots + ld(carried, k * CARRIED_ROW) * SLOT_WORDS * 8
+            for i in range(SLOT_WORDS):
+                st[i64](slot + i * 8, ld(spare, k * SLOT_WORDS + i))
+        row = ld(told, T_SLICED_AT)
+        end = row + ld(told, T_SLICED) * SLICED_ROW * 8
         while row < end:
-            slot = slots + ld(row, 0) * {SLOT_WORDS} * 8
-            st_i64(slot, ld(slot, 0) + ld(row, 1))
-            row += {SLICED_ROW} * 8
+            slot = slots + ld(row, 0) * SLOT_WORDS * 8
+            st[i64](slot, ld(slot, 0) + ld(row, 1))
+            row += SLICED_ROW * 8
         done += 1
         turn = 1 - turn
-        st_i64(told + {T_DONE} * 8, done)
-        st_i64(told + {T_TURN} * 8, turn)
-        st_i64(told + {T_GOES_ON} * 8, go)
-    return {OVER}
-"""
-
-TEMPLATES = {"trips": TRIPS}
-NAMES = {k: v for k, v in globals().items() if k.isupper() and isinstance(v, int)}
+        st[i64](told + T_DONE * 8, done)
+        st[i64](told + T_TURN * 8, turn)
+        st[i64](told + T_GOES_ON * 8, go)
+    return OVER

@@ -22,6 +22,8 @@ import numpy as np
 #: What a row of a tape does: arithmetic, and comparisons that must hold.
 ADD, MULTIPLY, DIVIDE, REMAINDER, LEAST, MOST, EQUAL, UNEQUAL, LESS, AT_LEAST = range(10)
 GUARDS = frozenset((EQUAL, UNEQUAL, LESS, AT_LEAST))
+#: What computing some rows again gives where others would have to be computed, too.
+MISFIT = -2
 
 #: Larger numbers are not traced: what is computed of them might not fit 64 bits.
 LARGEST = 1 << 56

@@ -1,0 +1,97 @@
+"""What kernels are made of: a function as it is written, `inline` ones, and routines.
+
+Apart from what prints them (`ovjit.codegen.function`), which a start with what is kept does without.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from ovjit.codegen.memory import DIMS
+from ovjit.codegen.source import definition, parameters
+from ovjit.forks import made_once
+
+#: As DIMS, for `walked`, where one more costs nothing.
+WALKED = 4
+#: word -> (arguments before the tensors, dimensions)
+_PLACING = {"placed": (1, DIMS), "walked": (2, WALKED)}
+#: What of a syntax tree may have names in it.
+_WITH_NAMES = (ast.expr, ast.stmt, ast.comprehension, ast.keyword)
+_NO_NAMES: frozenset[str] = frozenset()
+
+
+class Source:
+    """A function as it is written: its statements, and which names each expression has."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.body = [s for s in definition(function).body if not is_text(s)]
+        self.names: dict[ast.AST, frozenset[str]] = {}
+        self.code: dict[ast.expr, CodeType] = {}  # of expressions that have been constant
+        self.stored: set[str] = set()
+        self.placed: list[str] = []  # tensors that have strides
+        self.dims = 0
+        for s in self.body:
+            self._scan(s)
+
+    def _scan(self, node: ast.AST) -> frozenset[str]:
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                self.stored.add(node.id)
+            found = frozenset((node.id,))
+        elif isinstance(node, ast.Constant):
+            found = _NO_NAMES
+        else:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _PLACING:
+                before, self.dims = _PLACING[node.func.id]
+                self.placed += [a.id for a in node.args[before:] if isinstance(a, ast.Name)]
+            parts = set()
+            for field in node._fields:
+                inner = getattr(node, field)
+                for part in inner if type(inner) is list else (inner,):
+                    if isinstance(part, _WITH_NAMES):  # operators and contexts have none
+                        parts.add(self._scan(part))
+            found = next(iter(parts)) if len(parts) == 1 else _NO_NAMES.union(*parts)
+        self.names[node] = found
+        return found
+
+
+class Inline:
+    """Statements with parameters, put wherever they are called; a `return` at the end says what they give.
+
+    Parameters are not assigned to. Variables get the function's name before their own.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = self.inlined = function
+        self.parameters = tuple(p.name for p in parameters(function))
+
+    @made_once
+    def source(self) -> Source:
+        return Source(self.function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise TypeError("an inline function is part of kernels: it is printed, not called")
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Decorator: a part of kernels."""
+    return Inline(function)
+
+
+class Routine:
+    """A native function with int64s of its own as arguments, see `ovjit.codegen.routines`."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+
+
+def routine(function: Callable[..., Any]) -> Routine:
+    """Decorator: the function is one of a kernel's."""
+    return Routine(function)
+
+
+def is_text(s: ast.stmt) -> bool:
+    return isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)

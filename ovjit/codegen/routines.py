@@ -1,0 +1,44 @@
+"""Native functions that are no kernels: with int64s of their own as arguments, several to a kernel's object.
+
+    @routine
+    def submit(pool, job, unused, unused2):
+        st[i64](job + NEXT * 8, 0)
+        ...
+
+They are written as kernels that are functions are (`ovjit.codegen.function`). Every start needs some of them,
+so what they are printed as is kept, for the state of all sources, and they are imported where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.hashes import sha256
+from ovjit.source_files import package_state
+
+
+def routines(
+    name: str,
+    functions: Sequence[str],
+    module: Callable[[], Any],
+    intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+) -> Kernel:
+    """A kernel that has these functions of a module, which is imported by need: the first as its `kernel`,
+    the others by their names."""
+    from ovjit.storage.cache import default_cache
+
+    state = package_state("ovjit", "ovjit_ops")
+    place = "printed_" + sha256(repr((state, functions)).encode()).hexdigest()[:40]
+    kept = None if state is None else default_cache().get(place)
+    if kept is not None:
+        return Kernel(name, kept.decode(), Frame(), intrinsics)
+    from ovjit.codegen.function import printed_routine
+
+    named = zip(functions, ("kernel", *functions[1:]), strict=True)
+    text = "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named)
+    if state is not None:
+        default_cache().put(place, text.encode(), {"name": f"the text of {name}"})
+    return Kernel(name, text, Frame(), intrinsics)

@@ -1,0 +1,157 @@
+"""The native function that computes a trace's values again, and what a plan of them has.
+
+Its numbers are those of `ovjit.compiler.parametric`; the loop over trips calls it too.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import routine
+from ovjit.codegen.words import i64, ld, st
+from ovjit.graph.traced import (
+    ADD,
+    DIVIDE,
+    EQUAL,
+    LARGEST,
+    LEAST,
+    LESS,
+    MISFIT,
+    MOST,
+    MULTIPLY,
+    REMAINDER,
+    UNEQUAL,
+)
+
+#: Products of smaller factors fit 64 bits.
+HALF = 1 << 31
+
+
+@routine
+def evaluate(rows, count, values, use):
+    """Compute the rows; the number of the first guard that does not hold, from 1, or 0. What may not fit 64
+    bits is such a guard.
+
+    `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`): then the values behind the
+    leaves are written first, and behind all of them what a plan of these values has. -1 where they want
+    another memory.
+
+    Where `count` is -1, `rows` are the numbers of a `Recipe`, and `use` is the address of leaves: then of
+    values that have been computed, and of what is behind them, only that is computed again which the recipe
+    has. MISFIT, and nothing is changed, where other leaves differ than those that it is for.
+    """
+    recipe = 0
+    before = 0
+    if count < 0:
+        recipe = rows
+        free = ld(recipe, 1)
+        for i in range(ld(recipe, 0)):
+            if ld(use, i) != ld(values, i):
+                if ld(free, i) == 0:
+                    return MISFIT
+                if ld(use, i) >= LARGEST:
+                    return MISFIT
+            elif ld(free, i) != 0:
+                return MISFIT
+        for i in range(ld(recipe, 0)):
+            st[i64](values + i * 8, ld(use, i))
+        for i in range(ld(recipe, 4)):
+            before += ld(values, ld(ld(recipe, 5), 2 * i))
+        count = ld(recipe, 2)
+        rows = ld(recipe, 3)
+    elif use != 0:
+        for i in range(ld(use, 0)):
+            if ld(values, i) >= LARGEST:
+                return count + 1
+        given = ld(use, 2)
+        while i < ld(use, 1):
+            st[i64](values + i * 8, ld(given, i))
+            i += 1
+    for i in range(count):
+        row = rows + i * 32
+        what = ld(row, 0)
+        a = ld(values, ld(row, 2))
+        b = ld(values, ld(row, 3))
+        out = 0
+        if what == ADD:
+            out = a + b
+        elif what == MULTIPLY:
+            out = a * b
+            big = max(max(a, -a), max(b, -b))
+            if big >= HALF:
+                if a != 0:
+                    if out // a != b:
+                        return i + 1
+        elif what == DIVIDE:
+            if b <= 0:
+                return i + 1
+            out = a // b
+        elif what == REMAINDER:
+            if b <= 0:
+                return i + 1
+            out = a % b
+        elif what == LEAST:
+            out = min(a, b)
+        elif what == MOST:
+            out = max(a, b)
+        elif what == EQUAL:
+            if a != b:
+                return i + 1
+        elif what == UNEQUAL:
+            if a == b:
+                return i + 1
+        elif what == LESS:
+            if a >= b:
+                return i + 1
+        else:
+            if a < b:
+                return i + 1
+        if what < EQUAL:
+            if out > LARGEST:
+                return i + 1
+            if out < -LARGEST:
+                return i + 1
+            st[i64](values + ld(row, 1) * 8, out)
+    if recipe != 0:
+        total = 0
+        for i in range(ld(recipe, 4)):
+            size = ld(values, ld(ld(recipe, 5), 2 * i))
+            if size > ld(ld(recipe, 5), 2 * i + 1):
+                return -1
+            total += size
+        if total < before:
+            return -1
+        part = ld(recipe, 7)
+        end = part + ld(recipe, 6) * 24
+        while part < end:
+            st[i64](values + ld(part, 0) * 8, ld(part, 1) + ld(values, ld(part, 2)))
+            part += 24
+        return 0
+    if use == 0:
+        return 0
+    nodes = ld(use, 4)
+    room = ld(use, 5)
+    grows = ld(use, 6)
+    total = 0
+    for i in range(ld(use, 3)):
+        size = ld(values, ld(nodes, i))
+        if size > ld(room, i):
+            return -1
+        total += size
+        if ld(grows, i) != 0:
+            total += max(size * ld(use, 8) // 8, ld(use, 9))
+    if total < ld(use, 7):
+        return -1
+    to = values + ld(use, 1) * 8
+    part = use + 80
+    end = part + 120
+    while part < end:
+        given = ld(part, 1)
+        for i in range(ld(part, 0)):
+            st[i64](to + i * 8, ld(given, i))
+        places = ld(part, 3)
+        nodes = ld(part, 4)
+        for i in range(ld(part, 2)):
+            at = to + ld(places, i) * 8
+            st[i64](at, ld(at, 0) + ld(values, ld(nodes, i)))
+        to += ld(part, 0) * 8
+        part += 40
+    return 0

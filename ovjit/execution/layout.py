@@ -1,0 +1,64 @@
+"""What the runner's functions and Python share: the words of a job, a pool and a box, all int64.
+
+The runner (`ovjit.execution.runner`) says what is done with them.
+"""
+
+from __future__ import annotations
+
+from ovjit.compiler.steps import STEP_ARGS as STEP_ARGS
+from ovjit.compiler.steps import STEP_CHUNKS as STEP_CHUNKS
+from ovjit.compiler.steps import STEP_GOES_ON as STEP_GOES_ON
+from ovjit.compiler.steps import STEP_KERNEL as STEP_KERNEL
+from ovjit.compiler.steps import STEP_NEXT as STEP_NEXT
+from ovjit.compiler.steps import STEP_WORDS as STEP_WORDS
+
+#: So many chunks are claimed in halves, two counts in a claim's low word; more from the first one on.
+IN_HALVES = 0xFFFF
+
+#: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
+#: AT and STOP_AT: the stretch of it that threads walk now; CONTROLS: addresses of the control steps' records;
+#: ROOT: the job around all bodies; NESTED: where in the arena the bodies' begins.
+(
+    STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
+    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS, AT, STOP_AT,
+    CONTROLS, ROOT, NESTED, BUSY, FLUSH,
+) = range(31)  # fmt: skip
+#: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
+#: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
+#: BUSY: 0, or where threads write down what they did, for each step and then slot: when the first chunk was
+#: begun, when the last one ended (ns), how many there were. FLUSH is 1 where denormal numbers are zeros to
+#: all threads, as long as they work at this job.
+BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
+BUSY_WORDS = 3
+JOB_WORDS = 32
+IDLE, QUEUED, RUNNING, DONE = range(4)
+
+#: A pool: what its workers share. WAKE is slept on.
+WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
+LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
+SPINNERS = 62  # workers that look out for work: nobody needs to be woken for what they will see
+OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
+POOL_WORDS = 64
+
+#: What NOTIFY asks for at the end of a job: nothing; that the worker goes to Python; that Python runs the job
+#: (it has host steps); that the job is put into its BOX.
+SILENT, CALL_BACK, IN_PYTHON, MAIL = range(4)
+
+#: A box: jobs that are over and whose callbacks are due. A thread that waits at the box takes them; where
+#: there is none, the worker that brings a job goes to Python itself. COUNT is slept on.
+COUNT, BOX_LOCK, BOX_HEAD, BOX_TAIL, BOX_WAITERS, BOX_SLEEPERS = range(6)
+BOX_WORDS = 8
+
+#: What a worker's native loop returns besides the address of a job that Python must look at.
+STOPPED = 0
+
+SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, some 100 us
+SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
+SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, until somebody comes: the GIL takes longer
+LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
+SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
+
+STEP_BYTES = STEP_WORDS * 8
+
+#: Error codes beside those of kernels: something in a body; a trip behind the last part of a sliced input.
+IN_BODY, PAST_END = 1000, 1001

@@ -1,0 +1,425 @@
+"""The runner's functions: what walks a table and works at jobs (`ovjit.execution.runner` says how), in memory
+that is laid out as `ovjit.execution.layout` says."""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import routine
+from ovjit.codegen.words import i64, ld, st
+from ovjit.execution.control_steps import branch as branch
+from ovjit.execution.control_steps import repeat as repeat
+from ovjit.execution.layout import *
+from ovjit.execution.runner_parts import add_time, call_worker, from_box, lock, tell_over
+from ovjit.execution.trip_steps import trips as trips
+from ovjit.execution.words import *
+
+
+@routine
+def walk(job, generation, scratch, slot):
+    """Go through the table with the other threads of the job. The thread of slot 0 leads; the others leave
+    when the job is over."""
+    perf = ld(job, PERF)
+    busy = ld(job, BUSY)
+    threads = ld(job, THREADS)
+    flush = ld(job, FLUSH)
+    control = 0
+    if flush != 0:
+        control = no_denormals()
+    # in this order: a late thread that sees a later table sees that table's counters too, and claims nothing
+    steps = aload(job + STOP_AT * 8)
+    table = aload(job + TABLE * 8)
+    bases = aload(job + BASES * 8)
+    counters = aload(job + COUNTERS * 8)
+    s = ld(job, AT)
+    open_since = s  # the first step that may not be over
+    alive = 1
+    while s < steps and alive == 1:
+        row = table + s * STEP_BYTES
+        chunks = ld(row, STEP_CHUNKS)
+        claim = counters + s * 16
+        middle = chunks
+        if chunks <= IN_HALVES:
+            middle = (chunks + 1) >> 1
+        if slot == 0 and perf != 0:
+            st[i64](perf + s * 16, ld(perf, 2 * s) + now())
+        while True:
+            word = aload(claim)
+            if (word >> 32) != generation:
+                alive = 0
+                break
+            first = word & 0xFFFFFFFF
+            second = 0
+            if middle < chunks:
+                second = first >> 16
+                first = first & 0xFFFF
+            if first < middle and (slot & 1 == 0 or middle + second >= chunks):
+                chunk = first
+                claimed = word + 1
+            elif middle + second < chunks:
+                chunk = middle + second
+                claimed = word + 0x10000
+            else:
+                break
+            if cas(claim, word, claimed) == 1:
+                if aload(job + ABORT * 8) == 0:
+                    began = 0
+                    if busy != 0:
+                        began = now()
+                    code = call4(ld(row, STEP_KERNEL), bases, ld(row, STEP_ARGS), chunk, scratch)
+                    if busy != 0:  # before the chunk counts as done: afterwards the job may be over
+                        mine = busy + (s * threads + slot) * BUSY_WORDS * 8
+                        if ld(mine, BUSY_FROM) == 0:
+                            st[i64](mine + BUSY_FROM * 8, began)
+                        st[i64](mine + BUSY_TO * 8, now())
+                        st[i64](mine + BUSY_CHUNKS * 8, ld(mine, BUSY_CHUNKS) + 1)
+                    if code != 0:
+                        cas(job + ERROR * 8, 0, code | (s << 32))
+                        astore(job + ABORT * 8, 1)
+                aadd(claim + 8, 1)
+        if ld(row, STEP_GOES_ON) == 0 or s + 1 == steps:
+            spins = 0
+            while open_since <= s and alive == 1:
+                word = aload(counters + open_since * 16 + 8)
+                if word == (generation << 32) + ld(table + open_since * STEP_BYTES, STEP_CHUNKS):
+                    open_since += 1
+                    continue
+                if (word >> 32) != generation:
+                    alive = 0
+                    break
+                spins += 1
+                if spins < SPIN_IN_STEP:
+                    pause()
+                else:
+                    give_way()
+        if slot == 0 and perf != 0:
+            st[i64](perf + s * 16 + 8, ld(perf, 2 * s + 1) + now())
+        s += 1
+    if flush != 0:
+        float_control(control)
+    return alive
+
+
+@routine
+def lead(job, pool, arena, unused):
+    """Run the job on this thread, helpers joining when free. Control steps are the leader's: it leads the
+    jobs of the bodies in them, which helpers then find as they found this one."""
+    st[i64](ld(job, BASES), arena)
+    scratch = arena + ld(job, SCRATCH)
+    st[i64](job + STARTED * 8, now())
+    flush = ld(job, FLUSH)
+    control = 0
+    if flush != 0:
+        control = no_denormals()
+    perf = ld(job, PERF)
+    threads = ld(job, THREADS)
+    steps = ld(job, STEPS)
+    table = ld(job, TABLE)
+    bases = ld(job, BASES)
+    s = ld(job, FIRST)
+    while s < steps:
+        stop = min(ld(table + s * STEP_BYTES, STEP_NEXT), steps)
+        if threads <= 1:
+            while s < stop:
+                row = table + s * STEP_BYTES
+                chunks = ld(row, STEP_CHUNKS)
+                kernel_address = ld(row, STEP_KERNEL)
+                args = ld(row, STEP_ARGS)
+                add_time(perf, s, 0)
+                for c in range(chunks):
+                    code = call4(kernel_address, bases, args, c, scratch)
+                    if code != 0:
+                        astore(job + ERROR * 8, code | (s << 32))
+                        astore(job + ABORT * 8, 1)
+                        break
+                add_time(perf, s, 1)
+                s += 1
+                if aload(job + ABORT * 8) != 0:
+                    break
+        elif s < stop:
+            generation = (ld(job, GENERATION) + 1) & 0x7FFFFFFF
+            counters = ld(job, COUNTERS)
+            fresh = generation << 32
+            st[i64](job + AT * 8, s)
+            st[i64](job + STOP_AT * 8, stop)
+            while s < stop:
+                astore(counters + s * 16, fresh)
+                astore(counters + s * 16 + 8, fresh)
+                s += 1
+            astore(job + SLOTS * 8, fresh + 1)
+            astore(job + GENERATION * 8, generation)
+            for slot in range(OPEN_SLOTS):
+                if aload(pool + (OPEN + slot) * 8) == 0:
+                    if cas(pool + (OPEN + slot) * 8, 0, job) == 1:
+                        break
+            if slot < OPEN_SLOTS:
+                aadd(pool + WAKE * 8, 1)
+                if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) < threads - 1:
+                    wake_at(pool + WAKE * 8, threads - 1)
+            call4(ld(pool, WALK_AT), job, generation, scratch, 0)
+            if slot < OPEN_SLOTS:
+                astore(pool + (OPEN + slot) * 8, 0)
+            astore(job + GENERATION * 8, (generation + 1) & 0x7FFFFFFF)
+        if aload(job + ABORT * 8) != 0:
+            break
+        if s < steps:
+            row = table + s * STEP_BYTES
+            add_time(perf, s, 0)
+            call4(ld(row, STEP_KERNEL), job, ld(row, STEP_ARGS), pool, s)
+            add_time(perf, s, 1)
+            s += 1
+            if aload(job + ABORT * 8) != 0:
+                break
+    if flush != 0:
+        float_control(control)
+    st[i64](job + ENDED * 8, now())
+    return ld(job, ERROR)
+
+
+@routine
+def work(pool, arena, arena_size, resume):
+    """A worker's life. `after` is a job that Python has just dealt with (leadership is still held for it), or
+    0. Returns the address of a job that Python must look at: one whose callback is due, or that needs a
+    larger arena (then its state is QUEUED); STOPPED at the end."""
+    job = resume
+    while True:
+        if job == 0:
+            seen = aload(pool + WAKE * 8)
+            if aload(pool + STOP * 8) != 0:
+                return STOPPED
+            if aload(pool + HEAD * 8) != 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+                lock(pool + LOCK * 8)
+                head = ld(pool, HEAD)
+                if head != 0 and ld(pool, LEADERS) < ld(pool, STREAMS):
+                    job = head
+                    st[i64](pool + HEAD * 8, ld(head, NEXT))
+                    if ld(head, NEXT) == 0:
+                        st[i64](pool + TAIL * 8, 0)
+                    st[i64](job + LEADS * 8, 1)
+                    aadd(pool + LEADERS * 8, 1)
+                astore(pool + LOCK * 8, 0)
+                if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
+                    if aload(pool + SLEEPERS * 8) > 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+                        aadd(pool + WAKE * 8, 1)
+                        wake_at(pool + WAKE * 8, 1)
+        if job != 0:
+            if ld(job, ARENA_SIZE) > arena_size or ld(job, NOTIFY) == IN_PYTHON:
+                return job
+            astore(job + STATE * 8, RUNNING)
+            call4(ld(pool, LEAD_AT), job, pool, arena, 0)
+            st[i64](job + LEADS * 8, 0)
+            aadd(pool + LEADERS * 8, -1)
+            if ld(job, NOTIFY) != 0:
+                if ld(job, NOTIFY) == MAIL:
+                    box = ld(job, BOX)
+                    st[i64](job + NEXT * 8, 0)
+                    lock(box + BOX_LOCK * 8)
+                    tail = ld(box, BOX_TAIL)
+                    if tail == 0:
+                        astore(box + BOX_HEAD * 8, job)
+                    else:
+                        st[i64](tail + NEXT * 8, job)
+                    st[i64](box + BOX_TAIL * 8, job)
+                    astore(box + BOX_LOCK * 8, 0)
+                    aadd(box + COUNT * 8, 1)
+                    if aload(box + BOX_SLEEPERS * 8) > 0:
+                        wake_at(box + COUNT * 8, 1)
+                    spins = 0
+                    if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
+                        spins = SPIN_MAIL - SPIN_MAIL // 8
+                    while (
+                        spins < SPIN_MAIL
+                        and aload(box + BOX_HEAD * 8) != 0
+                        and aload(box + BOX_WAITERS * 8) == 0
+                    ):
+                        pause()
+                        spins += 1
+                    if aload(box + BOX_WAITERS * 8) > 0:
+                        job = 0
+                        continue
+                    job = from_box(box)
+                    if job == 0:
+                        continue
+                if aload(pool + HEAD * 8) != 0:
+                    call_worker(pool)
+                return job
+            tell_over(job)
+            job = 0
+            continue
+        helped = 0
+        crowded = 0
+        i = 0
+        while i < OPEN_SLOTS:
+            job = aload(pool + (OPEN + i) * 8)
+            i += 1
+            if job == 0:
+                continue
+            aadd(job + ACTIVE * 8, 1)
+            generation = aload(job + GENERATION * 8)
+            slots = aload(job + SLOTS * 8)
+            if (slots >> 32) == generation and (slots & 0xFFFFFFFF) < ld(job, THREADS):
+                if cas(job + SLOTS * 8, slots, slots + 1) == 1:
+                    scratch = ld(ld(job, BASES), 0) + ld(job, SCRATCH)
+                    scratch += (slots & 0xFFFFFFFF) * ld(job, SCRATCH_SIZE)
+                    helped = 1
+                    call4(ld(pool, WALK_AT), job, generation, scratch, slots & 0xFFFFFFFF)
+            elif (slots >> 32) == generation:
+                crowded = 1
+            aadd(job + ACTIVE * 8, -1)
+        job = 0
+        if helped == 1:
+            continue
+        # one that is too many would only take a core from those who work
+        aadd(pool + SPINNERS * 8, 1)
+        spins = 0
+        while crowded == 0 and spins < SPIN_BEFORE_SLEEP and aload(pool + WAKE * 8) == seen:
+            pause()
+            spins += 1
+        aadd(pool + SPINNERS * 8, -1)
+        if aload(pool + WAKE * 8) == seen:
+            aadd(pool + SLEEPERS * 8, 1)
+            sleep_on(pool + WAKE * 8, seen, 3600000000000)
+            aadd(pool + SLEEPERS * 8, -1)
+    return STOPPED
+
+
+@routine
+def submit(pool, job, unused, unused2):
+    """Put the job in the pool's queue and wake a worker."""
+    st[i64](job + NEXT * 8, 0)
+    st[i64](job + OWNER * 8, 0)
+    st[i64](job + LEADS * 8, 0)
+    astore(job + STATE * 8, QUEUED)
+    lock(pool + LOCK * 8)
+    tail = ld(pool, TAIL)
+    if tail == 0:
+        st[i64](pool + HEAD * 8, job)
+    else:
+        st[i64](tail + NEXT * 8, job)
+    st[i64](pool + TAIL * 8, job)
+    astore(pool + LOCK * 8, 0)
+    call_worker(pool)
+    return 0
+
+
+@routine
+def wait(job, ns, unused, unused2):
+    """1 when the job is over, 0 when ns have passed."""
+    for _ in range(SPIN_WAIT):
+        state = aload(job + STATE * 8)
+        if state == DONE or state == IDLE:
+            return 1
+        pause()
+    aadd(job + WAITERS * 8, 1)
+    limit = now() + ns
+    left = ns
+    done = 0
+    while left > 0:
+        state = aload(job + STATE * 8)
+        if state == DONE or state == IDLE:
+            done = 1
+            break
+        sleep_on(job + STATE * 8, state, left)
+        left = limit - now()
+    state = aload(job + STATE * 8)
+    if state == DONE or state == IDLE:
+        done = 1
+    aadd(job + WAITERS * 8, -1)
+    return done
+
+
+@routine
+def finish(job, unused, unused2, unused3):
+    """As a worker ends a job whose callback Python has run."""
+    if job == 0:
+        return 0
+    tell_over(job)
+    return 0
+
+
+@routine
+def wake(address, count, unused, unused2):
+    """Wake whoever sleeps on that address."""
+    wake_at(address, count)
+    return 0
+
+
+@routine
+def release(pool, job, unused, unused2):
+    """Whoever has run the job in Python no longer leads, if he did."""
+    if ld(job, LEADS) == 0:
+        return 0
+    st[i64](job + LEADS * 8, 0)
+    aadd(pool + LEADERS * 8, -1)
+    call_worker(pool)
+    return 0
+
+
+@routine
+def take(box, ns, who, unused):
+    """The address of a job out of the box, whose OWNER is then who; 0 after ns, or after a kick."""
+    aadd(box + BOX_WAITERS * 8, 1)
+    seen = aload(box + COUNT * 8)
+    spins = 0
+    limit = 0
+    job = 0
+    while True:
+        if aload(box + BOX_HEAD * 8) != 0:
+            job = from_box(box)
+            if job != 0:
+                st[i64](job + OWNER * 8, who)
+                break
+        if ns == 0 or (spins > 0 and aload(box + COUNT * 8) != seen):
+            break
+        spins += 1
+        if spins < SPIN_WAIT:
+            pause()
+            continue
+        if limit == 0:
+            limit = now() + ns
+        left = limit - now()
+        if left <= 0:
+            break
+        aadd(box + BOX_SLEEPERS * 8, 1)
+        if aload(box + BOX_HEAD * 8) == 0:
+            sleep_on(box + COUNT * 8, seen, left)
+        aadd(box + BOX_SLEEPERS * 8, -1)
+    aadd(box + BOX_WAITERS * 8, -1)
+    return job
+
+
+@routine
+def kick(box, unused, unused2, unused3):
+    """Let all who wait at the box look around."""
+    aadd(box + COUNT * 8, 1)
+    if aload(box + BOX_SLEEPERS * 8) > 0:
+        wake_at(box + COUNT * 8, 1 << 30)
+    return 0
+
+
+@routine
+def steal(pool, job, who, unused):
+    """Take a job that no worker has begun out of the queue, leadership with it; 1 or 0. It is OWNER's then,
+    and ENDED is 0 until it has run."""
+    taken = 0
+    lock(pool + LOCK * 8)
+    if aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+        before = 0
+        here = ld(pool, HEAD)
+        while here != 0 and here != job:
+            before = here
+            here = ld(here, NEXT)
+        if here == job:
+            after = ld(job, NEXT)
+            if before == 0:
+                astore(pool + HEAD * 8, after)
+            else:
+                st[i64](before + NEXT * 8, after)
+            if after == 0:
+                st[i64](pool + TAIL * 8, before)
+            aadd(pool + LEADERS * 8, 1)
+            st[i64](job + LEADS * 8, 1)
+            st[i64](job + OWNER * 8, who)
+            st[i64](job + ENDED * 8, 0)
+            astore(job + STATE * 8, RUNNING)
+            taken = 1
+    astore(pool + LOCK * 8, 0)
+    return taken

@@ -1,0 +1,85 @@
+"""Parts of the runner's functions that several of them have."""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import inline
+from ovjit.codegen.words import i64, ld, st, u8
+from ovjit.execution.layout import *
+from ovjit.execution.words import *
+
+
+@inline
+def lock(place):
+    """Have the lock at `place`; what sets it to 0 gives it back."""
+    while cas(place, 0, 1) == 0:
+        pause()
+
+
+@inline
+def call_worker(pool):
+    """There is something to do: wake a worker where nobody looks out for it."""
+    aadd(pool + WAKE * 8, 1)
+    if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) == 0:
+        wake_at(pool + WAKE * 8, 1)
+
+
+@inline
+def tell_over(job):
+    """Tell whoever waits that the job is over."""
+    st[i64](job + OWNER * 8, 0)
+    astore(job + STATE * 8, DONE)
+    if aload(job + WAITERS * 8) > 0:
+        wake_at(job + STATE * 8, 1 << 30)
+
+
+@inline
+def from_box(box):
+    """The job that has been in a box for longest, out of it; 0 where there is none."""
+    lock(box + BOX_LOCK * 8)
+    first = ld(box, BOX_HEAD)
+    if first != 0:
+        astore(box + BOX_HEAD * 8, ld(first, NEXT))
+        if ld(first, NEXT) == 0:
+            st[i64](box + BOX_TAIL * 8, 0)
+    astore(box + BOX_LOCK * 8, 0)
+    return first
+
+
+@inline
+def add_time(perf, s, end):
+    """Add the time to what the job measures of step s, if it does: at its beginning or its `end`."""
+    if perf != 0:
+        st[i64](perf + s * 16 + end * 8, ld(perf, 2 * s + end) + now())
+
+
+@inline
+def put_places(rows, n, words, bases, outer):
+    """Bases of a body, by n rows of so many words: which base, and where in the job around it that lies."""
+    for k in range(n):
+        row = rows + k * words * 8
+        st[i64](bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
+
+
+@inline
+def led(job, body, pool, arena, step):
+    """Lead a body's job: 1 where it has come to its end. What went wrong in it is an error of this job."""
+    good = 1
+    call4(ld(pool, LEAD_AT), body, pool, arena, 0)
+    if aload(body + ABORT * 8) != 0:
+        if ld(body, ERROR) != 0:
+            astore(job + ERROR * 8, IN_BODY | (step << 32))
+        astore(job + ABORT * 8, 1)
+        good = 0
+    return good
+
+
+@inline
+def copy_bytes(to, source, n):
+    """n bytes, eight at a time."""
+    i = 0
+    while i + 8 <= n:
+        st[i64](to + i, ld[i64](source + i))
+        i += 8
+    while i < n:
+        st[u8](to + i, ld[u8](source + i))
+        i += 1
