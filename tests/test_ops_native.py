@@ -82,8 +82,8 @@ SUMS = (
 )
 
 
-#: Operations that give elements as they are, or a limit of their type: compared exactly, in that type.
-ELEMENTS = ("SegmentMax",)
+#: Operations that give elements as they are, or numbers of their type: compared exactly, in that type.
+ELEMENTS = ("SegmentMax", "RandomUniform")
 
 
 def is_float(array: np.ndarray) -> bool:

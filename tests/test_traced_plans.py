@@ -777,3 +777,26 @@ def test_reals_made_of_lengths(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=f"{SEED}: {kind}, {count}")
     traces = compiled._executable.program.traces
     assert (traces.made == 1) == (kind == "data") and not traces.refused
+
+
+@pytest.mark.parametrize("seed", (0, 7))
+def test_one_trace_serves_random_numbers_of_any_shape(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a seed each inference draws the same numbers, without one none draws those of another."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    x = ops.parameter(ov.PartialShape([-1, 5]), np.float32)
+    ends = ops.constant(np.float32(-2)), ops.constant(np.float32(3))
+    drawn = [ops.random_uniform(ops.shape_of(x), *ends, "f32", 0, seed) for _ in range(2)]
+    compiled = ov.compile_model(ov.Model(drawn, [x]), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    longest = np.zeros((0, 5), np.float32)
+    for n in (400, 3, 0, 70, 1000, 999):
+        made = [np.array(a) for a in request.infer([np.zeros((n, 5), np.float32)]).to_dict().values()]
+        assert all(a.shape == (n, 5) and (a >= -2).all() and (a < 3).all() for a in made)
+        few = min(n, len(longest))
+        assert few == 0 or np.array_equal(made[0][:few], longest[:few]) == (seed != 0), n
+        assert n == 0 or np.array_equal(*made) == (seed != 0), n
+        longest = max(longest, made[0], key=len)
+    assert abs(longest.mean() - 0.5) < 0.1 and abs(longest.std() - 5 / 12**0.5) < 0.1
+    rows = request.get_profiling_info()
+    assert {row.exec_type for row in rows} <= {"uniform_f32", "seeds_of_now"}, rows
+    assert request._job.executable.program.traces.made <= 2

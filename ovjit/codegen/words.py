@@ -15,11 +15,11 @@ __all__ = [
     "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf", "evens", "exp",
     "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves", "hand", "hmax",
     "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "lane", "ld", "libm_cos", "libm_exp", "libm_log",
-    "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "permute", "placed",
-    "prefetch", "registers", "rint", "scatter", "scratch", "select", "share", "sigmoid", "splat", "spread",
-    "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs", "take", "tanh",
-    "trunc", "trunc_int", "u16", "u32", "u8", "udiv", "urem", "vectors", "walked", "whole", "zip_bytes_high",
-    "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "now", "permute",
+    "placed", "prefetch", "registers", "rint", "scatter", "scratch", "select", "share", "sigmoid",
+    "splat", "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store",
+    "sum_pairs", "take", "tanh", "trunc", "trunc_int", "u16", "u32", "u8", "udiv", "urem", "vectors",
+    "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -111,6 +111,7 @@ look_up, zip_bytes_low, zip_bytes_high = (
 zip_halves_low, zip_halves_high = Word("zip_halves_low"), Word("zip_halves_high")
 # of int64s that are not negative: `//` and `%` in half the time
 udiv, urem = Word("udiv"), Word("urem")
+now = Word("now")
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
 exp_below_zero, not_below = (Word(name) for name in ("exp_below_zero", "not_below"))
 libm_cos, libm_sin, libm_exp, libm_log = (

@@ -12,6 +12,7 @@ import ctypes
 import functools
 import math
 import operator
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -248,7 +249,7 @@ class Words(dict):
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
         self |= {"imin": min, "imax": max, "whole": _whole, "ld": self._ld, "prefetch": lambda p: None}
-        self |= {"udiv": _udiv, "urem": lambda x, y: x - _udiv(x, y) * y}
+        self |= {"now": time.monotonic_ns, "udiv": _udiv, "urem": lambda x, y: x - _udiv(x, y) * y}
         self |= {"__divided__": _divided, "__floored__": _floored, "__rest__": _rest}
         self.lanes = lanes
         self.memory = memory

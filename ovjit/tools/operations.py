@@ -52,7 +52,8 @@ NOTES = {
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
     "Einsum": "at most one open product of dimensions, no letter twice in an operand; others: reference",
     "GroupedMatMul": "stacks of matrices; groups of rows: reference",
-    "RandomUniform": "every inference draws the same numbers for seeds other than 0",
+    "RandomUniform": "f32 and i32 as TensorFlow draws them, others: reference; every inference draws the "
+    "same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; soft: reference",
     "NMSRotated": "a kernel has room for all rows, of which those found are a view",
     "Unique": "elements: a kernel has room for all, of which those found are a view; slices: reference",

@@ -10,10 +10,12 @@ from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
+from ovjit.graph.traced import whole
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known, known_scalar, length
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
+from ovjit_ops.random.cpu_uniform import Uniform
 from ovjit_ops.random.generators import mersenne_twister, philox
 
 OUTPUTS = ("f32", "f64", "f16", "bf16", "i32", "i64")
@@ -70,7 +72,7 @@ def uniform(
     return (drawn + int(low)).astype(numpy_dtype(dtype))
 
 
-@op("RandomUniform", opset=8, types=["i64"], stateful=True)
+@op("RandomUniform", opset=8, types=["i64"], stateful=True, lower=Uniform.of)
 class RandomUniform:
     """Numbers from min_val to max_val, as TensorFlow (Philox) or PyTorch (MT19937) draws them."""
 
@@ -96,7 +98,7 @@ class RandomUniform:
         if wanted is None:
             return TensorType(output_type, None if rank is None else (ANY,) * rank)
         check(all(d >= 0 for d in wanted), f"a dimension of {wanted.tolist()} is negative")
-        return TensorType(output_type, tuple(int(d) for d in wanted))
+        return TensorType(output_type, tuple(whole(d) for d in wanted))
 
     def ref(output_shape, min_val, max_val, *, output_type, global_seed=0, op_seed=0, alignment="tensorflow"):
         shape = [int(d) for d in output_shape.reshape(-1)]

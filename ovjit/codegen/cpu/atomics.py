@@ -55,7 +55,7 @@ def _timespec(b: ir.IRBuilder) -> Any:
         return b.alloca(ir.ArrayType(_I64, 2))
 
 
-def _now(b: ir.IRBuilder) -> Any:
+def now(b: ir.IRBuilder) -> Any:
     clock = 1 if _LINUX else 6  # CLOCK_MONOTONIC
     spec = _timespec(b)
     address = b.ptrtoint(spec, _I64)
@@ -145,7 +145,7 @@ def intrinsics() -> dict[str, Any]:
             "aadd", signature(i, i, i), lambda b, p, x: b.atomic_rmw("add", pointer(b, p, _I64), x, "seq_cst")
         ),
         "call4": make("call4", signature(i, i, i, i, i, i), _call),
-        "now": make("now", signature(i), _now),
+        "now": make("now", signature(i), now),
         "no_denormals": make("no_denormals", signature(i), _no_denormals),
         "float_control": make("float_control", signature(void, i), _float_control),
         "pause": make("pause", signature(void), _pause),

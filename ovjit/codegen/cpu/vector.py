@@ -35,6 +35,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
     prefetch(p)                     asks for the cache line of an address, valid or not
     udiv urem(i, j)                 i // j and i % j for 0 <= i, 0 < j: half of what // and % take
+    now()                           nanoseconds of the monotonic clock
 
 f16 and bf16 are f32 in registers; boolean is a mask (i1).
 """
@@ -48,6 +49,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu.atomics import now
 from ovjit.codegen.cpu.intrinsics import constant, conversion, generic, make
 from ovjit.codegen.cpu.isa import ISAS, has_features
 from ovjit.codegen.cpu.types import signature
@@ -510,6 +512,7 @@ _OF_INTEGERS = {
     "imax": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y)),
     "udiv": (_TWO_INTS, lambda b, x, y: b.udiv(x, y)),
     "urem": (_TWO_INTS, lambda b, x, y: b.urem(x, y)),
+    "now": (signature(_INT), now),
 }
 
 
