@@ -10,19 +10,17 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import ISAS, host_isa
 from ovjit.frontends.ir import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.formats import U8I8, find_format
 from ovjit.tiles.lowering import Tiled
-from ovjit.tiles.pack import pack_panels
+from ovjit.tiles.narrow import WAYS
 from ovjit.tiles.winograd import fill_planes
 from ovjit_ops.convolution.cpu_winograd import MOST_CHANNELS, Winograd
 
 SEED = 20261121
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-#: What a span would have to cost to be chosen.
-ONLY = {span: {n: float(n != span) * 1e6 for n in narrow.TIMES} for span in narrow.TIMES}
 without_vnni = pytest.mark.skipif(
     (find_format("u8", "i8", host_isa()) or U8I8).products == 1, reason="bytes are multiplied by VNNI, or not"
 )
@@ -35,55 +33,63 @@ def weights_of(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> n
     return np.clip(np.rint(rng.normal(0, width, shape)), -128, 127).astype(np.int8)
 
 
-@pytest.mark.parametrize("kind", ["largest", "wide", "usual", "small"])
-@pytest.mark.parametrize("span", [1, 2])
+KINDS = ["largest", "wide", "usual", "small"]
+
+
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 9, 16, 40), (2, 3, 11, 24), (1, 1, 64, 5), (3, 1, 7, 16)])
-def test_parts_add_up_to_the_weights_and_fit(shape, span, kind):
-    rng = np.random.default_rng([SEED, span, *shape])
-    weights, isa = weights_of(rng, kind, shape), host_isa()
+def test_lists_are_the_weights_and_fit(shape, kind, isa):
+    rng, isa = np.random.default_rng([SEED, *shape]), ISAS[isa]
+    weights = weights_of(rng, kind, shape)
+    weights.flat[:4] = (-128, -128, 127, -128)
     groups, runs, depth, outs = shape
-    if U8I8.words(depth) % span:
-        depth += 4
-        weights = np.pad(weights, ((0, 0), (0, 0), (0, 4), (0, 0)))
-    kept, rest = narrow.split_panels(weights, isa, U8I8, span)
-    filling, sizes = pack_panels(weights, isa, U8I8)
-    packed = np.zeros(filling.nbytes, np.int8)
-    filling.fill(packed)
-    most = narrow.MOST
-    each, words = -(-outs // sizes.width), runs * U8I8.words(depth)
-    total = kept.astype(np.int64).reshape(groups, -1)
-    run = U8I8.words(depth)
-    window = narrow.window_words(run)
-    at = 0
-    for g in range(groups):
-        for p in range(each):
-            width = sizes.width if (p + 1) * sizes.width <= outs else sizes.last
-            at = p * sizes.panel
-            panel = total[g, at : at + words * width * 4].reshape(words, width // isa.lanes, isa.lanes, 4)
-            pairs = panel.reshape(words // span, span, *panel.shape[1:3], 2, 2)
-            for sign in (1, -1):
-                assert np.maximum(sign * pairs, 0).sum((1, -1)).max() <= most, (kind, g, p)
-            for v in range(width // isa.lanes):
-                section = (g * each + p) * isa.tile_vectors + v
-                for number in range(rest.firsts[section], rest.firsts[section + 1]):
-                    taken = rest.words[number].astype(np.int64)
-                    lanes = taken[:, -1].reshape(narrow.BIN, isa.lanes, 2, 2)
-                    for sign in (1, -1):
-                        assert np.maximum(sign * lanes, 0).sum((0, -1)).max() <= most, (kind, number)
-                    for places, (*sources, amounts) in zip(rest.places[number], taken, strict=True):
-                        taken_by = sum((choices != narrow.NONE).astype(int) for choices in sources)
-                        assert np.all(taken_by[amounts != 0] == 1), "a byte is of one window"
-                        for place, choices in zip(places, sources, strict=True):
-                            assert place % run + window <= run, "a window lies in its run"
-                            mine = choices != narrow.NONE
-                            assert choices[mine].min(initial=0) >= 0
-                            assert choices[mine].max(initial=0) < 4 * window
-                            lane = np.broadcast_to(np.arange(isa.lanes)[:, None], choices.shape)[mine]
-                            byte = choices[mine]
-                            np.add.at(panel, (place + byte // 4, v, lane, byte % 4), amounts[mine])
-    np.testing.assert_array_equal(total.reshape(-1), packed, err_msg=str((shape, kind, span, SEED)))
-    assert rest.firsts[-1] == len(rest.words)
-    assert kind != "small" or not len(rest.words), "small weights leave nothing"
+    words, lanes = runs * U8I8.words(depth), isa.lanes
+    listed = narrow.list_panels(weights, isa, U8I8)
+    panels = -(-outs // listed.sizes.width)
+    assert listed.sizes.group == panels * listed.sizes.panel
+    padded = np.zeros((groups, runs, -(-depth // 4) * 4, panels * listed.sizes.width), np.int64)
+    padded[:, :, :depth, :outs] = weights
+    data = np.arange(256)
+    for number, (places, steps) in enumerate(zip(listed.places, listed.steps, strict=True)):
+        assert sorted(places) == list(range(words))
+        panel, v = divmod(number, isa.tile_vectors)
+        if v == 0:
+            left = listed.memory[panel * listed.sizes.panel : (panel + 1) * listed.sizes.panel]
+        group, first = panel // panels, panel % panels * listed.sizes.width + v * lanes
+        mine = padded[group, :, :, first : first + lanes].reshape(words, 4, lanes).swapaxes(1, 2)
+        less, at = np.zeros(lanes, np.int64), 0
+        for way, count in zip(WAYS, steps, strict=True):
+            for _ in range(count):
+                size = way.parts * lanes * 4
+                stored, left = left[:size].reshape(-1, way.span, lanes, 4), left[size:]
+                if way.turned:  # the products of all data: [span, lanes, 4, 256]
+                    flipped = (data ^ (stored[1, ..., None].astype(np.int64) & 255)).astype(np.int8)
+                    products = (stored[0, ..., None].astype(np.int64) & 255) * flipped
+                else:
+                    products = stored[0, ..., None].astype(np.int64) * data
+                ends = [end.reshape(way.span, lanes, 2, 2).sum((0, -1)) for end in
+                        (products.min(-1), products.max(-1))]  # fmt: skip
+                assert ends[0].min() >= -(2**15) and ends[1].max() < 2**15, (way, kind, SEED)
+                constant = products[..., :1]
+                want = mine[places[at : at + way.span]][..., None] * data
+                np.testing.assert_array_equal(products - constant, want, err_msg=str((way, kind, SEED)))
+                less -= constant.sum((0, 2, 3))
+                at += way.span
+        assert at == words
+        np.testing.assert_array_equal(less, listed.bias[number], err_msg=str((kind, SEED)))
+
+
+def test_words_go_by_all_ways():
+    """Lists say nothing if words never go by one of them."""
+    rng, isa = np.random.default_rng(SEED), ISAS["avx2"]
+    weights = {kind: weights_of(rng, kind, (1, 1, 256, 64)) for kind in KINDS}
+    found = {kind: narrow.list_panels(some, isa, U8I8).steps.sum(0) for kind, some in weights.items()}
+    assert (found["largest"] > 0).tolist() == [False, False, False, True]
+    assert found["wide"][3] and found["usual"][1] and found["usual"][2] and found["small"][0]
+    times = [narrow.word_time(some, isa, U8I8) for some in weights.values()]
+    assert times == sorted(times, reverse=True)
+    assert times[0] == WAYS[3].time and times[-1] < 1.05 * WAYS[0].time
 
 
 #: name -> input, weights, (strides, pads, dilations); weights of five dimensions have groups.
@@ -98,20 +104,17 @@ CONVOLUTIONS = {
 
 
 @without_vnni
-@pytest.mark.parametrize("kind", ["largest", "wide", "usual"])
-@pytest.mark.parametrize("span", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_convolutions_are_exact(monkeypatch, name, span, kind):
-    monkeypatch.setattr(narrow, "TIMES", ONLY[span])
-    check_convolution(name, kind, span)
+def test_convolutions_are_exact(name, kind):
+    check_convolution(name, kind)
 
 
 @without_vnni
-@pytest.mark.parametrize("span", [1, 2])
-def test_kernels_in_python(monkeypatch, span):
-    monkeypatch.setattr(narrow, "TIMES", ONLY[span])
+@pytest.mark.parametrize("kind", ["wide", "usual"])
+def test_kernels_in_python(monkeypatch, kind):
     monkeypatch.setenv("OVJIT_INTERP", "kernels")
-    check_convolution("groups", "wide", span)
+    check_convolution("groups", kind)
 
 
 #: input, weights: what goes through planes of 16 bits.
@@ -174,8 +177,8 @@ def test_the_largest_sums_fit(monkeypatch, channels, value):
     np.testing.assert_array_equal(got, np.full((1, 8, 2, 2), 255 * 9 * channels * value, np.float32))
 
 
-def check_convolution(name: str, kind: str, span: int) -> None:
-    assert span in spans(check_products(name, *CONVOLUTIONS[name], kind))
+def check_convolution(name: str, kind: str) -> None:
+    assert any(in_order(check_products(name, *CONVOLUTIONS[name], kind)))
 
 
 def check_products(
@@ -203,28 +206,27 @@ def check_products(
     return compiled
 
 
-def spans(compiled: ov.CompiledModel) -> list[int]:
-    return [low.form.span for low in compiled._executable.program.lowerings if isinstance(low, Tiled)]
+def in_order(compiled: ov.CompiledModel) -> list[bool]:
+    return [low.form.listed for low in compiled._executable.program.lowerings if isinstance(low, Tiled)]
 
 
 @without_vnni
 @pytest.mark.parametrize("rows", [1, 7, 40])
-@pytest.mark.parametrize("span", [1, 2])
-def test_matrix_products_are_exact(monkeypatch, span, rows):
-    monkeypatch.setattr(narrow, "TIMES", ONLY[span])
+def test_matrix_products_are_exact(rows):
     rng, ops = np.random.default_rng([SEED, rows]), ov.opset8
     integers = weights_of(rng, "wide", (72, 312))
     x = ops.parameter([-1, 312], np.float32)
     ends = [ops.constant(np.float32(v)) for v in (0, 255)]
+    bias = ops.constant(rng.integers(-9, 9, 72).astype(np.float32))
     y = ops.matmul(
         ops.fake_quantize(x, *ends, *ends, 256), ops.convert(ops.constant(integers), "f32"), False, True
     )
     data = rng.integers(0, 256, (rows, 312)).astype(np.float32)
-    compiled = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)
-    assert spans(compiled) == [span]
+    compiled = ov.compile_model(ov.Model([ops.add(y, bias)], [x], "m"), "CPU", F32)
+    assert in_order(compiled) == [True]
     got = compiled([data])[0]
-    want = (data.astype(np.int64) @ integers.astype(np.int64).T).astype(np.float32)
-    np.testing.assert_array_equal(got, want, err_msg=str((rows, span, SEED)))
+    want = (data.astype(np.int64) @ integers.astype(np.int64).T + bias.data).astype(np.float32)
+    np.testing.assert_array_equal(got, want, err_msg=str((rows, SEED)))
 
 
 @without_vnni
@@ -242,25 +244,12 @@ def test_small_layers_are_shared_by_threads():
     assert len(chunks) == 1 and chunks[0] >= 2, chunks
 
 
-def test_the_choice_follows_the_weights():
-    form, isa = U8I8, host_isa()
-    rng = np.random.default_rng(SEED)
-
-    def best(kind: str, depth: int = 512) -> int:
-        return narrow.best_span(weights_of(rng, kind, (1, 1, depth, 64)), isa, form)
-
-    assert (best("small"), best("largest")) == (2, 0)
-    assert best("small", 12) == 1, "three words are not two and two"
-
-
 WITHOUT_VNNI = """
 from ovjit.codegen.cpu import isa
 isa.assume("avx512", [])
 import test_narrow_products as tests
-from ovjit.tiles import narrow
 tests.check_products("planes", *tests.PLANES["odd extents"], (1, 1, 1), "largest")
-narrow.TIMES = tests.ONLY[2]
-tests.check_convolution("groups", "wide", 2)
+tests.check_convolution("groups", "usual")
 """
 
 
@@ -283,9 +272,9 @@ from ovjit.tiles.formats import I16, product_format
 
 for name in ("avx512", "avx2"):
     isa.assume(name, [])
-    form = product_format("u8", "i8")._replace(span=2, window=4)
+    form = product_format("u8", "i8")._replace(listed=True)
     text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), form).text(isa.host_isa())
-    words = ("pmaddubs.w.512", "pshuf.b.512", "pmadd.ub.sw", "avx2.pshuf.b")
+    words = ("pmaddubs.w.512", "pmadd.ub.sw")
     print(*(word for word in words if word in text))
     text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), I16).text(isa.host_isa())
     print(*(word for word in ("pmaddw.d.512", "avx2.pmadd.wd") if word in text))
@@ -297,5 +286,5 @@ def test_both_instruction_sets_have_their_instructions():
         [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
     )
     assert ran.stdout.split() == [
-        "pmaddubs.w.512", "pshuf.b.512", "pmaddw.d.512", "pmadd.ub.sw", "avx2.pshuf.b", "avx2.pmadd.wd"
+        "pmaddubs.w.512", "pmaddw.d.512", "pmadd.ub.sw", "avx2.pmadd.wd"
     ]  # fmt: skip

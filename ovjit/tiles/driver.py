@@ -19,7 +19,7 @@ from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.compressed import Unpack, unpack_panels
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
-from ovjit.tiles.narrow import BIN, SOURCES
+from ovjit.tiles.narrow import WAYS
 
 #: Bytes of pixels from which on some are not in the second-level cache when their tile begins. Batches of six
 #: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions.
@@ -27,8 +27,6 @@ FAR_PIXELS = 384 * 1024
 #: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
 #: costs some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
 ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
-#: Bytes of the offsets of a bin's words.
-_OFFSETS = SOURCES * BIN * 8
 
 tile = Word("tile")
 #: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
@@ -65,43 +63,45 @@ def next_pixel(at, first, rows, oh, ow):
 
 
 @inline
-def offsets_over_runs(places, counted, windows, run, s1, n2, s2):
-    """The byte offset of each window of the rest, where there are several runs, into `places`: windows are
-    counted over runs, whose strides belong to the plan."""
+def offsets_over_runs(offsets, places, words, run, s1, n2, s2):
+    """The byte offset of each word, where there are several runs, into `offsets`: places are counted over
+    runs, whose strides belong to the plan."""
     n = 0
     begin = 0
     run_i = 0
     run_j = 0
-    while n < windows:
-        at = ld(counted, n)
-        if at < begin:  # of another vector
-            begin = 0
-            run_i = 0
-            run_j = 0
+    while n < words:
+        at = ld(places, n)
+        while at < begin:
+            begin -= run
+            run_j -= 1
+            if run_j < 0:
+                run_j = n2 - 1
+                run_i -= 1
         while at >= begin + run:
             begin += run
             run_j += 1
             if run_j == n2:
                 run_j = 0
                 run_i += 1
-        st[i64](places + n * 8, run_i * s1 + run_j * s2 + at - begin)
+        st[i64](offsets + n * 8, run_i * s1 + run_j * s2 + at - begin)
         n += 1
 
 
 @kernel
 def tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, rest_words: Ptr, rest_places: Ptr, rest_firsts: Ptr, q: Ptr, s: Ptr,
-    z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, q: Ptr, s: Ptr, z: Ptr,
+    lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
     oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, by_pixels, run, pn_per,
     pn_blocks, ahead_step, tile_ahead, picks: Ptr, none: Ptr, picks_g, kinds, e=_OPERANDS, *, operands, rows,
-    heights, vectors, lanes, group, narrow, unpack, picked,
+    heights, vectors, lanes, group, listed, ways, unpack, picked,
 ):  # fmt: skip
     """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
-    `rows`: of a table; `group` elements are a word; `narrow`: there is a rest of the weights,
-    see `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None.
+    `rows`: of a table; `group` elements are a word; `listed`: words have an order, of so many `ways`, see
+    `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None.
     `picked`: the weights of a group are those of `kinds` that `picks` names for it, from the end where it is
     negative, and out of range `none`: a panel of zeros."""
-    first, at, bins = registers()
+    first, at, order = registers()
     shared = _shared(operands)
     # the chunk's group, panels and pixels
     px_block = urem(chunk, run)
@@ -149,15 +149,14 @@ def tiles(
             w_panel, unpack, group, vectors, lanes,
         )  # fmt: skip
         w = unpacked - first_panel * w_panel
-    if narrow:
-        chunk_firsts = rest_firsts + (part * panels + first_panel) * (8 * vectors)
-        first_bin = ld(chunk_firsts, 0)
-        windows = (ld(chunk_firsts, (stop_panel - first_panel) * vectors) - first_bin) * (SOURCES * BIN)
-        places = rest_places + first_bin * _OFFSETS
+    if listed:
+        words = n1 * n2 * k
+        words *= vectors
+        offsets = places + (part * panels + first_panel) * words * 8
         if n1 * n2 > 1:
-            counted = places
-            places = scratch + rows * TABLE * 8
-            offsets_over_runs(places, counted, windows, k * WORD, s1, n2, s2)
+            given = offsets
+            offsets = scratch + rows * TABLE * 8
+            offsets_over_runs(offsets, given, (stop_panel - first_panel) * words, k * WORD, s1, n2, s2)
     begin_row(at, first, rows)
     while p < stop:
         # a tile of too few pixels repeats the last one
@@ -178,18 +177,12 @@ def tiles(
             # while it sums its first panel, the pixels that come next
             soon = at[0]
             soon_step = CACHE_LINE
-        if narrow:
-            firsts = chunk_firsts
         for c in range(first_panel, stop_panel):
             valid = outs - c * vectors * lanes
-            if narrow:
-                bin_ = ld(firsts, 0)
-                for v in static_range(vectors):
-                    bins[v] = ld(firsts, v + 1) - ld(firsts, v)
-                firsts += 8 * vectors
-                bins["words"] = rest_words + bin_ * ((SOURCES + 1) * BIN * lanes * WORD)
-                bins["places"] = places + (bin_ - first_bin) * _OFFSETS
-            over = ("words", "places", *range(vectors)) if narrow else ()
+            if listed:
+                order["offsets"] = offsets + (c - first_panel) * words * 8
+                order["steps"] = steps + (part * panels + c) * (8 * vectors * ways)
+            lists = ("offsets", "steps") if listed else ()
             for wide in (vectors, 1):
                 if wide == 1 or valid > lanes:
                     for size, less in zip(heights, (*heights[1:], 0), strict=True):
@@ -197,7 +190,7 @@ def tiles(
                             tile[size, wide](
                                 scratch, w + c * w_panel, b + (part * panels + c) * b_step, n1, s1, n2, s2, k,
                                 part * c_g + c * vectors * lanes, valid, soon, soon_step,
-                                *(bins[name] for name in over), *(e[n] for n in shared),
+                                *(order[name] for name in lists), *(e[n] for n in shared),
                             )  # fmt: skip
                             break
                     break
@@ -208,13 +201,13 @@ def tiles(
 
 @functools.lru_cache(512)
 def _driver(
-    operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, narrow: bool, unpack: Unpack | None,
+    operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, listed: bool, unpack: Unpack | None,
     picked: bool,
 ) -> Kernel:
     """The kernel without its tiles."""
     return tiles.kernel(
         "", operands=operands, rows=rows, heights=ROWS[isa.name], vectors=isa.tile_vectors, lanes=isa.lanes,
-        group=group, narrow=narrow, unpack=unpack, picked=picked,
+        group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked,
     )  # fmt: skip
 
 
@@ -237,7 +230,7 @@ def tile_kernel(
         epilogue.table_rows,
         isa,
         form.group if unpack else 1,
-        bool(form.span),
+        form.listed,
         unpack,
         picked,
     )
@@ -249,6 +242,5 @@ def tile_kernel(
             for v in (isa.tile_vectors, 1)
         }
 
-    narrow = f" by {form.span} in 16 bits, rest of {form.window}" if form.span else ""
-    how = (" in blocks" if blocked else "") + narrow
+    how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
     return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

@@ -32,8 +32,8 @@ class Format(NamedTuple):
     """`a`, `w`, `acc`: element types of pixels, weights and accumulators; `group` of them make a word.
 
     `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
-    multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `span`: how
-    many words are added in 16 bits, 0 for none; and `window`, how many a word of their rest chooses from.
+    multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `listed`: the
+    words of weights are in an order of their own, see `ovjit.tiles.narrow`.
     """
 
     name: str
@@ -45,8 +45,7 @@ class Format(NamedTuple):
     features: tuple[str, ...] = ()
     isas: tuple[str, ...] = tuple(ISAS)
     products: int = 1
-    span: int = 0
-    window: int = 0
+    listed: bool = False
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""

@@ -10,7 +10,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.elementwise import SIZE
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.tiles.formats import WORD, Format
-from ovjit.tiles.narrow import BIN, SOURCES
+from ovjit.tiles.narrow import WAYS
 
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
 TABLE = 16
@@ -41,7 +41,7 @@ def run_tile(
     acc = np.tile(first, (rows, 1))
     pixels = [entry(0, m) for m in range(rows)]
     at = weights
-    for i in range(n1):
+    for i in range(n1 if not form.listed else 0):
         for j in range(n2):
             depth = min(k - j * BLOCK, BLOCK) if blocked else k
             if depth <= 0:
@@ -51,20 +51,26 @@ def run_tile(
                 x = elements(pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a]).reshape(depth, form.group)
                 acc[m] += np.einsum("kg,kng->n", x, w)
             at += depth * width * WORD
-    if form.span:
-        rest, places, *bins = more[: 2 + vectors]
-        for v, count in enumerate(bins):
-            for _ in range(count * BIN):
-                count_of_words = (SOURCES + 1) * lanes
-                few = elements(rest, count_of_words, form.w, lanes * WORD).reshape(-1, lanes, form.group)
-                offsets = memory.at(places, 8 * SOURCES, 8).view(np.int64)
-                for m, pixel in enumerate(pixels):
-                    for offset, choices in zip(offsets.tolist(), few.astype(int), strict=False):
-                        x = elements(pixel + offset, form.window, form.a, SIZE[form.a])
-                        chosen = np.where(choices < 0, 0, x[choices % len(x)])
-                        acc[m, v * lanes : (v + 1) * lanes] += (chosen * few[SOURCES]).sum(-1)
-                rest += count_of_words * WORD
-                places += 8 * SOURCES
+    if form.listed:
+        places, steps = more[:2]
+        counts = memory.at(steps, 8 * len(WAYS) * vectors, 8).view(np.int64).tolist()
+        for number, count in enumerate(counts):
+            v, way = number // len(WAYS) * lanes, WAYS[number % len(WAYS)]
+            for _ in range(count):
+                stored = elements(at, way.parts * lanes, form.w, lanes * WORD)
+                few = stored.reshape(-1, way.span, lanes, form.group)
+                for n in range(way.span):
+                    offset = int(memory.at(places, 8, 8).view(np.int64)[0])
+                    for m, pixel in enumerate(pixels):
+                        x = elements(pixel + offset, 1, form.a, SIZE[form.a])
+                        if way.turned:  # the data are signed then, and the weights are not
+                            flipped = x.astype(np.uint8) ^ few[1, n].astype(np.int8).view(np.uint8)
+                            of_word = (flipped.view(np.int8) * (few[0, n] % 256)).sum(-1)
+                        else:
+                            of_word = (x * few[0, n]).sum(-1)
+                        acc[m, v : v + lanes] += of_word
+                    places += 8
+                at += way.parts * lanes * WORD
     sums = acc.astype(numpy_dtype(form.acc))
     results = []  # stored behind all reads: rows may be repeated
     for m in range(rows):

@@ -25,7 +25,7 @@ from ovjit.graph.traced import identity, is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, TABLE
-from ovjit.tiles.narrow import BIN, SOURCES, best_span, split_panels, window_words
+from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, reach_of, rounded_body, rounds_near
 
@@ -58,18 +58,8 @@ class Weights(NamedTuple):
     at: int | Ptr
     bias: int
     bias_step: int
-    rest: RestPlaces | None = None
+    lists: tuple[int, int] | None = None  # where `narrow.Listed` has its places, in bytes, and its steps
     picks: Picks | None = None
-
-
-class RestPlaces(NamedTuple):
-    """Where the three arrays of a `narrow.Rest` are among the constants, places in bytes, and the most bins
-    of a panel."""
-
-    words: int
-    places: int
-    firsts: int
-    most: int
 
 
 class Picks(NamedTuple):
@@ -104,10 +94,8 @@ class Tiled(Lowering):
         super().__init__(group)
         self.isa = host_isa()
         self.form = self.choose_form()
-        if self.form.products > 1:
-            span = self.choose_span()
-            window = window_words(self.form.words(self.matrix().shape[-2])) if span else 0
-            self.form = self.form._replace(span=span, window=window)
+        if self.form.products > 1 and self.takes_lists():
+            self.form = self.form._replace(listed=True)
         skip = self._take_bias()
         nodes, sums = group.body[skip:], group.nodes[skip].outputs[0]
         reach = self.reach() if nodes and self.joins else None
@@ -174,12 +162,10 @@ class Tiled(Lowering):
         assert form is not None  # whoever lowers has asked `tile_format`
         return form
 
-    def choose_span(self) -> int:
-        """How many words of bytes are added in 16 bits, see `narrow`."""
+    def takes_lists(self) -> bool:
+        """Whether words of bytes are put into an order, see `narrow`: of weights that can be looked at."""
         arranged = self.arranged()
-        if arranged is None or not isinstance(arranged[0], np.ndarray):
-            return 0
-        return best_span(self.matrix(), self.isa, self.form)
+        return arranged is not None and isinstance(arranged[0], np.ndarray)
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
@@ -268,8 +254,8 @@ class Tiled(Lowering):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         matrix, arranged = self.matrix(), self.arranged()
-        if self.form.span:
-            self.pack_narrow(constants, matrix)
+        if self.form.listed:
+            self.pack_lists(constants, matrix)
             return
         weights = None if arranged is None else arranged[0]
         convert = weights.convert if isinstance(weights, Converted) else None
@@ -285,16 +271,16 @@ class Tiled(Lowering):
             constants.note_panels(weights, Panels(at, shape, (sizes.width, sizes.last), dims, order))
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))
 
-    def pack_narrow(self, constants: Constants, matrix: np.ndarray) -> None:
-        """The weights in two parts, see `narrow`."""
-        _, sizes = pack_panels(matrix, self.isa, self.form)
-        kept, rest = split_panels(matrix, self.isa, self.form, self.form.span)
-        at = constants.place(kept, (self, "weights")).offset
-        rest = rest._replace(places=rest.places * WORD)
-        names = ("words", "places", "firsts")
-        parts = {name: constants.place(getattr(rest, name), (self, name)).offset for name in names}
-        places = RestPlaces(**parts, most=rest.most(self.isa.tile_vectors))
-        self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants), places)
+    def pack_lists(self, constants: Constants, matrix: np.ndarray) -> None:
+        """The weights in an order of their own, see `narrow`."""
+        listed = list_panels(matrix, self.isa, self.form)
+        if self.bias is not None:
+            listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
+        parts = listed._replace(places=listed.places * WORD)._asdict()
+        names = ("memory", "places", "steps", "bias")
+        at, places, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
+        step = tile_width(self.isa) * WORD
+        self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps))
 
     def pack_bias(self, constants: Constants) -> tuple[int, int]:
         """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
@@ -359,8 +345,6 @@ class Tiled(Lowering):
         how many ranges of panels."""
         rows = ROWS[self.isa.name][0]
         panel_bytes = weights.sizes.panel
-        if weights.rest is not None:
-            panel_bytes += weights.rest.most * BIN * ((SOURCES + 1) * self.isa.lanes * WORD + SOURCES * 8)
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
         # Shares of pixels that let two and four threads end together gain, by count, 0.3 to 1.4 % of
@@ -419,8 +403,7 @@ class Tiled(Lowering):
             return  # a trace has the step, of no chunks where there are no rows
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
-        bins = -1 if weights.rest is None else weights.rest.most
-        numbers = identity((groups, outs, pixels, words, *sizes, bins))
+        numbers = identity((groups, outs, pixels, words, *sizes))
         key = ("tiles", self.isa.name, self.form.group, self.form.rate, numbers)
         shares = planner.shared(key, lambda: self._shares(weights, pixels, words))  # of equal layers
         flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
@@ -451,11 +434,10 @@ class Tiled(Lowering):
         values |= unpacking
         if unpacking:
             scratch += pn_per * sizes.panel
-        if weights.rest is not None:
-            *parts, bins = weights.rest
-            names = ("rest_words", "rest_places", "rest_firsts")
-            values |= {name: planner.constants.at(at) for name, at in zip(names, parts, strict=True)}
-            scratch += pn_per * bins * BIN * SOURCES * 8
+        if weights.lists is not None:
+            names = ("places", "steps")
+            values |= {name: planner.constants.at(at) for name, at in zip(names, weights.lists, strict=True)}
+            scratch += pn_per * self.isa.tile_vectors * words * 8
         planner.need_scratch(scratch)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:

@@ -24,23 +24,21 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
-from ovjit.tiles.narrow import BIN, SOURCES
+from ovjit.tiles.narrow import WAYS, Way
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
 #: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
 #: address for each operand that pixels share.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
-#: What follows them where sums are made in 16 bits (`ovjit.tiles.narrow`): the panel's first bin of the rest,
-#: where the offsets of its words are, and the bins of each vector of a full panel.
-REST_ARGUMENTS = ("over", "places")
+#: What follows them where words have an order: where each vector's offsets are, and its steps of each way.
+LIST_ARGUMENTS = ("offsets", "steps")
 #: Vectors that are rounded to bytes at once on AVX-512: shallow products are made in 0.9 of the time.
 JOINED = 4
 
 
 def arguments(isa: Isa, form: Format) -> list[str]:
     """The names of the arguments that all tiles of a format have."""
-    counts = [f"bins{v}" for v in range(isa.tile_vectors)]
-    return [*ARGUMENTS, *((*REST_ARGUMENTS, *counts) if form.span else ())]
+    return [*ARGUMENTS, *(LIST_ARGUMENTS if form.listed else ())]
 
 
 def make_tile(
@@ -83,34 +81,26 @@ def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
     )
 
 
-def chosen_bytes(isa: Isa, form: Format) -> dict[str, str]:
-    """The function `choose(window, choices) -> word`: bytes of adjacent words of a pixel, an integer."""
+def narrow_sums(isa: Isa, form: Format, way: Way, name: str) -> dict[str, str]:
+    """The function `name(acc, a..., w...) -> acc` of words that are added in 16 bits; `way.parts` of `w`, the
+    last of which say how data are flipped if they are."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
     from ovjit.codegen.cpu.parts import inline_function
 
     word, kind = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes), simd.vec(form.acc, isa.lanes)
-    window = ir.IntType(8 * WORD * form.window)
-    return inline_function(
-        "choose", word, [window, word], lambda b, x, choices: simd.choose_bytes(b, kind, x, choices)
-    )
 
+    def body(b: Any, acc: Any, *given: Any) -> Any:
+        data, weights, flips = (given[i : i + way.span] for i in range(0, 3 * way.span, way.span))
+        pairs = list(zip(data, weights, strict=True))
+        if way.turned:
+            pairs = [(w, b.xor(a, flip)) for (a, w), flip in zip(pairs, flips, strict=True)]
+        products = [simd.dot_pairs(b, kind, *pair) for pair in pairs]
+        total = functools.reduce(lambda x, y: simd.add_pairs(b, kind, x, y), products)
+        return simd.sum_pairs(b, kind, acc, total)
 
-def narrow_sums(isa: Isa, form: Format, count: int) -> dict[str, str]:
-    """The function `dots<count>(acc, a0, w0, ...) -> acc` of words that are added in 16 bits."""
-    import llvmlite.ir as ir
-
-    from ovjit.codegen.cpu import vector as simd
-    from ovjit.codegen.cpu.parts import inline_function
-
-    word, kind = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes), simd.vec(form.acc, isa.lanes)
-    return inline_function(
-        f"dots{count}",
-        word,
-        [word] * (1 + 2 * count),
-        lambda b, acc, *words: simd.dot_bytes_narrow(b, kind, acc, *words),
-    )
+    return inline_function(name, word, [word] * (1 + way.span + way.parts), body)
 
 
 def _joined(isa: Isa, epilogue: Epilogue) -> tuple[Body, str] | None:
@@ -129,8 +119,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
-        dots<n>(acc, a0, w0, ...) -> acc        of n words, added in 16 bits
-        choose(window, choices) -> word         the bytes of a pixel's adjacent words that are asked for
+        way<n>(acc, a..., w...) -> acc        of words that go by that of `WAYS`, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
         join(vectors...) -> bytes, store_m<v>(address, bytes of v vectors, n)   where bytes are joined
@@ -146,10 +135,8 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 
     lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
     word, madd = multiply_add(isa, form)
-    for count in {form.span, BIN} if form.span else ():
-        madd |= narrow_sums(isa, form, count)
-    if form.span:
-        madd |= chosen_bytes(isa, form)
+    for number, way in enumerate(WAYS if form.listed else ()):
+        madd |= narrow_sums(isa, form, way, f"way{number}")
     joined = _joined(isa, epilogue)
     result = simd.vec(_made(isa, epilogue), lanes).ir
     operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
@@ -232,20 +219,27 @@ class _Tile:
         for v in range(self.vectors):
             self.say(f"%bp{v} = getelementptr i8, ptr %bp, i64 {v * self.vector_bytes}")
             self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
-        if self.blocked or self.form.span:
-            # what blocks add up to, or what waits for its rest, is in memory: registers are for what is being
-            # added, and the optimiser would spill
-            self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
         if self.blocked:
+            # what blocks add up to is in memory: registers are for what is being added, and the optimiser
+            # would spill
+            self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
             for m, v in self.cells:
                 self.store_total(m, v, f"%bias{v}")
-        if self.form.span > 1:
-            self.say(f"%steps = lshr exact i64 %k, {self.form.span.bit_length() - 1}")
         self.fetch_operands()
+        if self.form.listed:
+            self.in_order()
+        else:
+            self.over_taps()
+        self.finish()
+        self.say("}")
+        return "\n".join(self.lines)
+
+    def over_taps(self) -> None:
+        """Sums over taps and depth; they are then %t.m.v."""
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
         self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "k")
-        depth = "left" if self.blocked else "steps" if self.form.span > 1 else "k"
+        depth = "left" if self.blocked else "k"
         self.loop("k", depth, "t.body", "t.w", "t.ahead", lambda m, v: f"t.{m}.{v}", "")
         self.say("k.done:")
         if self.blocked:
@@ -253,11 +247,6 @@ class _Tile:
                 total = self.total(m, v)
                 self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %k.{m}.{v}"))
         self.say("br label %t.head", "t.done:")
-        if self.form.span:
-            self.add_rest()
-        self.finish()
-        self.say("}")
-        return "\n".join(self.lines)
 
     def fetch_operands(self) -> None:
         """Ask for what the epilogue reads of pixels while the products are summed: of shallow ones with a
@@ -326,33 +315,16 @@ class _Tile:
 
     def depth_step(self) -> None:
         """One k, or `span` of them: acc[m][v] += a[m] * w[v]."""
-        words = max(1, self.form.span)
-        add = f"dots{self.form.span}" if self.form.span else "madd"
-        first = self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {(words * WORD).bit_length() - 1}')}")
-        offsets, weights = [first], []
-        ahead = "%k.ahead"
-        for word in range(words):
-            self.say(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 0, i32 2, i32 1)")
-            if word:
-                offsets.append(self.new(f"add i64 {first}, {word * WORD}"))
-            name = "%new.ahead" if word == words - 1 else ""
-            ahead = self.value(f"getelementptr i8, ptr {ahead}, i64 %ahead_step", name)
-        for v in range(self.vectors):
-            places = (v + word * self.vectors for word in range(words))
-            weights.append([self.weights("%k.w", place) for place in places])
+        offset = self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
+        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
+        self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step")
+        weights = [self.weights("%k.w", v) for v in range(self.vectors)]
         for m in range(self.rows):
-            pixel = [self.splat(m, offset) for offset in offsets]
-            for v, of_vector in enumerate(weights):
-                self.call(f"%new.{m}.{v}", add, f"%k.{m}.{v}", pixel, of_vector)
-        step = words * self.vectors * self.vector_bytes
+            pixel = self.splat(m, offset)
+            for v in range(self.vectors):
+                self.call(f"%new.{m}.{v}", "madd", f"%k.{m}.{v}", pixel, weights[v])
+        step = self.vectors * self.vector_bytes
         self.say(f"%new.w = getelementptr i8, ptr %k.w, i64 {step}", "br label %k.head")
-
-    def value(self, text: str, name: str = "") -> str:
-        """The value `text`, of that name or a new one."""
-        if not name:
-            return self.new(text)
-        self.say(f"{name} = {text}")
-        return name
 
     def weights(self, base: str, place: int) -> str:
         """The vector of weights `place` vectors behind `base`."""
@@ -367,74 +339,54 @@ class _Tile:
         one = self.new(f"insertelement {self.acc} undef, {self.word} {one}, i32 0")
         return self.new(f"shufflevector {self.acc} {one}, {self.acc} undef, {zeros}")
 
-    def chosen(self, m: int, offset: str, choices: str) -> str:
-        """In each lane, bytes of the window of pixel `m` at a byte offset."""
-        at = self.new(f"getelementptr i8, ptr %x{m}, i64 {offset}")
-        window = f"i{8 * WORD * self.form.window}"
-        given = f"{window} {self.new(f'load {window}, ptr {at}, align {self.size[self.form.a]}')}"
-        return self.new(f"call {self.acc} @choose({given}, {self.acc} {choices})")
-
-    def call(self, name: str, add: str, acc: str, pixel: list[str], weights: list[str]) -> None:
+    def call(self, name: str, add: str, acc: str, *words: str) -> None:
         """name = acc + the products of words."""
-        pairs = (word for pair in zip(pixel, weights, strict=True) for word in pair)
-        given = ", ".join(f"{self.acc} {x}" for x in (acc, *pairs))
+        given = ", ".join(f"{self.acc} {x}" for x in (acc, *words))
         self.say(f"{name} = call {self.acc} @{add}({given})")
 
-    def add_rest(self) -> None:
-        """The bins of each vector: acc[m] += what is chosen from windows at `places` * the rest. Sums are
-        then %sum.m.v."""
-        some = "%bins0"
-        for v in range(1, self.vectors):
-            some = self.new(f"or i64 {some}, %bins{v}")
-        self.say(f"%some = icmp ne i64 {some}, 0", "br i1 %some, label %bins, label %added", "bins:")
-        self.say("%over0 = inttoptr i64 %over to ptr", "%places0 = inttoptr i64 %places to ptr")
-        for m, v in self.cells:
-            if v:
-                self.store_total(m, v, f"%t.{m}.{v}")
-        before, w, places = "bins", "%over0", "%places0"
-        sums = [f"%t.{m}.0" for m in range(self.rows)]
+    def in_order(self) -> None:
+        """For each vector one loop after another over the words of each way; sums are then %sum.m.v."""
+        self.say("%places0 = inttoptr i64 %offsets to ptr", "%np = inttoptr i64 %steps to ptr")
+        self.say("br label %begin", "begin:")
+        before, state = "begin", {"w": "%w0", "ahead": "%ahead0", "places": "%places0"}
         for v in range(self.vectors):
-            self.say(f"br label %r{v}.head")
-            self.bins_of(v, before, w, places, sums)
-            w, places, before = f"%r{v}.w", f"%r{v}.p", f"r{v}.done"
-            if v + 1 < self.vectors:
-                for m in range(self.rows):
-                    self.store_total(m, v, f"%r{v}.{m}")
-                sums = [self.total(m, v + 1) for m in range(self.rows)]
-        last = self.vectors - 1
-        found = {(m, v): f"%r{v}.{m}" if v == last else self.total(m, v) for m, v in self.cells}
-        self.say("br label %added", "added:")
-        for m, v in self.cells:
-            self.say(f"%sum.{m}.{v} = phi {self.acc} [ %t.{m}.{v}, %t.done ], [ {found[m, v]}, %{before} ]")
+            sums = [f"%bias{v}" for _ in range(self.rows)]
+            for number, way in enumerate(WAYS):
+                before = self.one_way(f"y{v}.{number}", before, state, sums, way, number, v)
+            for m, sum in enumerate(sums):
+                self.say(f"%sum.{m}.{v} = bitcast {self.acc} {sum} to {self.acc}")
 
-    def bins_of(self, v: int, before: str, w: str, places: str, sums: list[str]) -> None:
-        """The loop over the bins of vector `v`, entered from block `before`; sums are then %r<v>.<m>."""
-        at = f"r{v}"
-        self.say(f"{at}.head:", f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{at}.body ]")
-        self.say(f"%{at}.w = phi ptr [ {w}, %{before} ], [ %{at}.w.next, %{at}.body ]")
-        self.say(f"%{at}.p = phi ptr [ {places}, %{before} ], [ %{at}.p.next, %{at}.body ]")
+    def one_way(
+        self, at: str, before: str, state: dict[str, str], sums: list[str], way: Way, number: int, v: int
+    ) -> str:
+        """The loop `at` over what goes that way of vector `v`, behind the block `before`; the block behind
+        it. `state` and `sums` are those before, and then those behind."""
+        place = self.new(f"getelementptr i64, ptr %np, i64 {v * len(WAYS) + number}")
+        words = self.new(f"mul i64 {self.new(f'load i64, ptr {place}, align 8')}, {way.span}")
+        end = self.new(f"getelementptr i64, ptr {state['places']}, i64 {words}")
+        self.say(f"br label %{at}.head", f"{at}.head:")
+        for name, value in state.items():
+            self.say(f"%{at}.{name} = phi ptr [ {value}, %{before} ], [ %{at}.{name}.next, %{at}.body ]")
         for m, sum in enumerate(sums):
             self.say(f"%{at}.{m} = phi {self.acc} [ {sum}, %{before} ], [ %{at}.new.{m}, %{at}.body ]")
-        self.say(f"%{at}.more = icmp slt i64 %{at}.i, %bins{v}")
+        self.say(f"%{at}.more = icmp ne ptr %{at}.places, {end}")
         self.say(f"br i1 %{at}.more, label %{at}.body, label %{at}.done", f"{at}.body:")
-        offsets = []
-        for number in range(BIN * SOURCES):
-            place = self.new(f"getelementptr i64, ptr %{at}.p, i64 {number}")
-            offsets.append(self.new(f"load i64, ptr {place}, align 8"))
-        each = SOURCES + 1
-        words = [self.weights(f"%{at}.w", word) for word in range(each * BIN)]
+        if v == 0:
+            self.say(f"call void @llvm.prefetch.p0(ptr %{at}.ahead, i32 0, i32 2, i32 1)")
+        step = self.new(f"mul i64 %ahead_step, {way.span}") if v == 0 else 0
+        self.say(f"%{at}.ahead.next = getelementptr i8, ptr %{at}.ahead, i64 {step}")
+        places = (self.new(f"getelementptr i64, ptr %{at}.places, i64 {word}") for word in range(way.span))
+        offsets = [self.new(f"load i64, ptr {place}, align 8") for place in places]
+        self.say(f"%{at}.places.next = getelementptr i64, ptr %{at}.places, i64 {way.span}")
+        weights = [self.weights(f"%{at}.w", part) for part in range(way.parts)]
         for m in range(self.rows):
-            pixel = []
-            for word in range(BIN):
-                choices = words[word * each : word * each + SOURCES]
-                windows = offsets[word * SOURCES : (word + 1) * SOURCES]
-                parts = [self.chosen(m, window, of) for window, of in zip(windows, choices, strict=True)]
-                pixel.append(functools.reduce(lambda a, b: self.new(f"or {self.acc} {a}, {b}"), parts))
-            self.call(f"%{at}.new.{m}", f"dots{BIN}", f"%{at}.{m}", pixel, words[SOURCES::each])
-        self.say(f"%{at}.next = add i64 %{at}.i, 1")
-        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {each * BIN * self.vector_bytes}")
-        self.say(f"%{at}.p.next = getelementptr i64, ptr %{at}.p, i64 {BIN * SOURCES}")
+            pixel = [self.splat(m, offset) for offset in offsets]
+            self.call(f"%{at}.new.{m}", f"way{number}", f"%{at}.{m}", *pixel, *weights)
+        self.say(f"%{at}.w.next = getelementptr i8, ptr %{at}.w, i64 {way.parts * self.vector_bytes}")
         self.say(f"br label %{at}.head", f"{at}.done:")
+        state |= {name: f"%{at}.{name}" for name in state}
+        sums[:] = [f"%{at}.{m}" for m in range(self.rows)]
+        return f"{at}.done"
 
     def finish(self) -> None:
         """The epilogue and the stores; all lanes of all vectors, or those of valid channels.
@@ -510,7 +462,7 @@ class _Tile:
                 )
             elif o.kind == "channel":
                 shared |= {(o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)}
-        sums = "sum" if self.form.span else "t"
+        sums = "sum" if self.form.listed else "t"
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
             results = []

@@ -22,6 +22,7 @@ from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Frame, Kernel
 from ovjit.tiles.formats import F32, WORD, Format, available_formats
+from ovjit.tiles.narrow import WAYS
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12
@@ -80,7 +81,7 @@ def dot_kernel(form: Format) -> Kernel:
     source = "\n".join([*lines, "    spin(y, turns)", "    return 0", ""])
     return Kernel(
         f"roof_dot_{form.name}", source, frame, lambda isa: {"spin": _spin(isa, form)},
-        f"{form.name} {form.span}", form.name,
+        f"{form.name}{' narrow' if form.listed else ''}", form.name,
     )  # fmt: skip
 
 
@@ -89,8 +90,9 @@ def _spin(isa: Isa, form: Format) -> Any:
     from ovjit.tiles.micro import multiply_add, narrow_sums
 
     word, madd = multiply_add(isa, form)
-    if form.span:
-        madd = narrow_sums(isa, form, form.span)
+    span = 1  # words that one call multiplies
+    if form.listed:
+        madd, span = narrow_sums(isa, form, WAYS[0], "madd"), WAYS[0].span
     add = "add" if form.acc == "i32" else "fadd"
     lines = ["define fastcc void @spin(i64 %y, i64 %turns) noinline nounwind {", "entry:"]
     lines += ["%p = inttoptr i64 %y to ptr", f"%wp = getelementptr i8, ptr %p, i64 {WORD * isa.lanes}"]
@@ -98,7 +100,7 @@ def _spin(isa: Isa, form: Format) -> Any:
         lines.append(f"%from{m} = getelementptr i8, ptr %p, i64 {WORD * m}")
         lines.append(f"%first{m} = load {word}, ptr %from{m}, align {WORD}")
     lines += [f"%a = load {word}, ptr %p, align {WORD}", f"%w = load {word}, ptr %wp, align {WORD}"]
-    words = range(max(1, form.span))  # that one call multiplies
+    words = range(span)
     lines += [f"%w{v}.{n} = {_other(word, '%w')}" for v in range(isa.tile_vectors) for n in words]
     lines += ["br label %head", "head:", "%i = phi i64 [ 0, %entry ], [ %next, %body ]"]
     for m in range(ACCUMULATORS):
@@ -114,9 +116,8 @@ def _spin(isa: Isa, form: Format) -> Any:
             pairs = [(f"%a{row}.{n}", f"%w{v}.{n}") for n in words]
             if not v:
                 lines += [f"{a} = {_other(word, '%a')}" for a, _ in pairs]
-        given = "".join(f", {word} {a}, {word} {w}" for a, w in pairs)
-        name = f"dots{form.span}" if form.span else "madd"
-        lines.append(f"%new{m} = call {word} @{name}({word} %acc{m}{given})")
+        given = "".join(f", {word} {value}" for values in zip(*pairs, strict=True) for value in values)
+        lines.append(f"%new{m} = call {word} @madd({word} %acc{m}{given})")
     lines += ["br label %head", "done:"]
     for m in range(1, ACCUMULATORS):
         lines.append(f"%sum{m} = {add} {word} {f'%sum{m - 1}' if m > 1 else '%acc0'}, %acc{m}")
@@ -176,14 +177,15 @@ def dot_peak(form: Format, threads: int = 1) -> float:
     change."""
     isa = host_isa()
     if form.products > 1:  # what the best weights allow, see `ovjit.tiles.narrow`
-        form = form._replace(span=2)
+        form = form._replace(listed=True)
     (address,) = kernels.addresses((dot_kernel(form),)).values()
     call = objects.function(address, 4)
 
     def start(turns: int) -> Callable[[], int]:
         return _bound(call, [np.zeros(2 * isa.lanes + ACCUMULATORS, np.float32)], [0, 0, turns])
 
-    return 2.0 * form.group * max(1, form.span) * isa.lanes * ACCUMULATORS * _rate(start, threads)
+    span = WAYS[0].span if form.listed else 1
+    return 2.0 * form.group * span * isa.lanes * ACCUMULATORS * _rate(start, threads)
 
 
 def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int]:

@@ -203,7 +203,7 @@ class TiledConvolution(Tiled):
         that meet no data. Of known shapes `of_taps_that_meet_data` has left them out."""
         first, last = taps_that_meet(extent, outs, taps[0], stride, dilation, pad)
         sizes = weights.sizes
-        one_width = sizes.last in (0, sizes.width) and weights.rest is None and self.blocked is None
+        one_width = sizes.last in (0, sizes.width) and weights.lists is None and self.blocked is None
         if (first == 0 and last == taps[0] - 1) or not (one_width and self._finite):
             return weights, taps, origin
         skipped = first * math.prod(taps[2::2]) * sizes.width * WORD
@@ -251,8 +251,8 @@ class ComputedConvolution(TiledConvolution):
             raise NotNative
         self.kernels = (*self.kernels, *pack_kernels(self.isa, self.form))
 
-    def choose_span(self) -> int:
-        return 0
+    def takes_lists(self) -> bool:
+        return False
 
     def _take_bias(self) -> int:
         self.bias = None  # stays an operand: tiles begin with a bias only where it is packed with the weights

@@ -212,8 +212,8 @@ class Depthwise(TiledConvolution):
     odd = 0  # words go along rows
     joins = False
 
-    def choose_span(self) -> int:
-        return 0
+    def takes_lists(self) -> bool:
+        return False
 
     def make_kernel(self, names: str) -> Kernel:
         kh, kw = ([1, *self.kernel_size])[-2:]

@@ -50,7 +50,7 @@ from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.formats import BF16, F32, I16, WORD, Format
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
-from ovjit.tiles.narrow import TIMES, span_times
+from ovjit.tiles.narrow import WAYS, WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
@@ -211,7 +211,7 @@ def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
 
 
 #: Cycles for each pixel's word times a panel of two vectors, by the tile of a format; of bytes, for one of
-#: the times in `narrow.TIMES`.
+#: the times in `narrow.WAYS`.
 _CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "u8i8": 1.25, "i16": 1.4}
 #: Bytes of weights that come in a cycle: between what comes from a large cache and from memory.
 _BYTES = {"f32": 5.5, "bf16": 6.3, "u8i8": 5.5}
@@ -228,7 +228,7 @@ def best_way(
     images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32, word: float = 1.0
 ) -> int:
     """0 for the direct way in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times. `word`:
-    what a word takes the direct way, where that depends on the weights (`narrow.span_times`).
+    what a word takes the direct way, where that depends on the weights (`narrow.word_time`).
 
     In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of 1.85 dot
     products); a tile of few rows waits for its own results, 4 cycles a step. Weights come mostly in parallel
@@ -397,11 +397,11 @@ def winograd_way(group: Group) -> int:
     choose = functools.partial(best_way, n, oh, ow, channels, outs, lanes, form)
     if form.products == 1:
         return choose()
-    least, most = min(TIMES.values()), max(TIMES.values())
-    way = choose(word=most)
-    if way == choose(word=least):
-        return way
     if not isinstance(filters.constant, np.ndarray):
-        return choose(word=most)  # whose bytes are widened
+        return choose(word=WIDENED)
+    times = [way.time for way in WAYS]
+    way = choose(word=max(times))
+    if way == choose(word=min(times)):
+        return way
     matrix = filters.constant.transpose(2, 3, 1, 0).reshape(1, 3, -1, outs)  # rows of a window are runs
-    return choose(word=min(span_times(matrix, host_isa(), form).values()))
+    return choose(word=word_time(matrix, host_isa(), form))

@@ -76,8 +76,8 @@ class TiledMatMul(Tiled):
             return self.constant, matrix, order
         return self.constant, (self.groups, *matrix), (0, *(a + 1 for a in order))
 
-    def choose_span(self) -> int:
-        return super().choose_span() if self.groups == 1 else 0
+    def takes_lists(self) -> bool:
+        return self.groups == 1 and super().takes_lists()
 
     def _take_bias(self) -> int:
         if self.groups == 1 and self.picks is None:

@@ -87,9 +87,9 @@ from ovjit.codegen.cpu.vector_types import (
 
 #: What tiles and epilogues are made of, too.
 __all__ = [
-    "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "dot_bytes_narrow",
-    "hidden", "hold", "join_bytes", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat",
-    "store_vector", "suffix", "truncate", "vec",
+    "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "hidden", "hold",
+    "join_bytes", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat", "store_vector", "suffix",
+    "truncate", "vec",
 ]  # fmt: skip
 
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
@@ -385,16 +385,6 @@ def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
     return b.add(acc, call_intrinsic(b, name, acc.type, [b.bitcast(x, pairs), b.bitcast(w, pairs)]))
 
 
-def dot_bytes_narrow(b: ir.IRBuilder, kind: Vec, acc: ir.Value, *words: ir.Value) -> ir.Value:
-    """acc + the products of `words` x0, w0, x1, w1 ..., as `dot_bytes`, of which all fit 16 bits: those of
-    each pair of bytes and their sum over the words."""
-    total = None
-    for x, w in zip(words[::2], words[1::2], strict=True):
-        product = dot_pairs(b, kind, x, w)
-        total = product if total is None else add_pairs(b, kind, total, product)
-    return sum_pairs(b, kind, acc, total)
-
-
 def dot_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, w: ir.Value) -> ir.Value:
     """Of each two u8 of `x` and two i8 of `w` the sum of their products in i16, where it fits."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
@@ -419,17 +409,6 @@ def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Valu
     """acc + the two i16 of each lane of `x`."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     return dot_halves(b, kind, acc, x, ir.Constant(pairs, [_I16(1)] * pairs.count))
-
-
-def choose_bytes(b: ir.IRBuilder, kind: Vec, window: ir.Value, choices: ir.Value) -> ir.Value:
-    """The bytes of `window`, an integer of up to 16 bytes, that `choices` name for each byte of a vector."""
-    total = 4 * kind.lanes
-    repeated = ir.VectorType(window.type, 8 * total // window.type.width)
-    zeros = ir.Constant(ir.VectorType(_I32, repeated.count), None)
-    one = b.insert_element(ir.Constant(repeated, ir.Undefined), window, _I32(0))
-    fours = ir.VectorType(ir.IntType(8), total)
-    given = b.bitcast(b.shuffle_vector(one, ir.Constant(repeated, ir.Undefined), zeros), fours)
-    return look_up(b, kind, given, choices)
 
 
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
