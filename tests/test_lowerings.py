@@ -550,3 +550,31 @@ def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
             (got,) = run(executable, data)
             (expected,) = evaluate(graph, [data])
             np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"{dims} at {width}")
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "dilation", "channels"),
+    [((9, 9), 2, 1, 33), ((11, 10), 1, 1, 32), ((3, 51), 1, 2, 16), ((71,), 1, 1, 20)],
+    ids=str,
+)
+def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monkeypatch) -> None:
+    """Their rows, or parts of them, are gone through one by one; rows of every remainder of pixels."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, channels])
+    filters = rng.standard_normal((channels, 1, 1, *window)).astype(np.float32)
+    rank = len(window)
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), (2, channels, *(13,) * (rank - 1), ANY))
+    pads = [dilation * (n // 2) for n in window]
+    y = add(
+        b, "GroupConvolution", x, filters, strides=(stride,) * rank, dilations=(dilation,) * rank,
+        pads_begin=pads, pads_end=pads, auto_pad="explicit",
+    )  # fmt: skip
+    executable = compile_graph(graph := b.finish([b.add("Relu", [y]).output]), {"threads": 1})
+    assert [k.name for k in executable.program.kernels if k.name.startswith("depthwise")]
+    for width in (1, 2, 7, 15, 30, 46):
+        data = rng.standard_normal((2, channels, *(13,) * (rank - 1), width)).astype(np.float32)
+        (got,) = run(executable, data)
+        (expected,) = evaluate(graph, [data])
+        limit = 1e-6 * np.abs(expected).max(initial=1) * len(filters[0].reshape(-1)) ** 0.5
+        np.testing.assert_allclose(got, expected, atol=limit, err_msg=f"{width} of {window} seed {SEED}")

@@ -28,6 +28,7 @@ from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, spl
 from ovjit.compiler.races import Piece, Places
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.traced import least, most
+from ovjit.tiles.formats import F32, product_format
 from ovjit.tiles.lowering import OPERANDS
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 
@@ -40,20 +41,30 @@ KEPT_BYTES = 28 * 1024
 WHOLE_PIXELS = {"avx512": (6, 1), "avx2": (8, 4, 1), "generic": (4, 1)}
 
 
+#: Taps of a filter that are in the code: more would not be registers but code.
+MOST_TAPS = 49
+
+#: Pixels where the code has a part of the taps: a single one waits for each of its many sums.
+PARTED = {"avx512": (8, 6, 4, 2, 1), "avx2": (8, 4, 2, 1), "generic": (4, 2, 1)}
+
+
 def word_rows(kh: int, acc: str) -> list[range]:
     """The filter's rows whose taps are in one word: one, or four bytes."""
     each = 1 if acc == "f32" else 4
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
 
 
-def passes(isa: Isa, channels: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
+def passes(
+    isa: Isa, channels: int, part: int, *types: str
+) -> tuple[tuple[bool, tuple[int, ...]], ...]:
     """All vectors of channels masked, or none where all are whole; where masks are slow, as of bytes without
     AVX-512, the last alone."""
-    counts = (PIXELS[isa.name], 1)
+    counts = PARTED[isa.name] if part else (PIXELS[isa.name], 1)
     if isa.name == "avx512":
         return ((True, counts),)
     if all(SIZE[one] >= 4 for one in types):
-        return ((True, counts),) if channels % isa.lanes else ((False, WHOLE_PIXELS[isa.name]),)
+        whole = counts if part else WHOLE_PIXELS[isa.name]
+        return ((True, counts),) if channels % isa.lanes else ((False, whole),)
     return ((False, counts), (True, (1,)))
 
 
@@ -83,9 +94,11 @@ def added(v, weight, total, acc):
 
 
 @inline
-def add_columns(total, tap, p, count, left, masked, x_a, x_w, T, acc, kh, kw, sw, dw, free):
+def add_columns(
+    total, tap, p, row, count, left, masked, x_a, x_w, T, acc, kh, kw, sw, dw, free, part
+):  # fmt: skip
     """Add to the totals of `count` pixels, whose windows begin at p and behind, what their taps make of the
-    input's columns."""
+    input's columns. `part`: the taps are read at `row` when the first pixel needs them."""
     v = registers()
     for a, lines in enumerate(word_rows(kh, acc)):
         for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
@@ -101,6 +114,8 @@ def add_columns(total, tap, p, count, left, masked, x_a, x_w, T, acc, kh, kw, sw
                         v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
             for column, readers in some:
                 for m, t in readers:
+                    if part and m == 0:
+                        tap[a, t] = load[acc](row + t * (VL * 4))
                     total[m] = added(v[column], tap[a, t], total[m], acc)
 
 
@@ -140,10 +155,12 @@ def store_pixels(q, result, count, y_w, left, masked, out):
 def depthwise(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide, parts, rows_per,
     row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kh, kw, sw, dw, passes, free,
+    part,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
     `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
-    nothing, as AVX-512's; AVX2 stores under one in a dozen cycles."""
+    nothing, as AVX-512's; AVX2 stores under one in a dozen cycles. `part`: the taps of a row that are
+    in the code, where all would be too many; they divide it. 0: all are."""
     o, at, tap, total, result = registers()
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
@@ -168,7 +185,7 @@ def depthwise(
                 for k in range(begin, end, VL):
                     left = c - k
                     filters = w + k * (len(word_rows(kh, acc)) * kw * 4)
-                    for a, t in np.ndindex(len(word_rows(kh, acc)), kw):
+                    for a, t in np.ndindex(0 if part else len(word_rows(kh, acc)), kw):
                         tap[a, t] = load[acc](filters + (a * kw + t) * VL * 4)
                     bias = load[acc](b + k * 4)
                     for n, operand in enumerate(operands, 1):
@@ -187,13 +204,17 @@ def depthwise(
                                     at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                                 elif operand.kind == "scalar":
                                     at[n, "j"] = at[n] + j * e[n, "w"]
-                            if free and T == "f32" and count > 1:
+                            if free and T == "f32" and count > 1 and not part:
                                 prefetch_next(p, count, x_a, x_w, kh, sw)
                             for m in static_range(count):
                                 total[m] = bias
-                            add_columns(
-                                total, tap, p, count, left, masked, x_a, x_w, T, acc, kh, kw, sw, dw, free
-                            )  # fmt: skip
+                            for a in range(kh) if part else static_range(1):
+                                for t in range(0, kw, part) if part < kw and part else static_range(1):
+                                    add_columns(
+                                        total, tap, p + a * x_a + t * (dw * x_w),
+                                        filters + (a * kw + t) * (VL * 4), count, left, masked, x_a, x_w, T,
+                                        acc, 1 if part else kh, part or kw, sw, dw, free, part,
+                                    )  # fmt: skip
                             for m in static_range(count):
                                 load_operands(o, at, e, m, left, masked, operands)
                                 result[m] = applied(body, total[m], *o)
@@ -217,13 +238,15 @@ class Depthwise(TiledConvolution):
 
     def make_kernel(self, names: str) -> Kernel:
         kh, kw = ([1, *self.kernel_size])[-2:]
+        part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if kh * kw > MOST_TAPS else 0
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
+        types = [v.dtype for v in (self.data, self.out, *self.operands)]
         name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kh=kh, kw=kw, sw=sw, dw=dw,
-            passes=passes(self.isa, self.groups, *(v.dtype for v in (self.data, self.out, *self.operands))),
-            free=self.isa.name == "avx512",
+            passes=passes(self.isa, self.groups, part, *types),
+            free=self.isa.name == "avx512", part=part,
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
@@ -300,11 +323,13 @@ class Depthwise(TiledConvolution):
 
 
 def is_depthwise(group: Group) -> bool:
-    """True for [G, 1, 1, ...] filters of at most 49 taps: more would not be registers but code."""
-    shape = group.node.inputs[1].shape
+    """True for [G, 1, 1, ...] filters, of bytes of few taps."""
+    data, filters = group.node.inputs[:2]
+    shape = filters.shape
+    few = product_format(data.dtype, filters.dtype) is F32 or int(np.prod(shape[3:])) <= MOST_TAPS
     return (
         group.node.op.name == "GroupConvolution"
         and tuple(shape[1:3]) == (1, 1)
-        and int(np.prod(shape[3:])) <= 49
+        and few
         and shape[0] >= host_isa().lanes // 2
     )
