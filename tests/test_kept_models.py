@@ -531,8 +531,7 @@ def test_plans_of_states_that_grow_are_kept_though_the_inputs_are_static(folder,
         request = compiled.create_infer_request()
         sums = [float(request.infer([np.ones((1, 8), np.float32)])[0]) for _ in range(3)]
         assert sums == [8, 16, 24]
-    assert len(list(folder.glob("*.plans"))) == 1
-    assert list(traces[1]) and list(traces[3])  # what the process before has kept
+    assert list(traces[1]) and list(traces[3])  # what the process before has kept, or foreseen
 
 
 def test_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:

@@ -133,8 +133,9 @@ class Memory:
         return self.arena_size
 
 
-#: What a trace is but for its steps and the constants of its plans: arrays of integers, and lists of them.
-_ARRAYS = ("_words", "starts", "chunks", "sizes", "outputs", "values", "rows")
+#: What a trace is but for its steps and the constants of its plans: arrays of integers, lists of integers and
+#: of tuples of them, and single ones.
+_ARRAYS = ("_words", "starts", "chunks", "sizes", "grows", "outputs", "values", "rows")
 _PATCHES = ("patches", "chunk_patches")
 _LISTS = ("ranks", "pointers", "buffers", "data_patches", "output_ranks")
 _NUMBERS = ("leaves", "scratch", "work")
@@ -165,43 +166,43 @@ class Parametric:
         self.table: Any = None
 
     def facts(self) -> dict[str, Any] | None:
-        """All that it is but for `steps` and `data`, as JSON holds it; None for what belongs to one process:
-        bodies."""
+        """All that it is but for `steps`: arrays, and numbers. None for what is one process's own: bodies."""
         if any(step.control is not None for step in self.steps):
             return None
-        facts: dict[str, Any] = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        facts: dict[str, Any] = {name: getattr(self, name).astype(np.int64) for name in _ARRAYS}
         for name in _PATCHES:
             patches = getattr(self, name)
-            facts[name] = [patches.places.tolist(), patches.nodes.tolist()]
-        facts |= {name: list(getattr(self, name)) for name in _LISTS}
+            facts[name] = np.stack([patches.places, patches.nodes])
+        facts |= {name: np.array(getattr(self, name), np.int64) for name in _LISTS}
         facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
-        facts["grows"] = self.grows.tolist()
-        facts["places"] = None if self.places is None else [list(place) for place in self.places]
-        facts["fits"] = [list(pair) for pair in self.fits.items()]
-        facts["figures"] = [[*place, node] for place, node in self.figures.items()]
+        facts["places"] = None if self.places is None else np.array(self.places, np.int64)
+        facts["fits"] = np.array(list(self.fits.items()), np.int64)
+        facts["figures"] = np.array([(*place, node) for place, node in self.figures.items()], np.int64)
+        facts["data"] = self.data
         return facts
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any], steps: list[Step], data: np.ndarray) -> Parametric:
+    def of_facts(cls, facts: Mapping[str, Any], steps: list[Step]) -> Parametric:
         """The trace of which these are the facts. They decide what native code reads and writes."""
         self = cls.__new__(cls)
         self._memories, self.table = (), None
         places = facts["places"]
-        self.places = None if places is None else tuple(Place(*place) for place in places)
-        self.fits = dict(facts["fits"])
+        self.places = None if places is None else tuple(Place(*place) for place in places.tolist())
+        self.fits = dict(facts["fits"].tolist())
         self.steps = steps
-        self.data = aligned_bytes(data.size)
-        self.data[:] = data
+        self.data = aligned_bytes(facts["data"].size)
+        self.data[:] = facts["data"]
         for name in _ARRAYS:
             setattr(self, name, np.array(facts[name], np.int64))
-        self.rows = self.rows.reshape(-1, 4)
+        self.grows = self.grows != 0
         for name in _PATCHES:
-            setattr(self, name, Patches(list(zip(*facts[name], strict=True))))
-        for name in (*_LISTS, *_NUMBERS):
+            setattr(self, name, Patches(facts[name].T.tolist()))
+        for name in _LISTS:
+            setattr(self, name, facts[name].tolist())
+        for name in _NUMBERS:
             setattr(self, name, facts[name])
         self.ranks = tuple(self.ranks)
-        self.grows = np.array(facts["grows"], np.bool_)
-        self.figures = {(i, k): node for i, k, node in facts["figures"]}
+        self.figures = {(i, k): node for i, k, node in facts["figures"].tolist()}
         return self
 
     def _collect(self, planner: Planner, tape: Tape) -> None:

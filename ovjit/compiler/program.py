@@ -41,13 +41,10 @@ from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import Interval, check_shapes, guessed, is_static
+from ovjit.graph.shapes import Interval, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 Pass = Callable[[Graph], Graph]
-#: A guess at the plan has to be made at each start that finds a kernel missing, which is compiled once: it is
-#: worth so many lowerings for each.
-_PLANNED_PER_KERNEL = 16
 
 
 def _with(operations: str, find: Callable[[], ModuleType], name: str) -> Pass:
@@ -164,6 +161,8 @@ class Program:
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
+        #: Those of them that were made before any shape was known, which a blob has too.
+        self.foreseen: list[Parametric] = []
         #: Whether reals made of dimensions are left to kernels, until some turn out to decide shapes.
         self._leaves_reals = True
         # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
@@ -223,15 +222,43 @@ class Program:
         """The kernels, of those that would have to be compiled, that a plan for guessed dimensions has no
         step of, though strides might have chosen them: how memory lies hardly depends on extents."""
         found = self._by_strides.intersection(missing)
-        ranked = all(v.shape is not None for v in self.graph.inputs)
-        cheap = len(self.lowerings) <= _PLANNED_PER_KERNEL * len(found)
-        if not (ranked and cheap) or debug.is_on("OVJIT_INTERP"):
-            return ()
-        try:
-            plan = self._stepwise([tuple(map(guessed, v.shape)) for v in self.graph.inputs])
-        except OvjitError:
-            return ()  # dimensions that have to fit together do not
-        return () if plan.cut is not None else found - {step.kernel for step in plan.steps}
+        trace = self._guess if found else None
+        return () if trace is None else found - {step.kernel for step in trace.steps}
+
+    @made_once
+    def _guess(self) -> Parametric | None:
+        """The trace of a plan for guessed dimensions, if there is one."""
+        if any(v.shape is None for v in self.graph.inputs):
+            return None
+        return self._ahead([guessed_input(v.shape) for v in self.graph.inputs], None)
+
+    def _ahead(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Parametric | None:
+        """A trace for shapes that nobody has given: that they cannot be planned means nothing."""
+        traces = self.traces
+        if traces is None:
+            return None
+        before = traces.refused, self._leaves_reals
+        with short_collections(), contextlib.suppress(MemoryError):
+            trace = self._traced(traces, shapes, room)
+            if trace is not None:
+                return trace
+        traces.refused, self._leaves_reals = before
+        return None
+
+    def foresee(
+        self, shapes: Sequence[tuple[int, ...]] | None = None, room: Room | None = None
+    ) -> Parametric | None:
+        """Trace the plan for input shapes that may be (default: guessed ones) before there are any, so that
+        the first inference, and who imports the model's blob, finds it. None where there is nothing to trace,
+        or dimensions that have to fit together do not.
+
+        Raises Outgrown as `plan` does.
+        """
+        trace = self._guess if shapes is None else self._ahead(shapes, room)
+        if trace is not None and self.traces is not None and trace not in self.foreseen:
+            self.foreseen.append(trace)
+            self.traces.add(trace)
+        return trace
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering that plans may have to run, as "name (type)"."""
@@ -334,11 +361,18 @@ class Program:
         if not traces.useful:
             return None
         with short_collections():
-            return self._traced(traces, shapes, room)
+            trace = self._traced(traces, shapes, room)
+        if trace is None:
+            return None
+        traces.add(trace)
+        plan = trace.at(shapes, room)
+        if traces.added is not None:
+            traces.added(traces)
+        return plan
 
     def _traced(
         self, traces: Traces, shapes: Sequence[tuple[int, ...]], room: Room | None
-    ) -> Plan | None:
+    ) -> Parametric | None:
         tape = None
         try:
             kept, traces.outgrown = traces.outgrown, None
@@ -366,7 +400,7 @@ class Program:
                 traces.refused = "steps of the host are not traced"
                 return None
             planner.write_outputs()
-            trace = Parametric(planner, tape, shapes, room)
+            return Parametric(planner, tape, shapes, room)
         except Outgrown:
             raise
         except OvjitError:
@@ -381,11 +415,6 @@ class Program:
         finally:
             if tape is not None:
                 tape.forget()
-        traces.add(trace)
-        plan = trace.at(shapes, room)
-        if traces.added is not None:
-            traces.added(traces)
-        return plan
 
     def _traced_types(
         self, shapes: Sequence[tuple[int, ...]], room: Room | None = None

@@ -29,7 +29,10 @@ def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
             raise ModelError(f"input {value.node.name!r} has no element type; set one first")
         if value.shape is None:
             raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
-    return build(graph, config)
+    executable = build(graph, config)
+    if not debug.skips("foresee"):
+        executable.program.foresee()
+    return executable
 
 
 def _check_types(graph: Graph) -> None:

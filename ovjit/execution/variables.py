@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.kernel import Loaded
+from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.options import Options, cache_type, half_type
 from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift
-from ovjit.compiler.plan import Plan, aligned_bytes
-from ovjit.errors import InferenceError
+from ovjit.compiler.steps import Plan
+from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import byte_rows, dtypes, shapes
 from ovjit.graph.graph import Graph
-from ovjit.graph.shapes import check_shapes, fits
+from ovjit.graph.shapes import check_shapes, fits, guessed_input
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
@@ -92,6 +94,71 @@ class StatefulProgram:
         plan.input_shapes = tuple(tuple(s) for s in shape_list)
         plan.output_shapes = [v.shape for v in self.outputs]
         return plan
+
+    def foresee(self) -> None:
+        """Have plans traced before any shape is known (see `Program.foresee`): of a first run after a reset,
+        and of one that appends one more element to what that has left."""
+        from ovjit.compiler.shape_values import concrete_types  # imported models do without
+
+        given = [guessed_input(v.shape) for v in self.inputs]
+        states = self._guessed_beginning(given)
+        if states is None:
+            return
+        made = self._foreseen([*given, *states])
+        if made is None or not self.places:
+            return
+        place = self.places[0]
+        length = made[place.output][place.axis]
+        new = length - states[place.input - self.public_inputs][place.axis]
+        outputs = iter(range(self.public_outputs, len(made)))
+        now = [made[next(outputs)] if v.assigned else s
+               for v, s in zip(self.variables, states, strict=True)]  # fmt: skip
+        dims = [(i, axis) for i, shape in enumerate(given) for axis, d in enumerate(shape)
+                if d == new and self.inputs[i].shape[axis] != d]  # fmt: skip
+
+        def after(count: int, whole: tuple[int, int] | None) -> list[tuple[int, ...]]:
+            """The inputs' shapes for so many more; `whole`: which dimension is that of all there are then."""
+            shapes = [list(shape) for shape in given]
+            for i, axis in dims:
+                shapes[i][axis] = count + (length if (i, axis) == whole else 0)
+            return [*map(tuple, shapes), *now]
+
+        for whole in (None, *dims):
+            with contextlib.suppress(OvjitError):  # by three: one would fit too much
+                concrete_types(self.main.program.graph, after(3, whole))
+                self._foreseen(after(1, whole))
+                return
+
+    def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
+        """The shapes that variables have after a reset, for inputs of these shapes."""
+        made: dict[Executable, Sequence[tuple[int, ...]]] = {}
+        for init in self.inits():
+            if not isinstance(init, Init) or init.executable in made:
+                continue
+            if max(init.inputs, default=-1) >= len(given):
+                return None  # one begins with what follows from another
+            shapes, begun = [given[i] for i in init.inputs], init.executable
+            trace = begun.program.foresee(shapes)
+            plan = None if trace is None else trace.at(shapes)
+            if plan is None and not begun.static:
+                return None
+            made[begun] = [v.shape for v in begun.outputs] if plan is None else plan.output_shapes
+        return [
+            made[init.executable][init.output] if isinstance(init, Init)
+            else lowest(variable).shape if init is None else init.shape
+            for init, variable in zip(self.inits(), self.variables, strict=True)
+        ]  # fmt: skip
+
+    def _foreseen(self, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]] | None:
+        """Have a plan of the main program for these shapes traced; the shapes that it makes."""
+        program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
+        try:
+            trace = program.foresee(shapes, room)
+        except Outgrown as need:
+            room = Room(spacious(need.length), self.places)
+            trace = program.foresee(shapes, room)
+        plan = None if trace is None else trace.at(shapes, room)
+        return None if plan is None else plan.output_shapes
 
     # --- what a table asks what runs in place of steps for
 

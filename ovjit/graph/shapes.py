@@ -138,15 +138,20 @@ def up_to(d: Dim) -> Dim:
     return ANY if most is None or is_traced_number(most) else dim(0, most)
 
 
-#: An open dimension's guess.
-GUESS = 3
+#: An open dimension's guess: one that is no special case, and one of which windows and strides leave some.
+GUESS, LONG_GUESS = 3, 64
 
 
-def guessed(d: Dim) -> int:
+def guessed(d: Dim, guess: int = GUESS) -> int:
     """A dimension as it may be, for what is made before any shape is known."""
     if not isinstance(d, Interval):
         return d
-    return d.lo if d.lo >= GUESS else GUESS if d.hi is None else min(d.hi, GUESS)
+    return d.lo if d.lo >= guess else guess if d.hi is None else min(d.hi, guess)
+
+
+def guessed_input(shape: Sequence[Dim]) -> tuple[int, ...]:
+    """The shape of an input as it may be: batches of one are the most likely."""
+    return tuple([guessed(d, LONG_GUESS if axis else 1) for axis, d in enumerate(shape)])
 
 
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:

@@ -6,11 +6,9 @@ by its authentication code and is sealed under the same key: they hold for that 
 for no other. What is not found, or not what it should be, is planned as ever.
 
     {"programs": [{"kernels": [[symbol, name], ...],
-                   "traces": [{"facts": ..., "data": bytes,
-                               "steps": [[kernel, chunks, name, type, [origin], flops, bytes], ...]}, ...]},
-                  ...]}
+                   "traces": [what `program.encode_trace` makes, ...]}, ...]}
 
-Before it stands its length (little-endian, 8 bytes), behind it the constants of the traces' plans.
+Before it stands its length (little-endian, 8 bytes), behind it the traces' arrays.
 """
 
 from __future__ import annotations
@@ -21,16 +19,13 @@ import struct
 import weakref
 from typing import Any
 
-import numpy as np
-
 from ovjit.compiler.parametric import Parametric, Traces, evaluating_kernel
-from ovjit.compiler.steps import Step
 from ovjit.storage import sealed
 from ovjit.storage.container import BlobError
 from ovjit.storage.folders import READ, check_owner, write_whole
-from ovjit.storage.graph_format import dump, parse
+from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
 from ovjit.storage.notice import warn_once
-from ovjit.storage.program import StoredProgram, symbol_of
+from ovjit.storage.program import StoredProgram, encode_trace, read_trace, symbol_of
 
 SUFFIX = ".plans"
 #: So many are kept, those that served last.
@@ -100,14 +95,11 @@ def _name(blob: str, code: bytes) -> str:
 
 
 def _write(blob: str, code: bytes, key: bytes, programs: list[list[Parametric]]) -> None:
-    tables, data = [], []
-    for traces in programs:
-        tables.append(_table(traces[:MOST]))
-        data += [trace.data.tobytes() for trace in traces[:MOST] if trace.facts() is not None]
-    if not data:
+    arrays = Arrays("data")
+    head = dump({"programs": [_table(traces[:MOST], arrays) for traces in programs]})
+    if not arrays.parts:
         return
-    head = dump({"programs": tables})
-    content = b"".join((_LENGTH.pack(len(head)), head, *data))
+    content = b"".join((_LENGTH.pack(len(head)), head, arrays.content()))
     if len(content) > LARGEST // 2:
         return
     try:
@@ -117,45 +109,28 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[list[Parametric]])
         warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}")
 
 
-def _table(traces: list[Parametric]) -> dict[str, Any]:
-    """What is kept of one program's traces, but for the constants of their plans."""
+def _table(traces: list[Parametric], arrays: Arrays) -> dict[str, Any]:
+    """What is kept of one program's traces."""
     number: dict[tuple[str, str], int] = {}
 
     def number_of(kernel: Any) -> int:
         return number.setdefault((symbol_of(kernel), kernel.name), len(number))
 
     number_of(evaluating_kernel())
-    rows = []
-    for trace in traces:
-        facts = trace.facts()
-        if facts is None:
-            continue
-        steps = [
-            [number_of(s.kernel), int(s.chunks), s.name, s.type, list(s.origins), int(s.flops), int(s.bytes)]
-            for s in trace.steps
-        ]
-        rows.append({"facts": facts, "data": trace.data.size, "steps": steps})
-    return {"kernels": [list(kernel) for kernel in number], "traces": rows}
+    rows = [encode_trace(trace, number_of) for trace in traces if trace.facts() is not None]
+    return {"kernels": [list(kernel) for kernel in number], "traces": encode(rows, arrays)}
 
 
 def _read(content: bytes, programs: list[StoredProgram]) -> None:
     (length,) = _LENGTH.unpack_from(content)
     tables = parse(content[_LENGTH.size : _LENGTH.size + length], "plans")["programs"]
-    at = _LENGTH.size + length
+    reader = Reader({"data": memoryview(content)[_LENGTH.size + length :]})
     offers = []
     for program, table in zip(programs, tables, strict=True):
         if not table["traces"]:
             continue
         kernels = program.kernels_named([(symbol, name) for symbol, name in table["kernels"]])
-        traces = []
-        for row in table["traces"]:
-            data = np.frombuffer(content, np.uint8, row["data"], at)
-            at += row["data"]
-            steps = [
-                Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved)
-                for kernel, chunks, name, kind, origins, flops, moved in row["steps"]
-            ]
-            traces.append(Parametric.of_facts(row["facts"], steps, data))
+        traces = [read_trace(row, kernels) for row in reader.value(table["traces"])]
         offers.append((program, traces, kernels[0]))
     for program, traces, evaluating in offers:
         program.offer(traces, evaluating)

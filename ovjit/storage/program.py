@@ -1,13 +1,14 @@
 """A compiled program as tables, words and object code, and the program that is made of them again.
 
 For static shapes the plan is stored ready to run: to import it takes neither compiler nor operations. Plans
-for open shapes are made by the compiler, from the graph, when they are first needed, unless those of another
-process are at hand (`plans.py`); their kernels' code is stored as well.
+for open shapes are made by the traces that the compiler has foreseen, or another process has left
+(`plans.py`), else by the compiler, from the graph, when they are first needed; their kernels' code is stored.
 
     {"variables": [[name, type, dimensions, whether assigned, order, stored type], ...] (only with state),
      "starts": {"values": for each variable null, an array, or [program, numbers of its inputs, output],
                 "programs": [{"inputs", "outputs": [(type, dimensions)], "sections": {name: bytes}}, ...]},
-     "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...], "plan": null or
+     "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...],
+     "traces": [kernel, [what `encode_trace` makes, ...]] (only for open shapes), "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
                  null or {"function", "room", "endless",
@@ -103,9 +104,18 @@ def encode_program(
         )
     # a static model's kernels are loaded when a plan has steps of them
     kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
-    code = _Code((*used, *runners))
+    # without its constants a program gets them, and its traces, from the compiler
+    traces = [t for t in executable.program.foreseen if memory is None and t.facts() is not None]
+    if traces:
+        from ovjit.compiler.parametric import evaluating_kernel
+    if loaded:
+        traces = [t for t in traces if all(objects.address_of(symbol_of(s.kernel)) for s in t.steps)]
+    code = _Code((*used, *(step.kernel for trace in traces for step in trace.steps), *runners))
     runner_rows = [code.number(k) for k in runners]
     tables: dict[str, Any] = {"kernels": code.rows, "runner": runner_rows, "plan": None}
+    if traces:
+        rows = [encode_trace(trace, code.number) for trace in traces]
+        tables["traces"] = [code.number(evaluating_kernel()), encode(rows, data)]
     if memory is not None:
         tables["memory"] = memory
     if variables is not None:
@@ -222,6 +232,26 @@ def encode_starts(program: Any, sections: Callable[[Any], Mapping[str, Any]]) ->
     }
 
 
+def encode_trace(trace: Parametric, number_of: Callable[[Any], int]) -> dict[str, Any]:
+    """A trace without bodies for `encode`. `number_of` gives the row of a kernel."""
+    steps = [
+        [number_of(s.kernel), int(s.chunks), s.name, s.type, list(s.origins), s.flops, s.bytes]
+        for s in trace.steps
+    ]
+    return {**(trace.facts() or {}), "steps": steps}
+
+
+def read_trace(row: Mapping[str, Any], kernels: Sequence[StoredKernel]) -> Parametric:
+    """The trace of what `encode_trace` has made, and of the kernels with these numbers."""
+    from ovjit.compiler.parametric import Parametric
+
+    steps = [
+        Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved)
+        for kernel, chunks, name, kind, origins, flops, moved in row["steps"]
+    ]
+    return Parametric.of_facts(row, steps)
+
+
 def _all_steps(plan: Plan) -> Iterator[Step]:
     """The steps of a plan, and of the plans of the bodies that they run."""
     for step in plan.steps:
@@ -290,6 +320,10 @@ class StoredProgram:
             self._places = [(offset, size) for *_, offset, size in tables["kernels"]]
             self._needed = set(tables["runner"])
             self._plan = None if tables["plan"] is None else self._read_plans(tables["plan"])
+            number, rows = tables.get("traces", (0, ()))
+            reader = Reader({"data": sections["data"]})
+            traces = [read_trace(reader.value(row), self.kernels) for row in rows]
+            evaluating = self.kernels[number] if traces else None
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
         self._addresses = kernels.Loaded()
@@ -298,6 +332,8 @@ class StoredProgram:
         self._ready: set[Parametric] = set()
         #: Plans for open shapes that came with the program.
         self.traces: Traces | tuple[()] = ()
+        if evaluating is not None:
+            self.offer(traces, evaluating)
         #: Called when the compiler has traced another, see `ovjit.storage.plans`.
         self.traced: Callable[[Traces], None] | None = None
 
