@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Frame, Kernel, addresses
+from ovjit.codegen.memory import SIZE
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder

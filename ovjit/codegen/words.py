@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ovjit.codegen.memory import SIZE
+
 __all__ = [
-    "VL", "Each", "Ptr", "Table", "Word", "absolute", "add_pairs", "applied", "bits", "blend", "boolean",
-    "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf", "evens", "exp",
+    "SIZE", "VL", "Each", "Ptr", "Table", "Word", "absolute", "add_pairs", "applied", "bits", "blend",
+    "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf", "evens", "exp",
     "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves", "hand", "hmax",
     "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "lane", "ld", "libm_cos", "libm_exp", "libm_log",
     "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "now", "permute",

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.memory import SIZE
 from ovjit.compiler.arena import assign_offsets
 from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
 from ovjit.compiler.chunks import PARALLEL_WORK as PARALLEL_WORK

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.memory import SIZE
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.narrow import WAYS

@@ -19,7 +19,6 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.memory import SIZE
 from ovjit.codegen.trace import Recorder
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD

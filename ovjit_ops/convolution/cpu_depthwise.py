@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa, host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *

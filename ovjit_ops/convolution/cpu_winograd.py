@@ -34,7 +34,6 @@ from ovjit import debug
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group

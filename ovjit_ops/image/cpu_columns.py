@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.elementwise import NATIVE_TYPES, SIZE
+from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering

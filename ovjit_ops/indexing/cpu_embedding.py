@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group

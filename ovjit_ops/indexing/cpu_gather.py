@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import WALKED, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *

@@ -10,7 +10,6 @@ import functools
 import ml_dtypes
 import numpy as np
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED

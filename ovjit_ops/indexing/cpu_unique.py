@@ -6,7 +6,6 @@ are one.
 
 from __future__ import annotations
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED

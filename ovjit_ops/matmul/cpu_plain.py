@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group

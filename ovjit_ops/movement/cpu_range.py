@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
+from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import Ptr, share, st
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering

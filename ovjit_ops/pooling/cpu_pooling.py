@@ -11,7 +11,6 @@ import functools
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *

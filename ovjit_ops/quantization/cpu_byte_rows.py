@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *

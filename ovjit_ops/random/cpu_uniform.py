@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
+from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import (
     VL,
     Ptr,

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *

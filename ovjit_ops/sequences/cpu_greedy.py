@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
