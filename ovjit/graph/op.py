@@ -151,7 +151,7 @@ class Declared:
     lower: Callable | None = None
     #: elementwise body in the vocabulary of ovjit.codegen.trace
     scalar: Callable | None = None
-    #: (builder, node, inputs) -> values of simpler operations, or None
+    #: (writer, node, inputs) -> values of simpler operations, or None
     expand: Callable | None = None
     #: rewrite rules that come with the operation
     rules: Sequence[Callable] = ()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.graph import Builder, Node, Value, infer_outputs
+from ovjit.graph.graph import Node, Value, infer_outputs
 from ovjit.graph.op import Bool, Float, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, compatible
 from ovjit.tiles.formats import float_types
@@ -75,7 +75,7 @@ def _before_repetition(value: Value) -> Value | None:
     return spread.inputs[0] if same else None
 
 
-def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
     """SDPA(q: [B, H, L, E], k and v repeated for groups of heads) -> SDPA in five dimensions, k and v as they
     are: heads that share keys read them at the same place"""
     q, k, v, *more = inputs
@@ -89,7 +89,6 @@ def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Seque
     width = values.shape[-1]
     if not isinstance(width, int):
         return None
-    w = Writer(b, node)
     heads = keys.shape[1]
     groups = q.shape[1] // heads
     grouped = w("Reshape", q, (0, heads, groups, -1, q.shape[-1]), special_zero=True)
@@ -98,7 +97,7 @@ def _with_shared_heads(b: Builder, node: Node, inputs: Sequence[Value]) -> Seque
     given = [grouped, keys, values, *more]
     # five dimensions, which the node that it stands for does not have
     types = infer_outputs(node, [v.type for v in given]) if node.lowered else None
-    (made,) = b.instead(node, given, types=types, lowered=node.lowered)
+    (made,) = w.b.instead(node, given, types=types, lowered=node.lowered)
     return [w("Reshape", made, (0, q.shape[1], -1, width), special_zero=True)]
 
 
@@ -190,11 +189,10 @@ class ScaledDotProductAttention:
 
         return Attention.of(group)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); shared heads as they are"""
         if inputs[0].dtype not in ("f32", "bf16"):
             return None
-        w = Writer(b, node)
         more = list(inputs[3:])
         if more and more[0].dtype == "boolean":
             zero, never = np.zeros((), np.float32), np.array(-math.inf, np.float32)
@@ -202,8 +200,8 @@ class ScaledDotProductAttention:
         more = [v if v.dtype == "f32" else w("Convert", v, destination_type="f32") for v in more]
         if any(new is not old for new, old in zip(more, inputs[3:], strict=True)):
             types = [v.type for v in node.outputs]
-            return b.instead(node, [*inputs[:3], *more], types=types, lowered=True)
-        return _with_shared_heads(b, node, inputs)
+            return w.b.instead(node, [*inputs[:3], *more], types=types, lowered=True)
+        return _with_shared_heads(w, node, inputs)
 
     samples = _samples
 

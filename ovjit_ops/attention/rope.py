@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import UnsupportedError, check
 from ovjit.graph.op import Bool, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast, compatible
@@ -86,9 +85,9 @@ class RoPE:
         turned = turned * cos + across * sin
         return np.concatenate([turned, rest], -1) if rest.shape[-1] else turned
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """RoPE(x, cos, sin) -> Concat(x' cos + Concat(-second, first) sin, rest)"""
-        w, attrs = Writer(b, node), node.attrs
+        attrs = node.attrs
         x, cos, sin = inputs
         if x.shape is None or not isinstance(x.shape[-1], int):
             return None  # slices take what is there, and would not refuse a width that is too small

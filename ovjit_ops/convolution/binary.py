@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Float, Ints, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
@@ -78,7 +77,7 @@ class BinaryConvolution:
         weights = np.where(filters > 0, np.float32(1), np.float32(-1))
         return convolve(padded, weights[None], {**plain, "auto_pad": "explicit"}).astype(data.dtype)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""
         data, filters = inputs
         if (
@@ -92,14 +91,13 @@ class BinaryConvolution:
         if filters.dtype == "u1":
             bits = np.unpackbits(bits.reshape(-1), count=int(np.prod(filters.shape))).reshape(filters.shape)
         begin, end = _padding(data.shape, filters.shape[2:], node.attrs)
-        w = Writer(b, node)
         wide = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
-        one, minus = (b.constant(np.array(v, np.float32)) for v in (1, -1))
+        one, minus = (w.b.constant(np.array(v, np.float32)) for v in (1, -1))
         x = w("Select", w("Greater", wide, 0.0), one, minus)
         if any(begin) or any(end):
-            outside = b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
+            outside = w.b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
             x = w("Pad", x, (0, 0, *begin), (0, 0, *end), outside, pad_mode="constant")
-        signs = b.constant(np.where(bits > 0, np.float32(1), np.float32(-1)))
+        signs = w.b.constant(np.where(bits > 0, np.float32(1), np.float32(-1)))
         moves = {k: node.attrs[k] for k in ("strides", "dilations")}
         out = w("Convolution", x, signs, pads_begin=(0, 0), pads_end=(0, 0), **moves)
         return [out if data.dtype == "f32" else w("Convert", out, destination_type=data.dtype)]

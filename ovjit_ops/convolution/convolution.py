@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
@@ -208,7 +207,7 @@ class Convolution:
 
         return lower_convolution(group)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window
 
         Where the tile cannot do all of it: groups, and a window that is spread along the last dimension.
@@ -231,7 +230,6 @@ class Convolution:
         n, c, depth, height, width = data.shape
         stride, spread = window["strides"][0], window["dilations"][0]
         reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
-        w = Writer(b, node)
         x = w("Transpose", data, (0, 2, 1, 3, 4))
         missing = max(0, reach - depth - begin[0])
         if begin[0] or missing:
@@ -246,7 +244,7 @@ class Convolution:
             plane = w("Squeeze", plane, (extra,))
             attrs = {"auto_pad": window["auto_pad"], **flat}
             told = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
-            made = b.add(node.op, [part, plane], attrs, origins=node.origins, **told).output
+            made = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **told).output
             total = made if total is None else w("Add", made, total)
         assert total is not None
         split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)

@@ -7,7 +7,6 @@ NaN included, reads anything else.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
@@ -123,7 +122,7 @@ class DeformedColumns(ChannelsLast):
         oh, ow = y.shape[2:]
         taps = math.prod(kernel)
         rows = n * oh
-        values: dict[str, Any] = {
+        values = {
             "x": x.ptr, "offsets": offsets.ptr, "y": y.ptr, "h": h, "w": w, "kw": kernel[1],
             "oh": oh, "ow": ow, "run": run, "runs": c // run, "each": each, "per_group": per_group,
             "taps": taps, "rows": rows, **named_strides(x=(x, "n-hw"), y=(y, "n-hw"), o=(offsets, "nchw")),

@@ -329,7 +329,7 @@ class Winograd(TiledConvolution):
         for first in range(0, th, band):
             rows = min(band, th - first)
             tiles = n * rows * tw
-            values: dict[str, Any] = {
+            values = {
                 "x": x.ptr, "v": v.ptr, "h": h, "w": w, "ph": ph - first * m, "pw": pw, "th": rows, "tw": tw,
                 "c": c, "tiles": tiles, "plane": tiles * c * size, **named_strides(x=(x, "n-hw")),
             }  # fmt: skip

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, op
@@ -200,7 +199,7 @@ class DeformableConvolution1:
     def ref(data, offsets, filters, **attrs):
         return _convolve(data, offsets, filters, None, {**attrs, "bilinear_interpolation_pad": False})
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """DeformableConvolution(x, offsets, filters[, mask]) -> Convolution 1x1 of DeformedColumns(x, ...)"""
         data, offsets, filters = inputs[:3]
         mask = inputs[3:]
@@ -210,12 +209,11 @@ class DeformableConvolution1:
         outs, each, *kernel = filters.constant.shape
         group = node.attrs["group"]
         attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
-        (read,) = b.instead(node, [data, offsets, *mask], attrs, "DeformedColumns")
+        (read,) = w.b.instead(node, [data, offsets, *mask], attrs, "DeformedColumns")
         taps = math.prod(kernel)
         weights = filters.constant.reshape(group, outs // group, each, taps).transpose(0, 1, 3, 2)
         shape = (outs // group, taps * each, 1, 1)
         plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
-        w = Writer(b, node)
         if group == 1:
             return [w("Convolution", read, np.ascontiguousarray(weights).reshape(shape), **plain)]
         return [w("GroupConvolution", read, np.ascontiguousarray(weights).reshape(group, *shape), **plain)]

@@ -7,7 +7,7 @@ scores are, NaN included, only what the shapes say is read and written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -148,7 +148,7 @@ def select_step(
     total = images * classes
     b_c = boxes.strides[1] if len(boxes.shape) == 4 and boxes.shape[1] > 1 else 0
     names = ("most", "iou", "threshold")[-len(limits) :]
-    values: dict[str, Any] = {
+    values = {
         "boxes": boxes.ptr, "scores": scores.ptr, "n": n,
         **{name: view.ptr for name, view in zip(("chosen", "values", "counts"), made, strict=True)},
         "classes": classes, "room": room, "b_n": boxes.strides[0], "b_c": b_c, "b_i": boxes.strides[-2],
@@ -224,7 +224,7 @@ class PaddedNms(Lowering):
         inputs = [boxes, scores, most, iou, threshold]
         each = BYTES_EACH if self.turned else 24
         select_step(planner, self.select, inputs, [chosen, values_of, counts], room, each=each)
-        values: dict[str, Any] = {
+        values = {
             "chosen": chosen.ptr, "values": values_of.ptr, "counts": counts.ptr,
             "rows": rows.ptr, "scored": scored.ptr,
             "valid": valid.ptr, "classes": max(classes, 1), "room": max(room, 1), "total": total,

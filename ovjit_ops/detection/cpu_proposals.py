@@ -5,8 +5,6 @@ Boxes are computed a vector of columns of a map at a time, in f32 as the referen
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
@@ -225,7 +223,7 @@ class AnchorGrid(Lowering):
         y = planner.row_major_output(self.node.output)
         settings = np.array([attrs["middle"], attrs["stride_x"], attrs["stride_y"]], np.float64)
         total = rows * columns
-        values: dict[str, Any] = {
+        values = {
             "priors": p.ptr, "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "rows": rows,
             "columns": columns, "many": p.shape[0], "high": high, "wide": wide, "total": total,
             **named_strides(p=(p, "nk")),
@@ -257,7 +255,7 @@ class MovedAnchors(Lowering):
         settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
         table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)
         total = images * h * many
-        values: dict[str, Any] = {
+        values = {
             "info": info.ptr, "anchors": anchors.ptr, "deltas": deltas.ptr,
             "settings": planner.data.view(table_of, "f64").ptr, "boxes": made[0].ptr, "many": many, "h": h,
             "w": w, "i_n": info.strides[0] if info.shape[0] > 1 else 0, "i_k": info.strides[1],
@@ -287,7 +285,7 @@ class ProposalTable(Lowering):
         boxes, numbers, values_of, counts, info = read = [planner.contiguous(v) for v in self.node.inputs]
         made = planner.row_major_outputs(self.node)
         images, _, anchors, _ = boxes.shape
-        values: dict[str, Any] = {
+        values = {
             "boxes": boxes.ptr, "numbers": numbers.ptr, "values": values_of.ptr, "counts": counts.ptr,
             "info": info.ptr, "regions": made[0].ptr, "best": made[1].ptr, "anchors": anchors,
             "room": numbers.shape[2], "rows": attrs["rows"], "lead": int(attrs["numbered"]),
@@ -308,7 +306,7 @@ class DetectionTable(Lowering):
         made = planner.row_major_outputs(self.node)
         _, classes, room = numbers.shape
         size = classes * room
-        values: dict[str, Any] = {
+        values = {
             "boxes": boxes.ptr, "numbers": numbers.ptr, "values": values_of.ptr, "counts": counts.ptr,
             "regions": boxes.shape[2], "classes": classes, "sets": max(boxes.shape[1], 1),
             "room": max(room, 1), "rows": self.node.attrs["rows"], "size": size,
@@ -329,7 +327,7 @@ class BestRegions(Lowering):
         if scores.shape[0] != n:
             raise NotNative
         made = planner.row_major_outputs(self.node)
-        values: dict[str, Any] = {
+        values = {
             "rois": rois.ptr, "scores": scores.ptr, "y": made[0].ptr, "n": n,
             "rows": self.node.attrs["max_rois"], **named_strides(r=(rois, "nk"), s=(scores, "n")),
             "threshold": planner.data.view(np.array([-np.inf], np.float32), "f32").ptr,

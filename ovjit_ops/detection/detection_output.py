@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit_ops.common.checks import check_rank, dims
@@ -176,7 +176,7 @@ def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: d
     return ssd_rows(places, found, scores.shape[1], attrs).astype(boxes.dtype)
 
 
-def _native_boxes(b: Builder, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
+def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
     """What SsdBoxes gives, by simpler operations: for known shapes that fit, without auxiliary inputs."""
     attrs = node.attrs
     if len(inputs) != 3 or not all(is_static(v.shape) for v in inputs):
@@ -193,7 +193,6 @@ def _native_boxes(b: Builder, node: Node, inputs: tuple[Value, ...]) -> tuple[Va
         return None
     if width != count * 4 * sets or classes.shape != (images, count * many) or sources not in (1, images):
         return None
-    w = Writer(b, node)
 
     def part(x: Value, first: int, end: int, axis: int) -> Value:
         return w("Slice", x, (first,), (end,), (1,), (axis,))
@@ -226,19 +225,18 @@ def _native_boxes(b: Builder, node: Node, inputs: tuple[Value, ...]) -> tuple[Va
     return boxes, turned(reshaped(classes, images, count, many), 0, 2, 1)
 
 
-def _expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of SsdBoxes(...), or of what computes
     the same natively"""
     attrs = {k: v for k, v in node.attrs.items() if k != "num_classes"}
     many = node.attrs.get("num_classes", 0)
     if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:
         return None
-    w = Writer(b, node)
-    boxes, scores = _native_boxes(b, node, inputs) or w.outputs(
+    boxes, scores = _native_boxes(w, node, inputs) or w.outputs(
         "SsdBoxes", *inputs, num_classes=many, **attrs
     )
     choice = kept_boxes(
-        b, node, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
+        w, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
         top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
     )  # fmt: skip
     return w.outputs("SsdRows", boxes, *choice, **attrs)

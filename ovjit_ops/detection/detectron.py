@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
@@ -75,7 +74,7 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         made = proposal_table(boxes, choice, info, rows)
         return tuple(x.astype(im_info.dtype) for x in made)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """The operation -> ProposalTable(KeptBoxes(MovedAnchors(...)))"""
         attrs = node.attrs
         info, anchors, deltas, scores = inputs
@@ -84,14 +83,13 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         many, height, width = scores.shape
         if not is_static(anchors.shape) or anchors.shape[0] != many * height * width or 0 in scores.shape:
             return None
-        w = Writer(b, node)
         info = w("Reshape", info, (1, -1), special_zero=False)
         grid = w("Reshape", anchors, (height, width, many, 4), special_zero=False)
         maps = [w("Unsqueeze", v, (0,)) for v in (deltas, scores)]
         ways = {**PLAIN, "min_size": attrs["min_size"]}
         boxes, values = w.outputs("MovedAnchors", info, grid, *maps, **ways)
         choice = kept_boxes(
-            b, node, boxes, values, attrs["nms_threshold"], -np.inf, inclusive=True,
+            w, boxes, values, attrs["nms_threshold"], -np.inf, inclusive=True,
             top=attrs["pre_nms_count"], most=attrs["post_nms_count"],
         )  # fmt: skip
         rows = {"rows": attrs["post_nms_count"], **_TABLE}
@@ -139,11 +137,11 @@ class ExperimentalDetectronPriorGridGenerator:
         out = anchor_grid(priors, feature_map.shape, im_data.shape, middle=0.5, swapped=False, **attrs)
         return out.reshape(-1, 4) if flatten else out
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ExperimentalDetectronPriorGridGenerator(...) -> AnchorGrid(...), flat or not"""
         if any(v.dtype != "f32" or v.shape is None for v in inputs) or inputs[0].shape[1:] != (4,):
             return None
-        w, attrs = Writer(b, node), {k: v for k, v in node.attrs.items() if k != "flatten"}
+        attrs = {k: v for k, v in node.attrs.items() if k != "flatten"}
         made = w("AnchorGrid", *inputs, **attrs, middle=0.5, swapped=False)
         return [w("Reshape", made, (-1, 4), special_zero=False) if node.attrs["flatten"] else made]
 
@@ -254,11 +252,11 @@ class ExperimentalDetectronROIFeatureExtractor:
             out[mine] = roi_align(maps, rois[mine], np.zeros(len(mine), np.int64), attrs, way)
         return out, rois
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ExperimentalDetectronROIFeatureExtractor(rois, ...) -> PyramidAlign(rois, ...), rois"""
         if any(v.dtype != "f32" or v.shape is None for v in inputs):
             return None
-        return [*b.instead(node, inputs, op="PyramidAlign"), inputs[0]]
+        return [*w.b.instead(node, inputs, op="PyramidAlign"), inputs[0]]
 
 
 def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -318,12 +316,12 @@ class ExperimentalDetectronDetectionOutput:
         found, labels, best = detection_table(boxes, choice, attrs["max_detections_per_image"])
         return found.astype(dtype), labels, best.astype(dtype)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """The operation -> DetectionTable(KeptBoxes(MovedAnchors(...)))"""
         rois, deltas, scores, info = inputs
         if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(deltas.shape[1], int):
             return None
-        attrs, w = node.attrs, Writer(b, node)
+        attrs = node.attrs
         sets = deltas.shape[1] // 4
         info = w("Reshape", info, (1, -1), special_zero=False)
         parts = w("Transpose", w("Reshape", deltas, (0, sets, 4), special_zero=True), (1, 2, 0))
@@ -331,7 +329,7 @@ class ExperimentalDetectronDetectionOutput:
         moved = w("MovedAnchors", *inside, **_decoding(attrs))
         by_class = w("Unsqueeze", w("Transpose", scores, (1, 0)), (0,))
         choice = kept_boxes(
-            b, node, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
+            w, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
             skip=0, most=max(attrs["post_nms_count"], 0),
         )  # fmt: skip
         rows = {"rows": attrs["max_detections_per_image"]}

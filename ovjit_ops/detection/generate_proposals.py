@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, op
@@ -98,15 +97,14 @@ class GenerateProposals:
         rois, values, counts = proposal_rows(boxes, choice, attrs)
         return rois.astype(im_info.dtype), values.astype(im_info.dtype), counts
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """GenerateProposals(...) -> ProposalRows(boxes, KeptBoxes(boxes, scores)) of ProposalBoxes(...)"""
         attrs = node.attrs
         if any(v.dtype != "f32" for v in inputs):
             return None
-        w = Writer(b, node)
         boxes, scores = w.outputs("ProposalBoxes", *inputs, **attrs)
         choice = kept_boxes(
-            b, node, boxes, scores, attrs["nms_threshold"], -np.inf, inclusive=True,
+            w, boxes, scores, attrs["nms_threshold"], -np.inf, inclusive=True,
             border=not attrs["normalized"], most=max(attrs["post_nms_count"], 0),
         )  # fmt: skip
         return w.outputs("ProposalRows", boxes, *choice, **attrs)

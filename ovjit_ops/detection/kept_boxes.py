@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
@@ -104,7 +104,7 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
 
 
 def kept_boxes(
-    b: Builder, node: Node, boxes: Value, scores: Value, iou: float, threshold: float, *, eta: float = 1.0,
+    w: Writer, boxes: Value, scores: Value, iou: float, threshold: float, *, eta: float = 1.0,
     most: int = 2**31 - 1, **attrs: Any,
 ) -> tuple[Value, ...]:  # fmt: skip
     """A KeptBoxes with these limits: its outputs. `eta`: what the limit falls by, 1 for nothing."""
@@ -112,7 +112,7 @@ def kept_boxes(
     limits = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
     attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
              "skip": -1, **attrs, "falling": eta < 1}  # fmt: skip
-    return Writer(b, node).outputs("KeptBoxes", boxes, scores, *limits, **attrs)
+    return w.outputs("KeptBoxes", boxes, scores, *limits, **attrs)
 
 
 def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
@@ -228,18 +227,18 @@ class MulticlassNms8:
     def ref(boxes, scores, **attrs):
         return multiclass_nms(boxes, scores, None, attrs)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
         attrs = node.attrs
         if not _simple(inputs):
             return None
         boxes, scores = inputs
         choice = kept_boxes(
-            b, node, boxes, scores, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
+            w, boxes, scores, attrs["iou_threshold"], attrs["score_threshold"], eta=attrs["nms_eta"],
             inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
             skip=attrs["background_class"],
         )  # fmt: skip
-        return Writer(b, node).outputs("ClassRows", *inputs, *choice, **attrs)
+        return w.outputs("ClassRows", *inputs, *choice, **attrs)
 
 
 @op("MulticlassNms", opset=9, like=MulticlassNms8, samples=partial(_samples, 9))
@@ -274,11 +273,11 @@ class MatrixNms:
     def ref(boxes, scores, **attrs):
         return matrix_nms(boxes, scores, attrs)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
         if not _simple(inputs):
             return None
-        w, limit = Writer(b, node), np.array(node.attrs["score_threshold"], np.float32)
+        limit = np.array(node.attrs["score_threshold"], np.float32)
         fallen = w.outputs("MatrixFalls", *inputs, limit, **_falls(node.attrs))
         return w.outputs("FallenRows", *inputs, *fallen, **node.attrs)
 

@@ -18,7 +18,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.checks import check_type
@@ -136,14 +136,14 @@ def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
     return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
 
 
-def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
+def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
     """NonMaxSuppression(boxes, scores, ...) -> UsedPart(PaddedNMS(boxes, scores, ...)); None for types that
     the kernel does not know."""
     boxes, scores, *limits = inputs
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
         return None
     defaults = (np.array(0, np.int64), np.array(0, np.float32), np.array(0, np.float32))
-    given = [limits[i] if i < len(limits) else b.constant(v) for i, v in enumerate(defaults)]
+    given = [limits[i] if i < len(limits) else w.b.constant(v) for i, v in enumerate(defaults)]
     if given[0].dtype not in INDEX_TYPES or any(v.dtype != "f32" for v in given[1:]):
         return None
     attrs = {
@@ -152,8 +152,8 @@ def padded(b: Builder, node: Node, inputs: Sequence[Value], encoding: str) -> Se
         "output_type": node.attrs.get("output_type", "i64"),
         "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
     }
-    *rows, count = b.instead(node, [boxes, scores, *given], attrs, "PaddedNMS")
-    outputs = [Writer(b, node)("UsedPart", x, count, axis=0) for x in rows[: len(node.outputs)]]
+    *rows, count = w.b.instead(node, [boxes, scores, *given], attrs, "PaddedNMS")
+    outputs = [w("UsedPart", x, count, axis=0) for x in rows[: len(node.outputs)]]
     return [*outputs, count][: len(node.outputs)]
 
 
@@ -218,12 +218,12 @@ class NonMaxSuppression1:
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
         return evaluate(boxes, scores, *limits, attrs)[0]
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """By `padded`, unless suppression is soft."""
         sigma = inputs[5] if len(inputs) > 5 else None
         if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
             return None
-        return padded(b, node, inputs[:5], node.attrs["box_encoding"])
+        return padded(w, node, inputs[:5], node.attrs["box_encoding"])
 
 
 @op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=partial(nms_samples, 3))

@@ -145,5 +145,5 @@ class NMSRotated:
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
         return rotated_nms(boxes, scores, *limits, attrs)
 
-    def expand(b, node, inputs):
-        return padded(b, node, inputs, TURNED[not node.attrs["clockwise"]])
+    def expand(w, node, inputs):
+        return padded(w, node, inputs, TURNED[not node.attrs["clockwise"]])

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
@@ -128,7 +127,7 @@ class Proposal4:
     def ref(class_probs, bbox_deltas, image_shape, **attrs):
         return proposal(class_probs, bbox_deltas, image_shape, attrs)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """Proposal(...) -> ProposalTable(KeptBoxes(MovedAnchors(..., AnchorGrid(...))))"""
         scores, deltas, image = inputs
         attrs = node.attrs
@@ -136,17 +135,16 @@ class Proposal4:
             return None
         if not isinstance(image.shape[0], int):
             return None  # it may have another number of numbers than 3 or 4
-        w = Writer(b, node)
         base, grid = anchors(attrs), _grid(attrs)
         if is_static(scores.shape):
-            places = b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
+            places = w.b.constant(anchor_grid(base, scores.shape, scores.shape, **grid))
         else:
             places = w("AnchorGrid", base, scores, scores, **grid)
         info = w("Reshape", image, (1, -1), special_zero=False)
         ways = _ways(attrs)
         boxes, values = w.outputs("MovedAnchors", info, places, deltas, scores, **ways)
         choice = kept_boxes(
-            b, node, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
+            w, boxes, values, attrs["nms_thresh"], -np.inf, inclusive=True, border=ways["border"] > 0,
             top=attrs["pre_nms_topn"], most=attrs["post_nms_topn"],
         )  # fmt: skip
         return w.outputs("ProposalTable", boxes, *choice, info, **_table(attrs))[: len(node.outputs)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
@@ -69,12 +68,12 @@ class RegionYolo:
         shape = (n, regions * (coords + 1 + classes), height, width)
         return x.reshape(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
         (x,) = inputs
         if x.shape is None or 0 in x.shape:
             return None
-        attrs, w = node.attrs, Writer(b, node)
+        attrs = node.attrs
         coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
         if x.shape[1] != regions * (coords + 1 + classes):
             return None

@@ -22,7 +22,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph import partial
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
 from ovjit_ops.common.values import INTEGERS, in_f32, propagate
@@ -386,12 +386,11 @@ def _clamp_body(x: Any, *, min: float, max: float) -> Any:
     return t.minimum(t.maximum(x, low), high)
 
 
-def _expand_clamp(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def _expand_clamp(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """Clamp(x) -> Minimum(Maximum(x, min), max)     with limits of its own, which are operands then"""
     low, high = node.attrs["min"], node.attrs["max"]
     if ELEMENT_TYPES[node.output.dtype].kind != "f" or (t.is_common(low) and t.is_common(high)):
         return None
-    w = Writer(b, node)
     return [w("Minimum", w("Maximum", inputs[0], low), high)]
 
 

@@ -118,10 +118,10 @@ class ConvertLike:
     def ref(data, like):
         return convert(data, from_numpy(like.dtype))
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ConvertLike(x, like: T) -> Convert(x) to T"""
         attrs = {"destination_type": inputs[1].dtype}
-        return b.add("Convert", inputs[:1], attrs, origins=node.origins).outputs
+        return w.b.add("Convert", inputs[:1], attrs, origins=node.origins).outputs
 
     def samples(rng, dtype="f32"):
         for to in ("i32", "f32", "u8", "boolean"):
@@ -225,10 +225,10 @@ class ConvertPromoteTypes:
         to = promoted(a, b, *(attrs[k] for k in _PROMOTION))
         return convert(left, to), convert(right, to)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ConvertPromoteTypes(x, y) -> Convert(x), Convert(y)"""
         attrs = {"destination_type": node.output.dtype}
-        return [b.add("Convert", [x], attrs, origins=node.origins).output for x in inputs]
+        return [w.b.add("Convert", [x], attrs, origins=node.origins).output for x in inputs]
 
     def samples(rng, dtype="f32"):
         for to, unsafe in (("f32", True), ("i32", True), ("u8", True), ("boolean", False), (dtype, False)):

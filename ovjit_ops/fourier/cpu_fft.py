@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -469,7 +469,7 @@ class Fourier(Lowering):
         work = n * width * (8 + 4 * len(radices))
         exchanged = inverse and loading == COMPLEX
         out_exchanged = inverse and not real_out
-        values: dict[str, Any] = {
+        values = {
             "x": x.view.ptr, "y": y.view.ptr, "table": twiddles.ptr, "scale": numbers.ptr, "n": n,
             "n_in": min(n_in, n), "n_out": n_out, "lanes": lanes, "blocks": blocks, "items": items,
             "stages": len(radices), "x_n": x.n, "x_l": x.lane,

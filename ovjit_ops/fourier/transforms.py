@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Value
@@ -222,7 +221,7 @@ class ISTFT:
         out = np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, wanted - out.shape[-1])])
         return out.astype(data.dtype)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ISTFT(x) -> the frames IRDFT(x) times the window, as Col2Im adds them up, by their sum of squares.
 
         None where sizes are not known, nor where a length is asked for and the number of frames is open.
@@ -239,7 +238,6 @@ class ISTFT:
             return None
         if isinstance(data.shape[-3], Interval):  # IRDFT would fill up bins that are missing
             return None
-        w = Writer(b, node)
         lead = tuple(range(rank - 3))
         spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))
         signals = w("IRDFT", spectra, (rank - 2,), (size,))

@@ -19,7 +19,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, compatible, is_static
 from ovjit_ops.common.checks import check_type
@@ -98,12 +98,11 @@ def _held(w: Writer, colour: Value, dtype: str) -> Value:
 
 
 def _expand(interleaved: bool, blue_first: bool):
-    def expand(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """Slices and Interpolate of the planes, then arithmetic that fuses"""
         first = inputs[0]
         if not all(is_static(v.shape) for v in inputs):
             return None
-        w = Writer(b, node)
         n, rows, width, _ = first.shape
         height = rows if len(inputs) > 1 else rows * 2 // 3
         if not n * height * width:
@@ -225,12 +224,11 @@ def _to_nv12(name: str, blue_first: bool) -> None:
                 return tuple(planes)
             return np.concatenate([planes[0], planes[1].reshape(n, height // 2, width, 1)], 1)
 
-        def expand(b, node, inputs):
+        def expand(w, node, inputs):
             """A product with the weights, the colours averaged by AvgPool"""
             picture = inputs[0]
             if not is_static(picture.shape) or 0 in picture.shape:
                 return None
-            w = Writer(b, node)
             n, height, width, _ = picture.shape
             wide = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
             kind = numpy_dtype(wide.dtype)

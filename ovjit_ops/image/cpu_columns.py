@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
@@ -87,7 +85,7 @@ class Columns(Lowering):
             inner, outer = (taps, windows) if s_r == x.itemsize and dw == 1 else (windows, taps)
             items = product(extents)
             per_chunk = split(items, kh * kw * rows * columns * x.itemsize + h * w)
-            values: dict[str, Any] = {
+            values = {
                 "x": x.ptr, "y": y.ptr, "h": h, "w": w, "taps": kh, "windows": rows, "down": sh,
                 "down_tap": dh, "up": top, "x_tap": s_r * kw, "x_window": s_c * columns, "outer": outer[0],
                 "inner": inner[0], "outer_step": outer[1], "inner_step": inner[1], "left": left,

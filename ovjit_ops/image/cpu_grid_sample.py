@@ -6,8 +6,6 @@ out once and lie in scratch; all channels then use them. Where channels are adja
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
@@ -174,7 +172,7 @@ class GridSample(Lowering):
         y = planner.channels_last_output(self.out, 1 if adjacent else 3)
         taps = _TAPS[self.mode] ** 2
         rows = n * oh
-        values: dict[str, Any] = {
+        values = {
             "x": x.ptr, "grid": grid.ptr, "y": y.ptr, "h": h, "w": w, "c": c, "ow": ow, "oh": oh,
             "rows": rows, **named_strides(x=(x, "nchw"), y=(y, "nchw"), g=(grid, "nhwk")),
         }  # fmt: skip

@@ -276,7 +276,7 @@ class Tables:
         numbers[2:4] = np.array([-0.5 if pillow else attrs["cube_coeff"]]).view(np.float32)
         numbers[16:] = np.arange(self.lanes)
         starts = planner.allocate((HEAD + outputs,), 4)
-        values: dict[str, Any] = {
+        values = {
             "starts": starts.ptr, "numbers": planner.data.view(numbers, "f32").ptr, "outputs": outputs,
             "extent": extent, "coordinate": COORDINATES.index(attrs["coordinate_transformation_mode"]),
         }  # fmt: skip

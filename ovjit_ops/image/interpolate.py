@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
@@ -173,14 +172,14 @@ class Interpolate1:
     def ref(data, sizes, **attrs):
         return interpolate(data, sizes, None, attrs["axes"], _version_1(data.ndim, attrs))
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """Interpolate-1(x, sizes) -> Interpolate-11(x, sizes, axes)"""
         data, sizes = inputs
         if data.shape is None:
             return None
-        axes = b.constant(np.array(node.attrs["axes"], np.int64))
+        axes = w.b.constant(np.array(node.attrs["axes"], np.int64))
         attrs = _version_1(len(data.shape), node.attrs)
-        return b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
+        return w.b.instead(node, [data, sizes, axes], attrs, find_op("Interpolate", 11))
 
     def samples(rng, dtype="f32"):
         padded = {"pads_begin": (0, 0, 1, 1), "pads_end": (0, 0, 1, 0)}
@@ -288,7 +287,7 @@ class Interpolate4:
         by_sizes, by_scales = given(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """Interpolate(x, pads) -> Interpolate(Pad(x))"""
         data = inputs[0]
         begin, end = node.attrs["pads_begin"], node.attrs["pads_end"]
@@ -296,8 +295,8 @@ class Interpolate4:
             return None
         rank = len(data.shape)
         before, after = padding(begin, rank, "pads_begin"), padding(end, rank, "pads_end")
-        padded = Writer(b, node)("Pad", data, before, after, pad_mode="constant")
-        return b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
+        padded = w("Pad", data, before, after, pad_mode="constant")
+        return w.b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
 
 
 @op("Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11), builder={"data": "image"})

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, TensorType, Word, op
@@ -57,7 +56,7 @@ class ExtractImagePatches:
         parts = [padded[(...,) + slices] for _, slices in taps(kernel, outputs, strides, rates)]
         return np.concatenate(parts, 1)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each place in a patch"""
         (x,) = inputs
         window = _window(node.attrs)
@@ -67,7 +66,6 @@ class ExtractImagePatches:
             or 0 in (*x.shape, *node.output.shape)
         ):
             return None
-        w = Writer(b, node)
         outputs = output_extents(extents=x.shape[2:], **window)
         assert is_static(outputs)
         begin, _ = resolve_pads(extents=x.shape[2:], **window)
@@ -184,14 +182,13 @@ class ReorgYolo:
         split = data.reshape(n, c // (s * s), h, s, w, s).transpose(0, 3, 5, 1, 2, 4)
         return np.ascontiguousarray(split).reshape(n, c * s * s, h // s, w // s)
 
-    def expand(b, node, inputs):
+    def expand(write, node, inputs):
         """ReorgYolo(x) -> Reshape(Transpose(Reshape(x)))"""
         (x,) = inputs
         if not is_static(x.shape):
             return None
         n, c, h, w = x.shape
         s = node.attrs["stride"][0]
-        write = Writer(b, node)
         split = write("Reshape", x, (n, c // (s * s), h, s, w, s), special_zero=False)
         turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))
         return [write("Reshape", turned, (n, c * s * s, h // s, w // s), special_zero=False)]

@@ -8,8 +8,6 @@ rows of zeros.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
@@ -158,7 +156,7 @@ class Bags(Lowering):
         width = product(y.shape[1:])
         count = indices.count
         per_bag = max(1, count // many)
-        values: dict[str, Any] = {
+        values = {
             "table": table.ptr, "at": indices.ptr, "y": y.ptr, "rows": table.shape[0], "width": width,
             "row": width * 4, "count": count, "many": many,
             "each": indices.shape[-1] if self.way == "packed" else 0,

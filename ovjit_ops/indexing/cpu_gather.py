@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -180,7 +180,7 @@ def plan_indexed(
             free = extents[0] if extents and ats[0] == 0 and ys[0] != 0 else 1
             per_chunk = items // free * split(free, work * (items // free))
         goal = target.ptr + first * y_n
-        values: dict[str, Any] = {
+        values = {
             "x": source.ptr + first * x_n, "y": goal, "at": at.ptr + first * at_n, "n": n, "x_n": x_n,
             "y_n": y_n, "at_n": at_n, "items": items, "per_chunk": per_chunk, "depth": len(walk.places),
             "at_k": walk.at_k, **ends,

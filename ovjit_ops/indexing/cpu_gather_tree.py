@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
@@ -65,7 +63,7 @@ class GatherTree(Lowering):
             raise NotNative
         made = planner.row_major_outputs(self.node)
         total = batch * width
-        values: dict[str, Any] = {
+        values = {
             "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
             "steps": steps, "width": width, "total": total,
         }  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel, spaced
 from ovjit.codegen.words import *
@@ -81,7 +79,7 @@ class CumSum(Lowering):
             x_n, y_n = -x_n, -y_n
         blocks = ceil_div(m, host_isa().lanes)
         items = product(extents) * blocks
-        values: dict[str, Any] = {
+        values = {
             "x": source, "y": target, "n": n, "x_n": x_n, "y_n": y_n, "m": m, "x_m": x_m, "y_m": y_m,
             "exclusive": int(self.node.attrs["exclusive"]), "items": items, "blocks": blocks,
         }  # fmt: skip

@@ -6,8 +6,6 @@ all 100, a vector of them at a time, takes 3 ns.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
@@ -84,7 +82,7 @@ class Search(Lowering):
         items = product(x.shape)
         several = len(rows.shape) > 1
         counted = n <= COUNTED and not several
-        values: dict[str, Any] = {
+        values = {
             "x": x.ptr, "rows": rows.ptr, "y": y.ptr, "n": n, "row": n * rows.itemsize if several else 0,
             "m": max(x.shape[-1], 1) if several else max(items, 1), "items": items,
         }  # fmt: skip

@@ -7,8 +7,6 @@ numbers, zeros are equal. Of equals the first comes first. Rows are shared out.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.words import *
@@ -224,7 +222,7 @@ class TopK(Lowering):
             }  # fmt: skip
             planner.share_step(self.best, told, items, n * block * 2, [x], [y, z], x.count)
             return True
-        values: dict[str, Any] = {
+        values = {
             "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "best": best, "rows": rows,
             "x_n": x.strides[axis], "y_n": y.strides[axis], "z_n": z.strides[axis],
         }  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
@@ -332,7 +331,7 @@ class OneHot1:
         rank = inputs[0].rank
         return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
 
         Where negative indices count from the end, depth is added to them first.
@@ -344,7 +343,6 @@ class OneHot1:
         count = int(known.reshape(-1)[0])
         rank = len(indices.shape) + 1
         place = normalize_axis(node.attrs["axis"], rank)
-        w = Writer(b, node)
         if node.attrs.get("negative_indices_mode") == "normalize":
             indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
         if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
@@ -475,12 +473,11 @@ class CumSum:
         check_type(arg, (*NUMBERS, "boolean"))
         return TensorType(arg.dtype, arg.shape)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """CumSum(x: boolean) -> NotEqual(CumSum(Convert(x, i32)), 0)"""
         arg, axis = inputs
         if arg.dtype != "boolean":
             return None
-        w = Writer(b, node)
         numbers = w("Convert", arg, destination_type="i32")
         return [w("NotEqual", w("CumSum", numbers, axis, **node.attrs), 0)]
 

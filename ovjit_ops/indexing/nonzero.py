@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, TensorType, op
@@ -36,13 +35,13 @@ class NonZero:
     def ref(data, *, output_type="i64"):
         return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """NonZero(x) -> UsedPart(PaddedNonZero(x))"""
         (data,) = inputs
         if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
             return None
-        padded = Writer(b, node).outputs("PaddedNonZero", data, **node.attrs)
-        return b.instead(node, padded, {"axis": 1}, "UsedPart")
+        padded = w.outputs("PaddedNonZero", data, **node.attrs)
+        return w.b.instead(node, padded, {"axis": 1}, "UsedPart")
 
     def samples(rng, dtype="f32"):
         for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):

@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type
@@ -220,7 +220,7 @@ def scatter_elements(
     return out
 
 
-def expand_mean(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """A mean -> a sum over how many were added, counted by the sum of ones at the same places"""
     data, indices, updates, axis = inputs
     if node.attrs["reduction"] != "mean":
@@ -229,11 +229,10 @@ def expand_mean(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[V
     if kind not in "iu" and data.dtype not in ("f16", "bf16", "f32", "f64"):
         return None
     counted = data.dtype if data.dtype in ("u64", "f64") else "i64" if kind in "iu" else "f32"
-    w = Writer(b, node)
     kept = node.attrs["use_init_val"]
 
     def filled(value: int, shaped: Value) -> Value:
-        number = b.constant(np.array(value, numpy_dtype(counted)), counted)
+        number = w.b.constant(np.array(value, numpy_dtype(counted)), counted)
         return w("Broadcast", number, w("ShapeOf", shaped, output_type="i64"), mode="numpy")
 
     def summed(onto: Value, added: Value, kept: bool) -> Value:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
@@ -168,14 +167,13 @@ class Unique:
         values = np.take(data, first, place)
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """Unique(x) -> the used part of PaddedUnique(x), to which all lists but that of elements are cut"""
         data, axes = inputs[0], inputs[1:]
         if data.shape is None or data.dtype not in UNIQUE or (axes and len(data.shape) != 1):
             return None
         if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
             return None
-        w = Writer(b, node)
         values, first, inverse, counts, number = w.outputs("PaddedUnique", data, **node.attrs)
         cut = [w("UsedPart", x, number, axis=0) for x in (values, first, counts)]
         return [cut[0], cut[1], inverse, cut[2]]

@@ -136,7 +136,7 @@ class CompressedProduct(StoredWeights):
             q = planner.allocate((DIGITS * self.filled,), 1)
             p = planner.allocate((groups, DIGITS + 1), 4)
             per_chunk = split(groups, 8 * self.size)
-            values = {
+            values: dict[str, Any] = {
                 "x": x.ptr, "q": q.ptr, "p": p.ptr, "turned": planner.constants.at(self.turned_at),
                 "depth": self.depth, "size": self.size, "groups": groups, "per_chunk": per_chunk,
             }  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
@@ -85,7 +83,7 @@ class DynamicProduct(StoredWeights):
         rows_per = least(ceil_div(rows, height), most(1, ROW_BYTES // (wide * height))) * height
         row_blocks = ceil_div(rows, rows_per)
         per_chunk = split(panels, least(rows, rows_per) * wide * (tile_width(self.isa) // 4), CHUNK_DOTS)
-        values: dict[str, Any] = {
+        values = {
             "x": q.ptr, "p": p.ptr, "y": y.ptr, "b": planner.constants.at(self.bias_at[0]),
             "b_step": self.bias_at[1], "x_w": wide, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,
             "words": self.size // 4, "groups": self.groups_of_rows, "ratio": self.ratio, "rows": rows,

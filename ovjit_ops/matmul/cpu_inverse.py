@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.words import *
@@ -87,7 +85,7 @@ class Inverses(Lowering):
             items = product(extents)
             per_chunk = split(items, 2.0 * n * n * width)
             y_i, y_j = y.strides[-2:][:: -1 if self.node.attrs["adjoint"] else 1]
-            values: dict[str, Any] = {
+            values = {
                 "x": x.ptr, "y": y.ptr, "n": n, "x_i": x.strides[-2], "x_j": x.strides[-1], "y_i": y_i,
                 "y_j": y_j, "width": width, "items": items, "per_chunk": per_chunk,
             }  # fmt: skip

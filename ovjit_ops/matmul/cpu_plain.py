@@ -12,8 +12,6 @@ can pass 2^24: then a multiplication and an addition are one instruction. Elemen
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
@@ -195,7 +193,7 @@ class PlainProduct(Lowering):
         packed = panel <= PANEL and least(row_blocks, split(items, work)) >= SEVERAL
         if packed:
             planner.need_scratch(panel)
-        values: dict[str, Any] = {
+        values = {
             "a": a.ptr, "b": b.ptr, "y": whole.ptr, "m": m, "n": n, "k": k, "a_m": a.strides[-2],
             "a_k": a.strides[-1], "b_k": b.strides[-2], "y_m": n * size, "row_blocks": row_blocks,
             "column_blocks": column_blocks, "packed": int(packed), "items": items,

@@ -119,7 +119,7 @@ class Einsum:
         out = np.einsum(*_numpy_form(*parsed, [widened(x) for x in xs]), optimize="greedy")
         return np.asarray(out).astype(xs[0].dtype)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """Einsum -> ReduceSum, Transpose, MatMul, Reshape: two operands at a time, the cheapest pair first"""
         parsed = parse(node.attrs["equation"], [v.type.rank for v in inputs])
         if parsed is None or any(v.shape is None for v in inputs):
@@ -129,7 +129,7 @@ class Einsum:
         operands, out = parsed
         sizes = label_sizes(operands, [v.shape for v in inputs])
         try:
-            return [_contract(Writer(b, node), list(zip(inputs, operands, strict=True)), out, sizes)]
+            return [_contract(w, list(zip(inputs, operands, strict=True)), out, sizes)]
         except Open:
             return None
 

@@ -144,13 +144,13 @@ class GroupedMatMul:
             start = int(stop)
         return out
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """GroupedMatMul(a: [G, T, K], b) -> MatMul(a, b transposed)"""
         if len(inputs) > 2 or inputs[0].shape is None or inputs[1].shape is None:
             return None
         if not surely_equal(inputs[0].shape[0], inputs[1].shape[0]):
             return None  # a product would broadcast one matrix to several
-        return b.instead(node, inputs, {"transpose_b": True}, "MatMul")
+        return w.b.instead(node, inputs, {"transpose_b": True}, "MatMul")
 
     def samples(rng, dtype="f32"):
         for a, b, ends in (

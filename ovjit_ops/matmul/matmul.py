@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
@@ -60,11 +59,10 @@ class MatMul:
         b = data_b.swapaxes(-1, -2) if transpose_b and data_b.ndim > 1 else data_b
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0"""
         if node.output.dtype != "boolean":
             return None
-        w = Writer(b, node)
         counts = [w("Convert", x, destination_type="f32") for x in inputs]
         return [w("NotEqual", w("MatMul", *counts, **node.attrs), 0)]
 

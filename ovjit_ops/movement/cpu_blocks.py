@@ -22,7 +22,7 @@ from ovjit.compiler.lower import AsInput, Lowering, plan_copy
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import Planner, element_size
 from ovjit.compiler.views import View
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
 
 #: of attributes: (split shape of the source, the order in which its dimensions make the target)
@@ -182,13 +182,12 @@ def lower_space_to_batch(group: Group) -> Lowering | None:
     return SpaceToBatch(group) if all(p is not None and not p.any() for p in pads) else None
 
 
-def expand_space_to_batch(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def expand_space_to_batch(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """SpaceToBatch(x, blocks, begin, end) -> SpaceToBatch(Pad(x, begin, end), blocks, 0, 0)"""
     x, blocks, begin, end = inputs
     first, last = begin.type.value, end.type.value
     if first is None or last is None or not (first.any() or last.any()):
         return None
-    w = Writer(b, node)
     none = np.zeros_like(first)
     return [w("SpaceToBatch", w("Pad", x, begin, end, pad_mode="constant"), blocks, none, none)]
 

@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.op import Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
@@ -321,7 +320,7 @@ class ReverseSequence:
         source = source if batch < seq else source.T
         return np.take_along_axis(data, source.reshape(shape), seq)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """ReverseSequence(x, n) -> GatherND(x, places) with t < n ? n - 1 - t : t as the place in time, or
         GatherElements along time where no dimension is behind both
 
@@ -333,7 +332,6 @@ class ReverseSequence:
             return None
         rank = len(data.shape)
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
-        w = Writer(b, node)
         long = w("Convert", lengths, destination_type="i64")
         lead = rank if rank > MOST_PLACES or max(batch, seq) == rank - 1 else max(batch, seq) + 1
         own = [data.shape[a] if a == batch else 1 for a in range(lead)]  # refuses another number of lengths

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import Body
@@ -23,7 +22,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, merge_axes, placed_values, plain, product
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.traced import least
 from ovjit.graph.windows import LARGEST
@@ -167,7 +166,7 @@ class LocalResponse(Lowering):
             y = planner.instead(y, order)
             extents, (xs, ys), width = merged()
         n = x.shape[self.axis]
-        values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n}
+        values = {"x": x.ptr, "y": y.ptr, "n": n}
         if self.turned:
             items, work = product(extents), n * 12
             values["rows"] = items
@@ -189,7 +188,7 @@ class LocalResponse(Lowering):
         planner.share_step(self.kernel, values, items, work, [x], [y], flops, places)
 
 
-def expand_lrn(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """LRN(x) over all of space -> x / (bias + alpha / size^n * taps * AvgPool(x^2)) ^ beta"""
     x, axes = inputs
     if x.shape is None or axes.type.value is None or len(x.shape) not in (3, 4):
@@ -197,7 +196,7 @@ def expand_lrn(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     rank = len(x.shape) - 2
     if normalize_axes((int(a) for a in axes.type.value.reshape(-1)), rank + 2) != tuple(range(2, rank + 2)):
         return None
-    attrs, w = node.attrs, Writer(b, node)
+    attrs = node.attrs
     half = (attrs["size"] - 1) // 2
     if is_static(x.shape):
         half = min(half, max(*x.shape[2:], 1))  # what is farther away is nothing

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static, normalize_axes
 from ovjit_ops.normalization.cpu_mvn import mvn_axes
 
@@ -36,49 +36,46 @@ def along_channels(w: Writer, x: Value, rank: int) -> Value:
     return w("Reshape", x, (-1, *(1,) * (rank - 2)), special_zero=False)
 
 
-def expand_mvn2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+def expand_mvn2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     over space (and channels if so asked)"""
     (x,) = inputs
     if x.shape is None or mvn_axes(node, inputs) is not None:
         return None
     axes = range(1 if node.attrs["across_channels"] else 2, len(x.shape))
-    out = standardized(Writer(b, node), x, axes, node.attrs["normalize_variance"], node.attrs["eps"], True)
+    out = standardized(w, x, axes, node.attrs["normalize_variance"], node.attrs["eps"], True)
     return [out]
 
 
-def expand_mvn6(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+def expand_mvn6(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """MVN-6(x, axes) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     or / (sqrt(mean(...)) + eps)"""
     axes = known_axes(*inputs)
     if axes is None or mvn_axes(node, inputs) is not None:
         return None
     attrs = node.attrs
     inside = attrs["eps_mode"].lower() == "inside_sqrt"
-    w = Writer(b, node)
     return [standardized(w, inputs[0], axes, attrs["normalize_variance"], attrs["eps"], inside)]
 
 
-def expand_normalize_l2(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+def expand_normalize_l2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """NormalizeL2(x, axes) -> x / sqrt(L2(x)^2 + eps)     or x / max(L2(x), sqrt(eps))"""
     axes = known_axes(*inputs)
     if axes is None:
         return None
-    w, eps = Writer(b, node), node.attrs["eps"]
+    eps = node.attrs["eps"]
     norm = w("ReduceL2", inputs[0], axes, keep_dims=True)
     if node.attrs["eps_mode"].lower() == "max":
         return [w("Divide", inputs[0], w("Maximum", norm, float(np.sqrt(eps))))]
     return [w("Divide", inputs[0], w("Sqrt", w("Add", w("Multiply", norm, norm), eps)))]
 
 
-def expand_grn(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
+def expand_grn(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value]:
     """GRN(x) -> x / sqrt(L2(x over channels)^2 + bias)"""
-    w = Writer(b, node)
     norm = w("ReduceL2", inputs[0], (1,), keep_dims=True)
     return [w("Divide", inputs[0], w("Sqrt", w("Add", w("Multiply", norm, norm), node.attrs["bias"])))]
 
 
-def expand_group_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+def expand_group_norm(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """GroupNormalization(x, scale, bias) -> MVN(x as [N, groups, rest]) * scale + bias"""
-    w = Writer(b, node)
     x, scale, bias = inputs
     fitted = None if x.shape is None else with_channels(w, x, [scale, bias])
     if fitted is None:
@@ -105,13 +102,13 @@ def with_channels(w: Writer, x: Value, lists: Sequence[Value]) -> Value | None:
     return w("VariadicSplit", x, np.array(1), [count])
 
 
-def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value] | None:
+def expand_batch_norm(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
     """BatchNormInference(x; gamma, beta, mean, var) -> (x - mean) * (gamma / sqrt(var + eps)) + beta"""
     named = dict(zip(node.op.input_names, inputs, strict=True))
     x = named["data"]
     if x.shape is None:
         return None
-    w, rank = Writer(b, node), len(x.shape)
+    rank = len(x.shape)
     fitted = with_channels(w, x, [v for k, v in named.items() if k != "data"])
     if fitted is None:
         return None
@@ -122,9 +119,8 @@ def expand_batch_norm(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]
     return [w("Add", scaled, along_channels(w, named["beta"], rank))]
 
 
-def expand_rms(b: Builder, node: Node, inputs: Inputs) -> Sequence[Value]:
+def expand_rms(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value]:
     """RMS(x, gamma) -> x / sqrt(mean(x^2) + epsilon) * gamma"""
-    w = Writer(b, node)
     normal = w("RootMeanSquare", inputs[0], epsilon=node.attrs["epsilon"])
     out = w("Multiply", normal, inputs[1])
     return [w("Convert", out, destination_type=node.output.dtype)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
@@ -304,7 +303,7 @@ class AdaptiveAvgPool:
     def infer(data, output_shape):
         return _infer_adaptive(data, output_shape)
 
-    def expand(b, node, inputs):
+    def expand(w, node, inputs):
         """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other
 
         The windows of one dimension are equally long in all others, so a mean of means is the mean.
@@ -312,7 +311,7 @@ class AdaptiveAvgPool:
         x, sizes = inputs
         if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
             return None
-        w, wanted, extents = Writer(b, node), sizes.type.value.reshape(-1).tolist(), x.shape[2:]
+        wanted, extents = sizes.type.value.reshape(-1).tolist(), x.shape[2:]
         if all(s == 1 for s in wanted):
             return [w("ReduceMean", x, range(2, len(x.shape)), keep_dims=True)]
         if 0 in wanted or 0 in extents:

@@ -342,7 +342,7 @@ class RecurrentSteps(Lowering):
         sums = ceil_div(gates * hidden * 4, 64) * 64
         mid_at = _TABLES + block * sums
         planner.need_scratch(mid_at + block * hidden * 4)
-        values: dict[str, Any] = {
+        values = {
             "xp": x.ptr, "h0": h0.ptr, "y": y.ptr, "ho": ho.ptr, "x_b": x.strides[0], "x_t": x.strides[1],
             "x_d": gates * hidden * 4, "h0_b": h0.strides[0], "h0_d": h0.strides[1], "y_b": y.strides[0],
             "y_d": y.strides[1], "y_t": y.strides[2], "ho_b": ho.strides[0], "ho_d": ho.strides[1],

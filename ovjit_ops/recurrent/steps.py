@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, Word, op
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.elementwise.arithmetic import random_array
@@ -109,7 +109,7 @@ class RecurrentSteps:
 def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
     """The `expand` of a cell or sequence whose inputs have these names."""
 
-    def expand(b: Builder, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+    def expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
         named = dict(zip(names, inputs, strict=False))
         attrs = dict(node.attrs)
         order = attrs.pop("weights_format", "fico")
@@ -125,7 +125,6 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
         if not sequence:
             weights, recurrent, bias = weights[None], recurrent[None], bias[None]
         bias, rb = split_bias(bias, kind, bool(attrs.get("linear_before_reset")))
-        w = Writer(b, node)
         flat = weights.reshape(weights.shape[0] * weights.shape[1], weights.shape[2])
         products = w("Add", w("MatMul", named["X"], flat, transpose_b=True), bias.reshape(-1))
 
@@ -137,8 +136,8 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
         given["c"] = steps_of(named.get("initial_cell_state"))
         lengths = named.get("sequence_lengths")
         given["l"] = None if lengths is None else w("Convert", lengths, destination_type="i64")
-        given["r"] = b.constant(recurrent)
-        given["b"] = None if rb is None else b.constant(rb)
+        given["r"] = w.b.constant(recurrent)
+        given["b"] = None if rb is None else w.b.constant(rb)
         given["a"] = steps_of(named.get("A"))
         used = {role: x for role, x in given.items() if x is not None}
         attrs |= {"kind": kind, "roles": "".join(used), "direction": attrs.get("direction", "forward")}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -351,7 +351,7 @@ class Reduce(Lowering):
         extents, ky, y_inner = kept
         parts, per, y_part = shares or (1, walk.run, 0)
         n, lanes = walk.n, host_isa().lanes
-        values: dict[str, Any] = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
+        values = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
         values |= {"run": walk.run, "x_run": walk.x_run, **placed_values(extents, x=kx, y=ky)}
         values |= {"parts": parts, "per": per, "y_part": y_part}
         red, rx = ([f] * (DIMS - len(v)) + list(v) for f, v in ((1, walk.red), (0, walk.rx)))

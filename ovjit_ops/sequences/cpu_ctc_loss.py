@@ -6,8 +6,6 @@ before anything is read by them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
@@ -175,7 +173,7 @@ class CTCLosses(Lowering):
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
         work = steps * (classes * 64 + most * 512)  # exponentials and logarithms in f64
-        values: dict[str, Any] = {
+        values = {
             "x": x.ptr, "times": times.ptr, "labels": labels.ptr, "counts": counts.ptr, "y": made[0].ptr,
             "steps": steps, "classes": classes, "most": most, "batch": batch, "room": room,
         }  # fmt: skip

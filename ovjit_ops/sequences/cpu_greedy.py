@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
@@ -100,7 +98,7 @@ class Greedy(Lowering):
         if not x.count or not fit:
             raise NotNative
         made = planner.row_major_outputs(self.node)
-        values: dict[str, Any] = {
+        values = {
             "x": x.ptr, "ends": ends.ptr, "y": made[0].ptr, "steps": steps, "classes": classes,
             "batch": sequences, "x_t": x.strides[time], "x_b": x.strides[batch],
         }  # fmt: skip

@@ -78,13 +78,13 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         nonlocal changed
         first = len(b.nodes)
-        out = None
+        out, w = None, Writer(b, node)
         if _is_half(node):
-            out = upcast(b, node, inputs)
+            out = upcast(w, node, inputs)
         elif (found := _stand_in(node)) is not None:
-            out = _computed(b, node, inputs, found)
+            out = _computed(w, node, inputs, found)
         elif expand and node.op.expand is not None:
-            out = node.op.expand(b, node, inputs)
+            out = node.op.expand(w, node, inputs)
         if out is None:
             return None
         changed = True
@@ -111,13 +111,13 @@ def _stand_in(node: Node) -> StandIn | None:
     return found if found and any(v.dtype == found.kind for v in node.outputs) else None
 
 
-def _computed(b: Builder, node: Node, inputs: Sequence[Value], stand_in: StandIn) -> Sequence[Value]:
+def _computed(w: Writer, node: Node, inputs: Sequence[Value], stand_in: StandIn) -> Sequence[Value]:
     """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
-    w, kind = Writer(b, node), stand_in.kind
+    kind = stand_in.kind
     given = [
         _converted(w, x, stand_in.real) if stand_in.concerns(i, x.dtype) else x for i, x in enumerate(inputs)
     ]
-    made = b.add(node.op, given, node.attrs, name=f"{node.name}/{stand_in.real}", origins=node.origins)
+    made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{stand_in.real}", origins=node.origins)
     back = whole if kind not in SMALL else lambda w, x, kind: w("Convert", x, destination_type=kind)
     return [
         back(w, new, kind) if old.dtype == kind else new
@@ -133,11 +133,10 @@ def _is_half(node: Node) -> bool:
     )
 
 
-def upcast(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+def upcast(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
     """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
-    w = Writer(b, node)
     wide = [_converted(w, x, "f32") if x.dtype in HALVES else x for x in inputs]
-    made = b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
+    made = w.b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
     return [
         w("Convert", new, destination_type=old.dtype) if old.dtype in HALVES else new
         for new, old in zip(made.outputs, node.outputs, strict=True)
