@@ -122,7 +122,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         way<n>(acc, a..., w...) -> acc        of words that go by that of `WAYS`, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
-        join(vectors...) -> bytes, store_m<v>(address, bytes of v vectors, n)   where bytes are joined
+        join(vectors...) -> bytes, store<v>(address, bytes of v vectors), store_m<v>(.., n) of joined ones
 
         hide(n) -> n        of which the optimiser knows nothing
 
@@ -160,6 +160,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
         )
         for count in range(1, isa.tile_vectors + 1):
             some = ir.VectorType(ir.IntType(8), count * lanes)
+            out |= inline_function(f"store{count}", none, [i64, some], store)
             out |= inline_function(f"store_m{count}", none, [i64, some, i64], store)
     else:
         out |= inline_function("store", none, [i64, result], store)
@@ -399,7 +400,7 @@ class _Tile:
         for size in sorted({self.size[elem] for elem in (self.epilogue.out, *self.kinds)}):
             self.say(f"%channel{size} = mul i64 %channel, {size}")
         if _joined(self.isa, self.epilogue):
-            self.store_joined(self.left())
+            self.store_joined()
         elif self.isa.name == "avx512":
             left = self.left()
             waiting = []
@@ -441,27 +442,32 @@ class _Tile:
         place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
         return self.new(f"load i64, ptr {place}, align 8")
 
-    def results(self, left: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
-        """What the epilogue makes of the sums of each pixel; with `left` (see there) it reads its operands
-        for valid channels alone."""
-        suffix = "_m" if left else ""
-        more = [f", i64 {count}" for count in left] or [""] * self.vectors
+    def load(self, base: str, v: int, elem: str, left: Sequence[str] = ()) -> str:
+        """The vector `v` of elements that begin at `base`; with `left` (see there), valid channels alone."""
+        suffix, more = ("_m", f", i64 {left[v]}") if left else ("", "")
+        place = self.place(base, v, elem)
+        return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {place}{more})")
 
-        def load(base: str, v: int, elem: str) -> str:
-            given = f"i64 {self.place(base, v, elem)}{more[v]}"
-            return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}({given})")
+    def splatted(self, base: str, elem: str) -> str:
+        return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
 
-        def splat(base: str, elem: str) -> str:
-            return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
-
-        shared: dict[tuple[int, int], str] = {}
+    def shared(self, left: Sequence[str] = ()) -> dict[tuple[int, int], str]:
+        """What all pixels read, by operand and vector."""
+        found: dict[tuple[int, int], str] = {}
         for o in self.epilogue.operands:
+            base, places = f"%shared{o.where}", [(o.where, v) for v in range(self.vectors)]
             if o.kind == "number":
-                shared |= dict.fromkeys(
-                    ((o.where, v) for v in range(self.vectors)), splat(f"%shared{o.where}", o.dtype)
-                )
+                found |= dict.fromkeys(places, self.splatted(base, o.dtype))
             elif o.kind == "channel":
-                shared |= {(o.where, v): load(f"%shared{o.where}", v, o.dtype) for v in range(self.vectors)}
+                found |= {(where, v): self.load(base, v, o.dtype, left) for where, v in places}
+        return found
+
+    def results(
+        self, left: Sequence[str] = (), shared: dict[tuple[int, int], str] | None = None
+    ) -> Iterator[tuple[int, list[str]]]:
+        """What the epilogue makes of the sums of each pixel; with `left` (see there) it reads its operands
+        for valid channels alone. `shared`: what has been read of them."""
+        shared = self.shared(left) if shared is None else shared
         sums = "sum" if self.form.listed else "t"
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
@@ -472,9 +478,9 @@ class _Tile:
                     if o.shared:
                         value = shared[o.where, v]
                     elif o.kind == "pixel":
-                        value = load(base, v, o.dtype)
+                        value = self.load(base, v, o.dtype, left)
                     else:
-                        value = splat(base, o.dtype)
+                        value = self.splatted(base, o.dtype)
                     arguments.append(f"{self.kinds[o.dtype]} {value}")
                 results.append(self.new(f"call {self.out} @epilogue({', '.join(arguments)})"))
             yield m, results
@@ -485,33 +491,49 @@ class _Tile:
         place = self.place(self.entry(1, m), v, self.epilogue.out)
         self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
 
-    def store_joined(self, left: Sequence[str]) -> None:
-        """All pixels, whose vectors become bytes `JOINED` at a time."""
-        waiting: list[tuple[int, int, str]] = []
+    def store_joined(self) -> None:
+        """All pixels, whose vectors become bytes `JOINED` at a time. Where all channels are valid there are no
+        masks: the ports of the products make them, and half a vector that is stored under one: 0.98 of the
+        time at depth 64."""
+        left = self.left()
+        self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
+        self.say("br i1 %full, label %whole, label %part", "whole:")
+        whole = self.shared()
+        self.say("br label %read", "part:")
+        part = self.shared(left)
+        self.say("br label %read", "read:")
+        kinds = {o.where: self.kinds[o.dtype] for o in self.epilogue.operands if o.shared}
+        shared = {
+            at: self.new(f"phi {kinds[at[0]]} [ {whole[at]}, %whole ], [ {part[at]}, %part ]") for at in whole
+        }
+        made: list[tuple[int, int, str]] = []
         vectors: list[str] = []
-        for m, results in self.results(left):
+        for m, results in self.results(left, shared):
             vectors += [f"{self.out} {result}" for result in results]
             if len(vectors) == JOINED or m == self.rows - 1:
                 first = m + 1 - len(vectors) // self.vectors
                 vectors += vectors[-1:] * (JOINED - len(vectors))
                 joined = self.new(f"call {self.bytes(JOINED)} @join({', '.join(vectors)})")
-                waiting += [(first + i, i, joined) for i in range(m + 1 - first)]
+                made += [(first + i, i, joined) for i in range(m + 1 - first)]
                 vectors = []
-            if (m < self.alone and not vectors) or m == self.rows - 1:
-                for pixel, i, joined in waiting:
-                    self.store_part(pixel, i, joined, left[0])
-                waiting = []
+        self.say("br i1 %full, label %stored, label %some", "stored:")
+        for pixel, i, joined in made:
+            self.store_part(pixel, i, joined)
+        self.say("ret void", "some:")
+        for pixel, i, joined in made:
+            self.store_part(pixel, i, joined, left[0])
 
     def bytes(self, vectors: int) -> str:
         return f"<{vectors * self.lanes} x i8>"
 
-    def store_part(self, m: int, i: int, joined: str, left: str) -> None:
-        """The pixel that is number `i` of those whose bytes are `joined`."""
+    def store_part(self, m: int, i: int, joined: str, left: str = "") -> None:
+        """The pixel that is number `i` of those whose bytes are `joined`; with `left`, so many bytes of it."""
         whole, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
         order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
         mine = self.new(f"shufflevector {whole} {joined}, {whole} poison, <{size} x i32> <{order}>")
         place = self.place(self.entry(1, m), 0, self.epilogue.out)
-        self.say(f"call void @store_m{self.vectors}(i64 {place}, {part} {mine}, i64 {left})")
+        name, more = (f"store_m{self.vectors}", f", i64 {left}") if left else (f"store{self.vectors}", "")
+        self.say(f"call void @{name}(i64 {place}, {part} {mine}{more})")
 
     def store_chosen(self, results: dict[int, list[str]]) -> None:
         """Each vector, whole where all its channels are valid."""
