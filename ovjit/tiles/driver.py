@@ -53,6 +53,12 @@ def next_pixel(at, first, rows, oh, ow):
     at["j"] += 1
     for row in static_range(rows):
         at[row] += first[row, "w"]
+    end_row(at, first, rows, oh, ow)
+
+
+@inline
+def end_row(at, first, rows, oh, ow):
+    """Addresses begin anew where a row of pixels has ended."""
     if at["j"] == ow:
         at["j"] = 0
         at["i"] += 1
@@ -143,7 +149,7 @@ def tiles(
             for along in "nhw":
                 first[o.where, along] = e[n, along]
     if unpack:
-        unpacked = scratch + rows * TABLE * 8
+        unpacked = scratch + 2 * rows * TABLE * 8
         unpack_panels(
             unpacked, first_panel, stop_panel, q, s, z, lv, q_panel, s_panel, z_panel, g_size, depth, outs,
             w_panel, unpack, group, vectors, lanes,
@@ -155,20 +161,31 @@ def tiles(
         offsets = places + (part * panels + first_panel) * words * 8
         if n1 * n2 > 1:
             given = offsets
-            offsets = scratch + rows * TABLE * 8
+            offsets = scratch + 2 * rows * TABLE * 8
             offsets_over_runs(offsets, given, (stop_panel - first_panel) * words, k * WORD, s1, n2, s2)
     begin_row(at, first, rows)
+    steps = scratch + rows * TABLE * 8
+    for row in static_range(rows):
+        for m in range(lanes):
+            st[i64](steps + row * TABLE * 8 + m * 8, m * first[row, "w"])
     while p < stop:
-        # a tile of too few pixels repeats the last one
         count = min(heights[0], stop - p)
-        m = 0
-        while m < heights[0]:
+        if count == heights[0] and at["j"] + heights[0] <= ow:
             for row in static_range(rows):
-                st[i64](scratch + row * TABLE * 8 + m * 8, at[row])
-            m += 1
-            if m < count:
-                next_pixel(at, first, rows, oh, ow)
-        next_pixel(at, first, rows, oh, ow)
+                apart = load[i64](steps + row * TABLE * 8)
+                store[i64](scratch + row * TABLE * 8, spread[i64](at[row]) + apart)
+                at[row] += heights[0] * first[row, "w"]
+            at["j"] += heights[0]
+            end_row(at, first, rows, oh, ow)
+        else:  # a tile of too few pixels repeats the last one
+            m = 0
+            while m < heights[0]:
+                for row in static_range(rows):
+                    st[i64](scratch + row * TABLE * 8 + m * 8, at[row])
+                m += 1
+                if m < count:
+                    next_pixel(at, first, rows, oh, ow)
+            next_pixel(at, first, rows, oh, ow)
         # this tile's share of the weights that come next
         ahead = w + pn_per * w_panel + udiv(p, heights[0]) * tile_ahead
         soon = ahead + first_panel * w_panel

@@ -492,9 +492,9 @@ class _Tile:
         self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
 
     def store_joined(self) -> None:
-        """All pixels, whose vectors become bytes `JOINED` at a time. Where all channels are valid there are no
-        masks: the ports of the products make them, and half a vector that is stored under one: 0.98 of the
-        time at depth 64."""
+        """All pixels, whose vectors become bytes `JOINED` at a time. Without masks where all channels are valid:
+        the ports of the products make them, and half a vector that is stored under one: 0.98 of the time at
+        depth 64."""
         left = self.left()
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %part", "whole:")
@@ -527,7 +527,7 @@ class _Tile:
         return f"<{vectors * self.lanes} x i8>"
 
     def store_part(self, m: int, i: int, joined: str, left: str = "") -> None:
-        """The pixel that is number `i` of those whose bytes are `joined`; with `left`, so many bytes of it."""
+        """The pixel that is number `i` of those whose bytes are `joined`; with `left`, so many bytes."""
         whole, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
         order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
         mine = self.new(f"shufflevector {whole} {joined}, {whole} poison, <{size} x i32> <{order}>")
