@@ -492,7 +492,7 @@ class _Tile:
         self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
 
     def store_joined(self) -> None:
-        """All pixels, whose vectors become bytes `JOINED` at a time. Without masks where all channels are valid:
+        """All pixels, whose vectors become bytes `JOINED` at a time. No masks where all channels are valid:
         the ports of the products make them, and half a vector that is stored under one: 0.98 of the time at
         depth 64."""
         left = self.left()
