@@ -164,15 +164,15 @@ def tiles(
             offsets = scratch + 2 * rows * TABLE * 8
             offsets_over_runs(offsets, given, (stop_panel - first_panel) * words, k * WORD, s1, n2, s2)
     begin_row(at, first, rows)
-    steps = scratch + rows * TABLE * 8
+    moves = scratch + rows * TABLE * 8
     for row in static_range(rows):
         for m in range(lanes):
-            st[i64](steps + row * TABLE * 8 + m * 8, m * first[row, "w"])
+            st[i64](moves + row * TABLE * 8 + m * 8, m * first[row, "w"])
     while p < stop:
         count = min(heights[0], stop - p)
         if count == heights[0] and at["j"] + heights[0] <= ow:
             for row in static_range(rows):
-                apart = load[i64](steps + row * TABLE * 8)
+                apart = load[i64](moves + row * TABLE * 8)
                 store[i64](scratch + row * TABLE * 8, spread[i64](at[row]) + apart)
                 at[row] += heights[0] * first[row, "w"]
             at["j"] += heights[0]
