@@ -3,6 +3,7 @@ networks have: whether a box is kept may turn on one more pixel."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 import ovjit as ov
 from ovjit.api.model.builders import as_output
 from ovjit.api.model.node import Node
+from ovjit.execution.build import compile_graph
+from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
+from ovjit.graph.shapes import ANY
 
 SEED = 20261120
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -107,3 +111,35 @@ def test_like_openvino_and_native(case: str, tmp_path: Path) -> None:
             results[i], wanted[i], rtol=1e-4, atol=2e-3, err_msg=f"output {i}, seed {SEED}"
         )
     assert "ref_numpy" not in {row.exec_type for row in request.get_profiling_info()}
+
+
+@pytest.mark.parametrize("name", ("MulticlassNms", "MatrixNms", "GenerateProposals", "DetectionOutput"))
+def test_rows_of_any_number_of_images_are_native(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NaN among scores, boxes that are equal, no images at all: as the references, by few traces."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    record, rng = find_op(name), np.random.default_rng(SEED)
+    for case, (inputs, attrs) in enumerate(itertools.islice(record.samples(rng, "f32"), 5)):
+        attrs = record.check_attributes(attrs)
+        if len(inputs) > 2 and (attrs.get("decrease_label_id") or inputs[2].dtype != np.float32):
+            continue  # those are the reference's
+        fixed = {"GenerateProposals": (1,), "DetectionOutput": (2,)}.get(name, ())
+        b = Builder()
+        values = [
+            b.constant(x) if i in fixed else
+            b.add("Parameter", (), {"shape": (ANY, *x.shape[1:]), "element_type": "f32"}).output
+            for i, x in enumerate(inputs)
+        ]  # fmt: skip
+        executable = compile_graph(b.finish(b.add(record, values, attrs).outputs), {"threads": 1})
+        job = executable.new_job()
+        for images in (2, 1, 5, 3, 0, 7):
+            given = [x if i in fixed else np.resize(x, (images, *x.shape[1:])) for i, x in enumerate(inputs)]
+            for x in given[-1:] if name == "GenerateProposals" else given[1:2]:
+                x.reshape(-1)[::7] = np.nan
+                x.reshape(-1)[1::5] = 0.5
+            for i, x in enumerate(x for i, x in enumerate(given) if i not in fixed):
+                job.set_input(i, np.ascontiguousarray(x))
+            job.run()
+            where = f"{name} sample {case} of {images} images"
+            for got, want in zip(job.outputs, record.evaluate(given, attrs), strict=True):
+                np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-5, err_msg=where)
+            assert not [row for row in job.profile() if row[2] == "ref_numpy"], where

@@ -116,8 +116,7 @@ def _empty_last_bag(inputs, attrs):
 #: Operations that make as much as the data says.
 DATA_SHAPED = (
     "NonZero", "Unique", "StringTensorUnpack", "SparseFillEmptyRows", "NonMaxSuppression", "NMSRotated",
-    "MulticlassNms", "MatrixNms", "GenerateProposals", "UsedPart", "ClassRows", "FallenRows",
-    "ProposalRows",
+    "MulticlassNms", "MatrixNms", "GenerateProposals", "UsedPart", "RankedRows",
 )  # fmt: skip
 #: (operation, why, which samples): not compared. None stands for all samples.
 DEVIATIONS = {

@@ -92,7 +92,7 @@ def lower_kept(group: Group) -> Lowering | None:
     attrs, most = group.last.attrs, group.last.inputs[2]
     if not _plain(group) or most.dtype not in ("i32", "i64"):
         return None
-    words = (attrs[name] for name in ("touching", "inclusive", "border", "falling"))
+    words = (attrs[name] for name in ("touching", "inclusive", "border", "falling", "marked"))
     return LoweredChoice(group, nms_select(way=Way(attrs["corners"], most.dtype, *words)))
 
 

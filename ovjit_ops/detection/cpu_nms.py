@@ -37,7 +37,8 @@ TURNED = ("clockwise", "counterclockwise")
 class Way(NamedTuple):
     """How boxes are compared. `touching`: overlap equal to the limit is enough. `inclusive`: so is a score.
     `border`: corners are whole pixels, which belong to the box. `falling`: the limit is multiplied by the
-    number behind it with each box that is kept, while it is above 0.5."""
+    number behind it with each box that is kept, while it is above 0.5. `marked`: NaN is a mark not to keep a
+    box."""
 
     corners: str
     limit: str
@@ -45,9 +46,10 @@ class Way(NamedTuple):
     inclusive: bool = False
     border: bool = False
     falling: bool = False
+    marked: bool = False
 
     def __str__(self) -> str:
-        words = [w for w in ("inclusive", "border", "falling") if getattr(self, w)]
+        words = [w for w in ("inclusive", "border", "falling", "marked") if getattr(self, w)]
         return "_".join([self.corners, self.limit, *([] if self.touching else ["apart"]), *words])
 
 
@@ -122,6 +124,9 @@ def nms_select(
                 x2 = splat[f32](p + 3 * b_k)
             area = extent(y1, y2, way.border) * extent(x1, x2, way.border)
             free = is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way)
+            if way.marked:
+                if hor[boolean](area != area):
+                    free = 0
             if free == 1:
                 remember(kept + count * 4, stride, y1, x1, y2, x2, area)
                 slot = (item * room + count) * 4

@@ -5,6 +5,8 @@ Boxes are computed a vector of columns of a map at a time, in f32 as the referen
 
 from __future__ import annotations
 
+from math import nan
+
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
@@ -54,7 +56,7 @@ def number(settings, i):
 def moved_anchors(
     info: Ptr, anchors: Ptr, deltas: Ptr, scores: Ptr, settings: Ptr, boxes: Ptr, values: Ptr, many, h, w,
     i_n, i_k, last, a_h, a_w, a_a, a_k, d_n, d_c, d_a, d_h, d_w, s_n, s_c, s_h, s_w, total, per_chunk, *,
-    swapped, scored, clipped, checked,
+    swapped, scored, clipped, checked, marked,
 ):  # fmt: skip
     """Boxes of all anchors of all images, and their scores; see the operation MovedAnchors. d_c is from one
     delta of an anchor to the next, d_a from one anchor to the next."""
@@ -115,14 +117,18 @@ def moved_anchors(
                 y2 = maximum(minimum(y2, end_y - inset), zero)
             place = ((n * h + i) * w + j) * many + a
             q = boxes + place * 16
+            if scored:
+                large = (x2 - x1 + border >= least_x) & (y2 - y1 + border >= least_y)
+                v = gather[f32](scores + n * s_n + a * s_c + i * s_h + j * s_w, s_w, left)
+                if marked:
+                    y1 = select(large, y1, const[f32](nan))
+                else:
+                    v = select(large, v, zero)
+                scatter[f32](values + place * 4, many * 4, v, left)
             scatter[f32](q, many * 16, x1, left)
             scatter[f32](q + 4, many * 16, y1, left)
             scatter[f32](q + 8, many * 16, x2, left)
             scatter[f32](q + 12, many * 16, y2, left)
-            if scored:
-                large = (x2 - x1 + border >= least_x) & (y2 - y1 + border >= least_y)
-                v = gather[f32](scores + n * s_n + a * s_c + i * s_h + j * s_w, s_w, left)
-                scatter[f32](values + place * 4, many * 4, select(large, v, zero), left)
 
 
 @kernel
@@ -239,7 +245,7 @@ class MovedAnchors(Lowering):
         super().__init__(group)
         attrs = self.node.attrs
         self.scored = len(self.node.inputs) > 3
-        ways = {name: attrs[name] for name in ("swapped", "clipped", "checked")}
+        ways = {name: attrs[name] for name in ("swapped", "clipped", "checked", "marked")}
         self.kernel = moved_anchors(scored=self.scored, **ways)
 
     def plan(self, planner: Planner) -> None:

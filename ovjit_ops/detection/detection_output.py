@@ -5,8 +5,8 @@
     ->  [1, 1, rows, 7] of (image, class, score, x1, y1, x2, y2)
 
 for P priors, C classes, L = 1 (`share_location`) or C, priors of S = 4 numbers (`normalized`) or 5. Behind
-the last row comes one of image -1; the others are 0. The host decodes boxes and puts rows together; which
-boxes are kept is found natively (`kept_boxes.py`), but for `decrease_label_id`.
+the last row comes one of image -1; the others are 0. Native (`kept_boxes.py`) but for auxiliary inputs and
+`decrease_label_id`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
-from ovjit_ops.common.checks import check_rank, dims
+from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection.boxes import best_first, descending, overlaps, random_boxes, suppress
-from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
+from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
+from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked, ranked_rows
 from ovjit_ops.elementwise.arithmetic import REALS
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
@@ -146,26 +146,22 @@ def ssd_boxes(
 def ssd_rows(
     boxes: np.ndarray, found: Sequence[tuple[np.ndarray, ...]], many: int, attrs: dict[str, Any]
 ) -> np.ndarray:
-    """The operation's output from what is found in each image: classes, priors and scores, class by class."""
+    """The operation's output from what is found in each image: classes, priors and scores."""
     keep = attrs["keep_top_k"][0]
     images, sets, count = boxes.shape[:3]
     each = keep if keep > 0 else (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
-    parts = []
-    for n, (label, prior, score) in enumerate(found):
-        if -1 < keep < len(label):
-            best = descending(score)[:keep]
-            best = best[np.argsort(label[best], kind="stable")]
-            label, prior, score = label[best], prior[best], score[best]
-        box = boxes[n, label % sets, prior]
-        if attrs["clip_after_nms"]:
-            box = np.clip(box, 0, 1)
-        which = label - bool(attrs["decrease_label_id"])
-        parts.append(np.concatenate([np.full((len(label), 1), n), which[:, None], score[:, None], box], 1))
     out = np.zeros((images * each, 7), np.float32)
-    rows = np.concatenate(parts)[: len(out)] if parts else out[:0]
-    out[: len(rows)] = rows
-    if len(rows) < len(out):
-        out[len(rows), 0] = -1
+    image = np.repeat(np.arange(images), [len(label) for label, *_ in found])
+    columns = (image, *(np.concatenate(x) for x in zip(*found, strict=True))) if found else (image,) * 4
+    at = ranked(columns, keep, "class", False)
+    image, label, prior, score = (x[at] for x in columns)
+    box = boxes[image, label % sets, prior]
+    if attrs["clip_after_nms"]:
+        box = np.clip(box, 0, 1)
+    which = label - bool(attrs["decrease_label_id"])
+    out[: len(at)] = np.concatenate([np.stack([image, which, score], 1), box], 1)
+    if len(at) < len(out):
+        out[len(at), 0] = -1
     return out.reshape(1, 1, -1, 7)
 
 
@@ -177,28 +173,28 @@ def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: d
 
 
 def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
-    """What SsdBoxes gives, by simpler operations: for known shapes that fit, without auxiliary inputs."""
+    """Decoded boxes [N, L, P, 4] and scores [N, C, P], by simpler operations: for priors and classes of known
+    number, those of each image where how many images there are is known, without auxiliary inputs."""
     attrs = node.attrs
-    if len(inputs) != 3 or not all(is_static(v.shape) for v in inputs):
+    if len(inputs) != 3 or any(v.shape is None for v in inputs) or not is_static(inputs[2].shape):
         return None
     logits, classes, proposals = inputs
-    images, width = logits.shape
-    sources, rows, length = proposals.shape
+    (images, width), (sources, rows, length) = classes.shape, proposals.shape
     size = 4 if attrs["normalized"] else 5
     count = length // size
-    many = classes.shape[1] // max(count, 1)
-    sets = 1 if attrs["share_location"] else many
+    known = width // max(count, 1) if isinstance(width, int) else None
+    many = attrs.get("num_classes", known)
     alone = bool(attrs["variance_encoded_in_target"])
-    if 0 in (images, count, sets) or length != count * size or rows < 2 - alone:
+    if not many or not count or length != count * size or rows < 2 - alone or many != (known or many):
         return None
-    if width != count * 4 * sets or classes.shape != (images, count * many) or sources not in (1, images):
+    if images == 0 or sources not in (1, images):
         return None
-
+    sets = 1 if attrs["share_location"] else many
     def part(x: Value, first: int, end: int, axis: int) -> Value:
         return w("Slice", x, (first,), (end,), (1,), (axis,))
 
     def reshaped(x: Value, *shape: int) -> Value:
-        return w("Reshape", x, shape, special_zero=False)
+        return w("Reshape", x, shape, special_zero=True)
 
     def turned(x: Value, *order: int) -> Value:
         return w("Transpose", x, order)
@@ -207,7 +203,7 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
     if not attrs["normalized"]:
         whole = np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
         priors = w("Divide", part(priors, 1, 5, 3), whole)
-    moved = turned(reshaped(logits, images, count, sets, 4), 0, 2, 1, 3)
+    moved = turned(reshaped(logits, 0, count, sets, 4), 0, 2, 1, 3)
     if not alone:
         variances = part(part(proposals, 1, 2, 1), 0, 4 * count, 2)
         moved = w("Multiply", moved, reshaped(variances, sources, 1, count, 4))
@@ -222,24 +218,26 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
         boxes = w("Concat", w("Subtract", middle, half), w("Add", middle, half), axis=3)
     if attrs["clip_before_nms"]:
         boxes = w("Clamp", boxes, min=0.0, max=1.0)
-    return boxes, turned(reshaped(classes, images, count, many), 0, 2, 1)
+    return boxes, turned(reshaped(classes, 0, count, many), 0, 2, 1)
 
 
 def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """DetectionOutput(...) -> SsdRows(boxes, KeptBoxes(boxes, scores)) of SsdBoxes(...), or of what computes
-    the same natively"""
-    attrs = {k: v for k, v in node.attrs.items() if k != "num_classes"}
-    many = node.attrs.get("num_classes", 0)
-    if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"] or len(inputs) == 4:
+    """DetectionOutput(...) -> RankedRows(boxes, KeptBoxes(boxes, scores))"""
+    attrs = node.attrs
+    if any(v.dtype != "f32" for v in inputs) or attrs["decrease_label_id"]:
         return None
-    boxes, scores = _native_boxes(w, node, inputs) or w.outputs(
-        "SsdBoxes", *inputs, num_classes=many, **attrs
-    )
+    decoded = _native_boxes(w, node, inputs)
+    if decoded is None:
+        return None
+    boxes, scores = decoded
+    top, keep = attrs["top_k"], attrs["keep_top_k"][0]
     choice = kept_boxes(
-        w, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"],
-        top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
+        w, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"], top=max(top, -1),
+        skip=attrs["background_label_id"],
     )  # fmt: skip
-    return w.outputs("SsdRows", boxes, *choice, **attrs)
+    ways = {"keep": keep, "order": "class", "clipped": attrs["clip_after_nms"], "padded": True, "room": top}
+    rows = ranked_rows(w, boxes, choice, lead=3, **ways)[0]
+    return [w("Unsqueeze", rows, (0, 1))]
 
 
 _SETS: list[dict[str, Any]] = [
@@ -317,57 +315,3 @@ class DetectionOutput8:
 
     def infer(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
         return _infer(box_logits, class_preds, proposals, (aux_class_preds, aux_box_preds), attrs, None)
-
-
-def _geometry(classes: TensorType, priors: TensorType, attrs: dict[str, Any]) -> tuple[Dim, Dim, Dim]:
-    """(images, priors, classes)"""
-    images, width = dims(classes, 2)
-    count = dims(priors, 3)[2] // (4 if attrs["normalized"] else 5)
-    known = isinstance(count, int) and isinstance(width, int) and count > 0
-    return images, count, width // count if known else ANY  # type: ignore[operator]
-
-
-@op("SsdBoxes", like=DetectionOutput1, internal=True, expand=None, samples=partial(_samples, 8))
-class SsdBoxes:
-    """Decoded boxes [N, L, P, 4] and scores [N, C, P] of a DetectionOutput, whose attributes it has; one that
-    does not say how many classes there are has a `num_classes` of 0."""
-
-    def infer(
-        box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, *,
-        num_classes: Int = 0, **attrs,
-    ):  # fmt: skip
-        aux = (aux_class_preds, aux_box_preds)
-        _infer(box_logits, class_preds, proposals, aux, attrs, num_classes or None)
-        images, count, many = _geometry(class_preds, proposals, attrs)
-        sets = 1 if attrs["share_location"] else many
-        return TensorType("f32", (images, sets, count, 4)), TensorType("f32", (images, many, count))
-
-    def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
-        return ssd_boxes(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
-
-
-@op("SsdRows", like=DetectionOutput8, internal=True, expand=None)
-class SsdRows:
-    """The output of a DetectionOutput from what KeptBoxes chose."""
-
-    def infer(boxes, numbers, values, counts, **attrs):
-        top_k, keep_top_k = attrs["top_k"], attrs["keep_top_k"]
-        images, _, count, _ = dims(boxes, 4)
-        each: Dim = keep_top_k[0]
-        if keep_top_k[0] <= 0:
-            each = (top_k if top_k > 0 else count) * dims(counts, 2)[1]
-        return TensorType("f32", (1, 1, images * each, 7))
-
-    def ref(boxes, numbers, values, counts, **attrs):
-        image, label, prior, score = gathered(numbers, values, counts)
-        found = [(label[at], prior[at], score[at]) for at in (image == n for n in range(len(boxes)))]
-        return ssd_rows(boxes, found, counts.shape[1], attrs)
-
-    def samples(rng, dtype="f32"):
-        for inputs, attrs in _samples(8, rng, dtype):
-            if not attrs["decrease_label_id"]:
-                logits, classes, priors, *aux = inputs
-                aux_classes, aux_boxes = aux or (None, None)
-                boxes, scores = ssd_boxes(logits, classes, priors, aux_classes, aux_boxes, attrs)
-                choice = kept(boxes, scores, 100, np.array([0.4]), 0.1, top=max(attrs["top_k"], -1), skip=0)
-                yield [boxes, *choice], attrs

@@ -4,26 +4,24 @@
     ->  regions [n, 4], their scores [n], and how many each picture has [N]
 
 The best `pre_nms_count` are taken, then those that are too small are dropped, as OpenVINO's CPU device does.
-The host decodes boxes and puts rows together; which are kept is found natively (`kept_boxes.py`).
+Boxes are decoded, chosen and put into rows natively (`proposal_parts.py`, `kept_boxes.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, check
+from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, dim
-from ovjit_ops.common.checks import dims
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
-from ovjit_ops.detection.boxes import descending, random_boxes
-from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes
-from ovjit_ops.detection.proposal_parts import clipped, refined
+from ovjit_ops.detection.boxes import random_boxes
+from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked_rows
+from ovjit_ops.detection.proposal_parts import PLAIN, moved_anchors
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -40,7 +38,7 @@ def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
                 rng.random((images, anchors, height, width)).astype(np.float32),
             ],
             {
-                "min_size": 2.0,
+                "min_size": 2.0 if normalized else 25.0,
                 "nms_threshold": 0.6,
                 "pre_nms_count": 30,
                 "post_nms_count": 8,
@@ -90,92 +88,39 @@ class GenerateProposals:
         return _rows(im_info.dtype, images, attrs)
 
     def ref(im_info, anchors, deltas, scores, **attrs):
-        boxes, best = proposal_boxes(im_info, anchors, deltas, scores, attrs)
-        most, border = max(attrs["post_nms_count"], 0), not attrs["normalized"]
-        limit = np.array([attrs["nms_threshold"]])
-        choice = kept(boxes, best, most, limit, -np.inf, top=-1, skip=-1, inclusive=True, border=border)
-        rois, values, counts = proposal_rows(boxes, choice, attrs)
-        return rois.astype(im_info.dtype), values.astype(im_info.dtype), counts
+        boxes, best = moved_anchors(im_info, anchors, deltas, scores, _ways(attrs))
+        choice = kept(
+            boxes, best, max(attrs["post_nms_count"], 0), np.array([attrs["nms_threshold"]]), -np.inf,
+            **_kept(attrs), skip=-1,
+        )  # fmt: skip
+        image, _, number, score = gathered(*choice)
+        counts = choice[2][:, 0].astype(numpy_dtype(attrs["roi_num_type"]))
+        return boxes[image, 0, number].astype(im_info.dtype), score.astype(im_info.dtype), counts
 
     def expand(w, node, inputs):
-        """GenerateProposals(...) -> ProposalRows(boxes, KeptBoxes(boxes, scores)) of ProposalBoxes(...)"""
-        attrs = node.attrs
-        if any(v.dtype != "f32" for v in inputs):
+        """GenerateProposals(...) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores))) of what
+        MovedAnchors(...) gives"""
+        attrs, info = node.attrs, inputs[0].shape
+        if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(info[1], int):
             return None
-        boxes, scores = w.outputs("ProposalBoxes", *inputs, **attrs)
-        choice = kept_boxes(
-            w, boxes, scores, attrs["nms_threshold"], -np.inf, inclusive=True,
-            border=not attrs["normalized"], most=max(attrs["post_nms_count"], 0),
-        )  # fmt: skip
-        return w.outputs("ProposalRows", boxes, *choice, **attrs)
+        most = attrs["post_nms_count"]
+        boxes, scores = w.outputs("MovedAnchors", *inputs, **_ways(attrs))
+        share = attrs["nms_threshold"]
+        choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_kept(attrs))
+        ways = {"keep": most, "output_type": attrs["roi_num_type"], "room": attrs["pre_nms_count"]}
+        rows, _, best, many, count = ranked_rows(w, boxes, choice, lead=0, **ways)
+        return [*(w("UsedPart", x, count, axis=0) for x in (rows, best)), many]
 
 
-def proposal_boxes(
-    im_info: np.ndarray, anchors: np.ndarray, deltas: np.ndarray, scores: np.ndarray, attrs: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best boxes [N, 1, K, 4] of every picture and their scores [N, 1, K]: NaN for those too small."""
-    images, many, height, width = scores.shape
-    if (
-        deltas.shape != (images, 4 * many, height, width)
-        or im_info.shape[0] != images
-        or im_info.shape[1] < 3
-        or anchors.shape != (height, width, many, 4)
-    ):
-        raise InferenceError(f"scores {scores.shape}, deltas {deltas.shape} and anchors do not fit together")
+def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What MovedAnchors does: what is too small counts among the best, and is marked."""
     border = 0.0 if attrs["normalized"] else 1.0
-    moved = deltas.astype(np.float32).reshape(images, many, 4, height, width).transpose(0, 3, 4, 1, 2)
-    flat = scores.astype(np.float32).transpose(0, 2, 3, 1).reshape(images, -1)
-    count = min(max(attrs["pre_nms_count"], 0), flat.shape[1])
-    boxes, best = np.empty((images, 1, count, 4), np.float32), np.empty((images, 1, count), np.float32)
-    for i, info in enumerate(im_info):
-        order = descending(flat[i])[:count]
-        base = anchors.astype(np.float32).reshape(-1, 4)[order]
-        mine = refined(base, moved[i].reshape(-1, 4)[order], border)
-        mine = clipped(mine, float(info[0]), float(info[1]), border)
-        sides = mine[:, 2:] - mine[:, :2] + np.float32(border)
-        least = (attrs["min_size"] * float(info[min(3, len(info) - 1)]), attrs["min_size"] * float(info[2]))
-        large = (sides[:, 0] >= least[0]) & (sides[:, 1] >= least[1])
-        boxes[i, 0], best[i, 0] = mine, np.where(large, flat[i, order], np.float32(np.nan))
-    return boxes, best
+    ends = dict.fromkeys(("border", "outer", "inset"), border)
+    return {**PLAIN, **ends, "min_size": attrs["min_size"], "marked": True}
 
 
-def proposal_rows(
-    boxes: np.ndarray, choice: Sequence[np.ndarray], attrs: dict[str, Any]
-) -> tuple[np.ndarray, ...]:
-    """(regions [n, 4], scores [n], how many each picture has) from what is kept."""
-    image, _, number, score = gathered(*choice)
-    kind = numpy_dtype(attrs["roi_num_type"])
-    return boxes[image, 0, number], score, choice[2][:, 0].astype(kind)
-
-
-@op("ProposalBoxes", like=GenerateProposals, internal=True, expand=None)
-class ProposalBoxes:
-    """What a GenerateProposals chooses from: boxes [N, 1, K, 4] and scores [N, 1, K]."""
-
-    def infer(im_info, anchors, deltas, scores, **attrs):
-        most = attrs["pre_nms_count"]
-        images, many, height, width = dims(scores, 4)
-        low, high = bounds(many * height * width)
-        count = dim(min(low, most), most if high is None else min(high, most))
-        return TensorType("f32", (images, 1, count, 4)), TensorType("f32", (images, 1, count))
-
-    def ref(im_info, anchors, deltas, scores, **attrs):
-        return proposal_boxes(im_info, anchors, deltas, scores, attrs)
-
-
-@op("ProposalRows", like=GenerateProposals, internal=True, expand=None)
-class ProposalRows:
-    """The outputs of a GenerateProposals from what KeptBoxes chose."""
-
-    def infer(boxes, numbers, values, counts, **attrs):
-        return _rows("f32", dims(boxes, 4)[0], attrs)
-
-    def ref(boxes, numbers, values, counts, **attrs):
-        return proposal_rows(boxes, (numbers, values, counts), attrs)
-
-    def samples(rng, dtype="f32"):
-        for inputs, attrs in _proposal_samples(rng, "f32"):
-            info, anchors, deltas, scores = inputs
-            boxes, best = proposal_boxes(info, anchors, deltas, scores, attrs)
-            limit = np.array([attrs["nms_threshold"]])
-            yield [boxes, *kept(boxes, best, 5, limit, -np.inf, top=-1, skip=-1, inclusive=True)], attrs
+def _kept(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What KeptBoxes does."""
+    return {
+        "top": attrs["pre_nms_count"], "inclusive": True, "border": not attrs["normalized"], "marked": True
+    }  # fmt: skip

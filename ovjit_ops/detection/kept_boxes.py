@@ -4,12 +4,12 @@
     ->  numbers [B, C, room] of i32, values [B, C, room] of f32, counts [B, C] of i64
 
 Numbers of boxes, best first, and the score of each, or how far MatrixNms lets it fall. The first `counts` of
-a class are valid. Native operations between the host's: what decodes boxes before and what puts rows
-together behind them are NumPy's.
+a class are valid. RankedRows sorts them and puts rows together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,12 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
-from ovjit.graph.op import Bool, Int, Str, TensorType, op
+from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
+from ovjit_ops.common.checks import dims
+from ovjit_ops.detection import cpu_ranked_rows
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
 from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
 
@@ -60,12 +63,15 @@ def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: An
 def kept(
     boxes: np.ndarray, scores: np.ndarray, most: Any, iou: np.ndarray, threshold: Any, *, top: int, skip: int,
     touching: bool = False, inclusive: bool = False, border: bool = False, falling: bool = False,
+    marked: bool = False,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """KeptBoxes by the reference."""
     limits = [float(v) for v in np.reshape(iou, -1)]
 
     def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
         order = best_first(s, float(threshold), top, inclusive)
+        if marked:
+            order = order[~np.isnan(mine[order]).any(1)]
         found = suppress(
             mine, order, int(most), limits[0], touching,
             lambda a, others: overlaps(a, others, float(border)), limits[1] if falling else 1.0,
@@ -103,6 +109,30 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
     return image, label, chosen[image, label, row], values[image, label, row]
 
 
+def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> np.ndarray:
+    """The order of rows of these images, classes, boxes and scores: the best `keep` (-1: all) of each image,
+    sorted by `key` ("class", else by score) in each image or `across` all."""
+    image, label, box, score = columns
+    order = np.lexsort((box, label, -score, image))
+    if keep >= 0:
+        firsts = np.searchsorted(image[order], np.arange(image.max(initial=0) + 1))
+        order = order[np.arange(len(order)) - firsts[image[order]] < keep]
+    image, label, box, score = (x[order] for x in (image, label, box, score))
+    if key == "class":
+        outer = (image, label) if across else (label, image)
+        return order[np.lexsort((box, -score, *outer))]
+    return order[np.lexsort((box, label, image, -score))] if across else order
+
+
+def ranked_rows(
+    w: Writer, boxes: Value, choice: Sequence[Value], **attrs: Any
+) -> tuple[Value, ...]:
+    """The outputs of a RankedRows: rows, places, scores, how many each image has, and how many there are."""
+    attrs = {"keep": -1, "order": "score", "across": False, "fallen": False, "threshold": 0.0,
+             "clipped": False, "padded": False, "room": -1, "output_type": "i64", **attrs}  # fmt: skip
+    return w.outputs("RankedRows", boxes, *choice, **attrs)
+
+
 def kept_boxes(
     w: Writer, boxes: Value, scores: Value, iou: float, threshold: float, *, eta: float = 1.0,
     most: int = 2**31 - 1, **attrs: Any,
@@ -111,7 +141,7 @@ def kept_boxes(
     limit = np.array([iou, eta] if eta < 1 else [iou], np.float32)
     limits = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
     attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
-             "skip": -1, **attrs, "falling": eta < 1}  # fmt: skip
+             "skip": -1, "marked": False, **attrs, "falling": eta < 1}  # fmt: skip
     return w.outputs("KeptBoxes", boxes, scores, *limits, **attrs)
 
 
@@ -125,8 +155,10 @@ def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
         if matrix:
             yield [boxes, scores, np.array(0.2, np.float32)], {**attrs, "gaussian": i % 2 == 1}
             continue
+        if i == 2:
+            boxes[:, ::3, 1] = np.nan
         limit = [0.6, 0.9] if i == 3 else [0.3]
-        attrs.update(corners="plain", touching=i == 2, inclusive=i == 1, falling=i == 3)
+        attrs.update(corners="plain", touching=i == 2, inclusive=i == 1, falling=i == 3, marked=i == 2)
         limits = [np.array(50), np.array(limit, np.float32), np.array(0.2, np.float32)]
         yield [boxes, scores, *limits], attrs
 
@@ -138,7 +170,7 @@ class KeptBoxes:
 
     def infer(
         boxes, scores, most, iou, threshold, *, top: Int, skip: Int, corners: Str, touching: Bool,
-        inclusive: Bool, border: Bool, falling: Bool,
+        inclusive: Bool, border: Bool, falling: Bool, marked: Bool,
     ):  # fmt: skip
         return _types(boxes, scores, top)
 
@@ -157,6 +189,70 @@ class MatrixFalls:
 
     def ref(boxes, scores, threshold, **attrs):
         return fallen(boxes, scores, threshold, **attrs)
+
+
+@op("RankedRows", internal=True, lower=cpu_ranked_rows.RankedRows.of)
+class RankedRows:
+    """Rows of what KeptBoxes chose, or MatrixFalls (`fallen`: those of which the score, in `values`, is above
+    the threshold), sorted as `ranked` says; the place of each among all boxes; its score; how many each image
+    has; how many there are. There is room for as many as there may be, `room` (-1: all) of a class.
+
+    A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: zeros are
+    behind the last, but for -1 in the first of them.
+    """
+
+    def infer(
+        boxes, numbers, values, counts, *, lead: Int, keep: Int, order: Str, across: Bool, fallen: Bool,
+        threshold: Float, clipped: Bool, padded: Bool, room: Int, output_type: DType,
+    ):  # fmt: skip
+        images, classes = dims(counts, 2)
+        each: Dim = keep
+        if keep <= 0:
+            each = (room if room > 0 else ANY if boxes.shape is None else boxes.shape[-2]) * classes
+        rows = images * each
+        return (
+            TensorType("f32", (rows, 4 + lead)), TensorType(output_type, (rows, 1)),
+            TensorType("f32", (rows,)), TensorType(output_type, (images,)), TensorType("i64", (1,)),
+        )  # fmt: skip
+
+    def ref(boxes, numbers, values, counts, *, lead, keep, order, fallen, across, room, output_type, **attrs):
+        columns = gathered(numbers, values, counts)
+        if fallen:
+            above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
+            columns = tuple(x[above] for x in columns)
+        at = ranked(columns, keep, order, across)
+        image, label, box, score = (x[at] for x in columns)
+        sets = boxes if boxes.ndim == 4 else boxes[:, None]
+        found = sets[image, label % sets.shape[1], box]
+        found = np.clip(found, 0, 1) if attrs["clipped"] else found
+        first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - lead :]
+        many = keep if keep > 0 else (room if room > 0 else boxes.shape[-2]) * counts.shape[1]
+        rows = np.zeros((len(boxes) * many, 4 + lead), np.float32)
+        places, scores = np.zeros((len(rows), 1), numpy_dtype(output_type)), np.zeros(len(rows), np.float32)
+        rows[: len(found)] = np.concatenate([first, found], 1)
+        if len(found) < len(rows):
+            rows[len(found), 0] = -attrs["padded"]
+        places[: len(found), 0], scores[: len(found)] = image * boxes.shape[-2] + box, score
+        counted = np.bincount(image, minlength=len(boxes)).astype(places.dtype)
+        return rows, places, scores, counted, np.array([len(found)])
+
+    def samples(rng, dtype="f32"):
+        """As many rows as there is room for: what lies behind them is not defined."""
+        for i, (images, classes, many) in enumerate(((2, 3, 9), (1, 1, 17), (2, 4, 5), (3, 2, 8), (1, 5, 3))):
+            sets = classes if i % 2 else 1
+            boxes = random_boxes(rng, (images, sets, many), 1, 0.1, 0.6).astype(np.float32)
+            scores = np.round(-np.sort(-rng.random((images, classes, many))), 1).astype(np.float32) + 0.1
+            if i == 3:  # MatrixNms's are not sorted
+                scores = rng.permuted(scores, axis=2)
+            numbers = np.argsort(scores, 2).astype(np.int32)[..., ::-1] if i == 3 else np.tile(
+                np.arange(many, dtype=np.int32), (images, classes, 1)
+            )  # fmt: skip
+            ways = {"order": ("score", "class")[i // 2 % 2], "across": i % 2 == 0, "fallen": i == 3}
+            attrs = {
+                "lead": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "threshold": 0.0, "clipped": i == 2,
+                "padded": i == 2, "room": many, "output_type": ("i64", "i32")[i % 2], **ways,
+            }  # fmt: skip
+            yield [boxes, numbers, scores, np.full((images, classes), many)], attrs
 
 
 def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:

@@ -4,8 +4,8 @@
     [n, 1] among all B * N boxes, and how many each image has [B]
 
 Version 9 of MulticlassNms also takes regions that are split among images: boxes [C, R, 4], scores [C, R], and
-how many regions each image has. Those run by the reference; otherwise the boxes of each class are chosen
-natively (`kept_boxes.py`), and the host puts the rows together.
+how many regions each image has. Those run by the reference; otherwise the boxes of each class are chosen, and
+the rows put together, natively (`kept_boxes.py`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
-from ovjit_ops.detection.kept_boxes import fallen, gathered, kept, kept_boxes
+from ovjit_ops.detection.kept_boxes import fallen, gathered, kept_boxes, ranked, ranked_rows
 from ovjit_ops.elementwise.arithmetic import REALS
 
 SORTS = ("none", "classid", "score")
@@ -71,23 +72,29 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
     return TensorType(boxes.dtype, (rows, 6)), TensorType(kind, (rows, 1)), TensorType(kind, (images,))
 
 
-def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any]):
+def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any], key: str, across: bool):
     """The best of each image, sorted, as the operation's outputs."""
-    rows = rows.taken(np.lexsort((rows.box, rows.label, -rows.score, rows.image)))
-    if attrs["keep_top_k"] >= 0:
-        firsts = np.searchsorted(rows.image, np.arange(images))
-        rank = np.arange(len(rows.image)) - firsts[rows.image]
-        rows = rows.taken(np.flatnonzero(rank < attrs["keep_top_k"]))
-    key = attrs["sort_result_type"]
-    if attrs["sort_result_across_batch"] and key == "score":
-        rows = rows.taken(np.lexsort((rows.box, rows.label, rows.image, -rows.score)))
-    elif key == "classid":
-        outer = (rows.image, rows.label) if attrs["sort_result_across_batch"] else (rows.label, rows.image)
-        rows = rows.taken(np.lexsort((rows.box, -rows.score, *outer)))
+    rows = rows.taken(ranked(rows[:4], attrs["keep_top_k"], key, across))
     kind = numpy_dtype(attrs["output_type"])
     selected = np.concatenate([rows.label[:, None], rows.score[:, None], rows.corners], 1).astype(np.float32)
     counts = np.bincount(rows.image, minlength=images)[:images].astype(kind)
     return selected.astype(dtype), rows.place.astype(kind).reshape(-1, 1), counts
+
+
+def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
+    """What rows are sorted by, and whether across images."""
+    key = "class" if attrs["sort_result_type"] == "classid" else "score"
+    return key, attrs["sort_result_across_batch"] and attrs["sort_result_type"] != "none"
+
+
+def _native_rows(
+    w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across: bool, **ways: Any
+) -> list[Value]:
+    """The outputs of a MulticlassNms or MatrixNms from what is chosen."""
+    names = {"room": "nms_top_k", "keep": "keep_top_k", "output_type": "output_type"}
+    ways |= {name: node.attrs[attr] for name, attr in names.items()} | {"order": key, "across": across}
+    rows, places, _, many, count = ranked_rows(w, boxes, choice, lead=2, **ways)
+    return [*(w("UsedPart", x, count, axis=0) for x in (rows, places)), many]
 
 
 def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
@@ -133,35 +140,26 @@ def multiclass_nms(boxes, scores, regions, attrs: dict[str, Any]):
                 column.extend(more)
     kinds = (np.int64, np.int64, np.int64, np.float32, np.float32, np.int64)
     rows = Rows(*(np.array(c, k) for c, k in zip(columns, kinds, strict=True)))
-    return _outputs(rows._replace(corners=rows.corners.reshape(-1, 4)), images, dtype, attrs)
-
-
-def _rows_of(boxes: np.ndarray, scores: np.ndarray, choice: Sequence[np.ndarray]) -> Rows:
-    """What KeptBoxes or MatrixFalls chose among boxes [B, N, 4]; the scores are those before they fall."""
-    image, label, box, _ = gathered(*choice)
-    places = image * boxes.shape[1] + box
-    return Rows(image, label, box, scores[image, label, box], boxes[image, box], places)
-
-
-def _fallen(boxes, scores, choice: Sequence[np.ndarray], attrs: dict[str, Any]):
-    """MatrixNms's outputs from what MatrixFalls gives."""
-    rows = _rows_of(boxes, scores, choice)
-    falls = gathered(*choice)[3]
-    if attrs["decay_function"] == "gaussian":
-        falls = np.exp(falls * np.float32(attrs["gaussian_sigma"]))
-    rows = rows._replace(score=falls * rows.score)
-    rows = rows.taken(np.flatnonzero(rows.score > np.float32(attrs["post_threshold"])))
-    if not attrs["sort_result_across_batch"]:
-        attrs = {**attrs, "sort_result_type": "none"}  # OpenVINO sorts by class only across images
-    return _outputs(rows, len(boxes), boxes.dtype, attrs)
+    rows = rows._replace(corners=rows.corners.reshape(-1, 4))
+    return _outputs(rows, images, dtype, attrs, *_order(attrs))
 
 
 def matrix_nms(boxes, scores, attrs: dict[str, Any]):
     """Scores fall by how much better boxes of the class overlap, themselves weighed by what overlaps them."""
     wide, values = boxes.astype(np.float32), scores.astype(np.float32)
     choice = fallen(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
-    selected, places, many = _fallen(wide, values, choice, attrs)
-    return selected.astype(boxes.dtype), places, many
+    image, label, box, falls = gathered(*choice)
+    if attrs["decay_function"] == "gaussian":
+        falls = np.exp(falls * np.float32(attrs["gaussian_sigma"]))
+    score = falls * values[image, label, box]
+    rows = Rows(image, label, box, score, wide[image, box], image * boxes.shape[1] + box)
+    rows = rows.taken(np.flatnonzero(score > np.float32(attrs["post_threshold"])))
+    return _outputs(rows, len(boxes), boxes.dtype, attrs, *_matrix_order(attrs))
+
+
+def _matrix_order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
+    """OpenVINO sorts by class only across images."""
+    return _order(attrs) if attrs["sort_result_across_batch"] else ("score", False)
 
 
 def _falls(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +226,7 @@ class MulticlassNms8:
         return multiclass_nms(boxes, scores, None, attrs)
 
     def expand(w, node, inputs):
-        """MulticlassNms(boxes, scores) -> ClassRows(boxes, scores, KeptBoxes(boxes, scores))"""
+        """MulticlassNms(boxes, scores) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores)))"""
         attrs = node.attrs
         if not _simple(inputs):
             return None
@@ -238,7 +236,7 @@ class MulticlassNms8:
             inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
             skip=attrs["background_class"],
         )  # fmt: skip
-        return w.outputs("ClassRows", *inputs, *choice, **attrs)
+        return _native_rows(w, node, boxes, choice, *_order(attrs))
 
 
 @op("MulticlassNms", opset=9, like=MulticlassNms8, samples=partial(_samples, 9))
@@ -274,44 +272,15 @@ class MatrixNms:
         return matrix_nms(boxes, scores, attrs)
 
     def expand(w, node, inputs):
-        """MatrixNms(boxes, scores) -> FallenRows(boxes, scores, MatrixFalls(boxes, scores))"""
+        """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * falls, counts)) of what
+        MatrixFalls(boxes, scores) gives"""
         if not _simple(inputs):
             return None
-        limit = np.array(node.attrs["score_threshold"], np.float32)
-        fallen = w.outputs("MatrixFalls", *inputs, limit, **_falls(node.attrs))
-        return w.outputs("FallenRows", *inputs, *fallen, **node.attrs)
-
-
-def _chosen_samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
-    for inputs, attrs in _matrix_samples(rng, dtype) if matrix else _samples(8, rng, dtype):
-        boxes, scores = (x.astype(np.float32) for x in inputs)
-        if matrix:
-            choice = fallen(boxes, scores, attrs["score_threshold"], **_falls(attrs))
-        else:
-            iou, threshold = np.array([attrs["iou_threshold"]]), attrs["score_threshold"]
-            limits = {"top": attrs["nms_top_k"], "skip": attrs["background_class"]}
-            choice = kept(boxes, scores, 100, iou, threshold, **limits)
-        yield [boxes, scores, *choice], attrs
-
-
-@op("ClassRows", like=MulticlassNms8, internal=True, expand=None, samples=partial(_chosen_samples, False))
-class ClassRows:
-    """The rows of a MulticlassNms from what KeptBoxes chose."""
-
-    def infer(boxes, scores, chosen, values, counts, **attrs):
-        return _infer(boxes, scores, attrs)
-
-    def ref(boxes, scores, chosen, values, counts, **attrs):
-        rows = _rows_of(boxes, scores, (chosen, values, counts))
-        return _outputs(rows, len(boxes), boxes.dtype, attrs)
-
-
-@op("FallenRows", like=MatrixNms, internal=True, expand=None, samples=partial(_chosen_samples, True))
-class FallenRows:
-    """The rows of a MatrixNms from what MatrixFalls gives."""
-
-    def infer(boxes, scores, chosen, values, counts, **attrs):
-        return _infer(boxes, scores, attrs)
-
-    def ref(boxes, scores, chosen, values, counts, **attrs):
-        return _fallen(boxes, scores, (chosen, values, counts), attrs)
+        attrs = node.attrs
+        limit = np.array(attrs["score_threshold"], np.float32)
+        numbers, falls, counts = w.outputs("MatrixFalls", *inputs, limit, **_falls(attrs))
+        if attrs["decay_function"] == "gaussian":
+            falls = w("Exp", w("Multiply", falls, np.float32(attrs["gaussian_sigma"])))
+        values = w("Multiply", falls, w("GatherElements", inputs[1], numbers, axis=2))
+        ways = {"fallen": True, "threshold": attrs["post_threshold"]}
+        return _native_rows(w, node, inputs[0], (numbers, values, counts), *_matrix_order(attrs), **ways)

@@ -31,6 +31,7 @@ MOST_LOG = float(np.log(1000.0 / 16.0))
 PLAIN: dict[str, Any] = {
     "border": 1.0, "outer": 1.0, "inset": 1.0, "most": MOST_LOG, "size": 1.0, "weights": (1.0,) * 4,
     "min_size": 0.0, "swapped": False, "clipped": True, "checked": False, "second": False,
+    "marked": False,
 }  # fmt: skip
 
 
@@ -112,7 +113,9 @@ def moved_anchors(
             sides = mine[:, 2:] - mine[:, :2] + np.float32(attrs["border"])
             least = [attrs["min_size"] * scales[i] for i in (min(1, len(scales) - 1), 0)]
             large = (sides[:, 0] >= least[0]) & (sides[:, 1] >= least[1])
-            values[n, 0] = np.where(large, mine_of, np.float32(0))
+            values[n, 0] = np.where(large | attrs["marked"], mine_of, np.float32(0))
+            if attrs["marked"]:
+                boxes[n, 0, ~large, 1] = np.nan
     return boxes, values
 
 
@@ -197,14 +200,15 @@ class MovedAnchors:
 
     Differences of corners are `border` less than sides, and `outer` less afterwards; deltas are divided by
     `weights`, logarithms multiplied by `size` and at most `most`; `clipped` boxes end `inset` before the
-    picture does. What is smaller than `min_size` times the picture's scale has the score 0. `info` [N or 1,
+    picture does. What is smaller than `min_size` times the picture's scale has the score 0, or, `marked`, a
+    NaN among its corners. `info` [N or 1,
     2, 3 or 4] has height, width and scales; `checked` pictures have at least one pixel.
     """
 
     def infer(
         info, anchors, deltas, scores=None, *, border: Float, outer: Float, inset: Float, most: Float,
         size: Float, weights: Floats, min_size: Float, swapped: Bool, clipped: Bool, checked: Bool,
-        second: Bool,
+        second: Bool, marked: Bool,
     ):  # fmt: skip
         images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
         high = bounds(dims(info, 2)[1])[1]
@@ -232,6 +236,7 @@ class MovedAnchors:
                 rng.random((images, (1 + i % 2) * many, h, w)).astype(np.float32),
             ]  # fmt: skip
             more = {"min_size": 9.0, "second": i % 2 == 1, "swapped": i == 1, "checked": i == 1}
+            more["marked"] = i == 0
             yield inputs[: 4 - i // 2], {**PLAIN, **more, "weights": (1.0, 2.0, 3.0, 4.0), "clipped": i < 2}
 
 
