@@ -25,7 +25,7 @@ from ovjit.graph.shapes import ANY
 #: Cases of one process, which keeps their kernels.
 LIFE = 1000
 #: Runs with nudged quantizers, and how far each is nudged, in steps and as a share of the number of steps.
-RUNS, NUDGE = 6, 4e-6
+RUNS, NUDGE = 40, 4e-6
 LEVELS = (256, 256, 256, 255, 255, 16, 2)
 #: How often each step is drawn.
 STEPS = {

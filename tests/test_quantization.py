@@ -714,6 +714,20 @@ def test_what_bytes_do_not_hold_is_cut_off(low, high, channels, pixels):
     assert_equal(ov.compile_model(model, "CPU", F32)([data])[0], want)
 
 
+def test_shuffled_channels_are_convolved_as_bytes(monkeypatch):
+    """A shuffle sinks below what treats channels one by one, as in a quantized ShuffleNet."""
+    rng = np.random.default_rng(SEED)
+    ops = ov.opset8
+    x = ops.parameter([1, 16, 6, 6], np.float32)
+    q = fake_quantize(ops, ops.shuffle_channels(fake_quantize(ops, x, 0.0, 4.0), 1, 2), 0.0, 4.0)
+    w = stored_weights(ops, rng, (16, 1, 1, 3, 3), (0, 1))
+    y = ops.group_convolution(q, w, [1, 1], [1, 1], [1, 1], [1, 1])
+    data = rng.uniform(-1, 5, (1, 16, 6, 6)).astype(np.float32)
+    got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    assert any(k.startswith("depthwise_u8") for k in kernels), kernels
+    assert_equal(got[0], want[0])
+
+
 def test_ranges_along_another_axis_than_channels_stay_real(monkeypatch):
     """Of which there are as many as channels, or as in one group."""
     rng = np.random.default_rng(SEED)

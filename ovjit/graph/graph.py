@@ -164,7 +164,9 @@ class Builder:
         op: Op | str | None = None, **more: Any,
     ) -> tuple[Value, ...]:  # fmt: skip
         """The outputs of what stands for `node`, under its name: its operation with its attributes, but for
-        what is given."""
+        what is given. A lowered node keeps its types."""
+        if node.lowered and attrs is None and op is None and not more:
+            more = {"types": infer_outputs(node, [v.type for v in inputs]), "lowered": True}
         attrs = node.attrs if attrs is None else attrs
         return self.add(op or node.op, inputs, attrs, name=node.name, origins=node.origins, **more).outputs
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
-from ovjit.graph.graph import Node, Value, infer_outputs
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, compatible
 from ovjit.tiles.formats import float_types
@@ -95,9 +95,7 @@ def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequen
     if more and more[0].shape:
         more[0] = w("Unsqueeze", more[0], (1,))
     given = [grouped, keys, values, *more]
-    # five dimensions, which the node that it stands for does not have
-    types = infer_outputs(node, [v.type for v in given]) if node.lowered else None
-    (made,) = w.b.instead(node, given, types=types, lowered=node.lowered)
+    (made,) = w.b.instead(node, given)  # of five dimensions, which the node that it stands for does not have
     return [w("Reshape", made, (0, q.shape[1], -1, width), special_zero=True)]
 
 
