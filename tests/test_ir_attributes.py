@@ -15,6 +15,7 @@ from ovjit.errors import ModelError
 from ovjit.frontends.ir.reader import WITHOUT_EFFECT
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op, all_ops, find_op
+from ovjit.tools.operations import listed
 
 SEED = 20261205
 #: Operations that OpenVINO's reader does not take in the form that samples have.
@@ -24,7 +25,7 @@ UNREAD = {"Transpose"}
 def _sampled() -> list[Op]:
     return [
         r for r in all_ops()
-        if r.samples is not None and not r.internal and not r.plugin and "string" not in r.types
+        if r.samples is not None and not r.internal and r.name in listed() and "string" not in r.types
     ]  # fmt: skip
 
 

@@ -22,14 +22,16 @@ from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType, all_ops, find_op
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
+from ovjit.tools.operations import listed
 from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260
 OPS = [record for record in all_ops() if record.samples is not None]
-#: Operations that OpenVINO has and can run: its CPU device has lost BinaryConvolution.
 #: What OpenVINO's CPU does not run; the last two it only declares.
 NOT_THERE = ("BinaryConvolution", "RGBtoNV12", "BGRtoNV12")
-PUBLIC = [record for record in OPS if not record.internal and record.name not in NOT_THERE]
+#: What OpenVINO has: others are one's own.
+THERE = set(listed()) - set(NOT_THERE)
+PUBLIC = [record for record in OPS if not record.internal and (record.plugin or record.name in THERE)]
 NAMES = [f"{record.name}-{record.opset}" for record in OPS]
 
 

@@ -7,19 +7,8 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import routine
 from ovjit.codegen.words import i64, ld, st
-from ovjit.graph.traced import (
-    ADD,
-    DIVIDE,
-    EQUAL,
-    LARGEST,
-    LEAST,
-    LESS,
-    MISFIT,
-    MOST,
-    MULTIPLY,
-    REMAINDER,
-    UNEQUAL,
-)
+from ovjit.graph import traced
+from ovjit.graph.traced import LARGEST, MISFIT
 
 #: Products of smaller factors fit 64 bits.
 HALF = 1 << 31
@@ -71,40 +60,40 @@ def evaluate(rows, count, values, use):
         a = ld(values, ld(row, 2))
         b = ld(values, ld(row, 3))
         out = 0
-        if what == ADD:
+        if what == traced.ADD:
             out = a + b
-        elif what == MULTIPLY:
+        elif what == traced.MULTIPLY:
             out = a * b
             big = max(max(a, -a), max(b, -b))
             if big >= HALF:
                 if a != 0:
                     if out // a != b:
                         return i + 1
-        elif what == DIVIDE:
+        elif what == traced.DIVIDE:
             if b <= 0:
                 return i + 1
             out = a // b
-        elif what == REMAINDER:
+        elif what == traced.REMAINDER:
             if b <= 0:
                 return i + 1
             out = a % b
-        elif what == LEAST:
+        elif what == traced.LEAST:
             out = min(a, b)
-        elif what == MOST:
+        elif what == traced.MOST:
             out = max(a, b)
-        elif what == EQUAL:
+        elif what == traced.EQUAL:
             if a != b:
                 return i + 1
-        elif what == UNEQUAL:
+        elif what == traced.UNEQUAL:
             if a == b:
                 return i + 1
-        elif what == LESS:
+        elif what == traced.LESS:
             if a >= b:
                 return i + 1
         else:
             if a < b:
                 return i + 1
-        if what < EQUAL:
+        if what < traced.EQUAL:
             if out > LARGEST:
                 return i + 1
             if out < -LARGEST:

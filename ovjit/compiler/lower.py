@@ -61,6 +61,11 @@ class Lowering:
         self.group = group
         self.node = group.node
         self.out = group.last.outputs[0]
+        self.set_up()
+
+    def set_up(self) -> None:
+        """What a class makes of its group at once: its kernels, above all. Raises NotNative where the
+        reference is to do the group's work."""
 
     @classmethod
     def of(cls, group: Group) -> Lowering | None:
@@ -125,12 +130,11 @@ class AsInput(Lowering):
 class Host(Lowering):
     """A node that runs by its NumPy reference. ModelError for an operation that has none, nor a lowering."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        record = group.last.op
+    def set_up(self) -> None:
+        record = self.group.last.op
         if record.ref is None and not record.runs_body:
             raise ModelError(
-                f"node {group.last.name!r} cannot be run: {record.name} has no reference; one written "
+                f"node {self.group.last.name!r} cannot be run: {record.name} has no reference; one written "
                 "in Python needs `evaluate`"
             )
 
@@ -184,14 +188,13 @@ class Elementwise(Lowering):
 
     flexible = True
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        body = group.make_body()
+    def set_up(self) -> None:
+        body = self.group.make_body()
         assert body is not None
         self.body = body
-        self.inputs = group.operands
+        self.inputs = self.group.operands
         self.rank = len(self.out.shape)
-        names = [n.op.name.lower() for n in group.body]
+        names = [n.op.name.lower() for n in self.group.body]
         self.name = "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "") + f"_{self.out.dtype}"
         self.order: tuple[int, ...] = tuple(range(self.rank))
         #: Inputs that may be read before their elements are repeated.

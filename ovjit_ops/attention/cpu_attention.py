@@ -28,7 +28,6 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
@@ -62,8 +61,7 @@ class Attention(Lowering):
     takes = (("f32", "bf16"), ("f32", "bf16", "f16"), None, ("f32",))
     ranks = (range(DIMS + 3),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.causal = bool(self.node.attrs["causal"])
         self.guarded = self.node.op.name == "GuardedAttention"
         self.cap = self.node.attrs.get("cap")

@@ -16,8 +16,7 @@ from ovjit.graph.op import TensorType
 class LoweredControl(Lowering):
     """A node with bodies: a control step where the bodies' plans are known, else a step of the host."""
 
-    def __init__(self, group: Any):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.programs: list[Any] = []
 
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:

@@ -14,8 +14,8 @@ from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, 
 
 
 class LoweredIf(LoweredControl):
-    def __init__(self, group: Any):
-        super().__init__(group)
+    def set_up(self) -> None:
+        super().set_up()
         types = [TensorType(v.dtype, v.shape) for v in self.node.inputs[1:]]
         self.sides = []
         for branch in BRANCHES:

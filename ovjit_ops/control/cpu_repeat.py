@@ -32,8 +32,8 @@ class Role(NamedTuple):
 
 
 class LoweredRepeat(LoweredControl):
-    def __init__(self, group: Any):
-        super().__init__(group)
+    def set_up(self) -> None:
+        super().set_up()
         node = self.node
         attrs = node.attrs
         self.bounded = node.op.name == "BoundedLoop"

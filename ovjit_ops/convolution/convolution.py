@@ -351,34 +351,13 @@ def convolve_transposed(
     return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
 
 
-@op(
-    "ConvolutionBackpropData",
-    opset=1,
-    types=NUMBERS,
-    epilogue=True,
-    native=float_types,
-    multiplied=2,
-)
+@op("ConvolutionBackpropData", opset=1, like=Convolution, expand=None, rules=[], rules_for=[])
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
-    shown_first = ("strides", "dilations")
-
-    def infer(
-        data,
-        filters,
-        output_shape=None,
-        *,
-        strides: Ints = (),
-        pads_begin: Ints = (),
-        pads_end: Ints = (),
-        dilations: Ints = (),
-        auto_pad: Word = "explicit",
-        output_padding: Ints = (),
-    ):
-        return _infer_transposed(data, filters, output_shape, False, locals())
-
-    shown = shown_window
+    def infer(data, filters, output_shape=None, *, output_padding: Ints = (), **attrs):
+        attrs["output_padding"] = output_padding
+        return _infer_transposed(data, filters, output_shape, False, attrs)
 
     def ref(data, filters, output_shape=None, **attrs):
         return convolve_transposed(data, filters[None], output_shape, attrs)

@@ -14,7 +14,6 @@ import numpy as np
 
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last, product
@@ -86,11 +85,10 @@ class Direct(Lowering):
     takes = (TYPES,)
     ranks = ((3, 4, 5),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, filters = self.node.inputs
         same = self.data.dtype == filters.dtype == self.out.dtype
-        if group.body or not same:
+        if self.group.body or not same:
             raise NotNative
         self.grouped = self.node.op.name == "GroupConvolution"
         self.weights: np.ndarray | None = None  # G, taps, C, O

@@ -10,7 +10,6 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.cpu_roi_pooling import (
@@ -106,8 +105,7 @@ def deformable_pooling(
 
 
 class DeformablePooling(Regions):
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, self.rois, *self.offsets = self.node.inputs
         self.kernel = deformable_pooling(
             moved=bool(self.offsets), adjacent=self.node.attrs["group_size"] == 1

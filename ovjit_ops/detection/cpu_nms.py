@@ -12,7 +12,6 @@ from typing import NamedTuple
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import View, named_strides
@@ -205,8 +204,7 @@ class PaddedNms(Lowering):
     takes = (("f32",), ("f32",), INDEX_TYPES, ("f32",))
     ranks = ((3,), (3,))
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         encoding, limit = attrs["box_encoding"].lower(), self.node.inputs[2].dtype
         self.turned = encoding in TURNED

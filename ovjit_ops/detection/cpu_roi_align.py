@@ -10,7 +10,6 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import named_strides
 from ovjit_ops.detection.cpu_roi_pooling import Regions, region_values
@@ -164,8 +163,7 @@ def roi_align(
 class RoiAlign(Regions):
     takes = (("f32",), ("f32",), _BATCHES)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, self.rois, self.batches = self.node.inputs
         self.turned = self.node.op.name == "ROIAlignRotated"
         mean = self.turned or self.node.attrs["mode"].lower() == "avg"

@@ -13,7 +13,6 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.views import View, named_strides
@@ -231,8 +230,7 @@ class Regions(ChannelsLast):
 
 
 class RoiPooling(Regions):
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, self.rois = self.node.inputs
         self.sensitive = self.node.op.name == "PSROIPooling"
         self.way = self.node.attrs["mode" if self.sensitive else "method"].lower()

@@ -307,8 +307,7 @@ class Fourier(Lowering):
 
     constant_inputs = None
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.kind = self.node.op.name
         self.dtype = self.out.dtype
         self.size = SIZE[self.dtype]

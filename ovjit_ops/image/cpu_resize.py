@@ -307,8 +307,7 @@ def _plan_axis(
 class Resize(Lowering):
     """Interpolate-4 and -11 without padding."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data = self.node.inputs[0]
         self.nearest = self.node.attrs["mode"].lower() == "nearest"
         dtype = self.data.dtype

@@ -12,7 +12,6 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import View, product
@@ -132,8 +131,7 @@ class Bags(Lowering):
     takes = (("f32",), None)
     constant_inputs = None
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.way = WAYS[self.node.op.name]
         names = self.node.op.input_names
         self.named = dict(zip(names, self.node.inputs, strict=False))

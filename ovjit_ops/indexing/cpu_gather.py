@@ -295,8 +295,7 @@ class Scatter(Lowering):
     takes = (None, INDICES, None)
     constant_inputs = 3
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.reduction = self.node.attrs.get("reduction", "none").lower()
         combine = COMBINE.get(self.reduction)
         if combine is None:
@@ -360,8 +359,8 @@ class ScatterND(Scatter):
 class ScatterElements(Scatter):
     """Single elements along one axis."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
+        super().set_up()
         self.axis = known_axis(self.node.inputs[3], len(self.data.shape))
         #: What named places hold before updates are joined; None: the data.
         self.neutral: np.ndarray | None = None

@@ -9,7 +9,6 @@ from typing import Any
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import product
@@ -83,8 +82,7 @@ class Positions(Lowering):
 
     ranks = (range(1, MOST_DIMS + 1),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         (self.data,) = self.node.inputs
         dtype = SAME_BITS.get(self.data.dtype, self.data.dtype)
         self.count = nonzero_count(T=dtype)

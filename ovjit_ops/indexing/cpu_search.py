@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import product
@@ -62,8 +61,7 @@ class Search(Lowering):
     takes = (TYPES,)
     constant_inputs = None
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         first, second = self.node.inputs
         if first.dtype != second.dtype or not second.shape:

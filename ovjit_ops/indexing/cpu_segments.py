@@ -13,7 +13,6 @@ import numpy as np
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, split
 from ovjit.compiler.views import product
@@ -63,8 +62,7 @@ class Segments(Lowering):
     takes = (TYPES, INDEX_TYPES, None)
     constant_inputs = None
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         data, ids = self.node.inputs[:2]
         zero = self.node.attrs["fill_mode"].lower() == "zero"
         self.kernel = segment_kernel(data.dtype, ids.dtype, zero)

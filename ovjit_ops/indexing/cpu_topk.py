@@ -11,7 +11,6 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
@@ -173,8 +172,7 @@ def top_1(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T,
 class TopK(Lowering):
     """The k best of every row along one axis, and where they were."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         dtype, rank = self.node.inputs[0].dtype, len(self.node.inputs[0].shape)
         if not rank:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
@@ -79,8 +78,7 @@ def unique(
 
 
 class LoweredUnique(Lowering):
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         (data,) = self.node.inputs
         attrs = self.node.attrs
         dtype = BITS.get(data.dtype, data.dtype)

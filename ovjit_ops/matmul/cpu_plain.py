@@ -17,7 +17,6 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div, split
 from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
@@ -148,10 +147,9 @@ class PlainProduct(Lowering):
     takes = (TYPES,)
     constant_inputs = None
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         a, b = self.node.inputs
-        if group.body or a.dtype != b.dtype or not a.shape or not b.shape:
+        if self.group.body or a.dtype != b.dtype or not a.shape or not b.shape:
             raise NotNative
         dtype, isa = self.out.dtype, host_isa()
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers

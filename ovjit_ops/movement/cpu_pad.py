@@ -14,7 +14,6 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import MOVED
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import AsInput, plan_copy, plan_elementwise
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View
@@ -35,8 +34,7 @@ class Padded(AsInput):
 
     flexible = True
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data = self.node.inputs[0]
         self.apart = False
         self.mode = self.node.attrs["pad_mode"].lower()

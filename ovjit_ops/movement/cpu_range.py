@@ -5,7 +5,6 @@ from __future__ import annotations
 from ovjit.codegen.function import kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import Ptr, share, st
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.races import Piece, Rows
@@ -25,8 +24,7 @@ def numbers(y: Ptr, start, step, n, per_chunk, *, T):
 class Ranged(Lowering):
     """Numbers one after the other."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         if self.out.dtype not in TYPES:
             raise NotNative
         self.kernel = numbers(T=self.out.dtype)

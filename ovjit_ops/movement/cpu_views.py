@@ -89,8 +89,7 @@ class Concatenated(Lowering):
 
     flexible = True
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.axis = int(self.node.attrs["axis"]) % len(self.node.output.shape)
 
     def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:

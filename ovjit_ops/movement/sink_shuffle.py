@@ -14,7 +14,6 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, turn_sizes
 from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.options import options
 from ovjit.compiler.passes.simplify import Uses
@@ -27,9 +26,8 @@ from ovjit.graph.shapes import Interval, is_static, normalize_axis
 class Shuffled(Lowering):
     """The copy is made when somebody asks for it: see `Planner.defer`."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
-        size, self.groups = element_size(group.last.output.dtype), group.last.attrs["group"]
+    def set_up(self) -> None:
+        size, self.groups = element_size(self.group.last.output.dtype), self.group.last.attrs["group"]
         #: a kernel for few groups, whose channels are woven together in registers
         self.weaves = 1 < self.groups <= MOST_WOVEN and size in turn_sizes(host_isa())
         self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()

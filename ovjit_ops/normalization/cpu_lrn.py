@@ -16,7 +16,6 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
@@ -119,8 +118,7 @@ class LocalResponse(Lowering):
 
     takes = (("f32",), None)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, axes = self.node.inputs
         known, rank = axes.type.value, len(self.data.shape)
         wide = (self.node.attrs["size"] - 1) // 2 > host_isa().lanes

@@ -10,7 +10,6 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.graph.dtypes import FLOATS
@@ -93,8 +92,7 @@ class PoolIndices(ChannelsLast):
     takes = (FLOATS, None)
     ranks = ((3, 4),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data = self.node.inputs[0]
         self.index = self.node.outputs[1]
         self.adaptive = self.node.op.name == "AdaptiveMaxPool"

@@ -7,7 +7,6 @@ import functools
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
@@ -82,8 +81,7 @@ class QuantizedRows(Lowering):
     """Rows to bytes where a concatenation wants them; rows of floats only for those that ask for them:
     attention reads bytes."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.given = self.node.inputs[0]
         self.fresh = self.node.inputs[1:]
         self.reads = self.given.dtype == _BYTE

@@ -27,7 +27,6 @@ from ovjit.codegen.words import (
     strided_store,
     u32,
 )
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 
@@ -94,8 +93,7 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T)
 class Uniform(Lowering):
     """Seeds, where none are given, and the numbers."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs, dtype = self.node.attrs, self.node.output.dtype
         if dtype not in ("f32", "i32") or attrs["alignment"].lower() != "tensorflow":
             raise NotNative

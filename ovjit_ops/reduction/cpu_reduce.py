@@ -21,7 +21,6 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
@@ -253,8 +252,7 @@ class Walk(NamedTuple):
 class Reduce(Lowering):
     """One reduction over axes that are known."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, axes = self.node.inputs
         inside = sum_type(self.data.dtype, self.out.dtype)
         if axes.type.value is None or reductions(self.node.op.name, inside) is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit_ops.common.values import INDEX_TYPES
@@ -153,8 +152,7 @@ def ctc_loss(
 class CTCLosses(Lowering):
     takes = (("f32",), INDEX_TYPES)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         _, E, L, N, *B = (v.dtype for v in self.node.inputs)
         self.kernel = ctc_loss(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.graph.dtypes import FULL
@@ -76,8 +75,7 @@ def ctc_greedy(
 class Greedy(Lowering):
     takes = (FULL, None)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         types = [v.dtype for v in self.node.inputs]
         attrs = self.node.attrs
         self.lengths = len(self.node.outputs) > 1
