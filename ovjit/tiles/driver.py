@@ -19,7 +19,7 @@ from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.compressed import Unpack, unpack_panels
 from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
-from ovjit.tiles.narrow import WAYS
+from ovjit.tiles.narrow import RUN_BITS, WAYS
 
 #: Bytes of pixels from which on some are not in the second-level cache when their tile begins. Batches of six
 #: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions.
@@ -69,34 +69,34 @@ def end_row(at, first, rows, oh, ow):
 
 
 @inline
-def offsets_over_runs(offsets, places, words, run, s1, n2, s2):
-    """The byte offset of each word, where there are several runs, into `offsets`: places are counted over
-    runs, whose strides belong to the plan."""
+def offsets_over_runs(offsets, places, words, starts, runs, each, run, s1, n2, s2):
+    """The byte offset of each word, where there are several runs of `each` bytes, into `offsets`: places name
+    runs, whose strides belong to the plan. There runs of `run` bytes are adjacent, which may be several of
+    these; where each begins goes into `starts`."""
     n = 0
-    begin = 0
+    at = 0
     run_i = 0
     run_j = 0
-    while n < words:
-        at = ld(places, n)
-        while at < begin:
-            begin -= run
-            run_j -= 1
-            if run_j < 0:
-                run_j = n2 - 1
-                run_i -= 1
-        while at >= begin + run:
-            begin += run
+    while n < runs:
+        st[i64](starts + n * 8, run_i * s1 + run_j * s2 + at)
+        n += 1
+        at += each
+        if at >= run:
+            at = 0
             run_j += 1
             if run_j == n2:
                 run_j = 0
                 run_i += 1
-        st[i64](offsets + n * 8, run_i * s1 + run_j * s2 + at - begin)
+    n = 0
+    while n < words:
+        place = ld(places, n)
+        st[i64](offsets + n * 8, ld(starts, place >> RUN_BITS) + (place & ((1 << RUN_BITS) - 1)))
         n += 1
 
 
 @kernel
 def tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, q: Ptr, s: Ptr, z: Ptr,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, q: Ptr, s: Ptr, z: Ptr,
     lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
     oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, by_pixels, run, pn_per,
     pn_blocks, ahead_step, tile_ahead, picks: Ptr, none: Ptr, picks_g, kinds, e=_OPERANDS, *, operands, rows,
@@ -156,13 +156,15 @@ def tiles(
         )  # fmt: skip
         w = unpacked - first_panel * w_panel
     if listed:
-        words = n1 * n2 * k
-        words *= vectors
+        words = n1 * n2 * k * vectors
         offsets = places + (part * panels + first_panel) * words * 8
-        if n1 * n2 > 1:
+        if runs > 1:
             given = offsets
-            offsets = scratch + 2 * rows * TABLE * 8
-            offsets_over_runs(offsets, given, (stop_panel - first_panel) * words, k * WORD, s1, n2, s2)
+            starts = scratch + 2 * rows * TABLE * 8
+            offsets = starts + runs * 8
+            count = (stop_panel - first_panel) * words
+            each = udiv(n1 * n2 * k, runs) * WORD
+            offsets_over_runs(offsets, given, count, starts, runs, each, k * WORD, s1, n2, s2)
     begin_row(at, first, rows)
     moves = scratch + rows * TABLE * 8
     for row in static_range(rows):

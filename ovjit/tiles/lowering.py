@@ -58,7 +58,7 @@ class Weights(NamedTuple):
     at: int | Ptr
     bias: int
     bias_step: int
-    lists: tuple[int, int] | None = None  # where `narrow.Listed` has its places, in bytes, and its steps
+    lists: tuple[int, int, int] | None = None  # where the places and steps of `narrow.Listed` are; its runs
     picks: Picks | None = None
 
 
@@ -276,11 +276,11 @@ class Tiled(Lowering):
         listed = list_panels(matrix, self.isa, self.form)
         if self.bias is not None:
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
-        parts = listed._replace(places=listed.places * WORD)._asdict()
+        parts = listed._asdict()
         names = ("memory", "places", "steps", "bias")
         at, places, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
-        step = tile_width(self.isa) * WORD
-        self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps))
+        step, runs = tile_width(self.isa) * WORD, math.prod(matrix.shape[1:-2])
+        self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps, runs))
 
     def pack_bias(self, constants: Constants) -> tuple[int, int]:
         """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
@@ -435,9 +435,10 @@ class Tiled(Lowering):
         if unpacking:
             scratch += pn_per * sizes.panel
         if weights.lists is not None:
-            names = ("places", "steps")
-            values |= {name: planner.constants.at(at) for name, at in zip(names, weights.lists, strict=True)}
-            scratch += pn_per * self.isa.tile_vectors * words * 8
+            places, steps, runs = weights.lists
+            values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
+            values["runs"] = runs
+            scratch += (pn_per * self.isa.tile_vectors * words + runs) * 8
         planner.need_scratch(scratch)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:

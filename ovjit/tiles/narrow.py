@@ -52,6 +52,8 @@ WIDENED = 3.0
 MOST = 128
 #: The sizes of the weights in a sum of turned words: 128 times as much fits, and one is not told from 256.
 MOST_TURNED = 255
+#: Bits of a place that are a byte's number in a run.
+RUN_BITS = 32
 #: How often words look for another one to be added with, while one in so many finds it.
 ROUNDS, FINDING = 8, 8
 #: Panels that tell what weights cost.
@@ -64,9 +66,10 @@ class Listed(NamedTuple):
     """Panels whose vectors have the order of `WAYS`.
 
     `memory`: for each vector, each way and each step of it, [span][lanes][4] weights, then how data are
-    flipped if they are; a panel begins `sizes.panel` bytes behind another. `places` [vectors, words]: each
-    word's number in a pixel, counted over the runs; `steps` [vectors, WAYS]. `bias` [vectors, lanes]: what
-    turned words lack. All panels have as many vectors there, of which the last one may not use all.
+    flipped if they are; a panel begins `sizes.panel` bytes behind another. `places` [vectors, words]: the
+    number of each word's run, shifted by RUN_BITS, and its first byte in it; `steps` [vectors, WAYS]. `bias`
+    [vectors, lanes]: what turned words lack. All panels have as many vectors there, of which the last one may
+    not use all.
     """
 
     memory: np.ndarray
@@ -114,19 +117,19 @@ def list_panels(weights: np.ndarray, isa: Isa, form: Format) -> Listed:
         panel, v = divmod(number, isa.tile_vectors)
         if v == 0:
             left = memory[panel]
-        left = left[_write(vector, places[number], steps[number], left, bias[number]) :]
+        left = left[_write(vector[places[number]], steps[number], left, bias[number]) :]
     sizes = sizes._replace(panel=memory.shape[1], group=panels * memory.shape[1])
-    return Listed(memory.reshape(-1), sizes, places.astype(np.int64), steps.astype(np.int64), bias)
+    run, word = np.divmod(places.astype(np.int64), max(1, form.words(weights.shape[-2])))
+    places = (run << RUN_BITS) + word * WORD
+    return Listed(memory.reshape(-1), sizes, places, steps.astype(np.int64), bias)
 
 
-def _write(
-    vector: np.ndarray, places: np.ndarray, steps: np.ndarray, to: np.ndarray, bias: np.ndarray
-) -> int:
-    """One vector [words, lanes, 4] in its order; how many bytes it takes."""
+def _write(vector: np.ndarray, steps: np.ndarray, to: np.ndarray, bias: np.ndarray) -> int:
+    """One vector of words in their order, [words, lanes, 4]; how many bytes it takes."""
     at = first = 0
     for way, count in zip(WAYS, steps, strict=True):
         stop = first + count * way.span
-        some = vector[places[first:stop]].reshape(count, 1, way.span, *vector.shape[1:])
+        some = vector[first:stop].reshape(count, 1, way.span, *vector.shape[1:])
         if way.turned:
             below = some < 0
             bias += (some * np.where(below, np.int16(127), np.int16(128))).sum((0, 1, 2, -1), dtype=np.int32)
