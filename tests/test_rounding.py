@@ -12,6 +12,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.tiles import lowering
 from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Tiled
+from ovjit.tiles.micro import JOINING
 from ovjit.tiles.rounding import first_within, one_rounding, reach_of
 
 SEED = 20261122
@@ -103,7 +104,7 @@ def model_of(rng: np.random.Generator, kind: str, residual: bool, groups: int, s
 
 
 @pytest.mark.skipif(
-    host_isa().name != "avx512" or product_format("u8", "i8") is None, reason="tiles that join bytes"
+    host_isa().name not in JOINING or product_format("u8", "i8") is None, reason="tiles that join bytes"
 )
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("kind, groups", [("u8", 1), ("i8", 1), ("u8", 2)])

@@ -24,7 +24,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.traced import identity, is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import F32, WORD, Format, product_format
-from ovjit.tiles.micro import BLOCK, TABLE
+from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, reach_of, rounded_body, rounds_near
@@ -123,7 +123,7 @@ class Tiled(Lowering):
     @property
     def joins(self) -> bool:
         """True where the tile makes bytes of several vectors of sums at once."""
-        return self.isa.name == "avx512" and (self.form.a, self.form.w) == ("u8", "i8")
+        return self.isa.name in JOINING and (self.form.a, self.form.w) == ("u8", "i8")
 
     def reach(self) -> np.ndarray | None:
         """[2, channels]: what sums may come to, from and to; None where weights are computed."""

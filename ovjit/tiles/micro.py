@@ -16,7 +16,7 @@ halos), `n` the `vectors * lanes` channels of one weight panel. All loop bounds 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body, Epilogue
@@ -32,8 +32,10 @@ from ovjit.tiles.narrow import WAYS, Way
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 #: What follows them where words have an order: where each vector's offsets are, and its steps of each way.
 LIST_ARGUMENTS = ("offsets", "steps")
-#: Vectors that are rounded to bytes at once on AVX-512: shallow products are made in 0.9 of the time.
+#: Vectors that are rounded to bytes at once: shallow products are made in 0.9 of the time.
 JOINED = 4
+#: Instruction sets that can.
+JOINING = ("avx512", "avx2")
 
 
 def arguments(isa: Isa, form: Format) -> list[str]:
@@ -105,7 +107,7 @@ def narrow_sums(isa: Isa, form: Format, way: Way, name: str) -> dict[str, str]:
 
 def _joined(isa: Isa, epilogue: Epilogue) -> tuple[Body, str] | None:
     """The epilogue's body up to what becomes bytes, `JOINED` vectors at once, and how; None for others."""
-    return epilogue.narrowed if isa.name == "avx512" else None
+    return epilogue.narrowed if isa.name in JOINING else None
 
 
 def _made(isa: Isa, epilogue: Epilogue) -> str:
@@ -399,8 +401,11 @@ class _Tile:
         """
         for size in sorted({self.size[elem] for elem in (self.epilogue.out, *self.kinds)}):
             self.say(f"%channel{size} = mul i64 %channel, {size}")
-        if _joined(self.isa, self.epilogue):
+        joins = _joined(self.isa, self.epilogue) is not None
+        if joins and self.isa.name == "avx512":
             self.store_joined()
+        elif joins:
+            self.if_full(lambda: self.join_and_store(()), lambda: self.join_and_store(self.left()))
         elif self.isa.name == "avx512":
             left = self.left()
             waiting = []
@@ -415,14 +420,22 @@ class _Tile:
         elif self.vectors == 1:
             self.store_chosen(dict(self.results(self.left())))
         else:
-            self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
-            self.say("br i1 %full, label %whole, label %rest", "whole:")
-            for m, results in dict(self.results()).items():
-                for v, result in enumerate(results):
-                    self.store(m, v, result)
-            self.say("ret void", "rest:")
-            self.store_chosen(dict(self.results(self.left())))
+            self.if_full(self.store_full, lambda: self.store_chosen(dict(self.results(self.left()))))
         self.say("ret void")
+
+    def if_full(self, full: Callable[[], None], rest: Callable[[], None]) -> None:
+        """One or the other, as all channels are valid or not."""
+        self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
+        self.say("br i1 %full, label %whole, label %rest", "whole:")
+        full()
+        self.say("ret void", "rest:")
+        rest()
+
+    def store_full(self) -> None:
+        """All vectors of all pixels."""
+        for m, results in dict(self.results()).items():
+            for v, result in enumerate(results):
+                self.store(m, v, result)
 
     def left(self) -> list[str]:
         """How many channels are valid from each vector on."""
@@ -491,10 +504,13 @@ class _Tile:
         place = self.place(self.entry(1, m), v, self.epilogue.out)
         self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
 
+    def join_and_store(self, left: Sequence[str]) -> None:
+        """All pixels, of which operands are read and bytes stored of valid channels alone, or of all."""
+        self.store_parts(self.joined(self.results(left)), *left[:1])
+
     def store_joined(self) -> None:
-        """All pixels, whose vectors become bytes `JOINED` at a time. No masks where all channels are valid:
-        the ports of the products make them, and half a vector that is stored under one: 0.98 of the time at
-        depth 64."""
+        """All pixels. No masks where all channels are valid: the ports of the products make them, and half a
+        vector that is stored under one: 0.98 of the time at depth 64."""
         left = self.left()
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %part", "whole:")
@@ -506,9 +522,17 @@ class _Tile:
         shared = {
             at: self.new(f"phi {kinds[at[0]]} [ {whole[at]}, %whole ], [ {part[at]}, %part ]") for at in whole
         }
+        made = self.joined(self.results(left, shared))
+        self.say("br i1 %full, label %stored, label %some", "stored:")
+        self.store_parts(made)
+        self.say("ret void", "some:")
+        self.store_parts(made, left[0])
+
+    def joined(self, found: Iterable[tuple[int, list[str]]]) -> list[tuple[int, int, str]]:
+        """Pixels whose vectors become bytes `JOINED` at a time: (pixel, its number among these, bytes)."""
         made: list[tuple[int, int, str]] = []
         vectors: list[str] = []
-        for m, results in self.results(left, shared):
+        for m, results in found:
             vectors += [f"{self.out} {result}" for result in results]
             if len(vectors) == JOINED or m == self.rows - 1:
                 first = m + 1 - len(vectors) // self.vectors
@@ -516,12 +540,11 @@ class _Tile:
                 joined = self.new(f"call {self.bytes(JOINED)} @join({', '.join(vectors)})")
                 made += [(first + i, i, joined) for i in range(m + 1 - first)]
                 vectors = []
-        self.say("br i1 %full, label %stored, label %some", "stored:")
+        return made
+
+    def store_parts(self, made: list[tuple[int, int, str]], left: str = "") -> None:
         for pixel, i, joined in made:
-            self.store_part(pixel, i, joined)
-        self.say("ret void", "some:")
-        for pixel, i, joined in made:
-            self.store_part(pixel, i, joined, left[0])
+            self.store_part(pixel, i, joined, left)
 
     def bytes(self, vectors: int) -> str:
         return f"<{vectors * self.lanes} x i8>"

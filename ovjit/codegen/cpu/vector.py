@@ -226,8 +226,10 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def _to_nearest(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """16 f32 to the nearest i32, ties to even; -2**31 for what i32 does not hold, and for NaN."""
-    wide = ir.VectorType(_I32, 16)
+    """16 or 8 f32 to the nearest i32, ties to even; -2**31 for what i32 does not hold, and for NaN."""
+    wide = ir.VectorType(_I32, x.type.count)
+    if wide.count == 8:
+        return call_intrinsic(b, "llvm.x86.avx.cvt.ps2dq.256", wide, [x])
     arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
     return call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
 
@@ -241,26 +243,28 @@ def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
-    """What `round_int` or `held` makes of four vectors of 16 lanes: 64 bytes, one vector after the other.
-    Narrowing one takes two instructions; four are joined in four, which saturate: i32 to i16 and those to
-    bytes."""
-    wide, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, 16), (_I16, 32)))
+    """What `round_int` or `held` makes of four vectors of 16 or 8 lanes: bytes, one vector after the other.
+    Narrowing one takes two instructions and more; four are joined in four, which saturate: i32 to i16 and
+    those to bytes."""
+    lanes = vectors[0].type.count
+    wide, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, lanes), (_I16, 2 * lanes)))
+    bytes_, end = ir.VectorType(ir.IntType(8), 4 * lanes), "avx512.%s.512" if lanes == 16 else "avx2.%s"
     quarters = []
     for x in vectors:
         if how == "round_int":
             if elem == "u8":  # NaN stays, for no i32 stands for it
-                top = ir.Constant(x.type, [255.0] * 16)
+                top = ir.Constant(x.type, [255.0] * lanes)
                 x = b.select(b.fcmp_ordered("<", top, x), top, x)
             x = _to_nearest(b, x)
         quarters.append(x)
-    pairs = [
-        call_intrinsic(b, "llvm.x86.avx512.packssdw.512", halves, quarters[i : i + 2]) for i in (0, 2)
-    ]
-    name = f"llvm.x86.avx512.{'packuswb' if elem == 'u8' else 'packsswb'}.512"
-    joined = b.bitcast(call_intrinsic(b, name, ir.VectorType(ir.IntType(8), 64), pairs), wide)
-    order = ir.Constant(wide, [4 * (i % 4) + i // 4 for i in range(16)])
+    names = ("packssdw", "packuswb" if elem == "u8" else "packsswb")
+    first, second = (f"llvm.x86.{end % name}" for name in names)
+    pairs = [call_intrinsic(b, first, halves, quarters[i : i + 2]) for i in (0, 2)]
+    joined = b.bitcast(call_intrinsic(b, second, bytes_, pairs), wide)
+    parts = lanes // 4  # of 128 bits, within which instructions narrow
+    order = ir.Constant(wide, [4 * (i % parts) + i // parts for i in range(lanes)])
     turned = b.shuffle_vector(joined, ir.Constant(wide, ir.Undefined), order)
-    return b.bitcast(turned, ir.VectorType(ir.IntType(8), 64))
+    return b.bitcast(turned, bytes_)
 
 
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
