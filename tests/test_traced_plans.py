@@ -806,3 +806,43 @@ def test_one_trace_serves_random_numbers_of_any_shape(seed: int, monkeypatch: py
     rows = request.get_profiling_info()
     assert {row.exec_type for row in rows} <= {"uniform_f32", "seeds_of_now"}, rows
     assert request._job.executable.program.traces.made <= 2
+
+
+#: Operation, attributes, inputs as functions of a batch, rows and columns.
+_REARRANGED: dict[str, tuple[dict[str, Any], Any]] = {
+    "NV12toRGB": ({}, lambda n, h, w: [(n, 3 * h, 4 * w, 1)]),
+    "NV12toBGR": ({}, lambda n, h, w: [(n, 2 * h, 2 * w, 1), (n, h, w, 2)]),
+    "I420toRGB": ({}, lambda n, h, w: [(n, 6 * h, 2 * w, 1)]),
+    "RGBtoNV12": ({"single_plane": True}, lambda n, h, w: [(n, 2 * h, 2 * w, 3)]),
+    "ReorgYolo": ({"stride": (2,)}, lambda n, h, w: [(n, 8, 2 * h, 2 * w)]),
+    "ReverseSequence": ({"batch_axis": 1, "seq_axis": 0}, lambda n, h, w: [(h, n, w), (n,)]),
+    "ExtractImagePatches": (
+        {"sizes": (3, 2), "strides": (2, 1), "rates": (1, 2), "auto_pad": "same_upper"},
+        lambda n, h, w: [(n, 3, h, w)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _REARRANGED)
+def test_few_traces_serve_what_is_expanded_for_open_shapes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    attrs, shapes = _REARRANGED[name]
+    record, rng, b = find_op(name), np.random.default_rng(SEED), Builder()
+    attrs = record.check_attributes(attrs)
+    values = [
+        b.add("Parameter", (), {"shape": (ANY,) * len(shape), "element_type": "f32" if shape[1:] else "i64"})
+        for shape in shapes(2, 2, 2)
+    ]
+    executable = compile_graph(b.finish(b.add(record, [v.output for v in values], attrs).outputs), {})
+    for n, h, w in ((2, 9, 12), (3, 20, 14), (5, 33, 40), (2, 8, 70), (0, 9, 9), (1, 10, 11)):
+        given = [
+            rng.uniform(0, 255, shape).astype(np.float32) if len(shape) > 1 else rng.integers(0, h + 1, shape)
+            for shape in shapes(n, h, w)
+        ]
+        (got,), (want,) = run(executable, given), record.evaluate(given, attrs)
+        assert got.shape == want.shape, f"{name} of {n}, {h}, {w}"
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-4, err_msg=f"{name} of {n}, {h}, {w}")
+    assert executable.program.traces.made <= 2 + 2, "no images and one are planned otherwise than several"
+    assert not executable.program.traces.refused

@@ -21,7 +21,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import Dim, Interval, compatible, is_static
+from ovjit.graph.shapes import Dim, Interval, compatible
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
@@ -101,12 +101,10 @@ def _expand(interleaved: bool, blue_first: bool):
     def expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """Slices and Interpolate of the planes, then arithmetic that fuses"""
         first = inputs[0]
-        if not all(is_static(v.shape) for v in inputs):
+        if any(v.shape is None or 0 in v.shape for v in inputs):
             return None
-        n, rows, width, _ = first.shape
+        n, rows, width, _ = w.shape(first)
         height = rows if len(inputs) > 1 else rows * 2 // 3
-        if not n * height * width:
-            return None
         small = (n, height // 2, width // 2)
         if len(inputs) > 1:
             y, rest = first, list(inputs[1:])
@@ -227,9 +225,9 @@ def _to_nv12(name: str, blue_first: bool) -> None:
         def expand(w, node, inputs):
             """A product with the weights, the colours averaged by AvgPool"""
             picture = inputs[0]
-            if not is_static(picture.shape) or 0 in picture.shape:
+            if picture.shape is None or 0 in picture.shape:
                 return None
-            n, height, width, _ = picture.shape
+            n, height, width, _ = w.shape(picture)
             wide = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
             kind = numpy_dtype(wide.dtype)
             yuv = w("MatMul", wide, _forward(blue_first).astype(kind))

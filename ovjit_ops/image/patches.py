@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import not_negative
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, TensorType, Word, op
@@ -60,26 +61,26 @@ class ExtractImagePatches:
         """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each place in a patch"""
         (x,) = inputs
         window = _window(node.attrs)
-        if (
-            not is_static(x.shape)
-            or math.prod(window["kernel"]) > MOST_TAPS
-            or 0 in (*x.shape, *node.output.shape)
-        ):
+        kernel, strides, rates = window["kernel"], window["strides"], window["dilations"]
+        if x.shape is None or math.prod(kernel) > MOST_TAPS or 0 in (*x.shape, *node.output.shape):
             return None
-        outputs = output_extents(extents=x.shape[2:], **window)
-        assert is_static(outputs)
-        begin, _ = resolve_pads(extents=x.shape[2:], **window)
-        end = []
-        for extent, o, k, s, d, p in zip(
-            x.shape[2:], outputs, window["kernel"], window["strides"], window["dilations"], begin, strict=True
-        ):
-            end.append(max(0, (o - 1) * s + (k - 1) * d + 1 - extent - p))
-        if any(begin) or any(end):
+        outputs, begin, end = [], [], []
+        for extent, k, s, d in zip(w.shape(x)[2:], kernel, strides, rates, strict=True):
+            reach = (k - 1) * d + 1
+            if window["auto_pad"] == "valid":
+                outputs.append(not_negative((extent - reach) // s + 1))
+                continue
+            outputs.append((extent + s - 1) // s)
+            missing = not_negative((outputs[-1] - 1) * s + reach - extent)
+            begin.append((missing + int(window["auto_pad"] == "same_lower")) // 2)
+            end.append(missing - begin[-1])
+        if begin and (begin, end) != ([0, 0], [0, 0]):
             x = w("Pad", x, (0, 0, *begin), (0, 0, *end), pad_mode="constant")
         parts = []
-        for _, (rows, columns) in taps(window["kernel"], outputs, window["strides"], window["dilations"]):
-            where = ((rows.start, columns.start), (rows.stop, columns.stop), (rows.step, columns.step))
-            parts.append(w("Slice", x, *where, (2, 3)))
+        for at in np.ndindex(*kernel):
+            first = [i * d for i, d in zip(at, rates, strict=True)]
+            last = [i + o * s for i, o, s in zip(first, outputs, strides, strict=True)]
+            parts.append(w("Slice", x, first, last, strides, (2, 3)))
         return [parts[0] if len(parts) == 1 else w("Concat", *parts, axis=1)]
 
     def samples(rng, dtype="f32"):
@@ -185,9 +186,9 @@ class ReorgYolo:
     def expand(write, node, inputs):
         """ReorgYolo(x) -> Reshape(Transpose(Reshape(x)))"""
         (x,) = inputs
-        if not is_static(x.shape):
+        if x.shape is None:
             return None
-        n, c, h, w = x.shape
+        n, c, h, w = write.shape(x)
         s = node.attrs["stride"][0]
         split = write("Reshape", x, (n, c // (s * s), h, s, w, s), special_zero=False)
         turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
@@ -328,29 +328,25 @@ class ReverseSequence:
         gather.
         """
         data, lengths = inputs
-        if not is_static(data.shape) or not math.prod(data.shape) or lengths.shape is None:
+        if data.shape is None or 0 in data.shape or lengths.shape is None:
             return None
-        rank = len(data.shape)
+        rank, extents = len(data.shape), w.shape(data)
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         long = w("Convert", lengths, destination_type="i64")
         lead = rank if rank > MOST_PLACES or max(batch, seq) == rank - 1 else max(batch, seq) + 1
-        own = [data.shape[a] if a == batch else 1 for a in range(lead)]  # refuses another number of lengths
+        own = [extents[a] if a == batch else 1 for a in range(lead)]  # refuses another number of lengths
         per_sample = w("Reshape", long, own, special_zero=False)
-        grid = [
-            np.arange(data.shape[a]).reshape([-1 if i == a else 1 for i in range(lead)]) for a in range(lead)
-        ]
+        along = [[-1 if i == a else 1 for i in range(lead)] for a in range(lead)]
+        grid = [w("Reshape", w.numbers(extents[a]), along[a], special_zero=False) for a in range(lead)]
         time = grid[seq]
-        source = w("Select", w("Greater", per_sample, time), w("Subtract", per_sample, time + 1), time)
+        mirrored = w("Subtract", w("Subtract", per_sample, time), 1)
+        source = w("Select", w("Greater", per_sample, time), mirrored, time)
         checked = w("Select", w("Less", per_sample, 0), np.array(-(1 << 40)), source)
         if lead == rank:
-            indices = w("Broadcast", checked, data.shape, mode="numpy")
+            indices = w("Broadcast", checked, extents, mode="numpy")
             return [w("GatherElements", data, indices, axis=seq)]
-        shape = (*data.shape[:lead], 1)
-        moved = w("Broadcast", w("Unsqueeze", checked, [lead]), shape, mode="numpy")
-        places = [
-            moved if a == seq else np.ascontiguousarray(np.broadcast_to(grid[a][..., None], shape))
-            for a in range(lead)
-        ]
+        grid[seq], shape = checked, (*extents[:lead], 1)
+        places = [w("Broadcast", w("Unsqueeze", x, [lead]), shape, mode="numpy") for x in grid]
         return [w("GatherND", data, w("Concat", *places, axis=lead), batch_dims=0)]
 
     def samples(rng, dtype="f32"):
