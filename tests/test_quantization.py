@@ -10,13 +10,15 @@ import openvino
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.graph.interp import evaluate
 from ovjit.tiles.formats import product_format
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+WORDS = product_format("u8", "i8")
 pytestmark = pytest.mark.skipif(
-    product_format("u8", "i8") is None, reason="no 8-bit dot products on this CPU"
+    WORDS is None, reason="no 8-bit dot products on this CPU"
 )
 
 
@@ -762,3 +764,31 @@ def test_halves_between_steps_are_rounded_to_even_where_steps_are_powers_of_two(
         model = package.Model([ops.fake_quantize(x, *ends, levels)], [x], "m")
         got = package.Core().compile_model(model, "CPU", F32)([data])[0]
         np.testing.assert_array_equal(np.rint(got / step), want / step, package.__name__)
+
+
+@pytest.mark.skipif(not WORDS or WORDS.products > 1 or host_isa().lanes < 16, reason="lines are longer")
+@pytest.mark.parametrize(
+    "channels, kernel, outs, stride, open_shape",
+    [(3, (7, 7), 64, 2, 0), (1, (5, 5), 40, 1, 1), (2, (6, 7), 48, 3, 0), (5, (3, 3), 72, 1, 1)],
+)
+@pytest.mark.parametrize("low, high", RANGES)
+def test_windows_of_few_channels_are_put_together(
+    monkeypatch, channels, kernel, outs, stride, open_shape, low, high
+):
+    """Lines of a window that are no whole words, from data that a model makes: behind a Relu, in NHWC."""
+    rng = np.random.default_rng([SEED, channels, outs])
+    ops = ov.opset13
+    size = [2, channels, 19, 23]
+    x = ops.parameter([-1, channels, -1, -1] if open_shape else size, np.float32)
+    w = stored_weights(ops, rng, (outs, channels, *kernel), (0,))
+    q = fake_quantize(ops, ops.add(ops.relu(x), ops.constant(np.float32(low))), low, high)
+    y = ops.convolution(q, w, [stride] * 2, [2, 3], [3, 2], [2, 1])
+    model = ov.Model([y], [x])
+    data = rng.uniform(-2, 4, size).astype(np.float32)
+    (want,) = evaluate(model._graph(), [data])
+    compiled = ov.compile_model(model, "CPU", F32)
+    gathered = [getattr(one, "gathered", 0) for one in compiled._executable.program.lowerings]
+    assert channels * kernel[1] in gathered, gathered
+    assert_equal(compiled([data])[0], want)
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    np.testing.assert_array_equal(ov.compile_model(model, "CPU", F32)([data])[0], compiled([data])[0])

@@ -99,14 +99,15 @@ def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, q: Ptr, s: Ptr, z: Ptr,
     lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
     oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, by_pixels, run, pn_per,
-    pn_blocks, ahead_step, tile_ahead, picks: Ptr, none: Ptr, picks_g, kinds, e=_OPERANDS, *, operands, rows,
-    heights, vectors, lanes, group, listed, ways, unpack, picked,
+    pn_blocks, ahead_step, tile_ahead, picks: Ptr, none: Ptr, picks_g, kinds, lines, line_step, line, packed,
+    e=_OPERANDS, *, operands, rows, heights, vectors, lanes, group, listed, ways, unpack, picked, gathered,
 ):  # fmt: skip
     """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
     `rows`: of a table; `group` elements are a word; `listed`: words have an order, of so many `ways`, see
     `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None.
     `picked`: the weights of a group are those of `kinds` that `picks` names for it, from the end where it is
-    negative, and out of range `none`: a panel of zeros."""
+    negative, and out of range `none`: a panel of zeros. `gathered`: a pixel's window are `lines` of `line`
+    bytes, two for a lane at most, which are put together first, `packed` bytes for a pixel."""
     first, at, order = registers()
     shared = _shared(operands)
     # the chunk's group, panels and pixels
@@ -188,6 +189,18 @@ def tiles(
                 if m < count:
                     next_pixel(at, first, rows, oh, ow)
             next_pixel(at, first, rows, oh, ow)
+        if gathered:
+            # pixel by pixel: line by line this took twice as long
+            target = scratch + 2 * rows * TABLE * 8
+            for m in range(heights[0]):
+                source = ld(scratch, m)
+                st[i64](scratch + m * 8, target)
+                place = target
+                for _ in range(lines):
+                    store[i16](place, load[i16](source))
+                    source += line_step
+                    place += line
+                target += packed
         # this tile's share of the weights that come next
         ahead = w + pn_per * w_panel + udiv(p, heights[0]) * tile_ahead
         soon = ahead + first_panel * w_panel
@@ -221,12 +234,12 @@ def tiles(
 @functools.lru_cache(512)
 def _driver(
     operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, listed: bool, unpack: Unpack | None,
-    picked: bool,
+    picked: bool, gathered: bool,
 ) -> Kernel:
     """The kernel without its tiles."""
     return tiles.kernel(
         "", operands=operands, rows=rows, heights=ROWS[isa.name], vectors=isa.tile_vectors, lanes=isa.lanes,
-        group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked,
+        group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked, gathered=gathered,
     )  # fmt: skip
 
 
@@ -238,11 +251,13 @@ def tile_kernel(
     blocked: bool = False,
     unpack: Unpack | None = None,
     picked: bool = False,
+    gathered: bool = False,
 ) -> Kernel:
     """The driver for one epilogue and format. Everything else about the problem is in its arguments.
 
     `blocked`: sums in blocks, see `make_tile`. `unpack`: how the weights are stored, where not as tiles read
-    them. `picked`: indices name the weights of each group.
+    them. `picked`: indices name the weights of each group. `gathered`: windows are put together before they
+    are multiplied.
     """
     made = _driver(
         tuple(epilogue.operands),
@@ -252,6 +267,7 @@ def tile_kernel(
         form.listed,
         unpack,
         picked,
+        gathered,
     )
 
     def intrinsics(target: Isa) -> dict[str, Any]:

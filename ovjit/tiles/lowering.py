@@ -13,6 +13,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Each
+from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
@@ -87,6 +88,8 @@ class Tiled(Lowering):
     weight_type: str
     #: Indices that name the weights of each group, see `Picks`.
     picks: Value | None = None
+    #: Bytes of the lines of a pixel's window that are put together before they are multiplied; 0: none are.
+    gathered = 0
     #: By channel, what sums begin with; None: 0.
     bias: np.ndarray | None = None
 
@@ -170,7 +173,10 @@ class Tiled(Lowering):
     def make_kernel(self, names: str) -> Kernel:
         rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
         name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
-        return tile_kernel(name, self.epilogue, self.isa, self.form, picked=self.picks is not None)
+        picked = self.picks is not None
+        return tile_kernel(
+            name, self.epilogue, self.isa, self.form, picked=picked, gathered=self.gathered > 0
+        )
 
     def make_blocked(self, name: str) -> Kernel:
         """The kernel that sums in blocks."""
@@ -387,6 +393,7 @@ class Tiled(Lowering):
         group_axis: int | None = None,
         more: Sequence[View] = (),
         plain: bool = False,
+        lines: tuple[int, int] = (0, 0),
     ) -> None:
         """Add the step. `images` = (N, OH, OW), `strides` the byte strides of x for them, `axes` the axes of
         y (and of operands) they stand for, `taps` = (n1, s1, n2, s2, words), `origin` x's first byte from its
@@ -394,6 +401,7 @@ class Tiled(Lowering):
 
         `part` picks what this step computes of y and the operands. Groups lie along the channels, or along
         `group_axis` of y. `more`: views that are read; `plain`: without the epilogue's operands.
+        `lines`: how many are gathered, and the bytes from one to the next.
         """
         n, oh, ow = images
         pixels = n * oh * ow
@@ -439,6 +447,11 @@ class Tiled(Lowering):
             values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
             values["runs"] = runs
             scratch += (pn_per * self.isa.tile_vectors * words + runs) * 8
+        if self.gathered:
+            stored = (lines[0] - 1) * self.gathered + 2 * self.isa.lanes
+            packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
+            values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
+            scratch += ROWS[self.isa.name][0] * packed
         planner.need_scratch(scratch)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:
