@@ -15,13 +15,14 @@ from ovjit.codegen.memory import SIZE
 __all__ = [
     "SIZE", "VL", "Each", "Ptr", "Table", "Word", "absolute", "add_pairs", "applied", "bits", "blend",
     "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf", "evens", "exp",
-    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves", "hand", "hmax",
-    "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "lane", "ld", "libm_cos", "libm_exp", "libm_log",
-    "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "now", "permute",
-    "placed", "prefetch", "registers", "rint", "scatter", "scratch", "select", "share", "sigmoid",
-    "splat", "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store",
-    "sum_pairs", "take", "tanh", "trunc", "trunc_int", "u16", "u32", "u8", "udiv", "urem", "vectors",
-    "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves_high", "halves_low",
+    "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "lane", "ld", "libm_cos", "libm_exp",
+    "libm_log", "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "now",
+    "permute", "placed", "prefetch", "prefetch_l2", "registers", "rint", "scatter", "scratch", "select",
+    "share", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st", "static_range", "store", "storem",
+    "strided", "strided_store", "sum_pairs", "take", "tanh", "trunc", "trunc_int", "u16", "u32", "u8", "udiv",
+    "urem", "vectors", "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high",
+    "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -87,12 +88,12 @@ load, loadm, storem, gather, scatter, take, evens = (
     Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take", "evens")
 )
 strided, strided_store = Word("strided"), Word("strided_store")
-ld, st, prefetch = Word("ld"), Word("st"), Word("prefetch")
+ld, st, prefetch, prefetch_l2 = Word("ld"), Word("st"), Word("prefetch"), Word("prefetch_l2")
 # vectors of one number
 splat, spread, const = Word("splat"), Word("spread"), Word("const")
 # lanes
-cast, trunc_int, bits, halves, blend, lane, permute = (
-    Word(name) for name in ("cast", "trunc_int", "bits", "halves", "blend", "lane", "permute")
+cast, trunc_int, bits, blend, lane, permute = (
+    Word(name) for name in ("cast", "trunc_int", "bits", "blend", "lane", "permute")
 )
 hadd, hmul, hmax, hmin, hand, hor = (
     Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor")
@@ -111,6 +112,7 @@ look_up, zip_bytes_low, zip_bytes_high = (
     Word(name) for name in ("look_up", "zip_bytes_low", "zip_bytes_high")
 )
 zip_halves_low, zip_halves_high = Word("zip_halves_low"), Word("zip_halves_high")
+shr_halves, halves_low, halves_high = (Word(name) for name in ("shr_halves", "halves_low", "halves_high"))
 # of int64s that are not negative: `//` and `%` in half the time
 udiv, urem = Word("udiv"), Word("urem")
 now = Word("now")

@@ -171,6 +171,10 @@ def _sum_pairs(acc: np.ndarray, x: np.ndarray) -> np.ndarray:
     return acc + x.view(np.int16).reshape(-1, 2).sum(axis=1, dtype=np.int32)
 
 
+def _shift_halves(x: np.ndarray, by: np.ndarray) -> np.ndarray:
+    return (x.view(np.int16) >> by.view(np.int16)).view(x.dtype)
+
+
 def _look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     places = codes.view(np.uint8).reshape(-1, 16)
     if places.max() > 15:
@@ -200,6 +204,7 @@ _SAME: dict[str, Callable[..., np.ndarray]] = {
     "select": np.where, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "eq": np.equal, "ne": np.not_equal, "look_up": _look_up,
     "dot_pairs": _dot_pairs, "add_pairs": _add_pairs, "sum_pairs": _sum_pairs,
+    "shr_halves": _shift_halves,
     "zip_bytes_low": functools.partial(_zip, "u1", False),
     "zip_bytes_high": functools.partial(_zip, "u1", True),
     "zip_halves_low": functools.partial(_zip, "u2", False),
@@ -248,7 +253,8 @@ class Words(dict):
 
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
-        self |= {"imin": min, "imax": max, "whole": _whole, "ld": self._ld, "prefetch": lambda p: None}
+        self |= {"imin": min, "imax": max, "whole": _whole, "ld": self._ld}
+        self |= dict.fromkeys(("prefetch", "prefetch_l2"), lambda p: None)
         self |= {"now": time.monotonic_ns, "udiv": _udiv, "urem": lambda x, y: x - _udiv(x, y) * y}
         self |= {"__divided__": _divided, "__floored__": _floored, "__rest__": _rest}
         self.lanes = lanes
@@ -346,9 +352,7 @@ class Words(dict):
     # --- lanes
 
     def _permute(self, dtype: str, v: np.ndarray, index: np.ndarray) -> np.ndarray:
-        if not (0 <= index.min() and index.max() < self.lanes):
-            raise OutOfBounds(f"lane {index.tolist()} of {self.lanes}")
-        return v[index]
+        return v[index % self.lanes]
 
     def _lane(self, dtype: str, v: np.ndarray, i: int) -> Any:
         if not 0 <= i < self.lanes:
@@ -380,8 +384,11 @@ class Words(dict):
     def _bits(self, dtype: str, v: np.ndarray) -> np.ndarray:
         return v.view(register_type(dtype))
 
-    def _halves(self, dtype: str, v: np.ndarray) -> np.ndarray:
-        return v.view(np.float16).astype(register_type(dtype))
+    def _halves_low(self, dtype: str, v: np.ndarray) -> np.ndarray:
+        return v.view(np.float16)[: v.size].astype(register_type(dtype))
+
+    def _halves_high(self, dtype: str, v: np.ndarray) -> np.ndarray:
+        return v.view(np.float16)[v.size :].astype(register_type(dtype))
 
     def _across(self, combine: Any, dtype: str, v: np.ndarray) -> Any:
         """Halves first, as in LLVM."""

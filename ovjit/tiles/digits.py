@@ -25,7 +25,7 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.tiles.compressed import AHEAD, Unpack, begin_panel, minus_zeros, next_group
+from ovjit.tiles.compressed import Unpack, begin_panels, fetch, minus_zeros, next_group
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Digits of an element.
@@ -97,12 +97,11 @@ def digits_kernel(dtype: str) -> Kernel:
 def multiply_words(at, total, count, vectors, lanes):
     """Add so many words of depth, whose products are added in 16 bits."""
     w, some = registers()
-    for line in static_range(0, count * vectors * lanes * 4, 64):
-        prefetch(at["q"] + (AHEAD + line))
+    fetch(at["q", 0], count * vectors * lanes * 4, 1)
     # All words of one vector before the next need no register more than there are, and are no faster.
     for word in static_range(count):
         for v in static_range(vectors):
-            both = load[i32](at["q"] + (word * vectors + v) * lanes * 4)
+            both = load[i32](at["q", 0] + (word * vectors + v) * lanes * 4)
             w[0, v] = both & const[i32](252645135)
             w[1, v] = (both >> const[i32](4)) & const[i32](252645135)
         for d, half in np.ndindex(DIGITS, 2):
@@ -113,7 +112,7 @@ def multiply_words(at, total, count, vectors, lanes):
     for d, v in np.ndindex(DIGITS, vectors):
         total[d, v] = sum_pairs(total[d, v], some[d, v])
     at["x"] += count * DIGITS * 8
-    at["q"] += count * vectors * lanes * 4
+    at["q", 0] += count * vectors * lanes * 4
 
 
 @kernel
@@ -127,7 +126,7 @@ def digits_product(
     if unpack.zero == "one":
         zero = -splat[f32](z)
     for c in share(panels, per_chunk):
-        begin_panel(at, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+        begin_panels(at, 1, c, q, s, z, q_panel, s_panel, z_panel, unpack)
         at["x"] = x
         at["p"] = p
         for v in static_range(vectors):
@@ -147,15 +146,15 @@ def digits_product(
                 for d in static_range(DIGITS):
                     part[d] = cast[f32](total[d, v])
                 if unpack.zero:
-                    shift = minus_zeros(at, zero, v * lanes, unpack)
+                    shift = minus_zeros(at, 0, zero, v * lanes, unpack)
                     for d in static_range(DIGITS):
                         part[d] = fma(splat[f32](at["p"] + (4 * d + 4)), shift, part[d])
                 for d in static_range(1, DIGITS):
                     part[0] = fma(part[0], const[f32](256.0), part[d])
-                scale = load[unpack.scale](at["s"] + v * lanes * SIZE[unpack.scale])
+                scale = load[unpack.scale](at["s", 0] + v * lanes * SIZE[unpack.scale])
                 made[0, v] = fma(part[0], scale * splat[f32](at["p"]), made[0, v])
             at["p"] += 16
-            next_group(at, vectors * lanes, unpack)
+            next_group(at, 1, vectors * lanes, unpack)
             first = stop
         finish_row(made, 0, e, y, 0, 0, c, outs, vectors, lanes, operands, body, out)
 

@@ -24,7 +24,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.plan import aligned_bytes, ceil_div
-from ovjit.tiles.compressed import fit_f16
+from ovjit.tiles.compressed import fetch, fetch_group, fit_f16
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
@@ -35,9 +35,9 @@ GROUP_STEP = 16
 #: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers.
 HEIGHTS = (6, 3, 1)
 _BYTE = "i8"
-#: Bytes that the weights of one row are fetched ahead. Without it 4 bits come at two thirds of the memory's
-#: bandwidth.
-AHEAD = 4096
+#: Panels that one row is multiplied with at a time, two streams of memory. Of four, those of groups of 32 are
+#: slower.
+ABREAST = 2
 #: Groups with a smaller scale are zeros.
 LEAST = 2.0**-126
 
@@ -87,66 +87,73 @@ class Stored(NamedTuple):
 
 @inline
 def multiply_tile(
-    row, x, x_w, p, p_w, weights, scales, zeros, bias, words, groups, ratio, height, vectors, lanes, stored
-):
-    """`height` rows times a panel, whose sums go to scratch."""
+    row, x, x_w, p, p_w, weights, scales, zeros, bias, w_panel, s_panel, z_panel, b_step, words, groups,
+    ratio, height, panels, vectors, lanes, stored,
+):  # fmt: skip
+    """`height` rows times `panels` panels, whose sums go to scratch."""
     at, made, scale, zero, total, w = registers()
-    at["w"] = weights
-    at["s"] = scales
-    if stored.zero is None:
-        at["z"] = zeros
+    for n in static_range(panels):
+        at["q", n] = weights + n * w_panel
+        at["s", n] = scales + n * s_panel
+        if stored.zero is None:
+            at["z", n] = zeros + n * z_panel
     for r in static_range(height):
         at["x", r] = x + (row + r) * x_w
         at["p", r] = p + (row + r) * p_w
-    for r, v in np.ndindex(height, vectors):
-        made[r, v] = load[f32](bias + v * lanes * 4)
+    for r, n, v in np.ndindex(height, panels, vectors):
+        made[r, n, v] = load[f32](bias + n * b_step + v * lanes * 4)
     g = 0
     while g < groups:
         stop = min(g + ratio, groups)
-        for v in static_range(vectors):
-            scale[v] = load[stored.scale](at["s"] + v * lanes * SIZE[stored.scale])
+        for n in static_range(panels):
+            if height == 1:
+                fetch_group(at, n, vectors * lanes, stored.scale, u8 if stored.zero is None else "", panels)
+            for v in static_range(vectors):
+                scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
+                if stored.zero is None:
+                    zero[n, v] = -cast[f32](load[u8](at["z", n] + v * lanes))
+                elif stored.zero:
+                    zero[n, v] = const[f32](-float(stored.zero))
+            at["s", n] += vectors * lanes * SIZE[stored.scale]
             if stored.zero is None:
-                zero[v] = -cast[f32](load[u8](at["z"] + v * lanes))
-            elif stored.zero:
-                zero[v] = const[f32](-float(stored.zero))
-        at["s"] += vectors * lanes * SIZE[stored.scale]
-        if stored.zero is None:
-            at["z"] += vectors * lanes
+                at["z", n] += vectors * lanes
         while g < stop:
-            for r, v in np.ndindex(height, vectors):
-                total[r, v] = const[i32](0)
+            for r, n, v in np.ndindex(height, panels, vectors):
+                total[r, n, v] = const[i32](0)
             for _ in range(0, words, 4):
                 # 16 elements of depth: four words, of which 4 bits have two in each vector
                 if height == 1:
-                    for line in static_range(0, stored.bits // 2 * vectors * lanes * 4, 64):
-                        prefetch(at["w"] + (AHEAD + line))
+                    for n in static_range(panels):
+                        fetch(at["q", n], stored.bits // 2 * vectors * lanes * 4, panels)
                 for word in static_range(0, 4, 8 // stored.bits):
-                    for v in static_range(vectors):
-                        place = at["w"] + (word * stored.bits // 8 * vectors + v) * lanes * 4
-                        w[0, v] = load[i32](place)
+                    for n, v in np.ndindex(panels, vectors):
+                        place = at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4
+                        w[0, n, v] = load[i32](place)
                         if stored.bits == 4:
-                            w[1, v] = (w[0, v] >> const[i32](4)) & const[i32](252645135)
-                            w[0, v] = w[0, v] & const[i32](252645135)
+                            w[1, n, v] = (w[0, n, v] >> const[i32](4)) & const[i32](252645135)
+                            w[0, n, v] = w[0, n, v] & const[i32](252645135)
                     for half, r in np.ndindex(8 // stored.bits, height):
                         data = splat[i32](at["x", r] + (word + half) * 4)
-                        for v in static_range(vectors):
-                            total[r, v] = dot_bytes(total[r, v], w[half, v], data)
-                at["w"] += stored.bits // 2 * vectors * lanes * 4
+                        for n, v in np.ndindex(panels, vectors):
+                            total[r, n, v] = dot_bytes(total[r, n, v], w[half, n, v], data)
+                for n in static_range(panels):
+                    at["q", n] += stored.bits // 2 * vectors * lanes * 4
                 for r in static_range(height):
                     at["x", r] += 16
             for r in static_range(height):
                 by = splat[f32](at["p", r])
                 if stored.zero != 0:
                     some = splat[f32](at["p", r] + 4)
-                for v in static_range(vectors):
-                    whole = cast[f32](total[r, v])
+                for n, v in np.ndindex(panels, vectors):
+                    whole = cast[f32](total[r, n, v])
                     if stored.zero != 0:
-                        whole = fma(some, zero[v], whole)
-                    made[r, v] = fma(whole, by * scale[v], made[r, v])
+                        whole = fma(some, zero[n, v], whole)
+                    made[r, n, v] = fma(whole, by * scale[n, v], made[r, n, v])
                 at["p", r] += 8
             g += 1
-    for r, v in np.ndindex(height, vectors):
-        store[f32](scratch + (r * vectors + v) * lanes * 4, made[r, v])
+    place = scratch
+    for r, n, v in np.ndindex(height, panels, vectors):
+        store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
 
 
 @kernel
@@ -159,26 +166,43 @@ def dynamic_product(
     made = registers()
     first_row = chunk % row_blocks * rows_per
     stop_row = min(first_row + rows_per, rows)
-    first = chunk // row_blocks * per_chunk
-    stop = min(first + per_chunk, panels)
-    for c in range(first, stop):
+    c = chunk // row_blocks * per_chunk
+    stop = min(c + per_chunk, panels)
+    while c < stop:
         row = first_row
-        while row < stop_row:
-            for height in HEIGHTS:
-                if height == 1 or stop_row - row >= height:
-                    multiply_tile(
-                        row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel,
-                        b + c * b_step, words, groups, ratio, height, vectors, lanes, stored,
-                    )  # fmt: skip
-                    done = row + height
-                    break
+        panel = c
+        if rows == 1 and stop - c >= ABREAST:
+            multiply_tile(
+                row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel, b + c * b_step,
+                w_panel, s_panel, z_panel, b_step, words, groups, ratio, 1, ABREAST, vectors, lanes, stored,
+            )  # fmt: skip
+            c += ABREAST
             place = scratch
-            while row < done:
+            while panel < c:
                 for v in static_range(vectors):
                     made[0, v] = load[f32](place + v * lanes * 4)
-                finish_row(made, 0, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out)
+                finish_row(made, 0, e, y, y_w, row, panel, outs, vectors, lanes, operands, body, out)
                 place += vectors * lanes * 4
-                row += 1
+                panel += 1
+        else:
+            while row < stop_row:
+                for height in HEIGHTS:
+                    if height == 1 or stop_row - row >= height:
+                        multiply_tile(
+                            row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel,
+                            b + c * b_step, 0, 0, 0, 0, words, groups, ratio, height, 1, vectors, lanes,
+                            stored,
+                        )  # fmt: skip
+                        done = row + height
+                        break
+                place = scratch
+                while row < done:
+                    for v in static_range(vectors):
+                        made[0, v] = load[f32](place + v * lanes * 4)
+                    finish_row(made, 0, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out)
+                    place += vectors * lanes * 4
+                    row += 1
+            c += 1
 
 
 def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> Kernel:

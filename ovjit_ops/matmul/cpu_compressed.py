@@ -117,6 +117,9 @@ class CompressedProduct(StoredWeights):
             y = planner.instead(y)
         panels = ceil_div(self.outs, self.weights.sizes.width)
         per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
+        abreast = self.unpack.abreast(self.isa.lanes)
+        if rows == 1 and panels >= LEAST_CHUNKS * abreast:
+            per_chunk = ceil_div(per_chunk, abreast) * abreast
         values |= {
             "b": planner.constants.at(self.weights.bias), "y": y.ptr, "y_w": row_step(y),
             "b_step": self.weights.bias_step, "outs": self.outs, "panels": panels, "per_chunk": per_chunk,
@@ -150,6 +153,8 @@ class CompressedProduct(StoredWeights):
 FEW_ROWS = 8
 #: Bytes of weights that a chunk of few rows reads, some 10 us of memory's bandwidth.
 CHUNK_BYTES = 1 << 17
+#: Chunks that there should be at least before they are made greater for several panels at a time.
+LEAST_CHUNKS = 4
 
 
 def lower_compressed(group: Group) -> Lowering | None:

@@ -7,7 +7,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, plain, product
 from ovjit.graph.traced import least, most
-from ovjit.tiles.dynamic import HEIGHTS, how_stored, pack_dynamic, product_kernel, quantize_kernel
+from ovjit.tiles.dynamic import ABREAST, HEIGHTS, how_stored, pack_dynamic, product_kernel, quantize_kernel
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 
@@ -91,7 +91,7 @@ class DynamicProduct(StoredWeights):
             "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
         values |= self.placed(planner)
-        planner.need_scratch(height * tile_width(self.isa) * 4)
+        planner.need_scratch(max(ABREAST, height) * tile_width(self.isa) * 4)
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs
         planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)

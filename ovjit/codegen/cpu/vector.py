@@ -13,12 +13,12 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     strided_store_T(p, stride, v, n)    scatter_T likewise, for contiguous elements
     take_T(p, i)                    elements p[i] for an i32 vector of indices: all of them must be valid
     evens_T(p)                      every other one of the 2 VL elements at p, from the first on
-    permute_T(v, i)                 lanes i of v (f32 and i32), 0 <= i < lanes
+    permute_T(v, i)                 lanes i % lanes of v (f32 and i32)
     const_T(x)                      a compile-time number in all lanes
     cast_T(v) trunc_int_T(v) round_int_T(v)  convert: saturating; unchecked, towards 0 or to the nearest
     held_T(v)               i32 to 8 bits: the nearest that T has
     bits_T(v)               reinterpret
-    halves_f32(v)           i16 that are the bits of f16
+    halves_low_f32 halves_high_f32(v)  the first or last half of the f16, two in a lane of i32, that v is
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
@@ -27,6 +27,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     dot_pairs(v, w)                 sums of two products of u8 of v and i8 of w as i16, two in a lane of i32;
                                     they must fit
     add_pairs(v, w) sum_pairs(v, w) of such i16: added one by one; v + the two of each lane of w
+    shr_halves(v, w)                each i16 of v, two in a lane of i32, shifted by that of w, with its sign
     zip_bytes_low zip_bytes_high zip_halves_low zip_halves_high(v, w)  of each 16 bytes of v and w the first
                                     or last 8 in turns, one or two bytes of v, as many of w, ...
     seldom_<name>_<f32|f64>(mask, v.., w)  libm_<name>(v..) where the mask holds, else w: a branch past it
@@ -34,6 +35,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
     lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
     prefetch(p)                     asks for the cache line of an address, valid or not
+    prefetch_l2(p)                  likewise, for the second-level cache alone
     udiv urem(i, j)                 i // j and i % j for 0 <= i, 0 < j: half of what // and % take
     now()                           nanoseconds of the monotonic clock
 
@@ -430,6 +432,20 @@ def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.
     return b.bitcast(out, codes.type)
 
 
+def shift_halves(b: ir.IRBuilder, kind: Vec, x: ir.Value, by: ir.Value) -> ir.Value:
+    """The i16, two in a lane, shifted to the right with their signs."""
+    pairs = ir.VectorType(_I16, 2 * kind.lanes)
+    return b.bitcast(b.ashr(b.bitcast(x, pairs), b.bitcast(by, pairs)), kind.ir)
+
+
+def _half_of_halves(b: ir.IRBuilder, x: ir.Value, part: int) -> ir.Value:
+    """The first or the second half of the f16 in a vector, in f32."""
+    count = x.type.count
+    pairs = b.bitcast(x, ir.VectorType(ir.HalfType(), 2 * count))
+    some = places(*range(part * count, (part + 1) * count))
+    return from_memory(b, b.shuffle_vector(pairs, ir.Constant(pairs.type, ir.Undefined), some), "f16")
+
+
 def _zip(size: int, last: bool) -> Any:
     """Of each 16 bytes of two vectors, half of the items of `size` bytes in turns."""
 
@@ -462,6 +478,7 @@ _SAME = {
     "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
     "select": (3, lambda b, k, c, x, y: b.select(c, x, y)), "look_up": (2, look_up),
     "dot_pairs": (2, dot_pairs), "add_pairs": (2, add_pairs), "sum_pairs": (2, sum_pairs),
+    "shr_halves": (2, shift_halves),
     "zip_bytes_low": (2, _zip(1, False)), "zip_bytes_high": (2, _zip(1, True)),
     "zip_halves_low": (2, _zip(2, False)), "zip_halves_high": (2, _zip(2, True)),
 }  # fmt: skip
@@ -473,10 +490,16 @@ _CONVERSIONS = {
     "round_int": lambda b, source, x, to: round_to_int(b, x, to),
     "held": lambda b, source, x, to: hold(b, x, to),
     "bits": lambda b, source, x, to: b.bitcast(x, to.ir),
-    "halves": lambda b, source, x, to: from_memory(
-        b, b.bitcast(x, ir.VectorType(ir.HalfType(), to.lanes)), "f16"
-    ),
+    "halves_low": lambda b, source, x, to: _half_of_halves(b, x, 0),
+    "halves_high": lambda b, source, x, to: _half_of_halves(b, x, 1),
 }
+
+
+def _prefetch(b: ir.IRBuilder, p: ir.Value, locality: int) -> ir.Value:
+    given = [pointer(b, p, _I64), _I32(0), _I32(locality), _I32(1)]
+    return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), given)
+
+
 _INT = types.int64
 _TWO_INTS = signature(_INT, _INT, _INT)
 _OF_INTEGERS = {
@@ -485,12 +508,8 @@ _OF_INTEGERS = {
         signature(_INT, types.float64),
         lambda b, x: call_intrinsic(b, "llvm.fptosi.sat.i64.f64", _I64, [x]),
     ),
-    "prefetch": (
-        signature(types.void, _INT),
-        lambda b, p: call_intrinsic(
-            b, "llvm.prefetch.p0", ir.VoidType(), [pointer(b, p, _I64), _I32(0), _I32(3), _I32(1)]
-        ),
-    ),
+    "prefetch": (signature(types.void, _INT), lambda b, p: _prefetch(b, p, 3)),
+    "prefetch_l2": (signature(types.void, _INT), lambda b, p: _prefetch(b, p, 2)),
     "imin": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y)),
     "imax": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y)),
     "udiv": (_TWO_INTS, lambda b, x, y: b.udiv(x, y)),
@@ -590,7 +609,7 @@ def _permute(lanes: int) -> Any:
             return b.bitcast(moved, v.type)
         out = ir.Constant(v.type, ir.Undefined)
         for i in range(lanes):
-            one = b.extract_element(v, b.extract_element(index, _I32(i)))
+            one = b.extract_element(v, b.and_(b.extract_element(index, _I32(i)), _I32(lanes - 1)))
             out = b.insert_element(out, one, _I32(i))
         return out
 
