@@ -65,6 +65,33 @@ MODELS: dict[str, tuple[Callable[[], ov.Model], Callable[[np.random.Generator, i
 }
 
 
+def batches(rng: np.random.Generator, count: int) -> list[list[np.ndarray]]:
+    """As `images`, several in a batch."""
+    return [[rng.standard_normal((2 + i % 3, 3, 8, 60 + i)).astype(np.float32)] for i in range(count)]
+
+
+def parts(rng: np.random.Generator, count: int) -> list[list[np.ndarray]]:
+    """Prompts and single elements by turns."""
+    sizes = [int(rng.integers(20, 90)) if i % 2 == 0 else 1 for i in range(count)]
+    return [[rng.standard_normal((1, size, 16)).astype(np.float32), np.zeros(1, np.int32)] for size in sizes]
+
+
+def several(rng: np.random.Generator, count: int) -> list[list[np.ndarray]]:
+    """As `steps`, in a batch of four whose order changes."""
+    given = steps(rng, count)
+    wide = [np.concatenate([x, x / 2, x / 3, x / 4]) for x, _ in given]
+    return [[x, rng.integers(0, 4, 4).astype(np.int32) if i else np.arange(4, dtype=np.int32)]
+            for i, x in enumerate(wide)]  # fmt: skip
+
+
+#: What only blobs have traces for.
+MORE = {
+    "batches": (lines, batches),
+    "parts": (MODELS["decoder"][0], parts),
+    "several": (MODELS["decoder"][0], several),
+}
+
+
 def answers(compiled: ov.CompiledModel, feeds: list[list[np.ndarray]]) -> list[list[bytes]]:
     request = compiled.create_infer_request()
     return [[value.tobytes() for value in request.infer(feed).values()] for feed in feeds]
@@ -121,9 +148,10 @@ print(*sorted(unwanted.intersection(sys.modules)), "end")
 """
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_blob_of_open_shapes_needs_no_planner_in_another_process(name: str, tmp_path: Path) -> None:
-    build, feeds_of = MODELS[name]
+@pytest.mark.parametrize("build, feeds_of", [*MODELS.values(), *MORE.values()], ids=[*MODELS, *MORE])
+def test_a_blob_of_open_shapes_needs_no_planner_in_another_process(
+    build: Callable[[], ov.Model], feeds_of: Callable[[np.random.Generator, int], list], tmp_path: Path
+) -> None:
     model = build()
     compiled = ov.Core().compile_model(model, "CPU", EXACT)
     before = compiled.export_model().getvalue()

@@ -41,7 +41,7 @@ from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import Interval, check_shapes, guessed_input, is_static
+from ovjit.graph.shapes import GUESS, Interval, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 
 Pass = Callable[[Graph], Graph]
@@ -254,11 +254,23 @@ class Program:
 
         Raises Outgrown as `plan` does.
         """
-        trace = self._guess if shapes is None else self._ahead(shapes, room)
-        if trace is not None and self.traces is not None and trace not in self.foreseen:
+        if self.traces is None or debug.skips("foresee"):
+            return None
+        if shapes is None:
+            trace = self._guess
+        else:
+            serving = (trace for trace in self.foreseen if trace.at(shapes, room) is not None)
+            trace = next(serving, None) or self._ahead(shapes, room)
+        if trace is not None and trace not in self.foreseen:
             self.foreseen.append(trace)
             self.traces.add(trace)
         return trace
+
+    def foresee_more(self) -> None:
+        """What a blob should have besides: who imports it would have to compile the graph to plan a batch of
+        several."""
+        if self.foreseen:
+            self.foresee([guessed_input(v.shape, GUESS) for v in self.graph.inputs])
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering that plans may have to run, as "name (type)"."""

@@ -30,8 +30,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
         if value.shape is None:
             raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
     executable = build(graph, config)
-    if not debug.skips("foresee"):
-        executable.program.foresee()
+    executable.program.foresee()
     return executable
 
 

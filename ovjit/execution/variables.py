@@ -20,7 +20,7 @@ from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import byte_rows, dtypes, shapes
 from ovjit.graph.graph import Graph
-from ovjit.graph.shapes import check_shapes, fits, guessed_input
+from ovjit.graph.shapes import GUESS, LONG_GUESS, check_shapes, fits, guessed_input
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
@@ -98,9 +98,18 @@ class StatefulProgram:
     def foresee(self) -> None:
         """Have plans traced before any shape is known (see `Program.foresee`): of a first run after a reset,
         and of one that appends one more element to what that has left."""
+        self._foresee(1, 1)
+
+    def foresee_more(self) -> None:
+        """See `Program.foresee_more`: of runs that append many, and of batches of several."""
+        self._foresee(1, LONG_GUESS)
+        self._foresee(GUESS, 1)
+
+    def _foresee(self, batch: int, more: int) -> None:
+        """Have plans traced of a first run with a `batch`, and of one that appends so many `more`."""
         from ovjit.compiler.shape_values import concrete_types  # imported models do without
 
-        given = [guessed_input(v.shape) for v in self.inputs]
+        given = [guessed_input(v.shape, batch) for v in self.inputs]
         states = self._guessed_beginning(given)
         if states is None:
             return
@@ -124,9 +133,9 @@ class StatefulProgram:
             return [*map(tuple, shapes), *now]
 
         for whole in (None, *dims):
-            with contextlib.suppress(OvjitError):  # by three: one would fit too much
-                concrete_types(self.main.program.graph, after(3, whole))
-                self._foreseen(after(1, whole))
+            with contextlib.suppress(OvjitError):  # by a few: one would fit too much
+                concrete_types(self.main.program.graph, after(GUESS + 2, whole))
+                self._foreseen(after(more, whole))
                 return
 
     def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:

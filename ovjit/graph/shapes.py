@@ -149,9 +149,9 @@ def guessed(d: Dim, guess: int = GUESS) -> int:
     return d.lo if d.lo >= guess else guess if d.hi is None else min(d.hi, guess)
 
 
-def guessed_input(shape: Sequence[Dim]) -> tuple[int, ...]:
-    """The shape of an input as it may be: batches of one are the most likely."""
-    return tuple([guessed(d, LONG_GUESS if axis else 1) for axis, d in enumerate(shape)])
+def guessed_input(shape: Sequence[Dim], batch: int = 1) -> tuple[int, ...]:
+    """The shape of an input as it may be, of a `batch`: those of one are the most likely."""
+    return tuple([guessed(d, LONG_GUESS if axis else batch) for axis, d in enumerate(shape)])
 
 
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:

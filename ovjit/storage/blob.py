@@ -109,6 +109,7 @@ def is_kept(source: str) -> bool:
 def _encode(executable: Any) -> dict[str, Any]:
     from ovjit.storage.program import encode_program, encode_starts
 
+    executable.program.foresee_more()
     # of a model with variables, the program without them, and their names and types beside it
     variables = getattr(executable.program, "variables", None)
     inner = executable.main
