@@ -234,3 +234,72 @@ def test_products_are_parts_of_a_concatenation(rows, axis):
     got = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)(data)[0]
     want = np.concatenate([data, data.astype(np.float64) @ real, data], axis)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
+
+
+def table_of(ops, rng, kind, kinds, outs, depth, groups, zero):
+    """Matrices [kinds, outs, depth] as `nncf.compress_weights` writes them, and in float64."""
+    wide, size = {"u8": 256, "u4": 16}[kind], depth // groups
+    shape = (kinds, outs, groups, size) if groups > 1 else (kinds, outs, depth)
+    whole = rng.integers(0, wide, shape).astype(np.uint8)
+    scale = rng.uniform(0.001, 0.02, (*shape[:-1], 1)).astype(np.float16)
+    zeros = rng.integers(0, wide, (*shape[:-1], 1)).astype(np.uint8)
+
+    def constant(values):
+        if kind == "u8":
+            return ops.constant(values)
+        flat = values.reshape(-1)
+        flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
+        packed = ov.Tensor(flat[::2] | flat[1::2] << 4, list(values.shape), ov.Type.u4)
+        return ops.constant(packed)
+
+    value = ops.convert(constant(whole), "f16")
+    if zero:
+        value = ops.subtract(value, ops.convert(constant(zeros), "f16"))
+    value = ops.multiply(value, ops.constant(scale))
+    if groups > 1:
+        value = ops.reshape(value, ops.constant(np.array([kinds, outs, depth])), False)
+    real = (whole.astype(np.float64) - zero * zeros.astype(np.float64)) * scale.astype(np.float64)
+    return ops.convert(value, "f32"), real.reshape(kinds, outs, depth)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("outs", [288, 280])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("kind, groups, zero", [("u8", 1, True), ("u8", 1, False), ("u4", 2, True)])
+def test_rows_with_matrices_that_indices_name(kind, groups, zero, left, outs, precision):
+    """They stay as they are stored, of whole panels; others are taken first, with the same numbers."""
+    if precision not in float_types():
+        pytest.skip("this CPU has no bf16 instructions")
+    ops, rng = ov.opset13, np.random.default_rng([SEED, outs, groups, zero])
+    table, real = table_of(ops, rng, kind, 3, outs, 96, groups, zero)
+    x = ops.parameter([-1, 96, 1] if left else [-1, 1, 96], np.float32)
+    indices = ops.parameter([-1], np.int32)
+    taken = ops.gather(table, indices, ops.constant(np.array(0)))
+    y = ops.matmul(taken, x, False, False) if left else ops.matmul(x, taken, False, True)
+    config = F32 | {"INFERENCE_PRECISION_HINT": precision}
+    compiled = ov.compile_model(ov.Model([ops.relu(y)], [x, indices]), "CPU", config)
+    found = {type(low).__name__ for low in compiled._executable.program.lowerings}
+    assert ("ChosenProduct" in found) == (outs % 32 == 0)
+    for rows in (1, 6, 0, 3):
+        names = rng.integers(-5, 5, rows).astype(np.int32)
+        data = rng.standard_normal((rows, 1, 96)).astype(np.float32)
+        inside = (names >= -3) & (names < 3)
+        weights = real[np.where(inside, names, 0)] * inside[:, None, None]
+        want = np.maximum(data.astype(np.float64) @ weights.swapaxes(1, 2), 0)
+        given, want = (a.swapaxes(1, 2) if left else a for a in (data, want))
+        (got,) = compiled([np.ascontiguousarray(given), names]).values()
+        limit = (1e-5 if precision == "f32" else 0.02) * max(1, np.abs(want).max(initial=0))
+        np.testing.assert_allclose(got, want, atol=limit, err_msg=f"seed {SEED}")
+
+
+def test_a_table_whose_scales_differ_along_the_depth_is_left_alone():
+    ops, rng = ov.opset13, np.random.default_rng(SEED)
+    whole = rng.integers(0, 256, (3, 288, 96)).astype(np.uint8)
+    scale = rng.uniform(0.001, 0.02, (3, 1, 96)).astype(np.float32)
+    table = ops.multiply(ops.convert(ops.constant(whole), "f32"), ops.constant(scale))
+    x, indices = ops.parameter([-1, 1, 96], np.float32), ops.parameter([-1], np.int32)
+    y = ops.matmul(x, ops.gather(table, indices, ops.constant(np.array(0))), False, True)
+    data, names = rng.standard_normal((4, 1, 96)).astype(np.float32), np.array([2, 0, 1, 2], np.int32)
+    (got,) = ov.compile_model(ov.Model([y], [x, indices]), "CPU", F32)([data, names]).values()
+    want = data.astype(np.float64) @ (whole * scale.astype(np.float64))[names].swapaxes(1, 2)
+    np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max(), err_msg=f"seed {SEED}")

@@ -20,7 +20,7 @@ A panel that has been unpacked fits the second-level cache: memory is read as it
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -547,12 +547,46 @@ def compressed_rows(
             c += 1
 
 
-def row_kernel(name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpack) -> Kernel:
-    """The product of a few rows of `dtype`."""
-    return compressed_rows.kernel(
-        name, T=dtype, vectors=isa.tile_vectors, lanes=isa.lanes, unpack=unpack,
-        abreast=unpack.abreast(isa.lanes), **epilogue.constants("f32"),
-    )
+@kernel
+def chosen_rows(
+    x: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth,
+    lower: Ptr, x_w, y_w, b_step, outs, panels, per_chunk, blocks, filled, picks: Ptr, picks_w, kinds,
+    e=ROW_OPERANDS, *, T, operands, body, out, vectors, lanes, unpack,
+):  # fmt: skip
+    """Rows times compressed weights, each with the matrix of `kinds` that its index at `picks` names, from
+    the end where it is negative, and 0 out of range. A chunk is a range of panels for one row."""
+    at, levels, made = registers()
+    load_levels(levels, lv, unpack, lanes)
+    if unpack.zero == "one":
+        zero = -splat[f32](z)
+    row = udiv(chunk, blocks)
+    first = urem(chunk, blocks) * per_chunk
+    kind = ld(picks + row * picks_w, 0)
+    if kind < 0:
+        kind += kinds
+    sums = scratch + filled * 4
+    rows_to_scratch(x + row * x_w, x_w, 1, sums, lower, g_size, depth, unpack, T)
+    for c in range(first, min(first + per_chunk, panels)):
+        for v in static_range(vectors):
+            made[0, v] = load[f32](b + c * b_step + v * lanes * WORD)
+        if kind >= 0 and kind < kinds:
+            begin_panels(at, 1, kind * panels + c, q, s, z, q_panel, s_panel, z_panel, unpack)
+            multiply_rows(
+                at, made, scratch, 0, sums, 0, g_size, depth, b + c * b_step, 0, levels, lv, zero, 1, 1, 2,
+                vectors, lanes, unpack,
+            )  # fmt: skip
+        finish_row(made, 0, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out)
+
+
+def row_kernel(
+    name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpack, chosen: bool = False
+) -> Kernel:
+    """The product of a few rows of `dtype`; or of any, each with a matrix of its own."""
+    given: dict[str, Any] = {"T": dtype, "vectors": isa.tile_vectors, "lanes": isa.lanes, "unpack": unpack}
+    given |= epilogue.constants("f32")
+    if chosen:
+        return chosen_rows.kernel(name, **given)
+    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), **given)
 
 
 class Compressed(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
+from ovjit.graph.shapes import broadcast
 from ovjit.graph.stored_floats import FLOAT_BITS, LEVELS
 from ovjit.tiles.formats import float_types
 from ovjit_ops.elementwise.arithmetic import random_array
@@ -38,21 +39,30 @@ class CompressedMatMul:
     `integers` [K, N] are bytes; with `bits` of 4 they are 0 to 15. `scale` and `zero` are [groups, N].
     `kind`: the type whose bits `integers` are instead (nf4, f4e2m1, f8e4m3, f8e5m2, f16); then no zero.
     `dynamic`: x is quantized to 8 bits in groups of so many elements of K first; 0: it is not.
+    With `indices` [M] of rows x [M, K] there are `kinds` matrices side by side, and each row is multiplied
+    with the one that its index names, or 0.
     """
 
     def infer(
-        x, integers, scale, zero=None, *,
+        x, integers, scale, zero=None, indices=None, *,
         bits: Int = 8, group: Int = 0, transpose_a: Bool = False, dynamic: Int = 0, kind: Str = "",
+        kinds: Int = 1,
     ):  # fmt: skip
         check(bits == FLOAT_BITS[kind] if kind in FLOAT_BITS else not kind and bits in (4, 8),
               f"bits {bits} should be 4 or 8, or those of the kind {kind!r}")  # fmt: skip
         check(not kind or zero is None, f"weights of the kind {kind!r} have no zero")
         check(group > 0, f"a group of {group} elements should be positive")
-        if x.shape is None:
+        if x.shape is None or (indices is not None and indices.shape is None):
             return TensorType(x.dtype, None)
+        if indices is not None:
+            outs = integers.shape[1] // kinds
+            return TensorType(x.dtype, (*(broadcast(x.shape[:-1], indices.shape) or ()), outs))
         return TensorType(x.dtype, matrix_shapes(x.shape, integers.shape, transpose_a, False)[2])
 
-    def ref(x, integers, scale, zero=None, *, bits=8, group=0, transpose_a=False, dynamic=0, kind=""):
+    def ref(
+        x, integers, scale, zero=None, indices=None, *,
+        bits=8, group=0, transpose_a=False, dynamic=0, kind="", kinds=1,
+    ):  # fmt: skip
         each = np.arange(integers.shape[0]) // group
         wide = np.float64 if x.dtype == np.float64 else np.float32
         weights = decoded(integers, kind).astype(wide)
@@ -61,7 +71,13 @@ class CompressedMatMul:
         a = (x.swapaxes(-1, -2) if transpose_a and x.ndim > 1 else x).astype(wide)
         if dynamic:
             a = quantized(a, dynamic)
-        return np.matmul(a, weights * scale.astype(wide)[each]).astype(x.dtype)
+        weights = weights * scale.astype(wide)[each]
+        if indices is not None:
+            inside = (indices >= -kinds) & (indices < kinds)
+            matrices = weights.reshape(len(weights), kinds, -1).swapaxes(0, 1)
+            taken = matrices[np.where(inside, indices, 0)] * inside[:, None, None]
+            return np.matmul(a[:, None], taken)[:, 0].astype(x.dtype)
+        return np.matmul(a, weights).astype(x.dtype)
 
     def lower(group):
         from ovjit_ops.matmul.cpu_compressed import lower_compressed
@@ -89,6 +105,16 @@ class CompressedMatMul:
                     inputs.append(rng.integers(0, high + 1, shape).astype(np.float32))
                 attrs = {"bits": bits, "group": size, "dynamic": dynamic}
                 yield inputs, attrs if dynamic else {"bits": bits, "group": size}
+        for rows, depth, outs, size, bits, kinds in (
+            (5, 64, 64, 32, 8, 3), (1, 70, 128, 35, 8, 1), (7, 64, 64, 16, 4, 4), (4, 50, 64, 50, 4, 2),
+        ):  # fmt: skip
+            whole = rng.integers(0, 1 << bits, (depth, kinds * outs)).astype(np.uint8)
+            shape = (-(-depth // size), kinds * outs)
+            scale = rng.uniform(0.001, 0.02, shape).astype(np.float32)
+            zero = rng.integers(0, 1 << bits, shape).astype(np.float32)
+            inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole, scale, zero]
+            names = rng.integers(-kinds - 1, kinds + 1, rows)
+            yield [*inputs, names], {"bits": bits, "group": size, "kinds": kinds}
         for kind, bits in FLOAT_BITS.items():
             sizes = ((1, 64, 40, 32), (2, 33, 17, 33), (19, 70, 33, 70), (3, 64, 5, 16))
             for rows, depth, outs, size in sizes:

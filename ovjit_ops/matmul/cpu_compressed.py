@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, plain, product
 from ovjit.tiles.compressed import (
@@ -64,6 +64,7 @@ class CompressedProduct(StoredWeights):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
+        place_constants(constants, self.node.inputs[4:])
         packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.isa)
         arrays = {
             "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": self.unpack.table(self.isa),
@@ -149,6 +150,54 @@ class CompressedProduct(StoredWeights):
         return planner.shared(("digits", self.data, self.size), make)
 
 
+class ChosenProduct(CompressedProduct):
+    """Rows, each with the one of several matrices that its index names: they lie side by side."""
+
+    def __init__(self, group: Group):
+        StoredWeights.__init__(self, group)
+        self.by_digits = None
+
+    @property
+    def sum_words(self) -> int:
+        return 0  # sums are those of groups
+
+    def read_weights(self) -> None:
+        super().read_weights()
+        self.kinds = int(self.node.attrs["kinds"])
+        self.outs //= self.kinds
+
+    def make_kernel(self, names: str) -> Kernel:
+        name = f"chosen_{self.unpack.name}_{self.data.dtype}_{self.isa.name}{'_' + names if names else ''}"
+        return row_kernel(name, self.epilogue, self.isa, self.data.dtype, self.unpack, chosen=True)
+
+    def plan(self, planner: Planner) -> None:
+        y = planner.output(self.out, plain(2))
+        rows = y.shape[0]
+        if not y.count:
+            return
+        if y.strides[-1] != y.itemsize:  # a concatenation has placed it
+            y = planner.instead(y)
+        x = planner.contiguous(self.data).expand((rows, self.depth))
+        picks = planner.view(self.node.inputs[4]).expand((rows,))
+        panels = ceil_div(self.outs, self.weights.sizes.width)
+        per_chunk = split(panels, self.sizes["q_panel"], CHUNK_BYTES)
+        blocks = ceil_div(panels, per_chunk)
+        parts = ceil_div(self.depth, self.size) * ceil_div(min(self.size, self.depth), PART)
+        planner.need_scratch((self.filled + parts) * 4)
+        values: dict[str, Any] = {
+            "x": x.ptr, "x_w": x.strides[0], "y": y.ptr, "y_w": y.strides[0], "outs": self.outs,
+            "panels": panels, "per_chunk": per_chunk, "blocks": blocks, "filled": self.filled,
+            "b": planner.constants.at(self.weights.bias), "b_step": self.weights.bias_step,
+            "picks": picks.ptr, "picks_w": picks.strides[0], "kinds": self.kinds, **self.unpacking(planner),
+        }  # fmt: skip
+        if self.lower_at is not None:
+            values["lower"] = planner.constants.at(self.lower_at)
+        operands, reads = self.operand_rows(planner)
+        flops = 2.0 * rows * self.depth * self.outs
+        planner.step(self.kernel, values | operands, rows * blocks, [x, picks, *reads], [y], flops)
+        planner.steps[-1].bytes += self.stored // self.kinds * rows
+
+
 #: Rows up to which the weights go straight to registers.
 FEW_ROWS = 8
 #: Bytes of weights that a chunk of few rows reads, some 10 us of memory's bandwidth.
@@ -161,7 +210,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     """Native where the weights are constant, and x has dimensions and a type that tiles multiply."""
     anchor = group.node
     data = anchor.inputs[0]
-    if any(v.constant is None for v in anchor.inputs[1:]) or product_format(data.dtype, data.dtype) is None:
+    if any(v.constant is None for v in anchor.inputs[1:4]) or product_format(data.dtype, data.dtype) is None:
         return None
     integers = anchor.inputs[1].constant
     assert integers is not None
@@ -170,6 +219,8 @@ def lower_compressed(group: Group) -> Lowering | None:
         return None  # two elements of depth are unpacked at a time, of one group
     if not data.shape or not integers.size:
         return None
+    if len(anchor.inputs) > 4:
+        return ChosenProduct(group)
     if anchor.attrs["dynamic"]:
         return DynamicProduct(group)
     return CompressedProduct(group)

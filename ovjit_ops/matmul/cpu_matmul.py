@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, row_major
 from ovjit.graph.converted import Converted
@@ -143,6 +143,7 @@ class TiledMatMul(Tiled):
     def pack(self, constants: Constants) -> None:
         super().pack(constants)
         if self.picks is not None:
+            place_constants(constants, [self.picks])
             zeros = np.zeros(self.weights.sizes.panel // WORD, np.int32)
             self.nothing = constants.place(zeros, ("zeros", zeros.size)).offset
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
+from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
@@ -31,6 +32,8 @@ SMALLEST_F16 = 1 << 20
 #: Elements of f16 that are summed as one group.
 F16_GROUP = 1024
 INTEGERS = frozenset("i8 u8 i4 u4".split())
+#: Outputs of a matrix in a table are a multiple: panels of all matrices follow one another.
+WIDEST = 32
 _STORED = INTEGERS | set(FLOAT_BITS) - {"f16"}
 
 
@@ -78,6 +81,9 @@ def compress_graph(graph: Graph) -> Graph:
 def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
         return None
+    chosen = _chosen(b, node, inputs)
+    if chosen is not None:
+        return [chosen]
     stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]))
     least = SMALLEST_F16 if stored is not None and stored.kind == "f16" else SMALLEST
     if stored is None or stored.integers.size < least or node.inputs[0].shape is None:
@@ -89,6 +95,50 @@ def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
     attrs["kind"] = stored.kind
     attrs["dynamic"] = 0 if node.attrs["transpose_a"] else stored.dynamic(options().dynamic)
     return b.add("CompressedMatMul", values, attrs, name=node.name, origins=node.origins).outputs
+
+
+def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+    """Of rows x [M, K], each with a matrix of a table [E, N, K] of integers that indices [M] name:
+
+    MatMul(x [M, 1, K], Gather(table, indices), transpose_b)   -> Unsqueeze(CompressedMatMul(...))
+    MatMul(Gather(table, indices), x [M, K, 1])                -> Unsqueeze(CompressedMatMul(...))
+    """
+    turned = node.attrs["transpose_a"], node.attrs["transpose_b"]
+    for side, one in ((1, -2), (0, -1)):
+        x, taken = inputs[1 - side], inputs[side].node
+        if turned != (False, bool(side)) or taken.op.name != "Gather" or taken.attrs.get("batch_dims", 0):
+            continue
+        table, indices, axis = taken.inputs
+        first = axis.constant is not None and int(axis.constant.reshape(-1)[0]) in (0, -3)
+        if len(table.shape) != 3 or not first or len(indices.shape or ()) != 1 or len(x.shape or ()) != 3:
+            continue
+        kinds, outs, depth = table.shape
+        if x.shape[one] != 1 or outs % WIDEST or table.node.op.name == "Gather":
+            continue
+        stored = _table(table, (kinds * outs, depth))
+        if stored is None or stored.integers.size < SMALLEST:
+            continue
+        w = Writer(b, node)
+        zero = np.zeros_like(stored.scale) if stored.zero is None else stored.zero
+        indices = indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
+        given = [w("Squeeze", x, [one]), stored.integers, stored.scale, zero, indices]
+        attrs = {"bits": stored.bits, "group": stored.group, "kinds": kinds}
+        return w("Unsqueeze", w("CompressedMatMul", *given, **attrs), [one])
+    return None
+
+
+def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
+    """A table of matrices that are stored as integers, as one matrix of all their rows."""
+    for array, dtype, zero, scale in scaled_integers(table):
+        each = (*array.shape[:-1], 1)  # of a row, or of its groups
+        shapes = [v.shape for v in (zero, scale) if v is not None]
+        fits = all(s[-1:] in ((), (1,)) and len(s) <= len(each) for s in shapes)
+        if dtype in INTEGERS and array.ndim in (3, 4) and fits:
+            rows = (flat[0], *array.shape[2:-1], 1)
+            zeros = None if zero is None else np.broadcast_to(zero, each).reshape(rows)
+            scales = np.broadcast_to(scale, each).reshape(rows)
+            return _arranged(array.reshape(flat[0], *array.shape[2:]), dtype, zeros, scales, flat, True)
+    return None
 
 
 def stored_weights(value: Value, turned: bool) -> Stored | None:
