@@ -13,14 +13,7 @@ from ovjit.graph.bodies import body_types
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Any_, op
 from ovjit.graph.shapes import is_static
-from ovjit_ops.control.conditions import (
-    BRANCHES,
-    branch_inputs,
-    branch_results,
-    check_if,
-    join_branches,
-    known_condition,
-)
+from ovjit_ops.control import conditions
 
 
 def lower_if(group: Any) -> Any:
@@ -33,16 +26,16 @@ def inline_branch(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
     """If(constant, x; then, else) -> the nodes of the one branch, on x"""
     if node.op.name != "If" or inputs[0].constant is None:
         return None
-    branch = BRANCHES[0 if inputs[0].constant.reshape(-1)[0] else 1]
+    branch = conditions.BRANCHES[0 if inputs[0].constant.reshape(-1)[0] else 1]
     body, rows = node.attrs[f"{branch}_body"], node.attrs[f"{branch}_inputs"]
-    new = dict(zip(body.inputs, branch_inputs(body, rows, inputs[1:]), strict=True))
+    new = dict(zip(body.inputs, conditions.branch_inputs(body, rows, inputs[1:]), strict=True))
     for inner in body.nodes:
         if inner.op.name != "Parameter":
             made = b.add(
                 inner.op, [new[v] for v in inner.inputs], inner.attrs, name=f"{node.name}/{inner.name}"
             )
             new.update(zip(inner.outputs, made.outputs, strict=True))
-    return [new[body.outputs[i]] for i in branch_results(node.attrs[f"{branch}_outputs"])]
+    return [new[body.outputs[i]] for i in conditions.branch_results(node.attrs[f"{branch}_outputs"])]
 
 
 @op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch], rules_for=["If"])
@@ -59,7 +52,8 @@ class If:
         then_outputs: Any_ = (),
         else_outputs: Any_ = (),
     ):
-        check_if(1 + len(inputs), then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs)
+        branches = then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs
+        conditions.check_if(1 + len(inputs), *branches)
         check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
         check(
             not is_static(condition.shape) or np.prod(condition.shape, dtype=object) == 1,
@@ -68,7 +62,7 @@ class If:
         # A branch may not accept the shapes of this call, as where the two are networks for inputs of other
         # sizes: that is an error when it is the one that runs, and no reason to refuse the other.
         made = {}
-        known = known_condition(condition)
+        known = conditions.known_condition(condition)
         refused: ModelError | None = None
         for branch, body, rows, results in (
             (True, then_body, then_inputs, then_outputs),
@@ -76,17 +70,17 @@ class If:
         ):
             if known in (None, branch):
                 try:
-                    types = body_types(body, branch_inputs(body, rows, inputs))
+                    types = body_types(body, conditions.branch_inputs(body, rows, inputs))
                 except ModelError as error:
                     refused = error
                     continue
-                made[branch] = [types[i] for i in branch_results(results)]
+                made[branch] = [types[i] for i in conditions.branch_results(results)]
         if not made:
             assert refused is not None
             raise refused
         if len(made) == 1:
             return tuple(next(iter(made.values())))
-        return tuple(join_branches(a, b) for a, b in zip(made[True], made[False], strict=True))
+        return tuple(conditions.join_branches(a, b) for a, b in zip(made[True], made[False], strict=True))
 
     def ref(condition, *inputs, then_body, else_body, then_inputs=(), else_inputs=(), then_outputs=(),
             else_outputs=()):  # fmt: skip
@@ -95,5 +89,5 @@ class If:
             body, rows, results = then_body, then_inputs, then_outputs
         else:
             body, rows, results = else_body, else_inputs, else_outputs
-        made = interp.evaluate(body, branch_inputs(body, rows, inputs))
-        return tuple(made[i] for i in branch_results(results))
+        made = interp.evaluate(body, conditions.branch_inputs(body, rows, inputs))
+        return tuple(made[i] for i in conditions.branch_results(results))

@@ -8,26 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph import interp
-from ovjit.graph.bodies import (
-    CONCAT,
-    INVARIANT,
-    LAST,
-    MERGED,
-    SLICED,
-    Port,
-    axis_of,
-    body_types,
-    check_body,
-    check_inputs,
-    check_outputs,
-    check_result,
-    checkpoint,
-    join,
-    over_budget,
-    ports,
-    slice_bounds,
-)
+from ovjit.graph import bodies, interp
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Interval, is_static
@@ -38,29 +19,30 @@ class Ports:
     trips and the result that says whether to go on, -1 for none. `given`: inputs of the node."""
 
     def __init__(self, body: Any, inputs: Any, outputs: Any, given: int, iteration: int, condition: int):
-        check_body(body, "the body")
+        bodies.check_body(body, "the body")
         self.body = body
-        self.inputs = ports(inputs)
-        self.outputs = tuple(sorted(ports(outputs), key=lambda port: port.outer))
+        self.inputs = bodies.ports(inputs)
+        self.outputs = tuple(sorted(bodies.ports(outputs), key=lambda port: port.outer))
         self.iteration, self.condition = iteration, condition
-        check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
-        check_outputs(self.outputs)
+        bodies.check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
+        bodies.check_outputs(self.outputs)
         if iteration != -1:
             counter = body.inputs[iteration].type
             one = not is_static(counter.shape) or np.prod(counter.shape, dtype=object) == 1
             check(one, f"the parameter that counts trips is {counter}, not one number")
         for port in (*self.inputs, *self.outputs):
-            if port.kind == MERGED:
-                check_result(body, port.back)
+            if port.kind == bodies.MERGED:
+                bodies.check_result(body, port.back)
         for port in self.outputs:
-            check(port.kind in (LAST, CONCAT), f"an output is {port.kind!r}, neither last nor concat")
-            check_result(body, port.inner)
+            known = port.kind in (bodies.LAST, bodies.CONCAT)
+            check(known, f"an output is {port.kind!r}, neither last nor concat")
+            bodies.check_result(body, port.inner)
         for port in self.inputs:
-            check(port.kind in (INVARIANT, MERGED, SLICED), f"an input is {port.kind!r}")
+            check(port.kind in (bodies.INVARIANT, bodies.MERGED, bodies.SLICED), f"an input is {port.kind!r}")
         if condition != -1:
-            check_result(body, condition)
+            bodies.check_result(body, condition)
 
-    def of(self, kind: str) -> list[Port]:
+    def of(self, kind: str) -> list[bodies.Port]:
         return [port for port in (*self.inputs, *self.outputs) if port.kind == kind]
 
     def feeds(self, given: Sequence[TensorType]) -> tuple[list[TensorType], list[TensorType]]:
@@ -71,22 +53,22 @@ class Ports:
         feeds: list[TensorType] = [TensorType("dynamic", None)] * len(self.body.inputs)
         for port in self.inputs:
             source = given[port.outer]
-            if port.kind == SLICED:
+            if port.kind == bodies.SLICED:
                 feeds[port.inner] = TensorType(source.dtype, slice_shape(port, source.shape))
             else:
                 feeds[port.inner] = TensorType(
-                    source.dtype, source.shape, source.value if port.kind == INVARIANT else None
+                    source.dtype, source.shape, source.value if port.kind == bodies.INVARIANT else None
                 )
         if self.iteration != -1:
             counter = self.body.inputs[self.iteration].type
             feeds[self.iteration] = TensorType(counter.dtype, counter.shape)
         while True:
-            made = body_types(self.body, feeds)
+            made = bodies.body_types(self.body, feeds)
             changed = False
-            for port in self.of(MERGED):
-                joined = join(feeds[port.inner], made[port.back])
+            for port in self.of(bodies.MERGED):
+                joined = bodies.join(feeds[port.inner], made[port.back])
                 if joined != feeds[port.inner]:
-                    if over_budget():
+                    if bodies.over_budget():
                         joined = TensorType(joined.dtype, None)
                     feeds[port.inner], changed = joined, True
             if not changed:
@@ -104,11 +86,11 @@ class Ports:
         """The types of the outputs; `given` of all inputs, `trips` None where unknown."""
         feeds, made = self.feeds(given)
         out = []
-        carried = {port.back: feeds[port.inner] for port in self.of(MERGED)}
+        carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
         for port in self.outputs:
             result = made[port.inner]
             shape = result.shape
-            if port.kind == CONCAT:
+            if port.kind == bodies.CONCAT:
                 shape = concat_shape(port, shape, trips)
             elif trips in (None, 0) and port.inner in carried:
                 shape = carried[port.inner].shape
@@ -122,7 +104,8 @@ class Ports:
         if again.node.op.name == "Parameter":
             index = self.body.inputs.index(again)
             for port in self.inputs:
-                kept = port.kind == INVARIANT or (port.kind == MERGED and port.back == self.condition)
+                round_again = port.kind == bodies.MERGED and port.back == self.condition
+                kept = round_again or port.kind == bodies.INVARIANT
                 if port.inner == index and kept and port.outer < len(given):
                     value = given[port.outer].value
                     return value is not None and bool(value.all())
@@ -136,13 +119,13 @@ class Ports:
         Raises ModelError where two of them differ.
         """
         counts = set()
-        for port in self.of(SLICED):
+        for port in self.of(bodies.SLICED):
             shape = shapes[port.outer]
             if shape is None:
                 continue
-            extent = shape[axis_of(port, shape)]
+            extent = shape[bodies.axis_of(port, shape)]
             if isinstance(extent, int):
-                counts.add(slice_bounds(port, extent)[2])
+                counts.add(bodies.slice_bounds(port, extent)[2])
         check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
         return counts.pop() if counts else None
 
@@ -151,25 +134,25 @@ class Ports:
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:
-            if port.kind != SLICED:
+            if port.kind != bodies.SLICED:
                 feeds[port.inner] = given[port.outer]
-        kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in self.of(CONCAT)}
+        kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in self.of(bodies.CONCAT)}
         picked: dict[int, np.ndarray] = {}
         made: list[np.ndarray] | None = None
         done = 0
         while go_on and (trips is None or done < trips):
-            checkpoint()
-            for port in self.of(SLICED):
+            bodies.checkpoint()
+            for port in self.of(bodies.SLICED):
                 feeds[port.inner] = part(port, given[port.outer], done)
             if self.iteration != -1:
                 counter = body.inputs[self.iteration].type
                 shape = counter.shape if is_static(counter.shape) else ()
                 feeds[self.iteration] = np.full(shape, done, numpy_dtype(counter.dtype))
             made = interp.evaluate(body, feeds)
-            for port in self.of(MERGED):
+            for port in self.of(bodies.MERGED):
                 feeds[port.inner] = made[port.back]
             for port in self.outputs:
-                if port.kind == CONCAT:
+                if port.kind == bodies.CONCAT:
                     kept[port.outer].append(made[port.inner])
                 elif port.iteration == done:
                     picked[port.outer] = made[port.inner]
@@ -193,13 +176,13 @@ class Ports:
     ) -> Iterator[np.ndarray]:
         """The outputs after `done` trips: `made` by the body in the last one, `kept` of every trip for an
         output that concatenates, `picked` from the trip that an output is about."""
-        initial = {port.back: given[port.outer] for port in self.of(MERGED)}
+        initial = {port.back: given[port.outer] for port in self.of(bodies.MERGED)}
         for port in self.outputs:
-            if port.kind == CONCAT and kept[port.outer]:
+            if port.kind == bodies.CONCAT and kept[port.outer]:
                 rows = kept[port.outer]
-                axis = axis_of(port, rows[0].shape)
+                axis = bodies.axis_of(port, rows[0].shape)
                 yield join_parts(rows[::-1] if port.stride < 0 else rows, axis)
-            elif port.kind == CONCAT:
+            elif port.kind == bodies.CONCAT:
                 yield self.nothing(port, given)
             elif port.iteration != -1:
                 if port.outer not in picked:
@@ -214,41 +197,41 @@ class Ports:
             else:
                 yield self.nothing(port, given)
 
-    def nothing(self, port: Port, given: Sequence[np.ndarray]) -> np.ndarray:
+    def nothing(self, port: bodies.Port, given: Sequence[np.ndarray]) -> np.ndarray:
         """What an output is after no trip at all: no parts, or zeros where nothing has gone round, of the
         shape that it would have had."""
         _, results = self._feeds_of(given)
         type = results[port.inner]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
-        if port.kind == CONCAT and shape:
-            shape[axis_of(port, shape)] = 0
+        if port.kind == bodies.CONCAT and shape:
+            shape[bodies.axis_of(port, shape)] = 0
         return np.zeros(shape, numpy_dtype(type.dtype))
 
 
-def slice_shape(port: Port, shape: Any) -> Any:
+def slice_shape(port: bodies.Port, shape: Any) -> Any:
     """The shape of one part of a sliced input."""
     if shape is None:
         return None
-    axis = axis_of(port, shape)
+    axis = bodies.axis_of(port, shape)
     if isinstance(shape[axis], int):
-        slice_bounds(port, shape[axis])
+        bodies.slice_bounds(port, shape[axis])
     return (*shape[:axis], port.part_size, *shape[axis + 1 :])
 
 
-def concat_shape(port: Port, shape: Any, trips: int | None) -> Any:
+def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
     """The shape of a result's parts from all trips, one after the other."""
     if shape is None:
         return None
     check(len(shape) > 0, "the results that are concatenated are scalars; they need an axis")
-    axis = axis_of(port, shape)
+    axis = bodies.axis_of(port, shape)
     length = ANY if trips is None else 0 if trips == 0 else shape[axis] * trips
     return (*shape[:axis], length, *shape[axis + 1 :])
 
 
-def part(port: Port, whole: np.ndarray, trip: int) -> np.ndarray:
+def part(port: bodies.Port, whole: np.ndarray, trip: int) -> np.ndarray:
     """What a sliced input gives in trip number `trip`. Raises InferenceError behind the last part."""
-    axis = axis_of(port, whole.shape)
-    first, step, count = slice_bounds(port, whole.shape[axis])
+    axis = bodies.axis_of(port, whole.shape)
+    first, step, count = bodies.slice_bounds(port, whole.shape[axis])
     if trip >= count:
         raise InferenceError(
             f"trip {trip} of a loop takes part {trip} of an input that has {count} along axis {axis}"

@@ -10,7 +10,6 @@ import math
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
@@ -96,8 +95,7 @@ class DeformedColumns(ChannelsLast):
     takes = (("f32",),)
     ranks = ((4,),) * 3
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, self.offsets, *self.mask = self.node.inputs
         self.kernel = deformed_columns(
             masked=bool(self.mask), pad=self.node.attrs["bilinear_interpolation_pad"]

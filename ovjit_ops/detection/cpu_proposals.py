@@ -11,7 +11,6 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
@@ -241,8 +240,7 @@ class AnchorGrid(Lowering):
 class MovedAnchors(Lowering):
     takes = (TYPES,)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         self.scored = len(self.node.inputs) > 3
         ways = {name: attrs[name] for name in ("swapped", "clipped", "checked", "marked")}
@@ -280,8 +278,7 @@ class MovedAnchors(Lowering):
 class ProposalTable(Lowering):
     takes = (TYPES,)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         ways = {name: attrs[name] for name in ("swapped", "clipped", "normalized")}
         self.kernel = proposal_table(**ways)

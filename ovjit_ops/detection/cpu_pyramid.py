@@ -9,7 +9,6 @@ import numpy as np
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
@@ -45,8 +44,7 @@ class PyramidAlign(Lowering):
 
     takes = (("f32",),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.rois, *self.maps = self.node.inputs
         self.levels = pyramid_levels(many=len(self.maps))
         self.kernel = roi_align(mean=True, turned=False, index="i32", partial=True)

@@ -14,17 +14,9 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit_ops.common.values import INDEX_TYPES
+from ovjit_ops.detection import nms
 from ovjit_ops.detection.boxes import best_first, suppress
 from ovjit_ops.detection.cpu_nms import TURNED
-from ovjit_ops.detection.nms import (
-    check_inputs,
-    check_limits,
-    limit_of,
-    most_rows,
-    number_of,
-    padded,
-    rows_of,
-)
 
 
 def polygon(box: np.ndarray) -> np.ndarray:
@@ -102,14 +94,14 @@ def rotated_nms(
     dtype = boxes.dtype
     turn = 1 if attrs["box_encoding"] == "clockwise" else -1
     turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
-    limit_each, iou = limit_of(most), float(number_of(iou_threshold, 0))
-    limit = number_of(score_threshold, 0)
+    limit_each, iou = nms.limit_of(most), float(nms.number_of(iou_threshold, 0))
+    limit = nms.number_of(score_threshold, 0)
 
     def one(mine: np.ndarray, s: np.ndarray) -> list[tuple[float, int]]:
         order = best_first(s, limit, -1, False)
         return [(float(s[i]), i) for i in suppress(mine, order, limit_each, iou, True, rotated_overlaps)]
 
-    selected, scored = rows_of(turned, scores, one, attrs["sort_result_descending"])
+    selected, scored = nms.rows_of(turned, scores, one, attrs["sort_result_descending"])
     kind = numpy_dtype(attrs["output_type"])
     return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
 
@@ -130,9 +122,9 @@ class NMSRotated:
         clockwise: Bool = True,
     ):
         check(output_type in INDEX_TYPES, f"output_type is i32 or i64, not {output_type}")
-        check_inputs(boxes, scores, 5)
-        rows = most_rows(
-            boxes, scores, check_limits(max_output_boxes_per_class, iou_threshold, score_threshold)
+        nms.check_inputs(boxes, scores, 5)
+        rows = nms.most_rows(
+            boxes, scores, nms.check_limits(max_output_boxes_per_class, iou_threshold, score_threshold)
         )
         return (
             TensorType(output_type, (rows, 3)),
@@ -146,4 +138,4 @@ class NMSRotated:
         return rotated_nms(boxes, scores, *limits, attrs)
 
     def expand(w, node, inputs):
-        return padded(w, node, inputs, TURNED[not node.attrs["clockwise"]])
+        return nms.padded(w, node, inputs, TURNED[not node.attrs["clockwise"]])

@@ -20,16 +20,8 @@ from ovjit.graph.op import Bool, Float, Int, TensorType, Word, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, widened
+from ovjit_ops.detection import sampling
 from ovjit_ops.detection.cpu_roi_align import RoiAlign
-from ovjit_ops.detection.sampling import (
-    MOST_SAMPLES,
-    OFFSETS,
-    bilinear,
-    bilinear_grid,
-    check_ratio,
-    checked_batches,
-    grid_size,
-)
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 
@@ -41,7 +33,7 @@ def infer_regions(
     check_type(batches, INTEGERS, "batch_indices")
     for name in ("pooled_h", "pooled_w"):
         check(attrs[name] > 0, f"{name} should be positive, not {attrs[name]}")
-    check_ratio(attrs["sampling_ratio"])
+    sampling.check_ratio(attrs["sampling_ratio"])
     dims = fitted(data=(data, ".C.."), rois=(rois, f"R{numbers}"), batch_indices=(batches, "R"))
     return TensorType(data.dtype, (*dims.shape("RC"), attrs["pooled_h"], attrs["pooled_w"]))
 
@@ -49,24 +41,24 @@ def infer_regions(
 def roi_align(
     data: np.ndarray, rois: np.ndarray, batches: np.ndarray, attrs: dict[str, Any], aligned: str
 ) -> np.ndarray:
-    shift, after = OFFSETS[aligned]
+    shift, after = sampling.OFFSETS[aligned]
     height, width, ratio = attrs["pooled_h"], attrs["pooled_w"], attrs["sampling_ratio"]
     out = np.zeros((len(rois), data.shape[1], height, width), widened(data).dtype)
     corners = (widened(rois).astype(np.float64) + shift) * np.float32(attrs["spatial_scale"]) + after
     for r, (image, (x1, y1, x2, y2)) in enumerate(
-        zip(checked_batches(batches, len(data)), corners, strict=True)
+        zip(sampling.checked_batches(batches, len(data)), corners, strict=True)
     ):
         h, w = y2 - y1, x2 - x1
         if aligned == "asymmetric":
             h, w = max(h, 1.0), max(w, 1.0)
-        rows, columns = grid_size(h, height, ratio), grid_size(w, width, ratio)
-        if rows * columns > MOST_SAMPLES:
+        rows, columns = sampling.grid_size(h, height, ratio), sampling.grid_size(w, width, ratio)
+        if rows * columns > sampling.MOST_SAMPLES:
             raise InferenceError("a region is too large")
         if not rows or not columns:
             continue
         y = y1 + (np.arange(height * rows) + 0.5) * (h / height / rows)
         x = x1 + (np.arange(width * columns) + 0.5) * (w / width / columns)
-        taken = bilinear_grid(widened(data[image]), y, x)
+        taken = sampling.bilinear_grid(widened(data[image]), y, x)
         bins = taken.reshape(-1, height, rows, width, columns)
         out[r] = bins.mean((2, 4)) if attrs["mode"].lower() == "avg" else np.maximum(bins.max((2, 4)), 0)
     return out.astype(data.dtype)
@@ -108,14 +100,14 @@ class ROIAlign3:
         return roi_align(data, rois, batch_indices, attrs, "asymmetric")
 
 
-@op("ROIAlign", opset=9, like=ROIAlign3, samples=partial(_samples, tuple(OFFSETS)))
+@op("ROIAlign", opset=9, like=ROIAlign3, samples=partial(_samples, tuple(sampling.OFFSETS)))
 class ROIAlign9:
     """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
 
     def infer(data, rois, batch_indices, *, mode: Word, aligned_mode: Word = "asymmetric", **attrs):
         check(
-            aligned_mode.lower() in OFFSETS,
-            f"aligned_mode should be one of {', '.join(OFFSETS)}, not {aligned_mode!r}",
+            aligned_mode.lower() in sampling.OFFSETS,
+            f"aligned_mode should be one of {', '.join(sampling.OFFSETS)}, not {aligned_mode!r}",
         )
         return ROIAlign3.infer(data, rois, batch_indices, mode=mode, **attrs)
 
@@ -137,11 +129,12 @@ class ROIAlignRotated:
         height, width, ratio = attrs["pooled_h"], attrs["pooled_w"], attrs["sampling_ratio"]
         scale = float(np.float32(attrs["spatial_scale"]))
         out = np.zeros((len(rois), data.shape[1], height, width), widened(data).dtype)
-        for r, (image, roi) in enumerate(zip(checked_batches(batch_indices, len(data)), rois, strict=True)):
+        images = sampling.checked_batches(batch_indices, len(data))
+        for r, (image, roi) in enumerate(zip(images, rois, strict=True)):
             cx, cy, w, h, angle = (float(v) for v in widened(roi))
             cx, cy, w, h = cx * scale - 0.5, cy * scale - 0.5, w * scale, h * scale
-            rows, columns = grid_size(h, height, ratio), grid_size(w, width, ratio)
-            if rows * columns > MOST_SAMPLES:
+            rows, columns = sampling.grid_size(h, height, ratio), sampling.grid_size(w, width, ratio)
+            if rows * columns > sampling.MOST_SAMPLES:
                 raise InferenceError("a region is too large")
             if not rows or not columns:
                 continue
@@ -151,7 +144,8 @@ class ROIAlignRotated:
             v = -h / 2 + (np.arange(height * rows) + 0.5) * (h / height / rows)
             u = -w / 2 + (np.arange(width * columns) + 0.5) * (w / width / columns)
             dy, dx = (p.reshape(-1) for p in np.meshgrid(v, u, indexing="ij"))
-            taken = bilinear(widened(data[image]), dy * cos - dx * sin + cy, dy * sin + dx * cos + cx)
+            down, right = dy * cos - dx * sin + cy, dy * sin + dx * cos + cx
+            taken = sampling.bilinear(widened(data[image]), down, right)
             out[r] = taken.reshape(-1, height, rows, width, columns).mean((2, 4))
         return out.astype(data.dtype)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
@@ -136,8 +135,7 @@ class GridSample(Lowering):
     takes = (("f32",),)
     ranks = ((4,),)
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, self.grid = self.node.inputs
         self.align, self.mode, self.padding = settings(self.node.attrs)
         ways = {"side": _TAPS[self.mode], "padding": self.padding, "align": self.align}

@@ -22,11 +22,10 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import AsInput, Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import ARENA, Layout, View, merge_axes, placed_values, product
 from ovjit.errors import InferenceError, ModelError
-from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import most
 from ovjit_ops.image.cpu_resize_tables import HEAD, Made, Tables, filter_table, nearest_table, spread_table
@@ -304,7 +303,7 @@ def _plan_axis(
     plan_resize(planner, kernel, x, y, inner, vertical, horizontal, tables)
 
 
-class Resize(Lowering):
+class Resize(AsInput):
     """Interpolate-4 and -11 without padding."""
 
     def set_up(self) -> None:
@@ -320,11 +319,6 @@ class Resize(Lowering):
             self.kernels = (self.kernel, table(), spread_table())
         if self.nearest and not is_static(self.data.shape):
             self.repeats = (self.out,)
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """As the input lies."""
-        layout = layouts.get(self.data)
-        return None if layout is None else Layout(layout.order)
 
     def _goal(self, planner: Planner) -> tuple[Any, Any, Any, dict[str, Any]] | None:
         """Sizes or scales, the axes, and the settings; None where a size is not known while planning."""

@@ -327,8 +327,7 @@ class Scatter(Lowering):
 class ScatterUpdate(Scatter):
     """Slices along one axis."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.axis = known_axis(self.node.inputs[3], len(self.data.shape))
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import AsInput
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
-from ovjit.graph.graph import Value
+from ovjit.compiler.views import View, merge_axes, placed_values, product
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 
@@ -41,20 +39,15 @@ def cumsum(x: Ptr, y: Ptr, n, x_n, y_n, m, x_m, y_m, exclusive, items, per_chunk
             q += y_n
 
 
-class CumSum(Lowering):
+class CumSum(AsInput):
     """Sums along one axis."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         self.data, axis = self.node.inputs
         if not self.data.shape:
             raise NotNative
         self.axis = known_axis(axis, len(self.data.shape))
         self.kernel = cumsum(T=self.out.dtype)
-
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        layout = layouts.get(self.data)
-        return Layout(layout.order) if layout else None
 
     def plan(self, planner: Planner) -> None:
         x, y = planner.view(self.data), planner.output(self.out)

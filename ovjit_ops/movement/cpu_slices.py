@@ -18,16 +18,7 @@ from ovjit.compiler.views import View
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.traced import is_traced
-from ovjit_ops.common.slices import (
-    TracedRange,
-    axes_to_reverse,
-    axis_slices,
-    broadcast_mode,
-    broadcast_plan,
-    count_of,
-    places,
-    strided_plan,
-)
+from ovjit_ops.common import slices
 
 #: known(i): the value of a node's input i; None where there is no such input. Raises NotNative.
 Known = Callable[[int], "np.ndarray | None"]
@@ -49,9 +40,9 @@ class Viewed(AsInput):
         planner.alias_or_copy(node.output, self.make(node, planner.view(node.inputs[0]), known))
 
 
-def cut(view: View, axis: int, named: range | TracedRange) -> View:
+def cut(view: View, axis: int, named: range | slices.TracedRange) -> View:
     """The elements at the indices `named` along `axis`."""
-    count = count_of(named)
+    count = slices.count_of(named)
     if named.step == 1 and not isinstance(named, range):
         return view.slice(axis, named.start, count)
     if count < 2:  # the step may be larger than what an address holds
@@ -61,9 +52,9 @@ def cut(view: View, axis: int, named: range | TracedRange) -> View:
 
 def slice_view(node: Node, source: View, known: Known) -> View:
     """Slice along axes."""
-    cuts = axis_slices(len(source.shape), known(1), known(2), known(3), known(4))
+    cuts = slices.axis_slices(len(source.shape), known(1), known(2), known(3), known(4))
     for axis, limits in cuts.items():
-        source = cut(source, axis, places(source.shape[axis], *limits))
+        source = cut(source, axis, slices.places(source.shape[axis], *limits))
     return source
 
 
@@ -86,7 +77,7 @@ def reverse_view(node: Node, source: View, known: Known) -> View:
     """Axes turned round."""
     axes = known(1)
     assert axes is not None
-    for axis in axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
+    for axis in slices.axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
         extent = source.shape[axis]
         source = source if extent < 2 else source.slice(axis, extent - 1, extent, -1)
     return source
@@ -99,7 +90,7 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
     shape: list[int] = []
     strides: list[int] = []
     offset = source.offset
-    for step in strided_plan(source.shape, known(1), known(2), known(3), masks):
+    for step in slices.strided_plan(source.shape, known(1), known(2), known(3), masks):
         if step[0] == "new":
             shape.append(1)
             strides.append(source.itemsize)
@@ -112,8 +103,8 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
             shape.append(extent)
             strides.append(stride)
             continue
-        named = places(extent, *step[2:])
-        count = count_of(named)
+        named = slices.places(extent, *step[2:])
+        count = slices.count_of(named)
         shape.append(count)
         strides.append(stride * named.step if count > 1 else stride)
         offset += named[0] * stride if count else 0
@@ -124,9 +115,9 @@ def broadcast_view(node: Node, source: View, known: Known) -> View:
     """Broadcast: strides of 0."""
     target = known(1)
     assert target is not None
-    mode = broadcast_mode(node.attrs["mode"])
+    mode = slices.broadcast_mode(node.attrs["mode"])
     axes = known(2) if mode == "explicit" else None
-    shape, out = broadcast_plan(source.shape, target.reshape(-1).tolist(), axes, mode)
+    shape, out = slices.broadcast_plan(source.shape, target.reshape(-1).tolist(), axes, mode)
     seen = source.reshape(shape)
     assert seen is not None
     return seen.expand(out)

@@ -14,17 +14,7 @@ from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.movement.cpu_blocks import (
-    FromBatch,
-    Rolled,
-    depth_to_space,
-    expand_space_to_batch,
-    lower_depth_to_space,
-    lower_space_to_batch,
-    lower_space_to_depth,
-    space_to_batch,
-    space_to_depth,
-)
+from ovjit_ops.movement import cpu_blocks
 from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
 from ovjit_ops.movement.sink_shuffle import Shuffled, recognize_shuffle, sink_shuffle
@@ -93,7 +83,7 @@ def _block_samples(depth: bool, rng: np.random.Generator, dtype: str = "f32"):
             yield [random_array(rng, shape, dtype)], {"block_size": 2, "mode": mode}
 
 
-@op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"}, lower=lower_depth_to_space)
+@op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space)
 class DepthToSpace:
     """Blocks of channels laid out as `block_size`-sized squares of pixels."""
 
@@ -107,7 +97,7 @@ class DepthToSpace:
 
     def ref(data, **attrs):
         n, c, *spatial = data.shape
-        parts, order = depth_to_space(attrs, data.shape)
+        parts, order = cpu_blocks.depth_to_space(attrs, data.shape)
         size = attrs["block_size"]
         made = data.reshape(parts).transpose(order)
         return made.reshape(n, c // size ** len(spatial), *(d * size for d in spatial))
@@ -115,7 +105,7 @@ class DepthToSpace:
     samples = partial(_block_samples, True)
 
 
-@op("SpaceToDepth", opset=1, types=MOVABLE, lower=lower_space_to_depth)
+@op("SpaceToDepth", opset=1, types=MOVABLE, lower=cpu_blocks.lower_space_to_depth)
 class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 
@@ -129,7 +119,7 @@ class SpaceToDepth:
 
     def ref(data, **attrs):
         n, c, *spatial = data.shape
-        parts, order = space_to_depth(attrs, data.shape)
+        parts, order = cpu_blocks.space_to_depth(attrs, data.shape)
         size = attrs["block_size"]
         made = data.reshape(parts).transpose(order)
         return made.reshape(n, c * size ** len(spatial), *(d // size for d in spatial))
@@ -186,7 +176,10 @@ def _batch_samples(whole: tuple[int, ...], padded: tuple[int, ...], last: tuple[
     return samples
 
 
-@op("SpaceToBatch", opset=2, types=MOVABLE, lower=lower_space_to_batch, expand=expand_space_to_batch)
+@op(
+    "SpaceToBatch", opset=2, types=MOVABLE, lower=cpu_blocks.lower_space_to_batch,
+    expand=cpu_blocks.expand_space_to_batch,
+)  # fmt: skip
 class SpaceToBatch:
     """Every `block_shape`-th element of the padded data, each offset as a sample of its own."""
 
@@ -196,13 +189,13 @@ class SpaceToBatch:
     def ref(data, block_shape, pads_begin, pads_end):
         blocks = [int(b) for b in block_shape[1:]]
         x = np.pad(data, list(zip(pads_begin.tolist(), pads_end.tolist(), strict=True)))
-        parts, order = space_to_batch(x.shape, blocks)
+        parts, order = cpu_blocks.space_to_batch(x.shape, blocks)
         return x.reshape(parts).transpose(order).reshape(x.shape[0] * math.prod(blocks), *parts[1::2])
 
     samples = _batch_samples((2, 3, 4, 6), (1, 2, 5, 5), (0, 0, 0, 1))
 
 
-@op("BatchToSpace", opset=2, types=MOVABLE, lower=FromBatch)
+@op("BatchToSpace", opset=2, types=MOVABLE, lower=cpu_blocks.FromBatch)
 class BatchToSpace:
     """The inverse of SpaceToBatch: samples interleaved into space, which is then cropped."""
 
@@ -221,7 +214,7 @@ class BatchToSpace:
     samples = _batch_samples((12, 3, 2, 2), (4, 2, 3, 3), (0, 0, 0, 2))
 
 
-@op("Roll", opset=7, types=MOVABLE, lower=Rolled)
+@op("Roll", opset=7, types=MOVABLE, lower=cpu_blocks.Rolled)
 class Roll:
     """The elements moved by `shift` along `axes`, round the end."""
 

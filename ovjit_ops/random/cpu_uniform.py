@@ -5,28 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.memory import SIZE
-from ovjit.codegen.words import (
-    VL,
-    Ptr,
-    cast,
-    const,
-    f32,
-    i32,
-    i64,
-    ld,
-    load,
-    now,
-    scratch,
-    share,
-    splat,
-    spread,
-    st,
-    static_range,
-    storem,
-    strided_store,
-    u32,
-)
+from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 

@@ -28,7 +28,6 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.compiler.views import View, plain
@@ -284,8 +283,7 @@ def steps_kernel(step: Step, ragged: bool, isa: Isa) -> Kernel:
 class RecurrentSteps(Lowering):
     """All steps of a layer, with constant recurrent weights."""
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         self.step = make_step(attrs["kind"], attrs)
         self.turns = directions(attrs["direction"])
