@@ -40,7 +40,7 @@ def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> dict[str, int]:
-    """module -> line, of all that the file imports of the project, by statements or by literal names."""
+    """module -> line, of all of the project that the file imports: by statements, or names in calls."""
     out: dict[str, int] = {}
 
     def add(target: str, line: int) -> None:
@@ -59,10 +59,10 @@ def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> di
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
                 add(inner if inner in known else base, node.lineno)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__"):
-                add(str(node.args[0].value), node.lineno)
+        elif isinstance(node, ast.Call):
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and str(argument.value).count(".") > 1:
+                    add(str(argument.value), node.lineno)  # of `import_module`, say
     out.pop(name, None)
     return out
 

@@ -77,13 +77,17 @@ def options() -> Options:
 
 
 @contextlib.contextmanager
-def compiling(chosen: Options) -> Iterator[None]:
-    """Lowerings made inside see `chosen`."""
-    token = _current.set(chosen)
+def _having(variable: contextvars.ContextVar[Any], value: Any) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _current.reset(token)
+        variable.reset(token)
+
+
+def compiling(chosen: Options) -> contextlib.AbstractContextManager[None]:
+    """Lowerings made inside see `chosen`."""
+    return _having(_current, chosen)
 
 
 #: Gives bytes at a multiple of 64 for so many of constants, or None.
@@ -97,11 +101,6 @@ def memory_for(size: int) -> np.ndarray | None:
     return None if give is None else give(size)
 
 
-@contextlib.contextmanager
-def constants_in(give: Memory) -> Iterator[None]:
+def constants_in(give: Memory) -> contextlib.AbstractContextManager[None]:
     """Programs made inside have their constants in the memory that `give` has for them."""
-    token = _memory.set(give)
-    try:
-        yield
-    finally:
-        _memory.reset(token)
+    return _having(_memory, give)

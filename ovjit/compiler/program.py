@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from itertools import compress
-from types import ModuleType
 from typing import Any
 
 from ovjit import debug, logs
@@ -47,11 +46,13 @@ from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 Pass = Callable[[Graph], Graph]
 
 
-def _with(operations: str, find: Callable[[], ModuleType], name: str) -> Pass:
-    """The pass `name` of the module that `find` imports, for graphs that have one of these operations: others
-    start without it, as it leaves them as they are."""
+def _with(operations: str, module: str, name: str) -> Pass:
+    """The pass `name` of a module, for graphs that have one of these operations: others start without the
+    module, as it leaves them as they are."""
     names = frozenset(operations.split())
-    return lambda g: getattr(find(), name)(g) if any(n.op.name in names for n in g.nodes) else g
+    return lambda graph: (
+        getattr(import_module(module), name)(graph) if any(n.op.name in names for n in graph.nodes) else graph
+    )
 
 
 def _append_dimensions(graph: Graph) -> Graph:
@@ -68,18 +69,10 @@ def _store_caches(graph: Graph) -> Graph:
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
-    "quantize": _with(
-        "Convert FakeQuantize", lambda: import_module("ovjit.compiler.passes.quantization"), "quantize_graph"
-    ),
-    "decompress": _with(
-        "Convert", lambda: import_module("ovjit.compiler.passes.decompression"), "decompress_graph"
-    ),
-    "compress": _with(
-        "Convert", lambda: import_module("ovjit.compiler.passes.compression"), "compress_graph"
-    ),
-    "embeddings": _with(
-        "Gather", lambda: import_module("ovjit.compiler.passes.embeddings"), "gather_compressed"
-    ),
+    "quantize": _with("Convert FakeQuantize", "ovjit.compiler.passes.quantization", "quantize_graph"),
+    "decompress": _with("Convert", "ovjit.compiler.passes.decompression", "decompress_graph"),
+    "compress": _with("Convert", "ovjit.compiler.passes.compression", "compress_graph"),
+    "embeddings": _with("Gather", "ovjit.compiler.passes.embeddings", "gather_compressed"),
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
@@ -92,9 +85,7 @@ PIPELINE: dict[str, Pass] = {
     "clean": lambda g: simplify.run_rules(
         g, [simplify.drop_noops, simplify.fold_constants, simplify.flush_factors]
     ),
-    "requantize": _with(
-        "Convert", lambda: import_module("ovjit.compiler.passes.requantization"), "requantize_graph"
-    ),
+    "requantize": _with("Convert", "ovjit.compiler.passes.requantization", "requantize_graph"),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
     "caches": _store_caches,

@@ -15,9 +15,9 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Float, Ints, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
-from ovjit.graph.windows import output_extents, resolve_pads
+from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.convolution.convolution import convolve, window_attributes
+from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 

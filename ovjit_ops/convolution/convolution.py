@@ -17,20 +17,10 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, check
+from ovjit.graph import windows
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
-from ovjit.graph.windows import (
-    check_auto_pad,
-    full_attribute,
-    output_extents,
-    pad_spatial,
-    resolve_pads,
-    taps,
-    taps_that_meet,
-    transposed_pads,
-    window_attributes,
-)
 from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import known, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -76,18 +66,19 @@ def _channels_agree(channels: Dim, wanted: Dim, groups: Dim = 1) -> None:
 
 def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str, Any]) -> TensorType:
     extra = 3 if grouped else 2
-    check_auto_pad(attrs["auto_pad"])
+    windows.check_auto_pad(attrs["auto_pad"])
     rank = spatial_rank(data, filters, extra)
     dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
     if rank is None:
         return TensorType(dtype, None)
-    window = window_attributes(rank, attrs)
+    window = windows.window_attributes(rank, attrs)
     n, c, *extents = data.shape or (ANY,) * (rank + 2)
     weights = filters.shape or (ANY,) * (rank + extra)
     _channels_agree(c, weights[extra - 1], weights[0] if grouped else 1)
     outputs = weights[0] * weights[1] if grouped else weights[0]
     _positive_kernel(weights[extra:])
-    return TensorType(dtype, (n, outputs, *output_extents(extents=extents, kernel=weights[extra:], **window)))
+    spatial = windows.output_extents(extents=extents, kernel=weights[extra:], **window)
+    return TensorType(dtype, (n, outputs, *spatial))
 
 
 def shown_window(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
@@ -111,15 +102,15 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     dtype = x.dtype
     x, w = widened(x), widened(w)
     groups, outs, ins, *kernel = w.shape
-    window = window_attributes(len(kernel), attrs)
+    window = windows.window_attributes(len(kernel), attrs)
     strides, dilations = window["strides"], window["dilations"]
-    extents = output_extents(extents=x.shape[2:], kernel=kernel, **window)
+    extents = windows.output_extents(extents=x.shape[2:], kernel=kernel, **window)
     assert is_static(extents)
-    begin, _ = resolve_pads(extents=x.shape[2:], kernel=kernel, **window)
-    padded = pad_spatial(x, 0, begin, extents, kernel, strides, dilations)
+    begin, _ = windows.resolve_pads(extents=x.shape[2:], kernel=kernel, **window)
+    padded = windows.pad_spatial(x, 0, begin, extents, kernel, strides, dilations)
     pixels = math.prod(extents)
     out = np.zeros((x.shape[0], groups, outs, pixels), dtype=x.dtype)
-    for tap, slices in taps(kernel, extents, strides, dilations):
+    for tap, slices in windows.taps(kernel, extents, strides, dilations):
         part = padded[(...,) + slices].reshape(x.shape[0], groups, ins, pixels)
         out += w[(...,) + tap] @ part
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
@@ -130,8 +121,8 @@ def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Se
     if node.op.name not in ("Convolution", "GroupConvolution") or node.lowered or inputs[1].shape is None:
         return None
     dilations, filters = node.attrs["dilations"], inputs[1].shape
-    taps = filters[len(filters) - len(dilations) :]
-    needed = tuple(1 if k == 1 else d for k, d in zip(taps, dilations, strict=True))
+    kernel = filters[len(filters) - len(dilations) :]
+    needed = tuple(1 if k == 1 else d for k, d in zip(kernel, dilations, strict=True))
     if needed == tuple(dilations):
         return None
     return b.instead(node, inputs, {**node.attrs, "dilations": needed})
@@ -153,12 +144,12 @@ def of_taps_that_meet_data(
     extents, outs = data[2:], node.output.shape[2:]
     if not is_static(outs) or 0 in (*extents, *outs, *whole):
         return None
-    window = window_attributes(len(extents), node.attrs)
-    begins, _ = resolve_pads(extents=extents, kernel=whole[extra:], **window)
+    window = windows.window_attributes(len(extents), node.attrs)
+    begins, _ = windows.resolve_pads(extents=extents, kernel=whole[extra:], **window)
     kept, begin, end = [], [], []
     sizes = (extents, outs, whole[extra:], window["strides"], window["dilations"], begins)
     for extent, out, kernel, stride, dilation, pad in zip(*sizes, strict=True):
-        before, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
+        before, last = windows.taps_that_meet(extent, out, kernel, stride, dilation, pad)
         reach = (out - 1) * stride
         # A place more than there is would fit where the window became so short: it stays longer then.
         last = min(kernel - 1, max(last, -(-(extent + pad - reach - stride) // dilation)))
@@ -217,7 +208,7 @@ class Convolution:
         extra = 3 if grouped else 2
         if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
             return None
-        window = window_attributes(3, node.attrs)
+        window = windows.window_attributes(3, node.attrs)
         kernel, shape = filters.shape[extra:], node.output.shape
         types = None
         if node.lowered and data.dtype == "u8":  # sums of bytes
@@ -226,7 +217,7 @@ class Convolution:
             return None  # those are computed directly, in any form
         if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
             return None
-        begin, _ = resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+        begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
         n, c, depth, height, width = data.shape
         stride, spread = window["strides"][0], window["dilations"][0]
         reach = (shape[2] - 1) * stride + (kernel[0] - 1) * spread + 1
@@ -280,15 +271,15 @@ def _infer_transposed(
     attrs: dict[str, Any],
 ) -> TensorType:
     extra = 3 if grouped else 2
-    check_auto_pad(attrs["auto_pad"])
+    windows.check_auto_pad(attrs["auto_pad"])
     rank = spatial_rank(data, filters, extra)
     dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
     if rank is None and output_shape is not None and isinstance(length(output_shape), int):
         rank = length(output_shape)
     if rank is None:
         return TensorType(dtype, None)
-    window = window_attributes(rank, attrs)
-    more = full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
+    window = windows.window_attributes(rank, attrs)
+    more = windows.full_attribute(attrs["output_padding"], rank, "output_padding", 0, 0)
     n, c, *extents = data.shape or (ANY,) * (rank + 2)
     weights = filters.shape or (ANY,) * (rank + extra)
     kernel = weights[extra:]
@@ -333,10 +324,10 @@ def convolve_transposed(
     if x.shape[1] != groups * ins:
         raise ModelError(f"the data has {x.shape[1]} channels, the filters take {groups * ins}")
     extents = x.shape[2:]
-    window = window_attributes(len(kernel), attrs)
+    window = windows.window_attributes(len(kernel), attrs)
     strides, dilations = window["strides"], window["dilations"]
     wanted = None if output_shape is None else [int(v) for v in output_shape.reshape(-1)]
-    begin, sizes = transposed_pads(extents, kernel, wanted, attrs)
+    begin, sizes = windows.transposed_pads(extents, kernel, wanted, attrs)
     full = [
         max((e - 1) * s + (k - 1) * d + 1, b + o)
         for e, k, s, d, b, o in zip(extents, kernel, strides, dilations, begin, sizes, strict=True)
@@ -344,7 +335,7 @@ def convolve_transposed(
     out = np.zeros((x.shape[0], groups * outs, *full), dtype=x.dtype)
     flat = x.reshape(x.shape[0], groups, ins, math.prod(extents))
     if flat.size:
-        for tap, slices in taps(kernel, extents, strides, dilations):
+        for tap, slices in windows.taps(kernel, extents, strides, dilations):
             part = np.swapaxes(w[(...,) + tap], 1, 2) @ flat
             out[(...,) + slices] += part.reshape(x.shape[0], groups * outs, *extents)
     cut = tuple(slice(b, b + o) for b, o in zip(begin, sizes, strict=True))

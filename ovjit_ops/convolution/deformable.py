@@ -21,11 +21,10 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_static
-from ovjit.graph.windows import output_extents, resolve_pads
+from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
 from ovjit_ops.convolution import cpu_deformable
-from ovjit_ops.convolution.convolution import window_attributes
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
