@@ -15,7 +15,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import named_strides
 from ovjit.forks import made_once
-from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, key_of, sorted_pairs
+from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 
 @kernel
@@ -169,36 +169,6 @@ def proposal_table(
 
 
 @kernel
-def detection_table(
-    boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, found: Ptr, labels: Ptr, best: Ptr, regions, classes,
-    sets, room, rows, size,
-):  # fmt: skip
-    """The best `rows` of what is kept of all classes; see the operation DetectionTable."""
-    a = scratch + COUNTS
-    many = 0
-    for label in range(classes):
-        for r in range(ld[i64](counts + label * 8) + 0):
-            slot = label * room + r
-            key = key_of(values + slot * 4)
-            st[i64](a + many * 8, (key << 32) | slot)
-            many += 1
-    if many > rows:
-        sorted_pairs(a, a + size * 8, many, scratch)
-    for r in range(rows):
-        v = const[f32](0.0)
-        score = const[f32](0.0)
-        label = 0
-        if r < many:
-            slot = ld[i64](a + r * 8) & 4294967295
-            label = slot // room
-            v = loadm[f32](boxes + (label % sets * regions + ld[i32](numbers + slot * 4)) * 16, 4)
-            score = loadm[f32](values + slot * 4, 1)
-        storem[f32](found + r * 16, v, 4)
-        st[i32](labels + r * 4, label)
-        storem[f32](best + r * 4, score, 1)
-
-
-@kernel
 def best_regions(rois: Ptr, scores: Ptr, threshold: Ptr, y: Ptr, n, r_n, r_k, s_n, rows):
     """The regions of the highest scores, zeros where there are fewer."""
     a = scratch + COUNTS
@@ -297,26 +267,6 @@ class ProposalTable(Lowering):
         planner.need_scratch(64)
         if made[0].count:
             planner.step(self.kernel, values, images, read, made, made[0].count)
-
-
-class DetectionTable(Lowering):
-    takes = (TYPES,)
-
-    kernel = made_once(lambda self: detection_table())
-
-    def plan(self, planner: Planner) -> None:
-        boxes, numbers, values_of, counts = read = [planner.contiguous(v) for v in self.node.inputs]
-        made = planner.row_major_outputs(self.node)
-        _, classes, room = numbers.shape
-        size = classes * room
-        values = {
-            "boxes": boxes.ptr, "numbers": numbers.ptr, "values": values_of.ptr, "counts": counts.ptr,
-            "regions": boxes.shape[2], "classes": classes, "sets": max(boxes.shape[1], 1),
-            "room": max(room, 1), "rows": self.node.attrs["rows"], "size": size,
-        }  # fmt: skip
-        values |= {name: view.ptr for name, view in zip(("found", "labels", "best"), made, strict=True)}
-        planner.need_scratch(COUNTS + 2 * size * 8)
-        planner.step(self.kernel, values, 1, read, made, 20.0 * size)
 
 
 class BestRegions(Lowering):

@@ -38,7 +38,7 @@ def sorted_by_score(a, b, many, values, counts):
 def ranked_rows(
     boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, threshold: Ptr, rows: Ptr, places: Ptr, scores: Ptr,
     many_of: Ptr, number: Ptr, images, classes, room, regions, b_n, b_c, b_i, b_k, keep, size, every, *, T,
-    lead, order, across, fallen, clipped, padded,
+    lead, order, across, fallen, clipped, padded, labels,
 ):  # fmt: skip
     """See the operation RankedRows; `lead`: the numbers of a row before those of the box."""
     a = scratch + COUNTS
@@ -90,16 +90,19 @@ def ranked_rows(
             st[f32](q + (lead - 2) * 4, label)
             st[f32](q + (lead - 1) * 4, ld[f32](values + slot * 4))
         storem[f32](q + lead * 4, v, 4)
-        st[T](places + i * SIZE[T], image * regions + box)
+        st[T](places + i * SIZE[T], label if labels else image * regions + box)
         st[f32](scores + i * 4, ld[f32](values + slot * 4))
     st[i64](number, total)
     if padded:
-        left = (size - total) * (4 + lead)
-        q = rows + total * (4 + lead) * 4
+        left = size - total
+        for k in range(0, left * (4 + lead), VL):
+            q = rows + (total * (4 + lead) + k) * 4
+            storem[f32](q, const[f32](0.0), left * (4 + lead) - k)
         for k in range(0, left, VL):
-            storem[f32](q + k * 4, const[f32](0.0), left - k)
-        if left > 0:
-            st[f32](q, -1.0)
+            storem[T](places + (total + k) * SIZE[T], const[T](0), left - k)
+            storem[f32](scores + (total + k) * 4, const[f32](0.0), left - k)
+        if left > 0 and padded == "mark":
+            st[f32](rows + total * (4 + lead) * 4, -1.0)
 
 
 class RankedRows(Lowering):
@@ -108,8 +111,8 @@ class RankedRows(Lowering):
     def __init__(self, group: Group):
         super().__init__(group)
         attrs = self.node.attrs
-        ways = {name: attrs[name] for name in ("lead", "order", "across", "fallen", "clipped", "padded")}
-        self.kernel = ranked_rows(T=attrs["output_type"], **ways)
+        names = ("lead", "order", "across", "fallen", "clipped", "padded", "labels")
+        self.kernel = ranked_rows(T=attrs["output_type"], **{name: attrs[name] for name in names})
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs

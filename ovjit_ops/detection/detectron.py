@@ -19,11 +19,10 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection import cpu_pyramid
 from ovjit_ops.detection.boxes import best_first, random_boxes
 from ovjit_ops.detection.cpu_proposals import BestRegions
-from ovjit_ops.detection.kept_boxes import kept, kept_boxes
+from ovjit_ops.detection.kept_boxes import RANKING, kept, kept_boxes, ranked_rows, rows_of
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
     anchor_grid,
-    detection_table,
     moved_anchors,
     proposal_table,
 )
@@ -266,6 +265,12 @@ def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
     return {**PLAIN, "inset": -np.inf, "most": attrs["max_delta_log_wh"], "weights": weights}
 
 
+def _ranking(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What RankedRows does for one."""
+    most = attrs["max_detections_per_image"]
+    return RANKING | {"keep": most, "order": "kept", "padded": "zeros", "labels": True, "output_type": "i32"}
+
+
 @op("ExperimentalDetectronDetectionOutput", opset=6, native=FULL, builder_since=99)
 class ExperimentalDetectronDetectionOutput:
     """Boxes, classes and scores of what is seen; zeros where there is less. Class 0 is the background."""
@@ -313,15 +318,18 @@ class ExperimentalDetectronDetectionOutput:
             boxes, scores.T[None].astype(np.float32), max(attrs["post_nms_count"], 0),
             np.array([attrs["nms_threshold"]]), attrs["score_threshold"], top=-1, skip=0, border=True,
         )  # fmt: skip
-        found, labels, best = detection_table(boxes, choice, attrs["max_detections_per_image"])
-        return found.astype(dtype), labels, best.astype(dtype)
+        found, labels, best, *_ = rows_of(boxes, *choice, **_ranking(attrs))
+        most = attrs["max_detections_per_image"]  # there may be none
+        return found.astype(dtype)[:most], labels.reshape(-1)[:most], best.astype(dtype)[:most]
 
     def expand(w, node, inputs):
-        """The operation -> DetectionTable(KeptBoxes(MovedAnchors(...)))"""
+        """The operation -> RankedRows(KeptBoxes(MovedAnchors(...)))"""
         rois, deltas, scores, info = inputs
         if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(deltas.shape[1], int):
             return None
         attrs = node.attrs
+        if not attrs["max_detections_per_image"]:
+            return None
         sets = deltas.shape[1] // 4
         info = w("Reshape", info, (1, -1), special_zero=False)
         parts = w("Transpose", w("Reshape", deltas, (0, sets, 4), special_zero=True), (1, 2, 0))
@@ -332,8 +340,8 @@ class ExperimentalDetectronDetectionOutput:
             w, moved, by_class, attrs["nms_threshold"], attrs["score_threshold"], border=True,
             skip=0, most=max(attrs["post_nms_count"], 0),
         )  # fmt: skip
-        rows = {"rows": attrs["max_detections_per_image"]}
-        return w.outputs("DetectionTable", moved, *choice, **rows)
+        found, labels, best, *_ = ranked_rows(w, moved, choice, **_ranking(attrs))
+        return [found, w("Squeeze", labels, (1,)), best]
 
     def samples(rng, dtype="f32"):
         for many, classes, most, agnostic, threshold in ((12, 3, 5, False, 0.05), (8, 2, 20, False, 0.3)):

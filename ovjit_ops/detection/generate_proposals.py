@@ -108,7 +108,7 @@ class GenerateProposals:
         share = attrs["nms_threshold"]
         choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_kept(attrs))
         ways = {"keep": most, "output_type": attrs["roi_num_type"], "room": attrs["pre_nms_count"]}
-        rows, _, best, many, count = ranked_rows(w, boxes, choice, lead=0, **ways)
+        rows, _, best, many, count = ranked_rows(w, boxes, choice, **ways)
         return [*(w("UsedPart", x, count, axis=0) for x in (rows, best)), many]
 
 

@@ -109,16 +109,24 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
     return image, label, chosen[image, label, row], values[image, label, row]
 
 
+#: What RankedRows does where nothing else is said.
+RANKING: dict[str, Any] = {
+    "lead": 0, "keep": -1, "order": "score", "across": False, "fallen": False, "threshold": 0.0,
+    "clipped": False, "padded": "", "labels": False, "room": -1, "output_type": "i64",
+}  # fmt: skip
+
+
 def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> np.ndarray:
     """The order of rows of these images, classes, boxes and scores: the best `keep` (-1: all) of each image,
-    sorted by `key` ("class", else by score) in each image or `across` all."""
+    sorted by `key` ("class", "score", or "kept": by score where there were more, else by class) in each image
+    or `across` all."""
     image, label, box, score = columns
     order = np.lexsort((box, label, -score, image))
     if keep >= 0:
         firsts = np.searchsorted(image[order], np.arange(image.max(initial=0) + 1))
         order = order[np.arange(len(order)) - firsts[image[order]] < keep]
     image, label, box, score = (x[order] for x in (image, label, box, score))
-    if key == "class":
+    if key == "class" or (key == "kept" and len(order) == len(columns[0])):
         outer = (image, label) if across else (label, image)
         return order[np.lexsort((box, -score, *outer))]
     return order[np.lexsort((box, label, image, -score))] if across else order
@@ -128,9 +136,7 @@ def ranked_rows(
     w: Writer, boxes: Value, choice: Sequence[Value], **attrs: Any
 ) -> tuple[Value, ...]:
     """The outputs of a RankedRows: rows, places, scores, how many each image has, and how many there are."""
-    attrs = {"keep": -1, "order": "score", "across": False, "fallen": False, "threshold": 0.0,
-             "clipped": False, "padded": False, "room": -1, "output_type": "i64", **attrs}  # fmt: skip
-    return w.outputs("RankedRows", boxes, *choice, **attrs)
+    return w.outputs("RankedRows", boxes, *choice, **(RANKING | attrs))
 
 
 def kept_boxes(
@@ -191,19 +197,47 @@ class MatrixFalls:
         return fallen(boxes, scores, threshold, **attrs)
 
 
+def rows_of(
+    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, *, lead: int, keep: int,
+    order: str, fallen: bool, across: bool, room: int, output_type: str, **attrs: Any,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """RankedRows by the reference."""
+    columns = gathered(numbers, values, counts)
+    if fallen:
+        above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
+        columns = tuple(x[above] for x in columns)
+    at = ranked(columns, keep, order, across)
+    image, label, box, score = (x[at] for x in columns)
+    sets = boxes if boxes.ndim == 4 else boxes[:, None]
+    found = sets[image, label % sets.shape[1], box]
+    found = np.clip(found, 0, 1) if attrs["clipped"] else found
+    first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - lead :]
+    many = keep if keep > 0 else (room if room > 0 else boxes.shape[-2]) * counts.shape[1]
+    rows = np.zeros((len(boxes) * many, 4 + lead), np.float32)
+    places, scores = np.zeros((len(rows), 1), numpy_dtype(output_type)), np.zeros(len(rows), np.float32)
+    rows[: len(found)] = np.concatenate([first, found], 1)
+    if len(found) < len(rows):
+        rows[len(found), 0] = -(attrs["padded"] == "mark")
+    places[: len(found), 0] = label if attrs["labels"] else image * boxes.shape[-2] + box
+    scores[: len(found)] = score
+    counted = np.bincount(image, minlength=len(boxes)).astype(places.dtype)
+    return rows, places, scores, counted, np.array([len(found)])
+
+
 @op("RankedRows", internal=True, lower=cpu_ranked_rows.RankedRows.of)
 class RankedRows:
     """Rows of what KeptBoxes chose, or MatrixFalls (`fallen`: those of which the score, in `values`, is above
-    the threshold), sorted as `ranked` says; the place of each among all boxes; its score; how many each image
-    has; how many there are. There is room for as many as there may be, `room` (-1: all) of a class.
+    the threshold), sorted as `ranked` says; the place of each among all boxes, or its class (`labels`); its
+    score; how many each image has; how many there are. There is room for all that may be, `room` (-1: all) of
+    a class.
 
-    A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: zeros are
-    behind the last, but for -1 in the first of them.
+    A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: behind the
+    last are "zeros", or they are with a "mark", a -1 as the first of them.
     """
 
     def infer(
         boxes, numbers, values, counts, *, lead: Int, keep: Int, order: Str, across: Bool, fallen: Bool,
-        threshold: Float, clipped: Bool, padded: Bool, room: Int, output_type: DType,
+        threshold: Float, clipped: Bool, padded: Str, labels: Bool, room: Int, output_type: DType,
     ):  # fmt: skip
         images, classes = dims(counts, 2)
         each: Dim = keep
@@ -215,26 +249,7 @@ class RankedRows:
             TensorType("f32", (rows,)), TensorType(output_type, (images,)), TensorType("i64", (1,)),
         )  # fmt: skip
 
-    def ref(boxes, numbers, values, counts, *, lead, keep, order, fallen, across, room, output_type, **attrs):
-        columns = gathered(numbers, values, counts)
-        if fallen:
-            above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
-            columns = tuple(x[above] for x in columns)
-        at = ranked(columns, keep, order, across)
-        image, label, box, score = (x[at] for x in columns)
-        sets = boxes if boxes.ndim == 4 else boxes[:, None]
-        found = sets[image, label % sets.shape[1], box]
-        found = np.clip(found, 0, 1) if attrs["clipped"] else found
-        first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - lead :]
-        many = keep if keep > 0 else (room if room > 0 else boxes.shape[-2]) * counts.shape[1]
-        rows = np.zeros((len(boxes) * many, 4 + lead), np.float32)
-        places, scores = np.zeros((len(rows), 1), numpy_dtype(output_type)), np.zeros(len(rows), np.float32)
-        rows[: len(found)] = np.concatenate([first, found], 1)
-        if len(found) < len(rows):
-            rows[len(found), 0] = -attrs["padded"]
-        places[: len(found), 0], scores[: len(found)] = image * boxes.shape[-2] + box, score
-        counted = np.bincount(image, minlength=len(boxes)).astype(places.dtype)
-        return rows, places, scores, counted, np.array([len(found)])
+    ref = rows_of
 
     def samples(rng, dtype="f32"):
         """As many rows as there is room for: what lies behind them is not defined."""
@@ -247,10 +262,12 @@ class RankedRows:
             numbers = np.argsort(scores, 2).astype(np.int32)[..., ::-1] if i == 3 else np.tile(
                 np.arange(many, dtype=np.int32), (images, classes, 1)
             )  # fmt: skip
-            ways = {"order": ("score", "class")[i // 2 % 2], "across": i % 2 == 0, "fallen": i == 3}
-            attrs = {
-                "lead": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "threshold": 0.0, "clipped": i == 2,
-                "padded": i == 2, "room": many, "output_type": ("i64", "i32")[i % 2], **ways,
+            order = ("score", "kept", "class", "class", "kept")[i]
+            ways = {"order": order, "across": i in (0, 2), "fallen": i == 3}
+            attrs = RANKING | {
+                "lead": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "clipped": i == 2,
+                "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "room": many,
+                "output_type": ("i64", "i32")[i % 2], **ways,
             }  # fmt: skip
             yield [boxes, numbers, scores, np.full((images, classes), many)], attrs
 

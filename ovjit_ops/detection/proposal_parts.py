@@ -4,7 +4,7 @@
     MovedAnchors     boxes that deltas make of anchors, and their scores
     (KeptBoxes)      which of them are kept
     ProposalTable    those of each image in so many rows
-    DetectionTable   the best of those of all classes in so many rows
+    (RankedRows)     the best of those of all classes
 
 Boxes are x1, y1, x2, y2 in f32, in OpenVINO's order: places row by row, at each all anchors. `swapped`: they
 are y1, x1, y2, x2, and end where the picture does before they are moved.
@@ -22,8 +22,7 @@ from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
 from ovjit.graph.shapes import bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection import cpu_proposals
-from ovjit_ops.detection.boxes import descending, random_boxes
-from ovjit_ops.detection.kept_boxes import gathered
+from ovjit_ops.detection.boxes import random_boxes
 
 #: The largest growth of a side that a network may predict, as a logarithm.
 MOST_LOG = float(np.log(1000.0 / 16.0))
@@ -143,22 +142,6 @@ def proposal_table(
     return regions.reshape(-1, 4 + lead), best.reshape(-1)
 
 
-def detection_table(
-    boxes: np.ndarray, choice: Sequence[np.ndarray], rows: int
-) -> tuple[np.ndarray, ...]:
-    """DetectionTable by the reference. `choice`: numbers, values and counts of KeptBoxes."""
-    _, label, number, score = gathered(*choice)
-    if len(label) > rows:
-        order = descending(score)[:rows]
-        label, number, score = label[order], number[order], score[order]
-    found, best = np.zeros((rows, 4), np.float32), np.zeros(rows, np.float32)
-    labels = np.zeros(rows, np.int32)
-    many = len(label)
-    found[:many] = boxes[0, label % boxes.shape[1], number]
-    labels[:many], best[:many] = label, score
-    return found, labels, best
-
-
 def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
     priors, image = rng.uniform(-9, 9, (3, 4)).astype(np.float32), np.zeros((1, 3, 64, 90), np.float32)
     for shape, h, stride, middle, swapped in (
@@ -261,20 +244,3 @@ class ProposalTable:
         for i, rows in enumerate((3, 8, 5, 0)):
             ways = {"numbered": i != 1, "swapped": i == 2, "clipped": i > 0, "normalized": i == 2}
             yield [*_chosen(rng, 2, 1), info], {"rows": rows, **ways}
-
-
-@op("DetectionTable", internal=True, lower=cpu_proposals.DetectionTable.of)
-class DetectionTable:
-    """The best `rows` of what KeptBoxes chose of all classes, or all by class where they are not more:
-    regions [rows, 4], classes [rows] and scores [rows]."""
-
-    def infer(boxes, numbers, values, counts, *, rows: Int):
-        return TensorType("f32", (rows, 4)), TensorType("i32", (rows,)), TensorType("f32", (rows,))
-
-    def ref(boxes, numbers, values, counts, *, rows):
-        return detection_table(boxes, (numbers, values, counts), rows)
-
-    def samples(rng, dtype="f32"):
-        for rows in (4, 40):
-            yield _chosen(rng, 1, 3), {"rows": rows}
-            yield [a[:, :1] if a.ndim == 4 else a for a in _chosen(rng, 1, 3)], {"rows": rows}
