@@ -820,6 +820,10 @@ _REARRANGED: dict[str, tuple[dict[str, Any], Any]] = {
         {"sizes": (3, 2), "strides": (2, 1), "rates": (1, 2), "auto_pad": "same_upper"},
         lambda n, h, w: [(n, 3, h, w)],
     ),
+    "RegionYolo": (
+        {"coords": 4, "classes": 3, "num": 2, "do_softmax": True, "mask": (), "axis": 1, "end_axis": 2},
+        lambda n, h, w: [(n, 16, h, w)],
+    ),
 }  # fmt: skip
 
 
@@ -832,8 +836,8 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
     record, rng, b = find_op(name), np.random.default_rng(SEED), Builder()
     attrs = record.check_attributes(attrs)
     values = [
-        b.add("Parameter", (), {"shape": (ANY,) * len(shape), "element_type": "f32" if shape[1:] else "i64"})
-        for shape in shapes(2, 2, 2)
+        b.add("Parameter", (), {"shape": shape, "element_type": "f32" if shape[1:] else "i64"})
+        for shape in shapes(ANY, ANY, ANY)
     ]
     executable = compile_graph(b.finish(b.add(record, [v.output for v in values], attrs).outputs), {})
     for n, h, w in ((2, 9, 12), (3, 20, 14), (5, 33, 40), (2, 8, 70), (0, 9, 9), (1, 10, 11)):
@@ -846,3 +850,22 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-4, err_msg=f"{name} of {n}, {h}, {w}")
     assert executable.program.traces.made <= 2 + 2, "no images and one are planned otherwise than several"
     assert not executable.program.traces.refused
+
+
+@pytest.mark.parametrize("wanted", (0, 100, 37))
+def test_few_traces_serve_any_number_of_frames(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ISTFT of open frames, with a length that is asked for: cut off, or filled up with zeros."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    record, rng, b = find_op("ISTFT"), np.random.default_rng(SEED), Builder()
+    x = b.add("Parameter", (), {"shape": (2, 9, ANY, 2), "element_type": "f32"}).output
+    window = np.hanning(17)[1:].astype(np.float32)
+    numbers = [np.array(n, np.int64) for n in (16, 5, *([wanted] if wanted else []))]
+    attrs = record.check_attributes({"center": True, "normalized": False})
+    values = [b.constant(a) for a in (window, *numbers)]
+    executable = compile_graph(b.finish([b.add(record, [x, *values], attrs).output]), {})
+    for frames in (7, 9, 30, 8, 22, 25, 12, 40, 10, 33):
+        data = rng.standard_normal((2, 9, frames, 2)).astype(np.float32)
+        ((got,), (want,)) = run(executable, [data]), record.evaluate([data, window, *numbers], attrs)
+        assert got.shape == want.shape, frames
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-5, err_msg=f"{frames} frames")
+    assert executable.program.traces.made <= 4 and not executable.program.traces.refused

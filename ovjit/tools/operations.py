@@ -47,7 +47,7 @@ NOTES = {
     "RDFT": _SMALL_PRIMES,
     "IRDFT": _SMALL_PRIMES,
     "STFT": _SMALL_PRIMES,
-    "ISTFT": "frames of known size; no signal_length where the number of frames is open; others: reference",
+    "ISTFT": "frames of known size; others: reference",
     "Col2Im": "windows of known size; others: reference",
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
     "Einsum": "at most one open product of dimensions, no letter twice in an operand; others: reference",

@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
-from ovjit.graph.shapes import ANY, Interval, compatible, is_static, normalize_axis
+from ovjit.graph.shapes import ANY, Interval, compatible, normalize_axis
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
@@ -79,8 +79,6 @@ class RegionYolo:
             return None
         first, last = (normalize_axis(attrs[end], 4) for end in ("axis", "end_axis"))
         flat = last - first if attrs["do_softmax"] else 0  # dimensions that become one with that before them
-        if flat and last < 3 and not is_static(x.shape[last + 1 :]):
-            return None
         split = w("Reshape", x, (0, regions, coords + 1 + classes, -1), special_zero=True)
 
         def part(first: int, last: int) -> Value:
@@ -94,11 +92,10 @@ class RegionYolo:
             parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
         else:
             parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
-        shape = w("ShapeOf", x, output_type="i64")
-        made = w("Reshape", w("Concat", *parts, axis=2), shape, special_zero=False)
+        shape = w.shape(x)
         if flat:
-            made = w("Reshape", made, (*(0,) * first, -1, *x.shape[last + 1 :]), special_zero=True)
-        return [made]
+            shape[first : last + 1] = [math.prod(shape[first : last + 1])]
+        return [w("Reshape", w("Concat", *parts, axis=2), shape, special_zero=False)]
 
     def samples(rng, dtype="f32"):
         rows = [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import not_negative
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Value
@@ -224,7 +225,7 @@ class ISTFT:
     def expand(w, node, inputs):
         """ISTFT(x) -> the frames IRDFT(x) times the window, as Col2Im adds them up, by their sum of squares.
 
-        None where sizes are not known, nor where a length is asked for and the number of frames is open.
+        None where sizes are not known.
         """
         data, window, *numbers = inputs
         known = [known_scalar(v.type, "a number") for v in numbers]
@@ -233,8 +234,8 @@ class ISTFT:
         (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), window.shape[0]
         if isinstance(many, Interval):
             return None
-        frames, first = data.shape[-2], size // 2 if node.attrs["center"] else 0
-        if not isinstance(frames, Interval) and not frames or wanted and isinstance(frames, Interval):
+        frames, first = w.shape(data)[-2], size // 2 if node.attrs["center"] else 0
+        if frames == 0:
             return None
         if isinstance(data.shape[-3], Interval):  # IRDFT would fill up bins that are missing
             return None
@@ -246,17 +247,15 @@ class ISTFT:
         wave = w("Pad", window, (before,), (size - many - before,), zero, pad_mode="constant")
         scaled = w("Multiply", wave, float(np.sqrt(size))) if node.attrs["normalized"] else wave
         turned = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
-        count = w("Gather", w("ShapeOf", data, output_type="i64"), (rank - 2,), 0)
         squares = w("Reshape", w("Multiply", wave, wave), (size, 1), special_zero=False)
-        weights = w("Broadcast", squares, w("Concat", np.array([size]), count, axis=0), mode="numpy")
-        total = w("Add", w("Multiply", count, step), size - step)
-        extents = w("Concat", np.array([1]), total, axis=0)
+        weights = w("Broadcast", squares, (size, frames), mode="numpy")
+        total = (frames - 1) * step + size
 
         def added(columns: Value) -> Value:
             """[..., size, frames] -> [..., 1, 1, length]"""
             return w(
-                "Col2Im", columns, extents, (1, size), strides=(1, step), dilations=(1, 1), pads_begin=(0, 0),
-                pads_end=(0, 0),
+                "Col2Im", columns, (1, total), (1, size), strides=(1, step), dilations=(1, 1),
+                pads_begin=(0, 0), pads_end=(0, 0),
             )  # fmt: skip
 
         sums, weight = added(turned), added(weights)
@@ -264,12 +263,12 @@ class ISTFT:
         one = np.ones((), zero.dtype)
         out = w("Select", positive, w("Divide", sums, w("Select", positive, weight, one)), zero)
         out = w("Squeeze", out, (rank - 3, rank - 2))
-        if wanted and not isinstance(frames, Interval):
-            there = max(0, min((frames - 1) * step + size - first, wanted[0]))
+        if wanted:
+            there = not_negative(wanted[0] - not_negative(wanted[0] + first - total))
             zeros = (0,) * len(lead)
             out = w("Slice", out, (first,), (first + there,), (1,), (-1,))
             return [w("Pad", out, (*zeros, 0), (*zeros, wanted[0] - there), zero, pad_mode="constant")]
-        return [w("Slice", out, (first,), w("Add", total, -first), (1,), (-1,))] if first else [out]
+        return [w("Slice", out, (first,), (total - first,), (1,), (-1,))] if first else [out]
 
     def samples(rng, dtype="f32"):
         for lead, frames, window, size, step, n, center, normalized in (

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.shapes import is_static, normalize_axes
+from ovjit.graph.shapes import normalize_axes
 from ovjit_ops.normalization.cpu_mvn import mvn_axes
 
 Inputs = tuple[Value, ...]
@@ -83,8 +83,7 @@ def expand_group_norm(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] 
     x = fitted
     groups = w("Reshape", x, (0, node.attrs["num_groups"], -1), special_zero=True)
     normal = w("MVN", groups, (2,), eps=node.attrs["epsilon"], normalize_variance=True)
-    shape = np.array(x.shape, np.int64) if is_static(x.shape) else w("ShapeOf", x, output_type="i64")
-    back = w("Reshape", normal, shape, special_zero=False)
+    back = w("Reshape", normal, w.shape(x), special_zero=False)
     scaled = w("Multiply", back, along_channels(w, scale, len(x.shape)))
     return [w("Add", scaled, along_channels(w, bias, len(x.shape)))]
 

@@ -253,9 +253,11 @@ class AvgPool16:
     samples = _samples(True, True, _PAD_VARIANTS)
 
 
-def adaptive_bounds(extent: int, outputs: int) -> list[tuple[int, int]]:
-    """Begin and end of each of `outputs` windows that together cover `extent`; they may overlap by one."""
-    return [(i * extent // outputs, -(-(i + 1) * extent // outputs)) for i in range(outputs)]
+def adaptive_bounds(extent: Any, outputs: int) -> list[tuple[Any, Any]]:
+    """Begin and end of each of `outputs` windows that together cover `extent`, an int or an Extent; they may
+    overlap by one."""
+    ends = [((i + 1) * extent + (outputs - 1)) // outputs for i in range(outputs)]
+    return [(i * extent // outputs, end) for i, end in enumerate(ends)]
 
 
 def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
@@ -324,20 +326,10 @@ class AdaptiveAvgPool:
             return [w("AvgPool", x, exclude_pad=False, **pool)]
         if max(wanted) > MOST_WINDOWS:
             return None
-        for axis, (extent, size) in enumerate(zip(extents, wanted, strict=True), 2):
-            bounds: list[Any]
-            if isinstance(extent, int):
-                bounds = [((first,), (stop,)) for first, stop in adaptive_bounds(extent, size)]
-            else:  # the same of what the shape will be
-                bounds = []
-                extent = w("Gather", w("ShapeOf", x, output_type="i64"), (axis,), 0)
-                for i in range(size):
-                    begin, end = w("Multiply", extent, (i,)), w("Multiply", extent, (i + 1,))
-                    end = w("Add", end, (size - 1,))
-                    bounds.append([w("Divide", n, (size,), m_pythondiv=True) for n in (begin, end)])
+        for axis, (extent, size) in enumerate(zip(w.shape(x)[2:], wanted, strict=True), 2):
             parts = [
-                w("ReduceMean", w("Slice", x, first, stop, (1,), (axis,)), (axis,), keep_dims=True)
-                for first, stop in bounds
+                w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
+                for first, stop in adaptive_bounds(extent, size)
             ]
             x = w("Concat", *parts, axis=axis)
         return [x]
