@@ -230,7 +230,7 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest():
     ):
         with pytest.raises(RuntimeError, match="did you mean 'PERFORMANCE_HINT'"):
             call()
-    with pytest.raises(RuntimeError, match="LATENCY or THROUGHPUT"):
+    with pytest.raises(RuntimeError, match="LATENCY, THROUGHPUT"):
         core.set_property("CPU", {"PERFORMANCE_HINT": "FAST"})
     assert core.get_property("CPU", "PERFORMANCE_HINT") == ovjit.properties.hint.PerformanceMode.LATENCY
 
@@ -342,6 +342,32 @@ def test_what_caches_may_be_stored_in(name):
             compiled = ovjit.Core().compile_model(model(ovjit), "CPU", asked | {name: value})
             for told in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
                 assert compiled.get_property(told) == getattr(ovjit.Type, want), (hint, value, told)
+
+
+@pytest.mark.parametrize("name", ["INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "EXECUTION_MODE_HINT"])
+def test_how_values_of_precision_may_be_spelled(name):
+    """What is taken, what a Core and a compiled model then tell, and the words for what is not taken."""
+    words = "f32 bf16 f16 dynamic undefined FP32 FP16 BF16 F32 fp16 U8 U4 U3 UNSPECIFIED ACCURACY accuracy x"
+    for value in (*words.split(), " f32", "f16 ", 1, None):
+        said = []
+        for package in (ovjit, openvino):
+            core = package.Core()
+            core.get_property("CPU", "FULL_DEVICE_NAME")  # values are read from then on
+            try:
+                core.set_property("CPU", {name: value})
+                compiled = core.compile_model(model(package), "CPU")
+                told = [core.get_property("CPU", name), compiled.get_property(name)][: 1 + (name[0] != "K")]
+                said.append([getattr(v, "name", None) or v.get_type_name() for v in told])
+            except RuntimeError as error:
+                said.append(str(error).strip().splitlines()[-1].partition("Supported values:")[1])
+        if "bf16" not in float_types() or value not in ("f16", "f16 ", "FP16"):
+            assert said[0] == said[1], (value, said)
+
+
+def test_the_environment_asks_for_a_precision_that_there_is(monkeypatch):
+    monkeypatch.setenv("OVJIT_PRECISION", "f64")
+    with pytest.raises(RuntimeError, match="Wrong value f64 of OVJIT_PRECISION. Supported values: bf16, f16"):
+        ovjit.Core().compile_model(model(ovjit), "CPU")
 
 
 OVER_THE_CPU = ["AUTO", "MULTI", "HETERO", "BATCH"]

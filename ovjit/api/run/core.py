@@ -300,7 +300,7 @@ class Core:
         if row.name == "COMPATIBILITY_CHECK":
             return table.compatibility(arguments)
         settings = table.hinted({**self._settings[""], **self._settings[head]})
-        if row.told and row.name in settings:
+        if row.told and row.name in settings and row.name != "INFERENCE_PRECISION_HINT":  # what comes of it
             value = settings[row.name]
             return value.copy() if isinstance(value, (dict, set, list)) else value
         return table.default_of(row, head, settings)

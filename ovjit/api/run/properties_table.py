@@ -29,6 +29,13 @@ class PropertyError(OvjitError):
     """An unknown property, or a value that it cannot take."""
 
 
+class _NoneOf(ValueError):
+    """A value that is none of those that there are."""
+
+    def __init__(self, *names: str):
+        super().__init__(", ".join(names))
+
+
 class Row(NamedTuple):
     """One property. `read` turns what the user gives into the value that is kept; None: it cannot be set.
 
@@ -118,7 +125,7 @@ def _choice(kind: type[values._Choice], spelled: Mapping[str, str] | None = None
             return value
         if isinstance(value, str) and value in names:
             return names[value]
-        raise ValueError(" or ".join(names))
+        raise _NoneOf(*names)
 
     return read
 
@@ -143,12 +150,17 @@ def _rate(value: Any) -> float:
     return rate
 
 
+#: Names of element types in older programs, which OpenVINO takes, too: those of IR files.
+_OLDER = {"FP32": "f32", "FP16": "f16", "undefined": "dynamic", "UNSPECIFIED": "dynamic", "": "dynamic"}
+_OLDER |= {name.upper(): name for name in ("bf16", "i8", "u8", "u4", "u3")}
+
+
 def _element_type(*allowed: str) -> Callable[[Any], Type]:
     def read(value: Any) -> Type:
         name = value._name if isinstance(value, Type) else value
-        name = {"undefined": "dynamic"}.get(name, name) if isinstance(name, str) else None
+        name = _OLDER.get(name.strip(), name.strip()) if isinstance(name, str) else None
         if name not in allowed:
-            raise ValueError(" or ".join(allowed))
+            raise _NoneOf(*allowed)
         return TYPES[name]
 
     return read
@@ -307,9 +319,8 @@ def read_value(name: Any, value: Any, letter: str, device: str) -> Any:
     try:
         return row.read(value)
     except ValueError as error:
-        raise PropertyError(
-            f"Wrong value {value} for property key {row.name}. Expected only {error}"
-        ) from None
+        said = f"Supported values: {error}" if isinstance(error, _NoneOf) else f"Expected only {error}"
+        raise PropertyError(f"Wrong value {value} for property key {row.name}. {said}") from None
 
 
 def read_config(config: Any, device: str, compiling: bool = True) -> dict[str, Any]:
@@ -486,12 +497,21 @@ def _precision(config: Mapping[str, Any]) -> Type:
     if asked is None:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
             return Type.dynamic
-        asked = getattr(Type, debug.flag("OVJIT_PRECISION") or DEFAULT_PRECISION)
+        asked = _of_environment()
     if asked == Type.f16:
         asked = Type.bf16
     elif asked != Type.bf16 or config.get("INFERENCE_PRECISION_HINT") is not None:
         return asked
     return asked if "bf16" in float_types() else Type.f32
+
+
+def _of_environment() -> Type:
+    """What OVJIT_PRECISION asks for, or the default."""
+    word = debug.flag("OVJIT_PRECISION") or DEFAULT_PRECISION
+    try:
+        return _PRECISIONS(word)
+    except ValueError as error:
+        raise PropertyError(f"Wrong value {word} of OVJIT_PRECISION. Supported values: {error}") from None
 
 
 def _cache_type(config: Mapping[str, Any]) -> Type:
