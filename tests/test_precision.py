@@ -313,6 +313,26 @@ def test_bf16_is_emulated_where_the_instruction_is_missing(monkeypatch, isa):
     np.testing.assert_allclose(got, want, rtol=2**-8, atol=1e-5)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_emulated_sums_are_rounded_where_they_are_stored(monkeypatch, residual):
+    """Not before a bias that leaves little of them: kernels of bf16 have both in registers."""
+    monkeypatch.setenv("OVJIT_ISA", "avx2")
+    rng = np.random.default_rng(SEED)
+    x = (rng.uniform(0.5, 1, (1, 16, 5, 5))).astype(ml_dtypes.bfloat16).astype(np.float32)
+    w = (rng.uniform(0.5, 1, (16, 16, 1, 1))).astype(ml_dtypes.bfloat16).astype(np.float32)
+    sums = np.einsum("nchw,oc->nohw", x.astype(np.float64), w[:, :, 0, 0])
+    bias = -sums.mean((0, 2, 3)).reshape(1, 16, 1, 1).astype(np.float32)
+    ops = ov.opset8
+    p = ops.parameter(list(x.shape), np.float32)
+    none = [1, 1], [0, 0], [0, 0], [1, 1]
+    y = ops.add(ops.convolution(p, ops.constant(w), *none), ops.constant(bias))
+    y = ops.relu(ops.add(y, p) if residual else y)
+    same = ops.constant(np.eye(16, dtype=np.float32).reshape(16, 16, 1, 1))
+    got = ov.Core().compile_model(ov.Model([ops.convolution(y, same, *none)], [p], "m"), "CPU", BF16)([x])[0]
+    want = np.maximum(sums + bias + (x if residual else 0), 0)
+    np.testing.assert_allclose(got, want, rtol=2**-8, atol=2e-5, err_msg=f"seed {SEED}")
+
+
 @needs_bf16
 def test_open_shapes_are_planned_in_bf16():
     ops = ov.opset8

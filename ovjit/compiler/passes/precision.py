@@ -31,6 +31,7 @@ from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
+from ovjit.tiles.formats import float_types
 
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(
@@ -65,6 +66,8 @@ def lower_precision(graph: Graph, low: str) -> Graph:
     computed -= _angles(graph)
     caches = _given(graph)
     lowered = _choose(graph, computed, caches, low)
+    if low not in float_types():
+        lowered -= _in_epilogues(graph)
     casts: dict[tuple[Value, str], Value] = {}
 
     def cast(b: Builder, value: Value, dtype: str) -> Value:
@@ -183,6 +186,19 @@ def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> s
         if part_of(node.op) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
             lowered.difference_update(node.outputs)  # they are stored as one
     return lowered
+
+
+def _in_epilogues(graph: Graph) -> set[Value]:
+    """What one elementwise operation reads. A kernel of the lower type keeps it in registers, in
+    f32: it is not rounded where that is emulated."""
+    uses = graph.uses()
+    return {
+        value
+        for node in graph.nodes
+        if part_of(node.op) in ("compute", "fuse")
+        for value in node.outputs
+        if len(uses[value]) == 1 and (user := uses[value][0][0]) is not None and part_of(user.op) == "fuse"
+    }
 
 
 def _widens(node: Node, low: str) -> bool:
