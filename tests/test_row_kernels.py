@@ -198,6 +198,35 @@ def test_layer_norms_as_exporters_write_them(again):
     check(net, net.Divide(first, net.Sqrt(spread)), [["MVN"]])
 
 
+def mean(net, x, axis=-1):
+    return net.ReduceMean(x, np.array([axis]), keep_dims=True)
+
+
+#: The variance of x, of which m is the mean, as TensorFlow's and JAX's layers have it.
+VARIANCES = {
+    "squared difference": lambda net, x, m: mean(net, net.SquaredDifference(x, m)),
+    "difference squared": lambda net, x, m: mean(net, net.SquaredDifference(m, x)),
+    "mean of squares": lambda net, x, m: net.Subtract(mean(net, net.Multiply(x, x)), net.Multiply(m, m)),
+}
+
+
+@pytest.mark.parametrize("form", VARIANCES)
+@pytest.mark.parametrize("scaled_first", [False, True])
+def test_layer_norms_as_other_frameworks_write_them(form, scaled_first):
+    """(x - m) / s * scale + offset, and x * (scale / s) + (offset - m * (scale / s))"""
+    net = Net((3, 4, 40))
+    (x,) = net.inputs
+    scale, offset = np.random.default_rng(SEED).standard_normal((2, 40)).astype(np.float32)
+    m = mean(net, x)
+    inverse = power(net, net.Add(VARIANCES[form](net, x, m), f32(1e-3)), -0.5)
+    if scaled_first:
+        factor = net.Multiply(inverse, scale)
+        y = net.Add(net.Multiply(x, factor), net.Subtract(offset, net.Multiply(m, factor)))
+    else:
+        y = net.Add(net.Multiply(net.Multiply(net.Subtract(x, m), inverse), scale), offset)
+    check(net, y, [["MVN", "Multiply", "Add"]])
+
+
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("place", ["epsilon", "power", "root"])
 def test_one_element_of_a_higher_rank_makes_no_norm_of_a_lower(centred, place):
@@ -239,5 +268,13 @@ def test_near_misses_are_left_alone():
         lambda net, x, y: net.Divide(x, root(net, net.Multiply(y, y))),
         lambda net, x, y: net.Divide(x, root(net, net.Multiply(x, y))),
         lambda net, x, y: net.Divide(net.Subtract(x, f32(1.0)), root(net, net.Multiply(x, x))),
+        lambda net, x, y: net.Divide(net.Subtract(x, mean(net, x)), root(net, net.SquaredDifference(x, y))),
+        lambda net, x, y: net.Divide(
+            net.Subtract(x, mean(net, x, 1)), root(net, net.SquaredDifference(x, mean(net, x, 1)))
+        ),
+        lambda net, x, y: net.Add(
+            net.Multiply(x, net.Divide(y, root(net, net.SquaredDifference(x, mean(net, x))))),
+            net.Subtract(y, net.Multiply(mean(net, x), y)),
+        ),
     ):
         assert not {"RootMeanSquare", "MVN"} & groups(build)

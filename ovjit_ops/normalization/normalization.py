@@ -19,7 +19,7 @@ from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
 from ovjit_ops.normalization.cpu_mvn import lower_mvn, lower_rms
 from ovjit_ops.normalization.cpu_softmax import lower_softmax
-from ovjit_ops.normalization.recognize import recognize_mvn, recognize_rms
+from ovjit_ops.normalization.recognize import recognize_mvn, recognize_rms, recognize_scaled_mvn
 
 
 def _along(data: TensorType, axis: int) -> TensorType:
@@ -404,7 +404,7 @@ class RMS:
 
 @op(
     "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=lower_rms,
-    epilogue=True, rules=[recognize_mvn, recognize_rms], rules_for=["ReduceMean"],
+    epilogue=True, rules=[recognize_mvn, recognize_rms, recognize_scaled_mvn], rules_for=["ReduceMean"],
 )  # fmt: skip
 class RootMeanSquare:
     """x / sqrt(mean of x^2 along the last axis + epsilon)"""

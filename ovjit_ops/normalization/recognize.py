@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import normalize_axes
 
@@ -111,22 +110,61 @@ def recognize_rms(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) 
     return b.instead(node, [x], {"epsilon": eps}, "RootMeanSquare")
 
 
+def variance_of(value: Value) -> tuple[Value, tuple[int, ...]] | None:
+    """(x, axes) of mean((x - mean(x))^2), of mean(SquaredDifference(x, mean(x))), of mean(x^2) - mean(x)^2"""
+    node, mean = value.node, mean_of(value)
+    if mean is None:
+        average = squared(node.inputs[1]) if node.op.name == "Subtract" else None
+        of_squares, of_x = mean_of(node.inputs[0]) if average else None, mean_of(average) if average else None
+        fits = of_squares and of_x and (squared(of_squares[0]), of_squares[1]) == of_x
+        return of_x if fits else None
+    source = squared(mean[0])
+    maker = mean[0].node if source is None else source.node
+    if maker.op.name != ("SquaredDifference" if source is None else "Subtract"):
+        return None
+    for x, average in (maker.inputs, maker.inputs[::-1]):
+        if mean_of(average) == (x, mean[1]):
+            return x, mean[1]
+    return None
+
+
+def _mvn(b: Builder, node: Node, x: Value, axes: Sequence[int], eps: float) -> Value:
+    attrs = {"normalize_variance": True, "eps": eps, "eps_mode": "INSIDE_SQRT"}
+    return Writer(b, node)("MVN", x, axes, **attrs)
+
+
 def recognize_mvn(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
-    """(x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) -> MVN(x)"""
+    """(x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)"""
     found = divided(node, inputs)
     if found is None:
         return None
     centred, (v, eps) = found
-    mean = mean_of(v)
-    if mean is None or centred.node.op.name != "Subtract":
+    variance = variance_of(v)
+    if variance is None or eps <= 0 or centred.node.op.name != "Subtract":
         return None
-    x, source = centred.node.inputs[0], squared(mean[0])
-    if source is None or eps <= 0 or not same_rank(x, node.output):
+    x, average = centred.node.inputs
+    if x is not variance[0] or mean_of(average) != variance or not same_rank(x, node.output):
         return None
-    for part in (centred, source):
-        average = mean_of(part.node.inputs[1], mean[1]) if part.node.op.name == "Subtract" else None
-        if average is None or average[0] is not x or part.node.inputs[0] is not x:
-            return None
-    axes = b.constant(np.array(mean[1], np.int64))
-    attrs = {"normalize_variance": True, "eps": eps, "eps_mode": "INSIDE_SQRT"}
-    return b.instead(node, [x, axes], attrs, "MVN")
+    return [_mvn(b, node, *variance, eps)]
+
+
+def recognize_scaled_mvn(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
+) -> Sequence[Value] | None:
+    """x * s + (offset - mean(x) * s) -> MVN(x) * scale + offset, where s = scale / sqrt(variance(x) + eps)"""
+    for product, rest in (inputs, inputs[::-1]) if node.op.name == "Add" else ():
+        names = product.node.op.name, rest.node.op.name
+        if names != ("Multiply", "Subtract") or rest.node.inputs[1].node.op.name != "Multiply":
+            continue
+        for s in product.node.inputs:
+            x, average = other(product.node, s), other(rest.node.inputs[1].node, s)
+            found = divided(s.node, s.node.inputs)
+            if x is None or average is None or found is None:
+                continue
+            scale, (v, eps) = found
+            variance = variance_of(v)
+            if variance and variance == mean_of(average) and x is variance[0] and eps > 0:
+                if same_rank(x, node.output):
+                    w, offset = Writer(b, node), rest.node.inputs[0]
+                    return [w("Add", w("Multiply", _mvn(b, node, *variance, eps), scale), offset)]
+    return None
