@@ -529,3 +529,29 @@ def test_files_of_kernels_take_the_words_as_they_are():
             assert not whole or not names & set(words.__all__), file
             files += bool(whole)
     assert files > 30
+
+
+#: Words that the text of a kernel does not have: what the printer makes statements or arithmetic of.
+PRINTED = {
+    "applied", "chunk", "count_of", "erf", "exp", "exp_below_zero", "finish", "log", "not_below", "placed",
+    "registers", "scratch", "share", "sigmoid", "static_range", "tanh", "vectors", "walked",
+}  # fmt: skip
+
+
+def test_every_word_has_a_meaning_in_numpy():
+    known = Words(8, Memory([]))
+    without = set()
+    for name in words.__all__:
+        word = getattr(words, name)
+        if isinstance(word, Word):
+            forms = (word.printed, *(f"{word.printed}_{dtype}" for dtype in words.SIZE))
+            if not any(_has(known, form) for form in forms):
+                without.add(name)
+    assert without == PRINTED
+
+
+def _has(known, name):
+    try:
+        return known[name] is not None
+    except KeyError:
+        return False
