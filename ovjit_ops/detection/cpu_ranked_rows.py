@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
@@ -108,8 +106,7 @@ def ranked_rows(
 class RankedRows(Lowering):
     takes = (("f32",), ("i32",), ("f32",), ("i64",))
 
-    def __init__(self, group: Group):
-        super().__init__(group)
+    def set_up(self) -> None:
         attrs = self.node.attrs
         names = ("lead", "order", "across", "fallen", "clipped", "padded", "labels")
         self.kernel = ranked_rows(T=attrs["output_type"], **{name: attrs[name] for name in names})
