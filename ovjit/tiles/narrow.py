@@ -54,8 +54,8 @@ MOST = 128
 MOST_TURNED = 255
 #: Bits of a place that are a byte's number in a run.
 RUN_BITS = 32
-#: How often words look for another one to be added with, while one in so many finds it.
-ROUNDS, FINDING = 8, 8
+#: How far away words look for another one to be added with.
+FAR = 24
 #: Panels that tell what weights cost.
 SAMPLED = 3
 #: Words of each that are looked at.
@@ -147,14 +147,16 @@ def _ordered(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     fits = of_signs.max(-1, initial=0) <= MOST
     way, key = np.where(fits, _ONE, _TURNED), np.tile(2 * np.arange(vectors.shape[1]), (len(vectors), 1))
 
-    def pair(sums: np.ndarray, most: int, ones: np.ndarray, others: np.ndarray | None, number: int) -> None:
-        for vector, one, other in _pairs(sums, most, ones, others):
-            way[vector, one] = way[vector, other] = number
-            key[vector, other] = key[vector, one] + 1
+    def pair(sums: np.ndarray, most: int, left: np.ndarray, one: np.ndarray, number: int) -> None:
+        for vector, first, second in _pairs(sums, most, left, one):
+            way[vector, first] = way[vector, second] = number
+            key[vector, second] = key[vector, first] + 1
 
-    pair(of_signs, MOST, way == _ONE, None, _TWO)
-    pair(of_all, MOST_TURNED, way == _TURNED, None, _TWO_TURNED)
-    pair(of_all, MOST_TURNED, way == _TURNED, way == _ONE, _TWO_TURNED)
+    pair(of_signs, MOST, fits, fits, _TWO)
+    heavy = ~fits
+    pair(of_all, MOST_TURNED, heavy, heavy, _TWO_TURNED)
+    heavy = way == _TURNED
+    pair(of_all, MOST_TURNED, heavy | (way == _ONE), heavy, _TWO_TURNED)
     steps = np.stack([(way == n).sum(1) // each.span for n, each in enumerate(WAYS)], 1)
     return np.argsort(way * (2 * vectors.shape[1]) + key, 1), steps
 
@@ -166,44 +168,31 @@ def _pair_sums(size: np.ndarray) -> np.ndarray:
 
 
 def _pairs(
-    sums: np.ndarray, most: int, ones: np.ndarray, others: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """(vectors, words, other words) that are added: of the words that are true in `ones` and in `others`
-    [vectors, words], or of `ones` alone, such whose `sums` [vectors, words, ...] are no more than `most`
-    together, as they are each."""
-    one, count = _true(ones)
-    if others is None:
-        one, other, count, free = one[:, ::2], one[:, 1::2], (count + 1) // 2, count // 2
-    else:
-        other, free = _true(others)
-    for _ in range(ROUNDS):
-        width = min(one.shape[1], other.shape[1])
-        found = np.arange(width) < np.minimum(count, free)[:, None]
-        vector, at = np.nonzero(found)
-        first, second = one[vector, at], other[vector, at]
-        suit = np.all(sums[vector, first] <= most - sums[vector, second], axis=-1)
-        yield vector[suit], first[suit], second[suit]
-        if suit.sum() * FINDING <= len(suit):
-            return
-        found[vector, at] = suit
-        one, count = _without(one, count, found, 0)
-        other, free = _without(other, free, found, 1)
-
-
-def _true(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the true elements of each row, before some others, and how many they are."""
-    count = chosen.sum(1)
-    return np.argsort(~chosen, 1, kind="stable")[:, : int(count.max(initial=0))], count
-
-
-def _without(
-    words: np.ndarray, count: np.ndarray, found: np.ndarray, turn: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first `count` of each row's words but those that are `found`, beginning with number `turn`."""
-    some = words[:, : found.shape[1]]
-    kept = np.zeros(words.shape, bool)
-    kept[:, : some.shape[1]] = found
-    kept = ~kept & (np.arange(words.shape[1]) < count[:, None])
-    order, count = _true(kept)
-    places = (np.arange(order.shape[1]) + turn) % np.maximum(count, 1)[:, None]
-    return np.take_along_axis(words, np.take_along_axis(order, places, 1), 1), count
+    sums: np.ndarray, most: int, left: np.ndarray, one: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(vectors, words, other words) that are added: words that are `left` [vectors, words], `one` of the two
+    one of these, whose `sums` [vectors, words, bytes] are no more than `most` together, as they are each."""
+    left = left.copy()
+    # eight bytes at once, of which what is `most` and `255 - most` together is 255
+    some = sums.view(np.uint64)
+    more = (sums + np.uint8(255 - most)).view(np.uint64) if most < 255 else some
+    high, low = np.uint64(0x8080808080808080), np.uint64(0x7F7F7F7F7F7F7F7F)
+    for far in range(1, min(FAR, left.shape[1])):
+        here, there = slice(None, -far), slice(far, None)
+        asked = left[:, here] & left[:, there] & (one[:, here] | one[:, there])
+        vector, first = np.nonzero(asked)
+        if len(vector) * 4 > asked.size:  # what is adjacent is read faster than what is picked
+            a, b = some[:, here], more[:, there]
+        else:
+            a, b = some[vector, first], more[vector, first + far]
+        mean = (a & b) + (((a ^ b) >> np.uint64(1)) & low)
+        suit = (np.bitwise_or.reduce(mean, -1) & high) == 0
+        if suit.ndim == 1:
+            asked[vector, first] = suit
+        else:
+            asked &= suit
+        early = np.arange(asked.shape[1]) // far % 2 == 0
+        for part in (early, ~early):  # so no word is taken twice
+            vector, first = np.nonzero(asked & part & left[:, here] & left[:, there])
+            left[vector, first] = left[vector, first + far] = False
+            yield vector, first, first + far
