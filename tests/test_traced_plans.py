@@ -820,6 +820,11 @@ _REARRANGED: dict[str, tuple[dict[str, Any], Any]] = {
         {"sizes": (3, 2), "strides": (2, 1), "rates": (1, 2), "auto_pad": "same_upper"},
         lambda n, h, w: [(n, 3, h, w)],
     ),
+    "BinaryConvolution": (
+        {"strides": (1, 2), "pads_begin": (1, 0), "pads_end": (1, 1), "dilations": (1, 1),
+         "mode": "xnor-popcount", "pad_value": 1.0},
+        lambda n, h, w: [(n, 3, h, w)],
+    ),
     "RegionYolo": (
         {"coords": 4, "classes": 3, "num": 2, "do_softmax": True, "mask": (), "axis": 1, "end_axis": 2},
         lambda n, h, w: [(n, 16, h, w)],
@@ -839,13 +844,15 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
         b.add("Parameter", (), {"shape": shape, "element_type": "f32" if shape[1:] else "i64"})
         for shape in shapes(ANY, ANY, ANY)
     ]
-    executable = compile_graph(b.finish(b.add(record, [v.output for v in values], attrs).outputs), {})
+    fixed = [rng.standard_normal((4, 3, 3, 3)).astype(np.float32)] if name == "BinaryConvolution" else []
+    every = [*(v.output for v in values), *map(b.constant, fixed)]
+    executable = compile_graph(b.finish(b.add(record, every, attrs).outputs), {})
     for n, h, w in ((2, 9, 12), (3, 20, 14), (5, 33, 40), (2, 8, 70), (0, 9, 9), (1, 10, 11)):
         given = [
             rng.uniform(0, 255, shape).astype(np.float32) if len(shape) > 1 else rng.integers(0, h + 1, shape)
             for shape in shapes(n, h, w)
         ]
-        (got,), (want,) = run(executable, given), record.evaluate(given, attrs)
+        (got,), (want,) = run(executable, given), record.evaluate([*given, *fixed], attrs)
         assert got.shape == want.shape, f"{name} of {n}, {h}, {w}"
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-4, err_msg=f"{name} of {n}, {h}, {w}")
     assert executable.program.traces.made <= 2 + 2, "no images and one are planned otherwise than several"

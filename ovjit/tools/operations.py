@@ -50,7 +50,7 @@ NOTES = {
     "ISTFT": "frames of known size; others: reference",
     "Col2Im": "windows of known size; others: reference",
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
-    "Einsum": "at most one open product of dimensions, no letter twice in an operand; others: reference",
+    "Einsum": "no letter twice in an operand; others: reference",
     "GroupedMatMul": "stacks of matrices; groups of rows: reference",
     "RandomUniform": "f32 and i32 as TensorFlow draws them, others: reference; every inference draws the "
     "same numbers for seeds other than 0",

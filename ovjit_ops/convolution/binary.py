@@ -80,12 +80,8 @@ class BinaryConvolution:
     def expand(w, node, inputs):
         """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""
         data, filters = inputs
-        if (
-            data.shape is None
-            or not is_static(data.shape[2:])
-            or filters.constant is None
-            or not is_static(filters.shape)
-        ):
+        same = node.attrs["auto_pad"].startswith("same")  # pads that follow from the extents
+        if data.shape is None or filters.constant is None or (same and not is_static(data.shape[2:])):
             return None
         bits = filters.constant
         if filters.dtype == "u1":

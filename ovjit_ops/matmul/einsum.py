@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -190,32 +191,13 @@ def _count(extents: Iterable[Dim]) -> int:
     return out
 
 
-def _reshaped(
-    w: Writer, value: Value, kept: int, groups: Sequence[Sequence[tuple[Dim, Value, int]]]
-) -> Value:
-    """`value` with its first `kept` dimensions, and one for the product of each group after them.
-
-    A group's members are (extent, a value that has it, its axis there). Raises Open where an extent is 0.
-    """
-    known = [_count(d for d, *_ in g) if all(isinstance(d, int) for d, *_ in g) else -1 for g in groups]
-    if 0 in known:
+def _reshaped(w: Writer, value: Value, kept: int, groups: Sequence[Sequence[Any]]) -> Value:
+    """`value` with its first `kept` dimensions, and one for the product of each group of extents after them.
+    Raises Open where one is 0."""
+    target = [*w.shape(value)[:kept], *map(math.prod, groups)]
+    if 0 in target[kept:]:
         raise Open
-    if known.count(-1) <= 1:
-        return w("Reshape", value, [0] * kept + known, special_zero=True)
-
-    def extents(of: Value, axes: list[int]) -> Value:
-        return w("Gather", w("ShapeOf", of, output_type="i64"), axes, 0)
-
-    parts: list[Any] = [extents(value, list(range(kept)))] if kept else []
-    for number, group in zip(known, groups, strict=True):
-        if number != -1:
-            parts.append([number])
-            continue
-        many = [extents(of, [axis]) for _, of, axis in group]
-        if len(many) > 1:
-            many = [w("ReduceProd", w("Concat", *many, axis=0), [0], keep_dims=True)]
-        parts += many
-    return w("Reshape", value, w("Concat", *parts, axis=0), special_zero=False)
+    return w("Reshape", value, target, special_zero=False)
 
 
 def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tuple[Value, list[str]]:
@@ -237,8 +219,8 @@ def _widened(
 ) -> Value:
     """`x` with the extents that `like` has at the labels, where its own are 1: a MatMul does not broadcast
     what it sums over. It is a view, and where the extents are the same, `x` itself."""
-    extents = w("Gather", w("ShapeOf", like, output_type="i64"), [yl.index(c) for c in labels], 0)
-    target = w("ScatterUpdate", [1] * len(xl), [xl.index(c) for c in labels], extents, 0)
+    extents = dict(zip(yl, w.shape(like), strict=True))
+    target = [extents[c] if c in labels else 1 for c in xl]
     return w("Broadcast", x, target, mode="bidirectional")
 
 
@@ -271,20 +253,16 @@ def _product(
             value = w("ReduceSum", value, [len(out) + i for i in range(len(summed))], keep_dims=False)
         return value, out
 
-    def shaped(v: Value, labels: list[str], groups: Sequence[Sequence[str]], sizes: dict[str, Dim]) -> Value:
+    def shaped(v: Value, labels: list[str], groups: Sequence[Sequence[str]]) -> Value:
         """[kept..., the product of each group]"""
         v = _transposed(w, v, labels, [c for g in (kept, *groups) for c in g])
         if all(len(g) == 1 for g in groups):
             return v
-        places = iter(range(len(kept), len(labels)))
-        return _reshaped(w, v, len(kept), [[(sizes[c], v, next(places)) for c in g] for g in groups])
+        extents = iter(w.shape(v)[len(kept) :])
+        return _reshaped(w, v, len(kept), [[next(extents) for _ in g] for g in groups])
 
-    sizes_x = dict(zip(xl, x.shape, strict=True))
-    left = shaped(x, xl, (own_x, summed), sizes_x)
-    right = shaped(y, yl, (summed, own_y), other)
-    value = w("MatMul", left, right)
+    value = w("MatMul", shaped(x, xl, (own_x, summed)), shaped(y, yl, (summed, own_y)))
     if len(own_x) != 1 or len(own_y) != 1:
-        owners = [(c, x, xl) for c in own_x] + [(c, y, yl) for c in own_y]
-        groups = [[(extent[c], v, labels.index(c))] for c, v, labels in owners]
-        value = _reshaped(w, value, len(kept), groups)
+        extents = dict(zip((*yl, *xl), (*w.shape(y), *w.shape(x)), strict=True))
+        value = _reshaped(w, value, len(kept), [[extents[c]] for c in (*own_x, *own_y)])
     return value, out
