@@ -294,6 +294,12 @@ def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
     return builder.copy(node, inputs, types)
 
 
+def copy_into(new: dict[Value, Value], builder: Builder, node: Node) -> None:
+    """`node` again, on what `new` has for its inputs; its outputs are put there, too."""
+    copied = copy_node(builder, node, [new[v] for v in node.inputs])
+    new.update(zip(node.outputs, copied.outputs, strict=True))
+
+
 def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:
     """Nodes that `outputs` need, producers first, without recursion. Raises ModelError on a cycle."""
     done: set[Any] = set()

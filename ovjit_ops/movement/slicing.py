@@ -9,20 +9,9 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.graph import shapes
 from ovjit.graph.op import Int, Ints, TensorType, op
 from ovjit.graph.partial import UNKNOWN
-from ovjit.graph.shapes import (
-    ANY,
-    Dim,
-    Interval,
-    Shape,
-    bounds,
-    compatible_shapes,
-    dim,
-    is_static,
-    normalize_axis,
-    up_to,
-)
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
@@ -36,7 +25,7 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
     value = known_scalar(axis, "axis", "Element type of 'axis' input must be integer. Got: {type}", one)
     check(data.rank != 0, "Accessing out-of-range dimension: a scalar has no axis to be split along")
-    return None if value is None or data.rank is None else normalize_axis(value, data.rank)
+    return None if value is None or data.rank is None else shapes.normalize_axis(value, data.rank)
 
 
 @op("Split", opset=1, types=MOVABLE, lower=lower_split)
@@ -51,11 +40,11 @@ class Split:
         place = _split_axis(data, axis, says)
         check_scalar(axis, says)
         if place is None:
-            shape = None if data.rank is None else (ANY,) * data.rank
+            shape = None if data.rank is None else (shapes.ANY,) * data.rank
             return (TensorType(data.dtype, shape),) * num_splits
         extent = data.shape[place]
         check(
-            isinstance(extent, Interval) or extent % num_splits == 0,
+            isinstance(extent, shapes.Interval) or extent % num_splits == 0,
             f"Dimension of data input shape along 'axis': {extent} must be evenly divisible by 'num_splits' "
             f"attribute value: {num_splits}",
         )
@@ -66,7 +55,7 @@ class Split:
         )
 
     def ref(data, axis, *, num_splits):
-        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        place = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         check(
             data.shape[place] % num_splits == 0, f"{data.shape[place]} does not split in {num_splits} parts"
         )
@@ -114,18 +103,18 @@ class VariadicSplit:
         if parts is None:
             return ()  # as OpenVINO has it: the node has outputs when it is known how many
         if place is None or lengths is None:
-            shape = None if data.rank is None else (ANY,) * data.rank
+            shape = None if data.rank is None else (shapes.ANY,) * data.rank
             if place is not None:
-                shape = (*data.shape[:place], ANY, *data.shape[place + 1 :])
+                shape = (*data.shape[:place], shapes.ANY, *data.shape[place + 1 :])
             return (TensorType(data.dtype, shape),) * parts
         extent = data.shape[place]
-        sizes: list[Dim]
-        if isinstance(extent, Interval):
-            sizes = [ANY if v == -1 else int(v) for v in lengths]
+        sizes: list[shapes.Dim]
+        if isinstance(extent, shapes.Interval):
+            sizes = [shapes.ANY if v == -1 else int(v) for v in lengths]
         else:
             sizes = list(split_lengths_of(extent, lengths.tolist()))
         made = [TensorType(data.dtype, (*data.shape[:place], s, *data.shape[place + 1 :])) for s in sizes]
-        if data.partial is None or not is_static(sizes):
+        if data.partial is None or not shapes.is_static(sizes):
             return tuple(made)
         cuts = np.cumsum(sizes)[:-1]
         return tuple(
@@ -134,7 +123,7 @@ class VariadicSplit:
         )
 
     def ref(data, axis, split_lengths):
-        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
+        place = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         sizes = split_lengths_of(data.shape[place], split_lengths.reshape(-1))
         cuts = np.cumsum(sizes)[:-1]
         return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, place))
@@ -213,7 +202,9 @@ class Slice:
         if limits is None and (axes is None or places is not None):
             limits = _with_open((start, stop, step))
         if limits is None or (axes is not None and places is None):
-            touched = {normalize_axis(int(a), data.rank) for a in places} if places is not None else None
+            touched = None
+            if places is not None:
+                touched = {shapes.normalize_axis(int(a), data.rank) for a in places}
             if axes is None and count is not None:
                 touched = set(range(count))
             return TensorType(data.dtype, _cut_somehow(data.shape, touched))
@@ -235,9 +226,9 @@ class Slice:
             yield [random_array(rng, shape, dtype), ints(*start), ints(*stop), ints(*step), *more], {}
 
 
-def _cut_somehow(shape: Shape, touched: Container[int] | None) -> Shape:
+def _cut_somehow(shape: shapes.Shape, touched: Container[int] | None) -> shapes.Shape:
     """The shape with dimensions of which nobody knows how much is taken; None stands for all of them."""
-    return tuple(up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
+    return tuple(shapes.up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
 
 
 def _index(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> tuple[slice, ...]:
@@ -263,7 +254,7 @@ class SliceScatter:
         if data.shape is not None and limits is not None and (axes is None or places is not None):
             cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
-            fits = compatible_shapes(updates.shape, shape)
+            fits = shapes.compatible_shapes(updates.shape, shape)
             check(fits, f"the updates {updates} do not have the shape of the slice")
         return TensorType(data.dtype, data.shape)
 
@@ -294,7 +285,7 @@ class UsedPart:
         if data.shape is None:
             return TensorType(data.dtype, None)
         found = known_scalar(count, "count")
-        part = dim(0, bounds(data.shape[axis])[1]) if found is None else found
+        part = shapes.dim(0, shapes.bounds(data.shape[axis])[1]) if found is None else found
         return TensorType(data.dtype, (*data.shape[:axis], part, *data.shape[axis + 1 :]))
 
     def ref(data, count, *, axis):
@@ -345,7 +336,7 @@ class StridedSlice:
         if limits is None:
             limits = [np.full(count or 0, UNKNOWN, object)] * 2
         plan = strided_plan(data.shape, limits[0], limits[1], limits[2] if len(limits) == 3 else None, masks)
-        shape: list[Dim] = []
+        shape: list[shapes.Dim] = []
         for step in plan:
             if step[0] == "new":
                 shape.append(1)
@@ -353,7 +344,7 @@ class StridedSlice:
                 shape.append(data.shape[step[1]])
             elif step[0] == "cut":
                 extent = data.shape[step[1]]
-                shape.append(up_to(extent) if somehow else slice_extent(extent, *step[2:]))
+                shape.append(shapes.up_to(extent) if somehow else slice_extent(extent, *step[2:]))
         if somehow:
             return TensorType(data.dtype, shape)
         inputs = [x for x in (data, begin, end, strides) if x is not None]

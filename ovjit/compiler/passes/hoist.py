@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, bodies_of, ports
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node
 
 
 class _Kept(NamedTuple):
@@ -140,7 +140,6 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
         elif node.op.name == "Assign":
             new[node.output] = last[node.attrs["variable_id"]] = new[node.inputs[0]]
         else:
-            copied = copy_node(builder, node, [new[v] for v in node.inputs])
-            new.update(zip(node.outputs, copied.outputs, strict=True))
+            copy_into(new, builder, node)
     written = [last[key] for key, kept in variables.items() if kept.assigned]
     return builder.finish([*(new[v] for v in results), *written])

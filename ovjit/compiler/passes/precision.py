@@ -29,7 +29,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph import byte_rows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
 from ovjit.tiles.formats import float_types
 
@@ -356,8 +356,7 @@ def _restored(graph: Graph, dtypes: Sequence[str]) -> Graph:
     builder = Builder()
     new: dict[Value, Value] = {}
     for node in graph.nodes:
-        copy = copy_node(builder, node, [new[v] for v in node.inputs])
-        new.update(zip(node.outputs, copy.outputs, strict=True))
+        copy_into(new, builder, node)
     outputs = [
         new[v] if v.dtype == d else builder.add("Convert", [new[v]], {"destination_type": d}).output
         for v, d in zip(graph.outputs, dtypes, strict=True)

@@ -11,7 +11,7 @@ from ovjit.compiler.passes.precision import carries, narrowed, part_of, stored_t
 from ovjit.errors import ModelError
 from ovjit.graph import byte_rows, shapes
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
 
 
@@ -166,8 +166,7 @@ def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
             hidden[node.output] = kept
             new[node.output] = widened(builder, kept, node.name)
         else:
-            copied = copy_node(builder, node, [new[v] for v in node.inputs])
-            new.update(zip(node.outputs, copied.outputs, strict=True))
+            copy_into(new, builder, node)
     outputs = [new[v] for v in main.outputs]
     for k in chosen:
         at = output_of[k]
@@ -308,8 +307,7 @@ def _without_state(
         elif node.op.name == "ScaledDotProductAttention" and cached.issuperset(node.inputs[1:3]):
             new[node.output] = _cached_attention(builder, node, [new[v] for v in node.inputs])
         else:
-            copied = copy_node(builder, node, [new[v] for v in node.inputs])
-            new.update(zip(node.outputs, copied.outputs, strict=True))
+            copy_into(new, builder, node)
             if (node.op.name == "Concat" or part_of(node.op) == "carry") and cached.intersection(node.inputs):
                 cached.update(node.outputs)
     inputs = [new[v] for v in graph.inputs if v in new]
