@@ -328,6 +328,7 @@ class ScatterUpdate(Scatter):
     """Slices along one axis."""
 
     def set_up(self) -> None:
+        super().set_up()
         self.axis = known_axis(self.node.inputs[3], len(self.data.shape))
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
