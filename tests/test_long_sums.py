@@ -9,6 +9,7 @@ from test_lowerings import compile_graph, run
 from ovjit.compiler.program import Program
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
 
@@ -109,3 +110,27 @@ def test_rows_that_become_one_are_reduced_in_parts(
             twice = name != "ReduceL2" and (open_shape or parts > 1)
             assert len(steps) == 1 + twice, where
         assert results[0].tobytes() == results[1].tobytes(), f"{name} {shape}"
+
+
+@pytest.mark.parametrize("name", ["Max", "Min", "Sum", "Mean", "Prod", "L1", "L2"])
+def test_several_vectors_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is reduced lies around what is kept, at widths around four vectors; none of it, too."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, record = np.random.default_rng(20261122), find_op(f"Reduce{name}")
+    cases = ((5, 130), (0,)), ((2, 3, 4, 67), (0, 2)), ((3, 7, 64), (1,)), ((0, 65), (0,)), ((9, 500), 0)
+    for shape, axes in cases:
+        for opened in (False, True):
+            x = rng.standard_normal(shape).astype(np.float32)
+            if name in ("Max", "Min") and x.size:
+                x.reshape(-1)[::11] = np.inf
+            b = Builder()
+            given = (ANY,) * len(shape) if opened else shape
+            data = b.add("Parameter", (), {"shape": given, "element_type": "f32"}).output
+            out = b.add(record, [data, b.constant(np.array(axes))], {"keep_dims": False}).output
+            job = compile_graph(b.finish([out]), {"threads": 1}).new_job()
+            job.set_input(0, x)
+            job.run()
+            wide = x.astype(np.float64) if x.size else x  # of nothing it is a limit of the type
+            (want,) = record.evaluate([wide, np.array(axes)], {"keep_dims": False})
+            where = f"{shape} along {axes}, opened: {opened}"
+            np.testing.assert_allclose(job.outputs[0], want, rtol=2e-5, atol=2e-5, err_msg=where)

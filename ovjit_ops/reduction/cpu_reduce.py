@@ -69,6 +69,9 @@ def reductions(name: str, dtype: str) -> Reduction | None:
 #: reals loses grows with the length of its chain.
 BLOCK = 256
 
+#: Vectors of a kept contiguous dimension that are reduced together.
+WIDE = 4
+
 #: In how many parts rows are reduced that become one, at most, and how many bytes make a part.
 PARTS, PART_BYTES = 8, 32768
 
@@ -146,6 +149,52 @@ def row_combined(acc, p, start, stop, T, R, how):
     return total
 
 
+@inline
+def finished(acc, total, number, R, how):
+    """What the combined elements, `total` of them, give."""
+    made = acc
+    if how.empty != "" and total == 0:
+        made = const[R](how.empty)
+    if how.after == "mean":
+        made = made / number
+    elif how.after == "root":
+        made = sqrt(made)
+    return made
+
+
+@kernel
+def reduce_wide(
+    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, parts, per, y_part, items,
+    per_chunk, *, T, R, out, how,
+):  # fmt: skip
+    """`reduce` where the contiguous dimension is kept, WIDE vectors of it at a time: what is adjacent is
+    fetched together. No long sums."""
+    number = const[R](max(total, 1))
+    acc = registers()
+    blocks = (n + WIDE * VL - 1) // (WIDE * VL)
+    for item in share(items, per_chunk):
+        i = (item % blocks) * (WIDE * VL)
+        part = item // blocks % parts
+        source, target = placed(item // blocks // parts, x, y)
+        begin = part * per
+        end = min(begin + per, run)
+        for u in static_range(WIDE):
+            acc[u] = const[R](how.first)
+        for b0 in range(r0):
+            for b1 in range(r1):
+                for b2 in range(r2):
+                    p = source + b0 * x_r0 + b1 * x_r1 + b2 * x_r2 + i * SIZE[T] + begin * x_run
+                    for _ in range(begin, end):
+                        for u in static_range(WIDE):
+                            v = wide(loadm[T](p + u * VL * SIZE[T], n - i - u * VL), T, R)
+                            acc[u] = taken(acc[u], v, how)
+                        p += x_run
+        for u in static_range(WIDE):
+            if i + u * VL < n:
+                v = finished(acc[u], total, number, R, how)
+                spaced(target + part * y_part + (i + u * VL) * y_inner, y_inner, v, n - i - u * VL, out)
+
+
 @kernel
 def reduce(
     x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, parts, per, y_part, items,
@@ -208,12 +257,7 @@ def reduce(
             acc = many + (some + acc)
         if not keep:
             acc = across(acc, how.combine, R)
-        if how.empty != "" and total == 0:
-            acc = const[R](how.empty)
-        if how.after == "mean":
-            acc = acc / number
-        elif how.after == "root":
-            acc = sqrt(acc)
+        acc = finished(acc, total, number, R, how)
         if keep:
             spaced(target + i * y_inner, y_inner, acc, n - i, out)
         else:
@@ -235,6 +279,8 @@ def reduce_kernel(name: str, inner: str, dtype: str, out: str, short: bool = Fal
     long = sums and not short
     kind = dtype if out == dtype else f"{dtype}_{out}"
     label = f"{name.lower()}_{inner}_{kind}{'' if long or not sums else '_short'}"
+    if inner == "wide":
+        return reduce_wide.kernel(label, T=dtype, R=inside, out=out, how=how)
     return reduce.kernel(label, T=dtype, R=inside, out=out, how=how, keep=inner == "keep", long=long)
 
 
@@ -255,7 +301,8 @@ class Reduce(Lowering):
     def set_up(self) -> None:
         self.data, axes = self.node.inputs
         inside = sum_type(self.data.dtype, self.out.dtype)
-        if axes.type.value is None or reductions(self.node.op.name, inside) is None:
+        how = reductions(self.node.op.name, inside)
+        if axes.type.value is None or how is None:
             raise NotNative
         rank = len(self.data.shape)
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
@@ -263,7 +310,9 @@ class Reduce(Lowering):
         extents = [self.data.shape[a] for a in self.axes]
         count = product(extents) if is_static(extents) else None
         short = count is not None and count <= BLOCK
-        self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in ("keep", "reduce")}
+        long = how.combine == "add" and ELEMENT_TYPES[inside].kind == "f" and not short
+        kinds = ("keep", "reduce") if long else ("keep", "reduce", "wide")
+        self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in kinds}
         self.kernels = self.by_strides = tuple(self.by_kind.values())
         #: Not in parts, each by the kernel that reduces all: what is done before would be done twice.
         self.whole = {*types, inside} != {inside} or name == "ReduceL2"
@@ -348,7 +397,9 @@ class Reduce(Lowering):
         `shares`: parts, rows of one, and y's stride from one to the next."""
         extents, ky, y_inner = kept
         parts, per, y_part = shares or (1, walk.run, 0)
-        n, lanes = walk.n, host_isa().lanes
+        n, lanes, kind = walk.n, host_isa().lanes, walk.inner
+        if kind == "keep" and "wide" in self.by_kind and n >= WIDE * lanes:
+            kind, lanes = "wide", WIDE * lanes
         values = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
         values |= {"run": walk.run, "x_run": walk.x_run, **placed_values(extents, x=kx, y=ky)}
         values |= {"parts": parts, "per": per, "y_part": y_part}
@@ -369,4 +420,4 @@ class Reduce(Lowering):
                 lambda item: item // blocks * n + min(item % blocks * lanes, n),
             )  # fmt: skip
 
-        planner.share_step(self.by_kind[walk.inner], values, items, work * 2, [x], [y], x.count, touches)
+        planner.share_step(self.by_kind[kind], values, items, work * 2, [x], [y], x.count, touches)
