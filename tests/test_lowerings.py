@@ -24,6 +24,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.convolution.convolution import of_taps_that_meet_data
+from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.columns import window_counts
 
 
@@ -522,6 +523,41 @@ def test_inverses(open_shape: bool, dtype: str) -> None:
             scale = np.abs(np.nan_to_num(want)).max(initial=1)
             limit = 1e-6 if dtype == "f32" else 1e-12
             np.testing.assert_allclose(got, want, atol=limit * scale, err_msg=f"{shape} seed {SEED}")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize(
+    ("depth", "kernel", "stride", "dilation", "pads"),
+    [(2, 3, 1, 1, (1, 1)), (5, 3, 2, 1, (1, 1)), (4, 5, 1, 1, (2, 2)), (6, 3, 1, 2, (2, 2)),
+     (3, 3, 1, 1, (3, 4))],
+)
+def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
+    depth: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], closed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Slices of the output at either end are steps of their own, with fewer taps and the same sums."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, depth, kernel])
+    filters = rng.standard_normal((32, 5, kernel, 3, 3)).astype(np.float32)
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), (2, 5, depth, 8, 9) if closed else (ANY, 5, ANY, ANY, ANY))
+    y = add(
+        b, "Convolution", x, filters, strides=(stride, 1, 1), dilations=(dilation, 1, 1),
+        pads_begin=(pads[0], 1, 1), pads_end=(pads[1], 1, 1), auto_pad="explicit",
+    )  # fmt: skip
+    executable = compile_graph(graph := b.finish([b.add("HSwish", [y]).output]), {"threads": 1})
+    data = rng.standard_normal((2, 5, depth, 8, 9)).astype(np.float32)
+    for given in (data, np.ascontiguousarray(data[:1, :, :, :5])) if not closed else (data,):
+        (got,) = run(executable, given)
+        (expected,) = evaluate(graph, [given])
+        np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"seed {SEED}")
+    (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
+    if not closed:
+        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 2)]  # as its trace has it
+    elif kernel == 3:
+        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 1), (1, 1)]
+        assert low._slabs(5, (5, 8, 8), 1, 1, 1) == [(0, 1), (1, 3), (4, 1)]
+        assert low._slabs(2, (2, 1, 1), 1, 1, 1) == [(0, 2)]  # a tile for each would be more
 
 
 @pytest.mark.parametrize("channels", [4, 20, 24, 56])

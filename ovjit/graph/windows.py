@@ -250,5 +250,5 @@ def taps_that_meet(
 ) -> tuple[int, int]:
     """The first and the last tap along one dimension that some place of the window puts on an element."""
     reach = (outs - 1) * stride  # of a tap, from its first place to its last
-    first = least(most(0, -((reach - pad) // dilation)), pad // dilation, kernel - 1)
+    first = least(most(0, -((reach - pad) // dilation)), most(0, pad // dilation), kernel - 1)
     return first, least(kernel - 1, most(first, (extent + pad - 1) // dilation))

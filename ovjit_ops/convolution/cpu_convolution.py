@@ -3,6 +3,7 @@ padding."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import whole
 from ovjit.graph.windows import resolve_pads, taps_that_meet
+from ovjit.tiles.driver import ROWS
 from ovjit.tiles.formats import WORD, product_format
 from ovjit.tiles.lowering import Tiled, Weights
 from ovjit_ops.convolution.cpu_direct import filter_matrix
@@ -243,8 +245,9 @@ class TiledConvolution(Tiled):
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
         begin: Sequence[int], weights: Weights, more: Sequence[View],
     ) -> None:  # fmt: skip
-        """Three spatial dimensions, one step for each picture: the tile has loops for two dimensions of the
-        window, and the third is part of the depth."""
+        """Three spatial dimensions, one step for each picture, or for those slices of it whose windows meet
+        data with the same taps along the first dimension, of which there are often few: the tile has loops
+        for two dimensions of the window, and the third is part of the depth."""
         channels = self.channels + self.odd
         if x.strides[4] != channels * x.itemsize:
             x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), self.halo(x.shape[2:])))
@@ -252,19 +255,41 @@ class TiledConvolution(Tiled):
         x_n, _, x_d, x_h, x_w = x.strides
         taps = (kd, dilations[0] * x_d, kh, dilations[1] * x_h, self.form.words(kw * channels))
         origin = -begin[0] * x_d - begin[1] * x_h - begin[2] * x_w
-        weights, taps, origin = self._met(
-            weights, taps, origin, x.shape[2], y.shape[2], strides[0], dilations[0], begin[0]
-        )
+        extent = x.shape[2]
         moves = (strides[0] * x_d, strides[1] * x_h, strides[2] * x_w)
-        for n in range(y.shape[0]):
+        for n, (first, count) in itertools.product(
+            range(y.shape[0]), self._slabs(extent, y.shape[2:], strides[0], dilations[0], begin[0])
+        ):
 
-            def part(view: View, n: int = n) -> View:
-                return view.slice(0, n, 1)
+            def part(view: View, n: int = n, first: int = first, count: int = count) -> View:
+                return view.slice(0, n, 1).slice(2, first, count)
 
-            self.emit(
-                planner, x, part(y), y.shape[2:], moves, (2, 3, 4), taps, 0, weights,
-                origin + n * x_n, part, more=more,
+            given, kept, at = self._met(
+                weights, taps, origin + n * x_n + first * moves[0], extent, count, strides[0], dilations[0],
+                begin[0] - first * strides[0],
             )  # fmt: skip
+            self.emit(
+                planner, x, part(y), (count, *y.shape[3:]), moves, (2, 3, 4), kept, 0, given, at, part,
+                more=more,
+            )  # fmt: skip
+
+    def _slabs(
+        self, extent: int, outs: Sequence[int], stride: int, dilation: int, pad: int
+    ) -> list[tuple[int, int]]:
+        """(first, count) of the output's slices that are computed together: those whose windows meet data
+        with the same taps, where that leaves out more than tiles that are not full add."""
+        together = [(0, outs[0])]
+        if not is_static((*self.data.shape[2:], *self.out.shape[2:])) or not self._finite:
+            return together  # what a trace has does not depend on shapes
+        kernel, rows = self.kernel_size[0], ROWS[self.isa.name][0]
+        each = [taps_that_meet(extent, 1, kernel, stride, dilation, pad - d * stride) for d in range(outs[0])]
+        slabs, taps, sums = [], 0, math.prod(outs[1:])
+        for (first, last), run in itertools.groupby(range(outs[0]), each.__getitem__):
+            found = list(run)
+            slabs.append((found[0], len(found)))
+            taps += ceil_div(len(found) * sums, rows) * (last - first + 1)
+        first, last = taps_that_meet(extent, outs[0], kernel, stride, dilation, pad)
+        return slabs if taps < ceil_div(outs[0] * sums, rows) * (last - first + 1) else together
 
 
 class ComputedConvolution(TiledConvolution):
