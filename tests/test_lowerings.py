@@ -5,6 +5,9 @@ Views read by kernels, indices that data brings, ties and NaN, open dimensions; 
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +16,8 @@ import numpy as np
 import pytest
 from test_ops_native import SEED, graph_of, native_ops
 
+import ovjit_ops
+from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError, OvjitError
@@ -614,3 +619,17 @@ def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monk
         (expected,) = evaluate(graph, [data])
         limit = 1e-6 * np.abs(expected).max(initial=1) * len(filters[0].reshape(-1)) ** 0.5
         np.testing.assert_allclose(got, expected, atol=limit, err_msg=f"{width} of {window} seed {SEED}")
+
+
+def test_what_is_set_up_is_set_up_as_its_base_is() -> None:
+    for module in pkgutil.walk_packages(ovjit_ops.__path__, "ovjit_ops."):
+        importlib.import_module(module.name)
+    left, checked = [Lowering], 0
+    while left:
+        one = left.pop()
+        left += one.__subclasses__()
+        above = [base for base in one.__mro__[1:] if "set_up" in vars(base) and base is not Lowering]
+        if "set_up" in vars(one) and above:
+            assert "super().set_up()" in inspect.getsource(vars(one)["set_up"]), one
+            checked += 1
+    assert checked > 2
