@@ -1,11 +1,13 @@
-"""Products of one row with compressed weights, beside the bandwidth of this core's memory.
+"""Products of one row with compressed weights, beside the bandwidth of memory and beside OpenVINO.
 
     python -m bench.gemv [--kinds i8 u4z ...] [--groups 0 32 128] [--rounds 7] [--mb 100] [--json gemv.json]
 
-A chain of products of 4096 by 12288 elements and back, at one thread, in f32, with the options that a model
-has by default. In every round the memory is read once before and once after it, which empties caches, too;
-`share` is the median, over the rounds, of the bytes of weights, scales and zeros in a second of CPU time, as
-a share of the faster of the two. A group of 0 is a whole column; kinds that end in z have zero points.
+A chain of products of 4096 by 12288 elements and back, in f32, with the options that a model has by default.
+In every round the memory is read once before and once after it, which empties caches, too; `share` is the
+median, over the rounds, of the bytes of weights, scales and zeros in a second of CPU time, as a share of the
+faster of the two. `ratio` is the median of the time as a share of OpenVINO's in the same round. A group of 0
+is a whole column; kinds that end in z have zero points. With `--threads 2` times are those of the clock, and
+memory is what `ovjit.tools.roofline` finds for two threads.
 """
 
 from __future__ import annotations
@@ -21,17 +23,18 @@ import numpy as np
 from bench import report
 
 KINDS = ("f16", "i8", "u8z", "i4", "u4z", "nf4", "f8e4m3", "f4e2m1")
-COLUMNS = ("weights", "group", "kernel", "mb", "gbs", "memory", "share", "below")
+COLUMNS = ("weights", "group", "kernel", "mb", "gbs", "memory", "share", "below", "ratio")
 KEYS = ("weights", "group")
 GOAL = 0.85
 DEPTH, OUTS, SEED = 4096, 12288, 20261122
 BITS = {"f16": 16, "i4": 4, "u4": 4, "nf4": 4, "f4e2m1": 4}
 
 
-def weights(rng: np.random.Generator, kind: str, group: int, depth: int, outs: int) -> tuple[Any, float]:
-    """Weights [outs, depth] as they are decompressed, and the bytes that are stored of them."""
-    import ovjit as ov
-
+def weights(
+    ov: Any, rng: np.random.Generator, kind: str, group: int, depth: int, outs: int, kept: list[np.ndarray]
+) -> tuple[Any, float]:
+    """Weights [outs, depth] as they are decompressed, by a package, and the bytes that are stored of them.
+    Tensors of OpenVINO's are in memory that is to be `kept` as long as they are."""
     ops = ov.opset13
     stored = kind.removesuffix("z")
     bits, each = BITS.get(stored, 8), group or depth
@@ -44,6 +47,7 @@ def weights(rng: np.random.Generator, kind: str, group: int, depth: int, outs: i
     def constant(dims: list[int], low: int, high: int) -> Any:
         count = int(np.prod(dims))
         data = rng.integers(low, high, count * bits // 8, np.uint8)
+        kept.append(data)
         return ops.convert(ops.constant(ov.Tensor(data, dims, element)), np.float32)
 
     # without the codes of f8e4m3 that are NaN
@@ -58,37 +62,63 @@ def weights(rng: np.random.Generator, kind: str, group: int, depth: int, outs: i
     return ops.reshape(w, np.array([outs, depth]), False), size
 
 
-def measure(kind: str, group: int, rounds: int, most: float) -> dict[str, Any]:
-    import ovjit as ov
-    from ovjit.tools import roofline
-
+def chain(
+    ov: Any, kind: str, group: int, threads: int, most: float, kept: list[np.ndarray]
+) -> tuple[Any, float, str]:
+    """A package's request for products of `most` bytes of weights, their bytes, and the longest's kernel."""
     rng, ops = np.random.default_rng([SEED, group]), ov.opset13
     x = y = ops.parameter([1, DEPTH], np.float32)
     total, dims = 0.0, (DEPTH, OUTS)
     while total < most:
-        w, size = weights(rng, kind, group, *dims)
+        w, size = weights(ov, rng, kind, group, *dims, kept)
         y, total, dims = ops.matmul(y, w, False, True), total + size, dims[::-1]
-    config = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
+    config = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
     request = ov.Core().compile_model(ov.Model([y], [x]), "CPU", config).create_infer_request()
-    data = rng.standard_normal((1, DEPTH), np.float32)
-    read = roofline.memory_reader()
     for _ in range(2):
-        request.infer([data])
-        read()
-    shares, rates, peaks = [], [], []
-    for _ in range(rounds):
-        before = read()
-        start = time.process_time()
-        request.infer([data])
-        rates.append(total / (time.process_time() - start))
-        peaks.append(max(before, read()))
-        shares.append(rates[-1] / peaks[-1])
+        request.infer([_row()])
     longest = max(request.get_profiling_info(), key=lambda row: row.real_time)
+    return request, total, longest.exec_type
+
+
+def _row() -> np.ndarray:
+    return np.random.default_rng(SEED).standard_normal((1, DEPTH), np.float32)
+
+
+def measure(kind: str, group: int, rounds: int, most: float, threads: int) -> dict[str, Any]:
+    import ovjit
+    from ovjit.tools import roofline
+
+    kept: list[np.ndarray] = []
+    request, total, kernel = chain(ovjit, kind, group, threads, most, kept)
+    requests = [request]
+    try:
+        import openvino
+    except ImportError:
+        pass
+    else:
+        requests.append(chain(openvino, kind, group, threads, most, kept)[0])
+    clock = time.process_time if threads == 1 else time.perf_counter
+    read = roofline.memory_reader()
+    of_threads = roofline.measure(threads).levels[-1].bandwidth if threads > 1 else 0.0
+    data = _row()
+    read()
+    shares, rates, peaks, ratios = [], [], [], []
+    for _ in range(rounds):
+        times, reads = [], [read()]
+        for one in requests:
+            start = clock()
+            one.infer([data])
+            times.append(clock() - start)
+            reads.append(read())
+        rates.append(total / times[0])
+        peaks.append(of_threads or max(reads[:2]))
+        shares.append(rates[-1] / peaks[-1])
+        ratios += [times[0] / t for t in times[1:]]
     share = statistics.median(shares)
     return {
-        "weights": kind, "group": group, "kernel": longest.exec_type, "mb": total / 1e6,
+        "weights": kind, "group": group, "kernel": kernel, "mb": total / 1e6,
         "gbs": statistics.median(rates) / 1e9, "memory": statistics.median(peaks) / 1e9, "share": share,
-        "below": "!" if share < GOAL else None,
+        "below": "!" if share < GOAL else None, "ratio": statistics.median(ratios) if ratios else None,
     }  # fmt: skip
 
 
@@ -98,16 +128,18 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--groups", nargs="+", type=int, default=[0, 32, 64, 128])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mb", type=float, default=100, help="of weights at least")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     rows = []
     for kind in arguments.kinds:
         for group in arguments.groups if kind != "f16" else [0]:
-            rows.append(measure(kind, group, arguments.rounds, arguments.mb * 1e6))
+            rows.append(measure(kind, group, arguments.rounds, arguments.mb * 1e6, arguments.threads))
     print(report.table(rows, COLUMNS))
     if arguments.json:
-        report.write(arguments.json, "gemv", KEYS, rows, rounds=arguments.rounds, goal=GOAL)
+        settings = {"rounds": arguments.rounds, "threads": arguments.threads, "goal": GOAL}
+        report.write(arguments.json, "gemv", KEYS, rows, **settings)
     return 0
 
 
