@@ -21,9 +21,10 @@ from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.narrow import RUN_BITS, WAYS
 
-#: Bytes of pixels from which on they are fetched before their tile begins. Batches of six lines of text,
-#: whose layers have two and more megabytes, gain some 5 % of their convolutions, bytes of depth 64 3 %.
-FAR_PIXELS = 64 * 1024
+#: Bytes of pixels from which on some are not in the second-level cache when their tile begins. Batches of six
+#: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions. From 64 KB on
+#: bytes of depth 64 gain 3 % from cold caches, and layers of 7x7 pixels, whose weights come late, lose 20.
+FAR_PIXELS = 384 * 1024
 #: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
 #: costs some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
 ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
