@@ -29,9 +29,9 @@ from ovjit.graph import dtypes
 
 __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "floor",
-    "floor_divide", "fma", "held", "is_common", "is_float", "is_zero", "isinf", "isnan", "maximum", "minimum",
-    "number", "pow", "power", "rcp", "round_away", "round_even", "round_int", "seldom", "sqrt", "to_int",
-    "trace", "trunc", "where",
+    "floor_divide", "fma", "held", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
+    "maximum", "minimum", "number", "pow", "power", "rcp", "round_away", "round_even", "round_int",
+    "seldom", "sqrt", "to_int", "trace", "trunc", "where",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -199,6 +199,11 @@ def number(recorder: Recorder, value: Any, dtype: str) -> Tracer:
 def is_zero(x: Any) -> bool:
     """True for a traced constant of 0."""
     return isinstance(x, Tracer) and isinstance(x.name, tuple) and x.name[1] in (0, (0.0).hex())
+
+
+def is_near(x: Any) -> bool:
+    """True for what is traced where i32 holds whatever is rounded (`Recorder.near`)."""
+    return isinstance(x, Tracer) and x.recorder.near
 
 
 def _key(value: Any) -> Any:

@@ -31,7 +31,7 @@ class Quantize:
     def scalar(x, factor, zero, *, low, high, element_type):
         # held first, as its bounds are whole: then one instruction rounds and converts
         y = x * factor if t.is_zero(zero) else t.fma(x, factor, zero)
-        if y.recorder.near and (low, high) in ((0, 255), (-128, 127)):
+        if t.is_near(y) and (low, high) in ((0, 255), (-128, 127)):
             return t.held(t.round_int(y, "i32"), element_type)
         if (element_type, low) != ("u8", 0):
             y = t.where(y > float(low), y, float(low))
