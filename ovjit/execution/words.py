@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.words import Word
+from ovjit.codegen.words import Word, now
 
 __all__ = [
     "aadd", "aload", "astore", "call4", "cas", "float_control", "give_way", "no_denormals", "now", "pause",
@@ -10,7 +10,7 @@ __all__ = [
 ]  # fmt: skip
 
 aload, astore, cas, aadd = (Word(name) for name in ("aload", "astore", "cas", "aadd"))
-call4, now = Word("call4"), Word("now")
+call4 = Word("call4")
 pause, give_way, sleep_on = (Word(name) for name in ("pause", "give_way", "sleep_on"))
 wake_at = Word("wake_at", "wake")
 no_denormals, float_control = Word("no_denormals"), Word("float_control")

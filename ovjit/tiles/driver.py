@@ -191,7 +191,7 @@ def tiles(
                     next_pixel(at, first, rows, oh, ow)
             next_pixel(at, first, rows, oh, ow)
         if gathered:
-            # two pixels by two: line by line this took twice as long
+            # two pixels by two: line by line half of what this gains was lost
             target = scratch + 2 * rows * TABLE * 8
             for m in range(0, heights[0], 2):
                 source = ld(scratch, m)

@@ -145,7 +145,6 @@ def intrinsics() -> dict[str, Any]:
             "aadd", signature(i, i, i), lambda b, p, x: b.atomic_rmw("add", pointer(b, p, _I64), x, "seq_cst")
         ),
         "call4": make("call4", signature(i, i, i, i, i, i), _call),
-        "now": make("now", signature(i), now),
         "no_denormals": make("no_denormals", signature(i), _no_denormals),
         "float_control": make("float_control", signature(void, i), _float_control),
         "pause": make("pause", signature(void), _pause),
