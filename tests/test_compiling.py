@@ -16,7 +16,7 @@ import pytest
 import ovjit
 from ovjit import opset8
 from ovjit.codegen import compiling
-from ovjit.codegen.kernel import Frame, Kernel, Loaded, addresses
+from ovjit.codegen.kernel import Kernel, KernelArgs, Loaded, addresses
 from ovjit.compiler.program import Program
 from ovjit.storage import cache as storage
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 def new_kernels(count: int, tag: str) -> list[Kernel]:
     source = "@njit(nogil=True)\ndef kernel(bases, args, chunk, scratch):\n    return {} + chunk  # {}\n"
-    return [Kernel(f"{tag}_{i}", source.format(i, tag), Frame()) for i in range(count)]
+    return [Kernel(f"{tag}_{i}", source.format(i, tag), KernelArgs()) for i in range(count)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from guarded_ops import element_types, graph_of, records
 
 from ovjit.codegen.cpu.isa import ISAS, best_isa
-from ovjit.codegen.kernel import Frame, Kernel, addresses
+from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import View
 from ovjit.errors import InferenceError, OvjitError
@@ -205,7 +205,7 @@ def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     lanes = ISAS[isa].lanes
     names = ["look_up", *(f"zip_{items}_{half}" for items in ("bytes", "halves") for half in ("low", "high"))]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    frame = Frame().pointers("v", "w", "y")
+    frame = KernelArgs().pointers("v", "w", "y")
     src += [frame.prologue(), "    a = load_i32(v)", "    b = load_i32(w)"]
     src += [f"    store_i32(y + {4 * lanes * i}, {name}(a, b))" for i, name in enumerate(names)]
     rng = np.random.default_rng(SEED)
@@ -229,7 +229,7 @@ def test_words_of_pairs_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> N
     monkeypatch.setenv("OVJIT_ISA", isa)
     lanes = ISAS[isa].lanes
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-    frame = Frame().pointers("v", "w", "y")
+    frame = KernelArgs().pointers("v", "w", "y")
     src += [frame.prologue(), "    v0 = load_i32(v)", "    w0 = load_i32(w)", "    two = dot_pairs(v0, w0)"]
     src += ["    four = add_pairs(two, two)", "    store_i32(y, four)"]
     src += [f"    store_i32(y + {4 * lanes}, sum_pairs(const_i32(2147480000), four))", "    return 0", ""]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.kernel import Frame, Kernel, addresses
+from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
 from ovjit.codegen.memory import SIZE
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
@@ -25,7 +25,7 @@ SOURCES = ("f32", "i64", "i32", "f64")
 def _kernel(dtype: str) -> Kernel:
     """A row of targets for every source type: first counts that the compiler knows, then others."""
     lanes = host_isa().lanes
-    frame = Frame().pointers("y", *(f"x_{s}" for s in (*SOURCES, "own")))
+    frame = KernelArgs().pointers("y", *(f"x_{s}" for s in (*SOURCES, "own")))
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += [f"    v_own = load_{dtype}(x_own)"]
     cast = f"cast_{dtype}(load_%s(x_%s))" if dtype != "boolean" else "ne(load_%s(x_%s), const_%s(0))"

@@ -45,7 +45,7 @@ from typing import Any
 
 from ovjit.codegen import printed
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import WALKED, Inline, Source, inline, is_text
@@ -105,9 +105,9 @@ class FunctionKernel:
     def source(self) -> Source:
         return Source(self.function)
 
-    def frame(self, constants: Mapping[str, Any]) -> Frame:
+    def frame(self, constants: Mapping[str, Any]) -> KernelArgs:
         """The kernel's arguments."""
-        frame = Frame()
+        frame = KernelArgs()
         tables = []
         for p in self.arguments:
             is_pointer = p.annotation in ("Ptr", Ptr)  # annotations are texts where the module says so
@@ -160,10 +160,10 @@ class FunctionKernel:
                 printed.keep(place, (text, frame.fields, frame.tables), self.function)
         else:
             text, fields, tables = known
-            frame = Frame(fields, tables)
+            frame = KernelArgs(fields, tables)
         return Kernel(name, text, frame, intrinsics, key, form)
 
-    def _print(self, constants: Mapping[str, Any]) -> tuple[str, Frame]:
+    def _print(self, constants: Mapping[str, Any]) -> tuple[str, KernelArgs]:
         frame = self.frame(constants)
         arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
         printer = _Printer(self.function, self.source, constants, arguments)

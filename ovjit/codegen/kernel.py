@@ -23,7 +23,7 @@ from ovjit.garbage import short_collections
 from ovjit.hashes import sha256
 
 
-class Frame:
+class KernelArgs:
     """Names the integers of an argument block, in order; a pointer takes two (base, byte offset)."""
 
     def __init__(
@@ -35,15 +35,15 @@ class Frame:
         self.tables = dict(tables or {})  # field -> its table, whether the table begins with it
         self._dimensions: int | None = None
 
-    def pointers(self, *names: str) -> Frame:
+    def pointers(self, *names: str) -> KernelArgs:
         self.fields += [(name, True) for name in names]
         return self
 
-    def integers(self, *names: str) -> Frame:
+    def integers(self, *names: str) -> KernelArgs:
         self.fields += [(name, False) for name in names]
         return self
 
-    def table(self, name: str, size: int) -> Frame:
+    def table(self, name: str, size: int) -> KernelArgs:
         """Integers name0, name1 ... that the source reads by their number: `ld(name, i)`."""
         fields = [f"{name}{i}" for i in range(size)]
         self.tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
@@ -91,7 +91,7 @@ class Kernel:
         self,
         name: str,
         source: str,
-        frame: Frame,
+        frame: KernelArgs,
         intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
         key: str = "",
         form: str = "f32",

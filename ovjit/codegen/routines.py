@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.hashes import sha256
 from ovjit.source_files import package_state
 
@@ -34,11 +34,11 @@ def routines(
     place = "printed_" + sha256(repr((state, functions)).encode()).hexdigest()[:40]
     kept = None if state is None else default_cache().get(place)
     if kept is not None:
-        return Kernel(name, kept.decode(), Frame(), intrinsics)
+        return Kernel(name, kept.decode(), KernelArgs(), intrinsics)
     from ovjit.codegen.function import printed_routine
 
     named = zip(functions, ("kernel", *functions[1:]), strict=True)
     text = "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named)
     if state is not None:
         default_cache().put(place, text.encode(), {"name": f"the text of {name}"})
-    return Kernel(name, text, Frame(), intrinsics)
+    return Kernel(name, text, KernelArgs(), intrinsics)

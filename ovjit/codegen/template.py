@@ -41,7 +41,7 @@ import numpy as np
 from ovjit.codegen import printed, trace
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.elementwise import SIZE
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.parts import is_text
 from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.trace import WIDENED, Recorder
@@ -82,9 +82,9 @@ class Template:
     def body(self) -> list[ast.stmt]:
         return [s for s in definition(self.function).body if not is_text(s)]
 
-    def frame(self, operands: int) -> Frame:
+    def frame(self, operands: int) -> KernelArgs:
         names = [*self.tensors, *(f"e{k}" for k in range(operands))]
-        frame = Frame().pointers(*names).integers(*self.integers, "rows", "per_chunk")
+        frame = KernelArgs().pointers(*names).integers(*self.integers, "rows", "per_chunk")
         return frame.integers(
             *(f"d{d}" for d in range(DIMS)), *(f"{t}_{d}" for t in names for d in range(DIMS))
         )
@@ -141,7 +141,7 @@ class _Printer:
         self.older: set[str] = set()  # what the loop under a mask must leave as it is
         self.count = 0
 
-    def text(self, frame: Frame) -> str:
+    def text(self, frame: KernelArgs) -> str:
         self.block(self.template.body)
         body, operands = self.lines, []
         for k, (mode, dtype) in enumerate(zip(self.finish.modes, self.finish.types, strict=True)):

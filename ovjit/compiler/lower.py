@@ -19,7 +19,7 @@ from ovjit.compiler.copies import fill_kernel as fill_kernel
 from ovjit.compiler.copies import plan_copy as plan_copy
 from ovjit.compiler.copies import plan_elementwise as plan_elementwise
 from ovjit.compiler.fuse import Group, is_number, is_undecided
-from ovjit.compiler.plan import Constants, NotNative, Planner, overwritable
+from ovjit.compiler.plan import Constants, NotNative, Planner, in_place_candidates
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.errors import ModelError
 from ovjit.forks import made_once
@@ -50,7 +50,7 @@ class Lowering:
     kernels: Any = made_once(lambda self: () if self.kernel is None else (self.kernel,))
     #: Those of them of which the strides that a plan finds choose one.
     by_strides: Collection[Any] = ()
-    #: Inputs that plans may need with a halo, besides those in `wishes`.
+    #: Inputs that plans may need with a halo, besides those in `input_layouts`.
     pads: Sequence[Value] = ()
     #: True when it can write its output in any layout at the same cost.
     flexible = False
@@ -80,21 +80,21 @@ class Lowering:
         """Place all constants that plans will use: by default the body's operands and `constant_inputs`."""
         place_constants(constants, (*self.group.operands, *self.node.inputs[: self.constant_inputs]))
 
-    def choose(self, layouts: dict[Value, Layout]) -> None:
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
         """Layouts are settled: print the kernels that depend on them."""
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         """Layouts in which this lowering would like its inputs, most important first."""
         return []
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """The order of dimensions in which it naturally writes its output; None: row-major."""
         return None
 
-    def unify(self, layouts: dict[Value, Layout]) -> None:
-        """Called in reverse order when all wishes are known: pass them on (a concatenation's parts)."""
+    def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
+        """Called in reverse order when all inputs' layouts are known: pass them on (a concatenation's)."""
 
-    def prepare(self, planner: Planner) -> None:
+    def place_outputs(self, planner: Planner) -> None:
         """Called in reverse order before planning: decide where producers shall write (concatenation)."""
 
     def ways(self, planner: Planner) -> Sequence[Lowering]:
@@ -111,23 +111,23 @@ class ChannelsLast(Lowering):
 
     data: Value
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(len(self.data.shape)))]
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
 
 class AsInput(Lowering):
     """One whose output lies as its first input does, without the halo, where they have as many dimensions."""
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         layout, shape = layouts.get(self.node.inputs[0]), self.out.shape
         fits = layout is not None and shape is not None and len(shape) == len(layout.order)
         return Layout(layout.order) if layout is not None and fits else None
 
 
-class Host(Lowering):
+class ReferenceStep(Lowering):
     """A node that runs by its NumPy reference. ModelError for an operation that has none, nor a lowering."""
 
     def set_up(self) -> None:
@@ -162,20 +162,20 @@ class TwoWays(Lowering):
         for way in self._all:
             way.pack(constants)
 
-    def choose(self, layouts: dict[Value, Layout]) -> None:
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
         for way in self._all:
-            way.choose(layouts)
+            way.finalize(layouts)
         self.kernels = tuple(kernel for way in self._all for kernel in way.kernels)
         self.by_strides = tuple(kernel for way in self._all for kernel in way.by_strides)
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
-        return self.fused.wishes()
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
+        return self.fused.input_layouts()
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
-        return self.fused.prefers(layouts)
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return self.fused.output_layout(layouts)
 
-    def unify(self, layouts: dict[Value, Layout]) -> None:
-        self.fused.unify(layouts)
+    def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
+        self.fused.propagate_layouts(layouts)
 
     def ways(self, planner: Planner) -> Sequence[Lowering]:
         anchor = self.node
@@ -200,7 +200,7 @@ class Elementwise(Lowering):
         #: Inputs that may be read before their elements are repeated.
         self.repeated: tuple[Value, ...] = ()
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As its largest operand lies."""
         best: tuple[int, Layout] | None = None
         for value in self.inputs:
@@ -211,7 +211,7 @@ class Elementwise(Lowering):
                     best = (full, layout)
         return Layout(best[1].order) if best else None
 
-    def choose(self, layouts: dict[Value, Layout]) -> None:
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
         """Print the kernel for the layouts that were chosen."""
         layout = layouts.get(self.out)
         self.order = layout.order if layout else tuple(range(self.rank))
@@ -237,7 +237,7 @@ class Elementwise(Lowering):
         if self.repeated and self._plan_repeated(planner, shape):
             return
         read = self.operands(planner)
-        out = planner.output(self.out, over=overwritable(read))
+        out = planner.output(self.out, over=in_place_candidates(read))
         views = [view.expand(shape) for view in read]
         assert self.kernel is not None
         views = self._long_rows(planner, views, out)
@@ -257,7 +257,7 @@ class Elementwise(Lowering):
         if not found:
             return False
         others = [planner.view(v) for v in self.inputs if v not in found]
-        out = planner.output(self.out, over=overwritable(others, list(found.values())))
+        out = planner.output(self.out, over=in_place_candidates(others, list(found.values())))
         views = [
             found[v].repeated(times) if v in found else planner.view(v).expand(shape).parted(times)
             for v in self.inputs
@@ -342,7 +342,7 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
         apart: list[Lowering] = []
         if made is None or not group.sure:
             alone = group.part(0)
-            apart = [(_lower_anchor(alone) if made or group.body else None) or Host(alone)]
+            apart = [(_lower_anchor(alone) if made or group.body else None) or ReferenceStep(alone)]
             apart += [Elementwise(group.part(1))] if group.body else []
         out += apart if made is None else [TwoWays(made, apart) if apart else made]
     repeats = {value for lowering in out for value in lowering.repeats}

@@ -32,9 +32,9 @@ from ovjit.compiler.races import Touches, Trace, check_races
 from ovjit.compiler.steps import ControlCall as ControlCall
 from ovjit.compiler.steps import HostCall as HostCall
 from ovjit.compiler.steps import Plan as Plan
+from ovjit.compiler.steps import Probe as Probe
 from ovjit.compiler.steps import Step as Step
 from ovjit.compiler.steps import Strides as Strides
-from ovjit.compiler.steps import Tap as Tap
 from ovjit.compiler.views import (
     ARENA,
     CONSTANTS,
@@ -647,7 +647,7 @@ class _OutputGroup:
         self.anchor, self.body = None, ()
 
 
-def overwritable(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
+def in_place_candidates(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
     """Those of `views` whose memory no other operand reads elsewhere."""
 
     def apart(view: View, other: View) -> bool:

@@ -23,14 +23,14 @@ from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
 from ovjit.compiler.layers import Layers, Repeats, find_layers
-from ovjit.compiler.lower import Host, Lowering, lower_groups
+from ovjit.compiler.lower import Lowering, ReferenceStep, lower_groups
 from ovjit.compiler.options import memory_for, options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import low_caches, lower_precision, store_caches
-from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, Tap, element_size
+from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Probe, Strides, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import NO_TWINS, concrete_types
 from ovjit.compiler.views import Layout
@@ -122,7 +122,7 @@ def run_passes(graph: Graph) -> Graph:
 class Program:
     """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes.
 
-    With `watched`, plans say after which step each value is complete (`Plan.taps`).
+    With `watched`, plans say after which step each value is complete (`Plan.probes`).
     """
 
     def __init__(self, graph: Graph, watched: bool = False):
@@ -132,10 +132,11 @@ class Program:
         groups = fuse(self.graph, alone=interpreted or debug.skips("fuse"))
         if debug.level() >= debug.GRAPHS:
             debug.show_groups(groups)
-        self.lowerings: list[Lowering] = [*map(Host, groups)] if interpreted else lower_groups(groups)
+        lowered = [ReferenceStep(group) for group in groups] if interpreted else lower_groups(groups)
+        self.lowerings: Sequence[Lowering] = lowered
         self.layouts = choose_layouts(self.lowerings)
         for lowering in self.lowerings:
-            lowering.choose(self.layouts)
+            lowering.finalize(self.layouts)
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
         sizes = _item_sizes(self.graph)
         needed += [copy_kernel(size) for size in sizes]
@@ -193,8 +194,8 @@ class Program:
 
     def _halo_sizes(self) -> list[int]:
         """Element sizes of the values that may have a halo; that of f32 in any case."""
-        wishes = [wish for lowering in self.lowerings for wish in lowering.wishes()]
-        haloed = [v for v, layout in (*self.layouts.items(), *wishes) if any(map(any, layout.halo))]
+        asked = [one for lowering in self.lowerings for one in lowering.input_layouts()]
+        haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
@@ -265,7 +266,7 @@ class Program:
 
     def host_nodes(self) -> list[str]:
         """The nodes without a native lowering that plans may have to run, as "name (type)"."""
-        nodes = (low.group.last for low in self.lowerings if isinstance(low, Host))
+        nodes = (low.group.last for low in self.lowerings if isinstance(low, ReferenceStep))
         return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
@@ -308,10 +309,10 @@ class Program:
         planner = self._planner(types, strides)
         if debug.is_on("OVJIT_CHECK"):
             planner.trace = Trace()
-        taps = self._plan_steps(planner)
+        probes = self._plan_steps(planner)
         plan = planner.finish()
         if self.watched:
-            plan.taps, plan.types = taps, types
+            plan.probes, plan.types = probes, types
         plan.input_shapes = tuple(tuple(s) for s in shapes)
         plan.memory = self.memory
         return plan
@@ -324,16 +325,16 @@ class Program:
         planner.open = self.traces is not None
         return planner
 
-    def _plan_steps(self, planner: Planner) -> list[Tap]:
-        """Add the steps of all groups whose values do not follow from shapes. Gives the taps of a watched
+    def _plan_steps(self, planner: Planner) -> list[Probe]:
+        """Add the steps of all groups whose values do not follow from shapes. Gives the probes of a watched
         program."""
         types = planner.types
-        taps: list[Tap] = []
+        probes: list[Probe] = []
         flags = [any(types[v].value is None for v in low.group.outputs) for low in self.lowerings]
         active = list(compress(self.lowerings, flags))
         for lowering in reversed(active):
             with sizes_of_64_bits(lowering.group.last.name):
-                lowering.prepare(planner)
+                lowering.place_outputs(planner)
         if not self.watched:  # whoever compares steps looks at their inputs afterwards
             planner.last_use = last_uses(active, self.graph.outputs)
         repeats, following = None, 0
@@ -351,11 +352,11 @@ class Program:
                     try:
                         way.plan(planner)
                     except NotNative:
-                        Host(way.group).plan(planner)
+                        ReferenceStep(way.group).plan(planner)
                     planner.end()
             if self.watched:
-                taps.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
-        return taps
+                probes.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
+        return probes
 
     def _trace(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """Plan with traced numbers, and keep what serves for other shapes too; None where that can't be."""
@@ -541,26 +542,26 @@ def _item_sizes(graph: Graph) -> list[int]:
 def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
     """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
 
-    Wishes are no promises: the planner copies where a view does not fit.
+    What is asked for is no promise: the planner copies where a view does not fit.
     """
     layouts: dict[Value, Layout] = {}
     for lowering in lowerings:
-        preferred = lowering.prefers(layouts)
+        preferred = lowering.output_layout(layouts)
         if preferred is not None:
             layouts[lowering.group.last.output] = preferred
     made = {v for lowering in lowerings for v in lowering.group.outputs}
     flexible = {v for lowering in lowerings if lowering.flexible for v in lowering.group.outputs}
     for lowering in lowerings:
-        for value, wish in lowering.wishes():
+        for value, want in lowering.input_layouts():
             have = layouts.get(value)
             if value not in made:
                 continue
             if have is None:
                 if value in flexible:
-                    layouts[value] = wish
-            elif have.order == wish.order:
-                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(have.halo, wish.halo, strict=True)]
+                    layouts[value] = want
+            elif have.order == want.order:
+                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(have.halo, want.halo, strict=True)]
                 layouts[value] = Layout(have.order, halo)
     for lowering in reversed(lowerings):
-        lowering.unify(layouts)
+        lowering.propagate_layouts(layouts)
     return layouts

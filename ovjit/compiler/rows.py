@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.template import DIMS, Finish, Template
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, overwritable
+from ovjit.compiler.plan import Planner, in_place_candidates
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
@@ -52,13 +52,13 @@ class RowLowering(Lowering):
     def integers(self, n: int) -> Mapping[str, int]:
         return {"n": n}
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         layout = layouts.get(self.data)
         if layout is None or set(layout.order[-len(self.axes) :]) != set(self.axes):
             return None
         return Layout(layout.order)
 
-    def prepare(self, planner: Planner) -> None:
+    def place_outputs(self, planner: Planner) -> None:
         if self.data not in self.operands:
             planner.offer_output(self.out, self.data)
 
@@ -67,7 +67,7 @@ class RowLowering(Lowering):
         order = self._order(x)
         # kernels read each element of a row for the last time where they write
         operands = [planner.view(v) for v in self.operands]
-        y = planner.output(self.out, Layout(order), overwritable([x], operands))
+        y = planner.output(self.out, Layout(order), in_place_candidates([x], operands))
         operands = [view.expand(y.shape) for view in operands]
         if not y.count or self._plan(planner, order, x, y, operands):
             return

@@ -82,7 +82,7 @@ class HostCall:
 
 
 #: A number of steps, the group that is complete after them, and where its values lie then.
-Tap = tuple[int, Any, list[tuple[Value, View]]]
+Probe = tuple[int, Any, list[tuple[Value, View]]]
 
 
 class Plan:
@@ -91,7 +91,7 @@ class Plan:
     __slots__ = (
         "address", "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures",
         "input_shapes", "kernels", "memory", "output_shapes", "parallel", "pieces", "rows", "scratch_offset",
-        "scratch_size", "steps", "taps", "trace", "types", "whole", "words",
+        "scratch_size", "steps", "probes", "trace", "types", "whole", "words",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Plan:
         self.cut: Any = None  # how the graph is cut (`compiler/partition.py`) when it cannot run in one piece
         self.composite: Any = None  # what runs in place of steps
         # of a watched program: when each group is done, and the types and known values of all values
-        self.taps: list[Tap] | None = None
+        self.probes: list[Probe] | None = None
         self.types: Mapping[Value, Any] = {}
         # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
         self.pieces: list[list[tuple[int, int, int]]] | None = None

@@ -77,7 +77,7 @@ class Table:
         self.composite = plan.composite
         #: Led by Python and not by the runner alone.
         self.in_python = bool(self.host) or plan.composite is not None
-        self.in_python |= plan.taps is not None or plan.pieces is not None
+        self.in_python |= plan.probes is not None or plan.pieces is not None
         self.data = aligned_bytes(max(plan.data.size, 1))
         self.data[: plan.data.size] = plan.data
         plan.data = self.data[: plan.data.size]

@@ -1,8 +1,9 @@
 """Every step beside its NumPy reference: for `ovjit.tools.compare`, and `OVJIT_COMPARE=1`.
 
 A watched program has the same kernels, layouts and memory plan as any other; its plans only say, in
-addition, after which step each group is complete (`Plan.taps`). A `WatchedJob` stops there, runs the group's
-nodes by their references on what the native steps before it have really made, and reports the difference.
+addition, after which step each group is complete (`Plan.probes`). A `WatchedJob` stops there, runs the
+group's nodes by their references on what the native steps before it have really made, and reports the
+difference.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class WatchedJob(Job):
     __slots__ = ("_next", "values")
 
     def _stops(self, table: Table) -> Sequence[int]:
-        taps = table.plan.taps or ()
-        return sorted({*table.host, *(end for end, _, _ in taps), len(table.plan.steps)})
+        probes = table.plan.probes or ()
+        return sorted({*table.host, *(end for end, _, _ in probes), len(table.plan.steps)})
 
     def _run_segments(self, arena: Arena) -> None:
         self._next = 0
@@ -69,10 +70,10 @@ class WatchedJob(Job):
     def _reached(self, done: int) -> None:
         assert self._table is not None
         plan = self._table.plan
-        taps = plan.taps or []
-        while self._next < len(taps) and taps[self._next][0] <= done:
-            end, group, places = taps[self._next]
-            first = taps[self._next - 1][0] if self._next else 0
+        probes = plan.probes or []
+        while self._next < len(probes) and probes[self._next][0] <= done:
+            end, group, places = probes[self._next]
+            first = probes[self._next - 1][0] if self._next else 0
             steps = plan.steps[first:end]
             self._next += 1
             kernels = [s.kernel.name if s.kernel is not None else "ref_numpy" for s in steps]

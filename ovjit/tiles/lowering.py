@@ -16,7 +16,7 @@ from ovjit.codegen.words import Each
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, overwritable
+from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, in_place_candidates
 from ovjit.compiler.races import Piece, Places
 from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.converted import Converted
@@ -344,7 +344,7 @@ class Tiled(Lowering):
             for v, o in zip(self.operands, self.epilogue.operands, strict=True)
             if o.kind == "pixel"
         ]
-        return overwritable(views, read)
+        return in_place_candidates(views, read)
 
     def _blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and

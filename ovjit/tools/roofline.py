@@ -20,7 +20,7 @@ import numpy as np
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa
-from ovjit.codegen.kernel import Frame, Kernel
+from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.tiles.formats import F32, WORD, Format, available_formats
 from ovjit.tiles.narrow import WAYS
 
@@ -76,7 +76,7 @@ def dot_kernel(form: Format) -> Kernel:
 
     They begin with different words of y, so that no compiler finds them to be one.
     """
-    frame = Frame().pointers("y").integers("turns")
+    frame = KernelArgs().pointers("y").integers("turns")
     lines = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     source = "\n".join([*lines, "    spin(y, turns)", "    return 0", ""])
     return Kernel(
@@ -132,7 +132,7 @@ def _other(word: Any, name: str) -> str:
 
 def stream_kernel() -> Kernel:
     """Sums `n` bytes (whole turns) of x, `turns` times over."""
-    frame = Frame().pointers("x", "y").integers("n", "turns")
+    frame = KernelArgs().pointers("x", "y").integers("n", "turns")
     names = [f"acc{i}" for i in range(STREAMS)]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += [f"    {name} = load_f32(x)" for name in names]

@@ -148,14 +148,14 @@ class TiledConvolution(Tiled):
             after[-1] += ceil_div(2 * self.isa.lanes - self.gathered, self.channels)
         return [(0, 0), (0, self.odd), *zip(map(whole, begin), after, strict=True)]
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         shape = self.data.shape
         extents = [64 if isinstance(d, Interval) else d for d in shape[2:]]
         if self.planar:
             return [(self.data, Layout(range(4), self.halo(extents)))]
         return [(self.data, channels_last(len(shape), self.halo(extents)))]
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
     def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:

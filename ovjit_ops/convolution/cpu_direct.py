@@ -105,7 +105,7 @@ class Direct(Lowering):
         if self.weights is not None:
             constants.view(self.weights, self.out.dtype)
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
     def plan(self, planner: Planner) -> None:

@@ -89,10 +89,10 @@ class TransposedConvolution(Tiled):
         if not is_static(self.data.shape):  # what the last window reads depends on the extents
             self.pads = (self.data,)
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         shape, out = self.data.shape, self.out.shape
         if any(isinstance(d, Interval) for d in (*shape[2:], *out[2:])):
             open_halo = [(0, 0), (0, -self.channels % self.form.group), *[(0, 0)] * (len(shape) - 2)]

@@ -288,7 +288,7 @@ class Winograd(TiledConvolution):
     def kernels(self, value: Sequence[Kernel]) -> None:
         pass
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(len(self.data.shape)))]
 
     def pack(self, constants: Constants) -> None:

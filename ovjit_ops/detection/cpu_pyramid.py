@@ -50,10 +50,10 @@ class PyramidAlign(Lowering):
         self.kernel = roi_align(mean=True, turned=False, index="i32", partial=True)
         self.kernels = (self.levels, self.kernel)
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         return [(v, channels_last(4)) for v in self.maps]
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(4)
 
     def plan(self, planner: Planner) -> None:

@@ -147,10 +147,10 @@ class GridSample(Lowering):
         channels = self.data.shape[1]
         return self.mode != "nearest" and isinstance(channels, int) and channels >= host_isa().lanes // 2
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(4))] if self.turned else []
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the data lies."""
         layout = layouts.get(self.data)
         return channels_last(4) if self.turned else None if layout is None else Layout(layout.order)

@@ -96,7 +96,7 @@ class TiledMatMul(Tiled):
         halo[axis] = (0, -self.depth % self.form.group)
         return Layout((*(a for a in range(rank) if a != axis), axis), halo)
 
-    def wishes(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self) -> list[tuple[Value, Layout]]:
         return [(self.data, self.rows())] if self.depth % self.form.group else []
 
     def plan(self, planner: Planner) -> None:

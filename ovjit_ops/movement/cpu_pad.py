@@ -47,11 +47,11 @@ class Padded(AsInput):
         if self.value is not None and self.value.constant is not None:
             constants.view(self.value.constant, self.value.dtype)
 
-    def unify(self, layouts: dict[Value, Layout]) -> None:
+    def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
         """The data lies as the result does. Where somebody reads it with a halo of zeros it stays apart."""
         self.apart = any(map(any, layouts[self.data].halo)) if self.data in layouts else False
 
-    def prepare(self, planner: Planner) -> None:
+    def place_outputs(self, planner: Planner) -> None:
         pads = [planner.types[v].value for v in self.node.inputs[1:3]]
         if self.apart or any(p is None for p in pads) or planner.is_fixed(self.data):
             return

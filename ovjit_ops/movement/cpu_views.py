@@ -57,7 +57,7 @@ class Sliced(Lowering):
         super().__init__(group)
         self.parts = parts
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """All parts lie as the whole does, without its halo."""
         layout = layouts.get(self.group.last.inputs[0])
         if layout is None:
@@ -92,11 +92,11 @@ class Concatenated(Lowering):
     def set_up(self) -> None:
         self.axis = int(self.node.attrs["axis"]) % len(self.node.output.shape)
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         orders = [layouts[v].order for v in self.node.inputs if v in layouts]
         return Layout(orders[0]) if orders else None
 
-    def unify(self, layouts: dict[Value, Layout]) -> None:
+    def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
         """The parts lie in the whole's buffer: it has the widest halo that a part's consumers read."""
         mine = layouts.get(self.node.output)
         if mine is None:
@@ -112,7 +112,7 @@ class Concatenated(Lowering):
             if value in layouts:
                 layouts[value] = Layout(mine.order, halo)
 
-    def prepare(self, planner: Planner) -> None:
+    def place_outputs(self, planner: Planner) -> None:
         whole = planner.reserve(self.node.output)
         start = 0
         for value in self.node.inputs:

@@ -68,7 +68,7 @@ class Shuffled(Lowering):
         source = apart.permute((*others, axis, axis + 1))
         return plan_interleave(planner, source, seen.permute((*others, axis, axis + 1)))
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return layouts.get(self.group.last.inputs[0])
 
 

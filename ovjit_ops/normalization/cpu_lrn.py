@@ -128,7 +128,7 @@ class LocalResponse(Lowering):
         self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # in which the axis is adjacent
         self.turned = True
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the data lies."""
         return self.layout if self._adjacent(layouts) else None
 
@@ -136,7 +136,7 @@ class LocalResponse(Lowering):
         have = layouts.get(self.data)
         return (plain(len(self.data.shape)) if have is None else have).order == self.layout.order
 
-    def choose(self, layouts: dict[Value, Layout]) -> None:
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
         self.turned = self._adjacent(layouts)
         attrs = self.node.attrs
         half = (attrs["size"] - 1) // 2

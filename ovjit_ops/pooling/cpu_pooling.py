@@ -215,7 +215,7 @@ class Pooling(Lowering):
         self.data: Value = self.node.inputs[0]
         self.turned = False
 
-    def prefers(self, layouts: dict[Value, Layout]) -> Layout | None:
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As the data lies."""
         return channels_last(len(self.out.shape)) if self._adjacent(layouts) else None
 
@@ -223,7 +223,7 @@ class Pooling(Lowering):
         have = layouts.get(self.data)
         return have is not None and have.order == channels_last(len(self.data.shape)).order
 
-    def choose(self, layouts: dict[Value, Layout]) -> None:
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
         self.turned = self._adjacent(layouts)
         window = pool_window(len(self.data.shape) - 2, self.node.attrs, torch=True)
         sizes, strides = window["kernel"], window["strides"]
