@@ -27,14 +27,14 @@ CUT = GRU | {"clip": 2.0}
 PROGRAM = """
 import sys
 import ovjit as ov
-from ovjit.codegen import function
+from ovjit.codegen import parts
 from ovjit.data import DIGITS_XML
 prints = []
-scan = function._Source.__init__
+scan = parts.Source.__init__
 def counted(self, f):
     prints.append(f.__qualname__)
     scan(self, f)
-function._Source.__init__ = counted
+parts.Source.__init__ = counted
 core = ov.Core()
 executable = core.compile_model(core.read_model(str(DIGITS_XML)), "CPU")._executable
 kernels = sorted(executable.program.kernels, key=lambda k: k.name)

@@ -153,17 +153,11 @@ class FunctionKernel:
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
         place = printed.place(self.function, constants)
-        known = None if place is None else printed.find(place)
-        if known is None:
-            text, frame = self._print(constants)
-            if place is not None:
-                printed.keep(place, (text, frame.fields, frame.tables), self.function)
-        else:
-            text, fields, tables = known
-            frame = KernelArgs(fields, tables)
-        return Kernel(name, text, frame, intrinsics, key, form)
+        title = self.function.__qualname__
+        text, fields, tables = printed.kept(place, title, lambda: self._print(constants))
+        return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form)
 
-    def _print(self, constants: Mapping[str, Any]) -> tuple[str, KernelArgs]:
+    def _print(self, constants: Mapping[str, Any]) -> printed.Printed:
         frame = self.frame(constants)
         arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
         printer = _Printer(self.function, self.source, constants, arguments)
@@ -174,7 +168,8 @@ class FunctionKernel:
         frame.fields = [field for field in frame.fields if field[0] not in unread]
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
         numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]
-        return "\n".join([*head, *numbers, *printer.lines, "    return 0", ""]), frame
+        text = "\n".join([*head, *numbers, *printer.lines, "    return 0", ""])
+        return text, frame.fields, frame.tables
 
 
 def kernel(function: Callable[..., Any]) -> FunctionKernel:

@@ -33,34 +33,32 @@ def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: An
         return None
     if not _is_plain((*constants.values(), *given)):
         return None
-    state = package_state(*_PACKAGES)
-    if state is None:
-        return None
     isa = host_isa()
-    parts = (
-        state, function.__module__, function.__qualname__, sorted(constants.items()), given,
+    return place_of(
+        function.__module__, function.__qualname__, sorted(constants.items()), given,
         sorted(_found(function, set())), isa.name, extra_features(isa), debug.program_flags(),
     )  # fmt: skip
-    return "printed_" + sha256(repr(parts).encode()).hexdigest()[:40]
 
 
-def find(name: str) -> Printed | None:
-    """What is kept under a name."""
+def place_of(*parts: Any) -> str | None:
+    """The name for what these parts, and the state of all sources, decide; None where that is not known."""
+    state = package_state(*_PACKAGES)
+    return None if state is None else "printed_" + sha256(repr((state, *parts)).encode()).hexdigest()[:40]
+
+
+def kept(name: str | None, title: str, make: Callable[[], Printed]) -> Printed:
+    """What is kept under a name, else what `make` prints of `title`, kept from then on if it has a name."""
     from ovjit.storage.cache import default_cache
 
-    content = default_cache().get(name)
-    if content is None:
-        return None
-    text, fields, tables = json.loads(content)
-    pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON has lists alone
-    return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}
-
-
-def keep(name: str, printed: Printed, function: Callable[..., Any]) -> None:
-    from ovjit.storage.cache import default_cache
-
-    about = {"name": f"the text of {function.__qualname__}"}
-    default_cache().put(name, json.dumps(printed).encode(), about)
+    content = None if name is None else default_cache().get(name)
+    if content is not None:
+        text, fields, tables = json.loads(content)
+        pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON has lists alone
+        return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}
+    made = make()
+    if name is not None:
+        default_cache().put(name, json.dumps(made).encode(), {"name": f"the text of {title}"})
+    return made
 
 
 def _is_plain(value: Any) -> bool:

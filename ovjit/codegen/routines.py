@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ovjit.codegen import printed
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Kernel, KernelArgs
-from ovjit.hashes import sha256
-from ovjit.source_files import package_state
 
 
 def routines(
@@ -28,17 +27,12 @@ def routines(
 ) -> Kernel:
     """A kernel that has these functions of a module, which is imported by need: the first as its `kernel`,
     the others by their names."""
-    from ovjit.storage.cache import default_cache
 
-    state = package_state("ovjit", "ovjit_ops")
-    place = "printed_" + sha256(repr((state, functions)).encode()).hexdigest()[:40]
-    kept = None if state is None else default_cache().get(place)
-    if kept is not None:
-        return Kernel(name, kept.decode(), KernelArgs(), intrinsics)
-    from ovjit.codegen.function import printed_routine
+    def make() -> printed.Printed:
+        from ovjit.codegen.function import printed_routine
 
-    named = zip(functions, ("kernel", *functions[1:]), strict=True)
-    text = "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named)
-    if state is not None:
-        default_cache().put(place, text.encode(), {"name": f"the text of {name}"})
+        named = zip(functions, ("kernel", *functions[1:]), strict=True)
+        return "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named), [], {}
+
+    text, *_ = printed.kept(printed.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics)

@@ -94,10 +94,10 @@ class Template:
         given = {name: constants[name] for name in self.constants}
         frame = self.frame(len(finish.modes))
         place = printed.place(self.function, given, tuple(types), *finish)
-        known = None if place is None else printed.find(place)
-        text = _Printer(self, types, finish, given).text(frame) if known is None else known[0]
-        if place is not None and known is None:
-            printed.keep(place, (text, frame.fields, frame.tables), self.function)
+        text, *_ = printed.kept(
+            place, self.name,
+            lambda: (_Printer(self, types, finish, given).text(frame), frame.fields, frame.tables),
+        )  # fmt: skip
         label = "_".join(filter(None, (self.name, types[0], names)))
         return Kernel(label, text, frame)
 
