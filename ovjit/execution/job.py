@@ -65,9 +65,8 @@ _MOMENT = 1_000_000
 #: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
 #: ones are made anew when they are met again.
 TABLE_BYTES = 128 << 20
-#: Outputs from so many bytes on are written where others were, unless so many times as much has been used
-#: there. They get addresses for that much, and so many bytes more at most, of which they use what they need.
-LARGE_OUTPUT, MOST_UNUSED, MOST_SPARE = 1 << 20, 4, 64 << 20
+#: Outputs from so many bytes on are written where others were, unless that is so many times as large.
+LARGE_OUTPUT, MOST_UNUSED = 1 << 20, 4
 #: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
 TRACED_TABLES = 64
 
@@ -238,8 +237,8 @@ class Job:
 
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_busy", "_callback_running", "_counters",
-        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "_used",
-        "_written_for", "address",
+        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "_written_for",
+        "address",
         "client", "error", "executable", "inputs", "notes", "outputs", "parts", "room", "words",
     )  # fmt: skip
 
@@ -252,8 +251,6 @@ class Job:
         self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
         self._own: list[np.ndarray | None] = list(self.outputs)
         self._targets: list[np.ndarray | None] = [None] * outputs
-        #: Bytes of large outputs' memory that have been written to.
-        self._used = [0] * outputs
         #: Whose `_done(job)` is called at the end of what was started with `notify`, and `_cut_short(job)`
         #: when Ctrl-C comes in the midst of that.
         self.client: Any = None
@@ -739,10 +736,9 @@ class Job:
         self.outputs[i] = self._own[i] = self._memory_for(i, shape)
 
     def _memory_for(self, i: int, shape: Sequence[int]) -> np.ndarray:
-        """An array for output i, of another shape than the one that it has. A large one gets more addresses
-        than it needs, and lies where the one before did if there is room and nobody else has it: pages that
-        the system hands out afresh can take longer to come by than results to be computed, and those that
-        are not written to are none."""
+        """An array for output i, of another shape than the one that it has. A large one gets more than it
+        needs, and lies where the one before did if that is large enough and nobody else has it: pages that
+        the system hands out afresh can take longer to come by than results to be computed."""
         dtype = self.outputs[i].dtype
         size = math.prod(shape) * dtype.itemsize
         if size < LARGE_OUTPUT or dtype.hasobject:
@@ -751,11 +747,9 @@ class Job:
             whole = self.outputs[i].base
             assert isinstance(whole, np.ndarray)
             begin = self.outputs[i].ctypes.data - whole.ctypes.data
-            if size <= whole.nbytes - begin and self._used[i] <= MOST_UNUSED * size:
-                self._used[i] = max(self._used[i], size)
+            if size <= whole.nbytes - begin <= MOST_UNUSED * size:
                 return whole[begin : begin + size].view(dtype).reshape(shape)
-        self._used[i] = size
-        spare = min((MOST_UNUSED - 1) * size, MOST_SPARE)
+        spare = size // 4 if self.outputs[i].size else 0
         return aligned_bytes(size + spare)[:size].view(dtype).reshape(shape)
 
     def _is_free(self, i: int) -> bool:
