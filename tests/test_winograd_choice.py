@@ -62,17 +62,18 @@ def test_the_fastest_way_of_bytes_is_chosen(shape: tuple[int, ...], way: int) ->
     assert best_way(1, height, width, channels, outs, 8, BYTES, USUAL) == way
 
 
-#: (channels, height, width, outs), and whether weights that leave a rest make Winograd the faster way.
-CASES_OF_RESTS = [
-    ((32, 28, 28, 128), True), ((24, 28, 28, 64), True), ((16, 28, 28, 32), False), ((16, 14, 14, 48), False),
+#: (channels, height, width, outs), and whether weights that go by slower loops make Winograd the faster way.
+CASES_OF_WEIGHTS = [
+    ((40, 28, 28, 128), True), ((48, 28, 28, 64), True), ((16, 28, 28, 32), False), ((16, 14, 14, 48), False),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("shape", "helps"), CASES_OF_RESTS)
-def test_what_weights_leave_decides_the_way_of_bytes(
+@pytest.mark.parametrize(("shape", "helps"), CASES_OF_WEIGHTS)
+def test_weights_decide_the_way_of_bytes(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], helps: bool
 ) -> None:
-    """Normally distributed weights leave a rest; those of which one is eight times as large do not."""
+    """Those that are normally distributed go by slower loops; where one is eight times as large, they are so
+    small that they go by faster ones."""
     monkeypatch.setattr(cpu_winograd, "tile_format", lambda *_: BYTES)
     monkeypatch.setattr(cpu_winograd, "host_isa", lambda: ISAS["avx2"])
     channels, height, width, outs = shape

@@ -43,7 +43,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.codegen import printed
+from ovjit.codegen import printed, texts
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.memory import DIMS as DIMS
@@ -154,10 +154,10 @@ class FunctionKernel:
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
         place = printed.place(self.function, constants)
         title = self.function.__qualname__
-        text, fields, tables = printed.kept(place, title, lambda: self._print(constants))
+        text, fields, tables = texts.kept(place, title, lambda: self._print(constants))
         return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form)
 
-    def _print(self, constants: Mapping[str, Any]) -> printed.Printed:
+    def _print(self, constants: Mapping[str, Any]) -> texts.Printed:
         frame = self.frame(constants)
         arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
         printer = _Printer(self.function, self.source, constants, arguments)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ovjit.codegen import printed
+from ovjit.codegen import texts
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Kernel, KernelArgs
 
@@ -28,11 +28,11 @@ def routines(
     """A kernel that has these functions of a module, which is imported by need: the first as its `kernel`,
     the others by their names."""
 
-    def make() -> printed.Printed:
+    def make() -> texts.Printed:
         from ovjit.codegen.function import printed_routine
 
         named = zip(functions, ("kernel", *functions[1:]), strict=True)
         return "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named), [], {}
 
-    text, *_ = printed.kept(printed.place_of(name, functions), name, make)
+    text, *_ = texts.kept(texts.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics)

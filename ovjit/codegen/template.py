@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen import printed, trace
+from ovjit.codegen import printed, texts, trace
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel, KernelArgs
@@ -94,7 +94,7 @@ class Template:
         given = {name: constants[name] for name in self.constants}
         frame = self.frame(len(finish.modes))
         place = printed.place(self.function, given, tuple(types), *finish)
-        text, *_ = printed.kept(
+        text, *_ = texts.kept(
             place, self.name,
             lambda: (_Printer(self, types, finish, given).text(frame), frame.fields, frame.tables),
         )  # fmt: skip

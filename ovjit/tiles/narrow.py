@@ -43,8 +43,8 @@ class Way(NamedTuple):
 
 
 #: The loops of a tile, in order. (Loops alone, one thread, operands in the first-level cache: Zen 3. What is
-#: turned: a Xeon, in proportion.)
-WAYS = (Way(2, False, 1.7), Way(1, False, 2.0), Way(2, True, 2.1), Way(1, True, 2.5))
+#: turned: a Xeon, between its proportions to what is not and to what is widened first.)
+WAYS = (Way(2, False, 1.7), Way(1, False, 2.0), Way(2, True, 2.2), Way(1, True, 2.7))
 _TWO, _ONE, _TWO_TURNED, _TURNED = range(len(WAYS))
 #: The time of a word whose bytes are widened first, see `vector.dot_bytes`.
 WIDENED = 3.0
