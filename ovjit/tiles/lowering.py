@@ -437,7 +437,7 @@ class Tiled(Lowering):
         values["b_step"] = weights.bias_step
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
-        scratch = 2 * (2 if plain else self.epilogue.table_rows) * TABLE * 8
+        scratch = (2 if plain else self.epilogue.table_rows) * TABLE * 8
         unpacking = self.unpacking(planner)
         values |= unpacking
         if unpacking:
