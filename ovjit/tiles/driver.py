@@ -164,8 +164,8 @@ def tiles(
     begin_row(at, first, rows)
     while p < stop:
         count = min(heights[0], stop - p)
-        # One by one: made by vectors, addresses come late to tiles of 16 channels in f32, which then take 1.19 of
-        # the time (and bytes of depth 64, 0.98). A tile of too few pixels repeats the last one.
+        # One by one: made by vectors, they come late to tiles of 16 channels in f32, which then take 1.19
+        # of the time (and bytes of depth 64, 0.98). A tile of too few pixels repeats the last one.
         m = 0
         while m < heights[0]:
             for row in static_range(rows):
