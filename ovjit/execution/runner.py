@@ -65,9 +65,9 @@ def native_kernel(name: str = "runner") -> Kernel:
     return routines(name, ROUTINES[name], _functions, _intrinsics)
 
 
-def native_kernels() -> tuple[Kernel, ...]:
-    """All kernels of the runner."""
-    return tuple(map(native_kernel, ROUTINES))
+def native_kernels(loaded: bool = False) -> tuple[Kernel, ...]:
+    """All kernels of the runner, or those that this process has needed: to print the others takes time."""
+    return tuple(native_kernel(name) for name in ROUTINES if not loaded or ROUTINES[name][0] in _addresses)
 
 
 class Native:

@@ -95,13 +95,11 @@ def encode_program(
     used = executable.program.kernels
     if plan is not None:
         used = [step.kernel for step in hosts if step.kernel is not None]
-    runners = runner.native_kernels()
+    runners = runner.native_kernels(loaded)
     if loaded:
         if executable.static and plan is None:
             raise TypeError("its plan has no form in a blob")
-        used, runners = (
-            tuple(k for k in some if objects.address_of(symbol_of(k)) is not None) for some in (used, runners)
-        )
+        used = [k for k in used if objects.address_of(symbol_of(k)) is not None]
     # a static model's kernels are loaded when a plan has steps of them
     kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
     # without its constants a program gets them, and its traces, from the compiler
