@@ -239,6 +239,8 @@ class RankedRows:
         boxes, numbers, values, counts, *, lead: Int, keep: Int, order: Str, across: Bool, fallen: Bool,
         threshold: Float, clipped: Bool, padded: Str, labels: Bool, room: Int, output_type: DType,
     ):  # fmt: skip
+        fits = boxes.shape is None or compatible(boxes.shape[-1], 4)
+        check(fits, f"boxes {boxes} should have 4 for the last of their dimensions")
         images, classes = dims(counts, 2)
         each: Dim = keep
         if keep <= 0:

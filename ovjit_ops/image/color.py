@@ -21,7 +21,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import Dim, Interval, compatible
+from ovjit.graph.shapes import Dim, Interval, compatible, is_static
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
@@ -101,8 +101,8 @@ def _expand(interleaved: bool, blue_first: bool):
     def expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         """Slices and Interpolate of the planes, then arithmetic that fuses"""
         first = inputs[0]
-        if any(v.shape is None or 0 in v.shape for v in inputs):
-            return None
+        if not all(is_static(v.shape) and 0 not in v.shape for v in inputs):
+            return None  # of open ones nothing would see that planes do not fit together
         n, rows, width, _ = w.shape(first)
         height = rows if len(inputs) > 1 else rows * 2 // 3
         small = (n, height // 2, width // 2)
@@ -225,8 +225,8 @@ def _to_nv12(name: str, blue_first: bool) -> None:
         def expand(w, node, inputs):
             """A product with the weights, the colours averaged by AvgPool"""
             picture = inputs[0]
-            if picture.shape is None or 0 in picture.shape:
-                return None
+            if not is_static(picture.shape) or 0 in picture.shape:
+                return None  # of an open one nothing would see that an extent is odd
             n, height, width, _ = w.shape(picture)
             wide = picture if picture.dtype in FULL else w("Convert", picture, destination_type="f32")
             kind = numpy_dtype(wide.dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, normalize_axis, text
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, known, length
@@ -321,8 +321,8 @@ class ReverseSequence:
         gather.
         """
         data, lengths = inputs
-        if data.shape is None or 0 in data.shape or lengths.shape is None:
-            return None
+        if not is_static(data.shape) or 0 in data.shape or lengths.shape is None:
+            return None  # where an extent may be 0, nothing would look at the lengths
         rank, extents = len(data.shape), w.shape(data)
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         long = w("Convert", lengths, destination_type="i64")
