@@ -1,8 +1,8 @@
 """Native TopK: a heap of the k best so far walks along each row, and is then taken apart in order.
 
-One alone along a dimension that is not the last is found for vectors of neighbours.
-Elements become 64-bit integers in the same order, so that one comparison serves all types: NaN is above all
-numbers, zeros are equal. Of equals the first comes first. Rows are shared out.
+Few along a dimension that is not the last are found for vectors of neighbours, and one alone in vectors
+of a row. Elements of a heap become 64-bit integers in the same order, so that one comparison serves all
+types: NaN is above all numbers, zeros are equal. Of equals the first comes first. Rows are shared out.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ MOST = (1 << 63) - 1
 INTEGER = {size: f"i{8 * size}" for size in (1, 2, 4, 8)}
 LOW = {size: (1 << (8 * size - 1)) - 1 for size in (1, 2, 4, 8)}
 BUILD, SCAN, TAKE = range(3)
-#: Vectors of neighbours whose single best elements are found at a time.
+#: Vectors of neighbours whose single best elements are found at a time, or whose few best are.
 VECTORS = 4
+#: So many are few: they are kept in order, and a new one moves all that are worse.
+FEW = 32
 
 
 @inline
@@ -135,6 +137,16 @@ def topk(x: Ptr, y: Ptr, z: Ptr, n, x_n, y_n, z_n, best, rows, per_chunk, *, T, 
             sift(key, at, hole, size)
 
 
+@inline
+def beats(one, other, T, largest):
+    """A NaN is above all numbers, and not below any."""
+    return (
+        ((one > other) if largest else (one < other)) if T not in INFINITY
+        else ~(one <= other) & (other == other) if largest
+        else ~(one >= other) & (one == one)
+    )  # fmt: skip
+
+
 @kernel
 def top_1(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T, index, largest):
     """The best of n elements (32 bits count them) that lie x_n bytes apart, for `width` neighbours at a time:
@@ -155,18 +167,116 @@ def top_1(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T,
             here = spread[i32](i)
             for v in static_range(VECTORS):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-                if T in INFINITY:  # a NaN is above all numbers, and not below any
-                    worse = one <= best[v] if largest else one >= best[v]
-                    number = best[v] == best[v] if largest else one == one
-                    better = ~worse & number
-                else:
-                    better = one > best[v] if largest else one < best[v]
+                better = beats(one, best[v], T, largest)
                 at[v] = select(better, here, at[v])
                 best[v] = select(better, one, best[v])
         for v in static_range(VECTORS):
             k = first + v * VL
             storem[T](values + k * SIZE[T], best[v], width - k)
             storem[index](places + k * SIZE[index], cast[index](at[v]), width - k)
+
+
+@kernel
+def top_1_along(x: Ptr, y: Ptr, z: Ptr, n, rows, per_chunk, *, T, index, largest):
+    """The best of n adjacent elements (32 bits count them): of each lane first, and then of the lanes. The
+    last vector is one that ends where the row does."""
+    for i in range(VL):
+        st[i32](scratch + VL * 8 + i * 4, i)
+    for row in share(rows, per_chunk):
+        source, values, places = placed(row, x, y, z)
+        best = loadm[T](source, n)
+        at = spread[i32](0)
+        for i in range(VL, n, VL):
+            base = min(i, n - VL)
+            one = load[T](source + base * SIZE[T])
+            better = beats(one, best, T, largest)
+            at = select(better, spread[i32](base), at)
+            best = select(better, one, best)
+        at = at + load[i32](scratch + VL * 8)
+        several = n < VL  # lanes of nothing, or of numbers that are none
+        if T in INFINITY:
+            if hor[boolean](best != best):
+                several = 1
+        if several:
+            store[T](scratch, best)
+            store[i32](scratch + VL * 12, at)
+            found = ld[i32](scratch + VL * 12) + 0
+            key = key_of(scratch, T, largest)
+            for i in range(1, min(n, VL)):
+                other = key_of(scratch + i * SIZE[T], T, largest)
+                place = ld[i32](scratch + VL * 12 + i * 4) + 0
+                if other > key or (other == key and place < found):
+                    key = other
+                    found = place
+        else:
+            most = spread[T](hmax[T](best) if largest else hmin[T](best))
+            found = hmin[i32](select(best == most, at, spread[i32](LOW[4]))) + 0
+        st[MOVED[SIZE[T]]](values, ld[MOVED[SIZE[T]]](source + found * SIZE[T]))
+        st[index](places, found)
+
+
+@kernel
+def top_few(
+    x: Ptr, y: Ptr, z: Ptr, n, width, x_n, y_n, z_n, best, blocks, items, per_chunk, *, T, index, largest,
+    by_index,
+):  # fmt: skip
+    """As `top_1` for the `best` ones, which scratch has in order: [best, VECTORS] vectors of elements, and as
+    many of where they were."""
+    step = VECTORS * VL * 8
+    high = scratch + best * step
+    for item in share(items, per_chunk):
+        row = item // blocks
+        source, values, places = placed(row, x, y, z)
+        first = item % blocks * (VECTORS * VL)
+        rest = width - first
+        p = source + first * SIZE[T]
+        for i in range(n):
+            kept = min(i, best)
+            for v in static_range(VECTORS):
+                q = scratch + v * VL * 8
+                r = high + v * VL * 8
+                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                wanted = 1
+                if kept == best:
+                    if not hor[boolean](beats(one, load[T](q + (best - 1) * step), T, largest)):
+                        wanted = 0
+                if wanted == 1:
+                    moved = one
+                    at = spread[i32](i)
+                    for _ in range(kept):
+                        other = load[T](q)
+                        place = load[i32](r)
+                        better = beats(one, other, T, largest)  # and than all behind it
+                        store[T](q, select(better, moved, other))
+                        store[i32](r, select(better, at, place))
+                        moved = select(better, other, moved)
+                        at = select(better, place, at)
+                        q += step
+                        r += step
+                    if kept < best:
+                        store[T](q, moved)
+                        store[i32](r, at)
+            p += x_n
+        for v in static_range(VECTORS):
+            k = first + v * VL
+            q = scratch + v * VL * 8
+            r = high + v * VL * 8
+            if by_index:
+                for i in range(1, best):
+                    for j in range(best - i):
+                        place = load[i32](r + j * step)
+                        behind = load[i32](r + (j + 1) * step)
+                        one = load[T](q + j * step)
+                        other = load[T](q + (j + 1) * step)
+                        turned = behind < place
+                        store[i32](r + j * step, select(turned, behind, place))
+                        store[i32](r + (j + 1) * step, select(turned, place, behind))
+                        store[T](q + j * step, select(turned, other, one))
+                        store[T](q + (j + 1) * step, select(turned, one, other))
+            for j in range(best):
+                storem[T](values + j * y_n + k * SIZE[T], load[T](q + j * step), width - k)
+                found = cast[index](load[i32](r + j * step))
+                storem[index](places + j * z_n + k * SIZE[index], found, width - k)
 
 
 class TopK(Lowering):
@@ -179,13 +289,18 @@ class TopK(Lowering):
             raise NotNative
         moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
         kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"].lower() == "max"}
-        self.kernel = topk(**kinds, by_index=attrs["sort"].lower() == "index")
-        many = self.node.inputs[1].type.value
-        one = many is None or many.item() == 1
-        self.beside = one and normalize_axis(attrs["axis"], rank) < rank - 1
-        if self.beside:
-            self.best = top_1(**kinds)
-            self.kernels = (self.kernel, self.best)
+        by_index = attrs["sort"].lower() == "index"
+        self.kernel = topk(**kinds, by_index=by_index)
+        known = self.node.inputs[1].type.value
+        many = None if known is None else known.item()
+        self.beside = normalize_axis(attrs["axis"], rank) < rank - 1
+        self.one = top_1(**kinds) if self.beside else top_1_along(**kinds)
+        self.kernels = [self.kernel]
+        if many in (None, 1):
+            self.kernels.append(self.one)
+        if self.beside and (many is None or 1 < many <= FEW):
+            self.few = top_few(**kinds, by_index=by_index)
+            self.kernels.append(self.few)
 
     def plan(self, planner: Planner) -> None:
         node = self.node
@@ -200,31 +315,37 @@ class TopK(Lowering):
         """False when there are too many dimensions that do not merge."""
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
         others = [a for a in range(len(x.shape)) if a != axis]
+        n, best = x.shape[axis], y.shape[axis]
+        counted = n < 1 << 31
         inner: int | None = None
-        if self.beside and y.shape[axis] == 1 and x.shape[axis] < 1 << 31:
+        if self.beside and counted and best <= FEW:
             if all(v.strides[others[-1]] == v.itemsize for v in (x, y, z)):
                 inner = others.pop()
         extents, strides = merge_axes(others, (x, y, z))
         if len(extents) > DIMS:
             return False
-        n, best, rows = x.shape[axis], y.shape[axis], product(extents)
+        rows = product(extents)
         places = placed_values(extents, x=strides[0], y=strides[1], z=strides[2])
+        told = {"x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "x_n": x.strides[axis], **places}
+        steps = {"best": best, "y_n": y.strides[axis], "z_n": z.strides[axis]}
+        lanes = host_isa().lanes
         if inner is not None:
             width = x.shape[inner]
-            block = VECTORS * host_isa().lanes
+            block = VECTORS * lanes
             blocks = ceil_div(width, block)
             items = rows * blocks
-            told = {
-                "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "width": width, "x_n": x.strides[axis],
-                "blocks": blocks, "items": items, **places,
-            }  # fmt: skip
-            planner.share_step(self.best, told, items, n * block * 2, [x], [y, z], x.count)
+            told |= {"width": width, "blocks": blocks, "items": items}
+            if best == 1:
+                planner.share_step(self.one, told, items, n * block * 2, [x], [y, z], x.count)
+                return True
+            planner.need_scratch(best * block * 16)
+            planner.share_step(self.few, told | steps, items, n * block * 8, [x], [y, z], x.count)
             return True
-        values = {
-            "x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "best": best, "rows": rows,
-            "x_n": x.strides[axis], "y_n": y.strides[axis], "z_n": z.strides[axis],
-        }  # fmt: skip
-        values |= places
+        if not self.beside and best == 1 and counted and x.strides[axis] == x.itemsize:
+            planner.need_scratch(lanes * 16)
+            planner.share_step(self.one, told | {"rows": rows}, rows, n * 2, [x], [y, z], x.count)
+            return True
+        values = told | steps | {"rows": rows}
         planner.need_scratch(best * ENTRY)
         read, *written = (
             Piece(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
