@@ -558,11 +558,11 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
         np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"seed {SEED}")
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
     if not closed:
-        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 2)]  # as its trace has it
+        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 2, (0, 2))]  # as its trace has it
     elif kernel == 3:
-        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 1), (1, 1)]
-        assert low._slabs(5, (5, 8, 8), 1, 1, 1) == [(0, 1), (1, 3), (4, 1)]
-        assert low._slabs(2, (2, 1, 1), 1, 1, 1) == [(0, 2)]  # a tile for each would be more
+        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 1, (1, 2)), (1, 1, (0, 1))]
+        assert low._slabs(5, (5, 8, 8), 1, 1, 1) == [(0, 1, (1, 2)), (1, 3, (0, 2)), (4, 1, (0, 1))]
+        assert low._slabs(2, (2, 1, 1), 1, 1, 1) == [(0, 2, (0, 2))]  # a tile for each would be more
 
 
 @pytest.mark.parametrize("channels", [4, 20, 24, 56])

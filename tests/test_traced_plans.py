@@ -25,9 +25,11 @@ from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph import dtypes, traced
 from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import ANY
 from ovjit.graph.traced import Tape, Traced, least, most
+from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.image import resampling
 from ovjit_ops.image.interpolate import interpolate
@@ -471,6 +473,68 @@ def test_taps_that_meet_no_data_are_not_multiplied(
         work[first] = max(plan.figures(i, 0) or step.flops for i, step in enumerate(plan.steps)) / first
     assert executable.program.traces.made <= 3, "no taps, one of three or all of them have no data; extent 1"
     assert work[3] == work[9] / (3 if odd == 0 else 1), work
+
+
+@pytest.mark.parametrize("kind", ["images", "lines", "beside others"])
+def test_borders_are_as_wide_as_taps_read_that_meet_data(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows spread wider than images are that are open. Those of lines, and of few rows, leave out columns;
+    a concatenation's parts have the border that any of them needs."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b = np.random.default_rng([SEED, len(kind)]), Builder()
+    rank = 1 if kind == "lines" else 2
+    x = b.add("Parameter", (), {"shape": (ANY, 32, *(ANY,) * rank), "element_type": "f32"}).output
+    thin = {"strides": (1,) * rank, "auto_pad": "valid"}
+    made = []
+    for _ in range(2 if kind == "beside others" else 1):
+        w = b.constant(rng.standard_normal((64, 32, *(1,) * rank)).astype(np.float32) / 6)
+        made.append(b.add("Relu", [b.add("Convolution", [x, w], thin).output]).output)
+    if kind == "beside others":
+        made.append(b.add("Concat", made, {"axis": 1}).output)
+    outputs = []
+    for v, spread in zip(made * 3, (12, 36, 20), strict=False):
+        w = b.constant(rng.standard_normal((64, v.shape[1], *(3,) * rank)).astype(np.float32) / 16)
+        attrs = {"strides": (1,) * rank, "auto_pad": "explicit"}
+        attrs |= dict.fromkeys(("dilations", "pads_begin", "pads_end"), (spread,) * rank)
+        outputs.append(b.add("Convolution", [v, w], attrs).output)
+    executable = compile_graph(graph := b.finish(outputs), {"threads": 1})
+    for shape in ((2, 7, 8), (1, 9, 9), (1, 40, 41), (1, 5, 50), (2, 50, 5), (1, 12, 13), (1, 1, 1)):
+        given = rng.standard_normal((shape[0], 32, *shape[3 - rank :])).astype(np.float32)
+        for got, want in zip(run(executable, [given]), evaluate(graph, [given]), strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-4, err_msg=f"{shape}, seed {SEED}")
+    for size, bare in ((9, True), (30, False)):
+        plan = executable.program.plan(((1, 32, *(size,) * rank),))
+        cleared = [step for step in plan.steps if step.kernel.name.startswith("clear")]
+        assert not cleared if bare else cleared, size
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_open_batches_go_by_winograd(volumes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bands, where a batch is large: as many bands as the next power of two needs. Slices of volumes are
+    images, beside which the window of the next layer reads a border."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    monkeypatch.setattr(cpu_winograd, "BAND", 400_000)
+    rng, b = np.random.default_rng([SEED, volumes]), Builder()
+    depth, flat = ((3,), (1,)) if volumes else ((), ())
+    x = b.add("Parameter", (), {"shape": (ANY, 32, *depth, 26, 27), "element_type": "f32"}).output
+    y = x
+    for kernel, pads in (((*flat, 3, 3), (*(0,) * volumes, 1, 1)), ((*depth, 1, 1), (*flat, 0, 0))) * 2:
+        w = b.constant(rng.standard_normal((32, 32, *kernel)).astype(np.float32) / 12)
+        ones = (1,) * len(kernel)
+        made = b.add("Convolution", [y, w], {"strides": ones, "dilations": ones, "pads_begin": pads,
+                                             "pads_end": pads, "auto_pad": "explicit"}).output  # fmt: skip
+        y = b.add("Relu", [b.add("Add", [made, y]).output]).output
+    executable = compile_graph(graph := b.finish([y]), {"threads": 1})
+    ways = [low for low in executable.program.lowerings if isinstance(low, cpu_winograd.Winograd)]
+    assert len(ways) == 2
+    for batch in (1, 2, 3, 7, 8, 5):
+        given = rng.standard_normal((batch, 32, *depth, 26, 27)).astype(np.float32)
+        (got,) = run(executable, [given])
+        (want,) = evaluate(graph, [given])
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4, err_msg=f"batch {batch}, seed {SEED}")
+    few, many = (len(executable.program.plan(((n, 32, *depth, 26, 27),)).steps) for n in (1, 8))
+    assert many > few
+    if not volumes:  # each of which has steps of its own
+        assert executable.program.traces.made <= 4
 
 
 def _decoder(caches: int = 2) -> Graph:

@@ -7,7 +7,7 @@ without an anchor, copies and fills are lowered here; a node without a native lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -25,6 +25,9 @@ from ovjit.errors import ModelError
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
+
+#: What tells a value's shape, of which dimensions may be open.
+Shapes = Callable[[Value], Sequence[Any]]
 
 
 def place_constants(constants: Constants, values: Iterable[Value]) -> None:
@@ -83,8 +86,9 @@ class Lowering:
     def finalize(self, layouts: dict[Value, Layout]) -> None:
         """Layouts are settled: print the kernels that depend on them."""
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
-        """Layouts in which this lowering would like its inputs, most important first."""
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
+        """Layouts in which this lowering would like its inputs, most important first. Asked when the program
+        is made, and for each plan with what open dimensions are then."""
         return []
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
@@ -111,8 +115,8 @@ class ChannelsLast(Lowering):
 
     data: Value
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(len(self.data.shape)))]
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
+        return [(self.data, channels_last(len(shape(self.data))))]
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
@@ -153,6 +157,7 @@ class TwoWays(Lowering):
         self.fused = fused
         self.apart = tuple(apart)
         self.flexible = fused.flexible
+        self.pads = fused.pads
 
     @property
     def _all(self) -> tuple[Lowering, ...]:
@@ -168,8 +173,8 @@ class TwoWays(Lowering):
         self.kernels = tuple(kernel for way in self._all for kernel in way.kernels)
         self.by_strides = tuple(kernel for way in self._all for kernel in way.by_strides)
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
-        return self.fused.input_layouts()
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
+        return self.fused.input_layouts(shape)
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return self.fused.output_layout(layouts)

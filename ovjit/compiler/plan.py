@@ -239,9 +239,7 @@ class Planner:
         if fits:
             return view
         wanted = self.layouts.get(value)
-        others = wanted.halo if wanted else layout.halo
-        merged = [(max(h[0], o[0]), max(h[1], o[1])) for h, o in zip(layout.halo, others, strict=True)]
-        return self.copy(value, Layout(layout.order, merged))
+        return self.copy(value, layout.with_halo(wanted.halo) if wanted else layout)
 
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""

@@ -23,7 +23,7 @@ from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
 from ovjit.compiler.layers import Layers, Repeats, find_layers
-from ovjit.compiler.lower import Lowering, ReferenceStep, lower_groups
+from ovjit.compiler.lower import Lowering, ReferenceStep, Shapes, lower_groups
 from ovjit.compiler.options import memory_for, options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.compiler.partition import Cut, needs_cut
@@ -134,7 +134,9 @@ class Program:
             debug.show_groups(groups)
         lowered = [ReferenceStep(group) for group in groups] if interpreted else lower_groups(groups)
         self.lowerings: Sequence[Lowering] = lowered
-        self.layouts = choose_layouts(self.lowerings)
+        self.layouts = choose_layouts(self.lowerings, lambda value: value.shape)
+        #: Whether halos depend on what open dimensions turn out to be.
+        self._open_halos = any(lowering.pads for lowering in self.lowerings)
         for lowering in self.lowerings:
             lowering.finalize(self.layouts)
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
@@ -194,7 +196,7 @@ class Program:
 
     def _halo_sizes(self) -> list[int]:
         """Element sizes of the values that may have a halo; that of f32 in any case."""
-        asked = [one for lowering in self.lowerings for one in lowering.input_layouts()]
+        asked = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
         haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
@@ -318,7 +320,10 @@ class Program:
         return plan
 
     def _planner(self, types: Mapping[Value, Any], strides: Strides) -> Planner:
-        planner = Planner(types, self.graph.inputs, self.graph.outputs, self.layouts, self.constants, strides)
+        layouts = self.layouts
+        if self._open_halos:
+            layouts = choose_layouts(self.lowerings, lambda value: types[value].shape)
+        planner = Planner(types, self.graph.inputs, self.graph.outputs, layouts, self.constants, strides)
         planner.may_turn = self.turns
         if not self.watched:
             planner.readers = self.readers
@@ -539,8 +544,9 @@ def _item_sizes(graph: Graph) -> list[int]:
     return sorted({element_size(v.dtype) for v in _used(graph)})
 
 
-def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
+def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, Layout]:
     """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
+    Open dimensions say something about halos, and nothing else.
 
     What is asked for is no promise: the planner copies where a view does not fit.
     """
@@ -552,7 +558,7 @@ def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
     made = {v for lowering in lowerings for v in lowering.group.outputs}
     flexible = {v for lowering in lowerings if lowering.flexible for v in lowering.group.outputs}
     for lowering in lowerings:
-        for value, want in lowering.input_layouts():
+        for value, want in lowering.input_layouts(shape):
             have = layouts.get(value)
             if value not in made:
                 continue
@@ -560,8 +566,7 @@ def choose_layouts(lowerings: Sequence[Lowering]) -> dict[Value, Layout]:
                 if value in flexible:
                     layouts[value] = want
             elif have.order == want.order:
-                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(have.halo, want.halo, strict=True)]
-                layouts[value] = Layout(have.order, halo)
+                layouts[value] = have.with_halo(want.halo)
     for lowering in reversed(lowerings):
         lowering.propagate_layouts(layouts)
     return layouts

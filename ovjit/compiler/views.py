@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.codegen.memory import DIMS
 from ovjit.errors import OvjitError
-from ovjit.graph.traced import identity, is_traced_number, surely_same
+from ovjit.graph.traced import identity, is_traced_number, most, surely_same
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
@@ -182,6 +182,11 @@ class Layout:
     def __repr__(self) -> str:
         halo = "" if not any(map(any, self.halo)) else f" halo {self.halo}"
         return f"{self.order}{halo}"
+
+    def with_halo(self, halo: Sequence[tuple[int, int]]) -> Layout:
+        """This order, and a halo that has this one and the given one."""
+        both = zip(self.halo, halo, strict=True)
+        return Layout(self.order, [(most(a[0], b[0]), most(a[1], b[1])) for a, b in both])
 
     def allocate(self, shape: Sequence[int], itemsize: int) -> tuple[int, list[int], int]:
         """(bytes, strides, offset of element 0) of a tensor of `shape`."""

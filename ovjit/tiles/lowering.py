@@ -62,6 +62,11 @@ class Weights(NamedTuple):
     lists: tuple[int, int, int] | None = None  # where the places and steps of `narrow.Listed` are; its runs
     picks: Picks | None = None
 
+    def after(self, words: int) -> Weights:
+        """Those behind the first `words` of each panel, where all are of one width."""
+        nothing = not is_traced_number(words) and words == 0
+        return self if nothing else self._replace(at=self.at + words * self.sizes.width * WORD)
+
 
 class Picks(NamedTuple):
     """Which of `kinds` matrices a group is multiplied with: at `picks`, `picks_g` bytes from group to group,

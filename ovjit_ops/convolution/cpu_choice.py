@@ -30,12 +30,11 @@ def lower_convolution(group: Group) -> Lowering | None:
     if len(data.shape) == 5:
         # others have been expanded, where their shapes are known
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1
-        if adjacent:
-            return TiledConvolution(group) if constant is not None else computed(group)
-        return Direct.of(group)
+        if not adjacent:
+            return Direct.of(group)
     if constant is None:
         return computed(group)
-    if is_depthwise(group):
+    if len(data.shape) < 5 and is_depthwise(group):
         return Depthwise(group)
     way = winograd_way(group)
     return Winograd(group, way) if way else TiledConvolution(group)

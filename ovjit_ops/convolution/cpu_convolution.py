@@ -11,16 +11,18 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Shapes
 from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
-from ovjit.graph.traced import whole
+from ovjit.graph.traced import most, whole
 from ovjit.graph.windows import resolve_pads, taps_that_meet
 from ovjit.tiles.driver import ROWS
-from ovjit.tiles.formats import WORD, product_format
+from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Tiled, Weights
+from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.convolution.cpu_direct import filter_matrix
 from ovjit_ops.matmul.cpu_products import WAYS, pack_kernels, pack_step
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
@@ -138,22 +140,62 @@ class TiledConvolution(Tiled):
         """Channels of 0 that are missing to whole words."""
         return 0 if self.planar or self.shuffle or self.gathered else -self.channels % self.form.group
 
-    def halo(self, extents: Sequence[int]) -> list[tuple[int, int]]:
-        """The zero border of the input: what the last window really reads may be less than the padding."""
-        _, _, begin, end = self.window(extents)
-        after = [whole(e) for e in end]
-        if self.planar:  # a kernel's row is read in whole words
-            after[-1] += -self.kernel_size[-1] % self.form.group
-        if self.gathered:  # and a line of a window by two bytes for a lane
-            after[-1] += ceil_div(2 * self.isa.lanes - self.gathered, self.channels)
-        return [(0, 0), (0, self.odd), *zip(map(whole, begin), after, strict=True)]
+    @made_once
+    def leaves_out(self) -> bool:
+        """Whether plans may leave out taps that meet no data: infinities and NaN count in padding, too, and
+        panels have to be of one width."""
+        if self.constant is None or self.planar or self.shuffle or self.gathered or self.form.listed:
+            return False
+        sizes = panel_sizes(1, self.outs, self.isa)
+        return sizes.last in (0, sizes.width) and bool(np.isfinite(self.constant).all())
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
-        shape = self.data.shape
-        extents = [64 if isinstance(d, Interval) else d for d in shape[2:]]
-        if self.planar:
-            return [(self.data, Layout(range(4), self.halo(extents)))]
-        return [(self.data, channels_last(len(shape), self.halo(extents)))]
+    def taps_of(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
+        """The first and the last tap along each dimension of the window that are multiplied, for images of
+        these extents: others meet no data. Of known shapes `of_taps_that_meet_data` has left them out. A tile
+        reads weights one after the other: taps of a line can be left out where it is the only one."""
+        taps = [(0, k - 1) for k in self.kernel_size]
+        if not self.leaves_out or len(taps) == 3:
+            return taps
+        strides, dilations, begin, _ = self.window(extents)
+        for i, k in enumerate(self.kernel_size):
+            if k == 1:
+                continue
+            first, last = taps_that_meet(extents[i], outs[i], k, strides[i], dilations[i], begin[i])
+            if first == 0 and last == k - 1:
+                break
+            taps[i] = first, last
+            if first != last:
+                break
+        return taps
+
+    def halo(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
+        """The zero border of the input, as taps read it that are multiplied: what the last window really
+        reads may be less than the padding."""
+        strides, dilations, begin, end = self.window(extents)
+        halo = [(whole(b), whole(e)) for b, e in zip(begin, end, strict=True)]
+        if is_static(outs):  # open ones are a model's: nothing is planned for them
+            taps = self.taps_of(extents, outs)
+            steps = zip(extents, self.kernel_size, strides, dilations, begin, strict=True)
+            for i, (extent, kernel, stride, dilation, pad) in enumerate(steps):
+                parts = [(0, outs[i], taps[i])]
+                if len(extents) == 3 and i == 0:
+                    parts = self._slabs(extent, outs, stride, dilation, pad)
+                if parts != [(0, outs[i], (0, kernel - 1))]:
+                    first = [at * stride + low * dilation - pad for at, _, (low, _) in parts]
+                    last = [(at + n - 1) * stride + high * dilation - pad for at, n, (_, high) in parts]
+                    halo[i] = most(0, *(-x for x in first)), most(0, *(x + 1 - extent for x in last))
+        if self.planar:  # a kernel's row is read in whole words
+            halo[-1] = halo[-1][0], halo[-1][1] + -self.kernel_size[-1] % self.form.group
+        if self.gathered:  # and a line of a window by two bytes for a lane
+            more = ceil_div(2 * self.isa.lanes - self.gathered, self.channels)
+            halo[-1] = halo[-1][0], halo[-1][1] + more
+        return [(0, 0), (0, self.odd), *halo]
+
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
+        data, outs = shape(self.data), shape(self.out)[2:]
+        extents = [64 if isinstance(d, Interval) else d for d in data[2:]]
+        halo = self.halo(extents, outs)
+        return [(self.data, Layout(range(4), halo) if self.planar else channels_last(len(data), halo))]
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
@@ -168,8 +210,8 @@ class TiledConvolution(Tiled):
         out_shape = planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
         words = self.form.words
+        halo = self.halo(shape[2:], out_shape[2:])
         if self.planar:
-            halo = self.halo(shape[2:])
             x = planner.with_layout(self.data, Layout(range(4), halo))
             y = planner.channels_last_output(self.out)
             kh, kw = self.kernel_size
@@ -180,22 +222,22 @@ class TiledConvolution(Tiled):
                 (self.channels, x_c, kh, x_h, words(kw)), 0, weights, -begin[0] * x_h - begin[1] * x_w,
             )  # fmt: skip
             return
-        x = planner.with_halo(self.data, self.halo(shape[2:]))
+        x = planner.with_halo(self.data, halo)
         if self.gathered and (x.strides[1], x.strides[3]) != (1, self.channels):
-            x = planner.copy(self.data, channels_last(4, self.halo(shape[2:])))
+            x = planner.copy(self.data, channels_last(4, halo))
         size = x.itemsize
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
         if len(shape) == 5:
             self.plan_volume(planner, x, y, strides, dilations, begin, weights, more)
             return
+        ((top, bottom), (left, right)) = ((0, 0), *self.taps_of(shape[2:], out_shape[2:]))[-2:]
+        kh, kw = bottom - top + 1, right - left + 1
         if len(shape) == 3:  # one spatial dimension: a row
-            kh, (kw,) = 1, self.kernel_size
             x_h, x_w = 0, x.strides[2]
             sh, (sw,), dh, (dw,), ph, (pw,) = 1, strides, 1, dilations, 0, begin
             axes: tuple[int | None, ...] = (0, None, 2)
             images: tuple[int, ...] = (out_shape[0], 1, out_shape[2])
         else:
-            kh, kw = self.kernel_size
             x_h, x_w = x.strides[2:]
             (sh, sw), (dh, dw), (ph, pw) = strides, dilations, begin
             axes = (0, 2, 3)
@@ -213,33 +255,12 @@ class TiledConvolution(Tiled):
             taps = (kh, dh * x_h, 1, 0, words(kw * channels))
         else:
             taps = (kh, dh * x_h, kw, dw * x_w, words(channels))
-        origin = -ph * x_h - pw * x_w
-        if len(shape) == 4 and not self.shuffle and not self.gathered:
-            weights, taps, origin = self._met(weights, taps, origin, shape[2], images[1], sh, dh, ph)
+        skipped = (top * self.kernel_size[-1] + left) * words(channels)
         self.emit(
-            planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps,
-            x_group, weights, origin, more=more, lines=(kh, dh * x_h),
+            planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps, x_group,
+            weights.after(skipped), (top * dh - ph) * x_h + (left * dw - pw) * x_w, more=more,
+            lines=(kh, dh * x_h),
         )  # fmt: skip
-
-    @made_once
-    def _finite(self) -> bool:
-        """Whether the weights are constants without infinities and NaN: those count in padding, too."""
-        return self.constant is not None and bool(np.isfinite(self.constant).all())
-
-    def _met(
-        self, weights: Weights, taps: tuple, origin: int, extent: int, outs: int, stride: int, dilation: int,
-        pad: int,
-    ) -> tuple[Weights, tuple, int]:  # fmt: skip
-        """Weights, taps and origin without the first and last taps along the first dimension of the window
-        that meet no data. Of known shapes `of_taps_that_meet_data` has left them out."""
-        first, last = taps_that_meet(extent, outs, taps[0], stride, dilation, pad)
-        sizes = weights.sizes
-        one_width = sizes.last in (0, sizes.width) and weights.lists is None and self.blocked is None
-        if (first == 0 and last == taps[0] - 1) or not (one_width and self._finite):
-            return weights, taps, origin
-        skipped = first * math.prod(taps[2::2]) * sizes.width * WORD
-        kept = (last - first + 1, *taps[1:])
-        return weights._replace(at=weights.at + skipped), kept, origin + first * taps[1]
 
     def plan_volume(
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
@@ -250,46 +271,46 @@ class TiledConvolution(Tiled):
         for two dimensions of the window, and the third is part of the depth."""
         channels = self.channels + self.odd
         if x.strides[4] != channels * x.itemsize:
-            x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), self.halo(x.shape[2:])))
-        kd, kh, kw = self.kernel_size
+            x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), self.halo(x.shape[2:], y.shape[2:])))
+        _, kh, kw = self.kernel_size
         x_n, _, x_d, x_h, x_w = x.strides
-        taps = (kd, dilations[0] * x_d, kh, dilations[1] * x_h, self.form.words(kw * channels))
+        depth = self.form.words(kw * channels)
         origin = -begin[0] * x_d - begin[1] * x_h - begin[2] * x_w
-        extent = x.shape[2]
         moves = (strides[0] * x_d, strides[1] * x_h, strides[2] * x_w)
-        for n, (first, count) in itertools.product(
-            range(y.shape[0]), self._slabs(extent, y.shape[2:], strides[0], dilations[0], begin[0])
-        ):
+        slabs = self._slabs(x.shape[2], y.shape[2:], strides[0], dilations[0], begin[0])
+        for n, (first, count, (low, high)) in itertools.product(range(y.shape[0]), slabs):
 
             def part(view: View, n: int = n, first: int = first, count: int = count) -> View:
                 return view.slice(0, n, 1).slice(2, first, count)
 
-            given, kept, at = self._met(
-                weights, taps, origin + n * x_n + first * moves[0], extent, count, strides[0], dilations[0],
-                begin[0] - first * strides[0],
-            )  # fmt: skip
             self.emit(
-                planner, x, part(y), (count, *y.shape[3:]), moves, (2, 3, 4), kept, 0, given, at, part,
-                more=more,
+                planner, x, part(y), (count, *y.shape[3:]), moves, (2, 3, 4),
+                (high - low + 1, dilations[0] * x_d, kh, dilations[1] * x_h, depth), 0,
+                weights.after(low * kh * depth),
+                origin + n * x_n + first * moves[0] + low * dilations[0] * x_d, part, more=more,
             )  # fmt: skip
 
     def _slabs(
         self, extent: int, outs: Sequence[int], stride: int, dilation: int, pad: int
-    ) -> list[tuple[int, int]]:
-        """(first, count) of the output's slices that are computed together: those whose windows meet data
-        with the same taps, where that leaves out more than tiles that are not full add."""
-        together = [(0, outs[0])]
-        if not is_static((*self.data.shape[2:], *self.out.shape[2:])) or not self._finite:
+    ) -> list[tuple[int, int, tuple[int, int]]]:
+        """(first, count, taps) of the output's slices that are computed together: those whose windows meet
+        data with the same taps, where that leaves out more than tiles that are not full add."""
+        out, kernel, rows = outs[0], self.kernel_size[0], ROWS[self.isa.name][0]
+        if not self.leaves_out:
+            return [(0, out, (0, kernel - 1))]
+        first, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
+        if first == 0 and last == kernel - 1:
+            first, last = 0, kernel - 1
+        together = [(0, out, (first, last))]
+        if not is_static((*self.data.shape[2:], *self.out.shape[2:])):
             return together  # what a trace has does not depend on shapes
-        kernel, rows = self.kernel_size[0], ROWS[self.isa.name][0]
-        each = [taps_that_meet(extent, 1, kernel, stride, dilation, pad - d * stride) for d in range(outs[0])]
+        each = [taps_that_meet(extent, 1, kernel, stride, dilation, pad - d * stride) for d in range(out)]
         slabs, taps, sums = [], 0, math.prod(outs[1:])
-        for (first, last), run in itertools.groupby(range(outs[0]), each.__getitem__):
+        for (low, high), run in itertools.groupby(range(out), each.__getitem__):
             found = list(run)
-            slabs.append((found[0], len(found)))
-            taps += ceil_div(len(found) * sums, rows) * (last - first + 1)
-        first, last = taps_that_meet(extent, outs[0], kernel, stride, dilation, pad)
-        return slabs if taps < ceil_div(outs[0] * sums, rows) * (last - first + 1) else together
+            slabs.append((found[0], len(found), (low, high)))
+            taps += ceil_div(len(found) * sums, rows) * (high - low + 1)
+        return slabs if taps < ceil_div(out * sums, rows) * (last - first + 1) else together
 
 
 class ComputedConvolution(TiledConvolution):

@@ -231,6 +231,7 @@ class Depthwise(TiledConvolution):
     channel_axis = 1
     odd = 0  # words go along rows
     joins = False
+    leaves_out = False
 
     def takes_lists(self) -> bool:
         return False
@@ -270,7 +271,7 @@ class Depthwise(TiledConvolution):
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         strides, dilations, begin, _ = self.window(shape[2:])
-        x = planner.with_halo(self.data, self.halo(shape[2:]))
+        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]))
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
         if not y.count:
             return

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Shapes
 from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
@@ -92,13 +93,12 @@ class TransposedConvolution(Tiled):
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
-        shape, out = self.data.shape, self.out.shape
-        if any(isinstance(d, Interval) for d in (*shape[2:], *out[2:])):
-            open_halo = [(0, 0), (0, -self.channels % self.form.group), *[(0, 0)] * (len(shape) - 2)]
-            return [(self.data, channels_last(len(shape), open_halo))]
-        begin = self._cut(shape, out)
-        return [(self.data, channels_last(len(shape), self.halo(shape, self.grid(out, begin))))]
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
+        x, out = shape(self.data), shape(self.out)
+        if any(isinstance(d, Interval) for d in (*x[2:], *out[2:])):
+            open_halo = [(0, 0), (0, -self.channels % self.form.group), *[(0, 0)] * (len(x) - 2)]
+            return [(self.data, channels_last(len(x), open_halo))]
+        return [(self.data, channels_last(len(x), self.halo(x, self.grid(out, self._cut(x, out)))))]
 
     def _cut(self, shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:
         """The padding at the beginning, for these extents."""

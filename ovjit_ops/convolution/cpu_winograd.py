@@ -4,7 +4,8 @@
 
 as three steps: input tiles into n*n planes [plane][tile][channel], one matrix product for each plane by the
 tile kernel, and planes back into m x m pixels with bias and epilogue. Large images go through the three in
-bands of rows, which take turns in the memory of the planes of one. F(4x4) needs a quarter of the
+bands of rows, which take turns in the memory of the planes of one. The slices of a volume are images, where
+the window is one slice deep. F(4x4) needs a quarter of the
 multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which
 way is fastest depends on the shape: `best_way` has the model.
 
@@ -25,6 +26,8 @@ The matrices are those of Lavin and Gray (2015), for the points 0, 1, -1, (2, -2
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,10 +44,9 @@ from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
 from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size
-from ovjit.compiler.views import Layout, View, channels_last, named_strides, row_major
+from ovjit.compiler.views import View, named_strides, row_major
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Value
-from ovjit.graph.shapes import is_static
+from ovjit.graph.shapes import Interval, is_static
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.formats import BF16, F32, I16, WORD, Format
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
@@ -264,7 +266,9 @@ def best_way(
 
 
 class Winograd(TiledConvolution):
-    """A 3x3 convolution by F(m x m)."""
+    """A 3x3 convolution by F(m x m), or one of volumes that is 3x3 in each slice."""
+
+    leaves_out = False
 
     def __init__(self, group: Group, m: int):
         self.m = m
@@ -288,15 +292,15 @@ class Winograd(TiledConvolution):
     def kernels(self, value: Sequence[Kernel]) -> None:
         pass
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
-        return [(self.data, channels_last(len(self.data.shape)))]
+    def halo(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
+        return [(0, 0)] * len(self.data.shape)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         planes = (self.m + 2) ** 2
         sizes = panel_sizes(self.form.words(self.channels), self.outs, self.isa)
         filling = Filling.by(
-            planes * sizes.group, self.filters[0], fill_planes, m=self.m,
+            planes * sizes.group, self.filters.reshape(self.outs, -1, 3, 3), fill_planes, m=self.m,
             kind=self.form.w, group=self.form.group, width=sizes.width, last=sizes.last,
         )  # fmt: skip
         at = constants.place(filling, (self, "weights")).offset
@@ -309,51 +313,59 @@ class Winograd(TiledConvolution):
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2
-        n, c, h, w = planner.shape(self.data)
-        _, _, oh, ow = planner.shape(self.out)
-        _, _, (ph, pw), _ = self.window((h, w))
+        x = planner.with_halo(self.data, self.halo((), ()))
+        shape, out = x.shape, planner.shape(self.out)
+        c, h, w, oh, ow = shape[1], *shape[-2:], *out[-2:]
+        # of volumes a step does one: its slices need not lie as far from each other as from the next one's
+        volumes = range(shape[0]) if len(shape) == 5 else (None,)
+        n = shape[2] if len(shape) == 5 else shape[0]
+        _, _, (*_, ph, pw), _ = self.window(shape[2:])
         th, tw = ceil_div(oh, m), ceil_div(ow, m)
-        x = planner.with_halo(self.data, [(0, 0)] * 4)
         size = element_size(self.form.a)
-        band = self.band(th, n * tw * planes * (c * size + self.outs * 4))
+        # an open number as the next power of two: with the bands, traces differ
+        several = n if is_static(self.data.shape) else next(1 << i for i in itertools.count() if n <= 1 << i)
+        band = self.band(th, several * tw * planes * (c * size + self.outs * 4))
         # what is written over an operand must not be what later bands read
         y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (band < th)))
         if not y.count:
             return
-        v = planner.allocate((planes, n * band * tw, c), size)
-        products = planner.allocate((n * band * tw, planes, self.outs), 4)
+        space = planner.allocate((planes, n * band * tw, c), size)
+        room = planner.allocate((n * band * tw, planes, self.outs), 4)
         lanes = self.isa.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         axes = (0, 2, 3)
-        for first in range(0, th, band):
+        for volume, first in itertools.product(volumes, range(0, th, band)):
             rows = min(band, th - first)
             tiles = n * rows * tw
+            images = _images(x, volume)
             values = {
-                "x": x.ptr, "v": v.ptr, "h": h, "w": w, "ph": ph - first * m, "pw": pw, "th": rows, "tw": tw,
-                "c": c, "tiles": tiles, "plane": tiles * c * size, **named_strides(x=(x, "n-hw")),
+                "x": images.ptr, "v": space.ptr, "h": h, "w": w, "ph": ph - first * m, "pw": pw, "th": rows,
+                "tw": tw, "c": c, "tiles": tiles, "plane": tiles * c * size,
+                **named_strides(x=(images, "n-hw")),
             }  # fmt: skip
-            v = View(v.buffer, (planes, tiles, c), row_major((planes, tiles, c), size), size)
-            products = View(
-                products.buffer, (tiles, planes, self.outs), products.strides, products.itemsize
-            )
-            planner.share_step(self.input_kernel, values, tiles, c * planes * 2, [x], [v], 8.0 * v.count)
+            v = View(space.buffer, (planes, tiles, c), row_major((planes, tiles, c), size), size)
+            products = View(room.buffer, (tiles, planes, self.outs), room.strides, room.itemsize)
+            planner.share_step(self.input_kernel, values, tiles, c * planes * 2, [images], [v], 8.0 * v.count)
             self.multiply(planner, v, products, tiles, planes)
 
-            def part(view: View, first: int = first * m, count: int = min(rows * m, oh - first * m)) -> View:
-                return view.slice(2, first, count)
+            def part(
+                view: View, volume: int | None = volume, first: int = first * m,
+                count: int = min(rows * m, oh - first * m),
+            ) -> View:  # fmt: skip
+                return _images(view, volume).slice(2, first, count)
 
-            out = part(y)
+            made = part(y)
             values = {
-                "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": out.ptr,
-                "oh": out.shape[2], "ow": ow, "th": rows, "tw": tw, "c": self.outs, "tiles": tiles,
+                "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": made.ptr,
+                "oh": made.shape[2], "ow": ow, "th": rows, "tw": tw, "c": self.outs, "tiles": tiles,
                 "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
             }  # fmt: skip
-            values |= dict(zip(("y_n", "y_h", "y_w"), self.along(out, axes), strict=True))
+            values |= dict(zip(("y_n", "y_h", "y_w"), self.along(made, axes), strict=True))
             operands, read = self.operand_values(planner, axes, part)
             values |= operands
             work, flops = self.outs * planes * 2, 8.0 * products.count
-            planner.share_step(self.output_kernel, values, tiles, work, [products, *read], [out], flops)
+            planner.share_step(self.output_kernel, values, tiles, work, [products, *read], [made], flops)
 
     def band(self, height: int, row: int) -> int:
         """How many of `height` rows of tiles are made at once, where each has `row` bytes of planes.
@@ -373,17 +385,27 @@ class Winograd(TiledConvolution):
         )  # fmt: skip
 
 
+def _images(view: View, volume: int | None) -> View:
+    """The slices of a volume as images, or the images that there are."""
+    return view if volume is None else view.slice(0, volume, 1).permute((2, 1, 3, 4))
+
+
 def winograd_way(group: Group) -> int:
-    """Which way suits the group's convolution: 0 (direct), 2 or 4."""
+    """Which way suits the group's convolution: 0 (direct), 2 or 4. Of an open number of images, that which
+    suits one: of several, weights come at less."""
     node = group.node
     data, filters = node.inputs[0], node.inputs[1]
     form = tile_format(data, filters)
-    if form is None or node.op.name != "Convolution" or tuple(filters.shape[2:]) != (3, 3):
+    flat = tuple(filters.shape[2:])[-2:] == (3, 3) and set(filters.shape[2:-2]) <= {1}
+    if form is None or node.op.name != "Convolution" or not flat:
         return 0
     ways = possible_ways(form, filters.shape[1])
     if not ways or (options().exact and form in (F32, BF16)):
         return 0
-    if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(data.shape):
+    shape, out = data.shape[1:], node.output.shape[1:]
+    if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(shape):
+        return 0
+    if shape[1:-2] != out[1:-2]:  # slices of padding
         return 0
     forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
     if forced:
@@ -392,7 +414,8 @@ def winograd_way(group: Group) -> int:
     lanes = host_isa().lanes
     if channels < lanes or outs < lanes:
         return 0
-    n, _, oh, ow = node.output.shape
+    *slices, oh, ow = out[1:]
+    n = (1 if isinstance(data.shape[0], Interval) else data.shape[0]) * math.prod(slices)
     choose = functools.partial(best_way, n, oh, ow, channels, outs, lanes, form)
     if form.products == 1:
         return choose()
@@ -402,5 +425,6 @@ def winograd_way(group: Group) -> int:
     way = choose(word=max(times))
     if way == choose(word=min(times)):
         return way
-    matrix = filters.constant.transpose(2, 3, 1, 0).reshape(1, 3, -1, outs)  # rows of a window are runs
+    matrix = filters.constant.reshape(outs, channels, 3, 3).transpose(2, 3, 1, 0)
+    matrix = matrix.reshape(1, 3, -1, outs)  # rows of a window are runs
     return choose(word=word_time(matrix, host_isa(), form))

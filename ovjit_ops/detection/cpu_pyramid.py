@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, Shapes
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
@@ -50,7 +50,7 @@ class PyramidAlign(Lowering):
         self.kernel = roi_align(mean=True, turned=False, index="i32", partial=True)
         self.kernels = (self.levels, self.kernel)
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return [(v, channels_last(4)) for v in self.maps]
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:

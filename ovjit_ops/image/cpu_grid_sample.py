@@ -9,7 +9,7 @@ from __future__ import annotations
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.lower import Lowering, Shapes
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
@@ -147,7 +147,7 @@ class GridSample(Lowering):
         channels = self.data.shape[1]
         return self.mode != "nearest" and isinstance(channels, int) and channels >= host_isa().lanes // 2
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(4))] if self.turned else []
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:

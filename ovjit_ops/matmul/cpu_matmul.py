@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
+from ovjit.compiler.lower import Lowering, Shapes, place_constants
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.views import Layout, View, row_major
 from ovjit.graph.converted import Converted
@@ -96,7 +96,7 @@ class TiledMatMul(Tiled):
         halo[axis] = (0, -self.depth % self.form.group)
         return Layout((*(a for a in range(rank) if a != axis), axis), halo)
 
-    def input_layouts(self) -> list[tuple[Value, Layout]]:
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return [(self.data, self.rows())] if self.depth % self.form.group else []
 
     def plan(self, planner: Planner) -> None:

@@ -16,7 +16,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.lower import AsInput, plan_copy, plan_elementwise
 from ovjit.compiler.plan import Constants, Planner
-from ovjit.compiler.views import Layout, View
+from ovjit.compiler.views import View
 from ovjit.graph.graph import Value
 
 #: What is padded with when no value is given: 0 in every element type.
@@ -36,7 +36,6 @@ class Padded(AsInput):
 
     def set_up(self) -> None:
         self.data = self.node.inputs[0]
-        self.apart = False
         self.mode = self.node.attrs["pad_mode"].lower()
         self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
         if self.mode == "constant":
@@ -47,13 +46,12 @@ class Padded(AsInput):
         if self.value is not None and self.value.constant is not None:
             constants.view(self.value.constant, self.value.dtype)
 
-    def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
-        """The data lies as the result does. Where somebody reads it with a halo of zeros it stays apart."""
-        self.apart = any(map(any, layouts[self.data].halo)) if self.data in layouts else False
-
     def place_outputs(self, planner: Planner) -> None:
+        """The data lies as the result does. Where somebody reads it with a halo of zeros it stays apart."""
         pads = [planner.types[v].value for v in self.node.inputs[1:3]]
-        if self.apart or any(p is None for p in pads) or planner.is_fixed(self.data):
+        layout = planner.layouts.get(self.data)
+        apart = layout is not None and any(map(any, layout.halo))
+        if apart or any(p is None for p in pads) or planner.is_fixed(self.data):
             return
         begin, end = (p.reshape(-1).tolist() for p in pads)
         if min((*begin, *end), default=0) < 0 or not any((*begin, *end)):

@@ -101,11 +101,11 @@ class Concatenated(Lowering):
         mine = layouts.get(self.node.output)
         if mine is None:
             return
-        halo = list(mine.halo)
         for value in self.node.inputs:
             part = layouts.get(value)
             if part is not None and part.order == mine.order:
-                halo = [(max(a[0], b[0]), max(a[1], b[1])) for a, b in zip(halo, part.halo, strict=True)]
+                mine = mine.with_halo(part.halo)
+        halo = list(mine.halo)
         halo[self.axis] = (0, 0)
         layouts[self.node.output] = Layout(mine.order, halo)
         for value in self.node.inputs:
