@@ -874,7 +874,16 @@ def test_one_trace_serves_random_numbers_of_any_shape(seed: int, monkeypatch: py
 
 #: Operation, attributes, inputs as functions of a batch, rows and columns.
 _REARRANGED: dict[str, tuple[dict[str, Any], Any]] = {
+    "NV12toRGB": ({}, lambda n, h, w: [(n, 3 * h, 4 * w, 1)]),
+    "NV12toBGR": ({}, lambda n, h, w: [(n, 2 * h, 2 * w, 1), (n, h, w, 2)]),
+    "I420toRGB": ({}, lambda n, h, w: [(n, 6 * h, 2 * w, 1)]),
+    "RGBtoNV12": ({"single_plane": True}, lambda n, h, w: [(n, 2 * h, 2 * w, 3)]),
     "ReorgYolo": ({"stride": (2,)}, lambda n, h, w: [(n, 8, 2 * h, 2 * w)]),
+    "ReverseSequence": ({"batch_axis": 1, "seq_axis": 0}, lambda n, h, w: [(h, n, w), (n,)]),
+    "ExtractImagePatches": (
+        {"sizes": (3, 2), "strides": (2, 1), "rates": (1, 2), "auto_pad": "same_upper"},
+        lambda n, h, w: [(n, 3, h, w)],
+    ),
     "BinaryConvolution": (
         {"strides": (1, 2), "pads_begin": (1, 0), "pads_end": (1, 1), "dilations": (1, 1),
          "mode": "xnor-popcount", "pad_value": 1.0},

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, copy_replaced, with_sources
 from ovjit.graph.shapes import ANY, is_static
 
 #: What becomes of a node: it runs after the host, before it, on the host, or its values follow from shapes.
@@ -56,6 +56,8 @@ class Cut:
             for i, v in _bounds(n)
             if may_tell and fate[v.node] in (BEFORE, HOST) and _may_be_told(v, types)
         }
+        late = _replaced_later(graph, fate)
+        self._replaced = with_sources(late, graph.replaced, set(late))
         self.told = list(dict.fromkeys(self._bounds.values()))
         self._told_shapes = {v: types[v].shape for v in self.told}
         self._repeated, self.passed = self._needs(fate)
@@ -63,7 +65,8 @@ class Cut:
         read = [*(v for n in self.hosts for v in n.inputs), *self.told, *self.passed, *graph.outputs]
         made = (v for v in dict.fromkeys(read) if v.node.op.name != "Parameter")
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
-        self.before = _part(graph, self.kept) if self.kept else None
+        asked = [n for n in graph.replaced if n not in late]
+        self.before = _part(graph, self.kept, asked) if self.kept or asked else None
 
     def places(self, wanted: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
         """Of `wanted`, the places that want each output of the graph: (a value that is known before the later
@@ -81,6 +84,7 @@ class Cut:
         """The nodes of known values that the later nodes read, to be worked out again there; and the values
         that are handed to both."""
         wanted = {v for n in self._later for i, v in enumerate(n.inputs) if (n, i) not in self._bounds}
+        wanted.update(v for n in self._replaced for v in n.inputs if v not in self._told_shapes)
         repeated: list[Node] = []
         for node in reversed(self.graph.nodes):
             if fate[node] == KNOWN and any(v in wanted for v in node.outputs):
@@ -112,6 +116,7 @@ class Cut:
             ]
             copied = copy_node(builder, node, inputs)
             new.update(zip(node.outputs, copied.outputs, strict=True))
+        copy_replaced(new | told, builder, self._replaced)
         return builder.finish(new[v] for v in self.results)
 
 
@@ -180,12 +185,24 @@ def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Nod
     return fate
 
 
-def _part(graph: Graph, outputs: Iterable[Value]) -> Graph:
-    """The part of `graph` that `outputs` need, with only the inputs that it reads."""
+def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:
+    """The replaced nodes that can be asked when the later nodes run, and no sooner."""
+    found: dict[Node, None] = {}
+    for node in graph.replaced:
+        late = (v.node in found or fate.get(v.node) in (HOST, LATER) for v in node.inputs)
+        if any(late) and all(v.dtype != "string" for v in node.inputs):  # those are the host's alone
+            found[node] = None
+    return list(found)
+
+
+def _part(graph: Graph, outputs: Iterable[Value], replaced: Sequence[Node]) -> Graph:
+    """The part of `graph` that `outputs` need, with only the inputs that it and `replaced` nodes read."""
     outputs = tuple(outputs)
     needed = {v.node for v in outputs}
     for node in reversed(graph.nodes):
         if node in needed:
             needed.update(v.node for v in node.inputs)
+    replaced = with_sources(replaced, graph.nodes, needed)
+    needed.update(v.node for node in replaced for v in node.inputs if v.node.op.name == "Parameter")
     inputs = (v for v in graph.inputs if v.node in needed)
-    return Graph(inputs, (n for n in graph.nodes if n in needed), outputs)
+    return Graph(inputs, (n for n in graph.nodes if n in needed), outputs, replaced)

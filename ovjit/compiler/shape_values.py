@@ -13,7 +13,7 @@ import numpy as np
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.bodies import infer_values
-from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.graph import Graph, Node, Replaced, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import check_shapes, is_static
 from ovjit.graph.traced import identity
@@ -34,8 +34,21 @@ def concrete_types(
     types: dict[Value, TensorType] = {}
     for value, shape in zip(graph.inputs, shapes, strict=True):
         types[value] = _with_nothing(TensorType(value.dtype, shape))
-    static = all(is_static(v.shape) for v in graph.inputs)
     alike = _Alike()
+    try:
+        _infer_nodes(graph, types, twins, alike)
+    except ModelError:
+        _ask_replaced(graph, types, alike)  # they say what the model's own nodes ask
+        raise
+    _ask_replaced(graph, types, alike)
+    return types
+
+
+def _infer_nodes(
+    graph: Graph, types: dict[Value, TensorType], twins: Mapping[Node, Node], alike: _Alike
+) -> None:
+    """Add the types of what the nodes make to those of the inputs."""
+    static = all(is_static(v.shape) for v in graph.inputs)
     for node in graph.nodes:
         if node.op.name == "Parameter":
             continue
@@ -50,7 +63,22 @@ def concrete_types(
             types.update((v, types[same]) for v, same in zip(node.outputs, twin.outputs, strict=True))
             continue
         types.update(zip(node.outputs, alike.infer(node, [types[v] for v in node.inputs]), strict=True))
-    return types
+
+
+def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
+    """Raise ModelError unless all replaced nodes whose inputs have types take them."""
+    made: dict[Value, TensorType] = {}
+    for node in graph.replaced:
+        found = [
+            v.type if v.node.op.name == "Constant" else types.get(v) or made.get(v) for v in node.inputs
+        ]
+        inputs = [t for t in found if t is not None]
+        if len(inputs) < len(found):
+            continue  # behind a node that has taken its own not
+        if isinstance(node, Replaced):
+            pairs = zip(inputs, node.kinds, strict=True)
+            inputs = [t if t.dtype == kind else TensorType(kind, t.shape) for t, kind in pairs]
+        made.update(zip(node.outputs, alike.infer(node, inputs), strict=True))
 
 
 def _read_alike(value: Value, other: Value, types: Mapping[Value, TensorType]) -> bool:

@@ -7,7 +7,7 @@ A pass is `Graph -> Graph`: it walks the old nodes with a `Builder` that infers 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Converted
 from ovjit.graph.op import Op, TensorType, find_op
-from ovjit.graph.shapes import merge
+from ovjit.graph.shapes import is_static, merge
 
 
 class Value:
@@ -91,15 +91,41 @@ class Node:
         return f"{outs} = {self.op.name}({ins}{attrs})"
 
 
+class Replaced(Node):
+    """A node that does not run, on these inputs. Passes may have changed their element types: `kinds` are
+    those that it was made for."""
+
+    __slots__ = ("kinds",)
+
+    def __init__(self, node: Node, inputs: Iterable[Value]):
+        types = [v.type for v in node.outputs]
+        super().__init__(node.op, inputs, node.attrs, node.name, types, node.origins, node.lowered)
+        self.kinds: tuple[str, ...] = (
+            node.kinds if isinstance(node, Replaced) else tuple(v.dtype for v in node.inputs)
+        )
+
+
 class Graph:
-    """`inputs` are the outputs of Parameter nodes; `outputs` any values; `nodes` in topological order."""
+    """`inputs` are the outputs of Parameter nodes; `outputs` any values; `nodes` in topological order.
 
-    __slots__ = ("inputs", "nodes", "outputs")
+    `replaced` do not run. They are nodes of which others make the outputs, and what these nodes alone read,
+    in order: each is asked again whether it takes its inputs when open dimensions are known, see
+    `Builder.replace`.
+    """
 
-    def __init__(self, inputs: Iterable[Value], nodes: Iterable[Node], outputs: Iterable[Value]):
+    __slots__ = ("inputs", "nodes", "outputs", "replaced")
+
+    def __init__(
+        self,
+        inputs: Iterable[Value],
+        nodes: Iterable[Node],
+        outputs: Iterable[Value],
+        replaced: Iterable[Node] = (),
+    ):
         self.inputs = tuple(inputs)
         self.nodes = tuple(nodes)
         self.outputs = tuple(outputs)
+        self.replaced = tuple(replaced)
 
     def __repr__(self) -> str:
         lines = [repr(n) for n in self.nodes]
@@ -132,6 +158,7 @@ class Builder:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.inputs: list[Value] = []
+        self.replaced: list[Node] = []
         self._names: set[str] = set()
         self._kept: set[Node] = set()  # nodes that are in another graph as well
         self._finished = False
@@ -192,6 +219,12 @@ class Builder:
             raise ModelError(f"node {name!r} ({node.op.name}-{node.op.opset}): {error}") from error
         return self._append(Node(node.op, inputs, node.attrs, name, types, node.origins, node.lowered))
 
+    def replace(self, node: Node, inputs: Sequence[Value]) -> None:
+        """Note that other nodes make what `node` would make of `inputs`. What they ask of shapes may be less:
+        the node is asked when open dimensions are known."""
+        if not all(is_static(v.shape) for v in (*inputs, *node.outputs)):
+            self.replaced.append(Replaced(node, inputs))
+
     def _append(self, node: Node) -> Node:
         self.nodes.append(node)
         if node.op.name == "Parameter":
@@ -223,7 +256,8 @@ class Builder:
             if node in needed:
                 needed.update(v.node for v in node.inputs)
         inputs = self.inputs if inputs is None else inputs
-        return Graph(inputs, (n for n in self.nodes if n in needed), outputs)
+        replaced = with_sources(self.replaced, self.nodes, needed)
+        return Graph(inputs, (n for n in self.nodes if n in needed), outputs, replaced)
 
     def _unique(self, name: str) -> str:
         candidate, i = name, 1
@@ -231,6 +265,18 @@ class Builder:
             candidate, i = f"{name}_{i}", i + 1
         self._names.add(candidate)
         return candidate
+
+
+def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collection[Node]) -> list[Node]:
+    """`replaced` behind what they read of `nodes`, in order, but for that which is `needed` anyway, and for
+    constants and parameters."""
+    wanted = {v.node for node in replaced for v in node.inputs}
+    sources = []
+    for node in reversed(nodes if wanted else ()):
+        if node in wanted and node not in needed and node.inputs:
+            sources.append(node)
+            wanted.update(v.node for v in node.inputs)
+    return [*reversed(sources), *replaced]
 
 
 #: visit(builder, node, new inputs) -> the new values for the node's outputs, or None to copy the node.
@@ -254,6 +300,7 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
         else:
             _check_replaced(node, outputs)
         new.update((old, now) for old, now in zip(node.outputs, outputs, strict=True) if old is not now)
+    copy_replaced(new, builder, graph.replaced)
     return builder.finish((new.get(v, v) for v in graph.outputs), (new.get(v, v) for v in graph.inputs))
 
 
@@ -300,6 +347,14 @@ def copy_into(new: dict[Value, Value], builder: Builder, node: Node) -> None:
     new.update(zip(node.outputs, copied.outputs, strict=True))
 
 
+def copy_replaced(new: dict[Value, Value], builder: Builder, replaced: Iterable[Node]) -> None:
+    """Replaced nodes again, on what `new` has for their inputs, or on those."""
+    for node in replaced:
+        copied = Replaced(node, (new.get(v, v) for v in node.inputs))
+        new.update(zip(node.outputs, copied.outputs, strict=True))
+        builder.replaced.append(copied)
+
+
 def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:
     """Nodes that `outputs` need, producers first, without recursion. Raises ModelError on a cycle."""
     done: set[Any] = set()
@@ -337,6 +392,10 @@ def verify(graph: Graph) -> None:
             raise ModelError(f"two nodes are named {node.name!r}")
         names.add(node.name)
         seen.update(node.outputs)
+    for node in graph.replaced:
+        seen.update(node.outputs)
+        if not all(v in seen or v.node.op.name == "Constant" for v in node.inputs):
+            raise ModelError(f"the replaced node {node.name!r} asks about values that no node makes")
     for value in (*graph.outputs, *graph.inputs):
         if value not in seen:
             raise ModelError(f"the graph returns {value!r}, which no node makes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -134,16 +135,14 @@ def _infer_blocks(
         known(x, what) for x, what in ((block_shape, "block_shape"), (first, "begin"), (last, "end"))
     )
     rank = data.rank
+    fits = rank is None or (rank >= 1 and all(length(x) in (None, rank) for x in (block_shape, first, last)))
+    check(fits, f"the lists should have {rank} entries, one per dimension")
     for each in (begin, end):
         if each is not None and len(each):
             check(min(each) >= 0, "padding and crops should not be negative")
             check(each[0] == 0, "the batch is neither padded nor cropped")
     if rank is None or blocks is None or begin is None or end is None:
         return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
-    check(
-        len(blocks) == len(begin) == len(end) == rank >= 1,
-        f"the lists should have {rank} entries, one per dimension",
-    )
     check(
         min(blocks) >= 1 and blocks[0] == 1,
         f"block_shape {blocks.tolist()} should be positive, and 1 for the batch",
@@ -298,13 +297,13 @@ class ReverseSequence:
                     compatible(seq_lengths.shape[0], data.shape[batch]),
                     "one length per sample is needed",
                 )
-            if seq_lengths.value is not None and not isinstance(data.shape[seq], Interval):
-                _check_lengths(seq_lengths.value, data.shape[seq])
+            if seq_lengths.value is not None and is_static(data.shape):
+                _check_lengths(seq_lengths.value, data.shape, seq)
         return TensorType(data.dtype, data.shape)
 
     def ref(data, seq_lengths, *, batch_axis=0, seq_axis=1):
         batch, seq = normalize_axis(batch_axis, data.ndim), normalize_axis(seq_axis, data.ndim)
-        _check_lengths(seq_lengths, data.shape[seq])
+        _check_lengths(seq_lengths, data.shape, seq)
         place = np.arange(data.shape[seq])
         lengths = seq_lengths.reshape(-1).astype(np.int64)[:, None]
         source = np.where(place < lengths, lengths - 1 - place, place)
@@ -321,8 +320,8 @@ class ReverseSequence:
         gather.
         """
         data, lengths = inputs
-        if not is_static(data.shape) or 0 in data.shape or lengths.shape is None:
-            return None  # where an extent may be 0, nothing would look at the lengths
+        if data.shape is None or 0 in data.shape or lengths.shape is None:
+            return None
         rank, extents = len(data.shape), w.shape(data)
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         long = w("Convert", lengths, destination_type="i64")
@@ -352,6 +351,7 @@ class ReverseSequence:
             yield [random_array(rng, shape, dtype), ints(*lengths)], {"batch_axis": batch, "seq_axis": seq}
 
 
-def _check_lengths(lengths: np.ndarray, extent: int) -> None:
-    ok = np.asarray(lengths).size == 0 or (lengths.min() >= 0 and lengths.max() <= extent)
-    check(ok, f"seq_lengths should be from 0 to {extent}")
+def _check_lengths(lengths: np.ndarray, shape: Sequence[int], seq: int) -> None:
+    """Where there are elements: nobody asks which of none comes first."""
+    ok = 0 in shape or (lengths.min() >= 0 and lengths.max() <= shape[seq])
+    check(ok, f"seq_lengths should be from 0 to {shape[seq]}")

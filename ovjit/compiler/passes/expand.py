@@ -139,16 +139,18 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
         nonlocal changed
         first = len(b.nodes)
-        out, w = None, Writer(b, node)
+        out, w, expanded = None, Writer(b, node), False
         if _is_half(node):
             out = upcast(w, node, inputs)
         elif (found := _stand_in(node)) is not None:
             out = _computed(w, node, inputs, found)
-        elif expand and node.op.expand is not None:
+        elif expanded := expand and node.op.expand is not None:
             out = node.op.expand(w, node, inputs)
         if out is None:
             return None
         changed = True
+        if expanded:
+            b.replace(node, inputs)
         if out[0].node in b.nodes[first:]:
             b.rename(out[0].node, node.name)
         return out

@@ -29,7 +29,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph import byte_rows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, copy_replaced, rebuild
 from ovjit.graph.op import Op, TensorType
 from ovjit.tiles.formats import float_types
 
@@ -357,6 +357,7 @@ def _restored(graph: Graph, dtypes: Sequence[str]) -> Graph:
     new: dict[Value, Value] = {}
     for node in graph.nodes:
         copy_into(new, builder, node)
+    copy_replaced(new, builder, graph.replaced)
     outputs = [
         new[v] if v.dtype == d else builder.add("Convert", [new[v]], {"destination_type": d}).output
         for v, d in zip(graph.outputs, dtypes, strict=True)
