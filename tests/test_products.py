@@ -45,6 +45,8 @@ CASES = [
     ((2, 3, 5, 8), (3, 8, 40), (1, 40)), ((4, 1, 5, 8), (1, 6, 8, 16), (4, 6, 5, 1)),
     ((5, 16), (16,), (5,)), ((16,), (3, 16, 7), (3, 7)), ((9,), (9,), ()),
     ((1, 64), (64, 1000), (1000,)), ((3, 0), (0, 4), (4,)), ((2, 2, 2, 3, 4), (2, 2, 2, 4, 5), (5,)),
+    ((20, 33), (33, 17), (17,)), ((2, 3, 15, 8), (2, 3, 8, 40), (2, 3, 15, 40)),
+    ((4, 1, 13, 8), (1, 6, 8, 16), (4, 6, 13, 1)),
 ]  # fmt: skip
 
 
@@ -179,6 +181,60 @@ def test_products_of_i32_are_exact_whatever_their_size(open_shape) -> None:
             message = f"{most} {other} seed {SEED}"
             np.testing.assert_array_equal(job.outputs[0], arrays[0] @ arrays[1], err_msg=message)
     assert any(row.exec_type.startswith("magnitude_i32") for row in job.profile())
+
+
+@pytest.mark.parametrize("open_shape", [False, True])
+def test_few_rows_and_lists_meet_matrices_where_they_lie(open_shape) -> None:
+    """More columns than a block has, an odd depth, batches that broadcast along every other dimension, and
+    matrices that are transposed or parts of others; NaN and infinities stay in their column."""
+    rng = np.random.default_rng(SEED)
+    for left, right, axes in (
+        ((3, 1030), (1030, 601), None), ((3, 2, 12, 20), (1, 2, 20, 33), None), ((300, 37), (37,), None),
+        ((2, 1, 3, 1, 1, 9), (1, 4, 1, 2, 9, 18), None), ((9,), (9,), None), ((1, 40), (700, 40), (1, 0)),
+        ((40, 19), (40,), None), ((2, 1, 3, 1, 5, 9), (9,), None), ((1, 6, 4), (7, 5, 4), (1, 2, 0)),
+    ):  # fmt: skip
+        turned = left == (40, 19)
+        shapes = [tuple(ANY for _ in s) if open_shape else s for s in (left, right)]
+        b = Builder()
+        x, w = (parameter(b, s) for s in shapes)
+        if axes:
+            w = b.add("Transpose", [w, b.constant(np.array(axes))]).output
+        y = b.add("MatMul", [x, w], {"transpose_a": turned}).output
+        y = b.add("Add", [y, b.constant(np.float32(2))]).output
+        if y.shape:
+            residual = b.add("Multiply", [y, b.constant(np.float32(-0.25))]).output
+            y = b.add("Relu", [b.add("Add", [residual, y]).output]).output
+        arrays = [rng.standard_normal(s, np.float32) for s in (left, right)]
+        for special in (0.0, np.nan, np.inf):
+            arrays[1].flat[arrays[1].size // 2] = special
+            graph = b.finish([y])
+            job = compile_graph(graph, {"threads": 2}).new_job()
+            for i, array in enumerate(arrays):
+                job.set_input(i, array)
+            job.run()
+            few = any(row.exec_type.startswith("matmul_few_") for row in job.profile())
+            assert few == (right != (1, 4, 1, 2, 9, 18)), (left, right)  # tiles have those of four walks
+            with np.errstate(invalid="ignore"):
+                one, other = (a.astype(np.float64) for a in arrays)
+                other = other.transpose(axes) if axes else other
+                want = (one.T if turned else one) @ other + 2
+                want = np.maximum(want * -0.25 + want, 0) if want.ndim else want
+            message = f"{left} {right} {special} seed {SEED}"
+            np.testing.assert_allclose(job.outputs[0], want, rtol=2e-5, atol=2e-4, err_msg=message)
+
+
+def test_a_list_meets_a_matrix_whose_output_has_gaps() -> None:
+    """The products of two lists side by side in one tensor, the matrix a part of another, turned."""
+    rng = np.random.default_rng(SEED)
+    b, parts = Builder(), []
+    x = parameter(b, (2, 30, 3, 40))
+    part = b.add("Transpose", [x, b.constant(np.array([2, 0, 3, 1]))]).output  # [3, 2, 40, 30]
+    lists = [parameter(b, (30,)), parameter(b, (30,))]
+    for v in lists:
+        y = b.add("MatMul", [part, v]).output
+        parts.append(b.add("Unsqueeze", [y, b.constant(np.array([3]))]).output)
+    out = b.add("Concat", parts, {"axis": 3}).output
+    run(b, [out], [rng.standard_normal(s, np.float32) for s in ((2, 30, 3, 40), (30,), (30,))], 2)
 
 
 def test_attention() -> None:

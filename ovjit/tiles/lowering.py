@@ -29,6 +29,7 @@ from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, reach_of, rounded_body, rounds_near
+from ovjit.tiles.rows import row_step
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024
@@ -338,6 +339,23 @@ class Tiled(Lowering):
                 view = part(view)
                 strides = self.along(view, axes)
                 values |= {f"e{i}_{letter}": stride for letter, stride in zip("nhwg", strides, strict=False)}
+            values[f"e{i}"] = view.ptr
+            reads.append(view)
+        return values, reads
+
+    def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
+        """Addresses of the epilogue's operands, and the bytes from row to row of those that have rows."""
+        values: dict[str, Any] = {}
+        reads = []
+        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
+            view = self.operand_view(planner, value, operand.kind)
+            if not operand.shared:
+                step = row_step(view)
+                if step is None:
+                    flat = planner.allocate(view.shape, view.itemsize)
+                    planner.copy_step(view, flat)
+                    view, step = flat, flat.shape[-1] * flat.itemsize
+                values[f"e{i}_w"] = step
             values[f"e{i}"] = view.ptr
             reads.append(view)
         return values, reads

@@ -7,6 +7,7 @@ from typing import Any
 from ovjit.codegen.function import inline
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import Each, applied, loadm, registers, splat, static_range, storem
+from ovjit.compiler.views import View
 
 #: A kernel's parameter for the operands: addresses, and the bytes from row to row of those that have rows.
 ROW_OPERANDS: Any = Each("operands", "w", unless="shared")
@@ -28,3 +29,18 @@ def finish_row(sums, r, e, y, y_w, row, c, outs, vectors, lanes, operands, body,
                     x[n + 1] = loadm[o.dtype](base + k * SIZE[o.dtype], left)
             made = applied(body, sums[r, v], *x)
             storem[out](y + row * y_w + k * SIZE[out], made, left)
+
+
+def row_step(view: View) -> int | None:
+    """The bytes from a row of the last dimension to the next, None where they are not the same everywhere."""
+    step: int | None = None
+    whole = 0  # the bytes that all dimensions so far go over
+    for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
+        if extent == 1:
+            continue
+        if step is None:
+            step = stride
+        elif stride != whole:
+            return None
+        whole = stride * extent
+    return 0 if step is None else step

@@ -23,8 +23,9 @@ from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
+from ovjit.tiles.rows import row_step
 from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
-from ovjit_ops.matmul.cpu_stored import StoredWeights, row_step
+from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 
 class CompressedProduct(StoredWeights):

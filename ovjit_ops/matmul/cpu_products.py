@@ -26,10 +26,11 @@ from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.graph import Value
-from ovjit.graph.shapes import Interval
-from ovjit.tiles.formats import WORD, Format
+from ovjit.graph.shapes import Interval, bounds
+from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
+from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: How words are read, by the format: columns that are adjacent, or not; and what of two bf16 an odd K leaves.
@@ -178,6 +179,13 @@ class Product(Tiled):
         super().__init__(group, "matmul")
         self.kernels = (*self.kernels, *pack_kernels(self.isa, self.form))
         self.pads = (self.data, right) if self.form.group > 1 else ()
+        #: What multiplies few rows.
+        self.few: Kernel | None = None
+        shape = self.data.shape
+        rows = shape[-1 if anchor.attrs["transpose_a"] else -2] if len(shape) > 1 else 1
+        if self.listed or (self.form is F32 and bounds(rows)[0] <= FEW):
+            self.few = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
+            self.kernels = (*self.kernels, self.few)
 
     @property
     def sum_words(self) -> int | None:
@@ -190,9 +198,15 @@ class Product(Tiled):
         self.bias = None  # stays an operand: its panels are not known before the shape is
         return 0
 
+    @property
+    def listed(self) -> bool:
+        """True where a matrix meets a list, which is then one row, and the matrix is what it is multiplied
+        with."""
+        return self.form is F32 and len(self.node.inputs[1].shape) == 1 < len(self.data.shape)
+
     def _kind(self, value: Value) -> str:
         """Where the right-hand side is a list, the output's last dimension is the rows, not the columns."""
-        row = len(self.node.inputs[1].shape) == 1 and not is_number(value)
+        row = len(self.node.inputs[1].shape) == 1 and not is_number(value) and not self.listed
         return "scalar" if row else super()._kind(value)
 
     def pack(self, constants: Constants) -> None:
@@ -228,6 +242,11 @@ class Product(Tiled):
             return view.permute((*order, *range(len(order), len(view.shape))))
 
         a, b = a.expand((*batch, m, k)), b.expand((*batch, k, n))
+        if self.listed:
+            self._plan_listed(planner, b, a, y)
+            return
+        if self.few is not None and m <= FEW and plan_few(self, self.few, planner, a, b, y):
+            return
         views = [a, b, full(y)] + [
             full(self.operand_view(planner, v, o.kind)) for v, o in self._pixel_operands()
         ]
@@ -258,6 +277,18 @@ class Product(Tiled):
                 (1, 0, 1, 0, self.form.words(k)), left.strides[0], weights, 0,
                 lambda v: pick(full(v)), 0, [packed],
             )  # fmt: skip
+
+    def _plan_listed(self, planner: Planner, row: View, matrix: View, y: View) -> None:
+        """The product of a list [..., k, 1] and a matrix [..., m, k]."""
+        assert self.few is not None
+        turn = (*range(len(row.shape) - 2), len(row.shape) - 1, len(row.shape) - 2)
+        if plan_few(self, self.few, planner, row.permute(turn), matrix.permute(turn), y):
+            return
+        turned = planner.contiguous(self.data)
+        if not self.node.attrs["transpose_a"]:
+            turned = turned.permute(turn)
+        done = plan_few(self, self.few, planner, row.permute(turn), turned, planner.instead(y))
+        assert done  # nothing has gaps
 
     def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
         """(order of the batch dimensions, how many of the last ones all operands walk as one).
@@ -296,7 +327,7 @@ class Product(Tiled):
             )
             return View(view.buffer, shape, strides, size, view.offset)
         view = planner.view(value)
-        if which == 0:
+        if which == 0 and not self.listed:
             depth = rank - 2 if transpose else rank - 1
             halo = [(0, 0)] * rank
             halo[depth] = (0, self._odd(view.shape[depth]))

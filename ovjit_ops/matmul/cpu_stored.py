@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.plan import Constants, Planner
-from ovjit.compiler.views import View
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 
 
@@ -34,35 +33,3 @@ class StoredWeights(TiledMatMul):
 
     def placed(self, planner: Planner) -> dict[str, Any]:
         return {name: planner.constants.at(at) for name, at in self.places.items()}
-
-    def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
-        """Addresses of the epilogue's operands, and the bytes from row to row of those that have rows."""
-        values: dict[str, Any] = {}
-        reads = []
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            if not operand.shared:
-                step = row_step(view)
-                if step is None:
-                    flat = planner.allocate(view.shape, view.itemsize)
-                    planner.copy_step(view, flat)
-                    view, step = flat, flat.shape[-1] * flat.itemsize
-                values[f"e{i}_w"] = step
-            values[f"e{i}"] = view.ptr
-            reads.append(view)
-        return values, reads
-
-
-def row_step(view: View) -> int | None:
-    """The bytes from a row of the last dimension to the next, None where they are not the same everywhere."""
-    step: int | None = None
-    whole = 0  # the bytes that all dimensions so far go over
-    for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
-        if extent == 1:
-            continue
-        if step is None:
-            step = stride
-        elif stride != whole:
-            return None
-        whole = stride * extent
-    return 0 if step is None else step
