@@ -129,6 +129,7 @@ def test_products_in_their_own_type(dtype) -> None:
     b, arrays, outputs, wanted = Builder(), [], [], []
     for left, right in (
         ((1, 7), (7, 9)), ((5, 30), (30, 33)), ((130, 70), (70, 50)), ((3, 2, 31, 20), (2, 20, 45)),
+        ((2, 1, 3, 1, 5, 9), (1, 4, 1, 2, 9, 18)),
     ):  # fmt: skip
         one, other = ((rng.standard_normal(s) * 99).astype(numpy_dtype(dtype)) for s in (left, right))
         for turned in (False, True):
@@ -155,32 +156,34 @@ def test_products_in_their_own_type(dtype) -> None:
                 np.testing.assert_array_equal(got, want, err_msg=message)
 
 
+@pytest.mark.parametrize("dtype", ["i32", "i64"])
 @pytest.mark.parametrize("open_shape", [False, True])
-def test_products_of_i32_are_exact_whatever_their_size(open_shape) -> None:
+def test_products_of_integers_are_exact_whatever_their_size(open_shape, dtype) -> None:
     """Small elements are multiplied as floats, where no sum can pass 2^24: neither a sum at that bound nor
     one behind it is rounded, and what wraps around still does."""
     rng = np.random.default_rng(SEED)
     b = Builder()
-    attrs = {"shape": (ANY, ANY, ANY) if open_shape else (2, 60, 64), "element_type": "i32"}
-    right = {"shape": (ANY, ANY) if open_shape else (64, 40), "element_type": "i32"}
+    attrs = {"shape": (ANY, ANY, ANY) if open_shape else (2, 60, 64), "element_type": dtype}
+    right = {"shape": (ANY, ANY) if open_shape else (64, 40), "element_type": dtype}
     ports = [b.add("Parameter", (), a).output for a in (attrs, right)]
     job = compile_graph(b.finish([b.add("MatMul", ports, {}).output]), {"threads": 2}).new_job()
-    lowest = -(2**31)
+    kind = numpy_dtype(dtype).type
+    lowest = np.iinfo(kind).min
     bounds = ((9, 9), (512, -511), (512, 512), (513, 513), (513, -513), (lowest, 1), (1, lowest))
     for most, other in bounds:
         for alone in (False, True):  # the largest is the last element, or nearly all are
             if alone:
-                arrays = [rng.integers(-2, 3, shape).astype(np.int32) for shape in ((2, 60, 64), (64, 40))]
+                arrays = [rng.integers(-2, 3, shape).astype(kind) for shape in ((2, 60, 64), (64, 40))]
                 arrays[0][-1, -1, -1], arrays[1][-1, -1] = most, other
             else:
-                arrays = [np.full((2, 60, 64), most, np.int32), np.full((64, 40), other, np.int32)]
+                arrays = [np.full((2, 60, 64), most, kind), np.full((64, 40), other, kind)]
                 arrays[0][0, 0, 0], arrays[1][0] = 512, 512
             for i, array in enumerate(arrays):
                 job.set_input(i, array)
             job.run()
-            message = f"{most} {other} seed {SEED}"
+            message = f"{dtype} {most} {other} seed {SEED}"
             np.testing.assert_array_equal(job.outputs[0], arrays[0] @ arrays[1], err_msg=message)
-    assert any(row.exec_type.startswith("magnitude_i32") for row in job.profile())
+    assert any(row.exec_type.startswith(f"magnitude_{dtype}") for row in job.profile())
 
 
 @pytest.mark.parametrize("open_shape", [False, True])
