@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from ovjit.storage.cache import Entry, default_cache
+from ovjit.disk.cache import Entry, default_cache
 
 __all__ = ["Entry", "entries", "folder", "prune"]
 

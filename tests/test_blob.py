@@ -28,10 +28,11 @@ from blob_models import CASES, X, small_model
 import ovjit
 from ovjit import opset8
 from ovjit.codegen import kernel as kernels
+from ovjit.disk import folders, keys, notice
 from ovjit.frontends.ir.writer import to_bytes
 from ovjit.storage import blob as blob_module
 from ovjit.storage import container as container_module
-from ovjit.storage import folders, keys, model_cache, notice
+from ovjit.storage import model_cache
 from ovjit.storage.container import (
     _BODY,
     _ENTRY,

@@ -17,9 +17,9 @@ from blob_models import CASES, Case
 import ovjit
 from ovjit import opset8
 from ovjit.codegen.cpu.isa import ISAS, best_isa
+from ovjit.disk.keys import user_key
 from ovjit.storage.container import Container, checksum, write_container
 from ovjit.storage.graph_format import dump, parse
-from ovjit.storage.keys import user_key
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

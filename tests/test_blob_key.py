@@ -8,10 +8,10 @@ import pytest
 from blob_models import X, small_model
 
 import ovjit
+from ovjit.disk.keys import user_key
 from ovjit.storage.blob import key_of
 from ovjit.storage.container import Container
 from ovjit.storage.graph_format import parse
-from ovjit.storage.keys import user_key
 
 KEY = "c3" * 32
 OTHER = "d4" * 32

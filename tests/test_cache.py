@@ -18,9 +18,9 @@ import time
 import platformdirs
 import pytest
 
-from ovjit.storage import cache as cache_module
-from ovjit.storage import folders, keys, notice, sealed
-from ovjit.storage.cache import KernelCache
+from ovjit.disk import cache as cache_module
+from ovjit.disk import folders, keys, notice, sealed
+from ovjit.disk.cache import KernelCache
 from ovjit.tools import cache as cli
 
 KEY = "ovjit_" + "0123456789" * 4
@@ -407,7 +407,7 @@ def test_disk_full_for_real(home, warnings, tmp_path):
     """A limit on the size of files stops a write in its middle, as a full disk does."""
     script = """
 import resource, sys
-from ovjit.storage.cache import KernelCache
+from ovjit.disk.cache import KernelCache
 cache = KernelCache()
 cache.put("small_one", b"x")
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -653,7 +653,7 @@ def test_key_that_cannot_be_written(home, monkeypatch, warnings, call):
 
 _KEY_RACER = """
 import os, sys
-from ovjit.storage import keys
+from ovjit.disk import keys
 if sys.argv[1] == "no links":
     def link(*args, **kwargs):
         raise PermissionError("no hard links here")
@@ -685,7 +685,7 @@ def test_processes_race_for_the_key(home, links):
 
 _USER = """
 import hashlib, random, sys
-from ovjit.storage.cache import KernelCache
+from ovjit.disk.cache import KernelCache
 rng = random.Random(int(sys.argv[1]))
 cache = KernelCache(max_bytes=300_000)
 def code(i):
@@ -759,7 +759,7 @@ def test_fork_while_a_thread_holds_the_locks(home):
     """The child's copies of the locks would stay taken for ever."""
     script = """
 import os, signal
-from ovjit.storage import cache, keys
+from ovjit.disk import cache, keys
 cache._lock.acquire()
 keys._lock.acquire()
 child = os.fork()

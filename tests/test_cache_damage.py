@@ -12,7 +12,7 @@ import pytest
 from blob_models import X, small_model
 
 import ovjit
-from ovjit.storage import notice
+from ovjit.disk import notice
 from ovjit.storage.container import _BODY, _ENTRY, _TABLE, SECTIONS, Container, checksum, write_container
 
 

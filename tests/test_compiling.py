@@ -18,7 +18,7 @@ from ovjit import opset8
 from ovjit.codegen import compiling
 from ovjit.codegen.kernel import Kernel, KernelArgs, Loaded, addresses
 from ovjit.compiler.program import Program
-from ovjit.storage import cache as storage
+from ovjit.disk import cache as storage
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,7 +106,7 @@ def test_what_another_process_has_claimed_is_waited_for_but_not_for_ever(
     first, second = new_kernels(2, "claimed")
     program = f"""
 import sys, time
-from ovjit.storage.cache import KernelCache
+from ovjit.disk.cache import KernelCache
 cache = KernelCache({str(own_cache.folder)!r})
 with cache.claim({first.symbol()!r}):
     print("held", flush=True)

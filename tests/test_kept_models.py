@@ -15,9 +15,10 @@ import ovjit
 import ovjit.cache
 from ovjit import opset8
 from ovjit.compiler import constants
+from ovjit.disk import cache as storage
+from ovjit.disk import notice
 from ovjit.frontends.ir.writer import to_bytes
-from ovjit.storage import by_file, container, file_models, kept_models, notice, origins
-from ovjit.storage import cache as storage
+from ovjit.storage import by_file, container, file_models, kept_models, origins
 from ovjit.storage.model_cache import prune
 
 X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)

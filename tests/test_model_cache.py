@@ -21,9 +21,10 @@ import ovjit
 import ovjit.cache
 from ovjit import opset8
 from ovjit.data import digits
+from ovjit.disk import notice, sealed
 from ovjit.frontends.ir.weights import MAP_FROM
 from ovjit.frontends.ir.writer import to_bytes
-from ovjit.storage import graph_format, notice, origins, sealed
+from ovjit.storage import graph_format, origins
 from ovjit.tools import cache as cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

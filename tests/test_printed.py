@@ -13,7 +13,7 @@ from ovjit.codegen import printed
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.template import Finish
-from ovjit.storage import cache
+from ovjit.disk import cache
 from ovjit_ops.movement import cpu_range
 from ovjit_ops.normalization import cpu_softmax
 from ovjit_ops.pooling import cpu_pooling

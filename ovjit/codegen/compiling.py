@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ovjit import logs
-from ovjit.storage.cache import default_cache
+from ovjit.disk.cache import default_cache
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.isa import Isa

@@ -19,6 +19,7 @@ from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.versions import code_digest, file_digest, versions
+from ovjit.disk.cache import default_cache
 from ovjit.garbage import short_collections
 from ovjit.hashes import sha256
 
@@ -177,8 +178,6 @@ def addresses(
 ) -> dict[Kernel, int]:
     """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
     that are `unlikely`, which is asked of what did not come with ovjit."""
-    from ovjit.storage.cache import default_cache
-
     isa = host_isa()
     symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
     missing: dict[str, Kernel] = {}

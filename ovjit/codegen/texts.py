@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from ovjit.disk.cache import default_cache
 from ovjit.hashes import sha256
 from ovjit.source_files import package_state
 
@@ -28,8 +29,6 @@ def place_of(*parts: Any) -> str | None:
 
 def kept(name: str | None, title: str, make: Callable[[], Printed]) -> Printed:
     """What is kept under a name, else what `make` prints of `title`, kept from then on if it has a name."""
-    from ovjit.storage.cache import default_cache
-
     content = None if name is None else default_cache().get(name)
     if content is not None:
         text, fields, tables = json.loads(content)

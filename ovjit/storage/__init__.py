@@ -1,13 +1,9 @@
-"""What ovjit keeps on disk: this user's key, compiled kernels, and whole compiled models.
+"""Whole compiled models on disk, in files as `ovjit.disk` makes them.
 
 Native code that was on a disk runs only when this user's key authenticates it, and everything else is
 data that is checked before use. Nothing here is unpickled, and nothing here makes a compilation fail:
 what cannot be read is compiled, what cannot be written is said once and forgotten.
 
-    folders.py       folders that nobody but this user may write to
-    keys.py          this user's key
-    sealed.py        bytes under a message authentication code (HMAC-SHA256)
-    cache.py         the kernel cache, one sealed file per kernel
     container.py     the outer form of a blob: sections, checksums, authentication
     graph_format.py  graphs as tables
     program.py       compiled programs as tables, words and object code
@@ -16,6 +12,4 @@ what cannot be read is compiled, what cannot be written is said once and forgott
     panels.py        weights stored once, as the kernels want them
     file_models.py   which of them came of a file, so that it need not be read
     origins.py       files whose weights need no hashing again
-    states.py        the state of ovjit's own files
-    cli.py           `python -m ovjit cache`
 """

@@ -7,6 +7,7 @@ that calls it are used only when this user's key authenticates them, and where v
 from __future__ import annotations
 
 import enum
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,9 +16,9 @@ import numpy as np
 
 from ovjit import debug, logs
 from ovjit.compiler.options import CACHES
+from ovjit.disk.keys import user_key
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
-from ovjit.graph.graph import Graph
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
 from ovjit.storage.container import BlobError, Container, aligned, write_container
@@ -32,7 +33,6 @@ from ovjit.storage.graph_format import (
     read_dims,
     source_digest,
 )
-from ovjit.storage.keys import user_key
 from ovjit.storage.panels import panel_bytes, unpack
 from ovjit.version import __version__
 
@@ -272,15 +272,13 @@ def _load(
     file: np.ndarray | None,
 ) -> Any:
     """An executable of the stored program."""
-    from ovjit.execution.build import executable_of
-    from ovjit.storage.program import StoredProgram
+    from ovjit.storage.program import stored_executable
 
     container.verify("packed")
     sections = container.sections
     if not sections["weights"].readonly:
         sections["weights"] = memoryview(bytes(sections["weights"]))
     tables = parse(sections["program"], "program")
-    places: dict[str, Any] = {"weights": sections["weights"]}
     if "memory" in tables:
         from ovjit.storage.by_file import filled
 
@@ -289,23 +287,10 @@ def _load(
         memory: np.ndarray | None = filled(tables["memory"], sections["packed"], file)
     else:
         memory = aligned(sections["packed"])
-    if file is not None:
-        places["file"] = file
-    if memory is not None:
-        sections["packed"] = places["packed"] = memory.data.toreadonly()
-
-    def read_graph() -> Graph:
-        container.verify("weights")
-        return Reader(places).graph(parse(sections["graph"], "graph"))
-
-    types = [[TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs)]
-    if tables.get("variables") is not None:
-        from ovjit.storage.program import stored_with_variables
-
-        stateful = stored_with_variables(tables, sections, memory, types[0], types[1], read_graph, config)
-        return executable_of(stateful, config)
-    program = StoredProgram(tables, sections, memory, types[0], types[1], read_graph, config)
-    return executable_of(program, config)
+    given, made = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
+    places = {} if file is None else {"file": file}
+    check = functools.partial(container.verify, "weights")
+    return stored_executable(tables, sections, memory, given, made, config, places, check)
 
 
 def _compile(

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.disk.sealed import authentication_code, name_of_key
 from ovjit.errors import OvjitError
 from ovjit.hashes import same_bytes, sha256_for
-from ovjit.storage.sealed import authentication_code, name_of_key
 
 MAGIC = b"OVJITBLB"
 VERSION = 1

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.versions import installed
+from ovjit.disk import sealed
+from ovjit.disk.folders import READ, private_folder
+from ovjit.disk.keys import find_key
 from ovjit.hashes import sha256, sha256_for
 from ovjit.source_files import package_state
-from ovjit.storage import sealed
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
-from ovjit.storage.folders import READ, private_folder
 from ovjit.storage.graph_format import dump
-from ovjit.storage.keys import find_key
 from ovjit.storage.origins import WORTH_BYTES, Origin, file_state, read_record, write_record
 
 SUFFIX = ".file"

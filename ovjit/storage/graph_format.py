@@ -46,12 +46,12 @@ def dump(tables: Any) -> bytes:
     return json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()
 
 
-def parse(content: bytes, what: str) -> Any:
+def parse(content: bytes | memoryview, what: str) -> Any:
     """The tables in `content`. Raises BlobError for what is not JSON."""
     import json
 
     try:
-        return json.loads(content)
+        return json.loads(bytes(content))
     except (ValueError, RecursionError) as error:
         raise BlobError(f"the blob is not valid: its {what} is not JSON: {error}") from None
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit import debug
-from ovjit.storage.cache import default_cache
-from ovjit.storage.folders import READ, private_folder, write_whole
-from ovjit.storage.keys import find_key
-from ovjit.storage.notice import warn_once
+from ovjit.disk.cache import default_cache
+from ovjit.disk.folders import READ, private_folder, write_whole
+from ovjit.disk.keys import find_key
+from ovjit.disk.notice import warn_once
 from ovjit.storage.origins import Origin, file_state, remember_origin
 
 if TYPE_CHECKING:

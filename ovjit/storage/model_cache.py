@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.disk.cache import Entry
+from ovjit.disk.folders import Untrusted, check_owner, private_folder, write_whole
+from ovjit.disk.keys import find_key
+from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.ports import PortInfo
 from ovjit.hashes import sha256
 from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
-from ovjit.storage.cache import Entry
 from ovjit.storage.container import BlobError, Container, code_in, read_file
 from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
-from ovjit.storage.folders import Untrusted, check_owner, private_folder, write_whole
 from ovjit.storage.graph_format import parse
-from ovjit.storage.keys import find_key
-from ovjit.storage.notice import warn_once
 from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.disk import sealed
+from ovjit.disk.folders import READ, write_whole
+from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
-from ovjit.storage import sealed
-from ovjit.storage.folders import READ, write_whole
 from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
-from ovjit.storage.notice import warn_once
 
 SUFFIX = ".source"
 #: Fewer bytes are hashed faster than a record is read.

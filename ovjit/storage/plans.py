@@ -20,11 +20,11 @@ import weakref
 from typing import Any
 
 from ovjit.compiler.parametric import Parametric, Traces, evaluating_kernel
-from ovjit.storage import sealed
+from ovjit.disk import sealed
+from ovjit.disk.folders import READ, check_owner, write_whole
+from ovjit.disk.notice import warn_once
 from ovjit.storage.container import BlobError
-from ovjit.storage.folders import READ, check_owner, write_whole
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
-from ovjit.storage.notice import warn_once
 from ovjit.storage.program import StoredProgram, encode_trace, read_trace, symbol_of
 
 SUFFIX = ".plans"

@@ -570,15 +570,29 @@ def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
     """The executable of a program within the blob."""
     sections = {kind: array.data.toreadonly() for kind, array in row["sections"].items()}
     memory = aligned(sections["packed"])
-    places = {"weights": sections["weights"], "packed": memory.data}
     inputs, outputs = ([TensorType(dtype, dims) for dtype, dims in row[end]] for end in ("inputs", "outputs"))
+    return stored_executable(parse(sections["program"], "program"), sections, memory, inputs, outputs, config)
+
+
+def stored_executable(
+    tables: Mapping[str, Any], sections: dict[str, Any], memory: np.ndarray | None,
+    inputs: Sequence[TensorType], outputs: Sequence[TensorType], config: Mapping[str, Any],
+    places: Mapping[str, Any] | None = None, check: Callable[[], object] = bool,
+) -> Any:  # fmt: skip
+    """The executable of a stored program, with its variables where it has some. The graph's arrays lie in
+    `places` besides its sections; `check` is called before they are read."""
+    found = {"weights": sections["weights"], **(places or {})}
+    if memory is not None:
+        sections["packed"] = found["packed"] = memory.data.toreadonly()
 
     def read_graph() -> Graph:
-        return Reader(places).graph(parse(bytes(sections["graph"]), "graph"))
+        check()
+        return Reader(found).graph(parse(sections["graph"], "graph"))
 
-    tables = parse(bytes(sections["program"]), "program")
-    program = StoredProgram(tables, sections, memory, inputs, outputs, read_graph, config)
-    return executable_of(program, config)
+    if tables.get("variables") is not None:
+        stateful = stored_with_variables(tables, sections, memory, inputs, outputs, read_graph, config)
+        return executable_of(stateful, config)
+    return executable_of(StoredProgram(tables, sections, memory, inputs, outputs, read_graph, config), config)
 
 
 def _read_host(table: Mapping[str, Any], reader: Reader) -> HostCall:

@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ovjit.disk import sealed
+from ovjit.disk.folders import READ, private_folder, user_folder, write_whole
+from ovjit.disk.keys import find_key
+from ovjit.disk.notice import warn_once
 from ovjit.hashes import sha256
-from ovjit.storage import sealed
-from ovjit.storage.folders import READ, private_folder, user_folder, write_whole
-from ovjit.storage.keys import find_key
-from ovjit.storage.notice import warn_once
 from ovjit.version import __version__
 
 if TYPE_CHECKING:

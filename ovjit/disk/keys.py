@@ -13,8 +13,8 @@ import threading
 import time
 from typing import NamedTuple
 
-from ovjit.storage.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
-from ovjit.storage.notice import warn_once
+from ovjit.disk.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
+from ovjit.disk.notice import warn_once
 
 KEY_BYTES = 32
 _PATIENCE_SECONDS = 1.0  # with a key that another process is writing
