@@ -57,6 +57,48 @@ def test_as_the_real_package(zero: bool) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
+def _stored(ov: Any, op: Any, kind: str) -> Any:
+    """A table of which rows are taken and that a row is multiplied with: codes of levels of f16 or f8, or
+    numbers of 4 bits whose scales are products of two."""
+    rng = np.random.default_rng([SEED, len(kind)])
+    rows, depth = 64, 48
+    if kind == "scaled scales":
+        packed = ov.Tensor(ov.Type.f4e2m1, [rows, 3, 16])
+        packed.data.reshape(-1)[...] = rng.integers(0, 256, rows * depth // 2)
+        numbers = op.constant(packed)
+        small = op.convert(op.constant(rng.integers(8, 16, (rows, 3, 1)) / 8, ov.Type.f8e4m3), "f32")
+        scale = op.convert(op.multiply(small, op.constant(np.full((1, 1, 1), 0.0123, np.float32))), "f16")
+        w = op.multiply(op.convert(numbers, "f16"), scale)
+    else:
+        count = 200 if kind == "200 levels of f32" else 16
+        levels = np.sort(rng.standard_normal(count)).astype(np.float32)
+        levels = np.float32(rng.integers(-16, 17, count) / 16) if kind == "levels of f8e4m3" else levels
+        codes = rng.integers(0, count, (rows, 3, 16)).astype(np.uint8)
+        table = op.constant(levels, ov.Type.f8e4m3) if kind == "levels of f8e4m3" else op.constant(levels)
+        w = op.gather(op.convert(table, "f16"), op.constant(codes), op.constant(np.array(0)))
+        w = op.multiply(w, op.constant((rng.random((rows, 3, 1)) + 0.1).astype(np.float16)))
+    w = op.convert(op.reshape(w, op.constant(np.array([rows, depth])), False), "f32")
+    taken, x = op.parameter([5], np.int64), op.parameter([2, depth], np.float32)
+    outs = [op.gather(w, taken, op.constant(np.array(0))), op.matmul(x, w, False, True)]
+    return ov.Model(outs, [taken, x], "m")
+
+
+KINDS = ["scaled scales", "levels of f8e4m3", "16 levels of f32", "200 levels of f32"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_and_scales_of_scales_as_the_real_package(kind: str) -> None:
+    ov: Any = pytest.importorskip("openvino")
+    from openvino import opset13 as real
+
+    given = [np.array([1, 5, 15, 0, 63]), np.random.default_rng(SEED).standard_normal((2, 48), np.float32)]
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    theirs = ov.compile_model(_stored(ov, real, kind), "CPU", exact)(given)
+    ours = ovjit.compile_model(_stored(ovjit, op, kind), "CPU", exact)(given)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=2e-6 * np.abs(theirs[1]).max())
+
+
 def test_what_is_computed_in_halves_stays_so() -> None:
     """Only what begins at integers is a stored weight: a product of halves is one of halves."""
     b = Builder()

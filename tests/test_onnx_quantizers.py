@@ -112,7 +112,8 @@ def step_of(path: Path) -> float:
 
 #: Sums of products of u8 and s8 are cut off there without VNNI: weights have 7 bits then.
 CASES = [
-    (cnn, QDQ, U8, U8, False), (cnn, QDQ, U8, S8, True), (transformer, QDQ, S8, S8, False),
+    (cnn, QDQ, U8, U8, False), (cnn, QDQ, U8, S8, "weights as reals"), (cnn, QDQ, U8, S8, True),
+    (transformer, QDQ, S8, S8, False),
     (cnn, QOP, S8, S8, False), (cnn, QOP, U8, S8, True), (transformer, QOP, U8, U8, False),
     (cnn, None, None, U8, False), (transformer, None, None, U8, False), (transformer, None, None, S8, True),
 ]  # fmt: skip
@@ -128,7 +129,9 @@ def test_quantized_as_there(tmp_path, net, form, data, weights, by_channel):
     path = tmp_path / "quantized.onnx"
     rng = np.random.default_rng(SEED)
     arrays = [rng.standard_normal(shape).astype(np.float32) for _ in range(3)]
-    how = {"per_channel": by_channel, "weight_type": weights, "reduce_range": weights is S8}
+    how = {"per_channel": by_channel is True, "weight_type": weights, "reduce_range": weights is S8}
+    if isinstance(by_channel, str):
+        how["extra_options"] = {"AddQDQPairToWeight": True}
     if form is None:
         tools.quantize_dynamic(source, path, **how)
     else:

@@ -3,7 +3,9 @@
     Convert([Reshape] Multiply([Subtract(] Convert(integers, f16), zero: f16)], scale: f16), f32)
     -> [Reshape] Multiply([Subtract(] Convert(integers, f32), zero: f32)], scale: f32)
 
-Taken literally the product would be rounded to f16: 5e-4 of each weight.
+So are numbers that small integers pick from a table, Gather(table: f16, integers), and scales that are
+products themselves, which become constants. Conversions of numbers and of scales to halves do round. Taken
+literally the product would be rounded to f16, too: 5e-4 of each weight.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
-_ARITHMETIC = frozenset(("Multiply", "Subtract"))
+_ARITHMETIC = {"Multiply": np.multiply, "Subtract": np.subtract}
+_REALS = HALVES | {"f32"}
 _MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze"))
 
 
@@ -38,15 +41,28 @@ def _stored(value: Value) -> bool | None:
     node = value.node
     if node.op.name == "Constant":
         return False
-    if node.op.name == "Convert" and node.inputs[0].node.op.name == "Constant":
-        stored = ELEMENT_TYPES[node.inputs[0].dtype]
-        return stored.kind in "iu" or stored.bits <= 8
-    if node.op.name in _MOVES and all(v.constant is not None for v in node.inputs[1:]):
-        return _stored(node.inputs[0])
-    if node.op.name not in _ARITHMETIC or value.dtype not in HALVES:
+    if value.dtype not in _REALS:
+        return None
+    first, *rest = node.inputs
+    if node.op.name == "Convert":
+        stored = ELEMENT_TYPES[first.dtype]
+        return stored.kind in "iu" or stored.bits <= 8 if first.constant is not None else _stored(first)
+    if node.op.name == "Gather" and first.dtype in _REALS and _indices(rest[0]) is not None:
+        known = first.constant is not None or _stored(first) is not None
+        return True if known and rest[1].constant is not None and len(first.shape or ()) == 1 else None
+    if node.op.name in _MOVES and all(v.constant is not None for v in rest):
+        return _stored(first)
+    if node.op.name not in _ARITHMETIC:
         return None
     sides = [_stored(v) for v in node.inputs]
     return None if None in sides else any(sides)
+
+
+def _indices(value: Value) -> Value | None:
+    """The constant of integers of 8 bits at most that indices are, perhaps converted."""
+    source = _first(value)
+    stored = ELEMENT_TYPES[source.dtype]
+    return source if source.constant is not None and stored.kind == "u" and stored.bits <= 8 else None
 
 
 def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -59,16 +75,48 @@ def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
 
 def _wide(b: Builder, value: Value, end: Node) -> Value:
     """`value` of a chain, in f32."""
-    node = value.node
+    node, attrs = value.node, value.node.attrs
     if value.constant is not None:
         return b.constant(value.constant.astype(np.float32))
-    if node.op.name == "Convert":
-        source = node.inputs[0]
-        wide = [b.constant(source.constant, source.dtype)]
-        attrs = {"destination_type": "f32"}
-    elif node.op.name in _ARITHMETIC:
-        wide, attrs = [_wide(b, v, end) for v in node.inputs], node.attrs
+    first, *rest = node.inputs
+    if node.op.name in _ARITHMETIC:
+        wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]
+    elif node.op.name != "Convert":
+        wide = [_wide(b, first, end), *(_given(b, v, end) for v in rest)]
+    elif first.constant is None or ELEMENT_TYPES[first.dtype].bits > 16:
+        known = _known(value)
+        return _wide(b, first, end) if known is None else b.constant(known)
     else:
-        wide = [_wide(b, node.inputs[0], end), *(b.constant(v.constant, v.dtype) for v in node.inputs[1:])]
-        attrs = node.attrs
+        wide, attrs = [b.constant(first.constant, first.dtype)], {"destination_type": "f32"}
     return b.add(node.op, wide, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
+
+
+def _given(b: Builder, value: Value, end: Node) -> Value:
+    """A constant, or one that is converted, as it is."""
+    first = _first(value)
+    given = b.constant(first.constant, first.dtype)
+    if first is value:
+        return given
+    return b.add(value.node.op, [given], value.node.attrs, origins=end.origins).output
+
+
+def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
+    """The operands of a product or difference; smaller ones that are computed themselves, worked out."""
+    small = (v.shape != node.output.shape and _first(v).constant is None for v in node.inputs)
+    return [(v, _known(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
+
+
+def _first(value: Value) -> Value:
+    """What is converted, or the value itself."""
+    return value.node.inputs[0] if value.node.op.name == "Convert" else value
+
+
+def _known(value: Value) -> np.ndarray | None:
+    """A product or difference of constants in f32, all perhaps converted."""
+    node, known = value.node, value.constant
+    if node.op.name in _ARITHMETIC:
+        one, other = map(_known, node.inputs)
+        return None if one is None or other is None else _ARITHMETIC[node.op.name](one, other)
+    if node.op.name == "Convert":
+        known = _known(node.inputs[0])
+    return None if known is None else cast(cast(known, numpy_dtype(value.dtype)), np.dtype(np.float32))

@@ -126,7 +126,9 @@ def quantize_linear(n: OnnxNode) -> Any:
     precision = tensors.element_type(asked) if asked else ""
     if not asked and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
         precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
-    return quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
+    out = quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
+    known = n.value(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
+    return out if known is None else n.const(known, kind)
 
 
 @onnx_op("DequantizeLinear")
