@@ -477,9 +477,9 @@ class Job:
             self._native.lead(self.address, self._pool.address, arena.address, 0)
         arenas.append(arena)
 
-    def start(self, notify: bool, box: int = 0) -> None:
+    def start(self, notify: bool, queue: int = 0) -> None:
         """Run on a worker. With `notify`, `client._done(job)` is called when it is over, errors included: on
-        it, or by the thread that waits at `box` (the address of a `streams.Box`)."""
+        it, or by the thread that waits at `queue` (the address of a `streams.CompletionQueue`)."""
         if not self._bound:
             self._bind()
         words = self.words
@@ -491,9 +491,9 @@ class Job:
         self._callback_running = False
         if self._table.in_python:  # type: ignore[union-attr]
             words[runner.NOTIFY] = runner.IN_PYTHON
-        elif notify and box:
-            words[runner.NOTIFY] = runner.MAIL
-            words[runner.BOX] = box
+        elif notify and queue:
+            words[runner.NOTIFY] = runner.POST
+            words[runner.COMPLETIONS] = queue
         else:
             words[runner.NOTIFY] = runner.CALL_BACK if notify else runner.SILENT
         words[runner.STATE] = IDLE  # until it is in the queue: an interrupt may come before
@@ -510,9 +510,9 @@ class Job:
         return self.words[runner.STATE] == QUEUED
 
     @property
-    def mailed(self) -> bool:
-        """True for a job that was started with a box."""
-        return self.words[runner.NOTIFY] == runner.MAIL
+    def posted(self) -> bool:
+        """True for a job that was started with a completion queue."""
+        return self.words[runner.NOTIFY] == runner.POST
 
     @property
     def busy(self) -> bool:

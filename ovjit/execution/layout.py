@@ -1,4 +1,4 @@
-"""What the runner's functions and Python share: the words of a job, a pool and a box, all int64.
+"""What the runner's functions and Python share: the words of a job, a pool and a completion queue, all int64.
 
 The runner (`ovjit.execution.runner`) says what is done with them.
 """
@@ -20,8 +20,8 @@ IN_HALVES = 0xFFFF
 #: ROOT: the job around all bodies; NESTED: where in the arena the bodies' begins.
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
-    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, BOX, FIRST, OWNER, LEADS, AT, STOP_AT,
-    CONTROLS, ROOT, NESTED, BUSY, FLUSH,
+    WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, COMPLETIONS, FIRST, OWNER, LEADS, AT,
+    STOP_AT, CONTROLS, ROOT, NESTED, BUSY, FLUSH,
 ) = range(31)  # fmt: skip
 #: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
 #: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
@@ -41,20 +41,20 @@ OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
 POOL_WORDS = 64
 
 #: What NOTIFY asks for at the end of a job: nothing; that the worker goes to Python; that Python runs the job
-#: (it has host steps); that the job is put into its BOX.
-SILENT, CALL_BACK, IN_PYTHON, MAIL = range(4)
+#: (it has host steps); that the job is posted to its COMPLETIONS.
+SILENT, CALL_BACK, IN_PYTHON, POST = range(4)
 
-#: A box: jobs that are over and whose callbacks are due. A thread that waits at the box takes them; where
-#: there is none, the worker that brings a job goes to Python itself. COUNT is slept on.
-COUNT, BOX_LOCK, BOX_HEAD, BOX_TAIL, BOX_WAITERS, BOX_SLEEPERS = range(6)
-BOX_WORDS = 8
+#: A completion queue: jobs that are over and whose callbacks are due. A thread that waits there pops them;
+#: where there is none, the worker that posts a job goes to Python itself. COUNT is slept on.
+COUNT, DONE_LOCK, DONE_HEAD, DONE_TAIL, DONE_WAITERS, DONE_SLEEPERS = range(6)
+DONE_WORDS = 8
 
 #: What a worker's native loop returns besides the address of a job that Python must look at.
 STOPPED = 0
 
 SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, some 100 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
-SPIN_MAIL = 4_000  # pauses of a worker that has mailed a job, until somebody comes: the GIL takes longer
+SPIN_POST = 4_000  # pauses of a worker that has posted a job, until somebody comes: the GIL takes longer
 LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 

@@ -38,7 +38,7 @@ from ovjit.execution.layout import *
 ROUTINES = {
     "runner": ("walk", "lead"),
     "runner_queues": (
-        "work", "submit", "wait", "finish", "wake", "release", "take", "kick", "steal",
+        "work", "submit", "wait", "finish", "wake", "release", "pop", "wake_all", "steal",
     ),
     "runner_control": ("repeat", "branch"),
     "runner_trips": ("trips",),
@@ -81,8 +81,8 @@ class Native:
     finish: Callable[[int, int, int, int], int]
     wake: Callable[[int, int, int, int], int]
     release: Callable[[int, int, int, int], int]
-    take: Callable[[int, int, int, int], int]
-    kick: Callable[[int, int, int, int], int]
+    pop: Callable[[int, int, int, int], int]
+    wake_all: Callable[[int, int, int, int], int]
     steal: Callable[[int, int, int, int], int]
     trips: Callable[[int, int, int, int], int]
 
@@ -97,7 +97,7 @@ _native = Native()
 #: name -> address of the runner's functions that are loaded
 _addresses: dict[str, int] = {}
 #: Functions that may take long and give up the GIL; for the others, giving it up costs more than they do.
-_LONG = ("walk", "lead", "work", "wait", "take", "trips")
+_LONG = ("walk", "lead", "work", "wait", "pop", "trips")
 
 
 def native(*needed: str) -> Native:

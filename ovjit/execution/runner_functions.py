@@ -8,7 +8,7 @@ from ovjit.codegen.words import i64, ld, st
 from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.layout import *
-from ovjit.execution.runner_parts import add_time, call_worker, from_box, lock, tell_over
+from ovjit.execution.runner_parts import add_time, call_worker, lock, popped, tell_over
 from ovjit.execution.trip_steps import trips as trips
 from ovjit.execution.words import *
 
@@ -208,34 +208,34 @@ def work(pool, arena, arena_size, resume):
             st[i64](job + LEADS * 8, 0)
             aadd(pool + LEADERS * 8, -1)
             if ld(job, NOTIFY) != 0:
-                if ld(job, NOTIFY) == MAIL:
-                    box = ld(job, BOX)
+                if ld(job, NOTIFY) == POST:
+                    queue = ld(job, COMPLETIONS)
                     st[i64](job + NEXT * 8, 0)
-                    lock(box + BOX_LOCK * 8)
-                    tail = ld(box, BOX_TAIL)
+                    lock(queue + DONE_LOCK * 8)
+                    tail = ld(queue, DONE_TAIL)
                     if tail == 0:
-                        astore(box + BOX_HEAD * 8, job)
+                        astore(queue + DONE_HEAD * 8, job)
                     else:
                         st[i64](tail + NEXT * 8, job)
-                    st[i64](box + BOX_TAIL * 8, job)
-                    astore(box + BOX_LOCK * 8, 0)
-                    aadd(box + COUNT * 8, 1)
-                    if aload(box + BOX_SLEEPERS * 8) > 0:
-                        wake_at(box + COUNT * 8, 1)
+                    st[i64](queue + DONE_TAIL * 8, job)
+                    astore(queue + DONE_LOCK * 8, 0)
+                    aadd(queue + COUNT * 8, 1)
+                    if aload(queue + DONE_SLEEPERS * 8) > 0:
+                        wake_at(queue + COUNT * 8, 1)
                     spins = 0
                     if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
-                        spins = SPIN_MAIL - SPIN_MAIL // 8
+                        spins = SPIN_POST - SPIN_POST // 8
                     while (
-                        spins < SPIN_MAIL
-                        and aload(box + BOX_HEAD * 8) != 0
-                        and aload(box + BOX_WAITERS * 8) == 0
+                        spins < SPIN_POST
+                        and aload(queue + DONE_HEAD * 8) != 0
+                        and aload(queue + DONE_WAITERS * 8) == 0
                     ):
                         pause()
                         spins += 1
-                    if aload(box + BOX_WAITERS * 8) > 0:
+                    if aload(queue + DONE_WAITERS * 8) > 0:
                         job = 0
                         continue
-                    job = from_box(box)
+                    job = popped(queue)
                     if job == 0:
                         continue
                 if aload(pool + HEAD * 8) != 0:
@@ -354,20 +354,20 @@ def release(pool, job, unused, unused2):
 
 
 @routine
-def take(box, ns, who, unused):
-    """The address of a job out of the box, whose OWNER is then who; 0 after ns, or after a kick."""
-    aadd(box + BOX_WAITERS * 8, 1)
-    seen = aload(box + COUNT * 8)
+def pop(queue, ns, who, unused):
+    """The address of a job out of a completion queue, whose OWNER is then who; 0 after ns, or `wake_all`."""
+    aadd(queue + DONE_WAITERS * 8, 1)
+    seen = aload(queue + COUNT * 8)
     spins = 0
     limit = 0
     job = 0
     while True:
-        if aload(box + BOX_HEAD * 8) != 0:
-            job = from_box(box)
+        if aload(queue + DONE_HEAD * 8) != 0:
+            job = popped(queue)
             if job != 0:
                 st[i64](job + OWNER * 8, who)
                 break
-        if ns == 0 or (spins > 0 and aload(box + COUNT * 8) != seen):
+        if ns == 0 or (spins > 0 and aload(queue + COUNT * 8) != seen):
             break
         spins += 1
         if spins < SPIN_WAIT:
@@ -378,20 +378,20 @@ def take(box, ns, who, unused):
         left = limit - now()
         if left <= 0:
             break
-        aadd(box + BOX_SLEEPERS * 8, 1)
-        if aload(box + BOX_HEAD * 8) == 0:
-            sleep_on(box + COUNT * 8, seen, left)
-        aadd(box + BOX_SLEEPERS * 8, -1)
-    aadd(box + BOX_WAITERS * 8, -1)
+        aadd(queue + DONE_SLEEPERS * 8, 1)
+        if aload(queue + DONE_HEAD * 8) == 0:
+            sleep_on(queue + COUNT * 8, seen, left)
+        aadd(queue + DONE_SLEEPERS * 8, -1)
+    aadd(queue + DONE_WAITERS * 8, -1)
     return job
 
 
 @routine
-def kick(box, unused, unused2, unused3):
-    """Let all who wait at the box look around."""
-    aadd(box + COUNT * 8, 1)
-    if aload(box + BOX_SLEEPERS * 8) > 0:
-        wake_at(box + COUNT * 8, 1 << 30)
+def wake_all(queue, unused, unused2, unused3):
+    """Let all who wait at a completion queue look around."""
+    aadd(queue + COUNT * 8, 1)
+    if aload(queue + DONE_SLEEPERS * 8) > 0:
+        wake_at(queue + COUNT * 8, 1 << 30)
     return 0
 
 

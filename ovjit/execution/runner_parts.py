@@ -33,15 +33,15 @@ def tell_over(job):
 
 
 @inline
-def from_box(box):
-    """The job that has been in a box for longest, out of it; 0 where there is none."""
-    lock(box + BOX_LOCK * 8)
-    first = ld(box, BOX_HEAD)
+def popped(queue):
+    """The job that has been in a completion queue for longest, out of it; 0 where there is none."""
+    lock(queue + DONE_LOCK * 8)
+    first = ld(queue, DONE_HEAD)
     if first != 0:
-        astore(box + BOX_HEAD * 8, ld(first, NEXT))
+        astore(queue + DONE_HEAD * 8, ld(first, NEXT))
         if ld(first, NEXT) == 0:
-            st[i64](box + BOX_TAIL * 8, 0)
-    astore(box + BOX_LOCK * 8, 0)
+            st[i64](queue + DONE_TAIL * 8, 0)
+    astore(queue + DONE_LOCK * 8, 0)
     return first
 
 

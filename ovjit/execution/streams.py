@@ -253,7 +253,7 @@ def is_interrupt(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
-class Box:
+class CompletionQueue:
     """Where a queue's jobs go when they are over: a thread that waits for one runs the callbacks itself.
 
     Its memory is never unmapped, for a worker may look at it once more when the queue is gone.
@@ -263,21 +263,21 @@ class Box:
 
     def __init__(self) -> None:
         with _blocks_lock:
-            self.address, self._memory = _free_boxes.pop() if _free_boxes else _new_box()
+            self.address, self._memory = _free_completions.pop() if _free_completions else _new_completions()
 
     def __del__(self) -> None:
         if _blocks_lock is None:  # the interpreter is ending
             return
         with _blocks_lock:
-            _free_boxes.append((self.address, self._memory))
+            _free_completions.append((self.address, self._memory))
 
-    def take(self, ns: int) -> int:
+    def pop(self, ns: int) -> int:
         """The address of a job whose callback is due, for `Pool.complete`; 0 when there is none yet."""
-        return runner.native().take(self.address, ns, threading.get_ident(), 0)
+        return runner.native().pop(self.address, ns, threading.get_ident(), 0)
 
-    def kick(self) -> None:
-        """Let those who wait in `take` return."""
-        runner.native().kick(self.address, 0, 0, 0)
+    def wake(self) -> None:
+        """Let those who wait in `pop` return."""
+        runner.native().wake_all(self.address, 0, 0, 0)
 
 
 _pools: dict[tuple[int, int], Pool] = {}
@@ -317,13 +317,13 @@ def take_block() -> tuple[int, memoryview]:
         return _free_blocks.pop()
 
 
-_free_boxes: list[tuple[int, np.ndarray]] = []
-_box_memories: list[np.ndarray] = []
+_free_completions: list[tuple[int, np.ndarray]] = []
+_completion_memories: list[np.ndarray] = []
 
 
-def _new_box() -> tuple[int, np.ndarray]:
-    memory = np.zeros(runner.BOX_WORDS + 8, np.int64)
-    _box_memories.append(memory)
+def _new_completions() -> tuple[int, np.ndarray]:
+    memory = np.zeros(runner.DONE_WORDS + 8, np.int64)
+    _completion_memories.append(memory)
     return (memory.ctypes.data + 63) // 64 * 64, memory
 
 
@@ -359,7 +359,7 @@ def _after_fork() -> None:
     _pools_lock, _blocks_lock = threading.Lock(), threading.RLock()
     for slab, words in _slabs:
         slab[words + runner.ACTIVE : words + _BLOCKS * JOB_WORDS : JOB_WORDS] = 0
-    for memory in _box_memories:
+    for memory in _completion_memories:
         memory[:] = 0
     _sweep_graveyard()  # nobody looks at anything here
     free_arenas.clear()

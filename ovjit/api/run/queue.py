@@ -4,7 +4,7 @@ A job is in exactly one of two places: its number in `idle`, or it runs. Where t
 is told the end of an inference: started jobs stand in `silent`, oldest first, and are reaped by whoever
 needs one. With a callback, the worker that ran the inference calls it and puts the number back, whatever
 happened. Callbacks that have proved quick need not wait for a worker to get the GIL: jobs that are over then
-go to the queue's box, and a thread that waits for a job takes them there and runs their callbacks itself.
+go to the completion queue, and a thread that waits for a job pops them and runs their callbacks itself.
 The first exception is kept and raised by the next `start_async` or `wait_all`.
 
 Ctrl-C may come between two calls anywhere, see `request.py`. A job that is on its way between those places
@@ -27,7 +27,7 @@ from typing import Any
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
 from ovjit.errors import Busy, no_such_constructor, no_such_form
-from ovjit.execution.streams import Box, is_interrupt
+from ovjit.execution.streams import CompletionQueue, is_interrupt
 
 _get_ident = threading.get_ident
 _clock = time.perf_counter_ns
@@ -46,8 +46,8 @@ class _Pool:
     """The state of a queue. It outlives the queue while jobs run; nothing in it refers back to the queue."""
 
     __slots__ = (
-        "__weakref__", "blocked", "box", "callback", "calling", "error", "idle", "lock", "numbers", "quick",
-        "requests", "running", "silent", "sleeping", "suspect", "userdata", "workers",
+        "__weakref__", "blocked", "callback", "calling", "completions", "error", "idle", "lock", "numbers",
+        "quick", "requests", "running", "silent", "sleeping", "suspect", "userdata", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: list[InferRequest]):
@@ -62,11 +62,11 @@ class _Pool:
         self.callback: Callable[[InferRequest, Any], Any] | None = None
         self.error: BaseException | None = None
         self.workers = requests[0]._compiled._executable.pool
-        self.box = Box()
+        self.completions = CompletionQueue()
         self.lock = threading.Lock()  # of `blocked`
         self.blocked: set[int] = set()  # threads that wait for a job in a callback
         self.suspect = False  # an interrupt may have lost a job
-        self.sleeping = 0  # threads that wait at the box
+        self.sleeping = 0  # threads that wait at the completion queue
         self.quick = 0  # callbacks in a row that took no time to speak of
 
     def start(self, i: int, inputs: Any, userdata: Any, share: bool) -> None:
@@ -91,7 +91,7 @@ class _Pool:
                     job.start(False)
                     self.silent.append(i)
                     if self.sleeping:
-                        self.box.kick()
+                        self.completions.wake()
                 else:
                     # the worker may not yet have returned from the callback that put this job back
                     _wait_quietly(job)
@@ -100,7 +100,7 @@ class _Pool:
                     self.running[i] = None
                     starting = True
                     # a callback that may block belongs on a worker, where it holds up nobody
-                    job.start(True, self.box.address if self.quick >= _QUICK_CALLS else 0)
+                    job.start(True, self.completions.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
                 if starting and request._job.started:  # interrupted too late: it runs
                     if request._pending == SILENT and i not in self.silent:
@@ -119,7 +119,7 @@ class _Pool:
     def put_back(self, i: int) -> None:
         self.idle.append(i)
         if self.sleeping:
-            self.box.kick()
+            self.completions.wake()
 
     def serve(self, ns: int) -> bool:
         """Run the callback of a job that is over, if one is within `ns`; or a job that nobody has begun."""
@@ -128,11 +128,11 @@ class _Pool:
             if ns:
                 for i in list(self.running):
                     job = self.requests[i]._job
-                    if job.queued and (alone or job.mailed) and job.run_queued(even_long=alone):
+                    if job.queued and (alone or job.posted) and job.run_queued(even_long=alone):
                         return True
             try:
                 self.sleeping += 1
-                address = self.box.take(min(ns, _MOMENT) if alone else ns)
+                address = self.completions.pop(min(ns, _MOMENT) if alone else ns)
             finally:
                 self.sleeping -= 1
             if not address:
@@ -144,7 +144,7 @@ class _Pool:
             raise
 
     def serve_the_rest(self) -> None:
-        """Before leaving the box: what came while this thread waited is nobody else's."""
+        """Before leaving the completion queue: what came while this thread waited is nobody else's."""
         while self.serve(0):
             pass
 
