@@ -41,7 +41,7 @@ def _stored(value: Value) -> bool | None:
     node = value.node
     if node.op.name == "Constant":
         return False
-    if value.dtype not in _REALS:
+    if value.dtype not in _REALS or not node.inputs:
         return None
     first, *rest = node.inputs
     if node.op.name == "Convert":
