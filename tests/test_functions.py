@@ -22,6 +22,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import ISAS, best_isa, host_isa
 from ovjit.codegen.tracer import Recorder
 from ovjit.execution.numpy_words import Memory, Words
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import all_ops
 
 SEED = 20261122
@@ -173,6 +174,37 @@ def test_remainders_are_exact(name: str) -> None:
         same = (answer.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(answer) & np.isnan(expected))
         wrong = np.flatnonzero(~same)[:4]
         assert same.all(), f"{where}: {name} of {x[wrong]} and {y[wrong]}: {answer[wrong]}, seed {SEED}"
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "i16", "u16", "i32", "u32"])
+def test_quotients_of_integers_are_exact(dtype: str) -> None:
+    """Beside multiples, at both ends of the type, and by 0."""
+    rng = np.random.default_rng(SEED)
+    kind = numpy_dtype(dtype)
+    ends = np.iinfo(kind)
+    edges = sorted({int(np.clip(s * (2**p + d), ends.min, ends.max))
+                    for s in (1, -1) for p in range(33) for d in (-1, 0, 1)})  # fmt: skip
+    pairs = [(x, y) for x in edges for y in edges]
+    by = np.array([y for _, y in pairs], object)
+    random = rng.integers(ends.min, ends.max, (2, 20_000), endpoint=True).astype(object)
+    some = rng.integers(ends.min, ends.max, 20_000, endpoint=True).astype(object) // 3
+    small = np.where(some == 0, 1, some)
+    beside = random[0] // small * small + rng.integers(-1, 2, 20_000)  # a multiple, and its neighbours
+    x = np.concatenate([[x for x, _ in pairs], random[0], np.clip(beside, ends.min, ends.max)])
+    y = np.concatenate([by, random[1], small])
+    quotient = np.where(y == 0, 0, x // np.where(y == 0, 1, y))
+    rest = np.where(y == 0, 0, x - quotient * y)
+    cut = np.where((quotient * y != x) & (y != 0) & (quotient < 0), quotient + 1, quotient)
+    for name, attrs, want in (
+        ("Divide", {}, quotient), ("Divide", {"m_pythondiv": False}, cut), ("FloorMod", {}, rest),
+        ("Mod", {}, np.where(y == 0, 0, x - cut * y)),
+    ):  # fmt: skip
+        record = next(one for one in all_ops() if one.name == name)
+        arrays = [x.astype(kind), y.astype(kind)]
+        (got,) = native_answers(record, arrays, record.check_attributes(attrs), dtype, 1)
+        wrapped = (want & (2 ** (8 * kind.itemsize) - 1)).astype(np.uint64).astype(kind)
+        wrong = np.flatnonzero(got != wrapped)[:4]
+        assert not wrong.size, f"{name} {attrs} of {x[wrong]}, {y[wrong]}: {got[wrong]}, seed {SEED}"
 
 
 def test_a_far_lane_changes_none_beside_it() -> None:

@@ -269,8 +269,8 @@ def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, x - _divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
 
 
-#: Smaller quotients of f32 are cut off rightly in f64: those that are not whole are 2**-24 or more away from
-#: whole numbers, and rounding takes 2**-26 at most. Times the divisor they have 52 bits.
+#: Quotients of f32 up to here are cut off rightly in f64: those that are not whole are 2**-24 or more away
+#: from whole numbers, and rounding takes 2**-26 at most. Times the divisor they have 52 bits.
 FMOD_QUOTIENT = 2.0**28
 
 
@@ -287,7 +287,8 @@ def _fmod_body(x: Any, y: Any) -> Any:
     sign = t.bits(x, "i32") & -(1 << 31)  # also of a zero
     rest = t.bits(t.bits(rest, "i32") | sign, "f32")
     size, of = t.absolute(x), t.absolute(y)
-    return t.seldom("fmod", size >= of * FMOD_QUOTIENT, x, y, t.where(size < of, x, rest))
+    far = size > of * FMOD_QUOTIENT  # and not 0 by 0, which is what lanes behind the end hold
+    return t.seldom("fmod", far, x, y, t.where(size < of, x, rest))
 
 
 def _floor_mod_body(x: Any, y: Any) -> Any:

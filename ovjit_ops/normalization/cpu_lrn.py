@@ -207,4 +207,9 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
     )  # fmt: skip
     scale = attrs["alpha"] / attrs["size"] ** rank * (2 * half + 1) ** rank
     base = w("Add", w("Multiply", mean, scale), attrs["bias"])
-    return [w("Divide", x, w("Power", base, attrs["beta"]))]
+    root = w("Sqrt", base) if attrs["beta"] in (0.5, 0.75) else base  # as `divided` has it
+    if attrs["beta"] == 0.75:
+        root = w("Multiply", root, w("Sqrt", root))
+    elif root is base and attrs["beta"] != 1:
+        root = w("Power", base, attrs["beta"])
+    return [w("Divide", x, root)]

@@ -111,16 +111,23 @@ def _float_or_int(float_op: str, int_op: str) -> Any:
 
 
 def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN (neither may trap)."""
+    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN (neither may trap). A CPU divides vectors
+    of floats alone: quotients of 16 bits that are not whole are 2**-16 and more of themselves away from
+    whole numbers, which f32 tells from them, and those of 32 bits f64."""
     if kind.is_float:
         return b.fdiv(x, y)
     zero, one = _splat_constant(kind, 0), _splat_constant(kind, 1)
     by_zero = b.icmp_signed("==", y, zero)
     safe = b.select(by_zero, one, y)
+    real = None
+    if INTS[kind.elem] < 64:
+        real = ir.VectorType(ir.DoubleType() if INTS[kind.elem] > 16 else ir.FloatType(), kind.lanes)
     if not kind.is_signed:
-        return b.select(by_zero, zero, b.udiv(x, safe))
+        exact = b.fptoui(b.fdiv(b.uitofp(x, real), b.uitofp(safe, real)), x.type) if real else b.udiv(x, safe)
+        return b.select(by_zero, zero, exact)
     minus_one = b.icmp_signed("==", y, _splat_constant(kind, -1))
-    quotient = b.sdiv(x, b.select(minus_one, one, safe))
+    safe = b.select(minus_one, one, safe)
+    quotient = b.fptosi(b.fdiv(b.sitofp(x, real), b.sitofp(safe, real)), x.type) if real else b.sdiv(x, safe)
     return b.select(by_zero, zero, b.select(minus_one, b.sub(zero, x), quotient))
 
 
