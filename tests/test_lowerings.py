@@ -633,3 +633,24 @@ def test_what_is_set_up_is_set_up_as_its_base_is() -> None:
             assert "super().set_up()" in inspect.getsource(vars(one)["set_up"]), one
             checked += 1
     assert checked > 2
+
+
+@pytest.mark.parametrize("index", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64])
+def test_vectors_of_indices(index: type) -> None:
+    """Elements of 1 to 8 bytes by indices of each type, of rows turned or reversed, from the end where
+    they are negative; one that is out of range gives 0."""
+    rng = np.random.default_rng(SEED)
+    for kind in (np.int8, np.float16, np.float32, np.float64):
+        for turned in (False, True):
+            data = rng.integers(0, 100, (100, 7) if turned else (7, 100)).astype(kind)
+            chosen = rng.integers(-100 if np.iinfo(index).min else 0, 100, (3, 37))
+            chosen[1, 20], chosen[2, 36] = 100, np.iinfo(index).max
+            b = Builder()
+            x, i = parameter(b, data, (ANY, ANY)), parameter(b, chosen.astype(index))
+            row = add(b, "Transpose", x, [1, 0]) if turned else add(b, "Slice", x, [-1], [-1000], [-1], [1])
+            graph = b.finish([add(b, "Gather", row, i, 1)])
+            held = data.T if turned else data[:, ::-1]
+            inside = (chosen >= -100) & (chosen < 100)
+            want = np.where(inside, held[:, np.where(inside, chosen, 0)], 0)
+            (got,) = native(graph, data, chosen.astype(index))
+            np.testing.assert_array_equal(got, want, err_msg=f"{kind} {turned} seed {SEED}")

@@ -35,6 +35,10 @@ _PLACES = Table(2 * _DEPTH)
 INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
 
 
+#: In which a vector of indices is compared with an extent below 2**31.
+WIDE = dict.fromkeys(("i8", "i16", "i32", "u8", "u16"), "i32") | dict.fromkeys(("i64", "u32"), "i64")
+
+
 @inline
 def joined(old, v, combine):
     """What is written where `old` was."""
@@ -60,7 +64,27 @@ def indexed(
             # n single elements, each with an index of its own
             extent = ld(places, 0)
             stride = ld(places, 1)
-            for _ in range(n):
+            left = n
+            if direction == "gather" and SIZE[T] >= 4:
+                near = depth == 1 and x_n == 0 and y_n == SIZE[T] and at_n == SIZE[index] and extent > 0
+                if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
+                    while left > 0:
+                        at_ = cast[WIDE[index]](loadm[index](a, left))
+                        many = spread[WIDE[index]](extent)
+                        none = const[WIDE[index]](0)
+                        at_ = select(at_ < none, at_ + many, at_)
+                        there = (at_ >= none) & (at_ < many)
+                        if not zeros:
+                            if not hand[boolean](there):
+                                return 1
+                        away_ = cast[i32](select(there, at_, none)) * spread[i32](stride // SIZE[T])
+                        found = take[T](p, away_)
+                        storem[T](q, select(there, found, const[T](0)) if zeros else found, left)
+                        q += VL * SIZE[T]
+                        a += VL * SIZE[index]
+                        left -= VL
+            while left > 0:
+                left -= 1
                 place = index_at(a, extent, index)
                 inside = 1
                 if place < 0 or place >= extent:
