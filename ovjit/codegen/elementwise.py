@@ -12,6 +12,7 @@ import functools
 from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE as SIZE
@@ -32,6 +33,8 @@ from ovjit.codegen.words import (
     urem,
 )
 
+#: Bytes of a cache line.
+LINE = 64
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)
 
@@ -73,10 +76,27 @@ def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
             store[dtype](q[k] + i * SIZE[dtype], made[k])
 
 
+@inline
+def apply_twice(v, p, q, i, inputs, outputs, body):
+    """Two vectors of each output, one after the other: where a vector is a part of a cache line, writing to
+    several outputs by turns takes up to half as long again."""
+    made, w = registers()
+    for j in (0, 1):
+        for k, operand in enumerate(inputs):
+            if operand.mode == "v":
+                v[k] = load[operand.dtype](p[k] + (i + j * VL) * SIZE[operand.dtype])
+        made = applied(body, *v)
+        for k, _ in enumerate(outputs):
+            w[k, j] = made[k]
+    for k, dtype in enumerate(outputs):
+        for j in (0, 1):
+            store[dtype](q[k] + (i + j * VL) * SIZE[dtype], w[k, j])
+
+
 @kernel
 def elementwise(
     general, n, rows, per_chunk, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims,
-    inner, body,
+    inner, body, twice,
 ):  # fmt: skip
     at, p, q, v = registers()
     for k, operand in enumerate(inputs):
@@ -104,6 +124,10 @@ def elementwise(
             for k, operand in enumerate(inputs):
                 if operand.mode == "s":
                     v[k] = splat[operand.dtype](p[k])
+            if twice:
+                while i + 2 * VL <= n:
+                    apply_twice(v, p, q, i, inputs, outputs, body)
+                    i += 2 * VL
             while i + VL <= n:
                 apply_body(v, p, q, x, y, i, n, "whole", inputs, outputs, inner, body)
                 i += VL
@@ -127,8 +151,9 @@ def _made(body: Body, modes: str, outer: int) -> Kernel:
     inputs = tuple(map(_Operand, body.inputs, modes))
     dims = tuple(range(outer + 1))
     return elementwise.kernel(
-        "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body
-    )
+        "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body,
+        twice=len(body.outputs) > 1 and min(SIZE[d] for d in body.outputs) * host_isa().lanes < LINE,
+    )  # fmt: skip
 
 
 def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:

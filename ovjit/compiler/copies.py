@@ -45,54 +45,63 @@ class _Walk(NamedTuple):
 
 
 def plan_elementwise(
-    planner: Planner, kernel: Kernel, modes: str, inputs: Sequence[View], out: View, operations: int,
-    type: str | None = None,
+    planner: Planner, kernel: Kernel, modes: str, inputs: Sequence[View], outs: Sequence[View],
+    operations: int, type: str | None = None,
 ) -> None:  # fmt: skip
-    """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks."""
+    """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks.
+    The first of its outputs says in which order."""
     numbers = {f"x{i}": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
-    names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
-    views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), out]
+    out = outs[0]
+    views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), *outs]
+    names = _names(modes, len(outs))
     outer = kernel.frame.dimensions
     # equal layers walk alike
     along = tuple(identity((v.itemsize, *v.strides)) for v in views)
     cut = planner.open and bool(modes) and planner.last_is_open  # what `_cut_open` asks
     several = outer > 1 and type is None  # of a copy of a part nobody knows in how many shapes it is one row
     key = ("elementwise", modes, outer, operations, cut, several, identity(out.shape), along)
-    walks = planner.shared(key, lambda: _walks(planner, modes, views, outer, operations, several))
+    walks = planner.shared(key, lambda: _walks(planner, modes, views, names, outer, operations, several))
     if isinstance(walks, int):
         # more dimensions than the kernel has: one step for each index of the slowest
         for i in range(out.shape[walks]):
             some = [v if m == "n" else v.slice(walks, i, 1) for v, m in zip(inputs, modes, strict=True)]
-            plan_elementwise(planner, kernel, modes, some, out.slice(walks, i, 1), operations, type)
+            written = [v.slice(walks, i, 1) for v in outs]
+            plan_elementwise(planner, kernel, modes, some, written, operations, type)
         return
     for walk in walks:
         starts = [v.ptr + first for v, first in zip(views, walk.starts, strict=True)]
         values = {**walk.values, **numbers}
         for name, start in zip(names, starts, strict=True):
             values[name] = start
-        touches = _rows(walk, views, starts) if planner.trace is not None else None
-        planner.step(kernel, values, walk.chunks, inputs, [out], walk.flops, type, touches)
+        touches = _rows(walk, views, starts, len(outs)) if planner.trace is not None else None
+        planner.step(kernel, values, walk.chunks, inputs, outs, walk.flops, type, touches)
 
 
-def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any]) -> Rows:
+def _names(modes: str, outs: int) -> list[str]:
+    """What a kernel calls the tensors that it walks: what it reads, then what it writes."""
+    return [*(f"x{i}" for i, mode in enumerate(modes) if mode != "n"), *(f"y{k}" for k in range(outs))]
+
+
+def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) -> Rows:
     row = [
         Piece(start, along[:-1], (walk.inner,), along[-1:], v.itemsize)
         for v, start, along in zip(views, starts, walk.strides, strict=True)
     ]
-    return Rows(walk.extents, walk.per_chunk, row[:-1], row[-1:])
+    return Rows(walk.extents, walk.per_chunk, row[:-outs], row[-outs:])
 
 
 def _walks(
-    planner: Planner, modes: str, views: Sequence[View], outer: int, operations: int, several: bool
-) -> list[_Walk] | int:
-    """The steps for these views, the last of which is written, by a kernel of `outer` dimensions of rows; or
-    the dimension that a step is to be added for each index of. `several` long rows may be walked where there
-    could be one."""
-    out = views[-1]
+    planner: Planner, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
+    several: bool,
+) -> list[_Walk] | int:  # fmt: skip
+    """The steps for these views, by a kernel of `outer` dimensions of rows to which `y0` and those behind it
+    are written; or the dimension that a step is to be added for each index of. `several` long rows may be
+    walked where there could be one."""
+    read = names.index("y0")
+    out = views[read]
     if out.count == 0:
         return []
-    wide = modes.replace("n", "") + "v"
-    names = [f"x{i}" for i, mode in enumerate(modes) if mode != "n"] + ["y0"]
+    wide = modes.replace("n", "") + "v" * (len(views) - read)
     order = walking_order(out)
     shape, along = [out.shape[a] for a in order], [[v.strides[a] for a in order] for v in views]
     extents, strides = merge_dims(shape, along, outer + 1)
@@ -237,7 +246,7 @@ def fill_kernel(itemsize: int) -> Kernel:
 
 def plan_copy(planner: Planner, source: View, target: View) -> None:
     if not _plan_turn(planner, source, target):
-        plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], target, 1, "Reorder")
+        plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
 
 
 #: Bytes.
@@ -320,7 +329,7 @@ def plan_interleave(planner: Planner, source: View, target: View, back: bool = F
 
 
 def plan_fill(planner: Planner, view: View) -> None:
-    plan_elementwise(planner, fill_kernel(view.itemsize), "", [], view, 1, "Reorder")
+    plan_elementwise(planner, fill_kernel(view.itemsize), "", [], [view], 1, "Reorder")
 
 
 def halo_kernels(itemsize: int) -> tuple[Kernel, ...]:

@@ -2,12 +2,14 @@
 
 A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or nodes of
 that kind alone. What is between the first and the last node of a group is needed by nobody else and has the
-same shape; a group stands where its last node stood, so all its operands are there before it.
+same shape; a group stands where its last node stood, so all its operands are there before it. Where one loop
+can do what several groups of elementwise nodes do, these are joined, and it writes what each of them gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
@@ -17,7 +19,7 @@ from ovjit.codegen.trace import Recorder, Tracer, fma, is_common, number, trace,
 from ovjit.compiler.symbols import Symbols
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
-from ovjit.graph.shapes import Interval
+from ovjit.graph.shapes import LONG_GUESS, Dim, Interval
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24
@@ -25,17 +27,32 @@ LONGEST_BODY = 24
 MOST_INSTRUCTIONS = 160
 #: Operands of one elementwise group.
 MOST_OPERANDS = 10
+#: Outputs of groups that are joined, and tensors that their loop reads and writes.
+MOST_OUTPUTS = 4
+MOST_STREAMS = 12
+#: Groups of fewer elements are not joined: their own kernels may be there already.
+FEWEST = 512
+#: How many groups may be between two that are joined: what waits for the later one takes memory.
+FARTHEST = 16
+#: Instructions that may wait for one another before that takes longer than they do otherwise.
+DEEPEST = 24
+#: What reading or writing a vector costs, in instructions.
+STREAM = 4
+#: Joined groups do not make each other's rows shorter than this many elements.
+SHORTEST_ROW = 64
 
 
 class Group:
-    """`anchor` (or None) and the elementwise `body` after it, in order. One output value."""
+    """`anchor` (or None) and the elementwise `body` after it, in order. Outputs: those of the last node, and
+    without an anchor whatever else of the body is read elsewhere, `more`."""
 
-    __slots__ = ("anchor", "body", "instructions", "sure", "used")
+    __slots__ = ("anchor", "body", "instructions", "more", "sure", "used")
 
     def __init__(self, anchor: Node | None, body: Sequence[Node] = ()):
         self.anchor = anchor
         self.body = list(body)
         self.instructions = sum(map(instructions, self.body))
+        self.more: tuple[Value, ...] = ()
         #: Whether all its values surely have one shape. An anchor's kernel walks one only.
         self.sure = True
         self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that anybody reads
@@ -66,7 +83,7 @@ class Group:
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return self.last.outputs
+        return (*self.last.outputs, *self.more)
 
     @property
     def operands(self) -> list[Value]:
@@ -118,15 +135,18 @@ class Group:
         if not nodes:
             return None
         first = [self.nodes[skip].outputs[0]] if self.anchor is not None else []
-        return trace_nodes(nodes, first + self.operands_after(skip), near)
+        return trace_nodes(nodes, first + self.operands_after(skip), near, self.more)
 
     def operands_after(self, skip: int) -> list[Value]:
         """The operands that nodes after the first `skip` of the body read."""
         return self._read(self.body[skip:])
 
 
-def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value], near: bool = False) -> Body:
-    """The bodies of elementwise nodes, one after the other: code from `inputs` to the last node's value."""
+def trace_nodes(
+    nodes: Sequence[Node], inputs: Sequence[Value], near: bool = False, more: Sequence[Value] = ()
+) -> Body:
+    """The bodies of elementwise nodes, one after the other: code from `inputs` to the last node's value, and
+    to those of them that are wanted besides."""
     recorder = Recorder()
     recorder.near = near
     values: dict[Value, Tracer] = {v: recorder.input(f"x{i}", v.dtype) for i, v in enumerate(inputs)}
@@ -140,8 +160,10 @@ def trace_nodes(nodes: Sequence[Node], inputs: Sequence[Value], near: bool = Fal
         recorder.rough = node.output.dtype == "bf16"
         scalar = quotient if by_multiplying(node) else node.op.scalar
         values[node.output] = trace(scalar, arguments, attrs)
-    last = nodes[-1].output
-    return Body([v.dtype for v in inputs], [last.dtype], recorder.lines, [values[last].name])
+    made = (nodes[-1].output, *more)
+    return Body(
+        [v.dtype for v in inputs], [v.dtype for v in made], recorder.lines, [values[v].name for v in made]
+    )
 
 
 def by_multiplying(node: Node) -> bool:
@@ -214,6 +236,7 @@ class _Fusion:
         self.uses = graph.uses()
         self.symbols = Symbols(graph)
         self.group_of: dict[Node, Group] = {}
+        self.walked: dict[Group, set[Value]] = {}
 
     def run(self, alone: bool) -> list[Group]:
         anchors = [n for n in self.nodes if not is_elementwise(n)]
@@ -230,7 +253,7 @@ class _Fusion:
         if not alone:
             for group in groups:
                 self.absorb(group)
-            groups = [g for g in groups if self.group_of[g.last] is g]
+            groups = self.joined([g for g in groups if self.group_of[g.last] is g])
         for group in groups:
             group.used = frozenset(v.index for v in group.outputs if self.uses[v])
         return groups
@@ -311,6 +334,106 @@ class _Fusion:
             for member in maker.body:
                 self.group_of[member] = group
 
+    def joined(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups, in an order in which they can run, with those joined that walk the same tensors.
+
+        t = a + b; y = relu(t); z = conv(t)             -> add, relu: y and t
+        y = a * c - b * s; z = a * s + b * c            -> mul, mul, sub, mul, mul, add: z and y
+        """
+        out: list[Group] = []
+        for group in groups:
+            out.append(group)
+            while self._join_last(out):
+                pass
+        return out
+
+    def _join_last(self, groups: list[Group]) -> bool:
+        """Join the last group with the one before it that shares most tensors with it, of several the next;
+        whether that is the last group now. What reads the earlier one's values then waits for both."""
+        last = groups[-1]
+        read = self._walked(last)
+        first = max(len(groups) - 1 - FARTHEST, 0)
+        shares = [
+            (len(read & self._walked(g)) + len(read.intersection(g.outputs)), at)
+            for at, g in enumerate(groups[first:-1], first) if read and g.anchor is None
+        ]  # fmt: skip
+        for shared, at in sorted(shares, reverse=True):
+            if not shared:
+                return False
+            both = self._both(groups[at], last)
+            if both is None:
+                continue
+            between, waiting = groups[at + 1 : -1], {groups[at]}
+            for group in between:
+                if self._makers(group) & waiting:
+                    waiting.add(group)
+            if self._makers(last) & (waiting - {groups[at]}):
+                continue
+            groups[at:] = [g for g in between if g not in waiting]
+            groups += [both, *(g for g in between if g in waiting)]
+            for member in both.body:
+                self.group_of[member] = both
+            return groups[-1] is both
+        return False
+
+    def _makers(self, group: Group) -> set[Group | None]:
+        """The groups that make what a group reads."""
+        return {self.group_of.get(value.node) for value in group.inputs}
+
+    def _both(self, one: Group, other: Group) -> Group | None:
+        """What does the work of both; None where their values may have several shapes, or where one loop may
+        take longer than two: as its rows become short, or one function's end waits for another one's."""
+        if not self.symbols.same(one.last.output, other.last.output):
+            return None
+        read = other.inputs
+        if any(_ends(n) and n.output in read for n in one.body):
+            return None
+        both = Group(None, sorted([*one.body, *other.body], key=self.order.__getitem__))
+        inside = set(both.body)
+        given = {v for v in (*one.outputs, *other.outputs) if not self.readers(v) <= inside}
+        both.more = tuple(n.output for n in both.body[:-1] if n.output in given)
+        both.sure = one.sure and other.sure
+        if len(both.body) > LONGEST_BODY or both.instructions > MOST_INSTRUCTIONS:
+            return None
+        if len(both.outputs) > MOST_OUTPUTS or len(both.tensors) + len(both.outputs) > MOST_STREAMS:
+            return None
+        if _cost(both) > _cost(one) + _cost(other):
+            return None
+        return both if _row(both) >= min(SHORTEST_ROW, max(_row(one), _row(other))) else None
+
+    def _walked(self, group: Group) -> set[Value]:
+        """The tensors that an elementwise group reads element by element, as it writes; none of a group whose
+        operands' shapes only an inference tells, or of so few elements that a kernel is not worth making."""
+        found = self.walked.get(group)
+        if found is None:
+            out, found = group.last.output, set()
+            apart = group.anchor is not None or any(map(is_undecided, group.body))
+            if not apart and prod(map(_guessed, out.shape)) >= FEWEST:
+                found = {v for v in group.tensors if same_shape(v, out) and self.symbols.same(v, out)}
+            self.walked[group] = found
+        return found
+
+
+def _guessed(extent: Dim) -> int:
+    return extent if isinstance(extent, int) else LONG_GUESS
+
+
+def _row(group: Group) -> int:
+    """About how many elements a loop over the group's tensors takes at once: those of the last dimensions
+    along which each of them has one element or each has all. Of images, whichever way they lie."""
+    shape, tensors = group.last.output.shape, group.tensors
+    rank, found = len(shape), []
+    for order in (range(rank), (0, *range(2, rank), 1)) if rank > 3 else (range(rank),):
+        length, common = 1, None
+        for axis in (axis for axis in reversed(order) if shape[axis] != 1):
+            one = [axis < rank - len(v.shape) or v.shape[axis - rank] == 1 for v in tensors]
+            if common is not None and one != common:
+                break
+            common, extent = one, shape[axis]
+            length *= _guessed(extent)
+        found.append(length)
+    return min(found)
+
 
 def _ends(node: Node) -> bool:
     """True where a group ends: registers hold f32, so that rounding to a half is what storing does."""
@@ -327,18 +450,37 @@ def is_elementwise(node: Node) -> bool:
     )
 
 
-#: (operation, types, attributes) -> instructions of its body
-_instructions: dict[tuple, int] = {}
+#: (operation, types, attributes) -> instructions of its body, and of the longest way through it
+_instructions: dict[tuple, tuple[int, int]] = {}
 
 
 def instructions(node: Node) -> int:
     """How many instructions the body of an elementwise node has."""
+    return _measures(node)[0]
+
+
+def _measures(node: Node) -> tuple[int, int]:
+    """How many instructions an elementwise node's body has, and how many of them wait for one another."""
     key = (node.op.name, node.op.opset, tuple(v.dtype for v in node.inputs), repr(node.attrs))
     known = _instructions.get(key)
     if known is None:
         read = [v for i, v in enumerate(node.inputs) if not is_literal(node, i)]
-        known = _instructions[key] = len(trace_nodes([node], list(dict.fromkeys(read))).lines)
+        body = trace_nodes([node], list(dict.fromkeys(read)))
+        depth: dict[str, int] = {}
+        for target, _, args, _ in body.lines:
+            depth[target] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
+        known = _instructions[key] = len(body.lines), max(depth.values(), default=0)
     return known
+
+
+def _cost(group: Group) -> float:
+    """About what one vector of a group's results costs, in instructions. Where many of them wait for one
+    another, the next vectors' are too far behind them for the CPU to begin with those meanwhile."""
+    depth: dict[Value, int] = {}
+    for node in group.body:
+        depth[node.output] = _measures(node)[1] + max(depth.get(v, 0) for v in node.inputs)
+    waiting = max(depth.values()) / DEEPEST
+    return group.instructions * max(waiting, 1.0) + STREAM * (len(group.tensors) + len(group.outputs))
 
 
 def is_undecided(node: Node) -> bool:

@@ -242,11 +242,39 @@ class Elementwise(Lowering):
         if self.repeated and self._plan_repeated(planner, shape):
             return
         read = self.operands(planner)
-        out = planner.output(self.out, over=in_place_candidates(read))
-        views = [view.expand(shape) for view in read]
+        outs = self._outputs(planner, in_place_candidates(read))
+        if len(outs) > 1 and self.rank:
+            read, outs = self._all_adjacent(planner, read, outs)
+        views = self._long_rows(planner, [view.expand(shape) for view in read], outs[0])
+        self._add_step(planner, views, outs)
+
+    def _add_step(self, planner: Planner, views: Sequence[View], outs: Sequence[View]) -> None:
         assert self.kernel is not None
-        views = self._long_rows(planner, views, out)
-        plan_elementwise(planner, self.kernel, self.modes, views, out, len(self.body.lines))
+        plan_elementwise(planner, self.kernel, self.modes, views, outs, len(self.body.lines))
+
+    def _outputs(self, planner: Planner, over: Sequence[View]) -> list[View]:
+        """Where its values are written, each over another one of `over` if over any."""
+        outs: list[View] = []
+        for value in self.group.outputs:
+            taken = {out.buffer for out in outs}
+            outs.append(planner.output(value, over=[v for v in over if v.buffer not in taken]))
+        return outs
+
+    def _all_adjacent(
+        self, planner: Planner, read: Sequence[View], outs: Sequence[View]
+    ) -> tuple[list[View], list[View]]:
+        """The views, with copies where one of them alone would have the loop take all of them element by
+        element. What takes and gives all that way has no better one."""
+        layout, inner = Layout(self.order), self.order[-1:]
+        torn = [any(out.strides[a] != out.itemsize and out.shape[a] != 1 for a in inner) for out in outs]
+        if all(torn):
+            return list(read), list(outs)
+        whole = [m == "v" and len(v.shape) == self.rank for v, m in zip(self.inputs, self.modes, strict=True)]
+        read = [
+            planner.with_layout(value, layout) if w else view
+            for value, view, w in zip(self.inputs, read, whole, strict=True)
+        ]
+        return read, [planner.instead(o, layout) if t else o for o, t in zip(outs, torn, strict=True)]
 
     def _plan_repeated(self, planner: Planner, shape: Sequence[int]) -> bool:
         """Add the step that reads inputs as they are before their elements are repeated; False where none is
@@ -262,13 +290,12 @@ class Elementwise(Lowering):
         if not found:
             return False
         others = [planner.view(v) for v in self.inputs if v not in found]
-        out = planner.output(self.out, over=in_place_candidates(others, list(found.values())))
+        outs = self._outputs(planner, in_place_candidates(others, list(found.values())))
         views = [
             found[v].repeated(times) if v in found else planner.view(v).expand(shape).parted(times)
             for v in self.inputs
         ]
-        assert self.kernel is not None
-        plan_elementwise(planner, self.kernel, self.modes, views, out.parted(times), len(self.body.lines))
+        self._add_step(planner, views, [out.parted(times) for out in outs])
         return True
 
     def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:

@@ -232,7 +232,7 @@ class Planner:
         copied into one if need be; the strides of other dimensions are free."""
         view = self.view(value)
         inner = layout.order[-1]
-        fits = (view.shape[inner] == 1 or view.strides[inner] == view.itemsize) and all(
+        fits = (view.strides[inner] == view.itemsize or view.shape[inner] == 1) and all(
             have[0] >= need[0] and have[1] >= need[1]
             for have, need in zip(view.halo, layout.halo, strict=True)
         )

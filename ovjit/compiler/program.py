@@ -554,16 +554,18 @@ def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, 
     for lowering in lowerings:
         preferred = lowering.output_layout(layouts)
         if preferred is not None:
-            layouts[lowering.group.last.output] = preferred
+            layouts.update(dict.fromkeys((lowering.group.last.output, *lowering.group.more), preferred))
     made = {v for lowering in lowerings for v in lowering.group.outputs}
-    flexible = {v for lowering in lowerings if lowering.flexible for v in lowering.group.outputs}
+    flexible = {v: low.group for low in lowerings if low.flexible for v in low.group.outputs}
     for lowering in lowerings:
         for value, want in lowering.input_layouts(shape):
             have = layouts.get(value)
             if value not in made:
                 continue
             if have is None:
-                if value in flexible:
+                group = flexible.get(value)
+                if group is not None:  # what one loop writes lies in one order
+                    layouts.update(dict.fromkeys(group.outputs if group.more else (), Layout(want.order)))
                     layouts[value] = want
             elif have.order == want.order:
                 layouts[value] = have.with_halo(want.halo)

@@ -264,10 +264,10 @@ def _check_chunks(
                     f"internal error: chunk {chunk} of {name} reads what its chunk {int(other[0])} writes"
                 )
     for view in writes:
-        meant = np.zeros(max(size[id(view.buffer)], view.reach[1]), bool)
-        for other_view in writes:
-            if other_view.buffer is view.buffer:
-                _mark(meant, other_view)
+        all_there = [one for one in writes if one.buffer is view.buffer]
+        meant = np.zeros(max(size[id(view.buffer)], *(one.reach[1] for one in all_there)), bool)
+        for one in all_there:
+            _mark(meant, one)
         beside = (writer[id(view.buffer)] >= 0) & ~meant[: size[id(view.buffer)]]
         if beside.any():
             at = int(beside.argmax())

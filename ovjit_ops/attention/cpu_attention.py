@@ -263,7 +263,7 @@ class Attention(Lowering):
         if dtype == "u8":
             plan_rows(planner, self.narrow[dtype], view, target)
         else:
-            plan_elementwise(planner, self.narrow[dtype], "v", [view], target, 1)
+            plan_elementwise(planner, self.narrow[dtype], "v", [view], [target], 1)
         return target
 
     def _words(self, planner: Planner, value: Value, filled: bool = True) -> View:

@@ -104,7 +104,7 @@ class Padded(AsInput):
                 if not place.count:
                     continue
                 if constant is not None:
-                    plan_elementwise(planner, self.kernel, "s", [what.expand(place.shape)], place, 1)
+                    plan_elementwise(planner, self.kernel, "s", [what.expand(place.shape)], [place], 1)
                 else:
                     plan_copy(planner, what, place)
 
