@@ -1,4 +1,4 @@
-"""The per-kernel table and the measured roof: numbers that add up and that a machine can make."""
+"""The per-kernel table and the measured roofline: numbers that add up and that a machine can make."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
 from ovjit.execution.job import Row
 from ovjit.tiles.formats import F32, float_types
-from ovjit.tools import profile
-from ovjit.tools import roofline as roof
+from ovjit.tools import profile, roofline
 
 DIGITS = (16, 1, 8, 8)
 
 
 @pytest.fixture(scope="module")
-def measured() -> roof.Roof:
-    return roof.measure(1)
+def measured() -> roofline.Roofline:
+    return roofline.measure(1)
 
 
-def test_the_roof_is_a_machines(measured: roof.Roof) -> None:
+def test_the_roofline_is_a_machines(measured: roofline.Roofline) -> None:
     """Orders of magnitude, from the slowest virtual machine to the fastest core."""
     assert measured.isa == host_isa().name
     clock = measured.flops / (4 * host_isa().lanes)  # at two vector operations a cycle
@@ -36,44 +35,44 @@ def test_the_roof_is_a_machines(measured: roof.Roof) -> None:
     assert [level.name for level in measured.levels][0] == "L2"
     assert measured.levels[-1].size == math.inf
     assert all(1e9 < level.bandwidth < 4e12 for level in measured.levels)
-    assert roof.measure(1) is measured
+    assert roofline.measure(1) is measured
 
 
 def test_kernels_compute_what_is_timed() -> None:
     """The sums that they store are those of the work that is counted."""
     lanes = host_isa().lanes
-    address = kernels.addresses((roof.dot_kernel(F32), roof.stream_kernel()))
+    address = kernels.addresses((roofline.dot_kernel(F32), roofline.stream_kernel()))
     dot, stream = (objects.function(a, 4) for a in address.values())
-    y = np.zeros(2 * lanes + roof.ACCUMULATORS, np.float32)
+    y = np.zeros(2 * lanes + roofline.ACCUMULATORS, np.float32)
     y[:lanes], y[lanes : 2 * lanes] = 1, 2
     y[2 * lanes :] = 3
-    first = [y[i : i + lanes].copy() for i in range(roof.ACCUMULATORS)]
+    first = [y[i : i + lanes].copy() for i in range(roofline.ACCUMULATORS)]
     turns = 5
     wanted = sum(acc + turns * y[:lanes] * y[lanes : 2 * lanes] for acc in first)
     bases, args = np.array([y.ctypes.data]), np.array([0, 0, turns])
     assert dot(bases.ctypes.data, args.ctypes.data, 0, 0) == 0
     np.testing.assert_array_equal(y[:lanes], wanted)
 
-    x = np.arange(3 * roof.STREAMS * lanes, dtype=np.float32)
+    x = np.arange(3 * roofline.STREAMS * lanes, dtype=np.float32)
     y = np.zeros(lanes, np.float32)
     bases, args = np.array([x.ctypes.data, y.ctypes.data]), np.array([0, 0, 1, 0, x.nbytes, 2])
     assert stream(bases.ctypes.data, args.ctypes.data, 0, 0) == 0
-    np.testing.assert_array_equal(y, 2 * x.reshape(-1, lanes).sum(0) + roof.STREAMS * x[:lanes])
+    np.testing.assert_array_equal(y, 2 * x.reshape(-1, lanes).sum(0) + roofline.STREAMS * x[:lanes])
 
 
 def test_cache_sizes(tmp_path: Path) -> None:
-    assert roof.cache_sizes(tmp_path / "none") == (roof.L2_BYTES, 0)
+    assert roofline.cache_sizes(tmp_path / "none") == (roofline.L2_BYTES, 0)
     for index, (level, size) in enumerate([(1, "48K"), (1, "32K"), (2, "2048K"), (3, "1G")]):
         folder = tmp_path / f"index{index}"
         folder.mkdir()
         (folder / "level").write_text(f"{level}\n")
         (folder / "size").write_text(f"{size}\n")
-    assert roof.cache_sizes(tmp_path) == (2 << 20, 1 << 30)
+    assert roofline.cache_sizes(tmp_path) == (2 << 20, 1 << 30)
 
 
 def test_share_is_the_larger_one() -> None:
-    made = roof.Roof(
-        "generic", 1, 100e9, (roof.Level("L2", 1000, 50e9), roof.Level("memory", math.inf, 10e9))
+    made = roofline.Roofline(
+        "generic", 1, 100e9, (roofline.Level("L2", 1000, 50e9), roofline.Level("memory", math.inf, 10e9))
     )
     assert made.bandwidth(1000) == 50e9
     assert made.bandwidth(1001) == 10e9
@@ -98,7 +97,7 @@ def test_steps_carry_their_format(tmp_path: Path) -> None:
 
 
 def test_totals_by_kernel() -> None:
-    made = roof.Roof("generic", 1, 100e9, (roof.Level("memory", math.inf, 10e9),))
+    made = roofline.Roofline("generic", 1, 100e9, (roofline.Level("memory", math.inf, 10e9),))
     rows = [
         Row("a", "Convolution", "conv", "EXECUTED", 0, 0, (), 60_000, 100),
         Row("b", "MaxPool", "pool", "EXECUTED", 0, 0, (), 0, 2_000),
@@ -107,8 +106,8 @@ def test_totals_by_kernel() -> None:
     ]
     low = made._replace(peaks={"bf16": 200e9})
     shares = [
-        profile.summarise([rows[0]._replace(form=form)], [1000], 1.0, roof).steps[0].roof
-        for roof in (made, low) for form in ("f32", "bf16")
+        profile.summarise([rows[0]._replace(form=form)], [1000], 1.0, roofline).steps[0].roofline
+        for roofline in (made, low) for form in ("f32", "bf16")
     ]  # fmt: skip
     assert shares == pytest.approx([0.6, 0.6, 0.6, 0.3]), "of the peak of the step's own format"
     found = profile.summarise(rows, [1000, 400, 1000, 100], 3.0, made)
@@ -123,8 +122,8 @@ def test_totals_by_kernel() -> None:
     assert conv.share == pytest.approx(0.8)
     assert conv.gflops == pytest.approx(40)
     assert conv.gbytes == pytest.approx(0.2)
-    assert conv.roof == pytest.approx(0.4)
-    assert found.steps[1].roof == pytest.approx(0.5)
+    assert conv.roofline == pytest.approx(0.4)
+    assert found.steps[1].roofline == pytest.approx(0.5)
     assert found.steps[3].gflops == 0, "a copy computes nothing"
     assert found.gflops == pytest.approx(80_000 / 2500)
 
@@ -140,7 +139,7 @@ def test_profile_of_the_embedded_network() -> None:
     assert sum(line.us * line.gflops for line in heavy) == pytest.approx(
         convolution_flops(xml) / 1e3, rel=0.01
     )
-    assert 0.02 < max(line.roof for line in heavy) < 3
+    assert 0.02 < max(line.roofline for line in heavy) < 3
     text = profile.table(found)
     assert all(line.name[-20:] in text for line in found.steps)
 
@@ -182,6 +181,6 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     head, *rest = done.stdout.splitlines()
-    assert head.split() == ["node", "type", "kernel", "us", "share%", "GFLOP/s", "GB/s", "roof%"]
+    assert head.split() == ["node", "type", "kernel", "us", "share%", "GFLOP/s", "GB/s", "roofline%"]
     assert any("Softmax" in line for line in rest)
-    assert rest[-1].startswith("roof of 1 core")
+    assert rest[-1].startswith("roofline of 1 core")

@@ -1,9 +1,9 @@
-"""`python -m ovjit profile MODEL`: what each step of a model takes, and how near that is to the roof.
+"""`python -m ovjit profile MODEL`: what each step of a model takes, and how near that is to the roofline.
 
 In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel.
 A step's time is the median over the runs; its GFLOP/s and GB/s count the arithmetic it does (Winograd's own,
 not that of the convolution it stands for) and the bytes of what it reads and writes, once each. The share of
-the roof is the larger of the shares of compute, in the format of its instruction, and bandwidth that it
+the roofline is the larger of the shares of compute, in the format of its instruction, and bandwidth that it
 reaches, as in `ovjit.tools.roofline`.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 from ovjit.execution.job import Row
 from ovjit.tools.benchmark_options import positive
 from ovjit.tools.files import graph_file
-from ovjit.tools.roofline import Roof, measure
+from ovjit.tools.roofline import Roofline, measure
 
 WARM_UP = 3
 RUNS = 20
@@ -31,7 +31,7 @@ SEED = 1
 
 
 class Line(NamedTuple):
-    """One step, or all of a kernel: `us` microseconds, `share` of the sum, `roof` the share of the roof."""
+    """One step, or all of a kernel: `us` microseconds, `share` of the sum, `roofline` the share of that."""
 
     name: str
     type: str
@@ -40,7 +40,7 @@ class Line(NamedTuple):
     share: float
     gflops: float
     gbytes: float
-    roof: float
+    roofline: float
 
 
 class Profile(NamedTuple):
@@ -51,7 +51,7 @@ class Profile(NamedTuple):
     total_us: float
     latency_us: float
     gflops: float
-    roof: Roof
+    roofline: Roofline
     #: What each thread did in the run whose latency is nearest to the median, as `Job.by_threads` gives it.
     threads: np.ndarray | None = None
 
@@ -88,38 +88,38 @@ def profile(
         times.append([row.real_ns for row in rows])
         by_threads.append(request._job.by_threads())
     spent = [statistics.median(column) for column in zip(*times, strict=True)]
-    roof = measure(threads, frozenset(row.form for row in rows))
-    found = summarise(rows, spent, 1e6 * statistics.median(latencies), roof)
+    roofline = measure(threads, frozenset(row.form for row in rows))
+    found = summarise(rows, spent, 1e6 * statistics.median(latencies), roofline)
     usual = min(range(runs), key=lambda i: abs(latencies[i] - found.latency_us / 1e6))
     return found._replace(threads=by_threads[usual])
 
 
-def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roof: Roof) -> Profile:
+def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roofline: Roofline) -> Profile:
     """The profile of these rows; `spent` has the nanoseconds of each."""
     rows = [
         row._replace(flops=0) if row.node_type == "Reorder" else row for row in rows
     ]  # copies compute nothing
     total = sum(spent)
-    steps = [_line(row.name, row.node_type, row.exec_type, [row], [ns], total, roof)
+    steps = [_line(row.name, row.node_type, row.exec_type, [row], [ns], total, roofline)
              for row, ns in zip(rows, spent, strict=True)]  # fmt: skip
     together: dict[str, tuple[list[Row], list[float]]] = {}
     for row, ns in zip(rows, spent, strict=True):
         members, times = together.setdefault(row.exec_type, ([], []))
         members.append(row)
         times.append(ns)
-    kernels = [_line(str(len(members)), "", kernel, members, times, total, roof)
+    kernels = [_line(str(len(members)), "", kernel, members, times, total, roofline)
                for kernel, (members, times) in together.items()]  # fmt: skip
     kernels.sort(key=lambda line: -line.us)
     flops = sum(row.flops for row in rows)
-    return Profile(steps, kernels, total / 1e3, latency_us, flops / total if total else 0.0, roof)
+    return Profile(steps, kernels, total / 1e3, latency_us, flops / total if total else 0.0, roofline)
 
 
 def _line(
-    name: str, type: str, kernel: str, rows: list[Row], spent: list[float], total: float, roof: Roof
+    name: str, type: str, kernel: str, rows: list[Row], spent: list[float], total: float, roofline: Roofline
 ) -> Line:
     ns = sum(spent)
-    # the time that the roof would take, so that a kernel's share is its steps' shares weighted by time
-    least = sum(roof.share(row.flops, row.bytes, 1.0, row.form) for row in rows)
+    # the time that the roofline would take, so that a kernel's share is its steps' shares weighted by time
+    least = sum(roofline.share(row.flops, row.bytes, 1.0, row.form) for row in rows)
     flops, moved = sum(row.flops for row in rows), sum(row.bytes for row in rows)
     if ns <= 0:
         return Line(name, type, kernel, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -157,24 +157,24 @@ def table(found: Profile) -> str:
             _end(line.type, width["type"]),
             line.kernel[: width["kernel"]].ljust(width["kernel"]),
         ]
-        rates = f"{line.gflops:8.1f} {line.gbytes:7.1f} {100 * line.roof:6.1f}"
+        rates = f"{line.gflops:8.1f} {line.gbytes:7.1f} {100 * line.roofline:9.1f}"
         return "  ".join(left) + f" {line.us:9.1f} {100 * line.share:6.1f} {rates}"
 
     head = "  ".join([f"{{:{width['name']}}}", f"{{:{width['type']}}}", f"{{:{width['kernel']}}}"])
-    numbers = f" {'us':>9} {'share%':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roof%':>6}"
+    numbers = f" {'us':>9} {'share%':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roofline%':>9}"
     out = [head.format("node", "type", "kernel") + numbers]
     out += [text(line, _end(line.name, width["name"])) for line in found.steps]
     out += ["", head.format("steps", "", "kernel") + numbers]
     out += [text(line, line.name.rjust(5)) for line in found.kernels]
-    roof = found.roof
-    levels = ", ".join(f"{level.bandwidth / 1e9:.0f} GB/s from {level.name}" for level in roof.levels)
-    cores = f"{roof.threads} core{'s' * (roof.threads > 1)}"
-    peaks = "".join(f", {peak / 1e9:.1f} in {form}" for form, peak in roof.peaks.items())
+    roofline = found.roofline
+    levels = ", ".join(f"{level.bandwidth / 1e9:.0f} GB/s from {level.name}" for level in roofline.levels)
+    cores = f"{roofline.threads} core{'s' * (roofline.threads > 1)}"
+    peaks = "".join(f", {peak / 1e9:.1f} in {form}" for form, peak in roofline.peaks.items())
     out += [
         "",
         f"steps {found.total_us:.1f} us, {found.gflops:.1f} GFLOP/s; "
         f"latency {found.latency_us:.1f} us (medians)",
-        f"roof of {cores}, {roof.isa}: {roof.flops / 1e9:.1f} GFLOP/s in f32{peaks}, {levels}",
+        f"roofline of {cores}, {roofline.isa}: {roofline.flops / 1e9:.1f} GFLOP/s in f32{peaks}, {levels}",
     ]
     return "\n".join(out)
 
@@ -192,7 +192,7 @@ def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
     def step(tid: int, line: Line, start: float, us: float, more: dict[str, Any]) -> None:
         arguments = {
             "kernel": line.kernel, "GFLOP/s": round(line.gflops, 2), "GB/s": round(line.gbytes, 2),
-            "share of the roof": round(line.roof, 3), **more,
+            "share of the roofline": round(line.roofline, 3), **more,
         }  # fmt: skip
         events.append({
             "ph": "X", "pid": 1, "tid": tid, "ts": round(start, 3), "dur": round(us, 3), "name": line.name,
@@ -201,7 +201,7 @@ def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
 
     name(0, "process_name", title)
     if found.threads is None or len(found.threads) != len(found.steps):
-        name(0, "thread_name", f"steps, by {found.roof.threads} thread(s), medians")
+        name(0, "thread_name", f"steps, by {found.roofline.threads} thread(s), medians")
         at = 0.0
         for line in found.steps:
             step(0, line, at, line.us, {})

@@ -152,19 +152,19 @@ def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> st
 
 def profile_page(title: str, found: Any) -> str:
     """The page of `ovjit profile`: kernels and steps with their share of the time and of the roofline."""
-    columns = ("node", "type", "kernel", "us", "share %", "time", "GFLOP/s", "GB/s", "roof %")
+    columns = ("node", "type", "kernel", "us", "share %", "time", "GFLOP/s", "GB/s", "roofline %")
 
     def cells(line: Any) -> tuple[Any, ...]:
         return (
             line.name, line.type, line.kernel, line.us, 100 * line.share, line.share, line.gflops,
-            line.gbytes, 100 * line.roof,
+            line.gbytes, 100 * line.roofline,
         )  # fmt: skip
 
-    roof = found.roof
-    peaks = "".join(f", {peak / 1e9:,.0f} in {form}" for form, peak in roof.peaks.items())
+    roofline = found.roofline
+    peaks = "".join(f", {peak / 1e9:,.0f} in {form}" for form, peak in roofline.peaks.items())
     text = (
         f"<p>Steps take {found.total_us:,.1f} us, the latency is {found.latency_us:,.1f} us (medians); "
-        f"the roof of {roof.threads} core(s) is {roof.flops / 1e9:,.0f} GFLOP/s in f32{peaks}.</p>"
+        f"the roofline of {roofline.threads} core(s): {roofline.flops / 1e9:,.0f} GFLOP/s in f32{peaks}.</p>"
     )
     kernels = ("steps", *columns[2:])
     rows = [_without_type(cells(line)) for line in found.kernels]

@@ -1,4 +1,4 @@
-"""This machine's roof: what one core can compute and move at most, measured by generated kernels.
+"""This machine's roofline: what one core can compute and move at most, measured by generated kernels.
 
 Compute: independent fused multiply-adds on the vector type that kernels use, nothing loaded or stored.
 Bandwidth: a sum over an array, for one in the L2 cache, in the last-level cache if there is one, and
@@ -47,7 +47,7 @@ class Level(NamedTuple):
     bandwidth: float
 
 
-class Roof(NamedTuple):
+class Roofline(NamedTuple):
     """What `threads` cores do together: `flops` a second in f32, and the levels, smallest first. `peaks`: the
     operations a second in other formats, by their names."""
 
@@ -151,8 +151,8 @@ def stream_kernel() -> Kernel:
 
 
 @functools.cache
-def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roof:
-    """The roof of `threads` cores for the instruction set that is compiled for, with the peaks of these
+def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline:
+    """The roofline of `threads` cores for the instruction set that is compiled for, with the peaks of these
     formats besides f32; measured once."""
     isa = host_isa()
     (address,) = kernels.addresses((stream_kernel(),)).values()
@@ -169,7 +169,7 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roof:
     span = min(max(MEMORY_BYTES, 4 * last), MOST_BYTES) // threads
     levels.append(Level("memory", math.inf, _stream(stream, isa, span, threads)))
     peaks = {f.name: dot_peak(f, threads) for f in available_formats() if f.name in formats and f is not F32}
-    return Roof(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
+    return Roofline(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
 
 
 def dot_peak(form: Format, threads: int = 1) -> float:
