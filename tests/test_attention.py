@@ -16,7 +16,7 @@ from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.tiles.formats import float_types
 from ovjit.tiles.pack import panel_sizes
-from ovjit_ops.matmul.cpu_products import turned_panels_kernel
+from ovjit_ops.matmul.cpu_products import transposed_panels_kernel
 
 SEED = 7100
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -155,7 +155,7 @@ def run_native(inputs, mask, scale, causal):
 def test_panels_of_keys_are_filled_up_with_zeros(n):
     """What lay there before may be denormal numbers, with which products take five times as long."""
     isa, depth = host_isa(), 11
-    kernel, sizes = turned_panels_kernel(isa), panel_sizes(depth, n, isa)
+    kernel, sizes = transposed_panels_kernel(isa), panel_sizes(depth, n, isa)
     x = np.random.default_rng(SEED).standard_normal((n, depth)).astype(np.float32)
     y = np.full(sizes.group // 4 + 64, 7e-42, np.float32)
     call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])

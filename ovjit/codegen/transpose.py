@@ -1,9 +1,9 @@
-"""Copies that turn two dimensions: what is adjacent in the source is apart in the target, and the other way.
+"""Copies that transpose two dimensions: what is adjacent in the source is apart in the target, and back.
 
     y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
 
 Blocks of lanes x lanes elements of 4 bytes (and with AVX-512, whose masks are for any size, of 2 and 1) are
-loaded row by row, turned in registers by log2(lanes) rounds of
+loaded row by row, transposed in registers by log2(lanes) rounds of
 shuffles, and stored row by row. Chunks are ranges of lines of the cache along a (times the outer dimensions).
 """
 
@@ -23,12 +23,12 @@ from ovjit.codegen.words import VL, Ptr, Word, placed, share
 _ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
 
 
-def turn_sizes(isa: Isa) -> tuple[int, ...]:
-    """The bytes of elements that are turned in blocks."""
+def transpose_sizes(isa: Isa) -> tuple[int, ...]:
+    """The bytes of elements that are transposed in blocks."""
     return (4, 2, 1) if isa.name == "avx512" else (4,)
 
 
-def turned(b: Any, rows: list[Any]) -> list[Any]:
+def transposed(b: Any, rows: list[Any]) -> list[Any]:
     """The transpose of a square block: lane j of row i becomes lane i of row j.
 
     Shuffles are those that x86 has since SSE, which LLVM knows at once and CPUs do in a cycle: elements are
@@ -70,8 +70,8 @@ def turned(b: Any, rows: list[Any]) -> list[Any]:
     return [out[j % size][j // size] for j in range(n)]
 
 
-def make_turn(isa: Isa, elem: str) -> Any:
-    """turn(x, x_b, nb, y, y_a, na): one block of at most na rows and nb columns."""
+def make_transpose(isa: Isa, elem: str) -> Any:
+    """transpose(x, x_b, nb, y, y_a, na): one block of at most na rows and nb columns."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import types
@@ -104,7 +104,7 @@ def make_turn(isa: Isa, elem: str) -> Any:
             for block, found in ways:
                 phi.add_incoming(found[each], block)
             loaded.append(phi)
-        columns = turned(b, loaded)
+        columns = transposed(b, loaded)
         with b.if_else(is_whole) as (whole, part):
             with whole:
                 for j, row in enumerate(columns):
@@ -114,44 +114,44 @@ def make_turn(isa: Isa, elem: str) -> Any:
                     with b.if_then(b.icmp_signed("<", i64(j), na)):
                         simd.store_vector(b, b.add(y, b.mul(y_a, i64(j))), row, elem, nb)
 
-    turn = make("turn", signature(types.void, *[types.int64] * 6), body)
-    turn.in_python = functools.partial(run_turn, elem)
-    return turn
+    transpose = make("transpose", signature(types.void, *[types.int64] * 6), body)
+    transpose.in_python = functools.partial(run_transpose, elem)
+    return transpose
 
 
-def run_turn(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
-    """The intrinsic `turn` on `words`, an `ovjit.execution.numpy_words.Words`."""
+def run_transpose(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
+    """The intrinsic `transpose` on `words`, an `ovjit.execution.numpy_words.Words`."""
     lanes = words.lanes
     rows = [words[f"loadm_{elem}"](x + min(i, nb - 1) * x_b, na) for i in range(lanes)]
     for j in range(min(na, lanes)):
         words[f"storem_{elem}"](y + y_a * j, np.array([row[j] for row in rows]), nb)
 
 
-turn, interleave = Word("turn"), Word("interleave")
+transpose, interleave = Word("transpose"), Word("interleave")
 
 
 @kernel
-def turn_blocks(x: Ptr, y: Ptr, x_b, y_a, na, nb, blocks, side, items, per_chunk, *, size):
-    """Items are (outer index, `side` of a); each goes along b, and is turned in squares of that side: what
-    a line of the cache has is read, and written, together."""
+def transpose_blocks(x: Ptr, y: Ptr, x_b, y_a, na, nb, blocks, side, items, per_chunk, *, size):
+    """Items are (outer index, `side` of a); each goes along b, and is transposed in squares of that side:
+    what a line of the cache has is read, and written, together."""
     for item in share(items, per_chunk):
         first = item % blocks * side
         p, q = placed(item // blocks, x, y)
         for k0 in range(0, nb, side):
             for a in range(first, min(first + side, na), VL):
                 for k in range(k0, min(k0 + side, nb), VL):
-                    turn(p + a * size + k * x_b, x_b, nb - k, q + a * y_a + k * size, y_a, na - a)
+                    transpose(p + a * size + k * x_b, x_b, nb - k, q + a * y_a + k * size, y_a, na - a)
 
 
 @functools.cache
-def turn_kernel(size: int) -> Kernel:
+def transpose_kernel(size: int) -> Kernel:
     """The kernel over whole tensors of elements of `size` bytes."""
     elem = _ELEMENTS[size]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
-        return {"turn": make_turn(isa, elem)}
+        return {"transpose": make_transpose(isa, elem)}
 
-    return turn_blocks.kernel(f"turn_{elem}", intrinsics, f"turn {elem}", size=size)
+    return transpose_blocks.kernel(f"transpose_{elem}", intrinsics, f"transpose {elem}", size=size)
 
 
 def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:

@@ -12,7 +12,7 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import interleave_kernel, turn_kernel
+from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
 from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
 from ovjit.compiler.races import Gaps, Piece, Rows
 from ovjit.compiler.views import (
@@ -245,7 +245,7 @@ def fill_kernel(itemsize: int) -> Kernel:
 
 
 def plan_copy(planner: Planner, source: View, target: View) -> None:
-    if not _plan_turn(planner, source, target):
+    if not _plan_transpose(planner, source, target):
         plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
 
 
@@ -255,14 +255,14 @@ CACHE_LINE = 64
 #: Rows up to which they are woven together, or apart, in registers.
 MOST_WOVEN = 8
 
-#: Dimensions shorter than this are not worth turning in blocks.
-SHORTEST_TURN = 3
+#: Dimensions shorter than this are not worth transposing in blocks.
+SHORTEST_TRANSPOSED = 3
 
 
-def _plan_turn(planner: Planner, source: View, target: View) -> bool:
-    """Turn in blocks where source and target differ in the adjacent dimension; False where that can't be."""
+def _plan_transpose(planner: Planner, source: View, target: View) -> bool:
+    """Transpose in blocks where another dimension is adjacent in the target; False where that can't be."""
     size = source.itemsize
-    if size not in planner.may_turn or not target.count:
+    if size not in planner.may_transpose or not target.count:
         return False
     order = walking_order(target)
     if size not in [source.strides[a] for a in order[:-1]]:
@@ -276,7 +276,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
     na, y_a = extents.pop(at), ys.pop(at)
     xs.pop(at)
     # each by itself: which of two traced numbers is the smaller would be a guard
-    if na < SHORTEST_TURN or nb < SHORTEST_TURN or x_b == 0:
+    if na < SHORTEST_TRANSPOSED or nb < SHORTEST_TRANSPOSED or x_b == 0:
         return False
     side = max(host_isa().lanes, CACHE_LINE // size)
     blocks = ceil_div(na, side)
@@ -295,7 +295,7 @@ def _plan_turn(planner: Planner, source: View, target: View) -> bool:
             lambda item: item // blocks * na + min(item % blocks * side, na),
         )  # fmt: skip
 
-    kernel, cost = turn_kernel(size), nb * side * 8
+    kernel, cost = transpose_kernel(size), nb * side * 8
     planner.share_step(kernel, values, items, cost, [source], [target], 0, touches, "Reorder")
     return True
 

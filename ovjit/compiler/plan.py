@@ -114,7 +114,7 @@ class Planner:
         self.buffers: list[Buffer] = []
         self.scratch = 0
         self.open = False  # True where shapes are open: plans decide nothing by what divides a dimension
-        self.may_turn: Collection[int] = ()  # bytes of the elements for which the program has the kernel
+        self.may_transpose: Collection[int] = ()  # bytes of the elements for which the program has the kernel
         #: What is made when somebody asks for its view, and by which group.
         self.deferred: dict[Value, tuple[Any, Callable[[], View]]] = {}
         #: Deferred values that are another one with its elements repeated: that one, and axis -> how often.

@@ -18,7 +18,7 @@ from typing import Any
 from ovjit import debug, logs
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.transpose import turn_kernel, turn_sizes
+from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
 from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
@@ -145,11 +145,11 @@ class Program:
         by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
         surely = set(needed) - by_strides
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
-        #: bytes of the elements that plans may turn in blocks; smaller programs do without the kernels
+        #: bytes of the elements that plans may transpose in blocks; smaller programs do without the kernels
         deep = {element_size(v.dtype) for v in _used(self.graph) if len(v.shape or ()) > 2}
         deep |= {4} if deep and 4 in sizes else set()
-        self.turns = [size for size in turn_sizes(host_isa()) if size in deep]
-        needed += map(turn_kernel, self.turns)
+        self.transposed = [size for size in transpose_sizes(host_isa()) if size in deep]
+        needed += map(transpose_kernel, self.transposed)
         #: Of the kernels, which it takes is a matter of how memory lies.
         self._by_strides = by_strides.union(needed) - surely
         #: Plans for shapes that may be anything, None where they are static or nobody must trace.
@@ -324,7 +324,7 @@ class Program:
         if self._open_halos:
             layouts = choose_layouts(self.lowerings, lambda value: types[value].shape)
         planner = Planner(types, self.graph.inputs, self.graph.outputs, layouts, self.constants, strides)
-        planner.may_turn = self.turns
+        planner.may_transpose = self.transposed
         if not self.watched:
             planner.readers = self.readers
         planner.open = self.traces is not None

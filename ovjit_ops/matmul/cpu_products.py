@@ -19,7 +19,7 @@ from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import make_turn, turn
+from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering, place_constants
@@ -101,7 +101,7 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
 
 
 @kernel
-def turn_panels(
+def transpose_panels(
     x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
 ):
     """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them. Zeros
@@ -122,25 +122,26 @@ def turn_panels(
                 store[i32](target + k * step + v * WORD, const[i32](0))
         for v in range(0, min(left, width), VL):
             for k in range(0, words, VL):
-                turn(
+                transpose(
                     source + v * x_n + k * WORD, x_n, left - v, target + k * step + v * WORD, step, words - k
                 )  # fmt: skip
 
 
 @functools.cache
-def turned_panels_kernel(isa: Isa) -> Kernel:
+def transposed_panels_kernel(isa: Isa) -> Kernel:
     """Its kernel for panels of this width."""
     width = tile_width(isa)
 
     def intrinsics(target: Isa) -> dict[str, Any]:
-        return {"turn": make_turn(target, "i32")}
+        return {"transpose": make_transpose(target, "i32")}
 
-    return turn_panels.kernel(f"turn_panels_{width}", intrinsics, "turn i32", width=width, lanes=isa.lanes)
+    name = f"transpose_panels_{width}"
+    return transpose_panels.kernel(name, intrinsics, "transpose i32", width=width, lanes=isa.lanes)
 
 
 def pack_kernels(isa: Isa, form: Format) -> tuple[Kernel, Kernel]:
     """What `pack_step` chooses from."""
-    return pack_kernel(isa, form), turned_panels_kernel(isa)
+    return pack_kernel(isa, form), transposed_panels_kernel(isa)
 
 
 def packing(matrices: View, isa: Isa, form: Format) -> tuple[Kernel, dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.transpose import interleave_kernel, turn_sizes
+from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
 from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import AsInput, Lowering, plan_copy
@@ -47,7 +47,7 @@ class Rearranged(AsInput):
         self.how = how
         self.back = back
         size, block = element_size(group.last.output.dtype), group.last.attrs["block_size"]
-        self.weaves = 1 < block <= MOST_WOVEN and size in turn_sizes(host_isa())
+        self.weaves = 1 < block <= MOST_WOVEN and size in transpose_sizes(host_isa())
         self.kernels = (interleave_kernel(size, block, back),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:

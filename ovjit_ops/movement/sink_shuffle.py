@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.transpose import interleave_kernel, turn_sizes
+from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
 from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.options import options
@@ -29,7 +29,7 @@ class Shuffled(Lowering):
     def set_up(self) -> None:
         size, self.groups = element_size(self.group.last.output.dtype), self.group.last.attrs["group"]
         #: a kernel for few groups, whose channels are woven together in registers
-        self.weaves = 1 < self.groups <= MOST_WOVEN and size in turn_sizes(host_isa())
+        self.weaves = 1 < self.groups <= MOST_WOVEN and size in transpose_sizes(host_isa())
         self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:
