@@ -99,6 +99,15 @@ def test_levels_and_scales_of_scales_as_the_real_package(kind: str) -> None:
     np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=2e-6 * np.abs(theirs[1]).max())
 
 
+@pytest.mark.parametrize("half", ["f16", "bf16"])
+def test_inputs_of_halves_are_no_stored_weights(half: str) -> None:
+    x = op.parameter([3], getattr(ovjit.Type, half))
+    y = op.multiply(op.convert(x, "f32"), op.convert(op.multiply(x, x), "f32"))
+    given = ovjit.Tensor(getattr(ovjit.Type, half), [3])
+    given.data.view(np.uint16)[...] = 0x4000  # 2
+    np.testing.assert_array_equal(ovjit.compile_model(ovjit.Model([y], [x]), "CPU")([given])[0], [8, 8, 8])
+
+
 def test_what_is_computed_in_halves_stays_so() -> None:
     """Only what begins at integers is a stored weight: a product of halves is one of halves."""
     b = Builder()
