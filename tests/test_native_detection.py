@@ -16,6 +16,7 @@ from ovjit.api.model.builders import as_output
 from ovjit.api.model.node import Node
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
+from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 
@@ -143,3 +144,41 @@ def test_rows_of_any_number_of_images_are_native(name: str, monkeypatch: pytest.
             for got, want in zip(job.outputs, record.evaluate(given, attrs), strict=True):
                 np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-5, err_msg=where)
             assert not [row for row in job.profile() if row[2] == "ref_numpy"], where
+
+
+@pytest.mark.parametrize("encoding", ["corner", "center"])
+def test_soft_suppression(encoding: str) -> None:
+    """Scores fall instead of boxes: with numbers that are none, infinite ones, boxes without an area, equal
+    scores, limits that let all or none through, and no boxes at all. To the row as the reference."""
+    rng = np.random.default_rng(SEED)
+    for images, classes, many, most, threshold, sigma in (
+        (2, 3, 70, 30, 0.01, 0.5), (1, 1, 1, 5, 0.0, 0.1), (1, 2, 33, 100, -np.inf, 2.0),
+        (2, 1, 0, 4, 0.1, 0.5), (1, 2, 16, 16, 0.99, 0.5), (1, 1, 47, 0, 0.0, 0.5),
+        (1, 1, 65, 65, np.nan, 0.5), (1, 2, 40, 40, 0.0, 1e-6),
+    ):  # fmt: skip
+        centre, size = rng.uniform(0, 10, (images, many, 2)), rng.uniform(0, 5, (images, many, 2))
+        ends = (centre, size) if encoding == "center" else (centre + size, centre)
+        boxes = np.concatenate(ends, 2).astype(np.float32)
+        scores = rng.random((images, classes, many)).astype(np.float32)
+        if many > 30:
+            boxes[0, :4] = np.nan, np.inf, 0, -np.inf
+            boxes[0, 4:8] = boxes[0, 8:12]
+            scores[0, 0, 12:18] = np.nan, np.inf, -np.inf, -0.0, 0.7, 0.7
+        limits = [np.array(most), *(np.float32(x) for x in (0.3, threshold, sigma))]
+        b = Builder()
+        opened = {"shape": (ANY,) * 3, "element_type": "f32"}
+        ports = [b.add("Parameter", (), opened).output for _ in range(2)]
+        attrs = {"box_encoding": encoding, "sort_result_descending": True, "output_type": "i64"}
+        node = b.add("NonMaxSuppression", [*ports, *(b.constant(x) for x in limits)], attrs)
+        graph = b.finish(node.outputs)
+        job = compile_graph(graph, {"threads": 2}).new_job()
+        for i, array in enumerate((boxes, scores)):
+            job.set_input(i, array)
+        job.run()
+        assert any(row.exec_type.startswith("nms_select_soft") for row in job.profile()) or not many
+        with np.errstate(all="ignore"):
+            rows, values, count = evaluate(graph, [boxes, scores])
+        where = f"{many} boxes, {most} {threshold} {sigma}, seed {SEED}"
+        np.testing.assert_array_equal(job.outputs[0], rows, err_msg=where)
+        np.testing.assert_allclose(job.outputs[1], values, rtol=2e-5, err_msg=where)
+        np.testing.assert_array_equal(job.outputs[2], count, err_msg=where)

@@ -54,7 +54,8 @@ NOTES = {
     "GroupedMatMul": "stacks of matrices; groups of rows: reference",
     "RandomUniform": "f32 and i32 as TensorFlow draws them, others: reference; every inference draws the "
     "same numbers for seeds other than 0",
-    "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; soft: reference",
+    "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; a computed sigma: "
+    "reference",
     "NMSRotated": "a kernel has room for all rows, of which those found are a view",
     "Unique": "elements: a kernel has room for all, of which those found are a view; slices: reference",
     "SegmentMax": "a number of segments that is known with the shapes; others: reference",

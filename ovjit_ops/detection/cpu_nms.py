@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ovjit.codegen import trace as t
+from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
@@ -31,6 +33,15 @@ from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, nms_select_turned
 
 #: Encodings of turned boxes of five numbers.
 TURNED = ("clockwise", "counterclockwise")
+
+
+def _exp() -> Body:
+    recorder = t.Recorder()
+    made = t.exp(recorder.input("x0", "f32"))
+    return Body(["f32"], ["f32"], recorder.lines, [made.name])
+
+
+FALL = _exp()
 
 
 class Way(NamedTuple):
@@ -75,6 +86,32 @@ def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
     return free
 
 
+@inline
+def box_at(at, p, b_k, way):
+    """The corners of the box at p, each in all lanes of at["y1"] and so on."""
+    if way.corners == "centre":
+        half_w = ld[f32](p + 2 * b_k) * 0.5
+        half_h = ld[f32](p + 3 * b_k) * 0.5
+        at["y1"] = spread[f32](ld[f32](p + b_k) - half_h)
+        at["x1"] = spread[f32](ld[f32](p) - half_w)
+        at["y2"] = spread[f32](ld[f32](p + b_k) + half_h)
+        at["x2"] = spread[f32](ld[f32](p) + half_w)
+    elif way.corners == "corner":
+        ya = splat[f32](p)
+        xa = splat[f32](p + b_k)
+        yb = splat[f32](p + 2 * b_k)
+        xb = splat[f32](p + 3 * b_k)
+        at["y1"] = minimum(ya, yb)
+        at["y2"] = maximum(ya, yb)
+        at["x1"] = minimum(xa, xb)
+        at["x2"] = maximum(xa, xb)
+    else:
+        at["y1"] = splat[f32](p)
+        at["x1"] = splat[f32](p + b_k)
+        at["y2"] = splat[f32](p + 2 * b_k)
+        at["x2"] = splat[f32](p + 3 * b_k)
+
+
 @kernel
 def nms_select(
     boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
@@ -85,6 +122,7 @@ def nms_select(
     stride = (room + VL + 1) // 2 * 8
     keep = max(min(ld[way.limit](most) + 0, room), 0)
     kept = scratch + COUNTS
+    at = registers()
     for item in share(total, per_chunk):
         limit = splat[f32](iou)
         a = kept + 5 * stride
@@ -100,27 +138,11 @@ def nms_select(
         while c < many and count < keep:
             one = ld[i64](a + c * 8) & 4294967295
             p = boxes + image * b_n + label * b_c + one * b_i
-            if way.corners == "centre":
-                half_w = ld[f32](p + 2 * b_k) * 0.5
-                half_h = ld[f32](p + 3 * b_k) * 0.5
-                y1 = spread[f32](ld[f32](p + b_k) - half_h)
-                x1 = spread[f32](ld[f32](p) - half_w)
-                y2 = spread[f32](ld[f32](p + b_k) + half_h)
-                x2 = spread[f32](ld[f32](p) + half_w)
-            elif way.corners == "corner":
-                ya = splat[f32](p)
-                xa = splat[f32](p + b_k)
-                yb = splat[f32](p + 2 * b_k)
-                xb = splat[f32](p + 3 * b_k)
-                y1 = minimum(ya, yb)
-                y2 = maximum(ya, yb)
-                x1 = minimum(xa, xb)
-                x2 = maximum(xa, xb)
-            else:
-                y1 = splat[f32](p)
-                x1 = splat[f32](p + b_k)
-                y2 = splat[f32](p + 2 * b_k)
-                x2 = splat[f32](p + 3 * b_k)
+            box_at(at, p, b_k, way)
+            y1 = at["y1"]
+            x1 = at["x1"]
+            y2 = at["y2"]
+            x2 = at["x2"]
             area = extent(y1, y2, way.border) * extent(x1, x2, way.border)
             free = is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way)
             if way.marked:
@@ -136,6 +158,73 @@ def nms_select(
                     if lane[f32](limit, 0) > 0.5:
                         limit = limit * splat[f32](iou + 4)
             c += 1
+        closed(chosen, values, counts, item, count, room)
+
+
+@kernel
+def nms_select_soft(
+    boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
+    classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, *, way,
+):  # fmt: skip
+    """As `nms_select`, where boxes stay and their scores fall by exp(-share^2 / (2 sigma)) with each that is
+    kept; `iou` points to sigma. Candidates are seven rows: corners, areas, scores and numbers. A score of
+    -infinity is none."""
+    stride = (n + VL + 1) // 2 * 8
+    none = -inf
+    keep = max(min(ld[way.limit](most) + 0, room), 0)
+    first = scratch + VL * 4
+    left = first + 5 * stride
+    at = registers()
+    for i in range(VL):
+        st[i32](scratch + i * 4, i)
+    lanes = load[i32](scratch)
+    bar = splat[f32](threshold)
+    factor = const[f32](-0.5) / splat[f32](iou)
+    for item in share(total, per_chunk):
+        image = item // classes
+        label = item % classes
+        s = scores + image * s_n + label * s_c
+        many = 0
+        for i in range(n):
+            if ld[f32](s + i * s_i) > lane[f32](bar, 0):
+                box_at(at, boxes + image * b_n + label * b_c + i * b_i, b_k, way)
+                area = (at["y2"] - at["y1"]) * (at["x2"] - at["x1"])
+                remember(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
+                st[f32](left + many * 4, ld[f32](s + i * s_i))
+                st[i32](left + stride + many * 4, i)
+                many += 1
+        store[f32](left + many * 4, const[f32](none))
+        count = 0
+        while count < keep:
+            best = load[f32](left)
+            place = lanes
+            for k in range(VL, many, VL):
+                one = load[f32](left + k * 4)
+                better = one > best
+                place = select(better, lanes + spread[i32](k), place)
+                best = select(better, one, best)
+            top = spread[f32](hmax[f32](best))
+            if hor[boolean](top == const[f32](none)):
+                break
+            c = hmin[i32](select(best == top, place, const[i32](2147483647))) * 4
+            slot = (item * room + count) * 4
+            st[i32](chosen + slot, ld[i32](left + stride + c))
+            st[f32](values + slot, lane[f32](top, 0))
+            count += 1
+            st[f32](left + c, none)
+            q = first + c
+            y1 = splat[f32](q)
+            x1 = splat[f32](q + stride)
+            y2 = splat[f32](q + 2 * stride)
+            x2 = splat[f32](q + 3 * stride)
+            area = splat[f32](q + 4 * stride)
+            for k in range(0, many, VL):
+                common = common_area(first + k * 4, stride, y1, x1, y2, x2, False)
+                part = common_share(first + k * 4, stride, common, area)
+                power = factor * part * part
+                fall = applied(FALL, power)
+                score = load[f32](left + k * 4) * fall
+                store[f32](left + k * 4, select((score > bar) & (part == part), score, const[f32](none)))
         closed(chosen, values, counts, item, count, room)
 
 
@@ -207,16 +296,17 @@ class PaddedNms(Lowering):
     def set_up(self) -> None:
         attrs = self.node.attrs
         encoding, limit = attrs["box_encoding"].lower(), self.node.inputs[2].dtype
-        self.turned = encoding in TURNED
+        self.turned, self.soft = encoding in TURNED, len(self.node.inputs) > 5
         if self.turned:
             self.select = nms_select_turned(clockwise=encoding == "clockwise", limit=limit)
         else:
-            self.select = nms_select(way=Way("centre" if encoding == "center" else "corner", limit))
+            way = Way("centre" if encoding == "center" else "corner", limit)
+            self.select = (nms_select_soft if self.soft else nms_select)(way=way)
         self.join = nms_join(T=attrs["output_type"], ordered=attrs["sort_result_descending"])
         self.kernels = (self.select, self.join)
 
     def plan(self, planner: Planner) -> None:
-        boxes, scores, most, iou, threshold = (planner.view(v) for v in self.node.inputs)
+        boxes, scores, most, iou, threshold, *sigma = (planner.view(v) for v in self.node.inputs)
         rows, scored, valid = made = planner.row_major_outputs(self.node)
         images, classes, _ = scores.shape
         total = images * classes
@@ -224,7 +314,9 @@ class PaddedNms(Lowering):
         room = size // total if total else 0
         chosen, values_of = (planner.allocate((max(size, 1),), 4) for _ in range(2))
         counts = planner.allocate((max(total, 1),), 8)
-        inputs = [boxes, scores, most, iou, threshold]
+        inputs = [boxes, scores, most, *(sigma or [iou]), threshold]
+        if sigma:
+            planner.need_scratch(28 * (scores.shape[2] + 64))
         each = BYTES_EACH if self.turned else 24
         select_step(planner, self.select, inputs, [chosen, values_of, counts], room, each=each)
         values = {

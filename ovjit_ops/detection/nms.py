@@ -4,7 +4,7 @@
 
 How many rows there are depends on the data: their first dimension is open, in all versions, as what
 OpenVINO's CPU device returns. The work is done natively by an internal operation with room for all rows, and
-what counts is cut off by another one, on the host. Soft suppression runs by the reference.
+what counts is cut off by another one, on the host.
 """
 
 from __future__ import annotations
@@ -139,11 +139,11 @@ def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
 def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
     """NonMaxSuppression(boxes, scores, ...) -> UsedPart(PaddedNMS(boxes, scores, ...)); None for types that
     the kernel does not know."""
-    boxes, scores, *limits = inputs
+    boxes, scores, *limits = inputs  # and sigma, where suppression is soft
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
         return None
     defaults = (np.array(0, np.int64), np.array(0, np.float32), np.array(0, np.float32))
-    given = [limits[i] if i < len(limits) else w.b.constant(v) for i, v in enumerate(defaults)]
+    given = [limits[i] if i < len(limits) else w.b.constant(v) for i, v in enumerate(defaults)] + limits[3:]
     if given[0].dtype not in INDEX_TYPES or any(v.dtype != "f32" for v in given[1:]):
         return None
     attrs = {
@@ -219,11 +219,12 @@ class NonMaxSuppression1:
         return evaluate(boxes, scores, *limits, attrs)[0]
 
     def expand(w, node, inputs):
-        """By `padded`, unless suppression is soft."""
-        sigma = inputs[5] if len(inputs) > 5 else None
-        if sigma is not None and (sigma.constant is None or float(sigma.constant.reshape(-1)[0]) > 0):
+        """By `padded`, unless it is not known whether suppression is soft."""
+        sigma = inputs[5].constant if len(inputs) > 5 else np.zeros(1)
+        if sigma is None:
             return None
-        return padded(w, node, inputs[:5], node.attrs["box_encoding"])
+        soft = float(sigma.reshape(-1)[0]) > 0
+        return padded(w, node, inputs[: 6 if soft else 5], node.attrs["box_encoding"])
 
 
 @op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=partial(nms_samples, 3))

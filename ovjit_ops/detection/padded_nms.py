@@ -1,6 +1,6 @@
 """What suppression of boxes expands to: an operation with room for all rows, and one that cuts them off.
 
-    boxes [B, N, 4, or 5 of turned ones]  scores [B, C, N]
+    boxes [B, N, 4, or 5 of turned ones]  scores [B, C, N]; with a sigma, scores fall instead of boxes
     ->  rows (image, class, box) [room, 3], their scores [room, 3], and how many of them count [1]
 """
 
@@ -23,20 +23,20 @@ class PaddedNMS:
     """
 
     def infer(
-        boxes, scores, most, iou_threshold, score_threshold, *, box_encoding: Word,
+        boxes, scores, most, iou_threshold, score_threshold, soft_nms_sigma=None, *, box_encoding: Word,
         sort_result_descending: Bool, output_type: DType, limit: Int,
     ):  # fmt: skip
-        check_limits(most, iou_threshold, score_threshold)
+        check_limits(most, iou_threshold, score_threshold, soft_nms_sigma)
         check_inputs(boxes, scores, 5 if box_encoding in TURNED else 4)
         rows = room(boxes, scores, limit)
         kind = output_type
         return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
 
-    def ref(boxes, scores, most, iou_threshold, score_threshold, **attrs):
+    def ref(boxes, scores, most, iou_threshold, score_threshold, soft_nms_sigma=None, **attrs):
         if attrs["box_encoding"] in TURNED:
             found = rotated_nms(boxes, scores, most, iou_threshold, score_threshold, attrs)
         else:
-            found = evaluate(boxes, scores, most, iou_threshold, score_threshold, None, attrs)
+            found = evaluate(boxes, scores, most, iou_threshold, score_threshold, soft_nms_sigma, attrs)
         selected, scored, count = found
         rows = room(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
         missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
@@ -47,8 +47,10 @@ class PaddedNMS:
         )
 
     def samples(rng, dtype="f32"):
-        for i, (inputs, attrs) in enumerate(nms_samples(3, rng, dtype)):
-            yield inputs, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
+        for version in (3, 5):
+            for i, (inputs, attrs) in enumerate(nms_samples(version, rng, dtype)):
+                given = inputs if inputs[-1] > 0 or version == 3 else inputs[:5]
+                yield given, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
         for inputs, attrs in rotated_samples(rng, dtype):
             encoding = TURNED[not attrs.pop("clockwise")]
             yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
