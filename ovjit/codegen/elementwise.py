@@ -39,7 +39,7 @@ LINE = 64
 NATIVE_TYPES = frozenset(SIZE)
 
 
-class _Operand(NamedTuple):
+class Operand(NamedTuple):
     dtype: str
     mode: str
 
@@ -148,7 +148,7 @@ def elementwise(
 
 @functools.lru_cache(2048)
 def _made(body: Body, modes: str, outer: int) -> Kernel:
-    inputs = tuple(map(_Operand, body.inputs, modes))
+    inputs = tuple(map(Operand, body.inputs, modes))
     dims = tuple(range(outer + 1))
     return elementwise.kernel(
         "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body,

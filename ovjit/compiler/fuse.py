@@ -2,8 +2,10 @@
 
 A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or nodes of
 that kind alone. What is between the first and the last node of a group is needed by nobody else and has the
-same shape; a group stands where its last node stood, so all its operands are there before it. Where one loop
-can do what several groups of elementwise nodes do, these are joined, and it writes what each of them gives.
+same shape; a group stands where its last node stood, so all its operands are there before it. In front of an
+anchor that reads its elements one by one, a sum or a softmax, stand the elementwise nodes that make these.
+Where one loop can do what several groups of elementwise nodes do, these are joined, and it writes what each of
+them gives.
 """
 
 from __future__ import annotations
@@ -43,14 +45,16 @@ SHORTEST_ROW = 64
 
 
 class Group:
-    """`anchor` (or None) and the elementwise `body` after it, in order. Outputs: those of the last node, and
-    without an anchor whatever else of the body is read elsewhere, `more`."""
+    """`anchor` (or None), the elementwise `front` that makes its first input and the `body` after it, each in
+    order. Outputs: those of the last node, and without an anchor whatever else of the body is read elsewhere,
+    `more`."""
 
-    __slots__ = ("anchor", "body", "instructions", "more", "sure", "used")
+    __slots__ = ("anchor", "body", "front", "instructions", "more", "sure", "used")
 
-    def __init__(self, anchor: Node | None, body: Sequence[Node] = ()):
+    def __init__(self, anchor: Node | None, body: Sequence[Node] = (), front: Sequence[Node] = ()):
         self.anchor = anchor
         self.body = list(body)
+        self.front = tuple(front)
         self.instructions = sum(map(instructions, self.body))
         self.more: tuple[Value, ...] = ()
         #: Whether all its values surely have one shape. An anchor's kernel walks one only.
@@ -70,7 +74,7 @@ class Group:
 
     @property
     def nodes(self) -> list[Node]:
-        return ([self.anchor] if self.anchor is not None else []) + self.body
+        return [*self.front, *([self.anchor] if self.anchor is not None else []), *self.body]
 
     @property
     def node(self) -> Node:
@@ -92,6 +96,11 @@ class Group:
         Constants that are printed into the kernel are not among them, see `is_literal`.
         """
         return self._read(self.body)
+
+    @property
+    def sources(self) -> list[Value]:
+        """What the anchor's elements are made of: what the front reads, or its first input."""
+        return self._read(self.front) if self.front else list(self.node.inputs[:1])
 
     @property
     def inputs(self) -> set[Value]:
@@ -122,11 +131,15 @@ class Group:
     def __repr__(self) -> str:
         return "+".join(n.op.name for n in self.nodes) + f" %{self.name}"
 
-    def part(self, which: int) -> Group:
-        """The anchor alone (0) or the body alone (1)."""
-        group = Group(None, self.body) if which else Group(self.anchor)
-        group.used = self.used if which or not self.body else frozenset((0,))
-        return group
+    def parts(self) -> tuple[Group, Group]:
+        """Two groups that do the same: the body is on its own, or the front where all values surely have one
+        shape, or there is no body."""
+        if self.body and not (self.front and self.sure):
+            first, last = Group(self.anchor, (), self.front), Group(None, self.body)
+        else:
+            first, last = Group(None, self.front), Group(self.anchor, self.body)
+        first.used, last.used = frozenset((0,)), self.used
+        return first, last
 
     def make_body(self, skip: int = 0, near: bool = False) -> Body | None:
         """The traced body without its first `skip` nodes: input 0 is the anchor's result (or that of the last
@@ -134,8 +147,12 @@ class Group:
         nodes = self.body[skip:]
         if not nodes:
             return None
-        first = [self.nodes[skip].outputs[0]] if self.anchor is not None else []
+        first = [self.nodes[len(self.front) + skip].outputs[0]] if self.anchor is not None else []
         return trace_nodes(nodes, first + self.operands_after(skip), near, self.more)
+
+    def make_front(self) -> Body | None:
+        """The traced front, whose inputs are `sources`; None where there is none."""
+        return trace_nodes(self.front, self.sources) if self.front else None
 
     def operands_after(self, skip: int) -> list[Value]:
         """The operands that nodes after the first `skip` of the body read."""
@@ -253,6 +270,8 @@ class _Fusion:
         if not alone:
             for group in groups:
                 self.absorb(group)
+            for group in groups:
+                self.lead(group)
             groups = self.joined([g for g in groups if self.group_of[g.last] is g])
         for group in groups:
             group.used = frozenset(v.index for v in group.outputs if self.uses[v])
@@ -433,6 +452,21 @@ def _row(group: Group) -> int:
             length *= _guessed(extent)
         found.append(length)
     return min(found)
+
+
+    def lead(self, group: Group) -> None:
+        """Take in the elementwise group that makes the anchor's elements, and nothing else."""
+        anchor = group.anchor
+        if anchor is None or not anchor.op.prologue:
+            return
+        value = anchor.inputs[0]
+        maker = self.group_of.get(value.node)
+        if maker is None or maker.anchor is not None or maker.last is not value.node or _ends(value.node):
+            return
+        if self.readers(value) == {anchor} and value not in anchor.inputs[1:]:
+            if len(maker.outputs) == 1 and not any(map(is_undecided, maker.body)):
+                group.front = tuple(maker.body)
+                self.group_of.update(dict.fromkeys(maker.body, group))
 
 
 def _ends(node: Node) -> bool:

@@ -80,8 +80,11 @@ class Lowering:
         return cls(group) if ranked and typed else None
 
     def pack(self, constants: Constants) -> None:
-        """Place all constants that plans will use: by default the body's operands and `constant_inputs`."""
-        place_constants(constants, (*self.group.operands, *self.node.inputs[: self.constant_inputs]))
+        """Place all constants that plans will use: by default the operands of front and body, and
+        `constant_inputs`."""
+        sources = self.group.sources if self.group.front else ()
+        inputs = self.node.inputs[: self.constant_inputs]
+        place_constants(constants, (*sources, *self.group.operands, *inputs))
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
         """Layouts are settled: print the kernels that depend on them."""
@@ -100,6 +103,10 @@ class Lowering:
 
     def place_outputs(self, planner: Planner) -> None:
         """Called in reverse order before planning: decide where producers shall write (concatenation)."""
+
+    def fits(self, planner: Planner) -> bool:
+        """Whether what the front reads lies so that the kernel can walk it."""
+        return True
 
     def ways(self, planner: Planner) -> Sequence[Lowering]:
         """The lowerings that do the group's work for the planner's shapes, in order: this one."""
@@ -149,8 +156,8 @@ class ReferenceStep(Lowering):
 
 
 class TwoWays(Lowering):
-    """An anchor whose epilogue may turn out to broadcast its value: fused where an inference's shapes are
-    equal, else the anchor alone and an elementwise step after it."""
+    """An anchor whose epilogue may turn out to broadcast its value, or whose front to read what the kernel
+    cannot walk: fused where an inference's shapes are equal and all fits, else in steps of their own."""
 
     def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
         super().__init__(fused.group)
@@ -183,9 +190,10 @@ class TwoWays(Lowering):
         self.fused.propagate_layouts(layouts)
 
     def ways(self, planner: Planner) -> Sequence[Lowering]:
-        anchor = self.node
-        same = planner.shape(anchor.output) == planner.shape(self.group.last.output)
-        return (self.fused,) if same else self.apart
+        same = planner.shape(self.node.output) == planner.shape(self.group.last.output)
+        if same and self.fused.fits(planner):
+            return (self.fused,)
+        return [way for part in self.apart for way in part.ways(planner)]
 
 
 class Elementwise(Lowering):
@@ -207,14 +215,7 @@ class Elementwise(Lowering):
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         """As its largest operand lies."""
-        best: tuple[int, Layout] | None = None
-        for value in self.inputs:
-            layout = layouts.get(value)
-            if layout is not None and len(layout.order) == self.rank:
-                full = sum(not isinstance(d, int) or d != 1 for d in value.shape)
-                if best is None or full > best[0]:
-                    best = (full, layout)
-        return Layout(best[1].order) if best else None
+        return layout_of_largest(self.inputs, self.rank, layouts)
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
         """Print the kernel for the layouts that were chosen."""
@@ -226,16 +227,7 @@ class Elementwise(Lowering):
         self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
 
     def _mode(self, value: Value) -> str:
-        """ "n" for numbers, "s" where the innermost dimension is surely one element of it, else "v"."""
-        if is_number(value):
-            return "n"
-        lead = self.rank - len(value.shape)
-        for axis in reversed(self.order):
-            extent = self.out.shape[axis]
-            if extent == 1:
-                continue
-            return "s" if axis < lead or value.shape[axis - lead] == 1 else "v"
-        return "v"
+        return operand_mode(value, self.out.shape, self.order)
 
     def plan(self, planner: Planner) -> None:
         shape = planner.shape(self.out)
@@ -334,6 +326,35 @@ FEW_CHANNELS = 16
 LONGEST_CONSTANT = 8192
 
 
+def layout_of_largest(
+    values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]
+) -> Layout | None:
+    """The layout of the largest of those that have one of so many dimensions, without its halo."""
+    best: tuple[int, Layout] | None = None
+    for value in values:
+        layout = layouts.get(value)
+        if layout is not None and len(layout.order) == rank:
+            full = sum(not isinstance(d, int) or d != 1 for d in value.shape)
+            if best is None or full > best[0]:
+                best = (full, layout)
+    return Layout(best[1].order) if best else None
+
+
+def innermost_axis(shape: Sequence[Any], order: Sequence[int]) -> int | None:
+    """The fastest dimension in this order that is not surely 1."""
+    return next((axis for axis in reversed(order) if shape[axis] != 1), None)
+
+
+def operand_mode(value: Value, shape: Sequence[Any], order: Sequence[int]) -> str:
+    """How an operand is read that broadcasts to `shape`: "n" for numbers, "s" where the innermost dimension
+    is surely one element of it, else "v"."""
+    if is_number(value):
+        return "n"
+    axis = innermost_axis(shape, order)
+    lead = len(shape) - len(value.shape)
+    return "v" if axis is None or (axis >= lead and value.shape[axis - lead] != 1) else "s"
+
+
 def _written_out(
     planner: Planner, known: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
 ) -> View:
@@ -365,23 +386,25 @@ class Aligned(Elementwise):
 
 def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
     """The native lowering of each group. Where an anchor has none, it is a host step and its body a group."""
-    out: list[Lowering] = []
-    for group in groups:
-        if group.anchor is None:
-            out.append(Aligned(group) if is_undecided(group.last) else Elementwise(group))
-            continue
-        made = _lower_anchor(group)
-        apart: list[Lowering] = []
-        if made is None or not group.sure:
-            alone = group.part(0)
-            apart = [(_lower_anchor(alone) if made or group.body else None) or ReferenceStep(alone)]
-            apart += [Elementwise(group.part(1))] if group.body else []
-        out += apart if made is None else [TwoWays(made, apart) if apart else made]
+    out = [lowering for group in groups for lowering in _lowered(group)]
     repeats = {value for lowering in out for value in lowering.repeats}
     for lowering in out if repeats else ():
         if type(lowering) is Elementwise and not is_static(lowering.out.shape):
             lowering.repeated = tuple(v for v in lowering.inputs if v in repeats)
     return out
+
+
+def _lowered(group: Group) -> list[Lowering]:
+    """The lowering of a group, or those of its parts where the anchor's has none for all of it."""
+    if group.anchor is None:
+        return [Aligned(group) if is_undecided(group.last) else Elementwise(group)]
+    made = _lower_anchor(group)
+    if made is not None and group.sure and not group.front:
+        return [made]
+    if not group.body and not group.front:
+        return [ReferenceStep(group)]
+    apart = [lowering for part in group.parts() for lowering in _lowered(part)]
+    return apart if made is None else [TwoWays(made, apart)]
 
 
 def _lower_anchor(group: Group) -> Lowering | None:

@@ -110,6 +110,7 @@ class Planner:
         self.last_use: Mapping[Value, int] = {}  # value -> index of the last group that reads it
         self.index = 0  # of the group that is being planned
         self.pinned: set[Buffer] = set()  # buffers that nobody may overwrite in place
+        self.read_later: set[Value] = set()  # by what else is planned for the group in hand
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
@@ -330,6 +331,7 @@ class Planner:
             and view.halo == wanted.halo
             and buffer in self.views.in_buffer
             and all(self.last_use.get(v, -1) <= self.index for v in self.views.in_buffer[buffer])
+            and self.read_later.isdisjoint(self.views.in_buffer[buffer])
         )
 
     def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
@@ -676,5 +678,4 @@ def _resolve(args: Sequence[Any]) -> list[int]:
 
 
 def _type_name(group: Any) -> str:
-    nodes = group.nodes
-    return nodes[0].op.name if nodes else "Reorder"
+    return group.node.op.name if group.nodes else "Reorder"

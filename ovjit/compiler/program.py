@@ -352,7 +352,9 @@ class Program:
                 continue
             planner.index = index
             with sizes_of_64_bits(lowering.group.last.name):
-                for way in lowering.ways(planner):
+                ways = lowering.ways(planner)
+                for i, way in enumerate(ways):
+                    planner.read_later = {v for other in ways[i + 1 :] for v in other.group.inputs}
                     planner.begin(way.group)
                     try:
                         way.plan(planner)

@@ -85,7 +85,7 @@ class WatchedJob(Job):
                     here = got.size and got.shape == wanted[value].shape
                     numbers = (got[at], wanted[value][at]) if here else (None, None)
                     kernel = kernels[-1] if kernels else "a view"
-                    kind = group.nodes[0].op.name
+                    kind = group.node.op.name
                     found = Difference(group.name, kind, kernel, value.dtype, got.shape, error, at, *numbers)
                     self.executable.watch(value, found)
 

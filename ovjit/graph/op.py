@@ -161,6 +161,8 @@ class Declared:
     align: Callable | None = None
     #: the lowering applies the elementwise body that follows
     epilogue: bool = False
+    #: and the elementwise nodes in front, which make the elements of its first input
+    prologue: bool = False
     #: its value is not a function of its inputs: never folded
     stateful: bool = False
     #: it runs graphs among its attributes: it may take for ever

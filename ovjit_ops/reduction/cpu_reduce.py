@@ -3,29 +3,36 @@
     "keep"    the contiguous dimension is kept: a vector of outputs, summed over all reduced positions
     "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
 
-Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. Where many rows
-become one, parts of them are reduced first, and then these: a thread reads the rows that it has just written.
-By channels, each of two threads took the other's rows into its cache too, and what wrote over them next, as
-the scaling behind squeeze and excitation does, took up to five times as long.
+Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. What is reduced
+is made on the way of what the elementwise nodes in front read; those behind are applied to what is made.
+
+Where many elements become few, parts of them are reduced first, and then these: by rows, a thread reads those
+that it has just written. By channels, each of two threads took the other's rows into its cache too, and what
+wrote over them next, as the scaling behind squeeze and excitation does, took up to five times as long.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.trace import WIDENED
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
+from ovjit.compiler.fuse import is_number
+from ovjit.compiler.lower import Lowering, innermost_axis, layout_of_largest, operand_mode
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_axes, merge_dims, placed_values, plain, product
+from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product, row_major
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import least, most
 
@@ -74,6 +81,11 @@ WIDE = 4
 
 #: In how many parts rows are reduced that become one, at most, and how many bytes make a part.
 PARTS, PART_BYTES = 8, 32768
+#: Nor is a part fewer adjacent elements.
+SHORTEST_PART = 1024
+
+#: Dimensions of what is fused with others: so many can always be walked when they are copied.
+MOST_FUSED = 7
 
 
 @inline
@@ -127,27 +139,114 @@ def across(v, how, T):
     return spread[T](one)
 
 
+
+#: Of what is read: byte strides along the run, the other reduced dimensions, and those of rows.
+_INPUTS: Any = Each("inputs", "run r0 r1 r2 0 1 2", unless="one")
+#: Of what the body reads: along the contiguous dimension where that is kept, and along those of rows.
+_OPERANDS: Any = Each("operands", "inner 0 1 2", unless="one")
+
+
 @inline
-def rows_combined(acc, p, start, stop, step, left, T, R, how):
-    """acc with the vectors at p, `step` bytes from one to the next, from number `start` on to `stop`."""
+def ones(v, p, items, mode, skip):
+    """v: single elements in all lanes, those of the operands of this mode."""
+    for k, operand in enumerate(items):
+        if operand.mode == mode:
+            v[k + skip] = splat[operand.dtype](p[k])
+
+
+@inline
+def element(v, q, at, left, whole, inputs, front, T, R):
+    """A vector of what is reduced: of the elements from number `at` on, a `whole` one or as many as are
+    `left`."""
+    for k, operand in enumerate(inputs):
+        if operand.mode == "v" and whole:
+            v[k] = load[operand.dtype](q[k] + at * SIZE[operand.dtype])
+        elif operand.mode == "v":
+            v[k] = loadm[operand.dtype](q[k] + at * SIZE[operand.dtype], left)
+    e = applied(front, *v)
+    return wide(e, T, R)
+
+
+@inline
+def find_row(at, row, d1, d2):
+    """at: the row's place along DIMS dimensions."""
+    at[1] = udiv(row, d2)
+    at[2] = urem(row, d2)
+    at[0] = udiv(at[1], d1)
+    at[1] = urem(at[1], d1)
+
+
+@inline
+def find(p, at, x, items):
+    """p: where the operands have the row at this place."""
+    for k, operand in enumerate(items):
+        if not operand.one:
+            p[k] = x[k] + at[0] * x[k, 0] + at[1] * x[k, 1] + at[2] * x[k, 2]
+
+
+@inline
+def step_in(q, p, x, b0, b1, b2, start, i, inputs):
+    """q: where the operands have a reduced row's element `start`, and of what is contiguous element i."""
+    for k, operand in enumerate(inputs):
+        if not operand.one:
+            q[k] = p[k] + b0 * x[k, "r0"] + b1 * x[k, "r1"] + b2 * x[k, "r2"] + start * x[k, "run"]
+            if operand.mode == "v":
+                q[k] += i * SIZE[operand.dtype]
+
+
+@inline
+def step_on(q, x, inputs):
+    """q: the next element along the run."""
+    for k, operand in enumerate(inputs):
+        if not operand.one:
+            q[k] += x[k, "run"]
+
+
+@inline
+def rows_combined(acc, v, q, x, start, stop, left, inputs, front, T, R, how):
+    """acc with the vectors at q, from number `start` on to `stop`."""
     total = acc
-    q = p + start * step
     for _ in range(start, stop):
-        v = wide(loadm[T](q, left), T, R)
-        total = taken(total, v, how)
-        q += step
+        ones(v, q, inputs, "s", 0)
+        some = element(v, q, 0, left, False, inputs, front, T, R)
+        total = taken(total, some, how)
+        step_on(q, x, inputs)
     return total
 
 
 @inline
-def row_combined(acc, p, start, stop, T, R, how):
-    """acc with the adjacent elements at p from number `start` on to `stop`, whole vectors of them."""
+def row_combined(acc, v, q, start, stop, inputs, front, T, R, how):
+    """acc with the adjacent elements at q from number `start` on to `stop`, whole vectors of them."""
     total = acc
     for j in range(start, stop, VL):
-        v = wide(load[T](p + j * SIZE[T]), T, R)
-        total = taken(total, v, how)
+        some = element(v, q, j, 0, True, inputs, front, T, R)
+        total = taken(total, some, how)
     return total
 
+
+@inline
+def some_of(p, step, count, T):
+    """A vector of so many elements, `step` bytes from one to the next."""
+    if step == SIZE[T]:
+        v = loadm[T](p, count)
+    else:
+        v = strided[T](p, step, count)
+    return v
+
+
+@inline
+def put(target, y_inner, acc, i, n, w, g, e, operands, body, out, keep):
+    """Store what the body makes of acc: element i of n, and those behind it."""
+    for k, operand in enumerate(operands):
+        if not operand.one and keep:
+            w[k + 1] = some_of(g[k] + i * e[k, "inner"], e[k, "inner"], n - i, operand.dtype)
+        elif not operand.one:
+            w[k + 1] = splat[operand.dtype](g[k])
+    made = applied(body, acc, *w)
+    if keep:
+        spaced(target + i * y_inner, y_inner, made, n - i, out)
+    else:
+        storem[out](target, made, 1)
 
 @inline
 def finished(acc, total, number, R, how):
@@ -162,20 +261,27 @@ def finished(acc, total, number, R, how):
     return made
 
 
+
 @kernel
 def reduce_wide(
-    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, parts, per, y_part, items,
-    per_chunk, *, T, R, out, how,
+    y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
+    x=_INPUTS, e=_OPERANDS, *, T, R, out, how, inputs, front, operands, body,
 ):  # fmt: skip
     """`reduce` where the contiguous dimension is kept, WIDE vectors of it at a time: what is adjacent is
     fetched together. No long sums."""
     number = const[R](max(total, 1))
-    acc = registers()
+    acc, at, p, q, v, g, w = registers()
+    ones(v, x, inputs, "n", 0)
+    ones(w, e, operands, "n", 1)
     blocks = (n + WIDE * VL - 1) // (WIDE * VL)
     for item in share(items, per_chunk):
         i = (item % blocks) * (WIDE * VL)
         part = item // blocks % parts
-        source, target = placed(item // blocks // parts, x, y)
+        row = item // blocks // parts
+        find_row(at, row, d1, d2)
+        find(p, at, x, inputs)
+        find(g, at, e, operands)
+        target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2 + part * y_part
         begin = part * per
         end = min(begin + per, run)
         for u in static_range(WIDE):
@@ -183,45 +289,59 @@ def reduce_wide(
         for b0 in range(r0):
             for b1 in range(r1):
                 for b2 in range(r2):
-                    p = source + b0 * x_r0 + b1 * x_r1 + b2 * x_r2 + i * SIZE[T] + begin * x_run
+                    step_in(q, p, x, b0, b1, b2, begin, i, inputs)
                     for _ in range(begin, end):
+                        ones(v, q, inputs, "s", 0)
                         for u in static_range(WIDE):
-                            v = wide(loadm[T](p + u * VL * SIZE[T], n - i - u * VL), T, R)
-                            acc[u] = taken(acc[u], v, how)
-                        p += x_run
+                            some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
+                            acc[u] = taken(acc[u], some, how)
+                        step_on(q, x, inputs)
         for u in static_range(WIDE):
             if i + u * VL < n:
-                v = finished(acc[u], total, number, R, how)
-                spaced(target + part * y_part + (i + u * VL) * y_inner, y_inner, v, n - i - u * VL, out)
+                some = finished(acc[u], total, number, R, how)
+                put(target, y_inner, some, i + u * VL, n, w, g, e, operands, body, out, True)
 
 
 @kernel
 def reduce(
-    x: Ptr, y: Ptr, n, y_inner, total, run, x_run, r0, x_r0, r1, x_r1, r2, x_r2, parts, per, y_part, items,
-    per_chunk, *, T, R, out, how, keep, long,
+    y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
+    x=_INPUTS, e=_OPERANDS, *, T, R, out, how, keep, long, parted, inputs, front, operands, body,
 ):  # fmt: skip
     """An item is an output row: a vector of outputs where the contiguous dimension is kept, of which `run`
-    rows are combined, `per` of them for each of `parts` outputs, or one output where it is reduced, of `run`
-    adjacent elements; and so along the other reduced dimensions r0 .. r2. T, R, out: element types of x, of
-    sums and of y; halves are added in f32. `long`: sums may be of more than BLOCK numbers."""
+    rows are combined, or one output where it is reduced, of `run` adjacent elements; and so along the other
+    reduced dimensions r0 .. r2. `per` of the run, of which all lanes are there but in the last, for each of
+    `parts` outputs, where it is `parted` as all that is kept is. T, R, out: element types of what is reduced,
+    of sums and of y; halves are added in f32. `long`: sums may be of more than BLOCK numbers. `front` and
+    `body`: of the `inputs`, and of what is made and the `operands`."""
     number = const[R](max(total, 1))
     first = const[R](how.first)
+    at, p, q, v, g, w = registers()
+    ones(v, x, inputs, "n", 0)
+    ones(w, e, operands, "n", 1)
     blocks = (n + VL - 1) // VL
     block = BLOCK * (1 if keep else VL)
     begin = 0
-    end = run if keep else run // VL * VL
+    end = run
+    i = 0
     for item in share(items, per_chunk):
-        i = 0
         row = item
         if keep:
             i = (item % blocks) * VL
-            part = item // blocks % parts
-            row = item // blocks // parts
+            row = item // blocks
+        if keep or parted:
+            part = urem(row, parts)
+            row = udiv(row, parts)
             begin = part * per
             end = min(begin + per, run)
-        source, target = placed(row, x, y)
-        if keep:
+        find_row(at, row, d1, d2)
+        find(p, at, x, inputs)
+        find(g, at, e, operands)
+        target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2
+        if keep or parted:
             target += part * y_part
+        whole = end
+        if not keep:
+            whole = end - (end - begin) % VL
         acc = first
         if long:
             some = first
@@ -231,14 +351,16 @@ def reduce(
         for b0 in range(r0):
             for b1 in range(r1):
                 for b2 in range(r2):
-                    p = source + b0 * x_r0 + b1 * x_r1 + b2 * x_r2 + i * SIZE[T]
-                    for start in range(begin, end, block) if long else (0,):
-                        stop = min(start + block, end) if long else end
+                    step_in(q, p, x, b0, b1, b2, begin if keep else 0, i, inputs)
+                    if not keep:
+                        ones(v, q, inputs, "s", 0)
+                    for start in range(begin, whole, block) if long else (0,):
+                        stop = min(start + block, whole) if long else whole
+                        at_first = start if long else begin
                         if keep:
-                            at = start if long else begin
-                            acc = rows_combined(acc, p, at, stop, x_run, n - i, T, R, how)
+                            acc = rows_combined(acc, v, q, x, at_first, stop, n - i, inputs, front, T, R, how)
                         else:
-                            acc = row_combined(acc, p, start, stop, T, R, how)
+                            acc = row_combined(acc, v, q, at_first, stop, inputs, front, T, R, how)
                         if long:
                             added += stop - start
                             if added >= block:
@@ -249,19 +371,16 @@ def reduce(
                                 if sums % BLOCK == 0:
                                     many = many + some
                                     some = first
-                    if not keep and end < run:  # lanes behind the row keep their value
-                        v = wide(loadm[T](p + end * SIZE[T], run - end), T, R)
-                        v = taken(acc, v, how)
-                        acc = blend[R](run - end, v, acc)
+                    if not keep and whole < end:  # lanes behind the row keep their value
+                        rest = element(v, q, whole, end - whole, False, inputs, front, T, R)
+                        rest = taken(acc, rest, how)
+                        acc = blend[R](end - whole, rest, acc)
         if long and sums > 0:
             acc = many + (some + acc)
         if not keep:
             acc = across(acc, how.combine, R)
         acc = finished(acc, total, number, R, how)
-        if keep:
-            spaced(target + i * y_inner, y_inner, acc, n - i, out)
-        else:
-            storem[out](target, acc, 1)
+        put(target, y_inner, acc, i, n, w, g, e, operands, body, out, keep)
 
 
 def sum_type(dtype: str, out: str) -> str:
@@ -270,154 +389,281 @@ def sum_type(dtype: str, out: str) -> str:
 
 
 @functools.cache
-def reduce_kernel(name: str, inner: str, dtype: str, out: str, short: bool = False) -> Kernel:
-    """`short`: no more than BLOCK elements are combined."""
-    inside = sum_type(dtype, out)
-    how = reductions(name, inside)
-    assert how is not None
-    sums = how.combine == "add" and ELEMENT_TYPES[inside].kind == "f"
-    long = sums and not short
-    kind = dtype if out == dtype else f"{dtype}_{out}"
-    label = f"{name.lower()}_{inner}_{kind}{'' if long or not sums else '_short'}"
-    if inner == "wide":
-        return reduce_wide.kernel(label, T=dtype, R=inside, out=out, how=how)
-    return reduce.kernel(label, T=dtype, R=inside, out=out, how=how, keep=inner == "keep", long=long)
+def as_it_is(dtype: str, out: str) -> Body:
+    """The body that stores its input."""
+    return Body([dtype], [out], [], ["x0"])
+
+
+@functools.cache
+def _kernel(label: str, kind: str, **constants: Any) -> Kernel:
+    if kind == "wide":
+        del constants["long"], constants["parted"]
+        return reduce_wide.kernel(label, **constants)
+    return reduce.kernel(label, keep=kind == "keep", **constants)
 
 
 class Walk(NamedTuple):
-    """What is reduced for a row of the output, or an element: see the kernel."""
+    """What is reduced for a row of the output, or an element: see the kernel. Byte strides of a view are
+    those along the contiguous dimension (of inputs: the run), along the other reduced ones and along rows."""
 
-    inner: str
+    kind: str
     n: int
     run: int
-    x_run: int
     red: Sequence[int]
-    rx: Sequence[int]
+    kept: Sequence[int]
+    inputs: Sequence[tuple[int, Sequence[int], Sequence[int]]]
+    others: Sequence[tuple[int, Sequence[int], Sequence[int]]]  # y, and what the body reads
 
 
 class Reduce(Lowering):
     """One reduction over axes that are known."""
 
     def set_up(self) -> None:
-        self.data, axes = self.node.inputs
-        inside = sum_type(self.data.dtype, self.out.dtype)
-        how = reductions(self.node.op.name, inside)
-        if axes.type.value is None or how is None:
-            raise NotNative
+        group, node = self.group, self.node
+        self.data, axes = node.inputs
+        made, dtype = node.output.dtype, self.data.dtype
+        self.sums = sum_type(dtype, made)
+        how = reductions(node.op.name, self.sums)
         rank = len(self.data.shape)
+        fused = bool(group.front or group.body)
+        if axes.type.value is None or how is None or (fused and rank > MOST_FUSED):
+            raise NotNative
+        self.how = how
         self.axes = sorted({int(a) % rank for a in axes.type.value.reshape(-1)}) if rank else []
-        name, types = self.node.op.name, (self.data.dtype, self.out.dtype)
-        extents = [self.data.shape[a] for a in self.axes]
-        count = product(extents) if is_static(extents) else None
+        self.sources, self.operands = group.sources, group.operands
+        self.front = group.make_front() or as_it_is(dtype, dtype)
+        self.body = group.make_body() or as_it_is(made, made)
+        self.static = is_static(self.data.shape)
+
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
+        """Print the kernels, with a front for the layouts that were chosen."""
+        shape = self.data.shape
+        #: The order of dimensions; None: that in which the input lies.
+        self.order: Sequence[int] | None = None
+        #: The ways the innermost dimension may lie -> how each input is read there.
+        self.modes = {"keep": "v", "reduce": "v"}
+        if self.group.front:
+            layout = layout_of_largest(self.sources, len(shape), layouts)
+            self.order = layout.order if layout else range(len(shape))
+            axis = innermost_axis(shape, self.order)
+            kind = "reduce" if axis is None or axis in self.axes else "keep"
+            self.modes = {kind: "".join(operand_mode(v, shape, self.order) for v in self.sources)}
+        self.by_role = self._kernels()
+        self.kernels = self.by_strides = tuple(dict.fromkeys(self.by_role.values()))
+
+    def _kernels(self) -> dict[tuple[str, str], Kernel]:
+        """(step, kind) -> kernel. A step is all, or the first or the last of two."""
+        how, sums, name = self.how, self.sums, self.node.op.name
+        dtype, made, out = self.data.dtype, self.node.output.dtype, self.out.dtype
+        count = product([self.data.shape[a] for a in self.axes]) if self.static else None
+        adds = how.combine == "add" and ELEMENT_TYPES[sums].kind == "f"
         short = count is not None and count <= BLOCK
-        long = how.combine == "add" and ELEMENT_TYPES[inside].kind == "f" and not short
-        kinds = ("keep", "reduce") if long else ("keep", "reduce", "wide")
-        self.by_kind = {inner: reduce_kernel(name, inner, *types, short) for inner in kinds}
-        self.kernels = self.by_strides = tuple(self.by_kind.values())
-        #: Not in parts, each by the kernel that reduces all: what is done before would be done twice.
-        self.whole = {*types, inside} != {inside} or name == "ReduceL2"
+        behind = "".join("n" if is_number(v) else "s" for v in self.operands)
+        before, after = (
+            "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (self.group.front, self.group.body)
+        )
+        self.between = between = WIDENED.get(sums, sums)
+        plainly = not before and not after and {dtype, sums, made} == {between}
+        plainly = plainly and not how.before and how.after != "root"
+        last = how if plainly else how._replace(before="")
+        first = how if plainly else how._replace(after="", empty="")
+        kept = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
+        self.rows = product(kept) if is_static(kept) else PARTS
+        #: The kinds for which there are two steps. Of open shapes that may have many rows a step more would
+        #: mostly be for nothing.
+        self.halves = frozenset(("keep", "wide", "reduce") if self.rows < PARTS else ("keep", "wide"))
+        if self.static and product(self.data.shape) * SIZE[dtype] < 2 * PART_BYTES:
+            self.halves = frozenset()
+        found: dict[tuple[str, str], Kernel] = {}
+
+        def make(step: str, kind: str, how: Reduction, read: str, out: str, modes: str) -> None:
+            front = self.front if step != "last" else as_it_is(read, read)
+            inside = sums if step != "last" else read
+            body = self.body if step != "first" else as_it_is(inside, out)
+            parted = kind == "reduce" and kind in self.halves and (step == "first" or plainly)
+            long = adds and not short and (step != "last" or plainly)
+            words = [before if step != "last" else "", name.lower(), kind]
+            words += [read if read == out else f"{read}_{out}", "short" if adds and not long else ""]
+            words += ["part" if parted else "", after if step != "first" else ""]
+            found[step, kind] = _kernel(
+                "_".join(filter(None, words)), kind, T=read, R=inside, out=out, how=how, long=long,
+                parted=parted, front=front, inputs=tuple(map(Operand, front.inputs, modes)),
+                body=body, operands=tuple(map(Operand, body.inputs[1:], behind)),
+            )  # fmt: skip
+
+        every = dict(self.modes)
+        if "keep" in every and (short or not adds):
+            every["wide"] = every["keep"]
+        for kind, modes in every.items():
+            make("all", kind, how, dtype, out, modes)
+            if kind in self.halves:
+                make("first", kind, first, dtype, between, modes)
+                make("last", kind, last, between, out, "v")
+        return found
+
+    def _views(self, planner: Planner) -> list[View]:
+        shape = planner.shape(self.data)
+        return [planner.view(v).expand(shape) for v in self.sources]
+
+    def fits(self, planner: Planner) -> bool:
+        shape = planner.shape(self.out)
+        steps = row_major(shape, SIZE[self.out.dtype])
+        return self._walk(self._views(planner), [steps] * (1 + len(self.operands))) is not None
 
     def plan(self, planner: Planner) -> None:
-        out_shape = planner.shape(self.out)
-        y = planner.output(self.out, plain(len(out_shape)))
-        if self._plan(planner, planner.view(self.data), y):
-            return
-        # no dimension is contiguous, or there are too many: copied once, it may do
-        if not self._plan(planner, planner.contiguous(self.data), y):
-            planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
-
-    def _plan(self, planner: Planner, x: View, y: View) -> bool:
-        """False when `x` does not lie so that a kernel can walk it."""
+        shape = planner.shape(self.out)
+        y = planner.output(self.out, plain(len(shape)))
         if not y.count:
-            return True
-        rank = len(x.shape)
-        keep_axes = [a for a in range(rank) if a not in self.axes]
-        # y with the reduced axes put back
-        if self.node.attrs.get("keep_dims"):
-            y_strides = list(y.strides)
-        else:
-            y_strides = [0] * rank
-            for position, axis in enumerate(keep_axes):
-                y_strides[axis] = y.strides[position]
-        total = product([x.shape[a] for a in self.axes])
-        order = sorted(range(rank), key=lambda a: (-abs(x.strides[a]), a))
-        kept, (kx, ky) = merge_dims(
-            [x.shape[a] for a in order if a not in self.axes],
-            [[s[a] for a in order if a not in self.axes] for s in (x.strides, y_strides)],
-            DIMS,
-        )
-        red, (rx,) = merge_axes([a for a in order if a in self.axes], [x])
-        size = x.itemsize
-        if kx and kx[-1] == size and (not rx or rx[-1] != size):
-            inner, n, y_inner = "keep", kept.pop(), ky.pop()
-            kx.pop()
-        elif rx and rx[-1] == size:
-            inner, n, y_inner = "reduce", red.pop(), 0
-            rx.pop()
-        elif not red and not kept:
-            inner, n, y_inner = "reduce", 1, 0
-        else:
-            return False
-        if len(kept) > DIMS or len(red) > DIMS:
-            return False
-        walk = Walk(inner, n, *((n, 0) if inner == "reduce" else (1, 0)), red, rx)
-        if inner == "keep" and red:
-            walk = Walk(inner, n, red[-1], rx[-1], red[:-1], rx[:-1])
-        parts = self._parts(kept, walk, size)
+            return
+        views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
+        walk = self._walk(views, [v.strides for v in (y, *more)])
+        if walk is None and not self.group.front:
+            # no dimension is contiguous, or there are too many: copied once, it may do
+            views = [planner.contiguous(self.data)]
+            walk = self._walk(views, [v.strides for v in (y, *more)])
+        if walk is None:
+            y = planner.instead(y)
+            for k, view in enumerate(more):
+                more[k] = planner.allocate(shape, view.itemsize)
+                planner.copy_step(view, more[k])
+            walk = self._walk(views, [v.strides for v in (y, *more)])
+        if walk is None:
+            assert not self.group.front and not self.group.body
+            planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [y])
+            return
+        total = product([views[0].shape[a] for a in self.axes])
+        parts = self._parts(walk)
         # plans of all shapes have both steps, though there may be one part: they are those of one trace
-        if parts is not None and (not is_static(self.data.shape) or parts > 1):
-            per = most(1, ceil_div(walk.run, parts))
-            parts = most(1, ceil_div(walk.run, per))
-            middle = planner.allocate((*kept, parts, n), size)
-            *kp, y_part, _ = middle.strides
-            self._step(planner, walk, x, kx, middle, (kept, kp, size), 1, (parts, per, y_part))
-            walk, x, kx = Walk(inner, n, parts, y_part, [], []), middle, kp
-        self._step(planner, walk, x, kx, y, (kept, ky, y_inner), total)
-        return True
+        if parts is None or (self.static and parts == 1):
+            self._step(planner, "all", walk, views, y, more, total)
+            return
+        per = ceil_div(walk.run, parts)
+        if walk.kind == "reduce":
+            per = ceil_div(per, host_isa().lanes) * host_isa().lanes
+        per = most(1, per)
+        parts = most(1, ceil_div(walk.run, per))
+        size, inner = SIZE[self.between], (walk.n,) if walk.kind == "keep" else ()
+        middle = planner.allocate((*walk.kept, parts, *inner), size)
+        along = middle.strides[: len(walk.kept)]
+        part = middle.strides[len(walk.kept)]
+        first = walk._replace(others=[(size, (), along)])
+        self._step(planner, "first", first, views, middle, [], 1, (parts, per, part))
+        n = walk.n if inner else parts
+        last = walk._replace(n=n, run=parts, red=(), inputs=[(part, (), along)])
+        self._step(planner, "last", last, [middle], y, more, total)
 
-    def _parts(self, kept: Sequence[int], walk: Walk, size: int) -> int | None:
-        """In how many parts rows are reduced, None where they can't be."""
-        if self.whole or walk.inner != "keep" or walk.red:
+    def _walk(self, views: Sequence[View], others: Sequence[Sequence[int]]) -> Walk | None:
+        """None where the views do not lie so that a kernel can walk them. `others`: strides of the output,
+        and of what the body reads."""
+        shape, rank = views[0].shape, len(views[0].shape)
+        order = self.order
+        if order is None:
+            order = sorted(range(rank), key=lambda a: (-abs(views[0].strides[a]), a))
+        keep = [a for a in order if a not in self.axes]
+        ones = [is_number(v) for v in self.sources] if len(views) > 1 else [False]
+        walked = [v for v, one in zip(views, ones, strict=True) if not one]
+        # the others with the reduced axes put back
+        at = {axis: i for i, axis in enumerate(sorted(keep))}
+        whole = self.node.attrs.get("keep_dims")
+        behind = [[s[a if whole else at[a]] for a in keep] for s in others]
+        xs = [[v.strides[a] for a in keep] for v in walked]
+        kept, strides = merge_dims([shape[a] for a in keep], [*xs, *behind], DIMS)
+        kx, ko = strides[: len(xs)], strides[len(xs) :]
+        over = [a for a in order if a in self.axes]
+        red, rx = merge_dims([shape[a] for a in over], [[v.strides[a] for a in over] for v in walked])
+
+        def lies(kind: str, steps: Sequence[Sequence[int]]) -> bool:
+            modes = self.modes.get(kind, "").replace("n", "")
+            wanted = [v.itemsize if mode == "v" else 0 for v, mode in zip(walked, modes, strict=False)]
+            return bool(modes) and all(s and s[-1] == w for s, w in zip(steps, wanted, strict=True))
+
+        n, run, step, inner = 1, 1, [0] * len(walked), [0] * len(ko)
+        if kept and lies("keep", kx) and not lies("reduce", rx):
+            kind, n, inner = "keep", kept.pop(), [s.pop() for s in ko]
+            for s in kx:
+                s.pop()
+        elif red and lies("reduce", rx):
+            kind, n = "reduce", red.pop()
+            run = n
+            for s in rx:
+                s.pop()
+        elif not red and ("reduce" in self.modes and (self.order is not None or not kept)):
+            kind = "reduce"
+        elif not kept and "reduce" not in self.modes:
+            kind = "keep"
+        else:
             return None
-        most_parts = PARTS // least(PARTS, most(1, product(kept)))
+        if kind == "keep" and red:
+            run, step = red.pop(), [s.pop() for s in rx]
+        if len(kept) > DIMS or len(red) > DIMS:
+            return None
+        return Walk(
+            kind, n, run, red, kept, list(zip(step, rx, kx, strict=True)),
+            [(i, (), s) for i, s in zip(inner, ko, strict=True)],
+        )  # fmt: skip
+
+    def _parts(self, walk: Walk) -> int | None:
+        """In how many parts rows are reduced, None where they can't be."""
+        size = SIZE[self.data.dtype]
+        if walk.kind not in self.halves:
+            return None
+        if walk.kind == "reduce":
+            worth = walk.run * product(walk.red) * size // PART_BYTES
+            return most(1, least(PARTS // most(1, self.rows), worth, walk.run // SHORTEST_PART))
+        if walk.red:
+            return None
+        most_parts = PARTS // least(PARTS, most(1, product(walk.kept)))
         return most(1, least(most_parts, walk.run, walk.run * walk.n * size // PART_BYTES))
 
     def _step(
         self,
         planner: Planner,
+        step: str,
         walk: Walk,
-        x: View,
-        kx: Sequence[int],
+        views: Sequence[View],
         y: View,
-        kept: tuple[Sequence[int], Sequence[int], int],
+        more: Sequence[View],
         total: int,
         shares: tuple[int, int, int] | None = None,
     ) -> None:
-        """Add the step. `kept`: outer kept dimensions, y's strides along them, and along the innermost;
-        `shares`: parts, rows of one, and y's stride from one to the next."""
-        extents, ky, y_inner = kept
+        """Add the step. `shares`: parts, how much of the run is one, and y's stride from one to the next."""
+        extents, (y_inner, _, ky), *others = walk.kept, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
-        n, lanes, kind = walk.n, host_isa().lanes, walk.inner
-        if kind == "keep" and "wide" in self.by_kind and n >= WIDE * lanes:
+        n, lanes, kind = walk.n, host_isa().lanes, walk.kind
+        if kind == "keep" and (step, "wide") in self.by_role and n >= WIDE * lanes:
             kind, lanes = "wide", WIDE * lanes
-        values = {"x": x.ptr, "y": y.ptr, "n": n, "y_inner": y_inner, "total": total}
-        values |= {"run": walk.run, "x_run": walk.x_run, **placed_values(extents, x=kx, y=ky)}
-        values |= {"parts": parts, "per": per, "y_part": y_part}
-        red, rx = ([f] * (DIMS - len(v)) + list(v) for f, v in ((1, walk.red), (0, walk.rx)))
-        for d in range(DIMS):
-            values |= {f"r{d}": red[d], f"x_r{d}": rx[d]}
+        kernel = self.by_role[step, kind]
+        values = {"y": y.ptr, "n": n, "y_inner": y_inner, "total": total, "run": walk.run}
+        values |= {"parts": parts, "per": per, "y_part": y_part, **placed_values(extents, y=ky)}
+        values |= {f"r{d}": e for d, e in enumerate([*[1] * (DIMS - len(walk.red)), *walk.red])}
+        ones = [is_number(v) for v in self.sources] if len(views) > 1 else [False]
+        steps = iter(walk.inputs)
+        for k, (view, one) in enumerate(zip(views, ones, strict=True)):
+            values[f"x{k}"] = view.ptr
+            if not one:
+                along, rx, kx = next(steps)
+                values |= {f"x{k}_run": along, **placed_values(extents, **{f"x{k}": kx})}
+                values |= {f"x{k}_r{d}": s for d, s in enumerate([*[0] * (DIMS - len(rx)), *rx])}
+        for k, (view, (along, _, ke)) in enumerate(zip(more, others, strict=True)):
+            values |= {f"e{k}": view.ptr, f"e{k}_inner": along, **placed_values(extents, **{f"e{k}": ke})}
         blocks = ceil_div(n, lanes)
         items, work = product(extents), product(walk.red) * n
-        if walk.inner == "keep":
+        if kind == "reduce":
+            items, work = items * parts, product(walk.red) * per
+        else:
             items, work = items * parts * blocks, product(walk.red) * per * lanes
         values["items"] = items
 
         def touches(each: int) -> Rows:
-            if walk.inner != "keep":
-                return Rows(extents, each, (), [Piece(y.ptr, ky, (), (), y.itemsize)])
+            if kind == "reduce":
+                along = (*ky, y_part) if shares else ky
+                rows = (*extents, parts) if shares else extents
+                return Rows(rows, each, (), [Piece(y.ptr, along, (), (), y.itemsize)])
             return Rows(  # an item is a vector of the innermost dimension; the last one may be short
                 (*extents, parts, n), each, (), [Piece(y.ptr, (*ky, y_part, y_inner), (), (), y.itemsize)],
                 lambda item: item // blocks * n + min(item % blocks * lanes, n),
             )  # fmt: skip
 
-        planner.share_step(self.by_kind[kind], values, items, work * 2, [x], [y], x.count, touches)
+        operations = 2 + len(self.front.lines)
+        flops = views[0].count * (operations - 1)
+        planner.share_step(kernel, values, items, work * operations, [*views, *more], [y], flops, touches)

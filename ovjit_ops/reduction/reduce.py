@@ -84,8 +84,11 @@ def reduction(
         return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
 
     return register(
-        Op(name, opset, infer, reference, lower=Reduce.of, samples=_samples, types=types, ulp=ulp)
-    )
+        Op(
+            name, opset, infer, reference, lower=Reduce.of, samples=_samples, types=types, ulp=ulp,
+            epilogue=True, prologue=True,
+        )
+    )  # fmt: skip
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
