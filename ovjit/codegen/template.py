@@ -67,6 +67,19 @@ class Finish(NamedTuple):
         return self.body.inputs[1:] if self.body is not None else ()
 
 
+class Start(NamedTuple):
+    """The elementwise body that makes the first tensor's elements, where there is one, and for each of its
+    operands "v" or "s". `kept`: the first loop stores what it makes in the second tensor, which later ones
+    read; else each makes it anew."""
+
+    body: Body | None = None
+    modes: str = ""
+    kept: bool = False
+
+
+NOTHING = Start()
+
+
 class Template:
     """A kernel's function. `tensors` are its tensors in order, `integers` the integers of its arguments."""
 
@@ -82,23 +95,37 @@ class Template:
     def body(self) -> list[ast.stmt]:
         return [s for s in definition(self.function).body if not is_text(s)]
 
-    def frame(self, operands: int) -> KernelArgs:
-        names = [*self.tensors, *(f"e{k}" for k in range(operands))]
+    def names(self, finish: Finish, start: Start) -> list[str]:
+        """What a kernel reads and writes: the tensors, in the first one's place what it is made of, and the
+        operands."""
+        first = [f"f{k}" for k in range(len(start.modes))] or [self.tensors[0]]
+        return [*first, *self.tensors[1:], *(f"e{k}" for k in range(len(finish.modes)))]
+
+    def frame(self, names: Sequence[str]) -> KernelArgs:
         frame = KernelArgs().pointers(*names).integers(*self.integers, "rows", "per_chunk")
         return frame.integers(
             *(f"d{d}" for d in range(DIMS)), *(f"{t}_{d}" for t in names for d in range(DIMS))
         )
 
-    def kernel(self, types: Sequence[str], finish: Finish, names: str = "", **constants: Any) -> Kernel:
-        """The kernel for these element types of the tensors. KeyError for a constant that is missing."""
+    def kernel(
+        self,
+        types: Sequence[str],
+        finish: Finish,
+        names: str = "",
+        start: Start = NOTHING,
+        before: str = "",
+        **constants: Any,
+    ) -> Kernel:
+        """The kernel for these element types of the tensors; `before` and `names`: what it is called after
+        what `start` and `finish` do. KeyError for a constant that is missing."""
         given = {name: constants[name] for name in self.constants}
-        frame = self.frame(len(finish.modes))
-        place = printed.place(self.function, given, tuple(types), *finish)
+        frame = self.frame(self.names(finish, start))
+        place = printed.place(self.function, given, tuple(types), *finish, *start)
         text, *_ = texts.kept(
             place, self.name,
-            lambda: (_Printer(self, types, finish, given).text(frame), frame.fields, frame.tables),
+            lambda: (_Printer(self, types, finish, start, given).text(frame), frame.fields, frame.tables),
         )  # fmt: skip
-        label = "_".join(filter(None, (self.name, types[0], names)))
+        label = "_".join(filter(None, (before, self.name, types[0], names)))
         return Kernel(label, text, frame)
 
     def run(self, tensors: Sequence[np.ndarray], lanes: int = 16, **given: Any) -> None:
@@ -127,11 +154,19 @@ class _Printer:
     """Prints one kernel: statements to lines, expressions to texts."""
 
     def __init__(
-        self, template: Template, types: Sequence[str], finish: Finish, constants: Mapping[str, Any]
+        self,
+        template: Template,
+        types: Sequence[str],
+        finish: Finish,
+        start: Start,
+        constants: Mapping[str, Any],
     ):
         self.template = template
         self.types = dict(zip(template.tensors, types, strict=True))
         self.finish = finish
+        self.start = start
+        self.loops = 0
+        self.first_loop = 0  # that reads the first tensor
         self.given = constants
         self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
         self.vectors: set[str] = set()
@@ -144,13 +179,16 @@ class _Printer:
     def text(self, frame: KernelArgs) -> str:
         self.block(self.template.body)
         body, operands = self.lines, []
-        for k, (mode, dtype) in enumerate(zip(self.finish.modes, self.finish.types, strict=True)):
-            if mode == "s":
-                operands.append(f"e{k}_one = splat_{dtype}(e{k}_row)")
-        names = [*self.template.tensors, *(f"e{k}" for k in range(len(self.finish.modes)))]
+        starts = self.start.body.inputs if self.start.body is not None else ()
+        read = ("f", self.start.modes, starts), ("e", self.finish.modes, self.finish.types)
+        for name, modes, dtypes in read:
+            ones = [(k, dtype) for k, dtype in enumerate(dtypes) if modes[k] == "s"]
+            operands += [f"{name}{k}_one = splat_{dtype}({name}{k}_row)" for k, dtype in ones]
+        names = self.template.names(self.finish, self.start)
         out = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
-        if self.finish.body is not None:
-            out += [f"    # {line}" for line in self.finish.body.text().splitlines()]
+        for made in (self.start.body, self.finish.body):
+            if made is not None:
+                out += [f"    # {line}" for line in made.text().splitlines()]
         out += [frame.prologue(), *(f"    {name} = {value}" for value, name in self.numbers.items())]
         out += [
             "    row = chunk * per_chunk",
@@ -199,6 +237,7 @@ class _Printer:
         i, (n, _) = s.target.id, self.value(call.args[0])
         before, outer = set(self.vectors), self.lines
         self.lines = []
+        self.loops += 1
         self.block(s.body)
         outer += [f"{i} = 0", f"while {i} + VL <= {n}:", *("    " + line for line in self.lines)]
         outer += [f"    {i} += VL", f"if {i} < {n}:"]
@@ -222,13 +261,28 @@ class _Printer:
         """The body behind the operation on `value`, as lines; the text of its result."""
         body = self.finish.body
         assert body is not None
-        inputs = [value]
-        for k, (mode, dtype) in enumerate(zip(self.finish.modes, self.finish.types, strict=True)):
-            if mode == "s":
-                inputs.append(f"e{k}_one")
-            else:
-                inputs.append(self.moved("load", dtype, f"e{k}_row + {index} * {SIZE[dtype]}"))
-        return self.inlined(body, inputs)
+        return self.inlined(body, [value, *self.read("e", self.finish.modes, self.finish.types, index)])
+
+    def read(self, name: str, modes: str, types: Sequence[str], index: str) -> list[str]:
+        """The texts of these operands' elements."""
+        return [
+            f"{name}{k}_one" if mode == "s"
+            else self.moved("load", dtype, f"{name}{k}_row + {index} * {SIZE[dtype]}")
+            for k, (mode, dtype) in enumerate(zip(modes, types, strict=True))
+        ]  # fmt: skip
+
+    def started(self, index: ast.expr) -> str:
+        """An element of the first tensor, which the body in front makes; the text of it."""
+        body, kept = self.start.body, self.template.tensors[1]
+        assert body is not None
+        self.first_loop = self.first_loop or self.loops
+        if self.start.kept and self.loops > self.first_loop:
+            return self.moved("load", self.types[kept], self.place(kept, index))
+        operands = self.read("f", self.start.modes, body.inputs, self.value(index)[0])
+        made = self.inlined(body, operands)
+        if self.start.kept:
+            self.lines.append(self.moved("store", self.types[kept], self.place(kept, index), made))
+        return made
 
     # --- expressions
 
@@ -259,6 +313,8 @@ class _Printer:
     def call(self, name: str, args: Sequence[ast.expr]) -> tuple[str, bool]:
         if name == "load" and isinstance(args[0], ast.Name):
             tensor = args[0].id
+            if self.start.body is not None and tensor == self.template.tensors[0]:
+                return self.started(args[1]), True
             return self.moved("load", self.types[tensor], self.place(tensor, args[1])), True
         if name == "splat":
             text, is_vector = self.value(args[0])

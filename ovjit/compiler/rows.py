@@ -11,17 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.template import DIMS, Finish, Template
+from ovjit.codegen.memory import SIZE
+from ovjit.codegen.template import DIMS, NOTHING, Finish, Start, Template
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, in_place_candidates
+from ovjit.compiler.lower import Lowering, layout_of_largest
+from ovjit.compiler.plan import NotNative, Planner, in_place_candidates
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, merge_axes, placed_values, product
+from ovjit.compiler.views import Buffer, Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
+
+#: Instructions of a front that each loop over a row does again rather than that it is not fused.
+CHEAP = 3
 
 
 class RowLowering(Lowering):
-    """An operation on the rows of one tensor, and the elementwise body behind it.
+    """An operation on the rows of one tensor, the elementwise body behind it, and what makes the tensor.
 
     `axes` are the dimensions that make a row; `work` is the arithmetic of an element. `integers(n)` are the
     further integers of the kernel's arguments for rows of n elements.
@@ -34,15 +38,31 @@ class RowLowering(Lowering):
         anchor = group.node
         self.data: Value = anchor.inputs[0]
         self.axes = tuple(axes)
-        body = group.make_body()
+        body, front = group.make_body(), group.make_front()
+        self.sources = group.sources
         self.operands = group.operands if body is not None else []
-        names = "_".join(n.op.name.lower() for n in group.body[:4])
-        out = self.out.dtype
-        modes = "".join(map(self._mode, self.operands))
-        if body is None and out != self.data.dtype:
-            body = Body([self.data.dtype], [out], [], ["x0"])
-        self.kernel = template.kernel((self.data.dtype, out), Finish(body, modes), names, **constants)
-        self.modes = modes
+        before, names = (
+            "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (group.front, group.body)
+        )
+        dtype, out = self.data.dtype, self.out.dtype
+        #: The first of the sources that has the shape of what is made of them.
+        self.main = next((k for k, v in enumerate(self.sources) if v.shape == self.data.shape), None)
+        self.read, self.modes = (
+            "".join(map(self._mode, values)) for values in (self.sources, self.operands)
+        )
+        start = NOTHING
+        if front is None:
+            self.read = "v"
+        else:
+            start = Start(front, self.read, out == dtype)
+            self.work += len(front.lines)
+            if self.main is None or (not start.kept and len(front.lines) > CHEAP):
+                raise NotNative
+        if body is None and out != dtype:
+            body = Body([dtype], [out], [], ["x0"])
+        finish = Finish(body, self.modes)
+        self.kernel = template.kernel((dtype, out), finish, names, start, before, **constants)
+        self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
         """ "s" where a row surely has one element of this operand."""
@@ -53,7 +73,7 @@ class RowLowering(Lowering):
         return {"n": n}
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        layout = layouts.get(self.data)
+        layout = layout_of_largest(self.sources, len(self.data.shape), layouts)
         if layout is None or set(layout.order[-len(self.axes) :]) != set(self.axes):
             return None
         return Layout(layout.order)
@@ -62,56 +82,78 @@ class RowLowering(Lowering):
         if self.data not in self.operands:
             planner.offer_output(self.out, self.data)
 
+    def _views(self, planner: Planner) -> tuple[list[View], tuple[int, ...]]:
+        """What the tensor is made of, and the order of dimensions in which it lies."""
+        shape = planner.shape(self.data)
+        views = [planner.view(v).expand(shape) for v in self.sources]
+        return views, self._order(views[self.main or 0])
+
+    def fits(self, planner: Planner) -> bool:
+        views, order = self._views(planner)
+        _, steps, _ = Layout(order).allocate(views[0].shape, SIZE[self.out.dtype])
+        y = View(Buffer(0), views[0].shape, steps, SIZE[self.out.dtype])
+        return self._rows(order, (*views, y), self.read + "v") is not None
+
     def plan(self, planner: Planner) -> None:
-        x = planner.view(self.data)
-        order = self._order(x)
+        views, order = self._views(planner)
         # kernels read each element of a row for the last time where they write
         operands = [planner.view(v) for v in self.operands]
-        y = planner.output(self.out, Layout(order), in_place_candidates([x], operands))
+        y = planner.output(self.out, Layout(order), in_place_candidates(views, operands))
         operands = [view.expand(y.shape) for view in operands]
-        if not y.count or self._plan(planner, order, x, y, operands):
+        if not y.count or self._plan(planner, order, views, y, operands):
             return
         # rows that are torn apart: everything row by row, the result to where it is wanted
-        order = (*(a for a in range(len(x.shape)) if a not in self.axes), *sorted(self.axes))
+        order = (*(a for a in range(len(y.shape)) if a not in self.axes), *sorted(self.axes))
         layout = Layout(order)
-        x = planner.copy(self.data, layout)
+
+        def whole(view: View) -> View:
+            made = planner.allocate(view.shape, view.itemsize, layout)
+            planner.copy_step(view, made)
+            return made
+
+        views = [planner.copy(self.data, layout)] if not self.group.front else list(map(whole, views))
         y = planner.instead(y, layout)
-        for k, view in enumerate(operands):
-            whole = planner.allocate(view.shape, view.itemsize, layout)
-            planner.copy_step(view, whole)
-            operands[k] = whole
-        done = self._plan(planner, order, x, y, operands)
+        done = self._plan(planner, order, views, y, list(map(whole, operands)))
         assert done
 
     def _order(self, x: View) -> tuple[int, ...]:
         """The order of dimensions in which x lies, rows before what is inside of them."""
         return tuple(sorted(range(len(x.shape)), key=lambda a: (a in self.axes, -abs(x.strides[a]), a)))
 
-    def _plan(
-        self, planner: Planner, order: Sequence[int], x: View, y: View, operands: Sequence[View]
-    ) -> bool:
-        """Add the step; False where a row is not in one piece or the rows' dimensions do not merge."""
-        views = (x, y, *operands)
-        along = [v for v, mode in zip(views, "vv" + self.modes, strict=True) if mode == "v"]
+    def _rows(
+        self, order: Sequence[int], views: Sequence[View], modes: str
+    ) -> tuple[int, list[int], list[list[int]]] | None:
+        """Elements of a row, the rows' extents, and the strides of each view along them; None where a row is
+        not in one piece or the rows' dimensions do not merge."""
+        along = [v for v, mode in zip(views, modes, strict=True) if mode == "v"]
         inner, steps = merge_axes([a for a in order if a in self.axes], along)
         if len(inner) > 1 or (inner and any(s[0] != v.itemsize for s, v in zip(steps, along, strict=True))):
-            return False
+            return None
         extents, strides = merge_axes([a for a in order if a not in self.axes], views, DIMS)
-        if len(extents) > DIMS:
+        return None if len(extents) > DIMS else (product(inner), extents, strides)
+
+    def _plan(
+        self, planner: Planner, order: Sequence[int], read: Sequence[View], y: View, operands: Sequence[View]
+    ) -> bool:
+        """Add the step; False where the views do not lie so that a kernel can walk them."""
+        views, modes = (*read, y, *operands), self.read + "v" + self.modes
+        found = self._rows(order, views, modes)
+        if found is None:
             return False
-        n, rows = product(inner), product(extents)
-        names = ["x", "y", *(f"e{k}" for k in range(len(operands)))]
+        n, extents, strides = found
+        rows = product(extents)
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
-        values |= {name: view.ptr for name, view in zip(names, views, strict=True)}
-        values |= placed_values(extents, **dict(zip(names, strides, strict=True)))
+        values |= {name: view.ptr for name, view in zip(self.names, views, strict=True)}
+        values |= placed_values(extents, **dict(zip(self.names, strides, strict=True)))
 
         def touches(each: int) -> Rows:
-            read, written, *more = (
+            pieces = [
                 Piece(v.ptr, outer, (n if mode == "v" else 1,), (v.itemsize,), v.itemsize)
-                for v, outer, mode in zip(views, strides, "vv" + self.modes, strict=True)
-            )
-            return Rows(extents, each, [read, *more], [written])
+                for v, outer, mode in zip(views, strides, modes, strict=True)
+            ]
+            written = pieces.pop(len(read))
+            return Rows(extents, each, pieces, [written])
 
         work, flops = n * self.work, self.work * y.count
-        planner.share_step(self.kernel, values, rows, work, [x, *operands], [y], flops, touches)
+        planner.share_step(self.kernel, values, rows, work, [*read, *operands], [y], flops, touches)
         return True

@@ -36,7 +36,10 @@ def _axis_samples(negative: bool, rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, shape, dtype)], {"axis": axis}
 
 
-@op("Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True, in_real=1)
+@op(
+    "Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True, prologue=True,
+    in_real=1,
+)  # fmt: skip
 class Softmax1:
     """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
 
@@ -220,7 +223,7 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
 
 @op(
     "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
-    expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, in_real=1,
+    expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, prologue=True, in_real=1,
 )  # fmt: skip
 class MVN2:
     """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
@@ -404,7 +407,8 @@ class RMS:
 
 @op(
     "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=lower_rms,
-    epilogue=True, rules=[recognize_mvn, recognize_rms, recognize_scaled_mvn], rules_for=["ReduceMean"],
+    epilogue=True, prologue=True, rules=[recognize_mvn, recognize_rms, recognize_scaled_mvn],
+    rules_for=["ReduceMean"],
 )  # fmt: skip
 class RootMeanSquare:
     """x / sqrt(mean of x^2 along the last axis + epsilon)"""
