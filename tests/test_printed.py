@@ -74,9 +74,9 @@ def names(kept: cache.KernelCache) -> list[str]:
 def reduced(name: str) -> Kernel:
     """A reduction of f32 along rows."""
     body = cpu_reduce.as_it_is("f32", "f32")
-    return cpu_reduce.reduce_wide.kernel(
-        name, T="f32", R="f32", out="f32", how=cpu_reduce.reductions(name, "f32"), front=body, body=body,
-        inputs=(Operand("f32", "v"),), operands=(),
+    return cpu_reduce.reduce_kept.kernel(
+        name, T="f32", R="f32", M="f32", out="f32", long=False, width=4, front=body, body=body,
+        how=cpu_reduce.reductions(name, "f32"), inputs=(Operand("f32", "v"),), operands=(),
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: cache.KernelCa
 
 
 def test_values_of_the_module_are_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    function, constants = cpu_reduce.reduce.function, {"T": "f32"}
+    function, constants = cpu_reduce.reduce_rows.function, {"T": "f32"}
     before = printed.place(function, constants)
     assert before is not None and before == printed.place(function, constants)
     assert before != printed.place(function, {"T": "i32"})

@@ -1,6 +1,7 @@
 """Native reductions: one kernel for each way the innermost dimension lies.
 
     "keep"    the contiguous dimension is kept: a vector of outputs, summed over all reduced positions
+    "wide"    four of them, so that what is adjacent is fetched together
     "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
 
 Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. What is reduced
@@ -81,6 +82,11 @@ WIDE = 4
 
 #: In how many parts rows are reduced that become one, at most, and how many bytes make a part.
 PARTS, PART_BYTES = 8, 32768
+#: Instructions that lanes behind short rows may cost for each element, or what is in front has a loop of its
+#: own, where rows follow one another.
+MOST_LOST = 8
+#: Instructions of a front that keep the CPU from looking ahead, and how many rows ahead it is told then.
+SLOW, AHEAD = 8, 4
 #: Nor is a part fewer adjacent elements.
 SHORTEST_PART = 1024
 
@@ -203,15 +209,13 @@ def step_on(q, x, inputs):
 
 
 @inline
-def rows_combined(acc, v, q, x, start, stop, left, inputs, front, T, R, how):
-    """acc with the vectors at q, from number `start` on to `stop`."""
-    total = acc
-    for _ in range(start, stop):
-        ones(v, q, inputs, "s", 0)
-        some = element(v, q, 0, left, False, inputs, front, T, R)
-        total = taken(total, some, how)
-        step_on(q, x, inputs)
-    return total
+def fetch(q, x, width, inputs, front):
+    """Fetch what the run comes to soon, where there is so much to do meanwhile that the CPU does not look as
+    far ahead. Rows are pages apart, which it does not foresee."""
+    for k, operand in enumerate(inputs):
+        if operand.mode == "v" and len(front.lines) >= SLOW:
+            for u in static_range(width):
+                prefetch(q[k] + AHEAD * x[k, "run"] + u * VL * SIZE[operand.dtype])
 
 
 @inline
@@ -235,18 +239,15 @@ def some_of(p, step, count, T):
 
 
 @inline
-def put(target, y_inner, acc, i, n, w, g, e, operands, body, out, keep):
-    """Store what the body makes of acc: element i of n, and those behind it."""
+def put(target, step, made, i, n, w, g, e, operands, body, out, along):
+    """Store what the body makes of `made`: element i of n, `step` bytes from the next, and those behind it.
+    Operands' elements are apart as their stride `along` says."""
     for k, operand in enumerate(operands):
-        if not operand.one and keep:
-            w[k + 1] = some_of(g[k] + i * e[k, "inner"], e[k, "inner"], n - i, operand.dtype)
-        elif not operand.one:
-            w[k + 1] = splat[operand.dtype](g[k])
-    made = applied(body, acc, *w)
-    if keep:
-        spaced(target + i * y_inner, y_inner, made, n - i, out)
-    else:
-        storem[out](target, made, 1)
+        if not operand.one:
+            w[k + 1] = some_of(g[k] + i * e[k, along], e[k, along], n - i, operand.dtype)
+    result = applied(body, made, *w)
+    spaced(target + i * step, step, result, n - i, out)
+
 
 @inline
 def finished(acc, total, number, R, how):
@@ -263,104 +264,126 @@ def finished(acc, total, number, R, how):
 
 
 @kernel
-def reduce_wide(
+def reduce_kept(
     y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
-    x=_INPUTS, e=_OPERANDS, *, T, R, out, how, inputs, front, operands, body,
+    x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, width, inputs, front, operands, body,
 ):  # fmt: skip
-    """`reduce` where the contiguous dimension is kept, WIDE vectors of it at a time: what is adjacent is
-    fetched together. No long sums."""
+    """The contiguous dimension is kept: an item is so many (`width`) vectors of outputs, of which `run` rows
+    are combined, `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 ..
+    r2. T, R, out: element types of what is reduced, of sums and of y; halves are added in f32, M. `long`:
+    sums may be of more than BLOCK numbers, and are made in scratch memory. `front` and `body`: what is
+    reduced, of the `inputs`, and what is stored, of what is made and the `operands`."""
     number = const[R](max(total, 1))
+    first = const[R](how.first)
     acc, at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    blocks = (n + WIDE * VL - 1) // (WIDE * VL)
+    blocks = (n + width * VL - 1) // (width * VL)
     for item in share(items, per_chunk):
-        i = (item % blocks) * (WIDE * VL)
-        part = item // blocks % parts
-        row = item // blocks // parts
+        i = urem(item, blocks) * (width * VL)
+        row = udiv(item, blocks)
+        part = urem(row, parts)
+        row = udiv(row, parts)
         find_row(at, row, d1, d2)
         find(p, at, x, inputs)
         find(g, at, e, operands)
         target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2 + part * y_part
         begin = part * per
         end = min(begin + per, run)
-        for u in static_range(WIDE):
-            acc[u] = const[R](how.first)
+        for u in static_range(width):
+            acc[u] = first
+            if long:  # sums of BLOCK numbers, and of BLOCK of these
+                store[M](scratch + u * VL * SIZE[M], first)
+                store[M](scratch + (width + u) * VL * SIZE[M], first)
+        added = 0
+        sums = 0
         for b0 in range(r0):
             for b1 in range(r1):
                 for b2 in range(r2):
                     step_in(q, p, x, b0, b1, b2, begin, i, inputs)
-                    for _ in range(begin, end):
-                        ones(v, q, inputs, "s", 0)
-                        for u in static_range(WIDE):
-                            some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
-                            acc[u] = taken(acc[u], some, how)
-                        step_on(q, x, inputs)
-        for u in static_range(WIDE):
+                    for start in range(begin, end, BLOCK) if long else (0,):
+                        stop = min(start + BLOCK, end) if long else end
+                        for _ in range(start if long else begin, stop):
+                            ones(v, q, inputs, "s", 0)
+                            fetch(q, x, width, inputs, front)
+                            for u in static_range(width):
+                                if not front.lines or i + u * VL < n:
+                                    some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
+                                    acc[u] = taken(acc[u], some, how)
+                            step_on(q, x, inputs)
+                        if long:
+                            added += stop - start
+                            if added >= BLOCK:
+                                added = 0
+                                sums += 1
+                                for u in static_range(width):
+                                    place = scratch + u * VL * SIZE[M]
+                                    acc[u] = load[M](place) + acc[u]
+                                    if sums % BLOCK == 0:
+                                        many = place + width * VL * SIZE[M]
+                                        store[M](many, load[M](many) + acc[u])
+                                        acc[u] = first
+                                    store[M](place, acc[u])
+                                    acc[u] = first
+        for u in static_range(width):
+            if long and sums > 0:
+                place = scratch + u * VL * SIZE[M]
+                acc[u] = load[M](place + width * VL * SIZE[M]) + (load[M](place) + acc[u])
             if i + u * VL < n:
                 some = finished(acc[u], total, number, R, how)
-                put(target, y_inner, some, i + u * VL, n, w, g, e, operands, body, out, True)
+                put(target, y_inner, some, i + u * VL, n, w, g, e, operands, body, out, "inner")
 
 
 @kernel
-def reduce(
-    y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
-    x=_INPUTS, e=_OPERANDS, *, T, R, out, how, keep, long, parted, inputs, front, operands, body,
+def reduce_rows(
+    y: Ptr, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
+    x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, parted, inputs, front, operands, body,
 ):  # fmt: skip
-    """An item is an output row: a vector of outputs where the contiguous dimension is kept, of which `run`
-    rows are combined, or one output where it is reduced, of `run` adjacent elements; and so along the other
-    reduced dimensions r0 .. r2. `per` of the run, of which all lanes are there but in the last, for each of
-    `parts` outputs, where it is `parted` as all that is kept is. T, R, out: element types of what is reduced,
-    of sums and of y; halves are added in f32. `long`: sums may be of more than BLOCK numbers. `front` and
-    `body`: of the `inputs`, and of what is made and the `operands`."""
+    """The contiguous dimension is reduced: an item is one output, of `run` adjacent elements, or of `per` of
+    them where a row is `parted`. What rows that follow one another give is in scratch memory until it is WIDE
+    vectors: one after the other would wait for the body each time."""
     number = const[R](max(total, 1))
     first = const[R](how.first)
     at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    blocks = (n + VL - 1) // VL
-    block = BLOCK * (1 if keep else VL)
+    find_row(at, 0, d1, d2)
+    find(g, at, e, operands)
+    block = BLOCK * VL
     begin = 0
     end = run
-    i = 0
+    count = 0
+    home = y
+    last = min(chunk * per_chunk + per_chunk, items) - 1
     for item in share(items, per_chunk):
         row = item
-        if keep:
-            i = (item % blocks) * VL
-            row = item // blocks
-        if keep or parted:
-            part = urem(row, parts)
-            row = udiv(row, parts)
+        if parted:
+            part = urem(item, parts)
+            row = udiv(item, parts)
             begin = part * per
             end = min(begin + per, run)
         find_row(at, row, d1, d2)
         find(p, at, x, inputs)
-        find(g, at, e, operands)
-        target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2
-        if keep or parted:
-            target += part * y_part
-        whole = end
-        if not keep:
-            whole = end - (end - begin) % VL
+        if count == 0:
+            home = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2
+            if parted:
+                home += part * y_part
+            find(g, at, e, operands)
+        whole = end - (end - begin) % VL
         acc = first
-        if long:
-            some = first
-            many = first
-            added = 0
-            sums = 0
+        some = first
+        many = first
+        added = 0
+        sums = 0
         for b0 in range(r0):
             for b1 in range(r1):
                 for b2 in range(r2):
-                    step_in(q, p, x, b0, b1, b2, begin if keep else 0, i, inputs)
-                    if not keep:
-                        ones(v, q, inputs, "s", 0)
+                    step_in(q, p, x, b0, b1, b2, 0, 0, inputs)
+                    ones(v, q, inputs, "s", 0)
                     for start in range(begin, whole, block) if long else (0,):
                         stop = min(start + block, whole) if long else whole
                         at_first = start if long else begin
-                        if keep:
-                            acc = rows_combined(acc, v, q, x, at_first, stop, n - i, inputs, front, T, R, how)
-                        else:
-                            acc = row_combined(acc, v, q, at_first, stop, inputs, front, T, R, how)
+                        acc = row_combined(acc, v, q, at_first, stop, inputs, front, T, R, how)
                         if long:
                             added += stop - start
                             if added >= block:
@@ -371,16 +394,21 @@ def reduce(
                                 if sums % BLOCK == 0:
                                     many = many + some
                                     some = first
-                    if not keep and whole < end:  # lanes behind the row keep their value
+                    if whole < end:  # lanes behind the row keep their value
                         rest = element(v, q, whole, end - whole, False, inputs, front, T, R)
                         rest = taken(acc, rest, how)
                         acc = blend[R](end - whole, rest, acc)
         if long and sums > 0:
             acc = many + (some + acc)
-        if not keep:
-            acc = across(acc, how.combine, R)
-        acc = finished(acc, total, number, R, how)
-        put(target, y_inner, acc, i, n, w, g, e, operands, body, out, keep)
+        acc = across(acc, how.combine, R)
+        storem[M](scratch + count * SIZE[M], acc, 1)
+        count += 1
+        if parted or count == WIDE * VL or at[2] == d2 - 1 or item == last:
+            for i in range(0, count, VL):
+                held = loadm[M](scratch + i * SIZE[M], count - i)
+                held = finished(held, total, number, R, how)
+                put(home, y_2, held, i, count, w, g, e, operands, body, out, 2)
+            count = 0
 
 
 def sum_type(dtype: str, out: str) -> str:
@@ -396,10 +424,11 @@ def as_it_is(dtype: str, out: str) -> Body:
 
 @functools.cache
 def _kernel(label: str, kind: str, **constants: Any) -> Kernel:
-    if kind == "wide":
-        del constants["long"], constants["parted"]
-        return reduce_wide.kernel(label, **constants)
-    return reduce.kernel(label, keep=kind == "keep", **constants)
+    constants["M"] = WIDENED.get(constants["R"], constants["R"])
+    if kind == "reduce":
+        return reduce_rows.kernel(label, **constants)
+    del constants["parted"]
+    return reduce_kept.kernel(label, width=WIDE if kind == "wide" else 1, **constants)
 
 
 class Walk(NamedTuple):
@@ -433,7 +462,22 @@ class Reduce(Lowering):
         self.sources, self.operands = group.sources, group.operands
         self.front = group.make_front() or as_it_is(dtype, dtype)
         self.body = group.make_body() or as_it_is(made, made)
+        if self._lanes_lost() * len(self.front.lines) > MOST_LOST:
+            raise NotNative
         self.static = is_static(self.data.shape)
+
+    def _lanes_lost(self) -> float:
+        """Lanes behind a row for each element of it, where it surely is what is adjacent, and short."""
+        run = 1
+        for axis in reversed(range(len(self.data.shape))):
+            extent = self.data.shape[axis]
+            if not isinstance(extent, int):
+                return 0.0  # rows that may be long
+            if axis not in self.axes and extent != 1:
+                break
+            run *= extent
+        lanes = host_isa().lanes
+        return ceil_div(run, lanes) * lanes / run - 1 if run > 1 else 0.0
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
         """Print the kernels, with a front for the layouts that were chosen."""
@@ -492,7 +536,7 @@ class Reduce(Lowering):
             )  # fmt: skip
 
         every = dict(self.modes)
-        if "keep" in every and (short or not adds):
+        if "keep" in every:
             every["wide"] = every["keep"]
         for kind, modes in every.items():
             make("all", kind, how, dtype, out, modes)
@@ -630,8 +674,9 @@ class Reduce(Lowering):
         extents, (y_inner, _, ky), *others = walk.kept, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
         n, lanes, kind = walk.n, host_isa().lanes, walk.kind
-        if kind == "keep" and (step, "wide") in self.by_role and n >= WIDE * lanes:
+        if kind == "keep" and n >= WIDE * lanes:
             kind, lanes = "wide", WIDE * lanes
+        planner.need_scratch(2 * WIDE * host_isa().lanes * 8)
         kernel = self.by_role[step, kind]
         values = {"y": y.ptr, "n": n, "y_inner": y_inner, "total": total, "run": walk.run}
         values |= {"parts": parts, "per": per, "y_part": y_part, **placed_values(extents, y=ky)}
