@@ -4,8 +4,8 @@ A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by el
 that kind alone. What is between the first and the last node of a group is needed by nobody else and has the
 same shape; a group stands where its last node stood, so all its operands are there before it. In front of an
 anchor that reads its elements one by one, a sum or a softmax, stand the elementwise nodes that make these.
-Where one loop can do what several groups of elementwise nodes do, these are joined, and it writes what each of
-them gives.
+Where one loop can do what several groups of elementwise nodes do, these are joined, and it writes what each
+of them gives.
 """
 
 from __future__ import annotations
@@ -353,6 +353,20 @@ class _Fusion:
             for member in maker.body:
                 self.group_of[member] = group
 
+    def lead(self, group: Group) -> None:
+        """Take in the elementwise group that makes the anchor's elements, and nothing else."""
+        anchor = group.anchor
+        if anchor is None or not anchor.op.prologue:
+            return
+        value = anchor.inputs[0]
+        maker = self.group_of.get(value.node)
+        if maker is None or maker.anchor is not None or maker.last is not value.node or _ends(value.node):
+            return
+        if self.readers(value) == {anchor} and value not in anchor.inputs[1:]:
+            if len(maker.outputs) == 1 and not any(map(is_undecided, maker.body)):
+                group.front = tuple(maker.body)
+                self.group_of.update(dict.fromkeys(maker.body, group))
+
     def joined(self, groups: Sequence[Group]) -> list[Group]:
         """The groups, in an order in which they can run, with those joined that walk the same tensors.
 
@@ -452,21 +466,6 @@ def _row(group: Group) -> int:
             length *= _guessed(extent)
         found.append(length)
     return min(found)
-
-
-    def lead(self, group: Group) -> None:
-        """Take in the elementwise group that makes the anchor's elements, and nothing else."""
-        anchor = group.anchor
-        if anchor is None or not anchor.op.prologue:
-            return
-        value = anchor.inputs[0]
-        maker = self.group_of.get(value.node)
-        if maker is None or maker.anchor is not None or maker.last is not value.node or _ends(value.node):
-            return
-        if self.readers(value) == {anchor} and value not in anchor.inputs[1:]:
-            if len(maker.outputs) == 1 and not any(map(is_undecided, maker.body)):
-                group.front = tuple(maker.body)
-                self.group_of.update(dict.fromkeys(maker.body, group))
 
 
 def _ends(node: Node) -> bool:
