@@ -41,7 +41,7 @@ DEEPEST = 24
 #: What reading or writing a vector costs, in instructions.
 STREAM = 4
 #: Joined groups do not make each other's rows shorter than this many elements.
-SHORTEST_ROW = 64
+SHORTEST_ROW = 48
 
 
 class Group:
@@ -253,7 +253,7 @@ class _Fusion:
         self.uses = graph.uses()
         self.symbols = Symbols(graph)
         self.group_of: dict[Node, Group] = {}
-        self.walked: dict[Group, set[Value]] = {}
+        self.walked: dict[Group, frozenset[Value] | None] = {}
 
     def run(self, alone: bool) -> list[Group]:
         anchors = [n for n in self.nodes if not is_elementwise(n)]
@@ -384,15 +384,14 @@ class _Fusion:
         """Join the last group with the one before it that shares most tensors with it, of several the next;
         whether that is the last group now. What reads the earlier one's values then waits for both."""
         last = groups[-1]
-        read = self._walked(last)
+        read = self._walked(last) or frozenset()
         first = max(len(groups) - 1 - FARTHEST, 0)
-        shares = [
-            (len(read & self._walked(g)) + len(read.intersection(g.outputs)), at)
-            for at, g in enumerate(groups[first:-1], first) if read and g.anchor is None
-        ]  # fmt: skip
-        for shared, at in sorted(shares, reverse=True):
-            if not shared:
-                return False
+        shares = []
+        for at, group in enumerate(groups[first:-1] if read else (), first):
+            walked = self._walked(group)
+            if walked is not None and (shared := read.intersection(walked.union(group.outputs))):
+                shares.append((len(shared), at))
+        for _, at in sorted(shares, reverse=True):
             both = self._both(groups[at], last)
             if both is None:
                 continue
@@ -434,17 +433,18 @@ class _Fusion:
             return None
         return both if _row(both) >= min(SHORTEST_ROW, max(_row(one), _row(other))) else None
 
-    def _walked(self, group: Group) -> set[Value]:
-        """The tensors that an elementwise group reads element by element, as it writes; none of a group whose
-        operands' shapes only an inference tells, or of so few elements that a kernel is not worth making."""
-        found = self.walked.get(group)
-        if found is None:
-            out, found = group.last.output, set()
-            apart = group.anchor is not None or any(map(is_undecided, group.body))
-            if not apart and prod(map(_guessed, out.shape)) >= FEWEST:
-                found = {v for v in group.tensors if same_shape(v, out) and self.symbols.same(v, out)}
+    def _walked(self, group: Group) -> frozenset[Value] | None:
+        """The tensors that an elementwise group reads element by element, as it writes; None for one that is
+        not joined: one with an anchor, whose operands' shapes only an inference tells, or of so few elements
+        that a kernel is not worth making."""
+        if group not in self.walked:
+            out, found = group.last.output, None
+            joins = group.anchor is None and not any(map(is_undecided, group.body))
+            if joins and prod(map(_guessed, out.shape)) >= FEWEST:
+                same = (v for v in group.tensors if same_shape(v, out) and self.symbols.same(v, out))
+                found = frozenset(same)
             self.walked[group] = found
-        return found
+        return self.walked[group]
 
 
 def _guessed(extent: Dim) -> int:
