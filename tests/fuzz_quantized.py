@@ -477,8 +477,9 @@ def _quantized(
     x: Any, low: Any, high: Any, out_low: Any, out_high: Any, levels: int, nudge: Any
 ) -> np.ndarray:
     at = (x - low) * (levels - 1) / (high - low)
-    if nudge is not None:
-        at = at + nudge.uniform(-1, 1, at.shape) * NUDGE * (levels + np.abs(at))
+    if nudge is not None:  # all numbers alike now and then: what is halfway for one is for all that equal it
+        each = at.shape if nudge.random() < 0.7 else ()
+        at = at + nudge.uniform(-1, 1, each) * NUDGE * (levels + np.abs(at))
     steps = np.rint(np.clip(at, 0, levels - 1))
     return steps * (out_high - out_low) / (levels - 1) + out_low
 

@@ -11,6 +11,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.isa import host_isa
+from ovjit.compiler.passes.settled import settled
 from ovjit.graph.interp import evaluate
 from ovjit.tiles.formats import product_format
 
@@ -20,6 +21,10 @@ WORDS = product_format("u8", "i8")
 pytestmark = pytest.mark.skipif(
     WORDS is None, reason="no 8-bit dot products on this CPU"
 )
+
+#: Kernels that compute between products what belongs to their epilogues; a model's input is quantized by
+#: multiplyadd_round_quantize.
+ARITHMETIC = ("convert", "subtract", "multiply_", "multiplyadd_q", "add", "fakequantize")
 
 
 def fake_quantize(ops, x, low, high, levels=256):
@@ -176,8 +181,7 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
     data = rng.uniform(-1, 3, (1, 16, 8, 8)).astype(np.float32)
     got, want, kernels = steps_of(ov.Model([z], [x], "m"), data, monkeypatch=monkeypatch)
     assert len([k for k in kernels if k.startswith("conv_u8i8")]) == 3
-    elementwise = ("convert", "subtract", "multiply", "add", "fakequantize")
-    assert not any(k.startswith(elementwise) for k in kernels), kernels
+    assert not any(k.startswith(ARITHMETIC) for k in kernels), kernels
     assert np.abs(got[0] - want[0]).max() < 0.02 * np.abs(want[0]).max()
 
 
@@ -331,8 +335,7 @@ def test_what_is_quantized_after_it_is_joined_or_pooled(monkeypatch, low, high, 
     got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
     if pooled:
         assert any(k.startswith("max_pool_u8") for k in kernels), kernels
-    elementwise = ("convert", "subtract", "multiply", "add", "fakequantize")
-    assert not any(k.startswith(elementwise) for k in kernels), kernels
+    assert not any(k.startswith(ARITHMETIC) for k in kernels), kernels
     off = np.abs(got[0] - want[0])
     assert off.max() < (high - low) / 255 * 1.3 * 3 and off.mean() < 1e-2 * np.abs(want[0]).max(), off.max()
 
@@ -459,8 +462,7 @@ def test_what_is_between_sums_and_bytes(monkeypatch, activation, low, high, gone
     first = next(k for k in kernels if k.startswith("conv_u8i8"))
     if not residual:  # the names of kernels have the first four operations
         assert gone != any(word in first for word in ("relu", "clamp", "sigmoid")), kernels
-    elementwise = ("convert", "subtract", "multiply", "add", "fakequantize")
-    assert not any(k.startswith(elementwise) for k in kernels if "u8" in k), kernels
+    assert not any(k.startswith(ARITHMETIC) for k in kernels if "u8" in k), kernels
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
@@ -792,3 +794,63 @@ def test_windows_of_few_channels_are_put_together(
     assert_equal(compiled([data])[0], want)
     monkeypatch.setenv("OVJIT_INTERP", "kernels")
     np.testing.assert_array_equal(ov.compile_model(model, "CPU", F32)([data])[0], compiled([data])[0])
+
+
+def exact_steps(x, low, high, levels=256):
+    """FakeQuantize's steps in f64, of limits as f32 has them."""
+    low, high = (np.float64(np.float32(v)) for v in (low, high))
+    return np.rint(np.clip((x - low) * ((levels - 1) / (high - low)), 0, levels - 1))
+
+
+@pytest.mark.parametrize("low, high", [(-2.1, 2.0837), (-1.0, 1.5), (0.0, 3.3)])
+def test_inputs_become_the_steps_of_exact_arithmetic(low, high):
+    x = ov.opset13.parameter([1, 4, 250, 300])
+    weights = ov.opset13.constant(np.eye(4, dtype=np.int8).reshape(4, 4, 1, 1))
+    one = ov.opset13.multiply(ov.opset13.convert(weights, "f32"), ov.opset13.constant(np.float32(1)))
+    made = fake_quantize(ov.opset13, x, low, high)
+    y = ov.opset13.convolution(made, one, [1, 1], [0, 0], [0, 0], [1, 1])
+    data = np.random.default_rng(SEED).normal(0, 1, (1, 4, 250, 300)).astype(np.float32)
+    got = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)(data)[0]
+    scale = (np.float64(np.float32(high)) - np.float32(low)) / 255
+    want = exact_steps(data.astype(np.float64), low, high)
+    wrong = int((np.rint((got - np.float32(low)) / scale) != want).sum())
+    # what f32 adds to a zero point of 128 has steps of 2**-16: of the first two ranges' some 2 would be wrong
+    assert wrong <= 1, f"{wrong} of {want.size} with limits {low}, {high}, seed {SEED}"
+
+
+@pytest.mark.parametrize("factor, offsets, share", [(0.01, 3.0, 0.4), (0.003, 3.0, 0.6), (0.01, 0.0, 0.6)])
+def test_sums_become_the_steps_of_exact_arithmetic(factor, offsets, share):
+    rng = np.random.default_rng([SEED, int(factor * 1e4), int(offsets)])
+    factors = np.exp(rng.normal(np.log(factor), 0.3, (1, 96, 1, 1)))
+    offset = rng.normal(0, offsets, (1, 96, 1, 1)) if offsets else np.zeros(())
+    found = settled(factors, offset, 0, 255)
+    assert [a.shape for a in found] == [factors.shape, offset.shape]
+    nearest = tuple(a.astype(np.float32) for a in (factors, offset))
+    assert all(np.array_equal(a, a.astype(np.float32)) for a in found)
+    sums = np.arange(-20_000, 150_000, dtype=np.float64).reshape(-1, 1, 1, 1)
+
+    def wrong(numbers):
+        count = 0
+        for i in range(96):
+            f, o = (np.float64(a.reshape(-1)[i % a.size]) for a in numbers)
+            made = np.rint(np.clip((sums * f + o).astype(np.float32), 0, 255))
+            f, o = (a.reshape(-1)[i % a.size] for a in (factors, offset))
+            count += int((made != np.rint(np.clip(sums * f + o, 0, 255))).sum())
+        return count
+
+    before, after = wrong(nearest), wrong(found)
+    assert after <= share * before and before > 5, f"{after} wrong, {before} by the nearest numbers of f32, seed {SEED}"
+
+
+def test_what_is_on_a_grid_stays_on_it_in_f32():
+    """Ranges by channel are no one's bytes here: FakeQuantize itself makes the numbers, which powers of 2 have
+    exactly."""
+    rng = np.random.default_rng(SEED)
+    step, zero = np.exp2(rng.integers(-8, -2, (1, 32, 1, 1))), rng.integers(0, 256, (1, 32, 1, 1))
+    limits = [(-zero * step).astype(np.float32), ((255 - zero) * step).astype(np.float32)]
+    x = ov.opset13.parameter([2, 32, 5, 6])
+    y = ov.opset13.fake_quantize(x, *(ov.opset13.constant(v) for v in (*limits, *limits)), 256)
+    data = (rng.integers(-40, 40, (2, 32, 5, 6)) / 16).astype(np.float32)
+    got = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)(data)[0]
+    want = (np.clip(np.rint(data / step + zero), 0, 255) - zero) * step
+    assert np.array_equal(got, want), f"{np.abs(got - want).max()}, seed {SEED}"

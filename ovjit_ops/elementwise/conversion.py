@@ -314,7 +314,7 @@ class FakeQuantize:
         # where steps are powers of 2 nothing else is rounded: halves go to the even step, as OpenVINO's
         # kernels have it; `ref` is how it folds constants
         scaled = t.round_even((x - input_low) * (steps / (input_high - input_low)))
-        inner = scaled / steps * (output_high - output_low) + output_low
+        inner = scaled * ((output_high - output_low) / steps) + output_low
         below = x <= t.minimum(input_low, input_high)
         return t.where(below, output_low, t.where(x > t.maximum(input_low, input_high), output_high, inner))
 

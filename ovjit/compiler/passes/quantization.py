@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_integers
+from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
@@ -199,16 +200,21 @@ class _Quantizer:
         before = self.known.get(x)
         if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
             return [x]  # already in these steps
-        nearest = np.rint(shift)
-        shift = np.where(np.abs(shift - nearest) < NEARLY, nearest, shift)
-        numbers = [b.constant((1 / step).astype(np.float32)), b.constant(shift.astype(np.float32))]
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
             known = self.known.get(x)
             if known is not None and known.alike(made) and np.array_equal(step, scale) and levels == 256:
                 return known.integers
-            return b.add("Quantize", [x, *numbers], attrs, name=name, origins=node.origins).output
+            numbers, origins = [1 / step, shift], node.origins
+            if x.node.op.name == "Parameter":  # is exact, and f32 would round once more so far from 0
+                even = 2 * np.rint(shift / 2)
+                near = [_rounded(b, n) for n in (numbers[0], shift - even)]
+                x = b.add("MultiplyAdd", [x, *near], name=f"{name}/near", origins=origins).output
+                x = b.add("Round", [x], {"mode": "half_to_even"}, origins=origins).output
+                numbers = [np.ones(()), even]
+            given = [x, *(_rounded(b, n) for n in numbers)]
+            return b.add("Quantize", given, attrs, name=name, origins=origins).output
 
         integers = self._before(b, node, x, quantize) if made.uniform else None
         if integers is None:
@@ -255,7 +261,7 @@ class _Quantizer:
         if quantized.zero.any():
             zero = b.constant(quantized.zero.astype(np.float32))
             steps = b.add("Subtract", [steps, zero], origins=node.origins).output
-        scale = b.constant(quantized.scale.astype(np.float32))
+        scale = _rounded(b, quantized.scale)
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
     def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -387,8 +393,7 @@ class _Quantizer:
             return [real]
         if out.dtype == "i32":
             return None
-        scale = scale.astype(numpy_dtype(out.dtype))
-        scales = b.constant(scale.reshape(()) if scale.size == 1 else scale.reshape(shape))
+        scales = _rounded(b, scale.reshape(() if scale.size == 1 else shape), out.dtype)
         return b.add("Multiply", [real, scales], name=name, origins=origins).outputs
 
 
@@ -415,6 +420,11 @@ def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:
 def _plain(each: np.ndarray) -> np.ndarray:
     """One number where all elements are that number."""
     return each.reshape(-1)[0].reshape(()) if each.size and np.all(each == each.reshape(-1)[0]) else each
+
+
+def _rounded(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
+    """A constant that remembers the f64 it was rounded from, as more may be multiplied with it."""
+    return b.constant(Converted(np.asarray(numbers), [numpy_dtype(dtype)]))
 
 
 def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | None:

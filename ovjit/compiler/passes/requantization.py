@@ -7,8 +7,9 @@
 
 ONNX's QuantizeLinear, Convert(Clamp(Round(x / s) + z)), is such a Quantize(x, 1 / s, z) where sums of
 integers are in `x`: OpenVINO multiplies there, too, and so does ONNX Runtime. In: a graph that has been
-expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once. A Relu or Clamp that only
-cuts off what Quantize cuts off anyway is gone. What is not made of integers stays as it is.
+expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once, so that sums become the right
+steps (`settled`). A Relu or Clamp that only cuts off what Quantize cuts off anyway is gone. What is not made
+of integers stays as it is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.compiler.passes.compression import plain_constant
+from ovjit.compiler.passes.settled import settled
+from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
@@ -78,6 +81,13 @@ def _order(node: Node) -> int:
     return 1 if _converts_bytes(node) and node.inputs[0].node.op.name in ("Quantize", "Convert") else 2
 
 
+def _exact(value: Value) -> np.ndarray | None:
+    """A constant as f64, before it was rounded to f32 where that is known."""
+    stored = value.stored
+    known = isinstance(stored, Converted) and stored.source.dtype == np.float64
+    return stored.source if known else plain_constant(value)  # type: ignore[union-attr]
+
+
 class _Requantizer:
     """The visitor. It looks at the graph as it was: new nodes read the new names of old values."""
 
@@ -106,6 +116,10 @@ class _Requantizer:
         if not any((bytes_too and _converts_bytes(v.node)) or self._of_sums(v) for v, _ in linear.terms):
             return None
         made = linear.times(factor).plus(zero)
+        if len(made.terms) == 1 and made.terms[0][0].node.op.name == "Convert":
+            sums, scale = made.terms[0]
+            scale, offset = settled(scale, made.offset, attrs["low"], attrs["high"])
+            made = Linear(((sums, scale),), offset)
         first, scale, offset = self._summed(b, node, made)
         inputs = [first, scale, offset]
         return b.add("Quantize", inputs, attrs, name=node.name, origins=node.origins).outputs
@@ -113,7 +127,7 @@ class _Requantizer:
     def _steps(self, node: Node) -> Steps | None:
         """How a Quantize, or what says the same, rounds."""
         if node.op.name == "Quantize":
-            factor, zero = (plain_constant(v) for v in node.inputs[1:])
+            factor, zero = map(_exact, node.inputs[1:])
             if factor is None or zero is None or not np.all(factor > 0):
                 return None
             return Steps(node.inputs[0], factor, zero, node.attrs)
@@ -198,7 +212,7 @@ class _Requantizer:
         left, right = node.inputs
         if plain_constant(left) is not None and node.op.name != "Subtract":
             left, right = right, left
-        number = plain_constant(right)
+        number = _exact(right)
         if number is None:
             if node.op.name != "Add" or most < 2 or left.shape != x.shape or right.shape != x.shape:
                 return whole

@@ -1,0 +1,62 @@
+"""Factors and offsets by which sums of integers become steps of a quantization.
+
+A sum is a whole number, so that only the one next to each border between two steps may be rounded to the wrong
+one: few, and among the numbers of f32 beside the nearest there are mostly some that round all as exact
+arithmetic does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: How near to a border, as a share of what is added up, sums are looked at.
+NEAR = 2.0**-22
+#: Factors above this are looked at: with more sums to a step f32 has too few numbers to be right for all.
+FINEST = 0.0014
+#: Factors and offsets beyond this cut all off.
+MOST = 2.0**20
+#: What is tried one after the other: units in the last place of the factor, small steps of the offset.
+TRIED = [(0, o) for o in (0, 2, -2, 8, -8, 20, -20)]
+TRIED += [(1, 0), (-1, 0), (1, -20), (-1, 20), (1, 8), (-1, -8)]
+
+
+def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of f32 (as f64, of the same shapes) by which round(sum * factor + offset), held between `low`
+    and `high`, differs for the fewest sums from what the given f64 make of them. Offsets of 0 stay."""
+    flat = [a.reshape(-1) for a in np.broadcast_arrays(factor, offset)]
+    moves = [a.size == flat[0].size for a in (factor, offset)]
+    moves[1] &= bool(offset.any())
+    channels = np.flatnonzero((flat[0] > FINEST) & (np.abs(flat[0]) + np.abs(flat[1]) < MOST))
+    at, sums, steps = _near_borders(*(a[channels, None] for a in flat), np.arange(low, high) + 0.5)
+    best = [a.astype(np.float32) for a in flat]
+    fewest = np.zeros(flat[0].size, np.int64)
+    for i, tried in enumerate(TRIED):
+        start = [a[channels].astype(np.float32) for a in flat]
+        units = [np.spacing(start[0]), np.maximum(np.spacing(np.abs(start[1])), np.float32(NEAR))]
+        numbers = [a + (k * n) * u for a, u, k, n in zip(start, units, moves, tried, strict=True)]
+        wide = [a.astype(np.float64)[at] for a in numbers]
+        rounded = np.rint((sums * wide[0] + wide[1]).astype(np.float32))
+        wrong = np.bincount(at[rounded != steps], minlength=channels.size)
+        better = wrong < fewest[channels] if i else np.ones(channels.size, bool)
+        fewest[channels[better]] = wrong[better]
+        for known, new in zip(best, numbers, strict=True):
+            known[channels[better]] = new[better]
+        left = fewest[channels] > 0
+        if not left.any():
+            break
+        kept = left[at]
+        at, sums, steps = (np.cumsum(left) - 1)[at[kept]], sums[kept], steps[kept]
+        channels = channels[left]
+    made = zip((factor, offset), best, moves, strict=True)
+    scale, shift = (a.astype(np.float64).reshape(g.shape) if k else g for g, a, k in made)
+    return scale, shift
+
+
+def _near_borders(f: np.ndarray, o: np.ndarray, borders: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The sums that are near to a border between two steps: (their channels, the sums, their steps)"""
+    places = (borders - o) / f
+    sums = np.rint(places)
+    beyond = (sums - places) * f
+    near = (np.abs(beyond) < NEAR * (borders + np.abs(o))) & (beyond != 0)  # halfway: even in any case
+    channel, border = np.nonzero(near)
+    return channel, sums[near], borders[border] + np.copysign(0.5, beyond[near])
