@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.passes.compression import stored_weights
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
+from ovjit.tiles.dynamic import FEATURES
 from ovjit.tiles.formats import float_types
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 
@@ -58,9 +59,15 @@ def test_products_of_bf16_equal_the_reference_to_its_rounding(case):
     np.testing.assert_allclose(got, want, rtol=0.02, atol=0.01 * max(1, np.abs(want).max()))
 
 
+RANGES = {"i8": (-127, 127), "u8": (0, 255), "i4": (-8, 7), "u4": (0, 15), "u3": (0, 7), "u2": (0, 3)}
+#: What products are named by: 2 and 3 bits are stored as 4.
+STORED = {"i8": "i8h", "u8": "u8zh", "i4": "u4oh", "u4": "u4zh", "u3": "u4zh", "u2": "u4zh"}
+KINDS = [("i8", False), ("u8", True), ("i4", False), ("u4", True), ("u3", True), ("u2", True)]
+
+
 def stored(ops, rng, kind, depth, outs, groups, turned, zero, wide="f32"):
     """A right-hand side as `nncf.compress_weights` writes it, and what it stands for in float64."""
-    low, high = {"i8": (-127, 127), "u8": (0, 255), "i4": (-8, 7), "u4": (0, 15)}[kind]
+    low, high = RANGES[kind]
     size = depth // groups
     whole = rng.integers(low, high + 1, (outs, groups, size) if turned else (groups, size, outs))
     axis = 2 if turned else 1
@@ -73,7 +80,7 @@ def stored(ops, rng, kind, depth, outs, groups, turned, zero, wide="f32"):
             a.reshape([d for i, d in enumerate(a.shape) if i != (1 if turned else 0)])
             for a in (whole, scale, zeros)
         )
-    if kind in ("i4", "u4"):
+    if kind[1] != "8":
         constant = ops.constant(
             whole.astype(np.int8 if kind == "i4" else np.uint8), dtype=getattr(ov.Type, kind)
         )
@@ -93,7 +100,7 @@ def stored(ops, rng, kind, depth, outs, groups, turned, zero, wide="f32"):
     return (ops.convert(real, "f32") if wide == "f16" else real), value.T if turned else value
 
 
-@pytest.mark.parametrize("kind, zero", [("i8", False), ("u8", True), ("i4", False), ("u4", True)])
+@pytest.mark.parametrize("kind, zero", KINDS)
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize("wide", ["f32", "f16"])
@@ -110,11 +117,63 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
         request = compiled.create_infer_request()
         got = request.infer([data])[0]
         kernels = [row.exec_type for row in request.get_profiling_info()]
-        stored_as = {"i8": "i8h", "u8": "u8zh", "i4": "u4oh", "u4": "u4zh"}[kind]
-        by_digits = rows == 1 and kind in ("i4", "u4") and host_isa().name == "avx2"
-        name = f"{'row' if by_digits else 'rows' if rows <= FEW_ROWS else 'matmul'}_{stored_as}_"
+        by_digits = rows == 1 and kind[1] != "8" and host_isa().name == "avx2"
+        name = f"{'row' if by_digits else 'rows' if rows <= FEW_ROWS else 'matmul'}_{STORED[kind]}_"
         assert [k for k in kernels if k.startswith(name)], kernels
         want = data.astype(np.float64) @ value
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("kind, bits", [("u3", 3), ("u2", 2), ("u4", 4)])
+def test_rows_are_quantized_before_what_openvino_quantizes_them_for(kind, bits):
+    """Not for integers of 2 and 3 bits."""
+    rng = np.random.default_rng([SEED, bits])
+    w, value = stored(ov.opset13, rng, kind, 256, 264, 4, True, True, "f16")
+    x = ov.opset13.parameter(ov.PartialShape([-1, 256]), np.float32)
+    model = ov.Model([ov.opset13.matmul(x, w, False, True)], [x], "m")
+    data = rng.standard_normal((3, 256)).astype(np.float32)
+    got = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data)[0]
+    want = data.astype(np.float64) @ value
+    near = np.abs(got - want).max() < 1e-5 * np.abs(want).max()
+    assert near == (bits < 4 or not has_features(host_isa(), FEATURES)), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind, zero", KINDS)
+@pytest.mark.parametrize("groups, turned, given", [(4, True, 3), (1, True, 1), (1, False, 3)])
+def test_stacks_of_matrices_stay_as_they_are_stored(kind, zero, groups, turned, given):
+    """Experts: a product with each matrix of a constant."""
+    rng = np.random.default_rng([SEED, groups, turned])
+    ops, (low, high), experts, depth, outs = ov.opset13, RANGES[kind], 3, 128, 256
+    blocks = (experts, outs, groups, depth // groups) if turned else (experts, depth, outs)
+    if turned and groups == 1:
+        blocks = (experts, outs, depth)
+    each = [1 if i == (len(blocks) - 1 if turned else 1) else d for i, d in enumerate(blocks)]
+    whole = rng.integers(low, high + 1, blocks)
+    scale = rng.uniform(0.001, 0.02, each).astype(np.float16)
+    value = whole.astype(np.float64)
+    constant = ops.constant(
+        whole.astype(np.int8 if kind[0] == "i" else np.uint8), dtype=getattr(ov.Type, kind)
+    )
+    real = ops.convert(constant, "f16")
+    if zero:
+        zeros = rng.integers(max(low, 0), high + 1, each)
+        real = ops.subtract(real, ops.convert(ops.constant(zeros.astype(np.uint8)), "f16"))
+        value = value - zeros
+    value = value * scale
+    real = ops.multiply(real, ops.constant(scale))
+    if groups > 1:
+        real = ops.reshape(real, ops.constant(np.array((experts, outs, depth))), False)
+        value = value.reshape(experts, outs, depth)
+    x = ops.parameter(ov.PartialShape([given, -1, depth]), np.float32)
+    y = ops.matmul(x, ops.convert(real, "f32"), False, turned)
+    compiled = ov.Core().compile_model(ov.Model([y], [x], "m"), "CPU", {**F32, "PERF_COUNT": True})
+    for rows in (1, 11):
+        data = rng.standard_normal((given, rows, depth)).astype(np.float32)
+        request = compiled.create_infer_request()
+        got = request.infer([data])[0]
+        kernels = [row.exec_type for row in request.get_profiling_info()]
+        assert sum(f"_{STORED[kind]}_" in k for k in kernels) == experts, kernels
+        want = data.astype(np.float64) @ (value.swapaxes(1, 2) if turned else value)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
 
 

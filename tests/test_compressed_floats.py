@@ -113,6 +113,30 @@ def test_products_with_small_floats(kind, size, scale):
         np.testing.assert_allclose(low([data])[0], want, rtol=0, atol=0.01 * np.abs(want).max())
 
 
+def test_scales_that_have_a_scale_are_rounded_to_the_half_that_they_become():
+    """nvfp4: f4e2m1 in groups of 16, whose scales are f8e4m3 times one f32."""
+    real: Any = pytest.importorskip("openvino")
+    rng = np.random.default_rng([SEED, 9])
+    weights = Weights(rng, "f4e2m1", 256, 300, 16)
+    raw = rng.uniform(20, 400, (300, 16, 1)).astype(ml_dtypes.float8_e4m3fn)
+    data = rng.standard_normal((3, 256)).astype(np.float32)
+    answers = []
+    for package in (ov, real):
+        ops = package.opset13
+        scales = ops.convert(weights.constant(package, raw.view(np.uint8), "f8e4m3", 8), "f32")
+        scale = ops.convert(ops.multiply(scales, ops.constant(np.full((1, 1, 1), 8.5e-5, np.float32))), "f16")
+        whole = ops.convert(weights.constant(package, weights.codes, "f4e2m1", 4), "f16")
+        made = ops.reshape(ops.multiply(whole, scale), ops.constant(np.array(weights.shape)), False)
+        x = ops.parameter([3, 256], np.float32)
+        model = package.Model([ops.matmul(x, ops.convert(made, "f32"), False, True)], [x], "m")
+        compiled = package.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
+        request = compiled.create_infer_request()
+        answers.append(request.infer([data])[0])
+        if package is ov:
+            assert any("l4" in k for k in kept(request)), kept(request)
+    np.testing.assert_allclose(answers[0], answers[1], rtol=0, atol=2e-6 * np.abs(answers[1]).max())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_as_the_real_package(kind):
     real: Any = pytest.importorskip("openvino")

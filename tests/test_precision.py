@@ -351,3 +351,43 @@ def test_open_shapes_are_planned_in_bf16():
         got, want = low([data])[0], full([data])[0]
         assert got.dtype == np.float32 and got.shape == want.shape
         assert not want.size or error(got, want) < 0.01, f"{shape}, seed {SEED}"
+
+
+#: What multiplies, with attention's caches, chosen matrices and volumes, and recurrent layers.
+RECURRENT = ("LSTM", "GRU", "AUGRU", "RNN")
+MULTIPLY = [
+    o for o in all_ops() if o.samples and "f32" in o.types and (o.multiplied or o.name.startswith(RECURRENT))
+]
+
+
+@pytest.mark.parametrize("record", MULTIPLY, ids=lambda r: f"{r.name}-{r.opset}")
+def test_samples_of_what_multiplies_are_right_in_bf16(record):
+    """The first and the last sample, read from tensors of bf16 and rounded to one again."""
+    samples = list(record.samples(np.random.default_rng(SEED), "f32"))
+    for at in {0, len(samples) - 1}:
+        inputs, attrs = samples[at]
+        b = Builder()
+        values, data, rounded = [], [], []
+        for i, array in enumerate(inputs):
+            given = array
+            if array.dtype == np.float32 and (i == 0 or i < record.multiplied and not record.epilogue):
+                data.append(array.astype(ml_dtypes.bfloat16))
+                kind = {"shape": array.shape, "element_type": "bf16"}
+                low = b.add("Parameter", (), kind).output
+                values.append(b.add("Convert", [low], {"destination_type": "f32"}).output)
+                given = data[-1].astype(np.float32)
+            else:
+                values.append(b.constant(array))
+            rounded.append(given.astype(np.float64) if given.dtype == np.float32 else given)
+        outputs = b.add(record, values, attrs).outputs
+        low = {"destination_type": "bf16"}
+        graph = b.finish([b.add("Convert", [v], low).output if v.dtype == "f32" else v for v in outputs])
+        job = compile_graph(graph, BF16).new_job()
+        for i, array in enumerate(data):
+            job.set_input(i, np.asarray(array, order="C"))
+        job.run()
+        wanted = record.evaluate(rounded, record.check_attributes(attrs))
+        for i, (got, want) in enumerate(zip(job.outputs, wanted, strict=True)):
+            room = 2**-6 * max(np.abs(want).max(initial=0), 2**-6)
+            off = np.abs(got.astype(np.float64) - want).max(initial=0)
+            assert off <= room, f"output {i} of sample {at} is {off} off (room {room}), seed {SEED}"

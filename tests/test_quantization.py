@@ -839,12 +839,12 @@ def test_sums_become_the_steps_of_exact_arithmetic(factor, offsets, share):
         return count
 
     before, after = wrong(nearest), wrong(found)
-    assert after <= share * before and before > 5, f"{after} wrong, {before} by the nearest numbers of f32, seed {SEED}"
+    assert after <= share * before and before > 5, f"{after} wrong, by the nearest f32 {before}, seed {SEED}"
 
 
 def test_what_is_on_a_grid_stays_on_it_in_f32():
-    """Ranges by channel are no one's bytes here: FakeQuantize itself makes the numbers, which powers of 2 have
-    exactly."""
+    """Ranges by channel are nobody's bytes here: FakeQuantize itself makes the numbers, which are exact where
+    steps are powers of 2."""
     rng = np.random.default_rng(SEED)
     step, zero = np.exp2(rng.integers(-8, -2, (1, 32, 1, 1))), rng.integers(0, 256, (1, 32, 1, 1))
     limits = [(-zero * step).astype(np.float32), ((255 - zero) * step).astype(np.float32)]

@@ -31,7 +31,9 @@ SMALLEST = 1 << 16
 SMALLEST_F16 = 1 << 20
 #: Elements of f16 that are summed as one group.
 F16_GROUP = 1024
-INTEGERS = frozenset("i8 u8 i4 u4".split())
+INTEGERS = frozenset("i8 u8 i4 u4 u2".split())
+#: The most matrices of a stack that are products of their own.
+STACKED = 256
 #: Outputs of a matrix in a table are a multiple: panels of all matrices follow one another.
 WIDEST = 32
 _STORED = INTEGERS | set(FLOAT_BITS) - {"f16"}
@@ -81,7 +83,7 @@ def compress_graph(graph: Graph) -> Graph:
 def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
         return None
-    chosen = _chosen(b, node, inputs)
+    chosen = _chosen(b, node, inputs) or _stacked(b, node, inputs)
     if chosen is not None:
         return [chosen]
     stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]))
@@ -125,6 +127,35 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         attrs = {"bits": stored.bits, "group": stored.group, "kinds": kinds}
         return w("Unsqueeze", w("CompressedMatMul", *given, **attrs), [one])
     return None
+
+
+def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+    """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, as of experts, whose rows are
+    not quantized (nor are OpenVINO's)."""
+    x, matrices = inputs[0], node.inputs[1].shape
+    if not is_static(matrices) or len(matrices) != 3 or x.shape is None or len(x.shape) != 3:
+        return None
+    kinds, turned = matrices[0], bool(node.attrs["transpose_b"])
+    found = next(scaled_integers(node.inputs[1]), None)
+    fits = x.shape[0] in (1, kinds) and 1 < kinds <= STACKED and np.prod(matrices) >= SMALLEST
+    if found is None or not fits or len(found[0]) != kinds or node.attrs["transpose_a"]:
+        return None
+    array, dtype, zero, scale = found
+    parts = []
+    for e in range(kinds):
+        of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in (zero, scale)]
+        stored = _arranged(array[e], dtype, of[0], of[1], matrices[1:], turned)  # type: ignore[arg-type]
+        if stored is None:
+            return None
+        parts.append(stored)
+    w = Writer(b, node)
+    one = x.shape[0] == 1
+    rows = [x] * kinds if one else w.outputs("Split", x, np.array(0), num_splits=kinds)
+    made = []
+    for part, stored in zip(rows, parts, strict=True):
+        given = [part, stored.integers, stored.scale, *([] if stored.zero is None else [stored.zero])]
+        made.append(w("CompressedMatMul", *given, bits=stored.bits, group=stored.group, kind=stored.kind))
+    return w("Concat", *made, axis=0)
 
 
 def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
@@ -224,6 +255,12 @@ def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] |
     return codes & 15 if FLOAT_BITS[dtype] == 4 else codes, dtype, None
 
 
+def _few_bits(array: np.ndarray) -> bool:
+    """True where 3 bits hold all elements: u2, and u3, of which graphs have bytes."""
+    first = array.reshape(-1)[:4096]
+    return array.dtype != np.uint8 or bool(first.size and first.max() < 8 and array.max() < 8)
+
+
 def _arranged(
     array: np.ndarray,
     dtype: str,
@@ -233,8 +270,10 @@ def _arranged(
     turned: bool,
 ) -> Stored | None:
     """As [K, N], with a scale and zero for each group of K and each of N."""
-    bits = 4 if dtype in ("i4", "u4") else FLOAT_BITS.get(dtype, 8)
     whole, given = array, zero
+    if dtype in ("u8", "u2") and _few_bits(whole):
+        whole, dtype = whole.astype(np.uint8, copy=False), "u2"
+    bits = 4 if dtype in ("i4", "u4", "u2") else FLOAT_BITS.get(dtype, 8)
     if dtype == "i4":
         whole, zero = array.astype(np.int8) + np.int8(8), (0.0 if zero is None else zero) + np.full((), 8.0)
     depth, outs = final[::-1] if turned else final

@@ -1,7 +1,7 @@
 """Factors and offsets by which sums of integers become steps of a quantization.
 
-A sum is a whole number, so that only the one next to each border between two steps may be rounded to the wrong
-one: few, and among the numbers of f32 beside the nearest there are mostly some that round all as exact
+A sum is a whole number, so that only the one next to each border between two steps may be rounded to the
+wrong one: few, and among the numbers of f32 beside the nearest there are mostly some that round all as exact
 arithmetic does.
 """
 
