@@ -654,3 +654,25 @@ def test_vectors_of_indices(index: type) -> None:
             want = np.where(inside, held[:, np.where(inside, chosen, 0)], 0)
             (got,) = native(graph, data, chosen.astype(index))
             np.testing.assert_array_equal(got, want, err_msg=f"{kind} {turned} seed {SEED}")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_ranges_of_reals(kind: type) -> None:
+    """From an open dimension: to the bit, as f64 and f32 and cut off to integers."""
+    for start, step in ((0, 1), (0.5, 0.1), (7, -0.25), (2**25, 3), (-1e30, 3e28), (1.5, 2.5), (0.1, 2)):
+        for to in ("f32", "f64", *(["i64"] if abs(step) >= 1 and abs(start) < 1e9 else [])):
+            b = Builder()
+            x = b.add("Parameter", (), {"shape": (ANY,), "element_type": "i8"}).output
+            size = add(b, "Squeeze", add(b, "ShapeOf", x, output_type="i64"))
+            length = add(b, "Convert", size, destination_type=dtypes.from_numpy(np.dtype(kind)))
+            stop = add(b, "Add", add(b, "Multiply", length, kind(step)), kind(start))
+            graph = b.finish([add(b, "Range", kind(start), stop, kind(step), output_type=to)])
+            executable = compile_graph(graph, {"threads": 1})
+            for many in (1, 1500, 70_001):
+                data = np.zeros(many, np.int8)
+                job = executable.new_job()
+                job.set_input(0, data)
+                job.run()
+                (got,), (want,) = job.outputs, evaluate(graph, [data])
+                assert all(row.exec_type != "ref_numpy" for row in job.profile()), (start, step, to)
+                np.testing.assert_array_equal(got, want, err_msg=f"{many} from {start} by {step}, {to}")

@@ -1,17 +1,21 @@
-"""Native Range of limits that are integers, known when shapes are."""
+"""Native Range of limits that are known when shapes are."""
 
 from __future__ import annotations
 
+import numpy as np
+
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
-from ovjit.codegen.memory import SIZE
-from ovjit.codegen.words import Ptr, share, st
+from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
+from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.graph.traced import is_traced, whole
 
 #: Element types that a range is made in here. Others run by the reference.
 TYPES = ("i32", "i64", "f32", "f64")
+#: Whole numbers up to here are what they are in f64, too.
+EXACT = 1 << 53
 
 
 @kernel
@@ -21,6 +25,20 @@ def numbers(y: Ptr, start, step, n, per_chunk, *, T):
         st[T](y + i * SIZE[T], start + i * step)
 
 
+@kernel
+def reals(y: Ptr, limits: Ptr, n, blocks, per_chunk, *, T):
+    """The same for two f64 at `limits`, rounded twice before they become T."""
+    for k in range(VL):
+        st[i64](scratch + k * 8, k)
+    lanes = load[i64](scratch)
+    first = splat[f64](limits)
+    step = splat[f64](limits + 8)
+    for block in share(blocks, per_chunk):
+        i = block * VL
+        v = cast[f64](lanes + spread[i64](i)) * step + first
+        storem[T](y + i * SIZE[T], cast[T](v), n - i)
+
+
 class Ranged(Lowering):
     """Numbers one after the other."""
 
@@ -28,18 +46,29 @@ class Ranged(Lowering):
         if self.out.dtype not in TYPES:
             raise NotNative
         self.kernel = numbers(T=self.out.dtype)
+        self.kernels = [self.kernel]
+        if self.out.dtype[0] == "f":
+            self.kernels.append(reals(T=self.out.dtype))
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
         start, _, step = (planner.types[v].value for v in node.inputs)
-        if any(v is None or (v.dtype.kind not in "iu" and not is_traced(v)) for v in (start, step)):
+        if start is None or step is None:
             raise NotNative
+        n = planner.shape(node.output)[0]
+        exact = self.out.dtype[0] != "f" or self._exact(start, step, n)
         out = planner.output(node.output)
-        n = out.shape[0]
         if n == 0:
             return
         if n > 1 and out.strides[0] != out.itemsize:  # a part of something that is not adjacent
             out = planner.instead(out)
+        if not exact:
+            limits = planner.data.view(np.array([start.item(), step.item()], np.float64), "f64")
+            blocks = ceil_div(n, host_isa().lanes)
+            told = {"y": out.ptr, "limits": limits.ptr, "n": n, "blocks": blocks}
+            planner.need_scratch(8 * host_isa().lanes)
+            planner.share_step(self.kernels[1], told, blocks, 8 * host_isa().lanes, [limits], [out])
+            return
         first, by = (whole(v.reshape(-1)[0]) for v in (start, step))
         values = {"y": out.ptr, "start": first, "step": by, "n": n}
         size = (out.itemsize,)
@@ -47,3 +76,13 @@ class Ranged(Lowering):
         planner.share_step(
             self.kernel, values, n, 2, [], [out], touches=lambda each: Rows((n,), each, [], written)
         )
+
+    def _exact(self, start: np.ndarray, step: np.ndarray, n: int) -> bool:
+        """Whether all numbers are whole, and none is rounded in f64."""
+        if is_traced(start) or is_traced(step):
+            if all(is_traced(v) or v.dtype.kind in "iu" for v in (start, step)):
+                return True
+            raise NotNative
+        first, by = float(start.item()), float(step.item())
+        whole_ones = first.is_integer() and by.is_integer()
+        return whole_ones and abs(first) < EXACT and n * abs(by) < EXACT - abs(first)
