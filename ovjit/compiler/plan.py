@@ -187,7 +187,7 @@ class Planner:
     def shape(self, value: Value) -> tuple[int, ...]:
         return self.types[value].shape
 
-    def known(self, value: Value) -> np.ndarray:
+    def shape_value(self, value: Value) -> np.ndarray:
         """What a value is if that follows from shapes. Raises NotNative where data decides."""
         known = self.types[value].value
         if known is None:

@@ -25,7 +25,7 @@ INTEGERS = frozenset("i8 i16 i32 i64 u8 u16 u32 u64".split())
 INDEX_TYPES = frozenset(("i32", "i64"))
 
 
-def known(x: TensorType, what: str, integral: str = "", flat: str = "") -> np.ndarray | None:
+def shape_value(x: TensorType, what: str, integral: str = "", flat: str = "") -> np.ndarray | None:
     """The value of an integer input as i64, flat; None where it is not known yet.
 
     Raises ModelError when its type is not integral or its rank is above 1. `integral` and `flat` are what
@@ -42,10 +42,10 @@ def known(x: TensorType, what: str, integral: str = "", flat: str = "") -> np.nd
     return value if is_traced(value) else value.astype(np.int64)
 
 
-def known_scalar(x: TensorType, what: str, integral: str = "", one: str = "") -> int | None:
+def shape_scalar(x: TensorType, what: str, integral: str = "", one: str = "") -> int | None:
     """The value of an integer input of one element; None where it is not known yet. `integral` and `one` are
-    what OpenVINO says of others, see `known`."""
-    value = known(x, what, integral, one)
+    what OpenVINO says of others, see `shape_value`."""
+    value = shape_value(x, what, integral, one)
     check_one(x, what, one)
     return None if value is None else whole(value[0])
 
@@ -56,7 +56,7 @@ def check_one(x: TensorType, what: str, one: str = "") -> None:
 
 
 def check_scalar(x: TensorType, says: str) -> None:
-    """Raise ModelError, with what OpenVINO says (see `known`), unless x is a scalar or of unknown rank."""
+    """Raise ModelError, as OpenVINO says it (see `shape_value`), unless x is a scalar or its rank unknown."""
     if x.rank not in (None, 0):
         raise ModelError(f"{_said(says, x)}It is {x}")
 
@@ -72,7 +72,7 @@ def length(x: TensorType) -> int | None:
     return math.prod(x.shape)
 
 
-def propagate(
+def with_value(
     out: TensorType,
     ref: Callable[..., Any],
     *inputs: TensorType,
@@ -93,7 +93,7 @@ def propagate(
             if any(x.dtype not in INTEGERS and x.dtype != "boolean" for x in inputs):
                 return out
             ref, attrs = np.frompyfunc(partially, len(inputs), 1), {}
-        return propagate_dims(out, ref, *inputs, **attrs)
+        return with_partial(out, ref, *inputs, **attrs)
     if any(x.value is None or x.value.size > LIMIT or x.value.dtype.kind not in "iubf" for x in inputs):
         return out
     try:
@@ -104,7 +104,7 @@ def propagate(
     return TensorType(out.dtype, out.shape, value) if value.shape == out.shape else out
 
 
-def propagate_dims(
+def with_partial(
     out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any
 ) -> TensorType:
     """`out` with a partial value: what `ref` makes of arrays of ints and Intervals; with a value where it
@@ -127,16 +127,16 @@ def propagate_dims(
     return TensorType(out.dtype, out.shape, None, made)
 
 
-def known_dims(x: TensorType) -> list[Dim] | None:
+def partial_dims(x: TensorType) -> list[Dim] | None:
     """What is known of a list that is a shape: ints, open dimensions; None where nothing is."""
     if x.partial is None or x.value is not None:
         return None
     return [int(v) if isinstance(v, (int, np.integer)) else v for v in x.partial.reshape(-1)]
 
 
-def known_sizes(x: TensorType) -> list[Dim] | None:
-    """`known_dims` of what cannot be negative, as what is worked out of open dimensions may seem to be."""
-    dims = known_dims(x)
+def partial_sizes(x: TensorType) -> list[Dim] | None:
+    """`partial_dims` of what cannot be negative, as what is worked out of open dimensions may seem to be."""
+    dims = partial_dims(x)
     if dims is None:
         return None
     check(all(hi is None or hi >= 0 for _, hi in map(bounds, dims)), f"sizes {dims} should not be negative")

@@ -22,7 +22,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
 from ovjit.tiles.formats import float_types
-from ovjit_ops.common.values import known, length, widened
+from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
 
@@ -289,7 +289,7 @@ def _infer_transposed(
     spatial: list[Dim] = []
     if output_shape is not None:
         says = "Element type for output shape should be of integer type (output_shape element type: {type})."
-        sizes = known(output_shape, "output_shape", says)
+        sizes = shape_value(output_shape, "output_shape", says)
         check(
             length(output_shape) in (None, rank),
             f"Output shape should be defined for all and only spatial dimensions. There are {rank}",

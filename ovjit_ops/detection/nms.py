@@ -23,7 +23,7 @@ from ovjit.graph.op import Bool, DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, shape_scalar
 from ovjit_ops.detection.boxes import best_first, corners, descending, overlaps, suppress
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -58,7 +58,7 @@ def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int
     if most is None:
         return 0
     if most.dtype in INTEGERS:
-        return known_scalar(most, "max_output_boxes_per_class")
+        return shape_scalar(most, "max_output_boxes_per_class")
     check_type(most, REALS, "max_output_boxes_per_class")
     return None
 

@@ -19,7 +19,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Float, Floats, TensorType, op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.common.values import known, length
+from ovjit_ops.common.values import length, shape_value
 
 _SAME = 1e-6
 
@@ -119,8 +119,8 @@ def prior_box(layer: np.ndarray, image: np.ndarray, attrs: dict[str, Any]) -> np
 
 
 def _shape(layer: TensorType, image: TensorType, many: int) -> TensorType:
-    value = known(layer, "layer_shape")
-    known(image, "image_shape")
+    value = shape_value(layer, "layer_shape")
+    shape_value(image, "image_shape")
     for x, what in ((layer, "layer_shape"), (image, "image_shape")):
         check(length(x) in (None, 2), f"{what} should have 2 entries, not {x}")
     if value is None:

@@ -25,7 +25,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
-from ovjit_ops.common.values import INTEGERS, in_f32, propagate
+from ovjit_ops.common.values import INTEGERS, in_f32, with_value
 
 NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()
 REALS = "f32 f64 f16 bf16".split()
@@ -100,7 +100,7 @@ def unary(
     reference = in_f32(ref)
 
     def infer_same(node: TensorType) -> TensorType:
-        return propagate(same_type(node, takes or types), reference, node)
+        return with_value(same_type(node, takes or types), reference, node)
 
     return _row(name, 1, infer or infer_same, reference, scalar=scalar, ulp=ulp, types=types, **options)
 
@@ -133,7 +133,7 @@ def binary(
         out = binary_type(left_node, right_node, auto_broadcast, takes or types, result)
         if auto_broadcast == "pdpd":
             return out
-        return propagate(out, reference, left_node, right_node, partially=partially)
+        return with_value(out, reference, left_node, right_node, partially=partially)
 
     def reference(x: np.ndarray, y: np.ndarray, auto_broadcast: str = "numpy", **attrs: Any) -> np.ndarray:
         if auto_broadcast == "pdpd":
@@ -335,7 +335,7 @@ def _infer_divide(
 ) -> TensorType:
     out = binary_type(left_node, right_node, auto_broadcast, NUMBERS)
     exact = partial.divide if m_pythondiv else partial.quotient
-    return propagate(out, _divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
+    return with_value(out, _divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
 
 
 binary("Add", np.add, lambda x, y: x + y, partially=partial.add)
@@ -368,7 +368,7 @@ def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
 def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
     check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min:g} and {max:g}")
     exact = data.dtype in INTEGERS and partial.clamp(*integer_bounds(data.dtype, min, max))
-    return propagate(same_type(data, NUMBERS), in_f32(_clamp), data, partially=exact, min=min, max=max)
+    return with_value(same_type(data, NUMBERS), in_f32(_clamp), data, partially=exact, min=min, max=max)
 
 
 def _clamp(x: np.ndarray, *, min: float, max: float) -> np.ndarray:
@@ -424,7 +424,7 @@ def _infer_round(data: TensorType, *, mode: Word = "half_to_even") -> TensorType
         mode in ("half_to_even", "half_away_from_zero"),
         f'"{mode.upper()}" is not a member of enum op::v5::Round::RoundMode',
     )
-    return propagate(same_type(data, NUMBERS), in_f32(_round), data, mode=mode)
+    return with_value(same_type(data, NUMBERS), in_f32(_round), data, mode=mode)
 
 
 def _round(x: np.ndarray, *, mode: str = "half_to_even") -> np.ndarray:

@@ -19,7 +19,7 @@ from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, broadcast
 from ovjit_ops.common.checks import check_same_type, check_type
-from ovjit_ops.common.values import in_f32, operands_as_first, propagate
+from ovjit_ops.common.values import in_f32, operands_as_first, with_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
 from ovjit_ops.elementwise.small_floats import SMALL_FLOATS
 
@@ -89,7 +89,7 @@ class Convert:
         out = TensorType(destination_type, data.shape)
         if destination_type == "dynamic":  # a node may say so; what is compiled may not
             return out
-        return propagate(out, convert, data, to=destination_type)
+        return with_value(out, convert, data, to=destination_type)
 
     def ref(data, *, destination_type):
         return convert(data, destination_type)
@@ -113,7 +113,7 @@ class ConvertLike:
 
     def infer(data, like):
         out = TensorType(like.dtype, data.shape)
-        return out if like.dtype == "dynamic" else propagate(out, lambda x: convert(x, like.dtype), data)
+        return out if like.dtype == "dynamic" else with_value(out, lambda x: convert(x, like.dtype), data)
 
     def ref(data, like):
         return convert(data, from_numpy(like.dtype))
@@ -133,7 +133,7 @@ def _identity(x: Any) -> Any:
 
 
 def _infer_identity(data: TensorType) -> TensorType:
-    return propagate(same_type(data, CONVERTIBLE), _identity, data, partially=True)
+    return with_value(same_type(data, CONVERTIBLE), _identity, data, partially=True)
 
 
 unary(

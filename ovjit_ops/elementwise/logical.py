@@ -15,7 +15,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import is_static
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import propagate
+from ovjit_ops.common.values import with_value
 from ovjit_ops.elementwise.arithmetic import (
     INTS,
     NUMBERS,
@@ -176,7 +176,7 @@ class Select:
         dtype = common_dtype(then_node, else_node, [*COMPARABLE, "string"])
         branches = TensorType(dtype, broadcast_types(then_node, else_node, auto_broadcast))
         out = TensorType(dtype, broadcast_types(cond, branches, auto_broadcast))
-        return propagate(out, np.where, cond, then_node, else_node, partially=partial.select)
+        return with_value(out, np.where, cond, then_node, else_node, partially=partial.select)
 
     def ref(cond, x, y, *, auto_broadcast="numpy"):
         return np.where(cond, x, y)

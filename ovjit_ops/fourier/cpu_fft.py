@@ -327,7 +327,7 @@ class Fourier(Lowering):
         self.kernels += (fft(T=self.dtype, **last, windowed=False, turned=False),)
 
     def plan(self, planner: Planner) -> None:
-        known = [planner.known(v) for v in self.node.inputs[1:]]
+        known = [planner.shape_value(v) for v in self.node.inputs[1:]]
         shape = planner.shape(self.node.inputs[0])
         lead = shape if self.kind == "RDFT" else shape[:-1]
         sizes = known[1].reshape(-1).tolist() if len(known) > 1 else None
@@ -495,7 +495,7 @@ class Frames(Fourier):
     """STFT: the frames are loaded where they lie in the signal, and multiplied by the window."""
 
     def plan(self, planner: Planner) -> None:
-        n, step = (int(planner.known(v).reshape(-1)[0]) for v in self.node.inputs[2:])
+        n, step = (int(planner.shape_value(v).reshape(-1)[0]) for v in self.node.inputs[2:])
         signal = planner.contiguous(self.node.inputs[0])
         window = planner.contiguous(self.node.inputs[1])
         length = signal.shape[-1]

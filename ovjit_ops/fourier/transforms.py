@@ -18,7 +18,7 @@ from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible
 from ovjit_ops.common.checks import check_same_type, check_type
-from ovjit_ops.common.values import known, known_scalar, length
+from ovjit_ops.common.values import length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.fourier.axes import checked_axes, checked_frames, transform_axes
 from ovjit_ops.movement.shape import ints
@@ -42,7 +42,7 @@ def from_complex(z: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | None) -> TensorType:
     check_type(data, REALS)
-    named, wanted = known(axes, "axes"), None if sizes is None else known(sizes, "signal_size")
+    named, wanted = shape_value(axes, "axes"), None if sizes is None else shape_value(sizes, "signal_size")
     if data.shape is None:
         return TensorType(data.dtype, None)
     shape = list(data.shape)
@@ -139,7 +139,7 @@ def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: 
     check_type(data, REALS)
     check_same_type(window, data, "the window")
     check(window.shape is None or len(window.shape) == 1, f"the window should be a list, not {window}")
-    return known_scalar(size, "frame_size"), known_scalar(step, "frame_step")
+    return shape_scalar(size, "frame_size"), shape_scalar(step, "frame_step")
 
 
 @op("STFT", opset=15, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": "stft"})
@@ -185,7 +185,7 @@ class ISTFT:
 
     def infer(data, window, frame_size, frame_step, signal_length=None, *, center: Bool, normalized: Bool):
         size, step = _frame_inputs(data, window, frame_size, frame_step)
-        wanted = None if signal_length is None else known_scalar(signal_length, "signal_length")
+        wanted = None if signal_length is None else shape_scalar(signal_length, "signal_length")
         if data.shape is None:
             return TensorType(data.dtype, None)
         check(len(data.shape) in (3, 4), f"takes [batch, bins, frames, 2], not {data}")
@@ -228,7 +228,7 @@ class ISTFT:
         None where sizes are not known.
         """
         data, window, *numbers = inputs
-        known = [known_scalar(v.type, "a number") for v in numbers]
+        known = [shape_scalar(v.type, "a number") for v in numbers]
         if data.shape is None or window.shape is None or any(n is None for n in known):
             return None
         (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), window.shape[0]

@@ -69,7 +69,7 @@ class Columns(Lowering):
 
     def plan(self, planner: Planner) -> None:
         attrs = full_settings(self.node.attrs)
-        kh, kw = kernel_size = [int(v) for v in planner.known(self.node.inputs[2]).reshape(-1)]
+        kh, kw = kernel_size = [int(v) for v in planner.shape_value(self.node.inputs[2]).reshape(-1)]
         (sh, sw), (dh, dw), (top, left) = (attrs[name] for name in ("strides", "dilations", "pads_begin"))
         x = planner.view(self.node.inputs[0])
         y = planner.row_major_output(self.node.output)

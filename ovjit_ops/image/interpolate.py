@@ -22,7 +22,7 @@ from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.traced import whole
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import known, length, narrowed, real
+from ovjit_ops.common.values import length, narrowed, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.cpu_resize import lower_interpolate
@@ -54,9 +54,9 @@ def _infer(
     pads: tuple[Sequence[int], Sequence[int]],
 ) -> TensorType:
     check_type(data, NUMBERS)
-    wanted = None if sizes is None else known(sizes, "sizes")
+    wanted = None if sizes is None else shape_value(sizes, "sizes")
     factors = None if scales is None else _scales(scales)
-    given = known(axes, "axes") if isinstance(axes, TensorType) else axes
+    given = shape_value(axes, "axes") if isinstance(axes, TensorType) else axes
     if data.shape is None:
         return TensorType(data.dtype, None)
     rank = len(data.shape)

@@ -15,7 +15,7 @@ from ovjit.graph.shapes import ANY, Interval, compatible, is_static
 from ovjit.graph.traced import whole
 from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.common.values import known, length
+from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image.columns import full_settings, window_counts
 from ovjit_ops.image.cpu_columns import Columns
@@ -108,7 +108,7 @@ class Col2Im:
         attrs = full_settings(locals())
         size, kernel = (
             None if values is None else [whole(v) for v in values]  # numbers that do not wrap
-            for values in (known(output_size, "output_size"), known(kernel_size, "kernel_size"))
+            for values in (shape_value(output_size, "output_size"), shape_value(kernel_size, "kernel_size"))
         )
         for x, what in ((output_size, "output_size"), (kernel_size, "kernel_size")):
             check(length(x) in (None, 2), f"{what} should have 2 entries, not {x}")

@@ -304,7 +304,7 @@ class TopK(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.node
-        planner.known(node.inputs[1])  # how many: the extent of the outputs
+        planner.shape_value(node.inputs[1])  # how many: the extent of the outputs
         x = planner.view(node.inputs[0])
         rank = len(x.shape)
         y, z = (planner.output(v, plain(rank)) for v in node.outputs)

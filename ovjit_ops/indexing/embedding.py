@@ -17,7 +17,7 @@ from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
-from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing.cpu_embedding import LOWEST, Bags
 from ovjit_ops.indexing.cpu_segments import Segments, lowest_of
@@ -280,7 +280,7 @@ class EmbeddingSegmentsSum:
             indices=(indices, "N"), segment_ids=(segment_ids, "N"),
             per_sample_weights=(per_sample_weights, "N"),
         )  # fmt: skip
-        count = None if num_segments is None else known_scalar(num_segments, "num_segments")
+        count = None if num_segments is None else shape_scalar(num_segments, "num_segments")
         check(count is None or count >= 0, f"num_segments {count} should not be negative")
         return _bags(emb_table, ANY if count is None else count)
 
@@ -324,7 +324,7 @@ class SegmentMax:
         dims.fit("segment_ids", segment_ids, "N")
         count: Dim = ANY
         if num_segments is not None:
-            known = known_scalar(num_segments, "num_segments")
+            known = shape_scalar(num_segments, "num_segments")
             check_scalar(num_segments, "num_segments must be a scalar input. Got: {shape}")
             count = ANY if known is None else known
         elif segment_ids.value is not None:

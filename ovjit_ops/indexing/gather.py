@@ -21,10 +21,10 @@ from ovjit_ops.common.values import (
     INDEX_TYPES,
     INTEGERS,
     check_scalar,
-    known_scalar,
-    known_sizes,
-    propagate,
+    partial_sizes,
+    shape_scalar,
     widened,
+    with_value,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing import cpu_gather, cpu_scan
@@ -76,7 +76,7 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
     check_index_type(indices, "Indices element type must be of an integral number type.")
     integral = "Axis element type must be of an integral number type."
     one = "Axis input must be scalar or have 1 element. But instead got axis_shape = {shape}"
-    place = known_scalar(axis, "axis", integral, one)
+    place = shape_scalar(axis, "axis", integral, one)
     if data.shape is None or indices.shape is None:
         return TensorType(data.dtype, None)
     batch = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
@@ -101,7 +101,7 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
         )
         lead.append(both)  # type: ignore[arg-type]
     shape = (*lead, *data.shape[batch:place], *indices.shape[batch:], *data.shape[place + 1 :])
-    return propagate(
+    return with_value(
         TensorType(data.dtype, shape),
         lambda d, i, a: gather(d, i, place, batch),
         data,
@@ -286,7 +286,7 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
         "on_value element type must be compatible with off_value element type. They are "
         f"{on_value.dtype} and {off_value.dtype}",
     )
-    count = known_scalar(depth, "depth", "Depth must be integral element type.")
+    count = shape_scalar(depth, "depth", "Depth must be integral element type.")
     for name, x in (("depth", depth), ("on_value", on_value), ("off_value", off_value)):
         check_scalar(x, f"{name} input must be scalar.")
     check(
@@ -296,7 +296,7 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     if indices.shape is None:
         return TensorType(on_value.dtype, None)
     place = normalize_axis(axis, len(indices.shape) + 1)
-    sizes = known_sizes(depth)
+    sizes = partial_sizes(depth)
     new = count if count is not None else ANY if sizes is None else sizes[0]
     return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
 
@@ -382,7 +382,7 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str
     check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
     check_type(data, TOPK)
     says = "K input has to be an integer type, which does match the provided one:{type}"
-    count = known_scalar(k, "k", says)
+    count = shape_scalar(k, "k", says)
     check_scalar(k, "The 'K' input must be a scalar.")
     check(
         count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count})."
@@ -467,7 +467,7 @@ class CumSum:
 
     def infer(arg, axis, *, exclusive: Bool = False, reverse: Bool = False):
         says = "axis element type must be either int64_t or int32_t but got ({type})."
-        place = known_scalar(axis, "axis", says)
+        place = shape_scalar(axis, "axis", says)
         if place is not None and arg.rank is not None:
             normalize_axis(place, arg.rank)
         check_type(arg, (*NUMBERS, "boolean"))

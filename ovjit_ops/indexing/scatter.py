@@ -19,7 +19,7 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type
-from ovjit_ops.common.values import known_scalar
+from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing import cpu_gather
 from ovjit_ops.indexing.cpu_gather import ScatterElements, ScatterND
@@ -50,7 +50,7 @@ class ScatterUpdate:
     """The data with the slices that `indices` name along `axis` replaced by `updates`."""
 
     def infer(data, indices, updates, axis):
-        place = known_scalar(axis, "axis", "Axis element type must be of an integral number type.")
+        place = shape_scalar(axis, "axis", "Axis element type must be of an integral number type.")
         if place is not None and data.shape is not None:
             check(data.rank, "a scalar has no slices to be replaced")
             place = normalize_axis(place, data.rank)
@@ -252,7 +252,7 @@ def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
 def _infer_scatter_elements(
     data: TensorType, indices: TensorType, updates: TensorType, axis: TensorType
 ) -> TensorType:
-    place = known_scalar(axis, "axis", "Axis element type must be integral_number, but is: {type}")
+    place = shape_scalar(axis, "axis", "Axis element type must be integral_number, but is: {type}")
     if place is not None and data.rank is not None:
         check(data.rank, "a scalar has no elements to be named along an axis")
         normalize_axis(place, data.rank)

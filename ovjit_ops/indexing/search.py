@@ -12,7 +12,7 @@ from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, known_scalar
+from ovjit_ops.common.values import INDEX_TYPES, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing import cpu_gather_tree
 from ovjit_ops.indexing.cpu_search import Search
@@ -132,7 +132,7 @@ class Unique:
             whole = math.prod(data.shape) if is_static(data.shape) else ANY
             found = _at_most(whole)
             return types((found,), found, whole)
-        place = known_scalar(axis, "axis")
+        place = shape_scalar(axis, "axis")
         if data.shape is None or place is None:
             return types(None if data.shape is None else (ANY,) * len(data.shape), ANY, ANY)
         place = normalize_axis(place, len(data.shape))

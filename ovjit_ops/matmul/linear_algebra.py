@@ -10,7 +10,7 @@ from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge, surely_equal
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, in_f32, known, known_scalar, length
+from ovjit_ops.common.values import INDEX_TYPES, in_f32, length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.matmul.cpu_inverse import Inverses
 from ovjit_ops.movement.shape import ints
@@ -59,13 +59,13 @@ class Eye:
 
     def infer(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type: DType):
         check(output_type in EYES, f"output_type is one of {', '.join(EYES)}, not {output_type}")
-        rows, columns = known_scalar(num_rows, "num_rows"), known_scalar(num_columns, "num_columns")
-        known_scalar(diagonal_index, "diagonal_index")
+        rows, columns = shape_scalar(num_rows, "num_rows"), shape_scalar(num_columns, "num_columns")
+        shape_scalar(diagonal_index, "diagonal_index")
         for name, n in (("num_rows", rows), ("num_columns", columns)):
             check(n is None or n >= 0, f"{name} {n} should not be negative")
         batch: tuple[Dim, ...] | None = ()
         if batch_shape is not None:
-            value, rank = known(batch_shape, "batch_shape"), length(batch_shape)
+            value, rank = shape_value(batch_shape, "batch_shape"), length(batch_shape)
             if value is not None:
                 check(all(d >= 0 for d in value), f"a dimension of {value.tolist()} is negative")
                 batch = tuple(int(d) for d in value)

@@ -93,7 +93,7 @@ class Copies(AsInput):
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
-        values = [planner.known(v).reshape(-1).tolist() for v in node.inputs[1:]]
+        values = [planner.shape_value(v).reshape(-1).tolist() for v in node.inputs[1:]]
         self.copy(planner, node, planner.view(node.inputs[0]), values)
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:

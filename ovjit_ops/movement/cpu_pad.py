@@ -63,7 +63,7 @@ class Padded(AsInput):
 
     def plan(self, planner: Planner) -> None:
         node = self.node
-        begin, end = (planner.known(v).reshape(-1).tolist() for v in node.inputs[1:3])
+        begin, end = (planner.shape_value(v).reshape(-1).tolist() for v in node.inputs[1:3])
         source, out = planner.view(node.inputs[0]), node.output
         if min((*begin, *end), default=0) >= 0:
             whole = planner.reserve(out)

@@ -35,7 +35,7 @@ class Viewed(AsInput):
         node = self.group.last
 
         def known(i: int) -> np.ndarray | None:
-            return planner.known(node.inputs[i]) if i < len(node.inputs) else None
+            return planner.shape_value(node.inputs[i]) if i < len(node.inputs) else None
 
         planner.alias_or_copy(node.output, self.make(node, planner.view(node.inputs[0]), known))
 
@@ -63,7 +63,7 @@ class ScatteredSlice(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
-        limits = [planner.known(v) for v in node.inputs[2:]]
+        limits = [planner.shape_value(v) for v in node.inputs[2:]]
         data, updates = planner.view(node.inputs[0]), planner.view(node.inputs[1])
         out = planner.output(node.output)
         if not out.count:

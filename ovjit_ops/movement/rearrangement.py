@@ -13,7 +13,7 @@ from ovjit.graph.op import Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
-from ovjit_ops.common.values import INTEGERS, known, length
+from ovjit_ops.common.values import INTEGERS, length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement import cpu_blocks
 from ovjit_ops.movement.cpu_slices import lower_reverse
@@ -132,7 +132,7 @@ def _infer_blocks(
     data: TensorType, block_shape: TensorType, first: TensorType, last: TensorType, to_batch: bool
 ):
     blocks, begin, end = (
-        known(x, what) for x, what in ((block_shape, "block_shape"), (first, "begin"), (last, "end"))
+        shape_value(x, what) for x, what in ((block_shape, "block_shape"), (first, "begin"), (last, "end"))
     )
     rank = data.rank
     fits = rank is None or (rank >= 1 and all(length(x) in (None, rank) for x in (block_shape, first, last)))
@@ -218,8 +218,8 @@ class Roll:
     """The elements moved by `shift` along `axes`, round the end."""
 
     def infer(data, shift, axes):
-        known(shift, "shift")
-        places = known(axes, "axes")
+        shape_value(shift, "shift")
+        places = shape_value(axes, "axes")
         if places is not None and data.rank is not None:
             for a in places:
                 normalize_axis(int(a), data.rank)

@@ -17,7 +17,14 @@ from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
 from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
-from ovjit_ops.common.values import INTEGERS, check_scalar, known, known_sizes, length, propagate
+from ovjit_ops.common.values import (
+    INTEGERS,
+    check_scalar,
+    length,
+    partial_sizes,
+    shape_value,
+    with_value,
+)
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.movement.cpu_blocks import Tiled
 from ovjit_ops.movement.cpu_pad import Padded
@@ -36,11 +43,12 @@ def _infer_broadcast(
     )
     check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
     integral = "Broadcast shape must be an integral number, but is: {type}"
-    target = known(target_shape, "target_shape", integral, "Broadcast shape rank must be 1, but has {rank}")
-    mapping = None if axes is None else known(axes, "axes_mapping")
+    flat = "Broadcast shape rank must be 1, but has {rank}"
+    target = shape_value(target_shape, "target_shape", integral, flat)
+    mapping = None if axes is None else shape_value(axes, "axes_mapping")
     if target is None:
         rank = length(target_shape)
-        dims = known_sizes(target_shape)
+        dims = partial_sizes(target_shape)
         if dims is not None:
             shape = broadcast(data.shape, tuple(dims)) if mode == "bidirectional" else tuple(dims)
             return TensorType(data.dtype, shape)
@@ -51,7 +59,7 @@ def _infer_broadcast(
     check(all(v >= 0 for v in target), f"target_shape {target.tolist()} should not be negative")
     if is_static(data.shape) and (mode != "explicit" or mapping is not None):
         view, out = broadcast_plan(data.shape, target.tolist(), mapping, mode)
-        return propagate(
+        return with_value(
             TensorType(data.dtype, out),
             lambda x: np.broadcast_to(x.reshape(view), out).copy(),
             data,
@@ -128,8 +136,8 @@ class Tile:
 
     def infer(data, repeats):
         integral = "Tile repeats must have any integer element type, but has {type}"
-        times = known(repeats, "repeats", integral, "Tile repeats must be of rank 1")
-        dims = known_sizes(repeats) if times is None else whole_numbers(times)
+        times = shape_value(repeats, "repeats", integral, "Tile repeats must be of rank 1")
+        dims = partial_sizes(repeats) if times is None else whole_numbers(times)
         if dims is None or data.shape is None:
             count = length(repeats)
             rank = None if data.rank is None or count is None else max(data.rank, count)
@@ -139,7 +147,7 @@ class Tile:
         shape = (1,) * (rank - len(data.shape)) + data.shape
         counts = [1] * (rank - len(dims)) + list(dims)
         out = TensorType(data.dtype, tuple(d * n for d, n in zip(shape, counts, strict=True)))
-        return propagate(out, _tile, data, repeats, partially=True)
+        return with_value(out, _tile, data, repeats, partially=True)
 
     ref = _tile
 
@@ -203,7 +211,7 @@ def _infer_pad(
     )
     check(value is None or value.rank in (None, 0), f"the pad value {value} should be a scalar")
     begin, end = (
-        known(
+        shape_value(
             pads,
             name,
             f"{name} must be an integral number, but is: {{type}}).",
@@ -319,7 +327,7 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
         raise ModelError(str(error)) from error
     out = TensorType(dtype, (count,))
     return (
-        propagate(out, lambda *v: _range(v[0], v[1], v[2], dtype), start, stop, step)
+        with_value(out, lambda *v: _range(v[0], v[1], v[2], dtype), start, stop, step)
         if not is_traced_number(count) and count <= 1024
         else out
     )

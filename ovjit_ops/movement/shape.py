@@ -27,7 +27,7 @@ from ovjit.graph.shapes import (
     text,
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
-from ovjit_ops.common.values import INDEX_TYPES, known, known_dims, length, propagate
+from ovjit_ops.common.values import INDEX_TYPES, length, partial_dims, shape_value, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
 
@@ -109,16 +109,16 @@ class Reshape:
 
     def infer(data, pattern, *, special_zero: Bool = False):
         integral = "PartialShape pattern must be an integral number."
-        wanted = known(pattern, "the pattern", integral, "Pattern shape must have rank 1")
+        wanted = shape_value(pattern, "the pattern", integral, "Pattern shape must have rank 1")
         if wanted is None:
             rank = length(pattern)
-            dims = known_dims(pattern)
+            dims = partial_dims(pattern)
             if dims is not None:
                 return TensorType(data.dtype, _reshaped_to(data.shape, dims, special_zero))
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
         shape = reshape_dims(data.shape, whole_numbers(wanted), special_zero)
         out = TensorType(data.dtype, shape)
-        return propagate(out, lambda x: x.reshape(shape), data, partially=True) if is_static(shape) else out
+        return with_value(out, lambda x: x.reshape(shape), data, partially=True) if is_static(shape) else out
 
     def ref(data, pattern, *, special_zero=False):
         return data.reshape(reshape_dims(data.shape, pattern.reshape(-1).tolist(), special_zero))
@@ -167,7 +167,7 @@ class Transpose:
 
     def infer(data, input_order):
         integral = "Input order must have an integral number element type."
-        order = known(input_order, "input_order", integral, "Input order must be a vector.")
+        order = shape_value(input_order, "input_order", integral, "Input order must be a vector.")
         check(input_order.rank != 0, f"Input order must be a vector. It is {input_order}")
         count = length(input_order)
         check(
@@ -182,7 +182,7 @@ class Transpose:
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
         axes = permutation(order, len(data.shape), text(data.shape))
         out = TensorType(data.dtype, tuple(data.shape[a] for a in axes))
-        return propagate(out, lambda x: x.transpose(axes), data, partially=True)
+        return with_value(out, lambda x: x.transpose(axes), data, partially=True)
 
     def ref(data, input_order):
         return data.transpose(permutation(input_order, data.ndim)).copy(order="C")
@@ -247,7 +247,7 @@ class Concat:
                 )
                 out[i] = both  # type: ignore[assignment]
         out[place] = total
-        return propagate(TensorType(dtype, out), lambda *xs: np.concatenate(xs, place), *args, partially=True)
+        return with_value(TensorType(dtype, out), lambda *x: np.concatenate(x, place), *args, partially=True)
 
     def ref(*args, axis):
         return np.concatenate(args, axis)
@@ -287,12 +287,12 @@ def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> Ten
     if axes is not None and axes.dtype in REALS:  # as OpenVINO takes them: Python's empty list is f64
         value = None if axes.value is None else np.asarray(axes.value).astype(np.int64)
         axes = TensorType("i64", axes.shape, value)
-    values = None if axes is None else known(axes, "axes", flat=_NOT_HIGHER)
+    values = None if axes is None else shape_value(axes, "axes", flat=_NOT_HIGHER)
     if data.shape is None or (axes is not None and values is None):
         return TensorType(data.dtype, None)
     shape = _squeezed(data.shape, None if values is None else [int(v) for v in values], skip)
     out = TensorType(data.dtype, shape)
-    return propagate(out, lambda x: x.reshape(out.shape), data, partially=True)
+    return with_value(out, lambda x: x.reshape(out.shape), data, partially=True)
 
 
 def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarray:
@@ -350,14 +350,14 @@ class Unsqueeze:
     """The data with new dimensions of 1 at `axes` of the result."""
 
     def infer(data, axes):
-        values = known(axes, "axes", flat=_NOT_HIGHER)
+        values = shape_value(axes, "axes", flat=_NOT_HIGHER)
         check(values is None or values.size, "'axes' input is mandatory")
         if data.shape is None or values is None:
             more = length(axes)
             unknown = data.rank is None or more is None
             return TensorType(data.dtype, None if unknown else (ANY,) * (data.rank + more))
         shape = _unsqueezed(data.shape, [int(v) for v in values])
-        return propagate(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data, partially=True)
+        return with_value(TensorType(data.dtype, shape), lambda x: x.reshape(shape), data, partially=True)
 
     def ref(data, axes):
         return data.reshape(_unsqueezed(data.shape, axes.reshape(-1).tolist()))

@@ -15,7 +15,14 @@ from ovjit.graph.partial import UNKNOWN
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
-from ovjit_ops.common.values import check_scalar, known, known_scalar, length, propagate, propagate_dims
+from ovjit_ops.common.values import (
+    check_scalar,
+    length,
+    shape_scalar,
+    shape_value,
+    with_partial,
+    with_value,
+)
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.movement.cpu_slices import ScatteredSlice, lower_slice, lower_strided_slice
 from ovjit_ops.movement.cpu_views import lower_split
@@ -23,7 +30,7 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 
 
 def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
-    value = known_scalar(axis, "axis", "Element type of 'axis' input must be integer. Got: {type}", one)
+    value = shape_scalar(axis, "axis", "Element type of 'axis' input must be integer. Got: {type}", one)
     check(data.rank != 0, "Accessing out-of-range dimension: a scalar has no axis to be split along")
     return None if value is None or data.rank is None else shapes.normalize_axis(value, data.rank)
 
@@ -50,7 +57,7 @@ class Split:
         )
         out = TensorType(data.dtype, (*data.shape[:place], extent // num_splits, *data.shape[place + 1 :]))
         return tuple(
-            propagate(out, lambda x, i=i: np.split(x, num_splits, place)[i], data, partially=True)
+            with_value(out, lambda x, i=i: np.split(x, num_splits, place)[i], data, partially=True)
             for i in range(num_splits)
         )
 
@@ -97,7 +104,7 @@ class VariadicSplit:
     def infer(data, axis, split_lengths):
         place = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
         flat = "Split lengths should be a 1-D tensor. Got {rank} instead."
-        lengths = known(split_lengths, "split_lengths", flat=flat)
+        lengths = shape_value(split_lengths, "split_lengths", flat=flat)
         check(split_lengths.rank != 0, "Split lengths should be a 1-D tensor. Got 0 instead.")
         parts = length(split_lengths)
         if parts is None:
@@ -118,7 +125,7 @@ class VariadicSplit:
             return tuple(made)
         cuts = np.cumsum(sizes)[:-1]
         return tuple(
-            propagate_dims(out, lambda x, i=i: np.split(x, cuts, place)[i], data)
+            with_partial(out, lambda x, i=i: np.split(x, cuts, place)[i], data)
             for i, out in enumerate(made)
         )
 
@@ -153,7 +160,7 @@ def _slice_inputs(*inputs: TensorType | None, strided: bool = False) -> list[np.
             name = ("start", "stop", "step", "axes")[i]
             integral = f"Slice `{name}` input type must be integer."
             flat = f"Slice `{name}` input must be a 1D tensor. Got rank: {{rank}}"
-        values.append(None if x is None else known(x, "a limit of the slice", integral, flat))
+        values.append(None if x is None else shape_value(x, "a limit of the slice", integral, flat))
     return None if any(v is None for v in values) else values  # type: ignore[return-value]
 
 
@@ -189,7 +196,7 @@ class Slice:
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
         says = "Slice `axes` input type must be integer.", "Slice `axes` input must be a 1D tensor."
-        places = None if axes is None else known(axes, "axes", *says)
+        places = None if axes is None else shape_value(axes, "axes", *says)
         check(data.rank != 0, "Slice `data` input can't be a scalar.")
         count = length(start)
         check(
@@ -211,7 +218,7 @@ class Slice:
         cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
         shape = tuple(slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape))
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
-        return propagate(TensorType(data.dtype, shape), _slice, *inputs, partially=True)
+        return with_value(TensorType(data.dtype, shape), _slice, *inputs, partially=True)
 
     def ref(data, start, stop, step, axes=None):
         return _slice(data, start, stop, step, axes)
@@ -250,7 +257,7 @@ class SliceScatter:
     def infer(data, updates, start, stop, step, axes=None):
         check_same_type(updates, data, "updates")
         limits = _slice_inputs(start, stop, step)
-        places = None if axes is None else known(axes, "axes")
+        places = None if axes is None else shape_value(axes, "axes")
         if data.shape is not None and limits is not None and (axes is None or places is not None):
             cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
@@ -284,7 +291,7 @@ class UsedPart:
     def infer(data, count, *, axis: Int):
         if data.shape is None:
             return TensorType(data.dtype, None)
-        found = known_scalar(count, "count")
+        found = shape_scalar(count, "count")
         part = shapes.dim(0, shapes.bounds(data.shape[axis])[1]) if found is None else found
         return TensorType(data.dtype, (*data.shape[:axis], part, *data.shape[axis + 1 :]))
 
@@ -348,7 +355,7 @@ class StridedSlice:
         if somehow:
             return TensorType(data.dtype, shape)
         inputs = [x for x in (data, begin, end, strides) if x is not None]
-        return propagate(TensorType(data.dtype, shape), _strided_slice, *inputs, partially=True, **masks)
+        return with_value(TensorType(data.dtype, shape), _strided_slice, *inputs, partially=True, **masks)
 
     def ref(data, begin, end, strides=None, **masks):
         return _strided_slice(data, begin, end, strides, **masks)

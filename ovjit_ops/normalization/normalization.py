@@ -13,7 +13,7 @@ from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
-from ovjit_ops.common.values import in_f32, known, widened
+from ovjit_ops.common.values import in_f32, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
@@ -161,7 +161,7 @@ class BatchNormInference5:
 
 
 def _axes_of(x: TensorType, axes: TensorType) -> None:
-    values = known(axes, "axes")
+    values = shape_value(axes, "axes")
     if values is not None and x.rank is not None:
         normalize_axes((int(a) for a in values), x.rank)
 

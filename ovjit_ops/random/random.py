@@ -13,7 +13,7 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit.graph.traced import whole
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, known, known_scalar, length
+from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.cpu_uniform import Uniform
 from ovjit_ops.random.generators import mersenne_twister, philox
@@ -94,7 +94,7 @@ class RandomUniform:
             says = "'min_val' and 'max_val' should have the same type as 'out_type' attribute."
             check(x.dtype in (output_type, "dynamic"), f"{says} {name} {x} should be {output_type}")
             check_one(x, name)
-        wanted, rank = known(output_shape, "output_shape"), length(output_shape)
+        wanted, rank = shape_value(output_shape, "output_shape"), length(output_shape)
         if wanted is None:
             return TensorType(output_type, None if rank is None else (ANY,) * rank)
         check(all(d >= 0 for d in wanted), f"a dimension of {wanted.tolist()} is negative")
@@ -148,7 +148,7 @@ class Multinomial:
         check_type(probs, REALS)
         check_type(num_samples, INTEGERS, "num_samples")
         dims = fitted(probs=(probs, "BC"))
-        count = known_scalar(num_samples, "num_samples")
+        count = shape_scalar(num_samples, "num_samples")
         check(count is None or count >= 0, f"num_samples {count} should not be negative")
         many: Dim = ANY if count is None else count
         return TensorType(convert_type, (*dims.shape("B"), many))

@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph import partial
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
-from ovjit_ops.common.values import INTEGERS, known, length, propagate, propagate_dims, widened
+from ovjit_ops.common.values import INTEGERS, length, shape_value, widened, with_partial, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.reduction.cpu_reduce import Reduce
 
@@ -34,7 +34,7 @@ def infer_reduction(
     """The type of a reduction. Raises ModelError for axes out of range or named twice."""
     says = "be boolean." if list(types) == ["boolean"] else f"be numeric. Got: {node.dtype}"
     check(node.dtype in (*types, "dynamic"), f"Element type of data input must {says}")
-    axes = known(
+    axes = shape_value(
         reduction_axes,
         "reduction_axes",
         "Element type of axes input must be integer. Got: {type}",
@@ -73,10 +73,10 @@ def reduction(
         out = infer_reduction(node, reduction_axes, keep_dims, types)
         if partially is not None and node.partial is not None and node.dtype in INTEGERS:
             fold = partial.reduction(partially)
-            return propagate_dims(
+            return with_partial(
                 out, lambda x, axes: fold(x, _axes(axes.reshape(-1), x.ndim), keep_dims), node, reduction_axes
             )
-        return propagate(out, reference, node, reduction_axes, keep_dims=keep_dims)
+        return with_value(out, reference, node, reduction_axes, keep_dims=keep_dims)
 
     def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
         axes = _axes(reduction_axes.reshape(-1), node.ndim)
