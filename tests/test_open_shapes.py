@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ovjit
 from ovjit.codegen.kernel import addresses
 from ovjit.compiler.copies import halo_kernels
 from ovjit.compiler.fuse import fuse
@@ -252,3 +253,21 @@ def test_every_broadcast_of_two_dimensions() -> None:
             continue
         assert found is not None and wanted <= members(found), f"{a} and {b}: {found}"
         assert min(wanted) == bounds(found)[0], f"{a} and {b}: {found}"
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 8, 4), (2, 0, 8, 4), (0, 0, 8, 4), (2, 3, 8, 4)])
+@pytest.mark.parametrize("pattern", [(0, 1, -1), (0, -1)])
+def test_heads_of_no_rows_are_joined_as_there(shape, pattern):
+    """Of an empty batch, too, heads beside one another are as wide as of any other: an axis, or -1."""
+    openvino = pytest.importorskip("openvino")
+
+    def answer(package):
+        op = package.opset13
+        x = op.parameter([-1, -1, 8, 4], np.float32)
+        sizes = op.shape_of(x)
+        axes = [op.constant(np.array([a])) for a in pattern]
+        parts = [op.gather(sizes, a, op.constant(0)) if a.data[0] >= 0 else a for a in axes]
+        model = package.Model([op.reshape(x, op.concat(parts, 0), False)], [x], "m")
+        return package.compile_model(model, "CPU")(np.ones(shape, np.float32))[0].shape
+
+    assert answer(ovjit) == answer(openvino)

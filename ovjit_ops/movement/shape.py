@@ -68,8 +68,8 @@ def reshape_dims(
             out.append(whole(p))
     if shape is None:
         return tuple(ANY if d == -1 else d for d in out)
-    # dimensions that are copied stand on both sides and cancel, open ones and zeros too
-    copied = [i for i, p in enumerate(pattern) if p == 0 and special_zero]
+    # dimensions that are copied stand on both sides and cancel, open ones and zeros too; so do zeros of both
+    copied = [i for i, p in enumerate(pattern) if p == 0 and (special_zero or shape[i : i + 1] == (0,))]
     before = [d for i, d in enumerate(shape) if i not in copied]
     product_after = math.prod(p for i, p in enumerate(pattern) if i not in copied and p != -1)
     if -1 in pattern:
