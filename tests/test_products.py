@@ -14,7 +14,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
-from ovjit.tiles.formats import BF16, F32
+from ovjit.tiles.formats import BF16, F32, U8I8
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import pack_kernel
 
@@ -69,12 +69,12 @@ def test_product_with_epilogue(case, flags) -> None:
     np.testing.assert_array_equal(one[0], two[0])
 
 
-@pytest.mark.parametrize("form", [F32, BF16], ids=["f32", "bf16"])
+@pytest.mark.parametrize("form", [F32, BF16, U8I8], ids=["f32", "bf16", "u8i8"])
 @pytest.mark.parametrize("steps", [(1, 40), (40, 1), (80, 2)], ids=["rows", "columns", "neither"])
 @pytest.mark.parametrize("depth", [1, 2, 11, 12])
 @pytest.mark.parametrize("n", [1, 16, 17, 33])
 def test_panels_of_computed_matrices(form, steps, depth, n) -> None:
-    """Whatever lies adjacent; the second half of an odd depth's last word, and what fills a panel, is 0."""
+    """Whatever lies adjacent; what is missing to the last word of a depth, and what fills a panel, is 0."""
     isa, kernel, size = host_isa(), pack_kernel(host_isa(), form), 4 // form.group
     sizes = panel_sizes(form.words(depth), n, isa)
     x = np.random.default_rng(SEED).integers(1, 1 << 8 * size, 40 * 80 + 80).astype(f"u{size}")
@@ -121,7 +121,7 @@ def test_product_of_integers_before_floats(dtype, rows) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {SEED}")
 
 
-@pytest.mark.parametrize("dtype", ["i8", "i32", "i64", "u16", "f64"])
+@pytest.mark.parametrize("dtype", ["i8", "u8", "i32", "i64", "u16", "f64"])
 def test_products_in_their_own_type(dtype) -> None:
     """Blocks of rows that share columns, few rows, short columns and a broadcast batch, turned or not:
     integers wrap around as NumPy's, f64 is f64."""

@@ -33,8 +33,11 @@ from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 
-#: How words are read, by the format: columns that are adjacent, or not; and what of two bf16 an odd K leaves.
-WAYS = {"f32": ("near", "apart"), "bf16": ("near", "apart", "last")}
+#: How words are read, by the format: columns that are adjacent, or not; and what of two bf16 or four bytes a
+#: K that is no multiple leaves.
+WAYS = {"f32": ("near", "apart"), "bf16": ("near", "apart", "last"), "i8": ("near", "apart", "last")}
+#: More than columns there are.
+ALL = 1 << 30
 
 
 @inline
@@ -49,9 +52,29 @@ def pair(low, high):
 
 
 @inline
-def words(p, x_k, x_n, left, T, way):
-    """A vector of words from p on, of which `left` columns are there."""
+def one_of(p, x_n, left, rest, way):
+    """A vector of bytes, zeros where not one of `rest` rows is left."""
+    return cast[u32](
+        loadm[u8](p, left) if way == "near" else gather[u8](p, x_n, min(left, max(rest, 0) * ALL))
+    )
+
+
+@inline
+def four(p, x_k, x_n, left, rest, way):
+    """Four bytes of each column, one for each of `rest` rows."""
     return (
+        one_of(p, x_n, left, rest, way)
+        | (one_of(p + x_k, x_n, left, rest - 1, way) << const[u32](8))
+        | (one_of(p + 2 * x_k, x_n, left, rest - 2, way) << const[u32](16))
+        | (one_of(p + 3 * x_k, x_n, left, rest - 3, way) << const[u32](24))
+    )
+
+
+@inline
+def words(p, x_k, x_n, left, rest, T, way):
+    """A vector of words from p on, of which `left` columns are there, and `rest` rows."""
+    return (
+        four(p, x_k, x_n, left, rest, way) if T == "i8" else
         (loadm[T](p, left) if way == "near" else gather[T](p, x_n, left)) if T == "f32"
         else pair(loadm[u16](p, left), loadm[u16](p + x_k, left)) if way == "near"
         else pair(gather[u16](p, x_n, left), gather[u16](p + x_k, x_n, left)) if way == "apart"
@@ -67,8 +90,8 @@ def pack_panels(
     """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs. Matrices
     are read with a stride `x_g`, every `inner` of them with a stride `x_o`, and lie `y_g` apart.
 
-    A word of f32 is an element; one of bf16 has two neighbours along K, the second of which is 0 behind an
-    odd K.
+    A word of f32 is an element; one of bf16 has two neighbours along K, one of bytes four, which are 0 where
+    there are none.
     """
     for item in share(items, per_chunk):
         matrix = item // panels
@@ -85,7 +108,7 @@ def pack_panels(
                     and i + (0 if way == "last" else group - 1) < k
                 ):
                     for v in static_range(0, width if wide else lanes, lanes):
-                        word = words(source + v * x_n, x_k, x_n, left - v, T, way)
+                        word = words(source + v * x_n, x_k, x_n, left - v, k - i, T, way)
                         store["f32" if T == "f32" else u32](target + v * WORD, word)
                     source += x_k * group
                     target += (width if wide else lanes) * WORD
@@ -97,7 +120,7 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
     """Its kernel for panels of a format."""
     width = tile_width(isa)
     name = f"pack_panels_{form.name}_{width}"
-    return pack_panels.kernel(name, T=form.a, group=form.group, width=width, lanes=isa.lanes)
+    return pack_panels.kernel(name, T=form.w, group=form.group, width=width, lanes=isa.lanes)
 
 
 @kernel

@@ -7,7 +7,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
-from ovjit.tiles.formats import float_types
+from ovjit.tiles.formats import float_types, product_format
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
 from ovjit_ops.matmul.chosen import choose_matrices
@@ -60,8 +60,16 @@ class MatMul:
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
 
     def expand(w, node, inputs):
-        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0"""
-        if node.output.dtype != "boolean":
+        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0
+        MatMul(x: i8 or u8, y) -> Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8): which sign
+        bytes have is nothing to sums that wrap around"""
+        out = node.output
+        if out.dtype in ("i8", "u8") and out.shape is not None and product_format("u8", "i8"):
+            made = [w("Convert", x, destination_type=t) for x, t in zip(inputs, ("u8", "i8"), strict=True)]
+            types = [TensorType("i32", out.shape)]
+            sums = w.b.add(node.op, made, node.attrs, origins=node.origins, types=types, lowered=True).output
+            return [w("Convert", sums, destination_type=out.dtype)]
+        if out.dtype != "boolean":
             return None
         counts = [w("Convert", x, destination_type="f32") for x in inputs]
         return [w("NotEqual", w("MatMul", *counts, **node.attrs), 0)]
