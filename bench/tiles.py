@@ -115,7 +115,7 @@ def tile_row(request: Any) -> Any:
 
 
 def measure(found: Counter[Shape], form: str, rounds: int) -> list[dict[str, Any]]:
-    from ovjit.tiles.formats import available_formats
+    from ovjit.codegen.cpu.formats import available_formats
     from ovjit.tools.roofline import dot_peak
 
     words = next((f for f in available_formats() if form.startswith(f.name)), None)

@@ -19,7 +19,7 @@ import numpy as np
 import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen.cpu import isa
-from ovjit.tiles.formats import available_formats
+from ovjit.codegen.cpu.formats import available_formats
 from ovjit.tools.roofline import dot_kernel
 
 SEED = 20261121

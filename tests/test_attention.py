@@ -10,11 +10,11 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import addresses
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
-from ovjit.tiles.formats import float_types
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import transposed_panels_kernel
 

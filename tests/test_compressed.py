@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.formats import FEATURES, float_types
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.passes.compression import stored_weights
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
-from ovjit.tiles.dynamic import FEATURES
-from ovjit.tiles.formats import float_types
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 
 SEED = 20261120

@@ -9,7 +9,7 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
-from ovjit.tiles.formats import float_types
+from ovjit.codegen.cpu.formats import float_types
 from ovjit_ops.matmul.cpu_compressed import CompressedProduct
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 from ovjit_ops.matmul.cpu_products import Product

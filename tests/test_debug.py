@@ -12,11 +12,11 @@ import pytest
 
 import ovjit as ov
 from ovjit import debug
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.data import digits
 from ovjit.errors import InferenceError
 from ovjit.execution import watch
 from ovjit.graph import op as registry
-from ovjit.tiles.formats import float_types
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP
 from ovjit.codegen.cpu.isa import has_features, host_isa
-from ovjit.tiles.dynamic import FEATURES, GROUP_STEP
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}

@@ -115,7 +115,8 @@ STRANGERS = {
     "ovjit.storage": ("ovjit.api", "ovjit.tools", "ovjit.frontends"),
     "ovjit.execution": ("ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage"),
     "ovjit.compiler": (
-        "ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage", "ovjit.execution", "ovjit_ops",
+        "ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage", "ovjit.execution", "ovjit.tiles",
+        "ovjit_ops",
     ),  # fmt: skip
     "ovjit.tiles": ("ovjit.api", "ovjit.execution", "ovjit.storage", "ovjit_ops"),
     "ovjit.graph": (

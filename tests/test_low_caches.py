@@ -10,7 +10,7 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.tiles.formats import float_types
+from ovjit.codegen.cpu.formats import float_types
 
 SEED = 20261120
 HEADS, SIZE = 2, 8

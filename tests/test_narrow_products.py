@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.formats import U8I8, find_format
 from ovjit.codegen.cpu.isa import ISAS, host_isa
 from ovjit.frontends.ir import weights as weights_files
 from ovjit.tiles import narrow
-from ovjit.tiles.formats import U8I8, find_format
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.narrow import WAYS
 from ovjit.tiles.winograd import fill_planes
@@ -271,7 +271,7 @@ INSTRUCTIONS = """
 from ovjit.codegen.cpu import isa
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.formats import I16, product_format
+from ovjit.codegen.cpu.formats import I16, product_format
 
 for name in ("avx512", "avx2"):
     isa.assume(name, [])

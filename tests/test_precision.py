@@ -9,13 +9,13 @@ import pytest
 from networks import NAMES, build, error, expected, network_input, real_core
 
 import ovjit as ov
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.precision import lower_precision, part_of
 from ovjit.compiler.program import run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import all_ops, find_op
-from ovjit.tiles.formats import float_types
 
 SEED = 20261120
 BF16 = {"INFERENCE_PRECISION_HINT": "bf16"}

@@ -7,6 +7,7 @@ import ctypes
 import numpy as np
 import pytest
 
+from ovjit.codegen.cpu.formats import BF16, F32, U8I8
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import addresses
 from ovjit.execution.build import compile_graph
@@ -14,7 +15,6 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
-from ovjit.tiles.formats import BF16, F32, U8I8
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import pack_kernel
 

@@ -10,10 +10,10 @@ import openvino
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.passes.settled import settled
 from ovjit.graph.interp import evaluate
-from ovjit.tiles.formats import product_format
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -654,7 +654,7 @@ INSTRUCTIONS = """
 from ovjit.codegen.cpu import isa
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.formats import product_format
+from ovjit.codegen.cpu.formats import product_format
 
 for name, *extra in (("avx512", "avx512vnni"), ("avx512",), ("avx2", "avxvnni"), ("avx2",), ("generic",)):
     isa.assume(name, extra)

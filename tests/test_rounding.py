@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.tiles import lowering
-from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.micro import JOINING
 from ovjit.tiles.rounding import first_within, one_rounding, reach_of

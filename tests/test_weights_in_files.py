@@ -12,10 +12,10 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
+from ovjit.codegen.cpu.formats import BF16
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.constants import release_pages
 from ovjit.graph.converted import Converted
-from ovjit.tiles.formats import BF16
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import pack_panels
 

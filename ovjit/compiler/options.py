@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.tiles.formats import float_types
+from ovjit.codegen.cpu.formats import float_types
 
 
 class Options(NamedTuple):

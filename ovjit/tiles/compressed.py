@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD, fit_f16
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
@@ -32,7 +33,6 @@ from ovjit.codegen.words import *
 from ovjit.compiler.plan import aligned_bytes, ceil_div
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import LEVELS
-from ovjit.tiles.formats import WORD
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
@@ -618,12 +618,6 @@ def how_unpacked(
             fits = (zero == zero.astype(np.uint8)).all()
         stored = "one" if zero.size and (zero == zero.flat[0]).all() else "u8" if fits else "f32"
     return Unpack(bits, integers.dtype.kind == "i", kind, "f16" if fit_f16(scale) else "f32", stored)
-
-
-def fit_f16(values: np.ndarray) -> bool:
-    """Whether f16 holds them all exactly."""
-    half = np.clip(values, -65504, 65504).astype(np.float16).astype(np.float32)
-    return bool((half == values).all())
 
 
 def pack_compressed(

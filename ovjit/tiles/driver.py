@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
@@ -17,7 +18,6 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.tiles.compressed import Unpack, unpack_panels
-from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.narrow import RUN_BITS, WAYS
 

@@ -18,20 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import Stored
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.plan import aligned_bytes, ceil_div
-from ovjit.tiles.compressed import fetch, fetch_group, fit_f16
+from ovjit.tiles.compressed import fetch, fetch_group
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: What a CPU needs for it.
-FEATURES = ("avx512vnni",)
-#: Groups of activations are so many elements, or twice that, ...
-GROUP_STEP = 16
 #: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers.
 HEIGHTS = (6, 3, 1)
 _BYTE = "i8"
@@ -69,20 +66,6 @@ def _quantize(x: Ptr, q: Ptr, p: Ptr, rows, depth, size, groups, per_chunk, *, T
 def quantize_kernel(dtype: str) -> Kernel:
     """Rows of `dtype` to integers with a scale for each group."""
     return _quantize.kernel(f"quantize_groups_{dtype}", T=dtype)
-
-
-class Stored(NamedTuple):
-    """How weights are stored: bits of an integer (8 or 4); the zero of all of them, None where they have
-    their own; the type of scales."""
-
-    bits: int
-    zero: int | None
-    scale: str
-
-    @property
-    def name(self) -> str:
-        zero = "z" if self.zero is None else str(self.zero) if self.zero else ""
-        return f"u{self.bits}{zero}_{self.scale}"
 
 
 @inline
@@ -222,19 +205,6 @@ class Packed(NamedTuple):
     w_panel: int
     s_panel: int
     z_panel: int
-
-
-def how_stored(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: int) -> Stored:
-    """How weights are packed. ValueError for zeros that are no bytes."""
-    signed = integers.dtype.kind == "i"
-    one: int | None = 128 if signed else 0
-    if zero is not None:
-        whole = zero + 128 * signed
-        if not ((whole == np.rint(whole)) & (whole >= 0) & (whole <= 255)).all():
-            raise ValueError("zero points should be whole numbers of 8 bits")
-        one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
-        one = one if one in (0, 8, 128) else None  # each is a kernel
-    return Stored(bits, one, "f16" if fit_f16(scale) else "f32")
 
 
 def pack_dynamic(

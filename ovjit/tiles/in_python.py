@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.memory import SIZE
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.narrow import WAYS
 
 #: int64 entries of one row of the address table: rows of it are input, output, pixel operands.

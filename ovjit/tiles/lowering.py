@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import F32, WORD, Format, product_format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
@@ -24,7 +25,6 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.traced import identity, is_traced_number, least, most, whole
 from ovjit.tiles.driver import ROWS, tile_kernel
-from ovjit.tiles.formats import F32, WORD, Format, product_format
 from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
@@ -460,22 +460,8 @@ class Tiled(Lowering):
         values["b_step"] = weights.bias_step
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
-        scratch = (2 if plain else self.epilogue.table_rows) * TABLE * 8
-        unpacking = self.unpacking(planner)
-        values |= unpacking
-        if unpacking:
-            scratch += pn_per * sizes.panel
-        if weights.lists is not None:
-            places, steps, runs = weights.lists
-            values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
-            values["runs"] = runs
-            scratch += (pn_per * self.isa.tile_vectors * words + runs) * 8
-        if self.gathered:
-            stored = (lines[0] - 1) * self.gathered + 2 * self.isa.lanes
-            packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
-            values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
-            scratch += ROWS[self.isa.name][0] * packed
-        planner.need_scratch(scratch)
+        tables = (2 if plain else self.epilogue.table_rows) * TABLE * 8
+        values |= self._beside_tables(planner, weights, tables, pn_per, words, lines)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:
             kernel = self.blocked
@@ -495,6 +481,27 @@ class Tiled(Lowering):
         reads = [x, *more, *read]
         planner.step(kernel, values, chunks, reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
+
+    def _beside_tables(
+        self, planner: Planner, weights: Weights, tables: Any, pn_per: Any, words: Any, lines: tuple[int, int]
+    ) -> dict[str, Any]:
+        """The arguments for what lies behind the `tables` in scratch memory: panels of unpacked weights,
+        places of words in lists, lines that are gathered. Asks for that memory."""
+        values, scratch = self.unpacking(planner), tables
+        if values:
+            scratch += pn_per * weights.sizes.panel
+        if weights.lists is not None:
+            places, steps, runs = weights.lists
+            values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
+            values["runs"] = runs
+            scratch += (pn_per * self.isa.tile_vectors * words + runs) * 8
+        if self.gathered:
+            stored = (lines[0] - 1) * self.gathered + 2 * self.isa.lanes
+            packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
+            values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
+            scratch += ROWS[self.isa.name][0] * packed
+        planner.need_scratch(scratch)
+        return values
 
 
 def tile_format(data: Value, weights: Value) -> Format | None:

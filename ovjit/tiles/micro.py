@@ -19,10 +19,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.copies import CACHE_LINE
-from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
 from ovjit.tiles.narrow import WAYS, Way
 

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.tiles.formats import WORD, Format
 from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
 
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
-from ovjit.tiles.formats import WORD, Format
 
 #: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
 _PACKED = 1 << 19

@@ -19,9 +19,9 @@ import numpy as np
 
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu.formats import F32, WORD, Format, available_formats
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.kernel import Kernel, KernelArgs
-from ovjit.tiles.formats import F32, WORD, Format, available_formats
 from ovjit.tiles.narrow import WAYS
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.

@@ -46,9 +46,9 @@ def kernels() -> list[Kernel]:
 
 def kernels_of(model: Any) -> dict[str, list[Kernel]]:
     """precision -> the kernels of a model that computes in it, for the instruction set of this process."""
+    from ovjit.codegen.cpu.formats import float_types
     from ovjit.compiler.options import Options, compiling
     from ovjit.compiler.program import Program
-    from ovjit.tiles.formats import float_types
 
     found: dict[str, list[Kernel]] = {}
     for precision in [kind for kind in ("f32", "bf16") if kind in float_types()]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD, product_format
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
@@ -36,7 +37,6 @@ from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.graph.traced import least, most
 from ovjit.tiles.driver import ROWS
-from ovjit.tiles.formats import WORD, product_format
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,

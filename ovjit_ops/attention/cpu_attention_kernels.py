@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen import approx
+from ovjit.codegen.cpu.formats import F32, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
@@ -23,7 +24,6 @@ from ovjit.codegen.trace import Recorder
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
-from ovjit.tiles.formats import F32, Format
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.pack import tile_width
 
@@ -160,6 +160,20 @@ def begin(o, peak, weights, wide, sink, sinks):
 
 
 @inline
+def multiply_keys(
+    k, k_p, depth, group, at, n, columns, width, zeros, scale, scaled, count, heights, lanes
+):
+    """The scores of n columns from `at` on, panel by panel of keys."""
+    c = at // width
+    while c * width < at + n:
+        multiply(
+            k + c * k_p, (depth + group - 1) // group, c * width - at, at + n - c * width,
+            columns - c * width, zeros, scale, scaled, count, heights, lanes,
+        )  # fmt: skip
+        c += 1
+
+
+@inline
 def soften(t, peak, weights, count, T):
     """Scores at t made weights, of the type T; the largest score and the sum of weights, at `peak` and
     `weights`, go on by them. What the row's sums so far are to be multiplied by."""
@@ -249,13 +263,9 @@ def attention_tiles(
         else:
             added = mask + at * mask_c
             fill_tables(queries, query_r, scratch + s_at, s_row, added, mask_r, count, heights[0])
-        c = at // width
-        while c * width < at + n:
-            multiply(
-                k + c * k_p, (depth + group - 1) // group, c * width - at, at + n - c * width,
-                columns - c * width, zeros, scale, T != "f32", count, heights, lanes,
-            )  # fmt: skip
-            c += 1
+        multiply_keys(
+            k, k_p, depth, group, at, n, columns, width, zeros, scale, T != "f32", count, heights, lanes
+        )
         # softmax
         for r in range(count):
             t = scratch + s_at + r * s_row

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import ModelError, check
 from ovjit.graph import windows
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
-from ovjit.tiles.formats import float_types
 from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Shapes
@@ -20,7 +21,6 @@ from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import most, whole
 from ovjit.graph.windows import resolve_pads, taps_that_meet
 from ovjit.tiles.driver import ROWS
-from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Tiled, Weights
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.convolution.cpu_direct import filter_matrix

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import F32, product_format
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -27,7 +28,6 @@ from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, spl
 from ovjit.compiler.races import Piece, Places
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.traced import least, most
-from ovjit.tiles.formats import F32, product_format
 from ovjit.tiles.lowering import OPERANDS
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 

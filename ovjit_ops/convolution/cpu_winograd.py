@@ -35,6 +35,7 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import trace as t
+from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
@@ -48,7 +49,6 @@ from ovjit.compiler.views import View, named_strides, row_major
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.formats import BF16, F32, I16, WORD, Format
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
 from ovjit.tiles.narrow import WAYS, WIDENED, word_time

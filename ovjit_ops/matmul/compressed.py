@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.shapes import broadcast
 from ovjit.graph.stored_floats import FLOAT_BITS, LEVELS
-from ovjit.tiles.formats import float_types
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes
 

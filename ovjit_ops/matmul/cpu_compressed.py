@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
@@ -20,7 +21,6 @@ from ovjit.tiles.compressed import (
 )
 from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
 from ovjit.tiles.driver import ROWS, tile_kernel
-from ovjit.tiles.formats import product_format
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit.tiles.rows import row_step

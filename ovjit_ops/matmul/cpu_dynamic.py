@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ovjit.codegen.cpu.formats import how_stored
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, plain, product
 from ovjit.graph.traced import least, most
-from ovjit.tiles.dynamic import ABREAST, HEIGHTS, how_stored, pack_dynamic, product_kernel, quantize_kernel
+from ovjit.tiles.dynamic import ABREAST, HEIGHTS, pack_dynamic, product_kernel, quantize_kernel
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, Shapes, place_constants
 from ovjit.compiler.plan import Constants, Planner
@@ -16,7 +17,6 @@ from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim
 from ovjit.graph.traced import identity
-from ovjit.tiles.formats import WORD
 from ovjit.tiles.lowering import Picks, Tiled, Weights, tile_format
 from ovjit_ops.matmul.cpu_products import lower_product
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
@@ -27,7 +28,6 @@ from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, bounds
-from ovjit.tiles.formats import F32, WORD, Format
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import float_types, product_format
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
-from ovjit.tiles.formats import float_types, product_format
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
 from ovjit_ops.matmul.chosen import choose_matrices

@@ -15,11 +15,11 @@ from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.compiler.options import CACHES, cache_type
 from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
 from ovjit.graph.dtypes import HALVES
-from ovjit.tiles.formats import float_types
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel

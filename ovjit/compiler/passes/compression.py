@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
 from ovjit.compiler.passes.expand import Writer
@@ -23,7 +24,6 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS
-from ovjit.tiles.dynamic import FEATURES, GROUP_STEP, how_stored
 
 #: Weights of fewer elements are not worth it.
 SMALLEST = 1 << 16

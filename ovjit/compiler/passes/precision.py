@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import float_types
 from ovjit.compiler.options import Options, half_type, options
 from ovjit.errors import OvjitError
 from ovjit.graph import byte_rows
@@ -31,7 +32,6 @@ from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, copy_replaced, rebuild
 from ovjit.graph.op import Op, TensorType
-from ovjit.tiles.formats import float_types
 
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import product_format
 from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_integers
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
@@ -34,7 +35,6 @@ from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
-from ovjit.tiles.formats import product_format
 
 #: How far from a whole number a zero point may be, in steps.
 NEARLY = 1e-2

@@ -122,3 +122,44 @@ def available_formats() -> tuple[Format, ...]:
     """The formats that this CPU has, one of each name."""
     found = (find_format(f.a, f.w, host_isa()) for f in FORMATS)
     return tuple(dict.fromkeys(f for f in found if f is not None))
+
+
+# --- rows that are quantized as they come: see `ovjit.tiles.dynamic`
+
+#: What a CPU needs for them.
+FEATURES = ("avx512vnni",)
+#: Groups of activations are so many elements, or twice that, ...
+GROUP_STEP = 16
+
+
+class Stored(NamedTuple):
+    """How weights are stored: bits of an integer (8 or 4); the zero of all of them, None where they have
+    their own; the type of scales."""
+
+    bits: int
+    zero: int | None
+    scale: str
+
+    @property
+    def name(self) -> str:
+        zero = "z" if self.zero is None else str(self.zero) if self.zero else ""
+        return f"u{self.bits}{zero}_{self.scale}"
+
+
+def how_stored(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: int) -> Stored:
+    """How weights are packed. ValueError for zeros that are no bytes."""
+    signed = integers.dtype.kind == "i"
+    one: int | None = 128 if signed else 0
+    if zero is not None:
+        whole = zero + 128 * signed
+        if not ((whole == np.rint(whole)) & (whole >= 0) & (whole <= 255)).all():
+            raise ValueError("zero points should be whole numbers of 8 bits")
+        one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
+        one = one if one in (0, 8, 128) else None  # each is a kernel
+    return Stored(bits, one, "f16" if fit_f16(scale) else "f32")
+
+
+def fit_f16(values: np.ndarray) -> bool:
+    """Whether f16 holds them all exactly."""
+    half = np.clip(values, -65504, 65504).astype(np.float16).astype(np.float32)
+    return bool((half == values).all())
