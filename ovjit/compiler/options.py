@@ -49,8 +49,8 @@ def _name(asked: Any) -> Any:
 
 def cache_type(config: Mapping[str, Any]) -> str:
     """The element type that caches of keys and values are stored in: what the model computes in unless
-    something is asked for, and u8 for all integers. One for both: where they are to differ, f32 holds
-    either."""
+    something is asked for, and u8 for all integers. One for both: where they are to differ, halves in the
+    place of u8, else f32, which holds either."""
     computed = _precision(config)
     default = computed if computed in float_types() else "f32"
     both, *each = (_name(config.get(name)) for name in CACHES)
@@ -58,6 +58,8 @@ def cache_type(config: Mapping[str, Any]) -> str:
         default if asked is None else asked if asked in ("f32", "f16", "bf16") else "u8"
         for asked in (one if one is not None else both for one in each)
     }
+    if len(stored) > 1:
+        stored.discard("u8")
     return stored.pop() if len(stored) == 1 else "f32"
 
 

@@ -117,9 +117,9 @@ class _Requantizer:
             return None
         made = linear.times(factor).plus(zero)
         if len(made.terms) == 1 and made.terms[0][0].node.op.name == "Convert":
-            sums, scale = made.terms[0]
-            scale, offset = settled(scale, made.offset, attrs["low"], attrs["high"])
-            made = Linear(((sums, scale),), offset)
+            ((sums, factor),) = made.terms
+            factor, zero = settled(factor, made.offset, attrs["low"], attrs["high"])
+            made = Linear(((sums, factor),), zero)
         first, scale, offset = self._summed(b, node, made)
         inputs = [first, scale, offset]
         return b.add("Quantize", inputs, attrs, name=node.name, origins=node.origins).outputs

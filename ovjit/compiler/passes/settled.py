@@ -27,7 +27,8 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
     moves = [a.size == flat[0].size for a in (factor, offset)]
     moves[1] &= bool(offset.any())
     channels = np.flatnonzero((flat[0] > FINEST) & (np.abs(flat[0]) + np.abs(flat[1]) < MOST))
-    at, sums, steps = _near_borders(*(a[channels, None] for a in flat), np.arange(low, high) + 0.5)
+    f, o = (a[channels, None] for a in flat)
+    at, sums, steps = _near_borders(f, o, np.arange(low, high) + 0.5)
     best = [a.astype(np.float32) for a in flat]
     fewest = np.zeros(flat[0].size, np.int64)
     for i, tried in enumerate(TRIED):
