@@ -203,6 +203,8 @@ class Convolution:
 
         Where the tile cannot do all of it: groups, and a window that is spread along the last dimension.
         """
+        from ovjit_ops.convolution.cpu_depthwise import is_depthwise
+
         data, filters = inputs
         grouped = node.op.name == "GroupConvolution"
         extra = 3 if grouped else 2
@@ -215,7 +217,8 @@ class Convolution:
             types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
         elif data.dtype not in ("f32", "f16", "bf16"):
             return None  # those are computed directly, in any form
-        if (not grouped and window["dilations"][2] == 1) or 0 in (*data.shape, *shape, *filters.shape):
+        whole = is_depthwise(node) if grouped else window["dilations"][2] == 1
+        if whole or 0 in (*data.shape, *shape, *filters.shape):
             return None
         begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
         n, c, depth, height, width = data.shape

@@ -30,11 +30,11 @@ def lower_convolution(group: Group) -> Lowering | None:
     if len(data.shape) == 5:
         # others have been expanded, where their shapes are known
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1
-        if not adjacent:
+        if not adjacent and not is_depthwise(anchor):
             return Direct.of(group)
     if constant is None:
         return computed(group)
-    if len(data.shape) < 5 and is_depthwise(group):
+    if is_depthwise(anchor):
         return Depthwise(group)
     way = winograd_way(group)
     return Winograd(group, way) if way else TiledConvolution(group)

@@ -313,6 +313,11 @@ class TiledConvolution(Tiled):
         return slabs if taps < ceil_div(out * sums, rows) * (last - first + 1) else together
 
 
+def as_images(view: View, volume: int | None) -> View:
+    """The slices of one of the volumes as images, or the images that there are."""
+    return view if volume is None else view.slice(0, volume, 1).permute((2, 1, 3, 4))
+
+
 class ComputedConvolution(TiledConvolution):
     """A convolution whose filters are computed, too: they are packed while running, as the right-hand side of
     a matrix product is."""

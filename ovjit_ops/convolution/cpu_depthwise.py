@@ -2,10 +2,10 @@
 
     y[n, i, j, c] = epilogue(bias[c] + sum over (a, b) of x[n, i*sh + a*dh, j*sw + b*dw, c] * w[a, b, c])
 
-The kernel is printed for one window (kh, kw, sw, dw), so that an input column that several pixels of a row
-read is loaded once. The input has a zero halo. An item is some output rows of a cache line of
-channels, where the first-level cache then keeps the rows of the input until the next output row reads them;
-where it would not, of all channels.
+The kernel is printed for one window (kd, kh, kw, sw, dw), so that an input column that several pixels of a
+row read is loaded once. The slices of a volume are images, whose windows have `kd` times as many rows. The
+input has a zero halo. An item is some output rows of a cache line of channels, where the first-level cache
+then keeps the rows of the input until the next output row reads them; where it would not, of all channels.
 
 Of bytes, a column of up to four rows is put together to a word for each channel, which one instruction
 multiplies by the filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
@@ -13,6 +13,8 @@ multiplies by the filter's column of four i8: a quarter of the multiplications, 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,14 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import CACHE_LINE
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.compiler.races import Piece, Places
+from ovjit.compiler.views import View
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
+from ovjit.graph.graph import Node
 from ovjit.graph.traced import least, most
 from ovjit.tiles.lowering import OPERANDS
-from ovjit_ops.convolution.cpu_convolution import TiledConvolution
+from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Pixels of a row that are computed together.
 PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
@@ -94,16 +97,18 @@ def added(v, weight, total, acc):
 
 @inline
 def add_columns(
-    total, tap, p, row, count, left, masked, x_a, x_w, T, acc, kh, kw, sw, dw, free, part
+    total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, rows, kh, kw, sw, dw, free, part
 ):  # fmt: skip
-    """Add to the totals of `count` pixels, whose windows begin at p and behind, what their taps make of the
-    input's columns. `part`: the taps are read at `row` when the first pixel needs them."""
+    """Add to the totals of `count` pixels, whose windows of so many rows, `kh` of a slice, begin at p and
+    behind, what their taps make of the input's columns. `part`: the taps are read at `row` when the first
+    pixel needs them."""
     v = registers()
-    for a, lines in enumerate(word_rows(kh, acc)):
-        for some in together(columns(count, kw, sw, dw), free, acc, kh, kw, count):
+    for a, lines in enumerate(word_rows(rows, acc)):
+        for some in together(columns(count, kw, sw, dw), free, acc, rows, kw, count):
             for byte, line in enumerate(lines):
                 for column, _ in some:
-                    place = p + line * x_a + column * x_w
+                    begin = p + line * x_a if line < kh else p + line // kh * x_z + line % kh * x_a
+                    place = begin + column * x_w
                     u = lanes_at(place, left, masked, T)
                     if acc == "f32":
                         v[column] = u
@@ -152,9 +157,9 @@ def store_pixels(q, result, count, y_w, left, masked, out):
 
 @kernel
 def depthwise(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide, parts, rows_per,
-    row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kh, kw, sw, dw, passes, free,
-    part,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_z, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide, parts, rows_per,
+    row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kd, kh, kw, sw, dw, passes,
+    free, part,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
     `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
@@ -183,8 +188,8 @@ def depthwise(
                 end = stop if masked else min(stop, c // VL * VL)
                 for k in range(begin, end, VL):
                     left = c - k
-                    filters = w + k * (len(word_rows(kh, acc)) * kw * 4)
-                    for a, t in np.ndindex(0 if part else len(word_rows(kh, acc)), kw):
+                    filters = w + k * (len(word_rows(kd * kh, acc)) * kw * 4)
+                    for a, t in np.ndindex(0 if part else len(word_rows(kd * kh, acc)), kw):
                         tap[a, t] = load[acc](filters + (a * kw + t) * VL * 4)
                     bias = load[acc](b + k * 4)
                     for n, operand in enumerate(operands, 1):
@@ -203,17 +208,19 @@ def depthwise(
                                     at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                                 elif operand.kind == "scalar":
                                     at[n, "j"] = at[n] + j * e[n, "w"]
-                            if free and T == "f32" and count > 1 and not part:
+                            if free and T == "f32" and count > 1 and not part and kd == 1:
                                 prefetch_next(p, count, x_a, x_w, kh, sw)
                             for m in static_range(count):
                                 total[m] = bias
-                            for a in range(kh) if part else static_range(1):
-                                for t in range(0, kw, part) if part < kw and part else static_range(1):
-                                    add_columns(
-                                        total, tap, p + a * x_a + t * (dw * x_w),
-                                        filters + (a * kw + t) * (VL * 4), count, left, masked, x_a, x_w, T,
-                                        acc, 1 if part else kh, part or kw, sw, dw, free, part,
-                                    )  # fmt: skip
+                            for z in range(kd) if part and kd > 1 else static_range(1):
+                                for a in range(kh) if part else static_range(1):
+                                    for t in range(0, kw, part) if part < kw and part else static_range(1):
+                                        add_columns(
+                                            total, tap, p + z * x_z + a * x_a + t * (dw * x_w),
+                                            filters + ((z * kh + a) * kw + t) * (VL * 4), count, left, masked,
+                                            x_z, x_a, x_w, T, acc, 1 if part else kd * kh, kh, part or kw, sw,
+                                            dw, free, part,
+                                        )  # fmt: skip
                             for m in static_range(count):
                                 load_operands(o, at, e, m, left, masked, operands)
                                 result[m] = applied(body, total[m], *o)
@@ -237,14 +244,16 @@ class Depthwise(TiledConvolution):
         return False
 
     def make_kernel(self, names: str) -> Kernel:
-        kh, kw = ([1, *self.kernel_size])[-2:]
-        part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if kh * kw > MOST_TAPS else 0
+        kd, kh, kw = ([1, 1, *self.kernel_size])[-3:]
+        many = kd * kh * kw > MOST_TAPS
+        part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if many else 0
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
-        name = f"depthwise_{self.data.dtype}_{kh}x{kw}_{self.isa.name}{'_' + names if names else ''}"
+        window = "x".join(map(str, ([1, *self.kernel_size])[-max(2, len(self.kernel_size)) :]))
+        name = f"depthwise_{self.data.dtype}_{window}_{self.isa.name}{'_' + names if names else ''}"
         return depthwise.kernel(
-            name, T=self.data.dtype, acc=self.form.acc, kh=kh, kw=kw, sw=sw, dw=dw,
+            name, T=self.data.dtype, acc=self.form.acc, kd=kd, kh=kh, kw=kw, sw=sw, dw=dw,
             passes=passes(self.isa, self.groups, part, *types),
             free=self.isa.name == "avx512", part=part,
             **self.epilogue.constants(self.form.acc),
@@ -253,13 +262,14 @@ class Depthwise(TiledConvolution):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         lanes = self.isa.lanes
-        kh, kw = ([1, *self.kernel_size])[-2:]
-        blocks, words = ceil_div(self.groups, lanes), len(word_rows(kh, self.form.acc))
+        kw = self.kernel_size[-1]
+        rows = int(np.prod(self.kernel_size[:-1]))
+        blocks, words = ceil_div(self.groups, lanes), len(word_rows(rows, self.form.acc))
         each, dtype = (4, np.int8) if self.form.acc == "i32" else (1, np.float32)
         memory = aligned_bytes(blocks * words * kw * lanes * 4).view(dtype)
         packed = memory.reshape(blocks, words, kw, lanes, each)
         by_channel = np.zeros((blocks * lanes, words * each, kw), dtype)
-        by_channel[: self.groups, :kh] = self.filters.reshape(self.groups, kh, kw)
+        by_channel[: self.groups, :rows] = self.filters.reshape(self.groups, rows, kw)
         split_up = by_channel.reshape(blocks, lanes, words, each, kw)
         packed[...] = split_up.transpose(0, 2, 4, 1, 3)  # block, row of words, column, channel, tap in a word
         flush_subnormals(packed)
@@ -275,14 +285,16 @@ class Depthwise(TiledConvolution):
         y = planner.channels_last_output(self.out, over=self.over(planner, x))
         if not y.count:
             return
-        flat = len(shape) == 3
-        x_h, x_w = (0, x.strides[2]) if flat else x.strides[2:]
-        sh, dh, ph = (1, 1, 0) if flat else (strides[0], dilations[0], begin[0])
-        oh, ow = (1, out[2]) if flat else out[2:]
-        taps = int(np.prod(self.kernel_size))
+        missing = 5 - len(shape)  # dimensions, of three
+        od, oh, ow = (1,) * missing + out[2:]
+        kd, kh, kw = (1,) * missing + tuple(self.kernel_size)
+        sd, sh, _ = (1,) * missing + tuple(strides)
+        dd, dh, _ = (1,) * missing + tuple(dilations)
+        x_d, x_h, x_w = (0,) * missing + tuple(x.strides[2:])
+        origin = sum(-pad * stride for pad, stride in zip(begin, x.strides[2:], strict=True))
+        taps = kd * kh * kw
         line = min(self.groups, max(self.isa.lanes, CACHE_LINE // x.itemsize))
-        kh = 1 if flat else self.kernel_size[0]
-        read = kh * (x.shape[-1] + 2 * begin[-1]) * CACHE_LINE
+        read = kd * kh * (x.shape[-1] + 2 * begin[-1]) * CACHE_LINE
         # 1 or 0: most of these rows are read again, and are there still
         by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
         wide = self.groups - by_lines * (self.groups - line)
@@ -290,46 +302,50 @@ class Depthwise(TiledConvolution):
         rows_per = least(split(oh, ow * wide * taps), most(2, ceil_div(oh, 4)))
         rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
         row_blocks = ceil_div(oh, rows_per)
-        items = out[0] * parts * row_blocks
+        # of volumes a step does one, whose slices are images
+        volumes: Sequence[int | None] = (None,) if missing else range(out[0])
+        items = (out[0] if missing else od) * parts * row_blocks
         per_chunk = split(items, rows_per * ow * wide * taps)
-        values: dict[str, Any] = {
-            "x": x.ptr + (-ph * x_h - begin[-1] * x_w),
-            "w": planner.constants.at(self.weights_at), "b": planner.constants.at(self.bias_at),
-            "y": y.ptr, "x_n": x.strides[0], "x_i": sh * x_h, "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow,
-            "c": self.groups, "wide": wide, "parts": parts, "rows_per": rows_per, "row_blocks": row_blocks,
-            "items": items, "per_chunk": per_chunk,
-        }  # fmt: skip
-        axes = (0, None, 2) if flat else (0, 2, 3)
-        values |= dict(zip(("y_n", "y_h", "y_w"), self.along(y, axes), strict=True))
-        operands, read = self.operand_values(planner, axes)
-        values |= operands
-        reads = [x, *read]
-        y_n, y_h, y_w = (values[name] for name in ("y_n", "y_h", "y_w"))
-        size = y.itemsize
+        chunks, flops = ceil_div(items, per_chunk), 2.0 * y.count * taps / max(1, len(volumes))
+        axes = (0, None, 2) if missing == 2 else (0, 2, 3)
+        for volume in volumes:
+            source, target = as_images(x, volume), as_images(y, volume)
+            values: dict[str, Any] = {
+                "x": source.ptr + origin, "w": planner.constants.at(self.weights_at),
+                "b": planner.constants.at(self.bias_at), "y": target.ptr,
+                "x_n": source.strides[0] * (1 if missing else sd), "x_i": sh * x_h, "x_z": dd * x_d,
+                "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow, "c": self.groups, "wide": wide,
+                "parts": parts, "rows_per": rows_per, "row_blocks": row_blocks, "items": items,
+                "per_chunk": per_chunk,
+            }  # fmt: skip
+            values |= dict(zip(("y_n", "y_h", "y_w"), self.along(target, axes), strict=True))
+            operands, more = self.operand_values(planner, axes, functools.partial(as_images, volume=volume))
+            values |= operands
+            y_n, y_h, y_w = (values[name] for name in ("y_n", "y_h", "y_w"))
 
-        def touches(chunk: int) -> tuple[Places, Places]:
-            found = []
-            for item in range(chunk * per_chunk, min((chunk + 1) * per_chunk, items)):
-                rest, part = divmod(item, parts)
-                image, block = divmod(rest, row_blocks)
-                high: int = min(rows_per, oh - block * rows_per)
-                channels: int = min(wide, self.groups - part * wide)
-                at = y.ptr + (image * y_n + block * rows_per * y_h + part * wide * size)
-                found.append(Piece(at, (), (high, ow, channels), (y_h, y_w, size), size).places(()))
-            return [], [(y.buffer, np.concatenate(found))]
+            def touches(
+                chunk: int, target: View = target, y_n: int = y_n, y_h: int = y_h, y_w: int = y_w
+            ) -> tuple[Places, Places]:
+                found, size = [], target.itemsize
+                for item in range(chunk * per_chunk, min((chunk + 1) * per_chunk, items)):
+                    rest, part = divmod(item, parts)
+                    image, block = divmod(rest, row_blocks)
+                    high: int = min(rows_per, oh - block * rows_per)
+                    channels: int = min(wide, self.groups - part * wide)
+                    at = target.ptr + (image * y_n + block * rows_per * y_h + part * wide * size)
+                    found.append(Piece(at, (), (high, ow, channels), (y_h, y_w, size), size).places(()))
+                return [], [(target.buffer, np.concatenate(found))]
 
-        chunks, flops = ceil_div(items, per_chunk), 2.0 * y.count * taps
-        planner.step(self.kernel, values, chunks, reads, [y], flops, touches=touches)
+            planner.step(self.kernel, values, chunks, [x, *more], [target], flops, touches=touches)
 
 
-def is_depthwise(group: Group) -> bool:
-    """True for [G, 1, 1, ...] filters, of bytes of few taps."""
-    data, filters = group.node.inputs[:2]
+def is_depthwise(node: Node) -> bool:
+    """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images."""
+    data, filters = node.inputs[:2]
     shape = filters.shape
+    if node.op.name != "GroupConvolution" or filters.stored is None or tuple(shape[1:3]) != (1, 1):
+        return False
+    if len(shape) == 6:  # the tiles that volumes have else are of one channel each
+        return product_format(data.dtype, filters.dtype) is F32
     few = product_format(data.dtype, filters.dtype) is F32 or int(np.prod(shape[3:])) <= MOST_TAPS
-    return (
-        group.node.op.name == "GroupConvolution"
-        and tuple(shape[1:3]) == (1, 1)
-        and few
-        and shape[0] >= host_isa().lanes // 2
-    )
+    return few and shape[0] >= host_isa().lanes // 2

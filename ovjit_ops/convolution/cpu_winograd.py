@@ -54,7 +54,7 @@ from ovjit.tiles.micro import TABLE
 from ovjit.tiles.narrow import WAYS, WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
-from ovjit_ops.convolution.cpu_convolution import TiledConvolution
+from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Bytes of planes that are made at once at most: what stays in a cache, and is not memory for each tensor.
 BAND = 4_000_000
@@ -338,7 +338,7 @@ class Winograd(TiledConvolution):
         for volume, first in itertools.product(volumes, range(0, th, band)):
             rows = min(band, th - first)
             tiles = n * rows * tw
-            images = _images(x, volume)
+            images = as_images(x, volume)
             values = {
                 "x": images.ptr, "v": space.ptr, "h": h, "w": w, "ph": ph - first * m, "pw": pw, "th": rows,
                 "tw": tw, "c": c, "tiles": tiles, "plane": tiles * c * size,
@@ -353,7 +353,7 @@ class Winograd(TiledConvolution):
                 view: View, volume: int | None = volume, first: int = first * m,
                 count: int = min(rows * m, oh - first * m),
             ) -> View:  # fmt: skip
-                return _images(view, volume).slice(2, first, count)
+                return as_images(view, volume).slice(2, first, count)
 
             made = part(y)
             values = {
@@ -383,11 +383,6 @@ class Winograd(TiledConvolution):
             planner, v, y, (1, 1, tiles), (0, 0, v.strides[1]), (None, None, 0), taps,
             v.strides[0], self.weights, plain=True,
         )  # fmt: skip
-
-
-def _images(view: View, volume: int | None) -> View:
-    """The slices of a volume as images, or the images that there are."""
-    return view if volume is None else view.slice(0, volume, 1).permute((2, 1, 3, 4))
 
 
 def winograd_way(group: Group) -> int:
