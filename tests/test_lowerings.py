@@ -17,6 +17,7 @@ import pytest
 from test_ops_native import SEED, graph_of, native_ops
 
 import ovjit_ops
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.program import Program
@@ -563,6 +564,41 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
         assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 1, (1, 2)), (1, 1, (0, 1))]
         assert low._slabs(5, (5, 8, 8), 1, 1, 1) == [(0, 1, (1, 2)), (1, 3, (0, 2)), (4, 1, (0, 1))]
         assert low._slabs(2, (2, 1, 1), 1, 1, 1) == [(0, 2, (0, 2))]  # a tile for each would be more
+
+
+@pytest.mark.parametrize(
+    ("outs", "kernel", "dilation", "auto_pad"),
+    [(3, (3, 3), 1, "explicit"), (1, (7,), 2, "explicit"), (2, (2, 3, 4), 1, "same_upper"),
+     (4, (5, 4), 3, "valid"), (2, (1, 9), 1, "same_lower")],
+)
+@pytest.mark.parametrize("closed", [True, False])
+def test_columns_of_few_outputs_share_a_vector(
+    outs: int, kernel: tuple[int, ...], dilation: int, auto_pad: str, closed: bool
+) -> None:
+    """One convolution makes the outputs of all taps of a line, which are then added up with what follows. Of
+    open images as well whose width is known."""
+    rng = np.random.default_rng([SEED, outs, *kernel])
+    channels, rank = 17, len(kernel)
+    filters = (rng.standard_normal((outs, channels, *kernel)) / 8).astype(np.float32)
+    data = rng.standard_normal((2, channels, *(15,) * (rank - 1), 19)).astype(np.float32)
+    b = Builder()
+    shape = data.shape if closed else (ANY, channels, *(ANY,) * (rank - 1), 19)
+    x = parameter(b, np.zeros(1, np.float32), shape)
+    y = add(
+        b, "Convolution", x, filters, strides=(*(2,) * (rank - 1), 1), dilations=(dilation,) * rank,
+        pads_begin=(1,) * rank, pads_end=(2,) * rank, auto_pad=auto_pad,
+    )  # fmt: skip
+    bias = rng.standard_normal((1, outs, *(1,) * rank)).astype(np.float32)
+    executable = compile_graph(graph := b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
+    for given in (data, data[:1]) if not closed else (data,):
+        (got,), (expected,) = run(executable, given), evaluate(graph, [given])
+        np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"seed {SEED}")
+    (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
+    known = closed or auto_pad not in ("same_upper", "same_lower")
+    lanes = host_isa().lanes
+    fewer = 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1] and outs < lanes
+    assert fewer or lanes < 16, "all of them with AVX-512"
+    assert low.outs == (outs * kernel[-1] if known and fewer else outs)
 
 
 @pytest.mark.parametrize("channels", [4, 20, 24, 56])

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.formats import float_types
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.compiler.options import options
 from ovjit.errors import ModelError, check
 from ovjit.graph import windows
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.op import Ints, TensorType, Word, op
+from ovjit.graph.op import Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
 from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -199,13 +201,17 @@ class Convolution:
         return lower_convolution(group)
 
     def expand(w, node, inputs):
-        """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window
+        """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window;
+        one of few outputs -> the sum of the columns of one of more outputs
 
-        Where the tile cannot do all of it: groups, and a window that is spread along the last dimension.
+        Where the tile cannot do all of it: groups, and a window that is spread along the last dimension. And
+        where outputs of several columns fit the vector that those of one leave empty.
         """
         from ovjit_ops.convolution.cpu_depthwise import is_depthwise
 
         data, filters = inputs
+        if _leaves_lanes(node):
+            return [_sum_of_columns(w, node)]
         grouped = node.op.name == "GroupConvolution"
         extra = 3 if grouped else 2
         if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
@@ -247,6 +253,45 @@ class Convolution:
     def samples(rng, dtype="f32"):
         for data, filters, attrs in _CASES:
             yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
+
+
+def _leaves_lanes(node: Node) -> bool:
+    """Whether a convolution of reals has so few outputs that those of a window's columns fit fewer vectors,
+    and its sums are as long as makes the sum of columns worth it."""
+    data, filters = node.inputs
+    if node.op.name != "Convolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
+        return False
+    if options().precision != "f32":  # what is added up would be rounded
+        return False
+    outs, channels, *kernel = filters.shape or (0, 0, 0)
+    sizes, lanes = (outs, channels, *kernel, data.shape[-1], node.output.shape[-1]), host_isa().lanes
+    if not is_static(sizes) or 0 in sizes or outs >= lanes or (node.attrs["strides"] or (1,))[-1] != 1:
+        return False
+    if node.attrs["auto_pad"].startswith("same") and not is_static(data.shape[2:]):
+        return False
+    deep = channels * math.prod(kernel[:-1]) >= lanes // 2
+    return deep and 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1]
+
+
+def _sum_of_columns(w: Any, node: Node) -> Value:
+    """out[n, o, p, x] = sum over j of made[n, j * outs + o, p, x + j * dilation]"""
+    data, filters = node.inputs
+    outs, channels, *kernel = filters.shape
+    rank, width, last = len(kernel), node.output.shape[-1], len(kernel) + 1
+    window = windows.window_attributes(rank, node.attrs)
+    begin, end = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+    turned = w("Transpose", filters, (last, *range(last)))
+    shape = (kernel[-1] * outs, channels, *kernel[:-1], 1)
+    turned = w("Reshape", turned, shape, special_zero=False)
+    attrs = {**window, "pads_begin": begin, "pads_end": end, "auto_pad": "explicit"}
+    made = w("Convolution", data, turned, **attrs)
+    total: Value | None = None
+    for j in range(kernel[-1]):
+        first = (j * outs, j * window["dilations"][-1])
+        part = w("Slice", made, first, (first[0] + outs, first[1] + width), (1, 1), (1, last))
+        total = part if total is None else w("Add", total, part)
+    assert total is not None
+    return total
 
 
 @op("GroupConvolution", opset=1, like=Convolution, rules=[], rules_for=[])
@@ -373,6 +418,30 @@ class GroupConvolutionBackpropData:
 
     shown_first = ()
 
+    def expand(w, node, inputs):
+        """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData of each group
+
+        Where windows are longer than a stride in all dimensions: the tile has loops for two, and of a group
+        what the third reads is not adjacent.
+        """
+        from ovjit_ops.convolution.cpu_transposed import tap_sets
+
+        filters = inputs[1].shape
+        if not is_static(filters) or len(filters) != 6 or filters[0] < 2 or 0 in filters:
+            return None
+        ones = (1, 1, 1)
+        window = (filters[3:], node.attrs["strides"] or ones, node.attrs["dilations"] or ones)
+        if not all(any(len(taps) > 1 for taps in tap_sets(*row)) for row in zip(*window, strict=True)):
+            return None
+        groups, channels = filters[:2]
+        record, parts = find_op("ConvolutionBackpropData"), []
+        for g in range(groups):
+            part = w("Slice", inputs[0], (g * channels,), ((g + 1) * channels,), (1,), (1,))
+            mine = w("Squeeze", w("Slice", inputs[1], (g,), (g + 1,), (1,), (0,)), (0,))
+            told = {"name": f"{node.name}/{g}", "origins": node.origins}
+            parts.append(w.b.add(record, [part, mine, *inputs[2:]], node.attrs, **told).output)
+        return [w("Concat", *parts, axis=1)]
+
     def infer(data, filters, output_shape=None, **attrs):
         return _infer_transposed(data, filters, output_shape, True, attrs)
 
@@ -435,4 +504,5 @@ _TRANSPOSED_CASES = [
     ((1, 2, 5, 6), (2, 4, 3, 3), (10, 12), _attributes(2, 2, auto_pad="same_lower")),
     ((1, 2, 7), (2, 3, 4), None, _attributes(1, 3, pads=(1, 1))),
     ((1, 2, 3, 4, 3), (2, 3, 3, 2, 3), None, _attributes(3, 2, pads=(1, 1))),
+    ((1, 2, 3, 4, 3), (2, 3, 3, 3, 3), None, _attributes(3, 2, pads=(1, 1))),
 ]

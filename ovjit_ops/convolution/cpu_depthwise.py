@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, product_format
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
