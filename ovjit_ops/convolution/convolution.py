@@ -211,7 +211,7 @@ class Convolution:
 
         data, filters = inputs
         if _leaves_lanes(node):
-            return [_sum_of_columns(w, node)]
+            return [_sum_of_columns(w, node, *inputs)]
         grouped = node.op.name == "GroupConvolution"
         extra = 3 if grouped else 2
         if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
@@ -273,9 +273,8 @@ def _leaves_lanes(node: Node) -> bool:
     return deep and 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1]
 
 
-def _sum_of_columns(w: Any, node: Node) -> Value:
+def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
     """out[n, o, p, x] = sum over j of made[n, j * outs + o, p, x + j * dilation]"""
-    data, filters = node.inputs
     outs, channels, *kernel = filters.shape
     rank, width, last = len(kernel), node.output.shape[-1], len(kernel) + 1
     window = windows.window_attributes(rank, node.attrs)
