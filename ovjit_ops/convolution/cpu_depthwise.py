@@ -306,7 +306,7 @@ class Depthwise(TiledConvolution):
         volumes: Sequence[int | None] = (None,) if missing else range(out[0])
         items = (out[0] if missing else od) * parts * row_blocks
         per_chunk = split(items, rows_per * ow * wide * taps)
-        chunks, flops = ceil_div(items, per_chunk), 2.0 * y.count * taps / max(1, len(volumes))
+        chunks = ceil_div(items, per_chunk)
         axes = (0, None, 2) if missing == 2 else (0, 2, 3)
         for volume in volumes:
             source, target = as_images(x, volume), as_images(y, volume)
@@ -336,6 +336,7 @@ class Depthwise(TiledConvolution):
                     found.append(Piece(at, (), (high, ow, channels), (y_h, y_w, size), size).places(()))
                 return [], [(target.buffer, np.concatenate(found))]
 
+            flops = 2.0 * target.count * taps
             planner.step(self.kernel, values, chunks, [x, *more], [target], flops, touches=touches)
 
 
