@@ -356,6 +356,18 @@ class AdaptiveMaxPool:
         out = _infer_adaptive(data, output_shape)
         return out, TensorType(index_element_type, out.shape)
 
+    def expand(w, node, inputs):
+        """AdaptiveMaxPool(x) -> TopK(x, 1) of all of space, where one window is"""
+        x, sizes = inputs
+        extents = () if x.shape is None else x.shape[2:]
+        if sizes.type.value is None or np.any(sizes.type.value != 1) or not is_static(extents):
+            return None
+        if not 0 < math.prod(extents) < 1 << 31:
+            return None
+        flat = w("Reshape", x, (0, 0, math.prod(extents)), special_zero=True)
+        best = w.outputs("TopK", flat, np.array(1), axis=2, mode="max", sort="value", **node.attrs)
+        return [w("Reshape", v, (0, 0, *(1 for _ in extents)), special_zero=True) for v in best]
+
     def ref(data, output_shape, *, index_element_type="i64"):
         out = np.zeros((*data.shape[:2], *map(int, output_shape.reshape(-1))), dtype=data.dtype)
         index = np.zeros(out.shape, dtype=numpy_dtype(index_element_type))
