@@ -12,7 +12,7 @@ import pytest
 
 import ovjit
 from ovjit import opset13
-from ovjit_ops.elementwise.conversion import convert
+from ovjit_ops.elementwise.conversion import FakeConvert, convert
 
 SEED = 20261201
 INF, NAN = np.inf, np.nan
@@ -148,3 +148,22 @@ def test_they_do_not_mix() -> None:
     for other in (a, b, opset13.convert(b, "f8e5m2")):
         with pytest.raises(RuntimeError, match="Element types|element types|type"):
             opset13.add(small, other)
+
+
+@pytest.mark.parametrize("to", ["f8e4m3", "f8e5m2"])
+@pytest.mark.parametrize("shift", [(), (0.25,)])
+def test_numbers_are_held_so_natively(to: str, shift: tuple[float, ...]) -> None:
+    """The kernel has the bits of the reference, of halves and what is beside them, NaN and infinities."""
+    x = _numbers("f32")
+    given = [np.array([v], np.float32) for v in (1.5, *shift)]
+    p = opset13.parameter([-1], np.float32)
+    out = opset13.fake_convert(p, *map(opset13.constant, given), destination_type=to)
+    compiled = ovjit.compile_model(ovjit.Model([out], [p]), "CPU", {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    got = request.infer([x])[0]
+    assert "ref_numpy" not in [row.exec_type for row in request.get_profiling_info()]
+    with np.errstate(all="ignore"):
+        want = FakeConvert.ref(x, *given, destination_type=to)
+    numbers = ~np.isnan(want)
+    assert np.array_equal(np.isnan(got), ~numbers)
+    np.testing.assert_array_equal(got[numbers].view(np.uint32), want[numbers].view(np.uint32))

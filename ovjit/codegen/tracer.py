@@ -359,8 +359,10 @@ def held(x: Tracer, to: str) -> Tracer:
     return x.recorder.emit("held", (x.name,), to)
 
 
-def bits(x: Tracer, to: str) -> Tracer:
+def bits(x: Any, to: str) -> Any:
     """The bits of x read as element type `to` of the same width."""
+    if not isinstance(x, Tracer):
+        return np.asarray(x).view(dtypes.numpy_dtype(to))
     return x.recorder.emit("bits", (x.name,), to)
 
 

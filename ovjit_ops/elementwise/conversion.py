@@ -242,6 +242,20 @@ class ConvertPromoteTypes:
 _PROMOTION = ("promote_unsafe", "pytorch_scalar_promotion", "u64_integer_promotion_target")
 
 
+def _nearest(x: Any, bits: int, least: int) -> Any:
+    """`x`, which is finite or NaN, with so many bits behind the first, ties to even; below 2**least as many
+    steps apart as above."""
+    held, drop = t.bits(x, "i32"), 23 - bits
+    normal = t.bits((held + ((1 << drop - 1) - 1) + ((held >> drop) & 1)) & -(1 << drop), "f32")
+    sum_of_steps = 1.5 * 2.0 ** (least + drop)  # what is added to it is left in such steps
+    small = t.bits(t.bits((x + sum_of_steps) - sum_of_steps, "i32") | (held & -(1 << 31)), "f32")
+    return t.where(t.absolute(x) < 2.0**least, small, t.where(t.isnan(x), x, normal))
+
+
+#: Type -> its largest number, bits behind a number's first, exponent of its smallest normal number.
+_HELD = {"f8e4m3": (448.0, 3, -6), "f8e5m2": (57344.0, 2, -14)}
+
+
 @op("FakeConvert", opset=13, types=REALS)
 class FakeConvert:
     """Data as an 8-bit float type would hold it: scaled, shifted, saturated, rounded (by f16), and back."""
@@ -264,12 +278,19 @@ class FakeConvert:
 
     def ref(data, scale, shift=None, *, destination_type="f8e4m3"):
         kind = numpy_dtype(destination_type)
-        high = 448.0 if destination_type == "f8e4m3" else 57344.0
+        high = _HELD[destination_type][0]
         wide = [x.astype(np.float32) if x.dtype.itemsize < 4 else x for x in (data, scale)]
         offset = 0 if shift is None else shift.astype(wide[0].dtype)
         moved = wide[0] * wide[1] - offset
         held = np.clip(moved, -high, high).astype(np.float16).astype(kind).astype(wide[0].dtype)
         return ((held + offset) / wide[1]).astype(data.dtype)
+
+    def scalar(x, scale, shift=0.0, *, destination_type):
+        high, bits, least = _HELD[destination_type]
+        moved = x * scale - shift
+        inside = t.cast(t.minimum(t.maximum(moved, -high), high), "f32")
+        held = t.cast(_nearest(_nearest(inside, 10, -14), bits, least), t.dtype(moved))
+        return (held + shift) / scale
 
     def samples(rng, dtype="f32"):
         for shape, other in (((7,), ()), ((3, 17), (17,)), ((2, 3, 4), (3, 1)), ((1000,), (1,))):

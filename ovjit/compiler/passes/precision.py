@@ -36,7 +36,7 @@ from ovjit.graph.op import Op, TensorType
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(
     "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
-    "Sign FakeQuantize IsFinite IsInf IsNaN".split()
+    "Sign FakeQuantize FakeConvert IsFinite IsInf IsNaN".split()
 )
 #: What takes an angle, which is not rounded: of large ones (of positions, say) the absolute error shows.
 PERIODIC = frozenset(("Sin", "Cos", "Tan"))
