@@ -221,10 +221,6 @@ class MovedAnchors(Lowering):
         info, anchors, deltas, *scores = read = [planner.view(v) for v in self.node.inputs]
         images, channels, h, w = deltas.shape
         many = channels // 4
-        fit = channels == 4 * many and anchors.shape == (h, w, many, 4) and info.shape[0] in (1, images)
-        fit = fit and info.shape[1] >= (3 if self.scored else 2)
-        if not fit or any(s.shape != (images, (1 + attrs["second"]) * many, h, w) for s in scores):
-            raise NotNative  # says what does not fit
         made = planner.row_major_outputs(self.node)
         settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
         table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)

@@ -21,7 +21,7 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked_rows
-from ovjit_ops.detection.proposal_parts import PLAIN, moved_anchors
+from ovjit_ops.detection.proposal_parts import PLAIN, fit_anchors, moved_anchors
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -85,6 +85,7 @@ class GenerateProposals:
             REALS, im_info=(im_info, "N."), anchors=(anchors, "...."), deltas=(deltas, "N.HW"),
             scores=(scores, "N.HW"),
         )["N"]  # fmt: skip
+        fit_anchors(im_info, anchors, deltas, scores)
         return _rows(im_info.dtype, images, attrs)
 
     def ref(im_info, anchors, deltas, scores, **attrs):
@@ -100,8 +101,8 @@ class GenerateProposals:
     def expand(w, node, inputs):
         """GenerateProposals(...) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores))) of what
         MovedAnchors(...) gives"""
-        attrs, info = node.attrs, inputs[0].shape
-        if any(v.dtype != "f32" or v.shape is None for v in inputs) or not isinstance(info[1], int):
+        attrs = node.attrs
+        if any(v.dtype != "f32" or v.shape is None for v in inputs):
             return None
         most = attrs["post_nms_count"]
         boxes, scores = w.outputs("MovedAnchors", *inputs, **_ways(attrs))

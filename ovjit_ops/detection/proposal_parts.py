@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
-from ovjit.graph.shapes import bounds, compatible, compatible_shapes
+from ovjit.graph.shapes import Dim, bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection import cpu_proposals
 from ovjit_ops.detection.boxes import random_boxes
@@ -71,6 +71,22 @@ def anchor_grid(
     return priors + np.stack([one, other, one, other], -1)[:, :, None].astype(priors.dtype)
 
 
+def fit_anchors(
+    info: TensorType, anchors: TensorType, deltas: TensorType, scores: TensorType | None, second: bool = False
+) -> tuple[Dim, Dim]:
+    """How many images there are, and boxes in each. Raises ModelError where inputs of MovedAnchors do not fit
+    together."""
+    images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
+    rows, (_, most) = dims(info, 2)[0], bounds(dims(info, 2)[1])
+    fits = compatible(numbers, 4) and (compatible(rows, 1) or compatible(rows, images))
+    fits = fits and (most is None or most >= (2 if scores is None else 3))
+    for x, channels in ((deltas, 4 * many), (scores, many * (2 if second else 1))):
+        fits = fits and (x is None or compatible_shapes(x.shape, (images, channels, height, width)))
+    given = "" if scores is None else f", scores {scores}"
+    check(fits, f"deltas {deltas}{given}, anchors {anchors} and sizes {info} do not fit")
+    return images, height * width * many
+
+
 def moved_anchors(
     info: np.ndarray, anchors: np.ndarray, deltas: np.ndarray, scores: np.ndarray | None,
     attrs: dict[str, Any],
@@ -78,14 +94,6 @@ def moved_anchors(
     """MovedAnchors by the reference: boxes [N, 1, M, 4] and scores [N, 1, M], zeros where there are none."""
     images, channels, height, width = deltas.shape
     many = channels // 4
-    fit = channels == 4 * many and anchors.shape == (height, width, many, 4)
-    if scores is not None:
-        fit = fit and scores.shape == (images, (1 + attrs["second"]) * many, height, width)
-    if not fit or info.shape[0] not in (1, images) or info.shape[1] < (2 if scores is None else 3):
-        given = "" if scores is None else f", scores {scores.shape}"
-        raise InferenceError(
-            f"deltas {deltas.shape}{given}, anchors {anchors.shape} and sizes {info.shape} do not fit"
-        )
     boxes = np.empty((images, 1, height * width * many, 4), np.float32)
     values = np.zeros(boxes.shape[:3], np.float32)
     for n in range(images):
@@ -193,15 +201,7 @@ class MovedAnchors:
         size: Float, weights: Floats, min_size: Float, swapped: Bool, clipped: Bool, checked: Bool,
         second: Bool, marked: Bool,
     ):  # fmt: skip
-        images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
-        high = bounds(dims(info, 2)[1])[1]
-        check(compatible(numbers, 4), f"anchors have 4 numbers each: {anchors}")
-        check(high is None or high >= 2, f"a picture has two numbers at least: {info}")
-        for x, channels in ((deltas, 4 * many), (scores, many * (2 if second else 1))):
-            wanted = (images, channels, height, width)
-            fits = x is None or compatible_shapes(x.shape, wanted)
-            check(fits, f"anchors {anchors} and deltas {deltas} do not fit: {x}")
-        each = height * width * many
+        images, each = fit_anchors(info, anchors, deltas, scores, second)
         if scores is None:
             return TensorType("f32", (1, images, each, 4))
         return TensorType("f32", (images, 1, each, 4)), TensorType("f32", (images, 1, each))
