@@ -20,6 +20,7 @@ from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
 from ovjit.compiler.passes.expand import Writer
+from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
@@ -212,7 +213,7 @@ _RESHAPES = frozenset(("Reshape", "Unsqueeze", "Squeeze"))
 
 
 def plain_constant(value: Value) -> np.ndarray | None:
-    """A constant or a converted or reshaped one, as float64."""
+    """A constant or a converted or reshaped one, as float64: as it was before it was rounded."""
     node = value.node
     if node.op.name in _RESHAPES:
         inner = plain_constant(node.inputs[0])
@@ -221,6 +222,9 @@ def plain_constant(value: Value) -> np.ndarray | None:
         value = node.inputs[0]
         if value.node.op.name in _RESHAPES:
             return plain_constant(value)
+    stored = value.stored
+    if isinstance(stored, Converted) and stored.source.dtype == np.float64:
+        return stored.source
     array = value.constant
     known = array is not None and ELEMENT_TYPES[value.dtype].numpy is not None and value.dtype != "string"
     return cast(array, np.dtype(np.float64)) if known and array is not None else None

@@ -21,7 +21,6 @@ import numpy as np
 
 from ovjit.compiler.passes.compression import plain_constant
 from ovjit.compiler.passes.settled import settled
-from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 
@@ -81,13 +80,6 @@ def _order(node: Node) -> int:
     return 1 if _converts_bytes(node) and node.inputs[0].node.op.name in ("Quantize", "Convert") else 2
 
 
-def _exact(value: Value) -> np.ndarray | None:
-    """A constant as f64, before it was rounded to f32 where that is known."""
-    stored = value.stored
-    known = isinstance(stored, Converted) and stored.source.dtype == np.float64
-    return stored.source if known else plain_constant(value)  # type: ignore[union-attr]
-
-
 class _Requantizer:
     """The visitor. It looks at the graph as it was: new nodes read the new names of old values."""
 
@@ -127,7 +119,7 @@ class _Requantizer:
     def _steps(self, node: Node) -> Steps | None:
         """How a Quantize, or what says the same, rounds."""
         if node.op.name == "Quantize":
-            factor, zero = map(_exact, node.inputs[1:])
+            factor, zero = map(plain_constant, node.inputs[1:])
             if factor is None or zero is None or not np.all(factor > 0):
                 return None
             return Steps(node.inputs[0], factor, zero, node.attrs)
@@ -212,7 +204,7 @@ class _Requantizer:
         left, right = node.inputs
         if plain_constant(left) is not None and node.op.name != "Subtract":
             left, right = right, left
-        number = _exact(right)
+        number = plain_constant(right)
         if number is None:
             if node.op.name != "Add" or most < 2 or left.shape != x.shape or right.shape != x.shape:
                 return whole
