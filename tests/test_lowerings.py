@@ -566,6 +566,39 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
         assert low._slabs(2, (2, 1, 1), 1, 1, 1) == [(0, 2, (0, 2))]  # a tile for each would be more
 
 
+@pytest.mark.parametrize("each", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("groups", "kernel", "stride", "open_batch"),
+    [(8, (3, 3), 1, False), (7, (3, 2), 2, True), (13, (5,), 1, True), (3, (2, 3, 1), 1, False)],
+)
+def test_groups_of_few_channels_share_vectors(
+    each: int, groups: int, kernel: tuple[int, ...], stride: int, open_batch: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """With a bias, a residual and an activation. An infinity reaches the outputs of its own group alone."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, rank, channels = np.random.default_rng([SEED, each, groups]), len(kernel), groups * each
+    filters = (rng.standard_normal((groups, each, each, *kernel)) / 4).astype(np.float32)
+    data = rng.standard_normal((2, channels, *(6,) * (rank - 1), 15)).astype(np.float32)
+    data[0, each + 1, ..., 3] = np.inf
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), (ANY, *data.shape[1:]) if open_batch else data.shape)
+    y = add(
+        b, "GroupConvolution", x, filters, strides=(stride,) * rank, dilations=(1,) * rank,
+        pads_begin=(1,) * rank, pads_end=(0,) * rank, auto_pad="explicit",
+    )  # fmt: skip
+    y = add(b, "Add", y, rng.standard_normal((1, channels, *(1,) * rank)).astype(np.float32))
+    y = add(b, "Add", y, rng.standard_normal(y.shape[1:]).astype(np.float32))
+    executable = compile_graph(graph := b.finish([add(b, "HSwish", y)]), {"threads": 1})
+    with np.errstate(invalid="ignore"):
+        (got,), (expected,) = run(executable, data), evaluate(graph, [data])
+    np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-5, err_msg=f"seed {SEED}")
+    assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * each :]).all()
+    isa = host_isa()
+    named = any(k.name.startswith("grouped") for low in executable.program.lowerings for k in low.kernels)
+    assert named == (isa.name != "generic" and each < isa.lanes)
+
+
 @pytest.mark.parametrize(
     ("outs", "kernel", "dilation", "auto_pad"),
     [(3, (3, 3), 1, "explicit"), (1, (7,), 2, "explicit"), (2, (2, 3, 4), 1, "same_upper"),

@@ -7,6 +7,10 @@ row read is loaded once. The slices of a volume are images, whose windows have `
 input has a zero halo. An item is some output rows of a cache line of channels, where the first-level cache
 then keeps the rows of the input until the next output row reads them; where it would not, of all channels.
 
+Groups of 2, 4 or 8 inputs and as many outputs go by the same kernel: a vector of inputs meets the filters of
+each lane's own input, and then, with lanes changed in each group, those of the others. A tile would have one
+group in a vector.
+
 Of bytes, a column of up to four rows is put together to a word for each channel, which one instruction
 multiplies by the filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
 """
@@ -14,13 +18,14 @@ multiplies by the filter's column of four i8: a quarter of the multiplications, 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, product_format
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
@@ -30,6 +35,7 @@ from ovjit.compiler.races import Piece, Places
 from ovjit.compiler.views import View
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Node
+from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import least, most
 from ovjit.tiles.lowering import OPERANDS
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
@@ -45,6 +51,9 @@ WHOLE_PIXELS = {"avx512": (6, 1), "avx2": (8, 4, 1), "generic": (4, 1)}
 
 #: Taps of a filter that are in the code: more would not be registers but code.
 MOST_TAPS = 49
+
+#: Inputs of a group for which vectors have several groups, and how many taps times inputs are in the code.
+GROUPED, MOST_GROUPED = (2, 4, 8), 100
 
 #: Pixels where the code has a part of the taps: a single one waits for each of its many sums.
 PARTED = {"avx512": (8, 6, 4, 2, 1), "avx2": (8, 4, 2, 1), "generic": (4, 2, 1)}
@@ -97,11 +106,12 @@ def added(v, weight, total, acc):
 
 @inline
 def add_columns(
-    total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, rows, kh, kw, sw, dw, free, part
+    total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, rows, kh, kw, sw, dw, free, part, swap,
+    each,
 ):  # fmt: skip
     """Add to the totals of `count` pixels, whose windows of so many rows, `kh` of a slice, begin at p and
     behind, what their taps make of the input's columns. `part`: the taps are read at `row` when the first
-    pixel needs them."""
+    pixel needs them. `swap`: the lanes whose inputs are next, for each of a group's `each` inputs."""
     v = registers()
     for a, lines in enumerate(word_rows(rows, acc)):
         for some in together(columns(count, kw, sw, dw), free, acc, rows, kw, count):
@@ -117,10 +127,12 @@ def add_columns(
                     else:
                         v[column] = v[column] | (cast[acc](u) << const[acc](8 * byte))
             for column, readers in some:
-                for m, t in readers:
-                    if part and m == 0:
-                        tap[a, t] = load[acc](row + t * (VL * 4))
-                    total[m] = added(v[column], tap[a, t], total[m], acc)
+                for i in static_range(each):
+                    u = permute[acc](v[column], swap[i]) if i else v[column]
+                    for m, t in readers:
+                        if part and m == 0:
+                            tap[a, t, i] = load[acc](row + t * (VL * 4))
+                        total[m] = added(u, tap[a, t, i], total[m], acc)
 
 
 @inline
@@ -157,15 +169,17 @@ def store_pixels(q, result, count, y_w, left, masked, out):
 
 @kernel
 def depthwise(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, x_n, x_i, x_z, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide, parts, rows_per,
-    row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kd, kh, kw, sw, dw, passes,
-    free, part,
+    x: Ptr, w: Ptr, b: Ptr, swaps: Ptr, y: Ptr, x_n, x_i, x_z, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide,
+    parts, rows_per, row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kd, kh, kw, sw,
+    dw, passes, free, part, each,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
     `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
     nothing, as AVX-512's; AVX2 stores under one in a dozen cycles. `part`: the taps of a row that are
     in the code, where all would be too many; they divide it. 0: all are."""
-    o, at, tap, total, result = registers()
+    o, at, tap, total, result, swap = registers()
+    for i in static_range(1, each):
+        swap[i] = load[i32](swaps + i * (VL * 4))
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
@@ -188,9 +202,9 @@ def depthwise(
                 end = stop if masked else min(stop, c // VL * VL)
                 for k in range(begin, end, VL):
                     left = c - k
-                    filters = w + k * (len(word_rows(kd * kh, acc)) * kw * 4)
-                    for a, t in np.ndindex(0 if part else len(word_rows(kd * kh, acc)), kw):
-                        tap[a, t] = load[acc](filters + (a * kw + t) * VL * 4)
+                    filters = w + k * (len(word_rows(kd * kh, acc)) * kw * each * 4)
+                    for a, t, i in np.ndindex(0 if part else len(word_rows(kd * kh, acc)), kw, each):
+                        tap[a, t, i] = load[acc](filters + ((a * kw + t) * each + i) * VL * 4)
                     bias = load[acc](b + k * 4)
                     for n, operand in enumerate(operands, 1):
                         if operand.kind == "channel":
@@ -219,7 +233,7 @@ def depthwise(
                                             total, tap, p + z * x_z + a * x_a + t * (dw * x_w),
                                             filters + ((z * kh + a) * kw + t) * (VL * 4), count, left, masked,
                                             x_z, x_a, x_w, T, acc, 1 if part else kd * kh, kh, part or kw, sw,
-                                            dw, free, part,
+                                            dw, free, part, swap, each,
                                         )  # fmt: skip
                             for m in static_range(count):
                                 load_operands(o, at, e, m, left, masked, operands)
@@ -233,7 +247,7 @@ def depthwise(
 
 
 class Depthwise(TiledConvolution):
-    """GroupConvolution with one input and one output channel in each group."""
+    """GroupConvolution with one input and one output channel in each group, or as many of both."""
 
     channel_axis = 1
     odd = 0  # words go along rows
@@ -245,37 +259,43 @@ class Depthwise(TiledConvolution):
 
     def make_kernel(self, names: str) -> Kernel:
         kd, kh, kw = ([1, 1, *self.kernel_size])[-3:]
-        many = kd * kh * kw > MOST_TAPS
+        many = kd * kh * kw > MOST_TAPS and self.outs == 1
         part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if many else 0
         sw = (self.attrs["strides"] or (1,))[-1]
         dw = (self.attrs["dilations"] or (1,))[-1]
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
         window = "x".join(map(str, ([1, *self.kernel_size])[-max(2, len(self.kernel_size)) :]))
-        name = f"depthwise_{self.data.dtype}_{window}_{self.isa.name}{'_' + names if names else ''}"
+        kind = "grouped" if self.outs > 1 else "depthwise"
+        name = f"{kind}_{self.data.dtype}_{window}_{self.isa.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kd=kd, kh=kh, kw=kw, sw=sw, dw=dw,
-            passes=passes(self.isa, self.groups, part, *types),
-            free=self.isa.name == "avx512", part=part,
+            passes=passes(self.isa, self.groups * self.outs, part, *types),
+            free=self.isa.name == "avx512", part=part, each=self.outs,
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        lanes = self.isa.lanes
+        lanes, ins, channels = self.isa.lanes, self.outs, self.groups * self.outs
         kw = self.kernel_size[-1]
         rows = int(np.prod(self.kernel_size[:-1]))
-        blocks, words = ceil_div(self.groups, lanes), len(word_rows(rows, self.form.acc))
+        blocks, words = ceil_div(channels, lanes), len(word_rows(rows, self.form.acc))
         each, dtype = (4, np.int8) if self.form.acc == "i32" else (1, np.float32)
-        memory = aligned_bytes(blocks * words * kw * lanes * 4).view(dtype)
-        packed = memory.reshape(blocks, words, kw, lanes, each)
-        by_channel = np.zeros((blocks * lanes, words * each, kw), dtype)
-        by_channel[: self.groups, :rows] = self.filters.reshape(self.groups, rows, kw)
-        split_up = by_channel.reshape(blocks, lanes, words, each, kw)
-        packed[...] = split_up.transpose(0, 2, 4, 1, 3)  # block, row of words, column, channel, tap in a word
+        memory = aligned_bytes(blocks * words * kw * ins * lanes * 4).view(dtype)
+        packed = memory.reshape(blocks, words, kw, ins, lanes, each)
+        by_channel = np.zeros((blocks * lanes, ins, words * each, kw), dtype)
+        swaps = np.arange(lanes, dtype=np.int32) ^ np.arange(ins, dtype=np.int32)[:, None]
+        channel, mine = np.arange(channels)[:, None], np.arange(ins)
+        filters = self.filters.reshape(channels, ins, rows, kw)
+        by_channel[:channels, :, :rows] = filters[channel, (channel % ins) ^ mine]
+        split_up = by_channel.reshape(blocks, lanes, ins, words, each, kw)
+        # block, row of words, column, input, channel, tap in a word
+        packed[...] = split_up.transpose(0, 3, 5, 2, 1, 4)
         flush_subnormals(packed)
         self.weights_at = constants.place(packed, (self, "weights")).offset
+        self.swaps_at = constants.place(swaps, f"lanes of groups of {ins}").offset
         bias = np.zeros(blocks * lanes, numpy_dtype(self.form.acc))
-        bias[: self.groups] = 0 if self.bias is None else self.bias
+        bias[:channels] = 0 if self.bias is None else self.bias
         self.bias_at = constants.place(bias, (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
@@ -292,13 +312,13 @@ class Depthwise(TiledConvolution):
         dd, dh, _ = (1,) * missing + tuple(dilations)
         x_d, x_h, x_w = (0,) * missing + tuple(x.strides[2:])
         origin = sum(-pad * stride for pad, stride in zip(begin, x.strides[2:], strict=True))
-        taps = kd * kh * kw
-        line = min(self.groups, max(self.isa.lanes, CACHE_LINE // x.itemsize))
+        taps, channels = kd * kh * kw * self.outs, self.groups * self.outs
+        line = min(channels, max(self.isa.lanes, CACHE_LINE // x.itemsize))
         read = kd * kh * (x.shape[-1] + 2 * begin[-1]) * CACHE_LINE
         # 1 or 0: most of these rows are read again, and are there still
         by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
-        wide = self.groups - by_lines * (self.groups - line)
-        parts = ceil_div(self.groups, wide)
+        wide = channels - by_lines * (channels - line)
+        parts = ceil_div(channels, wide)
         rows_per = least(split(oh, ow * wide * taps), most(2, ceil_div(oh, 4)))
         rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
         row_blocks = ceil_div(oh, rows_per)
@@ -312,9 +332,10 @@ class Depthwise(TiledConvolution):
             source, target = as_images(x, volume), as_images(y, volume)
             values: dict[str, Any] = {
                 "x": source.ptr + origin, "w": planner.constants.at(self.weights_at),
-                "b": planner.constants.at(self.bias_at), "y": target.ptr,
+                "b": planner.constants.at(self.bias_at), "swaps": planner.constants.at(self.swaps_at),
+                "y": target.ptr,
                 "x_n": source.strides[0] * (1 if missing else sd), "x_i": sh * x_h, "x_z": dd * x_d,
-                "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow, "c": self.groups, "wide": wide,
+                "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow, "c": channels, "wide": wide,
                 "parts": parts, "rows_per": rows_per, "row_blocks": row_blocks, "items": items,
                 "per_chunk": per_chunk,
             }  # fmt: skip
@@ -331,9 +352,9 @@ class Depthwise(TiledConvolution):
                     rest, part = divmod(item, parts)
                     image, block = divmod(rest, row_blocks)
                     high: int = min(rows_per, oh - block * rows_per)
-                    channels: int = min(wide, self.groups - part * wide)
+                    some: int = min(wide, channels - part * wide)
                     at = target.ptr + (image * y_n + block * rows_per * y_h + part * wide * size)
-                    found.append(Piece(at, (), (high, ow, channels), (y_h, y_w, size), size).places(()))
+                    found.append(Piece(at, (), (high, ow, some), (y_h, y_w, size), size).places(()))
                 return [], [(target.buffer, np.concatenate(found))]
 
             flops = 2.0 * target.count * taps
@@ -341,12 +362,18 @@ class Depthwise(TiledConvolution):
 
 
 def is_depthwise(node: Node) -> bool:
-    """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images."""
+    """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images; and for groups of few
+    channels, of reals, where the CPU permutes lanes."""
     data, filters = node.inputs[:2]
     shape = filters.shape
-    if node.op.name != "GroupConvolution" or filters.stored is None or tuple(shape[1:3]) != (1, 1):
+    if node.op.name != "GroupConvolution" or filters.stored is None or not is_static(shape):
         return False
-    if len(shape) == 6:  # the tiles that volumes have else are of one channel each
-        return product_format(data.dtype, filters.dtype) is F32
-    few = product_format(data.dtype, filters.dtype) is F32 or int(np.prod(shape[3:])) <= MOST_TAPS
-    return few and shape[0] > 1
+    taps, real = math.prod(shape[3:]), product_format(data.dtype, filters.dtype) is F32
+    if shape[1] == shape[2] and shape[1] in GROUPED:
+        isa = host_isa()
+        several = isa.name != "generic" and shape[1] < isa.lanes and shape[0] > 1
+        return real and several and 1 < taps and taps * shape[1] <= MOST_GROUPED
+    if tuple(shape[1:3]) != (1, 1):
+        return False
+    # the tiles that volumes have else are of one channel each
+    return real if len(shape) == 6 else (real or taps <= MOST_TAPS) and shape[0] > 1
