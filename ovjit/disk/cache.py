@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.disk import sealed
-from ovjit.disk.folders import READ, private_folder, user_folder, write_whole
+from ovjit.disk.folders import READ, evict, files_in, private_folder, user_folder, write_whole
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.hashes import sha256
@@ -31,13 +31,12 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30
 _KIND = b"OVJITKRN"
 _SUFFIX = ".kernel"
+_NAMES = r".*\.kernel"
 _CLAIMS = ".ovjit-claims"  # empty; bytes of it are locked
-_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"  # compiled where they are needed: a warm start has no need
 _ADDRESS = r"[0-9A-Za-z_]{8,128}"
 _LARGEST = 256 << 20  # no kernel is; what is planted may be
 _LONGEST_TEXT = 4096
 _TOUCH_SECONDS = 24 * 3600  # "last used" is kept to the day, so that reading seldom writes
-_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 _PUTS_PER_EVICTION = 64
 
 
@@ -146,8 +145,15 @@ class KernelCache:
     def entries(self) -> list[Entry]:
         """What is kept, the most recently used first; files that are no kernels are left out."""
         store = self._ready()
+        if store is None:
+            return []
+        try:
+            files = list(files_in(store.folder, _NAMES))
+        except OSError as error:
+            _not_listed(store.folder, error)
+            return []
         found = []
-        for path, status in _files(store.folder) if store else ():
+        for path, status in files:
             name = os.path.basename(path)
             if name.endswith(_SUFFIX):
                 with contextlib.suppress(OSError, sealed.Damaged):
@@ -185,26 +191,11 @@ class KernelCache:
         store = self._ready()
         if store is None:
             return 0
-        now = time.time()
-        kept: list[tuple[float, int, str]] = []
-        freed = 0
-        for path, status in _files(store.folder):
-            if path.endswith(_SUFFIX):
-                old = max_age is not None and now - status.st_mtime > max_age
-            else:
-                old = now - status.st_mtime > _DRAFT_SECONDS
-            if old:
-                freed += _remove(path, status.st_size)
-            elif path.endswith(_SUFFIX):
-                kept.append((status.st_mtime, status.st_size, path))
-        total = sum(size for _, size, _ in kept)
-        if total > limit:
-            for _, size, path in sorted(kept):
-                if total <= target:
-                    break
-                total -= size
-                freed += _remove(path, size)
-        return freed
+        try:
+            return evict(store.folder, _NAMES, limit, target, max_age)
+        except OSError as error:
+            _not_listed(store.folder, error)
+            return 0
 
 
 def _open_claims(folder: str) -> int:
@@ -275,25 +266,8 @@ def _read_entry(path: str) -> bytes:
     return record
 
 
-def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The kernels and drafts in a folder; nothing else in it is ours to count or to remove."""
-    try:
-        with os.scandir(folder) as items:
-            for item in items:
-                if item.name.endswith(_SUFFIX) or re.fullmatch(_DRAFT, item.name):
-                    with contextlib.suppress(FileNotFoundError):
-                        if item.is_file(follow_symlinks=False):
-                            yield item.path, item.stat(follow_symlinks=False)
-    except OSError as error:
-        warn_once(f"list {folder}", f"the kernel cache {folder} can't be listed: {error}")
-
-
-def _remove(path: str, size: int) -> int:
-    try:
-        os.unlink(path)
-    except OSError:
-        return 0  # another process was quicker, or the folder is read-only
-    return size
+def _not_listed(folder: str, error: OSError) -> None:
+    warn_once(f"list {folder}", f"the kernel cache {folder} can't be listed: {error}")
 
 
 def _about(path: str) -> dict[str, str]:

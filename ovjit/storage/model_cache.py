@@ -12,13 +12,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.disk.cache import Entry
-from ovjit.disk.folders import Untrusted, check_owner, private_folder, write_whole
+from ovjit.disk.folders import Untrusted, check_owner, evict, files_in, private_folder, write_whole
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
@@ -32,8 +32,6 @@ from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30
 _NAME = rf"[0-9a-f]{{40}}(\.blob|\.file|\.plans|{re.escape(SUFFIX)})"
-_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"
-_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 _TOUCH_SECONDS = 3600
 
 
@@ -148,23 +146,7 @@ def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: f
     Returns the bytes freed. Files that are no cached models are left alone. Raises OSError when the folder
     cannot be listed.
     """
-    now = time.time()
-    kept: list[tuple[float, int, str]] = []
-    freed = 0
-    for path, status in _files(folder):
-        draft = path.endswith(".tmp")
-        age = now - status.st_mtime
-        if age > _DRAFT_SECONDS if draft else max_age is not None and age > max_age:
-            freed += _remove(path, status.st_size)
-        elif not draft:
-            kept.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in kept)
-    for _, size, path in sorted(kept):
-        if total <= max_bytes:
-            break
-        total -= size
-        freed += _remove(path, size)
-    return freed
+    return evict(folder, _NAME, max_bytes, max_bytes, max_age)
 
 
 def entries(folder: str | os.PathLike[str]) -> list[Entry]:
@@ -173,7 +155,7 @@ def entries(folder: str | os.PathLike[str]) -> list[Entry]:
     Raises OSError when the folder cannot be listed.
     """
     found = []
-    for path, status in _files(folder):
+    for path, status in files_in(folder, _NAME):
         if path.endswith(".blob"):
             with contextlib.suppress(OSError, BlobError, LookupError, TypeError, AttributeError):
                 header = parse(Container(read_file(path, True)).sections["header"], "header")
@@ -182,21 +164,3 @@ def entries(folder: str | os.PathLike[str]) -> list[Entry]:
                 key = os.path.basename(path).removesuffix(".blob")
                 found.append(Entry(key, status.st_size, status.st_mtime, about))
     return sorted(found, key=lambda entry: (-entry.last_used, entry.key))
-
-
-def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """The models, records and drafts in a folder; nothing else in it is ours to count or to remove."""
-    with os.scandir(folder) as items:
-        for item in items:
-            if re.fullmatch(_NAME, item.name) or re.fullmatch(_DRAFT, item.name):
-                with contextlib.suppress(FileNotFoundError):
-                    if item.is_file(follow_symlinks=False):
-                        yield item.path, item.stat(follow_symlinks=False)
-
-
-def _remove(path: str, size: int) -> int:
-    try:
-        os.unlink(path)
-    except OSError:
-        return 0  # another process was quicker, or the folder is read-only
-    return size

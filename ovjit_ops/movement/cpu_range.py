@@ -10,7 +10,8 @@ from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
-from ovjit.graph.traced import is_traced, whole
+from ovjit.graph.traced import is_traced
+from ovjit.graph.traced import whole as whole_number
 
 #: Element types that a range is made in here. Others run by the reference.
 TYPES = ("i32", "i64", "f32", "f64")
@@ -69,7 +70,7 @@ class Ranged(Lowering):
             planner.need_scratch(8 * host_isa().lanes)
             planner.share_step(self.kernels[1], told, blocks, 8 * host_isa().lanes, [limits], [out])
             return
-        first, by = (whole(v.reshape(-1)[0]) for v in (start, step))
+        first, by = (whole_number(v.reshape(-1)[0]) for v in (start, step))
         values = {"y": out.ptr, "start": first, "step": by, "n": n}
         size = (out.itemsize,)
         written = [Piece(out.ptr, size, (1,), size, out.itemsize)]
