@@ -230,3 +230,15 @@ def test_other_types(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
         got, kinds = answers(made, [p], [x])
         np.testing.assert_array_equal(got, want, err_msg=where)
         assert len(kinds) <= 2 and all("reduce" in k for k in kinds), (where, kinds)
+
+
+def test_parts_of_open_dimensions() -> None:
+    """Dimensions of 1 of which each element is far from the next, where another one is open and may be 1."""
+    rng = np.random.default_rng(SEED)
+    x = o.parameter([-1, 5, 1], np.float32)
+    part = o.gather(x, axes(2), axes(1))
+    made = o.clamp(o.reduce_sum(part, axes(1, 2), True), -0.3, 0.7)
+    compiled = ov.compile_model(ov.Model([made.output(0)], [x]), "CPU")
+    for n in (3, 1, 40, 1):
+        array = rng.standard_normal((n, 5, 1)).astype(np.float32)
+        np.testing.assert_array_equal(compiled([array])[0], np.clip(array[:, 2:3], -0.3, 0.7))

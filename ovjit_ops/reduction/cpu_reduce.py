@@ -35,7 +35,7 @@ from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain,
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.traced import least, most
+from ovjit.graph.traced import least, most, surely_same
 
 
 class Reduction(NamedTuple):
@@ -562,8 +562,11 @@ class Reduce(Lowering):
         views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
         walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None and not self.group.front:
-            # no dimension is contiguous, or there are too many: copied once, it may do
-            views = [planner.contiguous(self.data)]
+            # no dimension is contiguous, or there are too many: copied once, it may do; also where it has no
+            # gaps since an open dimension is 1, which nobody relies on when dimensions are merged
+            steps = row_major(views[0].shape, views[0].itemsize)
+            if not all(map(surely_same, views[0].strides, steps)):
+                views = [planner.copy(self.data, plain(len(steps)))]
             walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None:
             y = planner.instead(y)
