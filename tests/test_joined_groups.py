@@ -95,7 +95,7 @@ def test_another_way_round_through_a_kernel_keeps_groups_apart():
     mean = net.ReduceMean(t, net.b.constant(np.array([1])), keep_dims=True)
     y = net.Subtract(t, mean)
     graph = net.b.finish([t, y, net.Relu(t), net.Exp(mean)])
-    assert joined(graph) == [(["Add"], 1), (["Exp"], 1), (["Relu", "Subtract"], 2)]
+    assert joined(graph) == [(["Add", "Relu"], 2), (["Exp"], 1), (["Subtract"], 1)]
     check(graph)
 
 
@@ -107,6 +107,15 @@ def test_long_functions_of_one_another_stay_apart_but_not_beside_one_another():
     beside = Net((5, 300))
     (x,) = beside.inputs
     assert [n for _, n in joined(beside.b.finish([beside.Tanh(x), beside.Sigmoid(x)]))] == [2]
+
+
+@pytest.mark.parametrize("row, outputs", [(64, [2]), (48, [2]), (32, [1, 1]), (100, [1, 1])])
+def test_rows_of_whole_cache_lines_are_walked_together(row, outputs):
+    net = Net((40, row))
+    t = net.Subtract(net.inputs[0], net.weights(40, 1))
+    graph = net.b.finish([t, net.Relu(t)])
+    assert [n for _, n in joined(graph)] == outputs
+    check(graph)
 
 
 @pytest.mark.parametrize(

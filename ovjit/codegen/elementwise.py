@@ -12,7 +12,6 @@ import functools
 from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE as SIZE
@@ -33,8 +32,6 @@ from ovjit.codegen.words import (
     urem,
 )
 
-#: Bytes of a cache line.
-LINE = 64
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)
 
@@ -78,8 +75,8 @@ def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
 
 @inline
 def apply_twice(v, p, q, i, inputs, outputs, body):
-    """Two vectors of each output, one after the other: where a vector is a part of a cache line, writing to
-    several outputs by turns takes up to half as long again."""
+    """Two vectors of each output, one after the other: writing parts of cache lines of several outputs by
+    turns takes up to half as long again."""
     made, w = registers()
     for j in (0, 1):
         for k, operand in enumerate(inputs):
@@ -152,7 +149,7 @@ def _made(body: Body, modes: str, outer: int) -> Kernel:
     dims = tuple(range(outer + 1))
     return elementwise.kernel(
         "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body,
-        twice=len(body.outputs) > 1 and min(SIZE[d] for d in body.outputs) * host_isa().lanes < LINE,
+        twice=len(body.outputs) > 1,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from ovjit.codegen.trace import Recorder, Tracer, fma, is_common, number, trace,
 from ovjit.compiler.symbols import Symbols
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
-from ovjit.graph.shapes import LONG_GUESS, Dim, Interval
+from ovjit.graph.shapes import LONG_GUESS, Interval
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24
@@ -40,8 +40,9 @@ FARTHEST = 16
 DEEPEST = 24
 #: What reading or writing a vector costs, in instructions.
 STREAM = 4
-#: Joined groups do not make each other's rows shorter than this many elements.
-SHORTEST_ROW = 48
+#: Elements of rows of joined groups, at least, and of a cache line: outputs of which a line is written in two
+#: parts, by turns, take up to two thirds longer than one after the other.
+SHORTEST_ROW, LINE = 48, 16
 
 
 class Group:
@@ -414,7 +415,7 @@ class _Fusion:
 
     def _both(self, one: Group, other: Group) -> Group | None:
         """What does the work of both; None where their values may have several shapes, or where one loop may
-        take longer than two: as its rows become short, or one function's end waits for another one's."""
+        take longer than two: as its rows are not whole lines, or one function's end waits for another's."""
         if not self.symbols.same(one.last.output, other.last.output):
             return None
         read = other.inputs
@@ -429,9 +430,7 @@ class _Fusion:
             return None
         if len(both.outputs) > MOST_OUTPUTS or len(both.tensors) + len(both.outputs) > MOST_STREAMS:
             return None
-        if _cost(both) > _cost(one) + _cost(other):
-            return None
-        return both if _row(both) >= min(SHORTEST_ROW, max(_row(one), _row(other))) else None
+        return both if _cost(both) <= _cost(one) + _cost(other) and _in_lines(both) else None
 
     def _walked(self, group: Group) -> frozenset[Value] | None:
         """The tensors that an elementwise group reads element by element, as it writes; None for one that is
@@ -440,32 +439,30 @@ class _Fusion:
         if group not in self.walked:
             out, found = group.last.output, None
             joins = group.anchor is None and not any(map(is_undecided, group.body))
-            if joins and prod(map(_guessed, out.shape)) >= FEWEST:
+            if joins and prod(d if isinstance(d, int) else LONG_GUESS for d in out.shape) >= FEWEST:
                 same = (v for v in group.tensors if same_shape(v, out) and self.symbols.same(v, out))
                 found = frozenset(same)
             self.walked[group] = found
         return self.walked[group]
 
 
-def _guessed(extent: Dim) -> int:
-    return extent if isinstance(extent, int) else LONG_GUESS
-
-
-def _row(group: Group) -> int:
-    """About how many elements a loop over the group's tensors takes at once: those of the last dimensions
-    along which each of them has one element or each has all. Of images, whichever way they lie."""
+def _in_lines(group: Group) -> bool:
+    """True when a loop over the group's tensors takes all elements at once, or rows of whole cache lines, of
+    images whichever way they lie. A row is the last dimensions along which each tensor has one element, or
+    each has all."""
     shape, tensors = group.last.output.shape, group.tensors
-    rank, found = len(shape), []
+    rank = len(shape)
     for order in (range(rank), (0, *range(2, rank), 1)) if rank > 3 else (range(rank),):
-        length, common = 1, None
+        row, common = 1, None
         for axis in (axis for axis in reversed(order) if shape[axis] != 1):
             one = [axis < rank - len(v.shape) or v.shape[axis - rank] == 1 for v in tensors]
             if common is not None and one != common:
+                if row < SHORTEST_ROW or row % LINE:
+                    return False
                 break
             common, extent = one, shape[axis]
-            length *= _guessed(extent)
-        found.append(length)
-    return min(found)
+            row = row * extent if isinstance(extent, int) else 0
+    return True
 
 
 def _ends(node: Node) -> bool:
