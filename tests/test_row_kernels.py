@@ -13,6 +13,8 @@ from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph import interp
+from ovjit.graph.graph import Builder
+from ovjit.graph.shapes import ANY
 from ovjit_ops.normalization.cpu_mvn import mvn, rms
 from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
 
@@ -278,3 +280,36 @@ def test_near_misses_are_left_alone():
         ),
     ):
         assert not {"RootMeanSquare", "MVN"} & groups(build)
+
+
+@pytest.mark.parametrize("name", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("open_shape", [False, True])
+def test_softmax_of_rows_side_by_side(name: str, open_shape: bool) -> None:
+    """Rows whose elements are apart, and short ones whose elements are adjacent, into a part of a tensor,
+    too; infinities and NaN stay in their row."""
+    rng = np.random.default_rng(SEED)
+    for shape, axis, way in (
+        ((2, 5, 7, 33), 1, "beside"), ((1, 2, 9, 9), 1, "beside"), ((3, 1, 70), 1, "beside"),
+        ((40, 3), -1, "apart"), ((2, 70, 2), 2, "apart"), ((64, 1), 0, ""), ((2, 3, 4, 5, 16), 2, "beside"),
+        ((3, 100, 17), 1, "beside"), ((2, 0, 40), 1, ""), ((0, 3, 40), 1, ""),
+    ):  # fmt: skip
+        data = (rng.standard_normal(shape) * 30).astype(np.float32)
+        if data.size > 100:
+            data.flat[[3, 50, 77]] = np.inf, np.nan, -np.inf
+            data[(0,) * (data.ndim - 1)] = -np.inf
+        b = Builder()
+        attrs = {"shape": (ANY,) * data.ndim if open_shape else shape, "element_type": "f32"}
+        x = b.add("Parameter", (), attrs).output
+        y = b.add(name, [x], {"axis": axis}).output
+        both = b.add("Concat", [y, x], {"axis": 0 if axis else 1}).output
+        graph = b.finish([y, both])
+        job = compile_graph(graph, {"threads": 2}).new_job()
+        job.set_input(0, data)
+        job.run()
+        if way:
+            assert any(f"softmax_{way}" in row.exec_type for row in job.profile()), (shape, axis)
+        with np.errstate(all="ignore"):
+            wanted = interp.evaluate(graph, [data])
+        where = f"{shape} along {axis}, seed {SEED}"
+        for got, want in zip(job.outputs, wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=3e-5, atol=1e-30, err_msg=where)

@@ -1,14 +1,29 @@
-"""Native Softmax and LogSoftmax: maximum, exponentials with their sum, scale."""
+"""Native Softmax and LogSoftmax: maximum, exponentials with their sum, scale.
+
+Rows that are adjacent and no shorter than two vectors are taken one by one, others side by side, one in
+each lane.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from ovjit.codegen.template import rows
+from ovjit.codegen import approx
+from ovjit.codegen import trace as t
+from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.template import Template, rows
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner, ceil_div, in_place_candidates
 from ovjit.compiler.rows import RowLowering
+from ovjit.compiler.views import Layout, merge_axes, placed_values, product
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
 
@@ -55,8 +70,154 @@ def log_softmax(x, y, n):
         finish(y, i, load(x, i) - top - size)
 
 
+@inline
+def side_by_side(p, step, left, way):
+    """One element of each of `left` rows, `step` bytes apart; all VL of them, where they are adjacent."""
+    return (
+        load[f32](p) if way == "near"
+        else loadm[f32](p, left) if way == "last"
+        else gather[f32](p, step, left)
+    )  # fmt: skip
+
+
+@inline
+def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, logarithm, exp, log, normal):
+    """`softmax` and `log_softmax` of ABREAST vectors of rows, of which `left` are there. Scratch keeps the
+    exponentials."""
+    for v in static_range(ABREAST):
+        top[v] = const[f32](-inf)
+        total[v] = const[f32](0.0)
+    at = p
+    for _ in range(n):
+        for v in static_range(ABREAST):
+            top[v] = maximum(top[v], side_by_side(at + v * VL * x_w, x_w, left - v * VL, way))
+        at += x_n
+    at = p
+    e = scratch
+    for _ in range(n):
+        for v in static_range(ABREAST):
+            below = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v]
+            made = applied(exp, below)
+            total[v] += made
+            if not logarithm:
+                store[f32](e + v * VL * 4, made)
+        at += x_n
+        e += ABREAST * VL * 4
+    for v in static_range(ABREAST):
+        if logarithm:
+            whole_ = total[v]
+            size[v] = applied(log, whole_)
+        else:
+            size[v] = const[f32](1.0) / total[v]
+            total[v] = total[v] * const[f32](normal)
+    at = p
+    e = scratch
+    to = q
+    for _ in range(n):
+        for v in static_range(ABREAST):
+            if logarithm:
+                done = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v] - size[v]
+            else:
+                made = load[f32](e + v * VL * 4)
+                done = select(made < total[v], const[f32](0.0), made) * size[v]
+            if way == "near":
+                store[f32](to + v * VL * 4, done)
+            elif way == "last":
+                storem[f32](to + v * VL * 4, done, left - v * VL)
+            else:
+                scatter[f32](to + v * VL * y_w, y_w, done, left - v * VL)
+        at += x_n
+        to += y_n
+        e += ABREAST * VL * 4
+
+
+@kernel
+def softmax_beside(
+    x: Ptr, y: Ptr, n, x_n, y_n, x_w, y_w, width, blocks, items, per_chunk, *, near, logarithm, exp, log,
+    normal,
+):  # fmt: skip
+    """Of `width` rows, x_w bytes apart, whose n elements are x_n bytes apart."""
+    top, total, size = registers()
+    for item in share(items, per_chunk):
+        p, q = placed(item // blocks, x, y)
+        first = item % blocks * (ABREAST * VL)
+        p += first * x_w
+        q += first * y_w
+        left = width - first
+        for way in ("near", "last") if near else ("apart",):
+            if way != "near" or left >= ABREAST * VL:
+                softmax_block(
+                    p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, logarithm, exp, log, normal
+                )
+                break
+
+
+def _traced(function: Callable) -> Body:
+    recorder = t.Recorder()
+    made = function(recorder.input("x0", "f32"))
+    return Body(["f32"], ["f32"], recorder.lines, [made.name])
+
+
+#: Vectors of rows that are taken at a time.
+ABREAST = 4
+#: Vectors of elements below which a row is short: sums along its lanes take as long as all else.
+SHORT = 2
+#: Elements of a row of which scratch keeps the exponentials.
+MOST = 4096
+
+
 class Softmax(RowLowering):
     work = 20.0
+
+    def __init__(self, group: Group, template: Template, axis: int, **constants: Any):
+        super().__init__(group, template, (axis,), **constants)
+        data = group.node.inputs[0]
+        self.beside: list[Kernel] = []
+        if data.dtype == self.out.dtype == "f32" and len(data.shape) > 1 and not (group.body or group.front):
+            bodies = {"exp": _traced(approx.exp_below_zero), "log": _traced(t.log)}
+            logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
+            for near in (False, True):
+                name = f"{template.function.__name__}_{'beside' if near else 'apart'}"
+                constants = {"near": near, "logarithm": logarithm, "normal": normal, **bodies}
+                self.beside.append(softmax_beside.kernel(name, **constants))
+            self.kernels = [self.kernel, *self.beside]
+
+    def plan(self, planner: Planner) -> None:
+        if not self.beside or not self._plan_beside(planner):
+            super().plan(planner)
+
+    def _plan_beside(self, planner: Planner) -> bool:
+        """False where rows are better taken one by one."""
+        x, lanes = planner.view(self.data), host_isa().lanes
+        (axis,) = self.axes
+        n = x.shape[axis]
+        if (x.strides[axis] == x.itemsize and n >= SHORT * lanes) or n > MOST:
+            return False
+        order = sorted(range(len(x.shape)), key=lambda a: (-abs(x.strides[a]), a))
+        others = [a for a in order if a != axis]
+        extents, (steps,) = merge_axes(others, (x,))
+        if not extents or extents[-1] < lanes or len(extents) > DIMS + 1:
+            return False
+        y = planner.output(self.out, Layout(order), in_place_candidates([x], []))
+        extents, (xs, ys) = merge_axes(others, (x, y))
+        if not y.count:
+            return True
+        if len(extents) > DIMS + 1:
+            y = planner.instead(y, Layout(order))
+            extents, (xs, ys) = merge_axes(others, (x, y))
+        near = xs[-1] == ys[-1] == x.itemsize
+        block = ABREAST * lanes
+        blocks = ceil_div(extents[-1], block)
+        items = product(extents[:-1]) * blocks
+        planner.need_scratch(n * block * x.itemsize)
+        values = {
+            "x": x.ptr, "y": y.ptr, "n": n, "x_n": x.strides[axis], "y_n": y.strides[axis], "x_w": xs[-1],
+            "y_w": ys[-1], "width": extents[-1], "blocks": blocks, "items": items,
+        }  # fmt: skip
+        values |= placed_values(extents[:-1], x=xs[:-1], y=ys[:-1])
+        work, flops = n * block * self.work, self.work * y.count
+        planner.share_step(self.beside[near], values, items, work, [x], [y], flops)
+        return True
 
 
 def lower_softmax(group: Group) -> Lowering | None:
@@ -65,8 +226,8 @@ def lower_softmax(group: Group) -> Lowering | None:
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None
-    axes = (int(anchor.attrs["axis"]) % len(data.shape),)
+    axis = int(anchor.attrs["axis"]) % len(data.shape)
     if anchor.op.name == "LogSoftmax":
-        return Softmax(group, log_softmax, axes)
+        return Softmax(group, log_softmax, axis)
     normal = float(np.finfo(numpy_dtype(data.dtype)).smallest_normal)
-    return Softmax(group, softmax, axes, keep=group.last.output.dtype == data.dtype, normal=normal)
+    return Softmax(group, softmax, axis, keep=group.last.output.dtype == data.dtype, normal=normal)
