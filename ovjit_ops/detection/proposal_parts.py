@@ -92,6 +92,8 @@ def moved_anchors(
     attrs: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """MovedAnchors by the reference: boxes [N, 1, M, 4] and scores [N, 1, M], zeros where there are none."""
+    i, a, d = (TensorType("f32", x.shape) for x in (info, anchors, deltas))
+    fit_anchors(i, a, d, None if scores is None else TensorType("f32", scores.shape), attrs["second"])
     images, channels, height, width = deltas.shape
     many = channels // 4
     boxes = np.empty((images, 1, height * width * many, 4), np.float32)
