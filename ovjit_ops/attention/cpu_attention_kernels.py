@@ -11,16 +11,14 @@ scores that it is of.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen import approx
 from ovjit.codegen.cpu.formats import F32, Format
-from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.trace import Recorder
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
@@ -33,28 +31,18 @@ TABLE_BYTES = 3 * TABLE * 8
 tile = Word("tile")
 
 
-def _traced(function: Callable) -> Body:
-    recorder = Recorder()
-    made = function(recorder.input("x0", "f32"))
-    return Body(["f32"], ["f32"], recorder.lines, [made.name])
-
-
 #: exp(x) for x <= 0, and tanh(x).
-EXP, TANH = _traced(approx.exp_below_zero), _traced(approx.tanh_f32)
+EXP, TANH = body_of(approx.exp_below_zero), body_of(approx.tanh_f32)
 
 
 def _adding() -> Epilogue:
     """acc + what lies at the pixel's address."""
-    recorder = Recorder()
-    total = recorder.input("x0", "f32") + recorder.input("x1", "f32")
-    return Epilogue(Body(["f32", "f32"], ["f32"], recorder.lines, [total.name]), ["pixel"])
+    return Epilogue(body_of(lambda acc, there: acc + there, 2), ["pixel"])
 
 
 def _scaling() -> Epilogue:
     """acc * a number + what lies at the pixel's address."""
-    recorder = Recorder()
-    total = recorder.input("x0", "f32") * recorder.input("x1", "f32") + recorder.input("x2", "f32")
-    return Epilogue(Body(["f32"] * 3, ["f32"], recorder.lines, [total.name]), ["number", "pixel"])
+    return Epilogue(body_of(lambda acc, number, there: acc * number + there, 3), ["number", "pixel"])
 
 
 @inline

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ovjit.codegen import trace as t
-from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
@@ -35,13 +35,8 @@ from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, nms_select_turned
 TURNED = ("clockwise", "counterclockwise")
 
 
-def _exp() -> Body:
-    recorder = t.Recorder()
-    made = t.exp(recorder.input("x0", "f32"))
-    return Body(["f32"], ["f32"], recorder.lines, [made.name])
-
-
-FALL = _exp()
+#: By what a score falls.
+FALL = body_of(t.exp)
 
 
 class Way(NamedTuple):

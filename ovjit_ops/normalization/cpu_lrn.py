@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 
 from ovjit.codegen import trace as t
-from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -105,10 +105,7 @@ def lrn_planes(x: Ptr, y: Ptr, n, x_c, y_c, width, blocks, items, per_chunk, *, 
 @functools.cache
 def lrn_kernel(half: int, scale: float, bias: float, beta: float, planes: bool) -> Kernel:
     """y = x / (bias + scale * total) ^ beta, f32."""
-    recorder = t.Recorder()
-    x, total = recorder.input("x0", "f32"), recorder.input("x1", "f32")
-    result = divided(x, total * scale + bias, beta)
-    body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
+    body = body_of(lambda x, total: divided(x, total * scale + bias, beta), 2)
     way = lrn_planes if planes else lrn
     return way.kernel(f"{way.function.__name__}_{2 * half + 1}_f32", half=half, body=body)
 

@@ -6,14 +6,13 @@ each lane.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen import approx
 from ovjit.codegen import trace as t
-from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -152,12 +151,6 @@ def softmax_beside(
                 break
 
 
-def _traced(function: Callable) -> Body:
-    recorder = t.Recorder()
-    made = function(recorder.input("x0", "f32"))
-    return Body(["f32"], ["f32"], recorder.lines, [made.name])
-
-
 #: Vectors of rows that are taken at a time.
 ABREAST = 4
 #: Vectors of elements below which a row is short: sums along its lanes take as long as all else.
@@ -174,7 +167,7 @@ class Softmax(RowLowering):
         data = group.node.inputs[0]
         self.beside: list[Kernel] = []
         if data.dtype == self.out.dtype == "f32" and len(data.shape) > 1 and not (group.body or group.front):
-            bodies = {"exp": _traced(approx.exp_below_zero), "log": _traced(t.log)}
+            bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
             logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
             for near in (False, True):
                 name = f"{template.function.__name__}_{'beside' if near else 'apart'}"

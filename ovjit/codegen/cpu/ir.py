@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ovjit.codegen.tracer import WIDENED
+from ovjit.codegen.tracer import WIDENED, Recorder
 from ovjit.forks import made_once
 from ovjit.graph import dtypes
 
@@ -112,6 +112,13 @@ class Body:
             else:
                 values[target] = simd._SAME[name][1](b, kind, *xs)
         return [get(r)[0] for r in self.results]
+
+
+def body_of(function: Callable[..., Any], inputs: int = 1) -> Body:
+    """The body of a function of so many f32."""
+    recorder = Recorder()
+    made = function(*(recorder.input(f"x{i}", "f32") for i in range(inputs)))
+    return Body(["f32"] * inputs, ["f32"], recorder.lines, [made.name])
 
 
 class Operand(NamedTuple):
