@@ -14,6 +14,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.codegen.cpu.formats import product_format
 from ovjit.data import digits
 
 X = np.arange(8, dtype=np.float32)
@@ -203,6 +204,29 @@ def test_the_runtime_model():
     theirs = openvino.Core().compile_model(xml, "CPU").get_runtime_model()
     keys = set(next(iter(theirs.get_ordered_ops())).get_rt_info())
     assert keys - set(kinds["Input"][0]) <= {"outputLayouts"}
+
+
+def test_the_runtime_model_of_states_and_of_bytes():
+    """What a model with states runs is shown, not what it was made of; products say what they multiply."""
+    op = ovjit.opset13
+    x = op.parameter([2, 256], np.float32)
+    before = op.read_value(op.constant(np.zeros((2, 256), np.float32)), "v", np.float32, [2, 256])
+    limits = [op.constant(np.float32(v)) for v in (0, 2.55, 0, 2.55)]
+    whole = op.convert(op.constant(np.ones((256, 32), np.int8)), "f32")
+    weights = op.multiply(whole, op.constant(np.float32(0.1)))
+    after = op.add(before, x)
+    made = op.matmul(op.fake_quantize(after, *limits, 256), weights, False, False)
+    model = ovjit.Model([op.result(made)], [op.assign(after, "v")], [x], "m")
+    exact = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ovjit.Core().compile_model(model, "CPU", exact)
+    compiled(np.ones((2, 256), np.float32))
+    runtime = compiled.get_runtime_model()
+    assert (len(runtime.inputs), len(runtime.outputs)) == (1, 1)
+    notes = [{k: v.value for k, v in node.get_rt_info().items()} for node in runtime.get_ordered_ops()]
+    shown = {row["layerType"]: row for row in notes}
+    assert {"Input", "Output", "MemoryInput", "MemoryOutput", "MatMul"} <= set(shown)
+    expected = "f32" if product_format("u8", "i8") is None else "u8"
+    assert shown["MatMul"]["runtimePrecision"] == expected and shown["MatMul"]["primitiveType"]
 
 
 def test_forked_children_infer():

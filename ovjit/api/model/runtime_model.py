@@ -2,9 +2,9 @@
 
 The notes have OpenVINO's keys: `layerType`, `originalLayersNames` (what the node stands for), `execOrder`,
 `outputLayouts` (dimensions from the slowest to the fastest, as letters), `outputPrecisions`,
-`runtimePrecision`, `primitiveType` (the kernel; "" for what needs none) and `execTimeMcs`, microseconds of
-the last run of the request that calls use, "not_executed" without PERF_COUNT. What is no input or output of
-the model is an ExecutionNode: `layerType` says what it does.
+`runtimePrecision` (of a product what is multiplied), `primitiveType` (the kernel; "" for what needs none) and
+`execTimeMcs`, microseconds of the last run of the request that calls use, "not_executed" without PERF_COUNT.
+What is no input or output of the model is an ExecutionNode: `layerType` says what it does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.node_ports import DiscreteTypeInfo
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Op, TensorType
+
+#: What a product of them is said to be computed in, whatever its sums are.
+MULTIPLIED = frozenset(("u8", "i8", "bf16"))
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
@@ -43,13 +46,18 @@ class ExecutionNode(Node):
 
 def runtime_model(compiled: CompiledModel) -> Model:
     """The Model of what a compiled model runs. Nothing of it is shared with the model that was compiled."""
-    graph, layouts = compiled._executable.program.graph, compiled._executable.program.layouts
+    program = compiled._executable.program
+    program = getattr(program, "main", compiled._executable).program  # of a model with states what runs
+    graph, layouts = program.graph, program.layouts
+    own, count = graph.inputs[: len(compiled.inputs)], len(compiled.outputs)  # behind them are variables
     steps = {name: row for row in compiled._kept_request()._job.profile() for name in row.names}
     made: dict[Value, Output] = {}
     parameters: dict[Value, Parameter] = {}
     for order, node in enumerate(graph.nodes):
         kind = node.op.name
         if kind == "Parameter":
+            kind = "Input" if node.output in own else "MemoryInput"
+        if kind == "Input":
             new: Any = Parameter._of(node.output.dtype, node.output.shape, node.name)
             parameters[node.output] = new
         else:
@@ -60,14 +68,22 @@ def runtime_model(compiled: CompiledModel) -> Model:
         row = next((steps[name] for name in (node.name, *node.origins) if name in steps), None)
         orders = ",".join(_letters(layouts.get(value), value.type) for value in node.outputs)
         origins = node.origins or (node.name,)
-        _note(new, order, {"Parameter": "Input", "Constant": "Const"}.get(kind, kind), origins, orders, row)
+        _note(new, order, "Const" if kind == "Constant" else kind, origins, orders, row)
+        taken = node.inputs[0].dtype if node.op.multiplied else ""
+        if taken in MULTIPLIED:
+            new.set_rt_info(taken, "runtimePrecision")
         made.update(zip(node.outputs, new.outputs(), strict=True))
     results = []
-    for i, value in enumerate(graph.outputs):
+    for i, value in enumerate(graph.outputs[:count]):
         result = Result._of(made[value], compiled._output_infos[i].node)
         _note(result, len(graph.nodes) + i, "Output", (result.get_friendly_name(),), "undef", None)
         results.append(result)
-    return Model._from_parts(results, [parameters[v] for v in graph.inputs], (), compiled._name)
+    sinks = []
+    for i, value in enumerate(graph.outputs[count:], count):
+        sink = ExecutionNode._new(ExecutionNode._RECORD, [made[value]], {}, f"{value.node.name}/next", [])
+        _note(sink, len(graph.nodes) + i, "MemoryOutput", (value.node.name,), "undef", None)
+        sinks.append(sink)
+    return Model._from_parts(results, [parameters[v] for v in own], sinks, compiled._name)
 
 
 def _letters(layout: Any, type: TensorType) -> str:
