@@ -242,3 +242,12 @@ def test_parts_of_open_dimensions() -> None:
     for n in (3, 1, 40, 1):
         array = rng.standard_normal((n, 5, 1)).astype(np.float32)
         np.testing.assert_array_equal(compiled([array])[0], np.clip(array[:, 2:3], -0.3, 0.7))
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 5), (2, 0, 3, 4), (2, 0), (1, 0, 1, 1)], ids=str)
+def test_nothing_is_reduced(shape: tuple[int, ...]) -> None:
+    x = o.parameter(shape, np.float32)
+    made = o.sqrt(o.add(o.reduce_sum(o.multiply(x, x), axes(1), True), np.float32(4)))
+    l2 = o.sqrt(o.add(o.reduce_l2(x, axes(1), True), np.float32(4)))
+    for result in ov.compile_model(ov.Model([made, l2], [x]), "CPU")([np.zeros(shape, np.float32)]).values():
+        np.testing.assert_array_equal(result, np.full((shape[0], 1, *shape[2:]), 2, np.float32))

@@ -605,7 +605,9 @@ class Reduce(Lowering):
         shape, rank = views[0].shape, len(views[0].shape)
         order = self.order
         if order is None:
-            order = sorted(range(rank), key=lambda a: (-abs(views[0].strides[a]), a))
+            order = range(rank)  # of nothing, whose strides tell nothing
+            if views[0].count:
+                order = sorted(order, key=lambda a: (-abs(views[0].strides[a]), a))
         keep = [a for a in order if a not in self.axes]
         ones = [is_number(v) for v in self.sources] if len(views) > 1 else [False]
         walked = [v for v, one in zip(views, ones, strict=True) if not one]
