@@ -75,7 +75,7 @@ def reduced(name: str) -> Kernel:
     """A reduction of f32 along rows."""
     body = cpu_reduce.as_it_is("f32", "f32")
     return cpu_reduce.reduce_kept.kernel(
-        name, T="f32", R="f32", M="f32", out="f32", long=False, width=4, front=body, body=body,
+        name, T="f32", R="f32", M="f32", out="f32", long=False, front=body, body=body,
         how=cpu_reduce.reductions(name, "f32"), inputs=(Operand("f32", "v"),), operands=(),
     )  # fmt: skip
 

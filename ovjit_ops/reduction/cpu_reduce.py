@@ -1,7 +1,6 @@
 """Native reductions: one kernel for each way the innermost dimension lies.
 
-    "keep"    the contiguous dimension is kept: a vector of outputs, summed over all reduced positions
-    "wide"    four of them, so that what is adjacent is fetched together
+    "keep"    the contiguous dimension is kept: a few vectors of outputs, summed over all reduced positions
     "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
 
 Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. What is reduced
@@ -209,12 +208,12 @@ def step_on(q, x, inputs):
 
 
 @inline
-def fetch(q, x, width, inputs, front):
+def fetch(q, x, inputs, front):
     """Fetch what the run comes to soon, where there is so much to do meanwhile that the CPU does not look as
     far ahead. Rows are pages apart, which it does not foresee."""
     for k, operand in enumerate(inputs):
         if operand.mode == "v" and len(front.lines) >= SLOW:
-            for u in static_range(width):
+            for u in static_range(WIDE):
                 prefetch(q[k] + AHEAD * x[k, "run"] + u * VL * SIZE[operand.dtype])
 
 
@@ -262,25 +261,27 @@ def finished(acc, total, number, R, how):
     return made
 
 
-
 @kernel
 def reduce_kept(
     y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
-    x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, width, inputs, front, operands, body,
+    x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, inputs, front, operands, body,
 ):  # fmt: skip
-    """The contiguous dimension is kept: an item is so many (`width`) vectors of outputs, of which `run` rows
-    are combined, `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 ..
-    r2. T, R, out: element types of what is reduced, of sums and of y; halves are added in f32, M. `long`:
-    sums may be of more than BLOCK numbers, and are made in scratch memory. `front` and `body`: what is
-    reduced, of the `inputs`, and what is stored, of what is made and the `operands`."""
+    """The contiguous dimension is kept: an item is WIDE vectors of outputs, of which `run` rows are combined,
+    `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 .. r2. T, R, out:
+    element types of what is reduced, of sums and of y; halves are added in f32, M. `long`: sums may be of
+    more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of what
+    is made and the `operands`."""
     number = const[R](max(total, 1))
     first = const[R](how.first)
     acc, at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    blocks = (n + width * VL - 1) // (width * VL)
+    blocks = (n + WIDE * VL - 1) // (WIDE * VL)
+    # in scratch memory: what is combined, sums of BLOCK numbers, sums of BLOCK of these
+    bank = WIDE * VL * SIZE[M]
+    made = scratch + bank
     for item in share(items, per_chunk):
-        i = urem(item, blocks) * (width * VL)
+        i = urem(item, blocks) * (WIDE * VL)
         row = udiv(item, blocks)
         part = urem(row, parts)
         row = udiv(row, parts)
@@ -290,11 +291,12 @@ def reduce_kept(
         target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2 + part * y_part
         begin = part * per
         end = min(begin + per, run)
-        for u in static_range(width):
+        for u in static_range(WIDE):
             acc[u] = first
-            if long:  # sums of BLOCK numbers, and of BLOCK of these
-                store[M](scratch + u * VL * SIZE[M], first)
-                store[M](scratch + (width + u) * VL * SIZE[M], first)
+        if long:
+            for place in range(scratch, made, VL * SIZE[M]):
+                store[M](place + bank, first)
+                store[M](place + 2 * bank, first)
         added = 0
         sums = 0
         for b0 in range(r0):
@@ -305,9 +307,9 @@ def reduce_kept(
                         stop = min(start + BLOCK, end) if long else end
                         for _ in range(start if long else begin, stop):
                             ones(v, q, inputs, "s", 0)
-                            fetch(q, x, width, inputs, front)
-                            for u in static_range(width):
-                                if not front.lines or i + u * VL < n:
+                            fetch(q, x, inputs, front)
+                            for u in static_range(WIDE):
+                                if (not front.lines and SIZE[T] > 2) or i + u * VL < n:
                                     some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
                                     acc[u] = taken(acc[u], some, how)
                             step_on(q, x, inputs)
@@ -316,22 +318,25 @@ def reduce_kept(
                             if added >= BLOCK:
                                 added = 0
                                 sums += 1
-                                for u in static_range(width):
-                                    place = scratch + u * VL * SIZE[M]
-                                    acc[u] = load[M](place) + acc[u]
-                                    if sums % BLOCK == 0:
-                                        many = place + width * VL * SIZE[M]
-                                        store[M](many, load[M](many) + acc[u])
-                                        acc[u] = first
-                                    store[M](place, acc[u])
+                                for u in static_range(WIDE):
+                                    store[M](scratch + u * VL * SIZE[M], acc[u])
                                     acc[u] = first
-        for u in static_range(width):
+                                for place in range(scratch, made, VL * SIZE[M]):
+                                    whole = load[M](place + bank) + load[M](place)
+                                    if sums % BLOCK == 0:
+                                        store[M](place + 2 * bank, load[M](place + 2 * bank) + whole)
+                                        whole = first
+                                    store[M](place + bank, whole)
+        for u in static_range(WIDE):
+            store[M](scratch + u * VL * SIZE[M], acc[u])
+        place = scratch
+        for j in range(i, min(i + WIDE * VL, n), VL):
+            whole = load[M](place)
             if long and sums > 0:
-                place = scratch + u * VL * SIZE[M]
-                acc[u] = load[M](place + width * VL * SIZE[M]) + (load[M](place) + acc[u])
-            if i + u * VL < n:
-                some = finished(acc[u], total, number, R, how)
-                put(target, y_inner, some, i + u * VL, n, w, g, e, operands, body, out, "inner")
+                whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
+            whole = finished(whole, total, number, R, how)
+            put(target, y_inner, whole, j, n, w, g, e, operands, body, out, "inner")
+            place += VL * SIZE[M]
 
 
 @kernel
@@ -428,7 +433,7 @@ def _kernel(label: str, kind: str, **constants: Any) -> Kernel:
     if kind == "reduce":
         return reduce_rows.kernel(label, **constants)
     del constants["parted"]
-    return reduce_kept.kernel(label, width=WIDE if kind == "wide" else 1, **constants)
+    return reduce_kept.kernel(label, **constants)
 
 
 class Walk(NamedTuple):
@@ -515,7 +520,7 @@ class Reduce(Lowering):
         self.rows = product(kept) if is_static(kept) else PARTS
         #: The kinds for which there are two steps. Of open shapes that may have many rows a step more would
         #: mostly be for nothing.
-        self.halves = frozenset(("keep", "wide", "reduce") if self.rows < PARTS else ("keep", "wide"))
+        self.halves = frozenset(("keep", "reduce") if self.rows < PARTS else ("keep",))
         if self.static and product(self.data.shape) * SIZE[dtype] < 2 * PART_BYTES:
             self.halves = frozenset()
         found: dict[tuple[str, str], Kernel] = {}
@@ -535,10 +540,7 @@ class Reduce(Lowering):
                 body=body, operands=tuple(map(Operand, body.inputs[1:], behind)),
             )  # fmt: skip
 
-        every = dict(self.modes)
-        if "keep" in every:
-            every["wide"] = every["keep"]
-        for kind, modes in every.items():
+        for kind, modes in self.modes.items():
             make("all", kind, how, dtype, out, modes)
             if kind in self.halves:
                 make("first", kind, first, dtype, between, modes)
@@ -678,10 +680,8 @@ class Reduce(Lowering):
         """Add the step. `shares`: parts, how much of the run is one, and y's stride from one to the next."""
         extents, (y_inner, _, ky), *others = walk.kept, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
-        n, lanes, kind = walk.n, host_isa().lanes, walk.kind
-        if kind == "keep" and n >= WIDE * lanes:
-            kind, lanes = "wide", WIDE * lanes
-        planner.need_scratch(2 * WIDE * host_isa().lanes * 8)
+        n, lanes, kind = walk.n, WIDE * host_isa().lanes, walk.kind
+        planner.need_scratch(3 * lanes * 8)
         kernel = self.by_role[step, kind]
         values = {"y": y.ptr, "n": n, "y_inner": y_inner, "total": total, "run": walk.run}
         values |= {"parts": parts, "per": per, "y_part": y_part, **placed_values(extents, y=ky)}
