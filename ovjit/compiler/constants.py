@@ -13,9 +13,12 @@ from ovjit.codegen.memory import SIZE
 from ovjit.compiler.views import CONSTANTS, Buffer, Ptr, View, row_major
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
+from ovjit.graph.dtypes import flush_subnormals
 from ovjit.graph.traced import Traced
 
 ALIGNMENT = 64
+#: Bytes of a table that are looked at before their pages are given back.
+_LOOKED_AT = 1 << 22
 
 
 class Panels(NamedTuple):
@@ -29,6 +32,19 @@ class Panels(NamedTuple):
     widths: tuple[int, int]
     dims: Sequence[int]
     order: Sequence[int]
+
+
+class PackedRows(NamedTuple):
+    """Where the rows of a table of `words` words each lie that is packed into panels of `width` rows, `panel`
+    bytes each, at `offset`. Of a panel there is the first `word` bytes of each row, then the second, ...; the
+    last one has `last` rows."""
+
+    offset: int
+    word: int
+    words: int
+    panel: int
+    width: int
+    last: int
 
 
 class Recipe(NamedTuple):
@@ -71,6 +87,7 @@ class Constants:
         self.asked: list[int] = []  # what `place` has given, in order
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
+        self._rows: dict[int, PackedRows] = {}
         self._alive: list[Any] = []
         #: (offset, bytes, array, recipe) of what was made of arrays in mapped files, for `kept_models`
         self.of_files: list[tuple[int, int, np.ndarray, Recipe]] = []
@@ -115,6 +132,17 @@ class Constants:
 
     def panels_of(self, array: np.ndarray) -> Panels | None:
         return self._panels.get(id(array))
+
+    def note_rows(self, table: np.ndarray, rows: PackedRows) -> None:
+        """The rows of `table` lie in this memory as `rows`, but for subnormal numbers that have become 0."""
+        if rows.words > 1:
+            self._rows[id(table)] = rows
+            self._alive.append(table)
+
+    def rows_of(self, table: np.ndarray) -> PackedRows | None:
+        """Where the rows of `table` lie, bit by bit; None where they lie nowhere else."""
+        rows = self._rows.get(id(table))
+        return None if rows is None or self.holds(table) or _has_subnormals(table) else rows
 
     def view(self, array: np.ndarray, dtype: str) -> View:
         offset = self.place(array).offset
@@ -185,6 +213,15 @@ def release_pages(array: np.ndarray) -> None:
     behind = (high - begin) // mmap.PAGESIZE * mmap.PAGESIZE
     if first < behind:
         home.madvise(mmap.MADV_DONTNEED, first, behind - first)
+
+
+def _has_subnormals(table: np.ndarray) -> bool:
+    few = max(1, _LOOKED_AT // max(1, table[:1].nbytes))
+    for n in range(0, len(table), few):
+        if flush_subnormals(table[n : n + few].copy()):
+            return True
+        release_pages(table[n : n + few])
+    return False
 
 
 def is_native(dtype: str) -> bool:

@@ -24,7 +24,7 @@ from ovjit.compiler.shape_values import MOST_COMPARED, surely_same_types
 from ovjit.compiler.steps import Step
 from ovjit.compiler.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
 from ovjit.forks import made_once
-from ovjit.graph.converted import Converted
+from ovjit.graph.converted import Unmade
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.traced import identity
 
@@ -310,7 +310,7 @@ def _comparison(kind: type) -> Callable[[_Pairs, Any, Any], bool]:
     """What compares two of another type."""
     if issubclass(kind, (tuple, list)):
         return _Pairs._each
-    if issubclass(kind, (np.ndarray, Converted)):
+    if issubclass(kind, (np.ndarray, Unmade)):
         return _Pairs._arrays_alike
     if issubclass(kind, functools.partial):
         return _Pairs._partials
@@ -329,9 +329,9 @@ def _same_types(one: Value, other: Value) -> bool:
     return bool(a.value.dtype == b.value.dtype and a.value.tobytes() == b.value.tobytes())
 
 
-def _is_weights(array: np.ndarray | Converted) -> bool:
+def _is_weights(array: np.ndarray | Unmade) -> bool:
     """Whether these are many reals: plans have their addresses, and their numbers only where they are few."""
-    return isinstance(array, Converted) or (array.dtype.kind == "f" and array.size > MOST_COMPARED)
+    return isinstance(array, Unmade) or (array.dtype.kind == "f" and array.size > MOST_COMPARED)
 
 
 class _Before(NamedTuple):

@@ -53,6 +53,8 @@ class Lowering:
     kernels: Any = made_once(lambda self: () if self.kernel is None else (self.kernel,))
     #: Those of them of which the strides that a plan finds choose one.
     by_strides: Collection[Any] = ()
+    #: Whether it looks how others have packed a constant before it places that.
+    packs_late = False
     #: Inputs that plans may need with a halo, besides those in `input_layouts`.
     pads: Sequence[Value] = ()
     #: True when it can write its output in any layout at the same cost.

@@ -139,6 +139,13 @@ class Program:
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
         for lowering in self.lowerings:
             lowering.finalize(self.layouts)
+        self.constants = Constants()
+        #: Where each lowering has placed its constants, until layers have been looked for.
+        self._packed: list[Sequence[int]] = [()] * len(self.lowerings)
+        for index, lowering in sorted(enumerate(self.lowerings), key=lambda each: each[1].packs_late):
+            before = len(self.constants.asked)
+            lowering.pack(self.constants)
+            self._packed[index] = self.constants.asked[before:]
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
         sizes = _item_sizes(self.graph)
         needed += [copy_kernel(size) for size in sizes]
@@ -166,13 +173,6 @@ class Program:
         #: How many groups read a value.
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
-        self.constants = Constants()
-        #: Where each lowering has placed its constants, until layers have been looked for.
-        self._packed: list[Sequence[int]] = []
-        for lowering in self.lowerings:
-            before = len(self.constants.asked)
-            lowering.pack(self.constants)
-            self._packed.append(self.constants.asked[before:])
         self._lock = ForkLock()
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":

@@ -1,57 +1,46 @@
-"""Constants that are another array in another type, without a copy of it."""
+"""Constants that are another array in another type or order, without a copy of it."""
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype, unpack_low_first
 
-class Converted:
-    """`source` in the element types `through`, one after the other, the last of which is its own.
 
-    `array` makes the values, and keeps them only as long as somebody holds them. Who reads them once, and in
-    another order, takes `source` and `convert`.
-    """
+class Unmade:
+    """Values that are made of `source` when somebody asks, and kept only as long as he holds them."""
 
-    __slots__ = ("_made", "dtype", "source", "through")
-
-    def __init__(self, source: np.ndarray | Converted, through: Sequence[np.dtype]):
-        first, before = (source.source, source.through) if isinstance(source, Converted) else (source, ())
-        self.source: np.ndarray = first
-        self.through: tuple[np.dtype, ...] = (*before, *through)
-        self.dtype = self.through[-1]
-        self._made: Any = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
+    __slots__ = ("_made", "dtype", "shape", "source")
+    source: np.ndarray
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    _made: Any
 
     @property
     def ndim(self) -> int:
-        return self.source.ndim
+        return len(self.shape)
 
     @property
     def size(self) -> int:
-        return self.source.size
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        return self.source.size * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
-    def convert(self, part: np.ndarray) -> np.ndarray:
-        """A part of the source in the types."""
-        for dtype in self.through:
-            part = part.astype(dtype)
-        return part
+    def make(self) -> np.ndarray:
+        raise NotImplementedError
 
     def array(self) -> np.ndarray:
         """The values: the same array as long as somebody holds it."""
         made = self._made and self._made()
         if made is None:
-            made = self.convert(self.source)
+            made = self.make()
             made.flags.writeable = False
             self._made = weakref.ref(made)
         known: np.ndarray = made
@@ -63,6 +52,63 @@ class Converted:
 
     def __repr__(self) -> str:
         return f"<{self.dtype}{list(self.shape)} of {self.source.dtype}>"
+
+
+class Arranged(Unmade):
+    """What `arrange(source)` gives, a new array of this shape and type. `turned`: bit by bit the transpose of
+    the source, seen as a matrix."""
+
+    __slots__ = ("_given", "arrange", "turned")
+
+    def __init__(
+        self, source: np.ndarray | Unmade, shape: tuple[int, ...], dtype: np.dtype,
+        arrange: Callable[[np.ndarray], np.ndarray], turned: bool = False,
+    ):  # fmt: skip
+        self.shape, self.dtype, self.arrange, self.turned = shape, dtype, arrange, turned
+        self._given, self._made = source, None
+        self.source = source.source if isinstance(source, Unmade) else source
+
+    def make(self) -> np.ndarray:
+        return self.arrange(np.asarray(self._given))
+
+
+class Unpacked(Unmade):
+    """Numbers of 2 or 4 bits, of the type `element_type`, that lie in the bytes `source`."""
+
+    __slots__ = ("element_type",)
+
+    def __init__(self, source: np.ndarray, shape: Sequence[int], element_type: str):
+        self.source, self.shape, self.element_type = source, tuple(shape), element_type
+        self.dtype = numpy_dtype(element_type)
+        self._made = None
+
+    def make(self) -> np.ndarray:
+        return unpack_low_first(self.source, ELEMENT_TYPES[self.element_type].bits, self.shape, self.dtype)
+
+
+class Converted(Unmade):
+    """`source` in the element types `through`, one after the other, the last of which is its own.
+
+    Who reads it once, and in another order, takes `source` and `convert`.
+    """
+
+    __slots__ = ("through",)
+
+    def __init__(self, source: np.ndarray | Converted, through: Sequence[np.dtype]):
+        first, before = (source.source, source.through) if isinstance(source, Converted) else (source, ())
+        self.source, self.shape = first, first.shape
+        self.through: tuple[np.dtype, ...] = (*before, *through)
+        self.dtype = self.through[-1]
+        self._made = None
+
+    def convert(self, part: np.ndarray) -> np.ndarray:
+        """A part of the source in the types."""
+        for dtype in self.through:
+            part = part.astype(dtype)
+        return part
+
+    def make(self) -> np.ndarray:
+        return self.convert(self.source)
 
 
 #: Constants of fewer elements are converted at once.

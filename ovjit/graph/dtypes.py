@@ -150,6 +150,17 @@ _LOOKED_AT = 1 << 16
 _FRACTIONS = {"f32": 23, "bf16": 7}
 
 
+def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Values of 2 or 4 bits that lie in bytes, the first in the lowest bits: an array of `shape` and the
+    ml_dtypes `dtype`."""
+    shifts = np.arange(8 // bits, dtype=np.uint8) * bits
+    raw = ((data.reshape(-1, 1) >> shifts) & ((1 << bits) - 1)).astype(np.uint8).reshape(-1)
+    raw = np.ascontiguousarray(raw[: int(np.prod(shape, dtype=np.int64))])
+    if dtype.name.startswith("int"):  # sign-extended, as ml_dtypes keeps it
+        raw = ((raw ^ (1 << (bits - 1))).astype(np.int8) - (1 << (bits - 1))).astype(np.int8)
+    return raw.view(dtype).reshape(shape)
+
+
 def flush_subnormals(array: np.ndarray) -> bool:
     """Make zeros, of the same sign, of the subnormal numbers of a row-major array of f32 or bf16; arrays of
     other types stay as they are. True where there were some."""

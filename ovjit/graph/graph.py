@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
-from ovjit.graph.converted import Converted
+from ovjit.graph.converted import Unmade
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import is_static, merge
 
@@ -41,10 +41,10 @@ class Value:
     def constant(self) -> np.ndarray | None:
         """The value of a Constant; None for every other node."""
         stored = self.stored
-        return stored.array() if isinstance(stored, Converted) else stored
+        return stored.array() if isinstance(stored, Unmade) else stored
 
     @property
-    def stored(self) -> np.ndarray | Converted | None:
+    def stored(self) -> np.ndarray | Unmade | None:
         """The value of a Constant as the graph has it: perhaps as a conversion that nobody has made yet."""
         return self.node.attrs["value"] if self.node.op.name == "Constant" else None
 
@@ -233,7 +233,7 @@ class Builder:
 
     def constant(self, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
         """A Constant; `dtype` where the array's own does not tell (packed types)."""
-        value = value if isinstance(value, Converted) else np.asarray(value)
+        value = value if isinstance(value, Unmade) else np.asarray(value)
         return self.add(
             "Constant",
             (),
@@ -402,7 +402,7 @@ def verify(graph: Graph) -> None:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, np.ndarray | Converted):
+    if isinstance(value, np.ndarray | Unmade):
         value = value if isinstance(value, np.ndarray) or value.size > 8 else value.array()
         return f"<{value.dtype}{list(value.shape)}>" if value.size > 8 else str(value.tolist())
     return repr(value)

@@ -27,6 +27,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
+from ovjit.graph.converted import Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
@@ -156,6 +157,8 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"t": [encode(v, arrays) for v in value]}
     if isinstance(value, Interval):
         return {"d": [value.lo, value.hi]}
+    if isinstance(value, Unpacked):
+        return {"p": [value.element_type, list(value.shape), *arrays.add(value.source)]}
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OUS":
             return {"s": [list(value.shape), [_text(item) for item in value.reshape(-1).tolist()]]}
@@ -238,6 +241,8 @@ class Reader:
             return _interval(content)
         if kind == "a":
             return self._array(*content)
+        if kind == "p":
+            return self._packed(*content)
         if kind == "s":
             return _strings(*content)
         if kind == "m":
@@ -270,6 +275,15 @@ class Reader:
         array = (values if panels is None else unpack(values, panels)).reshape(dims)
         array.flags.writeable = False
         return array
+
+
+    def _packed(self, element_type: Any, shape: Any, place: Any, offset: Any) -> Unpacked:
+        row = dtypes.ELEMENT_TYPES.get(element_type) if isinstance(element_type, str) else None
+        if row is None or not row.is_packed or row.numpy is None:
+            raise BlobError(f"the blob has packed numbers of the type {element_type!r}")
+        dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
+        size = -(-math.prod(dims) * row.bits // 8)
+        return Unpacked(self._array("u8", [size], place, offset), dims, element_type)
 
 
 def index(value: Any, limit: int, what: str) -> int:

@@ -30,10 +30,11 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.plan import aligned_bytes, ceil_div
+from ovjit.compiler.plan import Filling, ceil_div
+from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import LEVELS
-from ovjit.tiles.pack import tile_width
+from ovjit.tiles.pack import fill_later, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Floats of 8 bits -> how far they are shifted down from the upper byte of an f16, the bits that are kept, of
@@ -599,7 +600,7 @@ class Compressed(NamedTuple):
     """Packed integers, scales and zeros, the bytes of a panel of each, and elements of depth with those that
     groups are filled up with."""
 
-    integers: np.ndarray
+    integers: Filling
     scales: np.ndarray
     zeros: np.ndarray | None
     integer_panel: int
@@ -609,7 +610,7 @@ class Compressed(NamedTuple):
 
 
 def how_unpacked(
-    integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: int, kind: str
+    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, bits: int, kind: str
 ) -> Unpack:
     """How weights are packed."""
     stored = ""
@@ -621,8 +622,9 @@ def how_unpacked(
 
 
 def pack_compressed(
-    integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, unpack: Unpack, size: int, isa: Isa
-) -> Compressed:
+    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, unpack: Unpack, size: int,
+    isa: Isa,
+) -> Compressed:  # fmt: skip
     """integers [K, N] (8 or 16 bits, or 0 to 15), scale and zero [groups, N] of `size` elements -> panels."""
     depth, outs = integers.shape
     width, step, groups = tile_width(isa), unpack.step, scale.shape[0]
@@ -630,38 +632,35 @@ def pack_compressed(
     size = min(size, depth)
     room = ceil_div(size, step) * step
     filled = (groups - 1) * room + ceil_div(depth - (groups - 1) * size, step) * step
-    padded = np.zeros((groups, room, panels * width), integers.dtype)
-    whole = depth // size
-    padded[:whole, :size, :outs] = integers[: whole * size].reshape(whole, size, outs)
-    if depth % size:
-        padded[whole, : depth % size, :outs] = integers[whole * size :]
-    by_panel = padded.reshape(-1, panels, width)[:filled].transpose(1, 0, 2)
-    if unpack.by_bytes(isa.lanes):
-        apart = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
-        order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
-        halves = apart.transpose(order)
-        by_panel = (halves[0] | halves[1] << 4).astype(np.uint8)
-    elif unpack.paired:
-        by_panel = by_panel.reshape(panels, filled // 2, 2, width).transpose(0, 1, 3, 2)
-    elif unpack.bits == 4:
-        eights = by_panel.reshape(panels, filled // 8, 8, width).astype(np.uint32)
-        by_panel = np.bitwise_or.reduce(eights << np.arange(0, 32, 4).astype(np.uint32)[:, None], axis=2)
-    packed = aligned_bytes(by_panel.nbytes).view(by_panel.dtype).reshape(by_panel.shape)
-    packed[...] = by_panel
 
-    def spread(values: np.ndarray, dtype: str) -> np.ndarray:
-        full = np.zeros((groups, panels * width), numpy_dtype(dtype))
-        full[:, :outs] = values
-        memory = aligned_bytes(full.nbytes).view(full.dtype).reshape(panels, groups, width)
-        memory[...] = full.reshape(groups, panels, width).transpose(1, 0, 2)
-        return memory
+    def arrange(integers: np.ndarray) -> np.ndarray:
+        padded = np.zeros((groups, room, panels * width), integers.dtype)
+        whole = depth // size
+        padded[:whole, :size, :outs] = integers[: whole * size].reshape(whole, size, outs)
+        if depth % size:
+            padded[whole, : depth % size, :outs] = integers[whole * size :]
+        by_panel = padded.reshape(-1, panels, width)[:filled].transpose(1, 0, 2)
+        if unpack.by_bytes(isa.lanes):
+            apart = by_panel.reshape(panels, filled // 8, 2, 2, 2, width // 8, 2, 4)
+            order = (2, 0, 1, 5, 6, 3, 7, 4) if unpack.short else (2, 0, 1, 5, 6, 3, 4, 7)
+            halves = apart.transpose(order)
+            return (halves[0] | halves[1] << 4).astype(np.uint8)
+        if unpack.paired:
+            return by_panel.reshape(panels, filled // 2, 2, width).transpose(0, 1, 3, 2)
+        if unpack.bits == 4:
+            eights = by_panel.reshape(panels, filled // 8, 8, width).astype(np.uint32)
+            return np.bitwise_or.reduce(eights << np.arange(0, 32, 4).astype(np.uint32)[:, None], axis=2)
+        return by_panel
 
+    panel = filled * width * unpack.bits // 8
     zeros = None
     if zero is not None:
-        zeros = spread(zero, unpack.zero) if unpack.each_zero else zero.ravel()[:1].astype(np.float32)
-    scales = spread(scale, unpack.scale)
+        one = zero.ravel()[:1].astype(np.float32)
+        zeros = spread_out(zero, numpy_dtype(unpack.zero), width) if unpack.each_zero else one
+    scales = spread_out(scale, numpy_dtype(unpack.scale), width)
     zero_panel = 0 if zeros is None or not unpack.each_zero else zeros[0].nbytes
-    return Compressed(packed, scales, zeros, packed[0].nbytes, scales[0].nbytes, zero_panel, filled)
+    packed = fill_later(integers, panels * panel, arrange)
+    return Compressed(packed, scales, zeros, panel, scales[0].nbytes, zero_panel, filled)
 
 
 def lowering_factors(isa: Isa) -> np.ndarray:

@@ -14,7 +14,7 @@ times activations with one. A weight group G has one or more groups g, so what a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.plan import aligned_bytes, ceil_div
+from ovjit.compiler.plan import Filling, ceil_div
+from ovjit.graph.converted import Unmade
 from ovjit.tiles.compressed import fetch, fetch_group
-from ovjit.tiles.pack import tile_width
+from ovjit.tiles.pack import fill_later, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers.
@@ -199,7 +200,7 @@ class Packed(NamedTuple):
     """Weights, scales and zeros in panels, and the bytes of a panel of each."""
 
     stored: Stored
-    integers: np.ndarray
+    integers: Filling
     scales: np.ndarray
     zeros: np.ndarray | None
     w_panel: int
@@ -208,8 +209,9 @@ class Packed(NamedTuple):
 
 
 def pack_dynamic(
-    integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, stored: Stored, size: int, isa: Isa
-) -> Packed:
+    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, stored: Stored, size: int,
+    isa: Isa,
+) -> Packed:  # fmt: skip
     """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels; K is filled up to groups of
     `size`."""
     depth, outs = integers.shape
@@ -217,29 +219,21 @@ def pack_dynamic(
     panels = ceil_div(outs, width)
     rows = ceil_div(depth, size) * size
     signed = integers.dtype.kind == "i"
-    padded = np.zeros((rows, panels * width), np.uint8)
-    padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * signed)
-    fours: np.ndarray
-    if stored.bits == 8:
-        fours = padded.reshape(rows // 4, 4, panels, width)
-    else:
-        twice = padded.reshape(rows // 8, 2, 4, panels, width)
-        fours = twice[:, 0] | (twice[:, 1] << 4)
-    words = aligned_bytes(fours.size).reshape(panels, fours.shape[0], width, 4)
-    words[...] = fours.transpose(2, 0, 3, 1)
 
-    def spread_out(values: np.ndarray, dtype: Any) -> np.ndarray:
-        groups = values.shape[0]
-        full = np.zeros((groups, panels * width), dtype)
-        full[:, :outs] = values
-        raw = aligned_bytes(full.nbytes).view(dtype).reshape(panels, groups, width)
-        raw[...] = full.reshape(groups, panels, width).transpose(1, 0, 2)
-        return raw
+    def arrange(integers: np.ndarray) -> np.ndarray:
+        padded = np.zeros((rows, panels * width), np.uint8)
+        padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * signed)
+        fours: np.ndarray = padded.reshape(rows // 4, 4, panels, width)
+        if stored.bits == 4:
+            twice = padded.reshape(rows // 8, 2, 4, panels, width)
+            fours = twice[:, 0] | (twice[:, 1] << 4)
+        return fours.transpose(2, 0, 3, 1)
 
-    scales = spread_out(scale, np.float16 if stored.scale == "f16" else np.float32)
+    scales = spread_out(scale, np.float16 if stored.scale == "f16" else np.float32, width)
     zeros = None
     if stored.zero is None:
         assert zero is not None
-        zeros = spread_out(zero + 128 * signed, np.uint8)
-    sizes = (0 if a is None else a[0].nbytes for a in (words, scales, zeros))
-    return Packed(stored, words, scales, zeros, *sizes)
+        zeros = spread_out(zero + 128 * signed, np.uint8, width)
+    sizes = (0 if a is None else a[0].nbytes for a in (scales, zeros))
+    panel = rows * width * stored.bits // 8
+    return Packed(stored, fill_later(integers, panels * panel, arrange), scales, zeros, panel, *sizes)

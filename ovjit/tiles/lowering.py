@@ -14,6 +14,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Each
+from ovjit.compiler.constants import PackedRows
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.fuse import Group, is_number
 from ovjit.compiler.lower import Lowering
@@ -281,6 +282,9 @@ class Tiled(Lowering):
             _, dims, order = arranged
             shape = (self.groups, math.prod(matrix.shape[1:-1]), self.outs)
             constants.note_panels(weights, Panels(at, shape, (sizes.width, sizes.last), dims, order))
+            if tuple(dims) == weights.shape and tuple(order) == (1, 0):
+                last = sizes.last or sizes.width
+                constants.note_rows(weights, PackedRows(at, WORD, shape[1], sizes.panel, sizes.width, last))
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))
 
     def pack_lists(self, constants: Constants, matrix: np.ndarray) -> None:

@@ -17,7 +17,9 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.isa import Isa
+from ovjit.compiler.constants import release_pages
 from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
+from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 
 #: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
@@ -94,11 +96,34 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
         part = body[first : first + some]
         np.copyto(part, panels[first : first + some])
         flush_subnormals(part)
+        release_pages(panels[first : first + some])
     if rest:
         tail = target[split:].reshape(*each, last, group)
         tail[..., :rest, :] = np.swapaxes(source[..., full * width :], -1, -2)
         tail[..., rest:, :] = 0
         flush_subnormals(tail)
+
+
+def fill_later(
+    integers: np.ndarray | Unmade, nbytes: int, arrange: Callable[[np.ndarray], np.ndarray]
+) -> Filling:
+    """What `arrange(integers)` gives, `nbytes`, when there is memory for it, and not before."""
+
+    def fill(memory: np.ndarray) -> None:
+        made = arrange(np.asarray(integers))
+        np.copyto(memory.view(made.dtype).reshape(made.shape), made)
+
+    return Filling(nbytes, fill, integers.source if isinstance(integers, Unmade) else integers)
+
+
+def spread_out(values: np.ndarray, kind: type | np.dtype, width: int) -> np.ndarray:
+    """[groups, O] -> [panels, groups, width] of the type `kind`, with zeros behind the last."""
+    groups, outs = values.shape
+    full = np.zeros((groups, ceil_div(outs, width) * width), kind)
+    full[:, :outs] = values
+    raw = aligned_bytes(full.nbytes).view(full.dtype).reshape(-1, groups, width)
+    raw[...] = full.reshape(groups, -1, width).transpose(1, 0, 2)
+    return raw
 
 
 def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:

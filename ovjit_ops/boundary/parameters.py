@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ovjit.errors import check
-from ovjit.graph.converted import Converted
+from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import Any_, DType, OpenShape, TensorType, op
 from ovjit.graph.shapes import is_static, text
@@ -44,11 +44,11 @@ class Constant:
                 shape is None or tuple(shape) == value.shape,
                 f"a constant of the shape {shape} is an array of {list(value.shape)}",
             )
-        known = None if isinstance(value, Converted) else value  # types hold no copy of it
+        known = None if isinstance(value, Unmade) else value  # types hold no copy of it
         return TensorType(element_type, value.shape if shape is None else shape, known)
 
     def ref(*, value, element_type, shape=None):
-        return value.array() if isinstance(value, Converted) else value
+        return value.array() if isinstance(value, Unmade) else value
 
 
 @op("Result", opset=1)

@@ -17,12 +17,13 @@ import numpy as np
 from ovjit.codegen.function import WALKED, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
+from ovjit.compiler.constants import PackedRows
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, plan_copy
+from ovjit.compiler.lower import Lowering, place_constants, plan_copy
 from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
 from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, placed_values, product
+from ovjit.compiler.views import CONSTANTS, Buffer, View, merge_dims, placed_values, product
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
@@ -57,7 +58,7 @@ def index_at(address, extent, index):
 @kernel
 def indexed(
     x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, at_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
-    index, direction, combine, zeros,
+    index, direction, combine, zeros, panels,
 ):  # fmt: skip
     for p, q, a in walked(items, per_chunk, x, y, at):
         if at_n != 0:
@@ -117,6 +118,12 @@ def indexed(
                 place = index_at(a + k * at_k, extent, index)
                 if place < 0 or place >= extent:
                     valid = 0
+                elif panels:  # see `PackedRows`
+                    width = ld(places, 2)
+                    p += place // width * ld(places, 1) + place % width * SIZE[T]
+                    x_n = ld(places, 3)
+                    if place >= ld(places, 4):
+                        x_n = ld(places, 5)
                 elif direction == "gather":
                     p += place * ld(places, 2 * k + 1)
                 else:
@@ -146,11 +153,16 @@ def indexed(
 
 
 @functools.cache
-def index_kernel(direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False) -> Kernel:
-    """`dtype` is moved as it is, or joined to what is there by the vector operation `combine`."""
-    name = f"{direction}{'_' + combine if combine else ''}_{index}_{dtype}"
+def index_kernel(
+    direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False, panels: bool = False
+) -> Kernel:
+    """`dtype` is moved as it is, or joined to what is there by the vector operation `combine`. `panels`: rows
+    lie as `PackedRows` says."""
+    name = f"{direction}{'_' + combine if combine else ''}{'_panels' * panels}_{index}_{dtype}"
     how = Word(combine) if combine else None
-    return indexed.kernel(name, T=dtype, index=index, direction=direction, combine=how, zeros=zeros)
+    return indexed.kernel(
+        name, T=dtype, index=index, direction=direction, combine=how, zeros=zeros, panels=panels
+    )
 
 
 class Walk(NamedTuple):
@@ -163,6 +175,7 @@ class Walk(NamedTuple):
     indices: Sequence[int]
     places: Sequence[tuple[int, int]]
     at_k: int = 0
+    panels: Sequence[tuple[int, int]] = ()
 
 
 def plan_indexed(
@@ -190,7 +203,7 @@ def plan_indexed(
     cut = bool(at_n) and not ordered and len(extents) < WALKED and n > 2 * RUN
     if len(extents) > WALKED or len(walk.places) > _DEPTH:
         return False
-    places = [*walk.places, *((0, 0),) * (_DEPTH - len(walk.places))]
+    places = [*walk.places, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.places) - len(walk.panels))]
     ends = {f"places{2 * k + j}": v for k, place in enumerate(places) for j, v in enumerate(place)}
 
     def emit(extents: Sequence[int], steps: Sequence[Sequence[int]], first: int, n: int) -> None:
@@ -262,12 +275,55 @@ def known_axis(value: Value, rank: int) -> int:
 
 
 class Gather(Indexed):
-    """Gather along one axis; the first `batch` dimensions of data and indices go together."""
+    """Gather along one axis; the first `batch` dimensions of data and indices go together.
+
+    Rows of a table that a product has packed are taken from its panels, so that a table of words that makes a
+    decoder's logits, too, is in memory once.
+    """
+
+    packs_late = True
 
     def __init__(self, group: Group, axis: int, batch: int):
         super().__init__(group, True)
         self.axis = axis
         self.batch = batch
+        self.rows: PackedRows | None = None
+
+    def pack(self, constants: Constants) -> None:
+        table = self.data.stored
+        if isinstance(table, np.ndarray) and not self.axis and not self.batch:
+            self.rows = constants.rows_of(table)
+        if self.rows is None:
+            super().pack(constants)
+            return
+        place_constants(constants, [self.indices])
+        moved = MOVED[self.rows.word]
+        self.kernel = index_kernel("gather", self.indices.dtype, moved, zeros=True, panels=True)
+
+    def plan(self, planner: Planner) -> None:
+        if self.rows is None:
+            super().plan(planner)
+            return
+        rows, indices, out = self.rows, planner.view(self.indices), planner.output(self.out)
+        if not out.count:
+            return
+        inside, extent = len(indices.shape), self.data.shape[0]
+        merged, strides = merge_dims(out.shape[inside:], [out.strides[inside:]])
+        if len(merged) > 1 or (merged and strides[0] != [out.itemsize]):
+            out = planner.instead(out)
+        full, rest = divmod(extent, rows.width)
+        size = full * rows.panel + (rows.panel // rows.width * rows.last if rest else 0)
+        table = View(Buffer(size, CONSTANTS, rows.offset), (size // rows.word,), (rows.word,), rows.word)
+        whole = (*out.shape[:inside], rows.words), (*out.strides[:inside], rows.word)
+        target = View(out.buffer, *whole, rows.word, out.offset)
+        step = rows.width * rows.word
+        walk = Walk(
+            target.shape, (*(0,) * inside, step), target.strides, (*indices.strides, 0),
+            [(extent, rows.panel)],
+            panels=[(rows.width, step), (full * rows.width, rows.last * rows.word)],
+        )  # fmt: skip
+        if not plan_indexed(planner, self.kernel, table, target, indices, walk, False):
+            raise NotNative
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         axis, batch = self.axis, self.batch

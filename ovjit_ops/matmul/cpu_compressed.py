@@ -67,10 +67,13 @@ class CompressedProduct(StoredWeights):
         self.place_operands(constants)
         place_constants(constants, self.node.inputs[4:])
         packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.isa)
-        arrays = {
+        arrays: dict[str, Any] = {
             "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": self.unpack.table(self.isa),
         }  # fmt: skip
         self.place(constants, arrays)
+        if self.unpack.bits >= 8 and not self.unpack.paired:
+            if self.size >= self.depth or self.size % self.unpack.step == 0:
+                self.note_rows(constants, self.places["q"], packed.integer_panel, self.unpack.bits // 8)
         self.lower_at = None
         if self.unpack.shifts_data:
             self.lower_at = constants.place(lowering_factors(self.isa), "place of 4 bits").offset
@@ -213,7 +216,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     data = anchor.inputs[0]
     if any(v.constant is None for v in anchor.inputs[1:4]) or product_format(data.dtype, data.dtype) is None:
         return None
-    integers = anchor.inputs[1].constant
+    integers = anchor.inputs[1].stored
     assert integers is not None
     depth, size = integers.shape[0], int(anchor.attrs["group"])
     if not anchor.attrs["dynamic"] and data.dtype == "bf16" and size % 2 and size < depth:

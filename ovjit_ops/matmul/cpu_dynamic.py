@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.cpu.formats import how_stored
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.cpu.formats import WORD, how_stored
 from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
@@ -45,8 +49,10 @@ class DynamicProduct(StoredWeights):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.isa)
-        arrays = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
+        arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
         self.place(constants, arrays)
+        if self.how.bits == 8 and self.integers.dtype == np.uint8:
+            self.note_rows(constants, self.places["w"], packed.w_panel, WORD)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
         self.bias_at = self.pack_bias(constants)
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)

@@ -55,7 +55,7 @@ class TiledMatMul(Tiled):
     def read_weights(self) -> None:
         node = self.node
         weights = node.inputs[1].stored
-        assert weights is not None
+        assert isinstance(weights, np.ndarray | Converted)
         self.constant = weights
         self.turned = bool(node.attrs["transpose_b"])
         *batch, rows, columns = weights.shape

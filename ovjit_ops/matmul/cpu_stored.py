@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.plan import Constants, Planner
+from ovjit.compiler.constants import PackedRows
+from ovjit.compiler.plan import Constants, Filling, Planner
+from ovjit.graph.converted import Arranged
+from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 
 
@@ -16,20 +19,28 @@ class StoredWeights(TiledMatMul):
     """CompressedMatMul: integers or other codes [depth, outs], their scales, and perhaps zero points."""
 
     def read_weights(self) -> None:
-        constants = [v.constant for v in self.node.inputs[1:]]
-        whole, scale, zero = (*constants, None)[:3]
+        whole = self.node.inputs[1].stored
+        scale, zero = (*(v.constant for v in self.node.inputs[2:]), None)[:2]
         assert whole is not None and scale is not None
         self.integers, self.scale, self.zero = whole, scale, zero
         self.depth, self.outs = whole.shape
         self.weight_type = self.data.dtype
 
-    def place(self, constants: Constants, arrays: Mapping[str, np.ndarray | None]) -> None:
+    def place(self, constants: Constants, arrays: Mapping[str, np.ndarray | Filling | None]) -> None:
         """Place those that there are; `places` says where, by the names that kernels have for them."""
         self.places = {
             name: constants.place(array, (self, name)).offset
             for name, array in arrays.items()
             if array is not None
         }
+
+    def note_rows(self, constants: Constants, at: int, panel: int, word: int) -> None:
+        """Who takes rows of the model's table finds them in panels of so many bytes."""
+        whole, width = self.integers, tile_width(self.isa)
+        if isinstance(whole, Arranged) and whole.turned:
+            count, rest = divmod(self.depth * whole.dtype.itemsize, word)
+            if not rest:
+                constants.note_rows(whole.source, PackedRows(at, word, count, panel, width, width))
 
     def placed(self, planner: Planner) -> dict[str, Any]:
         return {name: planner.constants.at(at) for name, at in self.places.items()}

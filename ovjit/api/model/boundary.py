@@ -19,6 +19,7 @@ from ovjit.api.tensors.vectors import Shape, Strides
 from ovjit.api.tensors.vectors import dims_of as static_dims
 from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
+from ovjit.graph.converted import Unmade
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
 
@@ -213,7 +214,7 @@ class Constant(Node):
     @classmethod
     def _of(
         cls,
-        value: np.ndarray,
+        value: np.ndarray | Unmade,
         element_type: str,
         shape: tuple[int, ...] | None = None,
         name: str | None = None,
@@ -224,20 +225,22 @@ class Constant(Node):
         return node
 
     def _make(
-        self, value: np.ndarray, element_type: str, shape: tuple[int, ...] | None, name: str | None
+        self, value: np.ndarray | Unmade, element_type: str, shape: tuple[int, ...] | None, name: str | None
     ) -> None:
-        if value.flags.writeable:
-            value = value.view()
-            value.flags.writeable = False
+        known = None if isinstance(value, Unmade) else value
+        if known is not None and known.flags.writeable:
+            value = known = known.view()
+            known.flags.writeable = False
         # a model has many constants, and nothing of theirs is left to check or infer
         attrs = {"value": value, "element_type": element_type, "shape": shape}
         self._setup(find_op("Constant"), (), attrs, name)
-        self._set_types((TensorType(element_type, value.shape if shape is None else shape, value),))
+        self._set_types((TensorType(element_type, value.shape if shape is None else shape, known),))
 
     @property
     def value(self) -> np.ndarray:
         """The values in the NumPy dtype that has them (bf16 as ml_dtypes.bfloat16 ...), read-only."""
-        return self._attrs["value"]
+        value = self._attrs["value"]
+        return value.array() if isinstance(value, Unmade) else value
 
     @property
     def data(self) -> np.ndarray:
@@ -426,7 +429,7 @@ def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) ->
     if row.numpy is None:
         return data.reshape(-1).view(np.uint8)
     if row.is_packed:
-        return unpack_low_first(data.reshape(-1).view(np.uint8), row.bits, shape, row.numpy)
+        return dtypes.unpack_low_first(data.reshape(-1).view(np.uint8), row.bits, shape, row.numpy)
     return data.reshape(shape) if data.dtype == row.numpy else data.view(row.numpy).reshape(shape)
 
 
@@ -438,16 +441,6 @@ def pack_low_first(value: np.ndarray, bits: int) -> np.ndarray:
     padded[: raw.size] = raw
     shifts = np.arange(per_byte, dtype=np.uint8) * bits
     return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
-
-
-def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The reverse of `pack_low_first`: an array of `shape` and the ml_dtypes `dtype`."""
-    shifts = np.arange(8 // bits, dtype=np.uint8) * bits
-    raw = ((data.reshape(-1, 1) >> shifts) & ((1 << bits) - 1)).astype(np.uint8).reshape(-1)
-    raw = np.ascontiguousarray(raw[: math.prod(shape)])
-    if dtype.name.startswith("int"):  # sign-extended, as ml_dtypes keeps it
-        raw = ((raw ^ (1 << (bits - 1))).astype(np.int8) - (1 << (bits - 1))).astype(np.int8)
-    return raw.view(dtype).reshape(shape)
 
 
 def const_port(

@@ -146,7 +146,7 @@ class Stored(NamedTuple):
         return f"u{self.bits}{zero}_{self.scale}"
 
 
-def how_stored(integers: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, bits: int) -> Stored:
+def how_stored(integers: Any, scale: np.ndarray, zero: np.ndarray | None, bits: int) -> Stored:
     """How weights are packed. ValueError for zeros that are no bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0

@@ -20,7 +20,7 @@ from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
 from ovjit.compiler.passes.expand import Writer
-from ovjit.graph.converted import Converted
+from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
@@ -44,7 +44,7 @@ class Stored(NamedTuple):
     """integers [K, N], bytes (0 to 15 where `bits` is 4) or the bits of floats; scale and zero [groups, N];
     elements of a group; the type that they are stored in."""
 
-    integers: np.ndarray
+    integers: Arranged
     scale: np.ndarray
     zero: np.ndarray | None
     bits: int
@@ -124,7 +124,7 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         w = Writer(b, node)
         zero = np.zeros_like(stored.scale) if stored.zero is None else stored.zero
         indices = indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
-        given = [w("Squeeze", x, [one]), stored.integers, stored.scale, zero, indices]
+        given = [w("Squeeze", x, [one]), b.constant(stored.integers), stored.scale, zero, indices]
         attrs = {"bits": stored.bits, "group": stored.group, "kinds": kinds}
         return w("Unsqueeze", w("CompressedMatMul", *given, **attrs), [one])
     return None
@@ -139,9 +139,9 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     kinds, turned = matrices[0], bool(node.attrs["transpose_b"])
     found = next(scaled_integers(node.inputs[1]), None)
     fits = x.shape[0] in (1, kinds) and 1 < kinds <= STACKED and np.prod(matrices) >= SMALLEST
-    if found is None or not fits or len(found[0]) != kinds or node.attrs["transpose_a"]:
+    if found is None or not fits or found[0].shape[:1] != (kinds,) or node.attrs["transpose_a"]:
         return None
-    array, dtype, zero, scale = found
+    array, dtype, zero, scale = np.asarray(found[0]), *found[1:]
     parts = []
     for e in range(kinds):
         of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in (zero, scale)]
@@ -154,7 +154,7 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     rows = [x] * kinds if one else w.outputs("Split", x, np.array(0), num_splits=kinds)
     made = []
     for part, stored in zip(rows, parts, strict=True):
-        given = [part, stored.integers, stored.scale, *([] if stored.zero is None else [stored.zero])]
+        given = [part, b.constant(stored.integers), stored.scale, *([] if stored.zero is None else [stored.zero])]
         made.append(w("CompressedMatMul", *given, bits=stored.bits, group=stored.group, kind=stored.kind))
     return w("Concat", *made, axis=0)
 
@@ -166,10 +166,11 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
         shapes = [v.shape for v in (zero, scale) if v is not None]
         fits = all(s[-1:] in ((), (1,)) and len(s) <= len(each) for s in shapes)
         if dtype in INTEGERS and array.ndim in (3, 4) and fits:
-            rows = (flat[0], *array.shape[2:-1], 1)
-            zeros = None if zero is None else np.broadcast_to(zero, each).reshape(rows)
-            scales = np.broadcast_to(scale, each).reshape(rows)
-            return _arranged(array.reshape(flat[0], *array.shape[2:]), dtype, zeros, scales, flat, True)
+            one = (flat[0], *array.shape[2:-1], 1)
+            zeros = None if zero is None else np.broadcast_to(zero, each).reshape(one)
+            scales = np.broadcast_to(scale, each).reshape(one)
+            rows = np.asarray(array).reshape(flat[0], *array.shape[2:])
+            return _arranged(rows, dtype, zeros, scales, flat, True)
     return None
 
 
@@ -186,7 +187,7 @@ def stored_weights(value: Value, turned: bool) -> Stored | None:
     return None if found is None else _arranged(*found, final, turned)
 
 
-def scaled_integers(value: Value) -> Iterator[tuple[np.ndarray, str, np.ndarray | None, np.ndarray]]:
+def scaled_integers(value: Value) -> Iterator[tuple[np.ndarray | Unmade, str, np.ndarray | None, np.ndarray]]:
     """(integers, their type, zero, scale) of [Convert] [Reshape] Multiply(`stored_integers`, scale), for each
     factor that may be the scale."""
     node = value.node
@@ -203,9 +204,12 @@ def _halves(array: np.ndarray | None, turned: bool) -> Stored | None:
     """A matrix of f16, with scales of 1; None where products are in bf16, whose weights take no more room."""
     if array is None or options().precision != "f32":
         return None
-    bits = np.ascontiguousarray(array.T if turned else array).view(np.uint16)
-    groups = -(-bits.shape[0] // F16_GROUP)
-    scale = np.ones((groups, bits.shape[1]), np.float32)
+    depth, outs = array.shape[::-1] if turned else array.shape
+    bits = Arranged(
+        array, (depth, outs), np.dtype(np.uint16),
+        lambda of: np.ascontiguousarray(of.T if turned else of).view(np.uint16), turned,
+    )  # fmt: skip
+    scale = np.ones((-(-depth // F16_GROUP), outs), np.float32)
     return Stored(bits, scale, None, 16, F16_GROUP, "f16", False)
 
 
@@ -230,16 +234,16 @@ def plain_constant(value: Value) -> np.ndarray | None:
     return cast(array, np.dtype(np.float64)) if known and array is not None else None
 
 
-def _turned_constant(value: Value) -> np.ndarray | None:
+def _turned_constant(value: Value) -> np.ndarray | Unmade | None:
     """A constant, or a transposed one."""
     node = value.node
     if node.op.name != "Transpose":
-        return value.constant
+        return value.stored
     inner, order = node.inputs[0].constant, node.inputs[1].constant
     return None if inner is None or order is None else inner.transpose([int(a) for a in order] or None)
 
 
-def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] | None:
+def stored_integers(value: Value) -> tuple[np.ndarray | Unmade, str, np.ndarray | None] | None:
     """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); None for
     another value, and for integers of more than 8 bits. Of floats the codes."""
     node, zero = value.node, None
@@ -253,20 +257,24 @@ def stored_integers(value: Value) -> tuple[np.ndarray, str, np.ndarray | None] |
     array, dtype = _turned_constant(node.inputs[0]), node.inputs[0].dtype
     if array is None or dtype in INTEGERS:
         return None if array is None else (array, dtype, zero)
+    array = np.asarray(array)
     if zero is not None or (FLOAT_BITS[dtype] == 8 and not np.isfinite(array.astype(np.float32)).all()):
         return None
     codes = np.ascontiguousarray(array).view(np.uint8).reshape(array.shape)
     return codes & 15 if FLOAT_BITS[dtype] == 4 else codes, dtype, None
 
 
-def _few_bits(array: np.ndarray) -> bool:
+def _few_bits(array: np.ndarray | Unmade) -> bool:
     """True where 3 bits hold all elements: u2, and u3, of which graphs have bytes."""
-    first = array.reshape(-1)[:4096]
-    return array.dtype != np.uint8 or bool(first.size and first.max() < 8 and array.max() < 8)
+    if array.dtype != np.uint8:
+        return True
+    whole = np.asarray(array)
+    first = whole.reshape(-1)[:4096]
+    return bool(first.size and first.max() < 8 and whole.max() < 8)
 
 
 def _arranged(
-    array: np.ndarray,
+    array: np.ndarray | Unmade,
     dtype: str,
     zero: np.ndarray | None,
     scale: np.ndarray,
@@ -274,24 +282,24 @@ def _arranged(
     turned: bool,
 ) -> Stored | None:
     """As [K, N], with a scale and zero for each group of K and each of N."""
-    whole, given = array, zero
-    if dtype in ("u8", "u2") and _few_bits(whole):
-        whole, dtype = whole.astype(np.uint8, copy=False), "u2"
+    given, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
+    if dtype in ("u8", "u2") and _few_bits(array):
+        dtype = "u2"
     bits = 4 if dtype in ("i4", "u4", "u2") else FLOAT_BITS.get(dtype, 8)
     if dtype == "i4":
-        whole, zero = array.astype(np.int8) + np.int8(8), (0.0 if zero is None else zero) + np.full((), 8.0)
+        zero = (0.0 if zero is None else zero) + np.full((), 8.0)
     depth, outs = final[::-1] if turned else final
-    if whole.size != depth * outs or whole.ndim not in (2, 3):
+    if array.size != depth * outs or array.ndim not in (2, 3):
         return None
     try:
-        each = np.broadcast_to(scale, whole.shape)
-        zeros = None if zero is None else np.broadcast_to(zero, whole.shape)
+        each = np.broadcast_to(scale, array.shape)
+        zeros = None if zero is None else np.broadcast_to(zero, array.shape)
     except ValueError:
         return None
-    along = whole.ndim - 1 if turned else 0 if whole.ndim == 2 else 1
-    if whole.ndim == 3 and (whole.shape[0] != outs if turned else whole.shape[2] != outs):
+    along = array.ndim - 1 if turned else 0 if array.ndim == 2 else 1
+    if array.ndim == 3 and (array.shape[0] != outs if turned else array.shape[2] != outs):
         return None
-    size = whole.shape[along]
+    size = array.shape[along]
     for values in (each, zeros):
         if values is not None and size > 1 and values.strides[along]:
             return None  # differs within a group
@@ -300,10 +308,13 @@ def _arranged(
         """[K, N]"""
         return values.reshape(outs, depth).T if turned else values.reshape(depth, outs)
 
-    first = slice(0, None, size)
-    kind = np.int8 if dtype == "i8" else np.uint8
+    def integers(source: np.ndarray) -> np.ndarray:
+        whole = source.astype(np.int8) + np.int8(8) if dtype == "i4" else source
+        return np.ascontiguousarray(matrix(whole).astype(kind, copy=False))
+
+    first, as_they_are = slice(0, None, size), turned and array.dtype == kind
     return Stored(
-        np.ascontiguousarray(matrix(whole).astype(kind, copy=False)),
+        Arranged(array, (depth, outs), kind, integers, as_they_are),
         np.ascontiguousarray(matrix(each)[first].astype(np.float32)),
         None if zeros is None else np.ascontiguousarray(matrix(zeros)[first].astype(np.float32)),
         bits,

@@ -70,7 +70,7 @@ def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
             continue
         if any(v.ndim == array.ndim and v.shape[0] not in (1, rows) for v in parts):
             continue
-        return _worked_out(_Rows(b, node, inputs, rows), array, dtype, zero, scale, shape)
+        return _worked_out(_Rows(b, node, inputs, rows), np.asarray(array), dtype, zero, scale, shape)
     return None
 
 
@@ -108,7 +108,7 @@ def _worked_out(
     packed = dtype in ("i4", "u4", *LEVELS) and array.shape[-1] % 2 == 0
     if dtype == "i4":
         array, zero = array.astype(np.int8) + np.int8(8), (np.zeros(()) if zero is None else zero) + 8.0
-    codes = array.astype(np.int8 if dtype == "i8" else np.uint8)
+    codes = array.astype(np.int8 if dtype == "i8" else np.uint8, copy=False)
     if packed:
         half = codes.shape[-1] // 2
         taken = rows(codes[..., :half] | (codes[..., half:] << 4), rank)

@@ -211,6 +211,6 @@ def _converted(w: Writer, x: Value, kind: str) -> Value:
     dtype = numpy_dtype(kind)
     if isinstance(x.stored, Converted):
         return w.b.constant(Converted(x.stored, [dtype]))
-    if x.stored is not None:
-        return w.b.constant(cast(x.stored, dtype))
+    if x.constant is not None:
+        return w.b.constant(cast(x.constant, dtype))
     return w("Convert", x, destination_type=kind)

@@ -77,7 +77,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         known = casts.get((value, dtype))
         if known is None:
             stored = value.stored
-            if stored is not None:
+            if isinstance(stored, np.ndarray | Converted):
                 known = b.constant(_cast_constant(stored, dtype), dtype, name=value.node.name)
             else:
                 attrs = {"destination_type": dtype}

@@ -594,9 +594,10 @@ def _whole(value: Value) -> np.ndarray | None:
     found = stored_integers(value)
     if found is None:
         return None
-    integers, dtype, zero = found
+    dtype, zero = found[1:]
     if dtype not in INTEGERS:
         return None
+    integers = np.asarray(found[0])
     if zero is None:  # bytes stay in the model's file, of which packed weights are made again
         return integers if dtype == "i8" else integers.astype(np.float64)
     return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None

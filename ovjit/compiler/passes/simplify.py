@@ -73,8 +73,10 @@ def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
         return None
     halves = node.op.name == "Convert" and inputs[0].dtype in HALVES and node.output.dtype == "f32"
-    if halves and is_worth(given[0]) and uses.only_weights(node.output):
-        return [b.constant(Converted(given[0], [np.dtype(np.float32)]), name=node.name)]
+    first = given[0]
+    if halves and isinstance(first, np.ndarray | Converted):
+        if is_worth(first) and uses.only_weights(node.output):
+            return [b.constant(Converted(first, [np.dtype(np.float32)]), name=node.name)]
     grown = sum(_bytes(v) for v in node.outputs) - sum(a.nbytes for a in given)
     if grown > FOLD_BUDGET:
         return None

@@ -13,6 +13,7 @@ import numpy as np
 from ovjit.api.model.boundary import from_storage
 from ovjit.api.tensors.convert import type_of
 from ovjit.errors import ModelError
+from ovjit.graph.converted import SMALLEST, Unmade, Unpacked
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.storage.origins import remember_origin
 
@@ -86,8 +87,9 @@ def _read(path: Any, use_mmap: bool) -> np.ndarray:
 
 def constant_values(
     weights: np.ndarray, offset: int, size: int, element_type: str, shape: tuple[int, ...]
-) -> np.ndarray:
-    """The values of a constant of `size` bytes at `offset`: a view where alignment and type allow.
+) -> np.ndarray | Unmade:
+    """The values of a constant of `size` bytes at `offset`: a view where alignment and type allow; many
+    numbers of 4 bits stay in their bytes.
 
     Raises ModelError unless the bytes are there and are as many as the type and shape need.
     """
@@ -113,6 +115,8 @@ def constant_values(
     itemsize = max(row.bits // 8, 1)
     if data.__array_interface__["data"][0] % itemsize:
         data = data.copy()
+    if row.is_packed and count >= SMALLEST:
+        return Unpacked(data, shape, element_type)
     out = from_storage(data, element_type, shape)
     out.flags.writeable = False
     return out

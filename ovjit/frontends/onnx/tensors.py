@@ -186,7 +186,7 @@ def _typed(field: Any, name: str, row: Any, count: int, size: int) -> np.ndarray
 
 
 def _values(data: np.ndarray, row: Any, shape: tuple[int, ...]) -> np.ndarray:
-    from ovjit.api.model.boundary import unpack_low_first
+    from ovjit.graph.dtypes import unpack_low_first
 
     if row.kind == "b":
         return (data != 0).reshape(shape)

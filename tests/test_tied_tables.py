@@ -1,0 +1,97 @@
+"""A table of words whose rows a Gather takes, and that a product multiplies, too, is in memory once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+SEED = 20261122
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+
+
+def made(ops, stored, shape, rng):
+    """The table as a value of the model, and its numbers."""
+    if stored in ("f32", "f16"):
+        table = rng.standard_normal(shape).astype(stored.replace("f", "float"))
+        value = ops.constant(table)
+        return value if stored == "f32" else ops.convert(value, "f32"), table.astype(np.float32)
+    low, kind = (-128, np.int8) if stored == "i8" else (0, np.uint8)
+    whole = rng.integers(low, low + 256, shape).astype(kind)
+    scale = rng.uniform(0.5, 1.5, (shape[0], 1)).astype(np.float32) / 64
+    zero = np.float32(0 if stored == "i8" else rng.integers(100, 150))
+    real = ops.subtract(ops.convert(ops.constant(whole), "f32"), ops.constant(zero))
+    return ops.multiply(real, ops.constant(scale)), (whole.astype(np.float32) - zero) * scale
+
+
+def decoder(table, **how):
+    """ids -> (rows, rows times the table's transpose)"""
+    ops = ov.opset13
+    ids = ops.parameter([-1, -1], np.int64, name="ids")
+    words = ops.gather(table, ids, ops.constant(np.int64(0)))
+    logits = ops.matmul(words, table, False, True)
+    if how.get("placed"):  # a concatenation asks the rows to be written side by side with others
+        words = ops.concat([words, words], -1)
+    return ov.Model([words, logits], [ids], "decoder")
+
+
+def packed(compiled) -> int:
+    return int(compiled._executable.program.constants.size)
+
+
+SHAPES = {"f32": (1009, 70), "f16": (2065, 512), "u8": (1009, 72), "i8": (1009, 72)}
+
+
+@pytest.mark.parametrize("placed", (False, True))
+@pytest.mark.parametrize("group", (0, 32))
+@pytest.mark.parametrize("stored", SHAPES)
+def test_a_tied_table_is_packed_once(stored, group, placed):
+    if group and stored in ("f32", "f16", "i8"):
+        pytest.skip("rows are quantized before they are multiplied by unsigned bytes alone")
+    rng = np.random.default_rng(SEED)
+    shape = SHAPES[stored]
+    value, table = made(ov.opset13, stored, shape, rng)
+    settings = F32 | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group}
+    compiled = ov.compile_model(decoder(value, placed=placed), "CPU", settings)
+    size = {"f32": 4, "f16": 2}.get(stored, 1) * table.size
+    assert size <= packed(compiled) < 1.5 * size
+    rows = shape[0]
+    for ids in ([[0, 1, 31, 32], [rows - 1, -1, -rows, rows // 2]], [[rows - 2]], [[rows, -rows - 1]]):
+        ids = np.array(ids)
+        words, logits = compiled(ids, share_outputs=False).to_tuple()
+        inside = ((ids >= -rows) & (ids < rows))[..., None]
+        want = np.where(inside, table[np.clip(ids, -rows, rows - 1)], 0)
+        np.testing.assert_array_equal(words, np.concatenate([want, want], -1) if placed else want)
+        wide = want.astype(np.float64) @ table.T.astype(np.float64)
+        room = 2e-2 if group else 1e-5
+        np.testing.assert_allclose(logits, wide, atol=room * max(1.0, np.abs(wide).max()))
+
+
+def test_a_table_of_subnormal_numbers_is_taken_as_it_is():
+    """Panels have zeros in their place."""
+    table = np.random.default_rng(SEED).standard_normal((1009, 64)).astype(np.float32)
+    table[500, 3] = 1e-40
+    compiled = ov.compile_model(decoder(ov.opset13.constant(table)), "CPU", F32)
+    assert packed(compiled) > 2 * table.nbytes
+    np.testing.assert_array_equal(compiled([[500]])[0][0], table[500:501])
+
+
+def test_a_table_that_a_product_reads_otherwise_is_taken_as_it_is():
+    ops = ov.opset13
+    table = np.random.default_rng(SEED).standard_normal((256, 256)).astype(np.float32)
+    ids, value = ops.parameter([-1], np.int64), ops.constant(table)
+    words = ops.gather(value, ids, ops.constant(np.int64(0)))
+    compiled = ov.compile_model(ov.Model([words, ops.matmul(words, value, False, False)], [ids]), "CPU", F32)
+    got = compiled([3, -1])
+    np.testing.assert_array_equal(got[0], table[[3, -1]])
+    np.testing.assert_allclose(got[1], table[[3, -1]].astype(np.float64) @ table, rtol=0, atol=1e-3)
+
+
+def test_what_is_exported_has_the_table_once():
+    rng = np.random.default_rng(SEED)
+    value, table = made(ov.opset13, "f32", SHAPES["f32"], rng)
+    compiled = ov.compile_model(decoder(value), "CPU", F32)
+    again = ov.Core().import_model(compiled.export_model(), "CPU", F32)
+    for ids in ([[1, 2, 1008]], [[4], [-1]]):
+        np.testing.assert_array_equal(again(np.array(ids))[0], table[np.array(ids)])
