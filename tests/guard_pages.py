@@ -16,8 +16,8 @@ import numpy as np
 
 from ovjit.compiler import parametric
 from ovjit.compiler import plan as planning
+from ovjit.execution import blocks
 from ovjit.execution import job as jobs
-from ovjit.execution import streams
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Graph
 
@@ -169,18 +169,18 @@ def install(side: str) -> None:
         plan = self._table.plan
         known = arenas.get(id(plan))
         wanted = int(self.words[jobs.ARENA_SIZE])
-        arena = streams.Arena.__new__(streams.Arena)
+        arena = blocks.Arena.__new__(blocks.Arena)
         size = _pages(wanted)
         # scratch ends at a page of its own
         guards = [*(known[1].guards if known else ()), size]
         arena.memory = region(size + PAGE, guards)
         arena.address, arena.size = arena.memory.ctypes.data, size
-        streams.free_arenas.clear()
-        streams.free_arenas.append(arena)
+        blocks.free_arenas.clear()
+        blocks.free_arenas.append(arena)
         try:
             lead(self)
         finally:
-            streams.free_arenas.clear()
+            blocks.free_arenas.clear()
 
     memories: dict[int, tuple[Any, _Layout]] = {}
     traced = parametric.Parametric

@@ -107,15 +107,15 @@ def test_working_memory_is_given_back() -> None:
 
     import ovjit
     from ovjit.data import DIGITS_XML, digits
-    from ovjit.execution import streams
+    from ovjit.execution import blocks
 
     compiled = ovjit.compile_model(DIGITS_XML, "CPU", {"INFERENCE_NUM_THREADS": 1})
     images = digits()[1]
     before = compiled(images)[0]
-    assert sum(arena.size for arena in streams.free_arenas) > 100_000
+    assert sum(arena.size for arena in blocks.free_arenas) > 100_000
     compiled.release_memory()
-    assert not streams.free_arenas
+    assert not blocks.free_arenas
     assert (compiled(images)[0] == before).all()
     del compiled
     gc.collect()
-    assert not streams.free_arenas
+    assert not blocks.free_arenas

@@ -7,9 +7,7 @@ block of integers, the addresses of its inputs and outputs, and the plan for its
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import sys
 import threading
 import time
 import weakref
@@ -24,7 +22,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, OvjitError
-from ovjit.execution import runner, streams
+from ovjit.execution import blocks, runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
 from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED, RUNNING, STATE
 from ovjit.execution.table import Row as Row
@@ -65,8 +63,6 @@ _MOMENT = 1_000_000
 #: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
 #: ones are made anew when they are met again.
 TABLE_BYTES = 128 << 20
-#: Outputs from so many bytes on are written where others were, unless that is so many times as large.
-LARGE_OUTPUT, MOST_UNUSED = 1 << 20, 4
 #: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
 TRACED_TABLES = 64
 
@@ -212,8 +208,8 @@ class Executable:
 
     def __del__(self) -> None:
         # the arenas that this model's callers have grown may be larger than others need
-        if streams is not None:  # the interpreter may be ending
-            streams.release_arenas()
+        if blocks is not None:  # the interpreter may be ending
+            blocks.release_arenas()
 
     @property
     def is_cut(self) -> bool:
@@ -464,11 +460,11 @@ class Job:
     def _lead(self) -> None:
         """Run on this thread with an arena of the callers'."""
         words = self.words
-        arenas = streams.free_arenas
+        arenas = blocks.free_arenas
         try:
             arena = arenas.pop()
         except IndexError:
-            arena = streams.Arena()
+            arena = blocks.Arena()
         if arena.size < words[ARENA_SIZE]:
             arena.reserve(words[ARENA_SIZE])
         if self._table.in_python:  # type: ignore[union-attr]
@@ -650,7 +646,7 @@ class Job:
         self.words[runner.OWNER] = self.words[runner.LEADS] = 0
         self.words[runner.STATE] = DONE
 
-    def run_on_worker(self, arena: streams.Arena) -> None:
+    def run_on_worker(self, arena: blocks.Arena) -> None:
         """A job with host steps, led by a worker through Python."""
         try:
             self.words[runner.STATE] = RUNNING
@@ -661,7 +657,7 @@ class Job:
 
     # --- host steps
 
-    def _run_segments(self, arena: streams.Arena) -> None:
+    def _run_segments(self, arena: blocks.Arena) -> None:
         """Native runs between host steps, which NumPy does here."""
         words, table = self.words, self._table
         assert table is not None
@@ -736,35 +732,18 @@ class Job:
         self.outputs[i] = self._own[i] = self._memory_for(i, shape)
 
     def _memory_for(self, i: int, shape: Sequence[int]) -> np.ndarray:
-        """An array for output i, of another shape than the one that it has. A large one gets more than it
-        needs, and lies where the one before did if that is large enough and nobody else has it: pages that
-        the system hands out afresh can take longer to come by than results to be computed."""
+        """An array for output i, of another shape than the one that it has. A large one lies where the one
+        before did if nobody else has that."""
         dtype = self.outputs[i].dtype
-        size = math.prod(shape) * dtype.itemsize
-        if size < LARGE_OUTPUT or dtype.hasobject:
-            return _new_array(shape, dtype)
-        if self._is_free(i):
-            whole = self.outputs[i].base
-            assert isinstance(whole, np.ndarray)
-            begin = self.outputs[i].ctypes.data - whole.ctypes.data
-            if size <= whole.nbytes - begin <= MOST_UNUSED * size:
-                return whole[begin : begin + size].view(dtype).reshape(shape)
-        spare = size // 4 if self.outputs[i].size else 0
-        return aligned_bytes(size + spare)[:size].view(dtype).reshape(shape)
-
-    def _is_free(self, i: int) -> bool:
-        """Whether nobody but this job and the one that it writes for has output i or a view of its memory."""
         other = None if self._written_for is None else self._written_for()
-        lists = [self.outputs, self._own, *(() if other is None else (other.outputs, other._own))]
-        ours = sum(arrays[i] is self.outputs[i] for arrays in lists if i < len(arrays))
-        # no variable of this method or its callers has the array; one more is what asks
-        return (
-            self.outputs[i] is self._own[i]
-            and isinstance(self.outputs[i].base, np.ndarray)
-            and self.outputs[i].base.flags.owndata  # type: ignore[union-attr]
-            and sys.getrefcount(self.outputs[i]) == ours + 1
-            and sys.getrefcount(self.outputs[i].base) == 2
-        )
+        jobs = [self] if other is None or i >= len(other.outputs) else [self, other]
+        if self.outputs[i] is self._own[i]:
+            nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
+            for arrays in [arrays for job in jobs for arrays in (job.outputs, job._own)]:
+                if arrays[i] is self.outputs[i] and arrays is not self.outputs:
+                    arrays[i] = nothing
+            self.outputs[i] = nothing  # the block is free now, unless somebody has a view of it
+        return _new_array(shape, dtype)
 
     def give_output(self, i: int, result: np.ndarray) -> None:
         """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""
@@ -890,7 +869,8 @@ def _new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     count = 1
     for d in shape:
         count *= d
-    return aligned_bytes(count * dtype.itemsize).view(dtype).reshape(shape)
+    size = count * dtype.itemsize
+    return (blocks.lent if size >= blocks.LARGE else aligned_bytes)(size).view(dtype).reshape(shape)
 
 
 _executables: weakref.WeakSet[Executable] = weakref.WeakSet()

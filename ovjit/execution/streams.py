@@ -8,104 +8,19 @@ needed and sleep when there is nothing to do.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import mmap
 import os
-import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ovjit import logs
 from ovjit.execution import runner
+from ovjit.execution.blocks import Arena, release_arenas
 from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Job
-
-
-#: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
-HUGE_PAGE = 2 << 20
-#: Nanoseconds of a thread for a large page that are too many: clearing it takes a tenth, its 512 small pages
-#: half of that.
-DEAR_PAGE = 2_000_000
-
-
-class Arena:
-    """Aligned working memory of a thread that leads jobs. Grows, never shrinks; use touches its pages.
-
-    Where the system can, a large arena grows by mapping more pages: those that have been touched stay, and
-    only the new ones cost a page fault each.
-    """
-
-    __slots__ = ("address", "memory", "size")
-
-    #: Whether large pages have turned out to be dear: then arenas grow by small ones.
-    large_are_dear = False
-
-    def __init__(self, size: int = 0):
-        self.address = self.size = 0
-        self.memory: np.ndarray | mmap.mmap | None = None
-        self.reserve(size)
-
-    def reserve(self, size: int) -> None:
-        """Make it `size` bytes at least. What it held is undefined then. Raises MemoryError."""
-        if size <= self.size:
-            return
-        if size >= HUGE_PAGE and _REMAPS:
-            self._map(-(-size // HUGE_PAGE) * HUGE_PAGE)
-            return
-        self.memory = None  # let go before asking again
-        self.address = self.size = 0  # should there not be that much, this is an arena of nothing
-        memory = np.empty(size + 64, np.uint8)
-        self.address = (memory.ctypes.data + 63) // 64 * 64
-        self.memory, self.size = memory, size
-
-    def _map(self, size: int) -> None:
-        memory, self.memory = self.memory, None
-        begin = self.size if isinstance(memory, mmap.mmap) else 0
-        self.address = self.size = 0
-        try:
-            if isinstance(memory, mmap.mmap):
-                memory.resize(size)
-            else:
-                memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except (OSError, OverflowError, ValueError) as error:
-            raise MemoryError(f"an arena of {size} bytes: {error}") from error
-        self.address = np.frombuffer(memory, np.uint8).ctypes.data
-        self.memory, self.size = memory, size
-        with contextlib.suppress(OSError):  # a system without pages of that size
-            self._touch(memory, begin)
-
-    def _touch(self, memory: mmap.mmap, begin: int) -> None:
-        """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
-        machine has to ask its host for each, or other pages have to move away, they take longer than small
-        ones, which are used again soon after others have freed them."""
-        # all of it is advised alike: the system grows a mapping only if it is of one kind
-        memory.madvise(mmap.MADV_NOHUGEPAGE if Arena.large_are_dear else mmap.MADV_HUGEPAGE)
-        first = begin + -(self.address + begin) % HUGE_PAGE
-        for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
-            if Arena.large_are_dear:
-                break
-            began = time.thread_time_ns()
-            memory[page] = 0
-            if time.thread_time_ns() - began > DEAR_PAGE:
-                Arena.large_are_dear = True
-                memory.madvise(mmap.MADV_NOHUGEPAGE)  # those that are there stay
-
-
-#: Whether mappings of memory can grow where they are, or move with their pages.
-_REMAPS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE")
-
-#: Arenas of callers that run inferences on their own thread, free ones.
-free_arenas: list[Arena] = []
-
-
-def release_arenas() -> None:
-    """Give the working memory of callers that are not running back to the system."""
-    free_arenas.clear()
 
 
 class Pool:
@@ -362,7 +277,7 @@ def _after_fork() -> None:
     for memory in _completion_memories:
         memory[:] = 0
     _sweep_graveyard()  # nobody looks at anything here
-    free_arenas.clear()
+    release_arenas()
     for pool in _pools.values():
         lost = list(pool.running.values())
         pool.reset()

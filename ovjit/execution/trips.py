@@ -23,7 +23,7 @@ from ovjit.compiler.chunks import PARALLEL_WORK
 from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.parametric import evaluate_address
 from ovjit.compiler.views import FIRST_IO
-from ovjit.execution import runner, streams
+from ovjit.execution import blocks, runner, streams
 from ovjit.execution import trip_steps as ts
 from ovjit.execution.job import Job
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, slice_bounds
@@ -385,7 +385,7 @@ class Trips:
         told[ts.T_COUNT], told[ts.T_DONE], told[ts.T_GOES_ON], told[ts.T_ROOT] = limit, before, 1, job.address
         self._forget_plans()
         native = runner.native("runner", "runner_trips")
-        arena = streams.free_arenas.pop() if streams.free_arenas else streams.Arena()
+        arena = blocks.free_arenas.pop() if blocks.free_arenas else blocks.Arena()
         arena.reserve(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))
         told[ts.T_ARENA] = arena.size
         pool = self.executable.pool.address
@@ -399,7 +399,7 @@ class Trips:
                 break
             if status not in (ts.FULL, ts.UNEVEN, ts.TIME_UP):
                 break
-        streams.free_arenas.append(arena)
+        blocks.free_arenas.append(arena)
         loop.done, loop.go_on = int(told[ts.T_DONE]), bool(told[ts.T_GOES_ON])
         self.poor = self.poor + 1 if status == ts.TRIP_OF_PYTHON and loop.done - before < _FEW else 0
         if loop.done == before:

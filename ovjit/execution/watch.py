@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import InferenceError
+from ovjit.execution.blocks import Arena
 from ovjit.execution.job import Job, Table
-from ovjit.execution.streams import Arena
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.interp import evaluate_node
 

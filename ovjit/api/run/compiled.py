@@ -15,7 +15,7 @@ from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
 from ovjit.errors import InferenceError, UnsupportedError, no_such_form
-from ovjit.execution.streams import release_arenas
+from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
 from ovjit.api.tensors.memory import place_of
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import Busy, Cancelled, InferenceError, no_such_constructor, no_such_form
+from ovjit.execution.blocks import copied
 from ovjit.execution.streams import is_interrupt
 
 if TYPE_CHECKING:
@@ -247,8 +248,8 @@ class InferRequest:
         if share_outputs:
             return OVDict(self._ports, [a.view() for a in arrays])
         if len(arrays) == 1:
-            return OVDict(self._ports, [arrays[0].copy()])
-        return OVDict(self._ports, [a.copy() for a in arrays])
+            return OVDict(self._ports, [copied(arrays[0])])
+        return OVDict(self._ports, [copied(a) for a in arrays])
 
     def _converted(self, share: bool, decode_strings: bool) -> list[NDArray[Any]]:
         """The outputs as results show them, where that is not the job's own form."""
@@ -260,7 +261,7 @@ class InferRequest:
                 arrays.append(tensor.str_data if decode_strings else tensor.bytes_data)
             else:
                 shown = slot.shown(array)
-                arrays.append(shown.view() if share or slot.way == PACKED else shown.copy())
+                arrays.append(shown.view() if share or slot.way == PACKED else copied(shown))
         return arrays
 
     def start_async(self, inputs: Any = None, userdata: Any = None, share_inputs: bool = False) -> None:
@@ -453,7 +454,7 @@ class InferRequest:
         """Copies of all outputs; strings as str."""
         self._check_idle()
         if self._same:
-            return OVDict(self._ports, [a.copy() for a in self._job.outputs])
+            return OVDict(self._ports, [copied(a) for a in self._job.outputs])
         return OVDict(self._ports, self._converted(False, True))
 
     @property

@@ -1,0 +1,168 @@
+"""Memory that is asked for and given back: of threads that lead jobs, and of large results.
+
+Pages that the system hands out afresh it clears first, and in a virtual machine it may have to ask its host
+for them: that can take longer than what is then computed. So large blocks are mapped in pages of 2 MiB where
+these come cheaper, grow with the pages that they have, and are lent again when the arrays in them are gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+#: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
+HUGE_PAGE = 2 << 20
+#: Nanoseconds of a thread for a large page that are too many: clearing it takes a tenth, its 512 small pages
+#: half of that.
+DEAR_PAGE = 2_000_000
+#: Arrays from so many bytes on lie in blocks that are lent. One is not lent for less than a part of its size.
+LARGE, MOST_UNUSED = 1 << 20, 4
+#: Bytes of blocks that nobody has and that stay, and of the last one whatever its size.
+KEPT = 64 << 20
+#: Whether mappings of memory can grow where they are, or move with their pages.
+REMAPS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE")
+
+
+class Arena:
+    """Aligned memory. Grows, never shrinks; use touches its pages.
+
+    Where the system can, a large arena grows by mapping more pages: those that have been touched stay, and
+    only the new ones cost a page fault each.
+    """
+
+    __slots__ = ("address", "memory", "size")
+
+    #: Whether large pages have turned out to be dear: then arenas grow by small ones.
+    large_are_dear = False
+
+    def __init__(self, size: int = 0, unit: int = HUGE_PAGE):
+        self.address = self.size = 0
+        self.memory: np.ndarray | mmap.mmap | None = None
+        self.reserve(size, unit)
+
+    def reserve(self, size: int, unit: int = HUGE_PAGE) -> None:
+        """Make it `size` bytes at least, if it is large a multiple of `unit`. What it held is undefined then.
+        Raises MemoryError."""
+        if size <= self.size:
+            return
+        if size >= HUGE_PAGE and REMAPS:
+            self._map(-(-size // unit) * unit)
+            return
+        self.memory = None  # let go before asking again
+        self.address = self.size = 0  # should there not be that much, this is an arena of nothing
+        memory = np.empty(size + 64, np.uint8)
+        self.address = (memory.ctypes.data + 63) // 64 * 64
+        self.memory, self.size = memory, size
+
+    def _map(self, size: int) -> None:
+        memory, self.memory = self.memory, None
+        begin = self.size if isinstance(memory, mmap.mmap) else 0
+        self.address = self.size = 0
+        try:
+            if isinstance(memory, mmap.mmap):
+                memory.resize(size)
+            else:
+                memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError, ValueError) as error:
+            raise MemoryError(f"an arena of {size} bytes: {error}") from error
+        self.address = np.frombuffer(memory, np.uint8).ctypes.data
+        self.memory, self.size = memory, size
+        with contextlib.suppress(OSError):  # a system without pages of that size
+            self._touch(memory, begin)
+
+    def _touch(self, memory: mmap.mmap, begin: int) -> None:
+        """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
+        machine has to ask its host for each, or other pages have to move away, they take longer than small
+        ones, which are used again soon after others have freed them."""
+        # all of it is advised alike: the system grows a mapping only if it is of one kind
+        memory.madvise(mmap.MADV_NOHUGEPAGE if Arena.large_are_dear else mmap.MADV_HUGEPAGE)
+        first = begin + -(self.address + begin) % HUGE_PAGE
+        for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
+            if Arena.large_are_dear:
+                break
+            began = time.thread_time_ns()
+            memory[page] = 0
+            if time.thread_time_ns() - began > DEAR_PAGE:
+                Arena.large_are_dear = True
+                memory.madvise(mmap.MADV_NOHUGEPAGE)  # those that are there stay
+
+
+class Lease:
+    """What an array that lies in a block has as its base: without array or view of it, the block is free."""
+
+    __slots__ = ("__array_interface__", "arena")
+
+    def __init__(self, arena: Arena, size: int):
+        self.arena = arena
+        self.__array_interface__ = {
+            "version": 3, "typestr": "|u1", "shape": (size,), "data": (arena.address, False),
+        }  # fmt: skip
+
+    def __del__(self) -> None:
+        if give is not None:  # the interpreter may be ending
+            give(self.arena)
+
+
+#: Blocks that nobody has, the one that was given back last at the end. Whoever takes one removes it in one
+#: stroke: arrays may go at any time, in any thread.
+free_blocks: list[Arena] = []
+
+
+def give(arena: Arena) -> None:
+    """Let others have the block."""
+    free_blocks.append(arena)
+    while len(free_blocks) > 1 and sum(block.size for block in free_blocks) > KEPT:
+        with contextlib.suppress(IndexError):
+            free_blocks.pop(0)
+
+
+def _taken(size: int) -> Arena:
+    """A block of `size` bytes: the smallest one that there is, or the largest of those that grow to it."""
+    while True:
+        blocks = free_blocks[::-1]  # what was used last is in caches
+        fitting = [b for b in blocks if size <= b.size <= max(MOST_UNUSED * size, HUGE_PAGE)]
+        growing = [b for b in blocks if b.size < size]
+        if not fitting and not growing:
+            return Arena(size, mmap.PAGESIZE)
+        arena = min(fitting, key=lambda b: b.size) if fitting else max(growing, key=lambda b: b.size)
+        try:
+            free_blocks.remove(arena)
+        except ValueError:
+            continue  # somebody was quicker
+        arena.reserve(size, mmap.PAGESIZE)
+        return arena
+
+
+def lent(size: int) -> np.ndarray:
+    """So many bytes, a multiple of 64 their address, of a block that is free when nobody has them."""
+    return np.asarray(Lease(_taken(size), size))
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy for whoever is given results, row-major."""
+    if array.nbytes < LARGE or array.dtype.hasobject:
+        return array.copy()
+    copy = lent(array.nbytes).view(array.dtype).reshape(array.shape)
+    np.copyto(copy, array)
+    return copy
+
+
+def prepare(sizes: Sequence[int]) -> None:
+    """Have free blocks for arrays of these sizes."""
+    for array in [lent(size) for size in sizes]:
+        array[:: mmap.PAGESIZE] = 0
+
+
+#: Arenas of callers that run inferences on their own thread, free ones.
+free_arenas: list[Arena] = []
+
+
+def release_arenas() -> None:
+    """Give the memory that nobody uses back to the system."""
+    free_arenas.clear()
+    free_blocks.clear()
