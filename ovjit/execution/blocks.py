@@ -8,6 +8,7 @@ these come cheaper, grow with the pages that they have, and are lent again when 
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import sys
 import time
@@ -15,15 +16,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.compiler.constants import aligned_bytes
+
 #: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
 HUGE_PAGE = 2 << 20
 #: Nanoseconds of a thread for a large page that are too many: clearing it takes a tenth, its 512 small pages
 #: half of that.
 DEAR_PAGE = 2_000_000
 #: Arrays from so many bytes on lie in blocks that are lent. One is not lent for less than a part of its size.
-LARGE, MOST_UNUSED = 1 << 20, 4
-#: Bytes of blocks that nobody has and that stay, and of the last one whatever its size.
-KEPT = 64 << 20
+LARGE, MOST_UNUSED = 1 << 18, 4
+#: What Linux takes for the wish to have pages at once, which costs two thirds of having them one by one.
+_POPULATE = 23
+#: Of blocks that nobody has so many bytes stay beside the largest one; or twice as many as that has, but no
+#: more than the second number.
+KEPT = 24 << 20, 64 << 20
+#: Memory that is made ready before any shape is known is no more.
+MOST_PREPARED = 64 << 20
 #: Whether mappings of memory can grow where they are, or move with their pages.
 REMAPS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE")
 
@@ -46,12 +54,12 @@ class Arena:
         self.reserve(size, unit)
 
     def reserve(self, size: int, unit: int = HUGE_PAGE) -> None:
-        """Make it `size` bytes at least, if it is large a multiple of `unit`. What it held is undefined then.
-        Raises MemoryError."""
+        """Make it `size` bytes at least, a multiple of `unit` if it is larger than that. What it held is
+        undefined then. Of another unit than large pages all of it is to be used. Raises MemoryError."""
         if size <= self.size:
             return
-        if size >= HUGE_PAGE and REMAPS:
-            self._map(-(-size // unit) * unit)
+        if size >= unit and REMAPS:
+            self._map(-(-size // unit) * unit, all_at_once=unit < HUGE_PAGE)
             return
         self.memory = None  # let go before asking again
         self.address = self.size = 0  # should there not be that much, this is an arena of nothing
@@ -59,7 +67,7 @@ class Arena:
         self.address = (memory.ctypes.data + 63) // 64 * 64
         self.memory, self.size = memory, size
 
-    def _map(self, size: int) -> None:
+    def _map(self, size: int, all_at_once: bool) -> None:
         memory, self.memory = self.memory, None
         begin = self.size if isinstance(memory, mmap.mmap) else 0
         self.address = self.size = 0
@@ -74,6 +82,8 @@ class Arena:
         self.memory, self.size = memory, size
         with contextlib.suppress(OSError):  # a system without pages of that size
             self._touch(memory, begin)
+            if all_at_once:
+                memory.madvise(_POPULATE, begin, size - begin)
 
     def _touch(self, memory: mmap.mmap, begin: int) -> None:
         """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
@@ -116,9 +126,12 @@ free_blocks: list[Arena] = []
 def give(arena: Arena) -> None:
     """Let others have the block."""
     free_blocks.append(arena)
-    while len(free_blocks) > 1 and sum(block.size for block in free_blocks) > KEPT:
-        with contextlib.suppress(IndexError):
-            free_blocks.pop(0)
+    while True:
+        *others, largest = sorted(free_blocks, key=lambda block: block.size) or [arena]
+        if sum(block.size for block in others) <= max(KEPT[0], min(2 * largest.size, KEPT[1])):
+            return
+        with contextlib.suppress(ValueError, StopIteration):  # somebody was quicker
+            free_blocks.remove(next(block for block in free_blocks if block is not largest))
 
 
 def _taken(size: int) -> Arena:
@@ -143,19 +156,21 @@ def lent(size: int) -> np.ndarray:
     return np.asarray(Lease(_taken(size), size))
 
 
+def new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array whose memory is aligned for vectors."""
+    if dtype.hasobject:
+        return np.full(shape, b"", dtype)  # strings
+    size = math.prod(shape) * dtype.itemsize
+    return (lent if size >= LARGE else aligned_bytes)(size).view(dtype).reshape(shape)
+
+
 def copied(array: np.ndarray) -> np.ndarray:
     """A copy for whoever is given results, row-major."""
     if array.nbytes < LARGE or array.dtype.hasobject:
         return array.copy()
-    copy = lent(array.nbytes).view(array.dtype).reshape(array.shape)
+    copy = new_array(array.shape, array.dtype)
     np.copyto(copy, array)
     return copy
-
-
-def prepare(sizes: Sequence[int]) -> None:
-    """Have free blocks for arrays of these sizes."""
-    for array in [lent(size) for size in sizes]:
-        array[:: mmap.PAGESIZE] = 0
 
 
 #: Arenas of callers that run inferences on their own thread, free ones.
@@ -166,3 +181,14 @@ def release_arenas() -> None:
     """Give the memory that nobody uses back to the system."""
     free_arenas.clear()
     free_blocks.clear()
+
+
+def prepare(working: int, arrays: Sequence[int]) -> None:
+    """Have free memory of these sizes, with its pages: an arena, and blocks for `arrays` that are large."""
+    large = [size for size in arrays if size >= LARGE]
+    with contextlib.suppress(MemoryError):
+        if working + sum(large) <= MOST_PREPARED:
+            arena = free_arenas.pop() if free_arenas else Arena()
+            arena.reserve(working, mmap.PAGESIZE)
+            free_arenas.append(arena)
+            del [lent(size) for size in large][:]

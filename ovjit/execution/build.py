@@ -16,6 +16,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.execution.job import Executable, Job
 from ovjit.graph.dtypes import WITHOUT_DTYPE
 from ovjit.graph.graph import Graph
+from ovjit.graph.shapes import guessed_input
 
 
 def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
@@ -30,7 +31,10 @@ def compile_graph(graph: Graph, config: Mapping[str, Any]) -> Executable:
         if value.shape is None:
             raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
     executable = build(graph, config)
-    executable.program.foresee()
+    trace = executable.program.foresee()
+    plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])
+    if plan is not None:
+        executable.prepare(plan, {}, len(plan.output_shapes))
     return executable
 
 

@@ -7,6 +7,7 @@ block of integers, the addresses of its inputs and outputs, and the plan for its
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -19,7 +20,6 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
-from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import blocks, runner, streams
@@ -210,6 +210,16 @@ class Executable:
         # the arenas that this model's callers have grown may be larger than others need
         if blocks is not None:  # the interpreter may be ending
             blocks.release_arenas()
+
+    def prepare(self, plan: Any, shapes: Mapping[int, Sequence[int]], results: int) -> None:
+        """Have memory for what a foreseen plan works in and for its outputs, of these shapes; for the first
+        `results` for the caller's copies, too: who asks for fresh pages waits till they are cleared."""
+        sizes = [
+            math.prod(shapes.get(i, shape)) * dtypes.numpy_dtype(value.dtype).itemsize
+            for i, (value, shape) in enumerate(zip(self.outputs, plan.output_shapes, strict=True))
+        ]
+        threads = self.threads if plan.parallel else 1
+        blocks.prepare(plan.scratch_offset + plan.scratch_size * threads, [*sizes, *sizes[:results]])
 
     @property
     def is_cut(self) -> bool:
@@ -743,7 +753,7 @@ class Job:
                 if arrays[i] is self.outputs[i] and arrays is not self.outputs:
                     arrays[i] = nothing
             self.outputs[i] = nothing  # the block is free now, unless somebody has a view of it
-        return _new_array(shape, dtype)
+        return blocks.new_array(shape, dtype)
 
     def give_output(self, i: int, result: np.ndarray) -> None:
         """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""
@@ -755,7 +765,7 @@ class Job:
         fits, or to new memory."""
         array = self.outputs[i]
         if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
-            spare = _new_array(array.shape, array.dtype)
+            spare = blocks.new_array(array.shape, array.dtype)
         self.outputs[i] = self._own[i] = spare
         self._bases[FIRST_IO + len(self.inputs) + i] = spare.ctypes.data
         return array
@@ -856,21 +866,10 @@ class Job:
 def _initial_output(value: Any) -> np.ndarray:
     """An output tensor before the first run: open dimensions are 0."""
     shape = [0 if not isinstance(d, int) else d for d in value.shape or ()]
-    array = _new_array(shape, dtypes.numpy_dtype(value.dtype))
+    array = blocks.new_array(shape, dtypes.numpy_dtype(value.dtype))
     if not array.dtype.hasobject:
         array[...] = 0
     return array
-
-
-def _new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An array whose memory is aligned for vectors."""
-    if dtype.hasobject:
-        return np.full(shape, b"", dtype)  # strings
-    count = 1
-    for d in shape:
-        count *= d
-    size = count * dtype.itemsize
-    return (blocks.lent if size >= blocks.LARGE else aligned_bytes)(size).view(dtype).reshape(shape)
 
 
 _executables: weakref.WeakSet[Executable] = weakref.WeakSet()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.kernel import Loaded
-from ovjit.compiler.constants import aligned_bytes
 from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.options import Options, cache_type, half_type
 from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift
 from ovjit.compiler.steps import Plan
 from ovjit.errors import InferenceError, OvjitError
+from ovjit.execution.blocks import new_array
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import byte_rows, dtypes, shapes
@@ -113,7 +112,7 @@ class StatefulProgram:
         states = self._guessed_beginning(given)
         if states is None:
             return
-        made = self._foreseen([*given, *states])
+        made = self._foreseen([*given, *states], batch == more == 1)
         if made is None or not self.places:
             return
         place = self.places[0]
@@ -158,8 +157,11 @@ class StatefulProgram:
             for init, variable in zip(self.inits(), self.variables, strict=True)
         ]  # fmt: skip
 
-    def _foreseen(self, shapes: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]] | None:
-        """Have a plan of the main program for these shapes traced; the shapes that it makes."""
+    def _foreseen(
+        self, shapes: Sequence[tuple[int, ...]], prepares: bool = False
+    ) -> Sequence[tuple[int, ...]] | None:
+        """Have a plan of the main program for these shapes traced; the shapes that it makes. `prepares`: have
+        memory for it, too."""
         program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
         try:
             trace = program.foresee(shapes, room)
@@ -167,7 +169,16 @@ class StatefulProgram:
             room = Room(spacious(need.length), self.places)
             trace = program.foresee(shapes, room)
         plan = None if trace is None else trace.at(shapes, room)
-        return None if plan is None else plan.output_shapes
+        if plan is None:
+            return None
+        if prepares:
+            rooms: dict[int, list[int]] = {}
+            if room is not None:
+                for output, _, axis in room.places:
+                    rooms[output] = [*plan.output_shapes[output]]
+                    rooms[output][axis] = room.capacity
+            self.main.prepare(plan, rooms, self.public_outputs)
+        return plan.output_shapes
 
     # --- what a table asks what runs in place of steps for
 
@@ -546,7 +557,7 @@ def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
     """Memory with room for `room` elements along `axis`, `value` at its beginning."""
     shape = [*value.shape]
     shape[axis] = room
-    whole = aligned_bytes(math.prod(shape) * value.dtype.itemsize).view(value.dtype).reshape(shape)
+    whole = new_array(shape, value.dtype)
     as_words(beginning(whole, value.shape))[...] = as_words(value)
     return whole
 

@@ -1,0 +1,126 @@
+"""Memory of large results: lent again when nobody has it, and never while somebody does."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.execution import blocks
+
+SEED = 20261122
+MB = 1 << 20
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+
+
+@pytest.fixture(autouse=True)
+def _none_free() -> Iterator[None]:
+    gc.collect()
+    blocks.release_arenas()
+    yield
+    blocks.release_arenas()
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
+
+
+def test_a_block_is_free_when_its_arrays_and_views_are_gone() -> None:
+    for hold in (lambda a: a[5:], lambda a: memoryview(a)[3:], lambda a: a.reshape(2, -1).T, lambda a: a):
+        array = blocks.lent(2 * MB)
+        at, held = address(array), hold(array)
+        assert at % 64 == 0
+        array = blocks.lent(2 * MB)
+        assert address(array) != at
+        del array, held
+        blocks.release_arenas()
+
+
+def test_the_smallest_block_that_fits_is_lent_and_none_that_is_far_too_large() -> None:
+    sizes = {n: blocks.lent(n * MB) for n in (3, 5, 4)}
+    places = {n: address(array) for n, array in sizes.items()}
+    sizes.clear()
+    assert address(a := blocks.lent(4 * MB)) == places[4]
+    assert address(b := blocks.lent(3 * MB + 1)) == places[5]
+    assert address(c := blocks.lent(MB)) == places[3]
+    del a, b, c
+    huge = blocks.lent(40 * MB)
+    place = address(huge)
+    del huge
+    blocks.free_blocks[:] = [block for block in blocks.free_blocks if block.size >= 40 * MB]
+    assert address(d := blocks.lent(9 * MB)) != place
+    assert address(blocks.lent(10 * MB)) == place
+    del d
+
+
+@pytest.mark.skipif(not blocks.REMAPS, reason="mappings of memory do not grow here")
+def test_a_block_grows_with_its_pages() -> None:
+    array = blocks.lent(3 * MB)
+    array[:] = 7
+    del array
+    larger = blocks.lent(5 * MB)
+    assert not blocks.free_blocks and (larger[: 3 * MB] == 7).all() and not larger[3 * MB :].any()
+
+
+def test_few_blocks_stay_free() -> None:
+    held = [blocks.lent(8 * MB) for _ in range(20)]
+    held.append(blocks.lent(30 * MB))
+    del held
+    free = sorted(block.size for block in blocks.free_blocks)
+    assert free[-1] == 30 * MB and blocks.KEPT[0] < sum(free[:-1]) <= blocks.KEPT[1]
+
+
+def test_threads_never_share_a_block() -> None:
+    wrong: list[Any] = []
+
+    def work(me: int) -> None:
+        rng = np.random.default_rng(SEED + me)
+        for _ in range(300):
+            array = blocks.lent(int(rng.integers(MB // 4, MB)))
+            array[::4096] = me
+            wrong.extend([me] * bool((array[::4096] != me).any()))
+
+    threads = [threading.Thread(target=work, args=(me,)) for me in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def doubler() -> ov.InferRequest:
+    ops = ov.opset13
+    x = ops.parameter([-1, 1024], np.float32)
+    model = ov.Model([ops.multiply(x, ops.constant(np.float32(2)))], [x], "doubler")
+    return ov.compile_model(model, "CPU", F32).create_infer_request()
+
+
+def test_results_are_the_callers_own() -> None:
+    request = doubler()
+    given: Callable[[int], np.ndarray] = lambda n: np.full((600, 1024), n, np.float32)  # noqa: E731
+    results = [request.infer([given(n)])[0] for n in range(5)]
+    results[2] += 1  # nobody else's
+    assert [float(r[3, 5]) for r in results] == [0, 2, 5, 6, 8]
+    assert (request.get_output_tensor(0).data == 8).all()
+    assert all(r.flags.writeable and r.flags.c_contiguous for r in results)
+    place = address(results.pop())
+    again = request.infer([given(9)])[0]
+    assert address(again) == place and (again == 18).all() and float(results[1][0, 0]) == 2
+
+
+def test_memory_is_ready_before_the_first_inference_of_a_foreseen_length() -> None:
+    """Results, the caller's copies, and what the plan works in."""
+    ops, wide = ov.opset13, 1 << 13
+    x = ops.parameter([1, -1, 64], np.float32)
+    weights = ops.constant(np.random.default_rng(SEED).standard_normal((64, wide)).astype(np.float32))
+    y = ops.softmax(ops.relu(ops.matmul(x, weights, False, False)), 1)
+    request = ov.compile_model(ov.Model([y], [x]), "CPU", F32).create_infer_request()
+    ready = {block.address for block in blocks.free_blocks}
+    assert len(ready) == 2 and all(b.size >= 64 * wide * 4 for b in blocks.free_blocks)
+    result = request.infer([np.ones((1, 64, 64), np.float32)])[0]
+    assert {address(result), address(request._job.outputs[0])} == ready
