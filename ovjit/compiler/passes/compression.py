@@ -154,7 +154,8 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     rows = [x] * kinds if one else w.outputs("Split", x, np.array(0), num_splits=kinds)
     made = []
     for part, stored in zip(rows, parts, strict=True):
-        given = [part, b.constant(stored.integers), stored.scale, *([] if stored.zero is None else [stored.zero])]
+        zeros = [] if stored.zero is None else [stored.zero]
+        given = [part, b.constant(stored.integers), stored.scale, *zeros]
         made.append(w("CompressedMatMul", *given, bits=stored.bits, group=stored.group, kind=stored.kind))
     return w("Concat", *made, axis=0)
 
