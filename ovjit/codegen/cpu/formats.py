@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.isa import ISAS, Isa, has_features, host_isa
+from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
 #: Bytes of a word.
@@ -146,7 +147,9 @@ class Stored(NamedTuple):
         return f"u{self.bits}{zero}_{self.scale}"
 
 
-def how_stored(integers: Any, scale: np.ndarray, zero: np.ndarray | None, bits: int) -> Stored:
+def how_stored(
+    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, bits: int
+) -> Stored:
     """How weights are packed. ValueError for zeros that are no bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
