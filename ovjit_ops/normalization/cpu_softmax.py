@@ -188,16 +188,17 @@ class Softmax(RowLowering):
             return False
         order = sorted(range(len(x.shape)), key=lambda a: (-abs(x.strides[a]), a))
         others = [a for a in order if a != axis]
-        extents, (steps,) = merge_axes(others, (x,))
-        if not extents or extents[-1] < lanes or len(extents) > DIMS + 1:
+        if len(merge_axes(others, (x,), DIMS + 1)[0]) > DIMS + 1:
             return False
         y = planner.output(self.out, Layout(order), in_place_candidates([x], []))
-        extents, (xs, ys) = merge_axes(others, (x, y))
+        extents, (xs, ys) = merge_axes(others, (x, y), DIMS + 1)
         if not y.count:
             return True
         if len(extents) > DIMS + 1:
             y = planner.instead(y, Layout(order))
-            extents, (xs, ys) = merge_axes(others, (x, y))
+            extents, (xs, ys) = merge_axes(others, (x, y), DIMS + 1)
+        if not extents:  # one row: how many there are decides nothing, as a trace may not know it
+            extents, xs, ys = [1], [x.itemsize], [y.itemsize]
         near = xs[-1] == ys[-1] == x.itemsize
         block = ABREAST * lanes
         blocks = ceil_div(extents[-1], block)
