@@ -34,6 +34,7 @@ MISFITS: dict[str, tuple[dict[str, Any], Sequence[tuple[int, ...]], Sequence[tup
         [(1, 2, 9, 4)],
     ),
     "ReverseSequence": ({"batch_axis": 0, "seq_axis": 1}, [(2, 5, 3), (2,)], [(2, 5, 3), (1,)]),
+    "FakeConvert": ({}, [(2, 1, 4), (1, 4)], [(2, 1, 4), (3, 1)]),
     "ReorgYolo": ({"stride": (2,)}, [(1, 8, 4, 6)], [(1, 8, 5, 6)]),
 }
 

@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import bounds, broadcast
+from ovjit.graph.shapes import bounds, broadcast, compatible_shapes
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, operands_as_first, with_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type, unary
@@ -270,10 +270,8 @@ class FakeConvert:
         for name, x in (("scale", scale), ("shift", shift)):
             check_same_type(x, data, name)
             if x is not None and None not in (data.shape, x.shape):
-                whole = broadcast(data.shape, x.shape)
-                check(
-                    whole is not None and len(whole) == len(data.shape), f"{name} {x} is larger than {data}"
-                )
+                fits = compatible_shapes(broadcast(data.shape, x.shape), data.shape)
+                check(fits, f"{name} {x} does not broadcast to {data}")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, scale, shift=None, *, destination_type="f8e4m3"):
