@@ -21,8 +21,9 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row, row_step
 
 #: Rows up to which it pays.
 FEW = 12
-#: What is multiplied at a time.
-DEEP = 8
+#: What is multiplied at a time, and how much of k is summed before it meets the sums of what was before that:
+#: what a sum loses grows with the length of its chain.
+DEEP, LONG = 8, 4096
 #: Columns of a block: several pages of a matrix are read side by side, some adjacent bytes of each.
 COLUMNS, TURNED = 512, 128
 SIZE_F32 = 4
@@ -43,7 +44,7 @@ def few_rows(
     e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
 ):  # fmt: skip
     """A chunk is a range of (matrix, block of columns). The elements of a's rows are adjacent."""
-    made, w, at, c = registers()
+    made, w, at, c, total = registers()
     for item in share(items, per_chunk):
         matrix = item // blocks
         first = item % blocks * block
@@ -51,48 +52,60 @@ def few_rows(
         pb += first * b_n
         count = min(block, outs - first)
         if b_n == SIZE_F32:
-            for i in range(0, rows * block, VL):
-                store[f32](scratch + i * SIZE_F32, const[f32](0))
-            h = 0
-            for deep in (DEEP, 1):
-                while h + deep <= k:
-                    for r in range(rows):
-                        for d in static_range(deep):
-                            w[d] = splat[f32](pa + r * a_w + (h + d) * SIZE_F32)
-                        sums = scratch + r * block * SIZE_F32
-                        p = pb
-                        j = count
-                        while j >= VL:
-                            add_products(sums, p, b_k, w, deep, j, True)
-                            sums += VL * SIZE_F32
-                            p += VL * SIZE_F32
-                            j -= VL
-                        if j > 0:
-                            add_products(sums, p, b_k, w, deep, j, False)
-                    pb += deep * b_k
-                    h += deep
+            into = scratch
+            for start in range(0, max(k, 1), LONG):
+                stop = min(start + LONG, k)
+                for i in range(0, rows * block * SIZE_F32, VL * SIZE_F32):
+                    store[f32](into + i, const[f32](0))
+                h = start
+                for deep in (DEEP, 1):
+                    while h + deep <= stop:
+                        for r in range(rows):
+                            for d in static_range(deep):
+                                w[d] = splat[f32](pa + r * a_w + (h + d) * SIZE_F32)
+                            sums = into + r * block * SIZE_F32
+                            p = pb
+                            j = count
+                            while j >= VL:
+                                add_products(sums, p, b_k, w, deep, j, True)
+                                sums += VL * SIZE_F32
+                                p += VL * SIZE_F32
+                                j -= VL
+                            if j > 0:
+                                add_products(sums, p, b_k, w, deep, j, False)
+                        pb += deep * b_k
+                        h += deep
+                if start > 0:
+                    for i in range(0, rows * block * SIZE_F32, VL * SIZE_F32):
+                        store[f32](scratch + i, load[f32](scratch + i) + load[f32](into + i))
+                into = scratch + rows * block * SIZE_F32
         else:
             for j in range(0, count, DEEP):
                 for r in range(rows):
                     for d in static_range(DEEP):
                         at[d] = pb + min(j + d, count - 1) * b_n
-                        c[d] = const[f32](0)
+                        total[d] = const[f32](0)
                     p = pa + r * a_w
-                    left = k
-                    while left >= VL:
-                        x = load[f32](p)
+                    for start in range(0, k, LONG):
+                        left = min(LONG, k - start)
                         for d in static_range(DEEP):
-                            c[d] = fma(x, load[f32](at[d]), c[d])
-                            at[d] += VL * SIZE_F32
-                        p += VL * SIZE_F32
-                        left -= VL
-                    if left > 0:
-                        x = loadm[f32](p, left)
+                            c[d] = const[f32](0)
+                        while left >= VL:
+                            x = load[f32](p)
+                            for d in static_range(DEEP):
+                                c[d] = fma(x, load[f32](at[d]), c[d])
+                                at[d] += VL * SIZE_F32
+                            p += VL * SIZE_F32
+                            left -= VL
+                        if left > 0:
+                            x = loadm[f32](p, left)
+                            for d in static_range(DEEP):
+                                c[d] = fma(x, loadm[f32](at[d], left), c[d])
                         for d in static_range(DEEP):
-                            c[d] = fma(x, loadm[f32](at[d], left), c[d])
+                            total[d] = total[d] + c[d]
                     for d in static_range(DEEP):
                         if j + d < count:
-                            st[f32](scratch + (r * block + j + d) * SIZE_F32, hadd[f32](c[d]))
+                            st[f32](scratch + (r * block + j + d) * SIZE_F32, hadd[f32](total[d]))
         for r in range(rows):
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):
@@ -132,7 +145,7 @@ def plan_few(lowering: Tiled, kernel: Kernel, planner: Planner, a: View, b: View
         "b_n": b_n, "y_w": y_w, "block": block, "blocks": blocks, "items": matrices * blocks,
     }  # fmt: skip
     operands, reads = lowering.operand_rows(planner)
-    planner.need_scratch(m * block * size)
+    planner.need_scratch((2 if b_n == size else 1) * m * block * size)
     values |= placed_values(extents, a=strides[0], b=strides[1]) | operands
     flops = 2.0 * matrices * m * n * k
     planner.share_step(kernel, values, matrices * blocks, m * k * block, [a, b, *reads], [y], flops)
