@@ -294,7 +294,6 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
             ).output(0),
         )  # fmt: skip
 
-
     turned = np.concatenate([middle, size, rng.uniform(-3, 3, (1, 1000, 1))], 2).astype(np.float32)
     for classes in (1, 10):
         yield Case(
@@ -315,7 +314,6 @@ def detection_cases(rng: np.random.Generator) -> Iterator[Case]:
                 x, r, d, 1 / 16, g, "bilinear_deformable", 4, 4, 0.1, p, offsets=o
             ),
         )  # fmt: skip
-
 
     attrs: dict[str, Any] = {
         "base_size": 16, "pre_nms_topn": 6000, "post_nms_topn": 300, "nms_thresh": 0.7, "feat_stride": 16,

@@ -45,7 +45,6 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if alias is not None:
             module.__spec__ = self._own.pop(alias.name)
 
-
     def _loader(self, fullname: str) -> Any:
         real = self.target + fullname[len(self.prefix) :]
         spec = importlib.util.find_spec(real)

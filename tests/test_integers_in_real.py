@@ -16,6 +16,7 @@ from ovjit.graph.interp import evaluate
 SEED = 20261121
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
+
 def _spots(o: Any) -> Any:
     return o.constant(np.random.default_rng(SEED).uniform(-1, 1, (2, 5, 6, 2)).astype(np.float32))
 

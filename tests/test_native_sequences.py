@@ -113,6 +113,7 @@ def test_what_is_out_of_range_is_refused() -> None:
         with pytest.raises(RuntimeError, match="length is out of range"):
             infer("CTCGreedyDecoderSeqLen", [np.zeros((1, 3, 2), np.float32), np.array([length])], {})
 
+
 @pytest.mark.parametrize("ways", range(8))
 def test_ctc_loss(ways: int) -> None:
     """Beside the reference in f64, with repeated labels, blanks among them, none, and what cannot be; beside

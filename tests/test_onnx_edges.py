@@ -335,8 +335,6 @@ def test_floats_of_4_bits_of_no_number_are_0() -> None:
     np.testing.assert_array_equal(ovjit.Core().compile_model(model, "CPU")(x)[0], want)
 
 
-
-
 LOOP = """<ir_version: 8, opset_import: ["" : 17]>
 g (int64 n, float[2,3] x, float[2,K] first, int64 k) =>
   (float[2,A] side, int64 count, float[2,B,3] between, float[2,3] one, float[2,3] last, float[C,2,3] rows) {

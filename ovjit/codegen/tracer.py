@@ -285,7 +285,6 @@ trunc = _unary("trunc", np.trunc, float_only=True)
 round_even = _unary("round_even", np.rint, "rint", float_only=True)
 
 
-
 def round_away(x: Any) -> Any:
     """Round half away from zero."""
     if isinstance(x, Tracer) and not is_float(x):

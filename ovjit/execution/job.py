@@ -842,7 +842,6 @@ class Job:
             return list(table.composite.rows(self))
         return step_rows(table, self._perf, self._bodies)
 
-
     def by_threads(self) -> np.ndarray | None:
         """What each thread did in the last run, int64 [steps, threads, 3]: when its first chunk of the step
         began, when its last one ended, in ns from the beginning of the run, and how many it computed. None

@@ -80,7 +80,6 @@ class Rest:
                     rest = self._following[key] = Rest(self.cut.after(ranks), self._config, self._build)
         return rest
 
-
     def in_use(self) -> Rest:
         """This, or the same without told numbers where what follows has plans that no trace serves: then each
         number would be planned for, and not each shape."""

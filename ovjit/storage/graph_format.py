@@ -276,7 +276,6 @@ class Reader:
         array.flags.writeable = False
         return array
 
-
     def _packed(self, element_type: Any, shape: Any, place: Any, offset: Any) -> Unpacked:
         row = dtypes.ELEMENT_TYPES.get(element_type) if isinstance(element_type, str) else None
         if row is None or not row.is_packed or row.numpy is None:

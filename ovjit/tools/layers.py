@@ -87,6 +87,7 @@ def _plain() -> Iterator[Any]:
             (1, 64, 56, 56), lambda x, w=window: o.relu(o.max_pool(x, w[0], [1, 1], *w[1:]).output(0))
         )
     # between convolutions, where a model of bf16 keeps it
+
     def pool(kind: str, size: int, stride: int) -> Any:
         window = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [size] * 2)
         if kind == "max":

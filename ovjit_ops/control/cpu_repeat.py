@@ -105,6 +105,7 @@ class LoweredRepeat(LoweredControl):
         part_strides = self._part_strides(planner, made)
         body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, part_strides))
         outs = planner.row_major_outputs(node)  # from here on it is promised
+
         def step(p: Port, part: View) -> int:
             return p.stride * part.strides[axis_of(p, part.shape)] if p.kind == SLICED else 0
 

@@ -190,6 +190,7 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
     if images == 0 or sources not in (1, images):
         return None
     sets = 1 if attrs["share_location"] else many
+
     def part(x: Value, first: int, end: int, axis: int) -> Value:
         return w("Slice", x, (first,), (end,), (1,), (axis,))
 

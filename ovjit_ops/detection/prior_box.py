@@ -148,6 +148,7 @@ _BOXES: list[dict[str, Any]] = [
     {"min_size": (0.2, 0.3), "aspect_ratio": (2.0, 0.5), "scale_all_sizes": False, "step": 0.125},
 ]
 
+
 def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
     kind = numpy_dtype(dtype)
     for i, attrs in enumerate(_BOXES):

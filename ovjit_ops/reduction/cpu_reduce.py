@@ -144,7 +144,6 @@ def across(v, how, T):
     return spread[T](one)
 
 
-
 #: Of what is read: byte strides along the run, the other reduced dimensions, and those of rows.
 _INPUTS: Any = Each("inputs", "run r0 r1 r2 0 1 2", unless="one")
 #: Of what the body reads: along the contiguous dimension where that is kept, and along those of rows.
