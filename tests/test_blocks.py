@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +19,14 @@ MB = 1 << 20
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
+class User:
+    """In the place of a model."""
+
+
 @pytest.fixture(autouse=True)
-def _none_free() -> Iterator[None]:
+def _none_free(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    user = User()
+    monkeypatch.setattr(blocks, "users", weakref.WeakSet([user]))
     gc.collect()
     blocks.release_arenas()
     yield
@@ -111,6 +118,20 @@ def test_results_are_the_callers_own() -> None:
     place = address(results.pop())
     again = request.infer([given(9)])[0]
     assert address(again) == place and (again == 18).all() and float(results[1][0, 0]) == 2
+
+
+def test_results_that_outlive_all_models_leave_no_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "users", weakref.WeakSet())
+    request = doubler()
+    assert len(blocks.users) == 1
+    results = [request.infer([np.full((600, 1024), n, np.float32)])[0] for n in range(2)]
+    results.pop()
+    assert blocks.free_blocks
+    del request
+    gc.collect()
+    assert not blocks.free_blocks and not blocks.users and not results[0].any()
+    results.clear()
+    assert not blocks.free_blocks
 
 
 def test_memory_is_ready_before_the_first_inference_of_a_foreseen_length() -> None:

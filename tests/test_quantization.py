@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import openvino
@@ -840,6 +841,17 @@ def test_sums_become_the_steps_of_exact_arithmetic(factor, offsets, share):
 
     before, after = wrong(nearest), wrong(found)
     assert after <= share * before and before > 5, f"{after} wrong, by the nearest f32 {before}, seed {SEED}"
+
+
+def test_offsets_of_a_whole_tensor_take_no_memory_beside_them():
+    """As of positions that are added to patches: the borders of each would be 255 times as many."""
+    offset = np.random.default_rng(SEED).normal(0, 50, (1, 197, 768))
+    tracemalloc.start()
+    found = settled(np.array(0.01), offset, 0, 255)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found[1], offset.astype(np.float32))
+    assert found[0] == 0.01 and most < 16 * offset.nbytes
 
 
 def test_what_is_on_a_grid_stays_on_it_in_f32():

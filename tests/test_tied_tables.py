@@ -88,6 +88,25 @@ def test_a_table_that_a_product_reads_otherwise_is_taken_as_it_is():
     np.testing.assert_allclose(got[1], table[[3, -1]].astype(np.float64) @ table, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("group", (0, 32))
+def test_rows_of_a_table_are_not_the_rows_of_the_product_that_packs_it(group):
+    """Four of them are one: the product's weights are the reshaped table."""
+    rng, ops = np.random.default_rng(SEED), ov.opset13
+    table, scale = rng.integers(0, 256, (1024, 128)), rng.uniform(0.5, 1.5, (1024, 1)).astype(np.float32)
+    value = ops.constant(table.astype(np.uint8))
+    real = ops.multiply(ops.convert(value, "f32"), ops.constant(scale))
+    ids, x = ops.parameter([-1], np.int64), ops.parameter([-1, 512])
+    words = ops.gather(value, ids, ops.constant(np.int64(0)))
+    logits = ops.matmul(x, ops.reshape(real, ops.constant(np.array([256, 512])), False), False, True)
+    settings = F32 | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group}
+    compiled = ov.compile_model(ov.Model([words, logits], [ids, x]), "CPU", settings)
+    asked, data = np.array([0, 255, 256, -1, 700]), rng.standard_normal((3, 512)).astype(np.float32)
+    got = compiled([asked, data])
+    np.testing.assert_array_equal(got[0], table[asked])
+    wide = data.astype(np.float64) @ (table * scale.astype(np.float64)).reshape(256, 512).T
+    np.testing.assert_allclose(got[1], wide, rtol=0, atol=(1e-2 if group else 1e-6) * np.abs(wide).max())
+
+
 def test_what_is_exported_has_the_table_once():
     rng = np.random.default_rng(SEED)
     value, table = made(ov.opset13, "f32", SHAPES["f32"], rng)

@@ -12,7 +12,9 @@ import math
 import mmap
 import sys
 import time
+import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -114,8 +116,12 @@ class Lease:
         }  # fmt: skip
 
     def __del__(self) -> None:
-        if give is not None:  # the interpreter may be ending
+        if users:  # None where the interpreter is ending
             give(self.arena)
+
+
+#: The models that there are. Where there is none any more, blocks go back to the system.
+users: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 #: Blocks that nobody has, the one that was given back last at the end. Whoever takes one removes it in one
@@ -177,6 +183,14 @@ def copied(array: np.ndarray) -> np.ndarray:
 free_arenas: list[Arena] = []
 
 
+def taken_arena() -> Arena:
+    """One of them, for this thread alone, or a new one."""
+    try:
+        return free_arenas.pop()
+    except IndexError:
+        return Arena()
+
+
 def release_arenas() -> None:
     """Give the memory that nobody uses back to the system."""
     free_arenas.clear()
@@ -188,7 +202,7 @@ def prepare(working: int, arrays: Sequence[int]) -> None:
     large = [size for size in arrays if size >= LARGE]
     with contextlib.suppress(MemoryError):
         if working + sum(large) <= MOST_PREPARED:
-            arena = free_arenas.pop() if free_arenas else Arena()
+            arena = taken_arena()
             arena.reserve(working, mmap.PAGESIZE)
             free_arenas.append(arena)
-            del [lent(size) for size in large][:]
+            _ = [lent(size) for size in large]  # at a time

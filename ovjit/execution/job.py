@@ -119,7 +119,7 @@ class Executable:
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
         self._lock = ForkLock()
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
-        _executables.add(self)
+        blocks.users.add(self)
         self.static = all(is_static(v.shape) for v in self.inputs)
         table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
         if self.threads > 1 and (table is None or table.plan.parallel):
@@ -470,18 +470,14 @@ class Job:
     def _lead(self) -> None:
         """Run on this thread with an arena of the callers'."""
         words = self.words
-        arenas = blocks.free_arenas
-        try:
-            arena = arenas.pop()
-        except IndexError:
-            arena = blocks.Arena()
+        arena = blocks.taken_arena()
         if arena.size < words[ARENA_SIZE]:
             arena.reserve(words[ARENA_SIZE])
         if self._table.in_python:  # type: ignore[union-attr]
             self._run_segments(arena)
         else:
             self._native.lead(self.address, self._pool.address, arena.address, 0)
-        arenas.append(arena)
+        blocks.free_arenas.append(arena)
 
     def start(self, notify: bool, queue: int = 0) -> None:
         """Run on a worker. With `notify`, `client._done(job)` is called when it is over, errors included: on
@@ -871,11 +867,8 @@ def _initial_output(value: Any) -> np.ndarray:
     return array
 
 
-_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
-
-
 def _after_fork() -> None:
-    for executable in list(_executables):
+    for executable in list(blocks.users):
         executable._after_fork()
 
 

@@ -385,7 +385,7 @@ class Trips:
         told[ts.T_COUNT], told[ts.T_DONE], told[ts.T_GOES_ON], told[ts.T_ROOT] = limit, before, 1, job.address
         self._forget_plans()
         native = runner.native("runner", "runner_trips")
-        arena = blocks.free_arenas.pop() if blocks.free_arenas else blocks.Arena()
+        arena = blocks.taken_arena()
         arena.reserve(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))
         told[ts.T_ARENA] = arena.size
         pool = self.executable.pool.address

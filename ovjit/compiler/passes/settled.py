@@ -13,6 +13,8 @@ import numpy as np
 NEAR = 2.0**-22
 #: Factors above this are looked at: with more sums to a step f32 has too few numbers to be right for all.
 FINEST = 0.0014
+#: Of more numbers, as where a table is added to sums, that would take too long.
+MOST_NUMBERS = 1 << 14
 #: Factors and offsets beyond this cut all off.
 MOST = 2.0**20
 #: What is tried one after the other: units in the last place of the factor, small steps of the offset.
@@ -26,7 +28,8 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
     flat = [a.reshape(-1) for a in np.broadcast_arrays(factor, offset)]
     moves = [a.size == flat[0].size for a in (factor, offset)]
     moves[1] &= bool(offset.any())
-    channels = np.flatnonzero((flat[0] > FINEST) & (np.abs(flat[0]) + np.abs(flat[1]) < MOST))
+    looked_at = (flat[0] > FINEST) & (np.abs(flat[0]) + np.abs(flat[1]) < MOST)
+    channels = np.flatnonzero(looked_at & (flat[0].size <= MOST_NUMBERS))
     f, o = (a[channels, None] for a in flat)
     at, sums, steps = _near_borders(f, o, np.arange(low, high) + 0.5)
     best = [a.astype(np.float32) for a in flat]
