@@ -358,3 +358,19 @@ def test_convolution_by_computed_filters(data, filters, strides, dilations, pads
     limit = {"f16": 2e-3, "f64": 1e-12, "i32": 0}.get(dtype, 2e-6) * scale
     got = job.outputs[0].astype(np.float64)
     np.testing.assert_allclose(got, want, rtol=0, atol=limit, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_lists_of_bytes_of_any_length(dtype: str) -> None:
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    x, y = (b.add("Parameter", (), {"shape": (ANY,), "element_type": dtype}).output for _ in range(2))
+    graph = b.finish([b.add("MatMul", (x, y), {"transpose_a": False, "transpose_b": False}).output])
+    job = compile_graph(graph, {"threads": 1}).new_job()
+    for length in (5, 0, 300):
+        given = [rng.integers(0, 120, length).astype(numpy_dtype(dtype)) for _ in range(2)]
+        for i, list_ in enumerate(given):
+            job.set_input(i, list_)
+        job.run()
+        want = np.dot(*(list_.astype(np.int64) for list_ in given)).astype(numpy_dtype(dtype))
+        np.testing.assert_array_equal(job.outputs[0], want, err_msg=f"seed {SEED}: {length} elements")

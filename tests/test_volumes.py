@@ -9,8 +9,11 @@ import pytest
 
 import ovjit
 import ovjit.opset14 as ours
+from ovjit.execution.build import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import find_op
+from ovjit.graph.graph import Builder
+from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import ANY
 from ovjit_ops.convolution.convolution import convolve
 from tests.oracle import assert_same, our_answers
 
@@ -152,3 +155,21 @@ def test_indices_of_maxima(rank):
         want = record.evaluate([x], record.check_attributes(attrs))
         np.testing.assert_array_equal(values, want[0], err_msg=where)
         np.testing.assert_array_equal(places, want[1], err_msg=where)
+
+
+def test_volumes_of_bytes_without_a_kernel() -> None:
+    """The host has their sums as whole numbers."""
+    rng = np.random.default_rng(SEED)
+    x, filters = rng.integers(0, 256, (1, 7, 4, 5, 4)), rng.integers(-128, 128, (7, 1, 1, 4, 4, 3))
+    b = Builder()
+    data = b.add("Parameter", (), {"shape": (ANY, 7, ANY, ANY, ANY), "element_type": "u8"}).output
+    ones = (1, 1, 1)
+    attrs = {"strides": ones, "dilations": ones, "pads_begin": ones, "pads_end": ones, "auto_pad": "explicit"}
+    types = [TensorType("i32", (ANY, 7, ANY, ANY, ANY))]
+    inputs = [data, b.constant(filters.astype(np.int8))]
+    made = b.add("GroupConvolution", inputs, attrs, types=types, lowered=True).output
+    job = compile_graph(b.finish([made]), {"threads": 1}).new_job()
+    job.set_input(0, x.astype(np.uint8))
+    job.run()
+    want = convolve(x.astype(np.float64), filters.astype(np.float64), attrs)
+    np.testing.assert_array_equal(job.outputs[0], want, err_msg=f"seed {SEED}")

@@ -18,6 +18,7 @@ from ovjit.forks import ForkLock
 from ovjit.graph import dtypes
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, retyped, stopping
 from ovjit.graph.graph import Builder, Graph
+from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, fits, is_static
 
@@ -107,7 +108,7 @@ class Bodies:
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return _If(job, node).run(arrays) if node.op.name == "If" else _Loop(job, node).run(arrays)
         with stopping(job.stop_if_cancelled):
-            return node.op.evaluate(arrays, node.attrs)
+            return evaluate_node(node, arrays)
 
 
 class Round:

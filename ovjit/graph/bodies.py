@@ -18,6 +18,7 @@ import numpy as np
 from ovjit.errors import ModelError, OvjitError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
+from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
 from ovjit.graph.traced import as_found, is_traced, is_traced_number, may_leave_reals, pinned
@@ -226,7 +227,7 @@ def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         outputs = infer_outputs(node, inputs)
         if all(o.value is not None for o in outputs) or not _computable(node, inputs, outputs):
             return list(outputs)
-        values = node.op.evaluate([t.value for t in inputs], node.attrs)  # type: ignore[misc]
+        values = evaluate_node(node, [t.value for t in inputs])  # type: ignore[misc]
     except OvjitError as error:
         raise ModelError(f"node {node.name!r} ({node.op.name}): {error}") from error
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]

@@ -42,12 +42,14 @@ def evaluate(
 
 def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     """A node's outputs by its operation's reference. In a graph that computes in lower types a node may have
-    tensors of them and of f32: it computes in f32, and stores its outputs as they are declared."""
+    tensors of them and of f32, or sums of bytes in i32: it computes in that, and stores its outputs as they
+    are declared."""
     low = {"bf16", "u8", "i8"} if node.lowered else {"bf16"}
     here = {value.dtype for value in (*node.inputs, *node.outputs)}
-    if "f32" not in here or not low & here:
+    full, low = ("f32", low) if "f32" in here else ("i32", low - {"bf16"})
+    if full not in here or not low & here:
         return node.op.evaluate(inputs, node.attrs)
     pairs = zip(node.inputs, inputs, strict=True)
-    wide = [x.astype(np.float32) if v.dtype in low else x for v, x in pairs]
+    wide = [x.astype(numpy_dtype(full)) if v.dtype in low else x for v, x in pairs]
     made = node.op.evaluate(wide, node.attrs)
     return [x.astype(numpy_dtype(v.dtype)) for v, x in zip(node.outputs, made, strict=True)]
