@@ -245,10 +245,12 @@ _PROMOTION = ("promote_unsafe", "pytorch_scalar_promotion", "u64_integer_promoti
 def _nearest(x: Any, bits: int, least: int) -> Any:
     """`x`, which is finite or NaN, with so many bits behind the first, ties to even; below 2**least as many
     steps apart as above."""
-    held, drop = t.bits(x, "i32"), 23 - bits
-    normal = t.bits((held + ((1 << drop - 1) - 1) + ((held >> drop) & 1)) & -(1 << drop), "f32")
+    real = t.dtype(x)
+    whole, sign, drop = ("i64", -(1 << 63), 52 - bits) if real == "f64" else ("i32", -(1 << 31), 23 - bits)
+    held = t.bits(x, whole)
+    normal = t.bits((held + ((1 << drop - 1) - 1) + ((held >> drop) & 1)) & -(1 << drop), real)
     sum_of_steps = 1.5 * 2.0 ** (least + drop)  # what is added to it is left in such steps
-    small = t.bits(t.bits((x + sum_of_steps) - sum_of_steps, "i32") | (held & -(1 << 31)), "f32")
+    small = t.bits(t.bits((x + sum_of_steps) - sum_of_steps, whole) | (held & sign), real)
     return t.where(t.absolute(x) < 2.0**least, small, t.where(t.isnan(x), x, normal))
 
 
@@ -286,8 +288,8 @@ class FakeConvert:
     def scalar(x, scale, shift=0.0, *, destination_type):
         high, bits, least = _HELD[destination_type]
         moved = x * scale - shift
-        inside = t.cast(t.minimum(t.maximum(moved, -high), high), "f32")
-        held = t.cast(_nearest(_nearest(inside, 10, -14), bits, least), t.dtype(moved))
+        inside = t.minimum(t.maximum(moved, -high), high)
+        held = _nearest(_nearest(inside, 10, -14), bits, least)
         return (held + shift) / scale
 
     def samples(rng, dtype="f32"):
