@@ -55,6 +55,52 @@ def index_at(address, extent, index):
     return place
 
 
+@inline
+def take_elements(p, q, a, n, extent, stride, T, index, zeros):
+    """n elements that lie at p, `stride` times adjacent indices away, to q in vectors. How many are left when
+    there is an index of none, 0 in the end: where `zeros` are for those, it goes on."""
+    many = spread[WIDE[index]](extent)
+    none = const[WIDE[index]](0)
+    left = n
+    here = a
+    to = q
+    while left > 0:
+        place = cast[WIDE[index]](loadm[index](here, left))
+        place = select(place < none, place + many, place)
+        there = (place >= none) & (place < many)
+        if not zeros:
+            if not hand[boolean](there):
+                break
+        away = cast[i32](select(there, place, none)) * spread[i32](stride // SIZE[T])
+        found = take[T](p, away)
+        storem[T](to, select(there, found, const[T](0)) if zeros else found, left)
+        to += VL * SIZE[T]
+        here += VL * SIZE[index]
+        left -= VL
+    return left
+
+
+@inline
+def move_row(p, q, n, x_n, y_n, T, combine):
+    """n elements from p to q, or joined to what is there."""
+    i = 0
+    if not combine and n == 1:  # a row of one element
+        st[T](q, ld[T](p))
+    elif x_n == SIZE[T] and y_n == SIZE[T]:
+        while i + VL <= n:
+            v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
+            store[T](q + i * SIZE[T], v)
+            i += VL
+        if i < n:
+            v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
+            storem[T](q + i * SIZE[T], v, n - i)
+    else:
+        for i in range(0, n, VL):
+            left = n - i
+            v = joined(gather[T](q + i * y_n, y_n, left), gather[T](p + i * x_n, x_n, left), combine)
+            scatter[T](q + i * y_n, y_n, v, left)
+
+
 @kernel
 def indexed(
     x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, at_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
@@ -69,21 +115,9 @@ def indexed(
             if direction == "gather" and SIZE[T] >= 4:
                 near = depth == 1 and x_n == 0 and y_n == SIZE[T] and at_n == SIZE[index] and extent > 0
                 if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
-                    while left > 0:
-                        at_ = cast[WIDE[index]](loadm[index](a, left))
-                        many = spread[WIDE[index]](extent)
-                        none = const[WIDE[index]](0)
-                        at_ = select(at_ < none, at_ + many, at_)
-                        there = (at_ >= none) & (at_ < many)
-                        if not zeros:
-                            if not hand[boolean](there):
-                                return 1
-                        away_ = cast[i32](select(there, at_, none)) * spread[i32](stride // SIZE[T])
-                        found = take[T](p, away_)
-                        storem[T](q, select(there, found, const[T](0)) if zeros else found, left)
-                        q += VL * SIZE[T]
-                        a += VL * SIZE[index]
-                        left -= VL
+                    left = take_elements(p, q, a, n, extent, stride, T, index, zeros)
+                    if left > 0:
+                        return 1
             while left > 0:
                 left -= 1
                 place = index_at(a, extent, index)
@@ -128,28 +162,13 @@ def indexed(
                     p += place * ld(places, 2 * k + 1)
                 else:
                     q += place * ld(places, 2 * k + 1)
-            i = 0
-            if valid == 0:
-                if not zeros:
-                    return 1
-                zero = const[T](0)
+            if valid == 1:
+                move_row(p, q, n, x_n, y_n, T, combine)
+            elif zeros:
                 for i in range(0, n, VL):
-                    scatter[T](q + i * y_n, y_n, zero, n - i)
-            elif not combine and n == 1:  # a row of one element
-                st[T](q, ld[T](p))
-            elif x_n == SIZE[T] and y_n == SIZE[T]:
-                while i + VL <= n:
-                    v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
-                    store[T](q + i * SIZE[T], v)
-                    i += VL
-                if i < n:
-                    v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
-                    storem[T](q + i * SIZE[T], v, n - i)
+                    scatter[T](q + i * y_n, y_n, const[T](0), n - i)
             else:
-                for i in range(0, n, VL):
-                    left = n - i
-                    v = joined(gather[T](q + i * y_n, y_n, left), gather[T](p + i * x_n, x_n, left), combine)
-                    scatter[T](q + i * y_n, y_n, v, left)
+                return 1
 
 
 @functools.cache
