@@ -50,6 +50,7 @@ SUMS = (
     "CumSum",
     "Interpolate",
     "GridSample",
+    "FakeQuantize",
     "ROI",
     "CappedAttention",
     "GuardedAttention",
