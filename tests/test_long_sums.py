@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from test_lowerings import compile_graph, run
@@ -87,8 +89,6 @@ def test_rows_that_become_one_are_reduced_in_parts(
 ) -> None:
     """Channels last; numbers of rows that parts do not divide, and so few that there is one part; at open
     shapes too. The same bits."""
-    if dtype == "i32" and name in ("ReduceMean", "ReduceL2"):
-        pytest.skip("has no kernel for integers")
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng(SEED)
     for shape, parts in {(1, 67 * 61, 24): 8, (3, 4099, 7): 2, (1, 9, 20): 1, (9, 1031, 19): 1}.items():
@@ -96,6 +96,7 @@ def test_rows_that_become_one_are_reduced_in_parts(
         if name == "ReduceProd":
             array = rng.choice([-1, 1], shape).astype(array.dtype)
         want = REDUCED[name](array.astype(np.float64 if dtype != "i32" else np.int64), axis=1)
+        want = np.trunc(want) if dtype == "i32" else want
         results = []
         for open_shape in (False, True):
             b = Builder()
@@ -110,6 +111,38 @@ def test_rows_that_become_one_are_reduced_in_parts(
             twice = open_shape or parts > 1
             assert len(steps) == 1 + twice, where
         assert results[0].tobytes() == results[1].tobytes(), f"{name} {shape}"
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"])
+def test_means_and_roots_of_integers_are_exact(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums are beyond the type; means are cut off towards 0, and roots too large are the largest number."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    kind = numpy_dtype(dtype)
+    rng, limits = np.random.default_rng(SEED), np.iinfo(kind)
+    high = limits.max if limits.bits < 64 else 1 << 20
+    low = max(limits.min, -high)
+    for shape, axis in (((5, 40), 1), ((40, 69), 0), ((3, 70_000), 1), ((2000, 9), 0), ((0, 4), 0)):
+        array = rng.integers(low, high, shape, kind, endpoint=True)
+        small = rng.integers(low // high, 4, shape).astype(kind)
+        cases = [("Mean", array, False), ("Mean", -array if low else array, True)]
+        for name, x, opened in [*cases, ("L2", small, False), ("L2", array, True)]:
+            b = Builder()
+            given = (ANY,) * 2 if opened else shape
+            data = b.add("Parameter", (), {"shape": given, "element_type": dtype}).output
+            twice = b.add("Maximum", [data, data]).output  # in front of it
+            out = b.add(f"Reduce{name}", [twice, b.constant(np.array([axis]))], {"keep_dims": True}).output
+            job = compile_graph(b.finish([out]), {"threads": 1}).new_job()
+            job.set_input(0, x)
+            job.run()
+            exact = x.astype(object)
+            if name == "Mean":
+                total, count = exact.sum(axis, keepdims=True), max(shape[axis], 1)
+                want = [abs(int(t)) // count * (1 if t >= 0 else -1) for t in total.flat]
+            else:
+                want = [min(math.isqrt(int(t)), limits.max) for t in (exact * exact).sum(axis).flat]
+            where = f"{name} of {dtype} {shape}, open: {opened}, seed {SEED}"
+            assert [int(v) for v in job.outputs[0].flat] == want, where
+            assert not any(row.exec_type.startswith("ref") for row in job.profile()), where
 
 
 @pytest.mark.parametrize("name", ["Max", "Min", "Sum", "Mean", "Prod", "L1", "L2"])

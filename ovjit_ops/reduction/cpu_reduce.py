@@ -48,7 +48,7 @@ class Reduction(NamedTuple):
 
 
 def reductions(name: str, dtype: str) -> Reduction | None:
-    """How to reduce `dtype`, None where the reference does it."""
+    """How to reduce by sums of `dtype`, None where the reference does it."""
     kind = ELEMENT_TYPES[dtype].kind
     if kind == "b":
         logic = {"ReduceLogicalAnd": Reduction("and", True), "ReduceLogicalOr": Reduction("or", False)}
@@ -61,13 +61,13 @@ def reductions(name: str, dtype: str) -> Reduction | None:
         "ReduceMax": Reduction("max", low),
         "ReduceMin": Reduction("min", high),
         "ReduceL1": Reduction("add", 0, "absolute"),
+        "ReduceMean": Reduction("add", 0, after="mean"),
     }
     if kind == "f":
         # of halves, which the reference reduces in f32, the lowest f32 is -inf
         most = float(np.finfo(numpy_dtype(dtype)).max) if SIZE[dtype] > 2 else np.inf
         table["ReduceMax"] = Reduction("max", -np.inf, empty=-most)
         table["ReduceMin"] = Reduction("min", np.inf, empty=most)
-        table["ReduceMean"] = Reduction("add", 0, after="mean")
         table["ReduceL2"] = Reduction("add", 0, "square", "root")
     return table.get(name)
 
@@ -96,7 +96,7 @@ MOST_FUSED = 7
 @inline
 def wide(v, T, R):
     """Elements of type T as R."""
-    return v if T == R else cast[f32](v)
+    return v if T == R else cast[R](v)
 
 
 @inline
@@ -248,8 +248,8 @@ def put(target, step, made, i, n, w, g, e, operands, body, out, along):
 
 
 @inline
-def finished(acc, total, number, R, how):
-    """What the combined elements, `total` of them, give."""
+def finished(acc, total, number, R, made_in, how):
+    """What the combined elements, `total` of them, give, in the type `made_in`."""
     made = acc
     if how.empty != "" and total == 0:
         made = const[R](how.empty)
@@ -257,7 +257,7 @@ def finished(acc, total, number, R, how):
         made = made / number
     elif how.after == "root":
         made = sqrt(made)
-    return made
+    return wide(made, R, made_in)
 
 
 @kernel
@@ -333,7 +333,7 @@ def reduce_kept(
             whole = load[M](place)
             if long and sums > 0:
                 whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
-            whole = finished(whole, total, number, R, how)
+            whole = finished(whole, total, number, R, body.inputs[0], how)
             put(target, y_inner, whole, j, n, w, g, e, operands, body, out, "inner")
             place += VL * SIZE[M]
 
@@ -410,13 +410,16 @@ def reduce_rows(
         if parted or count == WIDE * VL or at[2] == d2 - 1 or item == last:
             for i in range(0, count, VL):
                 held = loadm[M](scratch + i * SIZE[M], count - i)
-                held = finished(held, total, number, R, how)
+                held = finished(held, total, number, R, body.inputs[0], how)
                 put(home, y_2, held, i, count, w, g, e, operands, body, out, 2)
             count = 0
 
 
-def sum_type(dtype: str, out: str) -> str:
-    """The element type in which `dtype` is reduced to `out`: bytes to f32 in f32, all others in their own."""
+def sum_type(name: str, dtype: str, out: str) -> str:
+    """The element type in which `dtype` is reduced to `out`: bytes to f32 in f32, what a mean or a root is
+    made of in one that holds their sum, all others in their own."""
+    if ELEMENT_TYPES[dtype].kind in "iu" and name in ("ReduceMean", "ReduceL2"):
+        return "f64" if name == "ReduceL2" else dtype if SIZE[dtype] == 8 else "i64"
     return "f32" if dtype in ("u8", "i8") and out == "f32" else dtype
 
 
@@ -455,7 +458,7 @@ class Reduce(Lowering):
         group, node = self.group, self.node
         self.data, axes = node.inputs
         made, dtype = node.output.dtype, self.data.dtype
-        self.sums = sum_type(dtype, made)
+        self.sums = sum_type(node.op.name, dtype, made)
         how = reductions(node.op.name, self.sums)
         rank = len(self.data.shape)
         fused = bool(group.front or group.body)

@@ -141,8 +141,10 @@ def _extreme(function: Callable, which: int) -> Callable:
 
 
 def _l2(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
-    x = x if x.dtype.kind == "f" else x.astype(np.float64)
-    return np.sqrt(np.sum(x * x, axis=axes, keepdims=keep))
+    if x.dtype.kind == "f":
+        return np.sqrt(np.sum(x * x, axis=axes, keepdims=keep))
+    # what the type cannot hold is the most that it can, as where reals are converted
+    return np.minimum(_l2(x.astype(np.float64), axes, keep), _limits(x.dtype)[1])
 
 
 reduction(
