@@ -50,6 +50,19 @@ def test_products_of_great_depth(k: int, constant: bool, dynamic: bool) -> None:
     np.testing.assert_allclose(got, want, rtol=3e-6, err_msg=f"seed {SEED}")
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_of_few_rows_with_equal_numbers(turned: bool) -> None:
+    a, b = (np.full((1, 100_003), x, np.float32) for x in (0.1, 0.3))
+    build = Builder()
+    left, right = (
+        build.add("Parameter", (), {"shape": x.shape, "element_type": "f32"}).output
+        for x in (a, b if turned else b.T)
+    )
+    graph = build.finish([build.add("MatMul", [left, right], {"transpose_b": turned}).output])
+    (got,) = run(compile_graph(graph, {}), a, b if turned else b.T.copy())
+    np.testing.assert_allclose(got, a.astype(np.float64) @ b.astype(np.float64).T, rtol=2e-5)
+
+
 def test_short_products_have_no_second_kernel() -> None:
     rng = np.random.default_rng(SEED)
     for k, wanted in ((64, 0), (LONG_SUM, 0), (LONG_SUM + 1, 1)):

@@ -44,7 +44,7 @@ def few_rows(
     e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
 ):  # fmt: skip
     """A chunk is a range of (matrix, block of columns). The elements of a's rows are adjacent."""
-    made, w, at, c, total = registers()
+    made, w, at, c = registers()
     for item in share(items, per_chunk):
         matrix = item // blocks
         first = item % blocks * block
@@ -80,16 +80,14 @@ def few_rows(
                         store[f32](scratch + i, load[f32](scratch + i) + load[f32](into + i))
                 into = scratch + rows * block * SIZE_F32
         else:
-            for j in range(0, count, DEEP):
-                for r in range(rows):
-                    for d in static_range(DEEP):
-                        at[d] = pb + min(j + d, count - 1) * b_n
-                        total[d] = const[f32](0)
-                    p = pa + r * a_w
-                    for start in range(0, k, LONG):
-                        left = min(LONG, k - start)
+            for start in range(0, max(k, 1), LONG):
+                for j in range(0, count, DEEP):
+                    for r in range(rows):
                         for d in static_range(DEEP):
+                            at[d] = pb + min(j + d, count - 1) * b_n + start * SIZE_F32
                             c[d] = const[f32](0)
+                        p = pa + r * a_w + start * SIZE_F32
+                        left = min(LONG, k - start)
                         while left >= VL:
                             x = load[f32](p)
                             for d in static_range(DEEP):
@@ -102,10 +100,12 @@ def few_rows(
                             for d in static_range(DEEP):
                                 c[d] = fma(x, loadm[f32](at[d], left), c[d])
                         for d in static_range(DEEP):
-                            total[d] = total[d] + c[d]
-                    for d in static_range(DEEP):
-                        if j + d < count:
-                            st[f32](scratch + (r * block + j + d) * SIZE_F32, hadd[f32](total[d]))
+                            if j + d < count:
+                                sums = scratch + (r * block + j + d) * SIZE_F32
+                                if start > 0:
+                                    st[f32](sums, ld[f32](sums) + hadd[f32](c[d]))
+                                else:
+                                    st[f32](sums, hadd[f32](c[d]))
         for r in range(rows):
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):
