@@ -48,6 +48,7 @@ SUMS = (
     "BatchNorm",
     "AdaptiveAvg",
     "CumSum",
+    "FakeQuantize",
     "Interpolate",
     "GridSample",
     "FakeQuantize",

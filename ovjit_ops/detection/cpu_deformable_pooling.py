@@ -125,7 +125,8 @@ class DeformablePooling(Regions):
         if not y.count:
             return
         samples = attrs["spatial_bins_y"] * attrs["spatial_bins_x"]
-        values = region_values(planner, x, rois, y, (np.float32(attrs["spatial_scale"]), attrs["trans_std"]))
+        numbers = (np.float32(attrs["spatial_scale"]), np.float32(attrs["trans_std"]))
+        values = region_values(planner, x, rois, y, numbers)
         values |= {
             "classes": classes, "each": dim // classes, "step": group * group * 4, "group": group,
             "part": part, "bins_y": attrs["spatial_bins_y"], "bins_x": attrs["spatial_bins_x"],

@@ -19,7 +19,7 @@ from ovjit.graph.op import Bool, Float, Floats, Int, Str, TensorType, op
 from ovjit.graph.shapes import Interval, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.kept_boxes import kept, kept_boxes
-from ovjit_ops.detection.proposal_parts import PLAIN, anchor_grid, fit_anchors, moved_anchors, proposal_table
+from ovjit_ops.detection.proposal_parts import PLAIN, anchor_grid, moved_anchors, proposal_table
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -58,8 +58,6 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
     check(min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0, "counts should be positive")
     fits = isinstance(dims["S"], Interval) or dims["S"] in (3, 4)
     check(fits, f"image_shape has 3 or 4 numbers, not {image}")
-    grid = TensorType("f32", (dims["H"], dims["W"], many, 4))
-    fit_anchors(TensorType(image.dtype, (1, dims["S"])), grid, deltas, scores, True)
     rows = dims["N"] * attrs["post_nms_topn"]
     return TensorType(scores.dtype, (rows, 5)), TensorType(scores.dtype, (rows,))
 

@@ -263,7 +263,7 @@ class DeformablePSROIPooling:
 
     def ref(data, rois, offsets=None, **attrs):
         dim, group, part = attrs["output_dim"], attrs["group_size"], attrs["part_size"]
-        scale = float(np.float32(attrs["spatial_scale"]))
+        scale, reach = (float(np.float32(attrs[name])) for name in ("spatial_scale", "trans_std"))
         height, width = data.shape[2:]
         out = np.zeros((len(rois), dim, group, group), widened(data).dtype)
         classes = 1 if offsets is None else max(offsets.shape[1] // 2, 1)
@@ -287,9 +287,7 @@ class DeformablePSROIPooling:
                         dx = dy = 0.0
                         if offsets is not None:
                             at = (i * part // group, j * part // group)
-                            dx, dy = (
-                                float(offsets[r, 2 * label + k][at]) * attrs["trans_std"] for k in (0, 1)
-                            )
+                            dx, dy = (float(offsets[r, 2 * label + k][at]) * reach for k in (0, 1))
                         y = top + i * roi_h / group + dy * roi_h
                         x = left + j * roi_w / group + dx * roi_w
                         out[r, channels, i, j] = _moved_bin(

@@ -1,7 +1,7 @@
 """Native Softmax and LogSoftmax: maximum, exponentials with their sum, scale.
 
-Rows that are adjacent and no shorter than two vectors are taken one by one, others side by side, one in
-each lane.
+Rows whose elements are adjacent are taken one by one where they are no shorter than two vectors, or few;
+others side by side, one in each lane.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ovjit.compiler.plan import Planner, ceil_div, in_place_candidates
 from ovjit.compiler.rows import RowLowering
 from ovjit.compiler.views import Layout, merge_axes, placed_values, product
 from ovjit.graph.dtypes import FULL, numpy_dtype
+from ovjit.graph.shapes import is_static
 
 
 @rows("n")
@@ -97,7 +98,7 @@ def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, loga
         for v in static_range(ABREAST):
             below = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v]
             made = applied(exp, below)
-            total[v] += made
+            total[v] = total[v] + made
             if not logarithm:
                 store[f32](e + v * VL * 4, made)
         at += x_n
@@ -170,7 +171,7 @@ class Softmax(RowLowering):
             bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
             logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
             for near in (False, True):
-                name = f"{template.function.__name__}_{'beside' if near else 'apart'}"
+                name = f"{template.function.__name__}_f32_{'beside' if near else 'apart'}"
                 constants = {"near": near, "logarithm": logarithm, "normal": normal, **bodies}
                 self.beside.append(softmax_beside.kernel(name, **constants))
             self.kernels = [self.kernel, *self.beside]
@@ -183,11 +184,13 @@ class Softmax(RowLowering):
         """False where rows are better taken one by one."""
         x, lanes = planner.view(self.data), host_isa().lanes
         (axis,) = self.axes
-        n = x.shape[axis]
-        if (x.strides[axis] == x.itemsize and n >= SHORT * lanes) or n > MOST:
-            return False
+        n, block = x.shape[axis], ABREAST * lanes
         order = sorted(range(len(x.shape)), key=lambda a: (-abs(x.strides[a]), a))
         others = [a for a in order if a != axis]
+        # of open shapes how many rows there are decides nothing, as a trace may not know it
+        few = is_static(self.data.shape) and product([x.shape[a] for a in others]) < block
+        if (x.strides[axis] == x.itemsize and (few or n >= SHORT * lanes)) or n > MOST:
+            return False
         if len(merge_axes(others, (x,), DIMS + 1)[0]) > DIMS + 1:
             return False
         y = planner.output(self.out, Layout(order), in_place_candidates([x], []))
@@ -197,10 +200,9 @@ class Softmax(RowLowering):
         if len(extents) > DIMS + 1:
             y = planner.instead(y, Layout(order))
             extents, (xs, ys) = merge_axes(others, (x, y), DIMS + 1)
-        if not extents:  # one row: how many there are decides nothing, as a trace may not know it
+        if not extents:  # one row
             extents, xs, ys = [1], [x.itemsize], [y.itemsize]
         near = xs[-1] == ys[-1] == x.itemsize
-        block = ABREAST * lanes
         blocks = ceil_div(extents[-1], block)
         items = product(extents[:-1]) * blocks
         planner.need_scratch(n * block * x.itemsize)
