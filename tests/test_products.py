@@ -374,3 +374,36 @@ def test_lists_of_bytes_of_any_length(dtype: str) -> None:
         job.run()
         want = np.dot(*(list_.astype(np.int64) for list_ in given)).astype(numpy_dtype(dtype))
         np.testing.assert_array_equal(job.outputs[0], want, err_msg=f"seed {SEED}: {length} elements")
+
+
+@pytest.mark.parametrize("dtype", ["f64", "i32", "i64", "u16"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_constant_matrix_is_packed_once(dtype, turned) -> None:
+    """Few and many rows meet the same panels, floats where those hold the elements; of matrices, too."""
+    rng = np.random.default_rng(SEED)
+    kind = numpy_dtype(dtype)
+    real = kind.kind == "f"
+    limits = [1] if real else [9, 2**24 - 1, 2**24, np.iinfo(kind).max]
+    for limit in [n for n in limits if real or n <= np.iinfo(kind).max]:
+        for shape in ((19, 33), (2, 1, 7, 5)):
+            right = rng.integers(-9 if kind.kind == "i" else 0, 9, shape).astype(kind)
+            right.flat[-1] = limit
+            if kind.kind == "i":
+                right.flat[0] = -limit
+            b = Builder()
+            x = b.add("Parameter", (), {"shape": (ANY, ANY, shape[-2]), "element_type": dtype}).output
+            given = right.swapaxes(-1, -2).copy() if turned else right
+            attrs = {"transpose_a": False, "transpose_b": turned}
+            graph = b.finish([b.add("MatMul", (x, b.constant(given)), attrs).output])
+            job = compile_graph(graph, {"threads": 2}).new_job()
+            for rows in (1, 4, 5, 30, 0):
+                for most in (9, 2**15):
+                    left = rng.integers(-most if kind.kind == "i" else 0, most, (3, rows, shape[-2]))
+                    left = left.astype(kind)
+                    job.set_input(0, left)
+                    job.run()
+                    message = f"{dtype} {limit} {shape} {rows} {most} seed {SEED}"
+                    with np.errstate(over="ignore"):
+                        np.testing.assert_allclose(job.outputs[0], left @ right, rtol=1e-14, err_msg=message)
+                    packed = [row for row in job.profile() if row.exec_type.startswith("put_together")]
+                    assert len(packed) == (rows > 4), message

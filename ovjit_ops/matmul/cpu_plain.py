@@ -4,7 +4,7 @@
 
 Both sides are put into panels first, in which what is multiplied together lies together: `height` elements of
 k of as many rows, and `wide` vectors of columns. A block of both is in registers. Few rows are multiplied
-with b where it lies.
+with b where it lies. A constant b is put into panels once, as floats if those hold its integers.
 
 Products of i32 and i64 are exact in f32 where the largest elements of both sides and the depth are such
 that no sum can pass 2^24: then a multiplication and an addition are one instruction. Elements are looked at
@@ -22,9 +22,20 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner, ceil_div, split
-from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product
+from ovjit.compiler.lower import Lowering, place_constants
+from ovjit.compiler.plan import Constants, Filling, NotNative, Planner, ceil_div, split
+from ovjit.compiler.views import (
+    CONSTANTS,
+    Buffer,
+    Layout,
+    View,
+    merge_dims,
+    placed_values,
+    plain,
+    product,
+    row_major,
+)
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import most as most_of
 
@@ -44,6 +55,12 @@ PARTS = 32
 @inline
 def multiplied(e, w, total, T):
     return fma(e, w, total) if T in ("f32", "f64") else total + e * w
+
+
+@inline
+def stored_as(x, R, T):
+    """Integers that lie as floats, below `EXACT`, in their own type."""
+    return x if R == T else cast[T](trunc_int[i32](x))
 
 
 @kernel
@@ -115,9 +132,10 @@ def put_together(
 @kernel
 def panel_product(
     a: Ptr, b: Ptr, y: Ptr, left_most: Ptr, right_most: Ptr, lefts, rights, m, n, k, y_m, row_blocks,
-    column_blocks, items, per_chunk, *, T, height, wide, real,
+    column_blocks, items, per_chunk, *, T, height, wide, real, packed,
 ):  # fmt: skip
-    """Of panels that are put together. A chunk is a range of (matrix, block of columns, block of rows)."""
+    """Of panels that are put together. A chunk is a range of (matrix, block of columns, block of rows).
+    `packed`: the type of a constant b's panels."""
     c, w, e, way = registers()
     if real:
         settle(way, left_most, right_most, lefts, rights, k)
@@ -127,22 +145,23 @@ def panel_product(
         j = (column % column_blocks) * wide * VL
         pa, pb, py = placed(column // column_blocks, a, b, y)
         pa += i * k * SIZE[T]
-        pb += j * k * SIZE[T]
+        pb += j * k * SIZE[packed or T]
         py += i * y_m + j * SIZE[T]
         for kind in ("exact", "own") if real else ("own",):
             if kind == "own" or way["exact"] == 1:
                 E = real if kind == "exact" else T  # numbers of different types have different names
+                R = packed or E
                 for r, v in np.ndindex(height, wide):
                     c[E, r, v] = const[E](0)
                 for _ in range(k):
                     for v in static_range(wide):
-                        w[E, v] = load[E](pb + v * VL * SIZE[E])
+                        w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
                     for r in static_range(height):
                         e[E] = splat[E](pa + r * SIZE[E])
                         for v in static_range(wide):
                             c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
                     pa += height * SIZE[E]
-                    pb += wide * VL * SIZE[E]
+                    pb += wide * VL * SIZE[R]
                 if kind == "exact":
                     for r, v in np.ndindex(height, wide):
                         c[T, r, v] = trunc_int[T](c[E, r, v])
@@ -156,17 +175,19 @@ def panel_product(
 
 @kernel
 def plain_product(
-    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, y_m, row_blocks, column_blocks, items, per_chunk, *, T,
-    height, wide,
+    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, b_j, y_m, row_blocks, column_blocks, items, per_chunk, *,
+    T, height, wide, packed,
 ):  # fmt: skip
-    """Of few rows, where both sides lie."""
+    """Of few rows, where both sides lie; blocks of b's columns are b_j bytes apart. `packed`: b's type where
+    it lies in panels."""
     x, c, w = registers()
+    R = packed or T
     for item in share(items, per_chunk):
         i = (item % row_blocks) * height
         column = item // row_blocks
         j = (column % column_blocks) * wide * VL
         pa, pb, py = placed(column // column_blocks, a, b, y)
-        pb += j * SIZE[T]
+        pb += column % column_blocks * b_j
         py += i * y_m + j * SIZE[T]
         left = n - j
         for r in static_range(height):
@@ -179,8 +200,8 @@ def plain_product(
             if not whole or left >= wide * VL:
                 while h < k:
                     for v in static_range(wide):
-                        p = pb + v * VL * SIZE[T]
-                        w[v] = load[T](p) if whole else loadm[T](p, left - v * VL)
+                        p = pb + v * VL * SIZE[R]
+                        w[v] = stored_as(load[R](p) if whole else loadm[R](p, left - v * VL), R, T)
                     for r in static_range(height):
                         e = splat[T](x[r] + h * a_k)
                         for v in static_range(wide):
@@ -207,14 +228,48 @@ class PlainProduct(Lowering):
         dtype, isa = self.out.dtype, host_isa()
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
-        self.height, real = rows, REAL.get(dtype, "")
-        self.few = plain_product(T=dtype, height=FEW, wide=self.wide)
-        self.many = panel_product(T=dtype, height=rows, wide=self.wide, real=real)
+        self.height, real, self.packed = rows, REAL.get(dtype, ""), ""
+        constant = b.constant
+        if constant is not None and constant.ndim > 1 and constant.size:
+            self.largest = most_of(int(constant.max()), -int(constant.min())) if real else 0
+            real = real if self.largest < EXACT else ""
+            self.packed = real or dtype
+        self.real = real
+        self.few = plain_product(T=dtype, height=FEW, wide=self.wide, packed=self.packed)
+        self.many = panel_product(T=dtype, height=rows, wide=self.wide, real=real, packed=self.packed)
         self.lefts = put_together(T=dtype, real=real, height=rows, wide=0)
-        self.rights = put_together(T=dtype, real=real, height=0, wide=self.wide)
-        self.kernels = [self.few, self.many, self.lefts, self.rights]
+        self.kernels = [self.few, self.many, self.lefts]
+        if not self.packed:
+            self.rights = put_together(T=dtype, real=real, height=0, wide=self.wide)
+            self.kernels.append(self.rights)
         if real:
             self.kernels.append(magnitude(T=dtype))
+
+    def pack(self, constants: Constants) -> None:
+        right = self.node.inputs[1].constant
+        if not self.packed or right is None:
+            super().pack(constants)
+            return
+        place_constants(constants, self.node.inputs[:1])
+        right = right.swapaxes(-1, -2) if self.node.attrs["transpose_b"] else right
+        *batch, k, n = right.shape
+        width, dtype = self.wide * host_isa().lanes, numpy_dtype(self.packed)
+        whole = (*batch, ceil_div(n, width), k, width)
+
+        def fill(memory: np.ndarray) -> None:
+            """Panels, zeros behind the last column."""
+            panels = memory.view(dtype).reshape(whole)
+            for j in range(whole[-3]):
+                part = right[..., j * width : (j + 1) * width]
+                panels[..., j, :, : part.shape[-1]] = part
+                panels[..., j, :, part.shape[-1] :] = 0
+
+        size, shape = product(whole) * dtype.itemsize, (*batch, 1, product(whole[-3:]))
+        at = constants.place(Filling(size, fill), (self, "panels")).offset
+        home = Buffer(size, CONSTANTS, at)
+        self.panels = View(home, shape, row_major(shape, dtype.itemsize), dtype.itemsize)
+        if self.real:
+            self.right_most = constants.view(np.array([self.largest], np.int64), "i64")
 
     def plan(self, planner: Planner) -> None:
         ra, rb = (len(v.shape) for v in self.node.inputs)
@@ -224,19 +279,23 @@ class PlainProduct(Lowering):
             a = View(a.buffer, (1, a.shape[0]), (0, a.strides[0]), size, a.offset)
         elif self.node.attrs["transpose_a"]:
             a = a.permute((*range(ra - 2), ra - 1, ra - 2))
-        b = self._right(planner, self.node.inputs[1], rb)
+        b = self.panels if self.packed else self._right(planner, self.node.inputs[1], rb)
         y = planner.row_major_output(self.out)
         if not y.count:
             return
-        m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+        m, k, n = a.shape[-2], a.shape[-1], self.out.shape[-1] if self.packed else b.shape[-1]
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
         whole = y.reshape((*batch, m, n))
         assert whole is not None  # it has no gaps
         many = m > 2 * FEW
         height, width = self.height if many else FEW, self.wide * host_isa().lanes
         row_blocks, column_blocks = ceil_div(m, height), ceil_div(n, width)
+        b_k, b_j = b.strides[-2], width * size
+        if self.packed:
+            b_k = width * b.itemsize
+            b_j = k * b_k
         values: dict[str, Any] = {
-            "m": m, "n": n, "k": k, "a_m": a.strides[-2], "a_k": a.strides[-1], "b_k": b.strides[-2],
+            "m": m, "n": n, "k": k, "a_m": a.strides[-2], "a_k": a.strides[-1], "b_k": b_k, "b_j": b_j,
             "y_m": n * size, "row_blocks": row_blocks, "column_blocks": column_blocks,
         }  # fmt: skip
         read: list[View] = []
@@ -247,8 +306,9 @@ class PlainProduct(Lowering):
             told |= {"lefts": left.count if read else 0, "rights": right.count if read else 0}
             values |= told
             a = self._panels(planner, a, self.lefts, height, told, read)
-            b = b.permute((*range(len(b.shape) - 2), -1, -2))
-            b = self._panels(planner, b, self.rights, width, told, read)
+            if not self.packed:
+                b = b.permute((*range(len(b.shape) - 2), -1, -2))
+                b = self._panels(planner, b, self.rights, width, told, read)
         a, b = a.expand((*batch, *a.shape[-2:])), b.expand((*batch, *b.shape[-2:]))
         extents, rows = merge_dims(list(batch), [v.strides[: len(batch)] for v in (a, b, whole)])
         outer = max(0, len(extents) - DIMS)
@@ -287,8 +347,8 @@ class PlainProduct(Lowering):
     def _magnitudes(self, planner: Planner) -> list[View]:
         """The largest absolute values of both sides, in parts; none where a float is no help, or an operand
         has gaps."""
-        views = [planner.view(v) for v in self.node.inputs]
-        if self.out.dtype not in REAL or not all(v.is_contiguous for v in views):
+        views = [planner.view(v) for v in self.node.inputs[: 1 if self.packed else 2]]
+        if not self.real or not all(v.is_contiguous for v in views):
             return []
         found: list[View] = []
         for view in views:
@@ -299,7 +359,7 @@ class PlainProduct(Lowering):
             values = {"x": view.ptr, "y": sizes.ptr, "count": count, "per_chunk": per_chunk}
             planner.step(self.kernels[-1], values, chunks, [view], [sizes])
             found.append(sizes)
-        return found
+        return [*found, self.right_most] if self.packed else found
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
         """The right-hand side as [..., k, n] with adjacent columns."""
