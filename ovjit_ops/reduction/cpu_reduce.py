@@ -81,13 +81,14 @@ WIDE = 4
 
 #: In how many parts rows are reduced that become one, at most, and how many bytes make a part.
 PARTS, PART_BYTES = 8, 32768
+#: Nor is a part fewer adjacent elements.
+SHORTEST_PART = 1024
+
 #: Instructions that lanes behind short rows may cost for each element, or what is in front has a loop of its
 #: own, where rows follow one another.
 MOST_LOST = 8
 #: Instructions of a front that keep the CPU from looking ahead, and how many rows ahead it is told then.
 SLOW, AHEAD = 8, 4
-#: Nor is a part fewer adjacent elements.
-SHORTEST_PART = 1024
 
 #: Dimensions of what is fused with others: so many can always be walked when they are copied.
 MOST_FUSED = 7
@@ -101,47 +102,36 @@ def wide(v, T, R):
 
 @inline
 def combined(a, b, how):
-    if how == "add":
-        both = a + b
-    elif how == "mul":
-        both = a * b
-    elif how == "max":
-        both = maximum(a, b)
-    elif how == "min":
-        both = minimum(a, b)
-    elif how == "and":
-        both = a & b
-    else:
-        both = a | b
-    return both
+    return (
+        a + b if how == "add"
+        else a * b if how == "mul"
+        else maximum(a, b) if how == "max"
+        else minimum(a, b) if how == "min"
+        else a & b if how == "and"
+        else a | b
+    )  # fmt: skip
 
 
 @inline
 def taken(acc, v, how):
     """acc combined with v, or with its square or its size."""
-    if how.before == "square":
-        both = fma(v, v, acc)
-    else:
-        both = combined(acc, absolute(v) if how.before == "absolute" else v, how.combine)
-    return both
+    return (
+        fma(v, v, acc) if how.before == "square"
+        else combined(acc, absolute(v) if how.before == "absolute" else v, how.combine)
+    )  # fmt: skip
 
 
 @inline
 def across(v, how, T):
     """The lanes combined, in all lanes."""
-    if how == "add":
-        one = hadd[T](v)
-    elif how == "mul":
-        one = hmul[T](v)
-    elif how == "max":
-        one = hmax[T](v)
-    elif how == "min":
-        one = hmin[T](v)
-    elif how == "and":
-        one = hand[T](v)
-    else:
-        one = hor[T](v)
-    return spread[T](one)
+    return spread[T](
+        hadd[T](v) if how == "add"
+        else hmul[T](v) if how == "mul"
+        else hmax[T](v) if how == "max"
+        else hmin[T](v) if how == "min"
+        else hand[T](v) if how == "and"
+        else hor[T](v)
+    )  # fmt: skip
 
 
 #: Of what is read: byte strides along the run, the other reduced dimensions, and those of rows.
