@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
+import weakref
 from collections.abc import Callable
 
 import api_cases as cases
@@ -176,6 +178,22 @@ def test_no_memory_for_a_binding_leaves_no_half_of_it(monkeypatch) -> None:
     np.testing.assert_array_equal(request.infer([longer])[0], np.maximum(longer, 0))
     assert job.words[runner.TABLE] == job._table.address
     assert job.words[runner.COUNTERS] == job._counters.ctypes.data
+
+
+def test_requests_that_nobody_waits_for_do_not_pile_up() -> None:
+    """A pool has jobs as long as they run: of those that are over without a `wait` it lets go now and then."""
+    x = op.parameter([-1, 1024], np.float32)
+    compiled = ovjit.compile_model(ovjit.Model([op.relu(x)], [x]), "CPU", {"NUM_STREAMS": 1})
+    jobs: weakref.WeakSet = weakref.WeakSet()
+    for _ in range(60):
+        request = compiled.create_infer_request()
+        request.start_async([np.ones((4, 1024), np.float32)])
+        jobs.add(request._job)
+        deadline = time.monotonic() + 20
+        while request._job.busy:
+            assert time.monotonic() < deadline
+            time.sleep(1e-4)
+    assert len(jobs) < 20
 
 
 def test_a_block_is_not_recycled_under_a_late_helper() -> None:

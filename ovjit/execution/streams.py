@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ovjit.execution.job import Job
 
 
+#: Jobs of a pool that may be over without anybody waiting for them, besides as many as those that run.
+_FEW = 8
+
+
 class Pool:
     """`threads` workers that lead up to `streams` queued jobs at a time."""
 
@@ -31,6 +35,7 @@ class Pool:
         self.threads = threads
         self.lock = threading.Lock()
         self.running: dict[int, Job] = {}  # queued and running jobs by address: keeps their memory alive
+        self._sweep_at = _FEW
         self._short_of_threads = False
         self.reset()
 
@@ -75,8 +80,9 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Queue a job; a worker runs it, or this thread at once where there are no workers."""
         self.ensure_workers()
-        if len(self.running) > 256:
+        if len(self.running) > self._sweep_at:
             self.sweep()
+            self._sweep_at = 2 * len(self.running) + _FEW
         self.running[job.address] = job
         runner.native().submit(self.address, job.address, 0, 0)
         if not self.workers:

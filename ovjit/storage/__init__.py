@@ -8,8 +8,13 @@ what cannot be read is compiled, what cannot be written is said once and forgott
     graph_format.py  graphs as tables
     program.py       compiled programs as tables, words and object code
     blob.py          compiled models as blobs
+    encryption.py    blobs that the user's own functions encrypt
     model_cache.py   CACHE_DIR, one blob for every compilation
+    kept_models.py   what is kept unasked, beside the kernels, of models in files
+    kept_memory.py   constant memory in the file that a kept model will be
+    plans.py         plans for open shapes, beside the blob of their model
     panels.py        weights stored once, as the kernels want them
+    by_file.py       programs whose weights stay in the model's file
     file_models.py   which of them came of a file, so that it need not be read
     origins.py       files whose weights need no hashing again
 """
