@@ -441,9 +441,10 @@ class Job:
             self._clear_times()
         self._lead()
         if words[ERROR] or words[ABORT]:
-            error = self._failure()
-            words[ABORT] = words[ERROR] = 0
-            raise error
+            try:
+                raise self._failure()
+            finally:
+                words[ABORT] = words[ERROR] = 0
 
     def _run_apart(self) -> None:
         """Run on a worker, so that this thread, Python's main one, hears of Ctrl-C."""
@@ -545,7 +546,10 @@ class Job:
             words[runner.STATE] = IDLE  # last: interrupted on the way here, the next wait does it again
         error, self.error = self.error, None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # whose traceback has this frame: a cycle would keep this job's memory
         return True
 
     def _help_out(self) -> None:

@@ -332,7 +332,10 @@ class _Pool:
     def raise_error(self) -> None:
         error, self.error = self.error, None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # whose traceback has this frame
 
 
 #: Pools that may have jobs running at interpreter exit; their callbacks are waited for.

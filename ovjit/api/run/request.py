@@ -17,6 +17,7 @@ found by looking for him (`_is_abandoned`).
 
 from __future__ import annotations
 
+import copy
 import operator
 import sys
 import threading
@@ -429,8 +430,13 @@ class InferRequest:
                 self._error = raised
             if self._pending == SILENT:
                 self._collect()
-        if self._error is not None:
-            raise self._error
+        error = self._error
+        if error is not None:
+            self._error = _untold(error)
+            try:
+                raise error
+            finally:
+                del error  # whose traceback has this frame
         return True
 
     def cancel(self) -> None:
@@ -677,6 +683,17 @@ def _wait_quietly(job: Any, timeout: int | None = None) -> None:
         job.wait(timeout)
     except Exception:
         pass
+
+
+def _untold(error: BaseException) -> BaseException:
+    """The error for whoever waits again. Not the one that is raised: its traceback has frames with the request
+    and the caller's arrays, which would be kept as long as the request, or by a cycle."""
+    try:
+        again = copy.copy(error)
+    except Exception:  # made of other things than it says
+        return error
+    again.__cause__ = error.__cause__
+    return again
 
 
 def _callback_error(error: BaseException) -> BaseException:
