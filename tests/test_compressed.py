@@ -279,6 +279,26 @@ def test_small_weights_and_near_misses_are_left_alone():
     assert stored_weights(b.constant(np.ones((256, 300), np.float32)), False) is None
 
 
+RESHAPED = [((64, 2048), (128, 1024), False), ((256, 512), (128, 1024), False),
+            ((384, 256), (256, 384), True), ((1024, 128), (256, 512), True), ((128, 1024), (256, 512), True)]
+
+
+@pytest.mark.parametrize("shape, final, turned", RESHAPED)
+def test_scales_go_with_their_numbers_where_weights_are_reshaped(shape, final, turned):
+    ops, rng = ov.opset13, np.random.default_rng([SEED, *shape])
+    whole = rng.integers(0, 256, shape)
+    scale = rng.uniform(0.5, 1.5, (shape[0], 1) if turned else (1, shape[1])).astype(np.float32)
+    real = ops.multiply(ops.convert(ops.constant(whole.astype(np.uint8)), "f32"), ops.constant(scale))
+    matrix = (whole * scale.astype(np.float64)).reshape(final)
+    matrix = matrix.T if turned else matrix
+    data = rng.standard_normal((3, len(matrix))).astype(np.float32)
+    x = ops.parameter([-1, len(matrix)])
+    y = ops.matmul(x, ops.reshape(real, ops.constant(np.array(final)), False), False, turned)
+    want = data.astype(np.float64) @ matrix
+    got = ov.compile_model(ov.Model([y], [x]), "CPU", F32)([data])[0]
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize("rows", [1, 6, 20])
 def test_products_are_parts_of_a_concatenation(rows, axis):

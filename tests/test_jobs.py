@@ -181,7 +181,7 @@ def test_no_memory_for_a_binding_leaves_no_half_of_it(monkeypatch) -> None:
 
 
 def test_requests_that_nobody_waits_for_do_not_pile_up() -> None:
-    """A pool has jobs as long as they run: of those that are over without a `wait` it lets go now and then."""
+    """A pool holds jobs while they run; those that are over without a `wait` it lets go of now and then."""
     x = op.parameter([-1, 1024], np.float32)
     compiled = ovjit.compile_model(ovjit.Model([op.relu(x)], [x]), "CPU", {"NUM_STREAMS": 1})
     jobs: weakref.WeakSet = weakref.WeakSet()

@@ -686,8 +686,8 @@ def _wait_quietly(job: Any, timeout: int | None = None) -> None:
 
 
 def _untold(error: BaseException) -> BaseException:
-    """The error for whoever waits again. Not the one that is raised: its traceback has frames with the request
-    and the caller's arrays, which would be kept as long as the request, or by a cycle."""
+    """The error for whoever waits again. Not the one that is raised: its traceback has frames with the
+    request and the caller's arrays, which would be kept as long as the request, or by a cycle."""
     try:
         again = copy.copy(error)
     except Exception:  # made of other things than it says

@@ -298,7 +298,9 @@ def _arranged(
     except ValueError:
         return None
     along = array.ndim - 1 if turned else 0 if array.ndim == 2 else 1
-    if array.ndim == 3 and (array.shape[0] != outs if turned else array.shape[2] != outs):
+    # a matrix may have a row for each group; other reshapes would mix columns, or cut groups in two
+    held = array.shape[0] if turned else array.shape[-1]
+    if held % outs if turned and array.ndim == 2 else held != outs:
         return None
     size = array.shape[along]
     for values in (each, zeros):
