@@ -48,7 +48,6 @@ SUMS = (
     "BatchNorm",
     "AdaptiveAvg",
     "CumSum",
-    "FakeQuantize",
     "Interpolate",
     "GridSample",
     "FakeQuantize",

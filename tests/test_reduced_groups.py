@@ -251,3 +251,16 @@ def test_nothing_is_reduced(shape: tuple[int, ...]) -> None:
     l2 = o.sqrt(o.add(o.reduce_l2(x, axes(1), True), np.float32(4)))
     for result in ov.compile_model(ov.Model([made, l2], [x]), "CPU")([np.zeros(shape, np.float32)]).values():
         np.testing.assert_array_equal(result, np.full((shape[0], 1, *shape[2:]), 2, np.float32))
+
+
+def test_means_of_quantized_numbers_are_of_reals() -> None:
+    """The bytes in between have a mean that is no whole number."""
+    x = o.parameter([3, 64], np.float32)
+    low, high = (o.constant(np.float32(end)) for end in (-0.25, 3.5))
+    steps = o.fake_quantize(x, low, high, low, high, 16)
+    made = o.add(o.reduce_mean(steps, axes(1), True), np.float32(1))
+    array = np.random.default_rng(SEED).uniform(-1, 4, (3, 64)).astype(np.float32)
+    whole = np.rint((np.clip(array, -0.25, 3.5).astype(np.float64) + 0.25) * 4)
+    want = whole.mean(1, keepdims=True) / 4 + 0.75
+    result = ov.compile_model(ov.Model([made], [x]), "CPU")([array])[0]
+    np.testing.assert_allclose(result, want, rtol=1e-6)

@@ -408,9 +408,11 @@ def reduce_rows(
 def sum_type(name: str, dtype: str, out: str) -> str:
     """The element type in which `dtype` is reduced to `out`: bytes to f32 in f32, what a mean or a root is
     made of in one that holds their sum, all others in their own."""
+    if dtype in ("u8", "i8") and out == "f32":
+        return "f32"
     if ELEMENT_TYPES[dtype].kind in "iu" and name in ("ReduceMean", "ReduceL2"):
         return "f64" if name == "ReduceL2" else dtype if SIZE[dtype] == 8 else "i64"
-    return "f32" if dtype in ("u8", "i8") and out == "f32" else dtype
+    return dtype
 
 
 @functools.cache
