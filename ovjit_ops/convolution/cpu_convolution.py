@@ -29,6 +29,8 @@ from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.
 PLANAR_CHANNELS = 4
+#: What makes bytes of a model's input.
+QUANTIZING = frozenset(("Convert", "MultiplyAdd", "Round", "Quantize"))
 #: Words times vectors of channels that a line of a window must save to be put together with others.
 LINE_WORDS = 4
 
@@ -109,10 +111,10 @@ class TiledConvolution(Tiled):
         node = value.node
         if value.dtype == "u8" and node.op.name == "Pad":
             node = node.inputs[0].node
-        converts = ("Convert", "Quantize") if value.dtype == "u8" else ("Convert",)
-        return node.op.name == "Parameter" or (
-            node.op.name in converts and node.inputs[0].node.op.name == "Parameter"
-        )
+        steps = QUANTIZING if value.dtype == "u8" else ("Convert",)
+        while node.op.name in steps:
+            node = node.inputs[0].node
+        return node.op.name == "Parameter"
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
         rank = len(self.kernel_size)

@@ -1,7 +1,7 @@
 """Native Softmax and LogSoftmax: maximum, exponentials with their sum, scale.
 
-Rows whose elements are adjacent are taken one by one where they are no shorter than two vectors, or few;
-others side by side, one in each lane.
+Few rows, and those that are adjacent and no shorter than two vectors, are taken one by one, others side by
+side, one in each lane.
 """
 
 from __future__ import annotations
@@ -167,7 +167,11 @@ class Softmax(RowLowering):
         super().__init__(group, template, (axis,), **constants)
         data = group.node.inputs[0]
         self.beside: list[Kernel] = []
-        if data.dtype == self.out.dtype == "f32" and len(data.shape) > 1 and not (group.body or group.front):
+        plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.front)
+        # of open shapes how many rows there are decides nothing, as a trace may not know it
+        others = [extent for a, extent in enumerate(data.shape) if a != axis]
+        few = is_static(others) and product(others) < host_isa().lanes
+        if plainly and not few:
             bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
             logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
             for near in (False, True):
@@ -185,12 +189,10 @@ class Softmax(RowLowering):
         x, lanes = planner.view(self.data), host_isa().lanes
         (axis,) = self.axes
         n, block = x.shape[axis], ABREAST * lanes
+        if (x.strides[axis] == x.itemsize and n >= SHORT * lanes) or n > MOST:
+            return False
         order = sorted(range(len(x.shape)), key=lambda a: (-abs(x.strides[a]), a))
         others = [a for a in order if a != axis]
-        # of open shapes how many rows there are decides nothing, as a trace may not know it
-        few = is_static(self.data.shape) and product([x.shape[a] for a in others]) < block
-        if (x.strides[axis] == x.itemsize and (few or n >= SHORT * lanes)) or n > MOST:
-            return False
         if len(merge_axes(others, (x,), DIMS + 1)[0]) > DIMS + 1:
             return False
         y = planner.output(self.out, Layout(order), in_place_candidates([x], []))
