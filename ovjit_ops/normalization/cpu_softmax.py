@@ -178,7 +178,9 @@ class Softmax(RowLowering):
                 name = f"{template.function.__name__}_f32_{'beside' if near else 'apart'}"
                 constants = {"near": near, "logarithm": logarithm, "normal": normal, **bodies}
                 self.beside.append(softmax_beside.kernel(name, **constants))
-            self.kernels = [self.kernel, *self.beside]
+            self.kernels = (self.kernel, *self.beside)
+            if isinstance(data.shape[axis], int):
+                self.by_strides = self.kernels
 
     def plan(self, planner: Planner) -> None:
         if not self.beside or not self._plan_beside(planner):
