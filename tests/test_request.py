@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
-import traceback
 import weakref
 
 import api_cases as cases
@@ -912,20 +912,15 @@ def test_an_output_that_is_the_next_input(way: str) -> None:
             found = request.infer([found], share_inputs=True, share_outputs=True)[0]
 
 
-@pytest.mark.parametrize("way", ["cancelled", "refused", "queued"])
+@pytest.mark.parametrize("way", ["refused", "queued"])
 def test_a_handled_error_keeps_no_memory(way) -> None:
     """An error has frames, and they have requests and arrays: none of them waits for the collector."""
     ops = ovjit.opset8
     x, rows = ops.parameter([-1, 64], np.float32), ops.parameter([-1], np.int64)
     compiled = ovjit.compile_model(ovjit.Model([ops.exp(ops.reshape(x, rows, False))], [x, rows]), "CPU")
-    if way == "cancelled":
-        compiled = cases.heavy(ovjit, 256, 20)
 
     def run(request: ovjit.InferRequest, array: np.ndarray) -> None:
-        if way == "cancelled":
-            request.start_async([array])
-            request.cancel()
-        elif way == "queued":
+        if way == "queued":
             queue = ovjit.AsyncInferQueue(compiled, 1)
             queue.start_async([array, [7]])
             queue.wait_all()
@@ -935,19 +930,9 @@ def test_a_handled_error_keeps_no_memory(way) -> None:
 
     def fail() -> list[weakref.ref]:
         request, array = compiled.create_infer_request(), np.ones((256, 256), np.float32)
-        for _ in range(200):
-            try:
-                run(request, array)
-            except RuntimeError as error:
-                said, kind = str(error), type(error)
-                break
-        for _ in range(6 * (way == "cancelled")):  # `wait` says it again, and no longer
-            try:
-                request.wait()
-                raise AssertionError("the error is forgotten")
-            except kind as error:
-                frames = traceback.extract_tb(error.__traceback__)
-                assert str(error) == said and len(frames) <= 5
+        with contextlib.suppress(RuntimeError):
+            run(request, array)
+            raise AssertionError("nothing was refused")
         return [weakref.ref(request._job), weakref.ref(array)]
 
     fail()
