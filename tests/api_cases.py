@@ -56,6 +56,20 @@ def heavy(ov: Any, size: int = 256, layers: int = 40) -> Any:
     return ov.Core().compile_model(ov.Model([y], [x], "heavy"), "CPU", EXACT)
 
 
+def endless(ov: Any) -> Any:
+    """A compiled model that adds 1 for ever to its first input, [256, 256], if the second one is true."""
+    ops = ov.opset13
+    x, goes_on = ops.parameter([256, 256], np.float32), ops.parameter([], np.bool_)
+    v, true = ops.parameter([256, 256], np.float32), ops.constant(np.array(True))
+    more = ops.add(v, ops.constant(np.float32(1)))
+    node = ops.loop(ops.constant(np.int64(-1)), goes_on)
+    node.set_function(ov.Model([true, more], [v]))
+    node.set_special_body_ports([-1, 0])
+    node.set_merged_input(v, x.output(0), more.output(0))
+    model = ov.Model([node.get_iter_value(more.output(0))], [x, goes_on])
+    return ov.Core().compile_model(model, "CPU", EXACT)
+
+
 def plain(value: Any) -> Any:
     """A value of either package in a form that compares."""
     if isinstance(value, np.ndarray):

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit.api.run.compiled import CompiledModel
-from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly
+from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly, untold
 from ovjit.errors import Busy, no_such_constructor, no_such_form
 from ovjit.execution.streams import CompletionQueue, is_interrupt
 
@@ -154,9 +154,8 @@ class _Pool:
         request = self.requests[i]
         me = _get_ident()
         request._settle(job.error)
-        error = request._error
         callback = self.callback
-        if error is None and callback is not None:
+        if request._error is None and callback is not None:
             self.calling.setdefault(me, []).append(i)
             request._calling = me
             began = _clock()
@@ -165,7 +164,8 @@ class _Pool:
             except BaseException as raised:
                 if is_interrupt(raised):
                     raise
-                error = raised
+                if self.error is None:
+                    self.error = raised
             self.quick = self.quick + 1 if _clock() - began < _QUICK_NS else 0
             request._calling = 0
             self.calling[me].pop()
@@ -173,9 +173,7 @@ class _Pool:
                 del self.calling[me]
             if request._again:
                 request._settle(request._run_again())
-                error = error or request._error
-        if error is not None and self.error is None:
-            self.error = error
+        self.take_error(request)
         self.running.pop(i, None)
         self.put_back(i)
 
@@ -224,8 +222,8 @@ class _Pool:
             self.silent.append(i)  # it was even started again
             return
         try:
-            if request._collect() and request._error is not None and self.error is None:
-                self.error = request._error
+            if request._collect():
+                self.take_error(request)
         finally:
             self.put_back(i)
 
@@ -328,6 +326,14 @@ class _Pool:
             request._calling, request._again, request._pending = 0, False, NOTHING
             if request._guard.locked():
                 request._release()
+
+    def take_error(self, request: InferRequest) -> None:
+        """Have the queue raise the request's error, unless it has one to raise."""
+        error = request._error
+        if error is not None:
+            request._error = untold(error)
+            if self.error is None:
+                self.error = error
 
     def raise_error(self) -> None:
         error, self.error = self.error, None

@@ -345,13 +345,13 @@ class InferRequest:
 
     def _settle(self, error: BaseException | None) -> None:
         """Take the outcome of an asynchronous inference and let go of the guard."""
+        self._error = error
         if error is None:
             try:
                 for slot in self._shown:
                     slot.finish(self._job)
             except Exception as raised:
-                error = raised
-        self._error = error
+                self._error = raised
         self._pending = NOTHING  # one stroke with what follows
         self._release()
 
@@ -360,12 +360,11 @@ class InferRequest:
         with self._mutex:
             if self._pending != SILENT:
                 return False
-            error = self._error
             try:
                 self._job.wait(0)
             except Exception as raised:
-                error = raised
-            self._settle(error)
+                self._error = raised
+            self._settle(self._error)
             return True
 
     def _claim(self) -> None:
@@ -432,7 +431,7 @@ class InferRequest:
                 self._collect()
         error = self._error
         if error is not None:
-            self._error = _untold(error)
+            self._error = untold(error)
             try:
                 raise error
             finally:
@@ -685,14 +684,16 @@ def _wait_quietly(job: Any, timeout: int | None = None) -> None:
         pass
 
 
-def _untold(error: BaseException) -> BaseException:
+def untold(error: BaseException) -> BaseException:
     """The error for whoever waits again. Not the one that is raised: its traceback has frames with the
     request and the caller's arrays, which would be kept as long as the request, or by a cycle."""
     try:
-        again = copy.copy(error)
+        # whoever pickles errors for other processes (tblib, for one) may have had their copies take all along
+        again = copy.copy(error).with_traceback(None)
+        again.__context__ = None
+        again.__cause__ = None if error.__cause__ is None else untold(error.__cause__)
     except Exception:  # made of other things than it says
         return error
-    again.__cause__ = error.__cause__
     return again
 
 
