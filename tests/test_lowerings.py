@@ -29,7 +29,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.convolution.convolution import of_taps_that_meet_data
+from ovjit_ops.convolution.convolution import convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.columns import window_counts
 
@@ -688,6 +688,46 @@ def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monk
         (expected,) = evaluate(graph, [data])
         limit = 1e-6 * np.abs(expected).max(initial=1) * len(filters[0].reshape(-1)) ** 0.5
         np.testing.assert_allclose(got, expected, atol=limit, err_msg=f"{width} of {window} seed {SEED}")
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "dilations", "groups", "each"),
+    [((3, 3), (2, 2), (1, 1), 21, 1), ((4, 5), (2, 3), (1, 1), 64, 1), ((3, 2), (1, 1), (2, 1), 33, 1),
+     ((10, 9), (1, 1), (1, 1), 18, 1), ((3,), (2,), (3,), 40, 1), ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
+     ((4, 4), (2, 2), (1, 1), 9, 4), ((3, 4), (1, 2), (2, 1), 24, 2), ((5,), (3,), (1,), 5, 8)],
+    ids=str,
+)
+@pytest.mark.parametrize("opened", [False, True])
+def test_transposed_convolutions_of_small_groups_are_depthwise_ones(
+    window, strides, dilations, groups, each, opened, monkeypatch
+) -> None:
+    """A phase of the stride is a depthwise convolution of its own taps, with what follows; of images, rows
+    and volumes, also without any vector of the output whole."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, groups, *window])
+    rank, channels = len(window), groups * each
+    filters = rng.standard_normal((groups, each, each, *window)).astype(np.float32)
+    attrs = {"strides": strides, "dilations": dilations, "pads_begin": (1,) * rank, "pads_end": (0,) * rank}
+    attrs |= {"output_padding": (*(0,) * (rank - 1), strides[-1] - 1), "auto_pad": "explicit"}
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), (ANY, channels, *(ANY if opened else 4,) * rank))
+    y = add(b, "GroupConvolutionBackpropData", x, filters, **attrs)
+    bias = rng.standard_normal((1, channels, *(1,) * rank)).astype(np.float32)
+    y = add(b, "Add", y, bias)
+    more = parameter(b, np.zeros(1, np.float32), (ANY, channels, *(ANY,) * rank))
+    executable = compile_graph(graph := b.finish([add(b, "Relu", add(b, "Add", y, more))]), {"threads": 1})
+    for extents in ((4,) * rank, (1, 13, 2)[:rank]) if opened else ((4,) * rank,):
+        data = rng.standard_normal((2, channels, *extents)).astype(np.float32)
+        wide = convolve_transposed(data.astype(float), filters.astype(float), None, attrs) + bias
+        added = rng.standard_normal(wide.shape).astype(np.float32)
+        (got,) = run(executable, data, added)
+        limit = 1e-6 * np.sqrt(filters[0, 0].size) * np.abs(wide).max()
+        text = f"{extents} seed {SEED}\n{graph}"
+        np.testing.assert_allclose(got, np.maximum(wide + added, 0), atol=limit, err_msg=text)
+    if each == 1 or (host_isa().name != "generic" and each < host_isa().lanes):
+        names = [k.name for k in executable.program.kernels]
+        assert any(n.startswith(("depthwise", "grouped")) for n in names), names
+        assert not any(n.startswith("conv_") for n in names), names
 
 
 def test_what_is_set_up_is_set_up_as_its_base_is() -> None:

@@ -401,9 +401,9 @@ class ConvolutionBackpropData:
         return convolve_transposed(data, filters[None], output_shape, attrs)
 
     def lower(group):
-        from ovjit_ops.convolution.cpu_transposed import TransposedConvolution
+        from ovjit_ops.convolution.cpu_transposed import lower_transposed
 
-        return TransposedConvolution.of(group)
+        return lower_transposed(group)
 
     def samples(rng, dtype="f32"):
         for data, filters, sizes, attrs in _TRANSPOSED_CASES:
@@ -423,10 +423,12 @@ class GroupConvolutionBackpropData:
         Where windows are longer than a stride in all dimensions: the tile has loops for two, and of a group
         what the third reads is not adjacent.
         """
-        from ovjit_ops.convolution.cpu_transposed import tap_sets
+        from ovjit_ops.convolution.cpu_transposed import is_depthwise, tap_sets
 
         filters = inputs[1].shape
         if not is_static(filters) or len(filters) != 6 or filters[0] < 2 or 0 in filters:
+            return None
+        if is_depthwise(node):
             return None
         ones = (1, 1, 1)
         window = (filters[3:], node.attrs["strides"] or ones, node.attrs["dilations"] or ones)

@@ -9,7 +9,7 @@ then keeps the rows of the input until the next output row reads them; where it 
 
 Groups of 2, 4 or 8 inputs and as many outputs go by the same kernel: a vector of inputs meets the filters of
 each lane's own input, and then, with lanes changed in each group, those of the others. A tile would have one
-group in a vector.
+group in a vector. So do the phases of transposed convolutions.
 
 Of bytes, a column of up to four rows is put together to a word for each channel, which one instruction
 multiplies by the filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
@@ -17,10 +17,9 @@ multiplies by the filter's column of four i8: a quarter of the multiplications, 
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +36,7 @@ from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import least, most
-from ovjit.tiles.lowering import OPERANDS
+from ovjit.tiles.lowering import OPERANDS, Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Pixels of a row that are computed together.
@@ -246,25 +245,34 @@ def depthwise(
                 begin = end
 
 
-class Depthwise(TiledConvolution):
-    """GroupConvolution with one input and one output channel in each group, or as many of both."""
+class Window(NamedTuple):
+    """Where a window of taps (kd, kh, kw) reads: steps from one output to the next along depth and height,
+    taps' distances, bytes from the input's first element, elements of a row."""
+
+    taps: tuple[int, ...]
+    steps: tuple[int, ...]
+    spread: tuple[int, ...]
+    origin: int
+    across: int
+
+
+class ByChannels(Tiled):
+    """What a convolution and the phases of a transposed one share: one input and one output channel in each
+    group, or as many of both."""
 
     channel_axis = 1
-    odd = 0  # words go along rows
     joins = False
     leaves_out = False
 
     def takes_lists(self) -> bool:
         return False
 
-    def make_kernel(self, names: str) -> Kernel:
-        kd, kh, kw = ([1, 1, *self.kernel_size])[-3:]
+    def window_kernel(self, names: str, kernel_size: Sequence[int], sw: int, dw: int) -> Kernel:
+        kd, kh, kw = ([1, 1, *kernel_size])[-3:]
         many = kd * kh * kw > MOST_TAPS and self.outs == 1
         part = next(n for n in range(min(kw, MOST_TAPS), 0, -1) if kw % n == 0) if many else 0
-        sw = (self.attrs["strides"] or (1,))[-1]
-        dw = (self.attrs["dilations"] or (1,))[-1]
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
-        window = "x".join(map(str, ([1, *self.kernel_size])[-max(2, len(self.kernel_size)) :]))
+        window = "x".join(map(str, ([1, *kernel_size])[-max(2, len(kernel_size)) :]))
         kind = "grouped" if self.outs > 1 else "depthwise"
         name = f"{kind}_{self.data.dtype}_{window}_{self.isa.name}{'_' + names if names else ''}"
         return depthwise.kernel(
@@ -274,47 +282,48 @@ class Depthwise(TiledConvolution):
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
-    def pack(self, constants: Constants) -> None:
-        self.place_operands(constants)
+    def place_filters(self, constants: Constants, given: np.ndarray, key: object) -> int:
+        """Where the filters [G, O, C, taps] lie as vectors of channels."""
         lanes, ins, channels = self.isa.lanes, self.outs, self.groups * self.outs
-        kw = self.kernel_size[-1]
-        rows = int(np.prod(self.kernel_size[:-1]))
+        kw = given.shape[-1]
+        rows = math.prod(given.shape[3:-1])
         blocks, words = ceil_div(channels, lanes), len(word_rows(rows, self.form.acc))
         each, dtype = (4, np.int8) if self.form.acc == "i32" else (1, np.float32)
         memory = aligned_bytes(blocks * words * kw * ins * lanes * 4).view(dtype)
         packed = memory.reshape(blocks, words, kw, ins, lanes, each)
         by_channel = np.zeros((blocks * lanes, ins, words * each, kw), dtype)
-        swaps = np.arange(lanes, dtype=np.int32) ^ np.arange(ins, dtype=np.int32)[:, None]
         channel, mine = np.arange(channels)[:, None], np.arange(ins)
-        filters = self.filters.reshape(channels, ins, rows, kw)
+        filters = given.reshape(channels, ins, rows, kw)
         by_channel[:channels, :, :rows] = filters[channel, (channel % ins) ^ mine]
         split_up = by_channel.reshape(blocks, lanes, ins, words, each, kw)
         # block, row of words, column, input, channel, tap in a word
         packed[...] = split_up.transpose(0, 3, 5, 2, 1, 4)
         flush_subnormals(packed)
-        self.weights_at = constants.place(packed, (self, "weights")).offset
+        return constants.place(packed, key).offset
+
+    def place_bias(self, constants: Constants) -> None:
+        lanes, ins, channels = self.isa.lanes, self.outs, self.groups * self.outs
+        swaps = np.arange(lanes, dtype=np.int32) ^ np.arange(ins, dtype=np.int32)[:, None]
         self.swaps_at = constants.place(swaps, f"lanes of groups of {ins}").offset
-        bias = np.zeros(blocks * lanes, numpy_dtype(self.form.acc))
+        bias = np.zeros(ceil_div(channels, lanes) * lanes, numpy_dtype(self.form.acc))
         bias[:channels] = 0 if self.bias is None else self.bias
         self.bias_at = constants.place(bias, (self, "bias")).offset
 
-    def plan(self, planner: Planner) -> None:
-        shape, out = planner.shape(self.data), planner.shape(self.out)
-        strides, dilations, begin, _ = self.window(shape[2:])
-        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]))
-        y = planner.channels_last_output(self.out, over=self.over(planner, x))
+    def emit_window(
+        self, planner: Planner, kernel: Kernel, weights_at: int, x: View, y: View, window: Window,
+        part: Callable[[View], View] = lambda view: view,
+    ) -> None:  # fmt: skip
+        """The steps that compute y, of which `part` picks what belongs to it of operands."""
         if not y.count:
             return
-        missing = 5 - len(shape)  # dimensions, of three
-        od, oh, ow = (1,) * missing + out[2:]
-        kd, kh, kw = (1,) * missing + tuple(self.kernel_size)
-        sd, sh, _ = (1,) * missing + tuple(strides)
-        dd, dh, _ = (1,) * missing + tuple(dilations)
+        missing = 5 - len(x.shape)  # dimensions, of three
+        od, oh, ow = (1,) * missing + y.shape[2:]
+        kd, kh, kw = (1,) * missing + tuple(window.taps)
+        (sd, sh), (dd, dh) = (((1,) * missing + tuple(row))[:2] for row in (window.steps, window.spread))
         x_d, x_h, x_w = (0,) * missing + tuple(x.strides[2:])
-        origin = sum(-pad * stride for pad, stride in zip(begin, x.strides[2:], strict=True))
         taps, channels = kd * kh * kw * self.outs, self.groups * self.outs
         line = min(channels, max(self.isa.lanes, CACHE_LINE // x.itemsize))
-        read = kd * kh * (x.shape[-1] + 2 * begin[-1]) * CACHE_LINE
+        read = kd * kh * window.across * CACHE_LINE
         # 1 or 0: most of these rows are read again, and are there still
         by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
         wide = channels - by_lines * (channels - line)
@@ -323,15 +332,15 @@ class Depthwise(TiledConvolution):
         rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
         row_blocks = ceil_div(oh, rows_per)
         # of volumes a step does one, whose slices are images
-        volumes: Sequence[int | None] = (None,) if missing else range(out[0])
-        items = (out[0] if missing else od) * parts * row_blocks
+        volumes: Sequence[int | None] = (None,) if missing else range(y.shape[0])
+        items = (y.shape[0] if missing else od) * parts * row_blocks
         per_chunk = split(items, rows_per * ow * wide * taps)
         chunks = ceil_div(items, per_chunk)
         axes = (0, None, 2) if missing == 2 else (0, 2, 3)
         for volume in volumes:
             source, target = as_images(x, volume), as_images(y, volume)
             values: dict[str, Any] = {
-                "x": source.ptr + origin, "w": planner.constants.at(self.weights_at),
+                "x": source.ptr + window.origin, "w": planner.constants.at(weights_at),
                 "b": planner.constants.at(self.bias_at), "swaps": planner.constants.at(self.swaps_at),
                 "y": target.ptr,
                 "x_n": source.strides[0] * (1 if missing else sd), "x_i": sh * x_h, "x_z": dd * x_d,
@@ -340,7 +349,11 @@ class Depthwise(TiledConvolution):
                 "per_chunk": per_chunk,
             }  # fmt: skip
             values |= dict(zip(("y_n", "y_h", "y_w"), self.along(target, axes), strict=True))
-            operands, more = self.operand_values(planner, axes, functools.partial(as_images, volume=volume))
+
+            def image(view: View, volume: int | None = volume) -> View:
+                return as_images(part(view), volume)
+
+            operands, more = self.operand_values(planner, axes, image)
             values |= operands
             y_n, y_h, y_w = (values[name] for name in ("y_n", "y_h", "y_w"))
 
@@ -358,17 +371,48 @@ class Depthwise(TiledConvolution):
                 return [], [(target.buffer, np.concatenate(found))]
 
             flops = 2.0 * target.count * taps
-            planner.step(self.kernel, values, chunks, [x, *more], [target], flops, touches=touches)
+            planner.step(kernel, values, chunks, [x, *more], [target], flops, touches=touches)
+
+
+class Depthwise(ByChannels, TiledConvolution):
+    """GroupConvolution with one input and one output channel in each group, or as many of both."""
+
+    odd = 0  # words go along rows
+
+    def make_kernel(self, names: str) -> Kernel:
+        strides, dilations = self.attrs["strides"] or (1,), self.attrs["dilations"] or (1,)
+        return self.window_kernel(names, self.kernel_size, strides[-1], dilations[-1])
+
+    def pack(self, constants: Constants) -> None:
+        self.place_operands(constants)
+        self.weights_at = self.place_filters(constants, self.filters, (self, "weights"))
+        self.place_bias(constants)
+
+    def plan(self, planner: Planner) -> None:
+        shape, out = planner.shape(self.data), planner.shape(self.out)
+        strides, dilations, begin, _ = self.window(shape[2:])
+        x = planner.with_halo(self.data, self.halo(shape[2:], out[2:]))
+        y = planner.channels_last_output(self.out, over=self.over(planner, x))
+        origin = sum(-pad * stride for pad, stride in zip(begin, x.strides[2:], strict=True))
+        across = x.shape[-1] + 2 * begin[-1]
+        window = Window(tuple(self.kernel_size), tuple(strides), tuple(dilations), origin, across)
+        self.emit_window(planner, self.kernel, self.weights_at, x, y, window)
 
 
 def is_depthwise(node: Node) -> bool:
     """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images; and for groups of few
     channels, of reals, where the CPU permutes lanes."""
+    filters = node.inputs[1]
+    if node.op.name != "GroupConvolution" or filters.stored is None or not is_static(filters.shape):
+        return False
+    return goes_by_channels(node, filters.shape[3:])
+
+
+def goes_by_channels(node: Node, kernel: Sequence[int]) -> bool:
+    """Whether the grouped filters' channels let `ByChannels` multiply by windows of so many taps."""
     data, filters = node.inputs[:2]
     shape = filters.shape
-    if node.op.name != "GroupConvolution" or filters.stored is None or not is_static(shape):
-        return False
-    taps, real = math.prod(shape[3:]), product_format(data.dtype, filters.dtype) is F32
+    taps, real = math.prod(kernel), product_format(data.dtype, filters.dtype) is F32
     if shape[1] == shape[2] and shape[1] in GROUPED:
         isa = host_isa()
         several = isa.name != "generic" and shape[1] < isa.lanes and shape[0] > 1

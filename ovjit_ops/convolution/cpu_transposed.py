@@ -1,4 +1,5 @@
-"""Transposed convolutions by the tile kernel: one step for each phase of the stride.
+"""Transposed convolutions by the tile kernel, of small groups by vectors of channels: one step for each
+phase of the stride.
 
 Output pixel o = i*stride - pad + k*dilation reads input pixel i for the taps k that make this whole: with
 stride s there are s phases of o in each dimension, and within a phase the taps and the pixels they read are
@@ -14,15 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import F32, product_format
+from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Shapes
+from ovjit.compiler.lower import Lowering, Shapes
 from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last
-from ovjit.graph.graph import Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.windows import transposed_pads
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import pack_panels
+from ovjit_ops.convolution.cpu_depthwise import ByChannels, Window, goes_by_channels
 
 #: A phase is a step of the plan; there are as many as the product of the strides.
 MOST_PHASES = 1 << 16
@@ -157,6 +161,18 @@ class TransposedConvolution(Tiled):
             at = constants.place(packed, key).offset
             self.phases[chosen] = Weights(self.groups, self.outs, sizes, at, *bias)
 
+    def of_phase(self, row: Sequence[Phase]) -> Callable[[View], View]:
+        """What picks of the output, and of what the epilogue reads, the pixels of one phase."""
+        strides, _ = self.window()
+
+        def part(view: View) -> View:
+            first = len(view.shape) - len(row)
+            for axis, (phase, stride) in enumerate(zip(row, strides, strict=True), first):
+                view = view.slice(axis, phase.first, phase.size, stride)
+            return view
+
+        return part
+
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
         grid = self.grid(out, self._cut(shape, out))
@@ -167,7 +183,6 @@ class TransposedConvolution(Tiled):
         pixel = (self.channels + halo[1][1]) * x.itemsize
         if rank == 3 and self.groups == 1 and x.strides[4] != pixel:
             x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), halo))
-        strides, _ = self.window()
         moves = x.strides[2:]
         for row in itertools.product(*grid):
             chosen = tuple(phase.taps for phase in row)
@@ -185,12 +200,7 @@ class TransposedConvolution(Tiled):
             (n1, s1), (n2, s2) = ([(1, 0)] * 2 + loops)[-2:]
             taps = (n1, s1, n2, s2, words)
 
-            def part(view: View, row: tuple[Phase, ...] = row) -> View:
-                first = len(view.shape) - len(row)
-                for axis, (phase, stride) in enumerate(zip(row, strides, strict=True), first):
-                    view = view.slice(axis, phase.first, phase.size, stride)
-                return view
-
+            part = self.of_phase(row)
             depth, weights = self.channels * x.itemsize, self.phases[chosen]
             if rank < 3:
                 images, along = [out[0], *sizes], [x.strides[0], *moves]
@@ -208,3 +218,69 @@ class TransposedConvolution(Tiled):
                     planner, x, picture(y), sizes, moves, (2, 3, 4), taps, depth, weights,
                     origin + n * x.strides[0], picture,
                 )  # fmt: skip
+
+
+class DepthwiseTransposed(ByChannels, TransposedConvolution):
+    """GroupConvolutionBackpropData with one input and one output channel in each group, or as many of both:
+    each phase of the stride is a depthwise convolution of its own taps."""
+
+    def make_kernel(self, names: str) -> Kernel:
+        strides, dilations = self.window()
+        spread = dilations[-1] // math.gcd(dilations[-1], strides[-1])
+        #: By the lengths of a phase's rows of taps.
+        self.by_taps: dict[tuple[int, ...], Kernel] = {}
+        for chosen in itertools.product(*self._tap_sets()):
+            size = tuple(map(len, chosen))
+            if size not in self.by_taps:
+                self.by_taps[size] = self.window_kernel(names, size, 1, spread)
+        self.kernels = (*self.by_taps.values(),)
+        return self.kernels[0]
+
+    @staticmethod
+    def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
+        return False
+
+    def pack(self, constants: Constants) -> None:
+        self.place_operands(constants)
+        self.place_bias(constants)
+        self.weights_of: dict[tuple, int] = {}
+        for chosen in itertools.product(*self._tap_sets()):
+            picked = self.filters.swapaxes(1, 2)
+            for axis, taps in enumerate(chosen, 3):  # from the one that reads furthest back
+                picked = picked.take(taps[::-1], axis)
+            self.weights_of[chosen] = self.place_filters(constants, picked, (self, "weights", chosen))
+
+    def plan(self, planner: Planner) -> None:
+        shape, out = planner.shape(self.data), planner.shape(self.out)
+        grid = self.grid(out, self._cut(shape, out))
+        x = planner.with_halo(self.data, self.halo(shape, grid))
+        y = planner.channels_last_output(self.out)
+        for row in itertools.product(*grid):
+            chosen = tuple(phase.taps for phase in row)
+            size = tuple(map(len, chosen))
+            first = [phase.start - (len(phase.taps) - 1) * phase.back for phase in row]
+            origin = sum(at * move for at, move in zip(first, x.strides[2:], strict=True))
+            back = tuple(phase.back for phase in row)
+            window = Window(size, (1,) * len(row), back, origin, shape[-1] + size[-1])
+            part = self.of_phase(row)
+            self.emit_window(
+                planner, self.by_taps[size], self.weights_of[chosen], x, part(y), window, part
+            )
+
+
+def is_depthwise(node: Node) -> bool:
+    """True for constant filters of reals of small groups, where each phase of the stride has taps."""
+    data, filters = node.inputs[:2]
+    if not node.op.name.startswith("Group") or filters.constant is None or not filters.constant.size:
+        return False
+    kernel = filters.shape[3:]
+    ones = (1,) * len(kernel)
+    window = (kernel, node.attrs["strides"] or ones, node.attrs["dilations"] or ones)
+    sets = [tap_sets(*row) for row in zip(*window, strict=True)]
+    real = product_format(data.dtype, filters.dtype) is F32
+    return real and all(map(all, sets)) and goes_by_channels(node, [max(map(len, row)) for row in sets])
+
+
+def lower_transposed(group: Group) -> Lowering | None:
+    """By vectors of channels where groups are small, else tiled."""
+    return (DepthwiseTransposed if is_depthwise(group.node) else TransposedConvolution).of(group)
