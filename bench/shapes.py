@@ -1,7 +1,7 @@
 """Shapes that are met for the first time: what the first inference takes beyond the ones after it.
 
     python -m bench.shapes [--models decoder recogniser FILE.onnx] [--precision f32] [--shapes 12]
-    python -m bench.shapes --apart [--models bert whisper gpt2 llama gpt2-steps llama-steps FILE.onnx]
+    python -m bench.shapes --apart [--rounds 5] [--models bert whisper gpt2 llama gpt2-steps FILE.onnx]
 
 `decoder` is `llama` of `bench.transformers`: after a prompt every token makes all its caches longer, so that
 every step is a new shape; it is compared with the same step of a second generation. `recogniser` reads lines
@@ -10,9 +10,9 @@ ovjit and the real OpenVINO take turns. `beyond` is in milliseconds.
 
 `--apart` gives each engine and model a process of its own and counts its CPU time: what the inference of the
 first, second and fifth shape takes beyond the median of those that follow with that shape, and the most
-memory that was resident. `bert` has an open length, `efficientnet` and `whisper` an open batch; of a
-decoder a shape is a prompt of another length, or with `-steps` one more token; files have inputs as above,
-or pages [N, 3, H, W]. Rows are printed as they come.
+memory that was resident, medians of `--rounds` processes. `bert` has an open length, `efficientnet` and
+`whisper` an open batch; of a decoder a shape is a prompt of another length, or with `-steps` one more token;
+files have inputs as above, or pages [N, 3, H, W]. Rows are printed as they come.
 """
 
 from __future__ import annotations
@@ -213,16 +213,20 @@ def alone(engine: str, name: str, precision: str, threads: int) -> dict[str, Any
     }  # fmt: skip
 
 
-def apart(name: str, precision: str, threads: int) -> list[dict[str, Any]]:
-    """A row for each engine, each from a process of its own."""
-    rows = []
-    for engine in ("ovjit", "openvino"):
-        command = [sys.executable, "-m", "bench.shapes", "--models", name, "--alone", engine]
-        command += ["--precision", precision, "--threads", str(threads)]
-        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        rows.append(json.loads(said.splitlines()[-1]))
-        print(rows[-1], file=sys.stderr, flush=True)
-    return rows
+def apart(name: str, precision: str, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """A row for each engine, medians of `rounds` processes of its own, in turn with the other's."""
+    found: dict[str, list[dict[str, Any]]] = {"ovjit": [], "openvino": []}
+    for _ in range(rounds):
+        for engine, rows in found.items():
+            command = [sys.executable, "-m", "bench.shapes", "--models", name, "--alone", engine]
+            command += ["--precision", precision, "--threads", str(threads)]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            rows.append(json.loads(said.splitlines()[-1]))
+            print(rows[-1], file=sys.stderr, flush=True)
+    return [
+        rows[0] | {key: statistics.median(row[key] for row in rows) for key in APART_COLUMNS[2:]}
+        for rows in found.values()
+    ]
 
 
 def main() -> int:
@@ -234,6 +238,7 @@ def main() -> int:
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=1, help="of --apart: processes for each engine")
     arguments = parser.parse_args()
     rows = []
     if arguments.alone:
@@ -242,7 +247,7 @@ def main() -> int:
         return 0
     if arguments.apart:
         for name in arguments.models or APART:
-            rows += apart(name, arguments.precision, arguments.threads)
+            rows += apart(name, arguments.precision, arguments.threads, arguments.rounds)
         print(report.table(rows, APART_COLUMNS))
         return 0
     for name in arguments.models or ("decoder", "recogniser"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
+import resource
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_growing import decoder
 
 import ovjit as ov
-from ovjit.execution import blocks
+from ovjit.execution import blocks, variables
 
 SEED = 20261122
 MB = 1 << 20
@@ -72,6 +76,43 @@ def test_a_block_grows_with_its_pages() -> None:
     del array
     larger = blocks.lent(5 * MB)
     assert not blocks.free_blocks and (larger[: 3 * MB] == 7).all() and not larger[3 * MB :].any()
+
+
+def faults_of(size: int, address: int) -> int:
+    """How many pages the system has to find while so many bytes are written."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    ctypes.memset(address, 1, size)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not blocks.REMAPS, reason="mappings of memory do not grow here")
+@pytest.mark.parametrize("dear", [False, True], ids=["large pages", "small pages"])
+def test_an_arena_has_its_pages_when_it_has_grown(dear: bool, monkeypatch) -> None:
+    monkeypatch.setattr(blocks.Arena, "large_are_dear", dear)
+    probe = mmap.mmap(-1, mmap.PAGESIZE)
+    try:
+        probe.madvise(blocks._POPULATE)
+    except OSError:
+        pytest.skip("this system gives pages one by one")
+    arena = blocks.Arena()
+    for size in (3 * MB, 7 * MB, 16 * MB + 5000):
+        arena.reserve(size)
+        assert arena.size >= size and faults_of(size, arena.address) < 100, f"{size} bytes"
+
+
+def test_values_that_grow_lie_in_blocks_that_are_there_before_the_first_run(monkeypatch) -> None:
+    """Of the first prompt, and of the one after a reset."""
+    for module in (blocks, variables):
+        monkeypatch.setattr(module, "LARGE_STATE", 4096)
+    request = ov.Core().compile_model(decoder(told=False), "CPU", F32).create_infer_request()
+    ready = {block.address for block in blocks.free_blocks if block.size >= 4096}
+    prompt = [np.ones((1, 64, 16), np.float32), np.zeros(1, np.int32)]
+    states = request._job.states()
+    for run in range(3):
+        request.reset_state()
+        request.infer(prompt)
+        places = {address(memory) for memory in states.memory}
+        assert len(places) == len(states.memory) and places <= ready, f"run {run}"
 
 
 def test_few_blocks_stay_free() -> None:

@@ -28,8 +28,12 @@ DEAR_PAGE = 2_000_000
 #: Arrays from so many bytes on lie in blocks that are lent, which takes 3 us: as 393 kB are copied in 10,
 #: smaller ones do not. A block is not lent for less than a part of its size.
 LARGE, MOST_UNUSED = 1 << 20, 4
+#: The same for values of variables that grow, which are there for many inferences.
+LARGE_STATE = 64 << 10
 #: What Linux takes for the wish to have pages at once, which costs two thirds of having them one by one.
 _POPULATE = 23
+#: What grows by less does so by small pages: a dear large one takes longer than they all.
+WORTH_LARGE = 32 << 20
 #: Of blocks that nobody has so many bytes stay beside the largest one; or twice as many as that has, but no
 #: more than the second number.
 KEPT = 24 << 20, 64 << 20
@@ -46,23 +50,25 @@ class Arena:
     only the new ones cost a page fault each.
     """
 
-    __slots__ = ("address", "memory", "size")
+    __slots__ = ("address", "memory", "ready", "size")
 
     #: Whether large pages have turned out to be dear: then arenas grow by small ones.
     large_are_dear = False
 
     def __init__(self, size: int = 0, unit: int = HUGE_PAGE):
         self.address = self.size = 0
+        #: Of a mapping, how many bytes have their pages, or have been asked for.
+        self.ready = 0
         self.memory: np.ndarray | mmap.mmap | None = None
         self.reserve(size, unit)
 
     def reserve(self, size: int, unit: int = HUGE_PAGE) -> None:
-        """Make it `size` bytes at least, a multiple of `unit` if it is larger than that. What it held is
-        undefined then. Of another unit than large pages all of it is to be used. Raises MemoryError."""
+        """Make it `size` bytes at least, a multiple of `unit` if it is larger than that, and have the pages
+        of these bytes. What it held is undefined then. Raises MemoryError."""
         if size <= self.size:
             return
         if size >= unit and REMAPS:
-            self._map(-(-size // unit) * unit, all_at_once=unit < HUGE_PAGE)
+            self._map(-(-size // unit) * unit, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
             return
         self.memory = None  # let go before asking again
         self.address = self.size = 0  # should there not be that much, this is an arena of nothing
@@ -70,9 +76,9 @@ class Arena:
         self.address = (memory.ctypes.data + 63) // 64 * 64
         self.memory, self.size = memory, size
 
-    def _map(self, size: int, all_at_once: bool) -> None:
+    def _map(self, size: int, used: int) -> None:
         memory, self.memory = self.memory, None
-        begin = self.size if isinstance(memory, mmap.mmap) else 0
+        begin = self.ready if isinstance(memory, mmap.mmap) else 0
         self.address = self.size = 0
         try:
             if isinstance(memory, mmap.mmap):
@@ -82,18 +88,23 @@ class Arena:
         except (OSError, OverflowError, ValueError) as error:
             raise MemoryError(f"an arena of {size} bytes: {error}") from error
         self.address = np.frombuffer(memory, np.uint8).ctypes.data
-        self.memory, self.size = memory, size
+        self.memory, self.size, self.ready = memory, size, used
         with contextlib.suppress(OSError):  # a system without pages of that size
-            self._touch(memory, begin)
-            if all_at_once:
-                memory.madvise(_POPULATE, begin, size - begin)
+            large = not begin or size - begin >= WORTH_LARGE
+            # all of it is advised alike: the system grows a mapping only if it is of one kind
+            memory.madvise(
+                mmap.MADV_HUGEPAGE if large and not Arena.large_are_dear else mmap.MADV_NOHUGEPAGE
+            )
+            if large:
+                self._touch(memory, begin)
+            memory.madvise(_POPULATE, begin, used - begin)
+            if not Arena.large_are_dear:  # the system may join small pages later, when it has time
+                memory.madvise(mmap.MADV_HUGEPAGE)
 
     def _touch(self, memory: mmap.mmap, begin: int) -> None:
         """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
         machine has to ask its host for each, or other pages have to move away, they take longer than small
         ones, which are used again soon after others have freed them."""
-        # all of it is advised alike: the system grows a mapping only if it is of one kind
-        memory.madvise(mmap.MADV_NOHUGEPAGE if Arena.large_are_dear else mmap.MADV_HUGEPAGE)
         first = begin + -(self.address + begin) % HUGE_PAGE
         for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
             if Arena.large_are_dear:
@@ -163,12 +174,12 @@ def lent(size: int) -> np.ndarray:
     return np.asarray(Lease(_taken(size), size))
 
 
-def new_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An array whose memory is aligned for vectors."""
+def new_array(shape: Sequence[int], dtype: np.dtype, large: int = LARGE) -> np.ndarray:
+    """An array whose memory is aligned for vectors, from `large` bytes on in a block."""
     if dtype.hasobject:
         return np.full(shape, b"", dtype)  # strings
     size = math.prod(shape) * dtype.itemsize
-    return (lent if size >= LARGE else aligned_bytes)(size).view(dtype).reshape(shape)
+    return (lent if size >= large else aligned_bytes)(size).view(dtype).reshape(shape)
 
 
 def copied(array: np.ndarray) -> np.ndarray:
@@ -198,9 +209,10 @@ def release_arenas() -> None:
     free_blocks.clear()
 
 
-def prepare(working: int, arrays: Sequence[int]) -> None:
-    """Have free memory of these sizes, with its pages: an arena, and blocks for `arrays` that are large."""
-    large = [size for size in arrays if size >= LARGE]
+def prepare(working: int, arrays: Sequence[int], states: Sequence[int]) -> None:
+    """Have free memory of these sizes, with its pages: an arena, and blocks for `arrays` and `states` that
+    grow, where they are large."""
+    large = [size for size in arrays if size >= LARGE] + [size for size in states if size >= LARGE_STATE]
     with contextlib.suppress(MemoryError):
         if working + sum(large) <= MOST_PREPARED:
             arena = taken_arena()

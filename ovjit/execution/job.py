@@ -211,15 +211,18 @@ class Executable:
         if blocks is not None:  # the interpreter may be ending
             blocks.release_arenas()
 
-    def prepare(self, plan: Any, shapes: Mapping[int, Sequence[int]], results: int) -> None:
-        """Have memory for what a foreseen plan works in and for its outputs, of these shapes; for the first
-        `results` for the caller's copies, too: who asks for fresh pages waits till they are cleared."""
-        sizes = [
-            math.prod(shapes.get(i, shape)) * dtypes.numpy_dtype(value.dtype).itemsize
-            for i, (value, shape) in enumerate(zip(self.outputs, plan.output_shapes, strict=True))
-        ]
+    def prepare(self, plan: Any, states: Mapping[int, Sequence[int]], results: int) -> None:
+        """Have memory for what a foreseen plan works in and for its outputs, `states` of which have room to
+        grow to these shapes; for the first `results` for the caller's copies, too: who asks for fresh pages
+        waits till they are cleared."""
+        ends = enumerate(zip(self.outputs, plan.output_shapes, strict=True))
+        sizes = [math.prod(states.get(i, shape)) * dtypes.numpy_dtype(value.dtype).itemsize
+                 for i, (value, shape) in ends]  # fmt: skip
+        growing = [sizes[i] for i in states]
+        arrays = [size for i, size in enumerate(sizes) if i not in states]
         threads = self.threads if plan.parallel else 1
-        blocks.prepare(plan.scratch_offset + plan.scratch_size * threads, [*sizes, *sizes[:results]])
+        working = plan.scratch_offset + plan.scratch_size * threads
+        blocks.prepare(working, [*arrays, *sizes[:results]], growing)
 
     @property
     def is_cut(self) -> bool:

@@ -14,7 +14,7 @@ from ovjit.compiler.options import Options, cache_type, half_type
 from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift
 from ovjit.compiler.steps import Plan
 from ovjit.errors import InferenceError, OvjitError
-from ovjit.execution.blocks import new_array
+from ovjit.execution.blocks import LARGE_STATE, new_array
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import byte_rows, dtypes, shapes
@@ -557,7 +557,7 @@ def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
     """Memory with room for `room` elements along `axis`, `value` at its beginning."""
     shape = [*value.shape]
     shape[axis] = room
-    whole = new_array(shape, value.dtype)
+    whole = new_array(shape, value.dtype, LARGE_STATE)
     as_words(beginning(whole, value.shape))[...] = as_words(value)
     return whole
 
