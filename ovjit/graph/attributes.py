@@ -6,46 +6,79 @@ import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, check
 from ovjit.graph import dtypes, shapes
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
 Int = int  # of 64 bits
-UInt = int  # of 64 bits, without a sign
+UInt = Annotated[int, "UInt"]  # of 64 bits, without a sign
+Positive = Annotated[int, "Positive"]  # an Int above 0
+Count = Annotated[int, "Count"]  # an Int that is not negative
 Float = float
 Bool = bool
 Str = str
-Word = str  # of an enumeration: case does not matter, and is lost
-Ints = tuple[int, ...]
-Floats = tuple[float, ...]
-Strs = tuple[str, ...]
-DType = str  # the name of an element type
-OpenShape = Any  # known and open dimensions; None for any number of them
-Any_ = Any  # not expressible as text: arrays, subgraphs
+Word = Annotated[str, "Word"]  # of an enumeration: case does not matter, and is lost
+Ints = Annotated[tuple[int, ...], "Ints"]
+Floats = Annotated[tuple[float, ...], "Floats"]
+Strs = Annotated[tuple[str, ...], "Strs"]
+DType = Annotated[str, "DType"]  # the name of an element type
+Index = Annotated[str, "Index"]  # a DType: i32 or i64
+OpenShape = Annotated[Any, "OpenShape"]  # known and open dimensions; None for any number of them
+Any_ = Annotated[Any, "Any_"]  # not expressible as text: arrays, subgraphs
 
 #: The name in files, and in `get_attributes`, of an attribute whose own name is another.
 FILE_NAMES = {"exclude_pad": "exclude-pad"}
 
 
 class Attribute(NamedTuple):
-    """One attribute: its type's name (see above), default (`REQUIRED` if none)."""
+    """One attribute: its type's name (see above), default (`REQUIRED` if none), and which of the type's
+    values it may have: a name in `LIMITS`, "" for all, or the members of an enumeration (`Op.words`)."""
 
     name: str
     type: str
     default: Any
+    limit: str = ""
+    words: str = ""
 
     def read(self, value: Any, operation: str) -> Any:
-        """A value, its type coerced. Raises ModelError for another kind of value."""
+        """A value, its type coerced. Raises ModelError for another one."""
         try:
-            return _COERCE[self.type](value)
+            made = _COERCE[self.type](value)
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelError(
                 f"attribute {self.name!r} of {operation} should be {self.type}, not {value!r}"
             ) from error
+        if self.limit:
+            _, fits, says = LIMITS[self.limit]
+            spoken = self.name.replace("_", " ").capitalize()  # as OpenVINO says it
+            check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
+        if self.words:
+            self._check_word(made, operation)
+        return made
+
+    def _check_word(self, value: str, operation: str) -> None:
+        """Raise ModelError, as OpenVINO says it, for what is no member of the enumeration."""
+        enumeration, _, words = self.words.rpartition(": ")
+        members = words.lower().split()
+        if value.lower() in members:
+            return
+        if words.isupper():
+            value = value.upper()
+        says = f"is not a member of enum {enumeration}" if enumeration else "is no such word"
+        names = ", ".join(members)
+        raise ModelError(f'"{value}" {says}: {self.name} of {operation} should be one of {names}')
+
+
+#: Types of attributes that have some of another type's values: that type, which ones, in words too.
+LIMITS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
+    "Positive": ("Int", lambda value: value > 0, "positive"),
+    "Count": ("Int", lambda value: value >= 0, "no negative number"),
+    "Index": ("DType", lambda value: value in ("i32", "i64"), "i32 or i64"),
+}
 
 
 REQUIRED: Any = inspect.Parameter.empty
@@ -108,8 +141,9 @@ def annotation_name(attribute: str, annotation: Any, name: str) -> str:
     """The name of an attribute's type; `name` is the operation's."""
     if annotation is REQUIRED:
         raise TypeError(f"attribute {attribute!r} of {name} needs an annotation: Int, Float, Bool, ...")
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    if text not in _COERCE:
+    (text,) = getattr(annotation, "__metadata__", (annotation,))
+    text = text if isinstance(text, str) else getattr(text, "__name__", str(text))
+    if text not in _COERCE and text not in LIMITS:
         raise TypeError(f"attribute {attribute!r} of {name} has the unknown type {text}")
     return text
 

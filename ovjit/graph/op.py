@@ -28,15 +28,18 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes, op_index, shapes
-from ovjit.graph.attributes import REQUIRED, Attribute, annotation_name, signature, with_earlier
+from ovjit.graph.attributes import LIMITS, REQUIRED, Attribute, annotation_name, signature, with_earlier
 from ovjit.graph.attributes import Any_ as Any_  # the types are op's too, for who writes operations
 from ovjit.graph.attributes import Bool as Bool
+from ovjit.graph.attributes import Count as Count
 from ovjit.graph.attributes import DType as DType
 from ovjit.graph.attributes import Float as Float
 from ovjit.graph.attributes import Floats as Floats
+from ovjit.graph.attributes import Index as Index
 from ovjit.graph.attributes import Int as Int
 from ovjit.graph.attributes import Ints as Ints
 from ovjit.graph.attributes import OpenShape as OpenShape
+from ovjit.graph.attributes import Positive as Positive
 from ovjit.graph.attributes import Str as Str
 from ovjit.graph.attributes import Strs as Strs
 from ovjit.graph.attributes import UInt as UInt
@@ -188,6 +191,9 @@ class Declared:
     #: (see `StandIn`)
     in_real: int = 0
     samples: Callable | None = None
+    #: attribute -> the words that it may be, each or in one text: there, OpenVINO's name for the enumeration
+    #: and a colon may come first. Of words in capitals it says other ones in capitals, too
+    words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
     #: attributes, types of the inputs -> those that inference settles, as `get_attributes` shows them
     shown: Callable | None = None
     #: attributes that `get_attributes` and files have before the others, in this order
@@ -248,12 +254,19 @@ class Op(Declared):
         self.input_names = ends.inputs
         self.required_inputs = ends.required
         self.variadic = ends.variadic
-        self.attributes = {
-            key: Attribute(key, annotation_name(key, note, name), default)
-            for key, (note, default) in ends.keywords.items()
-        }
+        attributes: dict[str, Attribute] = {}
+        for key, (note, default) in ends.keywords.items():
+            kind = annotation_name(key, note, name)
+            base, limit = (LIMITS[kind][0], kind) if kind in LIMITS else (kind, "")
+            attributes[key] = Attribute(key, base, default, limit)
         if self.like is not None and ends.more:
-            self.attributes = with_earlier(self.attributes, self.like.attributes, self.without)
+            attributes = with_earlier(attributes, self.like.attributes, self.without)
+        for key, words in self.words.items():
+            if key not in attributes:
+                raise TypeError(f"{name} has words for {key!r}, which is no attribute of it")
+            text = words if isinstance(words, str) else " ".join(words)
+            attributes[key] = attributes[key]._replace(words=text)
+        self.attributes: dict[str, Attribute] = attributes
 
     def __repr__(self) -> str:
         return f"<op {self.name}-{self.opset}>"

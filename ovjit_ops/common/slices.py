@@ -219,8 +219,7 @@ def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.nd
 
 def broadcast_mode(mode: str) -> str:
     """Broadcast's attribute as it is meant: the real OpenVINO writes "none" for Broadcast-1's "explicit"."""
-    lowered = mode.lower()
-    return "explicit" if lowered == "none" else lowered
+    return "explicit" if mode == "none" else mode
 
 
 def broadcast_plan(

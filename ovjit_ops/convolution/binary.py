@@ -21,21 +21,15 @@ from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 
-def _attributes(attrs: dict[str, Any]) -> dict[str, Any]:
-    check(
-        attrs["mode"].lower() == "xnor-popcount",
-        f'"{attrs["mode"]}" is not a member of enum op::v1::BinaryConvolution::BinaryConvolutionMode',
-    )
-    return window_attributes(2, attrs)
-
-
 def _padding(shape: Sequence[int], kernel: Sequence[int], attrs: dict[str, Any]) -> tuple[Any, Any]:
-    return resolve_pads(extents=shape[2:], kernel=kernel, **_attributes(attrs))
+    return resolve_pads(extents=shape[2:], kernel=kernel, **window_attributes(2, attrs))
 
 
 @op("BinaryConvolution", opset=1)
 class BinaryConvolution:
     """The sum over a window of products of signs."""
+
+    words = {"mode": "op::v1::BinaryConvolution::BinaryConvolutionMode: xnor-popcount"}
 
     def infer(
         data,
@@ -49,7 +43,7 @@ class BinaryConvolution:
         pad_value: Float,
         auto_pad: Word = "explicit",
     ):
-        window = _attributes(locals())
+        window = window_attributes(2, locals())
         check_type(data, NUMBERS)
         check_type(filters, ("u1", "boolean", *NUMBERS), "filters")
         (n, c, *extents), weights = dims(data, 4, "data"), dims(filters, 4, "filters")

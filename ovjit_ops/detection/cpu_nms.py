@@ -290,7 +290,7 @@ class PaddedNms(Lowering):
 
     def set_up(self) -> None:
         attrs = self.node.attrs
-        encoding, limit = attrs["box_encoding"].lower(), self.node.inputs[2].dtype
+        encoding, limit = attrs["box_encoding"], self.node.inputs[2].dtype
         self.turned, self.soft = encoding in TURNED, len(self.node.inputs) > 5
         if self.turned:
             self.select = nms_select_turned(clockwise=encoding == "clockwise", limit=limit)

@@ -166,14 +166,14 @@ class RoiAlign(Regions):
     def set_up(self) -> None:
         self.data, self.rois, self.batches = self.node.inputs
         self.turned = self.node.op.name == "ROIAlignRotated"
-        mean = self.turned or self.node.attrs["mode"].lower() == "avg"
+        mean = self.turned or self.node.attrs["mode"] == "avg"
         self.kernel = roi_align(mean=mean, turned=self.turned, index=self.batches.dtype, partial=False)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
         x, rois, y = self.views(planner)
         at = planner.view(self.batches)
-        aligned = attrs.get("aligned_mode", "asymmetric").lower()
+        aligned = attrs.get("aligned_mode", "asymmetric")
         shift, after = OFFSETS[aligned]
         samples = max(attrs["sampling_ratio"], 1) ** 2
         clamp = attrs["clockwise_mode"] if self.turned else aligned == "asymmetric"

@@ -233,7 +233,7 @@ class RoiPooling(Regions):
     def set_up(self) -> None:
         self.data, self.rois = self.node.inputs
         self.sensitive = self.node.op.name == "PSROIPooling"
-        self.way = self.node.attrs["mode" if self.sensitive else "method"].lower()
+        self.way = self.node.attrs["mode" if self.sensitive else "method"]
         if self.way == "bilinear":
             self.kernel = roi_samples(parts=self.sensitive)
         else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Floats, Int, Ints, TensorType, op
+from ovjit.graph.op import Bool, Count, Float, Floats, Int, Ints, Positive, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection import cpu_pyramid
@@ -46,10 +46,9 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         *,
         min_size: Float,
         nms_threshold: Float,
-        post_nms_count: Int,
-        pre_nms_count: Int,
+        post_nms_count: Count,
+        pre_nms_count: Count,
     ):
-        check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
         fitted(
             REALS, im_info=(im_info, "."), anchors=(anchors, ".4"), deltas=(deltas, ".HW"),
             scores=(scores, ".HW"),
@@ -118,15 +117,15 @@ class ExperimentalDetectronPriorGridGenerator:
         im_data,
         *,
         flatten: Bool = True,
-        h: Int = 0,
-        w: Int = 0,
+        h: Count = 0,
+        w: Count = 0,
         stride_x: Float = 0.0,
         stride_y: Float = 0.0,
     ):
         dims = fitted(
             REALS, priors=(priors, "P4"), feature_map=(feature_map, "..HW"), im_data=(im_data, "....")
         )
-        check(min(h, w) >= 0 and min(stride_x, stride_y) >= 0, "sizes and strides should not be negative")
+        check(min(stride_x, stride_y) >= 0, "strides should not be negative")
         many, rows, columns = dims["P"], h or dims["H"], w or dims["W"]
         shape = (rows * columns * many, 4) if flatten else (rows, columns, many, 4)
         return TensorType(priors.dtype, shape)
@@ -158,9 +157,8 @@ class ExperimentalDetectronPriorGridGenerator:
 class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
 
-    def infer(input_rois, rois_probs, *, max_rois: Int):
+    def infer(input_rois, rois_probs, *, max_rois: Count):
         fitted(REALS, input_rois=(input_rois, "N4"), rois_probs=(rois_probs, "N"))
-        check(max_rois >= 0, f"max_rois should not be negative: {max_rois}")
         return TensorType(input_rois.dtype, (max_rois, 4))
 
     def ref(input_rois, rois_probs, *, max_rois):
@@ -226,11 +224,11 @@ class ExperimentalDetectronROIFeatureExtractor:
     """ROIAlign of every region on the map of a pyramid that fits its size; and the regions."""
 
     def infer(
-        rois, *features, output_size: Int, sampling_ratio: Int, pyramid_scales: Ints, aligned: Bool = False
-    ):
+        rois, *features, output_size: Positive, sampling_ratio: Int, pyramid_scales: Ints,
+        aligned: Bool = False,
+    ):  # fmt: skip
         check(features, "takes at least one feature map")
         check(len(features) == len(pyramid_scales), "there should be a scale for every feature map")
-        check(output_size > 0, f"output_size should be positive, not {output_size}")
         check_ratio(sampling_ratio)
         check(all(s > 0 for s in pyramid_scales), f"pyramid_scales {list(pyramid_scales)} should be positive")
         return _regions(rois, features, output_size)
@@ -285,9 +283,9 @@ class ExperimentalDetectronDetectionOutput:
         *,
         score_threshold: Float,
         nms_threshold: Float,
-        num_classes: Int,
+        num_classes: Positive,
         post_nms_count: Int,
-        max_detections_per_image: Int,
+        max_detections_per_image: Count,
         class_agnostic_box_regression: Bool = False,
         max_delta_log_wh: Float,
         deltas_weights: Floats,
@@ -298,7 +296,6 @@ class ExperimentalDetectronDetectionOutput:
         check(
             len(deltas_weights) == 4 and all(w != 0 for w in deltas_weights), "deltas_weights are 4 numbers"
         )
-        check(num_classes > 0 and max_detections_per_image >= 0, "num_classes should be positive")
         sets = 1 if class_agnostic_box_regression else num_classes
         check(compatible(known["C"], num_classes), f"scores {scores} for {num_classes} classes")
         check(any(compatible(known["D"], 4 * n) for n in {sets, num_classes}), f"deltas {deltas} do not fit")

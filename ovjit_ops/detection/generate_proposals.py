@@ -15,10 +15,9 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, DType, Float, Int, TensorType, op
+from ovjit.graph.op import Bool, Count, Float, Index, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, dim
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked_rows
 from ovjit_ops.detection.proposal_parts import PLAIN, fit_anchors, moved_anchors
@@ -71,16 +70,14 @@ class GenerateProposals:
         *,
         min_size: Float,
         nms_threshold: Float,
-        pre_nms_count: Int,
-        post_nms_count: Int,
+        pre_nms_count: Count,
+        post_nms_count: Count,
         normalized: Bool = True,
         nms_eta: Float = 1.0,
-        roi_num_type: DType = "i64",
+        roi_num_type: Index = "i64",
     ):
         attrs = locals()
-        check(roi_num_type in INDEX_TYPES, f"roi_num_type is i32 or i64, not {roi_num_type}")
         check(nms_eta == 1, f"nms_eta should be 1, as in OpenVINO, not {nms_eta}")
-        check(min(post_nms_count, pre_nms_count) >= 0, "counts should not be negative")
         images = fitted(
             REALS, im_info=(im_info, "N."), anchors=(anchors, "...."), deltas=(deltas, "N.HW"),
             scores=(scores, "N.HW"),

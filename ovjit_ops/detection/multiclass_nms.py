@@ -20,16 +20,14 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
+from ovjit.graph.op import Bool, Float, Index, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS
+from ovjit_ops.common.values import INTEGERS
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
 from ovjit_ops.detection.kept_boxes import fallen, gathered, kept_boxes, ranked, ranked_rows
 from ovjit_ops.elementwise.arithmetic import REALS
-
-SORTS = ("none", "classid", "score")
 
 
 class Rows(NamedTuple):
@@ -47,8 +45,6 @@ class Rows(NamedTuple):
 
 
 def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = None):
-    for name, allowed in (("sort_result_type", SORTS), ("output_type", tuple(INDEX_TYPES))):
-        check(attrs[name] in allowed, f"{name} should be one of {', '.join(allowed)}, not {attrs[name]!r}")
     for name in ("nms_top_k", "keep_top_k", "background_class"):
         check(attrs[name] >= -1, f"{name} should not be below -1: {attrs[name]}")
     ends = ("NB4", "NCB") if regions is None else ("CB4", "CB")
@@ -204,6 +200,7 @@ class MulticlassNms8:
     """Suppression within classes, then the best of each image."""
 
     shown_first = ("sort_result_type", "output_type", "nms_top_k", "keep_top_k")
+    words = {"sort_result_type": "none classid score"}
 
     def infer(
         boxes,
@@ -211,7 +208,7 @@ class MulticlassNms8:
         *,
         sort_result_type: Word = "none",
         sort_result_across_batch: Bool = False,
-        output_type: DType = "i64",
+        output_type: Index = "i64",
         iou_threshold: Float = 0.0,
         score_threshold: Float = 0.0,
         nms_top_k: Int = -1,
@@ -260,12 +257,12 @@ def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
 class MatrixNms:
     """Suppression by falling scores, all boxes at once."""
 
+    words = {**MulticlassNms8.words, "decay_function": "linear gaussian"}
+
     def infer(
         boxes, scores, *, background_class: Int = -1, decay_function: Word = "linear",
         gaussian_sigma: Float = 2.0, post_threshold: Float = 0.0, **attrs,
     ):  # fmt: skip
-        known = ("linear", "gaussian")
-        check(decay_function in known, f"decay_function is linear or gaussian: {decay_function}")
         return _infer(boxes, scores, {**attrs, "background_class": background_class})
 
     def ref(boxes, scores, **attrs):

@@ -19,7 +19,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.op import Bool, DType, TensorType, Word, op
+from ovjit.graph.op import Bool, Index, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
@@ -126,7 +126,7 @@ def limit_of(x: np.ndarray | None) -> int:
 
 
 def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
-    encoding = attrs["box_encoding"].lower()
+    encoding = attrs["box_encoding"]
     sort = attrs["sort_result_descending"]
     share, least, spread = (float(number_of(x, 0)) for x in (iou, threshold, sigma))
     selected, scored = non_max_suppression(
@@ -193,9 +193,7 @@ def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 
 
 def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
-    kind, encoding = attrs.get("output_type", "i64"), attrs["box_encoding"]
-    check(encoding.lower() in ("corner", "center"), f"box_encoding is corner or center, not {encoding!r}")
-    check(kind in INDEX_TYPES, f"output_type is i32 or i64, not {kind}")
+    kind = attrs.get("output_type", "i64")
     check_inputs(boxes, scores)
     rows = most_rows(boxes, scores, check_limits(most, iou, threshold, sigma))
     return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
@@ -204,6 +202,8 @@ def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]) ->
 @op("NonMaxSuppression", opset=1, samples=partial(nms_samples, 1))
 class NonMaxSuppression1:
     """The boxes that are selected, as rows (image, class, box)."""
+
+    words = {"box_encoding": "corner center"}
 
     def infer(
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
@@ -233,7 +233,7 @@ class NonMaxSuppression3:
 
     def infer(
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
-        output_type: DType = "i64", **attrs,
+        output_type: Index = "i64", **attrs,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
         return _infer(boxes, scores, *limits, {**attrs, "output_type": output_type})[0]

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, DType, TensorType, op
-from ovjit_ops.common.values import INDEX_TYPES
+from ovjit.graph.op import Bool, Index, TensorType, op
 from ovjit_ops.detection import nms
 from ovjit_ops.detection.boxes import best_first, suppress
 from ovjit_ops.detection.cpu_nms import TURNED
@@ -118,10 +116,9 @@ class NMSRotated:
         score_threshold,
         *,
         sort_result_descending: Bool = True,
-        output_type: DType = "i64",
+        output_type: Index = "i64",
         clockwise: Bool = True,
     ):
-        check(output_type in INDEX_TYPES, f"output_type is i32 or i64, not {output_type}")
         nms.check_inputs(boxes, scores, 5)
         rows = nms.most_rows(
             boxes, scores, nms.check_limits(max_output_boxes_per_class, iou_threshold, score_threshold)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError, check
+from ovjit.errors import InferenceError
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Bool, Float, Int, TensorType, Word, op
+from ovjit.graph.op import Bool, Float, Int, Positive, TensorType, Word, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, widened
@@ -31,8 +31,6 @@ def infer_regions(
     """[R, C, pooled_h, pooled_w]"""
     check_type(data, REALS)
     check_type(batches, INTEGERS, "batch_indices")
-    for name in ("pooled_h", "pooled_w"):
-        check(attrs[name] > 0, f"{name} should be positive, not {attrs[name]}")
     sampling.check_ratio(attrs["sampling_ratio"])
     dims = fitted(data=(data, ".C.."), rois=(rois, f"R{numbers}"), batch_indices=(batches, "R"))
     return TensorType(data.dtype, (*dims.shape("RC"), attrs["pooled_h"], attrs["pooled_w"]))
@@ -60,7 +58,7 @@ def roi_align(
         x = x1 + (np.arange(width * columns) + 0.5) * (w / width / columns)
         taken = sampling.bilinear_grid(widened(data[image]), y, x)
         bins = taken.reshape(-1, height, rows, width, columns)
-        out[r] = bins.mean((2, 4)) if attrs["mode"].lower() == "avg" else np.maximum(bins.max((2, 4)), 0)
+        out[r] = bins.mean((2, 4)) if attrs["mode"] == "avg" else np.maximum(bins.max((2, 4)), 0)
     return out.astype(data.dtype)
 
 
@@ -89,11 +87,12 @@ def _samples(aligned: tuple[str, ...], rng: np.random.Generator, dtype: str = "f
 class ROIAlign3:
     """Regions are at least one element wide."""
 
+    words = {"mode": "avg max"}
+
     def infer(
-        data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
-        mode: Word,
+        data, rois, batch_indices, *, pooled_h: Positive, pooled_w: Positive, sampling_ratio: Int,
+        spatial_scale: Float, mode: Word,
     ):  # fmt: skip
-        check(mode.lower() in ("avg", "max"), f"mode should be avg or max, not {mode!r}")
         return infer_regions(data, rois, batch_indices, 4, locals())
 
     def ref(data, rois, batch_indices, **attrs):
@@ -104,15 +103,13 @@ class ROIAlign3:
 class ROIAlign9:
     """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
 
+    words = {**ROIAlign3.words, "aligned_mode": sampling.OFFSETS}
+
     def infer(data, rois, batch_indices, *, mode: Word, aligned_mode: Word = "asymmetric", **attrs):
-        check(
-            aligned_mode.lower() in sampling.OFFSETS,
-            f"aligned_mode should be one of {', '.join(sampling.OFFSETS)}, not {aligned_mode!r}",
-        )
-        return ROIAlign3.infer(data, rois, batch_indices, mode=mode, **attrs)
+        return infer_regions(data, rois, batch_indices, 4, attrs)
 
     def ref(data, rois, batch_indices, **attrs):
-        return roi_align(data, rois, batch_indices, attrs, attrs["aligned_mode"].lower())
+        return roi_align(data, rois, batch_indices, attrs, attrs["aligned_mode"])
 
 
 @op("ROIAlignRotated", opset=15, types=REALS, native=FULL, lower=RoiAlign.of, ulp=64)
@@ -120,8 +117,8 @@ class ROIAlignRotated:
     """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
 
     def infer(
-        data, rois, batch_indices, *, pooled_h: Int, pooled_w: Int, sampling_ratio: Int, spatial_scale: Float,
-        clockwise_mode: Bool,
+        data, rois, batch_indices, *, pooled_h: Positive, pooled_w: Positive, sampling_ratio: Int,
+        spatial_scale: Float, clockwise_mode: Bool,
     ):  # fmt: skip
         return infer_regions(data, rois, batch_indices, 5, locals())
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.op import Float, Int, Ints, TensorType, Word, op
+from ovjit.graph.op import Float, Int, Ints, Positive, TensorType, Word, op
 from ovjit.graph.shapes import compatible
 from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.dims import fitted
@@ -95,6 +95,7 @@ class ROIPooling:
     and pooled_w."""
 
     shown_first = ("output_size", "output_roi", "pooled_h", "pooled_w")
+    words = {"method": "max bilinear"}
 
     def infer(
         data,
@@ -108,7 +109,6 @@ class ROIPooling:
         pooled_w: Int = ABSENT,
     ):
         pooled = _pooled(locals())
-        check(method.lower() in ("max", "bilinear"), f"method is max or bilinear, not {method!r}")
         check(spatial_scale > 0, f"spatial_scale should be positive, not {spatial_scale}")
         channels, regions = check_regions(data, rois)
         return TensorType(data.dtype, (regions, channels, *pooled))
@@ -119,7 +119,7 @@ class ROIPooling:
         out = np.zeros((len(rois), data.shape[1], *pooled), widened(data).dtype)
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
             maps = widened(data[image])
-            if attrs["method"].lower() == "bilinear":
+            if attrs["method"] == "bilinear":
                 y, x = _places(y1, y2, pooled[0], height), _places(x1, x2, pooled[1], width)
                 out[r] = crop(maps, y, x)
                 continue
@@ -157,23 +157,24 @@ class PSROIPooling:
     """Every bin has channels of its own; means, or bilinear samples of every part of a region."""
 
     shown_first = ("output_dim", "group_size", "spatial_scale", "mode")
+    words = {"mode": "average bilinear"}
 
     def infer(
         data,
         rois,
         *,
-        output_dim: Int,
-        group_size: Int = 1,
+        output_dim: Positive,
+        group_size: Positive = 1,
         spatial_scale: Float,
         spatial_bins_x: Int = 1,
         spatial_bins_y: Int = 1,
         mode: Word = "average",
     ):
-        check(mode.lower() in ("average", "bilinear"), f"mode is average or bilinear, not {mode!r}")
-        bins = min(spatial_bins_x, spatial_bins_y) if mode.lower() == "bilinear" else 1  # means have none
-        check(min(output_dim, group_size, bins) > 0, "sizes should be positive")
         channels, regions = check_regions(data, rois)
-        bins = group_size**2 if mode.lower() == "average" else spatial_bins_x * spatial_bins_y
+        bins = group_size**2
+        if mode == "bilinear":  # means have no bins
+            check(min(spatial_bins_x, spatial_bins_y) > 0, "sizes should be positive")
+            bins = spatial_bins_x * spatial_bins_y
         check(
             compatible(channels, output_dim * bins),
             f"{output_dim} outputs of {bins} bins need as many channels: {data}",
@@ -187,7 +188,7 @@ class PSROIPooling:
         out = np.zeros((len(rois), dim, group, group), widened(data).dtype)
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
             maps = widened(data[image])
-            if attrs["mode"].lower() == "average":
+            if attrs["mode"] == "average":
                 left, top = _whole(x1) * scale, _whole(y1) * scale
                 right, bottom = (_whole(x2) + 1) * scale, (_whole(y2) + 1) * scale
                 rows = _bins(top, max(bottom - top, 0.1), group, height)
@@ -241,17 +242,15 @@ class DeformablePSROIPooling:
         rois,
         offsets=None,
         *,
-        output_dim: Int,
+        output_dim: Positive,
         spatial_scale: Float,
-        group_size: Int = 1,
+        group_size: Positive = 1,
         mode: Word = "bilinear_deformable",
-        spatial_bins_x: Int = 1,
-        spatial_bins_y: Int = 1,
+        spatial_bins_x: Positive = 1,
+        spatial_bins_y: Positive = 1,
         trans_std: Float = 1.0,
-        part_size: Int = 1,
+        part_size: Positive = 1,
     ):
-        sizes = (output_dim, group_size, spatial_bins_x, spatial_bins_y, part_size)
-        check(min(sizes) > 0, "sizes should be positive")
         samples = spatial_bins_x * spatial_bins_y
         check(samples <= MOST_SAMPLES, f"spatial_bins_x by spatial_bins_y is above {MOST_SAMPLES}: {samples}")
         channels, regions = check_regions(data, rois, NUMBERS)

@@ -420,23 +420,19 @@ def round_half_away(x: np.ndarray) -> np.ndarray:
 
 
 def _infer_round(data: TensorType, *, mode: Word = "half_to_even") -> TensorType:
-    check(
-        mode in ("half_to_even", "half_away_from_zero"),
-        f'"{mode.upper()}" is not a member of enum op::v5::Round::RoundMode',
-    )
     return with_value(same_type(data, NUMBERS), in_f32(_round), data, mode=mode)
 
 
 def _round(x: np.ndarray, *, mode: str = "half_to_even") -> np.ndarray:
     if x.dtype.kind != "f":
         return x
-    return np.rint(x) if mode.lower() == "half_to_even" else round_half_away(x)
+    return np.rint(x) if mode == "half_to_even" else round_half_away(x)
 
 
 def _round_body(x: Any, *, mode: str = "half_to_even") -> Any:
     if not t.is_float(x):
         return x
-    return t.round_even(x) if mode.lower() == "half_to_even" else t.round_away(x)
+    return t.round_even(x) if mode == "half_to_even" else t.round_away(x)
 
 
 def _sign_body(x: Any) -> Any:
@@ -461,6 +457,7 @@ unary(
     _round_body,
     opset=5,
     infer=_infer_round,
+    words={"mode": "op::v5::Round::RoundMode: HALF_TO_EVEN HALF_AWAY_FROM_ZERO"},
     variants=({"mode": "half_to_even"}, {"mode": "half_away_from_zero"}),
 )
 

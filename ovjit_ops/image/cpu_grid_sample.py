@@ -13,9 +13,10 @@ from ovjit.compiler.lower import Lowering, Shapes
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import Layout, channels_last, named_strides
 from ovjit.graph.graph import Value
-from ovjit_ops.image.grid_settings import settings
 
 _A = -0.75
+#: The attributes that decide which kernel it is.
+SETTINGS = ("align_corners", "mode", "padding_mode")
 _TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
 #: Offsets of elements are i32, in elements.
 _MOST = 2**31 - 1
@@ -137,7 +138,7 @@ class GridSample(Lowering):
 
     def set_up(self) -> None:
         self.data, self.grid = self.node.inputs
-        self.align, self.mode, self.padding = settings(self.node.attrs)
+        self.align, self.mode, self.padding = (self.node.attrs[name] for name in SETTINGS)
         ways = {"side": _TAPS[self.mode], "padding": self.padding, "align": self.align}
         self.kernels = tuple(grid_sample(**ways, adjacent=last) for last in (False, True))
 

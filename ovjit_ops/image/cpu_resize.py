@@ -29,7 +29,7 @@ from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import most
 from ovjit_ops.image.cpu_resize_tables import HEAD, Made, Tables, filter_table, nearest_table, spread_table
-from ovjit_ops.image.resampling import Resized, given, repeats, resized, settings
+from ovjit_ops.image.resampling import Resized, given, repeats, resized
 
 #: Ways through the horizontal pass: there is none; outputs, or the channels of one, are lanes.
 VERTICAL, LANES, CHANNELS = range(3)
@@ -308,7 +308,7 @@ class Resize(AsInput):
 
     def set_up(self) -> None:
         self.data = self.node.inputs[0]
-        self.nearest = self.node.attrs["mode"].lower() == "nearest"
+        self.nearest = self.node.attrs["mode"] == "nearest"
         dtype = self.data.dtype
         self.kernel = resize_nearest(T=MOVED[SIZE[dtype]]) if self.nearest else resize(T=dtype)
         pairs = zip(self.data.shape, self.out.shape, strict=True)
@@ -321,8 +321,8 @@ class Resize(AsInput):
             self.repeats = (self.out,)
 
     def _goal(self, planner: Planner) -> tuple[Any, Any, Any, dict[str, Any]] | None:
-        """Sizes or scales, the axes, and the settings; None where a size is not known while planning."""
-        attrs = settings(self.node.attrs, self.node.op.opset)
+        """Sizes or scales, the axes, and the attributes; None where a size is not known while planning."""
+        attrs = self.node.attrs
         by_size = attrs["shape_calculation_mode"] == "sizes"
         inputs = self.node.inputs
         four = self.node.op.opset == 4
@@ -348,7 +348,7 @@ class Resize(AsInput):
             planner.repeat(self.out, self.data, times, lambda: self._repeated(planner, times))
             return
         found = None if goal is None else self._resized(x, goal)
-        mode = self.node.attrs["mode"].lower()
+        mode = self.node.attrs["mode"]
         one_by_one = mode.endswith("pillow") and self.data.dtype != "f32"
         if found is None or (len(found) > 2 and not (self.nearest or one_by_one) and x.itemsize != 4):
             raise NotNative
@@ -360,7 +360,7 @@ class Resize(AsInput):
             x = planner.contiguous(self.data)
             inner = adjacent_axis(x)
         y = planner.channels_last_output(self.out, inner)
-        tables = Tables(planner, settings(self.node.attrs, self.node.op.opset), self.open_axes)
+        tables = Tables(planner, self.node.attrs, self.open_axes)
         plan_resample(planner, self.kernel, x, y, inner, found, tables, one_by_one)
 
     def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:
@@ -379,7 +379,7 @@ SUMMED = frozenset("f32 f16 bf16 u8 i8 u16 i16".split())
 def lower_interpolate(group: Group) -> Lowering | None:
     """Native but for sums of f64 and of integers of 32 bits and more."""
     node = group.last
-    if node.attrs["mode"].lower() != "nearest" and node.inputs[0].dtype not in SUMMED:
+    if node.attrs["mode"] != "nearest" and node.inputs[0].dtype not in SUMMED:
         return None
     if any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"]):
         return None  # of unknown rank, else it would have been expanded

@@ -19,9 +19,10 @@ from ovjit.graph.shapes import ANY, compatible, merge
 from ovjit_ops.common.values import narrowed, real, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.image import cpu_grid_sample
-from ovjit_ops.image.grid_settings import MODES, PADDINGS, settings
 from ovjit_ops.image.resampling import cubic_weights
 
+MODES = ("bilinear", "bicubic", "nearest")
+PADDINGS = ("zeros", "border", "reflection")
 _A = -0.75
 
 
@@ -51,7 +52,7 @@ def inside(index: np.ndarray, extent: int, align: bool, padding: str) -> tuple[n
 
 
 def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
-    align, mode, padding = settings(attrs)
+    align, mode, padding = (attrs[name] for name in cpu_grid_sample.SETTINGS)
     n, channels, height, width = data.shape
     out_shape = (n, channels, *grid.shape[1:3])
     if not data.size:
@@ -114,10 +115,14 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
 class GridSample:
     """The data at the places of the grid."""
 
+    words = {
+        "mode": f"op::v9::GridSample::InterpolationMode: {' '.join(MODES)}",
+        "padding_mode": PADDINGS,
+    }
+
     def infer(
         data, grid, *, align_corners: Bool = False, mode: Word = "bilinear", padding_mode: Word = "zeros"
     ):
-        settings(locals())
         says = "The element type of the grid input tensor must be a floating point type."
         check(grid.dtype in (*REALS, "dynamic"), f"{says} It is {grid.dtype}")
         for x, what in ((data, "data"), (grid, "grid")):

@@ -26,7 +26,7 @@ from ovjit_ops.common.values import length, narrowed, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.cpu_resize import lower_interpolate
-from ovjit_ops.image.resampling import axis_table, given, resized, scaled, settings
+from ovjit_ops.image.resampling import axis_table, given, resized, scaled
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("pads_begin", "pads_end"):
         fine = all(i in resized for i, pad in enumerate(attrs[name]) if pad)
         check(fine, f"{name} {list(attrs[name])} are of dimensions that are not among axes {attrs['axes']}")
-    mode = attrs["mode"].lower()
+    mode = attrs["mode"]
     align = "align_corners" if attrs["align_corners"] else "asymmetric"
     if mode == "linear" and rank == 4:
         mode = "linear_onnx"
@@ -137,15 +137,13 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-MODES_1 = ("nearest", "linear", "cubic")
-
-
 @op(
     "Interpolate",
     opset=1,
     types=NUMBERS,
     builder_dict="attrs",
     builder={"data": "image", "sizes": "output_shape"},
+    words={"mode": "nearest linear cubic"},
 )
 class Interpolate1:
     """Data resized to `sizes` along `axes`."""
@@ -163,7 +161,6 @@ class Interpolate1:
         pads_begin: Ints = (),
         pads_end: Ints = (),
     ):
-        check(mode.lower() in MODES_1, f"mode should be one of {', '.join(MODES_1)}, not {mode!r}")
         if data.shape is not None:  # what is padded is resized: it is not seen in the shape
             padding(pads_begin, len(data.shape), "pads_begin")
             padding(pads_end, len(data.shape), "pads_end")
@@ -262,6 +259,10 @@ class Interpolate4:
     shown_first = (
         "mode", "shape_calculation_mode", "coordinate_transformation_mode", "nearest_mode", "antialias",
     )  # fmt: skip
+    words = {
+        "mode": resampling.MODES[:4], "shape_calculation_mode": "sizes scales",
+        "coordinate_transformation_mode": resampling.COORDINATES, "nearest_mode": resampling.NEAREST,
+    }  # fmt: skip
 
     def infer(
         data,
@@ -278,12 +279,10 @@ class Interpolate4:
         antialias: Bool = False,
         cube_coeff: Float = -0.75,
     ):
-        attrs = settings(locals(), 4)
-        by_sizes, by_scales = given(attrs, sizes, scales)
+        by_sizes, by_scales = given(locals(), sizes, scales)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
     def ref(data, sizes, scales, axes=None, **attrs):
-        attrs = settings(attrs, 4)
         by_sizes, by_scales = given(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)
 
@@ -303,11 +302,12 @@ class Interpolate4:
 class Interpolate11:
     """Interpolate-4 with one input for sizes or scales, and Pillow's filters."""
 
+    words = {**Interpolate4.words, "mode": resampling.MODES}
+
     def infer(data, scales_or_sizes, axes=None, **attrs):
-        by_sizes, by_scales = given(settings(attrs, 11), scales_or_sizes, scales_or_sizes)
+        by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
         return _infer(data, by_sizes, by_scales, axes, (attrs["pads_begin"], attrs["pads_end"]))
 
     def ref(data, scales_or_sizes, axes=None, **attrs):
-        attrs = settings(attrs, 11)
         by_sizes, by_scales = given(attrs, scales_or_sizes, scales_or_sizes)
         return interpolate(data, by_sizes, by_scales, axes, attrs)

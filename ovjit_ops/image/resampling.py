@@ -153,7 +153,7 @@ def adjacent(index: np.ndarray, weight: np.ndarray, extent: int) -> Table:
 
 
 def axis_table(axis: Resized, attrs: dict[str, Any]) -> Table:
-    """The table of one axis of an Interpolate with these attributes, in lower case."""
+    """The table of one axis of an Interpolate with these attributes."""
     mode, outputs, extent, scale = attrs["mode"], int(axis.outputs), int(axis.extent), axis.scale
     if mode.endswith("pillow"):
         return _pillow(outputs, extent, mode == "bicubic_pillow")
@@ -191,20 +191,6 @@ def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
 
 #: What is added to a scale before a size is computed, so that 0.3 * 10 is 3.
 _EPSILON = np.float32(1e-6)
-
-
-def settings(attrs: dict[str, Any], version: int) -> dict[str, Any]:
-    """The attributes in lower case, checked."""
-    out = {k: v.lower() if isinstance(v, str) else v for k, v in attrs.items()}
-    modes = MODES[: 4 if version == 4 else None]
-    for name, allowed in (
-        ("mode", modes),
-        ("shape_calculation_mode", ("sizes", "scales")),
-        ("coordinate_transformation_mode", COORDINATES),
-        ("nearest_mode", NEAREST),
-    ):
-        check(out[name] in allowed, f"{name} should be one of {', '.join(allowed)}, not {attrs[name]!r}")
-    return out
 
 
 def given(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:

@@ -395,7 +395,7 @@ class Scatter(Lowering):
     constant_inputs = 3
 
     def set_up(self) -> None:
-        self.reduction = self.node.attrs.get("reduction", "none").lower()
+        self.reduction = self.node.attrs.get("reduction", "none")
         combine = COMBINE.get(self.reduction)
         if combine is None:
             raise NotNative

@@ -64,7 +64,7 @@ class Segments(Lowering):
 
     def set_up(self) -> None:
         data, ids = self.node.inputs[:2]
-        zero = self.node.attrs["fill_mode"].lower() == "zero"
+        zero = self.node.attrs["fill_mode"] == "zero"
         self.kernel = segment_kernel(data.dtype, ids.dtype, zero)
 
     def plan(self, planner: Planner) -> None:

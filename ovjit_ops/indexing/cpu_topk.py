@@ -288,8 +288,8 @@ class TopK(Lowering):
         if not rank:
             raise NotNative
         moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
-        kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"].lower() == "max"}
-        by_index = attrs["sort"].lower() == "index"
+        kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"] == "max"}
+        by_index = attrs["sort"] == "index"
         self.kernel = topk(**kinds, by_index=by_index)
         known = self.node.inputs[1].type.value
         many = None if known is None else known.item()

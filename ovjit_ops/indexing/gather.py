@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
+from ovjit.graph.op import Bool, Count, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, merge, normalize_axis, text, up_to
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import (
@@ -207,7 +207,6 @@ class GatherElements:
 
 def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, flatten: bool) -> TensorType:
     check_index_type(indices, f"The indices type is expected to be an integer type. Got: {indices.dtype}.")
-    check(batch_dims >= 0, f"batch_dims {batch_dims} should not be negative")
     if data.shape is None or indices.shape is None:
         return TensorType(data.dtype, None)
     check(data.shape, "Data rank must be at least 1.")
@@ -249,7 +248,7 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
 class GatherND5:
     """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
 
-    def infer(data, indices, *, batch_dims: Int = 0):
+    def infer(data, indices, *, batch_dims: Count = 0):
         return _infer_gather_nd(data, indices, batch_dims, True)
 
     def ref(data, indices, *, batch_dims=0):
@@ -272,7 +271,7 @@ class GatherND5:
 class GatherND8:
     """The parts of the data that the rows of `indices` name."""
 
-    def infer(data, indices, *, batch_dims: Int = 0):
+    def infer(data, indices, *, batch_dims: Count = 0):
         return _infer_gather_nd(data, indices, batch_dims, False)
 
     def ref(data, indices, *, batch_dims=0):
@@ -358,11 +357,11 @@ class OneHot1:
 class OneHot16:
     """OneHot-1 in which negative indices may count from the end."""
 
+    words = {"negative_indices_mode": "ignore_negative normalize"}
+
     def infer(
         indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Word = "ignore_negative"
     ):
-        modes = ("ignore_negative", "normalize")
-        check(negative_indices_mode in modes, f"unknown negative_indices_mode {negative_indices_mode!r}")
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
 
     samples = partial(
@@ -373,12 +372,7 @@ class OneHot16:
 TOPK = (*NUMBERS, "boolean")
 
 
-def _infer_topk(data: TensorType, k: TensorType, axis: int, mode: str, sort: str, index: str):
-    check(
-        mode.lower() in ("max", "min"),
-        f'"{mode}" is not a member of enum ov::op::TopKMode: mode should be max or min',
-    )
-    check(sort.lower() in ("none", "index", "value"), f"sort should be none, index or value, not {sort!r}")
+def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
     check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
     check_type(data, TOPK)
     says = "K input has to be an integer type, which does match the provided one:{type}"
@@ -408,13 +402,13 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     if not 0 <= k <= data.shape[axis]:
         raise InferenceError(f"k {k} is not from 0 to {data.shape[axis]}")
     keys = widened(data)  # NumPy does not know where NaN belongs among bf16
-    if mode.lower() == "min":
+    if mode == "min":
         order = np.argsort(keys, axis, kind="stable")
     else:
         # from the back, so that the stable sort leaves equals in their order
         order = data.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis, kind="stable"), axis)
     order = np.take(order, np.arange(k), axis)
-    if sort.lower() == "index":
+    if sort == "index":
         order = np.sort(order, axis)
     return np.take_along_axis(data, order, axis), order
 
@@ -423,8 +417,10 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 
+    words = {"mode": "ov::op::TopKMode: max min", "sort": "none index value"}
+
     def infer(data, k, *, axis: Int, mode: Word, sort: Word, index_element_type: DType = "i32"):
-        return _infer_topk(data, k, axis, mode, sort, index_element_type)
+        return _infer_topk(data, k, axis, index_element_type)
 
     def ref(data, k, *, axis, mode, sort, index_element_type="i32", stable=False):
         values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
@@ -454,10 +450,10 @@ class TopK11:
     """TopK-3; ours is always stable."""
 
     def infer(data, k, *, stable: Bool = False, **attrs):
-        sort = attrs["sort"].lower()
+        sort = attrs["sort"]
         says = "Stable sort can only be used when TopK's sorting mode is set to 'VALUE' or 'INDEX'."
         check(not stable or sort != "none", f"{says}{sort}")
-        return _infer_topk(data, k, *(attrs[a] for a in ("axis", "mode", "sort", "index_element_type")))
+        return _infer_topk(data, k, attrs["axis"], attrs["index_element_type"])
 
 
 @op("CumSum", opset=3, types=(*NUMBERS, "boolean"), lower=cpu_scan.CumSum.of)

@@ -10,11 +10,9 @@ import math
 
 import numpy as np
 
-from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import DType, TensorType, op
+from ovjit.graph.op import DType, Index, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, dim, is_static
-from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, Positions
 from ovjit_ops.movement.shape import MOVABLE
@@ -25,8 +23,7 @@ class NonZero:
     """The positions of all elements that are not zero, [rank, how many], in order. A scalar is taken as a
     vector of one element."""
 
-    def infer(data, *, output_type: DType = "i64"):
-        check(output_type in INDEX_TYPES, f"Output type must be i32 or i64, not {output_type}")
+    def infer(data, *, output_type: Index = "i64"):
         most = math.prod(data.shape) if is_static(data.shape) else None
         if not data.rank:  # of unknown rank, or a scalar, of which OpenVINO does not tell the shape
             return TensorType(output_type, (ANY, dim(0, most) if data.rank is None else ANY))

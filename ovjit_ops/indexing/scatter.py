@@ -174,12 +174,9 @@ class ScatterNDUpdate4:
 class ScatterNDUpdate15:
     """ScatterNDUpdate-4 that may add, subtract, multiply or compare instead of replacing."""
 
+    words = {"reduction": f"op::v15::ScatterNDUpdate::Reduction: {' '.join(ND_REDUCTIONS)}"}
+
     def infer(data, indices, updates, *, reduction: Word = "none"):
-        check(
-            reduction in ND_REDUCTIONS,
-            f'"{reduction}" is not a member of enum op::v15::ScatterNDUpdate::Reduction: it is one of '
-            f"{', '.join(ND_REDUCTIONS)}",
-        )
         return _infer_scatter_nd(data, indices, updates)
 
     ref = _scatter_nd
@@ -312,16 +309,14 @@ class ScatterElementsUpdate3:
 class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 
+    words = {"reduction": f"op::v12::ScatterElementsUpdate::Reduction: {' '.join(REDUCTIONS)}"}
+
     def infer(data, indices, updates, axis, *, reduction: Word = "none", use_init_val: Bool = True):
-        check(
-            reduction in REDUCTIONS,
-            f'"{reduction}" is not a member of enum op::v12::ScatterElementsUpdate::Reduction',
-        )
         return _infer_scatter_elements(data, indices, updates, axis)
 
     def ref(data, indices, updates, axis, *, reduction="none", use_init_val=True):
         place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        return scatter_elements(data, indices, updates, place, reduction.lower(), use_init_val)
+        return scatter_elements(data, indices, updates, place, reduction, use_init_val)
 
     samples = partial(
         _scatter_elements_samples,

@@ -8,11 +8,11 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, DType, TensorType, op
+from ovjit.graph.op import Bool, DType, Index, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, shape_scalar
+from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.indexing import cpu_gather_tree
 from ovjit_ops.indexing.cpu_search import Search
@@ -20,10 +20,6 @@ from ovjit_ops.indexing.cpu_unique import LoweredUnique
 
 #: Element types whose different elements are found natively.
 UNIQUE = frozenset((*NUMBERS, "boolean"))
-
-
-def _index_type(name: str, what: str) -> None:
-    check(name in INDEX_TYPES, f"{what} is i32 or i64, not {name}")
 
 
 def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
@@ -35,8 +31,7 @@ def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.n
 class Bucketize:
     """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
 
-    def infer(data, buckets, *, output_type: DType = "i64", with_right_bound: Bool = True):
-        _index_type(output_type, "output_type")
+    def infer(data, buckets, *, output_type: Index = "i64", with_right_bound: Bool = True):
         for x in (data, buckets):
             check_type(x, NUMBERS)
         check(buckets.rank in (None, 1), f"Buckets input must be a 1D tensor. Got: {buckets}")
@@ -64,8 +59,7 @@ class Bucketize:
 class SearchSorted:
     """Where each value would be inserted into the sorted sequence of its row."""
 
-    def infer(sorted_sequence, values, *, right_mode: Bool = False, output_type: DType = "i64"):
-        _index_type(output_type, "output_type")
+    def infer(sorted_sequence, values, *, right_mode: Bool = False, output_type: Index = "i64"):
         check_same_type(sorted_sequence, values, "sorted_sequence")
         if sorted_sequence.shape is None or values.shape is None:
             return TensorType(output_type, values.shape)
@@ -113,11 +107,9 @@ class Unique:
         axis=None,
         *,
         sorted: Bool = True,
-        index_element_type: DType = "i64",
-        count_element_type: DType = "i64",
+        index_element_type: Index = "i64",
+        count_element_type: Index = "i64",
     ):
-        _index_type(index_element_type, "index_element_type")
-        _index_type(count_element_type, "count_element_type")
         index, count = index_element_type, count_element_type
 
         def types(shape, found, whole):

@@ -72,7 +72,7 @@ def depth_to_space(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequ
     n, c, *spatial = shape
     size, k = attrs["block_size"], len(spatial)
     blocks, channels = (size,) * k, c // size**k
-    if attrs["mode"].lower() == "blocks_first":
+    if attrs["mode"] == "blocks_first":
         order = [0, k + 1] + [a for i in range(k) for a in (k + 2 + i, 1 + i)]
         return (n, *blocks, channels, *spatial), order
     order = [0, 1] + [a for i in range(k) for a in (k + 2 + i, 2 + i)]
@@ -84,7 +84,7 @@ def space_to_depth(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequ
     size, k = attrs["block_size"], len(spatial)
     parts = (n, c, *(v for d in spatial for v in (d // size, size)))
     blocks, pixels = [3 + 2 * i for i in range(k)], [2 + 2 * i for i in range(k)]
-    first = attrs["mode"].lower() == "blocks_first"
+    first = attrs["mode"] == "blocks_first"
     return parts, [0, *blocks, 1, *pixels] if first else [0, 1, *blocks, *pixels]
 
 

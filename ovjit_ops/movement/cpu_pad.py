@@ -36,7 +36,7 @@ class Padded(AsInput):
 
     def set_up(self) -> None:
         self.data = self.node.inputs[0]
-        self.mode = self.node.attrs["pad_mode"].lower()
+        self.mode = self.node.attrs["pad_mode"]
         self.value: Value | None = self.node.inputs[3] if len(self.node.inputs) > 3 else None
         if self.mode == "constant":
             self.kernel = spread_kernel(SIZE[self.node.output.dtype])

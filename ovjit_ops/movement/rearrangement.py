@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.op import Int, TensorType, Word, op
+from ovjit.graph.op import Int, Positive, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
@@ -28,8 +29,7 @@ from ovjit_ops.movement.sink_shuffle import Shuffled, recognize_shuffle, sink_sh
 class ShuffleChannels:
     """The dimension `axis` taken as [group, rest] and transposed."""
 
-    def infer(data, *, axis: Int = 1, group: Int = 1):
-        check(group >= 1, f"group {group} should be positive")
+    def infer(data, *, axis: Int = 1, group: Positive = 1):
         if data.shape is not None:
             extent = data.shape[normalize_axis(axis, len(data.shape))]
             check(
@@ -56,13 +56,8 @@ class ShuffleChannels:
             yield [random_array(rng, shape, dtype)], {"axis": axis, "group": group}
 
 
-def _check_blocks(data: TensorType, block_size: int, mode: str) -> None:
-    check(block_size >= 1, f"block_size {block_size} should be positive")
-    check(
-        mode.lower() in ("blocks_first", "depth_first"),
-        f"mode should be blocks_first or depth_first, not {mode!r}",
-    )
-    check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
+#: What DepthToSpace and SpaceToDepth have in common.
+_BLOCKS: dict[str, Any] = {"types": MOVABLE, "words": {"mode": "blocks_first depth_first"}}
 
 
 def _divided(extent: Dim, by: int, what: str) -> Dim:
@@ -84,12 +79,12 @@ def _block_samples(depth: bool, rng: np.random.Generator, dtype: str = "f32"):
             yield [random_array(rng, shape, dtype)], {"block_size": 2, "mode": mode}
 
 
-@op("DepthToSpace", opset=1, types=MOVABLE, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space)
+@op("DepthToSpace", opset=1, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space, **_BLOCKS)
 class DepthToSpace:
     """Blocks of channels laid out as `block_size`-sized squares of pixels."""
 
-    def infer(data, *, block_size: Int = 1, mode: Word):
-        _check_blocks(data, block_size, mode)
+    def infer(data, *, block_size: Positive = 1, mode: Word):
+        check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
@@ -106,12 +101,12 @@ class DepthToSpace:
     samples = partial(_block_samples, True)
 
 
-@op("SpaceToDepth", opset=1, types=MOVABLE, lower=cpu_blocks.lower_space_to_depth)
+@op("SpaceToDepth", opset=1, lower=cpu_blocks.lower_space_to_depth, **_BLOCKS)
 class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 
-    def infer(data, *, block_size: Int = 1, mode: Word):
-        _check_blocks(data, block_size, mode)
+    def infer(data, *, block_size: Positive = 1, mode: Word):
+        check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
@@ -253,8 +248,9 @@ class Roll:
 class Reverse:
     """The data with some axes turned round; they are named, or marked by a mask."""
 
+    words = {"mode": "index mask"}
+
     def infer(data, reversed_axes, *, mode: Word):
-        check(mode in ("index", "mask"), f"mode should be index or mask, not {mode!r}")
         kinds = ("boolean",) if mode == "mask" else INTEGERS
         check(
             reversed_axes.dtype in (*kinds, "dynamic"),

@@ -34,13 +34,9 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 
 
 def _infer_broadcast(
-    data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str, modes: str
+    data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str
 ):
     mode = broadcast_mode(mode)
-    check(
-        mode in modes.split(),
-        f'"{mode.upper()}" is not a member of enum ov::op::BroadcastType: it is one of {modes}',
-    )
     check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
     integral = "Broadcast shape must be an integral number, but is: {type}"
     flat = "Broadcast shape rank must be 1, but has {rank}"
@@ -96,8 +92,10 @@ def _broadcast_samples(bidirectional: bool, rng: np.random.Generator, dtype: str
 class Broadcast1:
     """The data repeated to `target_shape`, by NumPy's rule or along the named dimensions."""
 
+    words = {"mode": "ov::op::BroadcastType: NUMPY EXPLICIT NONE"}
+
     def infer(data, target_shape, axes_mapping=None, *, mode: Word = "numpy"):
-        return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit")
+        return _infer_broadcast(data, target_shape, axes_mapping, mode)
 
     def ref(data, target_shape, axes_mapping=None, *, mode="numpy"):
         target = target_shape.reshape(-1).tolist()
@@ -114,9 +112,7 @@ class Broadcast1:
 class Broadcast3:
     """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
 
-    def infer(data, target_shape, axes_mapping=None, *, mode: Word = "numpy"):
-        return _infer_broadcast(data, target_shape, axes_mapping, mode, "numpy explicit bidirectional")
-
+    words = {"mode": "ov::op::BroadcastType: NUMPY EXPLICIT NONE BIDIRECTIONAL"}
     samples = partial(_broadcast_samples, True)
 
 
@@ -164,7 +160,6 @@ class Tile:
 
 def pad_array(x: np.ndarray, begin: Sequence[int], end: Sequence[int], mode: str, value: Any) -> np.ndarray:
     """`x` padded by `begin` and `end` per dimension (negative: cut off). ModelError if it cannot be."""
-    mode = mode.lower()
     for d, b, e in zip(x.shape, begin, end, strict=True):
         check_pad(d, int(b), int(e), mode)
     grown = [(max(0, int(b)), max(0, int(e))) for b, e in zip(begin, end, strict=True)]
@@ -201,9 +196,6 @@ def _infer_pad(
     mode: str,
     negative: bool,
 ) -> TensorType:
-    mode = mode.lower()
-    spelled = mode in ("constant", "edge", "reflect", "symmetric")
-    check(spelled, f'"{mode.upper()}" is not a member of enum ov::op::PadMode')
     check(
         value is None or value.dtype in (data.dtype, "dynamic"),
         f"Argument element types do not match (input arg element type: {data.dtype}, arg_pad element type: "
@@ -267,6 +259,8 @@ PAD_ABSENT = {"arg_pad_value": (0, 0)}
 @op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=Padded)
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
+
+    words = {"pad_mode": "ov::op::PadMode: CONSTANT EDGE REFLECT SYMMETRIC"}
 
     def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, False)
@@ -375,8 +369,9 @@ class Range1:
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 
+    words = {"output_type": NUMBERS}
+
     def infer(start, stop, step, *, output_type: DType):
-        check(output_type in NUMBERS, f"output_type should be a number, not {output_type}")
         return _infer_range(start, stop, step, output_type)
 
     def ref(start, stop, step, *, output_type):

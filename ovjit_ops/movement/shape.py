@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, DType, Int, TensorType, op
+from ovjit.graph.op import Bool, Index, Int, TensorType, op
 from ovjit.graph.partial import hull
 from ovjit.graph.shapes import (
     ANY,
@@ -27,7 +27,7 @@ from ovjit.graph.shapes import (
     text,
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
-from ovjit_ops.common.values import INDEX_TYPES, length, partial_dims, shape_value, with_value
+from ovjit_ops.common.values import length, partial_dims, shape_value, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
 
@@ -368,7 +368,6 @@ class Unsqueeze:
 
 
 def _shape_of(data: TensorType, output_type: str) -> TensorType:
-    check(output_type in INDEX_TYPES, f"Output type must be i32 or i64, not {output_type}")
     shape = (ANY,) if data.rank is None else (data.rank,)
     if is_static(data.shape) or data.shape is None:
         if data.shape is not None and any(map(is_traced_number, data.shape)):
@@ -407,7 +406,7 @@ class ShapeOf1:
 class ShapeOf3:
     """The shape of the data, as i64 or i32."""
 
-    def infer(data, *, output_type: DType = "i64"):
+    def infer(data, *, output_type: Index = "i64"):
         return _shape_of(data, output_type)
 
     def ref(data, *, output_type="i64"):

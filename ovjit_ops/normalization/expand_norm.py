@@ -63,7 +63,7 @@ def expand_normalize_l2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value
         return None
     eps = node.attrs["eps"]
     norm = w("ReduceL2", inputs[0], axes, keep_dims=True)
-    if node.attrs["eps_mode"].lower() == "max":
+    if node.attrs["eps_mode"] == "max":
         return [w("Divide", inputs[0], w("Maximum", norm, float(np.sqrt(eps))))]
     return [w("Divide", inputs[0], w("Sqrt", w("Add", w("Multiply", norm, norm), eps)))]
 

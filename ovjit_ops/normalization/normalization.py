@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.op import Bool, DType, Float, Int, TensorType, Word, op
+from ovjit.graph.op import Bool, DType, Float, Int, Positive, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, shape_value, widened
@@ -174,8 +174,7 @@ def _axes_of(x: TensorType, axes: TensorType) -> None:
 class LRN:
     """data / (bias + alpha / size^n * sum of squares in a window of `size` along the n axes)^beta"""
 
-    def infer(data, axes, *, alpha: Float = 1.0, beta: Float = 0.5, bias: Float = 1.0, size: Int = 5):
-        check(size >= 1, f"size {size} should be positive")
+    def infer(data, axes, *, alpha: Float = 1.0, beta: Float = 0.5, bias: Float = 1.0, size: Positive = 5):
         _axes_of(data, axes)
         return same_type(data, REALS)
 
@@ -257,13 +256,10 @@ class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 
     shown, shown_first = None, ()
+    words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
 
     def infer(data, axes, *, eps: Float, normalize_variance: Bool = True, eps_mode: Word = "inside_sqrt"):
         check(eps > 0, f"eps {eps} should be positive")
-        check(
-            eps_mode.lower() in ("inside_sqrt", "outside_sqrt"),
-            f'"{eps_mode}" is not a member of enum op::MVNEpsMode',
-        )
         _axes_of(data, axes)
         return same_type(data, REALS)
 
@@ -294,8 +290,9 @@ class MVN6:
 class NormalizeL2:
     """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
 
+    words = {"eps_mode": "add max"}
+
     def infer(data, axes, *, eps: Float, eps_mode: Word = "add"):
-        check(eps_mode.lower() in ("add", "max"), f"unknown eps_mode {eps_mode!r}")
         check(eps >= 0, f"eps {eps} should not be negative")
         _axes_of(data, axes)
         return same_type(data, REALS)
@@ -305,7 +302,7 @@ class NormalizeL2:
         normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
         total = np.sum(x * x, axis=normal, keepdims=True)
         eps = x.dtype.type(eps)
-        return x / np.sqrt(total + eps if eps_mode.lower() == "add" else np.maximum(total, eps))
+        return x / np.sqrt(total + eps if eps_mode == "add" else np.maximum(total, eps))
 
     def samples(rng, dtype="f32"):
         for shape, axes in (

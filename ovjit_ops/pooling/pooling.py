@@ -11,11 +11,11 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL, numpy_dtype
-from ovjit.graph.op import Bool, DType, Int, Ints, TensorType, Word, op
+from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import INDEX_TYPES, length, shape_value, widened
+from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
@@ -175,10 +175,6 @@ class MaxPool1:
 
 
 def _infer_max(data: TensorType, attrs: dict[str, Any], torch: bool) -> tuple[TensorType, TensorType]:
-    check(
-        attrs["index_element_type"] in INDEX_TYPES,
-        f"indices are i32 or i64, not {attrs['index_element_type']}",
-    )
     normalize_axis(attrs["axis"], len(attrs["kernel"]) + 2)
     out = _infer(data, attrs, torch)
     return out, TensorType(attrs["index_element_type"], out.shape)
@@ -193,7 +189,7 @@ class MaxPool8:
 
     def infer(
         data, *, strides: Ints = (), dilations: Ints = (), auto_pad: Word = "explicit",
-        index_element_type: DType = "i64", axis: Int = 0, **attrs,
+        index_element_type: Index = "i64", axis: Int = 0, **attrs,
     ):  # fmt: skip
         return _infer_max(data, {**attrs, **locals()}, False)
 
@@ -351,8 +347,7 @@ class AdaptiveAvgPool:
 class AdaptiveMaxPool:
     """The maximum over windows that split each spatial dimension, and its index within the channel."""
 
-    def infer(data, output_shape, *, index_element_type: DType = "i64"):
-        check(index_element_type in INDEX_TYPES, "Index element type must be i32 or i64")
+    def infer(data, output_shape, *, index_element_type: Index = "i64"):
         out = _infer_adaptive(data, output_shape)
         return out, TensorType(index_element_type, out.shape)
 

@@ -74,7 +74,7 @@ class Uniform(Lowering):
 
     def set_up(self) -> None:
         attrs, dtype = self.node.attrs, self.node.output.dtype
-        if dtype not in ("f32", "i32") or attrs["alignment"].lower() != "tensorflow":
+        if dtype not in ("f32", "i32") or attrs["alignment"] != "tensorflow":
             raise NotNative
         seeds = np.array([attrs["global_seed"], attrs["op_seed"]], np.uint64)
         self.seeds = seeds.view(np.int64) if seeds.any() else None

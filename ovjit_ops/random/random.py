@@ -8,12 +8,12 @@ import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, DType, TensorType, UInt, Word, op
+from ovjit.graph.op import Bool, DType, Index, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.graph.traced import whole
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, length, shape_scalar, shape_value
+from ovjit_ops.common.values import INTEGERS, check_one, length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.cpu_uniform import Uniform
 from ovjit_ops.random.generators import mersenne_twister, philox
@@ -77,6 +77,7 @@ class RandomUniform:
     """Numbers from min_val to max_val, as TensorFlow (Philox) or PyTorch (MT19937) draws them."""
 
     shown_first = ("output_type", "op_seed")
+    words = {"output_type": OUTPUTS, "alignment": "tensorflow pytorch"}
 
     def infer(
         output_shape,
@@ -88,8 +89,6 @@ class RandomUniform:
         op_seed: UInt = 0,
         alignment: Word = "tensorflow",
     ):
-        check(output_type in OUTPUTS, f"output_type is one of {', '.join(OUTPUTS)}, not {output_type}")
-        check(alignment.lower() in ("tensorflow", "pytorch"), f"unknown alignment {alignment!r}")
         for name, x in (("min_val", min_val), ("max_val", max_val)):
             says = "'min_val' and 'max_val' should have the same type as 'out_type' attribute."
             check(x.dtype in (output_type, "dynamic"), f"{says} {name} {x} should be {output_type}")
@@ -107,7 +106,7 @@ class RandomUniform:
             raise ModelError(f"the shape {shape} cannot be made")
         low, high = min_val.reshape(-1)[0], max_val.reshape(-1)[0]
         seeds = _seeds(global_seed, op_seed)
-        return uniform(count, output_type, low, high, *seeds, alignment.lower() == "pytorch").reshape(shape)
+        return uniform(count, output_type, low, high, *seeds, alignment == "pytorch").reshape(shape)
 
     def samples(rng, dtype="i64"):
         for shape, kind, seeds in (
@@ -137,14 +136,12 @@ class Multinomial:
         probs,
         num_samples,
         *,
-        convert_type: DType,
+        convert_type: Index,
         with_replacement: Bool,
         log_probs: Bool,
         global_seed: UInt = 0,
         op_seed: UInt = 0,
     ):
-        check(convert_type in INDEX_TYPES, f"convert_type is i32 or i64, not {convert_type}")
-        check(global_seed >= 0 and op_seed >= 0, "seeds should not be negative")
         check_type(probs, REALS)
         check_type(num_samples, INTEGERS, "num_samples")
         dims = fitted(probs=(probs, "BC"))

@@ -50,13 +50,16 @@ def layer(
         shapes["P"] = "."
     if letters:
         shapes["A"] = letters
-    attributes: list[tuple[str, str, Any]] = [("hidden_size", "Int", REQUIRED)]
+    attributes: list[tuple[str, str, Any]] = [("hidden_size", "Positive", REQUIRED)]
     attributes += [("direction", "Word", REQUIRED)] if sequence else []
     attributes += [("activations", "Strs", KINDS[kind].activations), ("activations_alpha", "Floats", ())]
     attributes += [("activations_beta", "Floats", ()), ("clip", "Float", 0.0)]
     attributes += [("linear_before_reset", "Bool", False)] if "GRU" in kind else []
-    attributes += [("weights_format", "Str", "fico"), ("input_forget", "Bool", False)] if peepholes else []
+    attributes += [("weights_format", "Word", "fico"), ("input_forget", "Bool", False)] if peepholes else []
 
+    words: dict[str, Any] = {"weights_format": FORMATS} if peepholes else {}
+    if sequence:
+        words["direction"] = f"ov::op::RecurrentSequenceDirection: {' '.join(DIRECTIONS)}"
     shown_first = [name for name, _, _ in attributes if name in ("direction", "linear_before_reset")]
     if peepholes:
         shown_first = [name for name, _, _ in attributes if name != "weights_format"]
@@ -86,7 +89,7 @@ def layer(
     return register(
         Op(
             name, opset, infer, ref, doc=doc, samples=layer_samples(kind, sequence), builder={"": builder},
-            types=REALS, native=("f32",), ulp=64,
+            types=REALS, native=("f32",), ulp=64, words=words,
             expand=expand_layer(kind, list(shapes), sequence), shown_first=shown_first, **options,
         )
     )  # fmt: skip
@@ -97,12 +100,9 @@ def infer_dims(
 ) -> Dims:
     """The dimensions of a layer's inputs. Raises ModelError where attributes, types or shapes do not fit."""
     size = attrs["hidden_size"]
-    check(size > 0, f"hidden_size {size} should be positive")
     step = make_step(kind, attrs)
     if kind == "AUGRU":
         check(not step.clip and not step.linear_before_reset, "takes neither clip nor linear_before_reset")
-    order = attrs.get("weights_format", "fico")
-    check(order in FORMATS, f"weights_format should be one of {', '.join(FORMATS)}, not {order!r}")
     gates = KINDS[kind].gates
     dims = Dims(H=size, G=gates * size, P=(gates + step.linear_before_reset) * size)
     if "direction" in attrs:

@@ -7,7 +7,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph import shapes
 from ovjit.graph.dtypes import FULL, numpy_dtype
-from ovjit.graph.op import Bool, DType, TensorType, op
+from ovjit.graph.op import Bool, Index, TensorType, op
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, widened
@@ -95,17 +95,12 @@ class CTCGreedyDecoderSeqLen:
         blank_index=None,
         *,
         merge_repeated: Bool = True,
-        classes_index_type: DType = "i32",
-        sequence_length_type: DType = "i32",
+        classes_index_type: Index = "i32",
+        sequence_length_type: Index = "i32",
     ):
         check_type(data, REALS)
         check_type(sequence_length, INDEX_TYPES, "sequence_length")
         _one(blank_index, "blank_index")
-        for what, kind in (
-            ("classes_index_type", classes_index_type),
-            ("sequence_length_type", sequence_length_type),
-        ):
-            check(kind in INDEX_TYPES, f"{what} is i32 or i64, not {kind}")
         dims = fitted(data=(data, "BTC"), sequence_length=(sequence_length, "B"))
         return (
             TensorType(classes_index_type, dims.shape("BT")),
