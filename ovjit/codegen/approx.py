@@ -1,4 +1,4 @@
-"""Transcendental functions of f32 as short polynomials over the trace vocabulary.
+"""Transcendental functions of f32, two of f64 as well, as short polynomials over the trace vocabulary.
 
 Each is within 2 ULP where the result is normal, or what it says, keeps NaN, and gives the exact infinities
 and zeros.
@@ -183,6 +183,41 @@ def tan_f32(x: t.Tracer) -> t.Tracer:
     return t.seldom("tan", far, x, t.where(odd, -cosine, sine) / t.where(odd, sine, cosine))
 
 
+def exp_f64(x: t.Tracer) -> t.Tracer:
+    """As `exp_f32`, within 1.2 ULP. n and the powers of two are in the lowest bits of sums: AVX2 makes no
+    integers of f64."""
+    x = t.where(x > 710.0, t.constant(x, 710.0), t.where(x < -746.0, t.constant(x, -746.0), x))
+    n = t.fma(x, LOG2E, t.constant(x, WHOLE)) - WHOLE
+    r = t.fma(n, -LN2_LEAST, t.fma(n, -LN2_MOST, x))
+    p = t.fma(r, t.fma(r, _powers(EXP_WIDE, r), 1.0), 1.0)
+    half = t.fma(n, 0.5, t.constant(x, WHOLE)) - WHOLE
+    return p * _wide_power_of_two(half) * _wide_power_of_two(n - half)
+
+
+def _wide_power_of_two(n: t.Tracer) -> t.Tracer:
+    return t.bits(t.bits(n + (WHOLE + 1023), "i64") << 52, "f64")
+
+
+def log_f64(x: t.Tracer) -> t.Tracer:
+    """As `log_f32`, within 1 ULP."""
+    tiny = x < 2.0**-1022  # denormal: scale up
+    i = t.bits(t.where(tiny, x * 2.0**54, x), "i64")
+    above = (i - (ROOT_HALF - (1023 << 52))) >> 52  # the exponent of what is above sqrt(1/2), and 1023
+    m = t.bits(i - ((above - 1023) << 52), "f64")
+    whole = t.bits(above + (0x433 << 52), "f64") - (2.0**52 + 1023)
+    exponent = whole - t.where(tiny, t.constant(x, 54.0), t.constant(x, 0.0))
+    f = m - 1
+    s = f / (m + 1)
+    z = s * s
+    square = f * f * 0.5
+    # log m = 2 s + s z p  and  2 s = f - s f = f - f^2 / 2 + s f^2 / 2
+    rest = t.fma(s, square + z * _powers(LOG_WIDE, z), exponent * LN2_LEAST)
+    y = t.fma(exponent, LN2_MOST, f - (square - rest))
+    y = t.where(x == 0.0, t.constant(x, -math.inf), y)
+    y = t.where(x == math.inf, x, y)
+    return t.where(x < 0.0, t.constant(x, math.nan), t.where(x == x, y, x))
+
+
 def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
     """x = n pi/2 + r: n in the lowest bits of an integer, the sine and the cosine of r, and where x is too
     far away for this.
@@ -215,6 +250,19 @@ def _powers(coefficients: list[float], z: t.Tracer) -> t.Tracer:
 
 #: Added to a small f64 it leaves that, rounded to even, in the lowest bits of the sum.
 WHOLE = 1.5 * 2.0**52
+#: 32 bits of ln 2, so that n * LN2_MOST is exact, and the rest.
+LN2_MOST = 0.6931471803691238
+LN2_LEAST = 1.9082149292705877e-10
+#: exp(r) = 1 + r (1 + r (EXP_WIDE[0] + EXP_WIDE[1] r + ...)) for |r| <= ln(2)/2
+EXP_WIDE = [1 / math.factorial(k) for k in range(2, 14)]
+#: The bits of sqrt(1/2).
+ROOT_HALF = 0x3FE6A09E667F3BCD
+#: ln((1 + s) / (1 - s)) = 2 s + s z (LOG_WIDE[0] + LOG_WIDE[1] z + ...) with z = s^2 up to (sqrt(2) - 1)^4:
+#: fitted at Chebyshev's points, to 1.1e-18.
+LOG_WIDE = [
+    0.6666666666666666, 0.4000000000000088, 0.2857142857080315, 0.22222222391792662, 0.18181795631159273,
+    0.15386240272217483, 0.13268755541930133, 0.13086833005966172,
+]  # fmt: skip
 #: 27 bits of pi/2, so that n * QUARTER_HI is exact for n < 2**26; the rest has what math.pi lacks, too.
 QUARTER_HI = math.floor(math.pi / 2 * 2.0**26) / 2.0**26
 QUARTER_LO = math.pi / 2 - QUARTER_HI + 6.123233995736766e-17

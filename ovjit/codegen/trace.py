@@ -13,20 +13,25 @@ from ovjit.codegen.tracer import *  # noqa: F403  its __all__ is the rest of the
 from ovjit.codegen.tracer import Tracer
 
 
-def _function(name: str, reference: Callable, in_f32: Callable, doc: str = "") -> Callable:
+def _function(
+    name: str, reference: Callable, in_f32: Callable, doc: str = "", in_f64: Callable | None = None
+) -> Callable:
     def function(x: Any) -> Any:
         if not isinstance(x, Tracer):
             return reference(x)
-        return in_f32(x) if x.dtype == "f32" else x.recorder.emit(f"libm_{name}", (x.name,), x.dtype)
+        made = in_f32 if x.dtype == "f32" else in_f64 if x.dtype == "f64" else None
+        return made(x) if made else x.recorder.emit(f"libm_{name}", (x.name,), x.dtype)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc or f"{name}(x), elementwise."
     return function
 
 
-exp = _function("exp", np.exp, approx.exp_f32, "e ** x.")
-exp_below_zero = _function("exp", np.exp, approx.exp_below_zero, "e ** x for x <= 0; denormals are 0 in f32.")
-log = _function("log", np.log, approx.log_f32, "The natural logarithm.")
+exp = _function("exp", np.exp, approx.exp_f32, "e ** x.", approx.exp_f64)
+exp_below_zero = _function(
+    "exp", np.exp, approx.exp_below_zero, "e ** x for x <= 0; denormals are 0 in f32.", approx.exp_f64
+)
+log = _function("log", np.log, approx.log_f32, "The natural logarithm.", approx.log_f64)
 log1p = _function("log1p", np.log1p, approx.log1p_f32, "ln(1 + x), exact where x is small.")
 tanh = _function("tanh", np.tanh, approx.tanh_f32)
 sin = _function("sin", np.sin, approx.sin_f32)

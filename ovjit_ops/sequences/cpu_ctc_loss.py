@@ -6,6 +6,8 @@ before anything is read by them.
 
 from __future__ import annotations
 
+from ovjit.codegen import trace
+from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
@@ -21,16 +23,22 @@ MARGIN = 72
 
 
 @inline
-def log_sum(a, b, c):
-    m = maximum(maximum(a, b), c)
+def log_sum(a, b, c, exp, log):
+    """Of the largest, the exponential is 1."""
+    high = maximum(a, b)
+    m = maximum(high, c)
     least = const[f64](LEAST)
-    total = libm_exp[f64](maximum(a - m, least)) + libm_exp[f64](maximum(b - m, least))
-    total = total + libm_exp[f64](maximum(c - m, least))
-    return m + libm_log[f64](total)
+    second = maximum(minimum(high, c) - m, least)
+    third = maximum(minimum(a, b) - m, least)
+    more = applied(exp, second)
+    total = applied(exp, third)
+    total = total + more + const[f64](1.0)
+    above = applied(log, total)
+    return m + above
 
 
 @inline
-def log_norm(p, line, classes):
+def log_norm(p, line, classes, exp, log):
     """A row of scores into `line`, as wide as vectors are; the logarithm of the sum of their exponentials."""
     tops = const[f32](-inf)
     for k in range(0, classes, VL):
@@ -40,9 +48,12 @@ def log_norm(p, line, classes):
     top = hmax[f32](tops) * 1.0
     total = const[f64](0.0)
     for k in range(0, classes, VL):
-        below = cast[f64](load[f32](line + k * 4)) - spread[f64](top)
-        total = total + libm_exp[f64](maximum(below, const[f64](LEAST)))
-    return spread[f64](top) + libm_log[f64](spread[f64](hadd[f64](total)))
+        below = maximum(cast[f64](load[f32](line + k * 4)) - spread[f64](top), const[f64](LEAST))
+        made = applied(exp, below)
+        total = total + made
+    whole_ = spread[f64](hadd[f64](total))
+    size = applied(log, whole_)
+    return spread[f64](top) + size
 
 
 @inline
@@ -64,7 +75,7 @@ def allow_ways(target, stay, skip, many, blank, merge):
 
 
 @inline
-def go_on(alpha, stay, skip, here, norm, n):
+def go_on(alpha, stay, skip, here, norm, n, exp, log):
     """All places one step further in time."""
     never = const[f64](NEVER)
     vectors = (n + VL - 1) // VL
@@ -72,14 +83,14 @@ def go_on(alpha, stay, skip, here, norm, n):
         s = (vectors - 1 - k) * VL * 8
         gone = load[f64](alpha + s) + load[f64](stay + s)
         leapt = load[f64](alpha + s - 16) + load[f64](skip + s)
-        came = log_sum(gone, load[f64](alpha + s - 8), leapt)
+        came = log_sum(gone, load[f64](alpha + s - 8), leapt, exp, log)
         store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
 
 
 @kernel
 def ctc_loss(
     x: Ptr, times: Ptr, labels: Ptr, counts: Ptr, blanks: Ptr, y: Ptr, steps, classes, most, batch, room,
-    per_chunk, *, E, L, N, B, merge, collapse, unique,
+    per_chunk, *, E, L, N, B, merge, collapse, unique, exp, log,
 ):  # fmt: skip
     """`alpha` has the logarithm of the probability of all alignments that have come to a place of the target
     with blanks around its labels. E, L, N, B: types of lengths, labels, their numbers and the blank (None:
@@ -128,7 +139,7 @@ def ctc_loss(
         allow_ways(target, stay, skip, many, blank, merge)
         for t in range(time):
             p = x + (b * steps + t) * classes * 4
-            norm = log_norm(p, line, classes)
+            norm = log_norm(p, line, classes, exp, log)
             at_blank = ld[f32](line + blank * 4) * 1.0
             for i in range(many):
                 st[f64](here + 16 * i, at_blank)
@@ -138,8 +149,8 @@ def ctc_loss(
                 first = min(n, 2)
                 storem[f64](alpha, maximum(loadm[f64](here, first) - norm, never), first)
             else:
-                go_on(alpha, stay, skip, here, norm, n)
-        end = log_sum(load[f64](alpha + n * 8 - 8), load[f64](alpha + n * 8 - 16), never)
+                go_on(alpha, stay, skip, here, norm, n, exp, log)
+        end = log_sum(load[f64](alpha + n * 8 - 8), load[f64](alpha + n * 8 - 16), never, exp, log)
         loss = 0.0 - lane[f64](end, 0)
         if time == 0:
             loss = 0.0
@@ -158,6 +169,7 @@ class CTCLosses(Lowering):
         self.kernel = ctc_loss(
             E=E, L=L, N=N, B=B[0] if B else None, merge=attrs["ctc_merge_repeated"],
             collapse=attrs["preprocess_collapse_repeated"], unique=attrs["unique"],
+            exp=body_of(trace.exp, dtype="f64"), log=body_of(trace.log, dtype="f64"),
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:
@@ -170,7 +182,7 @@ class CTCLosses(Lowering):
         most = labels.shape[1]
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
-        work = steps * (classes * 64 + most * 512)  # exponentials and logarithms in f64
+        work = steps * (classes * 8 + most * 64)  # exponentials and logarithms in f64
         values = {
             "x": x.ptr, "times": times.ptr, "labels": labels.ptr, "counts": counts.ptr, "y": made[0].ptr,
             "steps": steps, "classes": classes, "most": most, "batch": batch, "room": room,

@@ -114,11 +114,11 @@ class Body:
         return [get(r)[0] for r in self.results]
 
 
-def body_of(function: Callable[..., Any], inputs: int = 1) -> Body:
-    """The body of a function of so many f32."""
+def body_of(function: Callable[..., Any], inputs: int = 1, dtype: str = "f32") -> Body:
+    """The body of a function of so many numbers of that type."""
     recorder = Recorder()
-    made = function(*(recorder.input(f"x{i}", "f32") for i in range(inputs)))
-    return Body(["f32"] * inputs, ["f32"], recorder.lines, [made.name])
+    made = function(*(recorder.input(f"x{i}", dtype) for i in range(inputs)))
+    return Body([dtype] * inputs, [dtype], recorder.lines, [made.name])
 
 
 class Operand(NamedTuple):
