@@ -52,14 +52,12 @@ NOTES = {
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
     "Einsum": "no letter twice in an operand; others: reference",
     "GroupedMatMul": "stacks of matrices; groups of rows: reference",
-    "RandomUniform": "f32 and i32 as TensorFlow draws them, others: reference; every inference draws the "
-    "same numbers for seeds other than 0",
+    "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; a computed sigma: "
     "reference",
     "NMSRotated": "a kernel has room for all rows, of which those found are a view",
     "Unique": "elements: a kernel has room for all, of which those found are a view; slices: reference",
     "SegmentMax": "a number of segments that is known with the shapes; others: reference",
-    "AdaptiveMaxPool": "three dimensions, and integers: reference",
     "NonZero": "a kernel has room for all positions, of which those found are a view",
     "ExperimentalDetectronROIFeatureExtractor": "f32 and halves; f64: reference",
     "ExperimentalDetectronGenerateProposalsSingleImage": "known shapes, f32 and halves; others: reference",
@@ -85,7 +83,6 @@ NOTES = {
     "GroupConvolution": "in three dimensions a sum over slices",
     "ConvolutionBackpropData": "constant filters in f32 and halves; others: reference",
     "GroupConvolutionBackpropData": "constant filters in f32 and halves; others: reference",
-    "MaxPool": "indices in three dimensions, and of integers: reference",
     "ExtractImagePatches": "patches of at most 64 elements; larger: reference",
     "RGBtoNV12": "OpenVINO 2026.4 declares it, without a builder and without a way to run it",
     "BGRtoNV12": "OpenVINO 2026.4 declares it, without a builder and without a way to run it",

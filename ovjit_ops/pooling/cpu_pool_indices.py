@@ -1,106 +1,112 @@
 """Native MaxPool and AdaptiveMaxPool that also say where each maximum is, a vector of channels at a time.
 
 The first of equals counts, and a NaN is the largest. A chunk is a range of output rows; windows are clipped
-to the input, over one or two spatial dimensions.
+to the input, over up to three spatial dimensions.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
+from ovjit.compiler.views import product
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
-from ovjit_ops.pooling.cpu_windows import (
-    Window,
-    first_tap,
-    picture_strides,
-    row_and_column,
-    taps,
-    window_values,
-    windows_of,
-)
+from ovjit_ops.pooling.cpu_windows import Window, first_tap, lowest, taps, windows_of
 
-
-@inline
-def largest_of(
-    source, target, places, i0, i1, j0, j1, dh, dw, x_h, x_w, top, left, by_row, base, channels, c, T, index
-):
-    """The largest of the taps of a window, for each of c channels, and where it is."""
-    for k in range(0, c, VL):
-        rest = c - k
-        best = const[T](-inf)
-        at = spread[i64](0)
-        fresh = 1
-        for i in range(i0, i1):
-            for j in range(j0, j1):
-                v = loadm[T](source + i * dh * x_h + j * dw * x_w + k * SIZE[T], rest)
-                here = spread[i64]((top + i * dh) * by_row + left + j * dw)
-                if fresh == 1:
-                    at = here
-                    best = v
-                    fresh = 0
-                else:
-                    better = (v > best) | ((v != v) & (best == best))
-                    at = select(better, here, at)
-                    best = select(better, v, best)
-        if fresh == 0:
-            at = at + (loadm[i64](channels + k * 8, rest) + spread[i64](base))
-        storem[T](target + k * SIZE[T], best, rest)
-        storem[index](places + k * SIZE[index], cast[index](at), rest)
+#: Three dimensions of space, of which the first ones may be 1, and with that of the images.
+_SPACE, _PLACES = Table(3), Table(4)
 
 
 @kernel
 def max_pool_indices(
-    x: Ptr, y: Ptr, where: Ptr, channels: Ptr, x_n, x_h, x_w, y_n, y_h, y_w, z_n, z_h, z_w, oh, ow, h, w, c,
-    kh, kw, sh, sw, dh, dw, ph, pw, by_row, by_image, rows, per_chunk, *, T, index, adaptive,
+    x: Ptr, y: Ptr, where: Ptr, channels: Ptr, c, by_image, by_channel, rows, per_chunk, extent=_SPACE,
+    outputs=_SPACE, size=_SPACE, stride=_SPACE, dilation=_SPACE, before=_SPACE, by=_SPACE, xs=_PLACES,
+    ys=_PLACES, zs=_PLACES, *, T, index, adaptive, least,
 ):  # fmt: skip
-    """With `adaptive` windows, they split the input into oh x ow parts."""
+    """The largest of each window and where it is, for each of c channels. Adaptive windows split the input
+    into as many parts as there are outputs. `by`: what a step along each dimension adds to an index."""
+    at = registers()
     for row in share(rows, per_chunk):
-        img = udiv(row, oh)
-        oi = urem(row, oh)
-        if adaptive:
-            top = oi * h // oh
-            i0 = 0
-            i1 = ((oi + 1) * h + oh - 1) // oh - top
-        else:
-            top = oi * sh - ph
-            i0 = first_tap(top, dh)
-            i1 = taps(top, dh, kh, h)
-        for oj in range(ow):
-            if adaptive:
-                left = oj * w // ow
-                j0 = 0
-                j1 = ((oj + 1) * w + ow - 1) // ow - left
-            else:
-                left = oj * sw - pw
-                j0 = first_tap(left, dw)
-                j1 = taps(left, dw, kw, w)
-            source = x + img * x_n + top * x_h + left * x_w
-            target = y + img * y_n + oi * y_h + oj * y_w
-            places = where + img * z_n + oi * z_h + oj * z_w
-            largest_of(
-                source, target, places, i0, i1, j0, j1, dh, dw, x_h, x_w, top, left, by_row, img * by_image,
-                channels, c, T, index,
-            )  # fmt: skip
+        for column in range(ld(outputs, 2)):
+            img = row
+            o = column
+            source = x
+            target = y
+            places = where
+            first = 0
+            tapped = 0
+            some = 1
+            for k in static_range(2, -1, -1):
+                if k < 2:
+                    o = urem(img, ld(outputs, k))
+                    img = udiv(img, ld(outputs, k))
+                if adaptive:
+                    start = o * ld(extent, k) // ld(outputs, k)
+                    at[k, 0] = 0
+                    at[k, 1] = ((o + 1) * ld(extent, k) + ld(outputs, k) - 1) // ld(outputs, k) - start
+                else:
+                    start = o * ld(stride, k) - ld(before, k)
+                    at[k, 0] = first_tap(start, ld(dilation, k))
+                    at[k, 1] = taps(start, ld(dilation, k), ld(size, k), ld(extent, k))
+                at[k, 2] = ld(dilation, k) * ld(xs, k + 1)  # from tap to tap: bytes, and in an index
+                at[k, 3] = ld(dilation, k) * ld(by, k)
+                source += start * ld(xs, k + 1)
+                first += start * ld(by, k)
+                tapped += at[k, 0] * at[k, 3]
+                some = some * max(at[k, 1] - at[k, 0], 0)
+                target += o * ld(ys, k + 1)
+                places += o * ld(zs, k + 1)
+            source += img * ld(xs, 0)
+            target += img * ld(ys, 0)
+            places += img * ld(zs, 0)
+            tapped += first
+            if some == 0:
+                tapped = 0
+            for k in range(0, c, VL):
+                rest = c - k
+                best = const[T](least)
+                which = spread[i64](tapped)
+                for e in range(at[0, 0], at[0, 1]):
+                    for i in range(at[1, 0], at[1, 1]):
+                        p = source + e * at[0, 2] + i * at[1, 2] + at[2, 0] * at[2, 2] + k * SIZE[T]
+                        place = first + e * at[0, 3] + i * at[1, 3] + at[2, 0] * at[2, 3]
+                        for _ in range(at[2, 0], at[2, 1]):
+                            v = loadm[T](p, rest)
+                            here = spread[i64](place)
+                            p += at[2, 2]
+                            place += at[2, 3]
+                            better = v > best
+                            if T in FLOATS:
+                                better = better | ((v != v) & (best == best))
+                            which = select(better, here, which)
+                            best = select(better, v, best)
+                if some > 0:
+                    numbers = loadm[i64](channels + k * 8, rest) * spread[i64](by_channel)
+                    which = which + (numbers + spread[i64](img * by_image))
+                storem[T](target + k * SIZE[T], best, rest)
+                storem[index](places + k * SIZE[index], cast[index](which), rest)
 
 
 class PoolIndices(ChannelsLast):
-    takes = (FLOATS, None)
-    ranks = ((3, 4),)
-
     def set_up(self) -> None:
         self.data = self.node.inputs[0]
         self.index = self.node.outputs[1]
         self.adaptive = self.node.op.name == "AdaptiveMaxPool"
-        self.kernel = max_pool_indices(T=self.out.dtype, index=self.index.dtype, adaptive=self.adaptive)
+        dtype = self.out.dtype
+        self.kernel = max_pool_indices(
+            T=dtype, index=self.index.dtype, adaptive=self.adaptive, least=lowest(dtype)
+        )
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)
-        x = planner.with_halo(self.data, [(0, 0)] * len(shape))
+        rank = len(shape)
+        x = planner.with_halo(self.data, [(0, 0)] * rank)
         if self.adaptive and any(e == 0 for e in shape[2:]):  # windows of nothing are refused
             raise NotNative
         y, z = planner.channels_last_output(self.out), planner.channels_last_output(self.index)
@@ -110,19 +116,25 @@ class PoolIndices(ChannelsLast):
             windows = [Window(e, o, ceil_div(e, o)) for e, o in zip(shape[2:], out[2:], strict=True)]
         else:
             windows = windows_of(self.node, shape[2:], out[2:])
-        row, column = row_and_column(windows)
-        values = window_values(row, column)
-        for name, view in (("x", x), ("y", y), ("z", z)):
-            values |= dict(zip((f"{name}_n", f"{name}_h", f"{name}_w"), picture_strides(view), strict=True))
-        axis = 2 if self.adaptive else normalize_axis(self.node.attrs["axis"], len(shape))
-        inside = row.extent * column.extent
-        channels = np.arange(shape[1], dtype=np.int64) * (inside if axis <= 1 else 0)
-        rows = out[0] * row.outputs
-        values |= {
-            "x": x.ptr, "y": y.ptr, "where": z.ptr, "channels": planner.data.view(channels, "i64").ptr,
-            "c": shape[1], "by_row": column.extent if axis <= 2 else 0,
-            "by_image": shape[1] * inside if axis == 0 else 0, "rows": rows,
-        }  # fmt: skip
-        taps = row.kernel * column.kernel
-        work = column.outputs * shape[1] * taps * 3
+        axis = 2 if self.adaptive else normalize_axis(self.node.attrs["axis"], rank)
+        steps = [0] * rank  # what a step along each dimension adds to an index over those from `axis` on
+        inside = 1
+        for a in range(rank - 1, axis - 1, -1):
+            steps[a] = inside
+            inside = inside * shape[a]
+        values: dict[str, Any] = {"by_image": steps[0], "by_channel": steps[1], "c": shape[1]}
+        values |= {"x": x.ptr, "y": y.ptr, "where": z.ptr}
+        missing = 5 - rank
+        for k, window in enumerate([Window(1, 1, 1)] * missing + windows):
+            values |= {f"extent{k}": window.extent, f"outputs{k}": window.outputs, f"size{k}": window.kernel}
+            values |= {f"stride{k}": window.stride, f"dilation{k}": window.dilation}
+            values |= {f"before{k}": window.before}
+        values |= {f"by{k}": step for k, step in enumerate([0] * missing + steps[2:])}
+        for name, view in (("xs", x), ("ys", y), ("zs", z)):
+            strides = [view.strides[0], *[0] * missing, *view.strides[2:]]
+            values |= {f"{name}{k}": stride for k, stride in enumerate(strides)}
+        values["channels"] = planner.data.view(np.arange(shape[1], dtype=np.int64), "i64").ptr
+        values["rows"] = rows = product(out[:1] + out[2:-1])
+        taps = product([w.kernel for w in windows])
+        work = out[-1] * shape[1] * taps * 3
         planner.share_step(self.kernel, values, rows, work, [x], [y, z], y.count * taps)

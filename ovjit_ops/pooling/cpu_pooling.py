@@ -19,7 +19,7 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, View, channels_last, placed_values, plain, product
-from ovjit.graph.dtypes import FLOATS, HALVES, numpy_dtype
+from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most
 from ovjit.graph.windows import pool_window
@@ -27,6 +27,7 @@ from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_windows import (
     Window,
     first_tap,
+    lowest,
     picture_strides,
     row_and_column,
     taps,
@@ -184,17 +185,17 @@ def column_of(p, stride, n, A, step):
 
 @functools.cache
 def pool_kernel(kind: str, dtype: str, out: str, window: tuple[int, int], step: int = -1) -> Kernel:
-    """kind: "max" or "avg"; dtype: any of FLOATS, or bytes for "max" and where `out`, the type of the result,
-    is f32. (0, 0) stands for large windows. `step`: of `pool_planes`, -1 for channels that are adjacent."""
+    """kind: "max" or "avg"; dtype: any of FLOATS, integers for "max" and bytes where `out`, the type of the
+    result, is f32. (0, 0) stands for large windows. `step`: of `pool_planes`, -1 for channels that are
+    adjacent."""
     name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
-    smallest = -np.inf if dtype in FLOATS else int(np.iinfo(numpy_dtype(dtype)).min)
-    lowest = smallest if kind == "max" else None
+    pad = lowest(dtype) if kind == "max" else None
     taps_of = window if window[0] else ()
     if step < 0:
-        return pool.kernel(name, T=dtype, R=out, lowest=lowest, window=taps_of)
+        return pool.kernel(name, T=dtype, R=out, lowest=pad, window=taps_of)
     line = "f32" if out in HALVES else out
     name += f"_planes_{step or 'any'}"
-    return pool_planes.kernel(name, T=dtype, R=out, A=line, lowest=lowest, window=taps_of, step=step)
+    return pool_planes.kernel(name, T=dtype, R=out, A=line, lowest=pad, window=taps_of, step=step)
 
 
 def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
@@ -317,13 +318,13 @@ def _flat(view: View, many: int) -> View:
 
 
 def lower_pooling(group: Group) -> Lowering | None:
-    """Native for reals and the maximum of bytes; with indices, for reals in one or two dimensions."""
+    """The mean is native for reals, and for bytes."""
     anchor = group.node
     data = anchor.inputs[0]
-    flat = anchor.lowered and len(data.shape) < 5  # what is between two steps is of the data's type
-    known = (*FLOATS, "u8", "i8") if anchor.op.name == "MaxPool" or flat else FLOATS
-    if data.dtype not in known or len(data.shape) not in (3, 4, 5):
-        return None
     if 1 in group.used:
-        return PoolIndices.of(group)
-    return Pooling(group, "max" if anchor.op.name == "MaxPool" else "avg")
+        return PoolIndices(group)
+    if anchor.op.name == "MaxPool":
+        return Pooling(group, "max")
+    flat = anchor.lowered and len(data.shape) < 5  # what is between two steps is of the data's type
+    known = (*FLOATS, "u8", "i8") if flat else FLOATS
+    return Pooling(group, "avg") if data.dtype in known else None

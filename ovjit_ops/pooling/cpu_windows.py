@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ovjit.codegen.function import inline
 from ovjit.codegen.words import udiv
 from ovjit.compiler.views import View
+from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.traced import least
 from ovjit.graph.windows import pool_window, resolve_pads
@@ -43,6 +46,11 @@ def within(start, dilation, window, extent, after, exclude):
         first = first_tap(start, dilation)
         number = max(number - first, 0)
     return number
+
+
+def lowest(dtype: str) -> float | int:
+    """What pads a MaxPool: minus infinity, or the smallest integer."""
+    return -np.inf if dtype in FLOATS else int(np.iinfo(numpy_dtype(dtype)).min)
 
 
 class Window(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.dtypes import FLOATS, FULL, numpy_dtype
+from ovjit.graph.dtypes import FLOATS, FULL, from_numpy, numpy_dtype
 from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
@@ -19,6 +19,7 @@ from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
+from ovjit_ops.pooling.cpu_windows import lowest
 
 
 def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> TensorType:
@@ -56,16 +57,11 @@ class _Windows:
         return (padded[(...,) + slices] for _, slices in taps(*self.grid))
 
 
-def lowest(dtype: np.dtype) -> Any:
-    """What pads a MaxPool: minus infinity, or the smallest integer."""
-    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
 def max_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """NaN in a window is its maximum, as np.max has it; padding counts as minus infinity."""
     windows = _Windows(x, attrs)
-    out = np.full(windows.shape, lowest(x.dtype), dtype=x.dtype)
-    for part in windows.taps(x, lowest(x.dtype)):
+    out = np.full(windows.shape, lowest(from_numpy(x.dtype)), dtype=x.dtype)
+    for part in windows.taps(x, lowest(from_numpy(x.dtype))):
         np.maximum(out, part, out=out)
     return out
 
@@ -74,9 +70,10 @@ def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     """Where each maximum is (the first of equals), counted over the dimensions from `axis` on."""
     windows = _Windows(x, attrs)
     position = np.arange(x.size, dtype=np.int64).reshape(x.shape)
-    best = np.full(windows.shape, lowest(x.dtype), dtype=x.dtype)
+    best = np.full(windows.shape, lowest(from_numpy(x.dtype)), dtype=x.dtype)
     where = np.full(best.shape, -1, dtype=np.int64)
-    for value, index in zip(windows.taps(x, lowest(x.dtype)), windows.taps(position, -1), strict=True):
+    values = windows.taps(x, lowest(from_numpy(x.dtype)))
+    for value, index in zip(values, windows.taps(position, -1), strict=True):
         better = (value > best) | (np.isnan(value) & ~np.isnan(best)) if x.dtype.kind == "f" else value > best
         better |= (where < 0) & (index >= 0)
         best, where = np.where(better, value, best), np.where(better, index, where)

@@ -1,16 +1,28 @@
-"""Native RandomUniform by Philox: every block of numbers follows from the seeds and where it is."""
+"""Native RandomUniform and Multinomial: what the streams beside this module give, in blocks.
+
+Of Philox every block follows from the seeds and where it is; the Mersenne Twister is one chunk.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
+from ovjit.compiler.views import View
+from ovjit.graph.dtypes import HALVES
 
-#: Numbers that are drawn together, four by four.
+#: Numbers of a stream that are drawn together, of Philox four by four.
 BLOCK = 256
+#: Numbers of the Mersenne Twister's state.
+STATE = 624
+#: bits of the mantissa
+MANTISSA = {"f32": 23, "f64": 52, "f16": 10, "bf16": 7}
+_MASK = 4294967295
+#: Those of a number's bits that count, for floats from 0 to 1.
+_LOW = {(T, torch): (1 << n + torch) - 1 for T, n in MANTISSA.items() for torch in (False, True)}
 
 
 @kernel
@@ -20,70 +32,223 @@ def seeds_of_now(seeds: Ptr, number):
     st[i64](seeds + 8, seeds ^ number)
 
 
-@kernel
-def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T):
-    """n numbers from low to high, see `philox` and `uniform` beside this module."""
-    m = const[i64](4294967295)
+@inline
+def philox(drawn, seeds, first):
+    """BLOCK numbers from the block `first` of four on."""
+    m = const[i64](_MASK)
     for k in range(VL):
         st[i64](scratch + k * 8, k)
     lanes = load[i64](scratch)
-    drawn = scratch + 256
     seed = ld[i64](seeds) + 0
     counter = ld[i64](seeds + 8) + 0
-    if T == "f32":
-        first = splat[f32](low)
-        span = splat[f32](high) - first
+    for k in range(0, BLOCK // 4, VL):
+        at = lanes + spread[i64](first + k)
+        n_low = at & m
+        n_high = (at >> const[i64](32)) & m
+        c_low = spread[i64](counter & _MASK)
+        c_high = spread[i64]((counter >> 32) & _MASK)
+        for r in static_range(10):
+            a = n_low * const[i64](0xD2511F53)
+            b = c_low * const[i64](0xCD9E8D57)
+            k_low = (seed + r * 0x9E3779B9) & _MASK
+            n_low = ((b >> const[i64](32)) & m) ^ n_high ^ spread[i64](k_low)
+            n_high = b & m
+            k_high = ((seed >> 32) + r * 0xBB67AE85) & _MASK
+            c_low = ((a >> const[i64](32)) & m) ^ c_high ^ spread[i64](k_high)
+            c_high = a & m
+        p = drawn + k * 16
+        strided_store[i32](p, 16, cast[i32](n_low), VL)
+        strided_store[i32](p + 4, 16, cast[i32](n_high), VL)
+        strided_store[i32](p + 8, 16, cast[i32](c_low), VL)
+        strided_store[i32](p + 12, 16, cast[i32](c_high), VL)
+
+
+@inline
+def twisted(drawn, state, place):
+    """BLOCK numbers of MT19937 from number `place` of its state on."""
+    i = urem(place, STATE)
+    for k in range(BLOCK):
+        here = i
+        i = i + 1
+        if i == STATE:
+            i = 0
+        far = here + 397
+        if far >= STATE:
+            far = far - STATE
+        y = (ld[u32](state + here * 4) & 2147483648) | (ld[u32](state + i * 4) & 2147483647)
+        y = ld[u32](state + far * 4) ^ (y >> 1) ^ ((y & 1) * 2567483615)
+        st[u32](state + here * 4, y)
+        y = y ^ (y >> 11)
+        y = y ^ ((y << 7) & 2636928640)
+        y = y ^ ((y << 15) & 4022730752)
+        st[u32](drawn + k * 4, y ^ (y >> 18))
+
+
+@inline
+def rest_of(high, low, span):
+    """The rest of a number of 64 bits, without a sign: two of 32 bits."""
+    rest = low
+    if high == 0:
+        rest = low % span
+    elif span < 2147483648:
+        rest = (high % span * 4294967296 + low) % span
     else:
-        span = ld[i32](high) - ld[i32](low)
-        if span <= 0:
-            return 1
-    for block in share(blocks, per_chunk):
-        for k in range(0, BLOCK // 4, VL):
-            at = lanes + spread[i64](block * (BLOCK // 4) + k)
-            n_low = at & m
-            n_high = (at >> const[i64](32)) & m
-            c_low = spread[i64](counter & 4294967295)
-            c_high = spread[i64]((counter >> 32) & 4294967295)
-            for r in static_range(10):
-                a = n_low * const[i64](0xD2511F53)
-                b = c_low * const[i64](0xCD9E8D57)
-                k_low = (seed + r * 0x9E3779B9) & 4294967295
-                n_low = ((b >> const[i64](32)) & m) ^ n_high ^ spread[i64](k_low)
-                n_high = b & m
-                k_high = ((seed >> 32) + r * 0xBB67AE85) & 4294967295
-                c_low = ((a >> const[i64](32)) & m) ^ c_high ^ spread[i64](k_high)
-                c_high = a & m
-            p = drawn + k * 16
-            strided_store[i32](p, 16, cast[i32](n_low), VL)
-            strided_store[i32](p + 4, 16, cast[i32](n_high), VL)
-            strided_store[i32](p + 8, 16, cast[i32](c_low), VL)
-            strided_store[i32](p + 12, 16, cast[i32](c_high), VL)
-        many = min(n - block * BLOCK, BLOCK)
-        q = y + block * BLOCK * SIZE[T]
-        for k in range(0, many, VL if T == "f32" else 1):
-            if T == "f32":
-                unit = cast[f32](load[i32](drawn + k * 4) & const[i32](8388607)) * const[f32](2.0**-23)
-                storem[f32](q + k * 4, unit * span + first, many - k)
+        rest = high % span
+        for k in range(32):
+            if rest >= span - rest:  # twice the rest may be too long for 64 bits
+                rest = rest - (span - rest)
             else:
-                st[i32](q + k * 4, ld[i32](low) + ld[u32](drawn + k * 4) % span)
+                rest = rest + rest
+            rest += (low >> (31 - k)) & 1
+            if rest == span:
+                rest = 0
+    return rest
+
+
+@inline
+def rounded(v, T):
+    """As T holds it."""
+    held = v
+    if T in HALVES:
+        store[T](scratch, v)
+        held = load[T](scratch)
+    return held
+
+
+@kernel
+def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T, torch):
+    """n numbers from low to high, see `ovjit_ops.random.random.uniform`."""
+    drawn = scratch + 256
+    state = drawn + BLOCK * 4
+    if torch:
+        last = ld[i64](seeds) & _MASK
+        for i in range(STATE):
+            if i > 0:
+                last = ((last ^ (last >> 30)) * 1812433253 + i) & _MASK
+            st[u32](state + i * 4, last)
+    wide = 2 if T in ("f64", "i64") else 1
+    if T in MANTISSA:
+        first = splat[T](low)
+        span = rounded(splat[T](high) - first, T)
+    else:
+        least = ld[T](low) + 0
+        end = ld[T](high) + 0
+        if end <= least:
+            return 1
+        if T == "i64" and torch and max(least, end) <= _MASK:
+            wide = 1
+        far = 0  # a range that is as long as no number of 64 bits with a sign
+        if least < 0 and end > 9223372036854775807 + least:
+            far = 1
+        length = end - least
+        length_low = length & _MASK
+        borrow = 0
+        if (end & _MASK) < (least & _MASK):
+            borrow = 1
+        length_high = ((end >> 32) - (least >> 32) - borrow) & _MASK
+    for block in share(blocks, per_chunk):
+        if torch:
+            twisted(drawn, state, block * BLOCK)
+        else:
+            philox(drawn, seeds, block * (BLOCK // 4))
+        each = BLOCK // wide
+        many = min(n - block * each, each)
+        q = y + block * each * SIZE[T]
+        if T in MANTISSA:
+            for k in range(0, many, VL):
+                if T == "f64":
+                    pair = load[i64](drawn + k * 8)
+                    pair = ((pair & const[i64](_MASK)) << const[i64](32)) | (
+                        (pair >> const[i64](32)) & const[i64](_MASK)
+                    )
+                    unit = cast[f64](pair & const[i64](_LOW[T, torch])) * const[f64](1 / (_LOW[T, torch] + 1))
+                else:
+                    kept = load[i32](drawn + k * 4) & const[i32](_LOW[T, torch])
+                    unit = cast[f32](kept) * const[f32](1 / (_LOW[T, torch] + 1))
+                if T == "f32" and not torch:
+                    unit = fma(unit, span, first)
+                elif T == "f16" and torch:
+                    unit = unit * span + first
+                else:
+                    unit = rounded(unit * span, T)
+                    unit = unit + first
+                storem[T](q + k * SIZE[T], unit, many - k)
+        else:
+            for k in range(many):
+                a = ld[u32](drawn + k * wide * 4) + 0
+                b = 0
+                if wide == 2 and torch:
+                    b = a
+                    a = ld[u32](drawn + k * 8 + 4) + 0
+                elif wide == 2:
+                    b = ld[u32](drawn + k * 8 + 4) + 0
+                if far == 0:
+                    a = rest_of(b, a, length)
+                    st[T](q + k * SIZE[T], least + a)
+                else:  # the number and what it is added to, in halves
+                    base = least
+                    if b > length_high or (b == length_high and a >= length_low):
+                        base = least + least - end
+                    a = a + (base & _MASK)
+                    st[u32](q + k * 8, a & _MASK)
+                    st[u32](q + k * 8 + 4, (b + ((base >> 32) & _MASK) + (a >> 32)) & _MASK)
     return 0
 
 
-class Uniform(Lowering):
-    """Seeds, where none are given, and the numbers."""
+@kernel
+def chosen_classes(
+    probs: Ptr, units: Ptr, left: Ptr, sums: Ptr, y: Ptr, classes, count, rows, per_chunk, *, T, index,
+    replace, logs,
+):  # fmt: skip
+    """Classes by numbers from 0 to 1: each where the sum of probabilities up to it reaches the number."""
+    for row in share(rows, per_chunk):
+        weights = left + row * classes * 8
+        cumulative = sums + row * classes * 8
+        for i in range(0, classes, VL):
+            v = loadm[T](probs + (row * classes + i) * SIZE[T], classes - i)
+            v = v if T == "f64" else cast[f64](v)
+            storem[f64](weights + i * 8, libm_exp[f64](v) if logs else v, classes - i)
+        for k in range(count):
+            if k == 0 or not replace:
+                total = 0.0
+                for i in range(classes):
+                    total += ld[f64](weights + i * 8)
+                    st[f64](cumulative + i * 8, total)
+                whole_sum = splat[f64](cumulative + (classes - 1) * 8)
+                for i in range(0, classes, VL):
+                    part = loadm[f64](cumulative + i * 8, classes - i) / whole_sum
+                    storem[f64](cumulative + i * 8, part, classes - i)
+            unit = ld[f64](units + (row * count + k) * 8) + 0.0
+            low = 0
+            high = classes
+            while low < high:
+                middle = (low + high) >> 1
+                if ld[f64](cumulative + middle * 8) < unit:
+                    low = middle + 1
+                else:
+                    high = middle
+            low = min(low, classes - 1)
+            st[index](y + (row * count + k) * SIZE[index], low)
+            if not replace:
+                st[f64](weights + low * 8, 0.0)
+
+
+class Drawn(Lowering):
+    """What begins with numbers by two seeds, or where none are given, by those of now."""
 
     def set_up(self) -> None:
-        attrs, dtype = self.node.attrs, self.node.output.dtype
-        if dtype not in ("f32", "i32") or attrs["alignment"] != "tensorflow":
-            raise NotNative
+        attrs = self.node.attrs
         seeds = np.array([attrs["global_seed"], attrs["op_seed"]], np.uint64)
         self.seeds = seeds.view(np.int64) if seeds.any() else None
-        self.kernel = uniform(T=dtype)
+        self.torch = attrs.get("alignment") == "pytorch"
+        self.kernel = uniform(T=self.drawn_type(), torch=self.torch)
         self.kernels = (self.kernel, *([] if seeds.any() else [seeds_of_now()]))
 
-    def plan(self, planner: Planner) -> None:
-        low, high = (planner.contiguous(v) for v in self.node.inputs[1:])
-        out = planner.row_major_output(self.node.output)
+    def drawn_type(self) -> str:
+        return self.node.output.dtype
+
+    def draw(self, planner: Planner, low: View, high: View, out: View) -> None:
+        """The step that fills `out`."""
         if self.seeds is None:
             seeds = planner.allocate((2,), 8)
             number = len(planner.steps)
@@ -91,7 +256,50 @@ class Uniform(Lowering):
         else:
             seeds = planner.data.view(self.seeds, "i64")
         values = {"seeds": seeds.ptr, "low": low.ptr, "high": high.ptr, "y": out.ptr, "n": out.count}
-        planner.need_scratch(256 + BLOCK * 4)
-        blocks = ceil_div(out.count, BLOCK)
+        planner.need_scratch(256 + (BLOCK + STATE) * 4)
+        each = BLOCK if out.itemsize < 8 or self.torch else BLOCK // 2
+        blocks = ceil_div(out.count, each)
         values["blocks"] = blocks
-        planner.share_step(self.kernel, values, blocks, 20 * BLOCK, [seeds, low, high], [out], 20 * out.count)
+        read = [seeds, low, high]
+        if self.torch:
+            narrow = ceil_div(out.count, BLOCK // (out.itemsize // 4 or 1))
+            values |= {"blocks": narrow, "per_chunk": narrow}
+            planner.step(self.kernel, values, 1, read, [out], 20 * out.count)
+        else:
+            planner.share_step(self.kernel, values, blocks, 20 * BLOCK, read, [out], 20 * out.count)
+
+
+class Uniform(Drawn):
+    def plan(self, planner: Planner) -> None:
+        low, high = (planner.contiguous(v) for v in self.node.inputs[1:])
+        self.draw(planner, low, high, planner.row_major_output(self.node.output))
+
+
+class Classes(Drawn):
+    """Multinomial."""
+
+    def set_up(self) -> None:
+        super().set_up()
+        data, attrs = self.node.inputs[0], self.node.attrs
+        self.choice = chosen_classes(
+            T=data.dtype, index=self.out.dtype, replace=attrs["with_replacement"], logs=attrs["log_probs"]
+        )
+        self.kernels = (*self.kernels, self.choice)
+
+    def drawn_type(self) -> str:
+        return "f64"
+
+    def plan(self, planner: Planner) -> None:
+        (batch, classes), count = planner.shape(self.node.inputs[0]), planner.shape(self.out)[1]
+        if not classes or (not self.node.attrs["with_replacement"] and count > classes):
+            raise NotNative  # the reference says what is wrong
+        probs = planner.contiguous(self.node.inputs[0])
+        out = planner.row_major_output(self.out)
+        units, left, sums = (planner.allocate(s, 8) for s in ((batch * count,), *[(batch, classes)] * 2))
+        low, high = (planner.data.view(np.array([v], np.float64), "f64") for v in (0, 1))
+        self.draw(planner, low, high, units)
+        values = {
+            "probs": probs.ptr, "units": units.ptr, "left": left.ptr, "sums": sums.ptr, "y": out.ptr,
+            "classes": classes, "count": count, "rows": batch,
+        }  # fmt: skip
+        planner.share_step(self.choice, values, batch, 4 * classes, [probs, units], [left, sums, out])

@@ -15,12 +15,10 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, check_one, length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-from ovjit_ops.random.cpu_uniform import Uniform
+from ovjit_ops.random.cpu_uniform import MANTISSA, Classes, Uniform
 from ovjit_ops.random.generators import mersenne_twister, philox
 
 OUTPUTS = ("f32", "f64", "f16", "bf16", "i32", "i64")
-#: bits of the mantissa
-_MANTISSA = {"f32": 23, "f64": 52, "f16": 10, "bf16": 7}
 #: Most elements that a wrong shape may ask for.
 MOST = 1 << 34
 
@@ -36,7 +34,7 @@ def _seeds(global_seed: int, op_seed: int) -> tuple[int, int]:
 
 def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
     """Numbers from 0 to 1 by the low bits of the stream; of f64 each takes two."""
-    bits = _MANTISSA[dtype] + torch
+    bits = MANTISSA[dtype] + torch
     if dtype == "f64":
         pairs = stream.reshape(-1, 2).astype(np.uint64)
         whole = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
@@ -60,7 +58,10 @@ def uniform(
     stream = mersenne_twister(seed, total) if torch else philox(seed, op_seed, total)
     if dtype[0] != "i":
         unit = unit_floats(stream, dtype, torch)
-        return (unit * (high - low) + low).astype(numpy_dtype(dtype))
+        # OpenVINO's kernel for Philox rounds once; PyTorch's halves are computed in f32
+        length = np.asarray(high - low)
+        wide = numpy_dtype({("f32", False): "f64", ("f16", True): "f32"}.get((dtype, torch), dtype))
+        return (unit.astype(wide) * length.astype(wide) + low.astype(wide)).astype(unit.dtype)
     span = int(high) - int(low)
     if span <= 0:
         raise InferenceError(f"the range from {low} to {high} has no integers")
@@ -115,6 +116,8 @@ class RandomUniform:
             ((17,), "i32", (80, 100)),
             ((7,), "i64", (80, 100)),
             ((7,), "f64", (80, 100)),
+            ((9,), "f16", (80, 100)),
+            ((600,), "i64", (5, 9)),
             ((3, 5), "f32", (1 << 40, 1 << 35)),
         ):
             for alignment in ("tensorflow", "pytorch"):
@@ -128,7 +131,7 @@ class RandomUniform:
                 yield [np.array(shape), low, high], attrs
 
 
-@op("Multinomial", opset=13, types=REALS, stateful=True)
+@op("Multinomial", opset=13, types=REALS, stateful=True, lower=Classes.of)
 class Multinomial:
     """Classes drawn by their probabilities, with or without putting them back."""
 
