@@ -5,6 +5,7 @@ Oracle: NumPy in f64. `SEED` makes all the data.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -303,9 +304,54 @@ def _inner_sum_is_read(q: Any, k: Any, v: Any) -> list[Any]:
     return [o.matmul(o.softmax(o.add(scores, masks[1]), -1), v, False, False), scores]
 
 
+def _chosen_by_a_small_number(q: Any, k: Any, v: Any) -> list[Any]:
+    seen = np.arange(S) % 3 > 0
+    scores = o.select(seen, o.matmul(q, k, False, True), np.float32(-20))
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _chosen_then_masked_by_as_much(q: Any, k: Any, v: Any) -> list[Any]:
+    """In a row that sees nothing, what is left are the scores of some columns and the numbers of others."""
+    scores = o.select(np.arange(S) < S // 2, o.matmul(q, k, False, True), np.float32(-1e4))
+    scores = o.add(scores, np.where(np.arange(S) % 2 > 0, -1e4, -9.999e3).astype(np.float32))
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _chosen_scores_are_read(q: Any, k: Any, v: Any) -> list[Any]:
+    scores = o.select(np.arange(S) % 3 > 0, o.matmul(q, k, False, True), np.float32(-1e9))
+    return [o.matmul(o.softmax(scores, -1), v, False, False), scores]
+
+
+def _chosen_from_more_rows(q: Any, k: Any, v: Any) -> list[Any]:
+    seen = (np.arange(3 * S) % 4 > 0).reshape(3, 1, 1, 1, S)
+    scores = o.select(seen, o.matmul(q, k, False, True), np.float32(-1e9))
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
+def _windows_of_rows(q: Any, k: Any, v: Any) -> list[Any]:
+    """Heads are split here, and no batch."""
+    scores = o.reshape(o.matmul(q, k, False, True), np.array([B, 1, H, L, S]), False)
+    scores = o.add(scores, np.linspace(0, 3, B * H * S, dtype=np.float32).reshape(B, 1, H, 1, S))
+    scores = o.reshape(scores, np.array([B * H, 1, L, S]), False)
+    values = o.reshape(v, np.array([B * H, 1, S, E]), False)
+    return [o.matmul(o.softmax(scores, -1), values, False, False)]
+
+
+def _batch_is_masked_before_windows(q: Any, k: Any, v: Any) -> list[Any]:
+    """A mask of each element of the batch is none of each window."""
+    scores = o.matmul(q, k, False, True)
+    scores = o.add(scores, np.linspace(-3, 3, B * S, dtype=np.float32).reshape(B, 1, 1, S))
+    scores = o.reshape(scores, np.array([1, B, H, L, S]), False)
+    scores = o.add(scores, np.linspace(-1, 1, B * S, dtype=np.float32).reshape(B, 1, 1, S))
+    scores = o.reshape(scores, np.array([B, H, L, S]), False)
+    return [o.matmul(o.softmax(scores, -1), v, False, False)]
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        _chosen_by_a_small_number, _chosen_then_masked_by_as_much, _chosen_scores_are_read,
+        _chosen_from_more_rows, _windows_of_rows, _batch_is_masked_before_windows,
         _capped_by_a_tensor, _capped_scores_are_read, _capped_by_another_function, _scaled_by_row,
         _inner_sum_is_read, _axis, _weights_are_read, _scores_are_read, _product_is_read, _mask_is_larger,
         _scaled_by_a_tensor, _scaled_behind_the_mask, _mask_has_more_heads, _guard_puts_ones,
@@ -362,3 +408,73 @@ def test_a_mask_of_unknown_rows_is_no_proof() -> None:
     want = attention(*arrays[:3], arrays[3], 1.0)
     assert want.shape == (1, 4, E)
     np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("number", [-math.inf, -3.4028235e38, -1e9, -65504.0, -1e4])
+def test_masks_that_take_the_place_of_scores(number: float, is_open: bool) -> None:
+    """As exporters write causal masks and padding: Select between scores and a number, either way round. A
+    row that sees nothing sees all alike, and nothing where the number is infinite."""
+    rng = np.random.default_rng([SEED, is_open])
+    for rows, sees, shape in ((L, True, (B, 1, L, S)), (L, False, (1, 1, L, S)), (3, True, (B, 1, 1, S))):
+        arrays = [data(rng, B, H, n, E) for n in (rows, S, S)]
+        chosen = rng.random((*shape[:2], min(shape[2], rows), S)) < 0.5
+        chosen[0, 0, 0] = not sees
+        shapes = [[*((-1, -1, -1) if is_open else x.shape[:3]), E] for x in arrays]
+        q, k, v = (o.parameter(shape, np.float32) for shape in shapes)
+        asked = o.parameter([-1] * 4 if is_open else list(chosen.shape), bool)
+        scores = o.multiply(o.matmul(q, k, False, True), np.float32(0.25))
+        given = (scores, np.float32(number)) if sees else (np.float32(number), scores)
+        weights = o.softmax(o.select(asked, *given), -1)
+        compiled = compiled_of([o.matmul(weights, v, False, False)], [q, k, v, asked])
+        assert is_one_operation(compiled, [*arrays, chosen])
+        exact = np.matmul(arrays[0].astype(np.float64), arrays[1].swapaxes(-1, -2)) * 0.25
+        exact = np.where(chosen == sees, exact, number)
+        with np.errstate(invalid="ignore"):
+            exact = np.exp(exact - exact.max(-1, keepdims=True))
+        want = np.matmul(exact / exact.sum(-1, keepdims=True), arrays[2])
+        message = f"{rows} rows, {sees}, {shape}, seed {SEED}"
+        np.testing.assert_allclose(compiled([*arrays, chosen])[0], want, atol=2e-5, err_msg=message)
+
+
+def test_scores_whose_shape_makes_the_mask() -> None:
+    """As GPT-2 is exported: the scores' own sizes cut the mask from a square, and nobody computes them for
+    that."""
+    rng = np.random.default_rng(SEED)
+    q, k, v = (o.parameter(ov.PartialShape([-1, H, -1, E]), np.float32) for _ in "qkv")
+    scores = o.divide(o.matmul(q, k, False, True), np.float32(4))
+    sizes = o.shape_of(scores, "i64")
+    rows, columns = (o.gather(sizes, np.array([at]), np.int64(0)) for at in (2, 3))
+    square = np.tril(np.ones((1, 1, 64, 64), bool))
+    one, two, three = (np.array([n], np.int64) for n in (1, 2, 3))
+    seen = o.slice(square, o.subtract(columns, rows), columns, one, two)
+    seen = o.slice(seen, np.array([0], np.int64), columns, one, three)
+    weights = o.softmax(o.select(seen, scores, np.float32(-1e4)), -1)
+    compiled = compiled_of([o.matmul(weights, v, False, False)], [q, k, v])
+    for batch, length, past in ((1, 9, 0), (2, 1, 12), (1, 20, 30)):
+        arrays = [data(rng, batch, H, n, E) for n in (length, length + past, length + past)]
+        assert is_one_operation(compiled, arrays)
+        steps = compiled._executable.table(tuple(x.shape for x in arrays)).plan.steps
+        assert {"Softmax", "MatMul", "Divide"}.isdisjoint(s.type for s in steps)
+        hidden = np.where(np.tril(np.ones((length + past,) * 2))[past:], 0, -1e30)
+        want, message = attention(*arrays, hidden, 0.25), f"{length} behind {past}, seed {SEED}"
+        np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=message)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_windows_of_images(is_open: bool) -> None:
+    """As Swin is exported: a bias for all windows, and a mask for each of an image's."""
+    rng, windows = np.random.default_rng(SEED), 6
+    bias, mask = data(rng, 1, H, L, L), np.where(rng.random((1, windows, 1, L, L)) < 0.3, -100, 0)
+    shape = [-1 if is_open else 2 * windows, H, L, E]
+    q, k, v = (o.parameter(shape, np.float32) for _ in "qkv")
+    scores = o.add(o.matmul(o.multiply(q, np.float32(0.3)), k, False, True), bias)
+    scores = o.reshape(scores, np.array([-1, windows, H, L, L]), False)
+    scores = o.add(scores, mask.astype(np.float32))
+    scores = o.reshape(scores, np.array([-1, H, L, L]), False)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], [q, k, v])
+    for images in (2, 1, 3) if is_open else (2,):
+        arrays = [data(rng, images * windows, H, L, E) for _ in "qkv"]
+        assert is_one_operation(compiled, arrays)
+        want = attention(*arrays, np.tile(bias + mask[0], (images, 1, 1, 1)), 0.3)
+        np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"{images}, seed {SEED}")

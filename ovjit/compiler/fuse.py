@@ -251,7 +251,7 @@ class _Fusion:
     def __init__(self, graph: Graph):
         self.nodes = [n for n in graph.nodes if n.op.name not in ("Parameter", "Constant")]
         self.order = {n: i for i, n in enumerate(graph.nodes)}
-        self.uses = graph.uses()
+        self.uses = graph.uses_of_elements()
         self.symbols = Symbols(graph)
         self.group_of: dict[Node, Group] = {}
         self.walked: dict[Group, frozenset[Value] | None] = {}
@@ -276,7 +276,17 @@ class _Fusion:
             groups = self.joined([g for g in groups if self.group_of[g.last] is g])
         for group in groups:
             group.used = frozenset(v.index for v in group.outputs if self.uses[v])
-        return groups
+        return groups if alone else self.wanted(groups)
+
+    def wanted(self, groups: Sequence[Group]) -> list[Group]:
+        """The groups without those of which nobody reads but shapes."""
+        out: list[Group] = []
+        kept: set[Node | None] = {None}
+        for group in reversed(groups):
+            if any(not kept.isdisjoint(self.readers(v)) for v in group.outputs):
+                kept.update(group.nodes)
+                out.append(group)
+        return out[::-1]
 
     def readers(self, value: Value) -> set[Node | None]:
         """The nodes that read `value`; None among them where the model gives it out."""

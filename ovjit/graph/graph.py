@@ -151,6 +151,16 @@ class Graph:
             out[value].append((None, i))
         return out
 
+    def uses_of_elements(self) -> dict[Value, list[tuple[Node | None, int]]]:
+        """`uses` without those that ask for a shape: types tell it when a plan is made, so that nobody has to
+        compute what is read by these alone."""
+        asks = {node for node in self.nodes if node.op.name == "ShapeOf"}
+        uses = self.uses()
+        if asks:
+            for value in {node.inputs[0] for node in asks}:
+                uses[value] = [use for use in uses[value] if use[0] not in asks]
+        return uses
+
 
 class Builder:
     """Makes a graph node by node, inferring types and keeping names unique."""

@@ -9,8 +9,14 @@ import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import broadcast
+from ovjit.graph.shapes import Dim, broadcast, is_static
 from ovjit_ops.normalization.recognize import number
+
+#: Nothing is left of a weight whose score is this, where others of its row are scores.
+HIDDEN = -1e4
+#: Nothing is left of scores to which this is added: rows that see nothing see all alike. It is so of -1e9,
+#: too, where scores are below 32, and masks that are added to such numbers may make their own of them.
+ABSORBING, LARGE = -1e30, -1e9
 
 
 def recognize_attention(
@@ -20,7 +26,8 @@ def recognize_attention(
 
     The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head;
     the key may be transposed by the product, or by a Transpose before it. Several masks, such as a bias of
-    relative positions, are added first. cap * tanh(scale * ...) in the place of the scaled product makes
+    relative positions, are added first. A mask may be a Select between the scores and a number that leaves
+    nothing of their weights. cap * tanh(scale * ...) in the place of the scaled product makes
     CappedAttention. Where a mask of open shape may be larger than the
     scores, q is broadcast to its rows, which is a view. Weights may be guarded, as
     Select(IsNaN(weights), 0, weights): then it is GuardedAttention. Left alone: weights that somebody else
@@ -51,21 +58,29 @@ def recognize_attention(
             k, scale = k.node.inputs[at], scale * each
             break
     key = _key(b, product.node, k)
-    if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v):
+    if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v, product, scores):
         return None
     w = Writer(b, node)
     for factor in found.factors:
         if factor.dtype != q.dtype or not _keeps(factor, q):
             return None
+    shape = found.windows or product.shape
     for mask in found.masks:
-        if mask.dtype != v.dtype or not _may_fit(mask, product):
+        read, dtype = (mask.seen, "boolean") if isinstance(mask, Chosen) else (mask, v.dtype)
+        if isinstance(mask, Chosen) and len(found.masks) > 1 and mask.number > LARGE:
+            return None
+        if read.dtype != dtype or not (_fits if found.windows else _may_fit)(read, shape):
             return None
     for factor in found.factors:
         q = w("Multiply", q, factor)
     given = [q, key, v]
+    if found.windows:
+        if any(not is_static(x.shape[1:]) for x in given):
+            return None
+        given = [w("Reshape", x, (-1, found.windows[1], *x.shape[1:]), special_zero=False) for x in given]
     if found.masks:
-        mask = _sum(w, found.masks)
-        if not _fits(mask, product):
+        mask = _sum(w, found.masks, v.dtype)
+        if not _fits(mask, shape):
             given[0] = _with_rows_of(w, q, mask)
         given.append(mask)
     else:
@@ -75,7 +90,8 @@ def recognize_attention(
     name = "ScaledDotProductAttention" if unguarded is None else "GuardedAttention"
     if found.cap:
         name, attrs["cap"] = "CappedAttention", found.cap
-    return b.instead(node, given, attrs, name)
+    out = b.instead(node, given, attrs, name)
+    return [w("Reshape", out[0], (-1, *node.output.shape[1:]), special_zero=False)] if found.windows else out
 
 
 def _unguarded(value: Value, old: Value, uses: Any) -> tuple[Value, Value] | None:
@@ -96,26 +112,53 @@ def _alone(value: Value, old: Value, uses: Any, *names: str) -> bool:
     return value.node.op.name in names and value.node.op is old.node.op and uses.single(old)
 
 
+class Chosen(NamedTuple):
+    """A mask that takes the place of scores: `number` where `seen` is not `sees`."""
+
+    seen: Value
+    sees: bool
+    number: float
+
+
 class Scores(NamedTuple):
     """cap tanh(scale factors q k^T) + masks, and without `cap` what is in the brackets + masks; `product` is
-    the MatMul of q and k."""
+    the MatMul of q and k. Masks are in the order in which they are applied; those of `windows` to scores of
+    this shape, whose second dimension has been taken from the first (Swin's windows of an image)."""
 
     product: Value
     scale: float
     factors: tuple[Value, ...] = ()
     cap: float = 0.0
-    masks: tuple[Value, ...] = ()
+    masks: tuple[Value | Chosen, ...] = ()
+    windows: tuple[Dim, ...] | None = None
 
 
 def _scores(value: Value, old: Value, uses: Any) -> Scores | None:
     """What `value`, which was `old`, is made of; None where it is no scores."""
     found = _scaled_product(value, old, uses) or _capped(value, old, uses)
-    if found is not None or not _alone(value, old, uses, "Add"):
+    if found is not None or not _alone(value, old, uses, "Add", "Select", "Reshape"):
         return found
     terms, before = value.node.inputs, old.node.inputs
+    if value.node.op.name == "Reshape":
+        found, whole, inner = _scores(terms[0], before[0], uses), value.shape, terms[0].shape
+        if found is None or whole is None or inner is None or not is_static((*whole[1:], *inner[1:])):
+            return None
+        if whole[2:] == inner[1:] and found.windows is None:
+            alike = all(_is_for_all(m.seen if isinstance(m, Chosen) else m, inner) for m in found.masks)
+            return found._replace(windows=whole) if alike else None
+        return found if inner == found.windows and inner[2:] == whole[1:] else None
+    if value.node.op.name == "Select":
+        for at in (1, 2):
+            least = number(terms[3 - at])
+            if least is None or least > HIDDEN or len(terms[3 - at].shape) > len(value.shape):
+                continue
+            found = _scores(terms[at], before[at], uses)
+            if found is not None and _in_place(found, value, terms[0]):
+                return found._replace(masks=(*found.masks, Chosen(terms[0], at == 1, least)))
+        return None
     for at in (0, 1):
         found = _scores(terms[at], before[at], uses)
-        if found is not None:
+        if found is not None and _in_place(found, value, terms[1 - at]):
             return found._replace(masks=(*found.masks, terms[1 - at]))
     return None
 
@@ -183,24 +226,38 @@ def _same_rank(*values: Value) -> bool:
     return len({None if v.shape is None else len(v.shape) for v in values}) == 1
 
 
-def _fits(mask: Value, scores: Value) -> bool:
+def _fits(mask: Value, scores: tuple[Dim, ...]) -> bool:
     """Whether the mask surely has no dimension that the scores do not have. Along the columns it needs no
     proof: weights of more columns do not fit the values."""
-    lead = len(scores.shape) - len(mask.shape)
-    rows = zip(mask.shape[:-1], scores.shape[lead:-1], strict=True)
+    if mask.shape is None or len(mask.shape) > len(scores):
+        return False
+    lead = len(scores) - len(mask.shape)
+    rows = zip(mask.shape[:-1], scores[lead:-1], strict=True)
     return all(m == 1 or (isinstance(m, int) and m == s) for m, s in rows)
 
 
-def _may_fit(mask: Value, scores: Value) -> bool:
+def _in_place(found: Scores, value: Value, mask: Value) -> bool:
+    """Whether a mask of `value` is one of the windows, where there are such."""
+    if found.windows is None or value.shape is None or len(value.shape) == len(found.windows):
+        return True
+    return _is_for_all(mask, value.shape)
+
+
+def _is_for_all(mask: Value, scores: tuple[Dim, ...]) -> bool:
+    """Whether the mask is the same along the first dimension of the scores."""
+    return mask.shape is not None and (len(mask.shape) < len(scores) or mask.shape[0] == 1)
+
+
+def _may_fit(mask: Value, scores: tuple[Dim, ...]) -> bool:
     """Whether the mask is not surely larger than the scores: then exporters have meant a mask."""
-    if mask.shape is None or len(mask.shape) > len(scores.shape):
+    if mask.shape is None or len(mask.shape) > len(scores):
         return False
-    whole = broadcast(mask.shape, scores.shape)
+    whole = broadcast(mask.shape, scores)
     if whole is None:
         return False
     return all(
         not isinstance(size, int) or not isinstance(s, int) or size == s
-        for size, s in zip(whole, scores.shape, strict=True)
+        for size, s in zip(whole, scores, strict=True)
     )
 
 
@@ -212,14 +269,33 @@ def _keeps(factor: Value, q: Value) -> bool:
     return all(f == 1 or (isinstance(f, int) and f == n) for f, n in pairs)
 
 
-def _sum(w: Writer, masks: Sequence[Value]) -> Value:
+def _sum(w: Writer, masks: Sequence[Value | Chosen], dtype: str) -> Value:
     """All masks as one. Layers that have the same share their sum."""
-    total = masks[0]
-    for mask in masks[1:]:
-        same = (n for n in reversed(w.b.nodes) if n.op.name == "Add" and set(n.inputs) == {total, mask})
-        made = next(same, None)
-        total = w("Add", total, mask) if made is None else made.output
+    total: Value | None = None
+    for mask in masks:
+        if isinstance(mask, Chosen):
+            least = mask.number if len(masks) > 1 else min(mask.number, ABSORBING)
+            rest = w.b.constant(np.zeros((), np.float32), dtype) if total is None else total
+            hidden = w.b.constant(np.array(least, np.float32), dtype)
+            total = _once(w, "Select", [mask.seen, *((rest, hidden) if mask.sees else (hidden, rest))])
+        else:
+            total = mask if total is None else _once(w, "Add", [total, mask])
+    assert total is not None
     return total
+
+
+def _once(w: Writer, name: str, inputs: Sequence[Value]) -> Value:
+    """The result of an operation, of a node that has it already if there is one."""
+    asked = [_key_of(v) for v in inputs]
+    orders = (asked, asked[::-1]) if name == "Add" else (asked,)
+    nodes = (n for n in reversed(w.b.nodes) if n.op.name == name)
+    made = next((n for n in nodes if [_key_of(v) for v in n.inputs] in orders), None)
+    return w(name, *inputs) if made is None else made.output
+
+
+def _key_of(value: Value) -> Any:
+    """Equal for one value and for equal numbers."""
+    return value if number(value) is None else (value.type.shape, value.dtype, number(value))
 
 
 def _with_rows_of(w: Writer, q: Value, mask: Value) -> Value:

@@ -24,10 +24,10 @@ Rule = Callable[[Builder, Node, tuple[Value, ...], "Uses"], "Sequence[Value] | N
 
 
 class Uses:
-    """How each value of the old graph is used."""
+    """How the elements of each value of the old graph are used."""
 
     def __init__(self, graph: Graph):
-        self._uses = graph.uses()
+        self._uses = graph.uses_of_elements()
 
     def times(self, value: Value) -> int:
         return len(self._uses.get(value, ()))
