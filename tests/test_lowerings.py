@@ -730,6 +730,68 @@ def test_transposed_convolutions_of_small_groups_are_depthwise_ones(
         assert not any(n.startswith("conv_") for n in names), names
 
 
+#: data, filters, attributes, sizes, what it becomes: None where it stays.
+TURNED = [
+    ((2, 5, 6, 7), (5, 7, 3, 2), {"pads_begin": (1, 0), "pads_end": (0, 1)}, None, "Convolution"),
+    ((1, 4, 9), (4, 3, 5), {"dilations": (2,), "pads_begin": (3,), "output_padding": (2,)}, None,
+     "Convolution"),
+    ((2, 8, 5, 4), (4, 2, 3, 3, 3), {"pads_end": (2, 1)}, None, "GroupConvolution"),
+    ((1, 3, 4, 3, 5), (3, 2, 2, 3, 3), {"pads_begin": (1, 2, 0)}, None, "Convolution"),
+    ((1, 3, 5, 5), (3, 2, 4, 3), {"auto_pad": "same_upper"}, (5, 6), "Convolution"),
+    ((1, 3, 5, 5), (3, 2, 4, 3), {"auto_pad": "same_lower"}, (6, 5), "Convolution"),
+    ((1, 3, 5, 5), (3, 2, 2, 3), {"pads_begin": (2, 0)}, None, None),  # it cuts off what the data gave
+    ((1, 3, 5, 5), (3, 2, 2, 3), {"strides": (1, 2)}, None, None),
+    ((3, 9, 1, 1), (9, 5, 4, 3), {"strides": (2, 3), "pads_begin": (1, 0), "pads_end": (0, 1)}, None,
+     "MatMul"),
+    ((1, 9, 1), (9, 5, 4), {"strides": (2,), "output_padding": (0,)}, (3,), "MatMul"),
+    ((1, 9, 1), (9, 5, 4), {"strides": (2,), "output_padding": (1,)}, None, None),  # a zero at the end
+    ((1, 9, 1, 2), (9, 5, 4, 4), {"strides": (2, 2)}, None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "filters", "attrs", "sizes", "becomes"), TURNED, ids=str)
+@pytest.mark.parametrize("opened", [False, True])
+def test_transposed_convolutions_of_stride_one_are_convolutions(
+    shape, filters, attrs, sizes, becomes, opened
+) -> None:
+    """And those of single pixels are products; with bias and activation behind them."""
+    rng = np.random.default_rng([SEED, *shape, *filters])
+    grouped, rank = len(filters) > len(shape), len(shape) - 2
+    full = dict.fromkeys(("strides", "dilations"), (1,) * rank)
+    full |= dict.fromkeys(("pads_begin", "pads_end", "output_padding"), (0,) * rank)
+    full |= {"auto_pad": "explicit", **attrs}
+    weights = rng.standard_normal(filters).astype(np.float32)
+    data = rng.standard_normal(shape).astype(np.float32)
+    given = () if sizes is None else (np.array(sizes, np.int64),)
+    b = Builder()
+    x = parameter(b, data, (ANY, *shape[1:]) if becomes == "MatMul" else (*shape[:2], *(ANY,) * rank)
+                  if opened and sizes is None else shape)  # fmt: skip
+    name = "GroupConvolutionBackpropData" if grouped else "ConvolutionBackpropData"
+    y = add(b, name, x, weights, *given, **full)
+    bias = rng.standard_normal((1, y.shape[1], *(1,) * rank)).astype(np.float32)
+    executable = compile_graph(graph := b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
+    wide = weights if grouped else weights[None]
+    sums = convolve_transposed(data.astype(float), wide.astype(float), *given or (None,), full)
+    (got,) = run(executable, data)
+    where = f"seed {SEED}\n{graph}"
+    np.testing.assert_allclose(got, np.maximum(sums + bias, 0), atol=2e-5, rtol=1e-5, err_msg=where)
+    left = {n.op.name for low in executable.program.lowerings for n in low.group.nodes}
+    assert (becomes or name) in left and (becomes is None or name not in left), left
+
+
+def test_transposed_convolutions_by_infinite_filters_stay() -> None:
+    """Padding is not multiplied in a transposed convolution: infinity times its zeros would be NaN."""
+    weights = np.array([[[1.0, np.inf, 2.0]]], np.float32)
+    b = Builder()
+    x = parameter(b, np.ones((1, 1, 2), np.float32))
+    attrs = {"strides": (1,), "dilations": (1,), "pads_begin": (0,), "pads_end": (0,)}
+    y = add(b, "ConvolutionBackpropData", x, weights, **attrs)
+    executable = compile_graph(b.finish([y]), {"threads": 1})
+    left = {n.op.name for low in executable.program.lowerings for n in low.group.nodes}
+    assert "ConvolutionBackpropData" in left
+
+
+
 def test_what_is_set_up_is_set_up_as_its_base_is() -> None:
     for module in pkgutil.walk_packages(ovjit_ops.__path__, "ovjit_ops."):
         importlib.import_module(module.name)

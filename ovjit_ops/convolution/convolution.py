@@ -389,7 +389,77 @@ def convolve_transposed(
     return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
 
 
-@op("ConvolutionBackpropData", opset=1, like=Convolution, expand=None, rules=[], rules_for=[])
+def _transposed_by_ones(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Sequence[Value] | None:
+    """ConvolutionBackpropData(x, filters, strides=1) -> Convolution(x, filters turned around)
+
+    It pads by what the transposed one reaches beyond, less what that cuts off. So goes the way of few
+    outputs, of few channels, or Winograd's.
+    """
+    if not node.op.name.endswith("ConvolutionBackpropData") or node.lowered or inputs[0].shape is None:
+        return None
+    filters = inputs[1].constant
+    if filters is None:
+        return None
+    extra = 3 if node.op.name.startswith("Group") else 2
+    kernel, extents, outs = filters.shape[extra:], inputs[0].shape[2:], node.output.shape[2:]
+    window = windows.window_attributes(len(kernel), node.attrs)
+    if set(window["strides"]) != {1} or not filters.size or not np.isfinite(filters).all():
+        return None  # infinity times padding is NaN
+    reach = [(k - 1) * d for k, d in zip(kernel, window["dilations"], strict=True)]
+    if is_static((*extents, *outs)):
+        wanted = outs if len(inputs) > 2 else None
+        cut, _ = windows.transposed_pads(extents, kernel, wanted, node.attrs)
+        more = [o - x for o, x in zip(outs, extents, strict=True)]
+    elif len(inputs) == 2 and window["auto_pad"] in ("explicit", "notset"):
+        cut, output_padding = window["pads_begin"], node.attrs["output_padding"] or (0,) * len(kernel)
+        ends = zip(reach, cut, window["pads_end"], output_padding, strict=True)
+        more = [r - first - last + p for r, first, last, p in ends]
+    else:
+        return None
+    begin = [r - c for r, c in zip(reach, cut, strict=True)]
+    end = [m + r - x for m, r, x in zip(more, reach, begin, strict=True)]
+    if min(*begin, *end) < 0:
+        return None
+    turned = np.flip(filters.swapaxes(extra - 2, extra - 1), tuple(range(extra, filters.ndim)))
+    attrs = {**window, "pads_begin": tuple(begin), "pads_end": tuple(end), "auto_pad": "explicit"}
+    given = [inputs[0], b.constant(np.ascontiguousarray(turned), inputs[1].dtype)]
+    return b.instead(node, given, attrs, op="GroupConvolution" if extra == 3 else "Convolution")
+
+
+def _transposed_of_points(
+    b: Builder, node: Node, inputs: Sequence[Value], uses: Any
+) -> Sequence[Value] | None:
+    """ConvolutionBackpropData(x [N, C, 1, ...], filters) -> Reshape(MatMul(x, filters as [C, O * taps]))
+
+    As images are begun that are made of a list of numbers: each output is of one tap.
+    """
+    if node.op.name != "ConvolutionBackpropData" or node.lowered or inputs[1].constant is None:
+        return None
+    if inputs[0].shape is None:
+        return None
+    filters = inputs[1].constant
+    channels, kernel = filters.shape[0], filters.shape[2:]
+    extents, outs = inputs[0].shape[2:], node.output.shape[2:]
+    window = windows.window_attributes(len(kernel), node.attrs)
+    if set(extents) != {1} or not is_static(outs) or set(window["dilations"]) != {1} or not filters.size:
+        return None
+    wanted = outs if len(inputs) > 2 else None
+    cut, sizes = windows.transposed_pads(extents, kernel, wanted, node.attrs)
+    if any(first + size > k for first, size, k in zip(cut, sizes, kernel, strict=True)) or 0 in sizes:
+        return None
+    kept = filters[(slice(None),) * 2 + tuple(slice(c, c + o) for c, o in zip(cut, sizes, strict=True))]
+    matrix = b.constant(np.ascontiguousarray(kept.reshape(channels, -1)), inputs[1].dtype)
+    ends = [b.constant(np.array(shape, np.int64)) for shape in ((0, channels), (0, *kept.shape[1:]))]
+    rows = b.add("Reshape", [inputs[0], ends[0]], {"special_zero": True}, origins=node.origins).output
+    made = b.add("MatMul", [rows, matrix], {}, origins=node.origins).output
+    return b.instead(node, [made, ends[1]], {"special_zero": True}, op="Reshape")
+
+
+@op(
+    "ConvolutionBackpropData", opset=1, like=Convolution, expand=None,
+    rules=[_transposed_of_points, _transposed_by_ones],
+    rules_for=["ConvolutionBackpropData", "GroupConvolutionBackpropData"],
+)  # fmt: skip
 class ConvolutionBackpropData:
     """The transpose of Convolution: its gradient with respect to the data. Also called deconvolution."""
 
@@ -411,7 +481,7 @@ class ConvolutionBackpropData:
             yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
 
 
-@op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData)
+@op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData, rules=[], rules_for=[])
 class GroupConvolutionBackpropData:
     """The transpose of GroupConvolution."""
 
