@@ -17,35 +17,65 @@ SEED = 20261122
 U8 = {"KV_CACHE_PRECISION": "u8"}
 
 
-def in_bytes(x: np.ndarray) -> np.ndarray:
-    """Each row rounded to 256 even steps from its least element to its greatest."""
-    low, high = x.min(-1, keepdims=True), x.max(-1, keepdims=True)
-    scale = (high - low) * np.float32(1 / 255)
+def in_bytes(x: np.ndarray, name: str = "u8") -> np.ndarray:
+    """Each group of a row rounded to even steps, 256 or 16, from its least element to its greatest."""
+    kind, _, group = name.partition(":")
+    if kind in ("f32", "f16"):
+        return x.astype(kind.replace("f", "float")).astype(np.float64)
+    top = {"u8": 255, "u4": 15}[kind]
+    parts = x.reshape(*x.shape[:-1], -1, int(group or x.shape[-1]))
+    low, high = parts.min(-1, keepdims=True), parts.max(-1, keepdims=True)
+    scale = (high - low) * np.float32(1 / top)
     steps = np.float32(1) / np.where(scale > 0, scale, np.float32(np.inf))
-    rounded = np.rint((x - low) * steps)
-    assert rounded.min(initial=0) >= 0 and rounded.max(initial=0) <= 255
+    rounded = np.rint((parts - low) * steps)
+    assert rounded.min(initial=0) >= 0 and rounded.max(initial=0) <= top
     near: np.ndarray = rounded.astype(np.float64) * scale + low
-    assert (np.abs(near - x) <= 0.501 * scale).all()
-    return near
+    assert (np.abs(near - parts) <= 0.501 * scale).all()
+    return near.reshape(x.shape)
 
 
-@pytest.mark.parametrize("size", [8, 20, 64])
-def test_rows_grow_and_are_ordered(size: int, monkeypatch: pytest.MonkeyPatch):
-    """What grows in place is what is copied, bit by bit; each row has been rounded once, by its own scale."""
+def asked(key: str, value: str) -> dict[str, Any]:
+    """Properties for keys and values that are stored so."""
+    found: dict[str, Any] = {}
+    for which, name in (("KEY", key), ("VALUE", value)):
+        kind, _, group = name.partition(":")
+        found[f"{which}_CACHE_PRECISION"] = kind
+        found |= {f"{which}_CACHE_GROUP_SIZE": int(group)} if group else {}
+    return found
+
+
+STORED = [
+    (8, "u8", "u8"), (20, "u8", "u8"), (64, "u8", "u8"), (64, "u4", "u4"), (24, "u4", "u4"),
+    (64, "u8:16", "u8:32"), (40, "u4:8", "u4:20"), (128, "u4:64", "u8:64"), (64, "u8", "u4"),
+    (64, "u4:16", "f16"), (16, "f32", "u8"), (48, "f16", "f32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "key", "value"), STORED)
+def test_rows_grow_and_are_ordered(size: int, key: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    """What grows in place is what is copied, bit by bit; rows have been rounded once, by their own scales."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng([SEED, size])
     model = decoder(ovjit, size=size)
-    one, other = (compiled(model, **U8, PERF_COUNT=True) for _ in range(2))
+    one, other = (compiled(model, **asked(key, value), PERF_COUNT=True) for _ in range(2))
     other._executable.program.__dict__["growing"] = {}
-    assert stored(one) == ["u8", "u8"] and len(one._executable.program.growing) == 2
+    assert stored(one) == [key, value] and len(one._executable.program.growing) == 2
+    packed = {"u8", "u4"} & {key[:2], value[:2]}
     a, b = one.create_infer_request(), other.create_infer_request()
     kept = [np.zeros((2, HEADS, 0, size))] * 2
     for new in (5, 1, 1, 40, 1, 8, 1):
         x = rng.standard_normal((2, HEADS, new, size)).astype(np.float32)
         x[0, 0, 0] = 0.3  # a row of one number has no scale
         order = rng.integers(0, 2, 2)
-        rounded = [in_bytes(x * np.float32(f)) for f in (0.37, 2.1)]
-        keys, values = kept = [np.concatenate([k[order], r], 2) for k, r in zip(kept, rounded, strict=True)]
+        rounded = [in_bytes(x * np.float32(f), name) for f, name in ((0.37, key), (2.1, value))]
+        prompt = kept[0].shape[2] == 0 and bool(packed)
+        kept = [np.concatenate([k[order], r], 2) for k, r in zip(kept, rounded, strict=True)]
+        keys, values = kept
+        if prompt:  # what is rounded to bytes is read as it was before
+            keys, values = (
+                x * np.float32(f) if name[:2] in packed else k
+                for f, name, k in zip((0.37, 2.1), (key, value), kept, strict=True)
+            )
         scores = x @ keys.swapaxes(-1, -2) / np.sqrt(size)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         want = weights / weights.sum(-1, keepdims=True) @ values
@@ -53,12 +83,20 @@ def test_rows_grow_and_are_ordered(size: int, monkeypatch: pytest.MonkeyPatch):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=f"{new} more, seed {SEED}")
         assert got.tobytes() == step(b, x, order).tobytes(), f"{new} more, seed {SEED}"
         names = kernels(a)
-        few = any(name.startswith("attention_rows_f32_u8") for name in names)
-        assert few == (new < 6) and any(name.startswith("dequantize_rows") for name in names) != few, names
-    for state, value in zip(a.query_state(), kept, strict=True):
+        few = any(name.startswith(f"attention_rows_f32_{key[:2]}") for name in names)
+        widened = any(name.startswith("dequantize_rows") for name in names)
+        assert few == (new < 6 and not prompt) and widened == (new >= 6 and bool(packed)), names
+    for state, want in zip(a.query_state(), kept, strict=True):
         assert state.state.element_type == ovjit.Type.f32
-        np.testing.assert_allclose(state.state.data, value, rtol=1e-5, atol=1e-6)
-    assert stored(one) == ["u8", "u8"]
+        np.testing.assert_allclose(state.state.data, want, rtol=1e-5, atol=1e-6)
+    told = [one.get_property(f"{which}_CACHE_PRECISION") for which in ("KEY", "VALUE")]
+    assert told == [getattr(ovjit.Type, name.partition(":")[0]) for name in (key, value)]
+    again = ovjit.Core().import_model(one.export_model(), "CPU").create_infer_request()
+    for request in (a, again):
+        for state, want in zip(request.query_state(), kept, strict=True):
+            state.state = ovjit.Tensor(want.astype(np.float32))
+    x = rng.standard_normal((2, HEADS, 1, size)).astype(np.float32)
+    assert step(a, x).tobytes() == step(again, x).tobytes(), f"seed {SEED}"
 
 
 @pytest.mark.parametrize("model", [decoder, lambda ov: shared_heads()], ids=["plain", "shared"])
@@ -68,7 +106,7 @@ def test_a_prompt_is_read_before_it_is_rounded(model: Any, monkeypatch: pytest.M
     rng = np.random.default_rng(SEED)
     models = [compiled(model(ovjit), KV_CACHE_PRECISION=kind, PERF_COUNT=True) for kind in ("u8", "f32")]
     requests = [one.create_infer_request() for one in models]
-    for new in (20, *[1] * 50, 20):
+    for new in (3, *[1] * 50, 20):
         shapes = [p.partial_shape for p in models[0].inputs]
         heads = [1 if len(s) == 1 else s[1].get_length() for s in shapes]
         given = [
@@ -78,16 +116,18 @@ def test_a_prompt_is_read_before_it_is_rounded(model: Any, monkeypatch: pytest.M
         ]  # fmt: skip
         got, want = (np.array(r.infer(given)[0]) for r in requests)
         before = requests[0].query_state()[0]._states.values[0].shape[2] - new
-        assert np.array_equal(got, want) == (before == 0), f"{before} before, seed {SEED}"
+        assert (np.abs(got - want).max() < 1e-6) == (before == 0), f"{before} before, seed {SEED}"
         np.testing.assert_allclose(got, want, atol=0.05, err_msg=f"{before} before, seed {SEED}")
     assert models[0]._executable.program.main.program.traces.made <= 3
 
 
-def test_a_row_takes_a_byte_for_each_number_and_eight():
-    request = compiled(decoder(ovjit, size=64), **U8).create_infer_request()
-    step(request, np.ones((1, HEADS, 3, 64), np.float32))
-    (key, _) = request._job.states().values
-    assert key.dtype == np.uint8 and key.shape == (1, HEADS, 3, 64 + 8)
+def test_what_a_row_takes():
+    """Eight bytes for each group, and the numbers'."""
+    for key, value, sizes in (("u8", "u4", (72, 40)), ("u8:16", "u4:32", (96, 48))):
+        request = compiled(decoder(ovjit, size=64), **asked(key, value)).create_infer_request()
+        step(request, np.ones((1, HEADS, 3, 64), np.float32))
+        kept = request._job.states().values
+        assert [(v.dtype, v.shape) for v in kept] == [(np.uint8, (1, HEADS, 3, n)) for n in sizes]
 
 
 def test_states_are_f32():
@@ -153,7 +193,9 @@ def turned() -> Any:
 
 
 def test_what_has_no_rows_is_stored_in_halves():
-    """All of a model's caches, or none, are bytes."""
+    """Of 4 bits in bytes, if they have rows of such."""
+    model = compiled(decoder(ovjit, size=12), KV_CACHE_PRECISION="u4")
+    assert stored(model) == ["u8", "u8"] and model.get_property("KV_CACHE_PRECISION") == ovjit.Type.u8
     model = compiled(decoder(ovjit, size=7), **U8)
     assert stored(model) == ["f16", "f16"] and model.get_property("KV_CACHE_PRECISION") == ovjit.Type.f16
     assert stored(compiled(turned(), **U8)) == ["f16"]
@@ -162,6 +204,20 @@ def test_what_has_no_rows_is_stored_in_halves():
     for _ in range(2):
         got = np.array(request.infer([x])[0])
     np.testing.assert_allclose(got, x @ np.concatenate([x, x], 2).swapaxes(-1, -2), atol=0.01)
+
+
+def test_what_is_refused():
+    """Types and groups that OpenVINO refuses where there is attention, in its words."""
+    for config in (
+        {"KEY_CACHE_PRECISION": "i8"}, {"KV_CACHE_PRECISION": "u3"}, {"VALUE_CACHE_PRECISION": "u3"},
+        {**asked("u8", "u8"), "KEY_CACHE_GROUP_SIZE": 7}, {**asked("u4", "u4"), "VALUE_CACHE_GROUP_SIZE": 16},
+    ):  # fmt: skip
+        said = []
+        for package in (ovjit, openvino):
+            with pytest.raises(RuntimeError, match="cache precision|be divided by group size") as error:
+                package.Core().compile_model(decoder(package), "CPU", config)
+            said.append(str(error.value))
+        assert ("but gets" in said[0]) == ("but gets" in said[1]), said
 
 
 def layers(ov: Any, count: int, heads: int, size: int) -> Any:
@@ -207,16 +263,19 @@ def layers(ov: Any, count: int, heads: int, size: int) -> Any:
     return ov.Model([ops.result(normed(y))], sinks, [x, order], "layers")
 
 
-@pytest.mark.parametrize("prompt", [1, 24])
-def test_the_error_is_not_above_openvinos(prompt: int):
+ERRORS = [(1, "u8", "u8"), (24, "u8", "u8"), (3, "u4", "u4"), (24, "u4:16", "u4:32"), (2, "u8:16", "u4:8")]
+
+
+@pytest.mark.parametrize(("prompt", "key", "value"), ERRORS)
+def test_the_error_is_not_above_openvinos(prompt: int, key: str, value: str):
     """Against f32, of a prompt and tokens: a root of mean squares as great as its own, or less."""
     rng = np.random.default_rng([SEED, prompt])
     given = [rng.standard_normal((1, n, 128)).astype(np.float32) for n in (prompt, *[1] * 16)]
     errors = []
     for ov in (ovjit, openvino):
         answers = []
-        for kind in ("u8", "f32"):
-            config = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": kind}
+        for caches in (asked(key, value), asked("f32", "f32")):
+            config = {"INFERENCE_PRECISION_HINT": "f32", **caches}
             request = ov.Core().compile_model(layers(ov, 2, 4, 32), "CPU", config).create_infer_request()
             answers.append(np.concatenate([step(request, x) for x in given], 1))
         errors.append(np.sqrt(np.square(answers[0] - answers[1]).mean()))

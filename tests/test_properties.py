@@ -319,8 +319,8 @@ def test_threads_follow_what_the_process_may_use(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"])
-def test_what_caches_may_be_stored_in(name):
-    """The values that are taken, as there; a compiled model tells what is in force."""
+def test_what_caches_may_be_stored_in(name, monkeypatch):
+    """The values that are taken and what is told, as there; but where f32 is asked for, f32."""
     for value in ("u8", "i8", "u4", "i4", "u3", "f16", "bf16", "f32", "f64", "nf4", "dynamic", "undefined"):
         taken = []
         for package in (ovjit, openvino):
@@ -332,16 +332,17 @@ def test_what_caches_may_be_stored_in(name):
             except RuntimeError:
                 taken.append(False)
         assert taken[0] == taken[1], (value, taken)
-    for hint in ("f32", "bf16"):
-        asked = {name: "u8", "INFERENCE_PRECISION_HINT": hint}
-        computed = "bf16" if hint == "bf16" and "bf16" in float_types() else "f32"
-        for value, want in (("u8", "u8"), ("f16", "f16"), ("f32", "f32")):
-            # what is asked for of keys alone, f32 holds beside values of another type
-            if not name.startswith("KV") and want != computed:
-                want = "f32"
-            compiled = ovjit.Core().compile_model(model(ovjit), "CPU", asked | {name: value})
-            for told in ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION"):
-                assert compiled.get_property(told) == getattr(ovjit.Type, want), (hint, value, told)
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
+    names = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
+    asked: list[dict[str, str]] = [{name: value} for value in ("u8", "u4", "f16", "f32")]
+    for config in ({}, {"EXECUTION_MODE_HINT": "ACCURACY"}, *asked):
+        told = []
+        for package in (ovjit, openvino):
+            compiled = package.Core().compile_model(model(package), "CPU", config)
+            told.append([compiled.get_property(each).get_type_name() for each in names])
+        assert told[0] == told[1], config
+    exact = ovjit.Core().compile_model(model(ovjit), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert exact.get_property(name) == ovjit.Type.f32
 
 
 @pytest.mark.parametrize("name", ["INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "EXECUTION_MODE_HINT"])

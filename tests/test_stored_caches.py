@@ -10,7 +10,6 @@ from test_low_caches import HEADS, SIZE, decoder, step, stored
 
 import ovjit
 from ovjit import opset13 as op
-from ovjit.compiler.options import Options, cache_type
 from ovjit.graph.dtypes import numpy_dtype
 
 SEED = 20261121
@@ -99,25 +98,24 @@ def test_attention_reads_halves_below_repeated_heads():
     assert not any(name.startswith("convert_f32") for name in names), names
 
 
-def test_what_is_in_force():
-    """One type for both, which holds what is asked for of either; u8 for integers."""
+def test_what_is_in_force(monkeypatch: pytest.MonkeyPatch):
+    """Keys and values each in what is asked for of them, or of both; u8 by default, as there."""
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
     f32, bf16 = {"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"}
     key, value = {"KEY_CACHE_PRECISION": "f16"}, {"VALUE_CACHE_PRECISION": "f16"}
-    for config, want in (
-        (f32, "f32"), (f32 | {NAMES[0]: "f16"}, "f16"), (f32 | {NAMES[0]: "bf16"}, "bf16"),
-        (f32 | {NAMES[0]: "u8"}, "u8"), (f32 | {NAMES[1]: "i8", NAMES[2]: "u8"}, "u8"),
-        (bf16 | {NAMES[0]: "u8"}, "u8"), (f32 | {NAMES[0]: "u4"}, "u8"),
-        (f32 | {NAMES[0]: "u4", NAMES[2]: "f32"}, "f32"), (f32 | {NAMES[0]: "f16", NAMES[1]: "u8"}, "f16"),
-        (f32 | {NAMES[0]: "u8", NAMES[2]: "bf16"}, "bf16"), (bf16 | {NAMES[1]: "u4", NAMES[2]: "f32"}, "f32"),
-        (f32 | key, "f32"), (f32 | key | value, "f16"), (f32 | key | {NAMES[2]: "bf16"}, "f32"),
-        (f32 | {NAMES[0]: "f32"} | key | value, "f16"), (bf16 | {NAMES[0]: "f16"}, "f16"),
-        (bf16 | {NAMES[0]: "f32"}, "f32"),
+    exact = {"EXECUTION_MODE_HINT": "ACCURACY"}
+    for config, *want in (
+        (f32, "f32", "f32"), ({}, "u8", "u8"), (bf16, "u8", "u8"), (exact, "f32", "f32"),
+        (exact | {NAMES[0]: "u4"}, "u4", "u4"), (f32 | {NAMES[0]: "bf16"}, "bf16", "bf16"),
+        (f32 | {NAMES[1]: "u8", NAMES[2]: "u4"}, "u8", "u4"), (key, "f16", "u8"), (f32 | value, "f32", "f16"),
+        (f32 | {NAMES[0]: "u4", NAMES[2]: "f32"}, "u4", "f32"), (f32 | {NAMES[0]: "f32"} | key, "f16", "f32"),
+        (bf16 | {NAMES[1]: "u4", NAMES[2]: "f32"}, "u4", "f32"),
     ):  # fmt: skip
-        assert cache_type(config) == want, config
         told = ovjit.Core().compile_model(decoder(ovjit), "CPU", config)
-        assert stored(told) == [want, want], config
-        assert {told.get_property(name) for name in NAMES} == {getattr(ovjit.Type, want)}, config
-    assert Options.of(f32 | {NAMES[0]: "f16"}).caches == "f16" and Options.of(f32).caches == ""
+        assert stored(told) == want, config
+        types = [getattr(ovjit.Type, kind) for kind in want]
+        assert [told.get_property(name) for name in NAMES[1:]] == types, config
+        assert told.get_property(NAMES[0]) in types, config
 
 
 def test_windows_of_convolutions_are_no_caches():

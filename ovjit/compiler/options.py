@@ -9,20 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit import debug
 from ovjit.codegen.cpu.formats import float_types
 
 
 class Options(NamedTuple):
     """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
     element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT).
-    `caches`: what caches of keys and values are stored in where that is another type, halves or u8, "": none
-    (KV_CACHE_PRECISION). `dynamic`: elements of the groups in which rows are quantized before they are
+    `caches`: all that caches of keys and values may be stored in where that is another type (`Cache.names`).
+    `dynamic`: elements of the groups in which rows are quantized before they are
     multiplied with compressed weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not."""
 
     exact: bool = False
     precision: str = "f32"
     dynamic: int = 0
-    caches: str = ""
+    caches: tuple[str, ...] = ()
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Options:
@@ -30,8 +31,8 @@ class Options(NamedTuple):
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
         precision = _precision(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
-        caches = cache_type(config)
-        return Options(exact, precision, dynamic, "" if caches in ("f32", precision) else caches)
+        names = (name for cache in caches_of(config) for name in cache.names(precision))
+        return Options(exact, precision, dynamic, tuple(dict.fromkeys(n for n in names if n != precision)))
 
 
 #: Properties that say how caches of keys and values are stored.
@@ -47,26 +48,45 @@ def _name(asked: Any) -> Any:
     return getattr(asked, "_name", asked)
 
 
-def cache_type(config: Mapping[str, Any]) -> str:
-    """The element type that caches of keys and values are stored in: what the model computes in unless
-    something is asked for, and u8 for all integers. One for both: where they are to differ, halves in the
-    place of u8, else f32, which holds either."""
-    computed = _precision(config)
-    default = computed if computed in float_types() else "f32"
-    both, *each = (_name(config.get(name)) for name in CACHES)
-    stored = {
-        default if asked is None else asked if asked in ("f32", "f16", "bf16") else "u8"
-        for asked in (one if one is not None else both for one in each)
-    }
-    if len(stored) > 1:
-        stored.discard("u8")
-    return stored.pop() if len(stored) == 1 else "f32"
+class Cache(NamedTuple):
+    """How keys or values are stored: as the type `kind` if it was `asked` for, else so where OpenVINO would.
+    `group`: elements of a row of bytes that share a scale, 0: all."""
+
+    kind: str
+    group: int = 0
+    asked: bool = True
+
+    @property
+    def text(self) -> str:
+        """What blobs say of it."""
+        return f"{self.kind}:{self.group}" + ("" if self.asked else " by default")
+
+    def names(self, computed: str) -> tuple[str, ...]:
+        """The types to store them in, in a model that computes in the type `computed`: the first that fits.
+        Halves have room for rows that cannot be bytes."""
+        plain = computed if computed in float_types() else "f32"
+        if self.kind not in ("u8", "u4"):
+            return (self.kind,)
+        behind = f":{self.group}" if self.group else ""
+        half = "bf16" if plain == "bf16" else "f16"
+        packed = ("u4", "u8") if self.kind == "u4" else ("u8",)
+        return (*(kind + behind for kind in packed), half if self.asked else plain)
 
 
-def half_type(computed: str) -> str:
-    """The halves that caches are stored in where their rows cannot be bytes, in a model that computes in the
-    type `computed`."""
-    return "bf16" if computed == "bf16" and "bf16" in float_types() else "f16"
+def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
+    """How keys and values are to be stored. By default as OpenVINO stores them, in u8 where it makes one node
+    of them and attention; in f32 where that is asked for of the model, or accuracy is."""
+    given = config.get("given", config)
+    hint = _name(given.get("INFERENCE_PRECISION_HINT")) or debug.flag("OVJIT_PRECISION")
+    exact = str(given.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY") or hint in ("f32", "dynamic")
+    both = _name(given.get(CACHES[0]))
+    found = []
+    for name in CACHES[1:]:
+        asked = _name(given.get(name)) or both
+        group = int(given.get(name.replace("PRECISION", "GROUP_SIZE")) or 0)
+        kind = asked or ("f32" if exact else "u8")
+        found.append(Cache(kind, group if kind in ("u8", "u4") else 0, asked is not None or exact))
+    return found[0], found[1]
 
 
 _DEFAULT = Options()

@@ -29,7 +29,7 @@ from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
-from ovjit.compiler.passes.precision import low_caches, lower_precision, store_caches
+from ovjit.compiler.passes.precision import lower_precision, store_caches
 from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Probe, Strides, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import NO_TWINS, concrete_types
@@ -61,7 +61,7 @@ def _append_dimensions(graph: Graph) -> Graph:
 
 
 def _store_caches(graph: Graph) -> Graph:
-    for low in low_caches(options()):
+    for low in options().caches:
         graph = store_caches(graph, low)
     return graph
 

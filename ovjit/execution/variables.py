@@ -10,14 +10,14 @@ import numpy as np
 
 from ovjit.codegen.kernel import Loaded
 from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.options import Options, cache_type, half_type
+from ovjit.compiler.options import Options, caches_of
 from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift
 from ovjit.compiler.steps import Plan
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.blocks import LARGE_STATE, new_array
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock, made_once
-from ovjit.graph import byte_rows, dtypes, shapes
+from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import GUESS, LONG_GUESS, check_shapes, fits, guessed_input
 
@@ -464,29 +464,25 @@ class States:
 
 def lifted_for(graph: Graph, config: Mapping[str, Any]) -> Lifted:
     """`graph` without state operations, its caches stored as `config` has it."""
-    lifted, low, computed = lift(graph), cache_type(config), Options.of(config).precision
-    if low == "u8":
-        made = keep_low(lifted, low, computed)
-        if made is not lifted:
-            return made
-        low = half_type(computed)
-    return keep_low(lifted, low, computed)
+    return keep_low(lift(graph), caches_of(config), Options.of(config).precision)
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
     """`value` in the element type that the variable is kept in."""
-    if value.dtype == dtypes.numpy_dtype(variable.stored):
+    if value.dtype == dtypes.numpy_dtype(variable.kept.dtype):
         return value
-    if variable.stored == "u8":
-        return byte_rows.to_bytes(value)
+    rows = variable.rows
+    if rows is not None:
+        return rows.to_bytes(value)
     return dtypes.cast(value, dtypes.numpy_dtype(variable.stored))
 
 
 def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:
     """`value`, in which a variable is kept, in the variable's own element type."""
     wanted = dtypes.numpy_dtype(variable.dtype)
-    if value.dtype != wanted and value.dtype == np.uint8:
-        return byte_rows.to_floats(value)
+    rows = variable.rows
+    if value.dtype != wanted and rows is not None:
+        return rows.to_floats(value)
     return value.astype(wanted, copy=False)
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ovjit import debug, logs
-from ovjit.compiler.options import CACHES
 from ovjit.disk.keys import user_key
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
 COMPILING = (
-    "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", *CACHES,
+    "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "caches",
 )  # fmt: skip
 #: Properties of the process rather than of the model, which stay behind.
 LOCAL = frozenset(

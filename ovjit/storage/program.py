@@ -118,7 +118,7 @@ def encode_program(
         tables["memory"] = memory
     if variables is not None:
         tables["variables"] = [
-            [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored] for v in variables
+            [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored, v.role] for v in variables
         ]
         tables["starts"] = encode(starts, data)
     plans = _Plans(code, data, hosts)
@@ -515,8 +515,8 @@ def stored_with_variables(
 
     try:
         variables = [
-            Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored)
-            for name, dtype, shape, assigned, order, stored in tables["variables"]
+            Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored, str(role))
+            for name, dtype, shape, assigned, order, stored, role in tables["variables"]
         ]
         hidden = [(v, v.kept) for v in variables]
     except (LookupError, TypeError, ValueError) as error:

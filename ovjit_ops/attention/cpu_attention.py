@@ -24,7 +24,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, product_format
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
@@ -32,7 +32,7 @@ from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, pl
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
-from ovjit.graph.byte_rows import HEAD
+from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.graph.traced import least, most
@@ -58,7 +58,7 @@ class Attention(Lowering):
     """Attention of f32 or bf16 tensors, keys and values of these, f16 or rows of bytes; the mask, if there is
     one, is f32 and added. bf16 is where this CPU multiplies it."""
 
-    takes = (("f32", "bf16"), ("f32", "bf16", "f16"), None, ("f32",))
+    takes = (("f32", "bf16"), *[("f32", "bf16", "f16")] * 2, ("f32",))
     ranks = (range(DIMS + 3),)
 
     def set_up(self) -> None:
@@ -72,23 +72,25 @@ class Attention(Lowering):
         self.isa = host_isa()
         elem, out, sink = named["q"].dtype, self.out.dtype, "sink" in named
         form = product_format(elem, elem)
-        if form is None or named["k"].dtype != named["v"].dtype:
+        if form is None:
             raise NotNative
         self.form = form
-        #: k and v as rows of bytes, where both are made of such
-        self.bytes = {n: v.node.inputs[0] for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
-        self.bytes = self.bytes if len(self.bytes) == 2 else {}
-        cached = "u8" if self.bytes else named["k"].dtype
+        #: of k and v how they are stored, where they are made of rows of bytes
+        self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
-        self.few = attention_rows(T=elem, cached=cached, **ways)
+        self.few = _rows_kernel(self.isa, named, self.rows, ways)
         self.many = attention_kernel(self.isa, form, **ways)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
-        kernels += [self.many, *pack_kernels(self.isa, form)] if high is None or high >= FEW_ROWS else []
-        #: element type of k and v -> what makes them the tiles'
-        self.narrow = {"u8": dequantize_kernel(elem)} if self.bytes else {}
-        if named["k"].dtype != elem:
-            self.narrow[named["k"].dtype] = _convert_kernel(named["k"].dtype, elem)
+        least_many = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
+        kernels += [self.many, *pack_kernels(self.isa, form)] if high is None or high >= least_many else []
+        #: of k and v what makes them the tiles': of each of their types
+        self.narrow: dict[ByteRows | str, Kernel] = {
+            rows: dequantize_kernel(rows, elem) for rows in self.rows.values()
+        }
+        self.narrow |= {
+            named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
+        }
         kernels += self.narrow.values()
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
@@ -115,11 +117,12 @@ class Attention(Lowering):
             plan_fill(planner, y)
             return
         batch = y.shape[:-2]
-        few = rows < FEW_ROWS
-        keys, numbers = self._keys_and_values(planner, few)
-        k, v = (self._words(planner, value, False) for value in (keys, numbers))
-        if not few and keys.dtype != self.form.a:
-            k, v = (self._narrowed(planner, view, keys.dtype) for view in (k, v))
+        fresh = self._fresh(planner, rows)
+        few = rows < FEW_ROWS and not fresh
+        given = {n: fresh.get(n) or self._as_it_lies(n) for n in "kv"}
+        k, v = (self._words(planner, value, False) for value in given.values())
+        if not few:
+            k, v = (self._narrowed(planner, n, view, given[n].dtype) for n, view in (("k", k), ("v", v)))
         views = {"q": q, "y": y}
         values: dict[str, Any] = {
             "rows": rows, "columns": columns, "depth": depth, "wide": wide, "q_r": q.strides[-2],
@@ -128,6 +131,8 @@ class Attention(Lowering):
         if few:
             views |= {"k": k, "v": v}
             values |= {"k_s": k.strides[-2], "v_s": v.strides[-2]}
+            sizes = {n: rows.group for n, rows in self.rows.items()}
+            values |= {"k_size": sizes.get("k") or depth, "v_size": sizes.get("v") or wide}
         else:
             views["k"], values["k_p"] = self._packed(planner, _turned(k))
             views["v"], values["v_p"] = self._packed(planner, v)
@@ -171,7 +176,9 @@ class Attention(Lowering):
         heads = product(extents)
         flops = 2.0 * heads * rows * columns * (depth + wide)
         if few:
-            planner.need_scratch(ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT)
+            values["sums_at"] = sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
+            groups = depth // values["k_size"] if "k" in self.rows else 0
+            planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
             planner.step(self.few, values, heads * parts, reads, [y], flops)
             return
         sizes = [("q", depth), ("s", self.per_block), ("o", wide)]
@@ -245,23 +252,28 @@ class Attention(Lowering):
             strides[name] = [0] * missing + row
         return [1] * missing + extents
 
-    def _keys_and_values(self, planner: Planner, few: bool) -> list[Value]:
-        """What to read: bytes where there are such, but for many rows with nothing before them, of which the
-        numbers are still there."""
-        named = [self.named["k"], self.named["v"]]
-        if not self.bytes:
-            return named
-        fresh = [v.node.inputs[1] for v in named if not few and len(v.node.inputs) > 1]
-        if len(fresh) == 2 and list(map(planner.shape, fresh)) == list(map(planner.shape, named)):
-            return fresh
-        return [self.bytes["k"], self.bytes["v"]]
+    def _as_it_lies(self, name: str) -> Value:
+        """k or v, as bytes where it is made of such."""
+        value = self.named[name]
+        return value.node.inputs[0] if name in self.rows else value
 
-    def _narrowed(self, planner: Planner, view: View, dtype: str) -> View:
+    def _fresh(self, planner: Planner, rows: int) -> dict[str, Value]:
+        """Keys and values of several rows with nothing before them, as they were before they became bytes: as
+        in OpenVINO they are read so."""
+        named = {n: self.named[n] for n in self.rows}
+        fresh = {n: v.node.inputs[1] for n, v in named.items() if rows > 1 and len(v.node.inputs) > 1}
+        all_new = all(planner.shape(v) == planner.shape(named[n]) for n, v in fresh.items())
+        return fresh if all_new and len(fresh) == len(named) else {}
+
+    def _narrowed(self, planner: Planner, name: str, view: View, dtype: str) -> View:
         """k or v of another type in the tiles'."""
-        shape = (*view.shape[:-1], view.shape[-1] - HEAD) if dtype == "u8" else view.shape
-        target = planner.allocate(shape, element_size(self.form.a))
+        if dtype == self.form.a:
+            return view
+        n = planner.shape(self.named[name])[-1]
+        target = planner.allocate((*view.shape[:-1], n), element_size(self.form.a))
         if dtype == "u8":
-            plan_rows(planner, self.narrow[dtype], view, target)
+            rows = self.rows[name]
+            plan_rows(planner, self.narrow[rows], rows.group, view, target)
         else:
             plan_elementwise(planner, self.narrow[dtype], "v", [view], [target], 1)
         return target
@@ -272,6 +284,23 @@ class Attention(Lowering):
         whole = filled and value.dtype == self.form.a
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
+
+
+def _rows_kernel(
+    isa: Isa, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
+) -> Kernel:
+    """The kernel of a few rows. Of values in groups, or in halves of 4 bits, no more vectors are summed at a
+    time than there are."""
+    cut = {n: each.group > 0 for n, each in rows.items()}
+    types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
+    values = rows.get("v")
+    vectors = 4 if values is None or values.bits == 8 else 2
+    if values is not None and values.group:
+        vectors = min(vectors, max(1, ceil_div(values.group * values.bits // 8, isa.lanes)))
+    return attention_rows(
+        T=named["q"].dtype, keys=types["k"], values=types["v"], keys_cut=cut.get("k", False),
+        values_cut=cut.get("v", False), vectors=vectors, **ways,
+    )  # fmt: skip
 
 
 def _turned(view: View) -> View:

@@ -28,6 +28,9 @@ from ovjit.tiles.pack import tile_width
 #: Bytes of one tile's table: inputs, outputs, what is added.
 TABLE_BYTES = 3 * TABLE * 8
 
+#: What rows of bytes hold numbers of.
+PACKED = ("u8", "u4")
+
 tile = Word("tile")
 
 
@@ -306,44 +309,77 @@ def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
 
 
 @inline
-def read(p, T):
-    """A vector of keys or values in f32."""
-    return cast[f32](load[T](p)) if T == "u8" else load[T](p)
-
-
-@inline
-def read_some(p, T, count):
-    """The first lanes of one."""
-    return cast[f32](loadm[T](p, count)) if T == "u8" else loadm[T](p, count)
-
-
-@inline
-def product(p, t, depth, T, cached):
-    """The sum of a row of q times a key, in all lanes."""
-    total = const[f32](0.0)
+def add_products(acc, p, t, size, T, cached):
+    """To acc[0], and acc[1] of numbers of 4 bits, add products of a row of q and `size` elements of a key."""
     j = 0
-    while j + VL <= depth:
-        total = fma(load[T](p + j * SIZE[T]), read(t + j * SIZE[cached], cached), total)
-        j += VL
-    if j < depth:
-        rest = read_some(t + j * SIZE[cached], cached, depth - j)
-        total = fma(loadm[T](p + j * SIZE[T], depth - j), rest, total)
+    if cached == "u4":
+        half = size // 2
+        while j < half:
+            both = cast[i32](loadm[u8](t + j, half - j))
+            low = cast[f32](both & const[i32](15))
+            high = cast[f32](both >> const[i32](4))
+            acc[0] = fma(loadm[T](p + j * SIZE[T], half - j), low, acc[0])
+            acc[1] = fma(loadm[T](p + (half + j) * SIZE[T], half - j), high, acc[1])
+            j += VL
+    else:
+        while j + VL <= size:
+            whole = load[cached](t + j * SIZE[cached])
+            number = cast[f32](whole) if cached == "u8" else whole
+            acc[0] = fma(load[T](p + j * SIZE[T]), number, acc[0])
+            j += VL
+        if j < size:
+            rest = loadm[cached](t + j * SIZE[cached], size - j)
+            number = cast[f32](rest) if cached == "u8" else rest
+            acc[0] = fma(loadm[T](p + j * SIZE[T], size - j), number, acc[0])
+
+
+@inline
+def sum_of(p, size, T):
+    """The sum of so many elements of a row, in all lanes."""
+    total = const[f32](0.0)
+    for j in range(0, size, VL):
+        total = total + loadm[T](p + j * SIZE[T], size - j)
     return spread[f32](hadd[f32](total))
 
 
 @inline
-def score_keys(p, k, k_s, end, depth, T, cached):
-    """The products of a row of q with keys, to scratch memory."""
-    if cached == "u8":
-        total = const[f32](0.0)
-        for j in range(0, depth, VL):
-            total = total + loadm[T](p + j * SIZE[T], depth - j)
-        whole = spread[f32](hadd[f32](total))
+def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, grouped):
+    """The products of a row of q with keys, to scratch memory; of keys as bytes in groups of `size` numbers,
+    one or several."""
+    acc, part = registers()
+    if grouped:
+        for g in range(0, depth, size):
+            whole = sum_of(p + g * SIZE[T], size, T)
+            storem[f32](scratch + sums_at + g // size * 4, whole, 1)
+    elif cached in PACKED:
+        whole = sum_of(p, depth, T)
     for s in range(end):
         t = k + s * k_s
-        score = product(p, t + HEAD if cached == "u8" else t, depth, T, cached)
-        if cached == "u8":
-            score = fma(whole, splat[f32](t + 4), score * splat[f32](t))
+        acc[0] = const[f32](0.0)
+        acc[1] = const[f32](0.0)
+        if grouped:
+            base = const[f32](0.0)
+            head = t
+            t += depth // size * HEAD
+            for g in range(0, depth, size):
+                part[0] = const[f32](0.0)
+                part[1] = const[f32](0.0)
+                add_products(part, p + g * SIZE[T], t, size, T, cached)
+                scale = splat[f32](head)
+                acc[0] = fma(part[0], scale, acc[0])
+                if cached == "u4":
+                    acc[0] = fma(part[1], scale, acc[0])
+                base = fma(splat[f32](scratch + sums_at + g // size * 4), splat[f32](head + 4), base)
+                head += HEAD
+                t += size // (2 if cached == "u4" else 1)
+            score = spread[f32](hadd[f32](acc[0])) + base
+        elif cached in PACKED:
+            add_products(acc, p, t + HEAD, depth, T, cached)
+            both = acc[0] + acc[1] if cached == "u4" else acc[0]
+            score = fma(whole, splat[f32](t + 4), spread[f32](hadd[f32](both)) * splat[f32](t))
+        else:
+            add_products(acc, p, t, depth, T, cached)
+            score = spread[f32](hadd[f32](acc[0]))
         storem[f32](scratch + s * 4, score, 1)
 
 
@@ -376,46 +412,73 @@ def weigh_scores(top, end):
 
 
 @inline
-def sum_values(p, v, v_s, end, wide, total, otherwise, cached, out):
-    """p = the values by weight / the sum of weights, `otherwise` where that is 0."""
+def sum_part(p, v, v_s, head, end, first, width, scaled, seen, otherwise, cached, out, vectors):
+    """p = the sums of `width` elements of the values, from byte `first` of a row on, by weight. `head`: where
+    the scale and zero of bytes are; of numbers of 4 bits there are as many behind the middle."""
     acc = registers()
-    seen = total > const[f32](0.0)
-    scaled = const[f32](1.0) / total
-    for j in range(0, wide, 4 * VL):
-        for i in static_range(4):
+    step = SIZE[cached] if cached in SIZE else 1
+    for j in range(0, width, vectors * VL):
+        for i in static_range(vectors * (2 if cached == "u4" else 1)):
             acc[i] = const[f32](0.0)
-        if cached == "u8":
+        if cached in PACKED:
             base = const[f32](0.0)
         for s in range(end):
             w = splat[f32](scratch + s * 4)
             t = v + s * v_s
-            if cached == "u8":
-                base = fma(w, splat[f32](t + 4), base)
-                w = w * splat[f32](t)
-                t += HEAD
-            t += j * SIZE[cached]
-            for i in static_range(4):
-                part = read_some(t + i * VL * SIZE[cached], cached, wide - j - i * VL)
-                acc[i] = fma(w, part, acc[i])
-        for i in static_range(4):
-            if cached == "u8":
-                acc[i] = acc[i] + base
-            made = select(seen, acc[i] * scaled, otherwise)
-            storem[out](p + (j + i * VL) * SIZE[out], made, wide - j - i * VL)
+            if cached in PACKED:
+                base = fma(w, splat[f32](t + head + 4), base)
+                w = w * splat[f32](t + head)
+            t += first + j * step
+            for i in static_range(vectors):
+                if cached == "u4":
+                    both = cast[i32](loadm[u8](t + i * VL, width - j - i * VL))
+                    acc[i] = fma(w, cast[f32](both & const[i32](15)), acc[i])
+                    acc[vectors + i] = fma(w, cast[f32](both >> const[i32](4)), acc[vectors + i])
+                else:
+                    part = loadm[cached](t + i * VL * step, width - j - i * VL)
+                    acc[i] = fma(w, cast[f32](part) if cached == "u8" else part, acc[i])
+        for r in static_range(2 if cached == "u4" else 1):
+            for i in static_range(vectors):
+                total = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
+                made = select(seen, total * scaled, otherwise)
+                at = j + i * VL
+                storem[out](p + (r * width + at) * SIZE[out], made, width - at)
+
+
+@inline
+def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, grouped, vectors):
+    """p = the values by weight / the sum of weights, `otherwise` where that is 0."""
+    seen = total > const[f32](0.0)
+    scaled = const[f32](1.0) / total
+    if grouped:
+        head = wide // size * HEAD
+        for g in range(0, wide, size):
+            width = size // (2 if cached == "u4" else 1)
+            sum_part(
+                p + g * SIZE[out], v, v_s, g // size * HEAD, end, head + g // size * width, width, scaled,
+                seen, otherwise, cached, out, vectors,
+            )  # fmt: skip
+    elif cached in PACKED:
+        width = wide // (2 if cached == "u4" else 1)
+        sum_part(p, v, v_s, 0, end, HEAD, width, scaled, seen, otherwise, cached, out, vectors)
+    else:
+        sum_part(p, v, v_s, 0, end, 0, wide, scaled, seen, otherwise, cached, out, vectors)
 
 
 @kernel
 def attention_rows(
     q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
-    rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, k_s, v_s, sink_r, *, T, cached, out, causal, sinks,
-    capped,
+    rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, k_s, v_s, sink_r, k_size, v_size, sums_at, *, T,
+    keys, values, out, causal, sinks, capped, keys_cut, values_cut, vectors,
 ):  # fmt: skip
-    """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`,
-    `cached`, `out`: element types of q, of k and v, and of y; `sinks`: each row has a score more, of nothing;
-    `capped`: scores are cap tanh(...).
+    """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`, `keys`,
+    `values`, `out`: element types of q, k, v and y; `sinks`: each row has a score more, of nothing; `capped`:
+    scores are cap tanh(...); `vectors` of values are summed at a time.
 
-    `cached` u8: rows of bytes, of which sums are made as they are: q (scale byte + zero) adds up to
-    scale (q byte) + zero (sum of q), and w (scale byte + zero) is (w scale) byte, with w zero once for a row.
+    `keys` or `values` u8 or u4: rows of bytes (`byte_rows`), in several groups of `k_size` and `v_size`
+    numbers where they are cut. Sums are made of numbers as they are: q (scale number + zero) adds up to
+    scale (q number) + zero (sum of q), and w (scale number + zero) is (w scale) number, with w zero once
+    for a group.
     """
     head = chunk // parts
     first = chunk % parts * block
@@ -431,7 +494,7 @@ def attention_rows(
         if causal:
             end = min(columns, row + 1)
         p = q + row * q_r
-        score_keys(p, k, k_s, end, depth, T, cached)
+        score_keys(p, k, k_s, end, depth, k_size, sums_at, T, keys, keys_cut)
         t = mask + row * mask_r
         top = mask_scores(t, mask_c, end, factor, most, capped)
         if sinks:
@@ -443,4 +506,6 @@ def attention_rows(
             weight = applied(EXP, score)
             total = total + weight
         p = y + row * y_r
-        sum_values(p, v, v_s, end, wide, total, otherwise, cached, out)
+        sum_values(
+            p, v, v_s, end, wide, v_size, total, otherwise, values, out, values_cut, vectors
+        )

@@ -5,33 +5,38 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.byte_rows import HEAD, in_bytes, in_floats, may_have_rows, to_bytes, to_floats
-from ovjit.graph.op import op
+from ovjit.graph.byte_rows import ByteRows
+from ovjit.graph.op import Int, op
+from ovjit.graph.shapes import is_static
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.quantization.cpu_byte_rows import QuantizedRows
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
-    for shape in ((4,), (3, 20), (2, 3, 64), (2, 1, 5, 12), (2, 3, 2, 2, 8), (3, 0, 8)):
-        x = random_array(rng, shape, "f32", (-3, 5))
-        yield x
-    yield np.full((2, 8), 0.3, np.float32)
+    shapes = ((4,), (3, 20), (2, 3, 64), (2, 1, 5, 12), (2, 3, 2, 2, 8), (3, 0, 8))
+    cut = [((3, 24), 8, 6), ((2, 3, 64), 8, 32), ((3, 2, 80), 8, 20)]
+    cut += [((8,), 4, 0), ((3, 40), 4, 0), ((2, 3, 64), 4, 0), ((2, 3, 64), 4, 16), ((3, 2, 80), 4, 40)]
+    for shape, bits, group in (*((shape, 8, 0) for shape in shapes), *cut):
+        yield random_array(rng, shape, "f32", (-3, 5)), ByteRows(bits, group)
+    for bits in (8, 4):
+        yield np.full((2, 8), 0.3, np.float32), ByteRows(bits)
 
 
 @op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=QuantizedRows.of)
 class QuantizeRows:
-    """Rows of f32 as bytes with a scale and a zero: `byte_rows`."""
+    """Rows of f32 as bytes with scales and zeros of groups: `byte_rows`."""
 
-    def infer(x):
-        check(may_have_rows(x.shape), f"{x} has no rows that can be bytes")
-        return in_bytes(x)
+    def infer(x, *, bits: Int = 8, group: Int = 0):
+        rows = ByteRows(bits, group)
+        check(rows.may_have(x.shape), f"{x} has no rows that can be {rows.name}")
+        return rows.in_bytes(x)
 
-    def ref(x):
-        return to_bytes(x)
+    def ref(x, *, bits=8, group=0):
+        return ByteRows(bits, group).to_bytes(x)
 
     def samples(rng, dtype="f32"):
-        for x in _samples(rng, dtype):
-            yield [x], {}
+        for x, rows in _samples(rng, dtype):
+            yield [x], rows._asdict()
 
 
 @op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=QuantizedRows.of)
@@ -39,17 +44,22 @@ class DequantizeRows:
     """What rows of bytes stand for, in f32. `fresh`: the last of them before they were rounded, which are the
     result where they are all there is, in a prompt."""
 
-    def infer(x, fresh=None):
+    def infer(x, fresh=None, *, bits: Int = 8, group: Int = 0):
+        rows = ByteRows(bits, group)
         check(x.dtype == "u8", f"rows of bytes, not {x}")
-        check(may_have_rows(in_floats(x).shape), f"{x} has no rows with a head of {HEAD} bytes")
-        return in_floats(x)
+        made = rows.in_floats(x)
+        whole = not x.shape or not is_static(x.shape[-1:]) or rows.in_bytes(made).shape == x.shape
+        check(whole and rows.may_have(made.shape), f"{x} has no rows of {rows.name}")
+        return made
 
-    def ref(x, fresh=None):
-        return to_floats(x) if fresh is None or fresh.shape[:-1] != x.shape[:-1] else fresh
+    def ref(x, fresh=None, *, bits=8, group=0):
+        plain = fresh is not None and fresh.shape[:-1] == x.shape[:-1]
+        return fresh if plain else ByteRows(bits, group).to_floats(x)
 
     def samples(rng, dtype="f32"):
-        for x in _samples(rng, dtype):
-            yield [to_bytes(x)], {}
-            yield [to_bytes(x), x], {}
+        for x, rows in _samples(rng, dtype):
+            made = rows.to_bytes(x)
+            yield [made], rows._asdict()
+            yield [made, x], rows._asdict()
             if x.ndim > 1:
-                yield [to_bytes(x), x[..., :1, :]], {}
+                yield [made, x[..., :1, :]], rows._asdict()

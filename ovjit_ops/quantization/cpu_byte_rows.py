@@ -11,64 +11,87 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
-from ovjit.graph.byte_rows import HEAD, LEAST, TOP
+from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
 
 _BYTE = "u8"
 
 
 @kernel
-def quantize_rows(x: Ptr, y: Ptr, n, rows, per_chunk):
-    """y = scale, zero and the bytes of each row of n elements"""
+def quantize_rows(x: Ptr, y: Ptr, n, size, rows, per_chunk, *, bits):
+    """y = scales, zeros and numbers of each row of n elements, in groups of `size`"""
     for row in share(rows, per_chunk):
-        p, q = placed(row, x, y)
-        low = loadm[f32](p, n)
-        low = blend[f32](n, low, spread[f32](lane[f32](low, 0)))
-        high = low
-        for i in range(0, n, VL):
-            v = loadm[f32](p + i * 4, n - i)
-            low = blend[f32](n - i, minimum(low, v), low)
-            high = blend[f32](n - i, maximum(high, v), high)
-        low = spread[f32](hmin[f32](low))
-        scale = (spread[f32](hmax[f32](high)) - low) * const[f32](1 / TOP)
-        steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
-        st[f32](q, lane[f32](scale, 0))
-        st[f32](q + 4, lane[f32](low, 0))
-        for i in range(0, n, VL):
-            v = rint((loadm[f32](p + i * 4, n - i) - low) * steps)
-            storem[_BYTE](q + HEAD + i, cast[_BYTE](v), n - i)
+        p, head = placed(row, x, y)
+        q = head + n // size * HEAD
+        for _ in range(0, n, size):
+            low = loadm[f32](p, size)
+            low = blend[f32](size, low, spread[f32](lane[f32](low, 0)))
+            high = low
+            for i in range(0, size, VL):
+                v = loadm[f32](p + i * 4, size - i)
+                low = blend[f32](size - i, minimum(low, v), low)
+                high = blend[f32](size - i, maximum(high, v), high)
+            low = spread[f32](hmin[f32](low))
+            scale = (spread[f32](hmax[f32](high)) - low) * const[f32](1 / ((1 << bits) - 1))
+            steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
+            st[f32](head, lane[f32](scale, 0))
+            st[f32](head + 4, lane[f32](low, 0))
+            for i in range(0, size * bits // 8, VL):
+                left = size * bits // 8 - i
+                v = rint((loadm[f32](p + i * 4, left) - low) * steps)
+                if bits == 4:  # 16 times what goes into the high bits
+                    other = rint((loadm[f32](p + (size // 2 + i) * 4, left) - low) * steps)
+                    v = fma(other, const[f32](16.0), v)
+                storem[_BYTE](q + i, cast[_BYTE](v), left)
+            p += size * 4
+            q += size * bits // 8
+            head += HEAD
 
 
 @kernel
-def dequantize_rows(x: Ptr, y: Ptr, n, rows, per_chunk, *, T):
-    """y = scale * byte + zero of each row of n bytes"""
+def dequantize_rows(x: Ptr, y: Ptr, n, size, rows, per_chunk, *, bits, T):
+    """y = scale * number + zero of each row of n numbers, in groups of `size`"""
     for row in share(rows, per_chunk):
-        p, q = placed(row, x, y)
-        scale = splat[f32](p)
-        zero = splat[f32](p + 4)
-        for i in range(0, n, VL):
-            v = cast[f32](loadm[_BYTE](p + HEAD + i, n - i))
-            storem[T](q + i * SIZE[T], fma(v, scale, zero), n - i)
+        head, q = placed(row, x, y)
+        p = head + n // size * HEAD
+        for _ in range(0, n, size):
+            scale = splat[f32](head)
+            zero = splat[f32](head + 4)
+            for i in range(0, size * bits // 8, VL):
+                left = size * bits // 8 - i
+                if bits == 4:
+                    both = cast[i32](loadm[_BYTE](p + i, left))
+                    v = cast[f32](both & const[i32](15))
+                    other = cast[f32](both >> const[i32](4))
+                    storem[T](q + (size // 2 + i) * SIZE[T], fma(other, scale, zero), left)
+                else:
+                    v = cast[f32](loadm[_BYTE](p + i, left))
+                storem[T](q + i * SIZE[T], fma(v, scale, zero), left)
+            p += size * bits // 8
+            q += size * SIZE[T]
+            head += HEAD
 
 
 @functools.cache
-def dequantize_kernel(dtype: str = "f32") -> Kernel:
+def dequantize_kernel(rows: ByteRows, dtype: str = "f32") -> Kernel:
     """Makes rows of `dtype` of bytes."""
-    return dequantize_rows(T=dtype)
+    return dequantize_rows(bits=rows.bits, T=dtype)
 
 
-def plan_rows(planner: Planner, made_by: Kernel, x: View, y: View) -> None:
-    """Add the step that makes the rows of `y` of those of `x`: elements of either are adjacent."""
+def plan_rows(planner: Planner, made_by: Kernel, group: int, x: View, y: View) -> None:
+    """Add the step that makes the rows of `y` of those of `x`, in groups of `group` numbers, 0: of all.
+    Elements of either are adjacent."""
     if not y.count:
         return
     extents, (xs, ys) = merge_dims(y.shape[:-1], [v.strides[:-1] for v in (x, y)], DIMS)
     if len(extents) > DIMS:
         axis = next(a for a, extent in enumerate(y.shape) if extent > 1)
         for i in range(y.shape[axis]):
-            plan_rows(planner, made_by, x.slice(axis, i, 1), y.slice(axis, i, 1))
+            plan_rows(planner, made_by, group, x.slice(axis, i, 1), y.slice(axis, i, 1))
         return
-    n = min(x.shape[-1], y.shape[-1])
+    n = next(v.shape[-1] for v in (x, y) if v.itemsize > 1)
     rows = product(extents)
-    values = {"x": x.ptr, "y": y.ptr, "n": n, "rows": rows, **placed_values(extents, x=xs, y=ys)}
+    values = {"x": x.ptr, "y": y.ptr, "n": n, "size": group or n, "rows": rows}
+    values |= placed_values(extents, x=xs, y=ys)
     pieces = [Piece(v.ptr, s, (v.shape[-1],), (v.itemsize,), v.itemsize) for v, s in ((x, xs), (y, ys))]
 
     def touches(each: int) -> Rows:
@@ -85,7 +108,8 @@ class QuantizedRows(Lowering):
         self.given = self.node.inputs[0]
         self.fresh = self.node.inputs[1:]
         self.reads = self.given.dtype == _BYTE
-        self.kernel = dequantize_kernel() if self.reads else quantize_rows()
+        self.rows = ByteRows(self.node.attrs["bits"], self.node.attrs["group"])
+        self.kernel = dequantize_kernel(self.rows) if self.reads else quantize_rows(bits=self.rows.bits)
 
     def plan(self, planner: Planner) -> None:
         if self.reads:
@@ -104,7 +128,7 @@ class QuantizedRows(Lowering):
                 return y
         x = planner.with_layout(self.given, order)
         target = y if y.strides[-1] == y.itemsize else planner.allocate(y.shape, y.itemsize)
-        plan_rows(planner, self.kernel, x, target)
+        plan_rows(planner, self.kernel, self.rows.group, x, target)
         if target is not y:
             planner.copy_step(target, y)
         return y

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit import debug
@@ -16,10 +16,9 @@ from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.codegen.cpu.formats import float_types
-from ovjit.compiler.options import CACHES, cache_type
+from ovjit.compiler.options import CACHES, caches_of
 from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
-from ovjit.graph.dtypes import HALVES
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
@@ -370,7 +369,7 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     if row.name == "INFERENCE_PRECISION_HINT":
         return _precision(config)
     if row.name in CACHES:
-        return _cache_type(config)
+        return _cache_type(config, row.name)
     if row.name == "DYNAMIC_QUANTIZATION_GROUP_SIZE":
         return _dynamic_group(config)
     if row.name == "SUPPORTED_PROPERTIES":
@@ -478,7 +477,7 @@ def resolve(config: Mapping[str, Any], device: str) -> dict[str, Any]:
         max(1, threads // max(1, streams)),
     )  # threads of each stream
     out["given"] = given
-    out["EXECUTION_MODE_SET"] = "EXECUTION_MODE_HINT" in config
+    out["caches"] = ", ".join(cache.text for cache in caches_of(given))
     out["INFERENCE_PRECISION_HINT"] = _precision(config)
     out["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _dynamic_group(config)
     return out
@@ -514,9 +513,15 @@ def _of_environment() -> Type:
         raise PropertyError(f"Wrong value {word} of OVJIT_PRECISION. Supported values: {error}") from None
 
 
-def _cache_type(config: Mapping[str, Any]) -> Type:
-    """The element type in which caches of keys and values are stored, whatever is asked for."""
-    return getattr(Type, cache_type({**config, "INFERENCE_PRECISION_HINT": _precision(config)}))
+def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) -> Type:
+    """The element type that a property of `CACHES` tells: what is asked for, or what the variables `kept` of
+    a model are stored in."""
+    kinds = dict(zip("kv", (cache.kind for cache in caches_of(config)), strict=True))
+    roles = {CACHES[1]: "k", CACHES[2]: "v"}.get(name, "kv")
+    stored = {v.stored.partition(":")[0] for v in kept if v.role and v.role in roles}
+    told = stored or {kinds[role] for role in roles}
+    asked = getattr(config.get("given", config).get(name), "_name", "")
+    return TYPES[asked if asked in told else max(told)]
 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
@@ -546,12 +551,7 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
     if name in ("DEVICE_PROPERTIES", "MULTI_DEVICE_PRIORITIES"):
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
     if name in CACHES:
-        told = _cache_type(config)  # what is in force, whatever was asked for
-        kept = {v.stored for v in getattr(compiled._executable.program, "variables", ())}
-        halves = kept & HALVES
-        if told == Type.u8 and "u8" not in kept and halves:  # rows that cannot be bytes
-            return getattr(Type, halves.pop())
-        return told
+        return _cache_type(config, name, getattr(compiled._executable.program, "variables", ()))
     value = config.get(name, default_of(row, "CPU", config))
     if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
         return (

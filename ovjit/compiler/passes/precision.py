@@ -25,9 +25,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.codegen.cpu.formats import float_types
-from ovjit.compiler.options import Options, half_type, options
+from ovjit.compiler.options import options
 from ovjit.errors import OvjitError
-from ovjit.graph import byte_rows
+from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, copy_replaced, rebuild
@@ -161,7 +161,7 @@ def _given(graph: Graph) -> set[Value]:
     found: set[Value] = set()
     for node in graph.nodes:
         moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
-        if node.op.name == "Parameter" or moved or any(_widens_input(node, t) for t in low_caches(options())):
+        if node.op.name == "Parameter" or moved or any(_widens_input(node, t) for t in options().caches):
             found.update(v for v in node.outputs if v.dtype == "f32")
     return found
 
@@ -206,38 +206,37 @@ def _widens(node: Node, low: str) -> bool:
     return node.op.name == "Convert" and (node.inputs[0].dtype, node.output.dtype) == (low, "f32")
 
 
-def _widens_input(node: Node, dtype: str) -> bool:
-    """Whether this makes f32 of an input that is stored in that type."""
-    widens = node.op.name == "DequantizeRows" if dtype == "u8" else _widens(node, dtype)
+def _widens_input(node: Node, low: str) -> bool:
+    """Whether this makes f32 of an input that is stored as `low` says."""
+    rows = ByteRows.of(low)
+    widens = _widens(node, low) if rows is None else _has_rows(node, "DequantizeRows", rows)
     return widens and node.inputs[0].node.op.name == "Parameter"
 
 
-def low_caches(chosen: Options) -> tuple[str, ...]:
-    """The types that caches are stored in, other than what the model computes in: halves where rows cannot be
-    bytes."""
-    if chosen.caches != "u8":
-        return (chosen.caches,) if chosen.caches else ()
-    half = half_type(chosen.precision)
-    return ("u8",) if half == chosen.precision else ("u8", half)
+def _has_rows(node: Node, name: str, rows: ByteRows) -> bool:
+    """Whether this reads or makes (`name`) such rows of bytes."""
+    return node.op.name == name and rows == (node.attrs["bits"], node.attrs["group"])
 
 
 def stored_type(of: TensorType, low: str) -> TensorType:
-    """How a tensor of f32 is stored in `low`: u8 has rows of bytes (`byte_rows`)."""
-    return byte_rows.in_bytes(of) if low == "u8" else TensorType(low, of.shape)
+    """How a tensor of f32 is stored in `low`, the name of an element type or of `ByteRows`."""
+    rows = ByteRows.of(low)
+    return TensorType(low, of.shape) if rows is None else rows.in_bytes(of)
 
 
 def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
     """What stores `value`, of f32, in `low`."""
-    name = f"{name or value.node.name}/{low}"
-    if low == "u8":
-        return b.add("QuantizeRows", [value], {}, name=name).output
+    rows, name = ByteRows.of(low), f"{name or value.node.name}/{low}"
+    if rows is not None:
+        return b.add("QuantizeRows", [value], rows._asdict(), name=name).output
     return b.add("Convert", [value], {"destination_type": low}, name=name).output
 
 
-def widened(b: Builder, value: Value, name: str, fresh: Sequence[Value] = ()) -> Value:
-    """`value`, which is stored in a lower type, in f32. `fresh`: what has just been joined to it."""
-    if value.dtype == "u8":
-        return b.add("DequantizeRows", [value, *fresh], {}, name=f"{name}/f32").output
+def widened(b: Builder, value: Value, low: str, name: str, fresh: Sequence[Value] = ()) -> Value:
+    """`value`, which is stored in `low`, in f32. `fresh`: what has just been joined to it."""
+    rows = ByteRows.of(low)
+    if rows is not None:
+        return b.add("DequantizeRows", [value, *fresh], rows._asdict(), name=f"{name}/f32").output
     return b.add("Convert", [value], {"destination_type": "f32"}, name=f"{name}/f32").output
 
 
@@ -249,10 +248,11 @@ def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
     """Whether the node does with its `inputs`, of f32, stored in `low` what it does with them as they are."""
     if part_of(node.op) != "carry" or len(node.outputs) != 1 or node.output.dtype != "f32":
         return False
-    if low != "u8":
+    rows = ByteRows.of(low)
+    if rows is None:
         return True
     floats = [v for v in inputs if v.dtype == "f32"]
-    if node.op.name not in _OF_ROWS or not all(byte_rows.has_rows(v.shape) for v in (*floats, node.output)):
+    if node.op.name not in _OF_ROWS or not all(rows.has(v.shape) for v in (*floats, node.output)):
         return False
     types = [stored_type(v.type, low) if v.dtype == "f32" else v.type for v in inputs]
     try:
@@ -275,9 +275,10 @@ def store_caches(graph: Graph, low: str) -> Graph:
     """Concat(Convert(x: low, f32), new) -> Concat(x, Convert(new, low))     where attention reads it, and the
     graph hands it on, in that type
 
-    Rows of bytes (u8) are f32 to attention's node; its lowering reads the bytes, or those rows that have
-    become bytes just now.
+    Rows of bytes are f32 to attention's node; its lowering reads the bytes, or those rows that have become
+    bytes just now.
     """
+    rows = ByteRows.of(low)
     handed_on = _handed_on(graph, low)
     if not handed_on:
         return graph
@@ -288,8 +289,8 @@ def store_caches(graph: Graph, low: str) -> Graph:
             return None
         if _narrows(node, low) and inputs[0] in stored:
             return [stored[inputs[0]]]
-        if low != "u8" and node.op.multiplied > 2 and all(v in stored for v in inputs[1:3]):
-            given = [inputs[0], *(stored[v] for v in inputs[1:3]), *inputs[3:]]
+        if rows is None and node.op.multiplied > 2 and any(v in stored for v in inputs[1:3]):
+            given = [inputs[0], *(stored.get(v, v) for v in inputs[1:3]), *inputs[3:]]
             return b.instead(node, given, types=[v.type for v in node.outputs], lowered=True)
         if node.output not in handed_on:
             return None
@@ -299,7 +300,7 @@ def store_caches(graph: Graph, low: str) -> Graph:
         given = [_stored(b, v, stored, low) for v in inputs]
         types = [stored_type(v.type, low) for v in node.outputs]
         (made,) = b.instead(node, given, types=types, lowered=True)
-        wide = widened(b, made, node.name, _fresh(b, node, inputs, stored) if low == "u8" else ())
+        wide = widened(b, made, low, node.name, () if rows is None else _fresh(b, node, inputs, stored))
         stored[wide] = made
         return [wide]
 
@@ -325,10 +326,11 @@ def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> V
 
 
 def _narrows(node: Node, low: str) -> bool:
-    """Whether this stores something in the lower type."""
-    return node.op.name == "QuantizeRows" if low == "u8" else (
-        node.op.name == "Convert" and node.output.dtype == low
-    )
+    """Whether this stores something as `low` says."""
+    rows = ByteRows.of(low)
+    if rows is not None:
+        return _has_rows(node, "QuantizeRows", rows)
+    return node.op.name == "Convert" and node.output.dtype == low
 
 
 def _handed_on(graph: Graph, low: str) -> set[Value]:

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit.compiler.options import Cache
 from ovjit.compiler.passes.precision import carries, narrowed, part_of, stored_type, widened
 from ovjit.errors import ModelError
-from ovjit.graph import byte_rows, shapes
+from ovjit.graph import shapes
+from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
@@ -17,8 +19,9 @@ from ovjit.graph.op import TensorType
 
 class Variable(NamedTuple):
     """A state. `assigned`: whether an Assign writes it. `order`: which of the model's inputs says in which
-    order its rows are read (the beams of a search); -1: as they are. `stored`: the element type that it is
-    kept in between runs, see `keep_low`."""
+    order its rows are read (the beams of a search); -1: as they are. `stored`: the element type, or the name
+    of the `ByteRows`, that it is kept in between runs, see `keep_low`. `role`: k of a cache of keys, v of
+    values."""
 
     name: str
     dtype: str
@@ -26,12 +29,18 @@ class Variable(NamedTuple):
     assigned: bool
     order: int
     stored: str
+    role: str = ""
 
     @property
     def kept(self) -> TensorType:
         """The type of what is kept between runs."""
         own = TensorType(self.dtype, self.shape)
         return own if self.stored == self.dtype else stored_type(own, self.stored)
+
+    @property
+    def rows(self) -> ByteRows | None:
+        """How it is kept as rows of bytes, if it is."""
+        return ByteRows.of(self.stored) if self.stored != self.dtype else None
 
 
 class Start(NamedTuple):
@@ -128,52 +137,54 @@ def _needed(values: Iterable[Value]) -> set[Node]:
     return found
 
 
-def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
-    """Caches in the element type `low` that those who read them multiply: the hidden ends of `main` have it,
-    with conversions beside them, which the precision pass takes out, or `store_caches` where the model
-    computes in another type.
+def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str) -> Lifted:
+    """Caches of keys and of values in the element types that `caches` asks for, or that those who read them
+    multiply (`computed`): the hidden ends of `main` have them, with conversions beside them, which the
+    precision pass takes out, or `store_caches` where the model computes in another type.
 
     A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
-    its shape and what is multiplied: of attention and matrices, where the model computes in another type,
-    `computed`. In u8 are all caches or none: its rows have to stay what they are from run to run.
+    its shape and what is multiplied: of attention and matrices, where the model computes in another type.
     """
     main, count = lifted.main, len(lifted.variables)
-    if low == "f32":
-        return lifted
     assigned = [k for k, v in enumerate(lifted.variables) if v.assigned]
     first = len(main.outputs) - len(assigned)
     output_of = {k: first + i for i, k in enumerate(assigned)}
     uses = main.uses()
-    readers = None if low == computed else ATTENTION
-    chosen: dict[int, Value] = {}  # variable -> its hidden input
-    for k, value in enumerate(main.inputs[len(main.inputs) - count :]):
+    chosen: dict[int, tuple[str, str]] = {}  # variable -> how it is stored, its role
+    hidden = dict(enumerate(main.inputs[len(main.inputs) - count :]))
+    for k, value in hidden.items():
         if k in output_of and value.dtype == "f32":
-            if _is_cache(main, value, output_of[k], uses, readers):
-                chosen[k] = value
-    if low == "u8" and not all(_keeps_rows(main, v, main.outputs[output_of[k]]) for k, v in chosen.items()):
-        return lifted
+            following = main.outputs[output_of[k]]
+            readers = _readers(main, value, output_of[k], uses)
+            role = "k" if "k" in readers.values() else "v"
+            low = _stored_in(main, value, following, readers, caches[role == "v"], computed, uses)
+            if low:
+                chosen[k] = low, role
     if not chosen:
         return lifted
     builder = Builder()
     new: dict[Value, Value] = {}
-    hidden: dict[Value, Value] = {}
-    parameters = set(chosen.values())
+    kept_as: dict[Value, Value] = {}
+    lows = {hidden[k]: low for k, (low, _) in chosen.items() if low != "f32"}
     for node in main.nodes:
-        if node.op.name == "Parameter" and node.output in parameters:
+        low = lows.get(node.output, "") if node.op.name == "Parameter" else ""
+        if low:
             kind = stored_type(node.output.type, low)
-            attrs = {**node.attrs, "element_type": low, "shape": kind.shape}
+            attrs = {**node.attrs, "element_type": kind.dtype, "shape": kind.shape}
             kept = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
-            hidden[node.output] = kept
-            new[node.output] = widened(builder, kept, node.name)
+            kept_as[node.output] = kept
+            new[node.output] = widened(builder, kept, low, node.name)
         else:
             copy_into(new, builder, node)
     outputs = [new[v] for v in main.outputs]
-    for k in chosen:
-        at = output_of[k]
-        outputs[at] = narrowed(builder, outputs[at], low, main.outputs[at].node.name)
-    made = builder.finish(outputs, [hidden.get(v) or new[v] for v in main.inputs])
+    for k, (low, _) in chosen.items():
+        if low != "f32":
+            at = output_of[k]
+            outputs[at] = narrowed(builder, outputs[at], low, main.outputs[at].node.name)
+    made = builder.finish(outputs, [kept_as.get(v) or new[v] for v in main.inputs])
     variables = tuple(
-        v._replace(stored=low) if k in chosen else v for k, v in enumerate(lifted.variables)
+        v._replace(stored=chosen[k][0], role=chosen[k][1]) if k in chosen else v
+        for k, v in enumerate(lifted.variables)
     )
     return lifted._replace(main=made, variables=variables)
 
@@ -182,20 +193,56 @@ def keep_low(lifted: Lifted, low: str, computed: str) -> Lifted:
 ATTENTION = frozenset(("MatMul", "ScaledDotProductAttention", "GuardedAttention"))
 
 
-def _is_cache(
-    main: Graph, value: Value, output: int, uses: Any, readers: frozenset[str] | None = None
-) -> bool:
-    """Whether the hidden input `value` is what `keep_low` calls a cache, output `output` its next value.
-    `readers`: which operations may multiply it, None: all that multiply."""
-    found, stack, multiplied = {value}, [value], False
+def _stored_in(
+    main: Graph, value: Value, following: Value, readers: dict[Node, str], cache: Cache, computed: str,
+    uses: Any,
+) -> str:  # fmt: skip
+    """How the hidden input `value`, the next value of which is `following`, is stored, "": as it is."""
+    of_attention = all(node.op.name in ATTENTION for node in readers)
+    for low in cache.names(computed) if readers else ():
+        rows = ByteRows.of(low)
+        if not of_attention and low != computed:
+            continue
+        if rows is None:
+            if low not in ("f32", "f16", "bf16"):
+                name, taken = next(iter(readers)).name, "f32, f16, bf16, u8, u4"
+                raise ModelError(f"node {name!r} supports key/value cache precision {taken} but gets {low}")
+            return low
+        if not cache.asked and not _fused(value, following, uses):
+            continue
+        last = value.shape[-1] if value.shape else None
+        if isinstance(last, int) and rows.group and last % rows.group:
+            what = "key" if "k" in readers.values() else "value"
+            raise ModelError(f"{what} state {last} cannot be divided by group size {rows.group}")
+        if _keeps_rows(main, value, following, low):
+            return low
+    return ""
+
+
+def _fused(value: Value, following: Value, uses: Any) -> bool:
+    """Whether OpenVINO makes one node of attention and the cache `value`: rows in the order of beams, joined
+    and read as they are."""
+    joined = following.node
+    if joined.op.name != "Concat" or joined.inputs[0] is not value or len(following.shape or ()) != 4:
+        return False
+    readers = [user for user, _ in uses[following] if user is not None]
+    return joined.attrs["axis"] in (2, -2) and all(
+        user.op.name in ("GuardedAttention", "ShapeOf") for user in readers
+    )
+
+
+def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, str]:
+    """What multiplies the hidden input `value`, if it is what `keep_low` calls a cache, output `output` its
+    next value: each node, and whether it takes keys, k, or values, v."""
+    found, stack, multiplied = {value}, [value], {}
     while stack:
         at = stack.pop()
         for user, index in uses[at]:
             if user is None:
                 if index != output:
-                    return False
-            elif index < user.op.multiplied and (readers is None or user.op.name in readers):
-                multiplied = True
+                    return {}
+            elif index < user.op.multiplied:
+                multiplied[user] = _role(user, index)
             elif user.op.name == "ShapeOf":
                 continue
             elif user.op.name == "Concat" or (part_of(user.op) == "carry" and index == 0):
@@ -203,18 +250,30 @@ def _is_cache(
                 found.update(fresh)
                 stack += fresh
             else:
-                return False
-    return multiplied and main.outputs[output] in found
+                return {}
+    return multiplied if main.outputs[output] in found else {}
 
 
-def _keeps_rows(main: Graph, value: Value, following: Value) -> bool:
-    """Whether the rows of the hidden input `value` are rows of its next value, `following`, wherever they are
-    moved."""
-    if not byte_rows.has_rows(value.shape):
+def _role(node: Node, index: int) -> str:
+    """Whether what attention, or one of the two products that it is made of, reads there are keys or values:
+    these are multiplied with what a softmax has made."""
+    if node.op.multiplied > 2:
+        return "v" if index == 2 else "k"
+    made = node.inputs[1 - index].node
+    while made.inputs and made.op.name != "Softmax" and part_of(made.op) in ("carry", "fuse"):
+        made = made.inputs[0].node
+    return "v" if made.op.name == "Softmax" else "k"
+
+
+def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
+    """Whether the rows of the hidden input `value` can be stored so, and are rows of its next value,
+    `following`, wherever they are moved."""
+    rows = ByteRows.of(low)
+    if rows is None or not rows.has(value.shape):
         return False
     found = {value}
     for node in main.nodes:
-        if found.intersection(node.inputs) and carries(node, node.inputs, "u8"):
+        if found.intersection(node.inputs) and carries(node, node.inputs, low):
             found.update(node.outputs)
     return following in found
 
