@@ -118,14 +118,14 @@ class Nets:
             "given in bf16": self.given_in_bf16(),
             "quantized": self.quantized(),
             "cached": self.cached(),
-            "cached in bytes": self.cached(),
+            "cached in bytes": self.cached(1),
             "volume": self.volume(),
             "computed": self.computed(),
         }
 
-    def cached(self) -> Any:
+    def cached(self, rows: int = 3) -> Any:
         """Attention to what variables have and what is appended to them, stored in f16 or u8 (`main`)."""
-        x = op.parameter([1, 2, 3, 32], np.float32)
+        x = op.parameter([1, 2, rows, 32], np.float32)
         product = op.matmul(x, self.weights(32, 32), False, False)
         joined, sinks = [], []
         for name in ("key", "value"):

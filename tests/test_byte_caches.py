@@ -280,3 +280,24 @@ def test_the_error_is_not_above_openvinos(prompt: int, key: str, value: str):
             answers.append(np.concatenate([step(request, x) for x in given], 1))
         errors.append(np.sqrt(np.square(answers[0] - answers[1]).mean()))
     assert 0 < errors[0] <= 1.01 * errors[1], f"{errors}, seed {SEED}"
+
+
+@pytest.mark.parametrize("prompt", [1, 3, 24])
+def test_what_is_stored_by_default(prompt: int, monkeypatch: pytest.MonkeyPatch):
+    """As in OpenVINO: its answers, which are not those of f32; these for who asks for f32 or accuracy."""
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
+    rng = np.random.default_rng([SEED, prompt])
+    given = [rng.standard_normal((1, n, 128)).astype(np.float32) for n in (prompt, *[1] * 12, 4)]
+    answers = []
+    configs: list[dict[str, Any]] = [{}, {"INFERENCE_PRECISION_HINT": "f32"}]
+    configs += [{"EXECUTION_MODE_HINT": "ACCURACY"}, {"KV_CACHE_PRECISION": "f32"}]
+    for ov, config in ((openvino, {}), *((ovjit, config) for config in configs)):
+        model = ov.Core().compile_model(layers(ov, 2, 4, 32), "CPU", config)
+        request = model.create_infer_request()
+        answers.append(np.concatenate([step(request, x) for x in given], 1))
+    theirs, ours, *exact = answers
+    error, near = (np.sqrt(np.square(answer - theirs).mean()) for answer in (exact[0], ours))
+    assert error > 1e-3 and near < 0.1 * error, f"{near} {error}, seed {SEED}"  # some numbers lie between steps
+    for other in exact[1:]:
+        np.testing.assert_allclose(other, exact[0], rtol=1e-5, atol=1e-6)
+    assert stored(ovjit.Core().compile_model(shared_heads(), "CPU")) == ["f32", "f32"]
