@@ -123,13 +123,14 @@ def test_product_of_integers_before_floats(dtype, rows) -> None:
 
 @pytest.mark.parametrize("dtype", ["i8", "u8", "i32", "i64", "u16", "f64"])
 def test_products_in_their_own_type(dtype) -> None:
-    """Blocks of rows that share columns, few rows, short columns and a broadcast batch, turned or not:
-    integers wrap around as NumPy's, f64 is f64."""
+    """Blocks of rows that share columns, few rows, short columns, columns in parts and a broadcast batch,
+    turned or not: integers wrap around as NumPy's, f64 is f64."""
     rng = np.random.default_rng(SEED)
     b, arrays, outputs, wanted = Builder(), [], [], []
     for left, right in (
         ((1, 7), (7, 9)), ((5, 30), (30, 33)), ((130, 70), (70, 50)), ((3, 2, 31, 20), (2, 20, 45)),
-        ((2, 1, 3, 1, 5, 9), (1, 4, 1, 2, 9, 18)),
+        ((2, 1, 3, 1, 5, 9), (1, 4, 1, 2, 9, 18)), ((2, 16, 30), (30, 33)), ((64, 800), (800, 9)),
+        ((200, 420), (420, 20)),
     ):  # fmt: skip
         one, other = ((rng.standard_normal(s) * 99).astype(numpy_dtype(dtype)) for s in (left, right))
         for turned in (False, True):

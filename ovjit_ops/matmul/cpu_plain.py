@@ -3,8 +3,9 @@
     y[m, n] = sum over k of a[m, k] b[k, n]
 
 Both sides are put into panels first, in which what is multiplied together lies together: `height` elements of
-k of as many rows, and `wide` vectors of columns. A block of both is in registers. Few rows are multiplied
-with b where it lies. A constant b is put into panels once, as floats if those hold its integers.
+k of as many rows, and `wide` vectors of columns. A block of both is in registers. Of a panel of columns the
+first-level cache keeps a part, which goes through a range of rows before the next part does. Few rows are
+multiplied with b where it lies. A constant b is put into panels once, as floats if those hold its integers.
 
 Products of i32 and i64 are exact in f32 where the largest elements of both sides and the depth are such
 that no sum can pass 2^24: then a multiplication and an addition are one instruction. Elements are looked at
@@ -45,6 +46,8 @@ TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 ROWS = {"avx512": 12, "avx2": 6, "generic": 2}
 #: Few rows, and elements whose products take registers of their own.
 FEW = 2
+#: Bytes of a panel of columns that the first-level cache keeps, and blocks of rows that it goes through then.
+KEPT_BYTES, TOGETHER = 24 * 1024, 16
 #: Types of whose elements a float may hold the sums, and what all whole numbers below are exact in it.
 REAL = {"i32": "f32", "i64": "f32"}
 EXACT = 1 << 24
@@ -131,46 +134,56 @@ def put_together(
 
 @kernel
 def panel_product(
-    a: Ptr, b: Ptr, y: Ptr, left_most: Ptr, right_most: Ptr, lefts, rights, m, n, k, y_m, row_blocks,
-    column_blocks, items, per_chunk, *, T, height, wide, real, packed,
+    a: Ptr, b: Ptr, y: Ptr, left_most: Ptr, right_most: Ptr, lefts, rights, m, n, k, depth, y_m, row_blocks,
+    column_blocks, groups, items, per_chunk, *, T, height, wide, real, packed,
 ):  # fmt: skip
-    """Of panels that are put together. A chunk is a range of (matrix, block of columns, block of rows).
-    `packed`: the type of a constant b's panels."""
+    """Of panels that are put together. A chunk is a range of (matrix, block of columns, group of blocks of
+    rows). `packed`: the type of a constant b's panels. Sums of more than `depth` rows of b wait in y for the
+    next ones, which only those in T do."""
     c, w, e, way = registers()
     if real:
         settle(way, left_most, right_most, lefts, rights, k)
     for item in share(items, per_chunk):
-        i = (item % row_blocks) * height
-        column = item // row_blocks
+        first = (item % groups) * TOGETHER
+        column = item // groups
         j = (column % column_blocks) * wide * VL
-        pa, pb, py = placed(column // column_blocks, a, b, y)
-        pa += i * k * SIZE[T]
-        pb += j * k * SIZE[packed or T]
-        py += i * y_m + j * SIZE[T]
-        for kind in ("exact", "own") if real else ("own",):
-            if kind == "own" or way["exact"] == 1:
-                E = real if kind == "exact" else T  # numbers of different types have different names
-                R = packed or E
-                for r, v in np.ndindex(height, wide):
-                    c[E, r, v] = const[E](0)
-                for _ in range(k):
-                    for v in static_range(wide):
-                        w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
-                    for r in static_range(height):
-                        e[E] = splat[E](pa + r * SIZE[E])
+        ga, gb, gy = placed(column // column_blocks, a, b, y)
+        for done in range(0, max(k, 1), depth):
+            some = min(depth, k - done)
+            for block in range(first, min(first + TOGETHER, row_blocks)):
+                i = block * height
+                pa = ga + (i * k + done * height) * SIZE[T]
+                pb = gb + (j * k + done * wide * VL) * SIZE[packed or T]
+                py = gy + i * y_m + j * SIZE[T]
+                for kind in ("exact", "own") if real else ("own",):
+                    if kind == "own" or way["exact"] == 1:
+                        E = real if kind == "exact" else T  # numbers of different types have different names
+                        R = packed or E
+                        for r, v in np.ndindex(height, wide):
+                            c[E, r, v] = const[E](0)
+                        if not real and done > 0:
+                            for r in static_range(height):
+                                if i + r < m:
+                                    for v in static_range(wide):
+                                        c[E, r, v] = loadm[T](py + r * y_m + v * VL * SIZE[T], n - j - v * VL)
+                        for _ in range(some):
+                            for v in static_range(wide):
+                                w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
+                            for r in static_range(height):
+                                e[E] = splat[E](pa + r * SIZE[E])
+                                for v in static_range(wide):
+                                    c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
+                            pa += height * SIZE[E]
+                            pb += wide * VL * SIZE[R]
+                        if kind == "exact":
+                            for r, v in np.ndindex(height, wide):
+                                c[T, r, v] = trunc_int[T](c[E, r, v])
+                        break
+                for r in static_range(height):
+                    if i + r < m:
                         for v in static_range(wide):
-                            c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
-                    pa += height * SIZE[E]
-                    pb += wide * VL * SIZE[R]
-                if kind == "exact":
-                    for r, v in np.ndindex(height, wide):
-                        c[T, r, v] = trunc_int[T](c[E, r, v])
-                break
-        for r in static_range(height):
-            if i + r < m:
-                for v in static_range(wide):
-                    storem[T](py + v * VL * SIZE[T], c[T, r, v], n - j - v * VL)
-            py += y_m
+                            storem[T](py + v * VL * SIZE[T], c[T, r, v], n - j - v * VL)
+                    py += y_m
 
 
 @kernel
@@ -215,6 +228,11 @@ def plain_product(
             py += y_m
 
 
+def blocks_of(m: int, most: int) -> int:
+    """Rows of a block, `most` or up to a third less, so that those of the last are few that are not there."""
+    return min(range(most, most - most // 3 - 1, -1), key=lambda rows: ceil_div(m, rows) * (rows + 1))
+
+
 class PlainProduct(Lowering):
     """MatMul of f64 or integers with any number of batch dimensions; what follows it is a step of its own."""
 
@@ -228,14 +246,22 @@ class PlainProduct(Lowering):
         dtype, isa = self.out.dtype, host_isa()
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
-        self.height, real, self.packed = rows, REAL.get(dtype, ""), ""
+        real, self.packed = REAL.get(dtype, ""), ""
         constant = b.constant
         if constant is not None and constant.ndim > 1 and constant.size:
             self.largest = most_of(int(constant.max()), -int(constant.min())) if real else 0
             real = real if self.largest < EXACT else ""
             self.packed = real or dtype
         self.real = real
-        self.few = plain_product(T=dtype, height=FEW, wide=self.wide, packed=self.packed)
+        m = () if len(a.shape) < 2 else a.shape[-1 if self.node.attrs["transpose_a"] else -2]
+        #: Rows of a block, and rows up to which b is multiplied where it lies.
+        self.height, self.in_place = rows, 2 * FEW
+        few = FEW
+        if isinstance(m, int) and m > 2 * FEW:
+            self.height = rows = blocks_of(m, rows)
+            if not real and m <= 2 * self.height:
+                self.in_place, few = m, rows
+        self.few = plain_product(T=dtype, height=few, wide=self.wide, packed=self.packed)
         self.many = panel_product(T=dtype, height=rows, wide=self.wide, real=real, packed=self.packed)
         self.lefts = put_together(T=dtype, real=real, height=rows, wide=0)
         self.kernels = [self.few, self.many, self.lefts]
@@ -287,8 +313,9 @@ class PlainProduct(Lowering):
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
         whole = y.reshape((*batch, m, n))
         assert whole is not None  # it has no gaps
-        many = m > 2 * FEW
-        height, width = self.height if many else FEW, self.wide * host_isa().lanes
+        many = m > self.in_place
+        height = self.height if many or self.in_place > 2 * FEW else FEW
+        width = self.wide * host_isa().lanes
         row_blocks, column_blocks = ceil_div(m, height), ceil_div(n, width)
         b_k, b_j = b.strides[-2], width * size
         if self.packed:
@@ -305,6 +332,8 @@ class PlainProduct(Lowering):
             told: dict[str, Any] = {"left_most": left.ptr, "right_most": right.ptr}
             told |= {"lefts": left.count if read else 0, "rights": right.count if read else 0}
             values |= told
+            depth = k if self.real else most_of(1, KEPT_BYTES // (width * size))
+            values |= {"depth": most_of(1, depth), "groups": ceil_div(row_blocks, TOGETHER)}
             a = self._panels(planner, a, self.lefts, height, told, read)
             if not self.packed:
                 b = b.permute((*range(len(b.shape) - 2), -1, -2))
@@ -312,7 +341,8 @@ class PlainProduct(Lowering):
         a, b = a.expand((*batch, *a.shape[-2:])), b.expand((*batch, *b.shape[-2:]))
         extents, rows = merge_dims(list(batch), [v.strides[: len(batch)] for v in (a, b, whole)])
         outer = max(0, len(extents) - DIMS)
-        items = product(extents[outer:]) * row_blocks * column_blocks
+        rows_of = TOGETHER if many else 1
+        items = product(extents[outer:]) * ceil_div(row_blocks, rows_of) * column_blocks
         flops = 2.0 * product(extents[outer:]) * m * n * k
         for index in np.ndindex(*extents[:outer]):  # operands without gaps merge, but for odd broadcasts
             for name, view, steps in zip("aby", (a, b, whole), rows, strict=True):
@@ -322,7 +352,7 @@ class PlainProduct(Lowering):
             values |= placed_values(extents[outer:], **dict(zip("aby", inner, strict=True)))
             kernel = self.many if many else self.few
             values["items"] = items
-            planner.share_step(kernel, values, items, k * height * width, [a, b, *read], [y], flops)
+            planner.share_step(kernel, values, items, k * height * width * rows_of, [a, b, *read], [y], flops)
 
     def _walked(self, planner: Planner, value: Value) -> View:
         """Its matrices, which lie along no more dimensions than kernels walk."""
