@@ -102,14 +102,16 @@ def stored(ops, rng, kind, depth, outs, groups, turned, zero, wide="f32"):
 @pytest.mark.parametrize("kind, zero", KINDS)
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("turned", [True, False])
-@pytest.mark.parametrize("wide", ["f32", "f16"])
+@pytest.mark.parametrize("wide", ["f32", "f16", "turned by a Transpose"])
 def test_models_as_they_are_written(kind, zero, groups, turned, wide):
+    transposed, wide = wide[0] == "t", wide[:3] if wide[0] == "f" else "f16"
     rng = np.random.default_rng([SEED, groups, turned])
     ops = ov.opset13
     depth, outs = 256, 264
     w, value = stored(ops, rng, kind, depth, outs, groups, turned, zero, wide)
     x = ops.parameter(ov.PartialShape([-1, depth]), np.float32)
-    model = ov.Model([ops.matmul(x, w, False, turned)], [x], "m")
+    w = ops.transpose(w, np.array([1, 0])) if transposed else w
+    model = ov.Model([ops.matmul(x, w, False, turned != transposed)], [x], "m")
     compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
     for rows in (1, 3, 40):
         data = rng.standard_normal((rows, depth)).astype(np.float32)
@@ -138,8 +140,9 @@ def test_rows_are_quantized_before_what_openvino_quantizes_them_for(kind, bits):
 
 
 @pytest.mark.parametrize("kind, zero", KINDS)
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("groups, turned, given", [(4, True, 3), (1, True, 1), (1, False, 3)])
-def test_stacks_of_matrices_stay_as_they_are_stored(kind, zero, groups, turned, given):
+def test_stacks_of_matrices_stay_as_they_are_stored(kind, zero, groups, turned, given, transposed):
     """Experts: a product with each matrix of a constant."""
     rng = np.random.default_rng([SEED, groups, turned])
     ops, (low, high), experts, depth, outs = ov.opset13, RANGES[kind], 3, 128, 256
@@ -164,7 +167,9 @@ def test_stacks_of_matrices_stay_as_they_are_stored(kind, zero, groups, turned, 
         real = ops.reshape(real, ops.constant(np.array((experts, outs, depth))), False)
         value = value.reshape(experts, outs, depth)
     x = ops.parameter(ov.PartialShape([given, -1, depth]), np.float32)
-    y = ops.matmul(x, ops.convert(real, "f32"), False, turned)
+    real = ops.convert(real, "f32")
+    real = ops.transpose(real, np.array([0, 2, 1])) if transposed else real
+    y = ops.matmul(x, real, False, turned != transposed)
     compiled = ov.Core().compile_model(ov.Model([y], [x], "m"), "CPU", {**F32, "PERF_COUNT": True})
     for rows in (1, 11):
         data = rng.standard_normal((given, rows, depth)).astype(np.float32)
@@ -277,6 +282,9 @@ def test_small_weights_and_near_misses_are_left_alone():
     assert stored_weights(made(256, 1), False) is None  # a scale for each element of depth
     assert stored_weights(made(256, 300), False) is None
     assert stored_weights(b.constant(np.ones((256, 300), np.float32)), False) is None
+    order = b.constant(np.array([0, 1]))  # this one turns nothing
+    same = b.add("Transpose", [made(256, 1), order]).output
+    assert stored_weights(same, False) is None
 
 
 RESHAPED = [((64, 2048), (128, 1024), False), ((256, 512), (128, 1024), False),

@@ -133,11 +133,11 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
 def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, as of experts, whose rows are
     not quantized (nor are OpenVINO's)."""
-    x, matrices = inputs[0], node.inputs[1].shape
+    x, (stack, turned) = inputs[0], _before_transposes(node.inputs[1], bool(node.attrs["transpose_b"]))
+    matrices = stack.shape
     if not is_static(matrices) or len(matrices) != 3 or x.shape is None or len(x.shape) != 3:
         return None
-    kinds, turned = matrices[0], bool(node.attrs["transpose_b"])
-    found = next(scaled_integers(node.inputs[1]), None)
+    kinds, found = matrices[0], next(scaled_integers(stack), None)
     fits = x.shape[0] in (1, kinds) and 1 < kinds <= STACKED and np.prod(matrices) >= SMALLEST
     if found is None or not fits or found[0].shape[:1] != (kinds,) or node.attrs["transpose_a"]:
         return None
@@ -178,6 +178,7 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
 def stored_weights(value: Value, turned: bool) -> Stored | None:
     """What a product's right-hand side is stored as: with `turned` the depth is its last axis, else the last
     but one. None where it is nothing of the kind."""
+    value, turned = _before_transposes(value, turned)
     if value.shape is None or len(value.shape) != 2 or not all(isinstance(d, int) for d in value.shape):
         return None
     final = tuple(value.shape)
@@ -186,6 +187,17 @@ def stored_weights(value: Value, turned: bool) -> Stored | None:
         return _halves(node.inputs[0].constant, turned)
     found = next(scaled_integers(value), None)
     return None if found is None else _arranged(*found, final, turned)
+
+
+def _before_transposes(value: Value, turned: bool) -> tuple[Value, bool]:
+    """Matrices as they are before Transposes of each of them, and whether they are then to be turned."""
+    while value.node.op.name == "Transpose" and value.shape is not None and len(value.shape) in (2, 3):
+        order, rank = value.node.inputs[1].constant, len(value.shape)
+        swapped = [*range(rank - 2), rank - 1, rank - 2]
+        if order is None or ([int(axis) % rank for axis in order] or [*range(rank)][::-1]) != swapped:
+            break
+        value, turned = value.node.inputs[0], not turned
+    return value, turned
 
 
 def scaled_integers(value: Value) -> Iterator[tuple[np.ndarray | Unmade, str, np.ndarray | None, np.ndarray]]:
