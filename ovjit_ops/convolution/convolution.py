@@ -25,7 +25,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
 from ovjit_ops.common.values import length, shape_value, widened
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 
 def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | None:
@@ -169,6 +169,55 @@ def of_taps_that_meet_data(
     return b.instead(node, given, {**node.attrs, **window})
 
 
+def _attributes(
+    rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any
+) -> dict:
+    return {
+        "strides": (strides,) * rank,
+        "dilations": (dilations,) * rank,
+        "pads_begin": (pads[0],) * rank,
+        "pads_end": (pads[1],) * rank,
+        **more,
+    }
+
+
+_CASES = [
+    ((1, 3, 9), (5, 3, 3), _attributes(1, pads=(1, 1))),
+    ((2, 7, 8, 9), (17, 7, 1, 1), _attributes(2)),
+    ((1, 16, 7, 7), (33, 16, 3, 3), _attributes(2, pads=(1, 1))),
+    ((1, 15, 15, 16), (8, 15, 3, 5), _attributes(2, 2, pads=(0, 2))),
+    ((2, 3, 17, 16), (16, 3, 7, 7), _attributes(2, 2, pads=(3, 3))),
+    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 1, 2, pads=(2, 1))),
+    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 3, auto_pad="same_upper")),
+    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, auto_pad="same_lower")),
+    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, pads=(1, 1), auto_pad="valid")),
+    ((1, 4, 5, 6, 7), (3, 4, 3, 2, 3), _attributes(3, 1, pads=(1, 0))),
+    ((0, 3, 5, 5), (2, 3, 3, 3), _attributes(2)),
+    ((2, 17, 5, 7, 6), (33, 17, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
+    ((1, 3, 6, 6, 9), (5, 3, 2, 3, 2), _attributes(3, 1, 2, pads=(1, 2))),
+]
+_GROUP_CASES = [
+    ((1, 16, 8, 9), (16, 1, 1, 3, 3), _attributes(2, pads=(1, 1))),
+    ((2, 17, 9, 7), (17, 1, 1, 3, 3), _attributes(2, 2, pads=(1, 1))),
+    ((1, 33, 9, 9), (33, 1, 1, 5, 5), _attributes(2, 1, pads=(2, 2))),
+    ((1, 6, 7, 8), (3, 4, 2, 3, 3), _attributes(2, 1, 2, pads=(2, 2))),
+    ((1, 8, 7, 8), (2, 16, 4, 1, 1), _attributes(2)),
+    ((1, 4, 9), (4, 2, 1, 3), _attributes(1, auto_pad="same_upper")),
+    ((1, 4, 5, 6, 7), (2, 3, 2, 3, 3, 3), _attributes(3, pads=(1, 1))),
+    ((2, 16, 5, 6, 7), (16, 1, 1, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
+]
+_TRANSPOSED_CASES = [
+    ((1, 3, 5, 6), (3, 4, 3, 3), _attributes(2, 2, pads=(1, 1), output_padding=(1, 1))),
+    ((1, 3, 5, 6), (3, 17, 2, 2), _attributes(2, 2)),
+    ((2, 3, 5, 6), (3, 4, 3, 4), _attributes(2, 1, 2, pads=(1, 0))),
+    ((1, 2, 5, 6), (2, 4, 3, 3), [10, 12], _attributes(2, 2, auto_pad="same_upper")),
+    ((1, 2, 5, 6), (2, 4, 3, 3), [10, 12], _attributes(2, 2, auto_pad="same_lower")),
+    ((1, 2, 7), (2, 3, 4), _attributes(1, 3, pads=(1, 1))),
+    ((1, 2, 3, 4, 3), (2, 3, 3, 2, 3), _attributes(3, 2, pads=(1, 1))),
+    ((1, 2, 3, 4, 3), (2, 3, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
+]
+
+
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
     rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
@@ -250,9 +299,7 @@ class Convolution:
         split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
         return [w("Transpose", split, (0, 2, 1, 3, 4))]
 
-    def samples(rng, dtype="f32"):
-        for data, filters, attrs in _CASES:
-            yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
+    samples = cases(*_CASES, domain=(-2, 2))
 
 
 def _leaves_lanes(node: Node) -> bool:
@@ -305,9 +352,7 @@ class GroupConvolution:
     def ref(data, filters, **attrs):
         return convolve(data, filters, attrs)
 
-    def samples(rng, dtype="f32"):
-        for data, filters, attrs in _GROUP_CASES:
-            yield [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))], attrs
+    samples = cases(*_GROUP_CASES, domain=(-2, 2))
 
 
 def _infer_transposed(
@@ -475,10 +520,7 @@ class ConvolutionBackpropData:
 
         return lower_transposed(group)
 
-    def samples(rng, dtype="f32"):
-        for data, filters, sizes, attrs in _TRANSPOSED_CASES:
-            inputs = [random_array(rng, data, dtype, (-2, 2)), random_array(rng, filters, dtype, (-2, 2))]
-            yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
+    samples = cases(*_TRANSPOSED_CASES, domain=(-2, 2))
 
 
 @op("GroupConvolutionBackpropData", opset=1, like=ConvolutionBackpropData, rules=[], rules_for=[])
@@ -519,61 +561,7 @@ class GroupConvolutionBackpropData:
     def ref(data, filters, output_shape=None, **attrs):
         return convolve_transposed(data, filters, output_shape, attrs)
 
-    def samples(rng, dtype="f32"):
-        for data, filters, sizes, attrs in _TRANSPOSED_CASES:
-            c, o, *k = filters
-            data = (data[0], 2 * c, *data[2:])
-            inputs = [
-                random_array(rng, data, dtype, (-2, 2)),
-                random_array(rng, (2, c, o, *k), dtype, (-2, 2)),
-            ]
-            yield inputs + ([np.array(sizes, dtype=np.int64)] if sizes else []), attrs
-
-
-def _attributes(
-    rank: int, strides: int = 1, dilations: int = 1, pads: tuple[int, int] = (0, 0), **more: Any
-) -> dict:
-    return {
-        "strides": (strides,) * rank,
-        "dilations": (dilations,) * rank,
-        "pads_begin": (pads[0],) * rank,
-        "pads_end": (pads[1],) * rank,
-        **more,
-    }
-
-
-_CASES = [
-    ((1, 3, 9), (5, 3, 3), _attributes(1, pads=(1, 1))),
-    ((2, 7, 8, 9), (17, 7, 1, 1), _attributes(2)),
-    ((1, 16, 7, 7), (33, 16, 3, 3), _attributes(2, pads=(1, 1))),
-    ((1, 15, 15, 16), (8, 15, 3, 5), _attributes(2, 2, pads=(0, 2))),
-    ((2, 3, 17, 16), (16, 3, 7, 7), _attributes(2, 2, pads=(3, 3))),
-    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 1, 2, pads=(2, 1))),
-    ((1, 4, 11, 13), (6, 4, 3, 2), _attributes(2, 3, auto_pad="same_upper")),
-    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, auto_pad="same_lower")),
-    ((1, 4, 11, 13), (6, 4, 4, 2), _attributes(2, 2, pads=(1, 1), auto_pad="valid")),
-    ((1, 4, 5, 6, 7), (3, 4, 3, 2, 3), _attributes(3, 1, pads=(1, 0))),
-    ((0, 3, 5, 5), (2, 3, 3, 3), _attributes(2)),
-    ((2, 17, 5, 7, 6), (33, 17, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
-    ((1, 3, 6, 6, 9), (5, 3, 2, 3, 2), _attributes(3, 1, 2, pads=(1, 2))),
-]
-_GROUP_CASES = [
-    ((1, 16, 8, 9), (16, 1, 1, 3, 3), _attributes(2, pads=(1, 1))),
-    ((2, 17, 9, 7), (17, 1, 1, 3, 3), _attributes(2, 2, pads=(1, 1))),
-    ((1, 33, 9, 9), (33, 1, 1, 5, 5), _attributes(2, 1, pads=(2, 2))),
-    ((1, 6, 7, 8), (3, 4, 2, 3, 3), _attributes(2, 1, 2, pads=(2, 2))),
-    ((1, 8, 7, 8), (2, 16, 4, 1, 1), _attributes(2)),
-    ((1, 4, 9), (4, 2, 1, 3), _attributes(1, auto_pad="same_upper")),
-    ((1, 4, 5, 6, 7), (2, 3, 2, 3, 3, 3), _attributes(3, pads=(1, 1))),
-    ((2, 16, 5, 6, 7), (16, 1, 1, 3, 3, 3), _attributes(3, 2, pads=(1, 1))),
-]
-_TRANSPOSED_CASES = [
-    ((1, 3, 5, 6), (3, 4, 3, 3), None, _attributes(2, 2, pads=(1, 1), output_padding=(1, 1))),
-    ((1, 3, 5, 6), (3, 17, 2, 2), None, _attributes(2, 2)),
-    ((2, 3, 5, 6), (3, 4, 3, 4), None, _attributes(2, 1, 2, pads=(1, 0))),
-    ((1, 2, 5, 6), (2, 4, 3, 3), (10, 12), _attributes(2, 2, auto_pad="same_upper")),
-    ((1, 2, 5, 6), (2, 4, 3, 3), (10, 12), _attributes(2, 2, auto_pad="same_lower")),
-    ((1, 2, 7), (2, 3, 4), None, _attributes(1, 3, pads=(1, 1))),
-    ((1, 2, 3, 4, 3), (2, 3, 3, 2, 3), None, _attributes(3, 2, pads=(1, 1))),
-    ((1, 2, 3, 4, 3), (2, 3, 3, 3, 3), None, _attributes(3, 2, pads=(1, 1))),
-]
+    samples = cases(
+        *(((n, 2 * c, *x), (2, *filters), *more) for (n, c, *x), filters, *more in _TRANSPOSED_CASES),
+        domain=(-2, 2),
+    )

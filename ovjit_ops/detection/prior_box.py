@@ -20,6 +20,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Float, Floats, TensorType, op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.common.values import length, shape_value
+from ovjit_ops.elementwise.arithmetic import cases
 
 _SAME = 1e-6
 
@@ -221,10 +222,10 @@ class PriorBoxClustered:
             boxes = np.clip(boxes, 0, 1)
         return np.stack([boxes, _variances(attrs["variance"], boxes.size)])
 
-    def samples(rng, dtype="i64"):
-        base = {"width": (3.0, 5.0, 8.0), "height": (4.0, 2.0, 8.0), "clip": False, "offset": 0.5}
-        for more in (
-            {}, {"clip": True, "step_w": 8.0, "step_h": 4.0}, {"variance": (0.1, 0.2, 0.3, 0.4), "step": 3.0},
-            {"variance": (0.5,)},
-        ):  # fmt: skip
-            yield [np.array([3, 4]), np.array([32, 30])], {**base, **more}
+    samples = cases(
+        ([3, 4], [32, 30], {"clip": False}),
+        ([3, 4], [32, 30], {"clip": True, "step_w": 8.0, "step_h": 4.0}),
+        ([3, 4], [32, 30], {"clip": False, "variance": (0.1, 0.2, 0.3, 0.4), "step": 3.0}),
+        ([3, 4], [32, 30], {"clip": False, "variance": (0.5,)}),
+        each=[{"width": (3.0, 5.0, 8.0), "height": (4.0, 2.0, 8.0), "offset": 0.5}],
+    )

@@ -13,7 +13,7 @@ from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, compatible, normalize_axis
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 
 
 def _regions(attrs: dict[str, Any]) -> int:
@@ -97,11 +97,9 @@ class RegionYolo:
             shape[first : last + 1] = [math.prod(shape[first : last + 1])]
         return [w("Reshape", w("Concat", *parts, axis=2), shape, special_zero=False)]
 
-    def samples(rng, dtype="f32"):
-        rows = [
-            ((1, 24, 5, 6), {"classes": 3, "num": 9, "do_softmax": False, "mask": (0, 1, 2)}),
-            ((2, 16, 4, 4), {"classes": 3, "num": 2, "do_softmax": True, "mask": ()}),
-            ((1, 21, 3, 17), {"classes": 16, "num": 3, "do_softmax": False, "mask": (2,)}),
-        ]
-        for shape, attrs in rows:
-            yield [random_array(rng, shape, dtype)], {"coords": 4, "axis": 1, "end_axis": 3, **attrs}
+    samples = cases(
+        ((1, 24, 5, 6), {"classes": 3, "num": 9, "do_softmax": False, "mask": (0, 1, 2)}),
+        ((2, 16, 4, 4), {"classes": 3, "num": 2, "do_softmax": True, "mask": ()}),
+        ((1, 21, 3, 17), {"classes": 16, "num": 3, "do_softmax": False, "mask": (2,)}),
+        each=[{"coords": 4, "axis": 1, "end_axis": 3}],
+    )

@@ -42,6 +42,25 @@ def random_array(
     return np.asarray(rng.uniform(low, domain[1], shape)).astype(numpy_dtype(dtype))
 
 
+def cases(
+    *rows: tuple, each: Sequence[dict[str, Any]] = ({},), domain: tuple[float, float] = (-8, 8)
+) -> Callable:
+    """Samples: a row has the inputs, and behind them attributes if there are any, with which those of `each`
+    are tried. Of inputs, a tuple is the shape of an array of the type that is tried, uniform over `domain`;
+    a list or a number are integers."""
+
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        for row in rows:
+            *inputs, attrs = row if isinstance(row[-1], dict) else (*row, {})
+            for more in each:
+                yield [
+                    random_array(rng, x, dtype, domain) if isinstance(x, tuple) else np.array(x, np.int64)
+                    for x in inputs
+                ], {**attrs, **more}
+
+    return samples
+
+
 def samples_for(arity: int, domain: tuple[float, float], variants: tuple[dict, ...] = ({},)) -> Callable:
     """Samples of every shape that matters: around the vector width, broadcast, scalar, empty.
 

@@ -16,7 +16,7 @@ from ovjit.graph.traced import whole
 from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import length, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
 from ovjit_ops.image.columns import full_settings, window_counts
 from ovjit_ops.image.cpu_columns import Columns
 
@@ -84,16 +84,13 @@ class ExtractImagePatches:
             parts.append(w("Slice", x, first, last, strides, (2, 3)))
         return [parts[0] if len(parts) == 1 else w("Concat", *parts, axis=1)]
 
-    def samples(rng, dtype="f32"):
-        for shape, sizes, strides, rates, pad in (
-            ((1, 1, 10, 10), (3, 3), (5, 5), (1, 1), "valid"),
-            ((2, 3, 9, 8), (2, 3), (1, 2), (2, 1), "same_upper"),
-            ((1, 2, 7, 7), (4, 4), (3, 3), (1, 1), "same_lower"),
-            ((1, 17, 5, 5), (1, 1), (2, 2), (1, 1), "valid"),
-            ((1, 1, 6, 6), (3, 3), (1, 1), (2, 2), "same_upper"),
-        ):
-            attrs = {"sizes": sizes, "strides": strides, "rates": rates, "auto_pad": pad}
-            yield [random_array(rng, shape, dtype)], attrs
+    samples = cases(
+        ((1, 1, 10, 10), {"sizes": (3, 3), "strides": (5, 5), "rates": (1, 1), "auto_pad": "valid"}),
+        ((2, 3, 9, 8), {"sizes": (2, 3), "strides": (1, 2), "rates": (2, 1), "auto_pad": "same_upper"}),
+        ((1, 2, 7, 7), {"sizes": (4, 4), "strides": (3, 3), "rates": (1, 1), "auto_pad": "same_lower"}),
+        ((1, 17, 5, 5), {"sizes": (1, 1), "strides": (2, 2), "rates": (1, 1), "auto_pad": "valid"}),
+        ((1, 1, 6, 6), {"sizes": (3, 3), "strides": (1, 1), "rates": (2, 2), "auto_pad": "same_upper"}),
+    )
 
 
 @op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=Columns.of, builder={"": "col2im"})
@@ -195,6 +192,9 @@ class ReorgYolo:
         turned = write("Transpose", split, (0, 3, 5, 1, 2, 4))
         return [write("Reshape", turned, (n, c * s * s, h // s, w // s), special_zero=False)]
 
-    def samples(rng, dtype="f32"):
-        for shape, stride in (((1, 4, 4, 6), 2), ((2, 8, 8, 4), 2), ((1, 9, 6, 3), 3), ((1, 17, 5, 5), 1)):
-            yield [random_array(rng, shape, dtype)], {"stride": (stride,)}
+    samples = cases(
+        ((1, 4, 4, 6), {"stride": (2,)}),
+        ((2, 8, 8, 4), {"stride": (2,)}),
+        ((1, 9, 6, 3), {"stride": (3,)}),
+        ((1, 17, 5, 5), {"stride": (1,)}),
+    )

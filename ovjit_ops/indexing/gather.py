@@ -26,7 +26,7 @@ from ovjit_ops.common.values import (
     widened,
     with_value,
 )
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
 from ovjit_ops.indexing import cpu_gather, cpu_scan
 from ovjit_ops.indexing.cpu_gather import GatherND, lower_gather
 from ovjit_ops.indexing.cpu_topk import TopK
@@ -426,18 +426,15 @@ class TopK1:
         values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
         return values, order.astype(numpy_dtype(index_element_type))
 
-    def samples(rng, dtype="f32"):
-        for shape, k, axis in (
-            ((7,), 3, 0),
-            ((3, 17), 5, 1),
-            ((16, 3), 1, 0),
-            ((2, 5, 33), 33, -1),
-            ((1, 1000), 5, 1),
-        ):
-            for mode in ("max", "min"):
-                for sort in ("value", "index"):
-                    data = random_array(rng, shape, dtype, (-100, 100))
-                    yield [data, np.array(k, dtype=np.int64)], {"axis": axis, "mode": mode, "sort": sort}
+    samples = cases(
+        ((7,), 3, {"axis": 0}),
+        ((3, 17), 5, {"axis": 1}),
+        ((16, 3), 1, {"axis": 0}),
+        ((2, 5, 33), 33, {"axis": -1}),
+        ((1, 1000), 5, {"axis": 1}),
+        each=[{"mode": mode, "sort": sort} for mode in ("max", "min") for sort in ("value", "index")],
+        domain=(-100, 100),
+    )
 
 
 @op("TopK", opset=3, like=TopK1)
@@ -488,11 +485,10 @@ class CumSum:
             out[first] = 0
         return (np.flip(out, place) if reverse else out).astype(arg.dtype).reshape(arg.shape)
 
-    def samples(rng, dtype="f32"):
-        for shape, axis in (((7,), 0), ((3, 17), 1), ((16, 3), 0), ((2, 3, 5), -1)):
-            for exclusive in (False, True):
-                for reverse in (False, True):
-                    yield (
-                        [random_array(rng, shape, dtype), np.array(axis)],
-                        {"exclusive": exclusive, "reverse": reverse},
-                    )
+    samples = cases(
+        ((7,), 0),
+        ((3, 17), 1),
+        ((16, 3), 0),
+        ((2, 3, 5), -1),
+        each=[{"exclusive": e, "reverse": r} for e in (False, True) for r in (False, True)],
+    )

@@ -11,9 +11,8 @@ from ovjit.graph.shapes import ANY, Dim, merge, surely_equal
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, in_f32, length, shape_scalar, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
 from ovjit_ops.matmul.cpu_inverse import Inverses
-from ovjit_ops.movement.shape import ints
 
 
 @op("Inverse", opset=14, types=REALS, native=FULL, lower=Inverses.of)
@@ -83,19 +82,15 @@ class Eye:
         one = np.eye(rows, columns, k, dtype=np.int8).astype(numpy_dtype(output_type))
         return np.ascontiguousarray(np.broadcast_to(one, (*batch, rows, columns)))
 
-    def samples(rng, dtype="i64"):
-        for rows, columns, k, batch, kind in (
-            (3, 4, 1, None, "f32"),
-            (5, 2, -1, (2, 3), "i32"),
-            (1, 1, 0, None, "i64"),
-            (3, 3, 7, (1,), "u8"),
-            (2, 3, 1, (2,), "u16"),
-            (3, 2, 0, None, "boolean"),
-            (4, 4, -9, None, "f16"),
-        ):
-            more = [] if batch is None else [ints(*batch)]
-            inputs = [np.array(rows), np.array(columns), np.array(k)]
-            yield [*inputs, *more], {"output_type": kind}
+    samples = cases(
+        (3, 4, 1, {"output_type": "f32"}),
+        (5, 2, -1, [2, 3], {"output_type": "i32"}),
+        (1, 1, 0, {"output_type": "i64"}),
+        (3, 3, 7, [1], {"output_type": "u8"}),
+        (2, 3, 1, [2], {"output_type": "u16"}),
+        (3, 2, 0, {"output_type": "boolean"}),
+        (4, 4, -9, {"output_type": "f16"}),
+    )
 
 
 def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
@@ -150,12 +145,10 @@ class GroupedMatMul:
             return None  # a product would broadcast one matrix to several
         return w.b.instead(node, inputs, {"transpose_b": True}, "MatMul")
 
-    def samples(rng, dtype="f32"):
-        for a, b, ends in (
-            ((7, 5), (3, 6, 5), [2, 4, 7]),
-            ((3, 17), (2, 8, 17), [0, 3]),
-            ((2, 3, 5), (2, 16, 5), None),
-            ((1, 7, 16), (1, 33, 16), None),
-        ):
-            more = [] if ends is None else [np.array(ends, np.int32)]
-            yield [random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2)), *more], {}
+    samples = cases(
+        ((7, 5), (3, 6, 5), [2, 4, 7]),
+        ((3, 17), (2, 8, 17), [0, 3]),
+        ((2, 3, 5), (2, 16, 5)),
+        ((1, 7, 16), (1, 33, 16)),
+        domain=(-2, 2),
+    )

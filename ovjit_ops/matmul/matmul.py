@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ovjit.codegen.cpu.formats import float_types, product_format
@@ -9,7 +11,7 @@ from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit_ops.common.values import widened
-from ovjit_ops.elementwise.arithmetic import NUMBERS, common_dtype, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, common_dtype, random_array
 from ovjit_ops.matmul.chosen import choose_matrices
 
 
@@ -39,6 +41,35 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
     rows = () if len(a) == 1 else (left[-2],)
     columns = () if len(b) == 1 else (right[-1],)
     return left, right, (*batch, *rows, *columns)
+
+
+def _turned(a: tuple[int, ...], b: tuple[int, ...], which: int) -> tuple[Any, ...]:
+    """A sample of operands, of which those that the bits of `which` name are given transposed."""
+    ta, tb = bool(which & 1), bool(which & 2)
+    a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
+    b = (*b[:-2], b[-1], b[-2]) if tb and len(b) > 1 else b
+    return a, b, {"transpose_a": ta, "transpose_b": tb}
+
+
+_CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((1, 1), (1, 1)),
+    ((7, 8), (8, 9)),
+    ((1, 33), (33, 17)),
+    ((16, 16), (16, 16)),
+    ((15, 17), (17, 33)),
+    ((33, 7), (7, 1)),
+    ((3, 0), (0, 4)),
+    ((0, 3), (3, 4)),
+    ((5,), (5,)),
+    ((5,), (5, 7)),
+    ((7, 5), (5,)),
+    ((2, 3, 7, 5), (5,)),
+    ((5,), (2, 5, 7)),
+    ((2, 3, 4), (4, 5)),
+    ((3, 4), (2, 4, 5)),
+    ((2, 1, 3, 4), (5, 4, 6)),
+    ((2, 3, 3, 4), (2, 3, 4, 17)),
+]
 
 
 @op(
@@ -79,39 +110,7 @@ class MatMul:
 
         return lower_matmul(group)
 
-    def samples(rng, dtype="f32"):
-        cases: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
-            ((m, k), (k, n))
-            for m, k, n in (
-                (1, 1, 1),
-                (7, 8, 9),
-                (1, 33, 17),
-                (16, 16, 16),
-                (15, 17, 33),
-                (33, 7, 1),
-                (3, 0, 4),
-                (0, 3, 4),
-            )
-        ]
-        cases += [
-            ((5,), (5,)),
-            ((5,), (5, 7)),
-            ((7, 5), (5,)),
-            ((2, 3, 7, 5), (5,)),
-            ((5,), (2, 5, 7)),
-            ((2, 3, 4), (4, 5)),
-            ((3, 4), (2, 4, 5)),
-            ((2, 1, 3, 4), (5, 4, 6)),
-            ((2, 3, 3, 4), (2, 3, 4, 17)),
-        ]
-        for i, (a, b) in enumerate(cases):
-            ta, tb = bool(i & 1), bool(i & 2)
-            a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
-            b = (*b[:-2], b[-1], b[-2]) if tb and len(b) > 1 else b
-            yield (
-                [random_array(rng, a, dtype, (-2, 2)), random_array(rng, b, dtype, (-2, 2))],
-                {"transpose_a": ta, "transpose_b": tb},
-            )
+    samples = cases(*(_turned(*row, i % 4) for i, row in enumerate(_CASES)), domain=(-2, 2))
 
 
 @op(

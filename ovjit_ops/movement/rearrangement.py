@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, length, shape_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
 from ovjit_ops.movement import cpu_blocks
 from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
@@ -46,14 +45,12 @@ class ShuffleChannels:
         split = data.reshape(*data.shape[:axis], group, data.shape[axis] // group, *data.shape[axis + 1 :])
         return split.swapaxes(axis, axis + 1).reshape(data.shape)
 
-    def samples(rng, dtype="f32"):
-        for shape, axis, group in (
-            ((1, 16, 4, 5), 1, 4),
-            ((2, 6, 3, 3), 1, 2),
-            ((2, 3, 8, 5), -2, 2),
-            ((1, 5, 2, 2), 1, 5),
-        ):
-            yield [random_array(rng, shape, dtype)], {"axis": axis, "group": group}
+    samples = cases(
+        ((1, 16, 4, 5), {"axis": 1, "group": 4}),
+        ((2, 6, 3, 3), {"axis": 1, "group": 2}),
+        ((2, 3, 8, 5), {"axis": -2, "group": 2}),
+        ((1, 5, 2, 2), {"axis": 1, "group": 5}),
+    )
 
 
 #: What DepthToSpace and SpaceToDepth have in common.
@@ -68,15 +65,7 @@ def _divided(extent: Dim, by: int, what: str) -> Dim:
     return extent // by
 
 
-def _block_samples(depth: bool, rng: np.random.Generator, dtype: str = "f32"):
-    shapes = (
-        ((1, 8, 3, 4), (2, 4, 2, 2), (1, 8, 2, 3, 2))
-        if depth
-        else ((1, 2, 4, 6), (2, 3, 2, 2), (1, 2, 2, 4, 2))
-    )
-    for shape in shapes:
-        for mode in ("blocks_first", "depth_first"):
-            yield [random_array(rng, shape, dtype)], {"block_size": 2, "mode": mode}
+_BY_MODES = [{"block_size": 2, "mode": mode} for mode in ("blocks_first", "depth_first")]
 
 
 @op("DepthToSpace", opset=1, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space, **_BLOCKS)
@@ -98,7 +87,7 @@ class DepthToSpace:
         made = data.reshape(parts).transpose(order)
         return made.reshape(n, c // size ** len(spatial), *(d * size for d in spatial))
 
-    samples = partial(_block_samples, True)
+    samples = cases(((1, 8, 3, 4),), ((2, 4, 2, 2),), ((1, 8, 2, 3, 2),), each=_BY_MODES)
 
 
 @op("SpaceToDepth", opset=1, lower=cpu_blocks.lower_space_to_depth, **_BLOCKS)
@@ -120,7 +109,7 @@ class SpaceToDepth:
         made = data.reshape(parts).transpose(order)
         return made.reshape(n, c * size ** len(spatial), *(d // size for d in spatial))
 
-    samples = partial(_block_samples, False)
+    samples = cases(((1, 2, 4, 6),), ((2, 3, 2, 2),), ((1, 2, 2, 4, 2),), each=_BY_MODES)
 
 
 def _infer_blocks(
@@ -156,18 +145,6 @@ def _infer_blocks(
     return TensorType(data.dtype, (batch, *out))
 
 
-def _batch_samples(whole: tuple[int, ...], padded: tuple[int, ...], last: tuple[int, ...]):
-    """Blocks of 2 by 3 of an array without padding, and of 2 by 2 of one that ends with `last` more."""
-
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        none = (0, 0, 0, 0)
-        for shape, blocks, begin, end in (
-            (whole, (1, 1, 2, 3), none, none),
-            (padded, (1, 1, 2, 2), (0, 0, 1, 0), last),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*blocks), ints(*begin), ints(*end)], {}
-
-    return samples
 
 
 @op(
@@ -186,7 +163,10 @@ class SpaceToBatch:
         parts, order = cpu_blocks.space_to_batch(x.shape, blocks)
         return x.reshape(parts).transpose(order).reshape(x.shape[0] * math.prod(blocks), *parts[1::2])
 
-    samples = _batch_samples((2, 3, 4, 6), (1, 2, 5, 5), (0, 0, 0, 1))
+    samples = cases(
+        ((2, 3, 4, 6), [1, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 0]),
+        ((1, 2, 5, 5), [1, 1, 2, 2], [0, 0, 1, 0], [0, 0, 0, 1]),
+    )
 
 
 @op("BatchToSpace", opset=2, types=MOVABLE, lower=cpu_blocks.FromBatch)
@@ -205,7 +185,10 @@ class BatchToSpace:
         cut = (slice(int(b), d - int(e)) for d, b, e in zip(y.shape, crops_begin, crops_end, strict=True))
         return np.ascontiguousarray(y[tuple(cut)])
 
-    samples = _batch_samples((12, 3, 2, 2), (4, 2, 3, 3), (0, 0, 0, 2))
+    samples = cases(
+        ((12, 3, 2, 2), [1, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 0]),
+        ((4, 2, 3, 3), [1, 1, 2, 2], [0, 0, 1, 0], [0, 0, 0, 2]),
+    )
 
 
 @op("Roll", opset=7, types=MOVABLE, lower=cpu_blocks.Rolled)
@@ -233,15 +216,13 @@ class Roll:
             data = np.roll(data, s % max(1, data.shape[axis]), axis) if data.ndim else data
         return data
 
-    def samples(rng, dtype="f32"):
-        for shape, shift, axes in (
-            ((17,), (3,), (0,)),
-            ((3, 16), (-2, 5), (0, 1)),
-            ((2, 3, 5), (4,), (-1,)),
-            ((3, 4), (1, 2), (1, 1)),
-            ((), (1,), (-1,)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*shift), ints(*axes)], {}
+    samples = cases(
+        ((17,), [3], [0]),
+        ((3, 16), [-2, 5], [0, 1]),
+        ((2, 3, 5), [4], [-1]),
+        ((3, 4), [1, 2], [1, 1]),
+        ((), [1], [-1]),
+    )
 
 
 @op("Reverse", opset=1, types=MOVABLE, lower=lower_reverse, builder_since=99)
@@ -337,14 +318,12 @@ class ReverseSequence:
         places = [w("Broadcast", w("Unsqueeze", x, [lead]), shape, mode="numpy") for x in grid]
         return [w("GatherND", data, w("Concat", *places, axis=lead), batch_dims=0)]
 
-    def samples(rng, dtype="f32"):
-        for shape, lengths, batch, seq in (
-            ((3, 7), (1, 7, 4), 0, 1),
-            ((5, 2, 3), (5, 3), 1, 0),
-            ((2, 3, 17), (9, 16), 0, 2),
-            ((2, 2, 4, 9), (3, 4), 1, 2),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*lengths)], {"batch_axis": batch, "seq_axis": seq}
+    samples = cases(
+        ((3, 7), [1, 7, 4], {"batch_axis": 0, "seq_axis": 1}),
+        ((5, 2, 3), [5, 3], {"batch_axis": 1, "seq_axis": 0}),
+        ((2, 3, 17), [9, 16], {"batch_axis": 0, "seq_axis": 2}),
+        ((2, 2, 4, 9), [3, 4], {"batch_axis": 1, "seq_axis": 2}),
+    )
 
 
 def _check_lengths(lengths: np.ndarray, shape: Sequence[int], seq: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ from ovjit_ops.common.values import (
     shape_value,
     with_value,
 )
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 from ovjit_ops.movement.cpu_blocks import Tiled
 from ovjit_ops.movement.cpu_pad import Padded
 from ovjit_ops.movement.cpu_range import Ranged
 from ovjit_ops.movement.cpu_slices import lower_broadcast
-from ovjit_ops.movement.shape import MOVABLE, ints
+from ovjit_ops.movement.shape import MOVABLE
 
 
 def _infer_broadcast(
@@ -66,26 +65,16 @@ def _infer_broadcast(
     return TensorType(data.dtype, target.tolist())
 
 
-def _broadcast_samples(bidirectional: bool, rng: np.random.Generator, dtype: str = "f32"):
-    shape: tuple[int, ...]
-    target: tuple[int, ...]
-    for shape, target in (
-        ((), (5,)),
-        ((17,), (3, 17)),
-        ((3, 1), (2, 3, 16)),
-        ((1,), (0, 3)),
-        ((2, 3), (2, 3)),
-    ):
-        yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "numpy"}
-    for shape, target, axes in (
-        ((16,), (2, 16, 3, 3), (1,)),
-        ((2, 3), (2, 3, 4), (0, 1)),
-        ((1, 4), (5, 3, 4), (1, 2)),
-    ):
-        yield [random_array(rng, shape, dtype), ints(*target), ints(*axes)], {"mode": "explicit"}
-    if bidirectional:
-        for shape, target in (((3, 17), (17,)), ((3, 1), (1, 5)), ((2, 3, 4), (1,))):
-            yield [random_array(rng, shape, dtype), ints(*target)], {"mode": "bidirectional"}
+_BROADCASTS: list[tuple[Any, ...]] = [
+    ((), [5], {"mode": "numpy"}),
+    ((17,), [3, 17], {"mode": "numpy"}),
+    ((3, 1), [2, 3, 16], {"mode": "numpy"}),
+    ((1,), [0, 3], {"mode": "numpy"}),
+    ((2, 3), [2, 3], {"mode": "numpy"}),
+    ((16,), [2, 16, 3, 3], [1], {"mode": "explicit"}),
+    ((2, 3), [2, 3, 4], [0, 1], {"mode": "explicit"}),
+    ((1, 4), [5, 3, 4], [1, 2], {"mode": "explicit"}),
+]
 
 
 @op("Broadcast", opset=1, types=MOVABLE, lower=lower_broadcast)
@@ -102,7 +91,7 @@ class Broadcast1:
         view, out = broadcast_plan(data.shape, target, axes_mapping, broadcast_mode(mode))
         return np.broadcast_to(data.reshape(view), out).copy()
 
-    samples = partial(_broadcast_samples, False)
+    samples = cases(*_BROADCASTS)
 
 
 @op(
@@ -113,7 +102,12 @@ class Broadcast3:
     """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
 
     words = {"mode": "ov::op::BroadcastType: NUMPY EXPLICIT NONE BIDIRECTIONAL"}
-    samples = partial(_broadcast_samples, True)
+    samples = cases(
+        *_BROADCASTS,
+        ((3, 17), [17], {"mode": "bidirectional"}),
+        ((3, 1), [1, 5], {"mode": "bidirectional"}),
+        ((2, 3, 4), [1], {"mode": "bidirectional"}),
+    )
 
 
 def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
@@ -147,15 +141,13 @@ class Tile:
 
     ref = _tile
 
-    def samples(rng, dtype="f32"):
-        for shape, repeats in (
-            ((5,), (3,)),
-            ((2, 17), (3, 1)),
-            ((2, 3), (2, 1, 4)),
-            ((2, 3, 4), (2,)),
-            ((3,), (0,)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*repeats)], {}
+    samples = cases(
+        ((5,), [3]),
+        ((2, 17), [3, 1]),
+        ((2, 3), [2, 1, 4]),
+        ((2, 3, 4), [2]),
+        ((3,), [0]),
+    )
 
 
 def pad_array(x: np.ndarray, begin: Sequence[int], end: Sequence[int], mode: str, value: Any) -> np.ndarray:
@@ -235,20 +227,21 @@ def _infer_pad(
     return TensorType(data.dtype, out)
 
 
-def _pad_samples(negative: bool, rng: np.random.Generator, dtype: str = "f32"):
-    cases = [
-        ((7,), (1,), (2,)),
-        ((1, 3, 7, 8), (0, 0, 1, 1), (0, 0, 1, 1)),
-        ((3, 5), (0, 2), (2, 1)),
-        ((2, 17), (1, 0), (0, 15)),
+def _pad_samples(*more: tuple):
+    padded = [
+        ((7,), [1], [2]),
+        ((1, 3, 7, 8), [0, 0, 1, 1], [0, 0, 1, 1]),
+        ((3, 5), [0, 2], [2, 1]),
+        ((2, 17), [1, 0], [0, 15]),
+        *more,
     ]
-    if negative:
-        cases += [((3, 8), (-1, 2), (0, -3))]
-    for shape, begin, end in cases:
-        for mode in ("constant", "edge", "reflect", "symmetric"):
-            yield [random_array(rng, shape, dtype), ints(*begin), ints(*end)], {"pad_mode": mode}
-        value = random_array(rng, (), dtype)
-        yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), value], {"pad_mode": "constant"}
+
+    def samples(rng: np.random.Generator, dtype: str = "f32"):
+        modes = [{"pad_mode": mode} for mode in ("constant", "edge", "reflect", "symmetric")]
+        yield from cases(*padded, each=modes)(rng, dtype)
+        yield from cases(*((*row, ()) for row in padded), each=modes[:1])(rng, dtype)
+
+    return samples
 
 
 PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
@@ -270,7 +263,7 @@ class Pad1:
         begin, end = (pads.reshape(-1).tolist() for pads in (pads_begin, pads_end))
         return pad_array(data, begin, end, pad_mode, fill)
 
-    samples = partial(_pad_samples, False)
+    samples = _pad_samples()
 
 
 @op("Pad", opset=12, like=Pad1)
@@ -280,7 +273,7 @@ class Pad12:
     def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
 
-    samples = partial(_pad_samples, True)
+    samples = _pad_samples(((3, 8), [-1, 2], [0, -3]))
 
 
 def range_length(start: Any, stop: Any, step: Any) -> int:

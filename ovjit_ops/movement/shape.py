@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +26,7 @@ from ovjit.graph.shapes import (
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
 from ovjit_ops.common.values import length, partial_dims, shape_value, with_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
 
 MOVABLE = [*NUMBERS, "boolean"]
@@ -123,20 +121,16 @@ class Reshape:
     def ref(data, pattern, *, special_zero=False):
         return data.reshape(reshape_dims(data.shape, pattern.reshape(-1).tolist(), special_zero))
 
-    def samples(rng, dtype="f32"):
-        for shape, pattern, zero in (
-            ((2, 3, 4), (4, -1), False),
-            ((2, 3, 4), (0, -1), True),
-            ((6,), (2, 1, 3), False),
-            ((2, 3), (), False),
-            ((1,), (), False),
-            ((), (1, 1), False),
-            ((0, 3), (3, 0), False),
-            ((2, 3, 4), (0, 0, 2, 2), True),
-            ((0, 3), (0, 3, -1), True),
-        ):
-            if pattern or math.prod(shape) == 1:
-                yield [random_array(rng, shape, dtype), ints(*pattern)], {"special_zero": zero}
+    samples = cases(
+        ((2, 3, 4), [4, -1], {"special_zero": False}),
+        ((2, 3, 4), [0, -1], {"special_zero": True}),
+        ((6,), [2, 1, 3], {"special_zero": False}),
+        ((1,), [], {"special_zero": False}),
+        ((), [1, 1], {"special_zero": False}),
+        ((0, 3), [3, 0], {"special_zero": False}),
+        ((2, 3, 4), [0, 0, 2, 2], {"special_zero": True}),
+        ((0, 3), [0, 3, -1], {"special_zero": True}),
+    )
 
 
 def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -> Shape:
@@ -187,18 +181,16 @@ class Transpose:
     def ref(data, input_order):
         return data.transpose(permutation(input_order, data.ndim)).copy(order="C")
 
-    def samples(rng, dtype="f32"):
-        for shape, order in (
-            ((7, 8), (1, 0)),
-            ((17, 33), ()),
-            ((2, 3, 4), (2, 0, 1)),
-            ((1, 5, 7, 8), (0, 2, 3, 1)),
-            ((1, 7, 8, 16), (0, 3, 1, 2)),
-            ((0, 3), (1, 0)),
-            ((5,), (0,)),
-            ((2, 3, 4, 5, 6), (4, 2, 0, 1, 3)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*order)], {}
+    samples = cases(
+        ((7, 8), [1, 0]),
+        ((17, 33), []),
+        ((2, 3, 4), [2, 0, 1]),
+        ((1, 5, 7, 8), [0, 2, 3, 1]),
+        ((1, 7, 8, 16), [0, 3, 1, 2]),
+        ((0, 3), [1, 0]),
+        ((5,), [0]),
+        ((2, 3, 4, 5, 6), [4, 2, 0, 1, 3]),
+    )
 
 
 def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...]:
@@ -252,16 +244,14 @@ class Concat:
     def ref(*args, axis):
         return np.concatenate(args, axis)
 
-    def samples(rng, dtype="f32"):
-        for shapes, axis in (
-            (((7,), (9,)), 0),
-            (((2, 3), (2, 16), (2, 1)), 1),
-            (((1, 5, 4, 4), (1, 17, 4, 4)), 1),
-            (((2, 3), (5, 3)), -2),
-            (((0, 3), (2, 3)), 0),
-            (((3, 4),), 0),
-        ):
-            yield [random_array(rng, s, dtype) for s in shapes], {"axis": axis}
+    samples = cases(
+        ((7,), (9,), {"axis": 0}),
+        ((2, 3), (2, 16), (2, 1), {"axis": 1}),
+        ((1, 5, 4, 4), (1, 17, 4, 4), {"axis": 1}),
+        ((2, 3), (5, 3), {"axis": -2}),
+        ((0, 3), (2, 3), {"axis": 0}),
+        ((3, 4), {"axis": 0}),
+    )
 
 
 def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) -> tuple[Dim, ...] | None:
@@ -311,18 +301,16 @@ class Squeeze1:
     def ref(data, axes=None):
         return _squeeze(data, axes, False)
 
-    def samples(rng, dtype="f32"):
-        for shape, axes in (
-            ((1, 5, 1), (0,)),
-            ((1, 5, 1), (0, -1)),
-            ((1, 5, 1, 7), (2,)),
-            ((1,), (0,)),
-            ((1, 0), (0,)),
-            ((), (0,)),
-            ((), (-1,)),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*axes)], {}
-        yield [random_array(rng, (1, 5, 1), dtype)], {}
+    samples = cases(
+        ((1, 5, 1), [0]),
+        ((1, 5, 1), [0, -1]),
+        ((1, 5, 1, 7), [2]),
+        ((1,), [0]),
+        ((1, 0), [0]),
+        ((), [0]),
+        ((), [-1]),
+        ((1, 5, 1),),
+    )
 
 
 @op("Squeeze", opset=15, like=Squeeze1)
@@ -362,9 +350,7 @@ class Unsqueeze:
     def ref(data, axes):
         return data.reshape(_unsqueezed(data.shape, axes.reshape(-1).tolist()))
 
-    def samples(rng, dtype="f32"):
-        for shape, axes in (((5,), (0,)), ((5, 7), (1, -1)), ((2, 3), (0, 3)), ((0, 3), (1,)), ((5,), (-1,))):
-            yield [random_array(rng, shape, dtype), ints(*axes)], {}
+    samples = cases(((5,), [0]), ((5, 7), [1, -1]), ((2, 3), [0, 3]), ((0, 3), [1]), ((5,), [-1]))
 
 
 def _shape_of(data: TensorType, output_type: str) -> TensorType:
@@ -383,10 +369,9 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray:
     return out
 
 
-def _shape_samples(attrs: Sequence[dict[str, Any]], rng: np.random.Generator, dtype: str = "f32"):
-    for shape in ((), (5,), (2, 3, 4), (0, 3)):
-        for variant in attrs:
-            yield [random_array(rng, shape, dtype)], variant
+
+
+_SHAPES = [((),), ((5,),), ((2, 3, 4),), ((0, 3),)]
 
 
 @op("ShapeOf", opset=1, types=MOVABLE)
@@ -399,7 +384,7 @@ class ShapeOf1:
     def ref(data):
         return np.array(data.shape, dtype=np.int64)
 
-    samples = partial(_shape_samples, [{}])
+    samples = cases(*_SHAPES)
 
 
 @op("ShapeOf", opset=3, types=MOVABLE)
@@ -412,4 +397,4 @@ class ShapeOf3:
     def ref(data, *, output_type="i64"):
         return np.array(data.shape, dtype=numpy_dtype(output_type))
 
-    samples = partial(_shape_samples, [{"output_type": "i64"}, {"output_type": "i32"}])
+    samples = cases(*_SHAPES, each=[{"output_type": "i64"}, {"output_type": "i32"}])

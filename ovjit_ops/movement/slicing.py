@@ -23,10 +23,10 @@ from ovjit_ops.common.values import (
     with_partial,
     with_value,
 )
-from ovjit_ops.elementwise.arithmetic import random_array
+from ovjit_ops.elementwise.arithmetic import cases, random_array
 from ovjit_ops.movement.cpu_slices import ScatteredSlice, lower_slice, lower_strided_slice
 from ovjit_ops.movement.cpu_views import lower_split
-from ovjit_ops.movement.shape import MOVABLE, ints
+from ovjit_ops.movement.shape import MOVABLE
 
 
 def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
@@ -68,15 +68,13 @@ class Split:
         )
         return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, place))
 
-    def samples(rng, dtype="f32"):
-        for shape, axis, n in (
-            ((8,), 0, 2),
-            ((2, 6), 1, 3),
-            ((1, 16, 4, 4), 1, 2),
-            ((4, 3), -2, 4),
-            ((3, 5), 0, 1),
-        ):
-            yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64)], {"num_splits": n}
+    samples = cases(
+        ((8,), 0, {"num_splits": 2}),
+        ((2, 6), 1, {"num_splits": 3}),
+        ((1, 16, 4, 4), 1, {"num_splits": 2}),
+        ((4, 3), -2, {"num_splits": 4}),
+        ((3, 5), 0, {"num_splits": 1}),
+    )
 
 
 def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
@@ -135,15 +133,13 @@ class VariadicSplit:
         cuts = np.cumsum(sizes)[:-1]
         return tuple(np.ascontiguousarray(part) for part in np.split(data, cuts, place))
 
-    def samples(rng, dtype="f32"):
-        for shape, axis, lengths in (
-            ((8,), 0, (3, 5)),
-            ((2, 17), 1, (1, -1, 8)),
-            ((1, 16, 4, 4), 1, (4, 12)),
-            ((4, 3), -2, (4,)),
-            ((5, 2), 0, (0, 5)),
-        ):
-            yield [random_array(rng, shape, dtype), np.array(axis, dtype=np.int64), ints(*lengths)], {}
+    samples = cases(
+        ((8,), 0, [3, 5]),
+        ((2, 17), 1, [1, -1, 8]),
+        ((1, 16, 4, 4), 1, [4, 12]),
+        ((4, 3), -2, [4]),
+        ((5, 2), 0, [0, 5]),
+    )
 
 
 #: What OpenVINO says of limits of StridedSlice, by their number.
@@ -178,14 +174,14 @@ def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
     return made
 
 
-#: (shape, start, stop, step, axes) of samples.
+#: The data's shape, start, stop, step and axes of samples.
 _CUTS: list[tuple[Any, ...]] = [
-    ((10,), (1,), (8,), (1,), None),
-    ((10,), (8,), (1,), (-3,), None),
-    ((2, 17, 5), (0, 1), (2, 16), (1, 2), None),
-    ((2, 17, 5), (1,), (4,), (1,), (-1,)),
-    ((3, 4), (2,), (1,), (1,), (0,)),
-    ((1, 16, 8, 8), (4,), (12,), (1,), (1,)),
+    ((10,), [1], [8], [1]),
+    ((10,), [8], [1], [-3]),
+    ((2, 17, 5), [0, 1], [2, 16], [1, 2]),
+    ((2, 17, 5), [1], [4], [1], [-1]),
+    ((3, 4), [2], [1], [1], [0]),
+    ((1, 16, 8, 8), [4], [12], [1], [1]),
 ]
 
 
@@ -223,14 +219,7 @@ class Slice:
     def ref(data, start, stop, step, axes=None):
         return _slice(data, start, stop, step, axes)
 
-    def samples(rng, dtype="f32"):
-        for shape, start, stop, step, axes in (
-            *_CUTS,
-            ((10,), (-3,), (100,), (1,), None),
-            ((10,), (100,), (-100,), (-1,), None),
-        ):
-            more = [] if axes is None else [ints(*axes)]
-            yield [random_array(rng, shape, dtype), ints(*start), ints(*stop), ints(*step), *more], {}
+    samples = cases(*_CUTS, ((10,), [-3], [100], [1]), ((10,), [100], [-100], [-1]))
 
 
 def _cut_somehow(shape: shapes.Shape, touched: Container[int] | None) -> shapes.Shape:
@@ -275,12 +264,8 @@ class SliceScatter:
         return out
 
     def samples(rng, dtype="f32"):
-        for shape, start, stop, step, axes in _CUTS:
-            more = [] if axes is None else [ints(*axes)]
-            data = random_array(rng, shape, dtype)
-            limits = [ints(*start), ints(*stop), ints(*step), *more]
-            updates = random_array(rng, _slice(data, *limits).shape, dtype)
-            yield [data, updates, *limits], {}
+        for (data, *limits), attrs in cases(*_CUTS)(rng, dtype):
+            yield [data, random_array(rng, _slice(data, *limits).shape, dtype), *limits], attrs
 
 
 @op("UsedPart", internal=True, views=True)
@@ -299,9 +284,15 @@ class UsedPart:
         shape = (*data.shape[:axis], count.item(), *data.shape[axis + 1 :])
         return data.reshape(-1)[: math.prod(shape)].reshape(shape)
 
-    def samples(rng, dtype="f32"):
-        for shape, count, axis in (((5, 3), 3, 0), ((4,), 0, 0), ((3, 3), 3, 1), ((2, 5), 4, 1)):
-            yield [random_array(rng, shape, dtype), ints(count)], {"axis": axis}
+    samples = cases(
+        ((5, 3), [3], {"axis": 0}),
+        ((4,), [0], {"axis": 0}),
+        ((3, 3), [3], {"axis": 1}),
+        ((2, 5), [4], {"axis": 1}),
+    )
+
+
+_NO_MASKS: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
 
 
 @op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice, bounds=(1, 2, 3))
@@ -360,26 +351,20 @@ class StridedSlice:
     def ref(data, begin, end, strides=None, **masks):
         return _strided_slice(data, begin, end, strides, **masks)
 
-    def samples(rng, dtype="f32"):
-        none: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
-        for shape, begin, end, strides, masks in (
-            ((10,), (1,), (8,), (2,), {"begin_mask": (0,), "end_mask": (0,)}),
-            ((10,), (1,), (8,), (1,), {"begin_mask": (1,), "end_mask": (0,)}),
-            ((2, 17, 5), (0, 3), (2, 0), (1, 1), {"begin_mask": (0, 0), "end_mask": (0, 1)}),
-            ((2, 17, 5), (1, 3), (2, 9), (1, 2), {**none, "shrink_axis_mask": (1, 0)}),
-            (
-                (2, 5),
-                (0, 0, 1),
-                (1, 1, 4),
-                (1, 1, 1),
-                {"begin_mask": (0, 0, 0), "end_mask": (0, 0, 0), "new_axis_mask": (0, 1, 0)},
-            ),
-            ((2, 3, 4, 5), (0, 1), (0, 3), (1, 1), {**none, "ellipsis_mask": (1, 0)}),
-            ((10,), (0,), (0,), (-1,), {"begin_mask": (1,), "end_mask": (1,)}),
-            ((10,), (-3,), (100,), (1,), {"begin_mask": (0,), "end_mask": (0,)}),
-            ((1, 16, 8, 8), (0, 4), (1, 12), (1, 1), none),
-        ):
-            yield [random_array(rng, shape, dtype), ints(*begin), ints(*end), ints(*strides)], masks
+    samples = cases(
+        ((10,), [1], [8], [2], {"begin_mask": (0,), "end_mask": (0,)}),
+        ((10,), [1], [8], [1], {"begin_mask": (1,), "end_mask": (0,)}),
+        ((2, 17, 5), [0, 3], [2, 0], [1, 1], {"begin_mask": (0, 0), "end_mask": (0, 1)}),
+        ((2, 17, 5), [1, 3], [2, 9], [1, 2], {**_NO_MASKS, "shrink_axis_mask": (1, 0)}),
+        (
+            (2, 5), [0, 0, 1], [1, 1, 4], [1, 1, 1],
+            {"begin_mask": (0, 0, 0), "end_mask": (0, 0, 0), "new_axis_mask": (0, 1, 0)},
+        ),
+        ((2, 3, 4, 5), [0, 1], [0, 3], [1, 1], {**_NO_MASKS, "ellipsis_mask": (1, 0)}),
+        ((10,), [0], [0], [-1], {"begin_mask": (1,), "end_mask": (1,)}),
+        ((10,), [-3], [100], [1], {"begin_mask": (0,), "end_mask": (0,)}),
+        ((1, 16, 8, 8), [0, 4], [1, 12], [1, 1], _NO_MASKS),
+    )  # fmt: skip
 
 
 def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, **masks: Any) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ovjit.graph.op import Bool, DType, Float, Int, Positive, TensorType, Word, 
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32, shape_value, widened
-from ovjit_ops.elementwise.arithmetic import REALS, random_array, same_type
+from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
 from ovjit_ops.normalization.cpu_mvn import lower_mvn, lower_rms
@@ -28,12 +27,14 @@ def _along(data: TensorType, axis: int) -> TensorType:
     return same_type(data, REALS)
 
 
-def _axis_samples(negative: bool, rng: np.random.Generator, dtype: str = "f32"):
-    cases: list[tuple[tuple[int, ...], int]] = [((3, n), 1) for n in (1, 7, 8, 15, 16, 17, 33, 1000)]
-    cases += [((17,), 0), ((5, 17), 0), ((2, 5, 3, 7), 1), ((2, 5, 3, 7), 3), ((0, 3), 1)]
-    cases += [((2, 5, 3, 7), -2), ((3, 16), -1), ((), -1)] if negative else []
-    for shape, axis in cases:
-        yield [random_array(rng, shape, dtype)], {"axis": axis}
+_AXES: list[tuple[Any, ...]] = [
+    *(((3, n), {"axis": 1}) for n in (1, 7, 8, 15, 16, 17, 33, 1000)),
+    ((17,), {"axis": 0}),
+    ((5, 17), {"axis": 0}),
+    ((2, 5, 3, 7), {"axis": 1}),
+    ((2, 5, 3, 7), {"axis": 3}),
+    ((0, 3), {"axis": 1}),
+]
 
 
 @op(
@@ -55,7 +56,7 @@ class Softmax1:
         e = np.exp(x - np.max(x, axis=axis, keepdims=True))
         return e / np.sum(e, axis=axis, keepdims=True)
 
-    samples = partial(_axis_samples, False)
+    samples = cases(*_AXES)
 
 
 @op("Softmax", opset=8, like=Softmax1)
@@ -65,7 +66,7 @@ class Softmax8:
     def infer(data, *, axis: Int = 1):
         return _along(data, axis)
 
-    samples = partial(_axis_samples, True)
+    samples = cases(*_AXES, ((2, 5, 3, 7), {"axis": -2}), ((3, 16), {"axis": -1}), ((), {"axis": -1}))
 
 
 @op("LogSoftmax", opset=5, like=Softmax8)
@@ -197,17 +198,15 @@ class LRN:
         one = x.dtype.type
         return x / (one(bias) + one(alpha / size ** len(normal)) * squares) ** one(beta)
 
-    def samples(rng, dtype="f32"):
-        for shape, axes, size in (
-            ((1, 17, 5, 7), [1], 5),
-            ((2, 16, 8, 8), [1], 3),
-            ((1, 3, 9), [1], 5),
-            ((1, 5, 7, 8), [2, 3], 3),
-            ((1, 8, 3, 3), [1], 4),
-            ((1, 2, 3, 3), [1], 9),
-        ):
-            attrs = {"alpha": 0.5, "beta": 0.75, "bias": 2.0, "size": size}
-            yield [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)], attrs
+    samples = cases(
+        ((1, 17, 5, 7), [1], {"size": 5}),
+        ((2, 16, 8, 8), [1], {"size": 3}),
+        ((1, 3, 9), [1], {"size": 5}),
+        ((1, 5, 7, 8), [2, 3], {"size": 3}),
+        ((1, 8, 3, 3), [1], {"size": 4}),
+        ((1, 2, 3, 3), [1], {"size": 9}),
+        each=[{"alpha": 0.5, "beta": 0.75, "bias": 2.0}],
+    )
 
 
 def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float, inside: bool) -> np.ndarray:
@@ -241,14 +240,16 @@ class MVN2:
         axes = tuple(range(1 if across_channels else 2, x.ndim))
         return standardize(x, axes, normalize_variance, eps, True)
 
-    def samples(rng, dtype="f32"):
-        for shape in ((2, 3, 5, 7), (1, 17, 4, 4), (1, 2, 33)):
-            for across in (False, True):
-                for variance in (False, True):
-                    yield (
-                        [random_array(rng, shape, dtype)],
-                        {"across_channels": across, "normalize_variance": variance, "eps": 1e-5},
-                    )
+    samples = cases(
+        ((2, 3, 5, 7),),
+        ((1, 17, 4, 4),),
+        ((1, 2, 33),),
+        each=[
+            {"across_channels": across, "normalize_variance": variance, "eps": 1e-5}
+            for across in (False, True)
+            for variance in (False, True)
+        ],
+    )
 
 
 @op("MVN", opset=6, like=MVN2, expand=expand_norm.expand_mvn6)
@@ -268,19 +269,17 @@ class MVN6:
         normal = normalize_axes((int(a) for a in axes.reshape(-1)), x.ndim)
         return standardize(x, normal, normalize_variance, eps, eps_mode.lower() == "inside_sqrt")
 
-    def samples(rng, dtype="f32"):
-        for shape, axes in (
-            ((2, 3, 5, 7), [2, 3]),
-            ((2, 17, 5), [-1]),
-            ((1, 16, 8, 8), [1, 2, 3]),
-            ((4, 33), [1]),
-        ):
-            for mode in ("inside_sqrt", "outside_sqrt"):
-                for variance in (False, True):
-                    yield (
-                        [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)],
-                        {"eps": 1e-5, "normalize_variance": variance, "eps_mode": mode},
-                    )
+    samples = cases(
+        ((2, 3, 5, 7), [2, 3]),
+        ((2, 17, 5), [-1]),
+        ((1, 16, 8, 8), [1, 2, 3]),
+        ((4, 33), [1]),
+        each=[
+            {"eps": 1e-5, "normalize_variance": variance, "eps_mode": mode}
+            for mode in ("inside_sqrt", "outside_sqrt")
+            for variance in (False, True)
+        ],
+    )
 
 
 @op(
@@ -304,18 +303,13 @@ class NormalizeL2:
         eps = x.dtype.type(eps)
         return x / np.sqrt(total + eps if eps_mode == "add" else np.maximum(total, eps))
 
-    def samples(rng, dtype="f32"):
-        for shape, axes in (
-            ((2, 17, 5, 7), [1]),
-            ((2, 3, 5, 7), [1, 2, 3]),
-            ((3, 33), [1]),
-            ((2, 3, 16), [-1]),
-        ):
-            for mode in ("add", "max"):
-                yield (
-                    [random_array(rng, shape, dtype), np.array(axes, dtype=np.int64)],
-                    {"eps": 0.1, "eps_mode": mode},
-                )
+    samples = cases(
+        ((2, 17, 5, 7), [1]),
+        ((2, 3, 5, 7), [1, 2, 3]),
+        ((3, 33), [1]),
+        ((2, 3, 16), [-1]),
+        each=[{"eps": 0.1, "eps_mode": mode} for mode in ("add", "max")],
+    )
 
 
 @op(
@@ -333,9 +327,7 @@ class GRN:
     def ref(x, *, bias):
         return x / np.sqrt(np.sum(x * x, axis=1, keepdims=True) + x.dtype.type(bias))
 
-    def samples(rng, dtype="f32"):
-        for shape in ((2, 3, 5, 7), (1, 17, 4, 4), (2, 33)):
-            yield [random_array(rng, shape, dtype)], {"bias": 0.1}
+    samples = cases(((2, 3, 5, 7),), ((1, 17, 4, 4),), ((2, 33),), each=[{"bias": 0.1}])
 
 
 @op(
@@ -371,13 +363,13 @@ class GroupNormalization:
         normal = standardize(flat, (2,), True, epsilon, True).reshape(x.shape)
         return normal * scale.reshape(shape) + bias.reshape(shape)
 
-    def samples(rng, dtype="f32"):
-        for shape, groups in (((2, 4, 5, 7), 2), ((1, 16, 4, 4), 4), ((1, 6, 33), 1), ((2, 8, 3, 3), 8)):
-            c = shape[1]
-            yield (
-                [random_array(rng, s, dtype) for s in (shape, (c,), (c,))],
-                {"num_groups": groups, "epsilon": 1e-4},
-            )
+    samples = cases(
+        ((2, 4, 5, 7), (4,), (4,), {"num_groups": 2}),
+        ((1, 16, 4, 4), (16,), (16,), {"num_groups": 4}),
+        ((1, 6, 33), (6,), (6,), {"num_groups": 1}),
+        ((2, 8, 3, 3), (8,), (8,), {"num_groups": 8}),
+        each=[{"epsilon": 1e-4}],
+    )
 
 
 @op("RMS", opset=1, types=REALS, ulp=32, plugin=True, native=FULL, expand=expand_norm.expand_rms)
@@ -418,6 +410,6 @@ class RootMeanSquare:
     def ref(x, *, epsilon):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + x.dtype.type(epsilon))
 
-    def samples(rng, dtype="f32"):
-        for shape in ((7,), (3, 17), (2, 5, 64), (1, 1000), (2, 3, 4, 33)):
-            yield [random_array(rng, shape, dtype)], {"epsilon": 1e-5}
+    samples = cases(
+        ((7,),), ((3, 17),), ((2, 5, 64),), ((1, 1000),), ((2, 3, 4, 33),), each=[{"epsilon": 1e-5}]
+    )

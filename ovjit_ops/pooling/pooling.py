@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import length, shape_value, widened
-from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
 from ovjit_ops.pooling.cpu_windows import lowest
@@ -139,11 +138,8 @@ def _sample_attributes(torch: bool, dilated: bool) -> list[tuple[tuple[int, ...]
 
 
 def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
-    def samples(rng: np.random.Generator, dtype: str = "f32"):
-        for i, (shape, attrs) in enumerate(_sample_attributes(torch, dilated)):
-            yield [random_array(rng, shape, dtype)], {**attrs, **more[i % len(more)]}
-
-    return samples
+    shaped = _sample_attributes(torch, dilated)
+    return cases(*((shape, {**attrs, **more[i % len(more)]}) for i, (shape, attrs) in enumerate(shaped)))
 
 
 KERNEL = {"kernel": "kernel_shape"}
@@ -277,15 +273,13 @@ def _adaptive(x: np.ndarray, sizes: np.ndarray):
         yield position, tuple(slice(*r[p]) for r, p in zip(ranges, position, strict=True))
 
 
-def _adaptive_samples(attrs: dict[str, Any], rng: np.random.Generator, dtype: str = "f32"):
-    for shape, sizes in (
-        ((2, 3, 7), (3,)),
-        ((1, 17, 9, 8), (1, 1)),
-        ((2, 3, 13, 16), (5, 7)),
-        ((1, 3, 4, 5), (6, 5)),
-        ((1, 2, 5, 6, 7), (2, 3, 4)),
-    ):
-        yield [random_array(rng, shape, dtype), np.array(sizes, dtype=np.int64)], attrs
+_ADAPTIVE: list[tuple[Any, ...]] = [
+    ((2, 3, 7), [3]),
+    ((1, 17, 9, 8), [1, 1]),
+    ((2, 3, 13, 16), [5, 7]),
+    ((1, 3, 4, 5), [6, 5]),
+    ((1, 2, 5, 6, 7), [2, 3, 4]),
+]
 
 
 MOST_WINDOWS = 64  # of one dimension that are written out as slices
@@ -337,7 +331,7 @@ class AdaptiveAvgPool:
             out[(...,) + position] = total / x.dtype.type(part.shape[-1])
         return out.astype(data.dtype)
 
-    samples = partial(_adaptive_samples, {})
+    samples = cases(*_ADAPTIVE)
 
 
 @op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=PoolIndices.of)
@@ -372,4 +366,4 @@ class AdaptiveMaxPool:
             index[(...,) + position] = places[window].reshape(-1)[best]
         return out, index
 
-    samples = partial(_adaptive_samples, {"index_element_type": "i32"})
+    samples = cases(*_ADAPTIVE, each=[{"index_element_type": "i32"}])
