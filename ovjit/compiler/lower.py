@@ -380,8 +380,7 @@ class Aligned(Elementwise):
         aligned = dict(zip(node.inputs, shapes, strict=True))
         views = []
         for value in self.inputs:
-            view = planner.view(value).reshape(aligned[value])
-            assert view is not None  # only dimensions of 1 are added
+            view = planner.view(value).as_shape(aligned[value])  # only dimensions of 1 are added
             views.append(view)
         return views
 

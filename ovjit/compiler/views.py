@@ -163,6 +163,12 @@ class View:
         strides = reshape_strides(self.shape, self.strides, shape, self.itemsize)
         return None if strides is None else View(self.buffer, shape, strides, self.itemsize, self.offset)
 
+    def as_shape(self, shape: Sequence[int]) -> View:
+        """The same where strides surely say it: dimensions are split, or have no gaps."""
+        seen = self.reshape(shape)
+        assert seen is not None
+        return seen
+
 
 class Layout:
     """What an output buffer should look like: dimensions from slowest to fastest, and its halo."""

@@ -50,8 +50,8 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
     return out
 
 
-def columns(
-    data: np.ndarray, offsets: np.ndarray, mask: np.ndarray | None, attrs: dict[str, Any]
+def _columns(
+    data: np.ndarray, offsets: np.ndarray, mask: np.ndarray | None = None, **attrs: Any
 ) -> np.ndarray:
     """What the moved taps read: [N, G * kh * kw * C / G, OH, OW]."""
     wide = widened(data)
@@ -106,8 +106,7 @@ def _read(maps: np.ndarray, image: np.ndarray, y: np.ndarray, x: np.ndarray, pad
 
 
 def _convolve(data, offsets, filters, mask, attrs: dict[str, Any]) -> np.ndarray:
-    attrs = {**attrs, "kernel": filters.shape[2:]}
-    read = widened(columns(widened(data), widened(offsets), mask, attrs))
+    read = widened(_columns(widened(data), widened(offsets), mask, **attrs, kernel=filters.shape[2:]))
     groups = attrs["group"]
     n, _, height, width = read.shape
     outs = filters.shape[0] // groups
@@ -243,8 +242,7 @@ class DeformedColumns:
         n, c, *_ = dims(data, 4)
         return TensorType(data.dtype, (n, c * math.prod(kernel), *out))
 
-    def ref(data, offsets, mask=None, **attrs):
-        return columns(data, offsets, mask, attrs)
+    ref = _columns
 
     def samples(rng, dtype="f32"):
         for (data, offsets, filters, *mask), attrs in _samples(8, rng, dtype):

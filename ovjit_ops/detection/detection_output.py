@@ -165,7 +165,7 @@ def ssd_rows(
     return out.reshape(1, 1, -1, 7)
 
 
-def detection_output(boxes, classes, proposals, aux_classes, aux_boxes, attrs: dict[str, Any]) -> np.ndarray:
+def _detection_output(boxes, classes, proposals, aux_classes=None, aux_boxes=None, **attrs) -> np.ndarray:
     places, scores = ssd_boxes(boxes, classes, proposals, aux_classes, aux_boxes, attrs)
     way = _by_prior if attrs["decrease_label_id"] else _by_class
     found = [way(s, p, attrs) for s, p in zip(scores, places, strict=True)]
@@ -257,13 +257,12 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         given = {"nms_threshold": 0.4, "confidence_threshold": 0.1, "keep_top_k": (7,), "normalized": True}
         given |= {**chosen, **({"num_classes": many} if version == 1 else {})}
         aux = given.pop("aux", False)
-        attrs = (DetectionOutput1 if version == 1 else DetectionOutput8).check_attributes(given)
-        sets = 1 if attrs["share_location"] else many
+        sets = 1 if given.get("share_location", True) else many
         priors = random_boxes(rng, (count,), 0.6, 0.1, 0.4)
-        if not attrs["normalized"]:
+        if not given["normalized"]:
             priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
         rows = [priors.reshape(-1)]
-        if not attrs["variance_encoded_in_target"]:
+        if not given.get("variance_encoded_in_target"):
             rows.append(np.full(priors.size, 0.1))
         inputs = [
             rng.uniform(-0.5, 0.5, (images, count * 4 * sets)),
@@ -272,7 +271,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         ]
         if aux:
             inputs += [rng.random((images, count * 2)), rng.uniform(-0.5, 0.5, (images, count * 4))]
-        yield [x.astype(np.float32) for x in inputs], attrs
+        yield [x.astype(np.float32) for x in inputs], given
 
 
 @op("DetectionOutput", opset=1, samples=partial(_samples, 1), builder_dict="attrs", expand=_expand)
@@ -306,8 +305,7 @@ class DetectionOutput1:
         aux = (aux_class_preds, aux_box_preds)
         return _infer(box_logits, class_preds, proposals, aux, locals(), num_classes)
 
-    def ref(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
-        return detection_output(box_logits, class_preds, proposals, aux_class_preds, aux_box_preds, attrs)
+    ref = _detection_output
 
 
 @op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",), samples=partial(_samples, 8))

@@ -63,7 +63,7 @@ def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: An
 def kept(
     boxes: np.ndarray, scores: np.ndarray, most: Any, iou: np.ndarray, threshold: Any, *, top: int, skip: int,
     touching: bool = False, inclusive: bool = False, border: bool = False, falling: bool = False,
-    marked: bool = False,
+    marked: bool = False, corners: str = "plain",
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """KeptBoxes by the reference."""
     limits = [float(v) for v in np.reshape(iou, -1)]
@@ -180,8 +180,7 @@ class KeptBoxes:
     ):  # fmt: skip
         return _types(boxes, scores, top)
 
-    def ref(boxes, scores, most, iou, threshold, *, corners, **attrs):
-        return kept(boxes, scores, most, iou, threshold, **attrs)
+    ref = kept
 
 
 @op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=lower_falls)
@@ -193,8 +192,7 @@ class MatrixFalls:
     def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
         return _types(boxes, scores, top)
 
-    def ref(boxes, scores, threshold, **attrs):
-        return fallen(boxes, scores, threshold, **attrs)
+    ref = fallen
 
 
 def rows_of(

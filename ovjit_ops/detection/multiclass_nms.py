@@ -111,7 +111,7 @@ def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
         first += int(count)
 
 
-def multiclass_nms(boxes, scores, regions, attrs: dict[str, Any]):
+def _multiclass_nms(boxes, scores, regions=None, **attrs):
     """By the reference: images and classes one by one."""
     dtype = boxes.dtype
     boxes, scores = boxes.astype(np.float32), scores.astype(np.float32)
@@ -140,7 +140,7 @@ def multiclass_nms(boxes, scores, regions, attrs: dict[str, Any]):
     return _outputs(rows, images, dtype, attrs, *_order(attrs))
 
 
-def matrix_nms(boxes, scores, attrs: dict[str, Any]):
+def _matrix_nms(boxes, scores, **attrs):
     """Scores fall by how much better boxes of the class overlap, themselves weighed by what overlaps them."""
     wide, values = boxes.astype(np.float32), scores.astype(np.float32)
     choice = fallen(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
@@ -188,11 +188,10 @@ _COMMON: list[dict[str, Any]] = [
 def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     for i, attrs in enumerate(_COMMON):
         given = {"score_threshold": 0.1, "iou_threshold": 0.3, "nms_eta": 0.9 if i == 2 else 1.0, **attrs}
-        full = MulticlassNms8.check_attributes(given)
-        yield _inputs(rng, 2, 3, 17), full
+        yield _inputs(rng, 2, 3, 17), given
         if version == 9 and attrs.get("sort_result_type", "none") != "none":
             boxes, _ = _inputs(rng, 3, 1, 12)
-            yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], full
+            yield [boxes, rng.random((3, 12)).astype(np.float32), np.array([5, 0, 7], np.int32)], given
 
 
 @op("MulticlassNms", opset=8, samples=partial(_samples, 8))
@@ -219,8 +218,7 @@ class MulticlassNms8:
     ):
         return _infer(boxes, scores, locals())
 
-    def ref(boxes, scores, **attrs):
-        return multiclass_nms(boxes, scores, None, attrs)
+    ref = _multiclass_nms
 
     def expand(w, node, inputs):
         """MulticlassNms(boxes, scores) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores)))"""
@@ -243,14 +241,11 @@ class MulticlassNms9:
     def infer(boxes, scores, roisnum=None, **attrs):
         return _infer(boxes, scores, attrs, roisnum)
 
-    def ref(boxes, scores, roisnum=None, **attrs):
-        return multiclass_nms(boxes, scores, roisnum, attrs)
-
 
 def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
     for i, attrs in enumerate(_COMMON):
         own = {"decay_function": ("linear", "gaussian")[i % 2], "post_threshold": 0.05 * i}
-        yield _inputs(rng, 2, 3, 17), MatrixNms.check_attributes({"score_threshold": 0.1, **own, **attrs})
+        yield _inputs(rng, 2, 3, 17), {"score_threshold": 0.1, **own, **attrs}
 
 
 @op("MatrixNms", opset=8, like=MulticlassNms8, without=("iou_threshold", "nms_eta"), samples=_matrix_samples)
@@ -265,8 +260,7 @@ class MatrixNms:
     ):  # fmt: skip
         return _infer(boxes, scores, {**attrs, "background_class": background_class})
 
-    def ref(boxes, scores, **attrs):
-        return matrix_nms(boxes, scores, attrs)
+    ref = _matrix_nms
 
     def expand(w, node, inputs):
         """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * falls, counts)) of what

@@ -125,13 +125,12 @@ def limit_of(x: np.ndarray | None) -> int:
     return int(min(max(value, 0), 2**31 - 1))
 
 
-def evaluate(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]):
-    encoding = attrs["box_encoding"]
-    sort = attrs["sort_result_descending"]
-    share, least, spread = (float(number_of(x, 0)) for x in (iou, threshold, sigma))
-    selected, scored = non_max_suppression(
-        boxes, scores, limit_of(most), share, least, spread, encoding, sort
-    )
+def evaluate(boxes, scores, limits: Sequence[np.ndarray | None], attrs: dict[str, Any]):
+    """(rows, scores, how many), by the reference. The last ones of four limits may be missing."""
+    most, *thresholds = [*limits, None, None, None, None][:4]
+    iou, threshold, sigma = (float(number_of(x, 0)) for x in thresholds)
+    how = attrs["box_encoding"], attrs["sort_result_descending"]
+    selected, scored = non_max_suppression(boxes, scores, limit_of(most), iou, threshold, sigma, *how)
     kind = numpy_dtype(attrs.get("output_type", "i64"))
     return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
 
@@ -192,10 +191,12 @@ def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield inputs, attrs
 
 
-def _infer(boxes, scores, most, iou, threshold, sigma, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
+def _infer(
+    boxes: TensorType, scores: TensorType, limits: Sequence[TensorType | None], attrs: dict[str, Any]
+) -> tuple[TensorType, ...]:
     kind = attrs.get("output_type", "i64")
     check_inputs(boxes, scores)
-    rows = most_rows(boxes, scores, check_limits(most, iou, threshold, sigma))
+    rows = most_rows(boxes, scores, check_limits(*limits))
     return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
 
 
@@ -209,14 +210,11 @@ class NonMaxSuppression1:
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
         box_encoding: Word = "corner", sort_result_descending: Bool = True,
     ):  # fmt: skip
-        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
-        return _infer(boxes, scores, *limits, locals())[0]
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
+        return _infer(boxes, scores, limits, locals())[0]
 
-    def ref(
-        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, **attrs
-    ):
-        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
-        return evaluate(boxes, scores, *limits, attrs)[0]
+    def ref(boxes, scores, *limits, **attrs):
+        return evaluate(boxes, scores, limits, attrs)[0]
 
     def expand(w, node, inputs):
         """By `padded`, unless it is not known whether suppression is soft."""
@@ -235,8 +233,8 @@ class NonMaxSuppression3:
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
         output_type: Index = "i64", **attrs,
     ):  # fmt: skip
-        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, None)
-        return _infer(boxes, scores, *limits, {**attrs, "output_type": output_type})[0]
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
+        return _infer(boxes, scores, limits, {**attrs, "output_type": output_type})[0]
 
 
 @op("NonMaxSuppression", opset=4, like=NonMaxSuppression3)
@@ -253,14 +251,10 @@ class NonMaxSuppression5:
         soft_nms_sigma=None, **attrs,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
-        return _infer(boxes, scores, *limits, attrs)
+        return _infer(boxes, scores, limits, attrs)
 
-    def ref(
-        boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,
-        soft_nms_sigma=None, **attrs,
-    ):  # fmt: skip
-        limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
-        return evaluate(boxes, scores, *limits, attrs)
+    def ref(boxes, scores, *limits, **attrs):
+        return evaluate(boxes, scores, limits, attrs)
 
 
 @op("NonMaxSuppression", opset=9, like=NonMaxSuppression5)

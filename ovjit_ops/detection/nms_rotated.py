@@ -6,6 +6,7 @@ boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,15 +86,13 @@ def rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 def rotated_nms(
-    boxes: np.ndarray, scores: np.ndarray, most: Any, iou_threshold: Any, score_threshold: Any,
-    attrs: dict[str, Any],
-) -> tuple[np.ndarray, ...]:  # fmt: skip
+    boxes: np.ndarray, scores: np.ndarray, limits: Sequence[np.ndarray], attrs: dict[str, Any]
+) -> tuple[np.ndarray, ...]:
     """(rows, scores, how many), by the reference."""
     dtype = boxes.dtype
     turn = 1 if attrs["box_encoding"] == "clockwise" else -1
     turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
-    limit_each, iou = nms.limit_of(most), float(nms.number_of(iou_threshold, 0))
-    limit = nms.number_of(score_threshold, 0)
+    limit_each, iou, limit = nms.limit_of(limits[0]), float(limits[1].item()), limits[2].item()
 
     def one(mine: np.ndarray, s: np.ndarray) -> list[tuple[float, int]]:
         order = best_first(s, limit, -1, False)
@@ -129,10 +128,8 @@ class NMSRotated:
             TensorType(output_type, (1,)),
         )
 
-    def ref(boxes, scores, max_output_boxes_per_class, iou_threshold, score_threshold, *, clockwise, **attrs):
-        attrs["box_encoding"] = TURNED[not clockwise]
-        limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
-        return rotated_nms(boxes, scores, *limits, attrs)
+    def ref(boxes, scores, *limits, clockwise, **attrs):
+        return rotated_nms(boxes, scores, limits, {**attrs, "box_encoding": TURNED[not clockwise]})
 
     def expand(w, node, inputs):
         return nms.padded(w, node, inputs, TURNED[not node.attrs["clockwise"]])

@@ -32,12 +32,9 @@ class PaddedNMS:
         kind = output_type
         return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
 
-    def ref(boxes, scores, most, iou_threshold, score_threshold, soft_nms_sigma=None, **attrs):
-        if attrs["box_encoding"] in TURNED:
-            found = rotated_nms(boxes, scores, most, iou_threshold, score_threshold, attrs)
-        else:
-            found = evaluate(boxes, scores, most, iou_threshold, score_threshold, soft_nms_sigma, attrs)
-        selected, scored, count = found
+    def ref(boxes, scores, *limits, **attrs):
+        found = rotated_nms if attrs["box_encoding"] in TURNED else evaluate
+        selected, scored, count = found(boxes, scores, limits, attrs)
         rows = room(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
         missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
         return (

@@ -38,7 +38,6 @@ def aspect_ratios(attrs: dict[str, Any]) -> list[float]:
 
 def number_of_priors(attrs: dict[str, Any]) -> int:
     """How many boxes there are at a place."""
-    attrs = {"min_max_aspect_ratios_order": True, **attrs}
     return sum(1 for _ in _fixed(attrs, 0, 0)) + sum(1 for _ in _sized(attrs, list(attrs["min_size"]), 0, 0))
 
 
@@ -85,7 +84,7 @@ def _sized(attrs: dict[str, Any], sizes: list[float], x: float, y: float):
         if attrs["scale_all_sizes"] or s == len(sizes) - 1:
             base = size if attrs["scale_all_sizes"] else sizes[0]
             stretched = [(x, y, base * 0.5 * r, base * 0.5 / r) for r in ratios]
-        if attrs["min_max_aspect_ratios_order"]:
+        if attrs.get("min_max_aspect_ratios_order", True):
             yield from (*largest, *stretched)
         else:
             yield from (*stretched, *largest)
@@ -97,7 +96,7 @@ def _variances(variance: tuple[float, ...], many: int) -> np.ndarray:
     return np.full(many, variance[0] if variance else 0.1, np.float32)
 
 
-def prior_box(layer: np.ndarray, image: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+def _prior_box(layer: np.ndarray, image: np.ndarray, **attrs: Any) -> np.ndarray:
     height, width, (image_h, image_w) = int(layer[0]), int(layer[1]), (float(v) for v in image)
     step, sizes = attrs["step"], list(attrs["min_size"])
     if not attrs["scale_all_sizes"]:  # as mxnet has it: relative to the picture
@@ -175,8 +174,7 @@ class PriorBox1:
     ):  # fmt: skip
         return _boxes(layer, image, locals())
 
-    def ref(layer, image, **attrs):
-        return prior_box(layer, image, {**attrs, "min_max_aspect_ratios_order": True})
+    ref = _prior_box
 
 
 @op("PriorBox", opset=8, like=PriorBox1, samples=partial(_samples, 8))
@@ -185,9 +183,6 @@ class PriorBox8:
 
     def infer(layer, image, *, density: Floats = (), min_max_aspect_ratios_order: Bool = True, **attrs):
         return _boxes(layer, image, {**attrs, "density": density})
-
-    def ref(layer, image, **attrs):
-        return prior_box(layer, image, attrs)
 
 
 @op(

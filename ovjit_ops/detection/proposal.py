@@ -86,7 +86,7 @@ def _table(attrs: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, attrs: dict[str, Any]) -> tuple:
+def _proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, **attrs: Any) -> tuple:
     """(regions, scores), by the references of the parts."""
     ways, info = _ways(attrs), np.reshape(image, (1, -1))
     grid = anchor_grid(anchors(attrs), scores.shape, (0, 0, 0, 0), **_grid(attrs))
@@ -124,8 +124,7 @@ class Proposal4:
     ):
         return _infer(class_probs, bbox_deltas, image_shape, locals())
 
-    def ref(class_probs, bbox_deltas, image_shape, **attrs):
-        return proposal(class_probs, bbox_deltas, image_shape, attrs)
+    ref = _proposal
 
     def expand(w, node, inputs):
         """Proposal(...) -> ProposalTable(KeptBoxes(MovedAnchors(..., AnchorGrid(...))))"""
@@ -188,5 +187,5 @@ class Proposal1:
     def infer(class_probs, bbox_deltas, image_shape, **attrs):
         return _infer(class_probs, bbox_deltas, image_shape, attrs)[0]
 
-    def ref(class_probs, bbox_deltas, image_shape, **attrs):
-        return proposal(class_probs, bbox_deltas, image_shape, attrs)[0]
+    def ref(*inputs, **attrs):
+        return _proposal(*inputs, **attrs)[0]

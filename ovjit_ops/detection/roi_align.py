@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import InferenceError
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Float, Int, Positive, TensorType, Word, op
 from ovjit_ops.common.checks import check_type
@@ -49,9 +48,7 @@ def roi_align(
         h, w = y2 - y1, x2 - x1
         if aligned == "asymmetric":
             h, w = max(h, 1.0), max(w, 1.0)
-        rows, columns = sampling.grid_size(h, height, ratio), sampling.grid_size(w, width, ratio)
-        if rows * columns > sampling.MOST_SAMPLES:
-            raise InferenceError("a region is too large")
+        rows, columns = sampling.bin_samples(h, w, (height, width), ratio)
         if not rows or not columns:
             continue
         y = y1 + (np.arange(height * rows) + 0.5) * (h / height / rows)
@@ -130,9 +127,7 @@ class ROIAlignRotated:
         for r, (image, roi) in enumerate(zip(images, rois, strict=True)):
             cx, cy, w, h, angle = (float(v) for v in widened(roi))
             cx, cy, w, h = cx * scale - 0.5, cy * scale - 0.5, w * scale, h * scale
-            rows, columns = sampling.grid_size(h, height, ratio), sampling.grid_size(w, width, ratio)
-            if rows * columns > sampling.MOST_SAMPLES:
-                raise InferenceError("a region is too large")
+            rows, columns = sampling.bin_samples(h, w, (height, width), ratio)
             if not rows or not columns:
                 continue
             cos, sin = (math.cos(angle), math.sin(angle)) if math.isfinite(angle) else (math.nan, math.nan)

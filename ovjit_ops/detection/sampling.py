@@ -68,5 +68,13 @@ def grid_size(length: float, bins: int, sampling_ratio: int) -> int:
     return int(wanted)
 
 
+def bin_samples(h: float, w: float, bins: tuple[int, int], sampling_ratio: int) -> tuple[int, int]:
+    """How many rows and columns of samples a bin of a region takes. Raises InferenceError for too many."""
+    rows, columns = grid_size(h, bins[0], sampling_ratio), grid_size(w, bins[1], sampling_ratio)
+    if rows * columns > MOST_SAMPLES:
+        raise InferenceError("a region is too large")
+    return rows, columns
+
+
 #: aligned_mode -> (what is added to corners, what is added when they have been scaled)
 OFFSETS = {"asymmetric": (0.0, 0.0), "half_pixel_for_nn": (0.0, -0.5), "half_pixel": (0.5, -0.5)}

@@ -51,7 +51,7 @@ def inside(index: np.ndarray, extent: int, align: bool, padding: str) -> tuple[n
     return held.astype(np.int64), counts
 
 
-def grid_sample(data: np.ndarray, grid: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray:
     align, mode, padding = (attrs[name] for name in cpu_grid_sample.SETTINGS)
     n, channels, height, width = data.shape
     out_shape = (n, channels, *grid.shape[1:3])
@@ -139,5 +139,4 @@ class GridSample:
             many = both
         return TensorType(data.dtype, (many, channels, *size))
 
-    def ref(data, grid, **attrs):
-        return grid_sample(data, grid, attrs)
+    ref = _grid_sample

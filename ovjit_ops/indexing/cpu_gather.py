@@ -379,8 +379,7 @@ class GatherND(Indexed):
         batch, depth = self.node.attrs["batch_dims"], indices.shape[-1]
         many = len(indices.shape) - 1
         shape = (*indices.shape[:-1], *data.shape[batch + depth :])
-        target = out.reshape(shape)  # batch dimensions that came out as one are split again
-        assert target is not None
+        target = out.as_shape(shape)  # batch dimensions that came out as one are split again
         tail = len(data.shape) - batch - depth
         source = (*data.strides[:batch], *(0,) * (many - batch), *data.strides[batch + depth :])
         at = (*indices.strides[:-1], *(0,) * tail)

@@ -158,7 +158,6 @@ class EmbeddingBagOffsets:
     ):
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, reduction)
 
-    ref = _offsets
     samples = partial(_offset_samples, REDUCTIONS)
 
 
@@ -245,7 +244,7 @@ class EmbeddingBagPackedSum:
     samples = partial(_packed_samples, ("sum",))
 
 
-@op("EmbeddingBagPacked", opset=15, types=NUMBERS, native=("f32",), lower=Bags.of)
+@op("EmbeddingBagPacked", opset=15, like=EmbeddingBagPackedSum)
 class EmbeddingBagPacked:
     """EmbeddingBagPackedSum that may average."""
 
@@ -254,7 +253,6 @@ class EmbeddingBagPacked:
     def infer(emb_table, indices, per_sample_weights=None, *, reduction: Word = "sum"):
         return _infer_packed(emb_table, indices, per_sample_weights, reduction)
 
-    ref = _packed
     samples = partial(_packed_samples, REDUCTIONS)
 
 

@@ -163,9 +163,7 @@ def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: 
 class ScatterNDUpdate4:
     """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
 
-    def infer(data, indices, updates):
-        return _infer_scatter_nd(data, indices, updates)
-
+    infer = _infer_scatter_nd
     ref = _scatter_nd
     samples = partial(_scatter_nd_samples, ["none"])
 
@@ -186,10 +184,12 @@ class ScatterNDUpdate15:
 REDUCTIONS = {**{k: v for k, v in ND_REDUCTIONS.items() if k != "sub"}, "mean": np.add}
 
 
-def scatter_elements(
-    data: np.ndarray, indices: np.ndarray, updates: np.ndarray, axis: int, reduction: str, use_init: bool
-) -> np.ndarray:
-    """Each update put at (or joined to) the element of the data that its index names along `axis`."""
+def _scatter_elements(
+    data: np.ndarray, indices: np.ndarray, updates: np.ndarray, axes: np.ndarray, *, reduction: str = "none",
+    use_init_val: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """Each update put at (or joined to) the element of the data that its index names along an axis."""
+    axis = normalize_axis(int(axes.reshape(-1)[0]), data.ndim)
     out = data.copy()
     places = np.indices(indices.shape)
     at: list[np.ndarray] = list(places)
@@ -199,7 +199,7 @@ def scatter_elements(
     if function is None:
         out[where] = updates.reshape(-1)
         return out
-    if not use_init:
+    if not use_init_val:
         neutral = {"sum": 0, "mean": 0, "prod": 1}
         if reduction in neutral:
             out[where] = neutral[reduction]
@@ -211,7 +211,7 @@ def scatter_elements(
     if reduction == "mean":
         count = np.zeros(data.shape, dtype=np.int64)
         np.add.at(count, where, 1)
-        divisor = np.maximum(count + bool(use_init) * (count > 0), 1)
+        divisor = np.maximum(count + bool(use_init_val) * (count > 0), 1)
         quotient = out / divisor.astype(out.dtype) if out.dtype.kind == "f" else np.floor_divide(out, divisor)
         out = quotient.astype(data.dtype)
     return out
@@ -294,14 +294,8 @@ def _scatter_elements_samples(attrs: list[dict[str, Any]], rng: np.random.Genera
 class ScatterElementsUpdate3:
     """The data with the elements that `indices` name along `axis` replaced by `updates`."""
 
-    def infer(data, indices, updates, axis):
-        return _infer_scatter_elements(data, indices, updates, axis)
-
-    def ref(data, indices, updates, axis):
-        return scatter_elements(
-            data, indices, updates, normalize_axis(int(axis.reshape(-1)[0]), data.ndim), "none", True
-        )
-
+    infer = _infer_scatter_elements
+    ref = _scatter_elements
     samples = partial(_scatter_elements_samples, [{}])
 
 
@@ -314,10 +308,7 @@ class ScatterElementsUpdate12:
     def infer(data, indices, updates, axis, *, reduction: Word = "none", use_init_val: Bool = True):
         return _infer_scatter_elements(data, indices, updates, axis)
 
-    def ref(data, indices, updates, axis, *, reduction="none", use_init_val=True):
-        place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        return scatter_elements(data, indices, updates, place, reduction, use_init_val)
-
+    ref = _scatter_elements
     samples = partial(
         _scatter_elements_samples,
         [{"reduction": r, "use_init_val": u} for r in REDUCTIONS for u in (True, False)],

@@ -311,8 +311,7 @@ class PlainProduct(Lowering):
             return
         m, k, n = a.shape[-2], a.shape[-1], self.out.shape[-1] if self.packed else b.shape[-1]
         batch = y.shape[: len(y.shape) - (ra > 1) - (rb > 1)]
-        whole = y.reshape((*batch, m, n))
-        assert whole is not None  # it has no gaps
+        whole = y.as_shape((*batch, m, n))  # it has no gaps
         many = m > self.in_place
         height = self.height if many or self.in_place > 2 * FEW else FEW
         width = self.wide * host_isa().lanes

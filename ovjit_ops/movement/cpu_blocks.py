@@ -29,13 +29,6 @@ from ovjit.graph.shapes import normalize_axis
 Shuffle = Callable[[Mapping[str, Any], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
 
 
-def split_view(view: View, shape: Sequence[int]) -> View:
-    """The view with dimensions split: strides always say it."""
-    seen = view.reshape(shape)
-    assert seen is not None
-    return seen
-
-
 class Rearranged(AsInput):
     """Dimensions split, permuted and joined again: one copy. Columns of small blocks are woven together, or
     apart, in registers. `back`: apart, as the source has columns of blocks for its last dimension."""
@@ -56,9 +49,9 @@ class Rearranged(AsInput):
         parts, order = self.how(node.attrs, source.shape)
         if not target.count:
             return
-        whole = split_view(source, parts)
+        whole = source.as_shape(parts)
         turned = whole.permute(order)
-        seen = split_view(target, turned.shape)
+        seen = target.as_shape(turned.shape)
         if self.weaves:
             # the side whose last two dimensions are a row's blocks and their columns, and the other one
             woven, apart = (whole, seen.permute(np.argsort(order).tolist())) if self.back else (seen, turned)
@@ -110,8 +103,8 @@ class Tiled(Copies):
         rank = len(target.shape)
         shape = (1,) * (rank - len(source.shape)) + source.shape
         apart = [v for d, whole in zip(shape, target.shape, strict=True) for v in (whole // d, d)]
-        seen = split_view(source, [v for d in shape for v in (1, d)])
-        plan_copy(planner, seen.expand(apart), split_view(target, apart))
+        seen = source.as_shape([v for d in shape for v in (1, d)])
+        plan_copy(planner, seen.expand(apart), target.as_shape(apart))
 
 
 class Rolled(Copies):
@@ -154,8 +147,8 @@ class SpaceToBatch(Copies):
         target = planner.output(node.output)
         if target.count:
             parts, order = space_to_batch(source.shape, values[0][1:])
-            turned = split_view(source, parts).permute(order)
-            plan_copy(planner, turned, split_view(target, turned.shape))
+            turned = source.as_shape(parts).permute(order)
+            plan_copy(planner, turned, target.as_shape(turned.shape))
 
 
 class FromBatch(Copies):
@@ -169,8 +162,8 @@ class FromBatch(Copies):
         target = planner.allocate(whole, source.itemsize) if cropped else planner.output(node.output)
         parts, order = space_to_batch(whole, blocks[1:])
         if target.count:
-            apart = split_view(target, parts).permute(order)
-            plan_copy(planner, split_view(source, apart.shape), apart)
+            apart = target.as_shape(parts).permute(order)
+            plan_copy(planner, source.as_shape(apart.shape), apart)
         if cropped:
             for axis, size in enumerate(planner.shape(node.output)):
                 target = target.slice(axis, begin[axis], size)

@@ -118,9 +118,7 @@ def broadcast_view(node: Node, source: View, known: Known) -> View:
     mode = slices.broadcast_mode(node.attrs["mode"])
     axes = known(2) if mode == "explicit" else None
     shape, out = slices.broadcast_plan(source.shape, target.reshape(-1).tolist(), axes, mode)
-    seen = source.reshape(shape)
-    assert seen is not None
-    return seen.expand(out)
+    return source.as_shape(shape).expand(out)
 
 
 def even_step(indices: np.ndarray) -> int | None:
@@ -153,9 +151,7 @@ def gather_view(node: Node, source: View, known: Known) -> View:
 
 def _gathered(source: View, axis: int, first: int, count: int, step: int, shape: tuple[int, ...]) -> View:
     part = source.slice(axis, first, count, step)
-    seen = part.reshape((*part.shape[:axis], *shape, *part.shape[axis + 1 :]))
-    assert seen is not None
-    return seen
+    return part.as_shape((*part.shape[:axis], *shape, *part.shape[axis + 1 :]))
 
 
 lower_reverse = partial(Viewed, view=reverse_view)

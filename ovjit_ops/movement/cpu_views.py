@@ -32,9 +32,7 @@ class Reshaped(Lowering):
         if seen_as_source is not None:
             planner.copy_step(source, seen_as_source)
         else:
-            plain = planner.contiguous(value).reshape(shape)
-            assert plain is not None
-            planner.copy_step(plain, target)
+            planner.copy_step(planner.contiguous(value).as_shape(shape), target)
 
 
 class Transposed(Lowering):

@@ -84,8 +84,8 @@ class DepthToSpace:
         n, c, *spatial = data.shape
         parts, order = cpu_blocks.depth_to_space(attrs, data.shape)
         size = attrs["block_size"]
-        made = data.reshape(parts).transpose(order)
-        return made.reshape(n, c // size ** len(spatial), *(d * size for d in spatial))
+        shape = (n, c // size ** len(spatial), *(d * size for d in spatial))
+        return data.reshape(parts).transpose(order).reshape(shape)
 
     samples = cases(((1, 8, 3, 4),), ((2, 4, 2, 2),), ((1, 8, 2, 3, 2),), each=_BY_MODES)
 
@@ -106,8 +106,8 @@ class SpaceToDepth:
         n, c, *spatial = data.shape
         parts, order = cpu_blocks.space_to_depth(attrs, data.shape)
         size = attrs["block_size"]
-        made = data.reshape(parts).transpose(order)
-        return made.reshape(n, c * size ** len(spatial), *(d // size for d in spatial))
+        shape = (n, c * size ** len(spatial), *(d // size for d in spatial))
+        return data.reshape(parts).transpose(order).reshape(shape)
 
     samples = cases(((1, 2, 4, 6),), ((2, 3, 2, 2),), ((1, 2, 2, 4, 2),), each=_BY_MODES)
 

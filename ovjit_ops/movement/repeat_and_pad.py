@@ -358,7 +358,7 @@ class Range1:
             yield [np.array(v).astype(numpy_dtype(dtype)) for v in limits], {}
 
 
-@op("Range", opset=4, types=NUMBERS, builder_since=12, lower=Ranged.of, bounds=(0, 1, 2))
+@op("Range", opset=4, like=Range1, builder_since=12)
 class Range4:
     """start, start + step, ... before stop, as `output_type`."""
 

@@ -285,8 +285,11 @@ def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> Ten
     return with_value(out, lambda x: x.reshape(out.shape), data, partially=True)
 
 
-def _squeeze(data: np.ndarray, axes: np.ndarray | None, skip: bool) -> np.ndarray:
-    shape = _squeezed(data.shape, None if axes is None else axes.reshape(-1).astype(np.int64).tolist(), skip)
+def _squeeze(
+    data: np.ndarray, axes: np.ndarray | None = None, *, allow_axis_skip: bool = False
+) -> np.ndarray:
+    named = None if axes is None else axes.reshape(-1).astype(np.int64).tolist()
+    shape = _squeezed(data.shape, named, allow_axis_skip)
     assert is_static(shape)
     return data.reshape(shape)
 
@@ -298,9 +301,7 @@ class Squeeze1:
     def infer(data, axes=None):
         return _infer_squeeze(data, axes, False)
 
-    def ref(data, axes=None):
-        return _squeeze(data, axes, False)
-
+    ref = _squeeze
     samples = cases(
         ((1, 5, 1), [0]),
         ((1, 5, 1), [0, -1]),
@@ -319,9 +320,6 @@ class Squeeze15:
 
     def infer(data, axes=None, *, allow_axis_skip: Bool = False):
         return _infer_squeeze(data, axes, allow_axis_skip)
-
-    def ref(data, axes=None, *, allow_axis_skip=False):
-        return _squeeze(data, axes, allow_axis_skip)
 
 
 def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
@@ -381,20 +379,17 @@ class ShapeOf1:
     def infer(data):
         return _shape_of(data, "i64")
 
-    def ref(data):
-        return np.array(data.shape, dtype=np.int64)
+    def ref(data, *, output_type="i64"):
+        return np.array(data.shape, dtype=numpy_dtype(output_type))
 
     samples = cases(*_SHAPES)
 
 
-@op("ShapeOf", opset=3, types=MOVABLE)
+@op("ShapeOf", opset=3, like=ShapeOf1)
 class ShapeOf3:
     """The shape of the data, as i64 or i32."""
 
     def infer(data, *, output_type: Index = "i64"):
         return _shape_of(data, output_type)
-
-    def ref(data, *, output_type="i64"):
-        return np.array(data.shape, dtype=numpy_dtype(output_type))
 
     samples = cases(*_SHAPES, each=[{"output_type": "i64"}, {"output_type": "i32"}])

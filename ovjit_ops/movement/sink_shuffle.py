@@ -42,16 +42,13 @@ class Shuffled(Lowering):
             groups = node.attrs["group"]
             target = planner.output(out)
             parts = (*source.shape[:axis], groups, source.shape[axis] // groups, *source.shape[axis + 1 :])
-            apart = source.reshape(parts) or planner.contiguous(node.inputs[0]).reshape(parts)
-            assert apart is not None
+            apart = source.reshape(parts) or planner.contiguous(node.inputs[0]).as_shape(parts)
             if self.weaves and self._woven(planner, apart, target, axis):
                 return target
             order = list(range(len(parts)))
             order[axis : axis + 2] = axis + 1, axis
             turned = apart.permute(order)
-            seen = target.reshape(turned.shape)
-            assert seen is not None
-            planner.copy_step(turned, seen)
+            planner.copy_step(turned, target.as_shape(turned.shape))
             return target
 
         planner.defer(out, copy, node.inputs[0])

@@ -185,6 +185,18 @@ _CUTS: list[tuple[Any, ...]] = [
 ]
 
 
+def _index(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> tuple[slice, ...]:
+    """What NumPy takes for the slice."""
+    cuts = axis_slices(data.ndim, start, stop, step, axes)
+    return tuple(
+        as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
+    )
+
+
+def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
+    return np.ascontiguousarray(data[_index(data, *limits)])
+
+
 @op("Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4))
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
@@ -216,27 +228,13 @@ class Slice:
         inputs = [x for x in (data, start, stop, step, axes) if x is not None]
         return with_value(TensorType(data.dtype, shape), _slice, *inputs, partially=True)
 
-    def ref(data, start, stop, step, axes=None):
-        return _slice(data, start, stop, step, axes)
-
+    ref = _slice
     samples = cases(*_CUTS, ((10,), [-3], [100], [1]), ((10,), [100], [-100], [-1]))
 
 
 def _cut_somehow(shape: shapes.Shape, touched: Container[int] | None) -> shapes.Shape:
     """The shape with dimensions of which nobody knows how much is taken; None stands for all of them."""
     return tuple(shapes.up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
-
-
-def _index(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> tuple[slice, ...]:
-    """What NumPy takes for the slice."""
-    cuts = axis_slices(data.ndim, start, stop, step, axes)
-    return tuple(
-        as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
-    )
-
-
-def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
-    return np.ascontiguousarray(data[_index(data, *limits)])
 
 
 @op("SliceScatter", opset=15, types=MOVABLE, lower=ScatteredSlice)
@@ -290,6 +288,24 @@ class UsedPart:
         ((3, 3), [3], {"axis": 1}),
         ((2, 5), [4], {"axis": 1}),
     )
+
+
+def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, **masks: Any) -> np.ndarray:
+    full = {
+        k: masks.get(k, ())
+        for k in ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+    }
+    index: list[Any] = []
+    for step in strided_plan(data.shape, begin, end, strides, full):
+        if step[0] == "new":
+            index.append(None)
+        elif step[0] == "all":
+            index.append(slice(None))
+        elif step[0] == "pick":
+            index.append(step[2])
+        else:
+            index.append(as_slice(places(data.shape[step[1]], *step[2:])))
+    return np.array(data[tuple(index)], order="C")
 
 
 _NO_MASKS: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
@@ -348,9 +364,7 @@ class StridedSlice:
         inputs = [x for x in (data, begin, end, strides) if x is not None]
         return with_value(TensorType(data.dtype, shape), _strided_slice, *inputs, partially=True, **masks)
 
-    def ref(data, begin, end, strides=None, **masks):
-        return _strided_slice(data, begin, end, strides, **masks)
-
+    ref = _strided_slice
     samples = cases(
         ((10,), [1], [8], [2], {"begin_mask": (0,), "end_mask": (0,)}),
         ((10,), [1], [8], [1], {"begin_mask": (1,), "end_mask": (0,)}),
@@ -365,21 +379,3 @@ class StridedSlice:
         ((10,), [-3], [100], [1], {"begin_mask": (0,), "end_mask": (0,)}),
         ((1, 16, 8, 8), [0, 4], [1, 12], [1, 1], _NO_MASKS),
     )  # fmt: skip
-
-
-def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, **masks: Any) -> np.ndarray:
-    full = {
-        k: masks.get(k, ())
-        for k in ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
-    }
-    index: list[Any] = []
-    for step in strided_plan(data.shape, begin, end, strides, full):
-        if step[0] == "new":
-            index.append(None)
-        elif step[0] == "all":
-            index.append(slice(None))
-        elif step[0] == "pick":
-            index.append(step[2])
-        else:
-            index.append(as_slice(places(data.shape[step[1]], *step[2:])))
-    return np.array(data[tuple(index)], order="C")

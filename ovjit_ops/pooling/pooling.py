@@ -56,7 +56,7 @@ class _Windows:
         return (padded[(...,) + slices] for _, slices in taps(*self.grid))
 
 
-def max_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+def max_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
     """NaN in a window is its maximum, as np.max has it; padding counts as minus infinity."""
     windows = _Windows(x, attrs)
     out = np.full(windows.shape, lowest(from_numpy(x.dtype)), dtype=x.dtype)
@@ -80,7 +80,7 @@ def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return np.maximum(where, 0) % max(1, math.prod(x.shape[axis:]))
 
 
-def avg_pool(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+def avg_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
     """The mean of each window. What lies behind the padding (rounding up) never counts, the padding
     itself counts as zeros unless `exclude_pad`; a window in which nothing counts gives 0."""
     dtype = x.dtype
@@ -161,9 +161,7 @@ class MaxPool1:
     ):
         return _infer(data, locals())
 
-    def ref(data, **attrs):
-        return max_pool(data, attrs)
-
+    ref = max_pool
     samples = _samples(False, False, [{}])
 
 
@@ -188,7 +186,7 @@ class MaxPool8:
 
     def ref(data, **attrs):
         index = max_pool_indices(data, attrs)
-        return max_pool(data, attrs), index.astype(numpy_dtype(attrs["index_element_type"]))
+        return max_pool(data, **attrs), index.astype(numpy_dtype(attrs["index_element_type"]))
 
     samples = _samples(False, True, _INDEX_VARIANTS)
 
@@ -216,9 +214,7 @@ class AvgPool1:
     def infer(data, *, kernel: Ints, exclude_pad: Bool, **attrs):
         return _infer(data, {**attrs, "kernel": kernel, "exclude_pad": exclude_pad})
 
-    def ref(data, **attrs):
-        return avg_pool(data, attrs)
-
+    ref = avg_pool
     samples = _samples(False, False, _PAD_VARIANTS)
 
 
@@ -289,8 +285,7 @@ MOST_WINDOWS = 64  # of one dimension that are written out as slices
 class AdaptiveAvgPool:
     """The mean over windows that split each spatial dimension into `output_shape` parts."""
 
-    def infer(data, output_shape):
-        return _infer_adaptive(data, output_shape)
+    infer = _infer_adaptive
 
     def expand(w, node, inputs):
         """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other

@@ -107,21 +107,13 @@ class CTCGreedyDecoderSeqLen:
             TensorType(sequence_length_type, dims.shape("B")),
         )
 
-    def ref(
-        data,
-        sequence_length,
-        blank_index=None,
-        *,
-        merge_repeated=True,
-        classes_index_type="i32",
-        sequence_length_type="i32",
-    ):
+    def ref(data, sequence_length, blank_index=None, **attrs):
         batch, steps, classes = data.shape
         blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
-        out = np.full((batch, steps), -1, numpy_dtype(classes_index_type))
-        count = np.zeros(batch, numpy_dtype(sequence_length_type))
+        out = np.full((batch, steps), -1, numpy_dtype(attrs["classes_index_type"]))
+        count = np.zeros(batch, numpy_dtype(attrs["sequence_length_type"]))
         for b, n in enumerate(checked_lengths(sequence_length, steps, "sequence_length")):
-            labels = best_path(widened(data[b, :n]), blank, merge_repeated) if n else []
+            labels = best_path(widened(data[b, :n]), blank, attrs["merge_repeated"]) if n else []
             out[b, : len(labels)], count[b] = labels, len(labels)
         return out, count
 
@@ -195,17 +187,7 @@ class CTCLoss:
         dims.fit("logits", logits, "NTC")
         return TensorType(logits.dtype, dims.shape("N"))
 
-    def ref(
-        logits,
-        logit_length,
-        labels,
-        label_length,
-        blank_index=None,
-        *,
-        preprocess_collapse_repeated=False,
-        ctc_merge_repeated=True,
-        unique=False,
-    ):
+    def ref(logits, logit_length, labels, label_length, blank_index=None, **attrs):
         batch, steps, classes = logits.shape
         blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
         if not 0 <= blank < classes:
@@ -219,15 +201,14 @@ class CTCLoss:
             target = labels[b, : counts[b]].astype(np.int64).tolist()
             if target and not 0 <= min(target) <= max(target) < classes:
                 raise InferenceError(f"a label is not one of {classes} classes")
-            if preprocess_collapse_repeated:
+            if attrs["preprocess_collapse_repeated"]:
                 target = [x for i, x in enumerate(target) if i == 0 or x != target[i - 1]]
-            if unique:
+            if attrs["unique"]:
                 target = list(dict.fromkeys(target))
             x = logits[b, : times[b]].astype(np.float64)
             x = x - x.max(-1, keepdims=True, initial=-np.inf)
-            out[b] = sequence_loss(
-                x - np.log(np.exp(x).sum(-1, keepdims=True)), target, blank, ctc_merge_repeated
-            )
+            x = x - np.log(np.exp(x).sum(-1, keepdims=True))
+            out[b] = sequence_loss(x, target, blank, attrs["ctc_merge_repeated"])
         return out.astype(logits.dtype)
 
     def samples(rng, dtype="f32"):
