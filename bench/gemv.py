@@ -22,12 +22,12 @@ import numpy as np
 
 from bench import report
 
-KINDS = ("f16", "i8", "u8z", "i4", "u4z", "nf4", "f8e4m3", "f4e2m1")
+KINDS = ("f16", "i8", "u8z", "i4", "u4z", "nf4", "f8e4m3", "f4e2m1", "cb4")
 COLUMNS = ("weights", "group", "kernel", "mb", "gbs", "memory", "share", "below", "ratio")
 KEYS = ("weights", "group")
 GOAL = 0.85
 DEPTH, OUTS, SEED = 4096, 12288, 20261122
-BITS = {"f16": 16, "i4": 4, "u4": 4, "nf4": 4, "f4e2m1": 4}
+BITS = {"f16": 16, "i4": 4, "u4": 4, "nf4": 4, "f4e2m1": 4, "cb4": 4}
 
 
 def weights(
@@ -41,14 +41,18 @@ def weights(
     if kind == "f16":
         reals = rng.standard_normal((outs, depth), np.float32) / np.float32(depth**0.5)
         return ops.convert(ops.constant(reals.astype(np.float16)), np.float32), 2.0 * depth * outs
-    element = getattr(ov.Type, stored)
+    element = getattr(ov.Type, "u4" if kind == "cb4" else stored)
     shape, scales = [outs, depth // each, each], [outs, depth // each, 1]
 
     def constant(dims: list[int], low: int, high: int) -> Any:
         count = int(np.prod(dims))
         data = rng.integers(low, high, count * bits // 8, np.uint8)
         kept.append(data)
-        return ops.convert(ops.constant(ov.Tensor(data, dims, element)), np.float32)
+        codes = ops.constant(ov.Tensor(data, dims, element))
+        if kind != "cb4":
+            return ops.convert(codes, np.float32)
+        book = ops.constant(np.sort(np.random.default_rng(SEED).standard_normal(16)).astype(np.float32))
+        return ops.gather(book, ops.convert(codes, np.uint8), np.int64(0))
 
     # without the codes of f8e4m3 that are NaN
     w = constant(shape, 0, 120 if stored == "f8e4m3" else 256)
@@ -56,7 +60,7 @@ def weights(
     if kind.endswith("z"):
         w = ops.subtract(w, constant(scales, 0, 256))
         size += outs * (depth // each) * bits / 8
-    most = {"f8e4m3": 64, "nf4": 1, "f4e2m1": 4}.get(stored, 2**bits)
+    most = {"f8e4m3": 64, "nf4": 1, "f4e2m1": 4, "cb4": 2}.get(stored, 2**bits)
     factors = rng.uniform(0.5, 1, scales) / depth**0.5 / most
     w = ops.multiply(w, ops.constant(factors.astype(np.float16).astype(np.float32)))
     return ops.reshape(w, np.array([outs, depth]), False), size

@@ -23,7 +23,9 @@ F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 FLOATS = {
     "f4e2m1": ml_dtypes.float4_e2m1fn, "f8e4m3": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2,
 }  # fmt: skip
-KINDS = ("nf4", *FLOATS)
+#: Codebooks: the type of their numbers, how many they are. The first is nncf's CB4_F8E4M3.
+BOOKS = {"cb4": ("f8e4m3", 16), "cb3": ("f32", 7), "cb8": ("f32", 200)}
+KINDS = ("nf4", *FLOATS, *BOOKS)
 
 
 class Weights:
@@ -38,6 +40,12 @@ class Weights:
         if kind in FLOATS:
             whole = rng.standard_normal(self.blocks).astype(np.float32).astype(FLOATS[kind])
             self.codes, real = whole.view(np.uint8), whole.astype(np.float64)
+        elif kind in BOOKS:
+            dtype, count = BOOKS[kind]
+            levels = np.sort(rng.standard_normal(count)).astype(np.float32)
+            self.levels = levels.astype(FLOATS[dtype]) if dtype in FLOATS else levels
+            self.codes = rng.integers(0, count, self.blocks).astype(np.uint8)
+            real = self.levels.astype(np.float64)[self.codes]
         elif kind == "nf4":
             self.codes = rng.integers(0, 16, self.blocks).astype(np.uint8)
             real = LEVELS[self.codes].astype(np.float64)
@@ -48,13 +56,21 @@ class Weights:
             if kind[0] == "u":
                 zero = rng.integers(low, high + 1, one)
                 self.zeros = zero.astype(np.uint8)
-        self.bits = 4 if kind in ("nf4", "f4e2m1", "i4", "u4") else 8
+        self.bits = 4 if kind in ("nf4", "f4e2m1", "i4", "u4", "cb4", "cb3") else 8
         if scale == "f16":
             self.scale = rng.uniform(0.001, 0.02, one).astype(np.float16)
         else:
             self.scale = (2.0 ** rng.integers(-9, -4, one)).astype(ml_dtypes.float8_e8m0fnu)
         self.real = ((real - zero) * self.scale.astype(np.float64)).reshape(outs, depth)
         self.kept: list[Any] = []
+
+    def rounded(self, wide: str) -> np.ndarray:
+        """What they are where levels are converted to halves: rows of tables, as in OpenVINO."""
+        levels = LEVELS if self.kind == "nf4" else self.levels if self.kind in BOOKS else None
+        if levels is None or wide == "f32":
+            return self.real
+        real = levels.astype(np.float16).astype(np.float64)[self.codes]
+        return (real * self.scale.astype(np.float64)).reshape(self.shape)
 
     def constant(self, package: Any, codes: np.ndarray, kind: str, bits: int) -> Any:
         flat = codes.reshape(-1)
@@ -67,7 +83,15 @@ class Weights:
 
     def node(self, package: Any, wide: str = "f16") -> Any:
         ops = package.opset13
-        made = ops.convert(self.constant(package, self.codes, self.kind, self.bits), wide)
+        if self.kind in BOOKS:
+            dtype, _ = BOOKS[self.kind]
+            raw = self.levels.view(np.uint8) if dtype in FLOATS else self.levels
+            book = self.constant(package, raw, dtype, 8) if dtype in FLOATS else ops.constant(raw)
+            codes = self.constant(package, self.codes, f"u{self.bits}", self.bits)
+            codes = ops.convert(codes, "u8") if self.bits == 4 else codes
+            made = ops.gather(ops.convert(book, wide), codes, ops.constant(np.array(0)))
+        else:
+            made = ops.convert(self.constant(package, self.codes, self.kind, self.bits), wide)
         if self.zeros is not None:
             zeros = self.constant(package, self.zeros, self.kind, self.bits)
             made = ops.subtract(made, ops.convert(zeros, wide))
@@ -102,12 +126,13 @@ def test_products_with_small_floats(kind, size, scale):
     compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
     assert held(compiled) < weights.real.size * (1.0 if weights.bits == 4 else 1.5)
     low = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    real = weights.rounded("f16") if kind in BOOKS else weights.real
     for rows in (1, 2, 3, 40):
         data = rng.standard_normal((rows, 256)).astype(np.float32)
-        want = np.maximum(data.astype(np.float64) @ weights.real.T + bias, 0)
+        want = np.maximum(data.astype(np.float64) @ real.T + bias, 0)
         request = compiled.create_infer_request()
         got = request.infer([data])[0]
-        name = "l4" if weights.bits == 4 else kind
+        name = f"l{weights.bits}" if weights.bits == 4 or kind in BOOKS else kind
         assert any(name in k for k in kept(request)), kept(request)
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max(), err_msg=f"{rows} rows")
         np.testing.assert_allclose(low([data])[0], want, rtol=0, atol=0.01 * np.abs(want).max())
@@ -159,9 +184,10 @@ def test_each_code_is_its_level_exactly_wherever_it_stands(kind):
     rng = np.random.default_rng([SEED, 4])
     weights = Weights(rng, kind, 256, 700, 32, "f8e8m0")
     every = np.arange(1 << weights.bits, dtype=np.uint8)
-    levels = stored_floats.LEVELS[kind] if weights.bits == 4 else every.view(FLOATS[kind])
-    levels = levels.astype(np.float64)
-    weights.codes = rng.choice(every[np.isfinite(levels)], weights.codes.shape)
+    known = weights.levels if kind in BOOKS else stored_floats.levels_of(kind)
+    levels = every.view(FLOATS[kind]) if known is None else known
+    levels = levels.astype(np.float16 if kind in BOOKS else np.float64).astype(np.float64)
+    weights.codes = rng.choice(every[: len(levels)][np.isfinite(levels)], weights.codes.shape)
     scale = weights.scale.astype(np.float64)  # powers of two: nothing is rounded
     want = (levels[weights.codes] * scale).reshape(weights.shape).T.astype(np.float32)
     x = ov.opset13.parameter(ov.PartialShape([-1, 256]), np.float32)
@@ -178,8 +204,9 @@ def test_each_code_is_its_level_exactly_wherever_it_stands(kind):
 def test_levels_of_bf16_are_looked_up_by_two_bytes():
     isa = ISAS["avx2"]
     for kind, planes in ("nf4", 4), ("f4e2m1", 2):
-        unpack = compressed.Unpack(4, False, kind)
-        table = unpack.table(isa)
+        codes, scale = np.zeros((64, 32), np.uint8), np.ones((1, 32), np.float32)
+        unpack = compressed.how_unpacked(codes, scale, None, 4, kind)
+        table = unpack.table(isa, stored_floats.levels_of(kind))
         assert table is not None and table.nbytes == 32 * planes, kind
         source = compressed.row_kernel("rows", Epilogue(None, []), isa, "f32", unpack).source
         one_row = source.rsplit("else:", 1)[1]  # of each half of a byte of two vectors
@@ -228,15 +255,32 @@ def test_rows_of_compressed_tables(kind, size, wide):
     compiled = ov.compile_model(ov.Model([y], [ids], "m"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     packed = weights.bits == 4 and size % 2 == 0
     assert held(compiled) < weights.real.size * (1.0 if packed else 1.5) + 8192
+    real = weights.rounded(wide)
     for shape in ((1, 1), (2, 5)):
         places = rng.integers(-rows, rows, shape)
-        want = weights.real[places]
+        want = real[places]
         got = compiled([places])[0]
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7 * np.abs(weights.real).max())
     outside = compiled([np.array([[rows, -rows - 1, 1]])])[0]
     assert (outside[0, :2] == 0).all()
     near = 1e-7 * np.abs(weights.real).max()
-    np.testing.assert_allclose(outside[0, 2], weights.real[1], rtol=1e-6, atol=near)
+    np.testing.assert_allclose(outside[0, 2], real[1], rtol=1e-6, atol=near)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "cb4", "cb8"])
+@pytest.mark.parametrize("wide", ["f16", "f32"])
+def test_rows_of_tables_as_the_real_package(kind, wide):
+    rng = np.random.default_rng([SEED, 6])
+    weights = Weights(rng, kind, 128, 600, 32)
+    places = rng.integers(0, 600, (2, 9))
+    answers = []
+    for package in (ov, openvino):
+        ops = package.opset13
+        ids = ops.parameter(package.PartialShape([-1, -1]), np.int64)
+        y = ops.gather(weights.node(package, wide), ids, ops.constant(np.array(0)))
+        model = package.Model([y], [ids], "m")
+        answers.append(package.Core().compile_model(model, "CPU", F32)([places])[0])
+    np.testing.assert_array_equal(answers[0], answers[1])
 
 
 def test_a_table_of_f16_stays_so_and_is_exact():

@@ -71,7 +71,7 @@ PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
     "quantize": _with("Convert FakeQuantize", "ovjit.compiler.passes.quantization", "quantize_graph"),
     "decompress": _with("Convert", "ovjit.compiler.passes.decompression", "decompress_graph"),
-    "compress": _with("Convert", "ovjit.compiler.passes.compression", "compress_graph"),
+    "compress": _with("Convert Gather", "ovjit.compiler.passes.compression", "compress_graph"),
     "embeddings": _with("Gather", "ovjit.compiler.passes.embeddings", "gather_compressed"),
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),

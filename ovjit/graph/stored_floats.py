@@ -1,4 +1,7 @@
-"""Floats of few bits as weights and tables are stored: how many bits they have, and what codes stand for."""
+"""Numbers of few bits as weights and tables are stored: how many bits they have, and what codes stand for.
+
+A kind is the name of an element type, or a codebook: the numbers that codes of 4 or 8 bits name, as text.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,30 @@ import numpy as np
 from ovjit.graph import nf4
 
 #: Element types of 4 bits -> what their codes stand for.
-LEVELS = {
+_LEVELS = {
     "nf4": nf4.LEVELS,
     "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
 }
 #: The element types besides integers that can be stored, and their bits.
-FLOAT_BITS = {**dict.fromkeys(LEVELS, 4), "f8e4m3": 8, "f8e5m2": 8, "f16": 16}
+FLOAT_BITS = {**dict.fromkeys(_LEVELS, 4), "f8e4m3": 8, "f8e5m2": 8, "f16": 16}
+_BOOK = "codebook "
+
+
+def codebook(levels: np.ndarray, bits: int) -> str:
+    """The kind of codes that name these numbers; others stand for 0."""
+    table = np.zeros(1 << bits, "<f4")
+    table[: len(levels)] = levels
+    return _BOOK + table.tobytes().hex()
+
+
+def levels_of(kind: str) -> np.ndarray | None:
+    """What the codes of a kind stand for, in f32, where they are looked up."""
+    if kind.startswith(_BOOK):
+        return np.frombuffer(bytes.fromhex(kind[len(_BOOK) :]), "<f4").astype(np.float32)
+    return _LEVELS.get(kind)
+
+
+def bits_of(kind: str) -> int:
+    """Bits of a number of a kind; 0 for integers."""
+    levels = levels_of(kind)
+    return FLOAT_BITS.get(kind, 0) if levels is None else 4 if len(levels) == 16 else 8

@@ -8,7 +8,8 @@ them.
     scales      [panel][group][width] of f16 where that is exact, else of f32
     zeros       likewise, of u8 or f32; one f32 where it is the same everywhere
 
-In the place of integers there may be numbers of 4 bits that stand for `LEVELS`, floats of 8 bits, and f16.
+In the place of integers there may be codes of 4 or 8 bits that are looked up among levels (nf4, f4e2m1,
+codebooks), floats of 8 bits, and f16.
 Where levels are looked up by bytes (`Unpack.by_bytes`), the eight numbers are in [2][4][4] bytes of as many
 halves of a vector, elements of depth and lanes of a half: the low 4 bits of the first four elements of depth.
 Where bf16 has all levels (`Unpack.short`), they are in [2][2][4][2] bytes: halves of a vector, pairs of
@@ -33,13 +34,16 @@ from ovjit.codegen.words import *
 from ovjit.compiler.plan import Filling, ceil_div
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.stored_floats import LEVELS
+from ovjit.graph.stored_floats import levels_of
 from ovjit.tiles.pack import fill_later, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Floats of 8 bits -> how far they are shifted down from the upper byte of an f16, the bits that are kept, of
 #: two f16, and what makes up for the other bias. NaN of f8e4m3 comes out as a number: who packs has none.
 SHIFTED = {"f8e4m3": (1, ~0x407F407F, 2.0**8), "f8e5m2": (0, ~0x00FF00FF, 1.0)}
+#: Kinds of codes that stand for any f32, and for numbers of bf16: of these only the upper two bytes are
+#: looked up.
+LOOKED_UP, SHORT = "levels", "short levels"
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
 STEP = {4: 8, 8: 2, 16: 2}
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
@@ -65,8 +69,8 @@ PART = 256
 class Unpack(NamedTuple):
     """How panels are stored.
 
-    `bits` of an integer (8 or 4), whether bytes are signed; `kind`: the type of what are no integers, see
-    `stored_floats`; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
+    `bits` of an integer (8 or 4), whether bytes are signed; `kind`: of what are no integers the type, or how
+    they are looked up; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
     """
 
     bits: int
@@ -78,7 +82,7 @@ class Unpack(NamedTuple):
     @property
     def name(self) -> str:
         kind = self.kind or ("i8" if self.signed else "u8" if self.bits == 8 else "u4")
-        stored = "l4" if kind in LEVELS else kind
+        stored = f"l{self.bits}" if self.looked_up else kind
         zero = {"": "", "one": "o", "u8": "z", "f32": "zf"}[self.zero]
         return stored + zero + ("h" if self.scale == "f16" else "")
 
@@ -121,14 +125,23 @@ class Unpack(NamedTuple):
         """How many of them have a step's elements of depth."""
         return 1 if self.bits == 4 or self.paired else self.step
 
+    @property
+    def looked_up(self) -> bool:
+        """Whether codes stand for levels."""
+        return self.kind in (LOOKED_UP, SHORT)
+
+    def permuted(self, lanes: int) -> bool:
+        """Whether a vector of levels is permuted by codes."""
+        return self.looked_up and self.bits == 4 and lanes == 16
+
     def by_bytes(self, lanes: int) -> bool:
         """Whether levels are put together from bytes: no permutation of 8 lanes reaches all 16 levels."""
-        return self.kind in LEVELS and lanes == 8
+        return self.looked_up and self.bits == 4 and lanes == 8
 
     @property
     def short(self) -> bool:
-        """Whether the levels are numbers of bf16: of an f32 only the upper two bytes need be looked up."""
-        return self.kind in LEVELS and not np.any(LEVELS[self.kind].view(np.uint32) & 0xFFFF)
+        """Whether the levels are numbers of bf16."""
+        return self.kind == SHORT
 
     @property
     def planes(self) -> range:
@@ -144,10 +157,9 @@ class Unpack(NamedTuple):
         """How many panels one row is multiplied with at a time."""
         return 1 if self.by_bytes(lanes) else ABREAST.get(lanes, 1)
 
-    def table(self, isa: Isa) -> np.ndarray | None:
+    def table(self, isa: Isa, levels: np.ndarray | None) -> np.ndarray | None:
         """What codes are looked up in: the levels, or for each of `planes` a vector with a byte of each level
         in both halves."""
-        levels = LEVELS.get(self.kind)
         if levels is None or not self.by_bytes(isa.lanes):
             return levels
         bytes_of = levels.view(np.uint8).reshape(16, 1, 4)[..., self.planes.start :]
@@ -164,7 +176,7 @@ def load_levels(levels, lv, unpack, lanes):
     if unpack.by_bytes(lanes):
         for i, plane in enumerate(unpack.planes):
             levels[plane] = load[i32](lv + 32 * i)
-    elif unpack.kind in LEVELS and lanes == 16:
+    elif unpack.permuted(lanes):
         levels[0] = load[f32](lv)
 
 
@@ -186,8 +198,9 @@ def decode_pair(d, word, count, unpack):
 def decoded(whole, levels, lv, unpack, lanes):
     """What has been loaded as f32; of words of 4 bits the lowest."""
     return (
-        permute[f32](levels[0], whole) if unpack.kind in LEVELS and lanes == 16
-        else take[f32](lv, whole & const[i32](15)) if unpack.kind in LEVELS
+        permute[f32](levels[0], whole) if unpack.permuted(lanes)
+        else take[f32](lv, cast[i32](whole)) if unpack.looked_up and unpack.bits == 8
+        else take[f32](lv, whole & const[i32](15)) if unpack.looked_up
         else cast[f32](whole & const[i32](15)) if unpack.bits == 4
         else whole if unpack.bits == 16 else cast[f32](whole)
     )  # fmt: skip
@@ -618,6 +631,9 @@ def how_unpacked(
         with np.errstate(invalid="ignore"):
             fits = (zero == zero.astype(np.uint8)).all()
         stored = "one" if zero.size and (zero == zero.flat[0]).all() else "u8" if fits else "f32"
+    levels = levels_of(kind)
+    if levels is not None:
+        kind = LOOKED_UP if np.any(levels.view(np.uint32) & 0xFFFF) else SHORT
     return Unpack(bits, integers.dtype.kind == "i", kind, "f16" if fit_f16(scale) else "f32", stored)
 
 

@@ -9,15 +9,16 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.shapes import broadcast
-from ovjit.graph.stored_floats import FLOAT_BITS, LEVELS
+from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.matmul.matmul import matrix_shapes
 
 
 def decoded(codes: np.ndarray, kind: str) -> np.ndarray:
     """The numbers that codes of this type stand for."""
-    if kind in LEVELS:
-        return LEVELS[kind][codes]
+    levels = levels_of(kind)
+    if levels is not None:
+        return levels[codes]
     return codes.view(numpy_dtype(kind)) if kind else codes
 
 
@@ -37,7 +38,8 @@ class CompressedMatMul:
     """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
 
     `integers` [K, N] are bytes; with `bits` of 4 they are 0 to 15. `scale` and `zero` are [groups, N].
-    `kind`: the type whose bits `integers` are instead (nf4, f4e2m1, f8e4m3, f8e5m2, f16); then no zero.
+    `kind`: the type whose bits `integers` are instead (nf4, f4e2m1, f8e4m3, f8e5m2, f16), or the codebook in
+    which they name numbers; then no zero.
     `dynamic`: x is quantized to 8 bits in groups of so many elements of K first; 0: it is not.
     With `indices` [M] of rows x [M, K] there are `kinds` matrices side by side, and each row is multiplied
     with the one that its index names, or 0.
@@ -48,7 +50,7 @@ class CompressedMatMul:
         bits: Int = 8, group: Int = 0, transpose_a: Bool = False, dynamic: Int = 0, kind: Str = "",
         kinds: Int = 1,
     ):  # fmt: skip
-        check(bits == FLOAT_BITS[kind] if kind in FLOAT_BITS else not kind and bits in (4, 8),
+        check(bits == bits_of(kind) if bits_of(kind) else not kind and bits in (4, 8),
               f"bits {bits} should be 4 or 8, or those of the kind {kind!r}")  # fmt: skip
         check(not kind or zero is None, f"weights of the kind {kind!r} have no zero")
         check(group > 0, f"a group of {group} elements should be positive")
@@ -115,11 +117,13 @@ class CompressedMatMul:
             inputs = [random_array(rng, (rows, depth), dtype, (-2, 2)), whole, scale, zero]
             names = rng.integers(-kinds - 1, kinds + 1, rows)
             yield [*inputs, names], {"bits": bits, "group": size, "kinds": kinds}
-        for kind, bits in FLOAT_BITS.items():
+        random = (rng.standard_normal(n).astype(np.float32) for n in (16, 5, 200))
+        for kind in (*FLOAT_BITS, *(codebook(levels, 4 if len(levels) <= 16 else 8) for levels in random)):
+            bits = bits_of(kind)
             sizes = ((1, 64, 40, 32), (2, 33, 17, 33), (19, 70, 33, 70), (3, 64, 5, 16))
             for rows, depth, outs, size in sizes:
                 codes = rng.integers(0, 1 << min(bits, 8), (depth, outs)).astype(np.uint8)
-                if bits == 8:
+                if bits == 8 and levels_of(kind) is None:
                     codes &= 0xFB if kind == "f8e5m2" else 0xF7  # neither infinite nor NaN
                 if bits == 16:
                     codes = random_array(rng, (depth, outs), "f16", (-2, 2)).view(np.uint16)

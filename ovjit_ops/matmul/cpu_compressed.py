@@ -11,6 +11,7 @@ from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering, place_constants
 from ovjit.compiler.plan import Constants, Planner, ceil_div, split
 from ovjit.compiler.views import View, plain, product
+from ovjit.graph.stored_floats import levels_of
 from ovjit.tiles.compressed import (
     HEIGHTS,
     PART,
@@ -67,8 +68,9 @@ class CompressedProduct(StoredWeights):
         self.place_operands(constants)
         place_constants(constants, self.node.inputs[4:])
         packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.isa)
+        levels = self.unpack.table(self.isa, levels_of(self.node.attrs["kind"]))
         arrays: dict[str, Any] = {
-            "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": self.unpack.table(self.isa),
+            "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": levels,
         }  # fmt: skip
         self.place(constants, arrays)
         if self.unpack.bits >= 8 and not self.unpack.paired:

@@ -4,7 +4,8 @@ In: a graph whose products may have right-hand sides such as
 
     [Convert] [Reshape] Multiply([Subtract(] Convert(integers), zero)], scale)
 
-of integers or floats of 8 or 4 bits, by row, by column or by groups along the depth, or Convert(x: f16). Out:
+of integers or floats of 8 or 4 bits, by row, by column or by groups along the depth, Convert(x: f16), or
+Gather(numbers, integers) in the place of Convert(integers): a codebook, perhaps with no scale. Out:
 CompressedMatMul in their place. Small ones are left to be folded into constants, which costs little memory
 and nothing later.
 """
@@ -21,10 +22,10 @@ from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Arranged, Converted, Unmade
-from ovjit.graph.dtypes import ELEMENT_TYPES, cast
+from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import is_static
-from ovjit.graph.stored_floats import FLOAT_BITS
+from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
 
 #: Weights of fewer elements are not worth it.
 SMALLEST = 1 << 16
@@ -55,7 +56,7 @@ class Stored(NamedTuple):
     @property
     def kind(self) -> str:
         """The type of floats, "" of integers."""
-        return self.dtype if self.dtype in FLOAT_BITS else ""
+        return self.dtype if bits_of(self.dtype) else ""
 
     def dynamic(self, size: int) -> int:
         """`size` where rows are to be quantized in groups of it before they are multiplied, else 0: as in
@@ -75,8 +76,8 @@ class Stored(NamedTuple):
 
 def compress_graph(graph: Graph) -> Graph:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
-    converted = (v.dtype for n in graph.nodes if n.op.name == "Convert" for v in n.inputs)
-    if not any(dtype in _STORED or dtype == "f16" for dtype in converted):
+    types = ((n.op.name, n.inputs[0].dtype) for n in graph.nodes if n.op.name in ("Convert", "Gather"))
+    if not any(name == "Gather" or dtype in _STORED or dtype == "f16" for name, dtype in types):
         return graph
     return rebuild(graph, _visit)
 
@@ -200,15 +201,20 @@ def _before_transposes(value: Value, turned: bool) -> tuple[Value, bool]:
     return value, turned
 
 
-def scaled_integers(value: Value) -> Iterator[tuple[np.ndarray | Unmade, str, np.ndarray | None, np.ndarray]]:
+def scaled_integers(
+    value: Value, rounded: bool = False
+) -> Iterator[tuple[np.ndarray | Unmade, str, np.ndarray | None, np.ndarray]]:
     """(integers, their type, zero, scale) of [Convert] [Reshape] Multiply(`stored_integers`, scale), for each
     factor that may be the scale."""
     node = value.node
     while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.name != "Constant":
         node = node.inputs[0].node
+    book = _named(node)
+    if book is not None:
+        yield *book, np.ones(())
     for real, factor in (node.inputs, node.inputs[::-1]) if node.op.name == "Multiply" else ():
         scale = plain_constant(factor)
-        found = None if scale is None else stored_integers(real)
+        found = None if scale is None else stored_integers(real, rounded)
         if scale is not None and found is not None:
             yield *found, scale
 
@@ -256,15 +262,26 @@ def _turned_constant(value: Value) -> np.ndarray | Unmade | None:
     return None if inner is None or order is None else inner.transpose([int(a) for a in order] or None)
 
 
-def stored_integers(value: Value) -> tuple[np.ndarray | Unmade, str, np.ndarray | None] | None:
+def stored_integers(
+    value: Value, rounded: bool = False
+) -> tuple[np.ndarray | Unmade, str, np.ndarray | None] | None:
     """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); None for
-    another value, and for integers of more than 8 bits. Of floats the codes."""
+    another value, and for integers of more than 8 bits. Of floats, and of a codebook, the codes.
+
+    nf4 that is converted to halves first is `rounded` to these where OpenVINO does so: not in products.
+    """
     node, zero = value.node, None
+    book = _named(node)
+    if book is not None:
+        return book
     if node.op.name == "Subtract":
         zero = plain_constant(node.inputs[1])
         if zero is None:
             return None
         node = node.inputs[0].node
+    half = node.inputs[0].node if node.op.name == "Convert" else node
+    if half.op.name == "Convert" and half.inputs[0].dtype == "nf4":
+        node = half
     if node.op.name != "Convert" or node.inputs[0].dtype not in _STORED:
         return None
     array, dtype = _turned_constant(node.inputs[0]), node.inputs[0].dtype
@@ -274,7 +291,33 @@ def stored_integers(value: Value) -> tuple[np.ndarray | Unmade, str, np.ndarray 
     if zero is not None or (FLOAT_BITS[dtype] == 8 and not np.isfinite(array.astype(np.float32)).all()):
         return None
     codes = np.ascontiguousarray(array).view(np.uint8).reshape(array.shape)
-    return codes & 15 if FLOAT_BITS[dtype] == 4 else codes, dtype, None
+    levels = levels_of(dtype)
+    if levels is None:
+        return codes, dtype, None
+    if rounded:
+        dtype = codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
+    return codes & 15, dtype, None
+
+
+def _named(node: Node) -> tuple[np.ndarray, str, None] | None:
+    """(codes, their kind, no zero) of Gather(a few numbers, constant integers)."""
+    if node.op.name != "Gather" or node.attrs.get("batch_dims", 0):
+        return None
+    table, indices, _ = node.inputs
+    if indices.node.op.name == "Convert":
+        indices = indices.node.inputs[0]
+    few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
+    levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
+    array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None
+    if levels is None or array is None or array.size < SMALLEST:
+        return None
+    if indices.dtype == "u4":
+        array = array.astype(np.uint8)
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 255:
+        return None
+    bits = 4 if len(levels) <= 16 and high < 16 else 8
+    return array.astype(np.uint8, copy=False), codebook(levels.astype(np.float32), bits), None
 
 
 def _few_bits(array: np.ndarray | Unmade) -> bool:
@@ -298,7 +341,7 @@ def _arranged(
     given, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
     if dtype in ("u8", "u2") and _few_bits(array):
         dtype = "u2"
-    bits = 4 if dtype in ("i4", "u4", "u2") else FLOAT_BITS.get(dtype, 8)
+    bits = 4 if dtype in ("i4", "u4", "u2") else bits_of(dtype) or 8
     if dtype == "i4":
         zero = (0.0 if zero is None else zero) + np.full((), 8.0)
     depth, outs = final[::-1] if turned else final

@@ -88,6 +88,8 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
         return _wide(b, first, end) if known is None else b.constant(known)
     else:
         wide, attrs = [b.constant(first.constant, first.dtype)], {"destination_type": "f32"}
+        if first.dtype == "nf4" and value.dtype in HALVES:  # of what is stored, this alone has no exact half
+            wide = [b.add("Convert", wide, node.attrs, origins=end.origins).output]
     return b.add(node.op, wide, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
 
 

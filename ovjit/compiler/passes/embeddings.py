@@ -19,7 +19,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
 from ovjit.graph.shapes import normalize_axis
-from ovjit.graph.stored_floats import LEVELS
+from ovjit.graph.stored_floats import bits_of, levels_of
 
 
 def gather_compressed(graph: Graph) -> Graph:
@@ -63,7 +63,7 @@ def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     value, shape = node.inputs[0], node.inputs[0].shape
     if shape is None:
         return None
-    for array, dtype, zero, scale in scaled_integers(value):
+    for array, dtype, zero, scale in scaled_integers(value, rounded=True):
         rows = array.shape[0] if array.ndim else 0
         parts = [v for v in (scale, zero) if v is not None]
         if rows != shape[0] or array.ndim < 2 or any(v.ndim > array.ndim for v in parts):
@@ -105,7 +105,7 @@ def _worked_out(
     shape: Sequence[int],
 ) -> Value:
     w, rank = rows.w, array.ndim
-    packed = dtype in ("i4", "u4", *LEVELS) and array.shape[-1] % 2 == 0
+    packed = (dtype in ("i4", "u4") or bits_of(dtype) == 4) and array.shape[-1] % 2 == 0
     if dtype == "i4":
         array, zero = array.astype(np.int8) + np.int8(8), (np.zeros(()) if zero is None else zero) + 8.0
     codes = array.astype(np.int8 if dtype == "i8" else np.uint8, copy=False)
@@ -121,7 +121,7 @@ def _worked_out(
         real = w("Convert", taken, destination_type="f32")
     else:
         all_codes = np.arange(256, dtype=np.uint8)
-        known = LEVELS.get(dtype)
+        known = levels_of(dtype)
         levels = all_codes.view(numpy_dtype(dtype)).astype(np.float32) if known is None else known
         wide = w("Convert", taken, destination_type="i32")
         first = rows.b.constant(np.array(0))
