@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ import ovjit_ops
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.passes import simplify
+from ovjit.compiler.plan import Planner
 from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
@@ -244,6 +246,52 @@ def test_topk_orders_as_the_reference(dtype: str, mode: str) -> None:
     graph = b.finish(outputs)
     for got, want in zip(native(graph, data), evaluate(graph, [data]), strict=True):
         np.testing.assert_array_equal(got.astype(np.float64), want.astype(np.float64))
+
+
+def top(data: np.ndarray, axis: int, k: int) -> Graph:
+    b = Builder()
+    attrs = {"axis": axis, "mode": "max", "sort": "value", "index_element_type": "i32"}
+    return b.finish(b.add("TopK", [parameter(b, data), b.constant(np.array(k))], attrs).outputs)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize(("shape", "axis"), [((30, 9, 5), 0), ((3, 20, 4, 3, 2), 1), ((7, 1, 1), 0)], ids=str)
+def test_topk_goes_along_all_dimensions_that_lie_together(shape, axis, k, monkeypatch) -> None:
+    """Those behind the axis are one: vectors have neighbours from all of them."""
+    seen, share_step = [], Planner.share_step
+
+    def noted(self: Planner, kernel: Any, values: Any, *rest: Any, **more: Any) -> None:
+        seen.append(values.get("width", 1))
+        share_step(self, kernel, values, *rest, **more)
+
+    monkeypatch.setattr(Planner, "share_step", noted)
+    data = np.random.default_rng(SEED).integers(0, 9, shape).astype(np.float32)
+    graph = top(data, axis, k)
+    for got, want in zip(native(graph, data), evaluate(graph, [data]), strict=True):
+        np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}")
+    assert set(seen) == {int(np.prod(shape[axis + 1 :]))}
+
+
+def test_means_of_short_rows_read_no_numbers_that_nobody_wrote() -> None:
+    """A product with denormals takes a hundred cycles, and integers that something else has left in working
+    memory are such: means took ten times as long as the largest elements do."""
+    rng = np.random.default_rng(SEED)
+    data, other = (rng.standard_normal(s).astype(np.float32) for s in ((2, 256, 7, 7), (1, 9000)))
+    spoil = compile_graph(top(other, 1, 4000), {"threads": 1})
+    times = {}
+    for name, more in (("MaxPool", {}), ("AvgPool", {"exclude_pad": True})):
+        b = Builder()
+        y = add(b, name, parameter(b, data), kernel=(3, 3), **SAME, **more)
+        job = compile_graph(b.finish([y]), {"threads": 1}).new_job()
+        job.set_input(0, data)
+        run(spoil, other)
+        spent = []
+        for _ in range(20):
+            before = time.process_time_ns()
+            job.run()
+            spent.append(time.process_time_ns() - before)
+        times[name] = min(spent)
+    assert times["AvgPool"] < 4 * times["MaxPool"], times
 
 
 SAME = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}

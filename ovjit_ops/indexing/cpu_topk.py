@@ -7,6 +7,8 @@ types: NaN is above all numbers, zeros are equal. Of equals the first comes firs
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.words import *
@@ -317,11 +319,11 @@ class TopK(Lowering):
         others = [a for a in range(len(x.shape)) if a != axis]
         n, best = x.shape[axis], y.shape[axis]
         counted = n < 1 << 31
-        inner: int | None = None
-        if self.beside and counted and best <= FEW:
-            if all(v.strides[others[-1]] == v.itemsize for v in (x, y, z)):
-                inner = others.pop()
         extents, strides = merge_axes(others, (x, y, z))
+        width: Any = None
+        if self.beside and counted and best <= FEW and extents:
+            if all(along[-1] == v.itemsize for along, v in zip(strides, (x, y, z), strict=True)):
+                width, extents, strides = extents[-1], extents[:-1], [along[:-1] for along in strides]
         if len(extents) > DIMS:
             return False
         rows = product(extents)
@@ -329,8 +331,7 @@ class TopK(Lowering):
         told = {"x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "x_n": x.strides[axis], **places}
         steps = {"best": best, "y_n": y.strides[axis], "z_n": z.strides[axis]}
         lanes = host_isa().lanes
-        if inner is not None:
-            width = x.shape[inner]
+        if width is not None:
             block = VECTORS * lanes
             blocks = ceil_div(width, block)
             items = rows * blocks

@@ -167,7 +167,9 @@ def pool_planes(
                             best = best + v if lowest is None else maximum(best, v)
                             p += dw * SIZE[A]
                     if lowest is None:
-                        count = load[A](numbers + k * SIZE[A]) * spread[A](high)
+                        # what lies behind may be a denormal, by which a product takes a hundred cycles
+                        count = some(numbers + k * SIZE[A], ow - k, A, A, part)
+                        count = count * spread[A](high)
                         best = best / maximum(count, const[A](1.0))
                     if part:
                         storem[R](goal + k * SIZE[R], best, ow - k)
