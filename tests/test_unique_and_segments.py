@@ -49,6 +49,31 @@ def test_unique_of_special_numbers(kind: type) -> None:
             np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: output {i} of {many}")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_unique_slices(kind: type) -> None:
+    """Beside NumPy's, along each axis of open shapes, without the host; slices with NaN are all different."""
+    rng = np.random.default_rng(SEED)
+    for case, shape in enumerate([(90, 2), (3, 200), (7, 1), (2, 5, 4), (40, 2, 1)]):
+        axis, index = int(rng.integers(0, len(shape))), ("i32", "i64")[case & 1]
+        attrs = {"sorted": case != 1, "index_element_type": index, "count_element_type": "i64"}
+        b = Builder()
+        x = parameter(b, np.zeros(1, kind), (ANY,) * len(shape))
+        node = b.add("Unique", (x, b.constant(np.array(axis - len(shape)))), attrs)
+        graph = b.finish(node.outputs)
+        data = rng.integers(0, 2, shape).astype(kind)
+        if data.dtype.kind in "if":
+            data -= kind(1)
+        if data.dtype.kind == "f":
+            data = np.where(data == 0, rng.choice([0.0, -0.0], shape), data).astype(kind)
+            data.reshape(-1)[:: 5 if case == 1 else data.size + 1] = np.nan if case == 1 else 1
+        job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
+        job.set_input(0, data)
+        job.run()
+        assert not [row for row in job.profile() if row.exec_type == "ref_numpy"]
+        for i, (got, want) in enumerate(zip(job.outputs, evaluate(graph, [data]), strict=True)):
+            np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: {shape} {axis}, output {i}")
+
+
 def test_unique_is_native() -> None:
     b = Builder()
     graph = b.finish([add(b, "Unique", parameter(b, np.ones(9, np.float32)))])

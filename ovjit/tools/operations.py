@@ -56,7 +56,7 @@ NOTES = {
     "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; a computed sigma: "
     "reference",
     "NMSRotated": "a kernel has room for all rows, of which those found are a view",
-    "Unique": "elements: a kernel has room for all, of which those found are a view; slices: reference",
+    "Unique": "a kernel has room for all, of which those found are a view",
     "SegmentMax": "a number of segments that is known with the shapes; others: reference",
     "NonZero": "a kernel has room for all positions, of which those found are a view",
     "ExperimentalDetectronROIFeatureExtractor": "f32 and halves; f64: reference",

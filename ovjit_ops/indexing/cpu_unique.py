@@ -1,7 +1,8 @@
-"""Native Unique of elements: their order by a radix sort, then one walk over those that are equal.
+"""Native Unique: the order of single elements by a radix sort, of longer rows by merging, then one walk over
+those that are equal.
 
-Elements become integers in the same order (`cpu_topk.key_of`): NaN are equal and above all others, both zeros
-are one.
+Elements become integers in the same order (`cpu_topk.key_of`): NaN are above all others, both zeros are one.
+Single NaN are equal, rows with NaN are not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ovjit.compiler.copies import MOVED
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
-from ovjit_ops.indexing.cpu_topk import key_of
+from ovjit_ops.indexing.cpu_topk import INFINITY, MOST, key_of
 
 #: Elements whose bits are those of another type.
 BITS = {"boolean": "u8"}
@@ -31,30 +32,106 @@ def sort_key(p, T, turn):
     return key
 
 
+@inline
+def order_of(p, q, n, T, apart):
+    """-1, 0 or 1: whether the n elements at p come before those at q; with NaN `apart`, two are not 0."""
+    answer = 0
+    k = 0
+    while answer == 0 and k < n:
+        left = key_of(p + k * SIZE[T], T, True)
+        right = key_of(q + k * SIZE[T], T, True)
+        if left < right:
+            answer = -1
+        elif left > right:
+            answer = 1
+        elif apart and T in INFINITY:
+            if left == MOST:
+                answer = 1
+        k += 1
+    return answer
+
+
+@inline
+def merged_rows(x, a, b, n, width, T):
+    """Put the numbers of the n rows at x, which are at a, into the rows' order; they are then at a or at b,
+    which is returned."""
+    source = a
+    target = b
+    length = 1
+    while length < n:
+        for run in range(0, n, 2 * length):
+            i = run
+            j = min(run + length, n)
+            middle = j
+            end = min(run + 2 * length, n)
+            for k in range(run, end):
+                later = i >= middle
+                if i < middle and j < end:
+                    p = x + ld[i64](source + i * 8) * width * SIZE[T]
+                    q = x + ld[i64](source + j * 8) * width * SIZE[T]
+                    order = order_of(q, p, width, T, False)
+                    later = order < 0
+                if later:
+                    st[i64](target + k * 8, ld[i64](source + j * 8))
+                    j += 1
+                else:
+                    st[i64](target + k * 8, ld[i64](source + i * 8))
+                    i += 1
+        swap = source
+        source = target
+        target = swap
+        length = 2 * length
+    return source
+
+
+@inline
+def moved(q, p, n, T):
+    """n elements at p to q."""
+    for k in range(n):
+        st[MOVED[SIZE[T]]](q + k * SIZE[T], ld[MOVED[SIZE[T]]](p + k * SIZE[T]))
+
+
 @kernel
 def unique(
-    x: Ptr, values: Ptr, first: Ptr, inverse: Ptr, counts: Ptr, number: Ptr, pairs: Ptr, spare: Ptr, n, *, T,
-    index, count, rising,
+    x: Ptr, values: Ptr, first: Ptr, inverse: Ptr, counts: Ptr, number: Ptr, pairs: Ptr, spare: Ptr, n, width,
+    *, T, index, count, rising,
 ):  # fmt: skip
-    """The different elements, where each is first, which of them each element is, and how many there are."""
-    for turn in static_range(2 if SIZE[T] == 8 else 1):
+    """The different rows of `width` elements, where each is first, which of them each row is, and how many
+    there are."""
+    if width == 1:
+        for turn in static_range(2 if SIZE[T] == 8 else 1):
+            for k in range(n):
+                i = k
+                if turn > 0:
+                    i = ld[i64](pairs + k * 8) & 4294967295
+                key = sort_key(x + i * SIZE[T], T, turn)
+                st[i64](pairs + k * 8, (key << 32) | i)
+            sorted_pairs(pairs, spare, n, scratch)
+    else:
         for k in range(n):
-            i = k
-            if turn > 0:
-                i = ld[i64](pairs + k * 8) & 4294967295
-            key = sort_key(x + i * SIZE[T], T, turn)
-            st[i64](pairs + k * 8, (key << 32) | i)
-        sorted_pairs(pairs, spare, n, scratch)
+            st[i64](pairs + k * 8, k)
+        made = merged_rows(x, pairs, spare, n, width, T)
+        if made != pairs:
+            for k in range(n):
+                st[i64](pairs + k * 8, ld[i64](spare + k * 8))
     found = 0
     last = 0
     for k in range(n):
         i = ld[i64](pairs + k * 8) & 4294967295
-        key = key_of(x + i * SIZE[T], T, True)
-        if k == 0 or key != last:
+        if width == 1:
+            key = key_of(x + i * SIZE[T], T, True)
+            fresh = k == 0 or key != last
+            last = key
+        else:
+            fresh = k == 0
+            if k > 0:
+                order = order_of(x + i * width * SIZE[T], x + last * width * SIZE[T], width, T, True)
+                fresh = order != 0
+            last = i
+        if fresh:
             st[i64](spare + found * 8, i)
             st[i64](pairs + found * 8, 0)
             found += 1
-            last = key
         st[i64](pairs + (found - 1) * 8, ld[i64](pairs + (found - 1) * 8) + 1)
         st[index](inverse + i * SIZE[index], found - 1)
     st[i64](number, found)
@@ -62,7 +139,7 @@ def unique(
         for g in range(found):
             i = ld[i64](spare + g * 8) + 0
             st[index](first + g * SIZE[index], i)
-            st[MOVED[SIZE[T]]](values + g * SIZE[T], ld[MOVED[SIZE[T]]](x + i * SIZE[T]))
+            moved(values + g * width * SIZE[T], x + i * width * SIZE[T], width, T)
             st[count](counts + g * SIZE[count], ld[i64](pairs + g * 8))
     else:
         made = 0
@@ -70,7 +147,7 @@ def unique(
             g = ld[index](inverse + i * SIZE[index]) + 0
             if ld[i64](spare + g * 8) >= 0:  # the first of its kind
                 st[index](first + made * SIZE[index], i)
-                st[MOVED[SIZE[T]]](values + made * SIZE[T], ld[MOVED[SIZE[T]]](x + i * SIZE[T]))
+                moved(values + made * width * SIZE[T], x + i * width * SIZE[T], width, T)
                 st[count](counts + made * SIZE[count], ld[i64](pairs + g * 8))
                 st[i64](spare + g * 8, -1 - made)
                 made += 1
@@ -87,12 +164,14 @@ class LoweredUnique(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.node.inputs[0])
-        if x.count >= 1 << 32:  # numbers of elements are half of what is sorted
+        n, width = x.shape
+        if n >= 1 << 32:  # numbers of elements are half of what is sorted
             raise NotNative
         made = planner.row_major_outputs(self.node)
-        pairs, spare = (planner.allocate((x.count + 1,), 8) for _ in range(2))
+        pairs, spare = (planner.allocate((n + 1,), 8) for _ in range(2))
         names = ("values", "first", "inverse", "counts", "number", "pairs", "spare")
         views = [*made, pairs, spare]
         values = {name: view.ptr for name, view in zip(names, views, strict=True)}
         planner.need_scratch(COUNTS)
-        planner.step(self.kernel, {"x": x.ptr, "n": x.count, **values}, 1, [x], views, 40.0 * x.count)
+        values |= {"x": x.ptr, "n": n, "width": width}
+        planner.step(self.kernel, values, 1, [x], views, 40.0 * x.count)

@@ -160,14 +160,25 @@ class Unique:
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
 
     def expand(w, node, inputs):
-        """Unique(x) -> the used part of PaddedUnique(x), to which all lists but that of elements are cut"""
+        """Unique(x) -> the used part of PaddedUnique(x as rows), to which all lists but that of elements are
+        cut"""
         data, axes = inputs[0], inputs[1:]
-        if data.shape is None or data.dtype not in UNIQUE or (axes and len(data.shape) != 1):
+        if data.shape is None or data.dtype not in UNIQUE:
             return None
         if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
             return None
-        values, first, inverse, counts, number = w.outputs("PaddedUnique", data, **node.attrs)
+        order, dims = (), [-1]
+        if axes:
+            place, rank = int(axes[0].type.value.reshape(-1)[0]), len(data.shape)
+            order = (place % rank, *(a for a in range(rank) if a != place % rank))
+            data = w("Transpose", data, order)
+            dims = w.shape(data)
+        rows = w("Reshape", data, (dims[0], math.prod(dims[1:])), special_zero=False)
+        values, first, inverse, counts, number = w.outputs("PaddedUnique", rows, **node.attrs)
+        values = w("Reshape", values, dims, special_zero=False)
         cut = [w("UsedPart", x, number, axis=0) for x in (values, first, counts)]
+        if order:
+            cut[0] = w("Transpose", cut[0], tuple(np.argsort(order).tolist()))
         return [cut[0], cut[1], inverse, cut[2]]
 
     def samples(rng, dtype="f32"):
@@ -190,21 +201,20 @@ class PaddedUnique:
     """The results of Unique with room for as many as there are elements, and how many there are."""
 
     def infer(data, *, sorted: Bool, index_element_type: DType, count_element_type: DType):
-        room: Dim = ANY if data.shape is None else 1
-        for d in data.shape or ():
-            room = room * d
-        kinds = (data.dtype, index_element_type, index_element_type, count_element_type)
-        return (*(TensorType(kind, (room,)) for kind in kinds), TensorType("i64", (1,)))
+        room: Dim = ANY if data.shape is None else data.shape[0]
+        kinds = (index_element_type, index_element_type, count_element_type)
+        lists = (TensorType(kind, (room,)) for kind in kinds)
+        return (TensorType(data.dtype, data.shape), *lists, TensorType("i64", (1,)))
 
     def ref(data, **attrs):
-        values, first, inverse, counts = Unique.ref(data, **attrs)
-        missing = (0, data.size - len(values))
-        cut = (np.pad(values, missing), np.pad(first, missing), inverse, np.pad(counts, missing))
+        values, first, inverse, counts = Unique.ref(data, np.array(0), **attrs)
+        missing = (0, len(data) - len(values))
+        cut = (np.pad(values, (missing, (0, 0))), np.pad(first, missing), inverse, np.pad(counts, missing))
         return (*cut, np.array([len(values)]))
 
     def samples(rng, dtype="f32"):
         """Nothing is there twice: what lies behind what was found is not defined."""
-        for shape in ((1,), (7,), (3, 17)):
+        for shape in ((1, 1), (7, 1), (51, 1), (3, 17), (17, 2)):
             data = rng.permutation(math.prod(shape)).reshape(shape).astype(numpy_dtype(dtype))
             for order in (True, False):
                 yield [data], {"sorted": order, "index_element_type": "i64", "count_element_type": "i32"}
