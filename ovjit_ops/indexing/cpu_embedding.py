@@ -13,8 +13,9 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
+from ovjit.compiler.plan import Planner
 from ovjit.compiler.views import View, product
+from ovjit.graph.dtypes import FULL
 from ovjit_ops.indexing.cpu_gather import index_at
 
 #: operation -> how its bags are given
@@ -50,9 +51,9 @@ def bound_at(address, count, index):
 
 
 @kernel
-def bags_f32(
+def bag_rows(
     table: Ptr, at: Ptr, y: Ptr, bags: Ptr, w: Ptr, other: Ptr, ends: Ptr, rows, width, row, count, many,
-    per_chunk, each, *, way, index, weighted, default, mean, largest,
+    per_chunk, each, *, T, way, index, weighted, default, mean, largest,
 ):  # fmt: skip
     """y[bag] = sum of table[index] * weight over the bag's indices, or the largest; chunks are ranges."""
     a = registers()
@@ -93,55 +94,59 @@ def bags_f32(
             if pick >= rows:
                 return 1
         if mean:
-            scale = const[f32](1.0)
+            scale = const[T](1)
             if end > first:
-                scale = scale / cast[f32](spread[i64](end - first))
+                scale = cast[T](spread[i64](end - first))
+                scale = const[T](1.0) / scale if T in FULL else scale
         for j in range(0, width, VECTORS * VL):
             for v in static_range(VECTORS):
-                a[v] = const[f32](-inf if largest else 0.0)
+                a[v] = const[T](-inf if largest else 0)
             if largest and first >= end:
                 for v in static_range(VECTORS):
-                    a[v] = const[f32](LOWEST)
+                    a[v] = const[T](LOWEST)
             if pick >= 0:
-                p = table + pick * row + j * 4
+                p = table + pick * row + j * SIZE[T]
                 for v in static_range(VECTORS):
-                    a[v] = loadm[f32](p + v * VL * 4, width - j - v * VL)
+                    a[v] = loadm[T](p + v * VL * SIZE[T], width - j - v * VL)
             for i in range(first, end):
                 place = index_at(at + i * SIZE[index], rows, index)
-                p = table + place * row + j * 4
+                p = table + place * row + j * SIZE[T]
                 there = width
                 if way == "ranges" and (place < 0 or place >= rows):
                     there = 0  # nothing is read: zeros
                 if weighted:
-                    f = splat[f32](w + i * 4)
+                    f = splat[T](w + i * SIZE[T])
                 for v in static_range(VECTORS):
-                    x = loadm[f32](p + v * VL * 4, there - j - v * VL)
+                    x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
                     if largest:
                         a[v] = maximum(a[v], x)
+                    elif weighted and T in FULL:
+                        a[v] = fma(x, f, a[v])
+                    elif weighted:
+                        a[v] = a[v] + x * f
                     else:
-                        a[v] = fma(x, f, a[v]) if weighted else a[v] + x
+                        a[v] = a[v] + x
             for v in static_range(VECTORS):
-                result = a[v] * scale if mean else a[v]
-                storem[f32](y + (bag * width + j + v * VL) * 4, result, width - j - v * VL)
+                if mean:
+                    a[v] = a[v] * scale if T in FULL else a[v] / scale
+                storem[T](y + (bag * width + j + v * VL) * SIZE[T], a[v], width - j - v * VL)
 
 
 class Bags(Lowering):
-    """Sums, means or largest elements of rows of an f32 table, by indices of one type."""
+    """Sums, means or largest elements of rows of a table, by indices of one type."""
 
-    takes = (("f32",), None)
     constant_inputs = None
 
     def set_up(self) -> None:
         self.way = WAYS[self.node.op.name]
         names = self.node.op.input_names
         self.named = dict(zip(names, self.node.inputs, strict=False))
-        if {v.dtype for v in self.node.inputs if v.dtype != "f32"} not in ({"i32"}, {"i64"}):
-            raise NotNative
         self.weighted = "per_sample_weights" in self.named
         self.default = "default_index" in self.named
         reduction = self.node.attrs.get("reduction")
-        self.kernel = bags_f32(
-            way=self.way, index=self.named["indices"].dtype, weighted=self.weighted, default=self.default,
+        self.kernel = bag_rows(
+            T=self.out.dtype, way=self.way, index=self.named["indices"].dtype, weighted=self.weighted,
+            default=self.default,
             mean=reduction == "mean", largest=reduction == "max",
         )  # fmt: skip
 
@@ -156,7 +161,7 @@ class Bags(Lowering):
         per_bag = max(1, count // many)
         values = {
             "table": table.ptr, "at": indices.ptr, "y": y.ptr, "rows": table.shape[0], "width": width,
-            "row": width * 4, "count": count, "many": many,
+            "row": width * y.itemsize, "count": count, "many": many,
             "each": indices.shape[-1] if self.way == "packed" else 0,
         }  # fmt: skip
         reads: list[View] = [table, indices]

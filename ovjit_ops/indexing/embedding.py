@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
@@ -133,7 +134,7 @@ def _offset_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
     "EmbeddingBagOffsetsSum",
     opset=3,
     types=NUMBERS,
-    native=("f32",),
+    native=FULL,
     lower=Bags.of,
     absent={"default_index": (1, -1)},
 )
@@ -233,7 +234,7 @@ def _packed_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
                 yield [table, index, random_array(rng, many, dtype, (-2, 2))], attrs
 
 
-@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=("f32",), lower=Bags.of)
+@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=FULL, lower=Bags.of)
 class EmbeddingBagPackedSum:
     """Sums of rows of a table, as many in every bag."""
 
@@ -267,7 +268,7 @@ def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.
     return wide, count
 
 
-@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=("f32",), lower=Bags.of)
+@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=FULL, lower=Bags.of)
 class EmbeddingSegmentsSum:
     """Sums of rows of a table by the segment of each index."""
 
