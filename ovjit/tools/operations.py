@@ -46,7 +46,6 @@ NOTES = {
     "Col2Im": "windows of known size; others: reference",
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
     "Einsum": "no letter twice in an operand; others: reference",
-    "GroupedMatMul": "stacks of matrices; groups of rows: reference",
     "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; a computed sigma: "
     "reference",

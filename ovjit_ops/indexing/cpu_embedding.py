@@ -146,8 +146,7 @@ class Bags(Lowering):
         reduction = self.node.attrs.get("reduction")
         self.kernel = bag_rows(
             T=self.out.dtype, way=self.way, index=self.named["indices"].dtype, weighted=self.weighted,
-            default=self.default,
-            mean=reduction == "mean", largest=reduction == "max",
+            default=self.default, mean=reduction == "mean", largest=reduction == "max",
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:

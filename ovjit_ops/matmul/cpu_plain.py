@@ -233,6 +233,27 @@ def blocks_of(m: int, most: int) -> int:
     return min(range(most, most - most // 3 - 1, -1), key=lambda rows: ceil_div(m, rows) * (rows + 1))
 
 
+def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, wide: int) -> View:
+    """Matrices [..., k, n] in panels of `wide` vectors of columns, as constants of type `kind`: a view of
+    [..., 1, elements of all panels]."""
+    *batch, k, n = right.shape
+    width, dtype = wide * host_isa().lanes, numpy_dtype(kind)
+    whole = (*batch, ceil_div(n, width), k, width)
+
+    def fill(memory: np.ndarray) -> None:
+        """Panels, zeros behind the last column."""
+        panels = memory.view(dtype).reshape(whole)
+        for j in range(whole[-3]):
+            part = right[..., j * width : (j + 1) * width]
+            panels[..., j, :, : part.shape[-1]] = part
+            panels[..., j, :, part.shape[-1] :] = 0
+
+    size, shape = product(whole) * dtype.itemsize, (*batch, 1, product(whole[-3:]))
+    at = constants.place(Filling(size, fill), (key, "panels")).offset
+    home = Buffer(size, CONSTANTS, at)
+    return View(home, shape, row_major(shape, dtype.itemsize), dtype.itemsize)
+
+
 class PlainProduct(Lowering):
     """MatMul of f64 or integers with any number of batch dimensions; what follows it is a step of its own."""
 
@@ -278,22 +299,7 @@ class PlainProduct(Lowering):
             return
         place_constants(constants, self.node.inputs[:1])
         right = right.swapaxes(-1, -2) if self.node.attrs["transpose_b"] else right
-        *batch, k, n = right.shape
-        width, dtype = self.wide * host_isa().lanes, numpy_dtype(self.packed)
-        whole = (*batch, ceil_div(n, width), k, width)
-
-        def fill(memory: np.ndarray) -> None:
-            """Panels, zeros behind the last column."""
-            panels = memory.view(dtype).reshape(whole)
-            for j in range(whole[-3]):
-                part = right[..., j * width : (j + 1) * width]
-                panels[..., j, :, : part.shape[-1]] = part
-                panels[..., j, :, part.shape[-1] :] = 0
-
-        size, shape = product(whole) * dtype.itemsize, (*batch, 1, product(whole[-3:]))
-        at = constants.place(Filling(size, fill), (self, "panels")).offset
-        home = Buffer(size, CONSTANTS, at)
-        self.panels = View(home, shape, row_major(shape, dtype.itemsize), dtype.itemsize)
+        self.panels = place_panels(constants, self, right, self.packed, self.wide)
         if self.real:
             self.right_most = constants.view(np.array([self.largest], np.int64), "i64")
 

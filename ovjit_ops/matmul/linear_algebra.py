@@ -7,11 +7,12 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, merge, surely_equal
+from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, in_f32, length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
+from ovjit_ops.matmul.cpu_grouped import GroupedProduct
 from ovjit_ops.matmul.cpu_inverse import Inverses
 
 
@@ -103,7 +104,10 @@ def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
     return ends
 
 
-@op("GroupedMatMul", opset=17, types=NUMBERS, builder={"": "grouped_matmul"}, ulp=32)
+@op(
+    "GroupedMatMul", opset=17, types=NUMBERS, builder={"": "grouped_matmul"}, ulp=32, native=FULL,
+    lower=GroupedProduct.of,
+)  # fmt: skip
 class GroupedMatMul:
     """mat_a [rows, K] x mat_b [groups, N, K], each group of rows, which ends at its offset, with its own
     matrix transposed; or matrix by matrix, mat_a [groups, rows, K]."""
@@ -141,8 +145,6 @@ class GroupedMatMul:
         """GroupedMatMul(a: [G, T, K], b) -> MatMul(a, b transposed)"""
         if len(inputs) > 2 or inputs[0].shape is None or inputs[1].shape is None:
             return None
-        if not surely_equal(inputs[0].shape[0], inputs[1].shape[0]):
-            return None  # a product would broadcast one matrix to several
         return w.b.instead(node, inputs, {"transpose_b": True}, "MatMul")
 
     samples = cases(
