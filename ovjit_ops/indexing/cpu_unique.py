@@ -7,6 +7,8 @@ Single NaN are equal, rows with NaN are not.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
@@ -171,7 +173,7 @@ class LoweredUnique(Lowering):
         pairs, spare = (planner.allocate((n + 1,), 8) for _ in range(2))
         names = ("values", "first", "inverse", "counts", "number", "pairs", "spare")
         views = [*made, pairs, spare]
-        values = {name: view.ptr for name, view in zip(names, views, strict=True)}
+        values: dict[str, Any] = {name: view.ptr for name, view in zip(names, views, strict=True)}
         planner.need_scratch(COUNTS)
         values |= {"x": x.ptr, "n": n, "width": width}
         planner.step(self.kernel, values, 1, [x], views, 40.0 * x.count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -167,7 +168,8 @@ class Unique:
             return None
         if any(v.type.value is None for v in axes) or any(bounds(d)[1] == 0 for d in data.shape):
             return None
-        order, dims = (), [-1]
+        order: tuple[int, ...] = ()
+        dims: list[Any] = [-1]
         if axes:
             place, rank = int(axes[0].type.value.reshape(-1)[0]), len(data.shape)
             order = (place % rank, *(a for a in range(rank) if a != place % rank))
