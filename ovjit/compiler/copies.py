@@ -14,7 +14,7 @@ from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
 from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
-from ovjit.compiler.races import Gaps, Piece, Rows
+from ovjit.compiler.races import Piece, Rows, Touches, gaps
 from ovjit.compiler.views import (
     Layout,
     Ptr,
@@ -364,8 +364,8 @@ def plan_halo(planner: Planner, view: View, layout: Layout) -> None:
     values: dict[str, Any] = {"whole": Ptr(view.buffer), "y": first, "size": size, "run": run, "items": items}
     values |= placed_values(extents, y=strides)
 
-    def touches(each: int) -> Gaps:
-        return Gaps(first, extents, strides, run, each)
+    def touches(each: int) -> Touches:
+        return gaps(first, extents, strides, run, each)
 
     work = sum(layout.halo[axis]) * step + ROW_WORK
     planner.share_step(clear_gaps(), values, items, work, [], slabs, 0, touches, "Reorder")

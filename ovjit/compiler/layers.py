@@ -25,7 +25,7 @@ from ovjit.compiler.steps import Step
 from ovjit.compiler.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
 from ovjit.forks import made_once
 from ovjit.graph.converted import Unmade
-from ovjit.graph.graph import Graph, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.traced import identity
 
 if TYPE_CHECKING:
@@ -42,34 +42,20 @@ WORTH = 16
 Name = tuple[str, tuple[str, ...]]
 
 
-class Layers(NamedTuple):
-    """The lowerings `first + k * period` and those behind them, up to the next multiple, are layer k of
-    `many`."""
+class Lowered(NamedTuple):
+    """What a program plans. `packed`: where each lowering has placed its constants."""
 
-    first: int
-    period: int
-    many: int
-    #: What a layer makes, reads of the layer before, or has as inputs and weights of its own -> the same of
-    #: the next layer.
-    follows: Mapping[Value, Value]
-    #: Where its constants begin -> where those of the next layer do.
-    places: Mapping[int, int]
-    #: A layer's nodes -> those of the layer before.
-    twins: Mapping[Node, Node]
-    #: Name and origins of a layer's groups -> those of the next layer's.
-    names: Mapping[Name, Name]
+    lowerings: Sequence[Lowering]
+    packed: Sequence[Sequence[int]]
+    outputs: Collection[Value]
+    layouts: Mapping[Value, Layout]
+    readers: Mapping[Value, int]
 
 
-def find_layers(
-    lowerings: Sequence[Lowering],
-    packed: Sequence[Sequence[int]],
-    graph: Graph,
-    layouts: Mapping[Value, Layout],
-    readers: Mapping[Value, int],
-) -> Layers | None:
-    """The layers by which most planning is saved, None where there are too few. `packed`: where each lowering
-    has placed its constants."""
+def find_layers(program: Lowered) -> Layers | None:
+    """The layers by which most planning is saved, None where there are too few."""
     numbers: dict[tuple, int] = {}
+    lowerings = program.lowerings
     marks = np.array([numbers.setdefault(_mark(low), len(numbers)) for low in lowerings], np.int64)
     best = (WORTH, 0, 0, 0)
     for period in range(1, len(marks) // (PLANNED + 1) + 1):
@@ -81,7 +67,7 @@ def find_layers(
         if saved > best[0]:
             best = saved, period, first, behind
     _, period, first, behind = best
-    return _compared(lowerings, packed, graph, layouts, readers, period, first, behind) if period else None
+    return _compared(program, period, first, behind) if period else None
 
 
 def _mark(lowering: Lowering) -> tuple:
@@ -90,68 +76,51 @@ def _mark(lowering: Lowering) -> tuple:
     return type(lowering), tuple([n.op.name for n in lowering.group.nodes]), out.dtype, len(out.shape or ())
 
 
-def _compared(
-    lowerings: Sequence[Lowering],
-    packed: Sequence[Sequence[int]],
-    graph: Graph,
-    layouts: Mapping[Value, Layout],
-    readers: Mapping[Value, int],
-    period: int,
-    first: int,
-    behind: int,
-) -> Layers | None:
+def _compared(program: Lowered, period: int, first: int, behind: int) -> Layers | None:
     """The layers among the lowerings from `first` on, those before `behind` with one a `period` later."""
+    lowerings = program.lowerings
     made_by = {v: i for i, low in enumerate(lowerings) for n in low.group.nodes for v in n.outputs}
-    outputs = frozenset(graph.outputs)
-
-    def new(start: int) -> _Pairs:
-        return _Pairs(start, period, made_by, outputs, layouts, readers)
-
-    best, pairs = None, new(first)
+    best, pairs = None, Layers(program, made_by, first, period)
     for i in range(first, behind):
-        one, other = lowerings[i], lowerings[i + period]
-        if pairs.add(one, other, packed[i], packed[i + period]) and i + 1 < behind:
+        if pairs.add(i) and i + 1 < behind:
             continue
         whole = i + 1 == behind and pairs.good
-        count = (i + whole - pairs.start) // period + 1
-        if count > max(PLANNED, best.many if best else 0) and pairs.common.isdisjoint(pairs.follows):
-            best = Layers(
-                pairs.start, period, count, pairs.follows, pairs.places, pairs.twins, pairs.names
-            )
-        pairs = new(i + 1)
+        pairs.many = (i + whole - pairs.first) // period + 1
+        if pairs.many > max(PLANNED, best.many if best else 0) and pairs.common.isdisjoint(pairs.follows):
+            best = pairs
+        pairs = Layers(program, made_by, i + 1, period)
     return best
 
 
-class _Pairs:
-    """Lowerings that are compared with those one period later, from `start` on, and what belongs together."""
+class Layers:
+    """The lowerings `first + k * period` and those behind them, up to the next multiple, are layer k of
+    `many`, as far as they have been compared with those one period later."""
 
-    def __init__(
-        self,
-        start: int,
-        period: int,
-        made_by: Mapping[Value, int],
-        outputs: Collection[Value],
-        layouts: Mapping[Value, Layout],
-        readers: Mapping[Value, int],
-    ):
-        self.start = start
+    def __init__(self, program: Lowered, made_by: Mapping[Value, int], first: int, period: int):
+        self.first = first
         self.period = period
+        self.many = 0
         self.good = True
+        #: What a layer makes, reads of the layer before, or has as inputs and weights of its own -> the same
+        #: of the next layer.
         self.follows: dict[Value, Value] = {}
+        #: Where its constants begin -> where those of the next layer do.
         self.places: dict[int, int] = {}
+        #: A layer's nodes -> those of the layer before.
         self.twins: dict[Node, Node] = {}
+        #: Name and origins of a layer's groups -> those of the next layer's.
         self.names: dict[Name, Name] = {}
         self.common: set[Value] = set()  # what layers read that is the same for all of them
+        self._program = program
         self._made_by = made_by
-        self._outputs = outputs
-        self._layouts = layouts
-        self._readers = readers
         self._compared: set[tuple[Group, Group]] = set()
         self._arrays: set[tuple[int, int]] = set()  # ids of constants that belong together
         self._moved: set[tuple[int, int]] = set()  # places of the constants of the lowerings in hand
 
-    def add(self, one: Lowering, other: Lowering, placed: Sequence[int], others: Sequence[int]) -> bool:
-        """Compare a lowering with the one a period later; whether all is well until now."""
+    def add(self, i: int) -> bool:
+        """Compare lowering `i` with the one a period later; whether all is well until now."""
+        one, other = self._program.lowerings[i], self._program.lowerings[i + self.period]
+        placed, others = self._program.packed[i], self._program.packed[i + self.period]
         self._moved = set(zip(placed, others, strict=False))
         self.good = (
             len(placed) == len(others)
@@ -192,11 +161,12 @@ class _Pairs:
 
     def _alike(self, one: Value, other: Value) -> bool:
         """Whether a program does the same with both."""
+        given = self._program
         return (
             _same_types(one, other)
-            and (one in self._outputs) == (other in self._outputs)
-            and self._layouts.get(one) == self._layouts.get(other)
-            and self._readers.get(one) == self._readers.get(other)
+            and (one in given.outputs) == (other in given.outputs)
+            and given.layouts.get(one) == given.layouts.get(other)
+            and given.readers.get(one) == given.readers.get(other)
         )
 
     def _read(self, one: Value, other: Value) -> bool:
@@ -205,7 +175,7 @@ class _Pairs:
         if one is other:
             if "Constant" not in kinds:
                 self.common.add(one)
-            return self._made_by.get(one, -1) < self.start
+            return self._made_by.get(one, -1) < self.first
         if kinds == ("Constant", "Constant"):
             return self._constants(one, other)
         follows = self.follows.get(one)
@@ -214,8 +184,8 @@ class _Pairs:
         if kinds == ("Parameter", "Parameter"):
             return self._made(one, other)
         # what comes before the first layer, for which each layer has something of its own
-        first = self._made_by.get(one, -1) < self.start <= self._made_by.get(other, -1)
-        return first and self._made_by[other] < self.start + self.period and self._crossing(one, other)
+        first = self._made_by.get(one, -1) < self.first <= self._made_by.get(other, -1)
+        return first and self._made_by[other] < self.first + self.period and self._crossing(one, other)
 
     def _crossing(self, one: Value, other: Value) -> bool:
         return _same_types(one, other) and self.follows.setdefault(one, other) is other
@@ -295,27 +265,27 @@ class _Pairs:
 #: Properties that are made once, of one of two objects until now.
 _DERIVED = frozenset({"kernels"})
 #: Type -> what compares two of them that are not one object.
-_COMPARED: dict[type, Callable[[_Pairs, Any, Any], bool]] = dict.fromkeys(
-    (str, float, bool, bytes, Kernel, Layout, range, frozenset, set), _Pairs._equal
+_COMPARED: dict[type, Callable[[Layers, Any, Any], bool]] = dict.fromkeys(
+    (str, float, bool, bytes, Kernel, Layout, range, frozenset, set), Layers._equal
 )
-_COMPARED[Value] = _Pairs._read
-_COMPARED[Node] = _Pairs._nodes
-_COMPARED[Group] = _Pairs._groups
-_COMPARED[Body] = _Pairs._bodies
-_COMPARED[Ptr] = _Pairs._pointers
-_COMPARED[dict] = _Pairs._dicts
+_COMPARED[Value] = Layers._read
+_COMPARED[Node] = Layers._nodes
+_COMPARED[Group] = Layers._groups
+_COMPARED[Body] = Layers._bodies
+_COMPARED[Ptr] = Layers._pointers
+_COMPARED[dict] = Layers._dicts
 
 
-def _comparison(kind: type) -> Callable[[_Pairs, Any, Any], bool]:
+def _comparison(kind: type) -> Callable[[Layers, Any, Any], bool]:
     """What compares two of another type."""
     if issubclass(kind, (tuple, list)):
-        return _Pairs._each
+        return Layers._each
     if issubclass(kind, (np.ndarray, Unmade)):
-        return _Pairs._arrays_alike
+        return Layers._arrays_alike
     if issubclass(kind, functools.partial):
-        return _Pairs._partials
+        return Layers._partials
     ours = kind.__module__.partition(".")[0] in ("ovjit", "ovjit_ops")
-    return _Pairs._objects if ours and kind.__dictoffset__ else _Pairs._differ
+    return Layers._objects if ours and kind.__dictoffset__ else Layers._differ
 
 
 def _same_types(one: Value, other: Value) -> bool:

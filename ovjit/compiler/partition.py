@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, copy_replaced, with_sources
 from ovjit.graph.shapes import ANY, is_static
 
@@ -129,26 +130,16 @@ def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
 
 def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
     """The numbers of `value`, of this shape, made of the dimensions of inputs."""
-    name = value.node.name
-
-    def integers(*numbers: int) -> Value:
-        return builder.constant(np.array(numbers, np.int64))
-
+    w, attrs = Writer(builder, value.node), {"shape": (0, ANY, ANY), "element_type": "u8"}
     parts: list[Value] = []
     for _ in range(math.prod(shape)):
-        attrs = {"shape": (0, ANY, ANY), "element_type": "u8"}
-        told = builder.add("Parameter", (), attrs, name=f"{name}/told").output
-        dims = builder.add("ShapeOf", [told], {"output_type": "i64"}).output
-        above, below = (
-            builder.add("Gather", [dims, integers(i), integers(0)], {"batch_dims": 0}).output for i in (1, 2)
-        )
-        parts.append(builder.add("Subtract", [above, below], {"auto_broadcast": "numpy"}).output)
-    whole = parts[0] if len(parts) == 1 else builder.add("Concat", parts, {"axis": 0}).output
+        told = builder.add("Parameter", (), attrs, name=f"{value.node.name}/told").output
+        _, above, below = w.shape(told)
+        parts.append(w("Subtract", above.value, below.value))
+    whole = parts[0] if len(parts) == 1 else w("Concat", *parts, axis=0)
     if len(shape) != 1:
-        whole = builder.add("Reshape", [whole, integers(*shape)], {"special_zero": False}).output
-    if value.dtype != "i64":
-        whole = builder.add("Convert", [whole], {"destination_type": value.dtype}).output
-    return whole
+        whole = w("Reshape", whole, shape, special_zero=False)
+    return whole if value.dtype == "i64" else w("Convert", whole, destination_type=value.dtype)
 
 
 def _bounds(node: Node) -> list[tuple[int, Value]]:

@@ -124,6 +124,7 @@ class Planner:
         self.offered: dict[Value, View] = {}  # where one that writes may do so, if it writes row by row
         self.readers: Mapping[Value, int] = {}  # how many groups read a value; so are the model's outputs
         self.trace: Trace | None = None  # what was planned, where that is checked
+        self.probes: list[Probe] = []  # of a watched program
         self._group: Any = None
         self._instead: list[tuple[View, View]] = []  # what the group has written, and what gets a copy of it
         self._fitting: dict[tuple, int] = {}  # of views that are known to lie in their buffers: their bytes

@@ -22,7 +22,7 @@ from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
 from ovjit.compiler.copies import copy_kernel, halo_kernels
 from ovjit.compiler.fuse import fuse
 from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
-from ovjit.compiler.layers import Layers, Repeats, find_layers
+from ovjit.compiler.layers import Layers, Lowered, Repeats, find_layers
 from ovjit.compiler.lower import Lowering, ReferenceStep, Shapes, lower_groups
 from ovjit.compiler.options import memory_for, options
 from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
@@ -30,7 +30,7 @@ from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
 from ovjit.compiler.passes.precision import lower_precision, store_caches
-from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Probe, Strides, element_size
+from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import NO_TWINS, concrete_types
 from ovjit.compiler.views import Layout
@@ -187,9 +187,9 @@ class Program:
             if "layers" not in self.__dict__:
                 found = None
                 if self.traces is not None and not debug.skips("layers"):
-                    found = find_layers(
-                        self.lowerings, self._packed, self.graph, self.layouts, self.readers
-                    )
+                    outputs = frozenset(self.graph.outputs)
+                    given = Lowered(self.lowerings, self._packed, outputs, self.layouts, self.readers)
+                    found = find_layers(given)
                 self.__dict__["layers"] = found
                 self._packed = []
             return self.__dict__["layers"]
@@ -306,20 +306,23 @@ class Program:
             plan.output_shapes = [types[v].shape for v in self.graph.outputs]
             plan.memory = self.memory
             return plan
-        if room is not None:
-            strides = strides_of(room, self.graph, types, room.capacity)
-        planner = self._planner(types, strides)
-        if debug.is_on("OVJIT_CHECK"):
-            planner.trace = Trace()
-        probes = self._plan_steps(planner)
+        planner = self._planned(types, room, strides, debug.is_on("OVJIT_CHECK"))
         plan = planner.finish()
         if self.watched:
-            plan.probes, plan.types = probes, types
+            plan.probes, plan.types = planner.probes, types
         plan.input_shapes = tuple(tuple(s) for s in shapes)
         plan.memory = self.memory
         return plan
 
-    def _planner(self, types: Mapping[Value, Any], strides: Strides) -> Planner:
+    def _planned(
+        self, types: Mapping[Value, Any], room: Room | None, strides: Strides = NO_STRIDES,
+        proved: bool = False, tape: Tape | None = None,
+    ) -> Planner:  # fmt: skip
+        """A planner with the steps of all groups whose values do not follow from shapes. `tape`: that of the
+        types, which has the room's capacity, too."""
+        if room is not None:
+            capacity = room.capacity if tape is None else tape.leaf(tape.leaves - 1)
+            strides = strides_of(room, self.graph, types, capacity)
         layouts = self.layouts
         if self._open_halos:
             layouts = choose_layouts(self.lowerings, lambda value: types[value].shape)
@@ -328,13 +331,13 @@ class Program:
         if not self.watched:
             planner.readers = self.readers
         planner.open = self.traces is not None
+        if proved:
+            planner.trace = Trace()
+        self._plan_steps(planner)
         return planner
 
-    def _plan_steps(self, planner: Planner) -> list[Probe]:
-        """Add the steps of all groups whose values do not follow from shapes. Gives the probes of a watched
-        program."""
+    def _plan_steps(self, planner: Planner) -> None:
         types = planner.types
-        probes: list[Probe] = []
         flags = [any(types[v].value is None for v in low.group.outputs) for low in self.lowerings]
         active = list(compress(self.lowerings, flags))
         for lowering in reversed(active):
@@ -362,8 +365,7 @@ class Program:
                         ReferenceStep(way.group).plan(planner)
                     planner.end()
             if self.watched:
-                probes.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
-        return probes
+                planner.probes.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
 
     def _trace(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
         """Plan with traced numbers, and keep what serves for other shapes too; None where that can't be."""
@@ -394,16 +396,13 @@ class Program:
                 tape, types = self._traced_types(shapes, room)
             if needs_cut(types):
                 return None
-            strides = NO_STRIDES
             if room is not None:
                 try:
                     check_room(room, self.graph, types)
                 except Outgrown:  # nothing has asked for the capacity: the types serve when there is room
                     traces.outgrown, tape = (tuple(shapes), tape, types), None
                     raise
-                strides = strides_of(room, self.graph, types, tape.leaf(tape.leaves - 1))
-            planner = self._planner(types, strides)
-            self._plan_steps(planner)
+            planner = self._planned(types, room, tape=tape)
             if any(step.host is not None for step in planner.steps):
                 if tape.left_reals:  # kernels want them as constants
                     self._leaves_reals = False
@@ -461,12 +460,8 @@ class Program:
 
     def _prove(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None) -> None:
         """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
-        types, strides = self._types(shapes), NO_STRIDES
-        if room is not None:
-            strides = strides_of(room, self.graph, types, room.capacity)
-        planner = self._planner(types, strides)
-        planner.trace = Trace()
-        self._plan_steps(planner)
+        types = self._types(shapes)
+        planner = self._planned(types, room, proved=True)
         few = (
             made for value, t in types.items()
             for dim, made in zip(value.shape or t.shape, t.shape, strict=True)
@@ -478,10 +473,7 @@ class Program:
         # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
         planner.finish()
         tape, types = self._traced_types(shapes, room)
-        if room is not None:
-            strides = strides_of(room, self.graph, types, tape.leaf(tape.leaves - 1))
-        planner = self._planner(types, strides)
-        self._plan_steps(planner)
+        planner = self._planned(types, room, tape=tape)
         check_plan(plan, planner.finish(plan.arena.lay_out))
 
 

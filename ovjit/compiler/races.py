@@ -45,9 +45,14 @@ class Piece(NamedTuple):
         out = np.full(1, self.ptr.offset, np.int64)
         for index, stride in zip(indices, self.along, strict=True):
             out = out + index * stride
-        for extent, stride in zip((*self.shape, self.itemsize), (*self.strides, 1), strict=True):
-            out = (out[:, None] + np.arange(extent) * stride).reshape(-1)
-        return out
+        return _boxed(out, (*self.shape, self.itemsize), (*self.strides, 1))
+
+
+def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
+    """Where the elements of a box of this shape lie that begins at each of `starts`."""
+    for extent, stride in zip(shape, strides, strict=True):
+        starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
+    return starts
 
 
 #: Buffers, and the bytes of each, counted from its first.
@@ -84,23 +89,17 @@ class Rows:
         return read, written
 
 
-class Gaps:
+def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per_chunk: int) -> Touches:
     """Chunks of `per_chunk` gaps around rows of `run` bytes: in front of each, and one behind the last, up to
     the ends of the buffer. Rows are found as those of a `Piece` are, from `ptr` on."""
 
-    def __init__(
-        self, ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per_chunk: int
-    ):
-        self.ptr, self.run, self.per_chunk = ptr, run, per_chunk
-        self.extents, self.strides = extents, strides
+    def touches(chunk: int) -> tuple[Places, Places]:
+        starts = _boxed(np.full(1, ptr.offset, np.int64), extents, strides)
+        edges = np.stack([np.append(0, starts + run), np.append(starts, ptr.buffer.size)], axis=1)
+        some = edges[chunk * per_chunk : (chunk + 1) * per_chunk]
+        return [], [(ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]
 
-    def __call__(self, chunk: int) -> tuple[Places, Places]:
-        starts = np.full(1, self.ptr.offset, np.int64)
-        for extent, stride in zip(self.extents, self.strides, strict=True):
-            starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
-        edges = np.stack([np.append(0, starts + self.run), np.append(starts, self.ptr.buffer.size)], axis=1)
-        some = edges[chunk * self.per_chunk : (chunk + 1) * self.per_chunk]
-        return [], [(self.ptr.buffer, np.concatenate([np.arange(*gap) for gap in some]))]
+    return touches
 
 
 class Trace:

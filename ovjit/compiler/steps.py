@@ -57,28 +57,22 @@ class Step:
         return self.kernel is not None and self.kernel.name == CLEAR_GAPS
 
 
-class ControlCall:
+class ControlCall(NamedTuple):
     """Bodies that a control step runs, see `ovjit.execution.control_steps`: which function of the runner, the
     plans of the bodies, how many words its record has after them, and whether it may go on for ever."""
 
-    __slots__ = ("bodies", "endless", "function", "room")
-
-    def __init__(self, function: str, bodies: Sequence[Plan], room: int = 0, endless: bool = False):
-        self.function = function
-        self.bodies = tuple(bodies)
-        self.room = room
-        self.endless = endless
+    function: str
+    bodies: Sequence[Plan]
+    room: int = 0
+    endless: bool = False
 
 
-class HostCall:
+class HostCall(NamedTuple):
     """A node evaluated by its reference between native steps: input views in, output views out."""
 
-    __slots__ = ("inputs", "node", "outputs")
-
-    def __init__(self, node: Node, inputs: list[View], outputs: list[View]):
-        self.node = node
-        self.inputs = inputs
-        self.outputs = outputs
+    node: Node
+    inputs: Sequence[View]
+    outputs: Sequence[View]
 
 
 #: A number of steps, the group that is complete after them, and where its values lie then.

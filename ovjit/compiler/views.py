@@ -108,7 +108,7 @@ class View:
         plain = row_major(self.shape, self.itemsize)
         if all(map(surely_same, self.strides, plain)) or self.count == 0:
             return True
-        return _compact(self.shape, self.strides) == _compact(self.shape, plain)
+        return merge_dims(self.shape, [self.strides]) == merge_dims(self.shape, [plain])
 
     def expand(self, shape: Sequence[int]) -> View:
         """Broadcast to `shape` by NumPy's rule: strides of 0. Raises OvjitError where the rule has none."""
@@ -224,19 +224,6 @@ def row_major(shape: Sequence[int], itemsize: int) -> list[int]:
     return strides
 
 
-def _compact(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """(extent, stride) without dimensions of 1, neighbours merged where they lie in one row."""
-    out: list[tuple[int, int]] = []
-    for extent, stride in zip(shape, strides, strict=True):
-        if extent == 1:
-            continue
-        if out and out[-1][1] == extent * stride:
-            out[-1] = (out[-1][0] * extent, stride)
-        else:
-            out.append((extent, stride))
-    return out
-
-
 def reshape_strides(
     shape: Sequence[int], strides: Sequence[int], new: Sequence[int], itemsize: int
 ) -> list[int] | None:
@@ -247,12 +234,10 @@ def reshape_strides(
     if first < len(shape) and new and is_traced_number(new[0]) and surely_same(shape[first], new[0]):
         rest = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
         return None if rest is None else [strides[first], *rest]  # whatever the first dimension is, 1 too
-    pieces = _compact(shape, strides)
+    extents, (steps,) = merge_dims(shape, [strides])
     out: list[int] = [itemsize] * len(new)
     i = len(new) - 1
-    for extent, stride in reversed(pieces):
-        left = extent
-        step = stride
+    for left, step in zip(reversed(extents), reversed(steps), strict=True):
         while left > 1:
             if i < 0 or left % new[i]:
                 return None
