@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ovjit.compiler.copies import copy_kernel
 from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, copy_kernel, plan_copy
+from ovjit.compiler.lower import Lowering, plan_copy
 from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.program import Program
 from ovjit.compiler.views import Buffer, View, row_major

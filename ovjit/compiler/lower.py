@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
-from ovjit.compiler.copies import copy_kernel as copy_kernel
-from ovjit.compiler.copies import fill_kernel as fill_kernel
 from ovjit.compiler.copies import plan_copy as plan_copy
 from ovjit.compiler.copies import plan_elementwise as plan_elementwise
 from ovjit.compiler.fuse import Group, is_number, is_undecided

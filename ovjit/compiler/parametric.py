@@ -73,17 +73,9 @@ def evaluation() -> Callable[[int, int, int, int], int]:
     return function(evaluate_address(), 4, False)
 
 
-class Patches:
-    """Where results go in an array of words: `places` and the values that belong there, to be added."""
-
-    __slots__ = ("nodes", "places")
-
-    def __init__(self, pairs: Sequence[tuple[int, int]]):
-        self.places = np.array([place for place, _ in pairs], np.int64)
-        self.nodes = np.array([node for _, node in pairs], np.int64)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(self.places.tolist(), self.nodes.tolist(), strict=True)
+def _patches(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Where results go in an array of words, and the values that belong there, to be added: two rows."""
+    return np.ascontiguousarray(np.array(list(pairs), np.int64).reshape(-1, 2).T)
 
 
 class Recipe:
@@ -92,16 +84,14 @@ class Recipe:
 
     __slots__ = ("_parts", "address")
 
-    def __init__(self, free: np.ndarray, *parts: Sequence[Sequence[int]]):
-        """`free`: 1 for each leaf that is another one each time, 0 for all others. `parts`: rows; sizes, each
-        a value and what there is room for; words, each its place behind the values' beginning, what it is
-        besides, and a value, to be added."""
+    def __init__(self, *parts: Any):
+        """1 for each leaf that is another one each time, 0 for all others; rows; sizes, each a value and what
+        there is room for; words, each its place behind the values' beginning, what it is besides, and a
+        value, to be added."""
         arrays = [np.array(part, np.int64) for part in parts]
-        numbers = [len(free), free.ctypes.data]
-        for part, array in zip(parts, arrays, strict=True):
-            numbers += [len(part), array.ctypes.data]
-        self._parts = [free, *arrays, np.array(numbers, np.int64)]
-        self.address = self._parts[-1].ctypes.data
+        numbers = np.array([(len(array), array.ctypes.data) for array in arrays], np.int64)
+        self._parts = [*arrays, numbers]
+        self.address = numbers.ctypes.data
 
 
 class Memory:
@@ -135,8 +125,9 @@ class Memory:
 
 #: What a trace is but for its steps and the constants of its plans: arrays of integers, lists of integers and
 #: of tuples of them, and single ones.
-_ARRAYS = ("_words", "starts", "chunks", "sizes", "grows", "outputs", "values", "rows")
-_PATCHES = ("patches", "chunk_patches")
+_ARRAYS = (
+    "_words", "starts", "chunks", "sizes", "grows", "outputs", "values", "rows", "patches", "chunk_patches"
+)  # fmt: skip
 _LISTS = ("ranks", "pointers", "buffers", "data_patches", "output_ranks")
 _NUMBERS = ("leaves", "scratch", "work")
 
@@ -169,10 +160,7 @@ class Parametric:
         """All that it is but for `steps`: arrays, and numbers. None for what is one process's own: bodies."""
         if any(step.control is not None for step in self.steps):
             return None
-        facts: dict[str, Any] = {name: getattr(self, name).astype(np.int64) for name in _ARRAYS}
-        for name in _PATCHES:
-            patches = getattr(self, name)
-            facts[name] = np.stack([patches.places, patches.nodes])
+        facts: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         facts |= {name: np.array(getattr(self, name), np.int64) for name in _LISTS}
         facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
         facts["places"] = None if self.places is None else np.array(self.places, np.int64)
@@ -194,9 +182,6 @@ class Parametric:
         self.data[:] = facts["data"]
         for name in _ARRAYS:
             setattr(self, name, np.array(facts[name], np.int64))
-        self.grows = self.grows != 0
-        for name in _PATCHES:
-            setattr(self, name, Patches(facts[name].T.tolist()))
         for name in _LISTS:
             setattr(self, name, facts[name].tolist())
         for name in _NUMBERS:
@@ -247,7 +232,7 @@ class Parametric:
         )
         self.buffers = [(b.first, b.last) for b in used]
         sizes = [place(b.size) for b in used]
-        self.grows = np.array([is_traced_number(b.size) for b in used], np.bool_)
+        self.grows = np.array([is_traced_number(b.size) for b in used], np.int64)
         scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
         own = [s for s in planner.steps if s.control is None]  # bodies tell for themselves
         work = place(_total(number for step in own for number in (step.flops, step.bytes)))
@@ -259,8 +244,8 @@ class Parametric:
                    for k, n in enumerate((s.flops, s.bytes)) if is_traced_number(n)]  # fmt: skip
         self._renumber(tape, wanted)
         new = self._new
-        self.patches = Patches([(at, new[node]) for at, node in patches])
-        self.chunk_patches = Patches([(at, new[node]) for at, node in chunks])
+        self.patches = _patches((at, new[node]) for at, node in patches)
+        self.chunk_patches = _patches((at, new[node]) for at, node in chunks)
         self.sizes = np.array([new[node] for node in sizes], np.int64)
         self.scratch, self.work = new[scratch], new[work]
         self.data_patches = [(at, itemsize, new[node]) for at, itemsize, node in data]
@@ -390,10 +375,10 @@ class Parametric:
         room = memory.room.tolist()
         sizes = [(node, room[i]) for i, node in enumerate(self.sizes.tolist()) if changed[node]]
         results, chunks, words, table, _ = self._parts
-        found = [(results + i, 0, node) for i, node in enumerate(self._results.nodes.tolist())]
-        for place, node in self.chunk_patches:
+        found = [(results + i, 0, node) for i, node in enumerate(self._results[1].tolist())]
+        for place, node in self.chunk_patches.T.tolist():
             found += [(chunks + place, 0, node), (table + place * STEP_WORDS + STEP_CHUNKS, 0, node)]
-        found += [(words + place, int(memory.words[place]), node) for place, node in self.patches]
+        found += [(words + place, int(memory.words[place]), node) for place, node in self.patches.T.tolist()]
         return Recipe(free, rows, sizes, [patch for patch in found if changed[patch[2]]])
 
     def _roomy(self, sizes: np.ndarray) -> np.ndarray:
@@ -408,15 +393,15 @@ class Parametric:
     def _parts(self) -> tuple[int, int, int, int, int]:
         """Where there are, behind the values of a plan, results, chunks, arguments, the rows of its table,
         and room for other leaves."""
-        chunks = len(self.values) + len(self._results.nodes)
+        chunks = len(self.values) + self._results.shape[1]
         words = chunks + len(self.chunks)
         rows = words + len(self._words)
         return len(self.values), chunks, words, rows, rows + STEP_WORDS * max(len(self.steps), 1)
 
     @made_once
-    def _results(self) -> Patches:
+    def _results(self) -> np.ndarray:
         """What a plan has of its own beside arguments and chunks."""
-        return Patches(list(enumerate((*chain.from_iterable(self._shapes[0]), self.scratch, self.work))))
+        return _patches(enumerate((*chain.from_iterable(self._shapes[0]), self.scratch, self.work)))
 
     @made_once
     def _shapes(self) -> tuple[list[tuple[int, ...]], list[int]]:
@@ -430,11 +415,7 @@ class Parametric:
     @made_once
     def _none(self) -> np.ndarray:
         """Of each of its results, 0."""
-        return np.zeros(len(self._results.nodes), np.int64)
-
-    @made_once
-    def _growing(self) -> np.ndarray:
-        return self.grows.astype(np.int64)
+        return np.zeros(self._results.shape[1], np.int64)
 
     @made_once
     def _nowhere(self) -> Memory:
@@ -450,10 +431,10 @@ class Parametric:
             return array.ctypes.data
 
         use = [self.leaves, len(self.values), at(self.values)]
-        use += [len(self.sizes), at(self.sizes), at(room), at(self._growing), least, SPARE, LEAST_SPARE]
+        use += [len(self.sizes), at(self.sizes), at(room), at(self.grows), least, SPARE, LEAST_SPARE]
         parts = (self._none, self._results), (self.chunks, self.chunk_patches), (words, self.patches)
         for start, patches in parts:
-            use += [len(start), at(start), len(patches.places), at(patches.places), at(patches.nodes)]
+            use += [len(start), at(start), patches.shape[1], *map(at, patches)]
         return np.array(use, np.int64)
 
     def _lay_out(self, sizes: np.ndarray) -> Memory:

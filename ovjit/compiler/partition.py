@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.passes.expand import Writer
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, copy_replaced, with_sources
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, copy_replaced, makers, with_sources
 from ovjit.graph.shapes import ANY, is_static
 
 #: What becomes of a node: it runs after the host, before it, on the host, or its values follow from shapes.
@@ -189,10 +189,7 @@ def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:
 def _part(graph: Graph, outputs: Iterable[Value], replaced: Sequence[Node]) -> Graph:
     """The part of `graph` that `outputs` need, with only the inputs that it and `replaced` nodes read."""
     outputs = tuple(outputs)
-    needed = {v.node for v in outputs}
-    for node in reversed(graph.nodes):
-        if node in needed:
-            needed.update(v.node for v in node.inputs)
+    needed = makers(outputs, graph.nodes)
     replaced = with_sources(replaced, graph.nodes, needed)
     needed.update(v.node for node in replaced for v in node.inputs if v.node.op.name == "Parameter")
     inputs = (v for v in graph.inputs if v.node in needed)

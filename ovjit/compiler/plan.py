@@ -16,8 +16,7 @@ from ovjit import debug
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.compiler.arena import assign_offsets
-from ovjit.compiler.chunks import CHUNK_WORK as CHUNK_WORK
-from ovjit.compiler.chunks import PARALLEL_WORK as PARALLEL_WORK
+from ovjit.compiler.chunks import PARALLEL_WORK
 from ovjit.compiler.chunks import ceil_div as ceil_div
 from ovjit.compiler.chunks import split as split
 from ovjit.compiler.constants import ALIGNMENT as ALIGNMENT
@@ -29,8 +28,7 @@ from ovjit.compiler.constants import aligned_bytes as aligned_bytes
 from ovjit.compiler.constants import element_size as element_size
 from ovjit.compiler.copies import plan_copy, plan_halo
 from ovjit.compiler.races import Touches, Trace, check_races
-from ovjit.compiler.steps import ControlCall as ControlCall
-from ovjit.compiler.steps import HostCall as HostCall
+from ovjit.compiler.steps import ControlCall, HostCall
 from ovjit.compiler.steps import Plan as Plan
 from ovjit.compiler.steps import Probe as Probe
 from ovjit.compiler.steps import Step as Step
@@ -272,13 +270,15 @@ class Planner:
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
         """A new arena tensor. A halo is cleared by a step of its own."""
         layout = layout or plain(len(shape))
-        size, strides, offset = layout.allocate(shape, itemsize)
-        buffer = Buffer(size)
-        self.buffers.append(buffer)
-        view = View(buffer, shape, strides, itemsize, offset, layout.halo)
-        if any(map(any, layout.halo)) and size:  # one without elements has a halo too
+        view = self._new_tensor(shape, itemsize, layout)
+        if _has_halo(view):
             self.halo_step(view, layout)
         return view
+
+    def _new_tensor(self, shape: Sequence[int], itemsize: int, layout: Layout) -> View:
+        size, strides, offset = layout.allocate(shape, itemsize)
+        self.buffers.append(Buffer(size))
+        return View(self.buffers[-1], shape, strides, itemsize, offset, layout.halo)
 
     def output(self, value: Value, layout: Layout | None = None, over: Sequence[View] = ()) -> View:
         """The view that a group writes `value` to, in `layout` (default: as the layout pass wants it).
@@ -401,13 +401,10 @@ class Planner:
         wanted = self.layouts.get(value) or plain(len(shape))
         if value in self._output_of and _is_plain(wanted, shape):
             return self._output_view(value)
-        size, strides, offset = wanted.allocate(shape, itemsize)
-        buffer = Buffer(size)
-        self.buffers.append(buffer)
-        self.pinned.add(buffer)
-        view = View(buffer, shape, strides, itemsize, offset, wanted.halo)
-        if any(map(any, wanted.halo)) and size:
-            self._unclear[buffer] = (view, wanted)
+        view = self._new_tensor(shape, itemsize, wanted)
+        self.pinned.add(view.buffer)
+        if _has_halo(view):
+            self._unclear[view.buffer] = (view, wanted)
         return view
 
     def clear_halo(self, buffer: Buffer) -> None:
@@ -627,6 +624,11 @@ def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:
     if 0 in shape:
         return 0
     return sum((d - 1) * s for d, s in zip(shape, strides, strict=True)) + itemsize
+
+
+def _has_halo(view: View) -> bool:
+    """Whether there are zeros around a new tensor: one without elements has a halo, too."""
+    return any(map(any, view.halo)) and view.buffer.size != 0
 
 
 def _lies_as(view: View, target: View) -> bool:

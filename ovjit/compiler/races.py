@@ -120,6 +120,12 @@ class Trace:
         self.groups.append((len(self.steps), group))
 
 
+def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
+    """The entries of `array`, one for each byte from the first of `view` on, for its bytes."""
+    strides = [s * array.itemsize for s in (*view.strides, 1)]
+    return np.lib.stride_tricks.as_strided(array, (*shape, view.itemsize), strides)
+
+
 class _Memory:
     """Who wrote each byte of the arena and of every output last: the step, and the buffer it was for."""
 
@@ -143,8 +149,7 @@ class _Memory:
                 shape[axis] += before + after
         if not all(shape):
             return array[:0]
-        strides = [s * array.itemsize for s in (*view.strides, 1)]
-        return np.lib.stride_tricks.as_strided(array[offset:], (*shape, view.itemsize), strides)
+        return _strided(array[offset:], view, shape)
 
 
 def check_races(planner: Planner, arena: int) -> None:
@@ -246,38 +251,27 @@ def _check_chunks(
                     raise OvjitError(f"internal error: {name} touches bytes before its tensor")
                 size[id(buffer)] = max(size[id(buffer)], int(places.max()) + 1)
     writer = {key: np.full(n, -1, np.int32) for key, n in size.items()}
-    for chunk, (_, written) in enumerate(parts):
-        for buffer, places in written:
-            entry = writer[id(buffer)][places]
-            other = entry[(entry >= 0) & (entry != chunk)]
-            if other.size:
-                both = f"chunks {int(other[0])} and {chunk} of {name}"
-                raise OvjitError(f"internal error: {both} write the same byte")
-            writer[id(buffer)][places] = chunk
-    for chunk, (read, _) in enumerate(parts):
-        for buffer, places in read:
-            entry = writer[id(buffer)][places]
-            other = entry[(entry >= 0) & (entry != chunk)]
-            if other.size:
-                raise OvjitError(
-                    f"internal error: chunk {chunk} of {name} reads what its chunk {int(other[0])} writes"
-                )
+    for part, does in ((1, "writes"), (0, "reads")):
+        for chunk, touched in enumerate(parts):
+            for buffer, places in touched[part]:
+                entry = writer[id(buffer)][places]
+                other = entry[(entry >= 0) & (entry != chunk)]
+                if other.size:
+                    both = f"chunk {chunk} of {name} {does} what its chunk {int(other[0])} writes"
+                    raise OvjitError(f"internal error: {both}")
+                if part == 1:
+                    writer[id(buffer)][places] = chunk
     for view in writes:
         all_there = [one for one in writes if one.buffer is view.buffer]
         meant = np.zeros(max(size[id(view.buffer)], *(one.reach[1] for one in all_there)), bool)
         for one in all_there:
-            _mark(meant, one)
+            if one.count:
+                _strided(meant[one.offset :], one, one.shape)[...] = True
         beside = (writer[id(view.buffer)] >= 0) & ~meant[: size[id(view.buffer)]]
         if beside.any():
             at = int(beside.argmax())
             raise OvjitError(f"internal error: {name} writes byte {at}, beside what it should")
     return {id(buffer) for read, _ in parts for buffer, _ in read}
-
-
-def _mark(array: np.ndarray, view: View) -> None:
-    if view.count:
-        shape, strides = (*view.shape, view.itemsize), (*view.strides, 1)
-        np.lib.stride_tricks.as_strided(array[view.offset :], shape, strides)[...] = True
 
 
 def _check_in_place(reads: Sequence[View], writes: Sequence[View], name: str) -> None:

@@ -47,11 +47,8 @@ class Symbols:
             return declared
         shapes = [t.shape for t in found]
         # types may be narrower where they are declared: an input of the model, a rewrite that knew more
-        known = len(shapes) == len(declared) and all(
-            a is not None and b is not None and len(a) == len(b)
-            for a, b in zip(shapes, declared, strict=True)
-        )
-        if not known:
+        pairs = zip(shapes, declared, strict=True)
+        if any(a is None or b is None or len(a) != len(b) for a, b in pairs):
             return declared
         return [
             tuple(d if isinstance(d, int) else s for s, d in zip(a, b, strict=True))

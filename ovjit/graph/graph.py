@@ -261,10 +261,7 @@ class Builder:
         """The graph of all that the outputs need, and the Parameters (unused ones stay inputs)."""
         outputs = tuple(outputs)
         self._finished = True
-        needed = {v.node for v in outputs} | {v.node for v in self.inputs}
-        for node in reversed(self.nodes):
-            if node in needed:
-                needed.update(v.node for v in node.inputs)
+        needed = makers((*outputs, *self.inputs), self.nodes)
         inputs = self.inputs if inputs is None else inputs
         replaced = with_sources(self.replaced, self.nodes, needed)
         return Graph(inputs, (n for n in self.nodes if n in needed), outputs, replaced)
@@ -275,6 +272,18 @@ class Builder:
             candidate, i = f"{name}_{i}", i + 1
         self._names.add(candidate)
         return candidate
+
+
+def makers(
+    values: Iterable[Value], nodes: Sequence[Node], beyond: Callable[[Node], bool] = lambda node: True
+) -> set[Node]:
+    """Those of `nodes`, which are in order, that compute `values`, as far back as nodes that are not
+    `beyond`."""
+    needed = {v.node for v in values}
+    for node in reversed(nodes):
+        if node in needed and beyond(node):
+            needed.update(v.node for v in node.inputs)
+    return needed
 
 
 def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collection[Node]) -> list[Node]:
@@ -293,9 +302,11 @@ def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collec
 Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
 
 
-def rebuild(graph: Graph, visit: Visit) -> Graph:
+def rebuild(
+    graph: Graph, visit: Visit, returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None
+) -> Graph:
     """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before. Dead nodes fall
-    away."""
+    away. `returned` makes its outputs of what has become of them."""
     builder = Builder()
     new: dict[Value, Value] = {}  # of those values alone that are not themselves any more
     for node in graph.nodes:
@@ -311,7 +322,8 @@ def rebuild(graph: Graph, visit: Visit) -> Graph:
             _check_replaced(node, outputs)
         new.update((old, now) for old, now in zip(node.outputs, outputs, strict=True) if old is not now)
     copy_replaced(new, builder, graph.replaced)
-    return builder.finish((new.get(v, v) for v in graph.outputs), (new.get(v, v) for v in graph.inputs))
+    made, given = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
+    return builder.finish(made if returned is None else returned(builder, made), given)
 
 
 def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:

@@ -51,5 +51,5 @@ def unpack(raw: np.ndarray, row: Any) -> np.ndarray:
         )
         if last:
             out[g, :, full * width :] = panels[body:].reshape(depth, last_width)[:, :last]
-    turned = out.reshape([dims[a] for a in order])
-    return np.ascontiguousarray(turned.transpose(np.argsort(order))).reshape(-1)
+    there = out.reshape([dims[a] for a in order])
+    return np.ascontiguousarray(there.transpose(np.argsort(order))).reshape(-1)

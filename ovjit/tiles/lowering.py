@@ -253,11 +253,11 @@ class Tiled(Lowering):
             raise NotImplementedError
         weights, dims, order = arranged
         given: np.ndarray = weights.source if isinstance(weights, Converted) else weights
-        turned = given.reshape(dims).transpose(order)
-        whole = turned.ndim > 2 and (turned.shape[0], turned.shape[-1]) == (self.groups, self.outs)
+        seen = given.reshape(dims).transpose(order)
+        whole = seen.ndim > 2 and (seen.shape[0], seen.shape[-1]) == (self.groups, self.outs)
         if self.form.group == 1 and whole:
-            return turned  # words are elements: where runs begin does not matter
-        return turned.reshape(self.groups, self.runs, -1, self.outs)
+            return seen  # words are elements: where runs begin does not matter
+        return seen.reshape(self.groups, self.runs, -1, self.outs)
 
     def place_operands(self, constants: Constants) -> None:
         for value in self.operands:
@@ -335,31 +335,37 @@ class Tiled(Lowering):
     ) -> tuple[dict[str, Any], list[View]]:
         """Addresses and strides of the epilogue's operands along `axes` (N, OH, OW and perhaps the group), by
         the names that kernels have for them; and the views that are read."""
-        values: dict[str, Any] = {}
-        reads = []
-        for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
-            view = self.operand_view(planner, value, operand.kind)
-            if not operand.shared:
-                view = part(view)
-                strides = self.along(view, axes)
-                values |= {f"e{i}_{letter}": stride for letter, stride in zip("nhwg", strides, strict=False)}
-            values[f"e{i}"] = view.ptr
-            reads.append(view)
-        return values, reads
+
+        def along(view: View) -> tuple[View, dict[str, int]]:
+            view = part(view)
+            return view, dict(zip("nhwg", self.along(view, axes), strict=False))
+
+        return self._operand_values(planner, along)
 
     def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
         """Addresses of the epilogue's operands, and the bytes from row to row of those that have rows."""
+
+        def along(view: View) -> tuple[View, dict[str, int]]:
+            step = row_step(view)
+            if step is None:
+                flat = planner.allocate(view.shape, view.itemsize)
+                planner.copy_step(view, flat)
+                view, step = flat, flat.shape[-1] * flat.itemsize
+            return view, {"w": step}
+
+        return self._operand_values(planner, along)
+
+    def _operand_values(
+        self, planner: Planner, along: Callable[[View], tuple[View, dict[str, int]]]
+    ) -> tuple[dict[str, Any], list[View]]:
+        """`along`: what is read of an operand that has pixels, and its strides by their letters."""
         values: dict[str, Any] = {}
         reads = []
         for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
             view = self.operand_view(planner, value, operand.kind)
             if not operand.shared:
-                step = row_step(view)
-                if step is None:
-                    flat = planner.allocate(view.shape, view.itemsize)
-                    planner.copy_step(view, flat)
-                    view, step = flat, flat.shape[-1] * flat.itemsize
-                values[f"e{i}_w"] = step
+                view, strides = along(view)
+                values |= {f"e{i}_{letter}": stride for letter, stride in strides.items()}
             values[f"e{i}"] = view.ptr
             reads.append(view)
         return values, reads

@@ -42,18 +42,10 @@ _VECTOR, _SWAP = re.compile(r"<\d+ x "), " cmpxchg "
 fallbacks: list[tuple[str, str]] = []
 
 
-def assembly(
-    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None, arity: int = 4
-) -> str:
+def assembly(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
     """The machine code of a kernel as text, for reading."""
-    module, kind = _optimised(source, symbol, isa, extra or {}, arity)
+    module, kind = _optimised(source, symbol, isa, extra or {}, 4)
     return target_machine(isa, kind).emit_assembly(module)
-
-
-def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
-    """The LLVM module of a kernel before LLVM's passes. Raises Outside for what is not in the language."""
-    with short_collections(cycles=True), _lock:
-        return str(lower_kernel(_define(source, symbol, isa, extra or {}), 4))
 
 
 def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:

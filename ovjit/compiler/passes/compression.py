@@ -13,7 +13,7 @@ and nothing later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,12 @@ class Stored(NamedTuple):
         """The type of floats, "" of integers."""
         return self.dtype if bits_of(self.dtype) else ""
 
+    def product(self, w: Writer, x: Value, *indices: Value, **attrs: Any) -> Value:
+        """`x` times these weights."""
+        zeros = () if self.zero is None else (self.zero,)
+        attrs |= {"bits": self.bits, "group": self.group, "kind": self.kind}
+        return w("CompressedMatMul", x, w.b.constant(self.integers), self.scale, *zeros, *indices, **attrs)
+
     def dynamic(self, size: int) -> int:
         """`size` where rows are to be quantized in groups of it before they are multiplied, else 0: as in
         OpenVINO for groups that lie within those of the weights, if integers with a sign have no zero."""
@@ -85,20 +91,22 @@ def compress_graph(graph: Graph) -> Graph:
 def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
         return None
-    chosen = _chosen(b, node, inputs) or _stacked(b, node, inputs)
-    if chosen is not None:
-        return [chosen]
+    made = _chosen(b, node, inputs) or _stacked(b, node, inputs) or _plain(b, node, inputs)
+    if made is None:
+        return None
+    b.rename(made.node, node.name)
+    return [made]
+
+
+def _plain(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+    """MatMul(x, stored [K, N])  ->  CompressedMatMul"""
     stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]))
     least = SMALLEST_F16 if stored is not None and stored.kind == "f16" else SMALLEST
     if stored is None or stored.integers.size < least or node.inputs[0].shape is None:
         return None
-    values = [inputs[0], b.constant(stored.integers), b.constant(stored.scale)]
-    if stored.zero is not None:
-        values.append(b.constant(stored.zero))
-    attrs = {"bits": stored.bits, "group": stored.group, "transpose_a": node.attrs["transpose_a"]}
-    attrs["kind"] = stored.kind
-    attrs["dynamic"] = 0 if node.attrs["transpose_a"] else stored.dynamic(options().dynamic)
-    return b.add("CompressedMatMul", values, attrs, name=node.name, origins=node.origins).outputs
+    transposed = node.attrs["transpose_a"]
+    dynamic = 0 if transposed else stored.dynamic(options().dynamic)
+    return stored.product(Writer(b, node), inputs[0], transpose_a=transposed, dynamic=dynamic)
 
 
 def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
@@ -107,10 +115,10 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     MatMul(x [M, 1, K], Gather(table, indices), transpose_b)   -> Unsqueeze(CompressedMatMul(...))
     MatMul(Gather(table, indices), x [M, K, 1])                -> Unsqueeze(CompressedMatMul(...))
     """
-    turned = node.attrs["transpose_a"], node.attrs["transpose_b"]
+    transposed = bool(node.attrs["transpose_a"]), bool(node.attrs["transpose_b"])
     for side, one in ((1, -2), (0, -1)):
         x, taken = inputs[1 - side], inputs[side].node
-        if turned != (False, bool(side)) or taken.op.name != "Gather" or taken.attrs.get("batch_dims", 0):
+        if transposed != (False, bool(side)) or taken.op.name != "Gather" or taken.attrs.get("batch_dims", 0):
             continue
         table, indices, axis = taken.inputs
         first = axis.constant is not None and int(axis.constant.reshape(-1)[0]) in (0, -3)
@@ -125,16 +133,15 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         w = Writer(b, node)
         zero = np.zeros_like(stored.scale) if stored.zero is None else stored.zero
         indices = indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
-        given = [w("Squeeze", x, [one]), b.constant(stored.integers), stored.scale, zero, indices]
-        attrs = {"bits": stored.bits, "group": stored.group, "kinds": kinds}
-        return w("Unsqueeze", w("CompressedMatMul", *given, **attrs), [one])
+        made = stored._replace(zero=zero).product(w, w("Squeeze", x, [one]), indices, kinds=kinds)
+        return w("Unsqueeze", made, [one])
     return None
 
 
 def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, as of experts, whose rows are
     not quantized (nor are OpenVINO's)."""
-    x, (stack, turned) = inputs[0], _before_transposes(node.inputs[1], bool(node.attrs["transpose_b"]))
+    x, (stack, transposed) = inputs[0], _before_transposes(node.inputs[1], bool(node.attrs["transpose_b"]))
     matrices = stack.shape
     if not is_static(matrices) or len(matrices) != 3 or x.shape is None or len(x.shape) != 3:
         return None
@@ -146,19 +153,14 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     parts = []
     for e in range(kinds):
         of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in (zero, scale)]
-        stored = _arranged(array[e], dtype, of[0], of[1], matrices[1:], turned)  # type: ignore[arg-type]
+        stored = _arranged(array[e], dtype, of[0], of[1], matrices[1:], transposed)  # type: ignore[arg-type]
         if stored is None:
             return None
         parts.append(stored)
     w = Writer(b, node)
     one = x.shape[0] == 1
     rows = [x] * kinds if one else w.outputs("Split", x, np.array(0), num_splits=kinds)
-    made = []
-    for part, stored in zip(rows, parts, strict=True):
-        zeros = [] if stored.zero is None else [stored.zero]
-        given = [part, b.constant(stored.integers), stored.scale, *zeros]
-        made.append(w("CompressedMatMul", *given, bits=stored.bits, group=stored.group, kind=stored.kind))
-    return w("Concat", *made, axis=0)
+    return w("Concat", *(part.product(w, x) for part, x in zip(parts, rows, strict=True)), axis=0)
 
 
 def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
@@ -176,29 +178,29 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
     return None
 
 
-def stored_weights(value: Value, turned: bool) -> Stored | None:
-    """What a product's right-hand side is stored as: with `turned` the depth is its last axis, else the last
-    but one. None where it is nothing of the kind."""
-    value, turned = _before_transposes(value, turned)
+def stored_weights(value: Value, transposed: bool) -> Stored | None:
+    """What a product's right-hand side is stored as: the depth is its last axis but one, `transposed` its
+    last. None where it is nothing of the kind."""
+    value, transposed = _before_transposes(value, transposed)
     if value.shape is None or len(value.shape) != 2 or not all(isinstance(d, int) for d in value.shape):
         return None
     final = tuple(value.shape)
     node = value.node
     if node.op.name == "Convert" and node.inputs[0].dtype == "f16":
-        return _halves(node.inputs[0].constant, turned)
+        return _halves(node.inputs[0].constant, transposed)
     found = next(scaled_integers(value), None)
-    return None if found is None else _arranged(*found, final, turned)
+    return None if found is None else _arranged(*found, final, transposed)
 
 
-def _before_transposes(value: Value, turned: bool) -> tuple[Value, bool]:
-    """Matrices as they are before Transposes of each of them, and whether they are then to be turned."""
+def _before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
+    """Matrices as they are before Transposes of each of them, and whether they are then to be transposed."""
     while value.node.op.name == "Transpose" and value.shape is not None and len(value.shape) in (2, 3):
         order, rank = value.node.inputs[1].constant, len(value.shape)
         swapped = [*range(rank - 2), rank - 1, rank - 2]
         if order is None or ([int(axis) % rank for axis in order] or [*range(rank)][::-1]) != swapped:
             break
-        value, turned = value.node.inputs[0], not turned
-    return value, turned
+        value, transposed = value.node.inputs[0], not transposed
+    return value, transposed
 
 
 def scaled_integers(
@@ -219,14 +221,14 @@ def scaled_integers(
             yield *found, scale
 
 
-def _halves(array: np.ndarray | None, turned: bool) -> Stored | None:
+def _halves(array: np.ndarray | None, transposed: bool) -> Stored | None:
     """A matrix of f16, with scales of 1; None where products are in bf16, whose weights take no more room."""
     if array is None or options().precision != "f32":
         return None
-    depth, outs = array.shape[::-1] if turned else array.shape
+    depth, outs = array.shape[::-1] if transposed else array.shape
     bits = Arranged(
         array, (depth, outs), np.dtype(np.uint16),
-        lambda of: np.ascontiguousarray(of.T if turned else of).view(np.uint16), turned,
+        lambda of: np.ascontiguousarray(of.T if transposed else of).view(np.uint16), transposed,
     )  # fmt: skip
     scale = np.ones((-(-depth // F16_GROUP), outs), np.float32)
     return Stored(bits, scale, None, 16, F16_GROUP, "f16", False)
@@ -253,7 +255,7 @@ def plain_constant(value: Value) -> np.ndarray | None:
     return cast(array, np.dtype(np.float64)) if known and array is not None else None
 
 
-def _turned_constant(value: Value) -> np.ndarray | Unmade | None:
+def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
     """A constant, or a transposed one."""
     node = value.node
     if node.op.name != "Transpose":
@@ -284,7 +286,7 @@ def stored_integers(
         node = half
     if node.op.name != "Convert" or node.inputs[0].dtype not in _STORED:
         return None
-    array, dtype = _turned_constant(node.inputs[0]), node.inputs[0].dtype
+    array, dtype = _transposed_constant(node.inputs[0]), node.inputs[0].dtype
     if array is None or dtype in INTEGERS:
         return None if array is None else (array, dtype, zero)
     array = np.asarray(array)
@@ -335,7 +337,7 @@ def _arranged(
     zero: np.ndarray | None,
     scale: np.ndarray,
     final: tuple[int, ...],
-    turned: bool,
+    transposed: bool,
 ) -> Stored | None:
     """As [K, N], with a scale and zero for each group of K and each of N."""
     given, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
@@ -344,7 +346,7 @@ def _arranged(
     bits = 4 if dtype in ("i4", "u4", "u2") else bits_of(dtype) or 8
     if dtype == "i4":
         zero = (0.0 if zero is None else zero) + np.full((), 8.0)
-    depth, outs = final[::-1] if turned else final
+    depth, outs = final[::-1] if transposed else final
     if array.size != depth * outs or array.ndim not in (2, 3):
         return None
     try:
@@ -352,10 +354,10 @@ def _arranged(
         zeros = None if zero is None else np.broadcast_to(zero, array.shape)
     except ValueError:
         return None
-    along = array.ndim - 1 if turned else 0 if array.ndim == 2 else 1
+    along = array.ndim - 1 if transposed else 0 if array.ndim == 2 else 1
     # a matrix may have a row for each group; other reshapes would mix columns, or cut groups in two
-    held = array.shape[0] if turned else array.shape[-1]
-    if held % outs if turned and array.ndim == 2 else held != outs:
+    held = array.shape[0] if transposed else array.shape[-1]
+    if held % outs if transposed and array.ndim == 2 else held != outs:
         return None
     size = array.shape[along]
     for values in (each, zeros):
@@ -364,13 +366,13 @@ def _arranged(
 
     def matrix(values: np.ndarray) -> np.ndarray:
         """[K, N]"""
-        return values.reshape(outs, depth).T if turned else values.reshape(depth, outs)
+        return values.reshape(outs, depth).T if transposed else values.reshape(depth, outs)
 
     def integers(source: np.ndarray) -> np.ndarray:
         whole = source.astype(np.int8) + np.int8(8) if dtype == "i4" else source
         return np.ascontiguousarray(matrix(whole).astype(kind, copy=False))
 
-    first, as_they_are = slice(0, None, size), turned and array.dtype == kind
+    first, as_they_are = slice(0, None, size), transposed and array.dtype == kind
     return Stored(
         Arranged(array, (depth, outs), kind, integers, as_they_are),
         np.ascontiguousarray(matrix(each)[first].astype(np.float32)),

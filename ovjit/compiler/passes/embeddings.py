@@ -54,8 +54,9 @@ def _halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     array, dtype = source.inputs[0].constant, source.inputs[0].dtype
     if array is None:
         return None
-    taken = b.add(node.op, [b.constant(array, dtype), *inputs[1:]], node.attrs, origins=node.origins).output
-    return Writer(b, node)("Convert", taken, destination_type="f32")
+    w = Writer(b, node)
+    taken = w(node.op, b.constant(array, dtype), *inputs[1:], **node.attrs)
+    return w("Convert", taken, destination_type="f32")
 
 
 def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
@@ -70,53 +71,35 @@ def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
             continue
         if any(v.ndim == array.ndim and v.shape[0] not in (1, rows) for v in parts):
             continue
-        return _worked_out(_Rows(b, node, inputs, rows), np.asarray(array), dtype, zero, scale, shape)
+        return _worked_out(Writer(b, node), inputs[1:], np.asarray(array), dtype, zero, scale)
     return None
 
 
-class _Rows:
-    """Takes rows of constants by the indices of `node`."""
-
-    def __init__(self, b: Builder, node: Node, inputs: tuple[Value, ...], rows: int):
-        self.b = b
-        self.w = Writer(b, node)
-        self.node = node
-        self.rest = inputs[1:]
-        self.rows = rows
-
-    def __call__(self, array: np.ndarray, rank: int) -> Value:
-        """The rows of `array`, which broadcasts to a table of `rank` dimensions; all of it where it has none
-        of its own."""
-        whole = self.b.constant(array)
-        if array.ndim < rank:
-            return whole
-        if array.shape[0] != self.rows:
-            return self.b.constant(array[0])
-        node = self.node
-        return self.b.add(node.op, [whole, *self.rest], node.attrs, origins=node.origins).output
-
-
 def _worked_out(
-    rows: _Rows,
-    array: np.ndarray,
-    dtype: str,
-    zero: np.ndarray | None,
+    w: Writer, rest: Sequence[Value], array: np.ndarray, dtype: str, zero: np.ndarray | None,
     scale: np.ndarray,
-    shape: Sequence[int],
-) -> Value:
-    w, rank = rows.w, array.ndim
+) -> Value:  # fmt: skip
+    """The rows of a table that indices, the first of the `rest` of the node's inputs, say, in f32."""
+    shape, node = array.shape, w.node
+
+    def rows(array: np.ndarray) -> Value:
+        """Those of `array`, which broadcasts to the table; all of it where it has none of its own."""
+        if array.ndim < len(shape) or array.shape[0] != shape[0]:
+            return w.b.constant(array if array.ndim < len(shape) else array[0])
+        return w(node.op, array, *rest, **node.attrs)
+
     packed = (dtype in ("i4", "u4") or bits_of(dtype) == 4) and array.shape[-1] % 2 == 0
     if dtype == "i4":
         array, zero = array.astype(np.int8) + np.int8(8), (np.zeros(()) if zero is None else zero) + 8.0
     codes = array.astype(np.int8 if dtype == "i8" else np.uint8, copy=False)
     if packed:
         half = codes.shape[-1] // 2
-        taken = rows(codes[..., :half] | (codes[..., half:] << 4), rank)
+        taken = rows(codes[..., :half] | (codes[..., half:] << 4))
         low = w("BitwiseAnd", taken, 15, auto_broadcast="numpy")
         high = w("BitwiseRightShift", taken, 4, auto_broadcast="numpy")
         taken = w("Concat", low, high, axis=-1)
     else:
-        taken = rows(codes, rank)
+        taken = rows(codes)
     if dtype in INTEGERS:
         real = w("Convert", taken, destination_type="f32")
     else:
@@ -124,13 +107,12 @@ def _worked_out(
         known = levels_of(dtype)
         levels = all_codes.view(numpy_dtype(dtype)).astype(np.float32) if known is None else known
         wide = w("Convert", taken, destination_type="i32")
-        first = rows.b.constant(np.array(0))
-        table = rows.b.constant(np.ascontiguousarray(levels))
-        real = rows.b.add("Gather", [table, wide, first], {"batch_dims": 0}, origins=rows.node.origins).output
+        real = w("Gather", np.ascontiguousarray(levels), wide, np.array(0), batch_dims=0)
     if zero is not None:
-        real = w("Subtract", real, rows(zero.astype(np.float32), rank), auto_broadcast="numpy")
-    real = w("Multiply", real, rows(scale.astype(np.float32), rank), auto_broadcast="numpy")
-    if tuple(array.shape) == tuple(shape):
+        real = w("Subtract", real, rows(zero.astype(np.float32)), auto_broadcast="numpy")
+    real = w("Multiply", real, rows(scale.astype(np.float32)), auto_broadcast="numpy")
+    final = tuple(node.inputs[0].shape)
+    if shape == final:
         return real
-    lead = len(rows.node.inputs[1].shape or ())
-    return w("Reshape", real, [*[0] * lead, *shape[1:]], special_zero=True)
+    lead = len(node.inputs[1].shape or ())
+    return w("Reshape", real, [*[0] * lead, *final[1:]], special_zero=True)

@@ -8,7 +8,7 @@ outputs, or None where it stays as it is. Halves that an operation does not comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ovjit.compiler.passes.simplify import fold_constants, run_rules
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
 from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
-from ovjit.graph.op import StandIn
+from ovjit.graph.op import Op, StandIn
 from ovjit.graph.shapes import is_static
 
 #: How often what has been expanded is looked at again.
@@ -35,14 +35,14 @@ class Writer:
         self.b = b
         self.node = node
 
-    def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Value:
+    def __call__(self, op: str | Op, *inputs: Any, **attrs: Any) -> Value:
         return self.outputs(op, *inputs, **attrs)[0]
 
-    def outputs(self, op: str, *inputs: Any, **attrs: Any) -> tuple[Value, ...]:
+    def outputs(self, op: str | Op, *inputs: Any, **attrs: Any) -> tuple[Value, ...]:
         """All outputs of a node."""
         like = next(v for v in inputs if isinstance(v, Value))
         values = [self._value(v, like.dtype) for v in inputs]
-        name = f"{self.node.name}/{op}"
+        name = f"{self.node.name}/{op if isinstance(op, str) else op.name}"
         return self.b.add(op, values, attrs, name=name, origins=self.node.origins).outputs
 
     def shape(self, x: Value) -> list[Any]:
@@ -141,9 +141,9 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
         first = len(b.nodes)
         out, w, expanded = None, Writer(b, node), False
         if _is_half(node):
-            out = upcast(w, node, inputs)
+            out = _computed(w, node, inputs, "f32", lambda _, kind: kind in HALVES)
         elif (found := _stand_in(node)) is not None:
-            out = _computed(w, node, inputs, found)
+            out = _computed(w, node, inputs, found.real, found.concerns)
         elif expanded := expand and node.op.expand is not None:
             out = node.op.expand(w, node, inputs)
         if out is None:
@@ -174,18 +174,22 @@ def _stand_in(node: Node) -> StandIn | None:
     return found if found and any(v.dtype == found.kind for v in node.outputs) else None
 
 
-def _computed(w: Writer, node: Node, inputs: Sequence[Value], stand_in: StandIn) -> Sequence[Value]:
-    """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
-    kind = stand_in.kind
-    given = [
-        _converted(w, x, stand_in.real) if stand_in.concerns(i, x.dtype) else x for i, x in enumerate(inputs)
-    ]
-    made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{stand_in.real}", origins=node.origins)
-    back = whole if kind not in SMALL else lambda w, x, kind: w("Convert", x, destination_type=kind)
+def _computed(
+    w: Writer, node: Node, inputs: Sequence[Value], real: str, concerns: Callable[[int, str], bool]
+) -> Sequence[Value]:
+    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end
+    Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
+    given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(inputs)]
+    made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
     return [
-        back(w, new, kind) if old.dtype == kind else new
-        for new, old in zip(made.outputs, node.outputs, strict=True)
+        _back(w, new, old.dtype) if concerns(0, old.dtype) else new
+        for new, old in zip(made, node.outputs, strict=True)
     ]
+
+
+def _back(w: Writer, x: Value, kind: str) -> Value:
+    floats = kind in HALVES or kind in SMALL
+    return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
 
 
 def _is_half(node: Node) -> bool:
@@ -194,16 +198,6 @@ def _is_half(node: Node) -> bool:
     return native is not None and any(
         v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
     )
-
-
-def upcast(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end"""
-    wide = [_converted(w, x, "f32") if x.dtype in HALVES else x for x in inputs]
-    made = w.b.add(node.op, wide, node.attrs, name=f"{node.name}/{node.op.name}", origins=node.origins)
-    return [
-        w("Convert", new, destination_type=old.dtype) if old.dtype in HALVES else new
-        for new, old in zip(made.outputs, node.outputs, strict=True)
-    ]
 
 
 def _converted(w: Writer, x: Value, kind: str) -> Value:

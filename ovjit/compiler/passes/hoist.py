@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, bodies_of, ports
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, rebuild
 
 
 class _Kept(NamedTuple):
@@ -30,18 +30,16 @@ def hoist(graph: Graph) -> Graph:
     value is computed inside its body."""
     if not any(_has(body) for node in graph.nodes for body in bodies_of(node.attrs)):
         return graph
-    builder = Builder()
-    new: dict[Value, Value] = {}
     assigned: list[Value] = []
-    for node in graph.nodes:
-        inputs = [new[v] for v in node.inputs]
-        if any(_has(body) for body in bodies_of(node.attrs)):
-            outputs, more = _hoisted(builder, node, inputs)
-            assigned += more
-        else:
-            outputs = copy_node(builder, node, inputs).outputs
-        new.update(zip(node.outputs, outputs, strict=True))
-    return builder.finish([*(new[v] for v in graph.outputs), *assigned], [new[v] for v in graph.inputs])
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+        if not any(map(_has, bodies_of(node.attrs))):
+            return None
+        outputs, more = _hoisted(b, node, inputs)
+        assigned.extend(more)
+        return outputs
+
+    return rebuild(graph, visit, lambda b, outputs: [*outputs, *assigned])
 
 
 def _has(body: Graph) -> bool:

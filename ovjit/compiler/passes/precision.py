@@ -30,7 +30,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, copy_replaced, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
 
 #: Elementwise operations whose results hang on the last bits of what they are given.
@@ -94,7 +94,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
         if not any(v.dtype == "f32" for v in node.inputs) or node.op.name == "Result":
             return None
         part = part_of(node.op)
-        types = [_typed(v, low) if v in lowered else v.type for v in node.outputs]
+        types = [stored_type(v.type, low) if v in lowered else v.type for v in node.outputs]
         if node.op.name == "Convert" and types[0].dtype == inputs[0].dtype:
             return [inputs[0]]
         if part == "fuse":
@@ -115,8 +115,15 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             return copy_node(b, node, given).outputs
         return b.instead(node, given, types=types, lowered=True)
 
-    made = rebuild(graph, visit)
-    return _restored(made, [v.dtype for v in graph.outputs])
+    def restored(b: Builder, outputs: Sequence[Value]) -> list[Value]:
+        """The outputs in the types that they had."""
+        return [
+            new if new.dtype == old.dtype
+            else b.add("Convert", [new], {"destination_type": old.dtype}).output
+            for old, new in zip(graph.outputs, outputs, strict=True)
+        ]  # fmt: skip
+
+    return rebuild(graph, visit, restored)
 
 
 def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Converted:
@@ -125,10 +132,6 @@ def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Co
         return Converted(array, [numpy_dtype(dtype)])
     assert isinstance(array, np.ndarray)
     return array.astype(numpy_dtype(dtype))
-
-
-def _typed(value: Value, dtype: str) -> TensorType:
-    return TensorType(dtype, value.shape)
 
 
 def _computes(node: Node) -> bool:
@@ -349,19 +352,3 @@ def _handed_on(graph: Graph, low: str) -> set[Value]:
         if _narrows(value.node, low):
             again |= of.get(value.node.inputs[0], set())
     return {value for value, inputs in of.items() if inputs <= again}
-
-
-def _restored(graph: Graph, dtypes: Sequence[str]) -> Graph:
-    """The graph with its outputs in the types that they had."""
-    if all(v.dtype == d for v, d in zip(graph.outputs, dtypes, strict=True)):
-        return graph
-    builder = Builder()
-    new: dict[Value, Value] = {}
-    for node in graph.nodes:
-        copy_into(new, builder, node)
-    copy_replaced(new, builder, graph.replaced)
-    outputs = [
-        new[v] if v.dtype == d else builder.add("Convert", [new[v]], {"destination_type": d}).output
-        for v, d in zip(graph.outputs, dtypes, strict=True)
-    ]
-    return builder.finish(outputs, [new[v] for v in graph.inputs])

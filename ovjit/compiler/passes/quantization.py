@@ -29,6 +29,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import product_format
 from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_integers
+from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
@@ -187,14 +188,14 @@ class _Quantizer:
         if any(a is None for a in limits):
             return None
         low, high, out_low, out_high = (a for a in limits if a is not None)
-        if not np.all(high > low) or not np.all(out_high > out_low):
+        found = _whole_steps(low, high, out_low, out_high, levels)
+        if found is None:
             return None
-        scale, step = _plain((out_high - out_low) / (levels - 1)), _plain((high - low) / (levels - 1))
-        zero, shift = _plain(-out_low / scale), _plain(-low / step)
-        whole = np.rint(zero)
-        if np.any(np.abs(zero - whole) > NEARLY) or np.any((whole < 0) | (whole > levels - 1)):
+        (scale, whole), step = map(_plain, found), _plain((high - low) / (levels - 1))
+        shift = _plain(-low / step)
+        if np.any((whole < 0) | (whole > levels - 1)):
             return None
-        made = Quantized(x, scale, _plain(whole.astype(np.int64)))
+        made = Quantized(x, scale, whole.astype(np.int64))
         if not (made.uniform or self._by_channel(node)):
             return None
         before = self.known.get(x)
@@ -250,8 +251,7 @@ class _Quantizer:
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes; who reads them reads the real tensor."""
-        attrs, origins = {"destination_type": "f32"}, node.origins
-        wide = b.add("Convert", [quantized.integers], attrs, name=f"{node.name}/f32", origins=origins).output
+        wide = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
         real = self._shifted(b, node, wide, quantized)
         self.known[real] = quantized
         return real
@@ -259,8 +259,7 @@ class _Quantizer:
     def _shifted(self, b: Builder, node: Node, steps: Value, quantized: Quantized) -> Value:
         """(steps - zero) * scale, in f32"""
         if quantized.zero.any():
-            zero = b.constant(quantized.zero.astype(np.float32))
-            steps = b.add("Subtract", [steps, zero], origins=node.origins).output
+            steps = Writer(b, node)("Subtract", steps, quantized.zero.astype(np.float32))
         scale = _rounded(b, quantized.scale)
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
@@ -268,16 +267,9 @@ class _Quantizer:
         quantized = self.known[inputs[0]]
         if not quantized.uniform:
             return None
-        made = b.add(
-            node.op,
-            [quantized.integers, *inputs[1:]],
-            node.attrs,
-            name=f"{node.name}/u8",
-            origins=node.origins,
-        )
+        made = Writer(b, node).outputs(node.op, quantized.integers, *inputs[1:], **node.attrs)
         return [
-            self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v
-            for v in made.outputs
+            self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v for v in made
         ]
 
     def _pad(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -318,8 +310,8 @@ class _Quantizer:
         if not first.uniform or not all(p is not None and p.alike(first) for p in parts):
             return None
         integers = [p.integers for p in parts if p is not None]
-        made = b.add("Concat", integers, node.attrs, name=f"{node.name}/u8", origins=node.origins)
-        return [self._real(b, node, first._replace(integers=made.output))]
+        made = Writer(b, node)(node.op, *integers, **node.attrs)
+        return [self._real(b, node, first._replace(integers=made))]
 
     def _product(self, b: Builder, node: Node, data: Quantized) -> Sequence[Value] | None:
         """Convolution((q - z) * s, (w + o) * t)
@@ -358,7 +350,7 @@ class _Quantizer:
             made = [q, b.constant(w)]
             return b.add(node.op, made, attrs, name=name, origins=origins, types=types, lowered=True).output
 
-        acc = product(weights.integers, out.shape, f"{name}/i32")
+        acc, w = product(weights.integers, out.shape, f"{name}/i32"), Writer(b, node)
         rank = len(out.shape)
         axis = rank - 1 if node.op.name == "MatMul" else 1
         shape = tuple(-1 if a == axis else 1 for a in range(rank))
@@ -367,19 +359,16 @@ class _Quantizer:
         if data_zero.any():
             more = b.constant((-data_zero * sums).astype(np.int32).reshape(shape))
         if data.given is not None:
-            wide = b.add("Convert", [data.given], {"destination_type": "i32"}, origins=origins).output
-            ones = b.constant(np.ones(rank, np.int64))
-            flat = b.add("Reshape", [wide, ones], {"special_zero": False}, origins=origins).output
-            factors = b.constant((-sums).astype(np.int32).reshape(shape))
-            more = b.add("Multiply", [flat, factors], origins=origins).output
+            wide = w("Convert", data.given, destination_type="i32")
+            flat = w("Reshape", wide, [1] * rank, special_zero=False)
+            more = w("Multiply", flat, (-sums).astype(np.int32).reshape(shape))
         if weights.offset is not None:
             counting, form = _ones(node, weights.integers, out.shape)
             if counting is None:
                 return None
             total = product(counting, form, f"{name}/ones")
-            offset = b.constant(weights.offset.reshape(-1).astype(np.int32).reshape(shape))
-            part = b.add("Multiply", [total, offset], origins=origins).output
-            more = part if more is None else b.add("Add", [part, more], origins=origins).output
+            part = w("Multiply", total, weights.offset.reshape(-1).astype(np.int32).reshape(shape))
+            more = part if more is None else w("Add", part, more)
         if more is not None:
             acc = b.add("Add", [acc, more], name=f"{name}/zero", origins=origins).output
         scale = weights.scale * data_scale
@@ -450,10 +439,8 @@ def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | No
 
 def _unsigned(b: Builder, node: Node, x: Value) -> Value:
     """i8 -> u8, 128 more: what the dot product of bytes takes."""
-    wide = b.add("Convert", [x], {"destination_type": "i32"}, name=f"{node.name}/i32", origins=node.origins)
-    moved = b.add("Add", [wide.output, b.constant(np.int32(128))], origins=node.origins).output
-    attrs = {"destination_type": "u8"}
-    return b.add("Convert", [moved], attrs, name=f"{node.name}/u8", origins=node.origins).output
+    w = Writer(b, node)
+    return w("Convert", w("Add", w("Convert", x, destination_type="i32"), 128), destination_type="u8")
 
 
 def _output_axes(node: Node) -> tuple[int, ...]:
@@ -481,13 +468,9 @@ def _pads(node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
 
 def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
     """The integers with their zero point around them: a halo holds 0."""
-    begin, end = (b.constant(np.array([0, 0, *p], np.int64)) for p in pads)
-    zero = b.constant(np.array(data.zero, np.uint8))
-    if data.given is not None:
-        none = b.constant(np.zeros(0, np.int64))
-        zero = b.add("Reshape", [data.given, none], {"special_zero": False}, origins=node.origins).output
-    inputs, attrs = [data.integers, begin, end, zero], {"pad_mode": "constant"}
-    return b.add("Pad", inputs, attrs, name=f"{node.name}/Pad", origins=node.origins).output
+    w, (begin, end) = Writer(b, node), ([0, 0, *p] for p in pads)
+    given = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
+    return w("Pad", data.integers, begin, end, given or data.zero.astype(np.uint8), pad_mode="constant")
 
 
 def _ones(node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
@@ -568,17 +551,27 @@ def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
     levels = maker.attrs["levels"]
     if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
         return None
-    if not (np.all(high > low) and np.all(out_high > out_low)):
-        return None
-    scale = (out_high - out_low) / (levels - 1)
-    zero = -out_low / scale
-    if np.any(np.abs(zero - np.rint(zero)) > NEARLY):
+    found = _whole_steps(low, high, out_low, out_high, levels)
+    if found is None:
         return None
     # FakeQuantize itself counts the steps: halves between two of them are rounded as its own type has them
     dtype = np.dtype(np.float64 if maker.output.dtype == "f64" else np.float32)
     ends = np.zeros((), dtype), np.full((), levels - 1, dtype)
     (counted,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)
-    return np.rint(counted).astype(np.float64) - np.rint(zero), scale
+    scale, zero = found
+    return np.rint(counted).astype(np.float64) - zero, scale
+
+
+def _whole_steps(
+    low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scale and zero point of what a FakeQuantize gives; None where there are none."""
+    if not (np.all(high > low) and np.all(out_high > out_low)):
+        return None
+    scale = (out_high - out_low) / (levels - 1)
+    zero = -out_low / scale
+    whole = np.rint(zero)
+    return None if np.any(np.abs(zero - whole) > NEARLY) else (scale, whole)
 
 
 def _from_integers(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:

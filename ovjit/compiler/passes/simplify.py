@@ -139,7 +139,7 @@ def transpose_the_narrow(
     b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
 ) -> Sequence[Value] | None:
     """Transpose(f(Convert(x: u8 to f32), c)) -> f(Convert(Transpose(x)), Transpose(c))     of elementwise f:
-    fewer bytes are turned, and what follows fuses"""
+    fewer bytes are transposed, and what follows fuses"""
     if node.op.name != "Transpose" or inputs[1].constant is None:
         return None
     order = tuple(int(axis) % max(inputs[1].constant.size, 1) for axis in inputs[1].constant)
@@ -159,8 +159,8 @@ def transpose_the_narrow(
     first, index = steps[best - 1]
     value = b.add(node.op, [first.inputs[index], inputs[1]], node.attrs).output
     for step, index in reversed(steps[:best]):
-        turned = [value if i == index else _turned(b, v, order) for i, v in enumerate(step.inputs)]
-        value = b.instead(step, turned)[0]
+        given = [value if i == index else _transposed(b, v, order) for i, v in enumerate(step.inputs)]
+        value = b.instead(step, given)[0]
     return [value]
 
 
@@ -176,7 +176,7 @@ def _broadcasts_to(node: Node, index: int, rank: int) -> bool:
     return numpy_like and shape is not None and len(shape) == rank and all(len(s) <= rank for s in others)
 
 
-def _turned(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
+def _transposed(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
     array = value.constant
     assert array is not None
     if array.size == 1:

@@ -13,7 +13,7 @@ from ovjit.errors import ModelError
 from ovjit.graph import shapes
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, makers
 from ovjit.graph.op import TensorType
 
 
@@ -103,7 +103,7 @@ def _starts(
     alike: list[int] = []  # variables that begin with what is computed of inputs alone
     for k, source in enumerate(sources):
         if source is not None and inits[k] is None:
-            if any(node.op.name == "ReadValue" for node in _needed((source,))):
+            if any(node.op.name == "ReadValue" for node in _needed(graph, (source,))):
                 inits[k] = _start(graph, variables, (source,))
             else:
                 alike.append(k)
@@ -116,7 +116,7 @@ def _starts(
 
 def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, ...]) -> Start:
     """What computes these values."""
-    nodes = _needed(sources)
+    nodes = _needed(graph, sources)
     read = {node.attrs.get("variable_id") for node in nodes if node.op.name == "ReadValue"}
     public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
     hidden = [len(graph.inputs) + k for k, variable in enumerate(variables) if variable.name in read]
@@ -124,17 +124,9 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
     return Start(made, (*public, *hidden), 0)
 
 
-def _needed(values: Iterable[Value]) -> set[Node]:
+def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
     """The nodes that compute these values, as far as the variables that they read."""
-    found: set[Node] = set()
-    waiting = [v.node for v in values]
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            if node.op.name != "ReadValue":
-                waiting += [v.node for v in node.inputs]
-    return found
+    return makers(values, graph.nodes, lambda node: node.op.name != "ReadValue")
 
 
 def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str) -> Lifted:
