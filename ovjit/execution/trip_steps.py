@@ -6,7 +6,7 @@ value of the body has a *slot*: its address, its rank and its dimensions.
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import routine
+from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import copy_bytes
@@ -53,6 +53,202 @@ TRACE_WORDS = 15
 CARRIED_ROW, SLICED_ROW, KEPT_ROW, K_DIMS = 2, 2, 14, 6
 
 
+@inline
+def tell_numbers(part, slots):
+    """Numbers that data decide, as dimensions of the part's inputs without elements."""
+    row = ld(part, P_TOLD_AT)
+    end = row + ld(part, P_TOLD) * TOLD_ROW * 8
+    while row < end:
+        at = ld(slots + ld(row, 0) * SLOT_WORDS * 8, 0) + ld(row, 1)
+        number = 0
+        if ld(row, 2) == 4:
+            number = int(ld[i32](at))
+        else:
+            number = ld[i64](at)
+        number = max(min(number, FARTHEST), -FARTHEST)
+        slot = slots + ld(row, 3) * SLOT_WORDS * 8
+        if ld(row, 4) < 0:
+            st[i64](slot + 24, max(number, 0))
+            st[i64](slot + 32, max(-number, 0))
+        else:
+            copy_slot(slot, slots + ld(row, 4) * SLOT_WORDS * 8)
+            st[i64](slot + ld(row, 5), number)
+        row += TOLD_ROW * 8
+
+
+@inline
+def copy_slot(to, source):
+    for i in range(SLOT_WORDS):
+        st[i64](to + i * 8, ld(source, i))
+
+
+@inline
+def take_inputs(part, slots, bases, leaves):
+    """Where the part's inputs are, and their dimensions."""
+    row = ld(part, P_INPUTS_AT)
+    end = row + ld(part, P_INPUTS) * INPUT_ROW * 8
+    while row < end:
+        slot = slots + ld(row, 0) * SLOT_WORDS * 8
+        st[i64](bases + ld(row, 1) * 8, ld(slot, 0))
+        to = leaves + ld(row, 2) * 8
+        for i in range(ld(slot, 1)):
+            st[i64](to + i * 8, ld(slot, 2 + i))
+        row += INPUT_ROW * 8
+
+
+@inline
+def same_plan(part, leaves, n):
+    """The trace that the part's plan is of, where that serves; 0 for another plan, -1 where none may."""
+    trace = ld(part, P_TRACE)
+    for i in range(n):
+        number = ld(leaves, i)
+        if number < ld(ld(part, P_LOW), i) or number > ld(ld(part, P_HIGH), i):
+            trace = -1
+            break
+        if number != ld(ld(part, P_BEFORE), i):
+            trace = 0
+    return trace
+
+
+@inline
+def traced_plan(part, leaves, n, evaluate):
+    """The first of the part's traces that has a plan for these leaves, which it has written; or 0."""
+    trace = 0
+    row = ld(part, P_TRACES_AT)
+    end = row + ld(part, P_TRACES) * TRACE_WORDS * 8
+    while row < end and trace == 0:
+        whole = ld(row, C_WHOLE)
+        if ld(row, C_ROWS) == 0:
+            trace = row
+            for i in range(n):
+                if ld(leaves, i) != ld(whole, i):
+                    trace = 0
+        else:
+            for i in range(n):
+                st[i64](whole + i * 8, ld(leaves, i))
+            bad = call4(evaluate, ld(row, C_ROWS), ld(row, C_COUNT), whole, ld(row, C_MEMORY))
+            if bad == 0:
+                trace = row
+                for i in range(ld(row, C_STEPS)):
+                    at = ld(row, C_TABLE) + i * STEP_BYTES + STEP_CHUNKS * 8
+                    st[i64](at, ld(ld(row, C_CHUNKS), i))
+                for i in range(ld(row, C_PATCHES)):
+                    patch = ld(row, C_PATCHES_AT) + i * PATCH_ROW * 8
+                    if ld(patch, 1) == 4:
+                        st[i32](ld(patch, 0), ld(whole, ld(patch, 2)))
+                    else:
+                        st[i64](ld(patch, 0), ld(whole, ld(patch, 2)))
+        row += TRACE_WORDS * 8
+    return trace
+
+
+@inline
+def fits(part, trace, slots, work, memory):
+    """Give the part's outputs the dimensions that a plan has for them: 1, or 0 where there is no room."""
+    results = ld(trace, C_RESULTS)
+    dims = ld(trace, C_DIMS)
+    good = 1
+    if ld(results, dims + 1) > work or ld(trace, C_SCRATCH) + ld(results, dims) > memory:
+        good = 0
+    row = ld(part, P_OUTPUTS_AT)
+    end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
+    shape = ld(trace, C_SHAPES_AT)
+    while row < end and good == 1:
+        slot = slots + ld(row, 0) * SLOT_WORDS * 8
+        size = ld(row, 5)
+        for i in range(ld(slot, 1)):
+            number = ld(results, ld(shape, 0) + i)
+            if number > 0 and size > ld(row, 4) // number:
+                good = 0
+                break
+            size = size * number
+            st[i64](slot + (2 + i) * 8, number)
+        shape += 8
+        row += OUTPUT_ROW * 8
+    return good
+
+
+@inline
+def take_plan(part, trace, job, bases, leaves, n):
+    """Make a trace's plan that of the part's job."""
+    st[i64](job + TABLE * 8, ld(trace, C_TABLE))
+    st[i64](job + STEPS * 8, ld(trace, C_STEPS))
+    st[i64](job + SCRATCH * 8, ld(trace, C_SCRATCH))
+    st[i64](bases + 8, ld(trace, C_CONSTANTS))
+    st[i64](bases + 16, ld(trace, C_DATA))
+    for i in range(n):
+        st[i64](ld(part, P_BEFORE) + i * 8, ld(leaves, i))
+    st[i64](part + P_TRACE * 8, trace)
+
+
+@inline
+def place_outputs(part, slots, bases, turn):
+    """Where the part writes in this trip."""
+    row = ld(part, P_OUTPUTS_AT)
+    end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
+    while row < end:
+        at = ld(row, 2 + turn)
+        st[i64](bases + ld(row, 1) * 8, at)
+        st[i64](slots + ld(row, 0) * SLOT_WORDS * 8, at)
+        row += OUTPUT_ROW * 8
+
+
+@inline
+def may_keep(first, end, slots):
+    """OVER where concatenations, rows up to `end`, have room for this trip's parts; else why not."""
+    found = OVER
+    row = first
+    while row < end and found == OVER:
+        slot = slots + ld(row, 0) * SLOT_WORDS * 8
+        size = ld(row, 5)
+        for i in range(ld(slot, 1)):
+            number = ld(slot, 2 + i)
+            if i > 0 and ld(row, 4) >= 0 and number != ld(row, K_DIMS + i):
+                found = UNEVEN
+                break
+            size = size * number
+        if found == OVER and ld(row, 3) + size > ld(row, 2):
+            found = FULL
+        row += KEPT_ROW * 8
+    return found
+
+
+@inline
+def keep(first, end, slots):
+    """Copy this trip's parts behind those that concatenations have."""
+    row = first
+    while row < end:
+        slot = slots + ld(row, 0) * SLOT_WORDS * 8
+        size = ld(row, 5)
+        for i in range(ld(slot, 1)):
+            size = size * ld(slot, 2 + i)
+            st[i64](row + (K_DIMS + i) * 8, ld(slot, 2 + i))
+        copy_bytes(ld(row, 1) + ld(row, 3), ld(slot, 0), size)
+        st[i64](row + 24, ld(row, 3) + size)
+        st[i64](row + 32, max(ld(row, 4), 0) + ld(slot, 2))
+        row += KEPT_ROW * 8
+
+
+@inline
+def carry(told, slots):
+    """What the next trip reads: this one's results, and the next parts of what is sliced."""
+    carried = ld(told, T_CARRIED_AT)
+    spare = ld(told, T_SPARE)
+    n = ld(told, T_CARRIED)
+    for k in range(n):
+        source = slots + ld(carried, k * CARRIED_ROW + 1) * SLOT_WORDS * 8
+        copy_slot(spare + k * SLOT_WORDS * 8, source)
+    for k in range(n):
+        to = slots + ld(carried, k * CARRIED_ROW) * SLOT_WORDS * 8
+        copy_slot(to, spare + k * SLOT_WORDS * 8)
+    row = ld(told, T_SLICED_AT)
+    end = row + ld(told, T_SLICED) * SLICED_ROW * 8
+    while row < end:
+        slot = slots + ld(row, 0) * SLOT_WORDS * 8
+        st[i64](slot, ld(slot, 0) + ld(row, 1))
+        row += SLICED_ROW * 8
+
+
 @routine
 def trips(told, pool, arena, deadline):
     """Trip after trip, as `told` by T_PARTS and those behind it, until one of OVER and those behind it."""
@@ -62,10 +258,7 @@ def trips(told, pool, arena, deadline):
     turn = ld(told, T_TURN)
     counter = ld(told, T_COUNTER)
     kept = ld(told, T_KEPT_AT)
-    n_kept = ld(told, T_KEPT)
-    carried = ld(told, T_CARRIED_AT)
-    n_carried = ld(told, T_CARRIED)
-    spare = ld(told, T_SPARE)
+    end_kept = kept + ld(told, T_KEPT) * KEPT_ROW * 8
     go_slot = slots + ld(told, T_GO) * SLOT_WORDS * 8
     go = ld(told, T_GOES_ON)
     while go != 0 and (count < 0 or done < count):
@@ -84,109 +277,22 @@ def trips(told, pool, arena, deadline):
             job = ld(part, P_JOB)
             bases = ld(part, P_BASES)
             leaves = ld(part, P_NOW)
-            n_leaves = ld(part, P_LEAVES)
-            row = ld(part, P_TOLD_AT)
-            end = row + ld(part, P_TOLD) * TOLD_ROW * 8
-            while row < end:
-                at = ld(slots + ld(row, 0) * SLOT_WORDS * 8, 0) + ld(row, 1)
-                number = 0
-                if ld(row, 2) == 4:
-                    number = int(ld[i32](at))
-                else:
-                    number = ld[i64](at)
-                number = max(min(number, FARTHEST), -FARTHEST)
-                slot = slots + ld(row, 3) * SLOT_WORDS * 8
-                if ld(row, 4) < 0:
-                    st[i64](slot + 24, max(number, 0))
-                    st[i64](slot + 32, max(-number, 0))
-                else:
-                    source = slots + ld(row, 4) * SLOT_WORDS * 8
-                    for i in range(SLOT_WORDS):
-                        st[i64](slot + i * 8, ld(source, i))
-                    st[i64](slot + ld(row, 5), number)
-                row += TOLD_ROW * 8
-            row = ld(part, P_INPUTS_AT)
-            end = row + ld(part, P_INPUTS) * INPUT_ROW * 8
-            while row < end:
-                slot = slots + ld(row, 0) * SLOT_WORDS * 8
-                st[i64](bases + ld(row, 1) * 8, ld(slot, 0))
-                to = leaves + ld(row, 2) * 8
-                for i in range(ld(slot, 1)):
-                    st[i64](to + i * 8, ld(slot, 2 + i))
-                row += INPUT_ROW * 8
-            trace = ld(part, P_TRACE)
-            for i in range(n_leaves):
-                number = ld(leaves, i)
-                if number < ld(ld(part, P_LOW), i) or number > ld(ld(part, P_HIGH), i):
-                    return TRIP_OF_PYTHON
-                if number != ld(ld(part, P_BEFORE), i):
-                    trace = 0
+            n = ld(part, P_LEAVES)
+            tell_numbers(part, slots)
+            take_inputs(part, slots, bases, leaves)
+            trace = same_plan(part, leaves, n)
+            if trace < 0:
+                return TRIP_OF_PYTHON
             if trace == 0:
                 st[i64](part + P_TRACE * 8, 0)
-                row = ld(part, P_TRACES_AT)
-                end = row + ld(part, P_TRACES) * TRACE_WORDS * 8
-                while row < end and trace == 0:
-                    whole = ld(row, C_WHOLE)
-                    if ld(row, C_ROWS) == 0:
-                        trace = row
-                        for i in range(n_leaves):
-                            if ld(leaves, i) != ld(whole, i):
-                                trace = 0
-                    else:
-                        for i in range(n_leaves):
-                            st[i64](whole + i * 8, ld(leaves, i))
-                        evaluate = ld(told, T_EVALUATE)
-                        rows = ld(row, C_ROWS)
-                        bad = call4(evaluate, rows, ld(row, C_COUNT), whole, ld(row, C_MEMORY))
-                        if bad == 0:
-                            trace = row
-                            for i in range(ld(row, C_STEPS)):
-                                at = ld(row, C_TABLE) + i * STEP_BYTES + STEP_CHUNKS * 8
-                                st[i64](at, ld(ld(row, C_CHUNKS), i))
-                            for i in range(ld(row, C_PATCHES)):
-                                patch = ld(row, C_PATCHES_AT) + i * PATCH_ROW * 8
-                                if ld(patch, 1) == 4:
-                                    st[i32](ld(patch, 0), ld(whole, ld(patch, 2)))
-                                else:
-                                    st[i64](ld(patch, 0), ld(whole, ld(patch, 2)))
-                    row += TRACE_WORDS * 8
+                trace = traced_plan(part, leaves, n, ld(told, T_EVALUATE))
                 if trace == 0:
                     return TRIP_OF_PYTHON
-                results = ld(trace, C_RESULTS)
-                dims = ld(trace, C_DIMS)
-                if ld(results, dims + 1) > ld(told, T_WORK):
+                good = fits(part, trace, slots, ld(told, T_WORK), ld(told, T_ARENA))
+                if good == 0:
                     return TRIP_OF_PYTHON
-                if ld(trace, C_SCRATCH) + ld(results, dims) > ld(told, T_ARENA):
-                    return TRIP_OF_PYTHON
-                row = ld(part, P_OUTPUTS_AT)
-                end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
-                shape = ld(trace, C_SHAPES_AT)
-                while row < end:
-                    slot = slots + ld(row, 0) * SLOT_WORDS * 8
-                    size = ld(row, 5)
-                    for i in range(ld(slot, 1)):
-                        number = ld(results, ld(shape, 0) + i)
-                        if number > 0 and size > ld(row, 4) // number:
-                            return TRIP_OF_PYTHON
-                        size = size * number
-                        st[i64](slot + (2 + i) * 8, number)
-                    shape += 8
-                    row += OUTPUT_ROW * 8
-                st[i64](job + TABLE * 8, ld(trace, C_TABLE))
-                st[i64](job + STEPS * 8, ld(trace, C_STEPS))
-                st[i64](job + SCRATCH * 8, ld(trace, C_SCRATCH))
-                st[i64](bases + 8, ld(trace, C_CONSTANTS))
-                st[i64](bases + 16, ld(trace, C_DATA))
-                for i in range(n_leaves):
-                    st[i64](ld(part, P_BEFORE) + i * 8, ld(leaves, i))
-                st[i64](part + P_TRACE * 8, trace)
-            row = ld(part, P_OUTPUTS_AT)
-            end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
-            while row < end:
-                at = ld(row, 2 + turn)
-                st[i64](bases + ld(row, 1) * 8, at)
-                st[i64](slots + ld(row, 0) * SLOT_WORDS * 8, at)
-                row += OUTPUT_ROW * 8
+                take_plan(part, trace, job, bases, leaves, n)
+            place_outputs(part, slots, bases, turn)
             astore(job + ERROR * 8, 0)
             astore(job + ABORT * 8, 0)
             call4(ld(pool, LEAD_AT), job, pool, arena, 0)
@@ -197,48 +303,13 @@ def trips(told, pool, arena, deadline):
             for i in range(ld(go_slot, 1)):
                 if ld(go_slot, 2 + i) != 1:
                     return TRIP_OF_PYTHON
-        row = kept
-        end = kept + n_kept * KEPT_ROW * 8
-        while row < end:
-            slot = slots + ld(row, 0) * SLOT_WORDS * 8
-            size = ld(row, 5)
-            for i in range(ld(slot, 1)):
-                number = ld(slot, 2 + i)
-                if i > 0 and ld(row, 4) >= 0 and number != ld(row, K_DIMS + i):
-                    return UNEVEN
-                size = size * number
-            if ld(row, 3) + size > ld(row, 2):
-                return FULL
-            row += KEPT_ROW * 8
-        row = kept
-        while row < end:
-            slot = slots + ld(row, 0) * SLOT_WORDS * 8
-            size = ld(row, 5)
-            for i in range(ld(slot, 1)):
-                size = size * ld(slot, 2 + i)
-                st[i64](row + (K_DIMS + i) * 8, ld(slot, 2 + i))
-            source = ld(slot, 0)
-            to = ld(row, 1) + ld(row, 3)
-            copy_bytes(to, source, size)
-            st[i64](row + 24, ld(row, 3) + size)
-            st[i64](row + 32, max(ld(row, 4), 0) + ld(slot, 2))
-            row += KEPT_ROW * 8
+        found = may_keep(kept, end_kept, slots)
+        if found != OVER:
+            return found
+        keep(kept, end_kept, slots)
         if ld(told, T_GO) >= 0:
             go = int(ld[u8](ld(go_slot, 0)))
-        for k in range(n_carried):
-            slot = slots + ld(carried, k * CARRIED_ROW + 1) * SLOT_WORDS * 8
-            for i in range(SLOT_WORDS):
-                st[i64](spare + (k * SLOT_WORDS + i) * 8, ld(slot, i))
-        for k in range(n_carried):
-            slot = slots + ld(carried, k * CARRIED_ROW) * SLOT_WORDS * 8
-            for i in range(SLOT_WORDS):
-                st[i64](slot + i * 8, ld(spare, k * SLOT_WORDS + i))
-        row = ld(told, T_SLICED_AT)
-        end = row + ld(told, T_SLICED) * SLICED_ROW * 8
-        while row < end:
-            slot = slots + ld(row, 0) * SLOT_WORDS * 8
-            st[i64](slot, ld(slot, 0) + ld(row, 1))
-            row += SLICED_ROW * 8
+        carry(told, slots)
         done += 1
         turn = 1 - turn
         st[i64](told + T_DONE * 8, done)
