@@ -5,13 +5,96 @@ Its numbers are those of `ovjit.compiler.parametric`; the loop over trips calls 
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import routine
+from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st
 from ovjit.graph import traced
 from ovjit.graph.traced import LARGEST, MISFIT
 
 #: Products of smaller factors fit 64 bits.
 HALF = 1 << 31
+
+
+@inline
+def take_leaves(recipe, values, leaves):
+    """Put other leaves where those of before are: 1, or 0, and nothing is changed, where others differ than
+    those that the recipe is for."""
+    free = ld(recipe, 1)
+    good = 1
+    for i in range(ld(recipe, 0)):
+        differs = 0
+        if ld(leaves, i) != ld(values, i):
+            differs = 1
+        if differs != ld(free, i) or ld(leaves, i) >= LARGEST:
+            good = 0
+            break
+    if good == 1:
+        for i in range(ld(recipe, 0)):
+            st[i64](values + i * 8, ld(leaves, i))
+    return good
+
+
+@inline
+def size_of_all(recipe, values):
+    """Bytes of all buffers whose sizes the recipe has; -1 where there is no room for one."""
+    sizes = ld(recipe, 5)
+    total = 0
+    for i in range(ld(recipe, 4)):
+        size = ld(values, ld(sizes, 2 * i))
+        if size > ld(sizes, 2 * i + 1):
+            total = -1
+            break
+        total += size
+    return total
+
+
+@inline
+def write_changed(recipe, values):
+    """What a plan has behind its values of those that the recipe has computed."""
+    part = ld(recipe, 7)
+    end = part + ld(recipe, 6) * 24
+    while part < end:
+        st[i64](values + ld(part, 0) * 8, ld(part, 1) + ld(values, ld(part, 2)))
+        part += 24
+
+
+@inline
+def suits(use, values):
+    """1 where a memory serves the sizes of a plan of these values, else 0."""
+    nodes = ld(use, 4)
+    room = ld(use, 5)
+    grows = ld(use, 6)
+    total = 0
+    good = 1
+    for i in range(ld(use, 3)):
+        size = ld(values, ld(nodes, i))
+        if size > ld(room, i):
+            good = 0
+            break
+        total += size
+        if ld(grows, i) != 0:
+            total += max(size * ld(use, 8) // 8, ld(use, 9))
+    if total < ld(use, 7):
+        good = 0
+    return good
+
+
+@inline
+def write_plan(use, values):
+    """What a plan of these values has behind them: results, chunks, arguments."""
+    to = values + ld(use, 1) * 8
+    part = use + 80
+    end = part + 120
+    while part < end:
+        given = ld(part, 1)
+        for i in range(ld(part, 0)):
+            st[i64](to + i * 8, ld(given, i))
+        places = ld(part, 3)
+        nodes = ld(part, 4)
+        for i in range(ld(part, 2)):
+            at = to + ld(places, i) * 8
+            st[i64](at, ld(at, 0) + ld(values, ld(nodes, i)))
+        to += ld(part, 0) * 8
+        part += 40
 
 
 @routine
@@ -31,19 +114,10 @@ def evaluate(rows, count, values, use):
     before = 0
     if count < 0:
         recipe = rows
-        free = ld(recipe, 1)
-        for i in range(ld(recipe, 0)):
-            if ld(use, i) != ld(values, i):
-                if ld(free, i) == 0:
-                    return MISFIT
-                if ld(use, i) >= LARGEST:
-                    return MISFIT
-            elif ld(free, i) != 0:
-                return MISFIT
-        for i in range(ld(recipe, 0)):
-            st[i64](values + i * 8, ld(use, i))
-        for i in range(ld(recipe, 4)):
-            before += ld(values, ld(ld(recipe, 5), 2 * i))
+        good = take_leaves(recipe, values, use)
+        if good == 0:
+            return MISFIT
+        before = size_of_all(recipe, values)
         count = ld(recipe, 2)
         rows = ld(recipe, 3)
     elif use != 0:
@@ -100,47 +174,13 @@ def evaluate(rows, count, values, use):
                 return i + 1
             st[i64](values + ld(row, 1) * 8, out)
     if recipe != 0:
-        total = 0
-        for i in range(ld(recipe, 4)):
-            size = ld(values, ld(ld(recipe, 5), 2 * i))
-            if size > ld(ld(recipe, 5), 2 * i + 1):
-                return -1
-            total += size
+        total = size_of_all(recipe, values)
         if total < before:
             return -1
-        part = ld(recipe, 7)
-        end = part + ld(recipe, 6) * 24
-        while part < end:
-            st[i64](values + ld(part, 0) * 8, ld(part, 1) + ld(values, ld(part, 2)))
-            part += 24
-        return 0
-    if use == 0:
-        return 0
-    nodes = ld(use, 4)
-    room = ld(use, 5)
-    grows = ld(use, 6)
-    total = 0
-    for i in range(ld(use, 3)):
-        size = ld(values, ld(nodes, i))
-        if size > ld(room, i):
+        write_changed(recipe, values)
+    elif use != 0:
+        good = suits(use, values)
+        if good == 0:
             return -1
-        total += size
-        if ld(grows, i) != 0:
-            total += max(size * ld(use, 8) // 8, ld(use, 9))
-    if total < ld(use, 7):
-        return -1
-    to = values + ld(use, 1) * 8
-    part = use + 80
-    end = part + 120
-    while part < end:
-        given = ld(part, 1)
-        for i in range(ld(part, 0)):
-            st[i64](to + i * 8, ld(given, i))
-        places = ld(part, 3)
-        nodes = ld(part, 4)
-        for i in range(ld(part, 2)):
-            at = to + ld(places, i) * 8
-            st[i64](at, ld(at, 0) + ld(values, ld(nodes, i)))
-        to += ld(part, 0) * 8
-        part += 40
+        write_plan(use, values)
     return 0

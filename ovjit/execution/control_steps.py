@@ -16,7 +16,7 @@ its slot of a concatenation.
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import routine
+from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import copy_bytes, led, put_places
@@ -42,6 +42,48 @@ INPUT_WORDS, CARRIED_WORDS, OUTPUT_WORDS, LAST_WORDS = 4, 4, 6, 6
 B_RECORD, B_GO, B_GO_AT, B_THEN, B_ELSE = range(5)
 B_ROWS = 6
 BRANCH_WORDS = 3
+
+
+@inline
+def next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer):
+    """Sliced inputs and concatenated outputs move on by a part; what goes round changes its place."""
+    for k in range(n_inputs):
+        row = inputs + k * INPUT_WORDS * 8
+        at = ld(row, 3)
+        if at != 0:
+            st[i64](bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
+    for k in range(n_outputs):
+        row = outputs + k * OUTPUT_WORDS * 8
+        at = ld(row, 3)
+        if at != 0:
+            st[i64](bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
+        elif ld(row, 4) >= 0:
+            here = ld(outer, ld(row, 1)) + ld(row, 2)
+            there = ld(outer, ld(row, 4)) + ld(row, 5)
+            if ld(bases, ld(row, 0)) == here:
+                here = there
+            st[i64](bases + ld(row, 0) * 8, here)
+
+
+@inline
+def give_lasts(lasts, n, job, record, outer, done):
+    """Copy what the last trip made to where it is wanted; after no trip, what there was before, or zeros."""
+    k = 0
+    while k < n and aload(job + ABORT * 8) == 0:
+        row = lasts + k * LAST_WORDS * 8
+        to = ld(outer, ld(row, 3)) + ld(row, 4)
+        size = ld(row, 5)
+        source = 0
+        if done > 0:
+            source = ld(record, 1 + ld(row, 0))
+        elif ld(row, 1) >= 0:
+            source = ld(outer, ld(row, 1)) + ld(row, 2)
+        if source == 0:
+            for i in range(size):
+                st[u8](to + i, 0)
+        elif source != to:
+            copy_bytes(to, source, size)
+        k += 1
 
 
 @routine
@@ -106,42 +148,12 @@ def repeat(job, args, pool, step):
         for k in range(n_carried):
             row = carried + k * CARRIED_WORDS * 8
             st[i64](bases + ld(row, 0) * 8, ld(record, 1 + ld(row, 3)))
-        for k in range(n_inputs):
-            row = inputs + k * INPUT_WORDS * 8
-            at = ld(row, 3)
-            if at != 0:
-                st[i64](bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
-        for k in range(n_outputs):
-            row = outputs + k * OUTPUT_WORDS * 8
-            at = ld(row, 3)
-            if at != 0:
-                st[i64](bases + ld(row, 0) * 8, ld(bases, ld(row, 0)) + at)
-            elif ld(row, 4) >= 0:
-                here = ld(outer, ld(row, 1)) + ld(row, 2)
-                there = ld(outer, ld(row, 4)) + ld(row, 5)
-                if ld(bases, ld(row, 0)) == here:
-                    here = there
-                st[i64](bases + ld(row, 0) * 8, here)
+        next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer)
         if again >= 0:
             go = int(ld[u8](ld(record, 1 + again)))
     if ld(args, R_DONE) >= 0:
         st[i64](ld(outer, ld(args, R_DONE)) + ld(args, R_DONE_AT), done)
-    k = 0
-    while k < n_lasts and aload(job + ABORT * 8) == 0:
-        row = lasts + k * LAST_WORDS * 8
-        to = ld(outer, ld(row, 3)) + ld(row, 4)
-        n = ld(row, 5)
-        source = 0
-        if done > 0:
-            source = ld(record, 1 + ld(row, 0))
-        elif ld(row, 1) >= 0:
-            source = ld(outer, ld(row, 1)) + ld(row, 2)
-        if source == 0:
-            for i in range(n):
-                st[u8](to + i, 0)
-        elif source != to:
-            copy_bytes(to, source, n)
-        k += 1
+    give_lasts(lasts, n_lasts, job, record, outer, done)
     return 0
 
 

@@ -3,7 +3,7 @@ that is laid out as `ovjit.execution.layout` says."""
 
 from __future__ import annotations
 
-from ovjit.codegen.parts import routine
+from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st
 from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
@@ -174,32 +174,68 @@ def lead(job, pool, arena, unused):
     return ld(job, ERROR)
 
 
+@inline
+def taken(pool):
+    """The first job of the queue, whose leader this worker is then; 0 where there is none to be led."""
+    found = 0
+    if aload(pool + HEAD * 8) != 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+        lock(pool + LOCK * 8)
+        head = ld(pool, HEAD)
+        if head != 0 and ld(pool, LEADERS) < ld(pool, STREAMS):
+            found = head
+            st[i64](pool + HEAD * 8, ld(head, NEXT))
+            if ld(head, NEXT) == 0:
+                st[i64](pool + TAIL * 8, 0)
+            st[i64](found + LEADS * 8, 1)
+            aadd(pool + LEADERS * 8, 1)
+        astore(pool + LOCK * 8, 0)
+        if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
+            if aload(pool + SLEEPERS * 8) > 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
+                aadd(pool + WAKE * 8, 1)
+                wake_at(pool + WAKE * 8, 1)
+    return found
+
+
+@inline
+def posted(job, queue):
+    """Put a job that is over into its completion queue, and wait a little for somebody who takes it out: a
+    job that this worker is to see to, as nobody came, or 0."""
+    left = 0
+    st[i64](job + NEXT * 8, 0)
+    lock(queue + DONE_LOCK * 8)
+    tail = ld(queue, DONE_TAIL)
+    if tail == 0:
+        astore(queue + DONE_HEAD * 8, job)
+    else:
+        st[i64](tail + NEXT * 8, job)
+    st[i64](queue + DONE_TAIL * 8, job)
+    astore(queue + DONE_LOCK * 8, 0)
+    aadd(queue + COUNT * 8, 1)
+    if aload(queue + DONE_SLEEPERS * 8) > 0:
+        wake_at(queue + COUNT * 8, 1)
+    spins = 0
+    if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
+        spins = SPIN_POST - SPIN_POST // 8
+    while spins < SPIN_POST and aload(queue + DONE_HEAD * 8) != 0 and aload(queue + DONE_WAITERS * 8) == 0:
+        pause()
+        spins += 1
+    if aload(queue + DONE_WAITERS * 8) == 0:
+        left = popped(queue)
+    return left
+
+
 @routine
 def work(pool, arena, arena_size, resume):
-    """A worker's life. `after` is a job that Python has just dealt with (leadership is still held for it), or
-    0. Returns the address of a job that Python must look at: one whose callback is due, or that needs a
-    larger arena (then its state is QUEUED); STOPPED at the end."""
+    """A worker's life. `resume` is a job for which Python has just made room (leadership is still held for
+    it), or 0. Returns the address of a job that Python must look at: one whose callback is due, or that needs
+    a larger arena (then its state is QUEUED); STOPPED at the end."""
     job = resume
     while True:
         if job == 0:
             seen = aload(pool + WAKE * 8)
             if aload(pool + STOP * 8) != 0:
                 return STOPPED
-            if aload(pool + HEAD * 8) != 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
-                lock(pool + LOCK * 8)
-                head = ld(pool, HEAD)
-                if head != 0 and ld(pool, LEADERS) < ld(pool, STREAMS):
-                    job = head
-                    st[i64](pool + HEAD * 8, ld(head, NEXT))
-                    if ld(head, NEXT) == 0:
-                        st[i64](pool + TAIL * 8, 0)
-                    st[i64](job + LEADS * 8, 1)
-                    aadd(pool + LEADERS * 8, 1)
-                astore(pool + LOCK * 8, 0)
-                if aload(pool + HEAD * 8) != 0 and aload(pool + SPINNERS * 8) == 0:
-                    if aload(pool + SLEEPERS * 8) > 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
-                        aadd(pool + WAKE * 8, 1)
-                        wake_at(pool + WAKE * 8, 1)
+            job = taken(pool)
         if job != 0:
             if ld(job, ARENA_SIZE) > arena_size or ld(job, NOTIFY) == IN_PYTHON:
                 return job
@@ -210,32 +246,7 @@ def work(pool, arena, arena_size, resume):
             if ld(job, NOTIFY) != 0:
                 if ld(job, NOTIFY) == POST:
                     queue = ld(job, COMPLETIONS)
-                    st[i64](job + NEXT * 8, 0)
-                    lock(queue + DONE_LOCK * 8)
-                    tail = ld(queue, DONE_TAIL)
-                    if tail == 0:
-                        astore(queue + DONE_HEAD * 8, job)
-                    else:
-                        st[i64](tail + NEXT * 8, job)
-                    st[i64](queue + DONE_TAIL * 8, job)
-                    astore(queue + DONE_LOCK * 8, 0)
-                    aadd(queue + COUNT * 8, 1)
-                    if aload(queue + DONE_SLEEPERS * 8) > 0:
-                        wake_at(queue + COUNT * 8, 1)
-                    spins = 0
-                    if ld(job, ENDED) - ld(job, STARTED) > LONG_JOB:
-                        spins = SPIN_POST - SPIN_POST // 8
-                    while (
-                        spins < SPIN_POST
-                        and aload(queue + DONE_HEAD * 8) != 0
-                        and aload(queue + DONE_WAITERS * 8) == 0
-                    ):
-                        pause()
-                        spins += 1
-                    if aload(queue + DONE_WAITERS * 8) > 0:
-                        job = 0
-                        continue
-                    job = popped(queue)
+                    job = posted(job, queue)
                     if job == 0:
                         continue
                 if aload(pool + HEAD * 8) != 0:
