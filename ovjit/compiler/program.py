@@ -38,7 +38,7 @@ from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Graph, Node, Value, verify
+from ovjit.graph.graph import Graph, Node, Value, rebuild, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, Interval, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
@@ -46,13 +46,18 @@ from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
 Pass = Callable[[Graph], Graph]
 
 
-def _with(operations: str, module: str, name: str) -> Pass:
-    """The pass `name` of a module, for graphs that have one of these operations: others start without the
-    module, as it leaves them as they are."""
+def _with(operations: str, module: str, name: str, rule: bool = False) -> Pass:
+    """The pass `name` of a module, or what its `rule` of this name makes, for graphs that have one of these
+    operations: others start without the module, as it leaves them as they are."""
     names = frozenset(operations.split())
-    return lambda graph: (
-        getattr(import_module(module), name)(graph) if any(n.op.name in names for n in graph.nodes) else graph
-    )
+
+    def run(graph: Graph) -> Graph:
+        if not any(n.op.name in names for n in graph.nodes):
+            return graph
+        found = getattr(import_module(f"ovjit.compiler.passes.{module}"), name)
+        return rebuild(graph, found) if rule else found(graph)
+
+    return run
 
 
 def _append_dimensions(graph: Graph) -> Graph:
@@ -69,10 +74,10 @@ def _store_caches(graph: Graph) -> Graph:
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
-    "quantize": _with("Convert FakeQuantize", "ovjit.compiler.passes.quantization", "quantize_graph"),
-    "decompress": _with("Convert", "ovjit.compiler.passes.decompression", "decompress_graph"),
-    "compress": _with("Convert Gather", "ovjit.compiler.passes.compression", "compress_graph"),
-    "embeddings": _with("Gather", "ovjit.compiler.passes.embeddings", "gather_compressed"),
+    "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),
+    "decompress": _with("Convert", "decompression", "decompress", rule=True),
+    "compress": _with("Convert Gather", "compression", "compress", rule=True),
+    "embeddings": _with("Gather", "embeddings", "gather_compressed", rule=True),
     "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
     "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
     "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
@@ -85,7 +90,7 @@ PIPELINE: dict[str, Pass] = {
     "clean": lambda g: simplify.run_rules(
         g, [simplify.drop_noops, simplify.fold_constants, simplify.flush_factors]
     ),
-    "requantize": _with("Convert", "ovjit.compiler.passes.requantization", "requantize_graph"),
+    "requantize": _with("Convert", "requantization", "requantize_graph"),
     "precision": lambda g: lower_precision(g, options().precision),
     "upcast": upcast_graph,
     "caches": _store_caches,

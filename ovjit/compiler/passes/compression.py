@@ -23,7 +23,7 @@ from ovjit.compiler.options import options
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
 
@@ -80,15 +80,8 @@ class Stored(NamedTuple):
         return size
 
 
-def compress_graph(graph: Graph) -> Graph:
+def compress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
-    types = ((n.op.name, n.inputs[0].dtype) for n in graph.nodes if n.op.name in ("Convert", "Gather"))
-    if not any(name == "Gather" or dtype in _STORED or dtype == "f16" for name, dtype in types):
-        return graph
-    return rebuild(graph, _visit)
-
-
-def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
         return None
     made = _chosen(b, node, inputs) or _stacked(b, node, inputs) or _plain(b, node, inputs)

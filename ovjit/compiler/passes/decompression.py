@@ -15,16 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.graph import Builder, Node, Value
 
 _ARITHMETIC = {"Multiply": np.multiply, "Subtract": np.subtract}
 _REALS = HALVES | {"f32"}
 _MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze"))
-
-
-def decompress_graph(graph: Graph) -> Graph:
-    """The graph with all such chains in f32."""
-    return rebuild(graph, _visit) if any(map(_ends_chain, graph.nodes)) else graph
 
 
 def _ends_chain(node: Node) -> bool:
@@ -65,7 +60,8 @@ def _indices(value: Value) -> Value | None:
     return source if source.constant is not None and stored.kind == "u" and stored.bits <= 8 else None
 
 
-def _visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def decompress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """The end of such a chain -> the chain in f32"""
     if not _ends_chain(node):
         return None
     out = _wide(b, node.inputs[0], node)

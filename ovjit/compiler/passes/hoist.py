@@ -28,22 +28,18 @@ class _Kept(NamedTuple):
 def hoist(graph: Graph) -> Graph:
     """The graph with the variables of its nodes' bodies as its own. Raises ModelError for one whose initial
     value is computed inside its body."""
-    if not any(_has(body) for node in graph.nodes for body in bodies_of(node.attrs)):
+    if not any(body.has_state for node in graph.nodes for body in bodies_of(node.attrs)):
         return graph
     assigned: list[Value] = []
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        if not any(map(_has, bodies_of(node.attrs))):
+        if not any(body.has_state for body in bodies_of(node.attrs)):
             return None
         outputs, more = _hoisted(b, node, inputs)
         assigned.extend(more)
         return outputs
 
     return rebuild(graph, visit, lambda b, outputs: [*outputs, *assigned])
-
-
-def _has(body: Graph) -> bool:
-    return any(n.op.name in ("ReadValue", "Assign") for n in body.nodes)
 
 
 def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[Value], list[Value]]:
