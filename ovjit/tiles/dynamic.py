@@ -153,23 +153,19 @@ def dynamic_product(
     c = chunk // row_blocks * per_chunk
     stop = min(c + per_chunk, panels)
     while c < stop:
-        row = first_row
-        panel = c
+        wide = 1
         if rows == 1 and stop - c >= ABREAST:
-            multiply_tile(
-                row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel, b + c * b_step,
-                w_panel, s_panel, z_panel, b_step, words, groups, ratio, 1, ABREAST, vectors, lanes, stored,
-            )  # fmt: skip
-            c += ABREAST
-            place = scratch
-            while panel < c:
-                for v in static_range(vectors):
-                    made[0, v] = load[f32](place + v * lanes * 4)
-                finish_row(made, 0, e, y, y_w, row, panel, outs, vectors, lanes, operands, body, out)
-                place += vectors * lanes * 4
-                panel += 1
-        else:
-            while row < stop_row:
+            wide = ABREAST
+        row = first_row
+        while row < stop_row:
+            done = row + 1
+            if wide == ABREAST:
+                multiply_tile(
+                    row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel, b + c * b_step,
+                    w_panel, s_panel, z_panel, b_step, words, groups, ratio, 1, ABREAST, vectors, lanes,
+                    stored,
+                )  # fmt: skip
+            else:
                 for height in HEIGHTS:
                     if height == 1 or stop_row - row >= height:
                         multiply_tile(
@@ -179,14 +175,15 @@ def dynamic_product(
                         )  # fmt: skip
                         done = row + height
                         break
-                place = scratch
-                while row < done:
+            place = scratch
+            while row < done:
+                for panel in range(c, c + wide):
                     for v in static_range(vectors):
                         made[0, v] = load[f32](place + v * lanes * 4)
-                    finish_row(made, 0, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out)
+                    finish_row(made, 0, e, y, y_w, row, panel, outs, vectors, lanes, operands, body, out)
                     place += vectors * lanes * 4
-                    row += 1
-            c += 1
+                row += 1
+        c += wide
 
 
 def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> Kernel:
