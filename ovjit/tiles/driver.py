@@ -89,6 +89,35 @@ def offsets_over_runs(offsets, places, words, starts, runs, each, run, s1, n2, s
         n += 1
 
 
+@inline
+def begin_at(first, row, begin, n, h, w):
+    """Where a tensor begins, and its strides."""
+    first[row] = begin
+    first[row, "n"] = n
+    first[row, "h"] = h
+    first[row, "w"] = w
+
+
+@inline
+def gather_windows(to, pixels, lines, line_step, line, packed):
+    """Put the windows of the table's pixels together, and their new places into it. Two pixels by two: line
+    by line half of what this gains was lost."""
+    target = to
+    for m in range(0, pixels, 2):
+        source = ld(scratch, m)
+        other = ld(scratch, m + 1)
+        st[i64](scratch + m * 8, target)
+        st[i64](scratch + m * 8 + 8, target + packed)
+        place = target
+        for _ in range(lines):
+            store[i16](place, load[i16](source))
+            store[i16](place + packed, load[i16](other))
+            source += line_step
+            other += line_step
+            place += line
+        target += 2 * packed
+
+
 @kernel
 def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, q: Ptr, s: Ptr, z: Ptr,
@@ -131,14 +160,8 @@ def tiles(
             w += kind * w_g
     else:
         w += part * w_g
-    first[0] = x + part * x_g
-    first[0, "n"] = x_n
-    first[0, "h"] = x_h
-    first[0, "w"] = x_w
-    first[1] = y + part * y_g
-    first[1, "n"] = y_n
-    first[1, "h"] = y_h
-    first[1, "w"] = y_w
+    begin_at(first, 0, x + part * x_g, x_n, x_h, x_w)
+    begin_at(first, 1, y + part * y_g, y_n, y_h, y_w)
     for n, o in enumerate(operands):
         if not o.shared:
             first[o.where] = e[n] + part * e[n, "g"]
@@ -175,21 +198,7 @@ def tiles(
                 next_pixel(at, first, rows, oh, ow)
         next_pixel(at, first, rows, oh, ow)
         if gathered:
-            # two pixels by two: line by line half of what this gains was lost
-            target = scratch + rows * TABLE * 8
-            for m in range(0, heights[0], 2):
-                source = ld(scratch, m)
-                other = ld(scratch, m + 1)
-                st[i64](scratch + m * 8, target)
-                st[i64](scratch + m * 8 + 8, target + packed)
-                place = target
-                for _ in range(lines):
-                    store[i16](place, load[i16](source))
-                    store[i16](place + packed, load[i16](other))
-                    source += line_step
-                    other += line_step
-                    place += line
-                target += 2 * packed
+            gather_windows(scratch + rows * TABLE * 8, heights[0], lines, line_step, line, packed)
         # this tile's share of the weights that come next
         ahead = w + pn_per * w_panel + udiv(p, heights[0]) * tile_ahead
         soon = ahead + first_panel * w_panel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 #: Seconds without -t and -niter.
@@ -21,7 +22,13 @@ def parser() -> argparse.ArgumentParser:
         description="Latency and throughput of models, compared in interleaved rounds.",
         allow_abbrev=False,
     )
-    add = p.add_argument
+    for options in (_given, _subjects, _told):
+        options(p.add_argument)
+    return p
+
+
+def _given(add: Callable[..., object]) -> None:
+    """Models and their inputs, and how long they run."""
     add("-m", "--path_to_model", nargs="+", required=True, metavar="MODEL", help="IR, ONNX or blob files")
     add(
         "-i",
@@ -31,17 +38,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="an .npy or .bin file for each input, in order",
     )
-    add("-d", "--target_device", default="CPU", help="CPU, or AUTO, which is the CPU")
-    add(
-        "-hint",
-        "--perf_hint",
-        nargs="+",
-        default=["latency"],
-        choices=sorted(HINTS),
-        metavar="HINT",
-        help="latency (default), throughput or tput, cumulative_throughput or ctput, none",
-    )
-    add("-api", "--api_type", choices=("sync", "async"), help="default: sync for latency, else async")
     add(
         "-niter", "--number_iterations", type=positive, help="inferences of each subject, in place of a time"
     )
@@ -68,6 +64,21 @@ def parser() -> argparse.ArgumentParser:
     add("-lfile", "--load_from_file", action="store_true", help="compile the file without reading it first")
     add("-max_irate", "--maximum_inference_rate", type=float, default=0, metavar="FPS",
         help="start no more inferences in a second")
+
+
+def _subjects(add: Callable[..., object]) -> None:
+    """What is compared: devices, hints, ways of calling, properties."""
+    add("-d", "--target_device", default="CPU", help="CPU, or AUTO, which is the CPU")
+    add(
+        "-hint",
+        "--perf_hint",
+        nargs="+",
+        default=["latency"],
+        choices=sorted(HINTS),
+        metavar="HINT",
+        help="latency (default), throughput or tput, cumulative_throughput or ctput, none",
+    )
+    add("-api", "--api_type", choices=("sync", "async"), help="default: sync for latency, else async")
     add("-pin", "--infer_threads_pinning", choices=("YES", "NO"), help="ENABLE_CPU_PINNING")
     add("-nireq", "--number_infer_requests", type=positive, help="requests of the asynchronous way")
     add("-nstreams", "--number_streams", nargs="+", default=[None], help="numbers of streams to compare")
@@ -92,6 +103,10 @@ def parser() -> argparse.ArgumentParser:
     add("-c", "--path_to_cldnn_config", metavar="FILE", help="kernels of GPUs: without effect on a CPU")
     add("-load_config", type=Path, help="a JSON file {device: {property: value}}")
     add("-dump_config", type=Path, help="write the properties that are in force there")
+
+
+def _told(add: Callable[..., object]) -> None:
+    """What is told, and where it is written."""
     add("-pc", "--perf_counts", type=yes, nargs="?", const=True, default=False,
         help="print the times of all steps of each subject")
     add("-pcseq", "--pcseq", type=yes, nargs="?", const=True, default=False,
@@ -116,7 +131,6 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="write one page with histograms there (needs matplotlib: pip install 'ovjit[cli]')",
     )
-    return p
 
 
 def positive(text: str) -> int:

@@ -303,35 +303,16 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
     batch, channels, extents = shape[0], shape[1], shape[2:]
     n.limited(batch << len(extents), "samples of volumes", MOST_NODES)
     flat = n.reshape(x, [batch, channels, math.prod(extents)])
-    places: list[Output] = []
-    for i, extent in enumerate(extents):  # the grid's last coordinate is of the first dimension
-        at = n("Gather", grid, dims - 1 - i, -1, opset=8)
-        if corners:
-            place = n("Multiply", n("Add", at, n.like(at, 1)), n.like(at, (extent - 1) / 2))
-        else:
-            scaled = n("Multiply", n("Add", at, n.like(at, 1)), n.like(at, extent / 2))
-            place = n("Subtract", scaled, n.like(at, 0.5))
-        if padding == "border":
-            place = n("Clamp", place, min=0.0, max=float(extent - 1))
-        elif padding == "reflection":
-            low, high = (0.0, extent - 1.0) if corners else (-0.5, extent - 0.5)
-            span = high - low
-            if span == 0:
-                place = n("Multiply", place, n.like(at, 0))
-            else:
-                turned = n("FloorMod", n("Subtract", place, n.like(at, low)), n.like(at, 2 * span))
-                folded = n("Minimum", turned, n("Subtract", n.like(at, 2 * span), turned))
-                place = n("Clamp", n("Add", folded, n.like(at, low)), min=0.0, max=float(extent - 1))
-        places.append(place)
     choices: list[list[tuple[Output, Output | None]]] = []
-    for place in places:
+    for i, extent in enumerate(extents):  # the grid's last coordinate is of the first dimension
+        place = _place(n, n("Gather", grid, dims - 1 - i, -1, opset=8), extent, corners, padding)
         if mode == "nearest":
             choices.append([(n("Round", place, mode="half_to_even"), None)])
             continue
-        low_ = n("Floor", place)
-        upper = n("Subtract", place, low_)
+        low = n("Floor", place)
+        upper = n("Subtract", place, low)
         choices.append(
-            [(low_, n("Subtract", n.like(place, 1), upper)), (n("Add", low_, n.like(place, 1)), upper)]
+            [(low, n("Subtract", n.like(place, 1), upper)), (n("Add", low, n.like(place, 1)), upper)]
         )
     total: Output | None = None
     for which in np.ndindex(*(len(c) for c in choices)):
@@ -376,6 +357,26 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
     assert total is not None
     ends = n.slice(spread, 0, 1)
     return n("Reshape", total, n.concat([n.const(np.array([batch, channels])), ends], 0), special_zero=False)
+
+
+def _place(n: OnnxNode, at: Output, extent: int, corners: bool, padding: str) -> Output:
+    """Where a grid's coordinates, from -1 to 1, are along a dimension: in elements from the first one."""
+    if corners:
+        place = n("Multiply", n("Add", at, n.like(at, 1)), n.like(at, (extent - 1) / 2))
+    else:
+        scaled = n("Multiply", n("Add", at, n.like(at, 1)), n.like(at, extent / 2))
+        place = n("Subtract", scaled, n.like(at, 0.5))
+    if padding == "border":
+        return n("Clamp", place, min=0.0, max=float(extent - 1))
+    if padding != "reflection":
+        return place
+    low, high = (0.0, extent - 1.0) if corners else (-0.5, extent - 0.5)
+    span = high - low
+    if span == 0:
+        return n("Multiply", place, n.like(at, 0))
+    beyond = n("FloorMod", n("Subtract", place, n.like(at, low)), n.like(at, 2 * span))
+    folded = n("Minimum", beyond, n("Subtract", n.like(at, 2 * span), beyond))
+    return n("Clamp", n("Add", folded, n.like(at, low)), min=0.0, max=float(extent - 1))
 
 
 @onnx_op("RoiAlign", 10)
