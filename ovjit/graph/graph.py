@@ -298,8 +298,10 @@ def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collec
     return [*reversed(sources), *replaced]
 
 
-#: visit(builder, node, new inputs) -> the new values for the node's outputs, or None to copy the node.
-Visit = Callable[[Builder, Node, tuple[Value, ...]], "Sequence[Value] | None"]
+#: The values in the place of a node's outputs, or None where it stays.
+Replacement = Sequence[Value] | None
+#: visit(builder, node, new inputs) -> what replaces the node; it is copied where nothing does.
+Visit = Callable[[Builder, Node, tuple[Value, ...]], Replacement]
 
 
 def rebuild(

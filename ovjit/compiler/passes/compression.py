@@ -12,7 +12,7 @@ and nothing later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from ovjit.compiler.options import options
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
 
@@ -80,7 +80,7 @@ class Stored(NamedTuple):
         return size
 
 
-def compress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def compress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
     if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
         return None

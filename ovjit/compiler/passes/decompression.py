@@ -10,12 +10,10 @@ literally the product would be rounded to f16, too: 5e-4 of each weight.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Builder, Node, Replacement, Value
 
 _ARITHMETIC = {"Multiply": np.multiply, "Subtract": np.subtract}
 _REALS = HALVES | {"f32"}
@@ -60,7 +58,7 @@ def _indices(value: Value) -> Value | None:
     return source if source.constant is not None and stored.kind == "u" and stored.bits <= 8 else None
 
 
-def decompress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def decompress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
     """The end of such a chain -> the chain in f32"""
     if not _ends_chain(node):
         return None

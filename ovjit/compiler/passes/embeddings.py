@@ -17,12 +17,12 @@ import numpy as np
 from ovjit.compiler.passes.compression import INTEGERS, SMALLEST, scaled_integers
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import HALVES, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.stored_floats import bits_of, levels_of
 
 
-def gather_compressed(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def gather_compressed(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
     """Gather(a large compressed table, indices) -> rows taken as they are stored, worked out"""
     if node.op.name != "Gather" or node.output.dtype != "f32" or node.attrs.get("batch_dims", 0):
         return None

@@ -16,7 +16,7 @@ import numpy as np
 from ovjit.compiler.passes.simplify import fold_constants, run_rules
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
-from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.graph.op import Op, StandIn
 from ovjit.graph.shapes import is_static
 
@@ -136,7 +136,7 @@ def upcast_graph(graph: Graph) -> Graph:
 def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
     changed = False
 
-    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         nonlocal changed
         first = len(b.nodes)
         out, w, expanded = None, Writer(b, node), False

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, bodies_of, ports
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_into, copy_node, rebuild
 
 
 class _Kept(NamedTuple):
@@ -32,7 +32,7 @@ def hoist(graph: Graph) -> Graph:
         return graph
     assigned: list[Value] = []
 
-    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if not any(body.has_state for body in bodies_of(node.attrs)):
             return None
         outputs, more = _hoisted(b, node, inputs)

@@ -30,7 +30,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
 
 #: Elementwise operations whose results hang on the last bits of what they are given.
@@ -88,7 +88,7 @@ def lower_precision(graph: Graph, low: str) -> Graph:
             casts[value, dtype] = known
         return known
 
-    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if node.op.name == "Convert" and node.output in lowered and inputs[0].dtype == low:
             return [inputs[0]]  # it has been stored so all the time
         if not any(v.dtype == "f32" for v in node.inputs) or node.op.name == "Result":
@@ -287,7 +287,7 @@ def store_caches(graph: Graph, low: str) -> Graph:
         return graph
     stored: dict[Value, Value] = {}  # f32 in the graph that is made -> the same in the lower type
 
-    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if not inputs:
             return None
         if _narrows(node, low) and inputs[0] in stored:

@@ -32,7 +32,7 @@ from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_i
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
@@ -103,7 +103,7 @@ class _Quantizer:
         self.known: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all that read it
 
-    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         name = node.op.name
         if name == "FakeQuantize":
             return self._fake_quantize(b, node, inputs)
@@ -128,7 +128,7 @@ class _Quantizer:
             return self._concat(b, node, inputs)
         return None
 
-    def _arithmetic(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def _arithmetic(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         """Convert(q), - zero, * scale: the node as it is, and what it is known as"""
         found = self._known_as(b, node, inputs)
         if found is None:
@@ -179,7 +179,7 @@ class _Quantizer:
             return None
         return before._replace(given=byte)
 
-    def _fake_quantize(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def _fake_quantize(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
         x, levels = inputs[0], node.attrs["levels"]
         if x.constant is not None or x.dtype != "f32" or x.shape is None or not 2 <= levels <= 256:
@@ -263,7 +263,7 @@ class _Quantizer:
         scale = _rounded(b, quantized.scale)
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
-    def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         quantized = self.known[inputs[0]]
         if not quantized.uniform:
             return None
@@ -272,7 +272,7 @@ class _Quantizer:
             self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v for v in made
         ]
 
-    def _pad(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def _pad(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         """Pad((q - z) * s, value)  ->  (Pad(q, value / s + z) - z) * s     where that is a byte"""
         data = self.known[inputs[0]]
         if node.attrs["pad_mode"].lower() == "constant" and data.uniform:
@@ -285,7 +285,7 @@ class _Quantizer:
             return self._moved(b, node, (*inputs[:3], b.constant(np.array(step, np.uint8))))
         return self._moved(b, node, inputs[:3])
 
-    def _mean(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def _mean(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         """AvgPool((q - z) * s)  ->  (AvgPool(q) - z) * s     in f32, of bytes; and ReduceMean"""
         data, out, attrs = self.known[inputs[0]], node.output, node.attrs
         shape = data.integers.shape
@@ -303,7 +303,7 @@ class _Quantizer:
         mean = b.add(node.op, given, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
         return [self._shifted(b, node, mean.output, data)]
 
-    def _concat(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def _concat(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         parts = [self.known.get(v) for v in inputs]
         first = parts[0]
         assert first is not None
@@ -313,7 +313,7 @@ class _Quantizer:
         made = Writer(b, node)(node.op, *integers, **node.attrs)
         return [self._real(b, node, first._replace(integers=made))]
 
-    def _product(self, b: Builder, node: Node, data: Quantized) -> Sequence[Value] | None:
+    def _product(self, b: Builder, node: Node, data: Quantized) -> Replacement:
         """Convolution((q - z) * s, (w + o) * t)
         ->  (Convolution(q, w) + o * Convolution(q, 1) - z * sum of (w + o)) * (s * t)"""
         weights = quantized_weights(node)

@@ -14,7 +14,6 @@ of integers stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from ovjit.compiler.passes.compression import plain_constant
 from ovjit.compiler.passes.settled import settled
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 
 #: How far, in steps, an activation may be from where Quantize cuts off: what is between is rounded to that.
 WITHIN = 0.25
@@ -87,7 +86,7 @@ class _Requantizer:
         self.uses = graph.uses()
         self.new: dict[Value, Value] = {}
 
-    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         self.new.update(zip(node.inputs, inputs, strict=True))
         if node.op.name == "Quantize" or node.output.dtype in ("u8", "i8"):
             return self._quantize(b, node)
@@ -95,7 +94,7 @@ class _Requantizer:
             return self._add(b, node)
         return None
 
-    def _quantize(self, b: Builder, node: Node) -> Sequence[Value] | None:
+    def _quantize(self, b: Builder, node: Node) -> Replacement:
         steps = self._steps(node)
         if steps is None:
             return None
@@ -165,7 +164,7 @@ class _Requantizer:
             return None
         return x.node.inputs[0]
 
-    def _add(self, b: Builder, node: Node) -> Sequence[Value] | None:
+    def _add(self, b: Builder, node: Node) -> Replacement:
         """Convert(acc) * s + b"""
         linear = self._linear(node.output, 1, True)
         if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):

@@ -14,13 +14,13 @@ import numpy as np
 from ovjit.graph.bodies import may_fold
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, flush_subnormals, numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Value, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.graph.shapes import is_static
 
 #: A folded constant may have at most this many bytes more than what it is made from.
 FOLD_BUDGET = 64 * 1024 * 1024
 
-Rule = Callable[[Builder, Node, tuple[Value, ...], "Uses"], "Sequence[Value] | None"]
+Rule = Callable[[Builder, Node, tuple[Value, ...], "Uses"], Replacement]
 
 
 class Uses:
@@ -49,7 +49,7 @@ def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
         return graph
     uses = Uses(graph)
 
-    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         for rule in rules:
             out = rule(b, node, inputs, uses)
             if out is not None:
@@ -59,7 +59,7 @@ def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
     return rebuild(graph, visit)
 
 
-def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """op(constants) -> constant     when the result is not a bomb"""
     if not inputs or node.op.ref is None or not may_fold(node):
         return None
@@ -88,7 +88,7 @@ def _bytes(value: Value) -> int:
     return _item_size(value) * math.prod(value.shape)
 
 
-def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """Identity(x) -> x;  Convert(x: T) to T -> x;  Transpose by the identity -> x;  Reshape to the same shape
     -> x;  Floor(x: integers) -> x"""
     name = node.op.name
@@ -108,7 +108,7 @@ def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) ->
     return None
 
 
-def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """PRelu(x: [N,C,H,W], slope: [C]) -> PRelu(x, Reshape(slope, [C,1,1]))     broadcasts as NumPy does"""
     align = node.op.align
     if align is None or not all(is_static(v.shape) for v in inputs[1:]) or inputs[0].shape is None:
@@ -121,9 +121,7 @@ def align_operands(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
     return b.instead(node, [inputs[0], slope])
 
 
-def append_dimensions(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
-) -> Sequence[Value] | None:
+def append_dimensions(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """Add(x: [N,C,H], y: [N], pdpd) -> Add(x, Unsqueeze(y, [1,2]))     broadcasts as NumPy does"""
     if node.attrs.get("auto_broadcast") != "pdpd":
         return None
@@ -135,9 +133,7 @@ def append_dimensions(
     return b.instead(node, [x, y], {**node.attrs, "auto_broadcast": "numpy"})
 
 
-def transpose_the_narrow(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
-) -> Sequence[Value] | None:
+def transpose_the_narrow(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """Transpose(f(Convert(x: u8 to f32), c)) -> f(Convert(Transpose(x)), Transpose(c))     of elementwise f:
     fewer bytes are transposed, and what follows fuses"""
     if node.op.name != "Transpose" or inputs[1].constant is None:
@@ -185,9 +181,7 @@ def _transposed(b: Builder, value: Value, order: tuple[int, ...]) -> Value:
     return b.constant(np.ascontiguousarray(whole.transpose(order)), value.dtype)
 
 
-def expand_batch_norm(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
-) -> Sequence[Value] | None:
+def expand_batch_norm(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """BatchNormInference(x; gamma, beta, mean, var) -> x * scale + shift     with constant statistics"""
     if node.op.name != "BatchNormInference":
         return None
@@ -206,9 +200,7 @@ def expand_batch_norm(
     return b.instead(node, [scaled.output, b.constant(shift.astype(dtype).reshape(shape))], {}, "Add")
 
 
-def scale_into_weights(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
-) -> Sequence[Value] | None:
+def scale_into_weights(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """Multiply(Convolution(x, w), per-channel c) -> Convolution(x, w * c)     also through Add(constant)"""
     if node.op.name != "Multiply" or node.output.dtype != "f32":
         return None
@@ -243,7 +235,7 @@ _WEIGHTED = ("Convolution", "GroupConvolution")
 _ROUNDING = 2.0**16
 
 
-def join_offsets(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def join_offsets(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """Convolution(x, w) + c + d -> Convolution(x, w) + (c + d)     with constants"""
     if node.op.name != "Add" or node.output.dtype != "f32":
         return None
@@ -261,7 +253,7 @@ def join_offsets(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) 
     return None
 
 
-def join_scales(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def join_scales(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """x / c * d -> x * (d / c)     with constants; x * c / d, x * c * d and x / c / d, too"""
     if node.output.dtype != "f32" or (outer := _scale(node, inputs)) is None:
         return None
@@ -295,7 +287,7 @@ def _scale(node: Node, inputs: Sequence[Value]) -> tuple[int, np.ndarray] | None
     return None
 
 
-def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Sequence[Value] | None:
+def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Replacement:
     """The convolution with its filters multiplied by one factor per output channel."""
     weights = conv.inputs[1].constant
     if weights is None or weights.dtype != np.float32 or conv.output.shape is None:
@@ -315,7 +307,7 @@ def _scaled(b: Builder, conv: Node, factor: np.ndarray) -> Sequence[Value] | Non
     return b.instead(conv, [conv.inputs[0], filters])
 
 
-def flush_factors(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+def flush_factors(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """MatMul(c, x) -> MatMul(zeros for the subnormal numbers of c, x), MatMul(x, list c) likewise. All other
     constants that are multiplied with what is computed are packed, and flushed then."""
     if node.op.name != "MatMul":
