@@ -254,8 +254,8 @@ def top(data: np.ndarray, axis: int, k: int) -> Graph:
     return b.finish(b.add("TopK", [parameter(b, data), b.constant(np.array(k))], attrs).outputs)
 
 
-@pytest.mark.parametrize("k", [1, 5])
-@pytest.mark.parametrize(("shape", "axis"), [((30, 9, 5), 0), ((3, 20, 4, 3, 2), 1), ((7, 1, 1), 0)], ids=str)
+@pytest.mark.parametrize("k", [1, 5, 40])
+@pytest.mark.parametrize(("shape", "axis"), [((60, 9, 5), 0), ((3, 45, 4, 3, 2), 1), ((47, 1), 0)], ids=str)
 def test_topk_goes_along_all_dimensions_that_lie_together(shape, axis, k, monkeypatch) -> None:
     """Those behind the axis are one: vectors have neighbours from all of them."""
     seen, share_step = [], Planner.share_step
