@@ -181,6 +181,18 @@ def test_all_samples_chunk_by_chunk(planned: list[Planner]) -> None:
     assert total > 5000
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((2, 40, 300), 1), ((1500, 7), 1), ((3, 5, 60, 21), 2)])
+def test_chunks_of_rows_side_by_side(shape: tuple[int, ...], axis: int, planned: list[Planner]) -> None:
+    rng = np.random.default_rng(SEED)
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    graph = b.finish([b.add("Softmax", [x], {"axis": axis}).output])
+    assert check_touches(graph, [rng.standard_normal(shape).astype(np.float32)], planned) > 1
+    (step,) = planned[-1].steps
+    assert step.kernel.name.startswith(("softmax_f32_beside", "softmax_f32_apart"))
+    assert planned[-1].trace.steps[0][2] is not None, "the step does not say what its chunks touch"
+
+
 def test_the_embedded_network() -> None:
     """Its plan is checked; every chunk of the halos, tiles and copies among it."""
     path, images, labels = digits()

@@ -21,6 +21,7 @@ from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner, ceil_div, in_place_candidates
+from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.rows import RowLowering
 from ovjit.compiler.views import Layout, merge_axes, placed_values, product
 from ovjit.graph.dtypes import FULL, numpy_dtype
@@ -216,7 +217,18 @@ class Softmax(RowLowering):
         }  # fmt: skip
         values |= placed_values(extents[:-1], x=xs[:-1], y=ys[:-1])
         work, flops = n * block * self.work, self.work * y.count
-        planner.share_step(self.beside[near], values, items, work, [x], [y], flops)
+        rows = extents[-1]
+        read, written = (
+            Piece(v.ptr, steps, (n,), (v.strides[axis],), v.itemsize) for v, steps in ((x, xs), (y, ys))
+        )
+
+        def touches(each: int) -> Rows:
+            return Rows(
+                extents, each, [read], [written],
+                lambda item: item // blocks * rows + min(item % blocks * block, rows),
+            )  # fmt: skip
+
+        planner.share_step(self.beside[near], values, items, work, [x], [y], flops, touches)
         return True
 
 
