@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,15 @@ def causal_mask(rows: int, columns: int, dtype: Any = np.float32) -> np.ndarray:
 
 
 def attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, scale: float, causal: bool,
-    sink: np.ndarray | None = None, guarded: bool = False, cap: float = 0,
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None,
+    scale: np.ndarray | None = None, sink: np.ndarray | None = None, *, causal: bool = False,
+    guarded: bool = False, cap: float = 0,
 ) -> np.ndarray:  # fmt: skip
     """softmax(scale q k^T + mask) v; `causal` takes the place of the mask. A sink is one more logit in the
     denominator of each row. A row of which everything is masked is NaN, as in OpenVINO; `guarded`: weights
     that are NaN are 0. `cap`: the scores are cap tanh(scale q k^T) + mask."""
-    scores = np.matmul(q, k.swapaxes(-1, -2)) * scale
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
+    scores = np.matmul(q, k.swapaxes(-1, -2)) * factor
     if cap:
         scores = np.tanh(scores) * np.asarray(cap, scores.dtype)
     if causal:
@@ -177,10 +180,7 @@ class ScaledDotProductAttention:
     def infer(query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False):
         return _infer(query, key, value, attention_mask, scale, sink, causal)
 
-    @in_f32
-    def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False):
-        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
-        return attention(q, k, v, mask, factor, causal, sink)
+    ref = in_f32(attention)
 
     def lower(group):
         from ovjit_ops.attention.cpu_attention import Attention
@@ -209,10 +209,7 @@ class GuardedAttention:
     """ScaledDotProductAttention with weights of 0 where the softmax is NaN: in rows that are masked
     altogether."""
 
-    @in_f32
-    def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False):
-        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
-        return attention(q, k, v, mask, factor, causal, sink, guarded=True)
+    ref = in_f32(partial(attention, guarded=True))
 
     def samples(rng, dtype="f32"):
         yield from _samples(rng, dtype)
@@ -231,11 +228,6 @@ class CappedAttention:
         query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False, cap: Float
     ):  # fmt: skip
         return _infer(query, key, value, attention_mask, scale, sink, causal)
-
-    @in_f32
-    def ref(q, k, v, mask=None, scale=None, sink=None, *, causal=False, cap):
-        factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
-        return attention(q, k, v, mask, factor, causal, sink, cap=cap)
 
     def samples(rng, dtype="f32"):
         for inputs, attrs in _samples(rng, dtype):

@@ -34,11 +34,8 @@ class RoPE:
         is_qwen: Bool = False, use_rope_cache: Bool = False, is_ltx_video: Bool = False, head_cnt: Int = 0,
         head_size: Int = 0, gather_position_arg_id: Int = 0, order: Int = 0,
     ):  # fmt: skip
-        given = (
-            output_trans0213, is_interleaved, is_chatglm, support_2d_rope, support_3d_rope, is_qwen,
-            use_rope_cache, is_ltx_video, head_cnt, head_size, gather_position_arg_id, order,
-        )  # fmt: skip
-        asked = [name for name, value in zip(OTHERS, given, strict=True) if value]
+        attrs = locals()
+        asked = [name for name in OTHERS if attrs[name]]
         if asked:
             raise UnsupportedError(
                 f"RoPE with {', '.join(asked)} is not implemented; export the model without"

@@ -62,14 +62,9 @@ class BinaryConvolution:
         outside = 1 if attrs["pad_value"] > 0 else -1
         signs = np.where(data > 0, np.float32(1), np.float32(-1))
         padded = np.pad(signs, ((0, 0), (0, 0), *zip(begin, end, strict=True)), constant_values=outside)
-        plain = {
-            "strides": attrs["strides"],
-            "dilations": attrs["dilations"],
-            "pads_begin": (),
-            "pads_end": (),
-        }
         weights = np.where(filters > 0, np.float32(1), np.float32(-1))
-        return convolve(padded, weights[None], {**plain, "auto_pad": "explicit"}).astype(data.dtype)
+        moved = {**attrs, "pads_begin": (), "pads_end": (), "auto_pad": "explicit"}
+        return convolve(padded, weights[None], moved).astype(data.dtype)
 
     def expand(w, node, inputs):
         """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""

@@ -25,8 +25,8 @@ from ovjit.graph.shapes import bounds, dim
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS
-from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
-from ovjit_ops.detection.kept_boxes import fallen, gathered, kept_boxes, ranked, ranked_rows
+from ovjit_ops.detection.boxes import random_boxes
+from ovjit_ops.detection.kept_boxes import fallen, gathered, kept, kept_boxes, ranked, ranked_rows
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -112,32 +112,23 @@ def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
 
 
 def _multiclass_nms(boxes, scores, regions=None, **attrs):
-    """By the reference: images and classes one by one."""
-    dtype = boxes.dtype
-    boxes, scores = boxes.astype(np.float32), scores.astype(np.float32)
-    border = 0.0 if attrs["normalized"] else 1.0
-    columns: list[list[Any]] = [[], [], [], [], [], []]
-    images = 0
-    for image, (all_boxes, all_scores, places) in enumerate(_images(boxes, scores, regions)):
-        images += 1
-        for label, s in enumerate(all_scores):
-            if label == attrs["background_class"]:
-                continue
-            mine = all_boxes[label % len(all_boxes)]
-            order = best_first(s, attrs["score_threshold"], attrs["nms_top_k"], True)
-            found = suppress(
-                mine, order, len(order), attrs["iou_threshold"], False,
-                lambda a, b: overlaps(a, b, border), attrs["nms_eta"],
-            )  # fmt: skip
-            at = places[label % len(places)]
-            count = len(found)
-            values = ([image] * count, [label] * count, found, s[found], mine[found], at[found])
-            for column, more in zip(columns, values, strict=True):
-                column.extend(more)
-    kinds = (np.int64, np.int64, np.int64, np.float32, np.float32, np.int64)
-    rows = Rows(*(np.array(c, k) for c, k in zip(columns, kinds, strict=True)))
-    rows = rows._replace(corners=rows.corners.reshape(-1, 4))
-    return _outputs(rows, images, dtype, attrs, *_order(attrs))
+    """By the reference: images one by one."""
+    limits = np.array([attrs["iou_threshold"], attrs["nms_eta"]])
+    none = np.zeros(0, np.int64)
+    found = [Rows(none, none, none, none.astype(np.float32), np.zeros((0, 4), np.float32), none)]
+    images = _images(boxes.astype(np.float32), scores.astype(np.float32), regions)
+    for image, (mine, values, places) in enumerate(images):
+        choice = kept(
+            mine[None], values[None], 2**31 - 1, limits, attrs["score_threshold"], top=attrs["nms_top_k"],
+            skip=attrs["background_class"], inclusive=True, border=not attrs["normalized"], falling=True,
+        )  # fmt: skip
+        _, label, box, score = gathered(*choice)
+        which = label % len(mine)
+        row = Rows(np.full(len(box), image), label, box, score, mine[which, box], places[which, box])
+        found.append(row)
+    rows = Rows(*map(np.concatenate, zip(*found, strict=True)))
+    many = len(boxes) if regions is None else len(regions)
+    return _outputs(rows, many, boxes.dtype, attrs, *_order(attrs))
 
 
 def _matrix_nms(boxes, scores, **attrs):

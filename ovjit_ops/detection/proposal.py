@@ -26,7 +26,7 @@ from ovjit_ops.elementwise.arithmetic import REALS
 def anchors(attrs: dict[str, Any]) -> np.ndarray:
     """One box [4] for every ratio and scale, around the middle of the base box."""
     base = np.float32(attrs["base_size"])
-    tensorflow = attrs["framework"].lower() == "tensorflow"
+    tensorflow = _swapped(attrs)
     half, one = np.float32(0.5), np.float32(0 if tensorflow else 1)
     middle = half * (base - one)
     rows = []
@@ -42,6 +42,11 @@ def anchors(attrs: dict[str, Any]) -> np.ndarray:
             rows.append((middle - w, middle - h, middle + w, middle + h))
     boxes = np.array(rows, np.float32).reshape(-1, 4)
     return boxes - middle if tensorflow else boxes
+
+
+def _swapped(attrs: dict[str, Any]) -> bool:
+    """Whether corners are y before x, as TensorFlow has them."""
+    return attrs["framework"].lower() == "tensorflow"
 
 
 def _round(x: np.float32) -> np.float32:
@@ -64,7 +69,7 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
 
 def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
     """What MovedAnchors does for a Proposal."""
-    border = 0.0 if attrs["framework"].lower() == "tensorflow" else 1.0
+    border = 0.0 if _swapped(attrs) else 1.0
     return {
         **PLAIN, "border": border, "outer": 0.0, "inset": border, "most": np.inf,
         "size": float(np.float32(attrs["box_coordinate_scale"]) / np.float32(attrs["box_size_scale"])),
@@ -74,14 +79,13 @@ def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _grid(attrs: dict[str, Any]) -> dict[str, Any]:
-    stride, swapped = float(attrs["feat_stride"]), attrs["framework"].lower() == "tensorflow"
-    return {"h": 0, "w": 0, "stride_x": stride, "stride_y": stride, "middle": 0.0, "swapped": swapped}
+    strides = dict.fromkeys(("stride_x", "stride_y"), float(attrs["feat_stride"]))
+    return {"h": 0, "w": 0, **strides, "middle": 0.0, "swapped": _swapped(attrs)}
 
 
 def _table(attrs: dict[str, Any]) -> dict[str, Any]:
-    swapped = attrs["framework"].lower() == "tensorflow"
     return {
-        "rows": attrs["post_nms_topn"], "numbered": True, "swapped": swapped,
+        "rows": attrs["post_nms_topn"], "numbered": True, "swapped": _swapped(attrs),
         "clipped": attrs["clip_after_nms"], "normalized": attrs["normalize"],
     }  # fmt: skip
 

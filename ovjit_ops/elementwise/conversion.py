@@ -318,9 +318,8 @@ class FakeQuantize:
         return TensorType(data.dtype, broadcast(data.shape, *(x.shape for x in limits)))
 
     @in_f32
-    def ref(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
+    def ref(x, *limits, levels, auto_broadcast="numpy"):
         steps = x.dtype.type(levels - 1)
-        limits = (input_low, input_high, output_low, output_high)
         input_low, input_high, output_low, output_high = (limit.astype(x.dtype) for limit in limits)
         scaled = np.rint((x - input_low) / (input_high - input_low) * steps)
         inner = scaled / steps * (output_high - output_low) + output_low
