@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from ovjit.compiler.passes.compression import stored_weights
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
+from ovjit.tiles import pack
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 
 SEED = 20261120
@@ -123,6 +126,44 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
         assert [k for k in kernels if k.startswith(name)], kernels
         want = data.astype(np.float64) @ value
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("kind, zero", KINDS)
+@pytest.mark.parametrize("groups, turned", [(4, True), (1, True), (4, False)])
+@pytest.mark.parametrize("dynamic", [0, 32])
+def test_panels_are_the_same_however_many_are_packed_at_a_time(
+    kind, zero, groups, turned, dynamic, monkeypatch
+):
+    rng = np.random.default_rng([SEED, groups, turned])
+    w, _ = stored(ov.opset13, rng, kind, 256, 330, groups, turned, zero)
+    x = ov.opset13.parameter([2, 256], np.float32)
+    model = ov.Model([ov.opset13.matmul(x, w, False, turned)], [x], "m")
+    packed = []
+    for at_once in (1 << 19, 1):
+        monkeypatch.setattr(pack, "_PACKED", at_once)
+        made = ov.Core().compile_model(model, "CPU", {**F32, "DYNAMIC_QUANTIZATION_GROUP_SIZE": dynamic})
+        packed.append(made._executable.program.memory.tobytes())
+    assert packed[0] == packed[1], f"seed {[SEED, groups, turned]}"
+
+
+@pytest.mark.parametrize("kind, most", [("i4", 1.8), ("u8", 0.9)])
+def test_compiling_makes_no_copy_of_all_weights_in_another_type(kind, most):
+    """Per weight so many bytes, beside the packed ones: a byte where a user's array has one, and no reals."""
+    depth, outs, rng = 512, 8192, np.random.default_rng(SEED)
+    w, _ = stored(ov.opset13, rng, kind, depth, outs, 8, True, kind == "u8", "f16")
+    x = ov.opset13.parameter([1, depth], np.float32)
+    graph = ov.Model([ov.opset13.matmul(x, w, False, True)], [x], "m")._graph()
+    small, _ = stored(ov.opset13, rng, kind, 256, 256, 4, True, kind == "u8", "f16")
+    other = ov.opset13.parameter([1, 256], np.float32)
+    compile_graph(ov.Model([ov.opset13.matmul(other, small, False, True)], [other], "m")._graph(), {})
+    tracemalloc.start()
+    try:
+        made = compile_graph(graph, {})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    beside = (peak - made.program.memory.nbytes) / (depth * outs)
+    assert beside < most, f"{beside:.2f} bytes a weight, seed {SEED}"
 
 
 @pytest.mark.parametrize("kind, bits", [("u3", 3), ("u2", 2), ("u4", 4)])

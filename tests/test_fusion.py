@@ -45,6 +45,17 @@ def test_gelu_as_exporters_write_it_is_one_kernel():
     check(graph)
 
 
+@pytest.mark.parametrize("beta, inputs", [(1.0, 1), (1.5, 2)])
+def test_swish_of_a_factor_of_1_is_swish(beta, inputs):
+    """As files have it, which always name the factor; another one stays."""
+    net = Net((5, 33))
+    (x,) = net.inputs
+    graph = net.b.finish([net.Swish(x, np.float32(beta))])
+    (node,) = (n for n in run_passes(graph).nodes if n.op.name == "Swish")
+    assert len(node.inputs) == inputs
+    check(graph)
+
+
 def test_a_value_read_twice_is_read_from_registers():
     """conv -> t * sigmoid(t)"""
     net = Net((1, 3, 8, 9))

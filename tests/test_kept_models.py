@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pathlib
 import subprocess
@@ -244,7 +245,36 @@ def test_weights_are_packed_into_the_file(folder, tmp_path, unread) -> None:
     assert right(first(X)[0], w)
 
 
-@pytest.mark.parametrize("failing", ["posix_fallocate", "replace", "lseek"])
+def pages_of(array: np.ndarray) -> int:
+    """How many pages of its memory this process has."""
+    first, end = (place // mmap.PAGESIZE for place in np.lib.array_utils.byte_bounds(array))
+    with open("/proc/self/pagemap", "rb") as file:
+        file.seek(8 * first)
+        entries = np.frombuffer(file.read(8 * (end - first)), np.uint64)
+    return int((entries >> np.uint64(63)).sum())
+
+
+def test_a_table_in_the_file_has_no_pages_before_it_is_read(folder, tmp_path) -> None:
+    """Of words, say, of which a prompt has few."""
+    table = np.random.default_rng(5).normal(size=(40000, 64)).astype(np.float32)
+    ids = opset8.parameter([1, 2], np.int64, name="ids")
+    rows = opset8.gather(opset8.constant(table), ids, np.int64(0))
+    xml, weights = to_bytes(ovjit.Model([opset8.relu(rows)], [ids]))
+    path = tmp_path / "m.xml"
+    path.write_bytes(xml)
+    path.with_suffix(".bin").write_bytes(weights)
+    time.sleep(0.02)
+    compiled = ovjit.Core().compile_model(path, "CPU")
+    memory = compiled._executable.program.memory
+    assert constants.is_mapped(memory) and len(list(folder.glob("*.blob"))) == 1
+    assert memory.nbytes >= table.nbytes and pages_of(memory) < 100
+    got = compiled(np.array([[3, 39999]]))[0]
+    assert (got == np.maximum(table[[[3, 39999]]], 0)).all()
+    again = ovjit.Core().compile_model(path, "CPU")(np.array([[3, 39999]]))[0]
+    assert (again == got).all()
+
+
+@pytest.mark.parametrize("failing", ["posix_fallocate", "replace", "lseek", "pread"])
 def test_weights_that_have_no_place_in_a_file(failing: str, folder, tmp_path, monkeypatch) -> None:
     """A disk that is full, or fails: the model runs, and no file without a name stays."""
     path = tmp_path / "m.xml"

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import ovjit
+from bench import transformers
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.isa import EXTRA, ISAS, extra_features, has_features, host_isa
 from ovjit.data import DIGITS_XML
+from ovjit.frontends.ir.writer import to_bytes
 from ovjit.tools import ship
 
 DATA = DIGITS_XML.parent
@@ -75,6 +77,20 @@ def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one == kernel.compile(isa), kernel
         checked += 1
     assert checked > 8
+
+
+@pytest.mark.parametrize("stored", ["f32", "u8", "i4"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_decoders_need_nothing_else(name: str, stored: str) -> None:
+    """As files have them, in all formats of their weights."""
+    shared = 3 if name == "llama" else 6
+    sizes = transformers.Sizes(layers=2, wide=384, heads=6, shared=shared, inner=768, words=640)
+    made = getattr(transformers, name)(transformers.Net(ovjit, name, stored), sizes)
+    xml, weights = to_bytes(made)
+    isa, read = host_isa(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
+    for precision, needed in ship.kernels_of(read).items():
+        missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
+        assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
 
 
 def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> None:

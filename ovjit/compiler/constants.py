@@ -71,9 +71,19 @@ class Filling(NamedTuple):
         return cls(nbytes, fill, source, Recipe(function, arguments))
 
 
-def fill_copy(memory: np.ndarray, source: np.ndarray) -> None:
-    """A copy of `source`, row-major."""
-    np.copyto(memory.view(source.dtype).reshape(source.shape), source)
+def fill_copy(memory: np.ndarray, source: np.ndarray, shared: bool = False) -> None:
+    """A copy of `source`, row-major. Of a large one no more than a part has pages in this process; `shared`:
+    nor has the copy, which lies in a file that is mapped."""
+    target = memory.view(source.dtype).reshape(source.shape)
+    if source.nbytes <= _LOOKED_AT or not source.ndim:
+        np.copyto(target, source)
+        return
+    few = max(1, _LOOKED_AT // max(1, source[:1].nbytes))
+    for n in range(0, len(source), few):
+        np.copyto(target[n : n + few], source[n : n + few])
+        release_pages(source[n : n + few])
+        if shared:
+            release_pages(target[n : n + few], shared)
 
 
 class Constants:
@@ -162,10 +172,11 @@ class Constants:
         return view
 
     def materialize(self, memory: np.ndarray | None = None) -> np.ndarray:
-        """One aligned byte array with everything in it, `memory` if that is given. The addresses stay. The
-        arrays are let go, but for those in mapped files: `of_files` has them from now on, and the pages that
-        were read are given back.
+        """One aligned byte array with everything in it, `memory` if that is given, of a file as `memory_for`
+        has it. The addresses stay. The arrays are let go, but for those in mapped files: `of_files` has them
+        from now on, and the pages that were read are given back.
         """
+        shared = memory is not None and is_mapped(memory)
         memory = aligned_bytes(self.size) if memory is None else memory
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
@@ -173,7 +184,7 @@ class Constants:
             if isinstance(array, Filling):
                 array.fill(place)
             elif array.size:
-                fill_copy(place, array)
+                fill_copy(place, array, shared)  # tables, as a rule, of which few rows are read
             source = array.source if isinstance(array, Filling) else array
             if source is not None and is_mapped(source):
                 release_pages(source)
@@ -198,14 +209,14 @@ def is_mapped(array: np.ndarray) -> bool:
     return _mapping(array) is not None
 
 
-def release_pages(array: np.ndarray) -> None:
+def release_pages(array: np.ndarray, shared: bool = False) -> None:
     """Give the pages of a mapped file back that an array alone lies on; who reads it again finds them in the
-    system's cache. Arrays in other memory stay as they are, and mappings that can be written to: what was
-    written to a private one is nowhere else."""
+    system's cache. Arrays in other memory stay as they are, and mappings that can be written to unless they
+    are `shared`: what was written to a private one is nowhere else."""
     home = _mapping(array)
     if home is None or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
         return
-    if not memoryview(home).readonly:
+    if not (memoryview(home).readonly or shared):
         return
     low, high = np.lib.array_utils.byte_bounds(array)
     begin = np.frombuffer(home, np.uint8, 1).ctypes.data

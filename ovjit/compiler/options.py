@@ -118,7 +118,8 @@ _memory: contextvars.ContextVar[Memory | None] = contextvars.ContextVar("ovjit_m
 
 
 def memory_for(size: int) -> np.ndarray | None:
-    """The memory that the constants of a program are to lie in, None for any."""
+    """The memory that the constants of a program are to lie in, None for any. A mapping is a file's, and
+    shared with it."""
     give = _memory.get()
     return None if give is None else give(size)
 

@@ -56,20 +56,28 @@ class Unmade:
 
 class Arranged(Unmade):
     """What `arrange(source)` gives, a new array of this shape and type. `turned`: bit by bit the transpose of
-    the source, seen as a matrix."""
+    the source, seen as a matrix. `by_rows`: of some rows of the source `arrange` gives as many columns."""
 
-    __slots__ = ("_given", "arrange", "turned")
+    __slots__ = ("_given", "arrange", "by_rows", "turned")
 
     def __init__(
         self, source: np.ndarray | Unmade, shape: tuple[int, ...], dtype: np.dtype,
-        arrange: Callable[[np.ndarray], np.ndarray], turned: bool = False,
+        arrange: Callable[[np.ndarray], np.ndarray], turned: bool = False, by_rows: bool = False,
     ):  # fmt: skip
         self.shape, self.dtype, self.arrange, self.turned = shape, dtype, arrange, turned
-        self._given, self._made = source, None
+        self._given, self._made, self.by_rows = source, None, by_rows
         self.source = source.source if isinstance(source, Unmade) else source
 
     def make(self) -> np.ndarray:
         return self.arrange(np.asarray(self._given))
+
+    def columns(self, first: int, end: int) -> np.ndarray:
+        """So many columns; the others are made only where they cannot do without."""
+        if not self.by_rows:
+            return self.array()[:, first:end]
+        given = self._given
+        rows = given.rows(first, end) if isinstance(given, Unpacked) else np.asarray(given)[first:end]
+        return self.arrange(rows)
 
 
 class Unpacked(Unmade):
@@ -83,7 +91,19 @@ class Unpacked(Unmade):
         self._made = None
 
     def make(self) -> np.ndarray:
-        return unpack_low_first(self.source, ELEMENT_TYPES[self.element_type].bits, self.shape, self.dtype)
+        return self._unpacked(self.source, self.shape)
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """The elements from `first` to `end` along the first dimension."""
+        each = math.prod(self.shape[1:]) * ELEMENT_TYPES[self.element_type].bits
+        if each % 8:  # rows begin within bytes
+            return self._unpacked(self.source, self.shape)[first:end]
+        each //= 8
+        part = self.source.reshape(-1)[first * each : end * each]
+        return self._unpacked(part, (end - first, *self.shape[1:]))
+
+    def _unpacked(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return unpack_low_first(source, ELEMENT_TYPES[self.element_type].bits, shape, self.dtype)
 
 
 class Converted(Unmade):

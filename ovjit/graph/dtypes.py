@@ -7,6 +7,7 @@ Everywhere inside ovjit an element type is its name ("f32", "i64", "boolean" ...
 from __future__ import annotations
 
 import functools
+import math
 import sys
 
 import numpy as np
@@ -153,12 +154,13 @@ _FRACTIONS = {"f32": 23, "bf16": 7}
 def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Values of 2 or 4 bits that lie in bytes, the first in the lowest bits: an array of `shape` and the
     ml_dtypes `dtype`."""
-    shifts = np.arange(8 // bits, dtype=np.uint8) * bits
-    raw = ((data.reshape(-1, 1) >> shifts) & ((1 << bits) - 1)).astype(np.uint8).reshape(-1)
-    raw = np.ascontiguousarray(raw[: int(np.prod(shape, dtype=np.int64))])
+    shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
+    raw = data.reshape(-1, 1) >> shifts
+    raw &= (1 << bits) - 1  # in its place: tables of words are large
     if dtype.name.startswith("int"):  # sign-extended, as ml_dtypes keeps it
-        raw = ((raw ^ (1 << (bits - 1))).astype(np.int8) - (1 << (bits - 1))).astype(np.int8)
-    return raw.view(dtype).reshape(shape)
+        raw ^= 1 << (bits - 1)
+        raw -= 1 << (bits - 1)
+    return raw.reshape(-1)[: math.prod(shape)].view(dtype).reshape(shape)
 
 
 def flush_subnormals(array: np.ndarray) -> bool:

@@ -58,6 +58,14 @@ class KeptMemory:
         """Whether `memory` is the one that was given, and can be kept."""
         return self._draft is not None and memory is self.memory
 
+    def read(self, offset: int, size: int) -> bytes:
+        """So many bytes of the memory, of which no more pages are in this process afterwards: of a table few
+        rows may ever be read. Raises OSError."""
+        found = os.pread(self._descriptor, size, FIRST + offset)
+        if len(found) != size:
+            raise OSError("the file has been made shorter")
+        return found
+
     def keep(self, path: str, before: Sequence[Any], behind: Sequence[Any]) -> None:
         """Put a file at `path` of the parts `before`, the memory and the parts `behind` it. Nobody can write
         to the memory after that. Raises OSError."""

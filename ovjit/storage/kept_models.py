@@ -116,7 +116,8 @@ def keep(
     try:
         sections = by_file.sections(made.executable, source.weights, whole)
         header = header_for(KEPT + source.label, made.inputs, made.outputs, made.config)
-        blob = container_parts({**sections, "header": header}, key.value, *("packed",) * placed)
+        first = ("packed", room.read) if room is not None and placed else ()
+        blob = container_parts({**sections, "header": header}, key.value, *first)
         settled = all(origin.is_settled() and origin.is_unchanged() for origin in source.origins)
         beside = sum(map(len, blob)) - (len(sections["packed"]) if whole else 0)
         if beside > LARGEST or not settled or again() != source:

@@ -642,14 +642,15 @@ def pack_compressed(
     isa: Isa,
 ) -> Compressed:  # fmt: skip
     """integers [K, N] (8 or 16 bits, or 0 to 15), scale and zero [groups, N] of `size` elements -> panels."""
-    depth, outs = integers.shape
+    depth = integers.shape[0]
     width, step, groups = tile_width(isa), unpack.step, scale.shape[0]
-    panels = ceil_div(outs, width)
     size = min(size, depth)
     room = ceil_div(size, step) * step
     filled = (groups - 1) * room + ceil_div(depth - (groups - 1) * size, step) * step
 
     def arrange(integers: np.ndarray) -> np.ndarray:
+        outs = integers.shape[1]
+        panels = ceil_div(outs, width)
         padded = np.zeros((groups, room, panels * width), integers.dtype)
         whole = depth // size
         padded[:whole, :size, :outs] = integers[: whole * size].reshape(whole, size, outs)
@@ -675,7 +676,7 @@ def pack_compressed(
         zeros = spread_out(zero, numpy_dtype(unpack.zero), width) if unpack.each_zero else one
     scales = spread_out(scale, numpy_dtype(unpack.scale), width)
     zero_panel = 0 if zeros is None or not unpack.each_zero else zeros[0].nbytes
-    packed = fill_later(integers, panels * panel, arrange)
+    packed = fill_later(integers, width, panel, arrange)
     return Compressed(packed, scales, zeros, panel, scales[0].nbytes, zero_panel, filled)
 
 

@@ -211,13 +211,14 @@ def pack_dynamic(
 ) -> Packed:  # fmt: skip
     """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels; K is filled up to groups of
     `size`."""
-    depth, outs = integers.shape
+    depth = integers.shape[0]
     width = tile_width(isa)
-    panels = ceil_div(outs, width)
     rows = ceil_div(depth, size) * size
     signed = integers.dtype.kind == "i"
 
     def arrange(integers: np.ndarray) -> np.ndarray:
+        outs = integers.shape[1]
+        panels = ceil_div(outs, width)
         padded = np.zeros((rows, panels * width), np.uint8)
         padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * signed)
         fours: np.ndarray = padded.reshape(rows // 4, 4, panels, width)
@@ -233,4 +234,4 @@ def pack_dynamic(
         zeros = spread_out(zero + 128 * signed, np.uint8, width)
     sizes = (0 if a is None else a[0].nbytes for a in (scales, zeros))
     panel = rows * width * stored.bits // 8
-    return Packed(stored, fill_later(integers, panels * panel, arrange), scales, zeros, panel, *sizes)
+    return Packed(stored, fill_later(integers, width, panel, arrange), scales, zeros, panel, *sizes)

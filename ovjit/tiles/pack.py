@@ -19,7 +19,7 @@ from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.compiler.constants import release_pages
 from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
-from ovjit.graph.converted import Unmade
+from ovjit.graph.converted import Arranged, Unmade
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 
 #: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
@@ -105,15 +105,24 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
 
 
 def fill_later(
-    integers: np.ndarray | Unmade, nbytes: int, arrange: Callable[[np.ndarray], np.ndarray]
+    integers: np.ndarray | Unmade, width: int, panel: int, arrange: Callable[[np.ndarray], np.ndarray]
 ) -> Filling:
-    """What `arrange(integers)` gives, `nbytes`, when there is memory for it, and not before."""
+    """The panels that `arrange(columns)` gives of the columns of integers [K, N], `width` of them in each of
+    `panel` bytes, when there is memory for them, and not before: some at a time."""
+    depth, outs = integers.shape
+    some = max(1, _PACKED // max(1, depth * width)) * width
 
     def fill(memory: np.ndarray) -> None:
-        made = arrange(np.asarray(integers))
-        np.copyto(memory.view(made.dtype).reshape(made.shape), made)
+        whole = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
+        for first in range(0, outs, some):
+            end = min(first + some, outs)
+            part = whole.columns(first, end) if isinstance(whole, Arranged) else whole[:, first:end]
+            made = arrange(part)
+            place = memory[first // width * panel : ceil_div(end, width) * panel]
+            np.copyto(place.view(made.dtype).reshape(made.shape), made)
 
-    return Filling(nbytes, fill, integers.source if isinstance(integers, Unmade) else integers)
+    source = integers.source if isinstance(integers, Unmade) else integers
+    return Filling(ceil_div(outs, width) * panel, fill, source)
 
 
 def spread_out(values: np.ndarray, kind: type | np.dtype, width: int) -> np.ndarray:

@@ -251,6 +251,116 @@ def _transformers() -> Iterator[Any]:
     yield model((1, length, wide), lambda x: norm(block(block(x, None, True), None, True)))
 
 
+def _stored(stored: str, outs: int, ins: int) -> Any:
+    """A matrix [outs, ins] of reals, or of integers with scales as they are compressed: 8 bits by row with a
+    zero point, 4 bits in groups of 64."""
+    if stored == "f32":
+        return zeros(outs, ins)
+    scale = np.full((outs, 1), 0.5, np.float16)
+    if stored == "u8":
+        points = np.arange(outs, dtype=np.uint8)[:, None]  # no two alike: kernels read them
+        whole = o.convert(o.constant(np.full((outs, ins), 200, np.uint8)), "f16")
+        whole = o.multiply(o.subtract(whole, o.convert(o.constant(points), "f16")), scale)
+    else:
+        shape = [outs, ins // 64, 64]
+        fours = ov.Tensor(np.zeros(outs * ins // 2, np.uint8), ov.Shape(shape), ov.Type.i4)
+        whole = o.multiply(o.convert(o.constant(fours), "f16"), np.full((*shape[:2], 1), 0.5, np.float16))
+        whole = o.reshape(whole, np.array([outs, ins]), False)
+    return o.convert(whole, "f32")
+
+
+def _decoders() -> Iterator[Any]:
+    """Decoders with keys and values in variables and a mask made of shapes: one in the order of GPT-2 and one
+    in that of Llama, as linear layers are stored."""
+    for stored in ("f32", "u8", "i4"):
+        yield _decoder(stored, True)
+        yield _decoder(stored, False)
+
+
+def _decoder(stored: str, turns: bool) -> Any:
+    """`turns`: positions turn queries and keys, four of which share a key; RMS norms and a gate. Otherwise
+    positions are a table, and the words' table makes the logits too."""
+    wide, heads, size, words = 256, 4, 64, 512
+    shared = 1 if turns else heads
+    numbers = [o.parameter([-1, -1], np.int64) for _ in "abc"]
+    ids, given, places = numbers
+    order, zero = o.parameter([-1], np.int32), np.int64(0)
+    table = o.constant(zeros(words, wide))
+    sinks: list[Any] = []
+    x = o.gather(table, ids, zero)
+    batch = o.gather(o.shape_of(ids, "i64"), np.array([0]), zero)
+
+    def linear(x: Any, ins: int, outs: int) -> Any:
+        y = o.matmul(x, _stored(stored, outs, ins), False, True)
+        return y if turns else o.add(y, zeros(outs))
+
+    def norm(x: Any) -> Any:
+        if not turns:
+            y = o.mvn(x, np.array([-1]), True, float(np.float32(1e-5)), "INSIDE_SQRT")  # as files have it
+            return o.add(o.multiply(y, np.full(wide, 0.5, np.float32)), np.full(wide, 0.5, np.float32))
+        root = o.sqrt(o.add(o.reduce_mean(o.power(x, np.float32(2)), np.array([-1]), True), np.float32(1e-6)))
+        return o.multiply(o.multiply(x, o.divide(np.float32(1), root)), np.full(wide, 0.5, np.float32))
+
+    def split(x: Any, count: int) -> Any:
+        return o.transpose(o.reshape(x, np.array([0, 0, count, size]), True), np.array([0, 2, 1, 3]))
+
+    def cached(new: Any) -> Any:
+        start = o.broadcast(np.float32(0), o.concat([batch, *map(np.array, ([shared], [0], [size]))], 0))
+        name = f"past.{len(sinks)}"
+        before = o.read_value(start, name, np.float32, ov.PartialShape([-1, shared, -1, size]))
+        joined = o.concat([o.gather(before, order, zero), new], 2)
+        sinks.append(o.assign(joined, name))
+        return joined
+
+    new, whole = (o.gather(o.shape_of(v, "i64"), np.int64(1), zero) for v in (ids, given))
+    columns, rows = (o.range(first, whole, np.int64(1), "i64") for first in (zero, o.subtract(whole, new)))
+    seen = o.less_equal(o.unsqueeze(columns, np.array([0])), o.unsqueeze(rows, np.array([1])))
+    shown = o.unsqueeze(o.convert(given, "boolean"), np.array([1, 2]))
+    both = o.logical_and(o.unsqueeze(seen, np.array([0, 1])), shown)
+    mask = o.select(both, np.float32(0), np.float32(-65504))
+
+    real = o.unsqueeze(o.convert(places, "f32"), np.array([1]))
+    angles = o.matmul(zeros(1, size // 2, 1), real, False, False)
+    angles = o.transpose(angles, np.array([0, 2, 1]))
+    angles = o.unsqueeze(o.concat([angles, angles], -1), np.array([1]))
+    cosine, sine = o.cos(angles), o.sin(angles)
+
+    def turned(x: Any) -> Any:
+        ends = np.array([0]), np.array([size // 2]), np.array([np.iinfo(np.int64).max])
+        low, high = (o.slice(x, ends[i], ends[i + 1], np.array([1]), np.array([3])) for i in (0, 1))
+        half = o.concat([o.multiply(high, np.float32(-1)), low], -1)
+        return o.add(o.multiply(x, cosine), o.multiply(half, sine))
+
+    def repeated(x: Any) -> Any:
+        length = o.gather(o.shape_of(x, "i64"), np.array([2]), zero)
+        target = o.concat([batch, np.array([shared, heads // shared]), length, np.array([size])], 0)
+        wider = o.broadcast(o.unsqueeze(x, np.array([2])), target)
+        return o.reshape(wider, np.array([0, heads, -1, size]), True)
+
+    x = x if turns else o.add(x, o.gather(zeros(1024, wide), places, zero))
+    for _ in range(2):
+        y = norm(x)
+        if turns:
+            q, k = turned(split(linear(y, wide, wide), heads)), turned(split(linear(y, wide, size), shared))
+            k, v = cached(k), cached(split(linear(y, wide, size), shared))
+            k, v = repeated(k), repeated(v)
+        else:
+            parts = o.variadic_split(linear(y, wide, 3 * wide), np.int64(2), np.array([wide] * 3))
+            q, k, v = (split(part, heads) for part in parts.outputs())
+            k, v = cached(k), cached(v)
+        z = o.scaled_dot_product_attention(q, k, v, mask)
+        z = o.reshape(o.transpose(z, np.array([0, 2, 1, 3])), np.array([0, 0, wide]), True)
+        x = o.add(x, linear(z, wide, wide))
+        y = norm(x)
+        if turns:
+            y = o.multiply(o.swish(linear(y, wide, 2 * wide)), linear(y, wide, 2 * wide))
+        else:
+            y = o.gelu(linear(y, wide, 2 * wide), "tanh")
+        x = o.add(x, linear(y, 2 * wide, wide))
+    logits = linear(norm(x), wide, words) if turns else o.matmul(norm(x), table, False, True)
+    return ov.Model([o.result(logits)], sinks, [*numbers, order], "decoder")
+
+
 def _recurrent() -> Iterator[Any]:
     """Sequences of LSTM and GRU cells."""
     size, length = 32, 4
@@ -368,7 +478,8 @@ def _functions() -> Iterator[Any]:
 def layers() -> Iterator[Any]:
     """All of them, the commonest first."""
     kinds = (
-        _elementwise, _plain, _convolutional, _transformers, _recurrent, _moves, _quantized, _functions,
+        _elementwise, _plain, _convolutional, _transformers, _decoders, _recurrent, _moves, _quantized,
+        _functions,
     )  # fmt: skip
     for some in kinds:
         yield from some()

@@ -45,15 +45,26 @@ def kernels() -> list[Kernel]:
 
 
 def kernels_of(model: Any) -> dict[str, list[Kernel]]:
-    """precision -> the kernels of a model that computes in it, for the instruction set of this process."""
+    """precision -> the kernels of a model that computes in it, for the instruction set of this process: with
+    state, of what computes its variables' first values, too."""
+    from ovjit.api.run.properties_table import ROWS
     from ovjit.codegen.cpu.formats import float_types
     from ovjit.compiler.options import Options, compiling
+    from ovjit.compiler.passes.variables import Start
     from ovjit.compiler.program import Program
+    from ovjit.execution.variables import lifted_for
 
     found: dict[str, list[Kernel]] = {}
+    graph, groups = model._graph(), "DYNAMIC_QUANTIZATION_GROUP_SIZE"
     for precision in [kind for kind in ("f32", "bf16") if kind in float_types()]:
-        with compiling(Options(precision=precision)):
-            found[precision] = Program(model._graph()).kernels
+        config = {"INFERENCE_PRECISION_HINT": precision, groups: ROWS[groups].default}
+        graphs = [graph]
+        if graph.has_state:
+            lifted = lifted_for(graph, config)
+            graphs = [lifted.main, *(start.graph for start in lifted.inits if isinstance(start, Start))]
+        with compiling(Options.of(config)):
+            needed = [kernel for one in dict.fromkeys(graphs) for kernel in Program(one).kernels]
+        found[precision] = list(dict.fromkeys(needed))
     return found
 
 

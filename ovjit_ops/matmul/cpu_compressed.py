@@ -216,7 +216,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     """Native where the weights are constant, and x has dimensions and a type that tiles multiply."""
     anchor = group.node
     data = anchor.inputs[0]
-    if any(v.constant is None for v in anchor.inputs[1:4]) or product_format(data.dtype, data.dtype) is None:
+    if any(v.stored is None for v in anchor.inputs[1:4]) or product_format(data.dtype, data.dtype) is None:
         return None
     integers = anchor.inputs[1].stored
     assert integers is not None

@@ -357,19 +357,23 @@ def _arranged(
         if values is not None and size > 1 and values.strides[along]:
             return None  # differs within a group
 
-    def matrix(values: np.ndarray) -> np.ndarray:
-        """[K, N]"""
-        return values.reshape(outs, depth).T if transposed else values.reshape(depth, outs)
-
     def integers(source: np.ndarray) -> np.ndarray:
+        """[K, N], or of some rows so many columns"""
         whole = source.astype(np.int8) + np.int8(8) if dtype == "i4" else source
-        return np.ascontiguousarray(matrix(whole).astype(kind, copy=False))
+        matrix = whole.reshape(-1, depth).T if transposed else whole.reshape(depth, outs)
+        return np.ascontiguousarray(matrix.astype(kind, copy=False))
 
-    first, as_they_are = slice(0, None, size), transposed and array.dtype == kind
+    def of_groups(values: np.ndarray) -> np.ndarray:
+        """[groups, N] of what is the same within a group."""
+        firsts = values[(slice(None),) * along + (0,)]
+        matrix = firsts.reshape(outs, -1).T if transposed else firsts.reshape(-1, outs)
+        return matrix.astype(np.float32, "C")
+
+    as_they_are = transposed and array.dtype == kind
     return Stored(
-        Arranged(array, (depth, outs), kind, integers, as_they_are),
-        np.ascontiguousarray(matrix(each)[first].astype(np.float32)),
-        None if zeros is None else np.ascontiguousarray(matrix(zeros)[first].astype(np.float32)),
+        Arranged(array, (depth, outs), kind, integers, as_they_are, transposed and array.shape[0] == outs),
+        of_groups(each),
+        None if zeros is None else of_groups(zeros),
         bits,
         size,
         dtype,

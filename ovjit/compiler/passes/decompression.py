@@ -39,11 +39,11 @@ def _stored(value: Value) -> bool | None:
     first, *rest = node.inputs
     if node.op.name == "Convert":
         stored = ELEMENT_TYPES[first.dtype]
-        return stored.kind in "iu" or stored.bits <= 8 if first.constant is not None else _stored(first)
+        return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _stored(first)
     if node.op.name == "Gather" and first.dtype in _REALS and _indices(rest[0]) is not None:
-        known = first.constant is not None or _stored(first) is not None
-        return True if known and rest[1].constant is not None and len(first.shape or ()) == 1 else None
-    if node.op.name in _MOVES and all(v.constant is not None for v in rest):
+        known = first.stored is not None or _stored(first) is not None
+        return True if known and rest[1].stored is not None and len(first.shape or ()) == 1 else None
+    if node.op.name in _MOVES and all(v.stored is not None for v in rest):
         return _stored(first)
     if node.op.name not in _ARITHMETIC:
         return None
@@ -55,7 +55,7 @@ def _indices(value: Value) -> Value | None:
     """The constant of integers of 8 bits at most that indices are, perhaps converted."""
     source = _first(value)
     stored = ELEMENT_TYPES[source.dtype]
-    return source if source.constant is not None and stored.kind == "u" and stored.bits <= 8 else None
+    return source if source.stored is not None and stored.kind == "u" and stored.bits <= 8 else None
 
 
 def decompress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
@@ -77,11 +77,11 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
         wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]
     elif node.op.name != "Convert":
         wide = [_wide(b, first, end), *(_given(b, v, end) for v in rest)]
-    elif first.constant is None or ELEMENT_TYPES[first.dtype].bits > 16:
+    elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
         known = _known(value)
         return _wide(b, first, end) if known is None else b.constant(known)
     else:
-        wide, attrs = [b.constant(first.constant, first.dtype)], {"destination_type": "f32"}
+        wide, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
         if first.dtype == "nf4" and value.dtype in HALVES:  # of what is stored, this alone has no exact half
             wide = [b.add("Convert", wide, node.attrs, origins=end.origins).output]
     return b.add(node.op, wide, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
@@ -90,7 +90,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
 def _given(b: Builder, value: Value, end: Node) -> Value:
     """A constant, or one that is converted, as it is."""
     first = _first(value)
-    given = b.constant(first.constant, first.dtype)
+    given = b.constant(first.stored, first.dtype)
     if first is value:
         return given
     return b.add(value.node.op, [given], value.node.attrs, origins=end.origins).output
@@ -98,7 +98,7 @@ def _given(b: Builder, value: Value, end: Node) -> Value:
 
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
     """The operands of a product or difference; smaller ones that are computed themselves, worked out."""
-    small = (v.shape != node.output.shape and _first(v).constant is None for v in node.inputs)
+    small = (v.shape != node.output.shape and _first(v).stored is None for v in node.inputs)
     return [(v, _known(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
 
 

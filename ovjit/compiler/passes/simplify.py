@@ -90,8 +90,10 @@ def _bytes(value: Value) -> int:
 
 def drop_noops(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """Identity(x) -> x;  Convert(x: T) to T -> x;  Transpose by the identity -> x;  Reshape to the same shape
-    -> x;  Floor(x: integers) -> x"""
+    -> x;  Floor(x: integers) -> x;  Swish(x, 1) -> Swish(x)"""
     name = node.op.name
+    if name == "Swish" and len(inputs) == 2 and np.all(inputs[1].constant == 1.0):
+        return b.instead(node, inputs[:1])
     if name == "Identity":
         return [inputs[0]]
     if name in ("Floor", "Ceiling", "Round") and ELEMENT_TYPES[inputs[0].dtype].kind in "iu":
