@@ -19,11 +19,13 @@ import numpy as np
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.options import options
+from ovjit.compiler.passes.expand import Writer, not_negative
 from ovjit.errors import ModelError, check
 from ovjit.graph import windows
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, find_op, op
-from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static, text
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
 from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
@@ -500,8 +502,82 @@ def _transposed_of_points(
     return b.instead(node, [made, ends[1]], {"special_zero": True}, op="Reshape")
 
 
+def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """ConvolutionBackpropData(x, f) -> Col2Im(MatMul(f transposed, x)), cut to size
+
+    Where filters are computed, and of types that tiles do not multiply. Of volumes, rows and columns are
+    added up first, then slices.
+    """
+    from ovjit_ops.convolution.cpu_transposed import has_tiles
+
+    x, filters = inputs[:2]
+    lead = 3 if node.op.name.startswith("Group") else 2
+    wanted = inputs[2].type.value if len(inputs) > 2 else None
+    if has_tiles(node) or x.shape is None or not is_static(filters.shape) or 0 in filters.shape:
+        return None
+    if (len(inputs) > 2 and wanted is None) or 0 in x.shape or 0 in node.output.shape:
+        return None
+    *groups, channels, outs = filters.shape[:lead]
+    kernel, rank, group = filters.shape[lead:], len(filters.shape) - lead, math.prod(groups)
+    window = windows.window_attributes(rank, node.attrs)
+    extra = windows.full_attribute(node.attrs["output_padding"], rank, "output_padding", 0, 0)
+    count, _, *extents = w.shape(x)
+    zero = np.zeros((), numpy_dtype(x.dtype))
+    missing = [0] * rank
+    if any(bounds(d)[0] < 1 for d in x.shape[2:]):  # Col2Im takes one place at least
+        missing = [not_negative(1 - e) for e in extents]
+        x = w("Pad", x, [0] * (rank + 2), [0, 0, *missing], zero, pad_mode="constant")
+        extents = [e + m for e, m in zip(extents, missing, strict=True)]
+    full, before, behind = [], [0, 0], [0, 0]
+    for i in range(rank):
+        size = (extents[i] - 1) * window["strides"][i] + (kernel[i] - 1) * window["dilations"][i] + 1
+        explicit = window["auto_pad"] in ("explicit", "notset")
+        begin, end = (window["pads_begin"][i], window["pads_end"][i]) if explicit else (0, 0)
+        more = missing[i] * window["strides"][i]
+        behind.append(extra[i] - end - more)
+        if wanted is not None:
+            goal = int(wanted.reshape(-1)[i])
+            if window["auto_pad"].startswith("same"):
+                total = not_negative(size - more - goal + extra[i])
+                begin = total - total // 2 if window["auto_pad"] == "same_upper" else total // 2
+            behind[-1] = begin + goal - size
+        full.append(size)
+        before.append(0 - begin)
+
+    def shaped(value: Value, *dims: Any) -> Value:
+        return w("Reshape", value, dims, special_zero=False)
+
+    def added(value: Value, first: int, last: int) -> Value:
+        """[batch, channels x taps, places] -> [batch, channels, *the dimensions from `first` to `last`]"""
+        along = slice(first, last)
+        ones = (1,) * (2 - (last - first))
+        return w(
+            "Col2Im", value, (*ones, *full[along]), (*ones, *kernel[along]), pads_begin=(0, 0),
+            strides=(*ones, *window["strides"][along]), dilations=(*ones, *window["dilations"][along]),
+            pads_end=(0, 0),
+        )  # fmt: skip
+
+    taps, places = math.prod(kernel), math.prod(extents)
+    left = w("Transpose", shaped(filters, group, channels, outs * taps), (0, 2, 1))
+    right = shaped(x, count, group, channels, places)
+    columns = w("MatMul", left, right, transpose_a=False, transpose_b=False)
+    made = group * outs
+    if rank < 3:
+        out = added(shaped(columns, count, made * taps, places), 0, rank)
+    else:
+        depth, plane = extents[0], full[1] * full[2]
+        parts = shaped(columns, count, made * taps, depth, extents[1] * extents[2])
+        parts = w("Transpose", parts, (0, 2, 1, 3))
+        parts = added(shaped(parts, count * depth, made * taps, extents[1] * extents[2]), 1, 3)
+        parts = w("Transpose", shaped(parts, count, depth, made, kernel[0], plane), (0, 2, 4, 3, 1))
+        parts = added(shaped(parts, count, made * plane * kernel[0], depth), 0, 1)
+        out = w("Transpose", shaped(parts, count, made, plane, full[0]), (0, 1, 3, 2))
+    out = shaped(out, count, made, *full)
+    return [w("Pad", out, before, behind, zero, pad_mode="constant")]
+
+
 @op(
-    "ConvolutionBackpropData", opset=1, like=Convolution, expand=None,
+    "ConvolutionBackpropData", opset=1, like=Convolution, expand=_as_columns,
     rules=[_transposed_of_points, _transposed_by_ones],
     rules_for=["ConvolutionBackpropData", "GroupConvolutionBackpropData"],
 )  # fmt: skip
@@ -533,9 +609,12 @@ class GroupConvolutionBackpropData:
         """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData of each group
 
         Where windows are longer than a stride in all dimensions: the tile has loops for two, and of a group
-        what the third reads is not adjacent.
+        what the third reads is not adjacent. Without tiles, columns.
         """
-        from ovjit_ops.convolution.cpu_transposed import is_depthwise, tap_sets
+        from ovjit_ops.convolution.cpu_transposed import has_tiles, is_depthwise, tap_sets
+
+        if not has_tiles(node):
+            return _as_columns(w, node, inputs)
 
         filters = inputs[1].shape
         if not is_static(filters) or len(filters) != 6 or filters[0] < 2 or 0 in filters:

@@ -66,6 +66,11 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
     return [(), *found] if len(found) < stride else found
 
 
+def has_tiles(node: Node) -> bool:
+    """Whether tiles multiply what the node is given: constant filters, of some types."""
+    return node.inputs[1].constant is not None and tile_format(*node.inputs[:2]) is not None
+
+
 class TransposedConvolution(Tiled):
     """ConvolutionBackpropData and GroupConvolutionBackpropData with constant filters, of one to three spatial
     dimensions."""
@@ -77,7 +82,7 @@ class TransposedConvolution(Tiled):
         anchor = group.node
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
-        if weights is None or not weights.size or not tile_format(self.data, anchor.inputs[1]):
+        if weights is None or not weights.size or not has_tiles(anchor):
             raise NotNative
         self.weight_type = anchor.inputs[1].dtype
         self.filters = weights if anchor.op.name.startswith("Group") else weights[None]
