@@ -33,7 +33,7 @@ from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
 from ovjit_ops.convolution.convolution import convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
-from ovjit_ops.image.columns import window_counts
+from ovjit_ops.image.cpu_columns import window_counts
 
 
 def parameter(b: Builder, array: np.ndarray, shape: Sequence[Any] | None = None) -> Value:

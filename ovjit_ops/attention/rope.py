@@ -89,22 +89,18 @@ class RoPE:
         if x.shape is None or not isinstance(x.shape[-1], int):
             return None  # slices take what is there, and would not refuse a width that is too small
 
-        def part(value, start, stop):
-            return w("Slice", value, (start,), (stop,), (1,), (-1,))
-
         if attrs["slice_stop"]:
-            x = part(x, attrs["slice_start"], attrs["slice_stop"])
+            x = w.part(x, attrs["slice_start"], attrs["slice_stop"], -1)
         if attrs["input_trans0213"]:
             x = w("Transpose", x, (0, 2, 1, 3))
         width = attrs["rotary_ndims"]
-        turned = part(x, 0, width)
-        across = w(
-            "Concat", w("Negative", part(turned, width // 2, width)), part(turned, 0, width // 2), axis=-1
-        )
+        turned = w.part(x, 0, width, -1)
+        first, second = w.part(turned, 0, width // 2, -1), w.part(turned, width // 2, width, -1)
+        across = w("Concat", w("Negative", second), first, axis=-1)
         out = w("Add", w("Multiply", turned, cos), w("Multiply", across, sin))
         if x.shape[-1] == width:
             return [out]
-        return [w("Concat", out, part(x, width, 1 << 30), axis=-1)]
+        return [w("Concat", out, w.part(x, width, 1 << 30, -1), axis=-1)]
 
     def samples(rng, dtype="f32"):
         for shape, rotary, attrs in (

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ovjit.errors import ModelError, check
 from ovjit.graph import interp
 from ovjit.graph.bodies import body_types
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Any_, op
-from ovjit.graph.shapes import is_static
+from ovjit_ops.common.values import check_one
 from ovjit_ops.control import conditions
 
 
@@ -55,10 +53,7 @@ class If:
         branches = then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs
         conditions.check_if(1 + len(inputs), *branches)
         check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
-        check(
-            not is_static(condition.shape) or np.prod(condition.shape, dtype=object) == 1,
-            f"the condition has the shape {list(condition.shape or ())}, not one element",
-        )
+        check_one(condition, "the condition")
         # A branch may not accept the shapes of this call, as where the two are networks for inputs of other
         # sizes: that is an error when it is the one that runs, and no reason to refuse the other.
         made = {}

@@ -12,6 +12,8 @@ from ovjit.graph import bodies, interp
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.values import check_one
 
 
 class Ports:
@@ -27,9 +29,7 @@ class Ports:
         bodies.check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
         bodies.check_outputs(self.outputs)
         if iteration != -1:
-            counter = body.inputs[iteration].type
-            one = not is_static(counter.shape) or np.prod(counter.shape, dtype=object) == 1
-            check(one, f"the parameter that counts trips is {counter}, not one number")
+            check_one(body.inputs[iteration].type, "the parameter that counts trips")
         for port in (*self.inputs, *self.outputs):
             if port.kind == bodies.MERGED:
                 bodies.check_result(body, port.back)
@@ -74,12 +74,8 @@ class Ports:
             if not changed:
                 break
         if self.condition != -1:
-            again = made[self.condition]
-            check(
-                again.dtype in ("boolean", "dynamic")
-                and (not is_static(again.shape) or np.prod(again.shape, dtype=object) == 1),
-                f"the condition of a loop's body is {again}, not one boolean",
-            )
+            check_type(made[self.condition], ("boolean",), "the condition of a loop's body")
+            check_one(made[self.condition], "the condition of a loop's body")
         return feeds, made
 
     def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
@@ -255,11 +251,7 @@ def one_element(array: np.ndarray, what: str) -> Any:
 
 def known(type: TensorType, what: str) -> Any:
     """The one element of an input where it is known."""
-    if is_static(type.shape):
-        check(
-            np.prod(type.shape, dtype=object) == 1,
-            f"{what} has the shape {list(type.shape)}, not one element",
-        )
+    check_one(type, what)
     return None if type.value is None else type.value.reshape(()).item()
 
 

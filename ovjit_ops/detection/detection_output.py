@@ -191,31 +191,28 @@ def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Val
         return None
     sets = 1 if attrs["share_location"] else many
 
-    def part(x: Value, first: int, end: int, axis: int) -> Value:
-        return w("Slice", x, (first,), (end,), (1,), (axis,))
-
     def reshaped(x: Value, *shape: int) -> Value:
         return w("Reshape", x, shape, special_zero=True)
 
     def turned(x: Value, *order: int) -> Value:
         return w("Transpose", x, order)
 
-    priors = reshaped(part(proposals, 0, 1, 1), sources, 1, count, size)
+    priors = reshaped(w.part(proposals, 0, 1, 1), sources, 1, count, size)
     if not attrs["normalized"]:
         whole = np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
-        priors = w("Divide", part(priors, 1, 5, 3), whole)
+        priors = w("Divide", w.part(priors, 1, 5, 3), whole)
     moved = turned(reshaped(logits, 0, count, sets, 4), 0, 2, 1, 3)
     if not alone:
-        variances = part(part(proposals, 1, 2, 1), 0, 4 * count, 2)
+        variances = w.part(w.part(proposals, 1, 2, 1), 0, 4 * count, 2)
         moved = w("Multiply", moved, reshaped(variances, sources, 1, count, 4))
     if attrs["code_type"].lower() == CODES[0]:
         boxes = w("Add", priors, moved)
     else:
-        first, last = part(priors, 0, 2, 3), part(priors, 2, 4, 3)
+        first, last = w.part(priors, 0, 2, 3), w.part(priors, 2, 4, 3)
         extent = w("Subtract", last, first)
-        shift = w("Multiply", part(moved, 0, 2, 3), extent)
+        shift = w("Multiply", w.part(moved, 0, 2, 3), extent)
         middle = w("Add", w("Multiply", w("Add", first, last), np.float32(0.5)), shift)
-        half = w("Multiply", w("Multiply", w("Exp", part(moved, 2, 4, 3)), extent), np.float32(0.5))
+        half = w("Multiply", w("Multiply", w("Exp", w.part(moved, 2, 4, 3)), extent), np.float32(0.5))
         boxes = w("Concat", w("Subtract", middle, half), w("Add", middle, half), axis=3)
     if attrs["clip_before_nms"]:
         boxes = w("Clamp", boxes, min=0.0, max=1.0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, Floats, Int, Ints, TensorType, op
 from ovjit.graph.shapes import ANY, Interval, compatible, normalize_axis
 from ovjit_ops.common.checks import check_type, dims
@@ -81,9 +81,7 @@ class RegionYolo:
         flat = last - first if attrs["do_softmax"] else 0  # dimensions that become one with that before them
         split = w("Reshape", x, (0, regions, coords + 1 + classes, -1), special_zero=True)
 
-        def part(first: int, last: int) -> Value:
-            return w("Slice", split, (first,), (last,), (1,), (2,))
-
+        part = partial(w.part, split, axis=2)
         parts = [w("Sigmoid", part(0, 2))]
         if coords > 2:
             parts.append(part(2, coords))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
@@ -11,7 +14,24 @@ from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import placed_values, product, row_major
 from ovjit.errors import check
 from ovjit.forks import made_once
-from ovjit_ops.image.columns import full_settings, window_counts
+from ovjit.graph.windows import full_attribute
+
+
+def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
+    """How many windows there are along each side of a picture."""
+    out = []
+    for i in range(2):
+        window = (kernel[i] - 1) * attrs["dilations"][i] + 1
+        rest = size[i] + attrs["pads_begin"][i] + attrs["pads_end"][i] - window
+        check(rest >= 0, f"the window of {window} is larger than the padded size {size[i]}")
+        out.append(rest // attrs["strides"][i] + 1)
+    return out
+
+
+def full_settings(attrs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of Col2Im with an entry for each side."""
+    rows = (("strides", 1, 1), ("dilations", 1, 1), ("pads_begin", 0, 0), ("pads_end", 0, 0))
+    return {n: full_attribute(attrs[n], 2, n, default, low) for n, default, low in rows}
 
 
 @kernel

@@ -17,8 +17,7 @@ from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, res
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
-from ovjit_ops.image.columns import full_settings, window_counts
-from ovjit_ops.image.cpu_columns import Columns
+from ovjit_ops.image.cpu_columns import Columns, full_settings, window_counts
 
 MOST_TAPS = 64  # of a patch that are written out as slices
 

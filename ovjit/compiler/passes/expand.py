@@ -56,6 +56,10 @@ class Writer:
             for i, d in found
         ]
 
+    def part(self, x: Value, first: Any, stop: Any, axis: int) -> Value:
+        """x[first:stop] along an axis."""
+        return self("Slice", x, (first,), (stop,), (1,), (axis,))
+
     def numbers(self, count: Any) -> Value:
         """0 ... count - 1, in i64, for an int or an Extent."""
         if isinstance(count, int):
