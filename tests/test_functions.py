@@ -178,6 +178,26 @@ def test_functions_of_lesser_instruction_sets(isa: str, tmp_path: Path) -> None:
             check_wide(name, wide_numbers(), answers[f"{name} f64"], isa)
 
 
+def test_a_logistic_function_times_a_tangent_is_one_division() -> None:
+    """As gates of recurrent layers have it: of any two numbers, what is no number among them."""
+    x = numbers()
+    z = np.random.default_rng(SEED + 1).permutation(x)
+    recorder = Recorder()
+    result = trace.logistic_by_tanh(recorder.input("x0", "f32"), recorder.input("x1", "f32"))
+    assert [operation for _, operation, *_ in recorder.lines].count("div") == 1
+    body = Body(["f32", "f32"], ["f32"], recorder.lines, [result.name])
+    with np.errstate(all="ignore"):
+        answer = Words(len(x), Memory([])).body(body, [z, x])
+        wide = np.tanh(x.astype(np.float64)) / (1 + np.exp(-z.astype(np.float64)))
+    np.testing.assert_array_equal(np.isnan(answer), np.isnan(wide), err_msg=f"seed {SEED}")
+    some = ~np.isnan(wide)
+    limit = np.maximum(5 * EPSILON["f32"] * np.abs(wide[some]), 3e-31)
+    error = np.abs(answer[some] - wide[some])
+    worst = (error / limit).argmax()
+    assert error[worst] <= limit[worst], f"of {z[some][worst]!r}, {x[some][worst]!r}, seed {SEED}"
+    assert (np.signbit(answer[some]) == np.signbit(x[some])).all()
+
+
 def remainders() -> tuple[np.ndarray, np.ndarray]:
     """Dividends and divisors: any bits, far apart, a step beside multiples up to and beyond 2**28."""
     rng = np.random.default_rng(SEED)

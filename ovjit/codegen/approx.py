@@ -125,10 +125,19 @@ def tanh_f32(x: t.Tracer) -> t.Tracer:
     e = exp_f32(a + a)
     large = 1 - 2 / (e + 1)
     z = x * x
-    p: t.Tracer = t.constant(x, TANH[-1])
-    for c in reversed(TANH[:-1]):
-        p = t.fma(p, z, c)
-    return _with_sign(t.where(a < 0.55, t.fma(a * z, p, a), large), x)
+    return _with_sign(t.where(a < 0.55, t.fma(a * z, _powers(TANH, z), a), large), x)
+
+
+def logistic_by_tanh(z: t.Tracer, x: t.Tracer) -> t.Tracer:
+    """tanh(x) / (1 + exp(-z)) by one division. Gates of an LSTM have three then and not five, which
+    take as long as all else. Within 5 ULP; 0 where it is below 3e-31."""
+    a = t.absolute(x)
+    near, square = a < 0.55, x * x
+    e = _exp_low(t.where(a > 9.1, t.constant(x, 18.2), a + a))
+    one = t.constant(x, 1.0)
+    top = t.where(near, t.fma(a * square, _powers(TANH, square), a), e - 1)
+    below = t.where(near, one, e + 1) * one_more_than_exp(-z)
+    return _with_sign(top / below, x)
 
 
 #: tanh(x) = x + x^3 (TANH[0] + TANH[1] x^2 + ...)

@@ -61,6 +61,13 @@ def over_logistic(x: Any, z: Any) -> Any:
     return x / below
 
 
+def logistic_by_tanh(z: Any, x: Any) -> Any:
+    """tanh(x) / (1 + e ** -z)."""
+    if isinstance(x, Tracer) and x.dtype == "f32" and not x.recorder.rough:
+        return approx.logistic_by_tanh(z, x)
+    return over_logistic(1, z) * tanh(x)
+
+
 def erf(x: Any) -> Any:
     """The error function."""
     if isinstance(x, Tracer) and x.dtype == "f32":

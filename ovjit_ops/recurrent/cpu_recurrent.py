@@ -7,7 +7,9 @@ A step of a block of sequences is
 
 A GRU without `linear_before_reset` does both twice, as r h is needed before its product. Sums lie in the
 thread's scratch memory between the two and stay in the first-level cache. Panels are four vectors wide: with
-one or two sequences, which is the usual case, a tile of two vectors waits for its own additions.
+one or two sequences, which is the usual case, a tile of two vectors waits for its own additions. Where there
+are many, tiles are two vectors wide and as high as divides a block best: weights come from the second-level
+cache, and a tile of six rows asks for them faster than that gives.
 
 Every row of a tile has an address of its own, so that sequences of different lengths, read from their ends in
 the reverse direction, go side by side. There, a length not from 0 to the number of steps is error 1.
@@ -38,6 +40,8 @@ from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 #: Tile heights for panels of `VECTORS` vectors; accumulators, weights and a pixel have to fit the registers.
 ROWS = {"avx512": (6, 3, 1), "avx2": (2, 1), "generic": (2, 1)}
 VECTORS = 4
+#: Sequences of a block that are many, the most rows of a tile for them, and its vectors.
+MANY, HIGH, NARROW = 7, {"avx512": 14, "avx2": 6, "generic": 2}, 2
 #: Tiles of a block at most: their tables of addresses lie at the start of the scratch memory.
 MOST_TILES = 4
 _TABLES = MOST_TILES * 2 * TABLE * 8
@@ -106,14 +110,36 @@ def phases_of(step: Step) -> tuple[Phase, ...]:
     )
 
 
-def panel_width(isa: Isa) -> int:
-    return VECTORS * isa.lanes
+class Tiles(NamedTuple):
+    """Vectors of a panel, and heights of tiles."""
+
+    vectors: int
+    heights: tuple[int, ...]
 
 
-def pack_recurrent(weights: np.ndarray, isa: Isa) -> np.ndarray:
+def blocks_of(batch: Any, turns: int, rows: int) -> tuple[Any, Any]:
+    """(sequences of a block, blocks). They share the weights they read; an even number of blocks suits two
+    threads."""
+    blocks = ceil_div(batch, MOST_TILES * rows)
+    if turns * blocks % 2 and batch >= 2 * rows:
+        blocks += 1
+    block = ceil_div(batch, blocks)
+    return block, ceil_div(batch, block)
+
+
+def tiles_for(batch: Any, turns: int, isa: Isa) -> Tiles:
+    """Narrow ones where it is known that sequences of a block are many."""
+    rows = ROWS[isa.name]
+    if isinstance(batch, int) and batch >= MANY:
+        block, _ = blocks_of(batch, turns, rows[0])
+        if block >= MANY:
+            return Tiles(NARROW, (ceil_div(block, ceil_div(block, HIGH[isa.name])),))
+    return Tiles(VECTORS, rows)
+
+
+def pack_recurrent(weights: np.ndarray, width: int) -> np.ndarray:
     """[D, outs, H] -> [D][panel][H][width], the last panel filled up with zeros."""
     count, outs, depth = weights.shape
-    width = panel_width(isa)
     panels = ceil_div(outs, width)
     memory = aligned_bytes(count * panels * depth * width * 4).view(np.float32)
     target = memory.reshape(count, panels, depth, width)
@@ -263,20 +289,20 @@ def all_steps(
 
 
 @functools.lru_cache(64)
-def steps_kernel(step: Step, ragged: bool, isa: Isa) -> Kernel:
+def steps_kernel(step: Step, ragged: bool, isa: Isa, tiles: Tiles) -> Kernel:
     """The kernel of one kind of layer with its activations; sizes and directions are arguments."""
-    has_c, heights = KINDS[step.kind].states == 2, ROWS[isa.name]
+    has_c, (vectors, heights) = KINDS[step.kind].states == 2, tiles
     left_out = [] if has_c else ["c0", "co", "c0_b", "c0_d", "co_b", "co_d"]
     left_out += [] if step.kind == "AUGRU" else ["att", "a_b", "a_t"]
     left_out += [] if ragged else ["lengths", "l_b"]
 
     def intrinsics(target: Isa) -> dict[str, Any]:
-        return {f"tile_{r}": make_tile(target, r, VECTORS, Epilogue(None)) for r in ROWS[target.name]}
+        return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None)) for r in heights}
 
     return all_steps.kernel(
         f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}", intrinsics,
-        f"tiles {heights} x {VECTORS}", phases=phases_of(step), has_c=has_c, ragged=ragged,
-        heights=heights, width=panel_width(isa),
+        f"tiles {heights} x {vectors}", phases=phases_of(step), has_c=has_c, ragged=ragged,
+        heights=heights, width=vectors * isa.lanes,
     )  # fmt: skip
 
 
@@ -296,7 +322,9 @@ class RecurrentSteps(Lowering):
         fits = lengths is None or lengths.dtype == "i64"
         if not constant or self.named["x"].dtype != "f32" or not fits:
             raise NotNative
-        self.kernel = steps_kernel(self.step, lengths is not None, self.isa)
+        self.tiles = tiles_for(self.named["x"].shape[0], len(self.turns), self.isa)
+        self.width = self.tiles.vectors * self.isa.lanes
+        self.kernel = steps_kernel(self.step, lengths is not None, self.isa, self.tiles)
 
     def pack(self, constants: Constants) -> None:
         for role, value in self.named.items():
@@ -304,11 +332,11 @@ class RecurrentSteps(Lowering):
                 constants.view(value.constant, value.dtype)
         recurrent = self.named["r"].constant
         assert recurrent is not None
-        width = panel_width(self.isa)
+        width = self.width
         self.places: list[tuple[int, int]] = []
         for i, phase in enumerate(self.phases):
             part = recurrent[:, phase.first * self.hidden : phase.stop * self.hidden]
-            weights = constants.place(pack_recurrent(part, self.isa), (self, "weights", i)).offset
+            weights = constants.place(pack_recurrent(part, width), (self, "weights", i)).offset
             bias = np.zeros((len(self.turns), ceil_div(part.shape[1], width) * width), np.float32)
             if "b" in self.named and self.named["b"].constant is not None:
                 behind = slice(part.shape[1] - self.hidden, part.shape[1])
@@ -330,13 +358,8 @@ class RecurrentSteps(Lowering):
         x, h0, y, ho = view["x"], view["h"], outs[0], outs[1]
         batch, steps, hidden = x.shape[0], x.shape[1], self.hidden
         turns, gates = len(self.turns), KINDS[self.step.kind].gates
-        rows, width = ROWS[self.isa.name][0], panel_width(self.isa)
-        # sequences of a block share the weights they read; an even number of blocks suits two threads
-        blocks = ceil_div(batch, MOST_TILES * rows)
-        if turns * blocks % 2 and batch >= 2 * rows:
-            blocks += 1
-        block = ceil_div(batch, blocks)
-        blocks = ceil_div(batch, block)
+        width = self.width
+        block, blocks = blocks_of(batch, turns, ROWS[self.isa.name][0])
         sums = ceil_div(gates * hidden * 4, 64) * 64
         mid_at = _TABLES + block * sums
         planner.need_scratch(mid_at + block * hidden * 4)

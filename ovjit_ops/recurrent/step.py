@@ -97,22 +97,29 @@ class Step(NamedTuple):
         beta = self.beta[index] if index < len(self.beta) else beta
         return function(x, alpha, beta)
 
+    def clipped(self, x: Any) -> Any:
+        return t.minimum(t.maximum(x, -self.clip), self.clip) if self.clip > 0 else x
+
     def gate(self, index: int, x: Any) -> Any:
         """The activation of a clipped sum."""
-        if self.clip > 0:
-            x = t.minimum(t.maximum(x, -self.clip), self.clip)
-        return self.act(index, x)
+        return self.act(index, self.clipped(x))
+
+    def gated(self, sums: Any, index: int, x: Any) -> Any:
+        """The first gate's activation times the activation number `index` of x."""
+        if self.activations[0] == "sigmoid" and self.activations[index] == "tanh":
+            return t.logistic_by_tanh(self.clipped(sums), x)
+        return self.gate(0, sums) * self.act(index, x)
 
     def lstm(self, f: Any, i: Any, c: Any, o: Any, old: Any, peep: Sequence[Any] = ()) -> tuple[Any, Any]:
         """Sums of the gates and the cell's state -> (h', C')."""
         if peep:
             f, i = f + peep[0] * old, i + peep[1] * old
         forget = self.gate(0, f)
-        take = 1 - forget if self.input_forget else self.gate(0, i)
-        new = forget * old + take * self.gate(1, c)
+        taken = (1 - forget) * self.gate(1, c) if self.input_forget else self.gated(i, 1, self.clipped(c))
+        new = forget * old + taken
         if peep:
             o = o + peep[2] * new
-        return self.gate(0, o) * self.act(2, new), new
+        return self.gated(o, 2, new), new
 
     def mix(self, z: Any, n: Any, h: Any, a: Any = None) -> Any:
         """A GRU's h' from its gates (activated), its old state, and AUGRU's attention."""
