@@ -291,15 +291,14 @@ def _rows_kernel(
 ) -> Kernel:
     """The kernel of a few rows. Of values in groups, or in halves of 4 bits, no more vectors are summed at a
     time than there are."""
-    cut = {n: each.group > 0 for n, each in rows.items()}
     types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
     values = rows.get("v")
     vectors = 4 if values is None or values.bits == 8 else 2
     if values is not None and values.group:
         vectors = min(vectors, max(1, ceil_div(values.group * values.bits // 8, isa.lanes)))
     return attention_rows(
-        T=named["q"].dtype, keys=types["k"], values=types["v"], keys_cut=cut.get("k", False),
-        values_cut=cut.get("v", False), vectors=vectors, **ways,
+        T=named["q"].dtype, keys=types["k"], values=types["v"], vectors=vectors,
+        cut="k" in rows and rows["k"].group > 0, **ways,
     )  # fmt: skip
 
 

@@ -334,30 +334,22 @@ def add_products(acc, p, t, size, T, cached):
 
 
 @inline
-def sum_of(p, size, T):
-    """The sum of so many elements of a row, in all lanes."""
-    total = const[f32](0.0)
-    for j in range(0, size, VL):
-        total = total + loadm[T](p + j * SIZE[T], size - j)
-    return spread[f32](hadd[f32](total))
-
-
-@inline
-def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, grouped):
+def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, cut):
     """The products of a row of q with keys, to scratch memory; of keys as bytes in groups of `size` numbers,
-    one or several."""
+    several where rows are `cut`."""
     acc, part = registers()
-    if grouped:
+    if cached in PACKED:
         for g in range(0, depth, size):
-            whole = sum_of(p + g * SIZE[T], size, T)
+            whole = const[f32](0.0)
+            for j in range(0, size, VL):
+                whole = whole + loadm[T](p + (g + j) * SIZE[T], size - j)
+            whole = spread[f32](hadd[f32](whole))
             storem[f32](scratch + sums_at + g // size * 4, whole, 1)
-    elif cached in PACKED:
-        whole = sum_of(p, depth, T)
     for s in range(end):
         t = k + s * k_s
         acc[0] = const[f32](0.0)
         acc[1] = const[f32](0.0)
-        if grouped:
+        if cut:
             base = const[f32](0.0)
             head = t
             t += depth // size * HEAD
@@ -365,21 +357,16 @@ def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, grouped):
                 part[0] = const[f32](0.0)
                 part[1] = const[f32](0.0)
                 add_products(part, p + g * SIZE[T], t, size, T, cached)
-                scale = splat[f32](head)
-                acc[0] = fma(part[0], scale, acc[0])
-                if cached == "u4":
-                    acc[0] = fma(part[1], scale, acc[0])
+                acc[0] = fma(part[0] + part[1] if cached == "u4" else part[0], splat[f32](head), acc[0])
                 base = fma(splat[f32](scratch + sums_at + g // size * 4), splat[f32](head + 4), base)
                 head += HEAD
                 t += size // (2 if cached == "u4" else 1)
             score = spread[f32](hadd[f32](acc[0])) + base
-        elif cached in PACKED:
-            add_products(acc, p, t + HEAD, depth, T, cached)
-            both = acc[0] + acc[1] if cached == "u4" else acc[0]
-            score = fma(whole, splat[f32](t + 4), spread[f32](hadd[f32](both)) * splat[f32](t))
         else:
-            add_products(acc, p, t, depth, T, cached)
-            score = spread[f32](hadd[f32](acc[0]))
+            add_products(acc, p, t + HEAD if cached in PACKED else t, depth, T, cached)
+            score = spread[f32](hadd[f32](acc[0] + acc[1] if cached == "u4" else acc[0]))
+            if cached in PACKED:
+                score = fma(whole, splat[f32](t + 4), score * splat[f32](t))
         storem[f32](scratch + s * 4, score, 1)
 
 
@@ -412,71 +399,59 @@ def weigh_scores(top, end):
 
 
 @inline
-def sum_part(p, v, v_s, head, end, first, width, scaled, seen, otherwise, cached, out, vectors):
-    """p = the sums of `width` elements of the values, from byte `first` of a row on, by weight. `head`: where
-    the scale and zero of bytes are; of numbers of 4 bits there are as many behind the middle."""
+def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, vectors):
+    """p = the values by weight / the sum of weights, `otherwise` where that is 0. Values as bytes are in groups
+    of `size` numbers, those of 4 bits in the halves of each."""
     acc = registers()
-    step = SIZE[cached] if cached in SIZE else 1
-    for j in range(0, width, vectors * VL):
-        for i in static_range(vectors * (2 if cached == "u4" else 1)):
-            acc[i] = const[f32](0.0)
-        if cached in PACKED:
-            base = const[f32](0.0)
-        for s in range(end):
-            w = splat[f32](scratch + s * 4)
-            t = v + s * v_s
-            if cached in PACKED:
-                base = fma(w, splat[f32](t + head + 4), base)
-                w = w * splat[f32](t + head)
-            t += first + j * step
-            for i in static_range(vectors):
-                if cached == "u4":
-                    both = cast[i32](loadm[u8](t + i * VL, width - j - i * VL))
-                    acc[i] = fma(w, cast[f32](both & const[i32](15)), acc[i])
-                    acc[vectors + i] = fma(w, cast[f32](both >> const[i32](4)), acc[vectors + i])
-                else:
-                    part = loadm[cached](t + i * VL * step, width - j - i * VL)
-                    acc[i] = fma(w, cast[f32](part) if cached == "u8" else part, acc[i])
-        for r in static_range(2 if cached == "u4" else 1):
-            for i in static_range(vectors):
-                total = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
-                made = select(seen, total * scaled, otherwise)
-                at = j + i * VL
-                storem[out](p + (r * width + at) * SIZE[out], made, width - at)
-
-
-@inline
-def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, grouped, vectors):
-    """p = the values by weight / the sum of weights, `otherwise` where that is 0."""
     seen = total > const[f32](0.0)
     scaled = const[f32](1.0) / total
-    if grouped:
-        head = wide // size * HEAD
-        for g in range(0, wide, size):
-            width = size // (2 if cached == "u4" else 1)
-            sum_part(
-                p + g * SIZE[out], v, v_s, g // size * HEAD, end, head + g // size * width, width, scaled,
-                seen, otherwise, cached, out, vectors,
-            )  # fmt: skip
-    elif cached in PACKED:
-        width = wide // (2 if cached == "u4" else 1)
-        sum_part(p, v, v_s, 0, end, HEAD, width, scaled, seen, otherwise, cached, out, vectors)
-    else:
-        sum_part(p, v, v_s, 0, end, 0, wide, scaled, seen, otherwise, cached, out, vectors)
+    step = SIZE[cached] if cached in SIZE else 1
+    width = size // (2 if cached == "u4" else 1)
+    head = 0
+    first = wide // size * HEAD if cached in PACKED else 0
+    for g in range(0, wide, size):
+        for j in range(0, width, vectors * VL):
+            for i in static_range(vectors * (2 if cached == "u4" else 1)):
+                acc[i] = const[f32](0.0)
+            if cached in PACKED:
+                base = const[f32](0.0)
+            for s in range(end):
+                w = splat[f32](scratch + s * 4)
+                t = v + s * v_s
+                if cached in PACKED:
+                    base = fma(w, splat[f32](t + head + 4), base)
+                    w = w * splat[f32](t + head)
+                t += first + j * step
+                for i in static_range(vectors):
+                    if cached == "u4":
+                        both = cast[i32](loadm[u8](t + i * VL, width - j - i * VL))
+                        acc[i] = fma(w, cast[f32](both & const[i32](15)), acc[i])
+                        acc[vectors + i] = fma(w, cast[f32](both >> const[i32](4)), acc[vectors + i])
+                    else:
+                        part = loadm[cached](t + i * VL * step, width - j - i * VL)
+                        acc[i] = fma(w, cast[f32](part) if cached == "u8" else part, acc[i])
+            for r in static_range(2 if cached == "u4" else 1):
+                for i in static_range(vectors):
+                    whole = acc[r * vectors + i] + base if cached in PACKED else acc[r * vectors + i]
+                    made = select(seen, whole * scaled, otherwise)
+                    at = j + i * VL
+                    storem[out](p + (g + r * width + at) * SIZE[out], made, width - at)
+        head += HEAD
+        first += width
 
 
 @kernel
 def attention_rows(
     q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
     rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, k_s, v_s, sink_r, k_size, v_size, sums_at, *, T,
-    keys, values, out, causal, sinks, capped, keys_cut, values_cut, vectors,
+    keys, values, out, causal, sinks, capped, vectors, cut,
 ):  # fmt: skip
     """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`, `keys`,
     `values`, `out`: element types of q, k, v and y; `sinks`: each row has a score more, of nothing; `capped`:
-    scores are cap tanh(...); `vectors` of values are summed at a time.
+    scores are cap tanh(...); `vectors` of values are summed at a time; `cut`: keys have several groups.
 
-    `keys` or `values` u8 or u4: rows of bytes (`byte_rows`), in several groups of `k_size` and `v_size`
-    numbers where they are cut. Sums are made of numbers as they are: q (scale number + zero) adds up to
+    `keys` or `values` u8 or u4: rows of bytes (`byte_rows`), in groups of `k_size` and `v_size`
+    numbers. Sums are made of numbers as they are: q (scale number + zero) adds up to
     scale (q number) + zero (sum of q), and w (scale number + zero) is (w scale) number, with w zero once
     for a group.
     """
@@ -494,7 +469,7 @@ def attention_rows(
         if causal:
             end = min(columns, row + 1)
         p = q + row * q_r
-        score_keys(p, k, k_s, end, depth, k_size, sums_at, T, keys, keys_cut)
+        score_keys(p, k, k_s, end, depth, k_size, sums_at, T, keys, cut)
         t = mask + row * mask_r
         top = mask_scores(t, mask_c, end, factor, most, capped)
         if sinks:
@@ -507,5 +482,5 @@ def attention_rows(
             total = total + weight
         p = y + row * y_r
         sum_values(
-            p, v, v_s, end, wide, v_size, total, otherwise, values, out, values_cut, vectors
+            p, v, v_s, end, wide, v_size, total, otherwise, values, out, vectors
         )
