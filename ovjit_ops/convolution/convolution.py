@@ -291,8 +291,7 @@ class Convolution:
             first = k * spread
             part = w("Slice", x, (first,), (first + (shape[2] - 1) * stride + 1,), (stride,), (1,))
             part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
-            plane = w("Slice", filters, (k,), (k + 1,), (1,), (extra,))
-            plane = w("Squeeze", plane, (extra,))
+            plane = w("Squeeze", w.part(filters, k, k + 1, extra), (extra,))
             attrs = {"auto_pad": window["auto_pad"], **flat}
             told = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
             made = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **told).output
@@ -628,8 +627,8 @@ class GroupConvolutionBackpropData:
         groups, channels = filters[:2]
         record, parts = find_op("ConvolutionBackpropData"), []
         for g in range(groups):
-            part = w("Slice", inputs[0], (g * channels,), ((g + 1) * channels,), (1,), (1,))
-            mine = w("Squeeze", w("Slice", inputs[1], (g,), (g + 1,), (1,), (0,)), (0,))
+            part = w.part(inputs[0], g * channels, (g + 1) * channels, 1)
+            mine = w("Squeeze", w.part(inputs[1], g, g + 1, 0), (0,))
             told = {"name": f"{node.name}/{g}", "origins": node.origins}
             parts.append(w.b.add(record, [part, mine, *inputs[2:]], node.attrs, **told).output)
         return [w("Concat", *parts, axis=1)]

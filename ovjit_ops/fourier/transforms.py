@@ -266,9 +266,9 @@ class ISTFT:
         if wanted:
             there = not_negative(wanted[0] - not_negative(wanted[0] + first - total))
             zeros = (0,) * len(lead)
-            out = w("Slice", out, (first,), (first + there,), (1,), (-1,))
+            out = w.part(out, first, first + there, -1)
             return [w("Pad", out, (*zeros, 0), (*zeros, wanted[0] - there), zero, pad_mode="constant")]
-        return [w("Slice", out, (first,), (total - first,), (1,), (-1,))] if first else [out]
+        return [w.part(out, first, total - first, -1)] if first else [out]
 
     def samples(rng, dtype="f32"):
         for lead, frames, window, size, step, n, center, normalized in (

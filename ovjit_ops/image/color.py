@@ -110,13 +110,13 @@ def _expand(interleaved: bool, blue_first: bool):
         if len(inputs) > 1:
             y, rest = first, list(inputs[1:])
         else:
-            y = w("Slice", first, (0,), (height,), (1,), (1,))
-            flat = w("Slice", first, (height,), (rows,), (1,), (1,))
+            y = w.part(first, 0, height, 1)
+            flat = w.part(first, height, rows, 1)
             if interleaved:
                 rest = [w("Reshape", flat, (*small, 2), special_zero=False)]
             else:
                 both = w("Reshape", flat, (n, 2, *small[1:], 1), special_zero=False)
-                parts = [w("Slice", both, (i,), (i + 1,), (1,), (1,)) for i in (0, 1)]
+                parts = [w.part(both, i, i + 1, 1) for i in (0, 1)]
                 rest = [w("Reshape", p, (*small, 1), special_zero=False) for p in parts]
         if interleaved:
             rest = [w("Slice", rest[0], (i,), (i + 1,), (1,), (3,)) for i in (0, 1)]
@@ -232,8 +232,8 @@ def _to_nv12(name: str, blue_first: bool) -> None:
             kind = numpy_dtype(wide.dtype)
             yuv = w("MatMul", wide, _forward(blue_first).astype(kind))
             yuv = w("Add", yuv, np.array(OFFSETS, kind))
-            first = w("Slice", yuv, (0,), (1,), (1,), (3,))
-            small = _averaged(w, w("Slice", yuv, (1,), (3,), (1,), (3,)), (height, width))
+            first = w.part(yuv, 0, 1, 3)
+            small = _averaged(w, w.part(yuv, 1, 3, 3), (height, width))
             planes = [_held(w, plane, picture.dtype) for plane in (first, small)]
             if not node.attrs["single_plane"]:
                 return planes

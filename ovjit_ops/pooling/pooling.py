@@ -310,7 +310,7 @@ class AdaptiveAvgPool:
             return None
         for axis, (extent, size) in enumerate(zip(w.shape(x)[2:], wanted, strict=True), 2):
             parts = [
-                w("ReduceMean", w("Slice", x, (first,), (stop,), (1,), (axis,)), (axis,), keep_dims=True)
+                w("ReduceMean", w.part(x, first, stop, axis), (axis,), keep_dims=True)
                 for first, stop in adaptive_bounds(extent, size)
             ]
             x = w("Concat", *parts, axis=axis)
