@@ -112,3 +112,27 @@ def test_segments_at_their_edges() -> None:
 def test_segments_that_fall_are_an_error(ids: list[int], many: int) -> None:
     with pytest.raises(InferenceError):
         segments(ids, many, np.ones((3, 4), np.float32))
+
+
+def test_searches_of_any_types() -> None:
+    """Bucketize of data and bounds of different types and SearchSorted of each, without the host."""
+    rng = np.random.default_rng(SEED)
+    kinds = [*(k for k in KINDS if k is not np.bool_), np.uint8, np.int16]
+    for case in range(40):
+        first, second = (kinds[int(i)] for i in rng.integers(0, len(kinds), 2))
+        name, second = ("Bucketize", second) if case & 1 else ("SearchSorted", first)
+        values = (rng.permutation(100)[:33]).astype(first)
+        bounds = np.sort(rng.integers(0, 100, (5, 300)[case & 2 > 0])).astype(second)
+        if first is second is np.uint64:  # of which half are negative as int64
+            values, bounds = values << np.uint64(57), np.sort(bounds << np.uint64(57))
+        given = [values, bounds] if case & 1 else [bounds, values]
+        b = Builder()
+        attrs = {"with_right_bound": case & 4 > 0} if case & 1 else {"right_mode": case & 4 > 0}
+        graph = b.finish([add(b, name, *(parameter(b, x) for x in given), **attrs)])
+        job = compile_graph(graph, {"threads": 1, "profiling": True}).new_job()
+        for i, x in enumerate(given):
+            job.set_input(i, x)
+        job.run()
+        where = f"seed {SEED}: {name} {first} {second}"
+        assert not [row for row in job.profile() if row.exec_type == "ref_numpy"], where
+        np.testing.assert_array_equal(job.outputs[0], evaluate(graph, given)[0], err_msg=where)

@@ -16,7 +16,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, Interval, compatible
+from ovjit.graph.shapes import ANY, Dim, compatible
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -231,13 +231,9 @@ class ISTFT:
         known = [shape_scalar(v.type, "a number") for v in numbers]
         if data.shape is None or window.shape is None or any(n is None for n in known):
             return None
-        (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), window.shape[0]
-        if isinstance(many, Interval):
-            return None
+        (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), w.shape(window)[0]
         frames, first = w.shape(data)[-2], size // 2 if node.attrs["center"] else 0
         if frames == 0:
-            return None
-        if isinstance(data.shape[-3], Interval):  # IRDFT would fill up bins that are missing
             return None
         lead = tuple(range(rank - 3))
         spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))

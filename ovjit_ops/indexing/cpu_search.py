@@ -6,7 +6,7 @@ all 100, a vector of them at a time, takes 3 ns.
 
 from __future__ import annotations
 
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
@@ -14,7 +14,14 @@ from ovjit.compiler.views import product
 
 #: Longest list that is compared with number by number.
 COUNTED = 256
-TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32".split())
+TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
+_SIGN = -(1 << 63)
+
+
+@inline
+def number_at(p, T):
+    """The element at p, u64 as the int64 in its order."""
+    return ld[T](p) ^ _SIGN if T == "u64" else ld[T](p)
 
 
 @kernel
@@ -24,13 +31,13 @@ def search(x: Ptr, rows: Ptr, y: Ptr, n, row, m, items, per_chunk, *, T, index, 
     A number that is not one, NaN, stands above all others.
     """
     for item in share(items, per_chunk):
-        value = ld[T](x + item * SIZE[T])
+        value = number_at(x + item * SIZE[T], T)
         p = rows + item // m * row
         low = 0
         high = n
         while low < high:
             middle = (low + high) // 2
-            number = ld[T](p + middle * SIZE[T])
+            number = number_at(p + middle * SIZE[T], T)
             reached = number > value if right else number >= value
             if reached:
                 high = middle

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import FULL, from_numpy, numpy_dtype
 from ovjit.graph.op import Bool, DType, Index, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, normalize_axis
 from ovjit_ops.common.checks import check_same_type, check_type
@@ -28,7 +28,7 @@ def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.n
     return np.searchsorted(sequence, values, side="right" if right else "left")
 
 
-@op("Bucketize", opset=3, types=NUMBERS, lower=Search.of)
+@op("Bucketize", opset=3, types=NUMBERS, native=FULL, lower=Search.of)
 class Bucketize:
     """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
 
@@ -38,8 +38,17 @@ class Bucketize:
         check(buckets.rank in (None, 1), f"Buckets input must be a 1D tensor. Got: {buckets}")
         return TensorType(output_type, data.shape)
 
+    def expand(w, node, inputs):
+        """Bucketize(data: i32, buckets: f32) -> Bucketize of both in a type that holds them"""
+        kinds = [numpy_dtype(v.dtype) for v in inputs]
+        if kinds[0] == kinds[1]:
+            return None
+        kind = from_numpy(np.result_type(*kinds))
+        both = [w("Convert", v, destination_type=kind) if v.dtype != kind else v for v in inputs]
+        return w.b.instead(node, both)
+
     def ref(data, buckets, *, output_type="i64", with_right_bound=True):
-        kind = np.result_type(data, buckets) if data.dtype.kind in "iuf" else np.float32
+        kind = np.result_type(*(x.dtype if x.dtype.kind in "iuf" else np.float32 for x in (data, buckets)))
         places = sorted_places(buckets.astype(kind), data.astype(kind), not with_right_bound)
         return places.astype(numpy_dtype(output_type))
 
@@ -56,7 +65,7 @@ class Bucketize:
                 yield [data, bounds_of], attrs
 
 
-@op("SearchSorted", opset=15, types=NUMBERS, lower=Search.of)
+@op("SearchSorted", opset=15, types=NUMBERS, native=FULL, lower=Search.of)
 class SearchSorted:
     """Where each value would be inserted into the sorted sequence of its row."""
 
