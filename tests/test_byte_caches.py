@@ -302,3 +302,42 @@ def test_what_is_stored_by_default(prompt: int, monkeypatch: pytest.MonkeyPatch)
     for other in exact[1:]:
         np.testing.assert_allclose(other, exact[0], rtol=1e-5, atol=1e-6)
     assert stored(ovjit.Core().compile_model(shared_heads(), "CPU")) == ["f32", "f32"]
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_where_positions_come_before_heads(turned: bool, monkeypatch: pytest.MonkeyPatch):
+    """By default u8 where queries are turned as keys and values are, as in OpenVINO, else f32."""
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
+
+    def model(ov: Any) -> Any:
+        ops = ov.opset13
+        wide = ov.PartialShape([-1, -1, 2, 32])
+        x = ops.parameter(wide, np.float32, name="x")
+        q = x if turned else ops.parameter(ov.PartialShape([-1, 2, -1, 32]), np.float32, name="q")
+        order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
+        zero, swap = ops.constant(np.int64(0)), ops.constant(np.array([0, 2, 1, 3]))
+        batch = ops.gather(ops.shape_of(x, "i64"), ops.constant(np.array([0], np.int64)), zero)
+        sinks, joined = [], []
+        for name in ("key", "value"):
+            sizes = ops.concat([batch, ops.constant(np.array([0, 2, 32], np.int64))], 0)
+            before = ops.read_value(ops.broadcast(ops.constant(np.float32(0)), sizes), name, np.float32, wide)
+            whole = ops.concat([ops.gather(before, order, zero), ops.relu(x)], 1)
+            sinks.append(ops.assign(whole, name))
+            joined.append(ops.transpose(whole, swap))
+        y = ops.scaled_dot_product_attention(ops.transpose(x, swap) if turned else q, *joined)
+        return ov.Model([ops.result(y)], sinks, [x, order] if turned else [x, order, q], "positions")
+
+    answers: list[Any] = []
+    for ov in (ovjit, openvino):
+        rng = np.random.default_rng(SEED)
+        one = ov.Core().compile_model(model(ov), "CPU")
+        request = one.create_infer_request()
+        for new in (5, 1, 8, 1):
+            data = rng.standard_normal((2, new, 2, 32)).astype(np.float32)
+            given = {"x": data, "beam_idx": rng.integers(0, 2, 2).astype(np.int32)}
+            more = {} if turned else {"q": data.swapaxes(1, 2)}
+            answers.append(np.array(request.infer(given | more)[0]))
+        if ov is ovjit:
+            assert stored(one) == ["u8" if turned else "f32"] * 2
+    for ours, theirs in zip(answers[:4], answers[4:], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")

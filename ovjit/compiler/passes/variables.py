@@ -213,14 +213,31 @@ def _stored_in(
 
 def _fused(value: Value, following: Value, uses: Any) -> bool:
     """Whether OpenVINO makes one node of attention and the cache `value`: rows in the order of beams, joined
-    and read as they are."""
+    and read as they are, or turned as queries are."""
     joined = following.node
     if joined.op.name != "Concat" or joined.inputs[0] is not value or len(following.shape or ()) != 4:
         return False
-    readers = [user for user, _ in uses[following] if user is not None]
-    return joined.attrs["axis"] in (2, -2) and all(
-        user.op.name in ("GuardedAttention", "ShapeOf") for user in readers
-    )
+    axis = int(joined.attrs["axis"]) % 4
+    for user, _ in uses[following]:
+        if user is None or user.op.name == "ShapeOf":
+            continue
+        order, readers = [0, 1, 2, 3], [user]
+        if user.op.name == "Transpose":
+            order, readers = _turning(user), [reader for reader, _ in uses[user.output]]
+        if order[2:3] != [axis] or not all(
+            node is not None
+            and node.op.name == "GuardedAttention"
+            and (node is user or _turning(node.inputs[0].node) == order)
+            for node in readers
+        ):
+            return False
+    return True
+
+
+def _turning(node: Node) -> list[int]:
+    """The order in which a Transpose puts dimensions, where it is known."""
+    order = node.inputs[1].constant if node.op.name == "Transpose" else None
+    return [] if order is None else [int(axis) for axis in order]
 
 
 def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, str]:
