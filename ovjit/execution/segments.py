@@ -50,6 +50,7 @@ class Rest:
         self._lock = ForkLock()
         self._following: dict[tuple[int, ...], Rest] = {}
         self._settled = False
+        self._placed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
         self.part: Executable | None = None  # all that is left, or what comes before the hosts
 
@@ -67,6 +68,13 @@ class Rest:
             self.part = None if graph is None else self._build(graph, self._config)
             self.cut = cut
             self._settled = True
+
+    def placed(self, cut: Cut, places: Sequence[Sequence[int]]) -> Any:
+        """`cut.places`, which is the same in each run."""
+        known = self._placed
+        if known[0] is not cut or known[1] is not places:
+            known = self._placed = cut, places, cut.places(places)
+        return known[2]
 
     def following(self, ranks: Sequence[int]) -> Rest:
         """What is left after the hosts, for values of these ranks."""
@@ -103,6 +111,7 @@ class Chain:
         inner = {k: v for k, v in config.items() if k != "watch"}
         self.first = Rest(cut.graph, inner, build)
         self.first.settle((), cut)
+        self._all_places = [[i] for i in range(len(cut.graph.outputs))]
         self._settle_ahead()
 
     def _settle_ahead(self) -> None:
@@ -129,7 +138,7 @@ class Chain:
         """Run on this thread and leave the results in `job.outputs`. Raises what went wrong."""
         rest = self.first
         arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
-        places: list[list[int]] = [[i] for i in range(len(rest.graph.outputs))]
+        places: Sequence[Sequence[int]] = self._all_places
         ran: list[HostTime | Executable] = []
         job.notes["ran"] = self, ran  # of the last run alone
         while True:
@@ -159,7 +168,7 @@ class Chain:
                     have[node.output] = node.op.ref(*[_value(v, have) for v in node.inputs], **node.attrs)
                 else:
                     _run_host(job, node, have, ran)
-            here, places = cut.places(places)
+            here, places = rest.placed(cut, places)
             for value, i in here:
                 job.give_output(i, _value(value, have))
             if not places:

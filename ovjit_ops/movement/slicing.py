@@ -279,6 +279,8 @@ class UsedPart:
         return TensorType(data.dtype, (*data.shape[:axis], part, *data.shape[axis + 1 :]))
 
     def ref(data, count, *, axis):
+        if axis == 0:
+            return data[: count.item()]
         shape = (*data.shape[:axis], count.item(), *data.shape[axis + 1 :])
         return data.reshape(-1)[: math.prod(shape)].reshape(shape)
 
