@@ -131,31 +131,28 @@ class Planner:
         self._reserved: dict[Value, View] = {}
         self._unclear: dict[Buffer, tuple[View, Layout]] = {}
         for i, value in enumerate(inputs):
-            shape = types[value].shape
-            size = element_size(value.dtype)
-            steps = strides.inputs.get(i) or row_major(shape, size)
-            buffer = Buffer(_span(shape, steps, size), FIRST_IO + i, name=f"input{i}")
-            self.views[value] = View(buffer, shape, steps, size)
-        first_output = FIRST_IO + len(inputs)
-        self.output_buffers = [
-            Buffer(product(types[v].shape) * element_size(v.dtype), first_output + i, name=f"output{i}")
-            for i, v in enumerate(outputs)
-        ]
+            view = self.views[value] = self._end(value, Buffer(0, FIRST_IO + i), strides.inputs.get(i))
+            view.buffer.size = _span(view.shape, view.strides, view.itemsize)
+        sizes = (product(types[v].shape) * element_size(v.dtype) for v in outputs)
+        self.output_buffers = [Buffer(size, base) for base, size in enumerate(sizes, FIRST_IO + len(inputs))]
         self._output_of = {v: i for i, v in reversed(list(enumerate(outputs)))}
         self._output_strides = strides.outputs
         for i, given in strides.outputs.items():
             value = outputs[i]
             self.output_buffers[i].size = _span(types[value].shape, given, element_size(value.dtype))
             if self._output_of[value] == i and value not in self.views and types[value].value is None:
-                shape, size = types[value].shape, element_size(value.dtype)
-                self.placed[value] = View(self.output_buffers[i], shape, given, size)
+                self.placed[value] = self._end(value, self.output_buffers[i], given)
         #: Views of inputs that lie in the memory of an output.
         self.grown: list[View] = []
         for output, i in strides.over.items():
-            value = inputs[i]
-            shape, size = types[value].shape, element_size(value.dtype)
-            self.views[value] = View(self.output_buffers[output], shape, strides.inputs[i], size)
-            self.grown.append(self.views[value])
+            view = self._end(inputs[i], self.output_buffers[output], strides.inputs[i])
+            self.views[inputs[i]] = view
+            self.grown.append(view)
+
+    def _end(self, value: Value, buffer: Buffer, strides: Sequence[int] | None = None) -> View:
+        """An input or output of the model in this memory, row by row without `strides`."""
+        shape, size = self.shape(value), element_size(value.dtype)
+        return View(buffer, shape, strides or row_major(shape, size), size)
 
     # --- what lowerings use
 
@@ -306,8 +303,7 @@ class Planner:
 
     def _output_view(self, value: Value) -> View:
         """The memory of an output of the model, row by row."""
-        shape, itemsize = self.shape(value), element_size(value.dtype)
-        return View(self.output_buffers[self._output_of[value]], shape, row_major(shape, itemsize), itemsize)
+        return self._end(value, self.output_buffers[self._output_of[value]])
 
     def offer_output(self, value: Value, source: Value) -> None:
         """Where `value` is an output of the model and its group alone reads `source`, which it may write
@@ -461,19 +457,13 @@ class Planner:
         if not is_traced_number(chunks) and chunks <= 0:
             return
         moved = self._uses(reads, writes, touches)
+        args = kernel.frame.pack(values)
+        self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved))
+
+    def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
+        """What a step of the group in hand is called, its type, and the nodes of the model behind it."""
         group = self._group
-        self.steps.append(
-            Step(
-                kernel,
-                kernel.frame.pack(values),
-                chunks,
-                group.name,
-                type or _type_name(group),
-                group.origins,
-                flops,
-                moved,
-            )
-        )
+        return group.name, type or (group.node.op.name if group.nodes else "Reorder"), group.origins
 
     def share_step(
         self,
@@ -514,11 +504,8 @@ class Planner:
         """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
         self._uses(reads, writes)
         number = sum(step.control is not None for step in self.steps)
-        group = self._group
         call = ControlCall(function, bodies, room, endless)
-        self.steps.append(
-            Step(None, [number, *args], 1, group.name, _type_name(group), group.origins, flops, control=call)
-        )
+        self.steps.append(Step(None, [number, *args], 1, *self._told(), flops, control=call))
 
     def copy_step(self, source: View, target: View) -> None:
         if source.shape != target.shape or source.itemsize != target.itemsize:
@@ -678,7 +665,3 @@ def _resolve(args: Sequence[Any]) -> list[int]:
         else:
             out.append(int(arg))
     return out
-
-
-def _type_name(group: Any) -> str:
-    return group.node.op.name if group.nodes else "Reorder"

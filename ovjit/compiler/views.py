@@ -23,13 +23,12 @@ def _no_halo(rank: int) -> tuple[tuple[int, int], ...]:
 class Buffer:
     """A piece of memory: in the arena (base 0, offset given by the memory plan) or at a fixed place."""
 
-    __slots__ = ("base", "first", "last", "name", "offset", "size")
+    __slots__ = ("base", "first", "last", "offset", "size")
 
-    def __init__(self, size: int, base: int = ARENA, offset: int = 0, name: str = ""):
+    def __init__(self, size: int, base: int = ARENA, offset: int = 0):
         self.size = size
         self.base = base
         self.offset = offset
-        self.name = name
         self.first = -1  # the first and the last step that uses it
         self.last = -1
 
