@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, copy_replaced, makers, with_sources
 from ovjit.graph.shapes import ANY, is_static
 
@@ -130,6 +129,8 @@ def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
 
 def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
     """The numbers of `value`, of this shape, made of the dimensions of inputs."""
+    from ovjit.compiler.passes.expand import Writer  # what has been compiled is cut without any passes
+
     w, attrs = Writer(builder, value.node), {"shape": (0, ANY, ANY), "element_type": "u8"}
     parts: list[Value] = []
     for _ in range(math.prod(shape)):
