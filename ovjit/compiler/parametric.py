@@ -128,7 +128,7 @@ class Memory:
 _ARRAYS = (
     "_words", "starts", "chunks", "sizes", "grows", "outputs", "values", "rows", "patches", "chunk_patches"
 )  # fmt: skip
-_LISTS = ("ranks", "pointers", "buffers", "data_patches", "output_ranks")
+_LISTS = ("ranks", "pointers", "buffers", "data_patches", "output_ranks", "fits")
 _NUMBERS = ("leaves", "scratch", "work")
 
 
@@ -143,14 +143,14 @@ class Parametric:
         self.steps = planner.steps
         self._collect(planner, tape)
         #: Guards that see that what grows fits its room: number of the row -> the value that is its length.
-        self.fits: dict[int, int] = {}
+        self.fits: list[tuple[int, int]] = []
         if room is not None:
             new, capacity = self._new, tape.leaves - 1
             lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.places]
             nodes = {new.get(n.node) for n in lengths if is_traced_number(n)}
             for i, (what, _, left, right) in enumerate(self.rows.tolist()):
                 if what == LESS and left in nodes and right == capacity:
-                    self.fits[i] = left
+                    self.fits.append((i, left))
         del self._new
         self._memories: tuple[Memory, ...] = ()
         #: What all tables of its plans have, once one has been made, see `ovjit.execution.table`.
@@ -164,7 +164,6 @@ class Parametric:
         facts |= {name: np.array(getattr(self, name), np.int64) for name in _LISTS}
         facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
         facts["places"] = None if self.places is None else np.array(self.places, np.int64)
-        facts["fits"] = np.array(list(self.fits.items()), np.int64)
         facts["figures"] = np.array([(*place, node) for place, node in self.figures.items()], np.int64)
         facts["data"] = self.data
         return facts
@@ -176,7 +175,6 @@ class Parametric:
         self._memories, self.table = (), None
         places = facts["places"]
         self.places = None if places is None else tuple(Place(*place) for place in places.tolist())
-        self.fits = dict(facts["fits"].tolist())
         self.steps = steps
         self.data = aligned_bytes(facts["data"].size)
         self.data[:] = facts["data"]
@@ -300,8 +298,9 @@ class Parametric:
             memory = self._lay_out(whole[self.sizes])
             failed = evaluate(rows, count, address, memory.address)
         if failed:
-            if failed - 1 in self.fits:
-                raise Outgrown(int(whole[self.fits[failed - 1]]))
+            for row, length in self.fits:
+                if row == failed - 1:
+                    raise Outgrown(int(whole[length]))
             return None
         plan = self._plan(shapes, whole, memory)
         plan.address = address

@@ -152,13 +152,14 @@ class Program:
             lowering.pack(self.constants)
             self._packed[index] = self.constants.asked[before:]
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
-        sizes = _item_sizes(self.graph)
+        used = _used(self.graph)
+        sizes = sorted({element_size(v.dtype) for v in used})
         needed += [copy_kernel(size) for size in sizes]
         by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
         surely = set(needed) - by_strides
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
         #: bytes of the elements that plans may transpose in blocks; smaller programs do without the kernels
-        deep = {element_size(v.dtype) for v in _used(self.graph) if len(v.shape or ()) > 2}
+        deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
         deep |= {4} if deep and 4 in sizes else set()
         self.transposed = [size for size in transpose_sizes(host_isa()) if size in deep]
         needed += map(transpose_kernel, self.transposed)
@@ -536,11 +537,6 @@ def _used(graph: Graph) -> list[Value]:
     """The values that a plan may have to copy."""
     used = [v for v, uses in graph.uses().items() if uses and v.node.op.name != "Constant"]
     return [v for v in (*used, *graph.outputs) if v.dtype != "string"]
-
-
-def _item_sizes(graph: Graph) -> list[int]:
-    """Their element sizes."""
-    return sorted({element_size(v.dtype) for v in _used(graph)})
 
 
 def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, Layout]:
