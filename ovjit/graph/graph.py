@@ -275,13 +275,12 @@ class Builder:
 
 
 def makers(
-    values: Iterable[Value], nodes: Sequence[Node], beyond: Callable[[Node], bool] = lambda node: True
+    values: Iterable[Value], nodes: Sequence[Node], stops: Callable[[Node], bool] | None = None
 ) -> set[Node]:
-    """Those of `nodes`, which are in order, that compute `values`, as far back as nodes that are not
-    `beyond`."""
+    """Those of `nodes`, which are in order, that compute `values`, as far back as those where it `stops`."""
     needed = {v.node for v in values}
     for node in reversed(nodes):
-        if node in needed and beyond(node):
+        if node in needed and (stops is None or not stops(node)):
             needed.update(v.node for v in node.inputs)
     return needed
 

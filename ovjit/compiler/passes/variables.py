@@ -126,7 +126,7 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
 
 def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
     """The nodes that compute these values, as far as the variables that they read."""
-    return makers(values, graph.nodes, lambda node: node.op.name != "ReadValue")
+    return makers(values, graph.nodes, lambda node: node.op.name == "ReadValue")
 
 
 def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str) -> Lifted:
