@@ -444,8 +444,13 @@ class _Fusion:
 
     def _walked(self, group: Group) -> frozenset[Value] | None:
         """The tensors that an elementwise group reads element by element, as it writes; None for one that is
-        not joined: one with an anchor, whose operands' shapes only an inference tells, or of so few elements
-        that a kernel is not worth making."""
+        not joined: one with an anchor, or of so few elements that a kernel is not worth making.
+
+        Tiles that wrote two values, as blocks with their activation in front want (t = conv(x) + a, read by
+        relu and by the next sum), waited for memory to write both, where a loop's stores stream. Blocks of
+        f32 took 0.97 to 1.0 of the time with AVX-512 where images leave the cache, 1.02 to 1.06 where they
+        stay there, where sums are short, or with GELU; with bytes as one value 0.94 to 1.03, on AVX2 to 1.1.
+        """
         if group not in self.walked:
             out, found = group.last.output, None
             joins = group.anchor is None and not any(map(is_undecided, group.body))
