@@ -42,8 +42,8 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     code = function.__code__
     lines = linecache.getlines(code.co_filename, function.__globals__)
     try:
-        tree = ast.parse(textwrap.dedent("".join(_block(lines, code.co_firstlineno - 1))))
-        found = tree.body[0]
+        text = "".join(_block(lines, code.co_firstlineno - 1))
+        found = ast.parse(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
     except (SyntaxError, LookupError):  # a text or a bracket that goes on further to the left
         found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(found, ast.FunctionDef)

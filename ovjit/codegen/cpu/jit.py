@@ -20,7 +20,6 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
-from numba.core.dispatcher import Dispatcher
 
 from ovjit import debug, logs
 from ovjit.codegen.cpu import vector as simd
@@ -111,7 +110,7 @@ def _module(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity:
             logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
     from ovjit.codegen.cpu import by_numba
 
-    functions = _define(source, symbol, isa, extra, by_numba.word)
+    functions = _define(source, symbol, isa, extra, by_numba.word, numba.njit)
     return by_numba.module_of(functions, isa, arity), functions
 
 
@@ -121,20 +120,23 @@ def _define(
     isa: Isa,
     extra: Mapping[str, Any],
     word: Callable[[Intrinsic], Any] = lambda one: one,
+    njit: Callable[..., Any] = lambda **_: lambda function: function,
 ) -> dict[str, Any]:
     """symbol -> Python function that is given to Numba, the source registered so that errors show the line;
-    `word` makes of intrinsics what the functions call."""
+    `word` makes of intrinsics what the functions call, `njit` is their decorator: Numba's own, whose objects
+    take longer to make than the text to compile, only where it has to type them."""
     filename = f"<ovjit {symbol}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     names: dict[str, Any] = {
-        "njit": numba.njit,
+        "njit": njit,
         "float_nan": math.nan,
         "float_inf": math.inf,
         "VL": isa.lanes,
     }
+    given = {*names, "__builtins__"}
     exec(compile(source, filename, "exec"), names)  # source printed by ovjit's own emitters
     vocabulary = simd.namespace(isa.lanes)
-    defined = {name: f.py_func for name, f in names.items() if isinstance(f, Dispatcher)}
+    defined = {name: getattr(f, "py_func", f) for name, f in names.items() if name not in given}
     for name in {name for f in defined.values() for name in f.__code__.co_names}:
         if name in extra:
             names[name] = word(extra[name])
