@@ -144,7 +144,7 @@ free_blocks: list[Arena] = []
 def give(arena: Arena) -> None:
     """Let others have the block."""
     free_blocks.append(arena)
-    while True:
+    while sum([block.size for block in free_blocks]) > KEPT[0]:
         *others, largest = sorted(free_blocks, key=lambda block: block.size) or [arena]
         if sum(block.size for block in others) <= max(KEPT[0], min(2 * largest.size, KEPT[1])):
             return
@@ -153,7 +153,15 @@ def give(arena: Arena) -> None:
 
 
 def _taken(size: int) -> Arena:
-    """A block of `size` bytes: the smallest one that there is, or the largest of those that grow to it."""
+    """A block of `size` bytes: the smallest one that there is, or the largest of those that grow to it. The
+    last one as a rule: results are copied when the caches are full of them, and code is not in them."""
+    try:
+        arena = free_blocks.pop()
+    except IndexError:
+        return Arena(size, mmap.PAGESIZE)
+    if size <= arena.size < size + mmap.PAGESIZE:
+        return arena
+    free_blocks.append(arena)
     while True:
         blocks = free_blocks[::-1]  # what was used last is in caches
         fitting = [b for b in blocks if size <= b.size <= max(MOST_UNUSED * size, HUGE_PAGE)]
