@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
@@ -16,7 +17,7 @@ from test_ops_native import SEED, graph_of, native_answer, native_ops
 
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.cpu.objects import function, load
 from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.printing import Builder
@@ -51,9 +52,14 @@ def no_fallback() -> Iterator[None]:
     assert jit.fallbacks[before:] == []
 
 
+def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
+    """The LLVM module of a kernel before LLVM's passes. Raises Outside for what is not in the language."""
+    return str(jit.lower_kernel(jit._define(source, symbol, isa, extra or {}), 4))
+
+
 def lowered(kernel: Kernel) -> str:
     isa = host_isa()
-    return jit.llvm_text(kernel.source, kernel.symbol(isa), isa, kernel.intrinsics(isa))
+    return llvm_text(kernel.source, kernel.symbol(isa), isa, kernel.intrinsics(isa))
 
 
 #: What LLVM may do to reals that changes bits, and would do or not as other passes leave it the code.
@@ -222,7 +228,7 @@ return end if a > 0 else end - start"""
         for b in (0, 1, 2, 9):
             for c in (-1, 0, 9, 16):
                 assert f(a, b, c, 0) == scope["kernel"](a, b, c, 0), (a, b, c)
-    text = jit.llvm_text("@njit(nogil=True)\n" + lines, "test_jit_slots", host_isa())
+    text = llvm_text("@njit(nogil=True)\n" + lines, "test_jit_slots", host_isa())
     slots = {line.split()[0].strip('%"') for line in text.splitlines() if " = alloca " in line}
     assert {name.partition(".")[0] for name in slots} == {"total", "i", "seldom", "next"}
 
@@ -260,7 +266,7 @@ return total"""
     lines += [f"        st_i64(p + j * 8, {value} + j)" for value in ("b * 3", "i * 5", "j * 7")]
     text = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n"
     text += "\n".join(f"    {line}" for line in [*lines, "return 0"]) + "\n"
-    text = jit.llvm_text(text, "test_jit_before_loops", host_isa())
+    text = llvm_text(text, "test_jit_before_loops", host_isa())
     blocks = re.split(r"^(?=\S+:$)", text, flags=re.M)
 
     def having(pattern: str) -> list[int]:
