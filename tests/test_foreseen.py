@@ -133,6 +133,18 @@ def test_what_is_foreseen_gives_the_bits_of_plans_made_anew(name: str, monkeypat
     assert not any(program.traces.made for program in programs(anew))
 
 
+def test_a_batch_of_several_is_planned_as_a_batch_of_one_was(monkeypatch) -> None:
+    """Prompts and single elements: what two inputs have in common is a batch, though that of the guess is 1,
+    and no trace is made for another one."""
+    foreseen = ov.Core().compile_model(decoder(told=False), "CPU", EXACT)
+    anew = plain(decoder(told=False), monkeypatch)
+    made = [program.traces.made for program in programs(foreseen)]
+    for seed in range(SEED, SEED + 3):
+        feeds = several(np.random.default_rng(seed), 6)
+        assert answers(foreseen, feeds) == answers(anew, feeds), f"seed {seed}"
+    assert all(made) and [program.traces.made for program in programs(foreseen)] == made
+
+
 CHILD = """
 import hashlib, sys, numpy as np, ovjit as ov
 blob, inputs = sys.argv[1:]

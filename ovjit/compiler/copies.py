@@ -25,7 +25,7 @@ from ovjit.compiler.views import (
     product,
     walking_order,
 )
-from ovjit.graph.traced import identity, is_traced_number, least
+from ovjit.graph.traced import identity, is_traced_number, least, surely_same
 
 if TYPE_CHECKING:
     from ovjit.compiler.plan import Planner
@@ -174,7 +174,7 @@ def _cut_open(
     different every time."""
     if not planner.last_is_open:
         last = out.shape[order[-1]] if order else 1
-        if ROW <= last < OPEN_ROW and row != last and (not several or row >= OPEN_ROW):
+        if ROW <= last < OPEN_ROW and not surely_same(row, last) and (not several or row >= OPEN_ROW):
             return row // last if several else product([out.shape[a] for a in order[:-1]]), last, False
     if row < OPEN_ROW:
         return 0, row, False

@@ -50,7 +50,7 @@ from ovjit.compiler.views import (
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
-from ovjit.graph.traced import identity, is_traced, is_traced_number, most, surely_same
+from ovjit.graph.traced import alike, identity, is_traced, is_traced_number, most, surely_same
 
 Made = TypeVar("Made")
 
@@ -322,8 +322,9 @@ class Planner:
             bool(self.last_use)
             and buffer.base == ARENA
             and buffer not in self.pinned
-            and (tuple(view.shape), view.itemsize, view.offset, buffer.size)
-            == (tuple(shape), itemsize, offset, size)
+            and (len(view.shape), view.itemsize, view.offset) == (len(shape), itemsize, offset)
+            and all(map(alike, view.shape, shape))
+            and buffer.size == size
             and _same_strides(shape, view.strides, strides)
             and view.halo == wanted.halo
             and buffer in self.views.in_buffer

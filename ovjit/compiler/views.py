@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.codegen.memory import DIMS
 from ovjit.errors import OvjitError
-from ovjit.graph.traced import identity, is_traced_number, most, surely_same
+from ovjit.graph.traced import alike, identity, is_traced_number, most, surely_same
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
@@ -113,12 +113,12 @@ class View:
         """Broadcast to `shape` by NumPy's rule: strides of 0. Raises OvjitError where the rule has none."""
         lead = len(shape) - len(self.shape)
         pairs = zip(self.shape, shape[lead:], strict=False)
-        if lead < 0 or any(not surely_same(d, s) and d not in (1, s) for d, s in pairs):
+        if lead < 0 or any(not alike(d, s) and d not in (1, s) for d, s in pairs):
             raise OvjitError(
                 f"internal error: a view of {list(self.shape)} does not broadcast to {list(shape)}"
             )
         strides = [0] * lead + [
-            0 if not surely_same(d, s) and d == 1 and (is_traced_number(s) or s != 1) else st
+            0 if not alike(d, s) and d == 1 and (is_traced_number(s) or s != 1) else st
             for d, s, st in zip(self.shape, shape[lead:], self.strides, strict=True)
         ]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)

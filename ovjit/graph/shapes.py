@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from ovjit.errors import ModelError, OvjitError
-from ovjit.graph.traced import is_traced_number, surely_same
+from ovjit.graph.traced import alike, is_traced_number
 
 
 class Interval:
@@ -210,7 +210,7 @@ def compatible_shapes(a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
 
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
     """NumPy's rule for one pair of dimensions; None when they do not fit."""
-    if (type(b) is int and b == 1) or (is_traced_number(a) and surely_same(a, b)):
+    if (type(b) is int and b == 1) or (is_traced_number(a) and alike(a, b)):
         return a  # which nobody asks whether it is 1: the plan of a batch of 1 is that of others
     if a == 1 or surely_equal(a, b):
         return b

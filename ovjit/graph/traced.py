@@ -443,6 +443,12 @@ def surely_same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether two numbers are equal; a traced one beside a plain one is not asked, which it would be for this
+    shape alone: that a batch is 1 is no reason to plan in another way."""
+    return surely_same(a, b) or (type(a) is type(b) is Traced and a == b)
+
+
 def is_traced_number(number: Any) -> bool:
     """Whether this is a `Traced`, which `isinstance` would take for an int."""
     return type(number) is Traced

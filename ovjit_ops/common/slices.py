@@ -20,7 +20,7 @@ from ovjit.graph.shapes import (
     text,
     up_to,
 )
-from ovjit.graph.traced import is_traced_number, least, most, whole, whole_numbers
+from ovjit.graph.traced import alike, is_traced_number, least, most, whole, whole_numbers
 
 
 def places(
@@ -243,7 +243,7 @@ def broadcast_plan(
                 check(d == t or 1 in (d, t), says)
             else:
                 says = f"Input shape dimension equal {d} cannot be broadcasted (numpy mode) to {t}."
-                check(d in (1, t), f"{says} Allowed input dimension value would be 1 or {t}")
+                check(alike(d, t) or d in (1, t), f"{says} Allowed input dimension value would be 1 or {t}")
     out = broadcast(view, wanted)
     check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
     return view, tuple(whole(d) for d in out or ())

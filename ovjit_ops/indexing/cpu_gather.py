@@ -212,6 +212,7 @@ def plan_indexed(
     extents, (xs, ys, ats) = merge_dims(
         [walk.extents[a] for a in order],
         [[s[a] for a in order] for s in (walk.source, walk.target, walk.indices)],
+        WALKED,
     )
     n, x_n, y_n, at_n = 1, target.itemsize, target.itemsize, 0
     if ats and ats[-1] == 0 and ys[-1] != 0:
