@@ -8,7 +8,10 @@ beginning. Otherwise vectors are along the dimensions behind the axis, and the w
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
@@ -21,6 +24,7 @@ from ovjit.compiler.passes.expand import Writer
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
 from ovjit.compiler.races import Piece, Rows
 from ovjit.compiler.views import Layout, merge_axes, placed_values, plain, product
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.traced import least
@@ -184,25 +188,44 @@ class LocalResponse(Lowering):
 
 
 def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """LRN(x) over all of space -> x / (bias + alpha / size^n * taps * AvgPool(x^2)) ^ beta"""
+    """LRN(x) -> x / (bias + alpha / size^n * taps * AvgPool(x^2 with the n axes last))^beta
+
+    Along one axis only where the kernel is not for it.
+    """
     x, axes = inputs
-    if x.shape is None or axes.type.value is None or len(x.shape) not in (3, 4):
+    if x.shape is None or axes.type.value is None or not 0 < axes.type.value.size < 4:
         return None
-    rank = len(x.shape) - 2
-    if normalize_axes((int(a) for a in axes.type.value.reshape(-1)), rank + 2) != tuple(range(2, rank + 2)):
+    rank, attrs = len(x.shape), node.attrs
+    along = normalize_axes((int(a) for a in axes.type.value.reshape(-1)), rank)
+    half, count = (attrs["size"] - 1) // 2, len(along)
+    if count == 1 and x.dtype == "f32" and half <= host_isa().lanes:
         return None
-    attrs = node.attrs
-    half = (attrs["size"] - 1) // 2
     if is_static(x.shape):
-        half = min(half, max(*x.shape[2:], 1))  # what is farther away is nothing
-    if 2 * half >= LARGEST or any(bounds(d)[0] < 1 for d in x.shape[2:]):
-        return None  # AvgPool refuses a picture without pixels, LRN does not
-    window, ones, pads = (2 * half + 1,) * rank, (1,) * rank, (half,) * rank
+        half = min(half, max(*(x.shape[a] for a in along), 1))  # what is farther away is nothing
+    if 2 * half >= LARGEST:
+        return None
+    order = (*(a for a in range(rank) if a not in along), *along)
+    squares = w("Multiply", x, x)
+    in_place = order == tuple(range(rank)) and rank == count + 2
+    if not in_place:
+        squares = w("Transpose", squares, order)
+        dims = w.shape(squares)
+        squares = w("Reshape", squares, (math.prod(dims[:-count]), 1, *dims[-count:]), special_zero=False)
+    window, ones, pads = (2 * half + 1,) * count, (1,) * count, (half,) * count
+    empty = any(bounds(d)[0] < 1 for d in squares.shape[2:])
+    if empty:  # AvgPool refuses a picture without pixels, LRN does not: it makes a row and a column too many
+        zero = np.zeros((), numpy_dtype(x.dtype))
+        before, behind = (0, 0, *pads), (0, 0, *(half + 1,) * count)
+        squares, pads = w("Pad", squares, before, behind, zero, pad_mode="constant"), (0,) * count
     mean = w(
-        "AvgPool", w("Multiply", x, x), kernel=window, strides=ones, pads_begin=pads, pads_end=pads,
-        exclude_pad=False,
-    )  # fmt: skip
-    scale = attrs["alpha"] / attrs["size"] ** rank * (2 * half + 1) ** rank
+        "AvgPool", squares, kernel=window, strides=ones, pads_begin=pads, pads_end=pads, exclude_pad=False
+    )
+    if empty:
+        mean = w("Slice", mean, (0,) * count, (-1,) * count, ones, tuple(range(2, count + 2)))
+    if not in_place:
+        mean = w("Reshape", mean, dims, special_zero=False)
+        mean = w("Transpose", mean, tuple(order.index(a) for a in range(rank)))
+    scale = attrs["alpha"] / attrs["size"] ** count * (2 * half + 1) ** count
     base = w("Add", w("Multiply", mean, scale), attrs["bias"])
     root = w("Sqrt", base) if attrs["beta"] in (0.5, 0.75) else base  # as `divided` has it
     if attrs["beta"] == 0.75:
