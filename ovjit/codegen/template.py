@@ -12,11 +12,13 @@ A function says what happens to one row of `n` adjacent elements of its tensors.
     load(t, i)  store(t, i, v)  finish(t, i, v)     a vector of tensor t from element i on; `finish` stores
     what
                                                     the elementwise body behind the operation makes of v
+                                                    (i may be i + n, of an integer of the arguments)
     for i in vectors(n):                            whole vectors, then the rest under a mask: lanes past the
     end
                                                     leave variables that are older than the loop as they are
     splat(number)  count_of(n)                      a number, an integer in all lanes
     hadd(v) hmul(v) hmax(v) hmin(v)                 the lanes combined to a number
+    turned_pairs(v)                                 -v1, v0, -v3, v2, ...
     + - * /  maximum minimum fma sqrt               on vectors, numbers are spread
     exp log tanh not_below ...                      what `ovjit.codegen.trace` has, printed in place
     if constant:                                    on a keyword-only argument, decided when the kernel is
@@ -306,6 +308,8 @@ class _Printer:
             left, right = self.value(e.left), self.value(e.right)
             if left[1] or right[1]:
                 return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
+            if isinstance(e.op, ast.Add) and isinstance(f, ast.Name) and f.id in self.template.integers:
+                return f"({left[0]} + {right[0]})", False  # a place
         if isinstance(e, ast.Call) and isinstance(e.func, ast.Name):
             return self.call(e.func.id, e.args)
         raise self.unknown(e)
@@ -324,6 +328,8 @@ class _Printer:
             return f"const_{self.dtype}({self.value(args[0])[0]})", True
         if name in _ACROSS:
             return f"{name}_{self.dtype}({self.value(args[0])[0]})", False
+        if name == "turned_pairs":
+            return f"turned_pairs({self.vector(self.value(args[0]))})", True
         if name in _PLAIN:
             return f"{_PLAIN[name]}({', '.join(self.vector(self.value(a)) for a in args)})", True
         if name in _TRACED:
@@ -370,6 +376,11 @@ class _Printer:
 
     def unknown(self, node: ast.AST) -> TypeError:
         return TypeError(f"{self.template.name}: a kernel cannot say {ast.unparse(node)!r}")
+
+
+def turned_pairs(v: np.ndarray) -> np.ndarray:
+    """-v1, v0, -v3, v2, ..."""
+    return np.stack([-v[1::2], v[::2]], -1).reshape(-1)
 
 
 _IN_PYTHON = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv"}
@@ -446,6 +457,7 @@ class _Runner:
         if name == "fma":
             return self.rounded(args[0] * args[1] + args[2])
         known: dict[str, Any] = {"maximum": np.maximum, "minimum": np.minimum, "sqrt": np.sqrt}
+        known["turned_pairs"] = turned_pairs
         function: Callable[..., Any] = known.get(name) or getattr(trace, name)
         return self.rounded(function(*args))
 

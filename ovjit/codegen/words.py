@@ -20,7 +20,8 @@ __all__ = [
     "libm_log", "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "now",
     "permute", "placed", "prefetch", "prefetch_l2", "registers", "rint", "scatter", "scratch", "select",
     "share", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st", "static_range", "store", "storem",
-    "strided", "strided_store", "sum_pairs", "take", "tanh", "trunc", "trunc_int", "u16", "u32", "u8", "udiv",
+    "strided", "strided_store", "sum_pairs", "take", "tanh", "trunc", "trunc_int",
+    "turned_pairs", "u16", "u32", "u8", "udiv",
     "urem", "vectors", "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high",
     "zip_halves_low",
 ]  # fmt: skip
@@ -95,6 +96,7 @@ splat, spread, const = Word("splat"), Word("spread"), Word("const")
 cast, trunc_int, bits, blend, lane, permute = (
     Word(name) for name in ("cast", "trunc_int", "bits", "blend", "lane", "permute")
 )
+turned_pairs = Word("turned_pairs")
 hadd, hmul, hmax, hmin, hand, hor = (
     Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor")
 )

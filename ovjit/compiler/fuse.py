@@ -356,10 +356,13 @@ class _Fusion:
                 continue
             if not self.small(group, maker.body):
                 continue
-            if group.anchor is not None and (
-                len(maker.tensors) > 1 or not self.symbols.same(value, group.last.output)
-            ):
-                continue
+            if group.anchor is not None:
+                rows = group.anchor.op.prologue  # what walks rows reads the anchor's tensors once more
+                more = set(maker.tensors).difference(group.sources if rows else ())
+                same = self.symbols.same(value, group.last.output)
+                if len(more) > 1 or not (same or rows):
+                    continue
+                group.sure = group.sure and same
             group.insert(maker.body, value)
             for member in maker.body:
                 self.group_of[member] = group

@@ -301,6 +301,10 @@ class Planner:
         self.views[value] = view
         return view
 
+    def goes_out(self, value: Value) -> bool:
+        """Whether it may be written to an output's memory, if row by row."""
+        return value in self._output_of or value in self.offered
+
     def _output_view(self, value: Value) -> View:
         """The memory of an output of the model, row by row."""
         return self._end(value, self.output_buffers[self._output_of[value]])

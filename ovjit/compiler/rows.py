@@ -98,7 +98,7 @@ class RowLowering(Lowering):
         views, order = self._views(planner)
         # kernels read each element of a row for the last time where they write
         operands = [planner.view(v) for v in self.operands]
-        y = planner.output(self.out, Layout(order), in_place_candidates(views, operands))
+        y = planner.output(self.out, self._lies(planner, order), in_place_candidates(views, operands))
         operands = [view.expand(y.shape) for view in operands]
         if not y.count or self._plan(planner, order, views, y, operands):
             return
@@ -115,6 +115,14 @@ class RowLowering(Lowering):
         y = planner.instead(y, layout)
         done = self._plan(planner, order, views, y, list(map(whole, operands)))
         assert done
+
+    def _lies(self, planner: Planner, order: Sequence[int]) -> Layout:
+        """How the result is to lie: as what it is made of, or as an output of the model, where rows are rows
+        of that, too, and their dimensions need not merge."""
+        rank = len(order)
+        last = set(self.axes) == set(range(rank - len(self.axes), rank))
+        asked = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)
+        return Layout(range(rank) if asked else order)
 
     def _order(self, x: View) -> tuple[int, ...]:
         """The order of dimensions in which x lies, rows before what is inside of them."""

@@ -21,6 +21,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE
+from ovjit.codegen.template import turned_pairs
 from ovjit.codegen.tracer import WIDENED
 from ovjit.errors import InferenceError
 from ovjit.graph.dtypes import numpy_dtype
@@ -204,7 +205,7 @@ _SAME: dict[str, Callable[..., np.ndarray]] = {
     "select": np.where, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "eq": np.equal, "ne": np.not_equal, "look_up": _look_up,
     "dot_pairs": _dot_pairs, "add_pairs": _add_pairs, "sum_pairs": _sum_pairs,
-    "shr_halves": _shift_halves,
+    "shr_halves": _shift_halves, "turned_pairs": turned_pairs,
     "zip_bytes_low": functools.partial(_zip, "u1", False),
     "zip_bytes_high": functools.partial(_zip, "u1", True),
     "zip_halves_low": functools.partial(_zip, "u2", False),

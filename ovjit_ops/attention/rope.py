@@ -3,6 +3,8 @@
 Of each head's first `rotary_ndims` elements, one half is turned against the other:
 
     out = x cos + [-second half, first half] sin
+
+Exporters write the same as slices, a negation and a concatenation; others take the elements by pairs.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.errors import UnsupportedError, check
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast, compatible
+from ovjit_ops.attention.recognize_rope import recognize_turned
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -95,8 +99,7 @@ class RoPE:
             x = w("Transpose", x, (0, 2, 1, 3))
         width = attrs["rotary_ndims"]
         turned = w.part(x, 0, width, -1)
-        first, second = w.part(turned, 0, width // 2, -1), w.part(turned, width // 2, width, -1)
-        across = w("Concat", w("Negative", second), first, axis=-1)
+        across = w("Turned", turned, pairs=False)
         out = w("Add", w("Multiply", turned, cos), w("Multiply", across, sin))
         if x.shape[-1] == width:
             return [out]
@@ -112,3 +115,32 @@ class RoPE:
             length = shape[1] if attrs.get("input_trans0213") else shape[2]
             turns = [random_array(rng, (1, 1, length, rotary), dtype, (-1, 1)) for _ in range(2)]
             yield [random_array(rng, shape, dtype, (-2, 2)), *turns], {"rotary_ndims": rotary, **attrs}
+
+
+@op(
+    "Turned", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
+    rules=[recognize_turned], rules_for=["Concat"],
+)  # fmt: skip
+class Turned:
+    """[-second half, first half] of the last axis, or of each two neighbours along it."""
+
+    def infer(data, *, pairs: Bool):
+        width = data.shape[-1] if data.shape else 0
+        check(not isinstance(width, int) or width % 2 == 0, f"the last of {data} should be even")
+        return TensorType(data.dtype, data.shape)
+
+    def ref(x, *, pairs):
+        last = x.shape[-1] // 2
+        parts = x.reshape(*x.shape[:-1], *((last, 2) if pairs else (2, last)))
+        first, second = (np.take(parts, i, -1 if pairs else -2) for i in (0, 1))
+        return np.stack([-second, first], -1 if pairs else -2).reshape(x.shape)
+
+    def lower(group):
+        from ovjit_ops.attention.cpu_turned import lower_turned
+
+        return lower_turned(group)
+
+    def samples(rng, dtype="f32"):
+        for shape in ((2,), (3, 8), (2, 3, 5, 10), (1, 4, 7, 34), (2, 5, 64), (3, 128)):
+            for pairs in (False, True):
+                yield [random_array(rng, shape, dtype)], {"pairs": pairs}

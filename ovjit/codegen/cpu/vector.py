@@ -19,6 +19,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     held_T(v)               i32 to 8 bits: the nearest that T has
     bits_T(v)               reinterpret
     halves_low_f32 halves_high_f32(v)  the first or last half of the f16, two in a lane of i32, that v is
+    turned_pairs(v)         -v1, v0, -v3, v2, ...
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
     add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
@@ -472,6 +473,11 @@ def _zip(size: int, last: bool) -> Any:
     return body
 
 
+def _turned_pairs(b: ir.IRBuilder, kind: Any, x: ir.Value) -> ir.Value:
+    order = [kind.lanes + i - 1 if i % 2 else i + 1 for i in range(kind.lanes)]
+    return b.shuffle_vector(_negate(b, kind, x), x, ir.Constant(ir.VectorType(_I32, kind.lanes), order))
+
+
 _SAME = {
     "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
@@ -485,7 +491,7 @@ _SAME = {
     "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
     "select": (3, lambda b, k, c, x, y: b.select(c, x, y)), "look_up": (2, look_up),
     "dot_pairs": (2, dot_pairs), "add_pairs": (2, add_pairs), "sum_pairs": (2, sum_pairs),
-    "shr_halves": (2, shift_halves),
+    "shr_halves": (2, shift_halves), "turned_pairs": (1, _turned_pairs),
     "zip_bytes_low": (2, _zip(1, False)), "zip_bytes_high": (2, _zip(1, True)),
     "zip_halves_low": (2, _zip(2, False)), "zip_halves_high": (2, _zip(2, True)),
 }  # fmt: skip

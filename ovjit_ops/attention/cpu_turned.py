@@ -1,0 +1,44 @@
+"""Native halves of heads turned against each other, with what a rotation makes of them behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ovjit.codegen.template import rows
+from ovjit.codegen.words import *
+from ovjit.compiler.fuse import Group
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.rows import RowLowering
+from ovjit.graph.dtypes import FULL
+
+
+@rows("half")
+def turned_halves(x, y, half):
+    """y = [-second half of x, first half]; what is read of x is read before it may be written over"""
+    for i in vectors(half):
+        first = load(x, i)
+        second = load(x, i + half)
+        finish(y, i, -second)
+        finish(y, i + half, first)
+
+
+@rows("n")
+def turned(x, y, n):
+    """y = -x1, x0, -x3, x2, ..."""
+    for i in vectors(n):
+        finish(y, i, turned_pairs(load(x, i)))
+
+
+class _Halves(RowLowering):
+    def integers(self, n: int) -> Mapping[str, int]:
+        return {"half": n // 2}
+
+
+def lower_turned(group: Group) -> Lowering | None:
+    data = group.node.inputs[0]
+    if data.dtype not in FULL or not data.shape:
+        return None
+    last = (len(data.shape) - 1,)
+    if group.node.attrs["pairs"]:
+        return RowLowering(group, turned, last)
+    return _Halves(group, turned_halves, last)

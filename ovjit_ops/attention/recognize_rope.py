@@ -1,0 +1,190 @@
+"""What rotary position embeddings turn, in the forms in which exporters write it, as one operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.compiler.passes.expand import Writer
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import Dim, is_static
+from ovjit_ops.normalization.recognize import number
+
+_PARTS = ("Slice", "StridedSlice", "Split", "VariadicSplit")
+
+
+def recognize_turned(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+    """Concat(-x[h:], x[:h]) -> Turned(x)     of halves of the last axis
+
+    Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> Turned(x as [..., h, 2])     of neighbours
+    Reshape(Turned(x as [..., h, 2])) to the shape of x -> Turned(x)
+    Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     where a and b are halves of x, or every other
+                                                            element, and c' and s' have each number twice
+    """
+    w = Writer(b, node)
+    if node.op.name == "Reshape":
+        return _as_before(w, node, inputs)
+    if node.op.name != "Concat" or len(inputs) != 2 or node.output.shape is None:
+        return None
+    if node.attrs["axis"] not in (-1, len(node.output.shape) - 1):
+        return None
+    negative, first = _negated(inputs[0]), inputs[1]
+    if negative is None:
+        return _rotated(w, inputs)
+    stacked = _beside(first)
+    if stacked is not None:
+        first, inner = stacked, _beside(negative)
+        if inner is None:
+            return None
+        negative = _negated(inner) or inner
+    x = _places(_part(first), _part(negative), stacked is not None)
+    if x is None:
+        return None
+    if stacked is None:
+        return [w("Turned", x, pairs=x.shape[-1] == 2)]
+    return [w("Turned", _in_pairs(w, x), pairs=True)]
+
+
+def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    inner = [_beside(v) for v in inputs]
+    stacked = None not in inner
+    less, more = (v.node for v in (inner if stacked else inputs) if v is not None)
+    if (less.op.name, more.op.name) != ("Subtract", "Add"):
+        return None
+    if any(v.node.op.name != "Multiply" for v in (*less.inputs, *more.inputs)):
+        return None
+    sums = {frozenset(v.node.inputs) for v in more.inputs}
+    (one, other) = (v.node.inputs for v in less.inputs)
+    for a, c in (one, one[::-1]):
+        for b, s in (other, other[::-1]):
+            found = _places(_part(a), _part(b), stacked)
+            if found is None or sums != {frozenset((b, c)), frozenset((a, s))}:
+                continue
+            if all(_is_shared(v, a) for v in (c, s)):
+                turned = w("Turned", found, pairs=stacked)
+                wide = [_twice(w, v, stacked) for v in (c, s)]
+                out = w("Add", w("Multiply", found, wide[0]), w("Multiply", turned, wide[1]))
+                return [_in_pairs(w, out) if stacked else out]
+    return None
+
+
+def _is_shared(factor: Value, part: Value) -> bool:
+    """Whether a factor is as wide as what it is multiplied with, and the same for several rows."""
+    if not factor.shape or not part.shape or factor.shape[-1] != part.shape[-1]:
+        return False
+    return len(factor.shape) < len(part.shape) or 1 in factor.shape[:-1]
+
+
+def _twice(w: Writer, factor: Value, pairs: bool) -> Value:
+    """Each number of a factor twice, in halves or beside each other; made once for all that read it."""
+    at, width = (-1 if pairs else -2), 2 * factor.shape[-1]
+    for node in reversed(w.b.nodes):
+        spread = node.inputs[0].node if node.op.name == "Reshape" else node
+        one = spread.inputs[0].node if spread.op.name == "Broadcast" else spread
+        if one.op.name == "Unsqueeze" and one.inputs[0] is factor and one.inputs[1].constant == at:
+            if node is not spread is not one and node.output.shape[-1] == width:
+                return node.output
+    whole = w("Broadcast", w("Unsqueeze", factor, (at,)), (2,) if pairs else (2, 1), mode="bidirectional")
+    return w("Reshape", whole, (*(0,) * (len(factor.shape) - 1), width), special_zero=True)
+
+
+def _in_pairs(w: Writer, x: Value) -> Value:
+    """x as [..., h, 2]"""
+    return w("Reshape", x, (*(0,) * (len(x.shape) - 1), x.shape[-1] // 2, 2), special_zero=True)
+
+
+def _places(
+    one: tuple[Value, list[int]] | None, other: tuple[Value, list[int]] | None, pairs: bool
+) -> Value | None:
+    """x, of which these are the first and the second half, or the first and the second of all `pairs`."""
+    if one is None or other is None or one[0] is not other[0]:
+        return None
+    count, places = one[0].shape[-1], [*one[1], *other[1]]
+    order = [*range(0, count, 2), *range(1, count, 2)] if pairs else [*range(count)]
+    return one[0] if places == order and len(one[1]) == len(other[1]) else None
+
+
+def _negated(value: Value) -> Value | None:
+    """x of -x and of x * -1; of such numbers, each in a row of its own, these as they are"""
+    node = value.node
+    if node.op.name == "Negative":
+        return node.inputs[0]
+    if node.op.name == "Multiply":
+        return next((x for x, f in (node.inputs, node.inputs[::-1]) if _is_minus_one(f, x)), None)
+    inside = _beside(value)
+    return value if inside is not None and _negated(inside) is not None else None
+
+
+def _beside(value: Value) -> Value | None:
+    """x of what is x with each element in a row of its own"""
+    node = value.node
+    axes = node.inputs[1].constant if node.op.name == "Unsqueeze" else None
+    last = value.shape is not None and axes is not None and axes.tolist() in ([-1], [len(value.shape) - 1])
+    return node.inputs[0] if last else None
+
+
+def _is_minus_one(factor: Value, x: Value) -> bool:
+    return number(factor) == -1 and x.shape is not None and len(factor.shape) <= len(x.shape)
+
+
+def _part(value: Value) -> tuple[Value, list[int]] | None:
+    """(x, which elements of the last axis) where `value` is these for each row of x."""
+    node = value.node
+    x = node.inputs[0] if node.inputs else value
+    if node.op.name == "Gather":
+        rows, (at, axis) = _paired(x), (v.constant for v in node.inputs[1:])
+        last = axis is not None and axis.reshape(-1).tolist() in ([-1], [len(x.shape or ()) - 1])
+        if rows is None or at is None or at.ndim or not last or node.attrs.get("batch_dims", 0):
+            return None
+        return rows, [*range(int(at) % 2, rows.shape[-1], 2)]
+    if node.op.name not in _PARTS or not x.shape or value.shape is None or not isinstance(x.shape[-1], int):
+        return None
+    given = [v.constant for v in node.inputs[1:] if v.constant is not None]
+    if value.shape[:-1] != x.shape[:-1] or len(given) < len(node.inputs) - 1:
+        return None
+    # what it takes of elements that say where they are, in rows of which none may be missing or moved
+    sample = np.arange(2 ** (len(x.shape) - 1) * x.shape[-1]).reshape(*(2,) * (len(x.shape) - 1), -1)
+    try:
+        taken = node.op.evaluate([sample, *given], node.attrs)[value.index]
+    except (OvjitError, ValueError):
+        return None
+    places = taken.reshape(-1, taken.shape[-1])[0] if taken.size else taken.reshape(-1)
+    same = not places.size or places.max() < sample.shape[-1]
+    return (x, places.tolist()) if same and np.array_equal(taken, sample[..., places]) else None
+
+
+def _as_before(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    """What a Reshape to [..., h, 2] is made of, where another one undoes it; turned if that was turned."""
+    turned = inputs[0].node.op.name == "Turned" and bool(inputs[0].node.attrs["pairs"])
+    x = _paired(inputs[0].node.inputs[0] if turned else inputs[0])
+    if x is None or not _is_to(inputs[1], node, x.shape, x):
+        return None
+    return [w("Turned", x, pairs=True)] if turned else [x]
+
+
+def _paired(value: Value) -> Value | None:
+    """x of Reshape(x) to [..., h, 2]"""
+    rows = value.node
+    if rows.op.name != "Reshape" or not value.shape or value.shape[-1] != 2:
+        return None
+    x = rows.inputs[0]
+    if not x.shape or not isinstance(x.shape[-1], int) or len(value.shape) != len(x.shape) + 1:
+        return None
+    return x if _is_to(rows.inputs[1], rows, (*x.shape[:-1], x.shape[-1] // 2, 2), x) else None
+
+
+def _is_to(pattern: Value, node: Node, shape: tuple[Dim, ...], x: Value) -> bool:
+    """Whether a Reshape by this pattern surely gives `shape`; it is given x's dimensions but the last."""
+    if pattern.node.op.name == "ShapeOf" and pattern.node.inputs[0] is x:
+        return shape == x.shape
+    made, sizes = node.output.shape, pattern.constant
+    if made is None or len(made) != len(shape) or (is_static(made) and made != shape):
+        return False
+    if sizes is None or np.count_nonzero(sizes == -1) > 1:
+        return is_static(made) and is_static(shape)
+    same = len(x.shape) - 1 if node.attrs["special_zero"] else 0
+    pairs = enumerate(zip(sizes.tolist(), shape, strict=True))
+    return all(n in (-1, d) or (n == 0 and i < same) for i, (n, d) in pairs)
