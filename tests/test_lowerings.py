@@ -31,7 +31,7 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.convolution.convolution import convolve_transposed, of_taps_that_meet_data
+from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.cpu_columns import window_counts
 
@@ -680,6 +680,40 @@ def test_columns_of_few_outputs_share_a_vector(
     fewer = 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1] and outs < lanes
     assert fewer or lanes < 16, "all of them with AVX-512"
     assert low.outs == (outs * kernel[-1] if known and fewer else outs)
+
+
+@pytest.mark.parametrize(
+    ("groups", "outs", "window", "stride", "lanes"),
+    [(8, 2, (3, 3), 1, 8), (20, 3, (5, 2), 2, 16), (33, 4, (3,), 1, 16), (9, 2, (2, 3, 3), 1, 8),
+     (20, 4, (3, 3), 2, 0), (2, 4, (3, 3), 1, 16), (8, 5, (3, 3), 1, 0)],
+    ids=str,
+)
+@pytest.mark.parametrize("opened", [False, True])
+def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
+    groups, outs, window, stride, lanes, opened
+) -> None:
+    """Where vectors have `lanes` and more (0: never): a depthwise convolution with what follows; NaN stays in
+    the outputs of its channel."""
+    rng = np.random.default_rng([SEED, groups, outs])
+    rank = len(window)
+    filters = rng.standard_normal((groups, outs, 1, *window)).astype(np.float32)
+    data = rng.standard_normal((2, groups, *(6, 9, 11)[-rank:])).astype(np.float32)
+    data[:, 1] = np.nan
+    b = Builder()
+    x = parameter(b, data, (ANY, groups, *(ANY,) * rank) if opened else data.shape)
+    attrs = {"strides": (stride,) * rank, "dilations": (1,) * rank, "auto_pad": "explicit"}
+    attrs |= {"pads_begin": (1,) * rank, "pads_end": (0,) * rank}
+    y = add(b, "GroupConvolution", x, filters, **attrs)
+    bias = rng.standard_normal((1, groups * outs, *(1,) * rank)).astype(np.float32)
+    executable = compile_graph(b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
+    (got,) = run(executable, data)
+    sums = convolve(data.astype(np.float64), filters.astype(np.float64), attrs)
+    want = np.maximum(sums + bias, 0)
+    np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5, err_msg=f"seed {SEED}")
+    assert np.isnan(got).any() and not np.isnan(got).all()
+    tiled = any(k.name.startswith("conv_") for k in executable.program.kernels)
+    wide = host_isa().lanes >= lanes > 0 and 2 * -(-groups * outs // host_isa().lanes) <= groups
+    assert tiled == (not wide)
 
 
 @pytest.mark.parametrize("channels", [4, 20, 24, 56])

@@ -253,7 +253,8 @@ class Convolution:
 
     def expand(w, node, inputs):
         """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window;
-        one of few outputs -> the sum of the columns of one of more outputs
+        one of few outputs -> the sum of the columns of one of more outputs; one of several outputs of each
+        channel -> a depthwise one of repeated channels
 
         Where the tile cannot do all of it: groups, and a window that is spread along the last dimension. And
         where outputs of several columns fit the vector that those of one leave empty.
@@ -263,6 +264,11 @@ class Convolution:
         data, filters = inputs
         if _leaves_lanes(node):
             return [_sum_of_columns(w, node, *inputs)]
+        if _repeats_channels(node):
+            groups, outs, _, *kernel = filters.shape
+            data = w("Gather", data, np.repeat(np.arange(groups), outs), np.array(1), batch_dims=0)
+            filters = w("Reshape", filters, (groups * outs, 1, 1, *kernel), special_zero=False)
+            return [w("GroupConvolution", data, filters, **node.attrs)]
         grouped = node.op.name == "GroupConvolution"
         extra = 3 if grouped else 2
         if not is_static(data.shape) or not is_static(filters.shape) or len(data.shape) != 5:
@@ -319,6 +325,20 @@ def _leaves_lanes(node: Node) -> bool:
         return False
     deep = channels * math.prod(kernel[:-1]) >= lanes // 2
     return deep and 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1]
+
+
+def _repeats_channels(node: Node) -> bool:
+    """Whether a convolution of reals makes several outputs of each channel alone, so few that a tile, which
+    does a group at a time, would leave most of a vector empty."""
+    data, filters = node.inputs
+    if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
+        return False
+    if not is_static(filters.shape):
+        return False
+    (groups, outs, channels), lanes = filters.shape[:3], host_isa().lanes
+    # of four from every second pixel what is copied takes longer than what is left empty
+    few = 1 < outs < lanes // 4 + (set(node.attrs["strides"]) <= {1})
+    return channels == 1 and few and 2 * -(-groups * outs // lanes) <= groups
 
 
 def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
