@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -62,8 +63,7 @@ class Attribute(NamedTuple):
 
     def _check_word(self, value: str, operation: str) -> None:
         """Raise ModelError, as OpenVINO says it, for what is no member of the enumeration."""
-        enumeration, _, words = self.words.rpartition(": ")
-        members = words.lower().split()
+        enumeration, words, members = _members(self.words)
         if value.lower() in members:
             return
         if words.isupper():
@@ -71,6 +71,13 @@ class Attribute(NamedTuple):
         says = f"is not a member of enum {enumeration}" if enumeration else "is no such word"
         names = ", ".join(members)
         raise ModelError(f'"{value}" {says}: {self.name} of {operation} should be one of {names}')
+
+
+@functools.cache
+def _members(declared: str) -> tuple[str, str, tuple[str, ...]]:
+    """Of an enumeration: its name, its words, and these one by one, written small."""
+    enumeration, _, words = declared.rpartition(": ")
+    return enumeration, words, tuple(words.lower().split())
 
 
 #: Types of attributes that have some of another type's values: that type, which ones, in words too.
