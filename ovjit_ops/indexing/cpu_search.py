@@ -21,7 +21,7 @@ _SIGN = -(1 << 63)
 @inline
 def number_at(p, T):
     """The element at p, u64 as the int64 in its order."""
-    return ld[T](p) ^ _SIGN if T == "u64" else ld[T](p)
+    return ld[i64](p) ^ _SIGN if T == "u64" else ld[T](p)
 
 
 @kernel
