@@ -125,7 +125,7 @@ def test_arenas_grow_by_small_pages_once_large_ones_are_dear(
     monkeypatch.setattr(blocks.Arena, "large_are_dear", False)
     arena = blocks.Arena(3 << 20)
     ctypes.memset(arena.address, 77, 3 << 20)
-    for size in (12 << 20, 40 << 20, 60 << 20):
+    for size in (12 << 20, 60 << 20, 100 << 20):
         arena.reserve(size)
         assert ctypes.string_at(arena.address, 3 << 20) == b"M" * (3 << 20)
         ctypes.memset(arena.address + size - 1, 1, 1)
