@@ -27,7 +27,7 @@ from ovjit.graph import dtypes, traced
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, find_op
-from ovjit.graph.shapes import ANY
+from ovjit.graph.shapes import ANY, Dim
 from ovjit.graph.traced import Tape, Traced, least, most
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
@@ -923,18 +923,21 @@ def test_few_traces_serve_what_is_expanded_for_open_shapes(
     assert not executable.program.traces.refused
 
 
+@pytest.mark.parametrize("bins", (9, ANY))
 @pytest.mark.parametrize("wanted", (0, 100, 37))
-def test_few_traces_serve_any_number_of_frames(wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_traces_serve_any_number_of_frames(
+    wanted: int, bins: Dim, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ISTFT of open frames, with a length that is asked for: cut off, or filled up with zeros."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
     record, rng, b = find_op("ISTFT"), np.random.default_rng(SEED), Builder()
-    x = b.add("Parameter", (), {"shape": (2, 9, ANY, 2), "element_type": "f32"}).output
+    x = b.add("Parameter", (), {"shape": (2, bins, ANY, 2), "element_type": "f32"}).output
     window = np.hanning(17)[1:].astype(np.float32)
     numbers = [np.array(n, np.int64) for n in (16, 5, *([wanted] if wanted else []))]
-    attrs = record.check_attributes({"center": True, "normalized": False})
+    attrs = record.check_attributes({"center": bool(wanted), "normalized": False})
     values = [b.constant(a) for a in (window, *numbers)]
     executable = compile_graph(b.finish([b.add(record, [x, *values], attrs).output]), {})
-    for frames in (7, 9, 30, 8, 22, 25, 12, 40, 10, 33):
+    for frames in (7, 9, 30, 8, 22, 0, 25, 12, 40, 10, 33):
         data = rng.standard_normal((2, 9, frames, 2)).astype(np.float32)
         ((got,), (want,)) = run(executable, [data]), record.evaluate([data, window, *numbers], attrs)
         assert got.shape == want.shape, frames

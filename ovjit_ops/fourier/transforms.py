@@ -16,7 +16,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, compatible
+from ovjit.graph.shapes import ANY, Dim, bounds, compatible
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -233,24 +233,27 @@ class ISTFT:
             return None
         (size, step, *wanted), rank, many = [int(n or 0) for n in known], len(data.shape), w.shape(window)[0]
         frames, first = w.shape(data)[-2], size // 2 if node.attrs["center"] else 0
-        if frames == 0:
-            return None
+        total = (frames - 1) * step + size
         lead = tuple(range(rank - 3))
+        zero = np.zeros((), numpy_dtype(data.dtype))
+        if bounds(data.shape[-2])[0] < 1:  # Col2Im takes one window at least
+            missing, none = not_negative(1 - frames), (0,) * rank
+            data = w("Pad", data, none, (*none[:-2], missing, 0), zero, pad_mode="constant")
+            frames = frames + missing
         spectra = w("Transpose", data, (*lead, rank - 2, rank - 3, rank - 1))
         signals = w("IRDFT", spectra, (rank - 2,), (size,))
         before = (size - many) // 2
-        zero = np.zeros((), numpy_dtype(data.dtype))
         wave = w("Pad", window, (before,), (size - many - before,), zero, pad_mode="constant")
         scaled = w("Multiply", wave, float(np.sqrt(size))) if node.attrs["normalized"] else wave
         turned = w("Transpose", w("Multiply", signals, scaled), (*lead, rank - 2, rank - 3))
         squares = w("Reshape", w("Multiply", wave, wave), (size, 1), special_zero=False)
         weights = w("Broadcast", squares, (size, frames), mode="numpy")
-        total = (frames - 1) * step + size
+        covered = (frames - 1) * step + size
 
         def added(columns: Value) -> Value:
             """[..., size, frames] -> [..., 1, 1, length]"""
             return w(
-                "Col2Im", columns, (1, total), (1, size), strides=(1, step), dilations=(1, 1),
+                "Col2Im", columns, (1, covered), (1, size), strides=(1, step), dilations=(1, 1),
                 pads_begin=(0, 0), pads_end=(0, 0),
             )  # fmt: skip
 
@@ -264,7 +267,7 @@ class ISTFT:
             zeros = (0,) * len(lead)
             out = w.part(out, first, first + there, -1)
             return [w("Pad", out, (*zeros, 0), (*zeros, wanted[0] - there), zero, pad_mode="constant")]
-        return [w.part(out, first, total - first, -1)] if first else [out]
+        return [w.part(out, first, total - first, -1)]
 
     def samples(rng, dtype="f32"):
         for lead, frames, window, size, step, n, center, normalized in (
