@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ovjit.errors import OvjitError
-from ovjit.execution.build import make_program
-from ovjit.graph import dtypes
+from ovjit.execution.build import compile_graph, make_program
+from ovjit.graph import dtypes, interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
@@ -57,3 +57,22 @@ def test_steps_of_the_host(dtype: str) -> None:
         if record.samples is not None and dtype in (record.types or ("f32",)):
             found |= dict.fromkeys(host_steps(record, dtype, 3), record.name)
     assert found.keys() == HOST[dtype], found
+
+
+@pytest.mark.parametrize("kind", ("f8e4m3", "f8e5m2"))
+@pytest.mark.parametrize("to", ("f32", "f16"))
+def test_numbers_quantized_to_eight_bit_floats(kind: str, to: str) -> None:
+    """What QuantizeLinear and DequantizeLinear become: natively, and to the bit of every half."""
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (ANY,), "element_type": "f16"}).output
+    stored = b.add("Convert", [x], {"destination_type": kind}).output
+    graph = b.finish(b.add("Convert", [stored], {"destination_type": to}).outputs)
+    executable = compile_graph(graph, {})
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    job = executable.new_job()
+    job.set_input(0, halves)
+    job.run()
+    with np.errstate(over="ignore", invalid="ignore"):
+        (want,) = interp.evaluate(graph, [halves])
+    np.testing.assert_array_equal(job.outputs[0], want)
+    assert not any(step.host for step in executable.program.plan([halves.shape]).steps)

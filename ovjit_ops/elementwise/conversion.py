@@ -97,6 +97,17 @@ class Convert:
     def scalar(x, *, destination_type):
         return convert_body(x, destination_type)
 
+    def expand(w, node, inputs):
+        """Convert(Convert(x) to f8) to a real -> HeldNumber(x)     nothing is stored in eight bits"""
+        (x,) = inputs
+        if x.dtype not in _HELD or node.output.dtype not in REALS or x.node.op.name != "Convert":
+            return None
+        if x.node.inputs[0].dtype not in REALS:
+            return None
+        wide = w("Convert", x.node.inputs[0], destination_type="f32")
+        held = w("HeldNumber", wide, destination_type=x.dtype)
+        return [w("Convert", held, destination_type=node.output.dtype)]
+
     def samples(rng, dtype="f32"):
         for to in CONVERTIBLE:
             # a negative real as unsigned is what the rules above say, but processors differ from each other
@@ -256,6 +267,34 @@ def _nearest(x: Any, bits: int, least: int) -> Any:
 
 #: Type -> its largest number, bits behind a number's first, exponent of its smallest normal number.
 _HELD = {"f8e4m3": (448.0, 3, -6), "f8e5m2": (57344.0, 2, -14)}
+
+
+@op("HeldNumber", opset=1, types=("f32",), internal=True, ulp=0)
+class HeldNumber:
+    """Data rounded to an 8-bit float type by f16, as in `small_floats`; a NaN stays one."""
+
+    words = {"destination_type": _HELD}
+
+    def infer(data, *, destination_type: DType):
+        return same_type(data, REALS)
+
+    def ref(data, *, destination_type):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return SMALL_FLOATS[destination_type](data).astype(data.dtype)
+
+    def scalar(x, *, destination_type):
+        high, bits, least = _HELD[destination_type]
+        held = _nearest(_nearest(x, 10, -14), bits, least)
+        # f8e4m3 has no infinity
+        return t.where(t.absolute(held) > high, held * np.inf if high > 448 else np.nan, held)
+
+    def samples(rng, dtype="f32"):
+        for kind, (high, _, least) in _HELD.items():
+            ends = high * np.array([1, 1.03, 1.05, 1.07, 1.08, 1.2, 1e9, np.inf, np.nan])
+            steps = 2.0**least * np.arange(0, 2, 1 / 64)
+            spread = rng.standard_normal(3000) * 2.0 ** rng.integers(-20, 18, 3000)
+            data = np.concatenate([ends, steps, spread])
+            yield [(data * rng.choice([-1, 1], data.size)).astype(np.float32)], {"destination_type": kind}
 
 
 @op("FakeConvert", opset=13, types=REALS)
