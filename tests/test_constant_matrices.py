@@ -189,3 +189,17 @@ def test_what_is_not_of_matrices_that_indices_name_is_left_alone() -> None:
         check(compiled(given)[0], np.matmul(given[0].astype(np.float64), right.astype(np.float64)), False)
         anchors = [low.group.node.op.name for low in compiled._executable.program.lowerings]
         assert "Gather" in anchors and "MatMul" in anchors
+
+
+@pytest.mark.parametrize("rows", [13, 193])
+def test_columns_of_bytes_at_open_lengths(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depths that are no multiple of four get a margin of zeros along an open dimension, planned alike with a
+    trace and without."""
+    rng = np.random.default_rng(SEED)
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    a, b = rng.integers(0, 256, (2, 23, rows), np.uint8), rng.integers(0, 256, (2, 31, 23), np.uint8)
+    x = ops.parameter([-1, 23, -1], np.uint8)
+    compiled = ov.compile_model(ov.Model([ops.matmul(x, ops.constant(b), True, True)], [x]), "CPU")
+    for given in (a, a[:1]):
+        want = given.swapaxes(1, 2) @ b.swapaxes(1, 2)
+        np.testing.assert_array_equal(compiled(given)[0], want, err_msg=f"seed {SEED}")

@@ -183,12 +183,11 @@ def _cut_open(
 
 
 def _cut_filled(out: View, order: Sequence[int], row: int) -> tuple[int, int, bool]:
-    """The same for a row of what is filled, as the slabs of the halos are: along the last dimension in memory
-    if that is known, else not at all. A guard on the size of each would make many plans of few sizes."""
+    """The same for a row of what is filled, as the slabs of the halos are: along the last dimension in
+    memory, which is asked for nothing but whether it is short. A guard on the size of each row would make
+    many plans of few sizes."""
     last = out.shape[order[-1]] if order else 1
-    if is_traced_number(last) or last < PIECE or row == last:
-        return 0, row, False
-    return row // last, last, False
+    return (0, row, False) if last < PIECE else (row // last, last, False)
 
 
 #: Parts of rows are multiples of this many elements: cache lines, whatever the type.
