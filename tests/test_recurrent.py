@@ -7,8 +7,11 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.execution.build import compile_graph
+from ovjit.graph.dtypes import from_numpy, numpy_dtype
+from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
+from ovjit.graph.shapes import ANY
 
 SEED = 5200
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -89,6 +92,34 @@ def test_random_cell(case):
     want = run(openvino, name, rest, keywords, x)
     for mine, theirs in zip(got, want, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
+
+
+@pytest.mark.parametrize("case", range(10))
+def test_weights_that_are_inputs(case, monkeypatch):
+    """Natively, and as the reference has it, with other weights the second time."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    name, rest, keywords, x = random_layer(np.random.default_rng((SEED, 200 + case)), cell=case % 3 == 0)
+    b, arrays, opened = Builder(), [x, *rest], case % 2 == 1
+    values = [
+        b.add(
+            "Parameter", (),
+            {"shape": (ANY,) * a.ndim if opened else a.shape, "element_type": from_numpy(a.dtype)},
+        ).output
+        for a in arrays
+    ]  # fmt: skip
+    kind, form = name.split("_")
+    record = find_op(kind.upper() + form.title())
+    attrs = record.check_attributes(keywords)
+    executable = compile_graph(b.finish(b.add(record, values, attrs).outputs), {})
+    job = executable.new_job()
+    for _ in range(2):
+        for i, a in enumerate(arrays):
+            job.set_input(i, a)
+        job.run()
+        for mine, theirs in zip(job.outputs, record.evaluate(arrays, attrs), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=f"case {case}: {name}")
+        arrays = [a if a.dtype == np.int64 else a * np.float32(0.7) for a in arrays]
+    assert not any(step.host for step in executable.program.plan([a.shape for a in arrays]).steps)
 
 
 @pytest.mark.parametrize("bad", [-1, 9, 2**40])

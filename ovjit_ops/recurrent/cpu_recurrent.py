@@ -308,7 +308,7 @@ def steps_kernel(step: Step, ragged: bool, isa: Isa, tiles: Tiles) -> Kernel:
 
 
 class RecurrentSteps(Lowering):
-    """All steps of a layer, with constant recurrent weights."""
+    """All steps of a layer. Recurrent weights that are computed are packed before them."""
 
     def set_up(self) -> None:
         attrs = self.node.attrs
@@ -319,9 +319,8 @@ class RecurrentSteps(Lowering):
         self.isa = host_isa()
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
-        constant = all(self.named[role].constant is not None for role in "rb" if role in self.named)
         fits = lengths is None or lengths.dtype == "i64"
-        if not constant or self.named["x"].dtype != "f32" or not fits:
+        if self.named["x"].dtype != "f32" or not fits:
             raise NotNative
         self.tiles = tiles_for(self.named["x"].shape[0], len(self.turns), self.isa)
         self.width = self.tiles.vectors * self.isa.lanes
@@ -331,18 +330,48 @@ class RecurrentSteps(Lowering):
         for role, value in self.named.items():
             if value.constant is not None and role not in "rb":
                 constants.view(value.constant, value.dtype)
-        recurrent = self.named["r"].constant
-        assert recurrent is not None
-        width = self.width
-        self.places: list[tuple[int, int]] = []
+        recurrent, behind = (self.named[n].constant if n in self.named else None for n in "rb")
+        width, turns = self.width, len(self.turns)
+        #: Of each phase: where weights and bias lie, None for what is computed.
+        self.places: list[tuple[int | None, int | None]] = []
         for i, phase in enumerate(self.phases):
-            part = recurrent[:, phase.first * self.hidden : phase.stop * self.hidden]
-            weights = constants.place(pack_recurrent(part, width), (self, "weights", i)).offset
-            bias = np.zeros((len(self.turns), ceil_div(part.shape[1], width) * width), np.float32)
-            if "b" in self.named and self.named["b"].constant is not None:
-                behind = slice(part.shape[1] - self.hidden, part.shape[1])
-                bias[:, behind] = self.named["b"].constant
-            self.places.append((weights, constants.place(bias, (self, "bias", i)).offset))
+            outs, weights, sums = (phase.stop - phase.first) * self.hidden, None, None
+            if recurrent is not None:
+                part = recurrent[:, phase.first * self.hidden : phase.stop * self.hidden]
+                weights = constants.place(pack_recurrent(part, width), (self, "weights", i)).offset
+            if "b" not in self.named or behind is not None:
+                bias = np.zeros((turns, ceil_div(outs, width) * width), np.float32)
+                if behind is not None:
+                    bias[:, outs - self.hidden : outs] = behind
+                sums = constants.place(bias, (self, "bias", i)).offset
+            self.places.append((weights, sums))
+
+    def _pack_weights(self, planner: Planner, phase: Phase) -> View:
+        """`pack_recurrent` of a phase's weights, as steps."""
+        rows, width, turns = planner.view(self.named["r"]), self.width, len(self.turns)
+        first, outs = phase.first * self.hidden, (phase.stop - phase.first) * self.hidden
+        whole, last = outs // width, outs % width
+        packed = planner.allocate((turns, ceil_div(outs, width), self.hidden, width), 4)
+        if whole:
+            panels = rows.slice(1, first, whole * width).as_shape((turns, whole, width, self.hidden))
+            planner.copy_step(panels.permute((0, 1, 3, 2)), packed.slice(1, 0, whole))
+        if last:
+            panel = packed.slice(1, whole, 1)
+            rest = rows.slice(1, first + whole * width, last).as_shape((turns, 1, last, self.hidden))
+            planner.copy_step(rest.permute((0, 1, 3, 2)), panel.slice(3, 0, last))
+            self._clear(planner, panel.slice(3, last, width - last))
+        return packed
+
+    def _place_bias(self, planner: Planner, phase: Phase) -> View:
+        """The bias behind the reset gate among zeros."""
+        outs = (phase.stop - phase.first) * self.hidden
+        bias = planner.allocate((len(self.turns), ceil_div(outs, self.width) * self.width), 4)
+        self._clear(planner, bias)
+        planner.copy_step(planner.view(self.named["b"]), bias.slice(1, outs - self.hidden, self.hidden))
+        return bias
+
+    def _clear(self, planner: Planner, target: View) -> None:
+        planner.copy_step(planner.data.view(np.zeros(1, np.float32), "f32").expand(target.shape), target)
 
     def plan(self, planner: Planner) -> None:
         view = {role: self._rows(planner, value) for role, value in self.named.items() if role not in "rb"}
@@ -384,9 +413,13 @@ class RecurrentSteps(Lowering):
         for i, phase in enumerate(self.phases):
             count = (phase.stop - phase.first) * hidden
             panels = ceil_div(count, width)
-            weights, bias = self.places[i]
+            at: list[Any] = []
+            for place, make in zip(self.places[i], (self._pack_weights, self._place_bias), strict=True):
+                if place is None:
+                    reads.append(make(planner, phase))
+                at.append(reads[-1].ptr if place is None else planner.constants.at(place))
             values |= {
-                f"w{i}": planner.constants.at(weights), f"b{i}": planner.constants.at(bias),
+                f"w{i}": at[0], f"b{i}": at[1],
                 f"w{i}_d": panels * hidden * width * 4, f"w{i}_p": hidden * width * 4, f"panels{i}": panels,
                 f"outs{i}": count, f"b{i}_d": panels * width * 4, f"b{i}_p": width * 4,
                 f"first_sum{i}": phase.first * hidden * 4,

@@ -24,10 +24,8 @@ from ovjit_ops.recurrent.step import (
     KINDS,
     checked_lengths,
     directions,
-    gate_rows,
     make_step,
     run_steps,
-    split_bias,
 )
 
 #: What an input is, by its letter in `roles`: x products of the inputs [batch, steps, directions x gates x
@@ -109,6 +107,13 @@ class RecurrentSteps:
 def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
     """The `expand` of a cell or sequence whose inputs have these names."""
 
+    def in_order(w: Writer, x: Value, order: str) -> Value:
+        """`gate_rows` of a value."""
+        if order == "fico":
+            return x
+        parts = w.outputs("Split", x, np.array(0), num_splits=4)
+        return w("Concat", *(parts[order.index(gate)] for gate in "fico"), axis=0)
+
     def expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
         named = dict(zip(names, inputs, strict=False))
         attrs = dict(node.attrs)
@@ -118,15 +123,19 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
             return None
         if named["X"].dtype != "f32" or named["X"].shape is None:
             return None
-        arrays = [named[n].constant for n in "WRB"]
-        if any(a is None for a in arrays):
+        if any(named[n].shape is None for n in "WRB"):
             return None
-        weights, recurrent, bias = (gate_rows(np.asarray(a), order) for a in arrays)
+        weights, recurrent, bias = (in_order(w, named[n], order) for n in "WRB")
         if not sequence:
-            weights, recurrent, bias = weights[None], recurrent[None], bias[None]
-        bias, rb = split_bias(bias, kind, bool(attrs.get("linear_before_reset")))
-        flat = weights.reshape(weights.shape[0] * weights.shape[1], weights.shape[2])
-        products = w("Add", w("MatMul", named["X"], flat, transpose_b=True), bias.reshape(-1))
+            weights, recurrent, bias = (w("Unsqueeze", v, (0,)) for v in (weights, recurrent, bias))
+        size, rb = attrs["hidden_size"], None
+        rows = KINDS[kind].gates * size
+        if attrs.get("linear_before_reset"):
+            bias, rb = w.part(bias, 0, rows, 1), w.part(bias, rows, rows + size, 1)
+        turns = len(directions(attrs.get("direction", "forward")))
+        flat = w("Reshape", weights, (turns * rows, w.shape(weights)[2]), special_zero=False)
+        bias = w("Reshape", bias, (turns * rows,), special_zero=False)
+        products = w("Add", w("MatMul", named["X"], flat, transpose_b=True), bias)
 
         def steps_of(x: Value | None) -> Value | None:
             """The input of a cell as that of a sequence of one step (or of one direction)."""
@@ -136,8 +145,7 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
         given["c"] = steps_of(named.get("initial_cell_state"))
         lengths = named.get("sequence_lengths")
         given["l"] = None if lengths is None else w("Convert", lengths, destination_type="i64")
-        given["r"] = w.b.constant(recurrent)
-        given["b"] = None if rb is None else w.b.constant(rb)
+        given["r"], given["b"] = recurrent, rb
         given["a"] = steps_of(named.get("A"))
         used = {role: x for role, x in given.items() if x is not None}
         attrs |= {"kind": kind, "roles": "".join(used), "direction": attrs.get("direction", "forward")}
