@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
+import math
 import mmap
 import resource
 import threading
@@ -98,6 +100,30 @@ def test_an_arena_has_its_pages_when_it_has_grown(dear: bool, monkeypatch) -> No
     for size in (3 * MB, 7 * MB, 16 * MB + 5000):
         arena.reserve(size)
         assert arena.size >= size and faults_of(size, arena.address) < 100, f"{size} bytes"
+
+
+@pytest.mark.skipif(not blocks.REMAPS, reason="mappings of memory do not grow here")
+def test_what_a_system_cannot_be_told_keeps_nothing_else_from_it(monkeypatch) -> None:
+    """One without large pages gives small ones at once; one that gives none at once still joins them."""
+    told: list[int] = []
+
+    class Mapping(mmap.mmap):
+        def madvise(self, advice: int, *rest: int) -> None:
+            told.append(advice)
+            if advice in unknown:
+                raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(blocks.mmap, "mmap", Mapping)
+    monkeypatch.setattr(blocks, "DEAR_PAGE", math.inf)
+    monkeypatch.setattr(blocks.Arena, "large_are_dear", False)
+    large, small = mmap.MADV_HUGEPAGE, mmap.MADV_NOHUGEPAGE
+    for unknown in ({large, small}, {blocks._POPULATE}, {large, small, blocks._POPULATE}):
+        arena = blocks.Arena(3 * MB)
+        ctypes.memset(arena.address, 7, 3 * MB)
+        told.clear()
+        arena.reserve(7 * MB)
+        assert told == [small, blocks._POPULATE, large], unknown
+        assert ctypes.string_at(arena.address, 3 * MB) == b"\7" * (3 * MB)
 
 
 def test_values_that_grow_lie_in_blocks_that_are_there_before_the_first_run(monkeypatch) -> None:

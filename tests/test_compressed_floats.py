@@ -14,7 +14,7 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import ISAS
-from ovjit.graph import stored_floats
+from ovjit.graph import converted, stored_floats
 from ovjit.graph.nf4 import LEVELS
 from ovjit.tiles import compressed
 
@@ -265,6 +265,72 @@ def test_rows_of_compressed_tables(kind, size, wide):
     assert (outside[0, :2] == 0).all()
     near = 1e-7 * np.abs(weights.real).max()
     np.testing.assert_allclose(outside[0, 2], real[1], rtol=1e-6, atol=near)
+
+
+@pytest.mark.parametrize("kind", ["u8", "nf4", "cb4", "cb8"])
+@pytest.mark.parametrize("scale", [None, (), (1, 1), (1, 256), (256,), (300, 1)])
+def test_rows_outside_of_a_table_are_zeros_whatever_its_scale_is_of(kind, scale):
+    """Where a code of 0 is not zero, too."""
+    if scale is None and kind not in BOOKS:
+        pytest.skip("only codebooks are compressed tables without a scale")
+    rng, ops = np.random.default_rng([SEED, 7]), ov.opset13
+    weights = Weights(rng, kind, 256, 300, 256)
+    codes = weights.constant(ov, weights.codes.reshape(300, 256), f"u{weights.bits}", weights.bits)
+    if kind in BOOKS:
+        levels = rng.uniform(1, 2, BOOKS[kind][1]).astype(np.float32)
+        made = ops.gather(ops.constant(levels), ops.convert(codes, "u8"), ops.constant(np.array(0)))
+    elif kind == "nf4":
+        levels = LEVELS.astype(np.float32)
+        made = ops.convert(weights.constant(ov, weights.codes.reshape(300, 256), kind, 4), "f32")
+    else:
+        levels = np.arange(256, dtype=np.float32) - 7
+        made = ops.subtract(ops.convert(codes, "f32"), ops.constant(np.float32(7)))
+    real = levels[weights.codes].reshape(300, 256)
+    if scale is not None:
+        factors = rng.uniform(1, 2, scale).astype(np.float32)
+        made, real = ops.multiply(made, ops.constant(factors)), real * factors
+    ids = ops.parameter(ov.PartialShape([-1]), np.int64)
+    y = ops.gather(made, ids, ops.constant(np.array(0)))
+    compiled = ov.compile_model(ov.Model([y], [ids], "m"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert held(compiled) < real.size * 1.5
+    got = compiled([np.array([300, 5, -301, -300, 1 << 40])])[0]
+    np.testing.assert_allclose(got[[1, 3]], real[[5, 0]], rtol=1e-6)
+    assert not got[[0, 2, 4]].any(), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+@pytest.mark.parametrize("count", [5, 40])
+def test_a_codebook_of_what_is_not_finite_spoils_those_outputs_alone_that_have_it(odd, count):
+    """Of a depth that fills no panel."""
+    rng, ops = np.random.default_rng([SEED, 8]), ov.opset13
+    levels = rng.standard_normal(count).astype(np.float32)
+    codes = rng.integers(1, count, (300, 257)).astype(np.uint8)
+    levels[0], codes[7, 3] = odd, 0
+    x = ops.parameter(ov.PartialShape([-1, 257]), np.float32)
+    named = ops.gather(ops.constant(levels), ops.constant(codes), ops.constant(np.array(0)))
+    compiled = ov.compile_model(ov.Model([ops.matmul(x, named, False, True)], [x], "m"), "CPU", F32)
+    for rows in (1, 3, 20):
+        data = rng.standard_normal((rows, 257)).astype(np.float32)
+        want = data @ levels[codes].T.astype(np.float64)
+        got = compiled([data])[0]
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("kind", ["u4", "i4", "u2"])
+@pytest.mark.parametrize("row", [(5,), (3, 7), (8,), (1,), (0,)])
+def test_rows_of_small_integers_are_unpacked_without_the_others(kind, row, monkeypatch):
+    """Where they begin within a byte, too."""
+    bits = int(kind[1])
+    source = np.random.default_rng([SEED, 9]).integers(0, 256, 4096).astype(np.uint8)
+    table = converted.Unpacked(source, (40, *row), kind)
+    whole = np.asarray(table).astype(np.int8)
+    sizes, unpack = [], converted.unpack_low_first
+    monkeypatch.setattr(
+        converted, "unpack_low_first", lambda data, *rest: sizes.append(data.size) or unpack(data, *rest)
+    )
+    for first, end in ((0, 1), (1, 4), (7, 7), (39, 40), (0, 40)):
+        np.testing.assert_array_equal(table.rows(first, end).astype(np.int8), whole[first:end])
+        assert sizes.pop() * 8 <= (end - first) * np.prod(row) * bits + 14
 
 
 @pytest.mark.parametrize("kind", ["nf4", "cb4", "cb8"])

@@ -91,17 +91,14 @@ class Arena:
             raise MemoryError(f"an arena of {size} bytes: {error}") from error
         self.address = np.frombuffer(memory, np.uint8).ctypes.data
         self.memory, self.size, self.ready = memory, size, used
-        with contextlib.suppress(OSError):  # a system without pages of that size
-            large = not begin or size - begin >= WORTH_LARGE
-            # all of it is advised alike: the system grows a mapping only if it is of one kind
-            memory.madvise(
-                mmap.MADV_HUGEPAGE if large and not Arena.large_are_dear else mmap.MADV_NOHUGEPAGE
-            )
-            if large:
-                self._touch(memory, begin)
-            memory.madvise(_POPULATE, begin, used - begin)
-            if not Arena.large_are_dear:  # the system may join small pages later, when it has time
-                memory.madvise(mmap.MADV_HUGEPAGE)
+        large = not begin or size - begin >= WORTH_LARGE
+        # all of it is advised alike: the system grows a mapping only if it is of one kind
+        _advise(memory, mmap.MADV_HUGEPAGE if large and not Arena.large_are_dear else mmap.MADV_NOHUGEPAGE)
+        if large:
+            self._touch(memory, begin)
+        _advise(memory, _POPULATE, begin, used - begin)
+        if not Arena.large_are_dear:  # the system may join small pages later, when it has time
+            _advise(memory, mmap.MADV_HUGEPAGE)
 
     def _touch(self, memory: mmap.mmap, begin: int) -> None:
         """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
@@ -115,7 +112,13 @@ class Arena:
             memory[page] = 0
             if time.thread_time_ns() - began > DEAR_PAGE:
                 Arena.large_are_dear = True
-                memory.madvise(mmap.MADV_NOHUGEPAGE)  # those that are there stay
+                _advise(memory, mmap.MADV_NOHUGEPAGE)  # those that are there stay
+
+
+def _advise(memory: mmap.mmap, *advice: int) -> None:
+    """Tell the system, which may have no large pages, or be too old to be asked for any at once."""
+    with contextlib.suppress(OSError):
+        memory.madvise(*advice)
 
 
 @functools.lru_cache(32)

@@ -95,12 +95,13 @@ class Unpacked(Unmade):
 
     def rows(self, first: int, end: int) -> np.ndarray:
         """The elements from `first` to `end` along the first dimension."""
-        each = math.prod(self.shape[1:]) * ELEMENT_TYPES[self.element_type].bits
-        if each % 8:  # rows begin within bytes
-            return self._unpacked(self.source, self.shape)[first:end]
-        each //= 8
-        part = self.source.reshape(-1)[first * each : end * each]
-        return self._unpacked(part, (end - first, *self.shape[1:]))
+        bits = ELEMENT_TYPES[self.element_type].bits
+        each = math.prod(self.shape[1:])
+        start = first * each * bits // 8  # a row may begin within a byte
+        part = self.source.reshape(-1)[start : -(-end * each * bits // 8)]
+        skip = first * each - start * 8 // bits
+        flat = self._unpacked(part, (skip + (end - first) * each,))[skip:]
+        return flat.reshape(end - first, *self.shape[1:])
 
     def _unpacked(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return unpack_low_first(source, ELEMENT_TYPES[self.element_type].bits, shape, self.dtype)

@@ -304,8 +304,8 @@ def _named(node: Node) -> tuple[np.ndarray, str, None] | None:
     few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
     levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
     array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None
-    if levels is None or array is None or array.size < SMALLEST:
-        return None
+    if levels is None or array is None or array.size < SMALLEST or not np.isfinite(levels).all():
+        return None  # what fills a panel up names a level, too, which 0 is multiplied with
     if indices.dtype == "u4":
         array = array.astype(np.uint8)
     low, high = int(array.min()), int(array.max())

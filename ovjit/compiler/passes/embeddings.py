@@ -78,9 +78,12 @@ def _worked_out(
     """The rows of a table that indices, the first of the `rest` of the node's inputs, say, in f32."""
     shape, node = array.shape, w.node
 
+    def has_rows(array: np.ndarray) -> bool:
+        return array.ndim == len(shape) and array.shape[0] == shape[0]
+
     def rows(array: np.ndarray) -> Value:
         """Those of `array`, which broadcasts to the table; all of it where it has none of its own."""
-        if array.ndim < len(shape) or array.shape[0] != shape[0]:
+        if not has_rows(array):
             return w.b.constant(array if array.ndim < len(shape) else array[0])
         return w(node.op, array, *rest, **node.attrs)
 
@@ -106,6 +109,12 @@ def _worked_out(
         real = w("Gather", np.ascontiguousarray(levels), wide, np.array(0), batch_dims=0)
     if zero is not None:
         real = w("Subtract", real, rows(zero.astype(np.float32)), auto_broadcast="numpy")
+    first = 0 if dtype in INTEGERS else levels[0]
+    if not has_rows(scale) and (first or (zero is not None and not has_rows(zero))):  # a 0 is not zero
+        if scale.size > 1:
+            real = w("Multiply", real, rows(scale.astype(np.float32)), auto_broadcast="numpy")
+            scale = np.ones(1)
+        scale = np.broadcast_to(scale.reshape(-1), shape[:1]).reshape(-1, *[1] * (len(shape) - 1))
     real = w("Multiply", real, rows(scale.astype(np.float32)), auto_broadcast="numpy")
     final = tuple(node.inputs[0].shape)
     if shape == final:
