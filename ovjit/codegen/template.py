@@ -58,8 +58,8 @@ _ACROSS = ("hadd", "hmul", "hmax", "hmin")
 
 
 class Finish(NamedTuple):
-    """The elementwise body behind an operation, and for each of its operands "v" (elements of a row) or "s"
-    (one)."""
+    """The elementwise body behind an operation, and for each of its operands "v" (elements of a row), "s"
+    (one) or "c" (one for each `part` elements of a row)."""
 
     body: Body | None
     modes: str
@@ -71,8 +71,8 @@ class Finish(NamedTuple):
 
 class Start(NamedTuple):
     """The elementwise body that makes the first tensor's elements, where there is one, and for each of its
-    operands "v" or "s". `kept`: the first loop stores what it makes in the second tensor, which later ones
-    read; else each makes it anew."""
+    operands "v", "s" or "c". `kept`: the first loop stores what it makes in the second tensor, which later
+    ones read; else each makes it anew."""
 
     body: Body | None = None
     modes: str = ""
@@ -80,6 +80,12 @@ class Start(NamedTuple):
 
 
 NOTHING = Start()
+
+
+def parted(finish: Finish, start: Start) -> list[str]:
+    """The names of the operands of which each part of a row has one element."""
+    read = ("f", start.modes), ("e", finish.modes)
+    return [f"{name}{k}" for name, modes in read for k, mode in enumerate(modes) if mode == "c"]
 
 
 class Template:
@@ -103,11 +109,12 @@ class Template:
         first = [f"f{k}" for k in range(len(start.modes))] or [self.tensors[0]]
         return [*first, *self.tensors[1:], *(f"e{k}" for k in range(len(finish.modes)))]
 
-    def frame(self, names: Sequence[str]) -> KernelArgs:
+    def frame(self, names: Sequence[str], parted: Sequence[str]) -> KernelArgs:
         frame = KernelArgs().pointers(*names).integers(*self.integers, "rows", "per_chunk")
-        return frame.integers(
+        frame = frame.integers(
             *(f"d{d}" for d in range(DIMS)), *(f"{t}_{d}" for t in names for d in range(DIMS))
         )
+        return frame.integers("part", *(f"{t}_part" for t in parted)) if parted else frame
 
     def kernel(
         self,
@@ -121,7 +128,7 @@ class Template:
         """The kernel for these element types of the tensors; `before` and `names`: what it is called after
         what `start` and `finish` do. KeyError for a constant that is missing."""
         given = {name: constants[name] for name in self.constants}
-        frame = self.frame(self.names(finish, start))
+        frame = self.frame(self.names(finish, start), parted(finish, start))
         place = printed.place(self.function, given, tuple(types), *finish, *start)
         text, *_ = texts.kept(
             place, self.name,
@@ -175,6 +182,7 @@ class _Printer:
         self.numbers: dict[str, str] = {}  # text of a constant vector -> its name
         self.lines: list[str] = []
         self.rest = ""  # how many lanes there are, where not all
+        self.of_parts: dict[str, str] = {}  # what this loop reads one element of for each part, and its type
         self.older: set[str] = set()  # what the loop under a mask must leave as it is
         self.count = 0
 
@@ -240,13 +248,35 @@ class _Printer:
         before, outer = set(self.vectors), self.lines
         self.lines = []
         self.loops += 1
+        self.of_parts = {}
         self.block(s.body)
-        outer += [f"{i} = 0", f"while {i} + VL <= {n}:", *("    " + line for line in self.lines)]
-        outer += [f"    {i} += VL", f"if {i} < {n}:"]
-        self.lines, self.rest, self.older = [], f"{n} - {i}", before
+        end = f"{i}_end" if self.of_parts else n
+        inner = [f"while {i} + VL <= {end}:", *("    " + line for line in self.lines), f"    {i} += VL"]
+        rest = f"imin({n} - {i}, VL)" if self.of_parts else f"{n} - {i}"
+        self.lines, self.rest, self.older = [], rest, before
         self.block(s.body)
-        outer += ["    " + line for line in self.lines]
-        self.lines, self.rest, self.older = outer, "", set()
+        last = ["    " + line for line in self.lines]
+        if self.of_parts:
+            # vectors are where they would be without parts: one over an end has elements of both sides
+            ones = [f"{name}_one = splat_{dtype}({name}_at)" for name, dtype in self.of_parts.items()]
+            on = [f"{name}_at += {name}_part" for name in self.of_parts]
+            both = [
+                f"{name}_one = blend_{dtype}({end} - {i}, {name}_one, splat_{dtype}({name}_at))"
+                for name, dtype in self.of_parts.items()
+            ]
+            outer += [f"{end} = 0", *(f"{name}_at = {name}_row - {name}_part" for name in self.of_parts)]
+            inner = [f"if {end} == {i}:", *("    " + line for line in (*on, f"{end} += part", *ones)), *inner]
+            last = [
+                f"    while ({end} < {i} + VL) & ({end} < {n}):",
+                *(" " * 8 + line for line in (*on, *both, f"{end} += part")),
+                *last,
+                f"    {i} += VL",
+                *("    " + line for line in ones),
+            ]
+        inner += [f"if {i} < {n}:", *last]
+        if self.of_parts:
+            inner = [f"while {i} < {n}:", *("    " + line for line in inner)]
+        self.lines, self.rest, self.older = [*outer, f"{i} = 0", *inner], "", set()
 
     def store(self, call: ast.Call) -> None:
         assert isinstance(call.func, ast.Name)
@@ -267,8 +297,9 @@ class _Printer:
 
     def read(self, name: str, modes: str, types: Sequence[str], index: str) -> list[str]:
         """The texts of these operands' elements."""
+        self.of_parts |= {f"{name}{k}": types[k] for k, mode in enumerate(modes) if mode == "c"}
         return [
-            f"{name}{k}_one" if mode == "s"
+            f"{name}{k}_one" if mode != "v"
             else self.moved("load", dtype, f"{name}{k}_row + {index} * {SIZE[dtype]}")
             for k, (mode, dtype) in enumerate(zip(modes, types, strict=True))
         ]  # fmt: skip

@@ -27,17 +27,21 @@ CHEAP = 3
 class RowLowering(Lowering):
     """An operation on the rows of one tensor, the elementwise body behind it, and what makes the tensor.
 
-    `axes` are the dimensions that make a row; `work` is the arithmetic of an element. `integers(n)` are the
-    further integers of the kernel's arguments for rows of n elements.
+    `axes` are the dimensions that make a row, or as many rows as there are `groups` of the first of them;
+    `work` is the arithmetic of an element. `integers(n)` are the further integers of the kernel's arguments
+    for rows of n elements.
     """
 
     work = 8.0
 
-    def __init__(self, group: Group, template: Template, axes: Sequence[int], **constants: Any):
+    def __init__(
+        self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **constants: Any
+    ):
         super().__init__(group)
         anchor = group.node
         self.data: Value = anchor.inputs[0]
         self.axes = tuple(axes)
+        self.groups = groups
         body, front = group.make_body(), group.make_front()
         self.sources = group.sources
         self.operands = group.operands if body is not None else []
@@ -65,16 +69,21 @@ class RowLowering(Lowering):
         self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
-        """ "s" where a row surely has one element of this operand."""
-        lead = len(self.out.shape) - len(value.shape)
-        return "s" if all(a < lead or value.shape[a - lead] == 1 for a in self.axes) else "v"
+        """ "s" where a row surely has one element of this operand, "c" where what one index of the first of
+        the rows' dimensions has does."""
+        lead, first = len(self.out.shape) - len(value.shape), self.axes[0]
+        more = [a for a in self.axes if a >= lead and value.shape[a - lead] != 1]
+        if not more or (more == [first] and self.groups and self.data.shape[first] == self.groups):
+            return "s"
+        return "c" if more == [first] and any(self.data.shape[a] != 1 for a in self.axes[1:]) else "v"
 
     def integers(self, n: int) -> Mapping[str, int]:
         return {"n": n}
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         layout = layout_of_largest(self.sources, len(self.data.shape), layouts)
-        if layout is None or set(layout.order[-len(self.axes) :]) != set(self.axes):
+        last = layout.order[-len(self.axes) :] if layout is not None else ()
+        if layout is None or (last if self.groups else tuple(sorted(last))) != tuple(sorted(self.axes)):
             return None
         return Layout(layout.order)
 
@@ -112,6 +121,10 @@ class RowLowering(Lowering):
             return made
 
         views = [planner.copy(self.data, layout)] if not self.group.front else list(map(whole, views))
+        pairs = zip(operands, self.modes, strict=True)
+        operands = [whole(view) if mode == "v" else view for view, mode in pairs]
+        if self._plan(planner, order, views, y, operands):
+            return
         y = planner.instead(y, layout)
         done = self._plan(planner, order, views, y, list(map(whole, operands)))
         assert done
@@ -126,19 +139,36 @@ class RowLowering(Lowering):
 
     def _order(self, x: View) -> tuple[int, ...]:
         """The order of dimensions in which x lies, rows before what is inside of them."""
-        return tuple(sorted(range(len(x.shape)), key=lambda a: (a in self.axes, -abs(x.strides[a]), a)))
+        inside = range(len(x.shape)) if self.groups else ()  # a group's channels are one after the other
+
+        def key(a: int) -> tuple[bool, int, int]:
+            return a in self.axes, 0 if a in self.axes and inside else -abs(x.strides[a]), a
+
+        return tuple(sorted(range(len(x.shape)), key=key))
 
     def _rows(
         self, order: Sequence[int], views: Sequence[View], modes: str
-    ) -> tuple[int, list[int], list[list[int]]] | None:
-        """Elements of a row, the rows' extents, and the strides of each view along them; None where a row is
-        not in one piece or the rows' dimensions do not merge."""
+    ) -> tuple[int, int, list[int], list[list[int]], list[int]] | None:
+        """Elements of a row and of each of its parts, the rows' extents, and the strides of each view along
+        them and from part to part; None where a row is not in one piece or the rows' dimensions do not merge.
+        """
+        outer, row = ([a for a in order if (a in self.axes) == inside] for inside in (False, True))
+        first = self.axes[0]
+        if "c" in modes and row[0] != first:
+            return None
+        if self.groups:  # dimension a is 2a and 2a + 1 now
+            times = {first: views[0].shape[first] // self.groups}
+            views = [view.parted(times) for view in views]
+            outer, row = [2 * a for a in (*outer, first)], [2 * a + (a == first) for a in row]
+            first = 2 * first + 1
         along = [v for v, mode in zip(views, modes, strict=True) if mode == "v"]
-        inner, steps = merge_axes([a for a in order if a in self.axes], along)
+        inner, steps = merge_axes(row, along)
         if len(inner) > 1 or (inner and any(s[0] != v.itemsize for s, v in zip(steps, along, strict=True))):
             return None
-        extents, strides = merge_axes([a for a in order if a not in self.axes], views, DIMS)
-        return None if len(extents) > DIMS else (product(inner), extents, strides)
+        extents, strides = merge_axes(outer, views, DIMS)
+        part = product([views[0].shape[a] for a in row[1:]])
+        found = product(inner), part, extents, strides, [v.strides[first] for v in views]
+        return None if len(extents) > DIMS else found
 
     def _plan(
         self, planner: Planner, order: Sequence[int], read: Sequence[View], y: View, operands: Sequence[View]
@@ -148,16 +178,20 @@ class RowLowering(Lowering):
         found = self._rows(order, views, modes)
         if found is None:
             return False
-        n, extents, strides = found
+        n, part, extents, strides, apart = found
         rows = product(extents)
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
         values |= {name: view.ptr for name, view in zip(self.names, views, strict=True)}
         values |= placed_values(extents, **dict(zip(self.names, strides, strict=True)))
+        if "c" in modes:
+            pairs = zip(self.names, modes, apart, strict=True)
+            values |= {"part": part, **{f"{name}_part": s for name, mode, s in pairs if mode == "c"}}
 
         def touches(each: int) -> Rows:
+            count = {"v": n, "s": 1, "c": n // part if part else 0}
             pieces = [
-                Piece(v.ptr, outer, (n if mode == "v" else 1,), (v.itemsize,), v.itemsize)
-                for v, outer, mode in zip(views, strides, modes, strict=True)
+                Piece(v.ptr, outer, (count[mode],), (v.itemsize if mode == "v" else step,), v.itemsize)
+                for v, outer, mode, step in zip(views, strides, modes, apart, strict=True)
             ]
             written = pieces.pop(len(read))
             return Rows(extents, each, pieces, [written])

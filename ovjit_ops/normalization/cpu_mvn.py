@@ -79,6 +79,16 @@ def lower_mvn(group: Group) -> Lowering | None:
     return RowLowering(group, mvn, axes, variance=variance, inside=inside, eps=eps)
 
 
+def lower_group_mvn(group: Group) -> Lowering | None:
+    anchor = group.node
+    data, groups = anchor.inputs[0], anchor.attrs["groups"]
+    if data.shape is None or data.dtype not in FULL:
+        return None
+    axes, eps = range(1, len(data.shape)), anchor.attrs["eps"]
+    groups = 0 if groups == 1 else groups
+    return RowLowering(group, mvn, axes, groups, variance=True, inside=True, eps=eps)
+
+
 def lower_rms(group: Group) -> Lowering | None:
     """Along the last axis, for what is computed as it is stored."""
     anchor = group.node

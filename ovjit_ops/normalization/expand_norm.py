@@ -75,16 +75,14 @@ def expand_grn(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value]:
 
 
 def expand_group_norm(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
-    """GroupNormalization(x, scale, bias) -> MVN(x as [N, groups, rest]) * scale + bias"""
+    """GroupNormalization(x, scale, bias) -> GroupMVN(x) * scale + bias"""
     x, scale, bias = inputs
     fitted = None if x.shape is None else with_channels(w, x, [scale, bias])
     if fitted is None:
         return None
     x = fitted
-    groups = w("Reshape", x, (0, node.attrs["num_groups"], -1), special_zero=True)
-    normal = w("MVN", groups, (2,), eps=node.attrs["epsilon"], normalize_variance=True)
-    back = w("Reshape", normal, w.shape(x), special_zero=False)
-    scaled = w("Multiply", back, along_channels(w, scale, len(x.shape)))
+    normal = w("GroupMVN", x, groups=node.attrs["num_groups"], eps=node.attrs["epsilon"])
+    scaled = w("Multiply", normal, along_channels(w, scale, len(x.shape)))
     return [w("Add", scaled, along_channels(w, bias, len(x.shape)))]
 
 

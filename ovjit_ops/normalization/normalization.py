@@ -16,9 +16,14 @@ from ovjit_ops.common.values import in_f32, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
 from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
-from ovjit_ops.normalization.cpu_mvn import lower_mvn, lower_rms
+from ovjit_ops.normalization.cpu_mvn import lower_group_mvn, lower_mvn, lower_rms
 from ovjit_ops.normalization.cpu_softmax import lower_softmax
-from ovjit_ops.normalization.recognize import recognize_mvn, recognize_rms, recognize_scaled_mvn
+from ovjit_ops.normalization.recognize import (
+    recognize_group_mvn,
+    recognize_mvn,
+    recognize_rms,
+    recognize_scaled_mvn,
+)
 
 
 def _along(data: TensorType, axis: int) -> TensorType:
@@ -219,6 +224,11 @@ def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float
     return x / (np.sqrt(spread + eps) if inside else np.sqrt(spread) + eps)
 
 
+def in_groups(x: np.ndarray, groups: int, eps: float) -> np.ndarray:
+    flat = x.reshape(x.shape[0], groups, math.prod(x.shape[1:]) // groups)
+    return standardize(flat, (2,), True, eps, True).reshape(x.shape)
+
+
 @op(
     "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
     expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, prologue=True, in_real=1,
@@ -358,9 +368,8 @@ class GroupNormalization:
 
     @in_f32
     def ref(x, scale, bias, *, num_groups, epsilon):
-        flat = x.reshape(x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups)
         shape = (-1,) + (1,) * (x.ndim - 2)
-        normal = standardize(flat, (2,), True, epsilon, True).reshape(x.shape)
+        normal = in_groups(x, num_groups, epsilon)
         return normal * scale.reshape(shape) + bias.reshape(shape)
 
     samples = cases(
@@ -370,6 +379,31 @@ class GroupNormalization:
         ((2, 8, 3, 3), (8,), (8,), {"num_groups": 8}),
         each=[{"epsilon": 1e-4}],
     )
+
+
+@op(
+    "GroupMVN", opset=1, types=REALS, ulp=64, internal=True, native=FULL, lower=lower_group_mvn,
+    epilogue=True, prologue=True, in_real=1, rules=[recognize_group_mvn], rules_for=["MVN", "ReduceMean"],
+)  # fmt: skip
+class GroupMVN:
+    """Each of `groups` groups of channels normalized."""
+
+    def infer(data, *, groups: Int, eps: Float):
+        channels = data.shape[1] if data.shape is not None else 0
+        fits = isinstance(channels, Interval) or channels % groups == 0
+        check(fits, f"the channels of {data} should be evenly divisible by the number of groups, {groups}")
+        return same_type(data, REALS)
+
+    @in_f32
+    def ref(x, *, groups, eps):
+        return in_groups(x, groups, eps)
+
+    samples = cases(
+        *(((*shape,), {"groups": n}) for shape, n in (
+            ((2, 4, 5, 7), 2), ((1, 16, 4, 4), 4), ((1, 6, 33), 1), ((2, 8, 3, 3), 8), ((3, 12), 4),
+        )),
+        each=[{"eps": 1e-4}],
+    )  # fmt: skip
 
 
 @op("RMS", opset=1, types=REALS, ulp=32, plugin=True, native=FULL, expand=expand_norm.expand_rms)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
-from ovjit.graph.shapes import normalize_axes
+from ovjit.graph.shapes import Dim, is_static, normalize_axes
+from ovjit_ops.normalization.expand_norm import known_axes
 
 
 def number(value: Value) -> float | None:
@@ -168,3 +171,56 @@ def recognize_scaled_mvn(
                     w, offset = Writer(b, node), rest.node.inputs[0]
                     return [w("Add", w("Multiply", _mvn(b, node, *variance, eps), scale), offset)]
     return None
+
+
+def recognize_group_mvn(
+    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
+) -> Sequence[Value] | None:
+    """MVN(x as [N, groups, rest]) in x's shape -> GroupMVN(x)     with what scales and shifts groups"""
+    if node.op.name != "Reshape":
+        return None
+    normal, old, behind = inputs[0], node.inputs[0], []
+    while normal.node.op.name in ("Multiply", "Add") and normal.node.op is old.node.op and uses.single(old):
+        at = 1 if normal.node.inputs[0].constant is not None else 0
+        behind.append((normal.node.op.name, normal.node.inputs[1 - at]))
+        normal, old = normal.node.inputs[at], old.node.inputs[at]
+    mvn, rows = normal.node, normal.node.inputs[0].node if normal.node.inputs else normal.node
+    if mvn.op.name != "MVN" or mvn.op.opset < 6 or rows.op.name != "Reshape" or not uses.single(old):
+        return None
+    x, shape, attrs, (pattern, to) = rows.inputs[0], normal.shape, mvn.attrs, (rows.inputs[1], inputs[1])
+    if x.shape is None or shape is None or min(len(x.shape), len(shape)) < 3 or not isinstance(shape[1], int):
+        return None
+    axes, inside = known_axes(*mvn.inputs), attrs["eps_mode"].lower() == "inside_sqrt"
+    if axes != tuple(range(2, len(shape))) or not (inside and attrs["normalize_variance"]):
+        return None
+    sizes = pattern.constant
+    batch = shape[0] == x.shape[0] and isinstance(shape[0], int)
+    if not batch and (sizes is None or sizes[0] != 0 or not rows.attrs["special_zero"]):
+        return None
+    rest, channels = x.shape[1:], x.shape[1]
+    if not isinstance(channels, int) or channels % shape[1]:  # groups may have parts of channels
+        return None
+    if not (to.node.op.name == "ShapeOf" and to.node.inputs[0] is x):
+        if node.output.shape != x.shape or not is_static(rest) or 0 in rest:
+            return None
+    found = [(name, _of_channels(v, channels, shape, len(x.shape))) for name, v in reversed(behind)]
+    if any(array is None for _, array in found):
+        return None
+    out, w = b.instead(node, [x], {"groups": shape[1], "eps": attrs["eps"]}, "GroupMVN")[0], Writer(b, node)
+    for name, array in found:
+        out = w(name, out, b.constant(array, x.dtype))
+    return [out]
+
+
+def _of_channels(value: Value, channels: int, shape: Sequence[Dim], rank: int) -> np.ndarray | None:
+    """A constant that broadcasts to groups of channels, of `shape`, as one that broadcasts to a tensor of so
+    many dimensions; None where it has more than an element for each channel."""
+    array, groups = value.constant, shape[1]
+    if array is None or array.ndim > len(shape) or not isinstance(groups, int):
+        return None
+    sizes = (1,) * (len(shape) - array.ndim) + array.shape
+    each = sizes[2] if shape[2] == channels // groups and len(shape) == rank + 1 else 1
+    if sizes != (1, sizes[1], each, *(1,) * (len(shape) - 3)):
+        return None
+    array = np.broadcast_to(array.reshape(sizes[1], each), (groups, channels // groups))
+    return array.reshape(-1, *(1,) * (rank - 2))
