@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import ChannelsLast
@@ -25,27 +23,30 @@ _SPACE, _PLACES = Table(3), Table(4)
 
 @kernel
 def max_pool_indices(
-    x: Ptr, y: Ptr, where: Ptr, channels: Ptr, c, by_image, by_channel, rows, per_chunk, extent=_SPACE,
+    x: Ptr, y: Ptr, where: Ptr, c, by_image, by_channel, rows, per_chunk, extent=_SPACE,
     outputs=_SPACE, size=_SPACE, stride=_SPACE, dilation=_SPACE, before=_SPACE, by=_SPACE, xs=_PLACES,
     ys=_PLACES, zs=_PLACES, *, T, index, adaptive, least,
 ):  # fmt: skip
     """The largest of each window and where it is, for each of c channels. Adaptive windows split the input
     into as many parts as there are outputs. `by`: what a step along each dimension adds to an index."""
     at = registers()
+    for k in range(VL):
+        st[i64](scratch + k * 8, k * by_channel)
+    channels = load[i64](scratch)
     for row in share(rows, per_chunk):
+        slab = udiv(row, ld(outputs, 1))
+        img = udiv(slab, ld(outputs, 0))
         for column in range(ld(outputs, 2)):
-            img = row
-            o = column
-            source = x
-            target = y
-            places = where
+            source = x + img * ld(xs, 0)
+            target = y + img * ld(ys, 0)
+            places = where + img * ld(zs, 0)
             first = 0
-            tapped = 0
-            some = 1
-            for k in static_range(2, -1, -1):
-                if k < 2:
-                    o = urem(img, ld(outputs, k))
-                    img = udiv(img, ld(outputs, k))
+            for k in static_range(3):
+                o = column
+                if k == 0:
+                    o = slab - img * ld(outputs, 0)
+                elif k == 1:
+                    o = row - slab * ld(outputs, 1)
                 if adaptive:
                     start = o * ld(extent, k) // ld(outputs, k)
                     at[k, 0] = 0
@@ -58,20 +59,13 @@ def max_pool_indices(
                 at[k, 3] = ld(dilation, k) * ld(by, k)
                 source += start * ld(xs, k + 1)
                 first += start * ld(by, k)
-                tapped += at[k, 0] * at[k, 3]
-                some = some * max(at[k, 1] - at[k, 0], 0)
                 target += o * ld(ys, k + 1)
                 places += o * ld(zs, k + 1)
-            source += img * ld(xs, 0)
-            target += img * ld(ys, 0)
-            places += img * ld(zs, 0)
-            tapped += first
-            if some == 0:
-                tapped = 0
             for k in range(0, c, VL):
                 rest = c - k
                 best = const[T](least)
-                which = spread[i64](tapped)
+                which = spread[i64](0)
+                fresh = 1
                 for e in range(at[0, 0], at[0, 1]):
                     for i in range(at[1, 0], at[1, 1]):
                         p = source + e * at[0, 2] + i * at[1, 2] + at[2, 0] * at[2, 2] + k * SIZE[T]
@@ -81,14 +75,18 @@ def max_pool_indices(
                             here = spread[i64](place)
                             p += at[2, 2]
                             place += at[2, 3]
-                            better = v > best
-                            if T in FLOATS:
-                                better = better | ((v != v) & (best == best))
-                            which = select(better, here, which)
-                            best = select(better, v, best)
-                if some > 0:
-                    numbers = loadm[i64](channels + k * 8, rest) * spread[i64](by_channel)
-                    which = which + (numbers + spread[i64](img * by_image))
+                            if fresh == 1:
+                                which = here
+                                best = v
+                                fresh = 0
+                            else:
+                                better = v > best
+                                if T in FLOATS:
+                                    better = better | ((v != v) & (best == best))
+                                which = select(better, here, which)
+                                best = select(better, v, best)
+                if fresh == 0:
+                    which = which + (channels + spread[i64](img * by_image + k * by_channel))
                 storem[T](target + k * SIZE[T], best, rest)
                 storem[index](places + k * SIZE[index], cast[index](which), rest)
 
@@ -133,7 +131,7 @@ class PoolIndices(ChannelsLast):
         for name, view in (("xs", x), ("ys", y), ("zs", z)):
             strides = [view.strides[0], *[0] * missing, *view.strides[2:]]
             values |= {f"{name}{k}": stride for k, stride in enumerate(strides)}
-        values["channels"] = planner.data.view(np.arange(shape[1], dtype=np.int64), "i64").ptr
+        planner.need_scratch(256)
         values["rows"] = rows = product(out[:1] + out[2:-1])
         taps = product([w.kernel for w in windows])
         work = out[-1] * shape[1] * taps * 3

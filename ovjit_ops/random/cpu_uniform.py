@@ -33,14 +33,9 @@ def seeds_of_now(seeds: Ptr, number):
 
 
 @inline
-def philox(drawn, seeds, first):
+def philox(drawn, seed, counter, lanes, first):
     """BLOCK numbers from the block `first` of four on."""
     m = const[i64](_MASK)
-    for k in range(VL):
-        st[i64](scratch + k * 8, k)
-    lanes = load[i64](scratch)
-    seed = ld[i64](seeds) + 0
-    counter = ld[i64](seeds + 8) + 0
     for k in range(0, BLOCK // 4, VL):
         at = lanes + spread[i64](first + k)
         n_low = at & m
@@ -120,8 +115,13 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T,
     """n numbers from low to high, see `ovjit_ops.random.random.uniform`."""
     drawn = scratch + 256
     state = drawn + BLOCK * 4
+    seed = ld[i64](seeds) + 0
+    counter = ld[i64](seeds + 8) + 0
+    for k in range(VL):
+        st[i64](scratch + k * 8, k)
+    lanes = load[i64](scratch)
     if torch:
-        last = ld[i64](seeds) & _MASK
+        last = seed & _MASK
         for i in range(STATE):
             if i > 0:
                 last = ((last ^ (last >> 30)) * 1812433253 + i) & _MASK
@@ -150,7 +150,7 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T,
         if torch:
             twisted(drawn, state, block * BLOCK)
         else:
-            philox(drawn, seeds, block * (BLOCK // 4))
+            philox(drawn, seed, counter, lanes, block * (BLOCK // 4))
         each = BLOCK // wide
         many = min(n - block * each, each)
         q = y + block * each * SIZE[T]
@@ -173,6 +173,14 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T,
                     unit = rounded(unit * span, T)
                     unit = unit + first
                 storem[T](q + k * SIZE[T], unit, many - k)
+        elif T == "i32":  # the quotient is right in f64, whatever is rounded
+            span = cast[f64](spread[i64](length))
+            first = cast[f64](spread[i64](least))
+            for k in range(0, many, VL):
+                unit = cast[f64](load[i32](drawn + k * 4))
+                unit = select(unit < const[f64](0.0), unit + const[f64](4294967296.0), unit)
+                unit = first + (unit - floor(unit / span) * span)
+                storem[i32](q + k * 4, cast[i32](unit), many - k)
         else:
             for k in range(many):
                 a = ld[u32](drawn + k * wide * 4) + 0
