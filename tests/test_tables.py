@@ -66,6 +66,26 @@ def test_random_bags(case):
     assert "ref_numpy" not in steps, where
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
+def test_means_of_extreme_integers(dtype):
+    """Sums wrap, means are rounded towards zero, and so many that their number wraps are divided by that."""
+    info = np.iinfo(dtype)
+    table = np.array([[info.max] * 19, [info.min] * 19, [info.max // 5 * 2 + 1] * 19, [7] * 19], dtype)
+    for chosen in ([[0], [2], [1]], [[2, 3], [2, 2], [1, 3]], [[2, 3, 3], [1, 3, 2], [0, 0, 3]], [[3] * 300]):
+        indices = np.array(chosen, np.int32)
+        parameters = parameters_of([table, indices])
+        node = ovjit.opset15.embedding_bag_packed(*parameters, None, "mean")
+        got, steps = infer(node, parameters, [table, indices])
+        (own,) = find_op("EmbeddingBagPacked").evaluate([table, indices], {"reduction": "mean"})
+        sums = table[indices].sum(1, dtype=dtype)
+        count = int(np.array(indices.shape[1]).astype(dtype))
+        want = [[int(abs(v) // abs(count)) * (1 if (v < 0) == (count < 0) else -1) for v in row]
+                for row in sums.astype(object)]  # fmt: skip
+        np.testing.assert_array_equal(got, np.array(want, object).astype(dtype))
+        np.testing.assert_array_equal(own, got)
+        assert "ref_numpy" not in steps
+
+
 TABLE = np.ones((4, 8), np.float32)
 
 

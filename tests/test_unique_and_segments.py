@@ -74,6 +74,27 @@ def test_unique_slices(kind: type) -> None:
             np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: {shape} {axis}, output {i}")
 
 
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((8, 0), 0), ((0, 8), 1), ((8, 0), 1), ((0, 8), 0)], ids=str)
+def test_unique_slices_of_nothing(shape: tuple[int, int], axis: int, closed: bool) -> None:
+    """They are equal: one of eight, where there are any, whether that is known before or not."""
+    b = Builder()
+    x = parameter(b, np.zeros(1, np.float32), shape if closed else (ANY, ANY))
+    attrs = {"sorted": True, "index_element_type": "i32", "count_element_type": "i64"}
+    graph = b.finish(b.add("Unique", (x, b.constant(np.array(axis))), attrs).outputs)
+    job = compile_graph(graph, {"threads": 1}).new_job()
+    data = np.zeros(shape, np.float32)
+    job.set_input(0, data)
+    job.run()
+    many = int(shape[axis] > 0)
+    for found in (job.outputs, evaluate(graph, [data])):
+        values, first, inverse, counts = found
+        assert values.shape == tuple(many if a == axis else e for a, e in enumerate(shape))
+        assert first.tolist() == [0] * many
+        assert inverse.tolist() == [0] * shape[axis]
+        assert counts.tolist() == [8] * many
+
+
 def test_unique_is_native() -> None:
     b = Builder()
     graph = b.finish([add(b, "Unique", parameter(b, np.ones(9, np.float32)))])

@@ -247,7 +247,8 @@ def floor_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, x // np.where(y == 0, 1, y)).astype(x.dtype)
 
 
-def _divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndarray:
+def divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndarray:
+    """x / y; of integers the quotient rounded down, or towards zero, and 0 where y is 0."""
     if x.dtype.kind == "f":
         return np.divide(x, y)
     q = floor_divide(x, y)
@@ -285,7 +286,7 @@ def _floor_mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.fmod(x, y)
-    return np.where(y == 0, 0, x - _divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
+    return np.where(y == 0, 0, x - divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
 
 
 #: Quotients of f32 up to here are cut off rightly in f64: those that are not whole are 2**-24 or more away
@@ -354,13 +355,13 @@ def _infer_divide(
 ) -> TensorType:
     out = binary_type(left_node, right_node, auto_broadcast, NUMBERS)
     exact = partial.divide if m_pythondiv else partial.quotient
-    return with_value(out, _divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
+    return with_value(out, divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
 
 
 binary("Add", np.add, lambda x, y: x + y, partially=partial.add)
 binary("Subtract", np.subtract, lambda x, y: x - y, partially=partial.subtract)
 binary("Multiply", np.multiply, lambda x, y: x * y, partially=partial.multiply)
-binary("Divide", _divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
+binary("Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
 binary("Power", _power, _power_body, ulp=8)
 binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=partial.maximum)
 binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=partial.minimum)

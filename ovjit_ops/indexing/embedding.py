@@ -18,7 +18,7 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, shape_scalar
-from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
+from ovjit_ops.elementwise.arithmetic import NUMBERS, divide, random_array
 from ovjit_ops.indexing.cpu_embedding import LOWEST, Bags
 from ovjit_ops.indexing.cpu_segments import Segments, lowest_of
 from ovjit_ops.indexing.gather import checked_indices, gather
@@ -56,7 +56,8 @@ def sum_rows(
     default: int | None,
     mean: bool = False,
 ) -> np.ndarray:
-    """out[bag[i]] += table[indices[i]] * weights[i]; an empty bag is the row `default`, or zeros."""
+    """out[bag[i]] += table[indices[i]] * weights[i]; an empty bag is the row `default`, or zeros. Means of
+    integers are rounded towards zero."""
     rows = table[checked_indices(indices, table.shape[0])]
     if weights is not None:
         rows = rows * weights.reshape(-1, *(1,) * (table.ndim - 1)).astype(rows.dtype)
@@ -65,7 +66,9 @@ def sum_rows(
     count = np.bincount(bag, minlength=bags)
     if mean:
         divisor = np.maximum(count, 1).reshape(-1, *(1,) * (table.ndim - 1))
-        out = (out / divisor).astype(rows.dtype)
+        whole = rows.dtype.kind in "iu"  # a number that wraps, as in OpenVINO
+        out = divide(out, divisor.astype(rows.dtype) if whole else divisor, m_pythondiv=False)
+        out = out.astype(rows.dtype)
     if default is not None and default >= 0 and (count == 0).any():
         if default >= table.shape[0]:
             raise InferenceError(f"the default index {default} is out of range for {table.shape[0]} rows")

@@ -139,8 +139,8 @@ class Unique:
             return types(None if data.shape is None else (ANY,) * len(data.shape), ANY, ANY)
         place = normalize_axis(place, len(data.shape))
         part = _at_most(data.shape[place])
-        # OpenVINO bounds the lists by all elements, not by the slices there are
-        found = _at_most(math.prod(data.shape)) if is_static(data.shape) else ANY
+        # OpenVINO bounds the lists by all elements, not by the slices there are; those of nothing are equal
+        found = _at_most(math.prod(data.shape) or data.shape[place]) if is_static(data.shape) else ANY
         return types((*data.shape[:place], part, *data.shape[place + 1 :]), found, data.shape[place])
 
     def ref(data, axis=None, *, sorted=True, index_element_type="i64", count_element_type="i64"):
