@@ -983,6 +983,27 @@ def test_a_handled_error_keeps_no_memory(way, pickled, monkeypatch) -> None:
         assert all(count <= 3 for count in frames[1:]), frames
 
 
+def test_an_error_that_causes_itself_is_told_again_with_each_cause_once() -> None:
+    """As what Python makes of errors may be: a chain of causes ends nowhere."""
+    first, second = ValueError("the first"), KeyError("the second")
+    first.__cause__, second.__cause__ = second, first
+
+    def call_back(_: object) -> None:
+        raise first
+
+    request = cases.adder(ovjit).create_infer_request()
+    request.set_callback(call_back, None)
+    request.start_async([np.ones(8, np.float32)] * 2)
+    for again in range(3):
+        with pytest.raises(RuntimeError, match="the first") as caught:
+            request.wait()
+        causes, error = [], caught.value.__cause__
+        while again and error is not None and len(causes) < 9:
+            causes.append(str(error))
+            error = error.__cause__
+        assert not again or causes == ["the first", "'the second'"]
+
+
 def whole_error(error: BaseException) -> tuple:
     """What tblib has a copy of an error made of."""
     return with_traceback, (type(error), error.args, error.__traceback__, error.__cause__)

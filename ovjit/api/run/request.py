@@ -684,14 +684,17 @@ def _wait_quietly(job: Any, timeout: int | None = None) -> None:
         pass
 
 
-def untold(error: BaseException) -> BaseException:
+def untold(error: BaseException, *caused: BaseException) -> BaseException:
     """The error for whoever waits again. Not the one that is raised: its traceback has frames with the
-    request and the caller's arrays, which would be kept as long as the request, or by a cycle."""
+    request and the caller's arrays, which would be kept as long as the request, or by a cycle. `caused`: what
+    it is the cause of, which may be its own cause again."""
     try:
         # whoever pickles errors for other processes (tblib, for one) may have had their copies take all along
         again = copy.copy(error).with_traceback(None)
-        again.__context__ = None
-        again.__cause__ = None if error.__cause__ is None else untold(error.__cause__)
+        again.__context__ = again.__cause__ = None
+        cause, caused = error.__cause__, (error, *caused)
+        if cause is not None and not any(cause is one for one in caused):
+            again.__cause__ = untold(cause, *caused)
     except Exception:  # made of other things than it says
         return error
     return again
