@@ -444,9 +444,10 @@ def surely_same(a: Any, b: Any) -> bool:
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Whether two numbers are equal; a traced one beside a plain one is not asked, which it would be for this
+    """Whether two numbers are equal; a traced one beside a plain 1 is not asked, which it would be for this
     shape alone: that a batch is 1 is no reason to plan in another way."""
-    return surely_same(a, b) or (type(a) is type(b) is Traced and a == b)
+    plain = next((n for n in (a, b) if type(n) is not Traced), None)
+    return surely_same(a, b) or (plain != 1 and bool(a == b))
 
 
 def is_traced_number(number: Any) -> bool:
