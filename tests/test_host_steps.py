@@ -12,7 +12,7 @@ from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph, make_program
 from ovjit.graph import dtypes, interp
 from ovjit.graph.graph import Builder
-from ovjit.graph.op import Op, all_ops
+from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.graph.shapes import ANY
 
 
@@ -76,3 +76,41 @@ def test_numbers_quantized_to_eight_bit_floats(kind: str, to: str) -> None:
         (want,) = interp.evaluate(graph, [halves])
     np.testing.assert_array_equal(job.outputs[0], want)
     assert not any(step.host for step in executable.program.plan([halves.shape]).steps)
+
+
+@pytest.mark.parametrize("opened", (False, True))
+@pytest.mark.parametrize(
+    ("name", "attrs", "shapes"),
+    [
+        ("Einsum", {"equation": "iaib->bi"}, [(4, 3, 4, 2)]),
+        ("Einsum", {"equation": "iaii,ajj->ij"}, [(5, 2, 5, 5), (2, 3, 3)]),
+        ("Einsum", {"equation": "...ii"}, [(2, 1, 1)]),
+        ("Einsum", {"equation": "ii->i"}, [(0, 0)]),
+        ("DeformableConvolution", {"group": 1}, [(2, 4, 5, 6), (2, 18, 3, 4), (3, 4, 3, 3), (2, 9, 3, 4)]),
+        ("DeformableConvolution", {"group": 2}, [(1, 4, 5, 6), (1, 8, 4, 5), (6, 2, 2, 2)]),
+    ],
+)
+def test_operands_that_are_inputs(
+    name: str, attrs: dict, shapes: list[tuple], opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Diagonals of a letter that an equation repeats; filters that are computed."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, b, record = np.random.default_rng(7), Builder(), find_op(name)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    if name != "Einsum":
+        attrs = attrs | {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
+    attrs = record.check_attributes(attrs)
+    values = [
+        b.add(
+            "Parameter", (), {"shape": (ANY,) * len(s) if opened and k != 2 else s, "element_type": "f32"}
+        ).output
+        for k, s in enumerate(shapes)
+    ]
+    executable = compile_graph(b.finish(b.add(record, values, attrs).outputs), {})
+    job = executable.new_job()
+    for k, array in enumerate(arrays):
+        job.set_input(k, array)
+    job.run()
+    (want,) = record.evaluate(arrays, attrs)
+    np.testing.assert_allclose(job.outputs[0], want, rtol=1e-4, atol=1e-4)
+    assert not any(step.host for step in executable.program.plan(shapes).steps)

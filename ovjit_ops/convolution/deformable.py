@@ -202,19 +202,18 @@ class DeformableConvolution1:
         data, offsets, filters = inputs[:3]
         mask = inputs[3:]
         same = {v.dtype for v in inputs}
-        if same != {"f32"} or filters.constant is None or data.shape is None or offsets.shape is None:
+        if same != {"f32"} or not is_static(filters.shape) or data.shape is None or offsets.shape is None:
             return None
-        outs, each, *kernel = filters.constant.shape
+        outs, each, *kernel = filters.shape
         group = node.attrs["group"]
         attrs = {"bilinear_interpolation_pad": False, **node.attrs, "kernel": tuple(kernel)}
         (read,) = w.b.instead(node, [data, offsets, *mask], attrs, "DeformedColumns")
         taps = math.prod(kernel)
-        weights = filters.constant.reshape(group, outs // group, each, taps).transpose(0, 1, 3, 2)
-        shape = (outs // group, taps * each, 1, 1)
+        groups = () if group == 1 else (group,)
+        by_tap = w("Transpose", filters, (0, 2, 3, 1))
+        weights = w("Reshape", by_tap, (*groups, outs // group, taps * each, 1, 1), special_zero=False)
         plain = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0)}
-        if group == 1:
-            return [w("Convolution", read, np.ascontiguousarray(weights).reshape(shape), **plain)]
-        return [w("GroupConvolution", read, np.ascontiguousarray(weights).reshape(group, *shape), **plain)]
+        return [w("GroupConvolution" if groups else "Convolution", read, weights, **plain)]
 
 
 @op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8), builder={})

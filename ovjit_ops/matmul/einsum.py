@@ -125,12 +125,11 @@ class Einsum:
         parsed = parse(node.attrs["equation"], [v.type.rank for v in inputs])
         if parsed is None or any(v.shape is None for v in inputs):
             return None
-        if any(len(set(labels)) < len(labels) for labels in parsed[0]):
-            return None
         operands, out = parsed
         sizes = label_sizes(operands, [v.shape for v in inputs])
         try:
-            return [_contract(w, list(zip(inputs, operands, strict=True)), out, sizes)]
+            terms = [_diagonal(w, x, labels) for x, labels in zip(inputs, operands, strict=True)]
+            return [_contract(w, terms, out, sizes)]
         except Open:
             return None
 
@@ -150,10 +149,26 @@ class Einsum:
         ((2, 3, 4), (2, 5), {"equation": "abc,ad->bcd"}),
         ((2, 3), (4, 5), {"equation": "ij,kl->ijkl"}),
         ((4, 4), {"equation": "ii->i"}),
+        ((4, 3, 4, 2), {"equation": "iaib->bi"}),
+        ((5, 2, 5, 5), (2, 3, 3), {"equation": "iaii,ajj->ij"}),
         ((3, 4), (4,), {"equation": "ab,b"}),
         ((2, 3, 4, 5), (4, 5), {"equation": "abcd,cd->ab"}),
         domain=(-2, 2),
     )
+
+
+def _diagonal(w: Writer, x: Value, labels: list[str]) -> tuple[Value, list[str]]:
+    """[..., n, n] whose last labels are equal -> [..., n * n] -> its elements n + 1 apart"""
+    for label in sorted(set(labels)):
+        while labels.count(label) > 1:
+            *_, i, j = (axis for axis, here in enumerate(labels) if here == label)
+            rest = [axis for axis in range(len(labels)) if axis not in (i, j)]
+            square = w("Transpose", x, (*rest, i, j))
+            *lead, _, n = w.shape(square)
+            flat = w("Reshape", square, (*lead, n * n), special_zero=False)
+            x = w("Slice", flat, (0,), (n * n,), (n + 1,), (-1,))
+            labels = [*(labels[axis] for axis in rest), label]
+    return x, labels
 
 
 def _contract(
