@@ -296,7 +296,7 @@ def _decoder(stored: str, turns: bool) -> Any:
 
     def norm(x: Any) -> Any:
         if not turns:
-            y = o.mvn(x, np.array([-1]), True, float(np.float32(1e-5)), "INSIDE_SQRT")  # as files have it
+            y = o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT")
             return o.add(o.multiply(y, np.full(wide, 0.5, np.float32)), np.full(wide, 0.5, np.float32))
         root = o.sqrt(o.add(o.reduce_mean(o.power(x, np.float32(2)), np.array([-1]), True), np.float32(1e-6)))
         return o.multiply(o.multiply(x, o.divide(np.float32(1), root)), np.full(wide, 0.5, np.float32))

@@ -12,7 +12,7 @@ from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.rows import RowLowering
-from ovjit.graph.dtypes import FULL
+from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
 
@@ -68,6 +68,11 @@ def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
     return axes
 
 
+def addend(eps: float, dtype: str) -> float:
+    """`eps` as the kernel adds it: one text, whether 1e-5 comes from a file, as an f32, or from a program."""
+    return float(numpy_dtype(dtype).type(eps))
+
+
 def lower_mvn(group: Group) -> Lowering | None:
     anchor = group.node
     axes = mvn_axes(anchor, anchor.inputs)
@@ -75,7 +80,7 @@ def lower_mvn(group: Group) -> Lowering | None:
         return None
     attrs = anchor.attrs
     inside = attrs.get("eps_mode", "inside_sqrt").lower() == "inside_sqrt"
-    variance, eps = bool(attrs["normalize_variance"]), float(attrs["eps"])
+    variance, eps = bool(attrs["normalize_variance"]), addend(attrs["eps"], anchor.inputs[0].dtype)
     return RowLowering(group, mvn, axes, variance=variance, inside=inside, eps=eps)
 
 
@@ -84,7 +89,7 @@ def lower_group_mvn(group: Group) -> Lowering | None:
     data, groups = anchor.inputs[0], anchor.attrs["groups"]
     if data.shape is None or data.dtype not in FULL:
         return None
-    axes, eps = range(1, len(data.shape)), anchor.attrs["eps"]
+    axes, eps = range(1, len(data.shape)), addend(anchor.attrs["eps"], data.dtype)
     groups = 0 if groups == 1 else groups
     return RowLowering(group, mvn, axes, groups, variance=True, inside=True, eps=eps)
 
@@ -95,4 +100,4 @@ def lower_rms(group: Group) -> Lowering | None:
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None
-    return RowLowering(group, rms, (len(data.shape) - 1,), eps=float(anchor.attrs["epsilon"]))
+    return RowLowering(group, rms, (len(data.shape) - 1,), eps=addend(anchor.attrs["epsilon"], data.dtype))
