@@ -29,7 +29,8 @@ from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating
 from ovjit.compiler.partition import Cut, needs_cut
 from ovjit.compiler.passes import simplify
 from ovjit.compiler.passes.expand import expand_graph, upcast_graph
-from ovjit.compiler.passes.precision import lower_precision, store_caches
+from ovjit.compiler.passes.halves import widen_halves
+from ovjit.compiler.passes.precision import lower_precision, read_halves, store_caches
 from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, element_size
 from ovjit.compiler.races import Trace
 from ovjit.compiler.shape_values import NO_TWINS, concrete_types
@@ -68,12 +69,13 @@ def _append_dimensions(graph: Graph) -> Graph:
 def _store_caches(graph: Graph) -> Graph:
     for low in options().caches:
         graph = store_caches(graph, low)
-    return graph
+    return rebuild(graph, read_halves)
 
 
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
+    "halves": widen_halves,
     "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),
     "decompress": _with("Convert", "decompression", "decompress", rule=True),
     "compress": _with("Convert Gather", "compression", "compress", rule=True),

@@ -40,6 +40,8 @@ EXACT = frozenset(
 )
 #: What takes an angle, which is not rounded: of large ones (of positions, say) the absolute error shows.
 PERIODIC = frozenset(("Sin", "Cos", "Tan"))
+#: What turns one tensor of any elements into another.
+MOVES = frozenset(("Broadcast", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 #: Pooling: windows of stored elements.
 POOLS = frozenset(("MaxPool", "AvgPool"))
 #: What adds or compares stored elements in f32.
@@ -308,6 +310,27 @@ def store_caches(graph: Graph, low: str) -> Graph:
         return [wide]
 
     return rebuild(graph, visit)
+
+
+def read_halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+    """Attention(q, [Transpose] Convert(k: f16, f32), v) -> Attention(q, [Transpose] k, v)     as they lie"""
+    if node.op.multiplied < 3:
+        return None
+    factors = [_as_half(b, v) or v for v in inputs[1:3]]
+    if factors == [*inputs[1:3]]:
+        return None
+    types = [v.type for v in node.outputs]
+    return b.instead(node, [inputs[0], *factors, *inputs[3:]], types=types, lowered=True)
+
+
+def _as_half(b: Builder, value: Value) -> Value | None:
+    """What is widened from f16, moved perhaps, in f16."""
+    node = value.node
+    if _widens(node, "f16"):
+        return node.inputs[0]
+    if node.op.name not in MOVES or (half := _as_half(b, node.inputs[0])) is None:
+        return None
+    return b.add(node.op, [half, *node.inputs[1:]], node.attrs, name=f"{node.name}/f16").output
 
 
 def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, Value]) -> tuple[Value, ...]:

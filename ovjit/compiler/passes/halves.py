@@ -1,0 +1,86 @@
+"""What a model computes in f16 is computed in f32, as OpenVINO does it: results are rounded where they leave
+the graph, or meet what is stored so.
+
+    Add(x: f16, y: f16)                   -> Convert(Add(Convert(x, f32), Convert(y, f32)), f16)
+    Convert(Convert(x: f32, f16), f32)    -> x
+    Add(Transpose(x: f16), y: f32)        -> Add(Transpose(Convert(x, f32)), y)
+
+Without it the patterns of other passes (attention, normalizations, rotations) would be torn by conversions,
+and each operation's result rounded on its way to the next. What only moves elements does so in f16 as long as
+it has been given f16, and what is made of constants alone is left to be folded, or to be found compressed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.compiler.passes.precision import MOVES, part_of
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
+
+#: Constants of fewer elements are converted here: passes look at their numbers.
+FEW = 1 << 12
+
+
+def widen_halves(graph: Graph) -> Graph:
+    """The graph with arithmetic of f16 in f32."""
+    if not any(v.dtype == "f16" for node in graph.nodes if node.op.name != "Constant" for v in node.outputs):
+        return graph
+    wide: dict[Value, Value] = {}  # f16 in the graph that is made -> the same in f32, not rounded or exact
+    computed: set[Value] = set()  # those of them that have been rounded from f32
+    moved: dict[Value, tuple[Node, tuple[Value, ...]]] = {}  # others, which patterns of f32 are to see moved
+    fixed: set[Value] = set()  # made of constants alone
+
+    def widened(b: Builder, value: Value) -> Value:
+        if value.dtype != "f16":
+            return value
+        if value not in wide:
+            stored, name = value.stored, f"{value.node.name}/f32"
+            if value in moved:
+                node, inputs = moved[value]
+                given = [widened(b, inputs[0]), *inputs[1:]]
+                wide[value] = b.add(node.op, given, node.attrs, name=name, origins=node.origins).output
+            elif isinstance(stored, np.ndarray) and stored.size < FEW:
+                wide[value] = b.constant(stored.astype(np.float32), "f32", name=value.node.name)
+            else:
+                wide[value] = b.add("Convert", [value], {"destination_type": "f32"}, name=name).output
+        return wide[value]
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+        if fixed.issuperset(inputs):
+            fixed.update(node.outputs if inputs or node.op.name == "Constant" else ())
+            return None
+        if node.op.name == "Convert":
+            (x,) = inputs
+            if x in computed and node.output.dtype == "f32":
+                return [wide[x]]
+            if x.dtype != "f32" or node.output.dtype != "f16":
+                return None
+            (made,) = b.instead(node, inputs)
+            wide[made] = x
+            computed.add(made)
+            return [made]
+        halves = [v for v in inputs if v.dtype == "f16"]
+        if not halves or node.op.runs_body or node.op.name == "Result":
+            return None
+        if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
+            return None  # its results are f16 whatever it is given
+        if part_of(node.op) == "carry" and not all(v in computed or v in fixed for v in halves):
+            if node.op.name not in MOVES:
+                return None
+            (half,) = b.instead(node, inputs)
+            moved[half] = node, inputs
+            return [half]
+        given = [widened(b, v) for v in inputs]
+        outputs = []
+        results = b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
+        for old, new in zip(node.outputs, results, strict=True):
+            if old.dtype != new.dtype:
+                attrs = {"destination_type": "f16"}
+                half = b.add("Convert", [new], attrs, name=f"{node.name}/f16", origins=node.origins).output
+                wide[half] = new
+                computed.add(half)
+                new = half
+            outputs.append(new)
+        return outputs
+
+    return rebuild(graph, visit)
