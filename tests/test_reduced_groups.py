@@ -14,6 +14,7 @@ from oracle import assert_same
 
 import ovjit as ov
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import find_op
 
 SEED = 20261122
 o = ov.opset13
@@ -265,3 +266,16 @@ def test_means_of_quantized_numbers_are_of_reals() -> None:
     want = whole.mean(1, keepdims=True) / 4 + 0.75
     result = ov.compile_model(ov.Model([made], [x]), "CPU")([array])[0]
     np.testing.assert_allclose(result, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_means_of_the_least_and_greatest_integers(dtype: type) -> None:
+    """Rounded towards zero, by the kernel and by the reference: the lowest int64 has no absolute value."""
+    info, record = np.iinfo(dtype), find_op("ReduceMean")
+    x = np.array([[int(info.min), 0, 0], [int(info.max), 0, 0], [int(info.min) + 1, 0, 0]], dtype)
+    p = ov.opset13.parameter([-1, 3], dtype)
+    model = ov.Model([ov.opset13.reduce_mean(p, np.int64(1), False)], [p])
+    (own,) = record.evaluate([x, np.array(1)], {"keep_dims": False})
+    want = [int(abs(int(v)) // 3) * (1 if v >= 0 else -1) for v in x[:, 0]]
+    assert own.tolist() == want
+    assert ov.compile_model(model, "CPU")([x])[0].tolist() == want

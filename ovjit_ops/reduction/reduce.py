@@ -18,7 +18,7 @@ from ovjit.graph import partial
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.values import INTEGERS, length, shape_value, widened, with_partial, with_value
-from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
+from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, divide
 from ovjit_ops.reduction.cpu_reduce import Reduce
 
 
@@ -118,7 +118,7 @@ def _mean(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
     total = np.sum(x, axis=axes, keepdims=keep)
     if x.dtype.kind == "f":
         return total / x.dtype.type(n)
-    return np.sign(total) * (np.abs(total) // n) if x.dtype.kind == "i" else total // n
+    return divide(total, np.array(n, total.dtype), m_pythondiv=False)
 
 
 def _limits(dtype: np.dtype) -> tuple[Any, Any]:
