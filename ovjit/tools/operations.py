@@ -28,15 +28,15 @@ SPECIAL = {
     "TensorIterator": "bodies are programs",
 }
 #: What a reader of the table should know of an operation's way.
-_CONSTANT_WEIGHTS = "constant weights in f32 and halves; computed ones, peepholes and f64: reference"
+_LAYERS = "f32 and halves; peepholes and f64: reference"
 _SMALL_PRIMES = "lengths whose prime factors are at most 1000, known with the shapes; others: reference"
 NOTES = {
-    "LSTMCell": _CONSTANT_WEIGHTS,
-    "LSTMSequence": _CONSTANT_WEIGHTS,
-    "GRUCell": _CONSTANT_WEIGHTS,
-    "GRUSequence": _CONSTANT_WEIGHTS,
-    "RNNCell": _CONSTANT_WEIGHTS,
-    "RNNSequence": _CONSTANT_WEIGHTS,
+    "LSTMCell": _LAYERS,
+    "LSTMSequence": _LAYERS,
+    "GRUCell": _LAYERS,
+    "GRUSequence": _LAYERS,
+    "RNNCell": _LAYERS,
+    "RNNSequence": _LAYERS,
     "DFT": _SMALL_PRIMES,
     "IDFT": _SMALL_PRIMES,
     "RDFT": _SMALL_PRIMES,
@@ -45,7 +45,6 @@ NOTES = {
     "ISTFT": "frames of known size; others: reference",
     "Col2Im": "windows of known size; others: reference",
     "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
-    "Einsum": "no letter twice in an operand; others: reference",
     "RandomUniform": "every inference draws the same numbers for seeds other than 0",
     "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; a computed sigma: "
     "reference",
@@ -72,7 +71,7 @@ NOTES = {
     "PSROIPooling": "f32 and halves; f64: reference",
     "ROIAlign": "f32 and halves; f64: reference",
     "ROIAlignRotated": "f32 and halves; f64: reference",
-    "DeformableConvolution": "constant filters in f32 and halves; others: reference",
+    "DeformableConvolution": "f32 and halves, filters of known shape; others: reference",
     "Convolution": "in three dimensions groups and spread windows become sums of slices",
     "GroupConvolution": "in three dimensions a sum over slices",
     "ConvolutionBackpropData": "constant filters in f32 and halves; with others a product, then Col2Im",
