@@ -57,3 +57,14 @@ def test_wrong_equations_are_refused(equation):
     parameters = [ovjit.opset13.parameter([2, 3], np.float32), ovjit.opset13.parameter([3, 4], np.float32)]
     with pytest.raises(RuntimeError, match="Einsum"):
         ovjit.opset13.einsum(parameters, equation)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_a_product_of_two_constants_of_bytes(dtype):
+    rng = np.random.default_rng(20261122)
+    a, b, c = (rng.integers(0, 9, shape).astype(dtype) for shape in ((3, 4), (4, 5), (5, 6)))
+    ops = ovjit.opset13
+    x = ops.parameter(ovjit.PartialShape([-1, 4]), dtype)
+    y = ops.einsum([x, ops.constant(b), ops.constant(c)], "ab,bc,cd->ad")
+    got = ovjit.Core().compile_model(ovjit.Model([y], [x], "m"), "CPU")([a])[0]
+    np.testing.assert_array_equal(got, np.einsum("ab,bc,cd->ad", a, b, c), err_msg="seed 20261122")

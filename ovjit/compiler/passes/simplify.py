@@ -61,8 +61,8 @@ def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
 
 def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:
     """op(constants) -> constant     when the result is not a bomb"""
-    if not inputs or node.op.ref is None or not may_fold(node):
-        return None
+    if not inputs or node.op.ref is None or not may_fold(node) or (node.lowered and node.op.multiplied):
+        return None  # a reference multiplies numbers of one type
     stored = [v.type.value if v.stored is None else v.stored for v in inputs]
     known = [v.type.value for v in node.outputs]
     if all(k is not None for k in known) and all(v.stored is None for v in inputs):
