@@ -478,3 +478,19 @@ def test_windows_of_images(is_open: bool) -> None:
         assert is_one_operation(compiled, arrays)
         want = attention(*arrays, np.tile(bias + mask[0], (images, 1, 1, 1)), 0.3)
         np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"{images}, seed {SEED}")
+
+
+def test_one_image_of_windows_beside_a_bias_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bias says how many windows there are, the trace that one image has so many: a 1 that is traced."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, windows = np.random.default_rng(SEED), 4
+    shape, each = [-1, H, L, E], (windows, 1, L, L)
+    q, k, v = (o.parameter(shape, np.float32) for _ in "qkv")
+    bias, mask = (o.parameter(each, np.float32) for _ in "bm")
+    scores = o.add(o.multiply(o.matmul(q, k, False, True), np.float32(0.3)), bias)
+    scores = o.add(o.reshape(scores, np.array([-1, windows, H, L, L]), False), mask)
+    scores = o.reshape(scores, np.array([-1, H, L, L]), False)
+    compiled = compiled_of([o.matmul(o.softmax(scores, -1), v, False, False)], [q, k, v, bias, mask])
+    arrays = [data(rng, windows, H, L, E) for _ in "qkv"] + [data(rng, *each) for _ in "bm"]
+    want = attention(*arrays[:3], arrays[3] + arrays[4], 0.3)
+    np.testing.assert_allclose(compiled(arrays)[0], want, atol=2e-5, err_msg=f"seed {SEED}")

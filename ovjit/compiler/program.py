@@ -41,8 +41,8 @@ from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, rebuild, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import GUESS, Interval, check_shapes, guessed_input, is_static
-from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced
+from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
+from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
 
 Pass = Callable[[Graph], Graph]
 
@@ -470,18 +470,14 @@ class Program:
         """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
         types = self._types(shapes)
         planner = self._planned(types, room, proved=True)
-        few = (
-            made for value, t in types.items()
-            for dim, made in zip(value.shape or t.shape, t.shape, strict=True)
-            if made == 0 or (made == 1 and (value.shape is None or isinstance(dim, Interval)))
-        )  # fmt: skip
-        if next(few, None) is None:
+        tape, traced = self._traced_types(shapes, room)
+        if not any(as_found_number(d) < 2 for t in traced.values() for d in t.shape if is_traced_number(d)):
+            tape.forget()
             check_plan(plan, planner.finish(plan.arena.lay_out))
             return
         # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
         planner.finish()
-        tape, types = self._traced_types(shapes, room)
-        planner = self._planned(types, room, tape=tape)
+        planner = self._planned(traced, room, tape=tape)
         check_plan(plan, planner.finish(plan.arena.lay_out))
 
 
