@@ -215,7 +215,7 @@ def test_bounds_are_not_told_to_what_is_planned_anew_for_each() -> None:
     one = ops.constant(np.array([1], np.int64))
     row = ops.slice(x, at, ops.add(at, one), one, ops.constant(np.array([0])))
     half = ops.multiply(row, np.float32(0.5))
-    low = ops.convert(ops.convert(half, "f8e4m3"), "f32")
+    low = ops.convert(ops.reshape(ops.convert(half, "f8e4m3"), np.array([1, 3]), False), "f32")
     compiled = ovjit.compile_model(ovjit.Model([low], [x, at], "one"), "CPU")
     array = np.arange(60, dtype=np.float32).reshape(20, 3) // 8
     request = compiled.create_infer_request()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from ovjit import logs
 from ovjit.codegen.cpu import elf
 
 lock = threading.RLock()  # also held over a fork
-_engine = None
 _addresses: dict[str, int] = {}
+#: llvmlite's engines by the object that each has loaded.
+_engines: dict[str, Any] = {}
 
 
 def entry(symbol: str, name: str) -> str:
@@ -32,7 +34,7 @@ def loaded(symbol: str) -> int:
 def entry_address(symbol: str, name: str) -> int:
     """The address of the function `name` in the loaded object of `symbol`."""
     with lock:
-        return _addresses.get(entry(symbol, name)) or _function_address(entry(symbol, name))
+        return _addresses.get(entry(symbol, name)) or _function_address(symbol, entry(symbol, name))
 
 
 def load(symbol: str, code: bytes) -> int:
@@ -57,12 +59,13 @@ def load(symbol: str, code: bytes) -> int:
         engine = _execution_engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        _addresses[symbol] = _function_address(symbol)
+        _engines[symbol] = engine
+        _addresses[symbol] = _function_address(symbol, symbol)
         return _addresses[symbol]
 
 
-def _function_address(symbol: str) -> int:
-    address = _execution_engine().get_function_address(symbol)
+def _function_address(owner: str, symbol: str) -> int:
+    address = _engines[owner].get_function_address(symbol) if owner in _engines else 0
     if not address:
         raise RuntimeError(f"the object code has no function {symbol}")
     return address
@@ -74,13 +77,12 @@ def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..
     return kind(ctypes.c_int64, *[ctypes.c_int64] * arity)(address)
 
 
-def _execution_engine():
-    global _engine
-    if _engine is None:
-        from llvmlite import binding as llvm
+def _execution_engine() -> Any:
+    """An engine for one object. One for all would ask for the memory of its code and of its data at different
+    times: what was mapped in between may be larger than code reaches, and LLVM ends the process."""
+    from llvmlite import binding as llvm
 
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
-        _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    return _engine
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)

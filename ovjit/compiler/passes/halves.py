@@ -29,6 +29,8 @@ def widen_halves(graph: Graph) -> Graph:
     computed: set[Value] = set()  # those of them that have been rounded from f32
     moved: dict[Value, tuple[Node, tuple[Value, ...]]] = {}  # others, which patterns of f32 are to see moved
     fixed: set[Value] = set()  # made of constants alone
+    # a quotient of halves comes to other ties: ONNX divides so before it rounds to integers
+    ties = {node.inputs[0] for node in graph.nodes if node.op.name == "Round"}
 
     def widened(b: Builder, value: Value) -> Value:
         if value.dtype != "f16":
@@ -52,7 +54,7 @@ def widen_halves(graph: Graph) -> Graph:
         if node.op.name == "Convert":
             (x,) = inputs
             if x in computed and node.output.dtype == "f32":
-                return [wide[x]]
+                return None if node.output in ties else [wide[x]]
             if x.dtype != "f32" or node.output.dtype != "f16":
                 return None
             (made,) = b.instead(node, inputs)
