@@ -9,20 +9,18 @@
 
 A function says what happens to one row of `n` adjacent elements of its tensors. Its words:
 
-    load(t, i)  store(t, i, v)  finish(t, i, v)     a vector of tensor t from element i on; `finish` stores
-    what
-                                                    the elementwise body behind the operation makes of v
-                                                    (i may be i + n, of an integer of the arguments)
+    load(t, i)  store(t, i, v)  finish(t, i, v)     a vector of tensor t from element i on; `finish`
+                                                    stores what the elementwise body behind the operation
+                                                    makes of v (i may be i + n, n an integer argument)
     for i in vectors(n):                            whole vectors, then the rest under a mask: lanes past the
-    end
-                                                    leave variables that are older than the loop as they are
+                                                    end leave variables that are older than the loop alone
     splat(number)  count_of(n)                      a number, an integer in all lanes
     hadd(v) hmul(v) hmax(v) hmin(v)                 the lanes combined to a number
     turned_pairs(v)                                 -v1, v0, -v3, v2, ...
     + - * /  maximum minimum fma sqrt               on vectors, numbers are spread
     exp log tanh not_below ...                      what `ovjit.codegen.trace` has, printed in place
-    if constant:                                    on a keyword-only argument, decided when the kernel is
-    made
+    if constant:                                    on a keyword-only argument, decided when the kernel
+                                                    is made
 
 Whatever is positional and no integer is a tensor. Keyword-only arguments are constants of the kernel:
 numbers, or truth values that choose between statements. `Template.kernel` prints the text, which is the
