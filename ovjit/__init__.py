@@ -36,8 +36,8 @@ _NAMES = {
     "ovjit.api.tensors.vectors": "AxisSet AxisVector Coordinate CoordinateDiff Shape Strides",
     "ovjit.tools.compare": "compare",
     "ovjit.codegen.compiling": "progress",
-    "ovjit.frontends.ir.reader": "_model_of",
-    "ovjit.frontends.ir.writer": "_model_bytes save_model serialize",
+    "ovjit.readers.ir.reader": "_model_of",
+    "ovjit.readers.ir.writer": "_model_bytes save_model serialize",
 }
 _MODULES = {
     "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "errors", "exceptions", "experimental",

@@ -16,7 +16,7 @@ import fuzz_models
 import fuzzing
 
 import ovjit
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 
 #: Values of attributes, dimensions and other text, and sometimes the names of attributes and tags.
 _TOKEN = re.compile(r'(?<==")[^"<>]*(?=")|(?<=>)[^<>\n]+(?=<)|(?<=[ ])[a-z_-]+(?==")')

@@ -16,7 +16,7 @@ import onnx_cases
 from test_onnx_hostile import mutate, mutate_fields, mutate_structure, seeds
 
 import ovjit
-from ovjit.frontends.onnx import wire
+from ovjit.readers.onnx import wire
 
 #: Neighbouring seeds that change one model, and bytes of the largest one.
 BLOCK, LARGEST = 64, 20_000

@@ -29,7 +29,7 @@ import ovjit
 from ovjit import opset8
 from ovjit.codegen import kernel as kernels
 from ovjit.disk import folders, keys, notice
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import blob as blob_module
 from ovjit.storage import container as container_module
 from ovjit.storage import model_cache
@@ -271,7 +271,7 @@ def test_bytes_are_the_same_everywhere_and_need_no_compiler(tmp_path) -> None:
     model = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
     assert values == [v.tobytes().hex() for v in model(X).values()]
     assert from_cache and counts == {"compiled": 0, "cached": 0}
-    for name in ("numba", "ovjit_ops", "ovjit.frontends", "ovjit.compiler.program", "onnx", "openvino"):
+    for name in ("numba", "ovjit_ops", "ovjit.readers", "ovjit.compiler.program", "onnx", "openvino"):
         assert not [m for m in modules if m == name or m.startswith(name + ".")], name
 
 

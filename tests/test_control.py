@@ -13,9 +13,9 @@ import pytest
 
 import ovjit
 from ovjit import opset13
-from ovjit.frontends.ir.writer import to_bytes
 from ovjit.op import if_op, loop, tensor_iterator
 from ovjit.op.util import ConcatOutputDescription, MergedInputDescription, SliceInputDescription
+from ovjit.readers.ir.writer import to_bytes
 
 openvino = pytest.importorskip("openvino")
 SAME = {"INFERENCE_PRECISION_HINT": "f32"}

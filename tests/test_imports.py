@@ -112,10 +112,10 @@ STRANGERS = {
         "ovjit.api", "ovjit.compiler", "ovjit.codegen", "ovjit.execution", "ovjit.graph", "ovjit.storage",
         "ovjit_ops",
     ),  # fmt: skip
-    "ovjit.storage": ("ovjit.api", "ovjit.tools", "ovjit.frontends"),
-    "ovjit.execution": ("ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage"),
+    "ovjit.storage": ("ovjit.api", "ovjit.tools", "ovjit.readers"),
+    "ovjit.execution": ("ovjit.api", "ovjit.tools", "ovjit.readers", "ovjit.storage"),
     "ovjit.compiler": (
-        "ovjit.api", "ovjit.tools", "ovjit.frontends", "ovjit.storage", "ovjit.execution", "ovjit.tiles",
+        "ovjit.api", "ovjit.tools", "ovjit.readers", "ovjit.storage", "ovjit.execution", "ovjit.tiles",
         "ovjit_ops",
     ),  # fmt: skip
     "ovjit.tiles": ("ovjit.api", "ovjit.execution", "ovjit.storage", "ovjit_ops"),
@@ -125,7 +125,7 @@ STRANGERS = {
     "ovjit.codegen": (
         "ovjit.api", "ovjit.compiler", "ovjit.execution", "ovjit.storage", "ovjit.tiles", "ovjit_ops",
     ),  # fmt: skip
-    "ovjit_ops": ("ovjit.api", "ovjit.execution", "ovjit.storage", "ovjit.tools", "ovjit.frontends"),
+    "ovjit_ops": ("ovjit.api", "ovjit.execution", "ovjit.storage", "ovjit.tools", "ovjit.readers"),
 }
 
 
@@ -154,7 +154,7 @@ import sys, ovjit
 from ovjit.data import DIGITS_XML
 ovjit.compile_model(str(DIGITS_XML))
 print(sorted({"ovjit.compiler.passes.quantization", "ovjit.compiler.passes.compression",
-              "ovjit.frontends.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed"} & set(sys.modules)))
+              "ovjit.readers.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed"} & set(sys.modules)))
 """
 
 

@@ -12,9 +12,9 @@ import ovjit
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Node
 from ovjit.errors import ModelError
-from ovjit.frontends.ir.reader import WITHOUT_EFFECT
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op, all_ops, find_op
+from ovjit.readers.ir.reader import WITHOUT_EFFECT
 from ovjit.tools.operations import listed
 
 SEED = 20261205

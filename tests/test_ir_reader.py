@@ -18,9 +18,9 @@ import pytest
 import ovjit
 from ovjit.data import DIGITS_XML, digits
 from ovjit.errors import UnsupportedError
-from ovjit.frontends.ir.reader import read_ir
-from ovjit.frontends.ir.writer import save_model, serialize
 from ovjit.graph.interp import evaluate
+from ovjit.readers.ir.reader import read_ir
+from ovjit.readers.ir.writer import save_model, serialize
 
 SMALL = b"""<?xml version="1.0"?>
 <net name="small" version="11">
@@ -427,7 +427,7 @@ def test_truncating_small_weights_is_harmless(tmp_path: Path) -> None:
     (tmp_path / "m.xml").write_bytes(SMALL)
     (tmp_path / "m.bin").write_bytes(WEIGHTS)
     code = (
-        "import sys, os; from ovjit.frontends.ir.reader import read_ir\n"
+        "import sys, os; from ovjit.readers.ir.reader import read_ir\n"
         "model = read_ir(sys.argv[1]); os.truncate(sys.argv[1][:-3] + 'bin', 0)\n"
         "print(next(n for n in model.get_ops() if n.get_type_name() == 'Constant').data.tolist())"
     )

@@ -12,7 +12,7 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 #: Of how many samples the default suite takes one.

@@ -18,7 +18,7 @@ from ovjit import opset8
 from ovjit.compiler import constants
 from ovjit.disk import cache as storage
 from ovjit.disk import notice
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import by_file, container, file_models, kept_models, origins
 from ovjit.storage.model_cache import prune
 
@@ -87,7 +87,7 @@ def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
         for _ in "ab"
     )
     spared = {
-        "ovjit_ops", "ovjit.frontends.ir.reader", "ovjit.compiler.plan", "ovjit.compiler.program",
+        "ovjit_ops", "ovjit.readers.ir.reader", "ovjit.compiler.plan", "ovjit.compiler.program",
         "ovjit.compiler.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
         "ovjit.codegen.cpu.ir", "ovjit.compiler.passes.hoist", "ovjit.storage.by_file", "ovjit.tiles.pack",
         "numba", "llvmlite",

@@ -15,7 +15,7 @@ import ovjit
 from ovjit import opset8
 from ovjit.disk import cache as storage
 from ovjit.disk import notice
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import kept_models, origins, plans
 
 SEED = 11

@@ -22,8 +22,8 @@ import ovjit.cache
 from ovjit import opset8
 from ovjit.data import digits
 from ovjit.disk import notice, sealed
-from ovjit.frontends.ir.weights import MAP_FROM
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.weights import MAP_FROM
+from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import graph_format, origins
 from ovjit.tools import cache as cli
 

@@ -13,7 +13,7 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.formats import U8I8, find_format
 from ovjit.codegen.cpu.isa import ISAS, host_isa
-from ovjit.frontends.ir import weights as weights_files
+from ovjit.readers.ir import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.narrow import WAYS

@@ -160,14 +160,14 @@ def test_torch_modules_that_are_not_traced() -> None:
     ("__module.a/__module.a.b.2.1", "torchvision::nms", "__module.a.b.2.1/torchvision::nms"),
 ])  # fmt: skip
 def test_labels_of_nodes_of_pytorch(scope, kind, label):
-    from ovjit.frontends import torch_modules
+    from ovjit.readers import torch_modules
 
     assert torch_modules.label(scope, kind) == label
 
 
 def test_names_of_nodes_of_pytorch():
     """By labels that the exporter's nodes have; beside OpenVINO's in `programs/torch_modules.py`."""
-    from ovjit.frontends.torch_modules import Exported, name_nodes
+    from ovjit.readers.torch_modules import Exported, name_nodes
 
     silu, add = "__module.a_1.act/aten::silu", "__module.a_1/aten::add_"
 

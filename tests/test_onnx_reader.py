@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import ovjit as ov
-from ovjit.frontends.onnx import reader
+from ovjit.readers.onnx import reader
 
 FLOAT = TensorProto.FLOAT
 
@@ -285,7 +285,7 @@ def test_constants_that_do_not_fit(change: Any) -> None:
 )
 @pytest.mark.parametrize("raw", [False, True])
 def test_constants_of_every_type(number: int, raw: bool) -> None:
-    from ovjit.frontends.onnx import tensors
+    from ovjit.readers.onnx import tensors
 
     dtype = helper.tensor_dtype_to_np_dtype(number)
     for count in (0, 1, 2, 3, 5, 8):

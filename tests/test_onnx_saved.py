@@ -14,7 +14,7 @@ from onnx import helper
 from onnx_nets import Built, F, Net
 from test_onnx_nets import NETS, STEPS
 
-from ovjit.frontends.onnx import nchwc
+from ovjit.readers.onnx import nchwc
 
 LEVELS = onnxruntime.GraphOptimizationLevel
 

@@ -15,7 +15,7 @@ from test_onnx_reader import FLOAT, make, node
 
 import ovjit as ov
 from ovjit.compiler.constants import is_mapped
-from ovjit.frontends.onnx import external, wire
+from ovjit.readers.onnx import external, wire
 from ovjit.storage import origins
 
 
@@ -219,6 +219,6 @@ def test_data_of_other_files_at_odd_places(tmp_path) -> None:
 
 
 def external_decode(tensor: TensorProto, folder: Path) -> tuple[np.ndarray, str, tuple[int, ...]]:
-    from ovjit.frontends.onnx.tensors import decode
+    from ovjit.readers.onnx.tensors import decode
 
     return decode(tensor, external.ExternalData(folder / "m.onnx"))

@@ -17,11 +17,11 @@ from openvino.utils.node_factory import NodeFactory
 import ovjit
 from ovjit.api.model.builders import make_builder
 from ovjit.errors import InferenceError, ModelError
-from ovjit.frontends.ir.writer import to_bytes
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import TensorType, all_ops, find_op
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
+from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools.operations import listed
 from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 

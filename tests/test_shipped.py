@@ -16,7 +16,7 @@ from ovjit.codegen import shipped
 from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.isa import EXTRA, ISAS, extra_features, has_features, host_isa
 from ovjit.data import DIGITS_XML
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship
 
 DATA = DIGITS_XML.parent

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.frontends.ir.writer import to_bytes
+from ovjit.readers.ir.writer import to_bytes
 
 TESTS = Path(__file__).resolve().parent
 X = np.linspace(-1, 1, 8, dtype=np.float32)

@@ -136,7 +136,7 @@ def _cast(value: Any, kind: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_cast(item, kind) for item in value]
     if kind is Type:
-        from ovjit.frontends.onnx.tensors import element_type
+        from ovjit.readers.onnx.tensors import element_type
 
         return TYPES[element_type(value)]
     return kind(value)

@@ -9,9 +9,9 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, make_node
 from ovjit.api.model.rt_info import RTMap
-from ovjit.frontends.ir.writer import as_f16, compressible, is_quantized
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
+from ovjit.readers.ir.writer import as_f16, compressible, is_quantized
 
 #: The mark of a Convert that brings a weight back to the type it is computed with.
 DECOMPRESSION = "decompression"

@@ -12,12 +12,12 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node
 from ovjit.api.run.property_values import _Choice
 from ovjit.errors import ModelError
-from ovjit.frontends.ir import writer
 from ovjit.passes.base import ModelPass
 from ovjit.passes.folding import fold
 from ovjit.passes.low_latency import low_latency
 from ovjit.passes.precision import to_f16
 from ovjit.passes.stateful import Pairs, check_pairs, make_stateful
+from ovjit.readers.ir import writer
 
 
 class Version(_Choice):

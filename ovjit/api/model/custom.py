@@ -357,7 +357,7 @@ class ConversionExtensionBase(Extension):
         self.op_type = op_type
 
     def converted(self, node: Any) -> list[Output]:
-        """The outputs for a node that is being read (see `ovjit.frontends.onnx.node.OnnxNode`)."""
+        """The outputs for a node that is being read (see `ovjit.readers.onnx.node.OnnxNode`)."""
         raise ModelError(f"{self!r} converts nothing")
 
 

@@ -431,7 +431,7 @@ def _read(
         raise no_path(weights)
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
         return _read_onnx(model, weights, use_mmap, converters)
-    from ovjit.frontends.ir.reader import read_ir
+    from ovjit.readers.ir.reader import read_ir
 
     return read_ir(model, weights, use_mmap, extensions or {})
 
@@ -448,7 +448,7 @@ def _looks_like_xml(content: Any) -> bool:
 
 
 def _read_onnx(model: Any, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None) -> Model:
-    from ovjit.frontends.onnx.reader import read_onnx
+    from ovjit.readers.onnx.reader import read_onnx
 
     return read_onnx(model, weights, use_mmap, converters=converters)
 

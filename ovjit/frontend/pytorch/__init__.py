@@ -1,4 +1,4 @@
-"""Reading PyTorch modules: `convert_model` traces them, see `ovjit.frontends.torch_modules`.
+"""Reading PyTorch modules: `convert_model` traces them, see `ovjit.readers.torch_modules`.
 
 PyTorch's own exporter traces and writes them, so nothing asks for extensions: `convert_model` refuses those
 that are made for a module.

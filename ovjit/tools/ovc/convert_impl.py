@@ -17,7 +17,7 @@ from ovjit.api.model.node import Output, make_node
 from ovjit.api.run.core import Core
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.frontend.failures import Unconverted, is_of_operation
-from ovjit.frontends.torch_modules import export, is_torch, name_nodes
+from ovjit.readers.torch_modules import export, is_torch, name_nodes
 from ovjit.tools.ovc.cli_parser import (
     _InputCutInfo,
     depersonalize,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovjit.frontends.ir.writer import save_model
+from ovjit.readers.ir.writer import save_model
 from ovjit.tools.ovc.cli_parser import get_all_cli_parser, get_model_name_from_args
 from ovjit.tools.ovc.convert_impl import _convert
 

@@ -1,0 +1,311 @@
+"""Reader of OpenVINO IR, versions 10 and 11: an xml file with the graph, a bin file with the constants."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import LAYOUT_NOTE, Constant, Parameter, Result
+from ovjit.api.model.custom import read_node
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.api.model.rt_info import RTMap
+from ovjit.api.tensors.convert import dims_of
+from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.types import TYPES
+from ovjit.errors import ModelError, UnsupportedError, no_front_end, unreadable
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
+from ovjit.graph.shapes import Dim
+from ovjit.readers.ir.weights import constant_values, load_weights, open_regular
+from ovjit.readers.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
+
+#: The newest opset there is.
+NEWEST_OPSET = 17
+#: The xml's name of an operation, where it is not the operation's own.
+TYPE_NAMES = {"Const": "Constant", "PReLU": "PRelu", "ReLU": "Relu", "SoftMax": "Softmax"}
+#: The xml's name of an element type in `precision`, where it is not the type's own in capitals.
+PRECISIONS = {
+    "fp16": "f16",
+    "fp32": "f32",
+    "fp64": "f64",
+    "bool": "boolean",
+    "bin": "u1",
+    "undefined": "dynamic",
+}
+_NONE: Mapping[tuple[str, str], type] = {}
+_DIM = re.compile(r"\s*(\?|-1|[0-9]{1,19}|[0-9]{0,19}\.\.[0-9]{0,19})\s*")
+
+
+def read_ir(
+    xml: Any, weights: Any = None, use_mmap: bool = True, extensions: Mapping[tuple[str, str], type] = _NONE
+) -> Model:
+    """The Model of an IR. `extensions`: classes derived from Op, by their operations' names and versions.
+
+    `xml` is a path (str or PathLike), or the file's content (bytes-like). `weights` is a path, bytes-like or
+    a Tensor; None takes the file beside the xml that ends in .bin, if there is one. Raises RuntimeError
+    naming the file and the layer for whatever is not valid, UnsupportedError (one too) that lists all
+    operations which ovjit does not have, and TypeError for another kind of object.
+    """
+    where = "the given xml"
+    if isinstance(xml, (str, os.PathLike)):
+        where = os.fsdecode(xml)
+        if os.path.isdir(where) and (why := no_front_end(where)):
+            raise ModelError(unreadable(where, why))
+        with open_regular(where, "file") as file:
+            content = file.read()
+        beside = os.path.splitext(where)[0] + ".bin"
+        if weights is None and os.path.isfile(beside):
+            weights = beside
+    elif hasattr(xml, "getvalue"):
+        content = xml.getvalue()
+    else:
+        try:
+            content = bytes(memoryview(xml))
+        except TypeError:
+            raise TypeError(f"a model is read from a path or bytes, not from {type(xml).__name__}") from None
+    try:
+        net = parse_net(content)
+    except ModelError as error:
+        path = where if isinstance(xml, (str, os.PathLike)) else None
+        why = no_front_end(path or "") or f"{where}: {error}"
+        raise type(error)(unreadable(path, why)) from error
+    try:
+        model = _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
+        return _with_ports_of_version_10(model) if net.version == 10 else model
+    except ModelError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{where}: {error}") from error
+
+
+def _with_ports_of_version_10(model: Model) -> Model:
+    """The model with the element types that its inputs and outputs have for OpenVINO when its file is of
+    version 10: f16 is given as f32, and results are f32 or i32, whatever is computed inside."""
+    inputs = [i for i, port in enumerate(model.inputs) if port.element_type._name == "f16"]
+    outputs = {
+        i: "i32" if port.element_type._name in ("i64", "u32", "u64") else "f32"
+        for i, port in enumerate(model.outputs)
+        if port.element_type._name not in ("f32", "i32", "string", "dynamic")
+    }
+    if not inputs and not outputs:
+        return model
+    from ovjit.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    for i in inputs:
+        steps.input(i).tensor().set_element_type(TYPES["f32"])
+    for i, name in outputs.items():
+        steps.output(i).tensor().set_element_type(TYPES[name])
+    return steps.build()
+
+
+def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op | type]) -> Model:
+    made: dict[Layer, Node] = {}
+    for layer in ordered_layers(net):
+        inputs = [made[source].output(index) for source, index in layer.sources]
+        try:
+            node = _make(layer, records, inputs, weights)
+        except ModelError as error:
+            raise ModelError(f"{layer!r}: {error}") from error
+        if len(node._tensors) < len(layer.outputs):
+            raise ModelError(
+                f"{layer!r} declares {len(layer.outputs)} outputs, the operation has {len(node._tensors)}"
+            )
+        for tensor, port in zip(node._tensors, layer.outputs, strict=False):
+            if port.names:
+                tensor._names = set(_split_names(port.names))
+            if port.rt_info:
+                tensor._rt_info = RTMap(_notes(port.rt_info))
+        if layer.rt_info:
+            node._rt_info = RTMap(_notes(layer.rt_info))
+        made[layer] = node
+    # a Result's names are its producer's too, so they come last
+    parameters: list[Parameter] = []
+    results: list[Result] = []
+    sinks: list[Node] = []
+    reads = {n._attrs["variable_id"]: n for n in made.values() if n._op.name == "ReadValue"}
+    for layer in net.layers:
+        node = made[layer]
+        if isinstance(node, Parameter):
+            parameters.append(node)
+            if net.version == 10:
+                node._tensors[0]._names |= {layer.name}
+        elif isinstance(node, Result):
+            results.append(node)
+            if layer.output_names:
+                node._tensors[0].set_names(_split_names(layer.output_names))
+            if net.version == 10:
+                source = node._inputs[0]
+                several = f".{source._index}" if source._node.get_output_size() > 1 else ""
+                source._tensor._names |= {source._node.get_friendly_name() + several}
+        elif node._op.name == "Assign":
+            sinks.append(node)
+            node._after = tuple(n for n in (reads.get(node._attrs["variable_id"]),) if n is not None)
+    model = Model._from_parts(results, parameters, sinks, net.name)
+    model._rt = {"version": net.version, **net.rt_info}
+    return model
+
+
+def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tuple[str, str], Op | type]:
+    """(type, version) -> record, or class of an operation that was added. Raises UnsupportedError that lists
+    all that ovjit does not have."""
+    records: dict[tuple[str, str], Op | type] = {}
+    missing: dict[str, list[str]] = {}
+    layers = [layer for part in nested_nets(net) for layer in part.layers]
+    for type_name, version, name in ((layer.type, layer.version, layer.name) for layer in layers):
+        key = type_name, version
+        if key not in records:
+            record = extensions.get(key) or _find_op(type_name, version)
+            if record is not None:
+                records[key] = record
+        if key not in records:
+            label = f"{type_name or '(no type)'} of {version or 'no opset'}"
+            missing.setdefault(label[:80], []).append(name)
+    if missing:
+        listed = (f"{what}, {len(names)} times ({_some(names)})" for what, names in sorted(missing.items()))
+        raise UnsupportedError(f"the model has operations that ovjit does not implement: {'; '.join(listed)}")
+    return records
+
+
+def _find_op(type_name: str, version: str) -> Op | None:
+    if version != PLUGIN_OPSET and (
+        not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET
+    ):
+        return None
+    plugin = version == PLUGIN_OPSET
+    try:
+        record = find_op(TYPE_NAMES.get(type_name, type_name), 1 if plugin else int(version[5:]))
+    except ModelError:
+        return None
+    return record if record.plugin == plugin and not record.internal else None
+
+
+def _make(
+    layer: Layer, records: Mapping[tuple[str, str], Op | type], inputs: list[Output], weights: np.ndarray
+) -> Node:
+    name = layer.name or None
+    record = records[layer.type, layer.version]
+    if isinstance(record, type):
+        return read_node(record, inputs, layer.attrs, layer.name or None)
+    if record.runs_body:
+        from ovjit.readers.ir.subgraphs import subgraph_node
+
+        return subgraph_node(layer, record, inputs, lambda body: _build(body, weights, records))
+    if record.name == "Parameter":
+        if inputs:
+            raise ModelError("a Parameter takes no inputs")
+        _known_attributes(layer, record.name, ("shape", "element_type"))
+        if "shape" not in layer.attrs:
+            raise ModelError("a Parameter needs a shape")
+        return Parameter._of(_element_type(layer), _shape(layer.attrs["shape"]), name)
+    if record.name == "Constant":
+        return _constant(layer, weights, name)
+    if record.name == "Result":
+        _known_attributes(layer, record.name, ())
+        if len(inputs) != 1:
+            raise ModelError(f"a Result takes one input, not {len(inputs)}")
+        return Result._of(inputs[0], name)
+    attrs: dict[str, Any] = _known_attributes(layer, record.name, record.attributes, record.attribute_prefix)
+    if "variable_shape" in attrs:
+        attrs["variable_shape"] = _shape(attrs["variable_shape"])
+    return Node._new(record, inputs, record.check_attributes(attrs), name)
+
+
+#: operation -> attributes that files have and that say nothing which its inputs and other attributes do not.
+WITHOUT_EFFECT: dict[str, frozenset[str]] = {
+    "MVN": frozenset(("reduction_axes",)),  # what across_channels says, in version 2
+}
+
+
+def _known_attributes(layer: Layer, name: str, known: Collection[str], prefix: str = "") -> dict[str, str]:
+    """The layer's attributes. Raises ModelError for one that the operation does not have.
+
+    What it asks for would not be done: wrong numbers without a word. (OpenVINO reads on.)
+    """
+    empty = WITHOUT_EFFECT.get(name, frozenset())
+    given = {key.removeprefix(prefix): value for key, value in layer.attrs.items()}
+    for key in given:
+        if key not in known and key not in empty:
+            raise ModelError(
+                f"the attribute {key[:60]!r} is not known for {name} of {layer.version}; if it does nothing, "
+                "take it out of the file"
+            )
+    return {key: value for key, value in given.items() if key in known}
+
+
+def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:
+    _known_attributes(layer, "Constant", ("element_type", "shape", "offset", "size"))
+    element_type = _element_type(layer)
+    text = layer.attrs.get("shape")
+    if text is None:
+        text = ",".join(layer.outputs[0].dims) if layer.outputs else ""
+    shape = _shape(text)
+    if shape is None or not all(isinstance(d, int) for d in shape):
+        raise ModelError(f"a constant's shape is open: {text[:80]!r}")
+    static = tuple(d for d in shape if isinstance(d, int))
+    offset = read_int(layer.attrs.get("offset"), "its offset")
+    size = read_int(layer.attrs.get("size"), "its size")
+    value = constant_values(weights, offset, size, element_type, static)
+    natural = ELEMENT_TYPES[element_type].numpy is not None
+    return Constant._of(value, element_type, None if natural else static, name)
+
+
+def _element_type(layer: Layer) -> str:
+    text = layer.attrs.get("element_type")
+    if text is None:
+        text = (layer.outputs[0].precision if layer.outputs else None) or ""
+    lowered = text.lower()
+    name = PRECISIONS.get(lowered, lowered)
+    if name not in ELEMENT_TYPES:
+        raise ModelError(f"{text[:40]!r} is no element type")
+    return name
+
+
+def _shape(text: str) -> tuple[Dim, ...] | None:
+    """ "?,3,2..8", "" for a scalar, "..." for any rank."""
+    if text.strip() == "...":
+        return None
+    if not text.strip():
+        return ()
+    for part in text.split(","):
+        if not _DIM.fullmatch(part) or not part.isascii():
+            raise ModelError(f"{part[:40]!r} is no dimension")
+        low, dots, high = part.strip().partition("..")
+        if dots and low and high and int(low) > int(high):
+            raise ModelError(f"{part[:40]!r} is no dimension: its bounds fall")
+        if any(bound.isdecimal() and int(bound) >= 1 << 63 for bound in (low, high)):
+            raise ModelError(f"{part[:40]!r} is no dimension: it does not fit 64 bits")
+    return dims_of(text)
+
+
+def _notes(written: dict[str, Any]) -> dict[str, Any]:
+    """Notes with their versions in their names, as OpenVINO has them; a layout as a Layout."""
+    notes: dict[str, Any] = {}
+    for key, value in written.items():
+        if isinstance(value, dict) and "version" in value:
+            key, value = f"{key}_{value['version']}", {k: v for k, v in value.items() if k != "version"}
+        if key == LAYOUT_NOTE:
+            try:
+                value = Layout(value.get("layout", ""))
+            except RuntimeError as error:
+                raise ModelError(f"a layout is not valid: {error}") from error
+        notes[key] = value
+    return notes
+
+
+def _split_names(text: str) -> list[str]:
+    r"""Tensor names: separated by commas; a comma inside a name is written `\,`."""
+    return [name.replace("\\,", ",") for name in re.split(r"(?<!\\),", text) if name]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:80]) for name in names[:5])
+    return shown + (", ..." if len(names) > 5 else "")
+
+
+_model_of = read_ir  # the inverse of `writer._model_bytes`

@@ -1,0 +1,446 @@
+"""Writer of OpenVINO IR v11: an xml file with the graph, a bin file with the constants.
+
+Files appear whole or not at all: they are written beside their place and moved there at the end, so that a
+model may be saved over the files it was read from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+import ovjit
+from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
+from ovjit.api.model.custom import Op
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node, Output
+from ovjit.api.model.rt_info import as_text
+from ovjit.api.model.subgraphs import SubGraphNode, inside_body
+from ovjit.api.tensors.convert import partial_shape_of
+from ovjit.api.tensors.layout import Layout
+from ovjit.errors import ModelError, UnsupportedError, no_path
+from ovjit.graph.attributes import FILE_NAMES
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Interval
+from ovjit.readers.ir.reader import PRECISIONS, TYPE_NAMES
+from ovjit.readers.ir.subgraphs import port_map_lines
+
+#: Constants start at multiples of this, so that a mapped file needs no copies.
+ALIGNMENT = 64
+F16_MAX = 65504.0
+_XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
+_XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml not in ("bin", "undefined")}
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -> None:
+    """Write an IR to the path `output_model` (.xml) and the .bin beside it; missing folders are made.
+
+    `compress_to_fp16` stores f32 and f64 constants as f16, each followed by a Convert; a constant with finite
+    values beyond f16 stays as it is, and all of a model that `is_quantized`. Raises RuntimeError for a model
+    that xml cannot hold or files that cannot be written.
+    """
+    _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": ovjit.get_version()})
+
+
+#: Versions that are written, by name.
+VERSIONS = {"UNSPECIFIED": 11, "IR_V10": 10, "IR_V11": 11}
+
+
+def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = "UNSPECIFIED") -> None:
+    """Write an IR as it is, uncompressed. `bin_path` None or "" means beside the xml.
+
+    `version` is IR_V11, UNSPECIFIED, which is the same, or IR_V10, which keeps no names of results. Raises
+    RuntimeError as `save_model`.
+    """
+    if version not in VERSIONS:
+        raise UnsupportedError(
+            f"Invoked with wrong version argument: {version!r}! The supported versions are: 'UNSPECIFIED'"
+            "(default), 'IR_V10', 'IR_V11'."
+        )
+    _write(model, xml_path, bin_path, False, VERSIONS[version])
+
+
+def to_bytes(model: Model) -> tuple[bytes, bytes]:
+    """The contents of the xml and bin files of `model`, uncompressed. Raises RuntimeError as `save_model`."""
+    data = io.BytesIO()
+    with GRAPH_LOCK:
+        text = _Writer(data, False).net(model)
+    return text.encode(), data.getvalue()
+
+
+_model_bytes = to_bytes  # how a Model pickles
+
+
+def _write(
+    model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11, made_by: dict | None = None
+) -> None:
+    if not isinstance(model, Model):
+        raise TypeError("Incompatible `model` argument. Please provide a valid Model instance.")
+    for given in (xml_path, bin_path):
+        if given is not None and not isinstance(given, (str, bytes, os.PathLike)):
+            raise no_path(given)
+    xml = Path(os.fsdecode(xml_path))
+    if xml.suffix != ".xml":
+        raise ModelError(f"Path for xml file doesn't contains file name with 'xml' extension: \"{xml}\"")
+    weights = xml.with_suffix(".bin") if bin_path in (None, "") else Path(os.fsdecode(bin_path))
+    try:
+        xml.parent.mkdir(parents=True, exist_ok=True)
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        with GRAPH_LOCK, _replacing(weights) as data, _replacing(xml) as text:
+            writer = _Writer(data, compress and not is_quantized(model), version)
+            text.write(writer.net(model, made_by).encode())
+    except OSError as error:
+        raise ModelError(f"the model cannot be written to {str(xml)!r}: {error}") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when the block ends well."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class _Writer:
+    """Collects layers and edges while the constants go to the bin file."""
+
+    def __init__(self, data: IO[bytes], compress: bool, version: int = 11):
+        self.version = version
+        self.data = data
+        self.compress = compress
+        self.executed = False  # a model of what is executed: layers are of the type that their notes say
+        self.size = 0
+        self.places: dict[
+            tuple[bytes, int], int
+        ] = {}  # (digest, size) -> offset: equal constants are stored once
+        self._begin()
+
+    def _begin(self) -> None:
+        self.layers: list[str] = []
+        self.edges: list[tuple[int, int, int, int]] = []  # layer and port from, layer and port to
+        self.ports: dict[tuple[Node, int], tuple[int, int]] = {}  # output -> (layer, port)
+        self.numbers: dict[Node, int] = {}
+
+    def net(self, model: Model, made_by: dict | None = None) -> str:
+        self.executed = all("layerType" in (n._rt_info or ()) for n in model._walk())
+        inside = self.inside(model, made_by)
+        head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'
+        return f'<?xml version="1.0"?>\n{head}\n{inside}</net>\n'
+
+    def inside(self, model: Model, made_by: dict | None = None) -> str:
+        """The lines of a net or a body."""
+        for node in _in_file_order(model):
+            self.node(node)
+        edges = "".join(_edge(*edge) for edge in sorted(self.edges, key=lambda e: (e[0], e[2], e[3])))
+        return (
+            f"\t<layers>\n{''.join(self.layers)}\t</layers>\n\t<edges>\n{edges}\t</edges>\n"
+            f"{_rt_info({**model._rt, **(made_by or {})})}"
+        )
+
+    def bodies(self, node: SubGraphNode) -> tuple[str, str]:
+        """What a layer says of its bodies: before its ports how they are fed, behind them what they are. The
+        constants of all go to the same file."""
+        around = self.layers, self.edges, self.ports, self.numbers
+        texts, ids = [], []
+        for model in node._models:
+            if model is None:
+                raise ModelError(f"node {node.get_friendly_name()!r} ({node._op.name}) has no body yet")
+            self._begin()
+            with inside_body():
+                inside = self.inside(model)
+            texts.append("".join(f"\t\t\t{line}\n" for line in inside.split("\n") if line))
+            ends: tuple[Sequence[Node], ...] = (model._parameters, model._results)
+            numbers = [[self.numbers[end] for end in nodes] for nodes in ends]
+            ids.append((numbers[0], numbers[1]))
+        self.layers, self.edges, self.ports, self.numbers = around
+        tags = ("then_body", "else_body") if len(texts) == 2 else ("body",)
+        bodies = "".join(f"\t\t\t<{t}>\n{b}\t\t\t</{t}>\n" for t, b in zip(tags, texts, strict=True))
+        return "".join(f"\t\t\t{line}\n" for line in port_map_lines(node, ids)), bodies
+
+    def node(self, node: Node) -> None:
+        name = node.get_friendly_name()
+        real = node._stands_for()
+        if isinstance(real, Constant):
+            self.constant(real, name, {} if node._rt_info is None else node._rt_info._items)
+            self.ports[node, 0] = self.ports[real, 0]
+            return
+        inputs = [(self.ports[s._node, s._index], s._tensor._type) for s in node._inputs]
+        outputs = [] if isinstance(node, Result) else [_described(t) for t in node._tensors]
+        more = ""
+        if isinstance(node, Result) and self.version >= 11:
+            more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
+        prefix = node._op.attribute_prefix
+        attrs = {prefix + key: value for key, value in _attributes(node).items()}
+        info = _notes({} if node._rt_info is None else node._rt_info._items, 3)
+        maps, inside = self.bodies(node) if isinstance(node, SubGraphNode) else ("", "")
+        kind = node.get_type_info()
+        op, version = kind.name, kind.version_id
+        if self.executed:
+            notes = {key: str(note.value) for key, note in node.get_rt_info().items()}
+            op, version, more = notes.pop("layerType"), "", ""
+            attrs = {**attrs, **dict(sorted(notes.items()))}
+        layer, first = self.layer(op, version, name, attrs, inputs, outputs, more, maps + info, inside)
+        self.numbers[node] = layer
+        for i in range(len(outputs)):
+            self.ports[node, i] = layer, first + i
+
+    def constant(self, node: Constant, name: str, notes: dict[str, Any]) -> None:
+        element_type = node._attrs["element_type"]
+        tensor = node._tensors[0]
+        value = node.value
+        if self.compress and compressible(node):
+            half = TensorType("f16", tensor._type.shape)
+            layer, port = self.blob(f"{name}_compressed", half, as_f16(value), set(), _notes(notes, 3))
+            note = _notes({**notes, "decompression_0": {}}, 3)
+            attrs = {"destination_type": element_type}
+            outputs = [_described(tensor)]
+            self.ports[node, 0] = self.layer(
+                "Convert", "opset1", name, attrs, [((layer, port), half)], outputs, "", note
+            )
+        else:
+            self.ports[node, 0] = self.blob(name, tensor._type, value, tensor._names, _notes(notes, 3))
+
+    def blob(
+        self, name: str, type: TensorType, value: np.ndarray, names: set[str], info: str = ""
+    ) -> tuple[int, int]:
+        content = _string_bytes(value) if type.dtype == "string" else to_storage(value, type.dtype).tobytes()
+        key = hashlib.sha256(content).digest(), len(content)
+        if key not in self.places:
+            padding = -self.size % ALIGNMENT
+            self.data.write(bytes(padding) + content)
+            self.places[key] = self.size + padding
+            self.size += padding + len(content)
+        attrs = {
+            "element_type": type.dtype,
+            "shape": tuple(type.shape),
+            "offset": self.places[key],
+            "size": len(content),
+        }
+        return self.layer("Constant", "opset1", name, attrs, [], [(type, names, "")], "", info)
+
+    def layer(
+        self,
+        op: str,
+        opset: str,
+        name: str,
+        attrs: dict[str, Any],
+        inputs: list[tuple[tuple[int, int], TensorType]],
+        outputs: list[tuple[TensorType, set[str], str]],
+        more: str = "",
+        info: str = "",
+        inside: str = "",
+    ) -> tuple[int, int]:
+        """Append a layer and its edges; (its id, the port id of its first output)."""
+        number = len(self.layers)
+        lines = [
+            f'\t\t<layer id="{number}" name={_quoted(name)} type="{_XML_TYPES.get(op, op)}"'
+            f"{f' version={_quoted(opset)}' if opset else ''}{more}>\n"
+        ]
+        if attrs:
+            texts = {FILE_NAMES.get(key, key): _text(value, key, name) for key, value in attrs.items()}
+            written = " ".join(f"{key}={_quoted(text)}" for key, text in texts.items())
+            lines.append(f"\t\t\t<data {written} />\n")
+        lines.append(info)
+        for kind, first, types in (
+            ("input", 0, [(t, set(), "") for _, t in inputs]),
+            ("output", len(inputs), outputs),
+        ):
+            if types:
+                ports = "".join(_port(first + i, *row) for i, row in enumerate(types))
+                lines.append(f"\t\t\t<{kind}>\n{ports}\t\t\t</{kind}>\n")
+        lines += [inside, "\t\t</layer>\n"]
+        self.layers.append("".join(lines))
+        for i, ((source, port), _) in enumerate(inputs):
+            self.edges.append((source, port, number, i))
+        return number, len(inputs)
+
+
+def _in_file_order(model: Model) -> list[Node]:
+    """Parameters, what is between, sinks and results: inputs and outputs are numbered as the model's."""
+    first, last = model.get_parameters(), [*model.get_sinks(), *model.get_results()]
+    ends = set(last)
+    between = [node for node in model.get_ordered_ops() if node not in ends]
+    return model._walk_from([*first, *between, *last])
+
+
+def _edge(source: int, port: int, target: int, at: int) -> str:
+    return f'\t\t<edge from-layer="{source}" from-port="{port}" to-layer="{target}" to-port="{at}" />\n'
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    if isinstance(node, Op):
+        return node._file_attributes()
+    if isinstance(node, Parameter):
+        return {
+            "shape": str(partial_shape_of(node._attrs["shape"]))[1:-1],
+            "element_type": node._attrs["element_type"],
+        }
+    if "variable_shape" in node._attrs:
+        shape = str(partial_shape_of(node._attrs["variable_shape"]))[1:-1]
+        return {**node._attrs, "variable_shape": shape}
+    return {key: value for key, value in node._ordered_attrs().items() if value is not None}
+
+
+def _text(value: Any, key: str, name: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(_text(v, key, name) for v in value)
+    if isinstance(value, (int, str)):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    raise UnsupportedError(f"attribute {key!r} of {name!r} cannot be written to xml: {type(value).__name__}")
+
+
+def _described(tensor: DescriptorTensor) -> tuple[TensorType, set[str], str]:
+    """What a port says of a tensor: its type, its names, and the lines of its notes."""
+    return tensor._type, tensor._names, _notes({} if tensor._rt_info is None else tensor._rt_info._items, 5)
+
+
+def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> str:
+    precision = _XML_PRECISIONS.get(type.dtype, type.dtype.upper() if type.dtype != "dynamic" else "dynamic")
+    named = f" names={_quoted(_names(names))}" if names else ""
+    head = f'\t\t\t\t<port id="{number}" precision="{precision}"{named}'
+    if not type.shape and not notes:
+        return head + " />\n"
+    shape = type.shape or ()
+    dims = (-1 if isinstance(d, Interval) else d for d in shape)  # OpenVINO's reader takes no ranges here
+    lines = "".join(f"\t\t\t\t\t<dim>{d}</dim>\n" for d in dims) + notes
+    return f"{head}>\n{lines}\t\t\t\t</port>\n"
+
+
+def _names(names: set[str]) -> str:
+    return ",".join(sorted(name.replace(",", "\\,") for name in names))
+
+
+def _quoted(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ModelError(f"the name or attribute {text[:80]!r} has characters that xml cannot hold")
+    return quoteattr(text, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def _rt_info(items: dict[str, Any]) -> str:
+    lines: list[str] = ["\t<rt_info>\n"]
+
+    def write(inner: dict[str, Any], depth: int) -> None:
+        if depth > 32:
+            raise ModelError("the model's runtime information nests deeper than 32 levels")
+        for key, value in sorted(inner.items()):
+            plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.\-]*", key)
+            tag, named = (key, "") if plain else ("info", f" name={_quoted(key)}")
+            if isinstance(value, dict):
+                lines.append("\t" * depth + f"<{tag}{named}>\n")
+                write(value, depth + 1)
+                lines.append("\t" * depth + f"</{tag}>\n")
+            else:
+                lines.append("\t" * depth + f"<{tag}{named} value={_quoted(as_text(value))} />\n")
+
+    write({key: value for key, value in items.items() if key != "version"}, 2)
+    return "".join(lines) + "\t</rt_info>\n" if len(lines) > 1 else "\t<rt_info />\n"
+
+
+def _notes(notes: dict[str, Any], depth: int) -> str:
+    """The notes that files keep: maps of text under a name with a version, and layouts."""
+    lines = []
+    for key, value in sorted(notes.items()):
+        if isinstance(value, Layout):
+            value = {} if value.empty else {"layout": value.to_string()}
+            if not value:
+                continue
+        match = re.fullmatch(r"(.+)_([0-9]+)", key)
+        if match is None or not isinstance(value, dict):
+            continue
+        if all(isinstance(v, str) and k.isidentifier() for k, v in value.items()):
+            rest = "".join(f" {k}={_quoted(v)}" for k, v in value.items())
+            name, version = _quoted(match[1]), _quoted(match[2])
+            lines.append(f"<attribute name={name} version={version}{rest} />")
+    if not lines:
+        return ""
+    tabs = "\t" * depth
+    inner = "".join(f"{tabs}\t{line}\n" for line in lines)
+    return f"{tabs}<rt_info>\n{inner}{tabs}</rt_info>\n"
+
+
+#: Element types of weights that are stored with a scale.
+_SCALED = frozenset(("i8", "u8", "i4", "u4", "nf4", "f8e4m3", "f8e5m2"))
+
+
+def is_quantized(model: Model) -> bool:
+    """Whether the model itself, its bodies aside, quantizes something or has weights of few bits times a
+    constant scale. OpenVINO then makes no constant f16, as those are what accuracy depends on."""
+    return any(
+        node._op.name in ("FakeQuantize", "FakeConvert")
+        or (node._op.name == "Multiply" and _scales_weights(*node.input_values()))
+        for node in model.get_ops()
+    )
+
+
+def _scales_weights(one: Output, other: Output) -> bool:
+    """Whether a product is that of [Subtract of] Convert of a constant of few bits, and a constant."""
+    weights, scale = one.get_node(), other.get_node()
+    if isinstance(weights, Constant):
+        weights, scale = scale, weights
+    if weights._op.name == "Subtract":
+        weights = weights.input_value(0).get_node()
+    if not isinstance(scale, Constant) or weights._op.name != "Convert":
+        return False
+    integers = weights.input_value(0).get_node()
+    return isinstance(integers, Constant) and integers._attrs["element_type"] in _SCALED
+
+
+def compressible(node: Constant) -> bool:
+    """Whether a constant is stored as f16 where that is asked for: a real one that f16 holds well enough, but
+    not what is quantised or says how, as in OpenVINO."""
+    if node._attrs["element_type"] not in ("f32", "f64") or not _serves_as_f16(node.value):
+        return False
+    return not any(user._op.name == "FakeQuantize" for user in node._users or ())
+
+
+def as_f16(value: np.ndarray) -> np.ndarray:
+    """Numbers as f16, those beyond its range as the outermost it has."""
+    return np.clip(value, -F16_MAX, F16_MAX).astype(np.float16)
+
+
+def _serves_as_f16(value: np.ndarray) -> bool:
+    """OpenVINO's rule: no number within the range is off by more than 1, and fewer than three quarters of all
+    are beyond the range or off by more than a thousandth. A single number may be off by a ten-thousandth."""
+    if value.size == 0:
+        return False
+    with np.errstate(all="ignore"):
+        error = np.abs(as_f16(value).astype(value.dtype) - value)
+        within = np.abs(value) <= F16_MAX
+        relative = np.where(value == 0, 0, error / np.abs(value))
+        bad = np.count_nonzero(~within | (relative > (1e-4 if value.size == 1 else 1e-3)))
+        return bool((error[within] <= 1).all() and bad < (1 if value.size == 1 else 0.75 * value.size))
+
+
+def _string_bytes(value: np.ndarray) -> bytes:
+    """i32 count, i32 begin of each string and end of the last, then UTF-8."""
+    parts = [v if isinstance(v, bytes) else str(v).encode() for v in value.reshape(-1)]
+    ends = np.cumsum([0, *map(len, parts)])
+    if ends[-1] >= 1 << 31 or math.prod(value.shape) >= 1 << 31:
+        raise ModelError("a constant of strings is too long for xml: 2 GiB are the most")
+    return np.array([len(parts), *ends], "<i4").tobytes() + b"".join(parts)

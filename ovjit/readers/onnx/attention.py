@@ -1,0 +1,312 @@
+"""Attention: what com.microsoft's variants have in common, as OpenVINO's ScaledDotProductAttention.
+
+The ai.onnx operators (Attention, RotaryEmbedding) are read by the bodies that the standard gives them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
+
+#: What a masked place adds to its score.
+MASKED = -1e30
+#: What ONNX Runtime gives for such a score.
+LOWEST = float(np.finfo(np.float32).min)
+_END = (1 << 63) - 1
+
+
+def ms(name: str) -> Any:
+    return onnx_op(name, domain=MICROSOFT)
+
+
+def to_heads(n: OnnxNode, x: Output, heads: int) -> Output:
+    """[batch, length, heads * size] -> [batch, heads, length, size]"""
+    return n.transpose(n("Reshape", x, [0, 0, heads, -1], special_zero=True), [0, 2, 1, 3])
+
+
+def from_heads(n: OnnxNode, x: Output) -> Output:
+    """[batch, heads, length, size] -> [batch, length, heads * size]"""
+    return n("Reshape", n.transpose(x, [0, 2, 1, 3]), [0, 0, -1], special_zero=True)
+
+
+def attend(
+    n: OnnxNode,
+    q: Output,
+    k: Output,
+    v: Output,
+    bias: Output | None = None,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    sink: Output | None = None,
+) -> Output:
+    """softmax(q @ k.T * scale + bias) @ v of [batch, heads, length, size]; by default 1 / sqrt(size)
+
+    `sink`, [1, heads or 1, 1, 1], is the score of a place that takes weight and has no value.
+    """
+    if softcap or sink is not None:
+        return n("MatMul", scores_of(n, q, k, bias, scale, softcap, sink)[1], v)
+    inputs = [q, k, v]
+    if bias is not None or scale:
+        inputs.append(n.like(q, 0) if bias is None else bias)
+    if scale:
+        inputs.append(n.like(q, scale))
+    return n("ScaledDotProductAttention", *inputs, causal=False)
+
+
+def scores_of(
+    n: OnnxNode,
+    q: Output,
+    k: Output,
+    bias: Output | None = None,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    sink: Output | None = None,
+) -> tuple[Output, Output]:
+    """(the scores before the softmax, and behind it without the sink's) as `attend` has them"""
+    factor = scale or 1 / float(np.sqrt(n.last_dim(q)))
+    scores = n("MatMul", n("Multiply", q, n.like(q, factor)), k, transpose_b=True)
+    if softcap:
+        scores = n("Multiply", n("Tanh", n("Divide", scores, n.like(q, softcap))), n.like(q, softcap))
+    scores = scores if bias is None else n("Add", scores, bias)
+    if sink is None:
+        return scores, n("Softmax", scores, axis=-1, opset=8)
+    shape = n.concat([n.slice(n.shape_of(scores), 0, 0, 3), n.const(np.array([1]))], 0)
+    beside = n("Broadcast", sink, shape, mode="numpy", opset=3)
+    weights = n("Softmax", n("Concat", scores, beside, axis=3), axis=-1, opset=8)
+    return scores, n.slice(weights, 3, 0, -1)
+
+
+def add_bias(n: OnnxNode, a: Output | None, b: Output | None) -> Output | None:
+    return b if a is None else a if b is None else n("Add", a, b)
+
+
+def numbers(n: OnnxNode, end: Output) -> Output:
+    """0, 1, ... below a number of one element, as i64 [number]"""
+    stop = end if n.shape(end) == () else n.scalar(end)
+    return n("Range", 0, stop, 1, output_type="i64", opset=4)
+
+
+def bias_of(n: OnnxNode, keep: Output, like: Output, masked: float = MASKED) -> Output:
+    """0 where `keep` is true, else a number that leaves nothing of a softmax's weight."""
+    return n("Select", keep, n.like(like, 0), n.like(like, masked))
+
+
+def causal_bias(
+    n: OnnxNode, q: Output, k: Output, like: Output, done: Output | None, masked: float = MASKED
+) -> Output:
+    """Places up to each query's own, counted from those that are `done` on. [length of q, length of k]"""
+    own = n.unsqueeze(numbers(n, n.dim_of(q, 2)), [1])
+    if done is not None:
+        own = n("Add", own, done)
+    places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
+    return bias_of(n, n("LessEqual", places, own), like, masked)
+
+
+def padding_bias(
+    n: OnnxNode, mask: Output, k: Output, like: Output, masked: float = MASKED
+) -> Output:
+    """A mask of keys: [batch] lengths, [batch, keys], [batch, queries, keys] of 0 and 1 -> a bias of four
+    dimensions."""
+    rank = n.rank(mask)
+    if rank == 1:
+        count, batch = (n.shape(mask) or (None,))[0], (n.shape(k) or (None,))[0]
+        places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
+        ends = marks = n.convert(mask, "i64")
+        if isinstance(count, int) and isinstance(batch, int) and count not in (1, batch, 2 * batch):
+            raise UnsupportedError(f"a mask of {count} numbers for a batch of {batch}")
+        begins: Output | None = None
+        if count != batch and count != 1:  # all ends, then all begins, which may be left out
+            size = n.dim_of(k, 0)
+            more = n("Concat", marks, n("Broadcast", n.const(0), size, mode="numpy", opset=3), axis=0)
+            ends = n("Slice", marks, [0], size, [1], [0])
+            begins = n("Slice", more, size, n("Multiply", size, 2), [1], [0])
+        keep = n("Less", places, n.unsqueeze(ends, [1]))
+        if begins is not None:
+            keep = n("LogicalAnd", keep, n("GreaterEqual", places, n.unsqueeze(begins, [1])))
+        return bias_of(n, n.unsqueeze(keep, [1, 2]), like, masked)
+    keep = n("NotEqual", mask, n.like(mask, 0)) if n.dtype(mask) != "boolean" else mask
+    if rank == 2:
+        keep = n.unsqueeze(keep, [1, 2])
+    elif rank == 3:
+        keep = n.unsqueeze(keep, [1])
+    elif rank != 4:
+        raise ModelError(f"the mask has {rank} dimensions")
+    return bias_of(n, keep, like, masked)
+
+
+def repeat_heads(n: OnnxNode, x: Output, times: int) -> Output:
+    """Each head `times` times: [batch, heads, length, size] -> [batch, heads * times, length, size]"""
+    if times == 1:
+        return x
+    shape = n.concat(
+        [n.dim_of(x, 0), n.dim_of(x, 1), n.const(np.array([times])), n.dim_of(x, 2), n.dim_of(x, 3)], 0
+    )
+    spread = n("Broadcast", n.unsqueeze(x, [2]), shape, mode="numpy", opset=3)
+    heads = (n.shape(x) or (None, None))[1]
+    if not isinstance(heads, int):
+        raise UnsupportedError("an open number of heads")
+    size = n("Concat", n.dim_of(x, 0), [heads * times], n.dim_of(x, 2), n.dim_of(x, 3), axis=0)
+    return n("Reshape", spread, size, special_zero=False)
+
+
+def rotate(
+    n: OnnxNode, x: Output, cos: Output, sin: Output, interleaved: bool, size: int, turned: int = 0
+) -> Output:
+    """Rotary embedding of [batch, heads, length, size]; cos and sin are [batch or 1, 1, length, turned / 2].
+
+    Pairs are (i, i + half), or neighbours if interleaved; elements from `turned` on stay (0: none).
+    """
+    turned = turned or size
+    rest = n.slice(x, 3, turned) if turned < size else None
+    part = n.slice(x, 3, 0, turned) if rest is not None else x
+    half = turned // 2
+    if interleaved:
+        a, b = n.slice(part, 3, 0, step=2), n.slice(part, 3, 1, step=2)
+    else:
+        a, b = n.split(part, 3, [half, half])
+    real = n("Subtract", n("Multiply", a, cos), n("Multiply", b, sin))
+    imaginary = n("Add", n("Multiply", a, sin), n("Multiply", b, cos))
+    if interleaved:
+        pairs = n("Concat", n.unsqueeze(real, [4]), n.unsqueeze(imaginary, [4]), axis=4)
+        out = n("Reshape", pairs, [0, 0, 0, turned], special_zero=True)
+    else:
+        out = n("Concat", real, imaginary, axis=3)
+    return out if rest is None else n("Concat", out, rest, axis=3)
+
+
+def buffered(n: OnnxNode, past: Output, new: Output, done: Output, total: Output) -> Output:
+    """[batch, heads, length, size] of the past with what is new from place `done` up to `total`."""
+    valid = n("Slice", past, [0], done, [1], [2])
+    return n("Concat", valid, new, n("Slice", past, total, [_END], [1], [2]), axis=2)
+
+
+def with_past(
+    n: OnnxNode, new: list[Output], past: list[Output], length: Output | None
+) -> tuple[list[Output], list[Output], Output]:
+    """(keys and values behind those of the past, what the node gives as present, how many were there)
+
+    With `length`, so many places of the past's buffers are taken, and the present is as long as these.
+    """
+    if length is None:
+        joined = [n("Concat", old, x, axis=2) for old, x in zip(past, new, strict=True)]
+        return joined, joined, n.dim_of(past[0], 2)
+    done = n.reshape(n.convert(length, "i64"), [1])
+    total = n("Add", done, n.dim_of(new[0], 2))
+    held = [buffered(n, old, x, done, total) for old, x in zip(past, new, strict=True)]
+    return [n("Slice", x, [0], total, [1], [2]) for x in held], held, done
+
+
+def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:
+    """Keys or values [batch * beams, heads, length, size] whose places of the past come from the beams that
+    `beams` [batch, beams, longest] names."""
+    rows, places = numbers(n, n.dim_of(x, 0)), numbers(n, n.dim_of(x, 2))
+    count = n.dim_of(beams, 1)
+    named = n("Slice", n("Reshape", n.convert(beams, "i64"), n.concat([n.dim_of(x, 0), n.const([-1])], 0),
+                         special_zero=False), [0], n.dim_of(x, 2), [1], [1])  # fmt: skip
+    own = n.unsqueeze(rows, [1])
+    named = n("Add", n("Multiply", n("Divide", own, count), count), named)
+    row = n("Select", n("Less", n.unsqueeze(places, [0]), done), named, own)
+    spread = n("Broadcast", n.unsqueeze(row, [1, 3]), n.shape_of(x), mode="numpy", opset=3)
+    return n("GatherElements", x, spread, axis=0)
+
+
+def _unpacked(n: OnnxNode, x: Output, which: int) -> Output:
+    """[batch, length, heads, parts, size] -> one part as [batch, heads, length, size]"""
+    return n.transpose(n("Gather", x, which, 3, opset=8), [0, 2, 1, 3])
+
+
+def masked_of(n: OnnxNode) -> float:
+    """What the node's attribute adds to masked scores."""
+    return float(n.attr("mask_filter_value", -10000.0))
+
+
+@ms("MultiHeadAttention")
+def multi_head_attention(n: OnnxNode) -> Any:
+    """(query, key, value, bias, key padding mask, attention bias, past key, past value, how much of these is
+    valid, which beam each place of the past is of)"""
+    heads = n.attr("num_heads")
+    if not heads or heads < 1:
+        raise ModelError("num_heads is missing")
+    q = n[0]
+    if not n.has(1) and n.rank(q) == 3:
+        q, k, v = n.all("Split", q, 2, num_splits=3)
+    elif not n.has(1):  # [batch, length, heads, 3, size]
+        q, k, v = (_unpacked(n, q, i) for i in range(3))
+    elif n.has(2):
+        k, v = n[1], n[2]
+    else:  # [batch, length, heads, 2, size]
+        k, v = (_unpacked(n, n[1], i) for i in range(2))
+    if n.has(3):
+        whole = n.last_dim(n[3])
+        own = n.last_dim(q) * (heads if n.rank(q) == 4 else 1)
+        if whole < 2 * own:
+            raise ModelError(f"a bias of {whole} elements for queries of {own}")
+        parts = n.split(n[3], 0, [own, own, whole - 2 * own])
+        q = n("Add", q, parts[0])
+        if n.rank(k) == 3:
+            k = n("Add", k, parts[1])
+        if v is not None and n.rank(v) == 3:
+            v = n("Add", v, parts[2])
+    q, k, v = (to_heads(n, x, heads) if n.rank(x) == 3 else x for x in (q, k, v))
+    done: Output | None = None
+    present = [k, v]
+    if n.has(6):
+        (k, v), present, done = with_past(n, [k, v], [n[6], n[7]], n.optional(8))
+        if n.has(9):
+            k, v = (_of_beams(n, x, n[9], done) for x in (k, v))
+    bias = padding_bias(n, n[4], k, q, masked_of(n)) if n.has(4) else None
+    bias = add_bias(n, bias, n.optional(5))
+    if n.attr("unidirectional", 0):
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, done, LOWEST if n.wants(3) else MASKED))
+    out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
+    if not n.wants(3):
+        return [out, *present]
+    return [out, *present, scores_of(n, q, k, bias, n.attr("scale"))[0]]
+
+
+@ms("Attention")
+def attention(n: OnnxNode) -> Any:
+    """(input, weights of q, k and v side by side, bias, mask, past of keys and values, attention bias, how
+    much of the past is valid)"""
+    x = n[0]
+    joined = n("MatMul", x, n[1])
+    if n.has(2):
+        joined = n("Add", joined, n[2])
+    length = n.optional(6) if n.attr("past_present_share_buffer", 0) else None
+    return projected_attention(n, joined, n.optional(3), n.optional(4), n.optional(5), length)
+
+
+def projected_attention(
+    n: OnnxNode, joined: Output, mask: Output | None, past: Output | None, more: Output | None,
+    length: Output | None = None,
+) -> list[Output]:  # fmt: skip
+    """Attention of q, k and v side by side, [batch, length, 3 * heads * size]."""
+    heads = n.required("num_heads")
+    if n.attr("do_rotary", 0):
+        raise UnsupportedError("do_rotary")
+    widths = n.attr("qkv_hidden_sizes")
+    if not widths:
+        whole = (n.shape(joined) or (None,))[-1]
+        if not isinstance(whole, int) or whole % 3:
+            raise ModelError("the channels are no three parts")
+        widths = [whole // 3] * 3
+    q, k, v = (to_heads(n, part, heads) for part in n.split(joined, 2, list(widths)))
+    done: Output | None = None
+    present = [k, v]
+    if past is not None:
+        old = [n.squeeze(p, [0]) for p in n.split(past, 0, [1, 1])]
+        (k, v), present, done = with_past(n, [k, v], old, length)
+    bias = padding_bias(n, mask, k, q, masked_of(n)) if mask is not None else None
+    bias = add_bias(n, bias, more)
+    if n.attr("unidirectional", 0):
+        bias = add_bias(n, bias, causal_bias(n, q, k, q, done))
+    out = from_heads(n, attend(n, q, k, v, bias, n.attr("scale")))
+    if not n.wants(1):
+        return [out]
+    return [out, n("Concat", *(n.unsqueeze(x, [0]) for x in present), axis=0)]

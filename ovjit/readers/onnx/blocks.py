@@ -1,0 +1,142 @@
+"""Weights of few bits in blocks, each with a scale and perhaps a zero point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.attention import ms
+from ovjit.readers.onnx.node import OnnxNode
+
+#: What the sixteen values of bitsandbytes' formats stand for: 4-bit floats, and quantiles of a normal.
+_FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
+_NF4 = np.array(
+    [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+     -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+     0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023,
+     1.0], np.float32,
+)  # fmt: skip
+
+
+@ms("MatMulNBits")
+def matmul_nbits(n: OnnxNode) -> Any:
+    """a @ dequantised(b).T: b is [N, blocks, bytes] of `bits` each, the first value in the low bits."""
+    a, packed, scales = n[0], n.known(1, "the packed weights"), n[2]
+    rows, depth, bits = n.required("N"), n.required("K"), n.attr("bits", 4)
+    block = n.required("block_size")
+    if bits not in (2, 4, 8) or block < 1 or rows < 1 or depth < 1:
+        raise UnsupportedError(f"weights of {bits} bits in blocks of {block}")
+    blocks = -(-depth // block)
+    kind = {2: "u2", 4: "u4", 8: "u8"}[bits]
+    values = unpacked(packed.reshape(rows, -1), bits, rows, blocks * block)
+    real = n.dtype(a)
+    if n.has(3) and n.dtype(n[3]) == "u8":
+        zeros = unpacked(n.known(3, "the zero points").reshape(rows, -1), bits, rows, blocks)
+        zero = n.convert(n.const(zeros.reshape(rows, blocks, 1), kind), real)
+    elif n.has(3):
+        zero = n.convert(n.reshape(n[3], [rows, blocks, 1]), real)
+    else:
+        zero = n.const(np.array([[[1 << (bits - 1)]]]), real)
+    scale = n.convert(n.reshape(scales, [rows, blocks, 1]), real)
+    if n.has(4):  # the block of each column
+        columns = n.known(4, "g_idx").reshape(-1).astype(np.int64)[:depth]
+        if columns.size != depth or columns.min() < 0 or columns.max() >= blocks:
+            raise ModelError(f"g_idx should name one of {blocks} blocks for each of {depth} columns")
+        wide = n.convert(n.const(np.ascontiguousarray(values[:, :depth]), kind), real)
+        scale, zero = (
+            n.squeeze(n("Gather", v, columns, 1, opset=8), [2]) if n.shape(v) != (1, 1, 1) else v
+            for v in (scale, zero)
+        )
+        zero = n.reshape(zero, [1, 1]) if n.rank(zero) == 3 else zero
+        scale = n.reshape(scale, [1, 1]) if n.rank(scale) == 3 else scale
+        wide = n("Multiply", n("Subtract", wide, zero), scale)
+    else:
+        wide = n.convert(n.const(values.reshape(rows, blocks, block), kind), real)
+        wide = n("Multiply", n("Subtract", wide, zero), scale)
+        wide = n.reshape(wide, [rows, blocks * block])
+        if blocks * block != depth:
+            wide = n.slice(wide, 1, 0, depth)
+    out = n("MatMul", a, wide, transpose_b=True)
+    return n("Add", out, n[5]) if n.has(5) else out
+
+
+@ms("MatMulBnb4")
+def matmul_bnb4(n: OnnxNode) -> Any:
+    """a @ b.T: b is [N, K] flat, two values in a byte, high bits first, times their block's largest.
+    """
+    a, packed, largest = n[0], n.known(1, "the packed weights").reshape(-1), n.known(2, "absmax").reshape(-1)
+    rows, depth, block = n.required("N"), n.required("K"), n.required("block_size")
+    kind = n.required("quant_type")
+    if kind not in (0, 1) or min(rows, depth, block) < 1 or not n.attr("transB", 1):
+        raise UnsupportedError(f"quant_type {kind}, blocks of {block}")
+    count = n.limited(rows * depth, "weights", 1 << 30)
+    raw = np.ascontiguousarray(packed).view(np.uint8)
+    if 2 * raw.size < count or largest.size < -(-count // block):
+        raise ModelError(f"{2 * raw.size} packed values and {largest.size} blocks for {count} weights")
+    table = _NF4 if kind else np.concatenate([_FP4, -_FP4])
+    values = table[np.stack([raw >> 4, raw & 15], 1).reshape(-1)[:count]]
+    values = values * np.repeat(largest.astype(np.float32), block)[:count]
+    return n("MatMul", a, n.like(a, values.reshape(rows, depth)), transpose_b=True)
+
+
+@ms("GatherBlockQuantized")
+def gather_block_quantized(n: OnnxNode) -> Any:
+    """(data, indices, scales, zero points): rows that are gathered, and then dequantised."""
+    data, indices, scales = n[0], n[1], n[2]
+    rank = n.rank(data)
+    bits, block = n.attr("bits", 4), n.attr("block_size", 128)
+    gather = n.axis(n.attr("gather_axis", 0), rank, "gather_axis")
+    axis = n.axis(n.attr("quantize_axis", 1), rank, "quantize_axis")
+    if gather == axis or bits not in (4, 8) or block < 1:
+        raise ModelError(f"blocks of {block} values of {bits} bits along the axis {axis}, as the indices go")
+    packed = n.dtype(data) == "u8"
+    if packed and axis != rank - 1:
+        raise ModelError("packed values lie along the last dimension")
+
+    def taken(value: Output) -> Output:
+        out = n("Gather", value, indices, gather, opset=8)
+        return _nibbles(n, out) if packed and bits == 4 and n.dtype(value) == "u8" else out
+
+    real = n.dtype(scales)
+    wide = n.convert(taken(data), real)
+    count = n.rank(wide)
+    place = axis + (count - rank if axis > gather else 0)
+    blocks = n.shape(scales)
+    size = None if blocks is None else blocks[axis]
+    length = n.dim_of(wide, place)
+    if n.has(3):
+        zero = n.convert(taken(n[3]), real)
+        if packed and bits == 4 and isinstance(size, int):
+            zero = n.slice(zero, place, 0, size)
+    else:
+        zero = n.const((1 << (bits - 1)) if packed else 0, real)
+    places = n("Divide", n("Range", 0, n.squeeze(length, [0]), 1, output_type="i64", opset=4), block)
+
+    def spread(value: Output) -> Output:
+        return n("Gather", value, places, place, opset=8) if n.rank(value) else value
+
+    scale = n("Gather", scales, indices, gather, opset=8)
+    return n("Multiply", n("Subtract", wide, spread(zero)), spread(scale))
+
+
+def _nibbles(n: OnnxNode, x: Output) -> Output:
+    """Bytes [..., m] as their halves [..., 2 * m], the low one first."""
+    rank = n.rank(x)
+    low = n("BitwiseAnd", x, n.like(x, 15))
+    high = n("BitwiseRightShift", x, n.like(x, 4))
+    pairs = n("Concat", *(n.unsqueeze(v, [rank]) for v in (low, high)), axis=rank)
+    return n("Reshape", pairs, [0] * (rank - 1) + [-1], special_zero=True)
+
+
+def unpacked(data: np.ndarray, bits: int, rows: int, count: int) -> np.ndarray:
+    """[rows, count] of values that lie `8 / bits` in a byte, rows beginning with a byte."""
+    per = 8 // bits
+    raw = np.ascontiguousarray(data).view(np.uint8)
+    values = (raw[:, :, None] >> (np.arange(per, dtype=np.uint8) * bits)) & ((1 << bits) - 1)
+    values = values.reshape(rows, -1)
+    if values.shape[1] < count:
+        raise ModelError(f"{values.shape[1]} packed values for {count}")
+    return np.ascontiguousarray(values[:, :count])

@@ -1,0 +1,498 @@
+"""If, Loop and Scan. What a body takes from the graph around it becomes an input of the body."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
+from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import Interval
+from ovjit.readers.onnx.node import OnnxNode, Rows, TensorList, reads
+from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.repeats import repeated
+
+if TYPE_CHECKING:
+    from ovjit.readers.onnx.reader import Scope
+
+#: Loops over sequences are written out, up to this many trips.
+MAX_TRIPS = 1024
+
+
+@onnx_op("If")
+def if_(n: OnnxNode) -> Any:
+    """A condition that follows from constants chooses its branch while the model is read."""
+    from ovjit.api.model.subgraphs import if_op
+
+    condition = n[0]
+    known = n.value(condition)
+    if known is not None:
+        if known.size != 1:
+            raise ModelError(f"the condition should be one element, not {list(known.shape)}")
+        branch = n.required("then_branch" if bool(known.reshape(())) else "else_branch")
+        values, inner = n.reader.subgraph(branch, n.scope, {}, captures=False)
+        names = [info.name for info in branch.output]
+        # a value from around the branch is given another name only behind a node of its own
+        return [
+            n.same(v) if isinstance(v, Output) and name not in inner.values else v
+            for name, v in zip(names, values, strict=True)
+        ]
+    branches = [n.required(f"{which}_branch") for which in ("then", "else")]
+    read = [n.reader.subgraph(branch, n.scope, {}, captures=True) for branch in branches]
+    forms = [_form(values) for values, _ in read]
+    if forms[0] != forms[1]:
+        raise UnsupportedError(f"the branches give different kinds of values: {forms[0]} and {forms[1]}")
+    sources = [condition]
+    inputs: list[list[Port]] = [[], []]
+    for i, (_, inner) in enumerate(read):
+        for index, (_, source) in enumerate(inner.captured):
+            place = next((p for p, s in enumerate(sources) if p and _same(s, source)), None)
+            if place is None:
+                place = len(sources)
+                sources.append(source)
+            inputs[i].append(Port(INVARIANT, place, index))
+    models = [
+        _body(_flat(values), inner, branch.name)
+        for (values, inner), branch in zip(read, branches, strict=True)
+    ]
+    outputs = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
+    node = if_op._of_parts(find_op("If"), sources, models, inputs, outputs, n.reader.name(n.base, "If"))
+    return _unflat(read[0][0], [Output._of(node, i) for i in range(len(node._tensors))])
+
+
+def _same(a: Output, b: Output) -> bool:
+    return a._node is b._node and a._index == b._index
+
+
+def _flat(values: Sequence[Any]) -> list[Output]:
+    """The tensors of values, those of sequences one after the other."""
+    out: list[Output] = []
+    for value in values:
+        if isinstance(value, TensorList):
+            out.extend(_flat(value))
+        elif isinstance(value, Output):
+            out.append(value)
+        else:
+            raise UnsupportedError(f"a body gives {value!r}")
+    return out
+
+
+def _form(values: Sequence[Any]) -> list[Any]:
+    """How many tensors each value has, None for a plain one."""
+    return [len(v) if isinstance(v, TensorList) else None for v in values]
+
+
+def _unflat(like: Sequence[Any], outputs: list[Output]) -> list[Any]:
+    rest = iter(outputs)
+    return [
+        TensorList([next(rest) for _ in v], v.element_type) if isinstance(v, TensorList) else next(rest)
+        for v in like
+    ]
+
+
+def _body(results: Sequence[Output], inner: Any, name: str, parameters: Sequence[Parameter] = ()) -> Model:
+    """The Model of a body; captured values are its last parameters."""
+    made = [Result._of(value) for value in results]
+    return Model._from_parts(made, [*parameters, *(p for p, _ in inner.captured)], (), name)
+
+
+def _parameter(name: str, kind: TensorType) -> Parameter:
+    parameter = Parameter._of(kind.dtype, kind.shape, name)
+    parameter._tensors[0]._names = {name}
+    return parameter
+
+
+def _settled(
+    n: OnnxNode, graph: Any, names: Sequence[str], kinds: list[TensorType], read: Any
+) -> tuple[Any, ...]:
+    """(parameters, values, scope) of a body whose first results go round to the parameters of these kinds.
+
+    `read(parameters)` reads the body; the first `len(kinds)` of its values go round. Where one of them comes
+    with another shape, the body is read again with that dimension open.
+    """
+    while True:
+        parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
+        values, inner = read(parameters)
+        joined = []
+        for name, kind, value in zip(names, kinds, values, strict=False):
+            if not isinstance(value, Output):
+                raise UnsupportedError(f"{name[:80]!r} goes round as {value!r}")
+            joined.append(join(TensorType(kind.dtype, kind.shape), value._tensor._type))
+        if joined == kinds:
+            return parameters, values, inner
+        kinds = joined
+
+
+@onnx_op("Loop")
+def loop(n: OnnxNode) -> Any:
+    graph = n.required("body")
+    names = [info.name for info in graph.input]
+    carried = n.inputs[2:]
+    if len(names) != 2 + len(carried):
+        raise ModelError(f"the body has {len(names)} inputs for {len(carried)} values that go round")
+    if any(not isinstance(v, Output) for v in carried):
+        try:
+            return _written_out(n, graph, names, carried)
+        except UnsupportedError:
+            if not (added := _added(graph, names, carried)):
+                raise
+            return _collected(n, graph, added)
+    trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
+    go_on = n[1] if n.has(1) else n.const(True)
+    trips, go_on = (
+        v if n.shape(v) in ((), (1,)) else n.scalar(v) for v in (trips, go_on)
+    )
+    scalar = [TensorType("i64", ()), TensorType("boolean", ())]
+    for i in (0, 1):  # some say [1]
+        info = graph.input[i].type
+        if info.HasField("tensor_type") and len(info.tensor_type.shape.dim) == 1:
+            scalar[i] = TensorType(scalar[i].dtype, (1,))
+    counter = _parameter(names[0], scalar[0])
+    again = _parameter(names[1], scalar[1])
+    kinds = [TensorType(v._tensor._type.dtype, v._tensor._type.shape) for v in carried]
+
+    def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
+        given = zip(names, (counter, again, *parameters), strict=True)
+        values, inner = n.reader.subgraph(
+            graph, n.scope, {k: Output._of(p, 0) for k, p in given}, captures=True
+        )
+        if len(values) < 1 + len(carried):
+            raise ModelError(f"the body has {len(values)} outputs, fewer than go round")
+        return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
+
+    parameters, values, inner = _settled(n, graph, names[2:], kinds, read)
+    count = len(carried)
+    results = [*values[: count + 1], *(n.unsqueeze(_tensor(v), [0]) for v in values[count + 1 :])]
+    given = [trips, go_on, *carried]
+    return _loop(n, results, inner, [counter, again, *parameters], given, graph.name)
+
+
+def circulated(
+    n: OnnxNode,
+    once: Callable[[dict[str, Output], Output, Scope], tuple[dict[str, Output], Output]],
+    trips: Output,
+    go_on: Output,
+    state: dict[str, Output],
+    collected: Sequence[str] = (),
+) -> dict[str, Output]:
+    """A loop of an operator's own: `once(state, number of the trip, scope)` gives the next state and whether
+    to go on. What it takes from around the body it asks the scope for (`Scope.capture`).
+
+    A state whose shape changes on the way has the changing dimensions open. What `once` gives under a name of
+    `collected`, in addition to the state, comes back as [trips, ...].
+    """
+    names = list(state)
+    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in state.values()]
+    while True:
+        scope = n.reader.inner_scope(n.scope, captures=True)
+        trip = _parameter("trip", TensorType("i64", ()))
+        again = _parameter("go", TensorType("boolean", ()))
+        parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
+        given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
+        made, more = once(given, Output._of(trip, 0), scope)
+        joined = [
+            join(TensorType(kind.dtype, kind.shape), n.type(made[name]))
+            for name, kind in zip(names, kinds, strict=True)
+        ]
+        if joined == kinds:
+            break
+        kinds = joined
+    results = [*(made[name] for name in names), more, *(n.unsqueeze(made[name], [0]) for name in collected)]
+    outputs = _loop(n, results, scope, [trip, again, *parameters], [trips, go_on, *state.values()], n.base)
+    del outputs[len(names) + len(collected) :]
+    return dict(zip((*names, *collected), outputs, strict=True))
+
+
+def _loop(
+    n: OnnxNode,
+    results: Sequence[Output],
+    inner: Scope,
+    parameters: Sequence[Parameter],
+    sources: Sequence[Output],
+    name: str,
+) -> list[Output]:
+    """The Loop of a body with (number of the trip, condition, what goes round) as parameters and (what goes
+    round, condition, what is collected) as results; `sources` are (trips, condition, what goes round)."""
+    from ovjit.api.model.subgraphs import loop as loop_node
+
+    model = _body(results, inner, name, parameters)
+    count = len(sources) - 2
+    rows = [Port(MERGED, 1, 1, count)]
+    rows += [Port(MERGED, 2 + i, 2 + i, i) for i in range(count)]
+    rows += [Port(INVARIANT, 2 + count + i, 2 + count + i) for i in range(len(inner.captured))]
+    outputs = [Port(LAST, i, i) for i in range(count)]
+    outputs += [Port(CONCAT, i - 1, i, axis=0) for i in range(count + 1, len(results))]
+    given = [*sources, *(source for _, source in inner.captured)]
+    name = n.reader.name(n.base, "Loop")
+    node = loop_node._of_parts(find_op("Loop"), given, [model], [rows], [outputs], name, (0, count))
+    return [Output._of(node, i) for i in range(len(node._tensors))]
+
+
+def stepped(
+    n: OnnxNode,
+    once: Callable[[Output, dict[str, Output]], tuple[Output, Output]],
+    state: Output,
+    pieces: dict[str, Output],
+    fixed: dict[str, Output] | None = None,
+) -> tuple[Output, Output]:
+    """A loop of an operator's own over the first dimension of `pieces`: `once(state, pieces of one trip and
+    what is `fixed`)` gives the next state and what is collected. The last state, and [trips, ...]."""
+    from ovjit.api.model.subgraphs import tensor_iterator
+
+    parameters = [_parameter("state", TensorType(n.dtype(state), n.shape(state)))]
+    given = {}
+    for name, piece in pieces.items():
+        shape = n.shape(piece)
+        part = TensorType(n.dtype(piece), None if shape is None else (1, *shape[1:]))
+        parameters.append(_parameter(name, part))
+        given[name] = n.squeeze(Output._of(parameters[-1], 0), [0])
+    fixed = fixed or {}
+    for name, value in fixed.items():
+        parameters.append(_parameter(name, TensorType(n.dtype(value), n.shape(value))))
+        given[name] = Output._of(parameters[-1], 0)
+    following, made = once(Output._of(parameters[0], 0), given)
+    results = [Result._of(following), Result._of(n.unsqueeze(made, [0]))]
+    model = Model._from_parts(results, parameters, (), n.base)
+    rows = [Port(MERGED, 0, 0, 0), *(Port(SLICED, 1 + i, 1 + i) for i in range(len(pieces)))]
+    rows += [Port(INVARIANT, len(rows) + i, len(rows) + i) for i in range(len(fixed))]
+    node = tensor_iterator._of_parts(
+        find_op("TensorIterator"), [state, *pieces.values(), *fixed.values()], [model], [rows],
+        [[Port(LAST, 0, 0), Port(CONCAT, 1, 1)]], n.reader.name(n.base, "TensorIterator"),
+    )  # fmt: skip
+    return Output._of(node, 0), Output._of(node, 1)
+
+
+def _tensor(value: Any) -> Output:
+    if not isinstance(value, Output):
+        raise UnsupportedError(f"a body collects {value!r}")
+    return value
+
+
+def _added(graph: Any, names: Sequence[str], carried: Sequence[Any]) -> dict[int, Any]:
+    """The sequences that go round, by their numbers, each with the node that adds a tensor at its end; none
+    if a body does anything else with them."""
+    out: dict[int, Any] = {}
+    used = Counter(name for node in graph.node for name in reads(node))
+    used.update(info.name for info in graph.output)
+    for i, value in enumerate(carried):
+        if isinstance(value, Output):
+            continue
+        ends = graph.output[1 + i].name
+        nodes = [node for node in graph.node if ends in node.output]
+        fits = nodes and nodes[0].op_type == "SequenceInsert" and isinstance(value, TensorList)
+        if not fits or list(nodes[0].input)[::2] not in ([names[2 + i]], [names[2 + i], ""]):
+            return {}
+        if used[names[2 + i]] != 1 or used[ends] != 1:
+            return {}
+        out[i] = nodes[0]
+    return out
+
+
+def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
+    """The loop with what is added to sequences as outputs that are collected.
+
+    Where the model joins such tensors along an axis of open length, they may be of different lengths. Then
+    the loop is read once more, and puts each of them behind a tensor that goes round.
+    """
+    inputs, attributes = list(n.inputs), n.attributes
+    growing: dict[int, int] = {}  # the number of a sequence -> the axis along which its tensors are joined
+    joined: dict[int, dict[int, Output]] = {}
+
+    def read() -> tuple[dict[int, Output], list[Output]]:
+        """(what a sequence has become, for each; the other outputs)"""
+        n.attributes = {**attributes, "body": _without_sequences(graph, added, growing)}
+        n.inputs = [inputs[0], inputs[1] if len(inputs) > 1 else None]
+        for i, value in enumerate(inputs[2:]):
+            if i in growing:
+                n.inputs.append(n.const(np.zeros(_nothing(n, rows[i], growing[i])), n.dtype(rows[i])))
+            elif i not in added:
+                n.inputs.append(value)
+        values = loop(n)
+        states = [i for i in range(len(inputs) - 2) if i in growing or i not in added]
+        last = [i for i in added if i not in growing]
+        made = dict(zip(states, values, strict=False))
+        made |= dict(zip(last, values[len(values) - len(last) :], strict=True))
+        others = [made.pop(i) for i in states if i not in added]
+        return made, [*others, *values[len(states) : len(values) - len(last)]]
+
+    rows, others = read()
+    for i in added:
+        axis = _joined_along(n, n.output_names[i], n.rank(rows[i]) - 1)
+        sizes = (n.shape(rows[i]) or ())[1:]
+        if axis is None:
+            continue
+        picked = repeated(n, inputs, graph, added[i], axis)
+        if picked is not None:
+            joined[i] = {axis: picked}
+        elif [k for k, size in enumerate(sizes) if isinstance(size, Interval)] == [axis]:
+            growing[i] = axis
+    made, others = read() if growing else (rows, others)
+    joined |= {i: {axis: made[i]} for i, axis in growing.items()}
+    rest = iter(others)
+    states = [
+        Rows(cast(TensorList, first), rows[i] if i in joined else made[i], joined.get(i))
+        if i in added else next(rest)
+        for i, first in enumerate(inputs[2:])
+    ]  # fmt: skip
+    return [*states, *rest]
+
+
+def _nothing(n: OnnxNode, rows: Output, axis: int) -> list[Any]:
+    """The sizes of what has no elements along an axis, and else those of a row."""
+    return [0 if k == axis else size for k, size in enumerate((n.shape(rows) or ())[1:])]
+
+
+def _joined_along(n: OnnxNode, name: str, rank: int) -> int | None:
+    """The axis along which a node of this graph joins the tensors of a sequence; None without one."""
+    for node in n.scope.nodes:
+        if node.op_type == "ConcatFromSequence" and name in node.input:
+            given = {attribute.name: attribute.i for attribute in node.attribute}
+            if not given.get("new_axis"):
+                return n.axis(given.get("axis", 0), rank)
+    return None
+
+
+def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int]) -> Any:
+    """A copy of a body that gives what would be added to sequences of these numbers as further outputs, or
+    where sequences are `growing` along axes, puts it behind tensors of their names."""
+    body = type(graph)()
+    body.CopyFrom(graph)
+    gone = {i: node for i, node in added.items() if i not in growing}
+    made = {node.output[0] for node in gone.values()}
+    nodes = [node for node in body.node if not (node.output and node.output[0] in made)]
+    rows: list[tuple[str, list[Any]]] = [
+        ("node", nodes),
+        ("input", [info for i, info in enumerate(graph.input) if i - 2 not in gone]),
+        ("output", [info for i, info in enumerate(graph.output) if i - 1 not in gone]),
+    ]
+    for node in nodes:
+        for i, axis in growing.items():
+            if added[i].output[0] in node.output:
+                node.op_type = "Concat"
+                del node.input[2:]
+                node.attribute.add(name="axis", type=2, i=axis)
+    for field, kept in rows:
+        kept = [type(each).FromString(each.SerializeToString()) for each in kept]
+        body.ClearField(field)
+        getattr(body, field).extend(kept)
+    for node in gone.values():
+        body.output.add().name = node.input[1]
+    return body
+
+
+def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
+    """A loop over sequences as its trips one after the other: their number must be known."""
+    trips = n.value(n.optional(0))
+    go_on = n.value(n.optional(1))
+    if trips is None or (n.has(1) and go_on is None):
+        raise UnsupportedError(
+            "a loop over sequences whose number of trips is not known when the model is read"
+        )
+    number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
+    if number > MAX_TRIPS:
+        raise UnsupportedError(f"a loop over sequences with {number} trips; {MAX_TRIPS} are the most")
+    values = list(carried)
+    collected: list[list[Output]] = []
+    for i in range(number):
+        given = dict(zip(names, [n.const(i), n.const(True), *values], strict=True))
+        made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+        values = made[1 : 1 + len(carried)]
+        rows = [n.unsqueeze(_tensor(v), [0]) for v in made[1 + len(carried) :]]
+        collected = collected or [[] for _ in rows]
+        for row, part in zip(collected, rows, strict=True):
+            row.append(part)
+        again = n.value(_tensor(made[0]))
+        if again is None:
+            raise UnsupportedError(
+                "a loop over sequences whose condition is not known when the model is read"
+            )
+        if not bool(again.reshape(())):
+            break
+    return [*values, *(n.concat(row, 0) for row in collected)]
+
+
+@onnx_op("Scan", 9)
+def scan(n: OnnxNode) -> Any:
+    return _scan(n, n.tensors(), n.attr("scan_input_axes"), n.attr("scan_input_directions"),
+                 n.attr("scan_output_axes"), n.attr("scan_output_directions"))  # fmt: skip
+
+
+@onnx_op("Scan", 8)
+def scan_8(n: OnnxNode) -> Any:
+    """Version 8 runs for each item of a batch; batches of one are read."""
+    if n.has(0):
+        raise UnsupportedError("sequence_lens of Scan-8")
+    values = [n[i] for i in range(1, len(n))]
+    if any((n.shape(v) or (None,))[0] != 1 for v in values):
+        raise UnsupportedError("Scan-8 with a batch of more than 1")
+    outputs = _scan(n, [n.squeeze(v, [0]) for v in values], None, n.attr("directions"), None, None)
+    return [n.unsqueeze(v, [0]) for v in outputs]
+
+
+def _scan(
+    n: OnnxNode,
+    values: Sequence[Output],
+    input_axes: Sequence[int] | None,
+    input_directions: Sequence[int] | None,
+    output_axes: Sequence[int] | None,
+    output_directions: Sequence[int] | None,
+) -> list[Output]:
+    from ovjit.api.model.subgraphs import tensor_iterator
+
+    graph, count = n.required("body"), n.required("num_scan_inputs")
+    names = [info.name for info in graph.input]
+    states = len(values) - count
+    if states < 0 or len(names) != len(values) or len(graph.output) < states or not 0 < count:
+        raise ModelError(f"{len(values)} inputs do not fit the body's {len(names)} with {count} scanned ones")
+    axes = list(input_axes or [0] * count)
+    backwards = list(input_directions or [0] * count)
+    collected = len(graph.output) - states
+    out_axes = list(output_axes or [0] * collected)
+    out_backwards = list(output_directions or [0] * collected)
+    if (len(axes), len(backwards), len(out_axes), len(out_backwards)) != (count, count, collected, collected):
+        raise ModelError("there should be an axis and a direction for each scanned input and output")
+    slices = []
+    for i in range(count):
+        value = values[states + i]
+        axes[i] = n.axis(axes[i], n.rank(value))
+        shape = list(n.shape(value) or ())
+        shape[axes[i]] = 1
+        slices.append(_parameter(names[states + i], TensorType(n.dtype(value), shape)))
+    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in values[:states]]
+
+    def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
+        given = {k: Output._of(p, 0) for k, p in zip(names, parameters, strict=False)}
+        for i, part in enumerate(slices):
+            given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
+        return n.reader.subgraph(graph, n.scope, given, captures=True)
+
+    parameters, made, inner = _settled(n, graph, names[:states], kinds, read)
+    results = list(made[:states])
+    for i, value in enumerate(made[states:]):
+        out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)
+        results.append(n.unsqueeze(_tensor(value), [out_axes[i]]))
+    model = _body(results, inner, graph.name, [*parameters, *slices])
+    rows = [Port(MERGED, i, i, i) for i in range(states)]
+    for i in range(count):
+        start, stride, end = (-1, -1, 0) if backwards[i] else (0, 1, -1)
+        rows.append(Port(SLICED, states + i, states + i, start=start, stride=stride, end=end, axis=axes[i]))
+    rows += [Port(INVARIANT, len(values) + i, len(values) + i) for i in range(len(inner.captured))]
+    outputs = [Port(LAST, i, i) for i in range(states)]
+    for i in range(collected):
+        start, stride, end = (-1, -1, 0) if out_backwards[i] else (0, 1, -1)
+        outputs.append(
+            Port(CONCAT, states + i, states + i, start=start, stride=stride, end=end, axis=out_axes[i])
+        )
+    sources = [*values, *(source for _, source in inner.captured)]
+    record = find_op("TensorIterator")
+    node = tensor_iterator._of_parts(
+        record, sources, [model], [rows], [outputs], n.reader.name(n.base, "TensorIterator")
+    )
+    return [Output._of(node, i) for i in range(len(node._tensors))]

@@ -1,0 +1,192 @@
+"""Linear attention, sparse attention and hyper-connections of com.microsoft."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.attention import bias_of, ms, numbers
+from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.decoders import group_query_attention
+from ovjit.readers.onnx.nn import rms_norm
+from ovjit.readers.onnx.node import OnnxNode
+
+
+@ms("LinearAttentionGate")
+def linear_attention_gate(n: OnnxNode) -> Any:
+    """(a, bias and scale of the heads, b) -> (scale * softplus(a + bias), sigmoid(b)), computed in f32"""
+    kind = n.dtype(n[0])
+    raised = n("SoftPlus", n("Add", n.convert(n[0], "f32"), n[1]))
+    out = [n.convert(n("Multiply", raised, n[2]), kind)]
+    return out + ([n.convert(n("Sigmoid", n.convert(n[3], "f32")), kind)] if n.has(3) else [])
+
+
+@ms("LinearAttention")
+def linear_attention(n: OnnxNode) -> Any:
+    """(queries, keys, values [batch, length, heads * size], state [batch, heads, depth, width], decay, beta)
+
+    A token after the other changes the state: S = exp(decay) S + k (v - S' k) beta, of which `update_rule`
+    leaves parts out, and reads q' S from it.
+    """
+    heads, groups = n.required("q_num_heads"), n.required("kv_num_heads")
+    rule = n.attr("update_rule", "gated_delta")
+    if rule not in ("linear", "gated", "delta", "gated_delta"):
+        raise ModelError(f"the update_rule {rule[:20]!r}")
+    if n.attr("state_window", 0):
+        raise UnsupportedError("a window of states")
+    if groups < 1 or heads < 1 or max(heads, groups) % min(heads, groups):
+        raise ModelError(f"{heads} heads of queries and {groups} of keys")
+    kind = n.dtype(n[0])
+    q, k, v = (
+        _by_token(n, n.convert(x, "f32"), count)
+        for x, count in zip((n[0], n[1], n[2]), (heads, groups, groups), strict=True)
+    )
+    if heads < groups:  # several heads of keys have one of queries
+        q, heads = n("Gather", q, np.arange(groups) * heads // groups, 2, opset=8), groups
+    depth, width = n.last_dim(k), n.last_dim(v)
+    scale = n.attr("scale", 0.0) or 1 / math.sqrt(depth)
+    pieces = {"q": n("Multiply", q, float(scale)), "k": k, "v": v}
+    if "gated" in rule:
+        pieces["decay"] = n("Exp", _by_token(n, n.convert(n[4], "f32"), groups))
+    if "delta" in rule:
+        beta = n.convert(n[5], "f32")
+        pieces["beta"] = _by_token(n, beta, groups if n.shape(beta) is None or n.last_dim(beta) != 1 else 1)
+    if n.has(3):
+        state = n.convert(n[3], "f32")
+    else:
+        shape = n.concat([n.dim_of(n[0], 0), n.const([groups, depth, width])], 0)
+        state = n("Broadcast", 0.0, shape, mode="numpy", opset=3)
+
+    def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        """(the state, what is read from it) after one more token; parts are [batch, heads, size]"""
+        if "decay" in now:
+            state = n("Multiply", state, n.unsqueeze(now["decay"], [3]))
+        new = now["v"]
+        if "beta" in now:
+            known = n.squeeze(n("MatMul", n.unsqueeze(now["k"], [2]), state), [2])
+            new = n("Multiply", now["beta"], n("Subtract", new, known))
+        state = n("Add", state, n("Multiply", n.unsqueeze(now["k"], [3]), n.unsqueeze(new, [2])))
+        rows = n("Reshape", now["q"], [0, groups, heads // groups, depth], special_zero=True)
+        return state, n("MatMul", rows, state)  # [batch, groups, heads of a group, width]
+
+    state, read = stepped(n, once, state, pieces)  # [length, batch, groups, heads of a group, width]
+    out = n("Reshape", n.transpose(read, [1, 0, 2, 3, 4]), [0, 0, heads * width], special_zero=True)
+    return [n.convert(out, kind), n.convert(state, n.dtype(n[3]) if n.has(3) else kind)]
+
+
+def _by_token(n: OnnxNode, x: Output, heads: int) -> Output:
+    """[batch, length, heads * size] -> [length, batch, heads, size]"""
+    return n.transpose(n("Reshape", x, [0, 0, heads, -1], special_zero=True), [1, 0, 2, 3])
+
+
+def _streams(n: OnnxNode) -> tuple[Output, int]:
+    """(streams [..., branches, width] in f32, the number of branches)"""
+    x, branches = n.convert(n[0], "f32"), n.attr("num_branches", 0)
+    rank = n.rank(x)
+    if not branches:
+        if rank < 2 or not isinstance(n.shape(x)[-2], int):  # type: ignore[index]
+            raise UnsupportedError("the number of branches is not known")
+        return x, n.shape(x)[-2]  # type: ignore[index, return-value]
+    return _grouped(n, x, branches), branches
+
+
+def _grouped(n: OnnxNode, x: Output, branches: int) -> Output:
+    """[..., branches * width] -> [..., branches, width]"""
+    width = n.last_dim(x)
+    if branches < 1 or width % branches:
+        raise ModelError(f"{width} channels do not divide into {branches} branches")
+    return n("Reshape", x, [*[0] * (n.rank(x) - 1), branches, width // branches], special_zero=True)
+
+
+def _gates(n: OnnxNode, x: Output, streams: Output, branches: int) -> Output:
+    """Gates of branches, [..., branches], or with a last dimension of 1 or of the channels"""
+    x, rank = n.convert(x, "f32"), n.rank(streams)
+    if n.rank(x) == rank:
+        return x
+    return n.unsqueeze(x, [rank - 1]) if n.last_dim(x) == branches else _grouped(n, x, branches)
+
+
+def _like_input(n: OnnxNode, out: Output) -> Output:
+    """[..., branches, width] in the shape and type of the first input"""
+    if n.attr("num_branches", 0):
+        rank, width = n.rank(n[0]), n.last_dim(n[0])
+        out = n("Reshape", out, [*[0] * (rank - 1), width], special_zero=True)
+    return n.convert(out, n.dtype(n[0]))
+
+
+@ms("BranchwiseRMSNorm")
+def branchwise_rms_norm(n: OnnxNode) -> Any:
+    x, branches = _streams(n)
+    out = rms_norm(n, x, None, -1, n.attr("epsilon", 1e-5))
+    if n.has(1):
+        scale, width = n.convert(n[1], "f32"), n.last_dim(x)
+        one = n.rank(scale) == 1 and n.last_dim(scale) == width
+        out = n("Multiply", out, scale if one else n.reshape(scale, [branches, width]))
+    return _like_input(n, out)
+
+
+@ms("HyperConnectionPreMix")
+def hyper_connection_pre_mix(n: OnnxNode) -> Any:
+    """The sum of gated streams."""
+    x, branches = _streams(n)
+    total = n("ReduceSum", n("Multiply", x, _gates(n, n[1], x, branches)), [-2], keep_dims=False)
+    return n.convert(n("Multiply", total, float(n.attr("reduction_scale", 1.0))), n.dtype(n[0]))
+
+
+@ms("HyperConnectionPostMix")
+def hyper_connection_post_mix(n: OnnxNode) -> Any:
+    """Streams, mixed by a matrix if there is one, and the gated output of a block added to each."""
+    x, branches = _streams(n)
+    block = n.unsqueeze(n.convert(n[1], "f32"), [n.rank(x) - 2])
+    added = n("Multiply", _gates(n, n[2], x, branches), block)
+    mixed = n("MatMul", n.convert(n[3], "f32"), x, transpose_a=True) if n.has(3) else x
+    return _like_input(n, n("Add", mixed, added))
+
+
+@ms("EngramGate")
+def engram_gate(n: OnnxNode) -> Any:
+    """Values, gated by how alike keys and queries of each branch are, and the same normalised."""
+    kind, epsilon = n.dtype(n[0]), n.attr("epsilon", 1e-5)
+    wide = [n.convert(n[i], "f32") for i in range(5)]
+    width = n.last_dim(wide[0])
+    key, query = (rms_norm(n, wide[i], wide[i + 3], -1, epsilon) for i in (0, 1))
+    alike = n("ReduceSum", n("Multiply", key, query), [-1], keep_dims=True)
+    alike = n("Multiply", alike, 1 / math.sqrt(width))
+    root = n("Sqrt", n("Maximum", n("Abs", alike), np.float32(1e-6)))
+    gated = n("Multiply", n("Sigmoid", n("Multiply", n("Sign", alike), root)), n.unsqueeze(wide[2], [2]))
+    out = [n.convert(gated, kind)]
+    if n.wants(1):
+        out.append(n.convert(rms_norm(n, gated, n.convert(n[5], "f32"), -1, epsilon), kind))
+    return out
+
+
+@ms("SparseAttention")
+def sparse_attention(n: OnnxNode) -> Any:
+    """(query, key, value, past key, past value, rows and columns of the blocks that are seen in CSR form,
+    total length, lengths of the items, cos, sin): GroupQueryAttention that sees some blocks only"""
+    heads, block = n.required("num_heads"), n.required("sparse_block_size")
+    rows, columns = n.known(5, "block_row_indices"), n.known(6, "block_col_indices")
+    layouts, blocks = rows.shape[0], rows.shape[1] - 1
+    if block < 1 or blocks < 1 or heads % layouts or (np.diff(rows) < 0).any() or rows.min() < 0:
+        raise ModelError(f"{blocks} blocks of {block} in {layouts} layouts for {heads} heads")
+    n.limited(layouts * blocks * blocks, "blocks")
+    seen = np.zeros((layouts, blocks, blocks), bool)
+    for layout, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        at = column[row[0] : row[-1]]
+        seen[layout, np.repeat(np.arange(blocks), np.diff(row)), at] = True
+    total = n.reshape(n.convert(n[7], "i64"), [1])
+    lengths = n.convert(n.reshape(n[8], [-1]), "i64")
+    length = n.dim_of(n[0], 1)
+    begins = n("Select", n("Equal", total, length), 0, n("Subtract", lengths, length))
+    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(numbers(n, length), [0]))  # [batch, length]
+    mine = n("Gather", seen, n("Divide", places, block), 1, opset=8)  # [layouts, batch, length, blocks]
+    keep = n("Gather", mine, n("Divide", numbers(n, total), block), 3, opset=8)
+    of_head = n("Gather", n.transpose(keep, [1, 0, 2, 3]), np.arange(heads) % layouts, 1, opset=8)
+    last = n("Subtract", lengths, 1)
+    turns = [n.inputs[i] if n.has(i) else None for i in (9, 10)]
+    n.inputs = [*n.inputs[:5], last, total, *turns, None, bias_of(n, of_head, n[0])]
+    return group_query_attention(n)

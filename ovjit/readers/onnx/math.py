@@ -1,0 +1,381 @@
+"""Elementwise operators, comparisons, logic, and matrix products."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.readers.onnx.bits import FORMATS, bits_of, real_of
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.registry import onnx_op
+
+#: ONNX operator -> operation of OpenVINO with the same meaning and no attributes.
+SAME_UNARY = {
+    "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan",
+    "Atanh": "Atanh", "Ceil": "Ceiling", "Cos": "Cos", "Cosh": "Cosh", "Exp": "Exp",
+    "Floor": "Floor", "HardSwish": "HSwish", "Log": "Log", "Mish": "Mish", "Neg": "Negative",
+    "Not": "LogicalNot", "Relu": "Relu", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
+    "Softplus": "SoftPlus", "Softsign": "SoftSign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
+    "BitwiseNot": "BitwiseNot", "IsNaN": "IsNaN",
+}  # fmt: skip
+#: ... of two operands that broadcast.
+SAME_BINARY = {
+    "Add": "Add", "Sub": "Subtract", "Mul": "Multiply", "Equal": "Equal", "Greater": "Greater",
+    "Less": "Less",
+    "GreaterOrEqual": "GreaterEqual", "LessOrEqual": "LessEqual", "And": "LogicalAnd", "Or": "LogicalOr",
+    "Xor": "LogicalXor", "BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor",
+    "PRelu": "PRelu",
+}  # fmt: skip
+
+
+def _unary(name: str, op: str) -> None:
+    onnx_op(name)(lambda n: n(op, n[0]))
+
+
+def _binary(name: str, op: str) -> None:
+    onnx_op(name)(lambda n: n(op, *legacy_operands(n)))
+
+
+for _name, _op in SAME_UNARY.items():
+    _unary(_name, _op)
+for _name, _op in SAME_BINARY.items():
+    _binary(_name, _op)
+
+
+def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
+    """The two operands; before opset 7 the second one's dimensions may be aligned with those from `axis` on.
+    """
+    a, b = n[0], n[1]
+    if not n.attr("broadcast", 0) or "axis" not in n.attributes:
+        return a, b
+    rank, axis = n.rank(a), n.axis(n.attr("axis"), n.rank(a))
+    trailing = rank - axis - n.rank(b)
+    if trailing < 0:
+        raise ModelError(f"an operand of rank {n.rank(b)} does not fit from axis {axis} of rank {rank} on")
+    return a, n.unsqueeze(b, [n.rank(b) + i for i in range(trailing)])
+
+
+@onnx_op("Div")
+def div(n: OnnxNode) -> Any:
+    """Integers are divided towards zero, as the standard says."""
+    return n("Divide", *legacy_operands(n), m_pythondiv=False)
+
+
+@onnx_op("Pow")
+def power(n: OnnxNode) -> Any:
+    """The exponent may have another type: the power is computed in the wider one, and is of the base's type.
+    """
+    base, exponent = legacy_operands(n)
+    kind = n.dtype(base)
+    if n.dtype(exponent) == kind:
+        return n("Power", base, exponent)
+    common = "f32" if kind in ("f16", "bf16") else kind
+    if ELEMENT_TYPES[n.dtype(exponent)].is_real and not ELEMENT_TYPES[kind].is_real:
+        common = "f64" if ELEMENT_TYPES[kind].bits > 16 else "f32"
+    return n.convert(n("Power", n.convert(base, common), n.convert(exponent, common)), kind)
+
+
+@onnx_op("Mod")
+def mod(n: OnnxNode) -> Any:
+    """The sign is the divisor's, or with fmod=1 the dividend's."""
+    real = ELEMENT_TYPES[n.dtype(n[0])].is_real
+    if real and not n.attr("fmod") and n.version < 28:
+        raise ModelError("takes numbers of a floating-point type only with fmod=1")
+    return n("Mod" if n.attr("fmod") else "FloorMod", n[0], n[1])
+
+
+def _fold_variadic(op: str):
+    def rule(n: OnnxNode) -> Any:
+        values = n.tensors()
+        out = values[0]
+        for value in values[1:]:
+            out = n(op, out, value)
+        return n("Identity", out) if len(values) == 1 else out
+
+    return rule
+
+
+onnx_op("Max")(_fold_variadic("Maximum"))
+onnx_op("Min")(_fold_variadic("Minimum"))
+onnx_op("Sum")(_fold_variadic("Add"))
+
+
+@onnx_op("Mean")
+def mean(n: OnnxNode) -> Any:
+    total = _fold_variadic("Add")(n)
+    return n("Divide", total, n.like(total, len(n)))
+
+
+@onnx_op("Reciprocal")
+def reciprocal(n: OnnxNode) -> Any:
+    return n("Divide", n.like(n[0], 1), n[0])
+
+
+@onnx_op("Clip")
+def clip(n: OnnxNode) -> Any:
+    low, high = n.attributes.get("min"), n.attributes.get("max")
+    out = n[0]
+    if low is not None:
+        out = n("Maximum", out, n.like(out, low))
+    if high is not None:
+        out = n("Minimum", out, n.like(out, high))
+    return n("Identity", out) if low is None and high is None else out
+
+
+@onnx_op("Clip", 11)
+def clip_11(n: OnnxNode) -> Any:
+    """Constant bounds of an ordinary range are one Clamp; others, and those that cross, are taken one by one.
+    """
+    x, low, high = n[0], n.optional(1), n.optional(2)
+    if low is None and high is None:
+        return n("Identity", x)
+    kind = n.dtype(x)
+    if ELEMENT_TYPES[kind].is_real and kind != "f64":
+        bottom = -math.inf if low is None else n.value(low)
+        top = math.inf if high is None else n.value(high)
+        if bottom is not None and top is not None:
+            lowest, highest = (float(np.asarray(v).reshape(-1)[0]) for v in (bottom, top))
+            if lowest <= highest and math.isfinite(lowest) and math.isfinite(highest):
+                return n("Clamp", x, min=lowest, max=highest)
+    if low is not None:
+        x = n("Maximum", x, _scalar(n, low))
+    return x if high is None else n("Minimum", x, _scalar(n, high))
+
+
+def _scalar(n: OnnxNode, value: Output) -> Output:
+    """A bound that is written as a tensor of one element, as a scalar."""
+    return value if n.shape(value) == () else n.scalar(value)
+
+
+@onnx_op("Round")
+def round_(n: OnnxNode) -> Any:
+    return n("Round", n[0], mode="half_to_even")
+
+
+@onnx_op("Erf")
+def erf(n: OnnxNode) -> Any:
+    """What comes out of integers is cut off towards zero, where OpenVINO's rounds."""
+    kind = n.dtype(n[0])
+    return n.convert(n("Erf", n[0] if ELEMENT_TYPES[kind].is_real else n.convert(n[0], "f32")), kind)
+
+
+@onnx_op("IsInf")
+def is_inf(n: OnnxNode) -> Any:
+    return n(
+        "IsInf",
+        n[0],
+        detect_negative=bool(n.attr("detect_negative")),
+        detect_positive=bool(n.attr("detect_positive")),
+    )
+
+
+@onnx_op("LeakyRelu")
+def leaky_relu(n: OnnxNode) -> Any:
+    slope = n.attr("alpha") if n.shape(n[0]) == () else [n.attr("alpha")]
+    return n("PRelu", n[0], n.like(n[0], slope))
+
+
+@onnx_op("ThresholdedRelu")
+def thresholded_relu(n: OnnxNode) -> Any:
+    x = n[0]
+    return n("Select", n("Greater", x, n.like(x, n.attr("alpha"))), x, n.like(x, 0))
+
+
+@onnx_op("Elu")
+def elu(n: OnnxNode) -> Any:
+    return n("Elu", n[0], alpha=n.attr("alpha"))
+
+
+@onnx_op("Selu")
+def selu(n: OnnxNode) -> Any:
+    return n("Selu", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("gamma")))
+
+
+@onnx_op("Celu")
+def celu(n: OnnxNode) -> Any:
+    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
+    x, alpha = n[0], n.attr("alpha")
+    bent = n("Elu", n("Divide", x, n.like(x, alpha)), alpha=1.0)
+    return n("Maximum", x, n("Minimum", n("Multiply", bent, n.like(x, alpha)), n.like(x, 0)))
+
+
+@onnx_op("HardSigmoid")
+def hard_sigmoid(n: OnnxNode) -> Any:
+    return n("HardSigmoid", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("beta")))
+
+
+@onnx_op("HardSwish")
+def hard_swish(n: OnnxNode) -> Any:
+    return n("HSwish", n[0])
+
+
+@onnx_op("Gelu")
+def gelu(n: OnnxNode) -> Any:
+    return n("Gelu", n[0], approximation_mode="TANH" if n.attr("approximate") == "tanh" else "ERF", opset=7)
+
+
+@onnx_op("Swish")
+def swish(n: OnnxNode) -> Any:
+    return n("Swish", n[0], n.like(n[0], n.attr("alpha")))
+
+
+@onnx_op("Shrink")
+def shrink(n: OnnxNode) -> Any:
+    """x + bias below -lambd, x - bias above lambd, 0 between"""
+    x, lambd, bias = n[0], n.attr("lambd"), n.attr("bias")
+    kind = n.dtype(x)
+    wide = n.convert(x, "f32") if not ELEMENT_TYPES[kind].is_real else x
+    raised = n(
+        "Select", n("Less", wide, n.like(wide, -lambd)), n("Add", wide, n.like(wide, bias)), n.like(wide, 0)
+    )
+    lowered = n("Subtract", wide, n.like(wide, bias))
+    return n.convert(n("Select", n("Greater", wide, n.like(wide, lambd)), lowered, raised), kind)
+
+
+@onnx_op("Where")
+def where(n: OnnxNode) -> Any:
+    return n("Select", n[0], n[1], n[2])
+
+
+@onnx_op("BitShift")
+def bit_shift(n: OnnxNode) -> Any:
+    direction = n.required("direction")
+    if direction not in ("LEFT", "RIGHT"):
+        raise ModelError(f"the direction should be LEFT or RIGHT, not {direction[:20]!r}")
+    return n("BitwiseLeftShift" if direction == "LEFT" else "BitwiseRightShift", n[0], n[1])
+
+
+#: NumPy's unsigned or other type of the same size, through which bits are seen, is found in the constant's
+#: bytes.
+@onnx_op("Affine")
+def affine(n: OnnxNode) -> Any:
+    """Of the first version, as this and the next three; ONNX Runtime runs them still."""
+    scaled = n("Multiply", n[0], n.like(n[0], n.attr("alpha", 1.0)))
+    return n("Add", scaled, n.like(n[0], n.attr("beta", 0.0)))
+
+
+@onnx_op("Scale")
+def scale(n: OnnxNode) -> Any:
+    return n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0)))
+
+
+@onnx_op("ScaledTanh")
+def scaled_tanh(n: OnnxNode) -> Any:
+    x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
+    return n("Multiply", n("Tanh", x), n.like(x, n.attr("alpha", 1.0)))
+
+
+@onnx_op("ParametricSoftplus")
+def parametric_softplus(n: OnnxNode) -> Any:
+    x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
+    return n("Multiply", n("SoftPlus", x), n.like(x, n.attr("alpha", 1.0)))
+
+
+@onnx_op("BitCast")
+def bit_cast(n: OnnxNode) -> Any:
+    kind = n.data_type("to")
+    if kind == n.dtype(n[0]):
+        return n.same(n[0])
+    value = n.value(n[0])
+    if value is not None and ELEMENT_TYPES[kind].bits == ELEMENT_TYPES[n.dtype(n[0])].bits:
+        return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)
+    x, old, new = n[0], ELEMENT_TYPES[n.dtype(n[0])], ELEMENT_TYPES[kind]
+    if old.kind == "b" and new.bits == 8 and not new.is_real:
+        return n.convert(x, kind)
+    known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
+    if not known or old.bits != new.bits:
+        raise UnsupportedError(f"the bits of computed {old.name} as {kind}: no operation of OpenVINO says it")
+    wide = bits_of(n, x) if old.is_real else n.convert(x, "i64")
+    if new.is_real:
+        return real_of(n, wide, kind)
+    if new.bits < 64:
+        whole = n.const(1 << new.bits)
+        wide = n("FloorMod", wide, whole)
+        if new.kind == "i":
+            wide = n("Select", n("GreaterEqual", wide, 1 << (new.bits - 1)), n("Subtract", wide, whole), wide)
+    return n.convert(wide, kind)
+
+
+@onnx_op("MatMul")
+def matmul(n: OnnxNode) -> Any:
+    return n("MatMul", n[0], n[1])
+
+
+@onnx_op("Gemm")
+def gemm(n: OnnxNode) -> Any:
+    """alpha * op(A) @ op(B) + beta * C, of integers in f64 where a factor is none."""
+    a, b, c = n[0], n[1], n.optional(2)
+    kind = n.dtype(a)
+    broken = [v for v in (n.attr("alpha"), n.attr("beta")) if v != int(v)]
+    if broken and not ELEMENT_TYPES[kind].is_real:
+        wide = None if c is None else n.convert(c, "f64")
+        return n.convert(_gemm(n, n.convert(a, "f64"), n.convert(b, "f64"), wide), kind)
+    return _gemm(n, a, b, c)
+
+
+def _gemm(n: OnnxNode, a: Output, b: Output, c: Output | None) -> Output:
+    out = n("MatMul", a, b, transpose_a=bool(n.attr("transA")), transpose_b=bool(n.attr("transB")))
+    out = out if c is None else n.without_biases(out)
+    alpha, beta = n.attr("alpha"), n.attr("beta")
+    if alpha != 1:
+        out = n("Multiply", out, n.like(out, alpha))
+    if c is None or beta == 0:
+        return out
+    return n("Add", out, n("Multiply", c, n.like(c, beta)) if beta != 1 else c)
+
+
+@onnx_op("Det")
+def det(n: OnnxNode) -> Any:
+    """By elimination for matrices of up to 16 rows: the largest element of a column goes to the diagonal.
+
+    The step for column k, with rows permuted by a one-hot product: R = M[p] - outer(M[:, k], M[p]) / M[p, k].
+    """
+    x = n[0]
+    size = next((d for d in (n.shape(x) or ())[-2:] if isinstance(d, int)), None)
+    if size is None:
+        raise UnsupportedError("the size of the matrices is not known when the model is read")
+    if size > 16:
+        raise UnsupportedError(f"determinants of {size} rows; 16 are the most")
+    if size == 0:
+        raise ModelError("takes square matrices")
+    sign: Output | None = None
+    rest, product = x, None
+    for k in range(size, 0, -1):
+        # the row whose first element is largest
+        column = n("Gather", rest, [0], -1)
+        best = n.all(
+            "TopK", n("Abs", column), 1, axis=-2, mode="max", sort="none", index_element_type="i64", opset=3
+        )[1]
+        flat = n.squeeze(best, [-1])
+        hot = n("OneHot", flat, k, n.like(x, 1), n.like(x, 0), axis=-1)
+        pivot_row = n("MatMul", hot, rest)
+        pivot = n("Gather", pivot_row, [0], -1)
+        product = pivot if product is None else n("Multiply", product, pivot)
+        # moving row p up over the others changes the sign p times
+        odd = n("FloorMod", n.unsqueeze(flat, [-1]), 2)
+        turn = n("Subtract", n.like(x, 1), n("Multiply", n.convert(odd, n.dtype(x)), n.like(x, 2)))
+        sign = turn if sign is None else n("Multiply", sign, turn)
+        if k == 1:
+            break
+        zero = n("Equal", pivot, n.like(x, 0))
+        safe = n("Select", zero, n.like(x, 1), pivot)
+        factors = n("Divide", column, safe)
+        rest = n("Subtract", rest, n("MatMul", factors, pivot_row))
+        keep = n.slice(rest, -1, 1)
+        # the rows but the pivot's, in their order: shifted by one from it on
+        rows = n.const(np.arange(k - 1).reshape((1,) * (n.rank(x) - 2) + (k - 1,)))
+        after = n.convert(n("GreaterEqual", rows, flat), "i64")
+        chosen = n("OneHot", n("Add", rows, after), k, n.like(x, 1), n.like(x, 0), axis=-1)
+        rest = n("MatMul", chosen, keep)
+    assert product is not None and sign is not None
+    return n.squeeze(n("Multiply", product, sign), [-2, -1])
+
+
+@onnx_op("Einsum", 12)
+def einsum(n: OnnxNode) -> Any:
+    return n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", ""))

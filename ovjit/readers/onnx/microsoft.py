@@ -1,0 +1,366 @@
+"""What ONNX Runtime's exporters and graph optimiser write beside quantisation and attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.attention import ms, projected_attention
+from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.quant import dequantize, integer_matmul
+from ovjit.readers.onnx.registry import MICROSOFT, find_rule, find_schema, onnx_op
+
+#: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
+SAME = {
+    "GridSample": 16, "Trilu": 14, "GatherND": 13, "Range": 11, "DFT": 17, "Resize": 13, "Pad": 13,
+}  # fmt: skip
+_ACTIVATIONS = {"Relu": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Gelu": "Gelu", "Softsign": "SoftSign",
+                "Softplus": "SoftPlus"}  # fmt: skip
+
+
+def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
+    """Have an operator of another domain read as ai.onnx has it in a version."""
+
+    def rule(n: OnnxNode) -> Any:
+        found = find_rule("", name, version)
+        assert found is not None
+        n.version, n.schema = version, find_schema("", name, version)
+        return found(n)
+
+    onnx_op(name, domain=domain)(rule)
+
+
+for _name, _version in SAME.items():
+    as_standard(_name, _version)
+
+
+@ms("Gelu")
+def gelu(n: OnnxNode) -> Any:
+    return n("Gelu", n[0], approximation_mode="ERF", opset=7)
+
+
+@ms("BiasGelu")
+def bias_gelu(n: OnnxNode) -> Any:
+    return n("Gelu", n("Add", n[0], n[1]), approximation_mode="ERF", opset=7)
+
+
+@ms("FastGelu")
+def fast_gelu(n: OnnxNode) -> Any:
+    x = n("Add", n[0], n[1]) if n.has(1) else n[0]
+    return n("Gelu", x, approximation_mode="TANH", opset=7)
+
+
+@ms("QuickGelu")
+def quick_gelu(n: OnnxNode) -> Any:
+    return n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702)))
+
+
+@ms("BiasSplitGelu")
+def bias_split_gelu(n: OnnxNode) -> Any:
+    """The left half times the Gelu of the right."""
+    x = n("Add", n[0], n[1])
+    left, right = n.all("Split", x, n.rank(x) - 1, num_splits=2)
+    return n("Multiply", left, n("Gelu", right, approximation_mode="ERF", opset=7))
+
+
+@ms("GemmFastGelu")
+def gemm_fast_gelu(n: OnnxNode) -> Any:
+    x = n("MatMul", n[0], n[1])
+    return n("Gelu", n("Add", x, n[2]) if n.has(2) else x, approximation_mode="TANH", opset=7)
+
+
+@ms("ScaledSiLU")
+def scaled_silu(n: OnnxNode) -> Any:
+    return n("Swish", n("Multiply", n[0], n[1] if n.has(1) else n.like(n[0], n.attr("alpha", 1.0))))
+
+
+@ms("GatedAdd")
+def gated_add(n: OnnxNode) -> Any:
+    return n("Add", n[0], n("Multiply", n[1], n[2]))
+
+
+@ms("BiasAdd")
+def bias_add(n: OnnxNode) -> Any:
+    return n("Add", n("Add", n[0], n[1]), n[2])
+
+
+@ms("BiasSoftmax")
+def bias_softmax(n: OnnxNode) -> Any:
+    x = n("Add", n[0], n[1])
+    axis = n.axis(n.attr("axis", 1), n.rank(x))
+    if axis != n.rank(x) - 1:
+        raise UnsupportedError("a softmax over several dimensions")
+    return n("Softmax", x, axis=axis, opset=8)
+
+
+def activated(n: OnnxNode, x: Output) -> Output:
+    """The activation that a fused operator names."""
+    name = n.attr("activation")
+    if not name:
+        return x
+    params = list(n.attr("activation_params") or [])
+    if name in _ACTIVATIONS:
+        return n(_ACTIVATIONS[name], x)
+    alpha = params[0] if params else n.attr("activation_alpha")
+    if name == "LeakyRelu":
+        return n("PRelu", x, n.like(x, [0.01 if alpha is None else alpha]))
+    if name == "Elu":
+        return n("Elu", x, alpha=1.0 if alpha is None else alpha)
+    if name == "ThresholdedRelu":
+        return n("Select", n("Greater", x, n.like(x, 1.0 if alpha is None else alpha)), x, n.like(x, 0))
+    if name == "Clip" and len(params) == 2:
+        return n("Clamp", x, min=params[0], max=params[1])
+    if name == "HardSigmoid":
+        beta = params[1] if len(params) == 2 else n.attr("activation_beta")
+        alpha, beta = 0.2 if alpha is None else alpha, 0.5 if beta is None else beta
+        return n("HardSigmoid", x, n.like(x, alpha), n.like(x, beta))
+    raise UnsupportedError(f"the activation {name[:40]!r}")
+
+
+@ms("FusedMatMul")
+@ms("TransposeMatMul")
+@ms("SparseToDenseMatMul")
+def fused_matmul(n: OnnxNode) -> Any:
+    """alpha * op(A) @ op(B); transBatch moves the first dimension behind the others but the last.
+    A sparse A is a dense one here."""
+    a, b = n[0], n[1]
+    for which in "AB":
+        if n.attr(f"transBatch{which}", 0):
+            x = a if which == "A" else b
+            rank = n.rank(x)
+            x = n.transpose(x, [*range(1, rank - 1), 0, rank - 1])
+            a, b = (x, b) if which == "A" else (a, x)
+    trans = [bool(n.attr(f"trans{which}", 0)) for which in "AB"]
+    out = n("MatMul", a, b, transpose_a=trans[0], transpose_b=trans[1])
+    alpha = n.attr("alpha", 1.0)
+    return out if alpha == 1 else n("Multiply", out, n.like(out, alpha))
+
+
+@ms("FusedGemm")
+def fused_gemm(n: OnnxNode) -> Any:
+    out = n(
+        "MatMul", n[0], n[1], transpose_a=bool(n.attr("transA", 0)), transpose_b=bool(n.attr("transB", 0))
+    )
+    if n.attr("alpha", 1.0) != 1:
+        out = n("Multiply", out, n.like(out, n.attr("alpha")))
+    if n.has(2):
+        c = n[2]
+        if n.attr("beta", 1.0) != 1:
+            c = n("Multiply", c, n.like(c, n.attr("beta")))
+        out = n("Add", out, c)
+    return activated(n, out)
+
+
+@ms("FusedMatMulActivation")
+def fused_matmul_activation(n: OnnxNode) -> Any:
+    return activated(n, fused_matmul(n))
+
+
+@ms("FusedConv")
+def fused_conv(n: OnnxNode) -> Any:
+    """(x, w, bias, what is added before the activation)"""
+    out = convolve(n, n[0], n[1], n.optional(2))
+    if n.has(3):
+        out = n("Add", out, n[3])
+    return activated(n, out)
+
+
+def channels_first(n: OnnxNode, x: Output) -> Output:
+    rank = n.rank(x)
+    return n.transpose(x, [0, rank - 1, *range(1, rank - 1)])
+
+
+def channels_last(n: OnnxNode, x: Output) -> Output:
+    rank = n.rank(x)
+    return n.transpose(x, [0, *range(2, rank), 1])
+
+
+@ms("NhwcConv")
+@ms("NhwcFusedConv")
+def nhwc_conv(n: OnnxNode) -> Any:
+    """Images with their channels last, filters [O, I, ...] as ever."""
+    out = convolve(n, channels_first(n, n[0]), n[1], n.optional(2))
+    if n.has(3):
+        out = n("Add", out, channels_first(n, n[3]))
+    return channels_last(n, activated(n, out))
+
+
+@ms("NhwcMaxPool")
+def nhwc_max_pool(n: OnnxNode) -> Any:
+    n.inputs = [channels_first(n, n[0])]
+    n.attributes = {"dilations": None, **n.attributes}
+    return channels_last(n, max_pool(n)[0])
+
+
+# -- normalisation -------------------------------------------------------------------------------------------
+
+
+@ms("LayerNormalization")
+def layer_normalization(n: OnnxNode) -> Any:
+    return layer_norm(n, n[0], n[1], n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+@onnx_op("SimplifiedLayerNormalization")
+@ms("SimplifiedLayerNormalization")
+def simplified_layer_normalization(n: OnnxNode) -> Any:
+    return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+@ms("RMSNormalization")
+def rms_normalization(n: OnnxNode) -> Any:
+    return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+def _skipped(n: OnnxNode, bias: int) -> Output:
+    total = n("Add", n[0], n[1])
+    return n("Add", total, n[bias]) if n.has(bias) else total
+
+
+@ms("SkipLayerNormalization")
+def skip_layer_normalization(n: OnnxNode) -> Any:
+    """(input, skip, gamma, beta, bias) -> (normalised, mean, inverse deviation, the sum)"""
+    total = _skipped(n, 4)
+    out = layer_norm(n, total, n[2], n.optional(3), -1, n.attr("epsilon", 1e-12))
+    return [*out, *[None] * (3 - len(out)), total]
+
+
+@ms("SkipSimplifiedLayerNormalization")
+def skip_simplified_layer_normalization(n: OnnxNode) -> Any:
+    """(input, skip, gamma, bias) -> (normalised, -, -, the sum)"""
+    total = _skipped(n, 3)
+    epsilon = n.attr("epsilon", 1e-12)
+    mean: Output | None = None
+    deviation: Output | None = None
+    if n.wants(1):
+        mean = n("ReduceMean", total, [-1], keep_dims=True)
+    if n.wants(2):
+        squares = n("ReduceMean", n("Multiply", total, total), [-1], keep_dims=True)
+        deviation = n("Divide", n.like(total, 1), n("Sqrt", n("Add", squares, n.like(total, epsilon))))
+    return [rms_norm(n, total, n[2], -1, epsilon), mean, deviation, total]
+
+
+@ms("EmbedLayerNormalization")
+def embed_layer_normalization(n: OnnxNode) -> Any:
+    """(ids, segment ids, tables of words, positions and segments, gamma, beta, mask, position ids)
+    -> (normalised, length of each item, the sum)"""
+    segments = n("Gather", n[4], n[1], 0, opset=8) if n.has(1) and n.has(4) else None
+    return _embedded(n, n[2], n[3], segments, n[5], n[6], n.optional(7), n.optional(8))
+
+
+@ms("QEmbedLayerNormalization")
+def qembed_layer_normalization(n: OnnxNode) -> Any:
+    """(ids, segment ids, tables, gamma, beta, mask, scales of the five, zero points of the five)"""
+    tables = [
+        dequantize(n, n[i], n[s], n[z]) if n.has(i) else None
+        for i, s, z in ((2, 8, 13), (3, 9, 14), (4, 10, 15), (5, 11, 16), (6, 12, 17))
+    ]
+    words, places, kinds, gamma, beta = tables
+    if words is None or places is None or gamma is None or beta is None:
+        raise ModelError("a table, gamma or beta is missing")
+    segments = n("Gather", kinds, n[1], 0, opset=8) if n.has(1) and kinds is not None else None
+    return _embedded(n, words, places, segments, gamma, beta, n.optional(7), None)[:2]
+
+
+def _embedded(
+    n: OnnxNode,
+    words: Output,
+    table: Output,
+    segments: Output | None,
+    gamma: Output,
+    beta: Output,
+    mask: Output | None,
+    places: Output | None,
+) -> list[Output | None]:
+    """(words, positions and segments added up and normalised, length of each item, the sum)"""
+    ids = n[0]
+    if places is not None:
+        positions = n("Gather", table, places, 0, opset=8)
+    else:
+        positions = n("Slice", table, [0], n.dim_of(ids, 1), [1], [0])
+    total = n("Add", n("Gather", words, ids, 0, opset=8), positions)
+    if segments is not None:
+        total = n("Add", total, segments)
+    lengths: Output | None = None
+    if mask is not None:
+        lengths = n("ReduceSum", n.convert(mask, "i32"), [1], keep_dims=False)
+    elif n.wants(1):
+        lengths = n("Broadcast", n.const(0, "i32"), n.dim_of(ids, 0), mode="numpy", opset=3)
+    return [layer_norm_only(n, total, gamma, beta, n.attr("epsilon", 1e-12)), lengths, total]
+
+
+def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon: float) -> Output:
+    """Layer normalisation over the last dimension, without statistics."""
+    out = n("MVN", x, [-1], eps=epsilon, normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    return n("Add", n("Multiply", out, scale), bias)
+
+
+@ms("GroupNorm")
+def group_norm(n: OnnxNode) -> Any:
+    return _normalised_groups(n, n[0])
+
+
+@ms("SkipGroupNorm")
+def skip_group_norm(n: OnnxNode) -> Any:
+    """(x, gamma, beta, skip as x or of one row for all pixels, bias) -> (normalised, the sum)"""
+    last = bool(n.attr("channels_last", 1))
+    skip, bias = n[3], n.optional(4)
+    if n.rank(skip) == 2:
+        skip = n.unsqueeze(skip, [1, 2] if last else [2, 3])
+    total = n("Add", n[0], skip)
+    if bias is not None:
+        total = n("Add", total, bias if last else n.unsqueeze(bias, [1, 2]))
+    return [_normalised_groups(n, total), total]
+
+
+def _normalised_groups(n: OnnxNode, x: Output) -> Output:
+    """Channels last unless channels_last=0; with activation=1 followed by x * sigmoid(x)."""
+    last = bool(n.attr("channels_last", 1))
+    x = channels_first(n, x) if last else x
+    out = n("GroupNormalization", x, n.convert(n[1], n.dtype(x)), n.convert(n[2], n.dtype(x)),
+            num_groups=n.required("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
+    if n.required("activation"):
+        out = n("Swish", out)
+    return channels_last(n, out) if last else out
+
+
+# -- quantised layers ----------------------------------------------------------------------------------------
+
+
+@ms("QAttention")
+def qattention(n: OnnxNode) -> Any:
+    """(input, weights, bias, input scale, weight scale, mask, input zero, weight zero, past)"""
+    total = n.convert(integer_matmul(n, n[0], n[1], n.optional(6), n.optional(7)), "f32")
+    scale, weight_scale, bias = (n.convert(n[i], "f32") for i in (3, 4, 2))
+    joined = n("Add", n("Multiply", total, n("Multiply", scale, weight_scale)), bias)
+    joined = n.convert(joined, n.dtype(n[3]))
+    return projected_attention(n, joined, n.optional(5), n.optional(8), None)
+
+
+@ms("DynamicQuantizeLSTM")
+def dynamic_quantize_lstm(n: OnnxNode) -> Any:
+    """(x, w, r, bias, lengths, h, c, peepholes, w scale, w zero, r scale, r zero); weights are [.., inputs,
+    gates].
+
+    The weights are taken for the real numbers that they stand for; x is not quantised.
+    """
+    from ovjit.readers.onnx.recurrent import lstm
+
+    def real(value: Output, scale: Output, zero: Output) -> Output:
+        whole = n.shape(value) or ()
+        scale, zero = (_by_direction(n, v, len(whole)) for v in (scale, zero))
+        return n.transpose(dequantize(n, value, scale, zero), [0, 2, 1])
+
+    if len(n) < 12:
+        raise ModelError(f"{len(n)} inputs, 12 are needed")
+    weights, recurrence = real(n[1], n[8], n[9]), real(n[2], n[10], n[11])
+    n.inputs = [n[0], weights, recurrence, *n.inputs[3:8]]
+    n.attributes = {"direction": "forward", "layout": 0, "clip": 0.0, "input_forget": 0, **n.attributes}
+    return lstm(n)
+
+
+def _by_direction(n: OnnxNode, value: Output, rank: int) -> Output:
+    """A number for each direction, [D], or for each gate of it, [D, gates], beside [D, inputs, gates]."""
+    count = n.rank(value)
+    return n.unsqueeze(value, [1, 2] if count == 1 else [1]) if 0 < count < rank else value

@@ -1,0 +1,354 @@
+"""Layers of com.microsoft that are no fusions of the standard's: crops, mixtures of experts, gates ..."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.attention import ms
+from ovjit.readers.onnx.blocks import unpacked
+from ovjit.readers.onnx.image import crop_and_resize_places
+from ovjit.readers.onnx.nn import Window, conv_transpose, rms_norm
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.tensor import unique
+
+
+@ms("ExpandDims")
+def expand_dims(n: OnnxNode) -> Any:
+    return n("Unsqueeze", n[0], n.reshape(n.convert(n[1], "i64"), [1]))
+
+
+@ms("Unique")
+def unique_values(n: OnnxNode) -> Any:
+    """(values as they first come, where each element of the input went, how often each is there)"""
+    n.attributes = {"sorted": 0}
+    values, _, back, counts = unique(n)
+    return [values, back, counts]
+
+
+@ms("Inverse")
+def inverse(n: OnnxNode) -> Any:
+    return n("Inverse", n[0], adjoint=False)
+
+
+@ms("CDist")
+def cdist(n: OnnxNode) -> Any:
+    """The distances of all rows of one matrix from all rows of another."""
+    gaps = n("Subtract", n.unsqueeze(n[0], [1]), n.unsqueeze(n[1], [0]))
+    squares = n("ReduceSum", n("Multiply", gaps, gaps), [2], keep_dims=False)
+    return squares if n.attr("metric", "sqeuclidean") == "sqeuclidean" else n("Sqrt", squares)
+
+
+@ms("UnfoldTensor")
+def unfold_tensor(n: OnnxNode) -> Any:
+    """Windows along `dim`, as another last dimension."""
+    x, size, step = n[0], n.required("size"), n.attr("step", 1)
+    rank = n.rank(x)
+    axis = n.axis(n.attr("dim", -1), rank, "dim")
+    if size < 1 or step < 1:
+        raise ModelError(f"windows of {size}, {step} apart")
+    last = n("Subtract", n.squeeze(n.dim_of(x, axis), [0]), size - 1)
+    begins = n("Range", 0, last, step, output_type="i64", opset=4)
+    places = n("Add", n.unsqueeze(begins, [1]), np.arange(size)[None, :])
+    out = n("Gather", x, places, axis, opset=8)
+    order = [i for i in range(rank + 1) if i != axis + 1] + [axis + 1]
+    return n.transpose(out, order)
+
+
+@ms("CropAndResize")
+def crop_and_resize(n: OnnxNode) -> Any:
+    """(images, regions [y1, x1, y2, x2] of 0 to 1, which image, size of the crops)"""
+    images, regions, which = n[0], n[1], n[2]
+    height, width = n.known_ints(3, "crop_size")
+    mode = n.attr("mode", "bilinear")
+    if mode not in ("bilinear", "nearest") or height < 1 or width < 1:
+        raise ModelError(f"crops of {height} by {width} in the mode {mode[:20]!r}")
+    ends = n.shape_of(images)
+    extents = [n("Gather", ends, i, 0, opset=8) for i in (2, 3)]
+    sides = [
+        crop_and_resize_places(n, regions, i, extent, length, images)
+        for i, (extent, length) in enumerate(zip(extents, (height, width), strict=True))
+    ]
+    taken = n("Gather", images, which, 0, opset=8)  # [regions, channels, height, width]
+    inside: list[Output] = []
+    for axis, (places, extent) in zip((2, 3), zip(sides, extents, strict=True), strict=True):
+        top = n.convert(n("Subtract", extent, 1), n.dtype(images))
+        fits = n("LogicalAnd", n("GreaterEqual", places, n.like(places, 0)), n("LessEqual", places, top))
+        inside.append(n.unsqueeze(fits, [1, 5 - axis]))
+        safe = n("Minimum", n("Maximum", places, n.like(places, 0)), top)
+        low = n("Floor", safe) if mode == "bilinear" else n("Round", safe, mode="half_away_from_zero")
+        picked = _lines(n, taken, low, axis, height)
+        if mode == "bilinear":
+            far = _lines(n, taken, n("Ceiling", safe), axis, height)
+            share = n.unsqueeze(n("Subtract", safe, low), [1, 5 - axis])
+            picked = n("Add", picked, n("Multiply", n("Subtract", far, picked), share))
+        taken = picked
+    keep = n("LogicalAnd", *inside)
+    return n("Select", keep, taken, n.like(taken, n.attr("extrapolation_value", 0.0)))
+
+
+def _lines(n: OnnxNode, x: Output, places: Output, axis: int, height: int) -> Output:
+    """Rows (axis 2) or columns (3) at places [regions, length] of images [regions, channels, h, w]."""
+    index = n.unsqueeze(n.convert(places, "i64"), [1, 5 - axis])
+    sizes = n.shape_of(x)
+    beside = n("Gather", sizes, [3] if axis == 2 else [2], 0, opset=8)
+    length = n.dim_of(places, 1)
+    shape = [n.slice(sizes, 0, 0, 2), *((length, beside) if axis == 2 else (beside, length))]
+    return n("GatherElements", x, n("Broadcast", index, n.concat(shape, 0), mode="numpy", opset=3), axis=axis)
+
+
+@ms("ConvTransposeWithDynamicPads")
+def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
+    """(x, filters, pads, bias)"""
+    pads = n.convert(n[2], "i64") if n.has(2) else None
+    known = n.value(pads)
+    n.inputs = [n.inputs[0], n.inputs[1], n.inputs[3] if n.has(3) else None]
+    given = {} if known is None else {"pads": [int(v) for v in known.reshape(-1)]}
+    n.attributes = {"group": 1, "auto_pad": "NOTSET", **given, **n.attributes}
+    out = conv_transpose(n)
+    if pads is None or known is not None:
+        return out
+    dims = n.rank(out) - 2
+    begin, end = (n.slice(pads, 0, i * dims, (i + 1) * dims) for i in (0, 1))
+    size = n.slice(n.shape_of(out), 0, 2)
+    return n("Slice", out, begin, n("Subtract", size, end), [1] * dims, list(range(2, dims + 2)))
+
+
+@ms("CausalConvWithState")
+def causal_conv_with_state(n: OnnxNode) -> Any:
+    """(x [batch, channels, length], or [batch, length, ...] with its channels last, filters
+    [channels, 1, size], bias, the inputs before)
+    -> (a convolution that looks back only, the inputs for the next call)"""
+    x, w, past = n[0], n[1], n.optional(3)
+    if n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
+        raise UnsupportedError("more than one dimension, or a window of states")
+    last, rest = bool(n.attr("channels_last", 0)), None
+    if last:
+        rest = n.slice(n.shape_of(x), 0, 2)
+
+        def first(x: Output) -> Output:
+            return n.transpose(n("Reshape", x, [0, 0, -1], special_zero=True), [0, 2, 1])
+
+        x, past = first(x), None if past is None else first(past)
+    spread = n.attr("dilation", 1)
+    channels, _, size = n.static_shape(w, "the shape of the filters")
+    before = (size - 1) * spread
+    if past is not None:
+        long = n("Concat", past, x, axis=2)
+    else:
+        long = n("Pad", x, [0, 0, before], [0, 0, 0], n.like(x, 0), pad_mode="constant", opset=12)
+    out = n("GroupConvolution", long, n.reshape(w, [channels, 1, 1, size]), strides=[1], pads_begin=[0],
+            pads_end=[0], dilations=[spread])  # fmt: skip
+    if n.has(2):
+        out = n("Add", out, n.reshape(n[2], [1, channels, 1]))
+    state = n.slice(long, 2, -before) if before else n.slice(long, 2, 0, 0)
+    made = [_gate(n, n.attr("activation", "none"), out), state]
+    if rest is None:
+        return made
+    turned = [n.transpose(value, [0, 2, 1]) for value in made]
+    shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), rest, axis=0) for value in turned]
+    return [n("Reshape", *row, special_zero=False) for row in zip(turned, shapes, strict=True)]
+
+
+def _gate(n: OnnxNode, name: str, x: Output) -> Output:
+    """The activation that an attribute names."""
+    plain = {"sigmoid": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
+    if name in ("none", "identity", ""):
+        return x
+    if name in ("silu", "swish"):
+        return n("Swish", x)
+    if name == "gelu":
+        return n("Gelu", x, approximation_mode="ERF", opset=7)
+    if name not in plain:
+        raise UnsupportedError(f"the activation {name[:20]!r}")
+    return n(plain[name], x)
+
+
+@ms("GatedRMSNorm")
+def gated_rms_norm(n: OnnxNode) -> Any:
+    """(x, scale, gate): the normalised x times the gate's activation"""
+    out = rms_norm(n, n[0], n[1], -1, n.attr("epsilon", 1e-5))
+    return n("Multiply", out, _gate(n, n.attr("activation", "silu"), n[2]))
+
+
+@ms("MatMulInteger16")
+def matmul_integer_16(n: OnnxNode) -> Any:
+    return n("MatMul", *(n.convert(n[i], "i32") for i in range(2)))
+
+
+@ms("NGramRepeatBlock")
+def ngram_repeat_block(n: OnnxNode) -> Any:
+    """Scores of words that would repeat a sequence of `ngram_size` words become -inf."""
+    ids, scores, size = n.convert(n[0], "i64"), n[1], n.required("ngram_size")
+    if size < 1:
+        raise ModelError(f"ngram_size {size} should be positive")
+    last = n("Subtract", n.squeeze(n.dim_of(ids, 1), [0]), size - 1)
+    begins = n("Range", 0, n("Maximum", last, 0), 1, output_type="i64", opset=4)
+    next_words = n("Gather", ids, n("Add", begins, size - 1), 1, opset=8)  # [batch, windows]
+    same: Output | None = None
+    for i in range(size - 1):
+        one = n("Gather", ids, n("Add", begins, i), 1, opset=8)
+        tail = n.slice(ids, 1, -(size - 1) + i, (-(size - 2) + i) or None)
+        equal = n("Equal", one, tail)
+        same = equal if same is None else n("LogicalAnd", same, equal)
+    words = n("Range", 0, n.squeeze(n.dim_of(scores, 1), [0]), 1, output_type="i64", opset=4)
+    hit = n("Equal", n.unsqueeze(next_words, [2]), words)  # [batch, windows, words]
+    if same is not None:
+        hit = n("LogicalAnd", hit, n.unsqueeze(same, [2]))
+    banned = n("ReduceLogicalOr", hit, [1], keep_dims=False)
+    return n("Select", banned, n.like(scores, -np.inf), scores)
+
+
+@ms("MoE")
+def mixture_of_experts(n: OnnxNode) -> Any:
+    """(x, scores of the experts, weights and bias of two or three layers)
+
+    All experts are computed, and the best `k` of each row added up by their share.
+    """
+    weights = [n.optional(i) for i in (2, 4, 6)]
+    return experts(n, weights, [n.optional(i) for i in (3, 5, 7)])
+
+
+@ms("QMoE")
+def quantised_mixture_of_experts(n: OnnxNode) -> Any:
+    """(x, scores, then weights, scales and bias of each of three layers, three zero points, shares)"""
+    if n.attr("quant_type", "int") != "int" or n.attr("weights_prepacked", 0) == 1:
+        raise UnsupportedError("experts in floats of few bits, or in an order of ONNX Runtime's own")
+    places = ((2, 3, 11), (5, 6, 12), (8, 9, 13))
+    weights = [_expert_weights(n, i, *row) if n.has(row[0]) else None for i, row in enumerate(places, 1)]
+    if not n.has(14):  # shares of the best alone
+        n.attributes["normalize_routing_weights"] = 1
+    return experts(n, weights, [n.optional(i) for i in (4, 7, 10)], n.optional(14))
+
+
+def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: int) -> Output:
+    """Weights [experts, out, in], of bytes in which the first value has the low bits."""
+    bits = n.attr(f"fc{layer}_expert_weight_bits") or n.attr("expert_weight_bits", 4)
+    packed, real = n.known(weights, "the packed weights"), n.dtype(n[0])
+    if bits not in (2, 4, 8) or packed.ndim != 3:
+        raise UnsupportedError(f"experts of {bits} bits")
+    count, rows, width = packed.shape
+    depth, kind = width * 8 // bits, {2: "u2", 4: "u4", 8: "u8"}[bits]
+    scale = n.static_shape(n[scales], "the shape of the scales")
+    blocks = scale[2] if len(scale) == 3 else 1
+    if blocks < 1 or depth % blocks:
+        raise ModelError(f"{depth} values in {blocks} blocks")
+    values = unpacked(packed.reshape(count * rows, width), bits, count * rows, depth)
+    wide = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
+    if n.has(zeros):
+        given = n.known(zeros, "the zero points")
+        per = blocks if given.ndim == 3 else rows
+        lines = given.size * (8 // bits) // max(-(-per * bits // 8) * (8 // bits), 1)
+        zero = unpacked(given.reshape(lines, -1), bits, lines, per).reshape(count, rows, blocks, 1)
+        middle = n.convert(n.const(zero, kind), real)
+    else:
+        middle = n.const(1 << (bits - 1), real)
+    factor = n.reshape(n.convert(n[scales], real), [count, rows, blocks, 1])
+    return n.reshape(n("Multiply", n("Subtract", wide, middle), factor), [count, rows, depth])
+
+
+def experts(
+    n: OnnxNode, weights: list[Output | None], biases: list[Output | None], mixing: Output | None = None
+) -> Output:
+    """Layers [experts, out, in] and biases [experts, out] of a mixture, the third None for two layers.
+
+    `mixing` are the experts' shares where the scores only choose them.
+    """
+    if n.attr("use_sparse_mixer", 0) and n.attr("k", 1) != 2:  # ONNX Runtime does no more with it
+        raise ModelError("use_sparse_mixer of others than two experts")
+    first, second, third = weights
+    if first is None or second is None:
+        raise ModelError("weights are missing")
+    x = n[0]
+    width = n.last_dim(x)
+    rows = n.reshape(x, [-1, width])
+    scores = n.reshape(n[1], [-1, n.last_dim(n[1])])
+    order: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
+    chosen = n.all("TopK", scores, n.attr("k", 1), axis=-1, **order, opset=11)
+    shares = n("Softmax", scores, axis=-1, opset=8)
+    if mixing is not None:
+        shares = n.reshape(mixing, [-1, n.last_dim(mixing)])
+    best = n("GatherElements", shares, chosen[1], axis=1)
+    if n.attr("normalize_routing_weights", 0):
+        best = n("Divide", best, n("ReduceSum", best, [1], keep_dims=True))
+    zero = n("Multiply", scores, n.like(scores, 0))
+    share = n("ScatterElementsUpdate", zero, chosen[1], best, 1, opset=3)  # [rows, experts]
+
+    def layer(value: Output, weight: Output, bias: Output | None) -> Output:
+        out = n("MatMul", value, weight, transpose_b=True)
+        return out if bias is None else n("Add", out, n.unsqueeze(bias, [1]))
+
+    hidden = layer(n.unsqueeze(rows, [0]), first, biases[0])
+    name = n.attr("activation_type", "relu")
+    if name == "swiglu":
+        hidden = _swiglu(n, hidden, n.attr("swiglu_fusion", 0))
+    elif name == "gelu":
+        hidden = n("Gelu", hidden, approximation_mode="TANH", opset=7)
+    else:
+        hidden = _gate(n, name, hidden)
+    if third is not None:
+        hidden = n("Multiply", hidden, layer(n.unsqueeze(rows, [0]), third, biases[2]))
+    out = layer(hidden, second, biases[1])  # [experts, rows, width]
+    weighted = n("Multiply", out, n.unsqueeze(n.transpose(share, [1, 0]), [2]))
+    return n("Reshape", n("ReduceSum", weighted, [0], keep_dims=False), n.shape_of(x), special_zero=False)
+
+
+def _swiglu(n: OnnxNode, x: Output, fusion: int) -> Output:
+    """gate * sigmoid(alpha * gate) * (linear + beta) of two halves: with fusion=1 element by element in turn,
+    with 2 one behind the other"""
+    axis = n.rank(x) - 1
+    if fusion == 1:
+        gate, linear = n.slice(x, axis, 0, step=2), n.slice(x, axis, 1, step=2)
+    elif fusion == 2:
+        gate, linear = n.all("Split", x, axis, num_splits=2)
+    else:
+        raise UnsupportedError("swiglu of weights that are not joined")
+    limit = n.attr("swiglu_limit")
+    if limit is not None and np.isfinite(limit):
+        gate = n("Minimum", gate, n.like(gate, limit))
+        linear = n("Clamp", linear, min=-float(limit), max=float(limit))
+    alpha, beta = n.attr("activation_alpha", 1.0), n.attr("activation_beta", 0.0)
+    gate = n("Multiply", gate, n("Sigmoid", n("Multiply", gate, n.like(gate, alpha))))
+    return n("Multiply", gate, n("Add", linear, n.like(linear, beta)))
+
+
+@ms("MaxpoolWithMask")
+def max_pool_with_mask(n: OnnxNode) -> Any:
+    """(x, mask [1, 1, ...]): of each line of a window what lies before its first place of mask 0"""
+    x, mask = n[0], n[1]
+    rank = n.rank(x)
+    window = Window(n, None, rank - 2)
+    images, channels = (n.shape(mask) or ())[:2]
+    if not isinstance(images, int) or not isinstance(channels, int):
+        raise UnsupportedError("the number of masks is not known when the model is read")
+    if images * channels != 1:
+        raise UnsupportedError("a mask for each image or channel")
+    if window.auto_pad != "explicit":
+        raise UnsupportedError("auto_pad of a pool with a mask")
+    lowest, last = n.like(x, np.finfo(np.float32).min), rank - 1
+    open_to = n("NotEqual", mask, n.like(mask, 0))
+    if rank > 3:  # the very first place is not asked there
+        first = np.zeros((1, rank), np.int64)
+        open_to = n("ScatterNDUpdate", open_to, first, np.ones(1, np.bool_), opset=3)
+    pads = [[0, 0, *side] for side in (window.begin, window.end)]
+    x = n("Pad", x, *pads, lowest, pad_mode="constant", opset=12)
+    open_to = n("Greater", n("Pad", n.convert(open_to, "i32"), *pads, n.const(1, "i32"), pad_mode="constant",
+                             opset=12), n.const(0, "i32"))  # fmt: skip
+    seen: Output | None = None
+    best: Output | None = None
+    for i in range(window.kernel[-1]):
+        stop, step = i + 1 - window.kernel[-1] or None, window.strides[-1]
+        here = n.slice(open_to, last, i, stop, step)
+        seen = here if seen is None else n("LogicalAnd", seen, here)
+        value = n("Select", seen, n.slice(x, last, i, stop, step), lowest)
+        best = value if best is None else n("Maximum", best, value)
+    assert best is not None
+    if rank == 3:
+        return best
+    none = [0] * (rank - 2)
+    return n("MaxPool", best, strides=[*window.strides[:-1], 1], kernel=[*window.kernel[:-1], 1],
+             dilations=[1] * (rank - 2), pads_begin=none, pads_end=none, index_element_type="i64", axis=0,
+             opset=8)  # fmt: skip

@@ -1,0 +1,139 @@
+"""Operators of ai.onnx.ml that tensors alone can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.text import place_of, same_text, text_at
+
+DOMAIN = "ai.onnx.ml"
+
+
+def ml(name: str, since: int = 1) -> Any:
+    return onnx_op(name, since, DOMAIN)
+
+
+@ml("ArrayFeatureExtractor")
+def array_feature_extractor(n: OnnxNode) -> Any:
+    """Columns of the last dimension."""
+    out = n("Gather", n[0], n.reshape(n[1], [-1]), -1, opset=8)
+    return out if n.rank(n[0]) > 1 else n.unsqueeze(out, [0])
+
+
+@ml("Binarizer")
+def binarizer(n: OnnxNode) -> Any:
+    return n.convert(n("Greater", n[0], n.like(n[0], n.attr("threshold"))), n.dtype(n[0]))
+
+
+@ml("Scaler")
+def scaler(n: OnnxNode) -> Any:
+    """(x - offset) * scale"""
+    x = n.convert(n[0], "f32")
+    offset, scale = (
+        n.const(np.array(n.attr(name, default), np.float32))
+        for name, default in (("offset", [0.0]), ("scale", [1.0]))
+    )
+    return n("Multiply", n("Subtract", x, offset), scale)
+
+
+@ml("Normalizer")
+def normalizer(n: OnnxNode) -> Any:
+    x = n.convert(n[0], "f32")
+    axis = [-1]
+    norm = n.attr("norm")
+    if norm == "MAX":
+        size = n("ReduceMax", x, axis, keep_dims=True)
+    elif norm in ("L1", "L2"):
+        size = n(f"Reduce{norm}", x, axis, keep_dims=True)
+    else:
+        raise UnsupportedError(f"the norm {norm[:20]!r}")
+    zero = n("Equal", size, n.like(x, 0))
+    return n("Divide", x, n("Select", zero, n.like(x, 1), size))
+
+
+@ml("Imputer")
+def imputer(n: OnnxNode) -> Any:
+    """What is missing, marked by a number or NaN, is replaced."""
+    x = n[0]
+    real = n.dtype(x) in ("f32", "f64")
+    values = n.attr("imputed_value_floats") if real else n.attr("imputed_value_int64s")
+    mark = n.attr("replaced_value_float", 0.0) if real else n.attr("replaced_value_int64", 0)
+    missing = n("IsNaN", x) if real and np.isnan(mark) else n("Equal", x, n.like(x, mark))
+    return n("Select", missing, n.like(x, values), x)
+
+
+@ml("LabelEncoder", 2)
+def label_encoder(n: OnnxNode) -> Any:
+    """Each key's value, the default for others: the first of the keys that is equal."""
+    x = n[0]
+    keys, values = _column(n, "keys"), _column(n, "values")
+    if keys.size != values.size or not keys.size:
+        raise ModelError(f"{keys.size} keys and {values.size} values")
+    if (keys.dtype.kind in "OUS") != (n.dtype(x) == "string"):
+        raise ModelError(f"keys of another type than the input, which is {n.dtype(x)}")
+    if n.dtype(x) == "string":
+        same = same_text(n, x, keys.tolist())
+    else:
+        same = n("Equal", n.unsqueeze(x, [-1]), n.like(x, keys))
+        if keys.dtype.kind == "f" and np.isnan(keys).any():
+            same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", n.unsqueeze(x, [-1])), np.isnan(keys)))
+    found, place = place_of(n, same)
+    default = _default(n, values)
+    if values.dtype.kind in "OUS":
+        return text_at(n, [*values.tolist(), default], n("Select", found, place, values.size))
+    picked = n("Gather", n.const(values), place, 0, opset=8)
+    return n("Select", found, picked, n.const(default, picked._tensor._type.dtype))
+
+
+@ml("LabelEncoder")
+def label_encoder_1(n: OnnxNode) -> Any:
+    """Texts by their places in a list."""
+    texts = n.required("classes_strings")
+    return _mapped(n, texts, np.arange(len(texts)))
+
+
+@ml("CategoryMapper")
+def category_mapper(n: OnnxNode) -> Any:
+    return _mapped(n, n.required("cats_strings"), np.asarray(n.required("cats_int64s"), np.int64))
+
+
+def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
+    """The number of a text, or the text of a number."""
+    if len(texts) != numbers.size or not texts:
+        raise ModelError(f"{len(texts)} texts and {numbers.size} numbers")
+    if n.dtype(n[0]) == "string":
+        found, place = place_of(n, same_text(n, n[0], texts))
+        picked = n("Gather", n.const(numbers), place, 0, opset=8)
+        return n("Select", found, picked, n.attr("default_int64"))
+    found, place = place_of(n, n("Equal", n.unsqueeze(n[0], [-1]), numbers))
+    return text_at(n, [*texts, n.attr("default_string")], n("Select", found, place, numbers.size))
+
+
+def _column(n: OnnxNode, what: str) -> np.ndarray:
+    from ovjit.readers.onnx import tensors
+
+    for kind, dtype in (("int64s", np.int64), ("floats", np.float32), ("strings", object)):
+        given = n.attr(f"{what}_{kind}")
+        if given is not None:
+            return np.array(given, dtype)
+    tensor = n.attr(f"{what}_tensor")
+    if tensor is None or not tensor.data_type:
+        raise UnsupportedError(f"the {what} are missing")
+    return tensors.decode(tensor, n.reader.external)[0].reshape(-1)
+
+
+def _default(n: OnnxNode, values: np.ndarray) -> Any:
+    from ovjit.readers.onnx import tensors
+
+    tensor = n.attr("default_tensor")
+    if tensor is not None and tensor.data_type:
+        return tensors.decode(tensor, n.reader.external)[0].reshape(())
+    if values.dtype.kind in "OUS":
+        return n.attr("default_string", "_Unused")
+    return n.attr("default_float", -0.0) if values.dtype.kind == "f" else n.attr("default_int64", -1)

@@ -1,0 +1,563 @@
+"""Convolutions, pooling, normalisation, and what else layers of networks are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.random import dropped
+from ovjit.readers.onnx.registry import onnx_op
+
+_AUTO_PADS = {"NOTSET": "explicit", "": "explicit", "VALID": "valid", "SAME_UPPER": "same_upper",
+              "SAME_LOWER": "same_lower"}  # fmt: skip
+
+#: The largest number of places that a window has, moves or is spread by.
+_FARTHEST = (1 << 31) - 1
+
+
+class Window:
+    """The attributes of a sliding window: kernel, strides, dilations, pads, for `dims` spatial dimensions."""
+
+    def __init__(self, n: OnnxNode, kernel: Sequence[int] | None, dims: int):
+        given = n.attr("kernel_shape")
+        self.kernel = list(given if given is not None else kernel or ())
+        if not self.kernel and dims:
+            raise ModelError("the attribute kernel_shape is missing")
+        if len(self.kernel) != dims:
+            raise ModelError(f"kernel_shape should have {dims} dimensions, not {len(self.kernel)}")
+        self.strides = self._ints(n, "strides", 1)
+        self.dilations = self._ints(n, "dilations", 1)
+        mode = n.attr("auto_pad", "NOTSET")
+        if mode not in _AUTO_PADS:
+            raise ModelError(f"auto_pad {mode[:20]!r} is not known")
+        self.auto_pad = _AUTO_PADS[mode]
+        pads = n.attr("pads")
+        if pads is None or self.auto_pad != "explicit":
+            pads = [0] * (2 * dims)
+        if len(pads) != 2 * dims:
+            raise ModelError(f"pads should have {2 * dims} numbers, not {len(pads)}")
+        self.begin, self.end = list(pads[:dims]), list(pads[dims:])
+        if any(v < 1 for v in (*self.kernel, *self.strides, *self.dilations)):
+            raise ModelError("kernel_shape, strides and dilations should be positive")
+        if any(v > _FARTHEST for v in (*self.kernel, *self.strides, *self.dilations)):
+            raise ModelError(f"kernel_shape, strides and dilations should not exceed {_FARTHEST}")
+
+    def _ints(self, n: OnnxNode, name: str, default: int) -> list[int]:
+        values = n.attr(name)
+        if not values:
+            return [default] * len(self.kernel)
+        if len(values) != len(self.kernel):
+            raise ModelError(f"{name} should have {len(self.kernel)} numbers, not {len(values)}")
+        return list(values)
+
+    def extent(self, i: int) -> int:
+        """How many elements the window spans along a dimension."""
+        return (self.kernel[i] - 1) * self.dilations[i] + 1
+
+    def attributes(self) -> dict[str, Any]:
+        return {
+            "strides": self.strides,
+            "pads_begin": self.begin,
+            "pads_end": self.end,
+            "auto_pad": self.auto_pad,
+        }
+
+
+def spatial_rank(n: OnnxNode, x: Output, least: int = 1) -> int:
+    rank = n.rank(x) - 2
+    if rank < least:
+        raise ModelError(f"takes at least {least + 2} dimensions, not {rank + 2}")
+    return rank
+
+
+def per_channel(n: OnnxNode, value: Output, rank: int) -> Output:
+    """A value for each channel, [C], as [1, C, 1, ...]."""
+    return n.reshape(value, [1, -1] + [1] * (rank - 2))
+
+
+def _kernel(n: OnnxNode, w: Output) -> list[int]:
+    """The sizes of filters. Open ones are taken as they come: what else there is does not ask for them."""
+    return [d if isinstance(d, int) else 1 for d in (n.shape(w) or ())[2:]]
+
+
+def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
+    rank = n.rank(w, "the rank of the filters")
+    window = Window(n, _kernel(n, w), rank - 2)
+    attrs = {**window.attributes(), "dilations": window.dilations}
+    group = n.attr("group", 1)
+    if group < 1:
+        raise ModelError(f"group should be positive, not {group}")
+    if group == 1:
+        out = n("Convolution", x, w, **attrs)
+    else:
+        out = n("GroupConvolution", x, _grouped(n, w, group, "filters"), **attrs)
+    return out if bias is None else n("Add", n.without_biases(out), per_channel(n, bias, rank))
+
+
+def _grouped(n: OnnxNode, w: Output, group: int, what: str) -> Output:
+    """Filters with their first dimension divided into groups: [group, first // group, ...]."""
+    first, *rest = n.shape(w) or ()
+    if group < 1 or (isinstance(first, int) and first % group):
+        raise ModelError(f"{first} {what} do not divide into {group} groups")
+    if is_static((first, *rest)):
+        return n.reshape(w, [group, first // group, *rest])
+    each = n("Divide", n.dim_of(w, 0), group)
+    return n.reshape(w, n("Concat", [group], each, *(n.dim_of(w, 1 + i) for i in range(len(rest))), axis=0))
+
+
+@onnx_op("Conv")
+def conv(n: OnnxNode) -> Any:
+    return convolve(n, n[0], n[1], n.optional(2))
+
+
+@onnx_op("ConvTranspose")
+def conv_transpose(n: OnnxNode) -> Any:
+    x, w, bias = n[0], n[1], n.optional(2)
+    dims = n.rank(w, "the rank of the filters") - 2
+    window = Window(n, _kernel(n, w), dims)
+    extra = list(n.attr("output_padding") or [0] * dims)
+    wanted = n.attr("output_shape")
+    cut = wanted is not None and not is_static((n.shape(x) or (ANY,) * (dims + 2))[2:])
+    upper = window.auto_pad == "same_upper"
+    if cut:  # the whole, from which what is wanted is taken
+        window.auto_pad, window.begin, window.end = "explicit", [0] * dims, [0] * dims
+    elif wanted is not None or window.auto_pad.startswith("same"):
+        if n.attr("kernel_shape") is None:
+            n.static_shape(w, "the shape of the filters")
+        for i in range(dims):
+            if wanted is None:  # every pixel of the input stands for `stride` pixels
+                total = window.extent(i) + extra[i] - window.strides[i]
+            else:
+                size = int((n.shape(x) or ())[2 + i])  # type: ignore[arg-type]
+                total = window.strides[i] * (size - 1) + extra[i] + window.extent(i) - list(wanted)[-dims:][i]
+            extra[i] += max(-total, 0)
+            total = max(total, 0)
+            less, more = total // 2, total - total // 2
+            window.begin[i], window.end[i] = (less, more) if upper else (more, less)
+        window.auto_pad = "explicit"
+    attrs = {**window.attributes(), "dilations": window.dilations, "output_padding": extra}
+    group = n.attr("group", 1)
+    if group == 1:
+        out = n("ConvolutionBackpropData", x, w, **attrs)
+    else:
+        out = n("GroupConvolutionBackpropData", x, _grouped(n, w, group, "channels"), **attrs)
+    if cut:
+        out = _middle(n, out, list(wanted)[-dims:], upper)
+    return out if bias is None else n("Add", out, per_channel(n, bias, dims + 2))
+
+
+def _middle(n: OnnxNode, x: Output, wanted: Sequence[int], upper: bool) -> Output:
+    """`wanted` pixels of images of open sizes: what is too much is taken from both sides, what an odd number
+    leaves from the end if `upper`; what is missing is 0 behind the end."""
+    dims, goal = len(wanted), np.array(wanted, np.int64)
+    sizes = n.slice(n.shape_of(x), 0, 2)
+    more = n("Maximum", n("Subtract", sizes, goal), 0)
+    begin = n("Divide", more, 2)
+    if not upper:
+        begin = n("Subtract", more, begin)
+    x = n("Slice", x, begin, n("Add", begin, goal), [1] * dims, list(range(2, dims + 2)))
+    behind = n("Concat", [0, 0], n("Maximum", n("Subtract", goal, sizes), 0), axis=0)
+    x = n("Pad", x, [0] * (dims + 2), behind, n.like(x, 0), pad_mode="constant", opset=12)
+    return n("Reshape", x, [0, 0, *wanted], special_zero=True)
+
+
+@onnx_op("DeformConv", 19)
+def deform_conv(n: OnnxNode) -> Any:
+    x, w, offset, bias, mask = n[0], n[1], n[2], n.optional(3), n.optional(4)
+    window = Window(n, n.static_shape(w, "the shape of the filters")[2:], n.rank(w) - 2)
+    inputs = [x, offset, w] if mask is None else [x, offset, w, mask]
+    out = n(
+        "DeformableConvolution",
+        *inputs,
+        **window.attributes(),
+        dilations=window.dilations,
+        group=n.attr("group"),
+        deformable_group=n.attr("offset_group"),
+        bilinear_interpolation_pad=True,
+    )
+    return out if bias is None else n("Add", out, per_channel(n, bias, n.rank(w)))
+
+
+# -- pooling -------------------------------------------------------------------------------------------------
+
+
+def _through_f32(n: OnnxNode, x: Output, pool: Any) -> list[Output]:
+    """Pooling of small integers in f32, which holds them exactly."""
+    kind = n.dtype(x)
+    if ELEMENT_TYPES[kind].is_real:
+        return pool(x)
+    outputs = pool(n.convert(x, "f32"))
+    return [n.convert(outputs[0], kind), *outputs[1:]]
+
+
+@onnx_op("MaxPool")
+def max_pool(n: OnnxNode) -> Any:
+    x = n[0]
+    dims = spatial_rank(n, x)
+    window = Window(n, None, dims)
+    rounding = "ceil_torch" if n.attr("ceil_mode") else "floor"
+
+    def pool(value: Output) -> list[Output]:
+        return n.all(
+            "MaxPool",
+            value,
+            **window.attributes(),
+            kernel=window.kernel,
+            dilations=window.dilations,
+            rounding_type=rounding,
+            index_element_type="i64",
+            axis=0,
+            opset=14 if rounding == "ceil_torch" else 8,
+        )
+
+    values, indices = _through_f32(n, x, pool)
+    if not n.wants(1):  # `storage_order` is about indices
+        return [values]
+    if n.attr("storage_order"):
+        indices = _column_major(n, indices, [n.dim_of(x, 2 + i) for i in range(dims)])
+    return [values, indices]
+
+
+def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[Output]) -> Output:
+    """Indices that count along rows as such that count along the first spatial dimension first."""
+    planes = [n.const(1)]  # how far apart neighbours are: along the last dimension, the one before, ...
+    for size in reversed(spatial):
+        planes.append(n("Multiply", planes[-1], size))
+    rest = n("FloorMod", indices, planes.pop())
+    out = n("Subtract", indices, rest)
+    weight = n.const(1)
+    for size in spatial:
+        step = planes.pop()
+        place = n("Divide", rest, step)
+        rest = n("FloorMod", rest, step)
+        out = n("Add", out, n("Multiply", place, weight))
+        weight = n("Multiply", weight, size)
+    return out
+
+
+@onnx_op("AveragePool")
+def average_pool(n: OnnxNode) -> Any:
+    x = n[0]
+    window = Window(n, None, spatial_rank(n, x))
+    dilated = any(d != 1 for d in window.dilations)
+    ceil = bool(n.attr("ceil_mode"))
+    attrs: dict[str, Any] = {
+        **window.attributes(),
+        "kernel": window.kernel,
+        "exclude_pad": not n.attr("count_include_pad", 0),
+        "rounding_type": "ceil_torch" if ceil else "floor",
+    }
+    if dilated:
+        return n("AvgPool", x, **attrs, dilations=window.dilations, opset=16)
+    return n("AvgPool", x, **attrs, opset=14 if ceil else 1)
+
+
+def ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
+    """x with zeros behind, as many as the last window reaches over the end if that window begins inside."""
+    more = []
+    for i, stride in enumerate(window.strides):
+        size = n.dim_of(x, 2 + i)
+        reach = n("Add", size, window.begin[i] + window.end[i] - window.extent(i))
+        beyond = n("FloorMod", n("Negative", reach), stride)
+        begins = n("Add", reach, beyond)
+        inside = n("Less", begins, n("Add", size, window.begin[i]))
+        more.append(n("Select", inside, beyond, n.like(beyond, [0])))
+    behind = n("Concat", [0, 0], *more, axis=0)
+    known = n.value(behind)
+    if known is not None:  # then the window's own padding says it
+        window.end = [end + int(v) for end, v in zip(window.end, known[2:], strict=True)]
+        return x
+    zeros = np.zeros(2 + len(more), np.int64)
+    return n("Pad", x, zeros, behind, n.like(x, 0), pad_mode="constant", opset=12)
+
+
+@onnx_op("LpPool", 2)
+def lp_pool(n: OnnxNode) -> Any:
+    """(sum |x|^p)^(1/p): an average with the padding counted, times the number of elements"""
+    x, p = n[0], n.attr("p", 2)
+    window = Window(n, None, spatial_rank(n, x))
+    if n.attr("ceil_mode", 0) and window.auto_pad == "explicit":
+        x = ceiled(n, x, window)
+    powers = n("Power", n("Abs", x), n.like(x, p))
+    attrs = {**window.attributes(), "kernel": window.kernel, "exclude_pad": False}
+    if any(d != 1 for d in window.dilations):
+        mean = n("AvgPool", powers, **attrs, dilations=window.dilations, opset=16)
+    else:
+        mean = n("AvgPool", powers, **attrs, opset=1)
+    total = n("Multiply", mean, n.like(x, math.prod(window.kernel)))
+    return n("Power", total, n.like(x, 1 / p))
+
+
+def _spatial_axes(n: OnnxNode, x: Output) -> list[int]:
+    return list(range(2, spatial_rank(n, x, 0) + 2))
+
+
+@onnx_op("GlobalAveragePool")
+def global_average_pool(n: OnnxNode) -> Any:
+    return n("ReduceMean", n[0], _spatial_axes(n, n[0]), keep_dims=True)
+
+
+@onnx_op("GlobalMaxPool")
+def global_max_pool(n: OnnxNode) -> Any:
+    return n("ReduceMax", n[0], _spatial_axes(n, n[0]), keep_dims=True)
+
+
+@onnx_op("GlobalLpPool")
+def global_lp_pool(n: OnnxNode) -> Any:
+    x, p = n[0], n.attr("p", 2)
+    powers = n("Power", n("Abs", x), n.like(x, p))
+    total = n("ReduceSum", powers, _spatial_axes(n, x), keep_dims=True)
+    return n("Power", total, n.like(x, 1 / p))
+
+
+@onnx_op("MaxUnpool")
+def max_unpool(n: OnnxNode) -> Any:
+    """Zeros, with the values at the flat indices of the tensor that was pooled."""
+    x, indices = n[0], n[1]
+    window = Window(n, None, spatial_rank(n, x))
+    sizes = [n.dim_of(x, 0), n.dim_of(x, 1)]
+    for i, stride in enumerate(window.strides):
+        rest = window.kernel[i] - stride - window.begin[i] - window.end[i]
+        sizes.append(n("Add", n("Multiply", n.dim_of(x, i + 2), stride), rest))
+    natural = n("Concat", *sizes, axis=0)
+    known = n.value(natural)
+    if known is not None:
+        natural = n.const(known)
+        count = n.const(np.array([known.prod()], np.int64))
+    else:
+        count = n("ReduceProd", natural, [0], keep_dims=True)
+    flat = n("Broadcast", n.like(x, 0), count)
+    out = n("ScatterElementsUpdate", flat, n.reshape(indices, [-1]), n.reshape(x, [-1]), 0, opset=3)
+    out = n.reshape(out, natural)
+    if not n.has(2):
+        return out
+    # what is larger than the indices are about has zeros behind
+    more = n("Subtract", n.convert(n[2], "i64"), natural)
+    zeros = np.zeros(n.rank(x), np.int64)
+    return n("Pad", out, zeros, more, n.like(x, 0), pad_mode="constant", opset=12)
+
+
+# -- normalisation -------------------------------------------------------------------------------------------
+
+
+@onnx_op("BatchNormalization")
+def batch_normalization(n: OnnxNode) -> Any:
+    x, scale, bias, mean, var = (n[i] for i in range(5))
+    if n.attr("spatial", 1) == 0:
+        raise UnsupportedError("spatial=0: statistics for each element, not each channel")
+    training = n.version >= 14 and n.attr("training_mode")
+    epsilon = n.attr("epsilon")
+    kind, statistics = n.dtype(x), n.dtype(mean)
+    if not training:
+        if any(n.wants(i) for i in range(1, 5)) and n.version < 14 and not n.attr("is_test", 0):
+            raise UnsupportedError("a BatchNormalization that is being trained")
+        scale, bias, mean, var = (n.convert(v, kind) for v in (scale, bias, mean, var))
+        out = n("BatchNormInference", x, scale, bias, mean, var, epsilon=epsilon, opset=5)
+        return [out, mean, var] if n.version >= 14 else [out]
+    axes = [i for i in range(n.rank(x)) if i != 1]
+    wide = n.convert(x, statistics)
+    now = n("ReduceMean", wide, axes, keep_dims=False)
+    centred = n("Subtract", wide, per_channel(n, now, n.rank(x)))
+    spread = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=False)
+    scale, bias = n.convert(scale, kind), n.convert(bias, kind)
+    out = n(
+        "BatchNormInference",
+        x,
+        scale,
+        bias,
+        n.convert(now, kind),
+        n.convert(spread, kind),
+        epsilon=epsilon,
+        opset=5,
+    )
+    old, new = n.like(mean, n.attr("momentum")), n.like(mean, 1 - n.attr("momentum"))
+    running = [
+        n("Add", n("Multiply", was, old), n("Multiply", is_, new))
+        for was, is_ in ((mean, now), (var, spread))
+    ]
+    return [out, *running]
+
+
+@onnx_op("InstanceNormalization")
+def instance_normalization(n: OnnxNode) -> Any:
+    x = n[0]
+    rank = spatial_rank(n, x) + 2
+    out = n(
+        "MVN",
+        x,
+        list(range(2, rank)),
+        eps=n.attr("epsilon"),
+        normalize_variance=True,
+        eps_mode="inside_sqrt",
+        opset=6,
+    )
+    return n("Add", n("Multiply", out, per_channel(n, n[1], rank)), per_channel(n, n[2], rank))
+
+
+@onnx_op("GroupNormalization", 18)
+def group_normalization_18(n: OnnxNode) -> Any:
+    """Scale and bias for each group."""
+    x, groups = n[0], n.required("num_groups")
+    shape = n.shape_of(x)
+    parts = n("Reshape", x, [0, groups, -1], special_zero=True)
+    out = n(
+        "MVN", parts, [2], eps=n.attr("epsilon"), normalize_variance=True, eps_mode="inside_sqrt", opset=6
+    )
+    out = n("Add", n("Multiply", out, per_channel(n, n[1], 3)), per_channel(n, n[2], 3))
+    return n("Reshape", out, shape, special_zero=False)
+
+
+@onnx_op("GroupNormalization", 21)
+def group_normalization(n: OnnxNode) -> Any:
+    """Scale and bias for each channel."""
+    return n(
+        "GroupNormalization", n[0], n[1], n[2], num_groups=n.required("num_groups"), epsilon=n.attr("epsilon")
+    )
+
+
+def layer_norm(
+    n: OnnxNode, x: Output, scale: Output | None, bias: Output | None, axis: int, epsilon: float
+) -> list[Output]:
+    """(normalised and scaled, mean, inverse standard deviation) over the dimensions from `axis` on."""
+    rank = n.rank(x)
+    axes = list(range(n.axis(axis, rank), rank))
+    kind = n.dtype(x)
+    out = n("MVN", x, axes, eps=epsilon, normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    if scale is not None:
+        out = n("Multiply", out, n.convert(scale, kind))
+    if bias is not None:
+        out = n("Add", out, n.convert(bias, kind))
+    if not any(n.wants(i) for i in (1, 2)):
+        return [out]
+    wide = n.convert(x, "f32") if kind in ("f16", "bf16") else x
+    mean = n("ReduceMean", wide, axes, keep_dims=True)
+    centred = n("Subtract", wide, mean)
+    variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
+    deviation = n("Sqrt", n("Add", variance, n.like(wide, epsilon)))
+    return [out, mean, n("Divide", n.like(wide, 1), deviation)]
+
+
+@onnx_op("LayerNormalization")
+def layer_normalization(n: OnnxNode) -> Any:
+    """The standard has it from 17 on; ONNX Runtime's optimiser writes it into models of any opset."""
+    return layer_norm(n, n[0], n.optional(1), n.optional(2), n.attr("axis", -1), n.attr("epsilon", 1e-5))
+
+
+def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:
+    """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for halves"""
+    kind, rank = n.dtype(x), n.rank(x)
+    wide = n.convert(x, "f32") if kind in ("f16", "bf16") else x
+    mean = n("ReduceMean", n("Multiply", wide, wide), list(range(n.axis(axis, rank), rank)), keep_dims=True)
+    out = n.convert(n("Divide", wide, n("Sqrt", n("Add", mean, n.like(wide, epsilon)))), kind)
+    return out if scale is None else n("Multiply", out, n.convert(scale, kind))
+
+
+@onnx_op("RMSNormalization", 23)
+def rms_normalization(n: OnnxNode) -> Any:
+    out = rms_norm(n, n[0], None, n.attr("axis"), n.attr("epsilon"))
+    scale = n[1]
+    if n.dtype(scale) != n.dtype(out):  # the result has the scale's type
+        out = n.convert(out, n.dtype(scale))
+    return n("Multiply", out, scale)
+
+
+@onnx_op("MeanVarianceNormalization")
+def mean_variance_normalization(n: OnnxNode) -> Any:
+    axes = n.axes(n.attr("axes", [0, 2, 3]), n.rank(n[0]))
+    return n("MVN", n[0], axes, eps=1e-9, normalize_variance=True, eps_mode="outside_sqrt", opset=6)
+
+
+@onnx_op("LpNormalization")
+def lp_normalization(n: OnnxNode) -> Any:
+    x, p = n[0], n.attr("p")
+    if p not in (1, 2):
+        raise ModelError(f"p should be 1 or 2, not {p}")
+    norm = n("ReduceL1" if p == 1 else "ReduceL2", x, [n.attr("axis")], keep_dims=True)
+    zero = n("Equal", norm, n.like(norm, 0))
+    return n("Divide", x, n("Select", zero, n.like(norm, 1), norm))
+
+
+@onnx_op("LRN")
+def lrn(n: OnnxNode) -> Any:
+    attrs = {name: n.attr(name) for name in ("alpha", "beta", "bias")}
+    return n("LRN", n[0], [1], **attrs, size=n.required("size"))
+
+
+# -- softmax and relatives -----------------------------------------------------------------------------------
+
+
+def _rows(n: OnnxNode, function: Any) -> Output:
+    """`function` of the input with all dimensions from `axis` on as one, as up to opset 12."""
+    x, rank = n[0], n.rank(n[0])
+    axis = n.axis(n.attr("axis", 1), rank) if rank else 0
+    if axis == rank - 1:
+        return function(x, axis)
+    trailing = list((n.shape(x) or ())[axis:])
+    open_dims = sum(isinstance(d, Interval) for d in trailing)
+    rows = function(n("Reshape", x, [0] * axis + [-1], special_zero=True), axis)
+    if open_dims > 1 or 0 in trailing:
+        return n("Reshape", rows, n.shape_of(x), special_zero=False)
+    back = [0] * axis + [-1 if isinstance(d, Interval) else d for d in trailing]
+    return n("Reshape", rows, back, special_zero=True)
+
+
+def _hardmax(n: OnnxNode):
+    def function(x: Output, axis: int) -> Output:
+        best = n.all(
+            "TopK", x, 1, axis=axis, mode="max", sort="value", index_element_type="i64", stable=True, opset=11
+        )[1]
+        depth = n.squeeze(n.dim_of(x, axis), [0])
+        return n("OneHot", n.squeeze(best, [axis]), depth, n.like(x, 1), n.like(x, 0), axis=axis)
+
+    return function
+
+
+@onnx_op("Softmax")
+def softmax_rows(n: OnnxNode) -> Any:
+    return _rows(n, lambda x, axis: n("Softmax", x, axis=axis, opset=8))
+
+
+@onnx_op("Softmax", 13)
+def softmax(n: OnnxNode) -> Any:
+    return n("Softmax", n[0], axis=n.attr("axis"), opset=8)
+
+
+@onnx_op("LogSoftmax")
+def log_softmax_rows(n: OnnxNode) -> Any:
+    return _rows(n, lambda x, axis: n("LogSoftmax", x, axis=axis))
+
+
+@onnx_op("LogSoftmax", 13)
+def log_softmax(n: OnnxNode) -> Any:
+    return n("LogSoftmax", n[0], axis=n.attr("axis"))
+
+
+@onnx_op("Hardmax")
+def hardmax_rows(n: OnnxNode) -> Any:
+    return _rows(n, _hardmax(n))
+
+
+@onnx_op("Hardmax", 13)
+def hardmax(n: OnnxNode) -> Any:
+    return _hardmax(n)(n[0], n.axis(n.attr("axis"), n.rank(n[0])))
+
+
+@onnx_op("Dropout")
+def dropout(n: OnnxNode) -> Any:
+    """Nothing is dropped, and the mask is true everywhere, unless a model is being trained."""
+    if n.version >= 12 and n.has(2):
+        training, ratio = n.value(n[2]), n.value(n.optional(1))
+        if (training is None or training.any()) and (ratio is None or ratio.any() or not n.has(1)):
+            return dropped(n, n[0], n[1] if n.has(1) else n.const(0.5), n[2])
+    if not n.wants(1):
+        return [n[0]]
+    kind = "boolean" if n.version >= 10 else n.dtype(n[0])
+    return [n[0], n("Broadcast", n.const(1, kind), n.shape_of(n[0]), mode="numpy", opset=3)]

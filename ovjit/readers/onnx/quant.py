@@ -1,0 +1,388 @@
+"""Quantisation: scales and zero points are arithmetic that later passes see through; integer products are
+exact.
+
+Sums of products of 8-bit integers are kept in f32 while they stay below 2^24, where f32 is exact, and in
+wider
+types beyond.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import Interval
+from ovjit.readers.onnx import tensors
+from ovjit.readers.onnx.nn import Window, ceiled, convolve, per_channel
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
+from ovjit.readers.onnx.tensor import LARGEST, to_float8
+
+#: f32 holds every integer up to this one.
+F32_EXACT = 1 << 24
+#: The largest sum of products of two 8-bit integers, for each pair.
+PRODUCT = 255 * 255
+
+
+def int_range(kind: str) -> tuple[int, int]:
+    """The smallest and the largest value of an integer type."""
+    row = ELEMENT_TYPES[kind]
+    if row.kind == "i":
+        return -(1 << (row.bits - 1)), (1 << (row.bits - 1)) - 1
+    return 0, (1 << row.bits) - 1
+
+
+def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> Output:
+    """A scale or zero point so that it broadcasts with `x`: one for all, one for each place along `axis`, or
+    one
+    for each block of `block` places."""
+    shape = n.shape(value)
+    if shape is None or len(shape) == 0:
+        return value
+    if block:
+        rank = n.rank(x)
+        axis = n.axis(axis, rank)
+        size = (n.shape(x) or ())[axis]
+        if isinstance(size, Interval):
+            end = n.squeeze(n.dim_of(x, axis), [0])
+            open_places = n("Divide", n("Range", 0, end, 1, output_type="i64", opset=4), block)
+            return n("Gather", value, open_places, axis, opset=8)
+        places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
+        return n("Gather", value, places, axis, opset=8)
+    if len(shape) == 1 and shape[0] == 1:
+        return n.scalar(value)
+    if len(shape) != 1:
+        return value
+    rank = n.rank(x)
+    axis = n.axis(axis, rank)
+    pattern = [1] * rank
+    pattern[axis] = -1
+    return n.reshape(value, pattern)
+
+
+def dequantize(
+    n: OnnxNode,
+    x: Output,
+    scale: Output,
+    zero: Output | None,
+    axis: int = 1,
+    block: int = 0,
+    kind: str | None = None,
+) -> Output:
+    """(x - zero) * scale, of type `kind`, by default that of the scale"""
+    kind = kind or n.dtype(scale)
+    exact = ELEMENT_TYPES[n.dtype(x)].bits <= 8 and n.dtype(scale) == kind
+    wide = "f32" if kind in ("f16", "bf16") and not exact else kind
+    out = n.convert(x, wide)
+    if zero is not None and not _is_zero(n, zero):
+        out = n("Subtract", out, n.convert(along(n, zero, x, axis, block), wide))
+    return n.convert(n("Multiply", out, n.convert(along(n, scale, x, axis, block), wide)), kind)
+
+
+def _is_zero(n: OnnxNode, zero: Output) -> bool:
+    value = n.value(zero) if ELEMENT_TYPES[n.dtype(zero)].numpy is not None else None
+    return value is not None and not value.astype(np.float32).any()
+
+
+def quantize(
+    n: OnnxNode, x: Output, scale: Output, zero: Output | None, kind: str, axis: int = 1, block: int = 0,
+    precision: str = "",
+) -> Output:  # fmt: skip
+    """saturate(round(x / scale) + zero), of type `kind`; rounding goes to even. The division is one of the
+    type `precision`, by default of f32 or f64."""
+    if precision:
+        x, scale = n.convert(x, precision), n.convert(scale, precision)
+    wide = n.dtype(x) if n.dtype(x) in ("f32", "f64") else "f32"
+    steps = n("Divide", n.convert(x, wide), n.convert(along(n, scale, x, axis, block), wide))
+    if precision:
+        steps = n.convert(n.convert(steps, precision), wide)
+    return saturate(n, steps, along(n, zero, x, axis, block) if zero is not None else None, kind)
+
+
+def saturate(n: OnnxNode, steps: Output, zero: Output | None, kind: str) -> Output:
+    """Real numbers of steps as the integers of type `kind` next to them, moved by `zero`."""
+    if ELEMENT_TYPES[kind].is_real:
+        if zero is not None and not _is_zero(n, zero):
+            steps = n("Add", steps, n.convert(zero, n.dtype(steps)))
+        return to_float8(n, steps, kind) if kind in LARGEST else n.convert(steps, kind)
+    out = n("Round", steps, mode="half_to_even")
+    if zero is not None and not _is_zero(n, zero):
+        out = n("Add", out, n.convert(zero, n.dtype(out)))
+    low, high = int_range(kind)
+    return n.convert(n("Clamp", out, min=float(low), max=float(high)), kind)
+
+
+@onnx_op("QuantizeLinear")
+@onnx_op("QuantizeLinear", domain=MICROSOFT)
+def quantize_linear(n: OnnxNode) -> Any:
+    zero = n.optional(2)
+    number = n.attr("output_dtype", 0)
+    kind = n.dtype(zero) if zero is not None else tensors.element_type(number) if number else "u8"
+    asked = n.attr("precision", 0)
+    precision = tensors.element_type(asked) if asked else ""
+    if not asked and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
+        precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
+    out = quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
+    known = n.value(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
+    return out if known is None else n.const(known, kind)
+
+
+@onnx_op("DequantizeLinear")
+@onnx_op("DequantizeLinear", domain=MICROSOFT)
+def dequantize_linear(n: OnnxNode) -> Any:
+    number = n.attr("output_dtype", 0)
+    kind = tensors.element_type(number) if number else None
+    return dequantize(n, n[0], n[1], n.optional(2), n.attr("axis", 1), n.attr("block_size", 0), kind)
+
+
+@onnx_op("DynamicQuantizeLinear", 11)
+def dynamic_quantize_linear(n: OnnxNode) -> Any:
+    return list(dynamic_quantize(n, n[0]))
+
+
+def dynamic_quantize(n: OnnxNode, x: Output) -> tuple[Output, Output, Output]:
+    """(x as u8, scale, zero point), the range being that of x and 0"""
+    axes = list(range(n.rank(x)))
+    top = n("Maximum", n("ReduceMax", x, axes, keep_dims=False), n.const(0.0))
+    bottom = n("Minimum", n("ReduceMin", x, axes, keep_dims=False), n.const(0.0))
+    scale = n("Divide", n("Subtract", top, bottom), n.const(255.0))
+    safe = n("Select", n("Equal", scale, n.const(0.0)), n.const(1.0), scale)
+    zero = saturate(n, n("Divide", n("Negative", bottom), safe), None, "u8")
+    return quantize(n, x, safe, zero, "u8"), scale, zero
+
+
+# -- products ------------------------------------------------------------------------------------------------
+
+
+def _shifted(n: OnnxNode, x: Output, zero: Output | None, kind: str) -> Output:
+    out = n.convert(x, kind)
+    return out if zero is None or _is_zero(n, zero) else n("Subtract", out, n.convert(zero, kind))
+
+
+def _depth_of(n: OnnxNode, value: Output, axis: int) -> int | None:
+    shape = n.shape(value)
+    size = None if shape is None or not shape else shape[axis]
+    return size if isinstance(size, int) else None
+
+
+def integer_matmul(n: OnnxNode, a: Output, b: Output, a_zero: Output | None, b_zero: Output | None) -> Output:
+    """(a - a_zero) @ (b - b_zero), exact: f32 where that is enough, else i32"""
+    depth = _depth_of(n, b, -2 if n.rank(b) > 1 else 0) or _depth_of(n, a, -1)
+    kind = "f32" if depth is not None and depth * PRODUCT < F32_EXACT else "i32"
+    if ELEMENT_TYPES[n.dtype(a)].is_real:
+        kind = "f32"
+    if a_zero is not None and n.shape(a_zero) not in ((), (1,)) and len(n.shape(a_zero) or ()) == 1:
+        a_zero = n.unsqueeze(a_zero, [1])  # one for each row
+    return n("MatMul", _shifted(n, a, a_zero, kind), _shifted(n, b, b_zero, kind))
+
+
+@onnx_op("MatMulInteger", 10)
+def matmul_integer(n: OnnxNode) -> Any:
+    return n.convert(integer_matmul(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
+
+
+def integer_convolution(
+    n: OnnxNode, x: Output, w: Output, x_zero: Output | None, w_zero: Output | None
+) -> Output:
+    """The convolution of x - x_zero and w - w_zero, exact: f32 where that is enough, else f64"""
+    terms = n.size((n.shape(w) or (Interval(0, None),))[1:])
+    kind = "f32" if terms is not None and terms * PRODUCT < F32_EXACT else "f64"
+    if w_zero is not None and n.shape(w_zero) not in ((), (1,)):
+        w_zero = n.reshape(w_zero, [-1] + [1] * (n.rank(w) - 1))
+    return convolve(n, _shifted(n, x, x_zero, kind), _shifted(n, w, w_zero, kind), None)
+
+
+@onnx_op("ConvInteger", 10)
+def conv_integer(n: OnnxNode) -> Any:
+    return n.convert(integer_convolution(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
+
+
+def requantize(
+    n: OnnxNode, total: Output, factor: Output, scale: Output, zero: Output | None, kind: str
+) -> Output:
+    """An integer sum in units of `factor` as a number of type `kind` in units of `scale`"""
+    steps = n(
+        "Multiply", n.convert(total, "f32"), n("Divide", n.convert(factor, "f32"), n.convert(scale, "f32"))
+    )
+    return saturate(n, steps, zero, kind)
+
+
+@onnx_op("QLinearConv", 10)
+@onnx_op("QLinearConv", domain=MICROSOFT)
+def qlinear_conv(n: OnnxNode) -> Any:
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (n[i] for i in range(8))
+    last = bool(n.attr("channels_last", 0))
+    rank = n.rank(w)
+    if last:
+        x = n.transpose(x, [0, rank - 1, *range(1, rank - 1)])
+    total = integer_convolution(n, x, w, x_zero, w_zero)
+    if n.has(8):
+        total = n("Add", total, per_channel(n, n.convert(n[8], n.dtype(total)), rank))
+    factor = n("Multiply", x_scale, along(n, w_scale, total, 1))
+    out = requantize(n, total, factor, y_scale, y_zero, n.dtype(y_zero))
+    return n.transpose(out, [0, *range(2, rank), 1]) if last else out
+
+
+@onnx_op("QLinearMatMul", 10)
+def qlinear_matmul(n: OnnxNode) -> Any:
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (n[i] for i in range(8))
+    total = integer_matmul(n, a, b, a_zero, b_zero)
+    if len(n.shape(a_scale) or ()) == 1 and n.shape(a_scale) != (1,):
+        a_scale = n.unsqueeze(a_scale, [1])
+    return requantize(n, total, n("Multiply", a_scale, b_scale), y_scale, y_zero, n.dtype(y_zero))
+
+
+# -- what ONNX Runtime's quantisers write --------------------------------------------------------------------
+
+
+def _ms(name: str):
+    return onnx_op(name, domain=MICROSOFT)
+
+
+def _through_f32(n: OnnxNode, function: Any, first: int = 0) -> Output:
+    """function(dequantised input), quantised again: (x, scale, zero, y scale, y zero) from input `first` on.
+    """
+    zero = n.optional(first + 2)
+    x = dequantize(n, n[first], n[first + 1], zero)
+    return quantize(n, function(x), n[first + 3], n.optional(first + 4), n.dtype(n[first]))
+
+
+def _two(op: str):
+    def rule(n: OnnxNode) -> Any:
+        """(a, scale, zero, b, scale, zero, y scale, y zero)"""
+        a = dequantize(n, n[0], n[1], n.optional(2))
+        b = dequantize(n, n[3], n[4], n.optional(5))
+        return quantize(n, n(op, a, b), n[6], n.optional(7), n.dtype(n[0]))
+
+    return rule
+
+
+_ms("QLinearAdd")(_two("Add"))
+_ms("QLinearMul")(_two("Multiply"))
+
+
+@_ms("QLinearSigmoid")
+def qlinear_sigmoid(n: OnnxNode) -> Any:
+    return _through_f32(n, lambda x: n("Sigmoid", x))
+
+
+@_ms("QLinearLeakyRelu")
+def qlinear_leaky_relu(n: OnnxNode) -> Any:
+    return _through_f32(n, lambda x: n("PRelu", x, np.array([n.attr("alpha", 0.01)], np.float32)))
+
+
+@_ms("QLinearSoftmax")
+def qlinear_softmax(n: OnnxNode) -> Any:
+    """From opset 13 on along `axis`, before over all dimensions from it on."""
+    x = n[0]
+    axis = n.axis(n.attr("axis", -1), n.rank(x))
+    if n.attr("opset", 13) < 13 and axis != n.rank(x) - 1:
+
+        def all_from_axis(x: Output) -> Output:
+            rows = n("Reshape", x, [0] * axis + [-1], special_zero=True)
+            return n("Reshape", n("Softmax", rows, axis=axis, opset=8), n.shape_of(x), special_zero=False)
+
+        return _through_f32(n, all_from_axis)
+    return _through_f32(n, lambda x: n("Softmax", x, axis=axis, opset=8))
+
+
+def _pool_axes(n: OnnxNode, last: bool) -> list[int]:
+    rank = n.rank(n[0])
+    return list(range(1, rank - 1)) if last else list(range(2, rank))
+
+
+@_ms("QLinearGlobalAveragePool")
+def qlinear_global_average_pool(n: OnnxNode) -> Any:
+    axes = _pool_axes(n, bool(n.attr("channels_last", 0)))
+    return _through_f32(n, lambda x: n("ReduceMean", x, axes, keep_dims=True))
+
+
+@_ms("QLinearReduceMean")
+def qlinear_reduce_mean(n: OnnxNode) -> Any:
+    axes, keep = list(n.attr("axes") or range(n.rank(n[0]))), bool(n.attr("keepdims", 1))
+    return _through_f32(n, lambda x: n("ReduceMean", x, axes, keep_dims=keep))
+
+
+@_ms("QLinearAveragePool")
+def qlinear_average_pool(n: OnnxNode) -> Any:
+    """An average that, where it counts padding, divides by the whole window also beyond that."""
+    rank = n.rank(n[0])
+    last = bool(n.attr("channels_last", 0))
+    window = Window(n, None, rank - 2)
+    ceil, counted = bool(n.attr("ceil_mode", 0)), bool(n.attr("count_include_pad", 0))
+
+    def pool(x: Output) -> Output:
+        x = n.transpose(x, [0, rank - 1, *range(1, rank - 1)]) if last else x
+        padded = ceil and counted and window.auto_pad == "explicit"
+        x = ceiled(n, x, window) if padded else x
+        rounding = "ceil_torch" if ceil and not padded else "floor"
+        out = n(
+            "AvgPool",
+            x,
+            **window.attributes(),
+            kernel=window.kernel,
+            exclude_pad=not counted,
+            rounding_type=rounding,
+            opset=1 if rounding == "floor" else 14,
+        )
+        return n.transpose(out, [0, *range(2, rank), 1]) if last else out
+
+    return _through_f32(n, pool)
+
+
+@_ms("QLinearConcat")
+def qlinear_concat(n: OnnxNode) -> Any:
+    """(y scale, y zero, then x, scale, zero of each part)"""
+    if (len(n) - 2) % 3 or len(n) < 5:
+        raise ModelError(f"{len(n)} inputs are not two and three for each part")
+    parts = [dequantize(n, n[i], n[i + 1], n.optional(i + 2)) for i in range(2, len(n), 3)]
+    return quantize(n, n("Concat", *parts, axis=n.required("axis")), n[0], n.optional(1), n.dtype(n[2]))
+
+
+@_ms("QLinearWhere")
+def qlinear_where(n: OnnxNode) -> Any:
+    """(condition, x, scale, zero, y, scale, zero, z scale, z zero)"""
+    x = dequantize(n, n[1], n[2], n.optional(3))
+    y = dequantize(n, n[4], n[5], n.optional(6))
+    return quantize(n, n("Select", n[0], x, y), n[7], n.optional(8), n.dtype(n[1]))
+
+
+@_ms("QGemm")
+def qgemm(n: OnnxNode) -> Any:
+    """(a, scale, zero, b, scale, zero, c, y scale, y zero): alpha * a @ b + c, quantised if there is a y
+    scale"""
+    a, b = n[0], n[3]
+    if n.attr("transA", 0):
+        a = n.transpose(a, [1, 0])
+    if n.attr("transB", 0):
+        b = n.transpose(b, [1, 0])
+    total = integer_matmul(n, a, b, n.optional(2), n.optional(5))
+    if n.has(6):
+        total = n("Add", total, n.convert(n[6], n.dtype(total)))
+    factor = n("Multiply", n[1], n[4])
+    if n.attr("alpha", 1.0) != 1:
+        factor = n("Multiply", factor, n.const(float(n.attr("alpha"))))
+    if not n.has(7):
+        return n("Multiply", n.convert(total, "f32"), factor)
+    return requantize(n, total, factor, n[7], n.optional(8), n.dtype(n[8]) if n.has(8) else n.dtype(n[0]))
+
+
+@_ms("MatMulIntegerToFloat")
+def matmul_integer_to_float(n: OnnxNode) -> Any:
+    """(a, b, a scale, b scale, a zero, b zero, bias)"""
+    total = n.convert(integer_matmul(n, n[0], n[1], n.optional(4), n.optional(5)), n.dtype(n[2]))
+    out = n("Multiply", total, n("Multiply", n[2], n[3]))
+    return n("Add", out, n[6]) if n.has(6) else out
+
+
+@_ms("DynamicQuantizeMatMul")
+def dynamic_quantize_matmul(n: OnnxNode) -> Any:
+    """(a, b, b scale, b zero, bias), a in real numbers"""
+    a, scale, zero = dynamic_quantize(n, n[0])
+    total = n.convert(integer_matmul(n, a, n[1], zero, n.optional(3)), "f32")
+    out = n("Multiply", total, n("Multiply", scale, n[2]))
+    return n("Add", out, n[4]) if n.has(4) else out

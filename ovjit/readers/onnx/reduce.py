@@ -1,0 +1,114 @@
+"""Reductions: one row for each, with the axes as an attribute or, in newer versions, as an input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import is_static
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.registry import onnx_op
+
+#: reduce(value): with the axes and keep_dims of the node.
+Reduce = Callable[[str, Output], Output]
+
+
+def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) -> None:
+    def rule(n: OnnxNode) -> Any:
+        x = n[0]
+        keep = bool(n.attr("keepdims", 1))
+        axes: Any = n[1] if n.has(1) else n.attr("axes")
+        if isinstance(axes, Output):
+            length = n.shape(axes)
+            if length is not None and is_static(length) and 0 in length:
+                axes = None
+        elif axes is not None:
+            axes = list(axes) or None
+        if axes is None and n.attr("noop_with_empty_axes", 0):
+            # each element is reduced alone: what the reduction does beside adding up is still done
+            shape = n("ShapeOf", x, output_type="i64")
+            alone = n.unsqueeze(x, [0])
+            return n(
+                "Reshape",
+                body(n, alone, lambda op, v: n(op, v, [0], keep_dims=True)),
+                shape,
+                special_zero=False,
+            )
+        if axes is None:
+            axes = list(range(n.rank(x)))
+            if not axes:  # a scalar
+                alone = n.unsqueeze(x, [0])
+                return body(n, alone, lambda op, v: n(op, v, [0], keep_dims=False))
+        return body(n, x, lambda op, v: n(op, v, axes, keep_dims=keep))
+
+    onnx_op(name)(rule)
+
+
+def _wide(n: OnnxNode, x: Output) -> Output:
+    """Halves as f32, in which sums are kept."""
+    return n.convert(x, "f32") if n.dtype(x) in ("f16", "bf16") else x
+
+
+def _log_sum(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
+    kind = n.dtype(x)
+    wide = x if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
+    return n.convert(n("Log", reduce("ReduceSum", wide)), kind)
+
+
+def _log_sum_exp(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
+    """m + log(sum(exp(x - m))), m = max(x) where it is finite, so that nothing overflows"""
+    kind = n.dtype(x)
+    wide = _wide(n, x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
+    top = n("ReduceMax", wide, _axes_of(n, x), keep_dims=True) if _nonempty(n, x) else None
+    if top is None:
+        return n.convert(n("Log", reduce("ReduceSum", n("Exp", wide))), kind)
+    top = n("Select", n("IsFinite", top), top, n.like(wide, 0))
+    total = n("Log", reduce("ReduceSum", n("Exp", n("Subtract", wide, top))))
+    return n.convert(n("Add", total, reduce("ReduceMax", top)), kind)
+
+
+def _axes_of(n: OnnxNode, x: Output) -> Any:
+    if n.has(1) and 0 not in (n.shape(n[1]) or (1,)):
+        return n[1]
+    axes = n.attr("axes")
+    if axes:
+        return list(axes)
+    if n.attr("noop_with_empty_axes", 0) or n.rank(n[0]) == 0:
+        return [0]
+    return list(range(n.rank(x)))
+
+
+def _nonempty(n: OnnxNode, x: Output) -> bool:
+    shape = n.shape(x)
+    return shape is not None and 0 not in shape
+
+
+_reduction("ReduceSum", lambda n, x, reduce: reduce("ReduceSum", x))
+_reduction("ReduceMean", lambda n, x, reduce: reduce("ReduceMean", x))
+_reduction("ReduceProd", lambda n, x, reduce: reduce("ReduceProd", x))
+_reduction("ReduceL1", lambda n, x, reduce: reduce("ReduceL1", x))
+_reduction("ReduceL2", lambda n, x, reduce: reduce("ReduceL2", x))
+_reduction("ReduceSumSquare", lambda n, x, reduce: reduce("ReduceSum", n("Multiply", x, x)))
+_reduction("ReduceLogSum", _log_sum)
+_reduction("ReduceLogSumExp", _log_sum_exp)
+
+
+def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Output]:
+    def body(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
+        if n.dtype(x) == "boolean":
+            return reduce(logical, x)
+        if ELEMENT_TYPES[n.dtype(x)].is_real and 0 in (n.shape(x) or ()):
+            # of no elements: OpenVINO's is the largest finite number
+            nothing = -np.inf if op == "ReduceMax" else np.inf
+            return n("Add", reduce("ReduceSum", x), n.like(x, nothing))
+        return reduce(op, x)
+
+    return body
+
+
+_reduction("ReduceMax", _extreme("ReduceMax", "ReduceLogicalOr"))
+_reduction("ReduceMin", _extreme("ReduceMin", "ReduceLogicalAnd"))

@@ -1,0 +1,114 @@
+"""Which function reads which operator: rows keyed by domain, name and the version since when they hold."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+#: The modules with the rows, one for each family of operators.
+FAMILIES = (
+    "attention", "blocks", "control", "decoders", "image", "linear", "math", "microsoft", "microsoft_layers",
+    "ml", "nchwc", "nn", "quant", "random", "recurrent", "reduce", "search", "sequence", "signal", "tensor",
+    "text", "tokenizer", "tokens", "training", "trees",
+)  # fmt: skip
+#: The default domain by either of its names.
+DEFAULT_DOMAINS = ("", "ai.onnx")
+MICROSOFT, BLOCKED_IMAGES = "com.microsoft", "com.microsoft.nchwc"
+
+#: Reads one node: takes an `OnnxNode`, returns its outputs (one, or a list in the operator's order).
+Rule = Callable[[Any], Any]
+
+_ROWS: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
+_loaded = False
+
+
+def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Rule], Rule]:
+    """Decorator: the function reads operator `name` of `domain` from version `since` on, until the next."""
+
+    def decorate(rule: Rule) -> Rule:
+        rows = _ROWS.setdefault((domain, name), [])
+        rows.append((since, rule))
+        rows.sort(key=lambda row: row[0])
+        return rule
+
+    return decorate
+
+
+def find_rule(domain: str, name: str, version: int) -> Rule | None:
+    """The function that reads this operator, None if there is none."""
+    global _loaded
+    if not _loaded:
+        for family in FAMILIES:
+            importlib.import_module(f"ovjit.readers.onnx.{family}")
+        _loaded = True
+    domain = "" if domain in DEFAULT_DOMAINS else domain
+    found = None
+    for since, rule in _ROWS.get((domain, name), ()):
+        if since <= version:
+            found = rule
+    return found
+
+
+class Schema(NamedTuple):
+    """What the standard says of an operator in one version."""
+
+    since: int
+    attributes: dict[str, tuple[int, bool, Any]]  # name -> (AttributeType, required, default AttributeProto)
+    min_inputs: int
+    max_inputs: int
+    min_outputs: int
+    max_outputs: int
+    function: bool  # it has a body of other operators
+
+
+@cache
+def find_schema(domain: str, name: str, version: int) -> Schema | None:
+    """The standard's row of an operator, None if it has none (com.microsoft's operators have not)."""
+    from onnx import defs
+
+    domain = "" if domain in DEFAULT_DOMAINS else domain
+    try:
+        found = defs.get_schema(name, version, domain)
+    except defs.SchemaError:
+        return None
+    attributes = {}
+    for key, attribute in found.attributes.items():
+        default = attribute.default_value
+        kind = int(getattr(attribute.type, "value", attribute.type))
+        attributes[key] = (kind, attribute.required, default if default.type else None)
+    return Schema(
+        found.since_version,
+        attributes,
+        found.min_input,
+        found.max_input,
+        found.min_output,
+        found.max_output,
+        found.has_function or found.has_context_dependent_function,
+    )
+
+
+def function_body(domain: str, name: str, version: int, node: Any, types: Any) -> Any:
+    """The FunctionProto that the standard gives as an operator's meaning, None if there is none.
+
+    `types()` gives the serialised TypeProtos of the node's inputs, which some bodies depend on.
+    """
+    from onnx import FunctionProto, defs
+
+    found = defs.get_schema(name, version, "" if domain in DEFAULT_DOMAINS else domain)
+    body = b""
+    if found.has_function:
+        body = found.get_function_with_opset_version(_nearest(found.function_opset_versions, version))
+    if not body and found.has_context_dependent_function:
+        nearest = _nearest(found.context_dependent_function_opset_versions, version)
+        body = found.get_context_dependent_function_with_opset_version(
+            nearest, node.SerializeToString(), types()
+        )
+    return FunctionProto.FromString(body) if body else None
+
+
+def _nearest(versions: list[int], version: int) -> int:
+    """The newest of the body's versions up to `version`, else the oldest: a body says which opset it is in.
+    """
+    return max((v for v in versions if v <= version), default=min(versions))

@@ -1,0 +1,143 @@
+"""Loops that repeat each item of a sequence so often as another sequence says, as one Gather."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.readers.onnx.node import OnnxNode, Rows
+from ovjit.readers.onnx.tensors import decode
+
+
+def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:
+    """What the Loop `n` of these inputs joins along `axis`, if for the trip i its body adds to a sequence
+
+        Reshape(Expand(Unsqueeze(SequenceAt(items, i), axis + 1), [1, SequenceAt(counts, i), ...]), [-1, ...])
+
+    by the node `insert`: Gather(items, SearchSorted(CumSum(counts), Range(0, ReduceSum(counts))), axis), with
+    the places to the right of equal sums. The shape may be guarded, as Where(Equal(shape, -1), 1, shape).
+    None for any other loop. So is torch.repeat_interleave exported.
+    """
+    body = _Body(n, graph)
+    trips, go_on = [*inputs, None][:2]
+    reshape = body.node(insert.input[1], "Reshape")
+    expand = body.node(reshape and reshape.input[0], "Expand")
+    unsqueeze = body.node(expand and expand.input[0], "Unsqueeze")
+    if reshape is None or expand is None or unsqueeze is None or not body.goes_on(go_on):
+        return None
+    items = body.item(unsqueeze.input[0])
+    sizes = body.sizes(expand.input[1])
+    if items is None or sizes is None or items.first or not isinstance(trips, Output):
+        return None
+    before, counts, after = sizes
+    shape = list((n.shape(items.rows) or ())[1:])
+    new = body.value(reshape.input[1])
+    if body.axes(unsqueeze) != [axis + 1] or shape[axis] != 1 or len(before) != axis + 1 or new is None:
+        return None
+    given = [1 if v == -1 else int(v) for v in (*before, *after)]
+    wanted = [-1 if i == axis else size for i, size in enumerate(shape)]
+    if any(v not in (1, size) for v, size in zip(given, shape, strict=False)) or len(given) != len(shape):
+        return None
+    copied = not any(a.name == "allowzero" and a.i for a in reshape.attribute)
+    for i, (v, size) in enumerate(zip(new, wanted, strict=False)):
+        if v != size and not (v == 0 and i < axis and copied):
+            return None
+    if len(new) != len(wanted):
+        return None
+    often = n.convert(n.reshape(counts.rows, [-1]), "i64")
+    often = n("Slice", often, [0], n.reshape(n.convert(trips, "i64"), [1]), [1], [0], opset=8)
+    often = n("Select", n("Equal", often, -1), 1, often) if body.guarded else often
+    ends = n("CumSum", often, 0)
+    places = n("Range", 0, n("ReduceSum", often, [0], keep_dims=False), 1, output_type="i64", opset=4)
+    picked = n("SearchSorted", ends, places, right_mode=True, opset=15)
+    rows = n("Gather", n.squeeze(items.rows, [axis + 1]), picked, 0, opset=8)
+    rank = len(shape)
+    return n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank)])
+
+
+class _Body:
+    """The nodes of a loop's body by what they make."""
+
+    def __init__(self, n: OnnxNode, graph: Any):
+        self.n = n
+        self.graph = graph
+        self.made = {name: node for node in graph.node for name in node.output}
+        self.guarded = False
+
+    def node(self, name: str | None, op: str) -> Any:
+        node = self.made.get(name or "")
+        return node if node is not None and node.op_type == op and not node.domain else None
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The elements of a constant of the body or around it."""
+        node = self.node(name, "Constant")
+        if node is not None and node.attribute:
+            given = node.attribute[0]
+            if given.HasField("t"):
+                return self.elements(given.t)
+            return np.array(given.i if given.name == "value_int" else given.ints).reshape(-1)
+        found = None if name in self.made else self.n.scope.find(name)
+        value = self.n.value(found) if isinstance(found, Output) else None
+        return None if value is None else value.reshape(-1)
+
+    def elements(self, tensor: Any) -> np.ndarray:
+        return decode(tensor, self.n.reader.external)[0].reshape(-1)
+
+    def axes(self, node: Any) -> list[int]:
+        """Those of an Unsqueeze, as an input or, before opset 13, as an attribute."""
+        value = self.value(node.input[1]) if len(node.input) > 1 else None
+        if value is None:
+            value = np.array(node.attribute[0].ints if node.attribute else [], np.int64)
+        return [int(v) for v in value]
+
+    def item(self, name: str) -> Rows | None:
+        """The sequence of which `name` is the item of this trip."""
+        at = self.node(name, "SequenceAt")
+        if at is None or at.input[1] != self.graph.input[0].name or at.input[0] in self.made:
+            return None
+        found = self.n.scope.find(at.input[0])
+        return found if isinstance(found, Rows) else None
+
+    def sizes(self, name: str) -> tuple[np.ndarray, Rows, np.ndarray] | None:
+        """(sizes before, counts, sizes behind) of a shape of constants and one count."""
+        where = self.node(name, "Where")
+        if where is not None:
+            equal = self.node(where.input[0], "Equal")
+            if equal is None or equal.input[0] != where.input[2] or not self._of(equal.input[1], -1):
+                return None
+            if not self._of(where.input[1], 1):
+                return None
+            self.guarded, name = True, where.input[2]
+        joined = self.node(name, "Concat")
+        if joined is None or len(joined.input) != 3:
+            return None
+        before, after = self.value(joined.input[0]), self.value(joined.input[2])
+        counts = self.item(joined.input[1])
+        if before is None or counts is None or after is None or counts.first:
+            return None
+        return (before, counts, after) if (self.n.shape(counts.rows) or ())[1:] == (1,) else None
+
+    def _of(self, name: str, number: int) -> bool:
+        """Whether all elements of a value are this number, however many there are."""
+        filled, scaled = self.node(name, "ConstantOfShape"), self.node(name, "Mul")
+        value: np.ndarray | None
+        if filled is not None:
+            value = self.elements(filled.attribute[0].t) if filled.attribute else np.zeros(1)
+        elif scaled is not None:
+            value = self.value(scaled.input[1]) if self._of(scaled.input[0], 1) else None
+        else:
+            value = self.value(name)
+        return value is not None and value.size == 1 and value.reshape(-1)[0] == number
+
+    def goes_on(self, begins: Output | None) -> bool:
+        """Whether nothing ends the loop before its last trip."""
+        start = self.n.value(begins)
+        name = self.graph.output[0].name
+        while (node := self.node(name, "Cast") or self.node(name, "Identity")) is not None:
+            name = node.input[0]
+        value = np.ones(1) if name == self.graph.input[1].name else self.value(name)
+        return (begins is None or (start is not None and bool(start.all()))) and (
+            value is not None and bool(value.all())
+        )

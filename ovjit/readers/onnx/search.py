@@ -1,0 +1,465 @@
+"""The searches of com.microsoft: a decoder that is run until it has said all, as a Loop.
+
+Numbers in shapes: batch, beams (1 of a greedy search), rows = batch * beams, length of what has been said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.attention import ms, numbers
+from ovjit.readers.onnx.control import circulated
+from ovjit.readers.onnx.generation import (
+    GPT,
+    T5,
+    WHISPER,
+    Form,
+    Run,
+    decoder_only,
+    encoder_and_decoder,
+    filled,
+    for_beams,
+    inside,
+)
+from ovjit.readers.onnx.node import OnnxNode
+
+if TYPE_CHECKING:
+    from ovjit.readers.onnx.reader import Scope
+
+#: The score of a token that may not come: the lowest that an f32 has.
+_NEVER = float(np.finfo(np.float32).min)
+#: The searches that keep one way of going on.
+_OF_ONE_WAY = ("GreedySearch", "Sampling")
+#: The generator of ONNX Runtime's random numbers: state * multiplier modulo this.
+_MODULUS, _MULTIPLIER = (1 << 31) - 1, 16807
+#: What all beams of an item but the first begin with, so that not all go the same way.
+_LATER = -1e9
+
+#: The search's own part of a step: (scores [rows, vocabulary], state, scope) -> (tokens that come next
+#: [rows, 1], the row that each row goes on from or None, changes of the state, whether to go on)
+_Choice = Callable[
+    [Output, dict[str, Output], "Scope"], tuple[Output, "Output | None", dict[str, Output], Output]
+]
+
+
+class _Settings(NamedTuple):
+    """What a search is told, by its inputs and attributes."""
+
+    form: Form
+    begun: Output  # [batch, length] i32: what is there before the first step
+    longest: Output  # i64 [1]
+    beams: int
+    pad: int
+    end: int
+    shortest: Output | None
+    repetition: Output | None
+    allowed: Output | None  # [vocabulary]
+    allowed_first: Output | None  # [batch, vocabulary]
+    ngram: int
+    temperature: Output | None = None
+    penalised: Output | None = None  # [batch, vocabulary]: what is taken off
+    timestamps: bool = False  # Whisper's rules for them hold
+
+
+@ms("GreedySearch")
+def greedy_search(n: OnnxNode) -> Any:
+    """(tokens, most, fewest, penalty of repeated ones, allowed tokens, those allowed first, mask of the
+    prompt): the likeliest token at each step. What is behind the end is filled up."""
+    known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
+
+    def choose(scores: Output, state: dict[str, Output], _scope: Scope) -> Any:
+        best = n.all("TopK", scores, 1, axis=1, mode="max", sort="value", index_element_type="i32",
+                     stable=True, opset=11)[1]  # fmt: skip
+        return _said_until_the_end(n, known, best, state, {})
+
+    batch = n.dim_of(known.begun, 0)
+    state = {"ended": filled(n, n.const(False), batch, n.const(np.array([1])))}
+    return _fitted(n, _searched(n, known, choose, state)["said"], known.longest, 1, known.pad)
+
+
+def _said_until_the_end(
+    n: OnnxNode, known: _Settings, token: Output, state: dict[str, Output], changes: dict[str, Output]
+) -> Any:
+    """What a search of one beam gives for its tokens [batch, 1]: filling behind an item's end"""
+    ended = n("LogicalOr", state["ended"], n("Equal", token, n.like(token, known.end)))
+    more = n("LogicalNot", n("ReduceLogicalAnd", ended, [0, 1], keep_dims=False))
+    return n("Select", ended, n.like(token, known.pad), token), None, {**changes, "ended": ended}, more
+
+
+@ms("Sampling")
+def sampling(n: OnnxNode) -> Any:
+    """(tokens, most, fewest, penalty of repeated ones, allowed tokens, those allowed first, mask of the
+    prompt, which tokens are penalised, seed): one of the likely tokens at each step, by the numbers that ONNX
+    Runtime's generator gives for the seed"""
+    if n.wants(1):
+        raise UnsupportedError("the filtered scores of the tokens")
+    known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
+    if (temperature := n.attr("temperature", 1.0)) != 1:
+        known = known._replace(temperature=n.const(float(temperature)))
+    if n.has(7) and (penalty := n.attr("presence_penalty", 0.0)):
+        known = known._replace(penalised=n("Multiply", n.convert(n[7], "f32"), float(penalty)))
+    seed = _number(n, 8, "i64")
+    if seed is None:
+        raise UnsupportedError("sampling without a seed: no two runs of it are the same")
+    seed = n("FloorMod", seed, _MODULUS)
+    batch = n.dim_of(known.begun, 0)
+
+    def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
+        scores = _likely(n, scores)
+        numbers_of_step, left = _drawn(n, state["random"], inside(n, batch, scope))
+        top = n("ReduceMax", scores, [1], keep_dims=True)
+        weights = n("CumSum", n("Exp", n.convert(n("Subtract", scores, top), "f64")), 1)
+        wanted = n("Multiply", numbers_of_step, n.slice(weights, 1, -1))
+        below = n.convert(n("LessEqual", weights, wanted), "i32")
+        token = n("ReduceSum", below, [1], keep_dims=True)
+        return _said_until_the_end(n, known, token, state, {"random": left})
+
+    state = {
+        "ended": filled(n, n.const(False), batch, n.const(np.array([1]))),
+        "random": n("Select", n("Equal", seed, 0), 1, seed),
+    }
+    return _fitted(n, _searched(n, known, choose, state)["said"], known.longest, 1, known.pad)
+
+
+def _likely(n: OnnxNode, scores: Output) -> Output:
+    """The scores [batch, vocabulary], those beyond `top_p` of the probability replaced by `filter_value`."""
+    top, own = float(n.attr("top_p", 0.0)), bool(n.attr("custom", 0))
+    count = n.dim_of(scores, 1)
+    ordered, at = n.all("TopK", scores, n.scalar(count), axis=1, mode="max" if own else "min", sort="value",
+                        index_element_type="i64", stable=True, opset=11)  # fmt: skip
+    shares = n("CumSum", n("Softmax", ordered, axis=1, opset=8), 1)
+    place = n.unsqueeze(numbers(n, count), [0])
+    if own:  # what comes behind the place where the sum is enough
+        over = n("Greater", shares, n.like(shares, top))
+        before = n("Concat", n("Less", n.slice(over, 1, 0, 1), False), n.slice(over, 1, 0, -1), axis=1)
+        drop = n("LogicalAnd", before, n("Greater", place, 0))
+    else:
+        drop = n("LessEqual", shares, n.like(shares, 1 - np.float32(top)))
+        kept = n.attr("min_tokens_to_keep", 0)
+        drop = n("LogicalAnd", drop, n("LogicalOr", n("Less", place, n("Subtract", count, kept)),
+                                       n("Equal", place, 0)))  # fmt: skip
+    ordered = n("Select", drop, n.like(scores, float(n.attr("filter_value", -1e20))), ordered)
+    return n("ScatterElementsUpdate", scores, at, ordered, 1, opset=3)
+
+
+def _drawn(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
+    """(`count` numbers of [0, 1) as [count, 1] f64, the generator's next state [1]): of the multiplicative
+    generator whose numbers are state * 16807^k, two of which make one"""
+    k = n("Add", numbers(n, n("Multiply", count, 2)), 1)
+    factor, by = n.const(np.array([1])), _MULTIPLIER
+    for _ in range(17):
+        odd = n("Equal", n("FloorMod", k, 2), 1)
+        factor = n("Select", odd, n("FloorMod", n("Multiply", factor, by), _MODULUS), factor)
+        k, by = n("Divide", k, 2), by * by % _MODULUS
+    values = n("FloorMod", n("Multiply", factor, state), _MODULUS)
+    low, high = n.split(n.convert(n.reshape(n("Subtract", values, 1), [-1, 2]), "f64"), 1, [1, 1])
+    size = n.const(np.float64(_MODULUS - 1), "f64")
+    both = n("Add", low, n("Multiply", high, size))
+    return n("Divide", both, n("Multiply", size, size)), n.slice(values, 0, -1)
+
+
+@ms("BeamSearch")
+@ms("WhisperBeamSearch")
+def beam_search(n: OnnxNode) -> Any:
+    """(tokens, most, fewest, beams, answers, penalty of length, penalty of repeated tokens, allowed tokens,
+    those allowed first, mask of the prompt) -> (answers, their scores, scores of all tokens)
+
+    The likeliest `beams` ways of going on are kept. Those that end are kept beside, the best ones of them; an
+    item is done when none that goes on can become better than these.
+    """
+    beams = n.known_ints(3, "the number of beams")[0]
+    answers = n.known_ints(4, "the number of answers")[0]
+    if not 0 < answers <= beams:
+        raise ModelError(f"{answers} answers of {beams} beams")
+    n.limited(beams, "beams", 1024)
+    if n.wants(3) or n.wants(4):
+        raise UnsupportedError("products of queries and keys, or the probability of silence, as outputs")
+    known = _settings(n, beams, [1, 2, 6, 7, 8, 9], 2 if n.op_type == "WhisperBeamSearch" else 0)
+    if n.has(14):
+        known = known._replace(temperature=n.scalar(n.convert(n[14], "f32")))
+    if n.has(11) and (processor := n.known_ints(11, "the logits processor")[0]):
+        if processor != 1 or n.op_type != "WhisperBeamSearch":
+            raise UnsupportedError(f"the logits processor {processor} of {n.op_type}")
+        known = known._replace(timestamps=True)
+    penalty = _number(n, 5, "f32")
+    penalty = n.const(1.0) if penalty is None else n.scalar(penalty)
+    batch = n.dim_of(known.begun, 0)
+    early = bool(n.attr("early_stopping", 0))
+    per_item = n.const(np.array([beams]))
+
+    def rated(sums: Output, said: Output, scope: Scope) -> Output:
+        """Sums by their length; never -inf, which stands for an answer that is not there."""
+        length = n.convert(n.dim_of(said, 1), "f32")
+        return n("Maximum", n("Divide", sums, n("Power", length, inside(n, penalty, scope))), _NEVER)
+
+    def kept(state: dict[str, Output], scores: Output, said: Output, longest: Output) -> dict[str, Output]:
+        """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
+        new = _fitted(n, said, longest, 2, known.pad)
+        best = n.all("TopK", n("Concat", state["kept_scores"], scores, axis=1), beams, axis=1, mode="max",
+                     sort="value", index_element_type="i32", stable=True, opset=11)  # fmt: skip
+        every = n("Concat", state["kept"], new, axis=1)
+        return {"kept_scores": best[0], "kept": n("Gather", every, best[1], 1, batch_dims=1, opset=8)}
+
+    def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
+        count = n.dim_of(scores, 1)
+        sums = n("Add", scores, state["sums"])
+        items = inside(n, batch, scope)
+        flat = n.reshape(sums, n.concat([items, n("Multiply", count, per_item)], 0))
+        best, at = n.all("TopK", flat, 2 * beams, axis=1, mode="max", sort="value",
+                         index_element_type="i64", stable=True, opset=11)  # fmt: skip
+        token, beam = n("FloorMod", at, count), n("Divide", at, count)
+        row = n("Add", beam, n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams))  # [batch, 2 beams]
+        ends = n("Equal", token, known.end if known.end >= 0 else -1)
+        done = state["done"]  # [batch, 1]
+        # what ends among the first is kept beside
+        early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
+        said = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
+        worth = n("Select", early_ends, rated(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
+        beside = kept(state, worth, said, inside(n, known.longest, scope))
+        # the first that do not end go on
+        order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
+        chosen = n.all("TopK", order, beams, axis=1, mode="min", sort="value", index_element_type="i32",
+                       opset=11)[1]  # fmt: skip
+        best_on, token, row = (n("Gather", v, chosen, 1, batch_dims=1, opset=8) for v in (best, token, row))
+        best_on = n("Select", done, 0.0, best_on)
+        token = n("Select", done, known.pad, token)
+        row = n("Select", done, 0, row)
+        worst = n.slice(beside["kept_scores"], 1, beams - 1)
+        enough = n("Greater", worst, -np.inf)
+        if not early:
+            could = rated(_highest(n, best, items, beams), state["said"], scope)
+            enough = n("LogicalAnd", enough, n("GreaterEqual", worst, could))
+        done = n("LogicalOr", done, enough)
+        more = n("LogicalNot", n("ReduceLogicalAnd", done, [0, 1], keep_dims=False))
+        changes = {**beside, "done": done, "sums": n.reshape(best_on, [-1, 1]), "scores": sums}
+        return n.convert(n.reshape(token, [-1, 1]), "i32"), n.reshape(row, [-1]), changes, more
+
+    first = n.const(np.array([[0.0]] + [[_LATER]] * (beams - 1), np.float32))
+    state = {
+        "sums": n.reshape(filled(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
+        "done": filled(n, n.const(False), batch, n.const(np.array([1]))),
+        "kept_scores": filled(n, n.const(np.float32(-np.inf)), batch, per_item),
+        "kept": filled(n, n.const(known.pad, "i32"), batch, per_item, known.longest),
+    }
+    wanted = ("scores",) if n.wants(2) else ()
+    out = _searched(n, known, choose, state, wanted)
+    split = n.concat([batch, per_item, n.const(np.array([-1]))], 0)
+    open_ends = rated(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
+    open_ends = n("Select", out["done"], -np.inf, open_ends)
+    best = kept(out, open_ends, n.reshape(out["said"], split), known.longest)
+    outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
+    if wanted:
+        trips = n("Subtract", known.longest, n.dim_of(known.begun, 1))
+        every = _fitted(n, out["scores"], trips, 0, 0.0)  # [trips, rows, vocabulary]
+        shape = n.concat([trips, batch, per_item, n.dim_of(every, 2)], 0)
+        outputs.append(n.reshape(every, shape))
+    return outputs
+
+
+def _settings(n: OnnxNode, beams: int, places: list[int], default: int = GPT) -> _Settings:
+    """`places` are the inputs with the most and the fewest tokens, the penalty of repeated ones, those
+    allowed, those allowed first and the prompt's mask."""
+    form = n.attr("model_type", default)
+    if form not in ((GPT,) if n.op_type in _OF_ONE_WAY else (GPT, T5, WHISPER)):
+        raise UnsupportedError(f"{n.op_type} of models of the type {form}")
+    longest = _number(n, places[0], "i64")
+    if longest is None:
+        raise ModelError("the most tokens are missing")
+    shortest, repetition = _number(n, places[1], "i64"), _number(n, places[2], "f32")
+    masks = [n[i] if n.has(i) else None for i in places[3:]]
+    pad = n.required("pad_token_id")
+    begun = n.convert(n[0], "i32") if form == GPT else _begun(n, form)
+    if n.rank(begun) != 2 or n.rank(n[0]) != (3 if form == WHISPER else 2):
+        raise ModelError(f"tokens of {n.rank(begun)} dimensions, input 0 of {n.rank(n[0])}")
+    length, most = (n.shape(begun) or (None, None))[1], n.value(longest)
+    if most is not None and isinstance(length, int) and int(most.reshape(())) <= length:
+        raise ModelError(f"{length} tokens, and {int(most.reshape(()))} are the most")
+    if form == GPT:
+        model = decoder_only(n, begun, masks[2], pad, beams)
+    else:
+        model = encoder_and_decoder(n, form, begun, masks[2], pad, beams)
+    return _Settings(model, begun, longest, beams, pad, n.required("eos_token_id"), shortest, repetition,
+                     masks[0], masks[1], n.attr("no_repeat_ngram_size", 0))  # fmt: skip
+
+
+def _begun(n: OnnxNode, form: int) -> Output:
+    """The tokens that a decoder begins with, behind an encoder: given, or for each item the one that says so
+    """
+    if n.has(10) and form == WHISPER:
+        return n.convert(n[10], "i32")
+    start = n.required("decoder_start_token_id")
+    return filled(n, n.const(start, "i32"), n.dim_of(n[0], 0), n.const(np.array([1])))
+
+
+def _number(n: OnnxNode, index: int, kind: str) -> Output | None:
+    """An input that is one number, as [1]; None where it is left out."""
+    return n.reshape(n.convert(n[index], kind), [1]) if n.has(index) else None
+
+
+def _fitted(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Output:
+    """`x` made as long as `size` along an axis with what `value` says."""
+    dims = [n.dim_of(x, i) for i in range(n.rank(x))]
+    dims[axis] = n("Subtract", size, dims[axis])
+    return n("Concat", x, filled(n, n.like(x, value), *dims), axis=axis)
+
+
+def _highest(n: OnnxNode, best: Output, items: Output, beams: int) -> Output:
+    """The sum that ONNX Runtime takes for an item's highest: of item i, the highest of the 2 * beams that
+    begin at i * beams in the candidates of all items. [batch, 1]"""
+    begins = n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams)
+    places = n("Add", begins, n.const(np.arange(2 * beams)))
+    return n("ReduceMax", n("Gather", n.reshape(best, [-1]), places, 0, opset=8), [1], keep_dims=True)
+
+
+# -- steps ---------------------------------------------------------------------------------------------------
+
+
+def _searched(
+    n: OnnxNode,
+    known: _Settings,
+    choose: _Choice,
+    state: dict[str, Output],
+    collected: Sequence[str] = (),
+) -> dict[str, Output]:
+    """The state behind the last step; `said` is what has been said, [rows, length]."""
+    form = known.form
+    state = {**state, **form.state, "said": form.state["ids"]}
+
+    def step(run: Run, state: dict[str, Output], first: Output, scope: Scope) -> Any:
+        logits, present = run(state, scope)
+        scores = n.convert(n.squeeze(n.slice(logits, 1, -1), [1]), "f32")
+        if n.op_type not in _OF_ONE_WAY:
+            scores = n("LogSoftmax", scores, axis=1)
+        scores = _ruled(n, known, scores, state["said"], first, scope)
+        token, row, changes, more = choose(scores, state, scope)
+        said = state["said"]
+        if row is not None:
+            said = n("Gather", said, row, 0, opset=8)
+            if known.beams > 1:
+                present = [n("Gather", value, row, form.axis, opset=8) for value in present]
+        following = {
+            **changes,
+            **form.advance(state, token),
+            "ids": token,
+            "said": n("Concat", said, token, axis=1),
+            **{f"past_{i}": value for i, value in enumerate(present)},
+        }
+        return following, more
+
+    trips = n.squeeze(n("Subtract", known.longest, n.dim_of(known.begun, 1)), [0])
+    if form.first is None:
+
+        def once(state: dict[str, Output], trip: Output, scope: Scope) -> Any:
+            return step(form.run, state, n("Equal", trip, 0), scope)
+
+        return circulated(n, once, trips, n.const(True), state, collected)
+    following, more = step(form.first, state, n.const(True), n.scope)
+    begun = {name: following[name] for name in state}
+
+    def again(state: dict[str, Output], _trip: Output, scope: Scope) -> Any:
+        return step(form.run, state, n.const(False), scope)
+
+    out = circulated(n, again, n("Subtract", trips, 1), more, begun, collected)
+    for name in collected:
+        out[name] = n("Concat", n.unsqueeze(following[name], [0]), out[name], axis=0)
+    return out
+
+
+def _ruled(
+    n: OnnxNode, known: _Settings, scores: Output, said: Output, first: Output, scope: Scope
+) -> Output:
+    """The scores of the next token [rows, vocabulary] after what the settings make less likely or forbid, in
+    the order in which ONNX Runtime does so."""
+    shape = n.shape_of(scores)
+    nothing = n("Broadcast", n.const(0, "i32"), shape, mode="numpy", opset=3)
+
+    def marked(tokens: Output, which: Output) -> Output:
+        """[rows, vocabulary]: whether a token is one of `tokens` for which `which` is true"""
+        out = n("ScatterElementsUpdate", nothing, tokens, n.convert(which, "i32"), 1, reduction="max",
+                use_init_val=True, opset=12)  # fmt: skip
+        return n("Greater", out, n.like(out, 0))
+
+    if known.repetition is not None:
+        by = inside(n, known.repetition, scope)
+        seen = marked(said, n("Equal", said, said))
+        less = n("Select", n("Less", scores, 0.0), n("Multiply", scores, by), n("Divide", scores, by))
+        scores = n("Select", seen, less, scores)
+    if known.ngram > 0:
+        n.limited(known.ngram, "tokens that may not come again", 256)
+        before = known.ngram - 1
+        same = n("Equal", n.slice(said, 1, before), n.slice(said, 1, before))
+        for i in range(before):
+            end = n.slice(said, 1, i - before, i - before + 1 or None)
+            same = n("LogicalAnd", same, n("Equal", n.slice(said, 1, i, i - before), end))
+        scores = n("Select", marked(n.slice(said, 1, before), same), _NEVER, scores)
+    if known.allowed is not None:
+        allowed = inside(n, known.allowed, scope)
+        scores = n("Select", n("Equal", allowed, n.like(allowed, 0)), _NEVER, scores)
+    if known.allowed_first is not None:
+        allowed = inside(n, for_beams(n, known.allowed_first, known.beams), scope)
+        scores = n("Select", n("LogicalAnd", first, n("Equal", allowed, n.like(allowed, 0))), _NEVER, scores)
+    if known.shortest is not None:
+        early = n("Less", n.dim_of(said, 1), inside(n, known.shortest, scope))
+        end = n("Equal", numbers(n, n.dim_of(scores, 1)), known.end)
+        scores = n("Select", n("LogicalAnd", early, end), _NEVER, scores)
+    if known.temperature is not None:
+        scores = n("Divide", scores, inside(n, known.temperature, scope))
+    if known.penalised is not None:
+        scores = n("Subtract", scores, inside(n, known.penalised, scope))
+    return _timed(n, scores, said) if known.timestamps else scores
+
+
+def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
+    """The scores [rows, vocabulary] where tokens from one number on are times: these come in pairs and do not
+    go back, the first is not late, and one has to come where all of them together are likelier than any text.
+    """
+    begin, latest = n.required("beginning_timestamp_token_id"), 50
+    column = n.unsqueeze(numbers(n, n.dim_of(scores, 1)), [0])
+    said = n.convert(said, "i64")
+    length = n.dim_of(said, 1)
+    place = n.unsqueeze(numbers(n, length), [0])
+    timed = n("GreaterEqual", said, begin)
+
+    def either(*values: Output) -> Output:
+        out = values[0]
+        for value in values[1:]:
+            out = n("LogicalOr", out, value)
+        return out
+
+    def both(a: Output, b: Output) -> Output:
+        return n("LogicalAnd", a, b)
+
+    # [rows, 1]: where text begins behind the first time
+    first = n("ReduceMin", n("Select", timed, n("Add", place, 1), length), [1], keep_dims=True)
+    later = n("Greater", length, first)
+    last = n.slice(timed, 1, -1)
+    padded = n("Concat", n("NotEqual", last, last), timed, axis=1)
+    paired = either(n("LogicalNot", later), n.slice(padded, 1, -2, -1))
+    at = n("ReduceMax", n("Select", timed, place, -1), [1], keep_dims=True)
+    newest = n("ReduceMax", n("Select", n("Equal", place, at), said, -1), [1], keep_dims=True)
+    opened = both(last, n("LogicalNot", paired))
+    least = n("Add", newest, n("Select", opened, 0, 1))
+    time = n("GreaterEqual", column, begin)
+    never = [n("Equal", column, n.required(f"{name}_token_id")) for name in ("no_timestamps", "start_of_lm")]
+    again = [n("Equal", column, n.required(f"{name}_token_id"))
+             for name in ("decoder_start", "translate", "transcribe")]  # fmt: skip
+    scores = n("Select", either(
+        *never,
+        both(later, either(*again)),
+        both(both(last, paired), time),
+        both(opened, n("Less", column, n.required("eos_token_id"))),
+        both(n("GreaterEqual", at, 0), both(time, n("Less", column, least))),
+        both(n("Equal", length, first), n("Greater", column, begin + latest)),
+    ), _NEVER, scores)  # fmt: skip
+    best = n("ReduceMax", n("Select", time, scores, -np.inf), [1], keep_dims=True)
+    counts = both(time, n("Greater", scores, _NEVER))
+    shares = n("Select", counts, n("Exp", n("Subtract", scores, best)), 0.0)
+    total = n("ReduceSum", shares, [1], keep_dims=True)
+    times = n("Select", n("Greater", total, 0.0), n("Add", n("Log", total), best), _NEVER)
+    text = n("ReduceMax", n("Select", time, -np.inf, scores), [1], keep_dims=True)
+    return n("Select", both(n("Greater", times, text), n("LogicalNot", time)), _NEVER, scores)

@@ -1,0 +1,200 @@
+"""Sequences and optionals, which are gone when the model is read: a sequence is a list of known tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.shapes import Interval
+from ovjit.readers.onnx import tensors
+from ovjit.readers.onnx.node import EMPTY, MOST_NODES, OnnxNode, Rows, TensorList
+from ovjit.readers.onnx.registry import onnx_op
+
+
+def _list(n: OnnxNode, index: int = 0) -> TensorList:
+    value = n.inputs[index] if index < len(n.inputs) else None
+    if isinstance(value, Rows):
+        raise UnsupportedError("a sequence that has as many tensors as a loop had trips")
+    if not isinstance(value, TensorList):
+        raise ModelError(f"input {index} should be a sequence")
+    return value
+
+
+def _stacked(n: OnnxNode, value: TensorList | Rows) -> Output:
+    """All tensors of a sequence as rows of one: [tensors, ...]. They must have one shape."""
+    first = value.first if isinstance(value, Rows) else value
+    parts = [n.unsqueeze(v, [0]) for v in first]
+    return n.concat([*parts, value.rows] if isinstance(value, Rows) else parts, 0)
+
+
+def _place(n: OnnxNode, index: int, count: int) -> int:
+    position = n.known_ints(index, "the position in a sequence")[0]
+    if not -count <= position < count:
+        raise ModelError(f"the position {position} is outside a sequence of {count}")
+    return position % count
+
+
+@onnx_op("SequenceConstruct")
+def construct(n: OnnxNode) -> Any:
+    return [TensorList(n.tensors(), n.dtype(n[0]))]
+
+
+@onnx_op("SequenceEmpty")
+def empty(n: OnnxNode) -> Any:
+    return [TensorList([], n.data_type("dtype", 1))]
+
+
+@onnx_op("SequenceInsert")
+def insert(n: OnnxNode) -> Any:
+    values = _list(n)
+    place = len(values) if not n.has(2) else _place(n, 2, len(values) + 1)
+    if n.has(2) and n.known_ints(2, "the position")[0] < 0:
+        place = n.known_ints(2, "the position")[0] + len(values)
+    return [TensorList([*values[:place], n[1], *values[place:]], n.dtype(n[1]))]
+
+
+@onnx_op("SequenceErase")
+def erase(n: OnnxNode) -> Any:
+    values = _list(n)
+    place = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
+    if not values:
+        raise ModelError("nothing can be erased of an empty sequence")
+    return [TensorList([v for i, v in enumerate(values) if i != place], values.element_type)]
+
+
+@onnx_op("SequenceAt")
+def at(n: OnnxNode) -> Any:
+    given = n.inputs[0]
+    if isinstance(given, Rows) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
+        place = n.scalar(n[1])
+        return n("Gather", _stacked(n, given), place, 0, opset=8)
+    values = _list(n)
+    return n.same(values[_place(n, 1, len(values))])
+
+
+@onnx_op("SequenceLength")
+def length(n: OnnxNode) -> Any:
+    given = n.inputs[0]
+    if isinstance(given, Rows):
+        return n("Add", n.squeeze(n.dim_of(given.rows, 0), [0]), len(given.first))
+    return n.const(len(_list(n)))
+
+
+@onnx_op("ConcatFromSequence")
+def concat(n: OnnxNode) -> Any:
+    axis = n.required("axis")
+    if isinstance(n.inputs[0], Rows):
+        return _joined(n, n.inputs[0], axis)
+    values = list(_list(n))
+    if not values:
+        raise ModelError("an empty sequence cannot be joined")
+    if n.attr("new_axis", 0):
+        values = [n.unsqueeze(v, [axis]) for v in values]
+    return n("Concat", *values, axis=axis)
+
+
+def _joined(n: OnnxNode, sequence: Rows, axis: int) -> Output:
+    """The rows side by side along a dimension of theirs, or along a new one, behind what came first."""
+    rows, first, rank = sequence.rows, list(sequence.first), n.rank(sequence.rows) - 1
+    if n.attr("new_axis", 0):
+        axis = n.axis(axis, rank + 1)
+        rows = n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank + 1)])
+        return n.concat([*(n.unsqueeze(v, [axis]) for v in first), rows], axis)
+    axis = n.axis(axis, rank)
+    if axis in sequence.joined:
+        return n.concat([*first, sequence.joined[axis]], axis)
+    rows = n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank + 1)])
+    sizes = [n.dim_of(rows, i) for i in range(rank + 1)]
+    sizes[axis : axis + 2] = [n("Multiply", sizes[axis], sizes[axis + 1])]
+    return n.concat([*first, n.reshape(rows, n.concat(sizes, 0))], axis)
+
+
+@onnx_op("SplitToSequence")
+def split(n: OnnxNode) -> Any:
+    x = n[0]
+    axis = n.axis(n.attr("axis", 0), n.rank(x))
+    whole = (n.shape(x) or ())[axis]
+    if n.has(1) and (isinstance(whole, Interval) or n.value(n[1]) is None):
+        count = n.shape(n[1])
+        if count and isinstance(count[0], int):
+            n.limited(count[0], "parts of a sequence", MOST_NODES)
+            return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
+    if isinstance(whole, Interval):
+        if n.has(1) and not _ones(n, n[1]):
+            raise UnsupportedError("an open dimension is split into parts that are not known to be equal")
+        keep = n.has(1) or n.attr("keepdims", 1)
+        rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
+        return [Rows(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
+    if not n.has(1):
+        lengths = [1] * n.limited(whole, "parts of a sequence", MOST_NODES)
+    else:
+        value = n.known(1, "the lengths")
+        if value.ndim == 0:
+            each = int(value)
+            if each < 1:
+                raise ModelError(f"parts of {each} elements")
+            n.limited(whole // each, "parts of a sequence", MOST_NODES)
+            lengths = [min(each, whole - start) for start in range(0, whole, each)]
+        else:
+            lengths = [int(v) for v in value]
+    if any(v < 0 for v in lengths) or sum(lengths) != whole:
+        raise ModelError(f"lengths {lengths[:8]} do not add up to {whole}")
+    parts = n.split(x, axis, lengths) if lengths else []
+    if not n.has(1) and not n.attr("keepdims", 1):
+        parts = [n.squeeze(v, [axis]) for v in parts]
+    return [TensorList(parts, n.dtype(x))]
+
+
+def _ones(n: OnnxNode, lengths: Output) -> bool:
+    """Whether parts of one element are said: by the number 1, or by an open number of ones."""
+    value = n.value(lengths)
+    node = lengths._node
+    if value is None and node._op.name == "Broadcast":
+        value = n.value(node.input_value(0))
+        return value is not None and bool((value == 1).all())
+    return value is not None and not value.ndim and int(value) == 1
+
+
+@onnx_op("Optional")
+def optional(n: OnnxNode) -> Any:
+    if not n.has(0):
+        return [EMPTY]
+    value = n.inputs[0]
+    return [value if isinstance(value, TensorList) else n.same(n[0])]
+
+
+@onnx_op("OptionalHasElement")
+def has_element(n: OnnxNode) -> Any:
+    return n.const(bool(n.has(0) and n.inputs[0] is not EMPTY))
+
+
+@onnx_op("OptionalGetElement")
+def get_element(n: OnnxNode) -> Any:
+    value = n.inputs[0] if n.inputs else None
+    if value is None or value is EMPTY:
+        raise ModelError("an empty optional has no element")
+    if isinstance(value, TensorList):
+        return [TensorList(value, value.element_type)]
+    assert isinstance(value, Output)
+    return n.same(value)
+
+
+@onnx_op("SequenceMap")
+def map_(n: OnnxNode) -> Any:
+    """The body for each item; sequences beside the first are gone through with it, tensors stay the same."""
+    graph = n.required("body")
+    names = [info.name for info in graph.input]
+    values = _list(n)
+    rows: list[list[Any]] = [[] for _ in graph.output]
+    for i in range(len(values)):
+        given: dict[str, Any] = {}
+        for name, value in zip(names, n.inputs, strict=True):
+            if isinstance(value, TensorList) and len(value) != len(values):
+                raise ModelError("the sequences have different lengths")
+            given[name] = value[i] if isinstance(value, TensorList) else value
+        made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+        for row, value in zip(rows, made, strict=True):
+            row.append(value)
+    kinds = [tensors.element_type(info.type.tensor_type.elem_type) for info in graph.output]
+    return [TensorList(row, kind) for row, kind in zip(rows, kinds, strict=True)]

@@ -1,0 +1,753 @@
+"""Operators that make, move, select and convert elements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.node import EMPTY, MOST_ELEMENTS, OnnxNode, TensorList
+from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
+
+_INT_MAX = (1 << 63) - 1
+
+# -- constants -----------------------------------------------------------------------------------------------
+
+
+@onnx_op("Constant")
+def constant(n: OnnxNode) -> Any:
+    given = list(n.attributes)
+    if len(given) != 1:
+        raise ModelError(f"a Constant has one value, not {len(given)}")
+    name, value = given[0], n.attributes[given[0]]
+    if name == "value":
+        return n.reader.constant(value, scope=n.scope)
+    if name == "sparse_value":
+        return n.reader.sparse_constant(value)
+    if name in ("value_string", "value_strings"):
+        return n.const(np.array(value, dtype=object), "string")
+    dtype = "f32" if name in ("value_float", "value_floats") else "i64"
+    return n.const(np.asarray(value, np.float32 if dtype == "f32" else np.int64), dtype)
+
+
+@onnx_op("ConstantOfShape")
+def constant_of_shape(n: OnnxNode) -> Any:
+    given = n.attr("value")
+    fill = n.const(np.float32(0)) if given is None else n.reader.constant(given)
+    if n.size(n.static_shape(fill)) != 1:
+        raise ModelError("the value should have one element")
+    if n.shape(fill) != ():
+        fill = n.scalar(fill)
+    return n("Broadcast", fill, n.convert(n[0], "i64"), mode="numpy", opset=3)
+
+
+@onnx_op("MemcpyFromHost")
+@onnx_op("MemcpyToHost")
+@onnx_op("SampleOp", domain=MICROSOFT)
+@onnx_op("Identity")
+def identity(n: OnnxNode) -> Any:
+    value = n.inputs[0]
+    if isinstance(value, TensorList):
+        return [TensorList(value, value.element_type)]
+    return value if value is EMPTY else n.same(n[0])
+
+
+@onnx_op("Range", 11)
+def range_(n: OnnxNode) -> Any:
+    scalars = [n[i] if n.shape(n[i]) == () else n.scalar(n[i]) for i in range(3)]
+    return n("Range", *scalars, output_type=n.dtype(n[0]), opset=4)
+
+
+def _places(n: OnnxNode, x: Output) -> Output:
+    """column - row of every element of the last two dimensions, as i64 [rows, columns]"""
+    known = n.shape(x)
+    ends = None if known is None else known[-2:]
+    if is_static(ends) and ends[0] * ends[1] <= MOST_ELEMENTS:
+        return n.const(np.arange(ends[1])[None, :] - np.arange(ends[0])[:, None])
+    sizes = n.shape_of(x)
+    last = [n("Gather", sizes, i, 0) for i in (-2, -1)]
+    rows, columns = (n("Range", 0, end, 1, output_type="i64", opset=4) for end in last)
+    return n("Subtract", columns, n.unsqueeze(rows, [1]))
+
+
+@onnx_op("EyeLike")
+def eye_like(n: OnnxNode) -> Any:
+    kind = n.data_type("dtype") if n.attr("dtype") is not None else n.dtype(n[0])
+    return n.convert(n("Equal", _places(n, n[0]), n.attr("k")), kind)
+
+
+@onnx_op("Trilu")
+def trilu(n: OnnxNode) -> Any:
+    x = n[0]
+    k = n.const(0) if not n.has(1) else n.scalar(n[1])
+    keep = n("GreaterEqual" if n.attr("upper") else "LessEqual", _places(n, x), k)
+    return n("Select", keep, x, n.blank(x))
+
+
+# -- types ---------------------------------------------------------------------------------------------------
+
+
+def cast(n: OnnxNode, x: Output, kind: str) -> Output:
+    """`x` as another element type: to boolean is "not 0"; numbers beyond an 8-bit float's largest become
+    that."""
+    if "string" in (kind, n.dtype(x)) and kind != n.dtype(x):
+        from ovjit.readers.onnx.text import cast_text
+
+        return cast_text(n, x, kind)
+    return to_float8(n, x, kind) if kind in LARGEST else n("Convert", x, destination_type=kind)
+
+
+#: The largest values of the small floating-point types.
+LARGEST = {"f8e4m3": 448.0, "f8e5m2": 57344.0, "f4e2m1": 6.0, "f8e8m0": 2.0**127}
+#: The numbers from which on a value rounds to more than the largest, and what it is then.
+_BEYOND = {"f8e4m3": (464.0, np.nan), "f8e5m2": (61440.0, np.inf)}
+
+
+#: Bits of the mantissa, and the exponents of the smallest normal number and of the largest.
+_GRIDS = {"f8e4m3": (3, -6, 8), "f8e5m2": (2, -14, 15), "f4e2m1": (1, 0, 2)}
+
+
+def _on_grid(n: OnnxNode, x: Output, kind: str) -> Output:
+    """f32 or f64 numbers as those of a small type next to them, a tie to the even one. OpenVINO's conversion
+    goes by f16, where others become ties."""
+    bits, low, high = _GRIDS[kind]
+    exponents = np.arange(low, high + 1)
+    size = n.convert(n("Abs", x), "f32")
+    place = n("Bucketize", size, np.exp2(exponents[1:]).astype(np.float32), output_type="i32",
+              with_right_bound=False)  # fmt: skip
+    step = n("Gather", n.const(np.exp2(exponents - bits), n.dtype(x)), place, 0, opset=8)
+    return n("Multiply", n("Round", n("Divide", x, step), mode="half_to_even"), step)
+
+
+def to_float8(n: OnnxNode, x: Output, kind: str) -> Output:
+    """`x` in a small floating-point type. Saturating, as by default, what is larger becomes the largest
+    value;
+    otherwise NaN or infinity."""
+    if kind == n.dtype(x):
+        return n("Identity", x)
+    if kind == "f8e8m0":
+        return _to_powers(n, n.convert(x, "f32"))
+    if n.dtype(x) not in ("f32", "f16", "bf16", "f64"):
+        x = n.convert(x, "f32")
+    if kind == "f4e2m1":  # saturates by itself, and what is no number would be the largest
+        x = n("Select", n("IsNaN", x, opset=10), n.like(x, -0.0), x)
+    elif n.attr("saturate", 1):
+        x = n("Clamp", x, min=-LARGEST[kind], max=LARGEST[kind])
+    elif kind in _BEYOND:
+        bound, beyond = _BEYOND[kind]
+        wide = n.convert(x, "f32")
+        size = n("Abs", wide)
+        over = n("Greater" if kind == "f8e4m3" else "GreaterEqual", size, n.like(wide, bound))
+        x = n("Select", over, n("Multiply", n("Sign", wide), n.like(wide, beyond)), wide)
+    if n.dtype(x) in ("f32", "f64"):
+        x = _on_grid(n, x, kind)
+    return n("Convert", x, destination_type=kind)
+
+
+def _to_powers(n: OnnxNode, x: Output) -> Output:
+    """Sizes of f32 numbers as powers of two, f8e8m0. OpenVINO rounds ties otherwise, and negative numbers;
+    so powers are looked up, and converted as they are. What is not finite becomes NaN."""
+    how = n.attr("round_mode", "up")
+    least, most = -126, 127  # of what is not subnormal
+    powers = np.exp2(np.arange(least - 1, most + 1)).astype(np.float32)
+    if how == "up":
+        bounds = np.concatenate([np.zeros(1, np.float32), powers[1:]])
+    elif how == "down":
+        bounds = powers[1:]
+    elif how == "nearest":
+        bounds = powers * np.float32(1.5)
+        bounds[0] = np.nextafter(powers[0], np.float32(1))  # among subnormals a tie goes down
+    else:
+        raise ModelError(f"the round_mode {how[:20]!r} is not known")
+    if n.attr("saturate", 1):
+        bounds = bounds[: len(powers) - 1]
+    table = np.append(powers, np.float32(np.nan))
+    size = n("Abs", x)
+    place = n("Bucketize", size, bounds, output_type="i32", with_right_bound=how == "up")
+    finite = n("Less", size, n.const(np.float32(np.inf)))
+    place = n("Select", finite, place, n.const(len(powers), "i32"))
+    return n.convert(n("Gather", table, place, 0, opset=8), "f8e8m0")
+
+
+@onnx_op("Cast")
+def cast_(n: OnnxNode) -> Any:
+    return cast(n, n[0], n.data_type("to"))
+
+
+@onnx_op("CastLike", 15)
+def cast_like(n: OnnxNode) -> Any:
+    return cast(n, n[0], n.dtype(n[1]))
+
+
+# -- shapes --------------------------------------------------------------------------------------------------
+
+
+@onnx_op("Shape")
+def shape(n: OnnxNode) -> Any:
+    out = n("ShapeOf", n[0], output_type="i64")
+    start, end = n.attr("start", 0), n.attr("end")
+    if start or end is not None:
+        out = n.slice(out, 0, start, end)
+    return out
+
+
+@onnx_op("Size")
+def size(n: OnnxNode) -> Any:
+    return n("ReduceProd", n("ShapeOf", n[0], output_type="i64"), [0], keep_dims=False)
+
+
+@onnx_op("Reshape")
+def reshape(n: OnnxNode) -> Any:
+    pattern = n[1] if n.has(1) else n.const(np.array(n.required("shape"), np.int64))
+    return n("Reshape", n[0], pattern, special_zero=not n.attr("allowzero", 0))
+
+
+@onnx_op("Flatten")
+def flatten(n: OnnxNode) -> Any:
+    """[product of the dimensions before `axis`, product of those from it on]"""
+    x, axis = n[0], n.attr("axis")
+    known = n.shape(x)
+    rank = n.rank(x)
+    if not -rank <= axis <= rank:
+        raise ModelError(f"the axis {axis} is out of range for rank {rank}")
+    axis = axis + rank if axis < 0 else axis
+    assert known is not None
+    before, after = n.size(known[:axis]), n.size(known[axis:])
+    if before is not None and after is not None:
+        return n.reshape(x, [before, after])
+    if before is not None and before:
+        return n.reshape(x, [before, -1])
+    if after is not None and after:
+        return n.reshape(x, [-1, after])
+    shape = n.shape_of(x)
+    count = n("ReduceProd", n.slice(shape, 0, 0, axis), [0], keep_dims=True)
+    rest = n("ReduceProd", n.slice(shape, 0, axis), [0], keep_dims=True)
+    return n.reshape(x, n("Concat", count, rest, axis=0))
+
+
+def _axes_input(n: OnnxNode, index: int = 1) -> Output | None:
+    """Axes as an input, or as the attribute of older versions."""
+    if n.has(index):
+        return n[index]
+    axes = n.attr("axes")
+    return None if axes is None else n.const(np.array(axes, np.int64))
+
+
+@onnx_op("Squeeze")
+def squeeze(n: OnnxNode) -> Any:
+    axes = _axes_input(n)
+    return n("Squeeze", n[0], opset=1) if axes is None else n("Squeeze", n[0], axes, opset=1)
+
+
+@onnx_op("Unsqueeze")
+def unsqueeze(n: OnnxNode) -> Any:
+    axes = _axes_input(n)
+    if axes is None:
+        raise ModelError("the axes are missing")
+    return n("Unsqueeze", n[0], axes)
+
+
+@onnx_op("Transpose")
+def transpose(n: OnnxNode) -> Any:
+    perm = n.attr("perm")
+    if perm is None:
+        perm = list(range(n.rank(n[0])))[::-1]
+    if not perm:
+        return n.same(n[0])
+    return n("Transpose", n[0], list(perm))
+
+
+@onnx_op("Expand")
+def expand(n: OnnxNode) -> Any:
+    return n("Broadcast", n[0], n[1], mode="bidirectional", opset=3)
+
+
+@onnx_op("Tile", 6)
+def tile(n: OnnxNode) -> Any:
+    return n("Tile", n[0], n[1])
+
+
+@onnx_op("Concat")
+def concat(n: OnnxNode) -> Any:
+    return n("Concat", *n.tensors(), axis=n.attr("axis", 1))
+
+
+@onnx_op("Split")
+def split(n: OnnxNode) -> Any:
+    x, count = n[0], len(n.output_names)
+    axis = n.attr("axis", 0)
+    lengths = n[1] if n.has(1) else n.attr("split")
+    if lengths is not None:
+        value = n.value(lengths) if isinstance(lengths, Output) else np.array(lengths, np.int64)
+        if value is not None and value.size != count:
+            raise ModelError(f"{value.size} lengths are given for {count} outputs")
+        if isinstance(lengths, Output):
+            known_count = is_static(n.shape(lengths))
+            return n.all("VariadicSplit", x, axis, lengths if known_count else n.reshape(lengths, [count]))
+        return n.split(x, axis, [int(v) for v in lengths])
+    if n.attr("num_outputs") not in (None, count):
+        raise ModelError(f"num_outputs is {n.attr('num_outputs')}, but there are {count} outputs")
+    known = n.shape(x)
+    whole = None if known is None else known[n.axis(axis, len(known))]
+    if isinstance(whole, int) and whole % count:
+        if n.version < 18:
+            raise ModelError(f"the dimension {whole} does not divide into {count} outputs")
+        each = -(-whole // count)
+        lengths = [max(0, min(each, whole - i * each)) for i in range(count)]
+        return n.split(x, axis, lengths)
+    return n.all("Split", x, axis, num_splits=count)
+
+
+@onnx_op("Slice")
+def slice_attributes(n: OnnxNode) -> Any:
+    starts, ends = list(n.required("starts")), list(n.required("ends"))
+    axes = n.attr("axes")
+    axes = list(range(len(starts))) if axes is None else list(axes)
+    if not len(starts) == len(ends) == len(axes):
+        raise ModelError("starts, ends and axes should have the same length")
+    return n("Slice", n[0], starts, ends, [1] * len(starts), axes)
+
+
+@onnx_op("DynamicSlice")
+@onnx_op("Slice", 10)
+def slice_(n: OnnxNode) -> Any:
+    starts, ends = n.convert(n[1], "i64"), n.convert(n[2], "i64")
+    steps = n.convert(n[4], "i64") if n.has(4) else None
+    if steps is None:
+        lengths = [n[i] for i in (1, 2, 3) if n.has(i)]
+        which = next((v for v in lengths if is_static(n.shape(v))), starts)
+        length = n.shape(which)
+        if is_static(length):
+            steps = n.const(np.ones(length, np.int64))
+        else:
+            steps = n("Broadcast", 1, n.shape_of(which), mode="numpy", opset=3)
+    axes = [n.convert(n[3], "i64")] if n.has(3) else []
+    return n("Slice", n[0], starts, ends, steps, *axes)
+
+
+def slice_around(n: OnnxNode, x: Output, axis: int) -> Output:
+    """`x` backwards along an axis."""
+    return n.slice(x, axis, -1, -_INT_MAX, -1)
+
+
+# -- padding -------------------------------------------------------------------------------------------------
+
+
+@onnx_op("Pad")
+def pad(n: OnnxNode) -> Any:
+    x, mode = n[0], n.attr("mode", "constant")
+    fill: Output | None = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
+    rank = n.rank(x)
+    axes: list[int] | None = None
+    which: Output | None = None  # axes that are not known
+    if n.version >= 18 and n.has(3):
+        known = n.value(n[3])
+        if known is None:
+            which = n.convert(n("FloorMod", n[3], n.like(n[3], rank)), "i64")
+        else:
+            axes = n.axes(known.reshape(-1).tolist(), rank)
+    if n.version < 11:
+        pads: list[int] | None = list(n.attr("pads") or n.attr("paddings") or ())
+    else:
+        value = n.value(n[1])
+        pads = None if value is None else [int(v) for v in value.reshape(-1)]
+    if pads is None or which is not None:
+        given = n.convert(n[1], "i64")
+        if axes is not None and axes != list(range(rank)):
+            which = n.const(np.array(axes, np.int64))
+        if which is None:
+            begin, end = n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
+        else:
+            none = np.zeros(rank, np.int64)
+            begin, end = (
+                n("ScatterElementsUpdate", none, which, part, 0, opset=3)
+                for part in n.all("Split", given, 0, num_splits=2)
+            )
+        if mode == "wrap":
+            return _wrap(n, x, begin, end)
+    else:
+        count = rank if axes is None else len(axes)
+        if len(pads) != 2 * count:
+            raise ModelError(f"there should be {2 * count} pads, not {len(pads)}")
+        first, last = [0] * rank, [0] * rank
+        for i, axis in enumerate(range(rank) if axes is None else axes):
+            first[axis], last[axis] = pads[i], pads[count + i]
+        if mode == "wrap" or (mode == "reflect" and _far(n, x, first, last)):
+            return _pad_by_index(n, x, first, last, mode)
+        begin, end = n.const(np.array(first, np.int64)), n.const(np.array(last, np.int64))
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge"}
+    if mode not in modes:
+        raise UnsupportedError(f"the mode {mode[:20]!r} with computed pads")
+    if mode != "constant":
+        return n("Pad", x, begin, end, pad_mode=modes[mode], opset=12)
+    fill = n.blank(x) if fill is None else fill
+    if n.shape(fill) != ():
+        fill = n.scalar(fill)
+    return n("Pad", x, begin, end, fill, pad_mode="constant", opset=12)
+
+
+def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:
+    """Elements again and again, gathered along each axis, for pads that are computed."""
+    for axis in range(n.rank(x)):
+        x = _wrapped(n, x, axis, *(n("Gather", pads, axis, 0, opset=8) for pads in (begin, end)))
+    return x
+
+
+def _wrapped(n: OnnxNode, x: Output, axis: int, before: Output, after: Output) -> Output:
+    size = n.scalar(n.dim_of(x, axis))
+    places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
+    return n("Gather", x, n("FloorMod", places, size), axis, opset=8)
+
+
+def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bool:
+    """Whether more is reflected than there is."""
+    shape = n.shape(x) or ()
+    return any(
+        isinstance(d, int) and max(b, e) > max(d - 1, 0) for d, b, e in zip(shape, begin, end, strict=True)
+    )
+
+
+def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int], mode: str) -> Output:
+    """Elements again and again ("wrap"), or there and back ("reflect"), gathered along each axis."""
+    for axis, (before, after) in enumerate(zip(begin, end, strict=True)):
+        if not before and not after:
+            continue
+        size = (n.shape(x) or ())[axis]
+        if mode == "wrap" and isinstance(size, Interval):
+            x = _wrapped(n, x, axis, n.const(before), n.const(after))
+            continue
+        if isinstance(size, Interval) or not size:
+            raise UnsupportedError(f"the mode {mode!r} along an open or empty dimension")
+        n.limited(size + before + after, "elements with padding")
+        places = np.arange(-before, size + after)
+        if mode == "wrap":
+            places %= size
+        else:
+            period = max(2 * size - 2, 1)
+            places %= period
+            places = np.where(places < size, places, period - places)
+        x = n("Gather", x, places.astype(np.int64), axis, opset=8)
+    return x
+
+
+@onnx_op("CenterCropPad", 18)
+def center_crop_pad(n: OnnxNode) -> Any:
+    """What is too long loses its ends, what is too short gets zeros at both: an odd one goes to the end."""
+    x = n[0]
+    rank = n.rank(x)
+    axes = n.axes(n.attr("axes") or range(rank), rank)
+    goal = n.convert(n[1], "i64")
+    gap = n("Subtract", goal, n("Gather", n.shape_of(x), axes, 0, opset=8))
+    more, less = (n("Divide", n("Maximum", v, 0), 2) for v in (gap, n("Negative", gap)))
+    begin = n("Subtract", more, less)
+    none = np.zeros(rank, np.int64)
+    sides = begin, n("Subtract", gap, begin)
+    pads = [n("ScatterElementsUpdate", none, axes, side, 0, opset=3) for side in sides]
+    return n("Pad", x, *pads, n.blank(x), pad_mode="constant", opset=12)
+
+
+# -- selecting -----------------------------------------------------------------------------------------------
+
+
+@onnx_op("Gather")
+def gather(n: OnnxNode) -> Any:
+    return n("Gather", n[0], n[1], n.attr("axis"), opset=8)
+
+
+@onnx_op("GatherElements")
+def gather_elements(n: OnnxNode) -> Any:
+    """There may be fewer indices than data along the other dimensions, where OpenVINO's are equal. Open
+    dimensions of equal bounds need not be equal: the data are cropped there too, which moves nothing where
+    they are."""
+    x, indices = n[0], n[1]
+    data, wanted = n.shape(x), n.shape(indices)
+    if data is None:  # they are as many then, or the node says so when it runs
+        return n("GatherElements", x, indices, axis=n.attr("axis"))
+    axis = n.axis(n.attr("axis"), len(data))
+    if wanted is None or len(wanted) == len(data):
+        known = wanted or [None] * len(data)
+        cut = [i for i, d in enumerate(data) if i != axis and not (isinstance(d, int) and d == known[i])]
+        if cut:
+            stops = n.concat([n.dim_of(indices, i) for i in cut], 0)
+            x = n("Slice", x, [0] * len(cut), stops, [1] * len(cut), cut)
+    return n("GatherElements", x, indices, axis=axis)
+
+
+@onnx_op("GatherND")
+def gather_nd(n: OnnxNode) -> Any:
+    return n("GatherND", n[0], n[1], batch_dims=n.attr("batch_dims", 0), opset=8)
+
+
+_REDUCTIONS = {"none": "none", "add": "sum", "mul": "prod", "min": "min", "max": "max"}
+
+
+def _reduction(n: OnnxNode) -> str:
+    name = n.attr("reduction", "none")
+    if name not in _REDUCTIONS:
+        raise ModelError(f"the reduction {name[:20]!r} is not known")
+    return _REDUCTIONS[name]
+
+
+@onnx_op("ScatterElements")
+@onnx_op("Scatter")
+def scatter_elements(n: OnnxNode) -> Any:
+    reduction, axis = _reduction(n), n.attr("axis")
+    if reduction == "none":
+        return n("ScatterElementsUpdate", n[0], n[1], n[2], axis, opset=3)
+    return n(
+        "ScatterElementsUpdate", n[0], n[1], n[2], axis, reduction=reduction, use_init_val=True, opset=12
+    )
+
+
+@onnx_op("ScatterND")
+def scatter_nd(n: OnnxNode) -> Any:
+    reduction = _reduction(n)
+    if reduction == "none":
+        return n("ScatterNDUpdate", n[0], n[1], n[2], opset=4)
+    return n("ScatterNDUpdate", n[0], n[1], n[2], reduction=reduction, opset=15)
+
+
+@onnx_op("TensorScatter", 24)
+def tensor_scatter(n: OnnxNode) -> Any:
+    """A cache with its rows from write_indices[batch] on replaced along `axis`; "circular" goes on at the
+    start."""
+    past, update, begin = n[0], n[1], n.optional(2)
+    rank = n.rank(past)
+    axis = n.axis(n.attr("axis"), rank)
+    shape = n.static_shape(update, "the shape of the update")
+    steps = n.const(np.arange(n.limited(shape[axis], "rows")))
+    batch = n.unsqueeze(begin, [1]) if begin is not None else n.const(np.zeros((1, 1), np.int64))
+    rows = n("Add", batch, n.unsqueeze(steps, [0]))
+    if n.attr("mode") == "circular":
+        rows = n("FloorMod", rows, n.squeeze(n.dim_of(past, axis), [0]))
+    places = n.reshape(rows, [-1, *[1] * (axis - 1), shape[axis], *[1] * (rank - axis - 1)])
+    places = n("Broadcast", places, list(shape), mode="numpy", opset=3)
+    return n("ScatterElementsUpdate", past, places, update, axis, opset=3)
+
+
+@onnx_op("NonZero")
+def non_zero(n: OnnxNode) -> Any:
+    return n("NonZero", n[0], output_type="i64")
+
+
+@onnx_op("Compress")
+def compress(n: OnnxNode) -> Any:
+    x, axis = n[0], n.attr("axis")
+    places = n.squeeze(n("NonZero", n[1], output_type="i64"), [0])
+    if axis is None:
+        return n("Gather", n.reshape(x, [-1]), places, 0, opset=8)
+    return n("Gather", x, places, axis, opset=8)
+
+
+@onnx_op("OneHot")
+def one_hot(n: OnnxNode) -> Any:
+    """Indices from -depth to depth - 1; others have no hot element."""
+    indices = n.convert(n[0], "i64")
+    depth = n.scalar(n.convert(n[1], "i64"))
+    off, on = (n("Gather", n[2], i, 0, opset=8) for i in (0, 1))
+    negative = n("Less", indices, 0)
+    indices = n("Select", negative, n("Add", indices, depth), indices)
+    # one of two negatives becomes another: those that are still below 0 stay outside
+    return n("OneHot", indices, depth, on, off, axis=n.attr("axis"), opset=1)
+
+
+@onnx_op("ReverseSequence")
+def reverse_sequence(n: OnnxNode) -> Any:
+    return n("ReverseSequence", n[0], n[1], batch_axis=n.attr("batch_axis"), seq_axis=n.attr("time_axis"))
+
+
+@onnx_op("TopK")
+def top_k(n: OnnxNode) -> Any:
+    """Among equals the one with the lower index comes first."""
+    k: Any = n.attr("k")
+    if n.has(1):
+        value = n.value(n[1])
+        k = n.scalar(n[1]) if value is None else int(np.asarray(value).reshape(-1)[0])
+    mode = "max" if n.attr("largest", 1) else "min"
+    attrs: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": "i64", "stable": True}
+    return n.all("TopK", n[0], k, axis=n.attr("axis"), **attrs, opset=11)
+
+
+def _arg(mode: str):
+    def rule(n: OnnxNode) -> Any:
+        x = n[0]
+        axis = n.axis(n.attr("axis"), n.rank(x))
+        last = bool(n.attr("select_last_index", 0))
+        if last:
+            x = slice_around(n, x, axis)
+        attrs: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": "i64", "stable": True}
+        out = n.all("TopK", x, 1, axis=axis, **attrs, opset=11)[1]
+        if last:
+            out = n("Subtract", n("Subtract", n.dim_of(x, axis), 1), out)
+        return out if n.attr("keepdims") else n.squeeze(out, [axis])
+
+    return rule
+
+
+onnx_op("ArgMax")(_arg("max"))
+onnx_op("ArgMin")(_arg("min"))
+
+
+@onnx_op("Unique", 11)
+def unique(n: OnnxNode) -> Any:
+    axis = n.attr("axis")
+    inputs = [n[0]] if axis is None else [n[0], n.const(np.array(axis, np.int64))]
+    attrs: dict[str, Any] = {"index_element_type": "i64", "count_element_type": "i64"}
+    return n.all("Unique", *inputs, sorted=bool(n.attr("sorted")), **attrs)
+
+
+# -- sums along an axis, blocks ------------------------------------------------------------------------------
+
+
+@onnx_op("CumSum")
+def cum_sum(n: OnnxNode) -> Any:
+    axis = n[1] if n.shape(n[1]) == () else n.scalar(n[1])
+    return n("CumSum", n[0], axis, exclusive=bool(n.attr("exclusive")), reverse=bool(n.attr("reverse")))
+
+
+@onnx_op("CumProd", 26)
+def cum_prod(n: OnnxNode) -> Any:
+    """By doubling: after the step for s every element is the product of up to 2s elements that end with it.
+    """
+    return by_axis(n, 1, n.rank(n[0]), lambda axis: _cum_prod(n, axis))
+
+
+def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output]) -> Output:
+    """function(axis) where the axis is an input: of a computed one, that of all axes which it turns out to
+    be."""
+    value = n.value(n[index])
+    if value is not None:
+        return function(n.axis(int(value.reshape(-1)[0]), rank))
+    axis = n("FloorMod", n.convert(n.scalar(n[index]), "i64"), rank)
+    out = function(0)
+    for i in range(1, rank):
+        out = n("Select", n("Equal", axis, i), function(i), out)
+    return out
+
+
+def _one_after_another(n: OnnxNode, x: Output, axis: int) -> Output:
+    """Products along an axis of open length."""
+    order = [axis, *(i for i in range(n.rank(x)) if i != axis)]
+
+    def once(product: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        product = n("Multiply", product, now["x"])
+        return product, n("Identity", product)
+
+    x = n.transpose(x, order)
+    sizes = n.slice(n.shape_of(x), 0, 1)
+    _, products = stepped(n, once, n("Broadcast", n.like(x, 1), sizes, mode="numpy", opset=3), {"x": x})
+    return n.transpose(products, [int(i) for i in np.argsort(order)])
+
+
+def _cum_prod(n: OnnxNode, axis: int) -> Output:
+    x = n[0]
+    rank = n.rank(x)
+    count = (n.shape(x) or ())[axis]
+    backwards = bool(n.attr("reverse"))
+    if backwards:
+        x = slice_around(n, x, axis)
+    one = n.like(x, 1)
+
+    def shifted(value: Output, by: int) -> Output:
+        begin = [by if i == axis else 0 for i in range(rank)]
+        return n("Pad", value, begin, [-v for v in begin], one, pad_mode="constant", opset=12)
+
+    if n.attr("exclusive") and count != 0:
+        x = shifted(x, 1)
+    if isinstance(count, Interval):
+        x = _one_after_another(n, x, axis)
+        return slice_around(n, x, axis) if backwards else x
+    step = 1
+    while step < count:
+        x = n("Multiply", x, shifted(x, step))
+        step *= 2
+    x = slice_around(n, x, axis) if backwards else x
+    return n("Identity", x)
+
+
+@onnx_op("DepthToSpace")
+def depth_to_space(n: OnnxNode) -> Any:
+    modes = {"DCR": "blocks_first", "CRD": "depth_first"}
+    mode = n.attr("mode", "DCR")
+    if mode not in modes:
+        raise ModelError(f"the mode should be DCR or CRD, not {mode[:20]!r}")
+    return n("DepthToSpace", n[0], block_size=n.required("blocksize"), mode=modes[mode])
+
+
+@onnx_op("SpaceToDepth")
+def space_to_depth(n: OnnxNode) -> Any:
+    modes = {"DCR": "blocks_first", "CRD": "depth_first"}
+    mode = n.attr("mode", "DCR")
+    return n("SpaceToDepth", n[0], block_size=n.required("blocksize"), mode=modes.get(mode, mode))
+
+
+@onnx_op("Col2Im", 18)
+def col2im(n: OnnxNode) -> Any:
+    if (n.value(n[1]) is None or n.value(n[2]) is None) and n.shape(n[1]) == (2,):
+        two: dict[str, Any] = {name: list(n.attr(name) or [1, 1]) for name in ("strides", "dilations")}
+        pads = list(n.attr("pads") or [0] * 4)
+        return n("Col2Im", n[0], n[1], n[2], **two, pads_begin=pads[:2], pads_end=pads[2:])
+    shape, block = n.known_ints(1, "image_shape"), n.known_ints(2, "block_shape")
+    dims = len(shape)
+    dilations, strides = (list(n.attr(name) or [1] * dims) for name in ("dilations", "strides"))
+    pads = list(n.attr("pads") or [0] * (2 * dims))
+    return _fold(n, n[0], shape, block, dilations, strides, pads)
+
+
+def _fold(
+    n: OnnxNode,
+    x: Output,
+    shape: Sequence[int],
+    block: Sequence[int],
+    dilations: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+) -> Output:
+    """Blocks added up into an image: a transposed convolution of one filter with a 1 for each place of a
+    block."""
+    dims = len(shape)
+    places = [
+        (shape[i] + pads[i] + pads[dims + i] - (dilations[i] * (block[i] - 1) + 1)) // strides[i] + 1
+        for i in range(dims)
+    ]
+    size = n.limited(math.prod(block), "elements of a block", 4096)
+    n.limited(size * size, "elements of blocks")
+    given = n.shape(x) or (ANY, ANY)
+    rows = given[1] if len(given) > 1 else ANY
+    if not isinstance(rows, int) or rows % size:
+        raise UnsupportedError("Col2Im of an open number of channels, or one that blocks do not divide")
+    batch = given[0] if isinstance(given[0], int) else -1
+    images = n.reshape(x, [-1 if batch == -1 else batch * (rows // size), size, *places])
+    filters = np.zeros((size, 1, *block), np.float32)
+    for i, place in enumerate(np.ndindex(*block)):
+        filters[(i, 0, *place)] = 1
+    reach = [
+        (places[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1 - pads[i] - pads[dims + i]
+        for i in range(dims)
+    ]
+    out = n(
+        "ConvolutionBackpropData",
+        images,
+        n.like(x, filters),
+        strides=list(strides),
+        pads_begin=list(pads[:dims]),
+        pads_end=list(pads[dims:]),
+        dilations=list(dilations),
+        output_padding=[s - r for s, r in zip(shape, reach, strict=True)],
+    )
+    return n.reshape(out, [batch, rows // size, *shape])
+
+
+def is_constant(value: Output) -> bool:
+    return isinstance(value._node, Constant)
+
+
+__all__ = ["ELEMENT_TYPES", "cast", "is_constant", "slice_around"]

@@ -1,0 +1,353 @@
+"""Strings: tables of texts, and which text of a table a string is.
+
+Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, StringTensorPack takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.control import stepped
+from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
+from ovjit.readers.onnx.patterns import EDGE, table_of
+from ovjit.readers.onnx.registry import onnx_op
+
+
+def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
+    """Numbers as text, or text as numbers."""
+    raise UnsupportedError("a conversion from or to strings: no operation of OpenVINO says it")
+
+
+def _encoded(texts: Sequence[Any]) -> list[bytes]:
+    return [text if isinstance(text, bytes) else str(text).encode() for text in texts]
+
+
+def text_at(n: OnnxNode, texts: Sequence[Any], place: Output) -> Output:
+    """Strings: texts[place]."""
+    data = _encoded(texts)
+    ends = np.cumsum([len(text) for text in data])
+    begins = ends - [len(text) for text in data]
+    sides = [n("Gather", n.const(v.astype(np.int32)), place, 0, opset=8) for v in (begins, ends)]
+    return n("StringTensorPack", *sides, np.frombuffer(b"".join(data), np.uint8))
+
+
+def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
+    """Whether strings are these texts: [..., texts]"""
+    data = _encoded(texts)
+    width = max(map(len, data), default=0)
+    n.limited(len(data) * width, "bytes of texts")
+    table = np.zeros((len(data), width), np.uint8)
+    lengths = np.array([len(text) for text in data], np.int32)
+    for row, text in zip(table, data, strict=True):
+        row[: len(text)] = np.frombuffer(text, np.uint8)
+    begins, ends, letters = n.all("StringTensorUnpack", x)
+    rank = n.rank(x)
+    found = n("Equal", n.unsqueeze(n("Subtract", ends, begins), [rank]), lengths)
+    if not width:
+        return found
+    letters = n("Concat", letters, np.zeros(1, np.uint8), axis=0)
+    last = n.convert(n("Subtract", n.dim_of(letters, 0), 1), "i32")
+    places = n("Add", n.unsqueeze(begins, [rank]), np.arange(width, dtype=np.int32))
+    mine = n("Gather", letters, n("Minimum", places, last), 0, opset=8)
+    equal = n("Equal", n.unsqueeze(mine, [rank]), table)
+    beyond = np.arange(width) >= lengths[:, None]
+    all_equal = n("ReduceLogicalAnd", n("LogicalOr", equal, beyond), [rank + 1], keep_dims=False)
+    return n("LogicalAnd", found, all_equal)
+
+
+def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
+    """(whether one of the last dimension is true, the place of the first that is), without that dimension"""
+    found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
+    row: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
+    place = n.all("TopK", n.convert(same, "i32"), 1, axis=-1, **row, opset=11)[1]
+    return found, n.squeeze(place, [n.rank(same) - 1])
+
+
+@onnx_op("RegexFullMatch", 20)
+def regex_full_match(n: OnnxNode) -> Any:
+    """Whether all of a text is matched: a table's state goes over its bytes, those of all texts at once."""
+    table = table_of(n.required("pattern"))
+    begins, ends, letters = n.all("StringTensorUnpack", n[0])
+    shape = n.shape_of(begins)
+    begins, ends = (n("Reshape", n.convert(v, "i64"), [1, -1], special_zero=False) for v in (begins, ends))
+    lengths = n("Subtract", ends, begins)  # [1, texts]
+    some = n("Concat", lengths, np.ones((1, 1), np.int64), axis=1)
+    width = n("ReduceMax", some, [0, 1], keep_dims=False)
+    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [1])
+    kinds = table.following.shape[1]
+    letters = n("Gather", table.kind, n.convert(letters, "i32"), 0, opset=8)
+    letters = n("Concat", letters, np.zeros(1, np.int32), axis=0)
+    last = n("Subtract", n.dim_of(letters, 0), 1)
+    kind = n("Gather", letters, n("Minimum", n("Add", begins, places), last), 0, opset=8)
+    kind = n("Select", n("Less", places, lengths), kind, n.const(kinds, "i32"))  # [places, texts]
+    count = len(table.following)
+    # behind a text's end it stays
+    rows = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
+
+    def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        at = n("Add", n("Multiply", state, n.const(kinds + 1, "i32")), now["kind"])
+        return n("Gather", rows, at, 0, opset=8), n.const(0, "i32")
+
+    start = n("Broadcast", n.const(0, "i32"), n.dim_of(lengths, 1), mode="numpy", opset=3)
+    state, _ = stepped(n, once, start, {"kind": kind})
+    return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), shape)
+
+
+@onnx_op("TfIdfVectorizer", 9)
+def tf_idf_vectorizer(n: OnnxNode) -> Any:
+    """How often each n-gram is there, of neighbours and of such that are up to `max_skip_count` apart."""
+    x, flat, pool = n[0], n.rank(n[0]) == 1, n.attr("pool_int64s")
+    if pool is None:
+        texts = n.required("pool_strings")
+        words = sorted(set(texts))
+        found, place = place_of(n, same_text(n, x, words))
+        x, pool = n("Select", found, place, -1), [words.index(text) for text in texts]
+    x = n.unsqueeze(n.convert(x, "i64"), [0] if flat else [])
+    columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
+    width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
+    if columns.min(initial=0) < 0 or len(set(columns.tolist())) != columns.size:
+        raise UnsupportedError("n-grams that share a number")
+    counts = _counts(n, x, pool)
+    if sum(n.last_dim(v) for v in counts) != columns.size:
+        raise ModelError(f"{columns.size} numbers for the n-grams of {len(pool)} words")
+    out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
+    mode = n.required("mode")
+    if mode not in ("TF", "IDF", "TFIDF"):
+        raise ModelError(f"the mode {mode[:20]!r} is not known")
+    if mode == "IDF":
+        out = n("Minimum", out, 1.0)
+    if mode != "TF" and weights:
+        if len(weights) != columns.size:
+            raise ModelError(f"{len(weights)} weights for {columns.size} n-grams")
+        out = n("Multiply", out, np.asarray([*weights, 0], np.float32))
+    which = np.full(width, columns.size, np.int64)
+    which[columns] = np.arange(columns.size)
+    out = n("Gather", out, which, 1, opset=8)
+    return n.squeeze(out, [0]) if flat else out
+
+
+def _none(n: OnnxNode, x: Output, count: int) -> Output:
+    """Zeros, `count` for each row."""
+    return n("Broadcast", n.const(0), n("Concat", n.dim_of(x, 0), [count], axis=0), mode="numpy", opset=3)
+
+
+def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
+    """For each length of n-grams, how often each of the pool is in each row: [rows, n-grams]"""
+    starts = [*n.required("ngram_counts"), len(pool)]
+    out = []
+    for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
+        if not 0 <= start <= end <= len(pool) or (end - start) % size:
+            raise ModelError(f"ngram_counts {starts[:8]} of {len(pool)} words")
+        grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
+        total = _none(n, x, len(grams))
+        wanted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
+        # words that are farther apart make no other n-grams of one word
+        steps = (n.limited(n.required("max_skip_count"), "skips", MOST_NODES) if size > 1 else 0) + 1
+        for step in range(1, steps + 1 if wanted and len(grams) else 1):
+            hits = []
+            for i in range(size):
+                word = n.slice(x, 1, i * step, -(size - 1 - i) * step or None)  # [rows, windows]
+                hits.append(n("Equal", n.unsqueeze(word, [2]), grams[:, i]))
+            hit = hits[0]
+            for more in hits[1:]:
+                hit = n("LogicalAnd", hit, more)
+            total = n("Add", total, n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=False))
+        out.append(total)
+    return out
+
+
+@onnx_op("StringConcat", 20)
+def string_concat(n: OnnxNode) -> Any:
+    """Texts one behind the other: new letters are a row for each, as wide as the longest."""
+    begins, ends, letters = n.all("StringTensorUnpack", n[0])
+    begins_2, ends_2, letters_2 = n.all("StringTensorUnpack", n[1])
+    first, second = n("Subtract", ends, begins), n("Subtract", ends_2, begins_2)
+    lengths = n("Add", first, second)
+    shape = n.shape_of(lengths)
+
+    def column(value: Output) -> Output:
+        return n.reshape(n("Broadcast", value, shape, mode="numpy", opset=3), [-1, 1])
+
+    flat = column(lengths)
+    longest = n("Maximum", n("ReduceMax", flat, [0, 1], keep_dims=False), n.const(0, "i32"))
+    width = n("Add", longest, n.const(1, "i32"))
+    zero, one = n.const(0, "i32"), n.const(1, "i32")
+    places = n.unsqueeze(n("Range", zero, width, one, output_type="i32", opset=4), [0])
+    size = n.squeeze(n.convert(n.dim_of(letters, 0), "i32"), [0])
+    behind = n("Subtract", n("Add", begins_2, size), first)
+    source = n("Select", n("Less", places, column(first)), n("Add", column(begins), places),
+               n("Add", column(behind), places))  # fmt: skip
+    both = n("Concat", letters, letters_2, np.zeros(1, np.uint8), axis=0)
+    last = n.convert(n("Subtract", n.dim_of(both, 0), 1), "i32")
+    rows = n("Gather", both, n("Minimum", source, last), 0, opset=8)
+    count = n.squeeze(n.convert(n.dim_of(flat, 0), "i32"), [0])
+    numbers = n("Range", zero, count, one, output_type="i32", opset=4)
+    starts = n.reshape(n("Multiply", numbers, width), shape)
+    return n("StringTensorPack", starts, n("Add", starts, lengths), n.reshape(rows, [-1]))
+
+
+def _cased(n: OnnxNode, letters: Output, upper: bool) -> Output:
+    """UTF-8 with its letters in the other case, those of up to three bytes whose two cases are as long."""
+    table = _case_table(upper)
+    padded = n("Concat", np.zeros(2, np.int32), n.convert(letters, "i32"), np.zeros(2, np.int32), axis=0)
+    around = [n.slice(padded, 0, i, i - 4 or None) for i in range(5)]  # two before each byte ... two behind
+    low = [n("BitwiseAnd", byte, n.const(63, "i32")) for byte in around]
+
+    def letter(at: int, size: int) -> Output:
+        """The letter of `size` bytes that begins at `around[at]`, in the other case."""
+        code = n("BitwiseAnd", around[at], n.const((127, 31, 15)[size - 1], "i32"))
+        for i in range(1, size):
+            code = n("Add", n("Multiply", code, n.const(64, "i32")), low[at + i])
+        return n("Gather", n.const(table), code, 0, opset=8)
+
+    def leads(at: int, size: int) -> Output:
+        least, most = ((0, 0x80), (0xC0, 0xE0), (0xE0, 0xF0))[size - 1]
+        above = n("GreaterEqual", around[at], n.const(least, "i32"))
+        return n("LogicalAnd", above, n("Less", around[at], n.const(most, "i32")))
+
+    out = around[2]
+    for size, mark in ((1, 0), (2, 0xC0), (3, 0xE0)):
+        for place in range(size):  # of this byte in its letter
+            code, shift = letter(2 - place, size), 64 ** (size - 1 - place)
+            part = n("Divide", code, n.const(shift, "i32"))
+            part = (
+                n("Add", part, n.const(mark, "i32"))
+                if place == 0
+                else (n("Add", n("BitwiseAnd", part, n.const(63, "i32")), n.const(0x80, "i32")))
+            )
+            out = n("Select", leads(2 - place, size), part, out)
+    return n.convert(out, "u8")
+
+
+@cache
+def _case_table(upper: bool) -> np.ndarray:
+    """Letter -> letter in the other case, by their numbers."""
+    table = np.arange(1 << 16, dtype=np.int32)
+    for code in range(1 << 16):
+        letter = chr(code)
+        other = letter.upper() if upper else letter.lower()
+        if other != letter and len(other) == 1 and len(other.encode()) == len(letter.encode()):
+            table[code] = ord(other)
+    return table
+
+
+@onnx_op("StringNormalizer", 10)
+def string_normalizer(n: OnnxNode) -> Any:
+    """Texts but those of a list, in another case; an empty text if none is left. Of [C] or [1, C]."""
+    action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
+    if action not in ("NONE", "LOWER", "UPPER") or rank not in (1, 2):
+        raise ModelError(f"case_change_action {action[:20]!r} of {rank} dimensions")
+    x = n.reshape(n[0], [-1]) if rank == 2 else n[0]
+    begins, ends, letters = n.all("StringTensorUnpack", x)
+    if stop:
+        if not n.attr("is_case_sensitive"):
+            x = n("StringTensorPack", begins, ends, _cased(n, letters, upper=False))
+            stop = [word.lower() for word in stop]
+        found = n("ReduceLogicalOr", same_text(n, x, stop), [-1], keep_dims=False)
+        kept = n.reshape(n("NonZero", n("LogicalNot", found), output_type="i64"), [-1])
+        begins, ends = (n("Gather", v, kept, 0, opset=8) for v in (begins, ends))
+    count = n("Maximum", n.dim_of(begins, 0), 1)
+    none = np.zeros(1, np.int32)
+    begins, ends = (n("Slice", n("Concat", v, none, axis=0), [0], count, [1], [0]) for v in (begins, ends))
+    if action != "NONE":
+        letters = _cased(n, letters, action == "UPPER")
+    if rank == 2:
+        begins, ends = (n.unsqueeze(v, [0]) for v in (begins, ends))
+    return n("StringTensorPack", begins, ends, letters)
+
+
+#: What texts are split at where no delimiter is given: spaces, and -1, which is beyond a text.
+_BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
+
+
+@onnx_op("StringSplit", 20)
+def string_split(n: OnnxNode) -> Any:
+    """(parts of each text [..., most parts], texts without letters behind the last; how many each has)
+
+    Texts are rows of letters here. Places where parts begin and end are put before the others by sorting.
+    """
+    mark = (n.attr("delimiter") or "").encode()
+    most = n.attr("maxsplit")
+    x = n.reshape(n[0], [-1])
+    begins, ends, letters = (n.convert(v, "i64") for v in n.all("StringTensorUnpack", x))
+    rows = n.unsqueeze(begins, [1])
+    lengths = n("Subtract", n.unsqueeze(ends, [1]), rows)  # [texts, 1]
+    some = n("Concat", lengths, np.zeros((1, 1), np.int64), axis=0)
+    width = n("Add", n("ReduceMax", some, [0, 1], keep_dims=False), 1)
+    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [0])
+    padded = n("Concat", letters, np.zeros(1, np.int64), axis=0)
+    last = n("Subtract", n.dim_of(padded, 0), 1)
+    beyond = n("Add", width, n.const(len(mark)))
+
+    def letter(by: int) -> Output:
+        """[texts, width] of the letter `by` places further, -1 outside of its text"""
+        at = n("Add", places, by)
+        within = n("LogicalAnd", n("GreaterEqual", at, 0), n("Less", at, lengths))
+        source = n("Minimum", n("Maximum", n("Add", rows, at), 0), last)
+        return n("Select", within, n("Gather", padded, source, 0, opset=8), -1)
+
+    def in_front(which: Output) -> Output:
+        """The places where it is true, in order, and numbers beyond all texts behind them"""
+        keys = n("Select", which, places, beyond)
+        how: dict[str, Any] = {"mode": "min", "sort": "value", "index_element_type": "i64"}
+        return n("TopK", keys, width, axis=1, **how, opset=11)
+
+    none = n("Multiply", lengths, 0)
+    if mark:
+        hit: Output | None = None
+        for i, code in enumerate(mark):
+            equal = n("Equal", letter(i), code)
+            hit = equal if hit is None else n("LogicalAnd", hit, equal)
+        assert hit is not None
+        if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
+            hit = _apart(n, hit, len(mark), lengths)
+        found = in_front(hit)  # where the marks are
+        starts = n("Concat", none, n("Add", found, len(mark)), axis=1)
+        stops = n("Concat", found, n("Add", none, beyond), axis=1)
+        count = n("Add", n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=True), 1)
+    else:
+
+        def blank(by: int) -> Output:
+            equal = n("Equal", n.unsqueeze(letter(by), [2]), _BLANKS)
+            return n("ReduceLogicalOr", equal, [2], keep_dims=False)
+
+        here = n("LogicalNot", blank(0))
+        first = n("LogicalAnd", here, blank(-1))
+        starts = in_front(first)
+        stops = n("Add", in_front(n("LogicalAnd", here, blank(1))), 1)
+        count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
+    end = n.squeeze(n.dim_of(starts, 1), [0])
+    order = n("Unsqueeze", n("Range", 0, end, 1, output_type="i64", opset=4), [0])
+    if most is not None and most > 0:
+        count = n("Minimum", count, most + 1)
+        stops = n("Select", n("Equal", order, most), lengths, stops)
+    there = n("Less", order, count)
+    stops = n("Minimum", stops, lengths)
+    sides = [n("Select", there, n("Add", rows, side), 0) for side in (starts, stops)]
+    parts = n("ReduceMax", n("Concat", count, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
+    shape = n.shape_of(n[0])
+    whole = n("Concat", shape, n("Unsqueeze", parts, [0]), axis=0)
+    sides = [n("Slice", side, [0], n("Unsqueeze", parts, [0]), [1], [1]) for side in sides]
+    sides = [n.convert(n.reshape(side, whole), "i32") for side in sides]
+    return [n("StringTensorPack", *sides, n.convert(letters, "u8")), n.reshape(count, shape)]
+
+
+def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
+    """Of places [texts, width] where marks of a size begin, those that no earlier mark covers."""
+    from ovjit.readers.onnx.control import stepped
+
+    def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        taken = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
+        return n("Select", taken, n("Add", now["place"], size), free), taken
+
+    end = n.squeeze(n.dim_of(hit, 1), [0])
+    places = n("Range", 0, end, 1, output_type="i64", opset=4)
+    free = n.squeeze(n("Multiply", lengths, 0), [1])
+    _, taken = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": places})
+    return n.transpose(taken, [1, 0])

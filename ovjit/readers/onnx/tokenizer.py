@@ -1,0 +1,175 @@
+"""Tokenizer of com.microsoft: texts cut into parts by regular expressions, which RE2 matches leftmost first,
+and of these the longest.
+
+A table (`patterns`) reads from all places of all texts at once, until none of them can match more: that gives
+the longest match that begins at each place. Then one walk over the places, of all texts at once, takes those
+that begin behind the one before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError
+from ovjit.readers.onnx.attention import ms
+from ovjit.readers.onnx.control import circulated, stepped
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.patterns import EDGE, table_of
+
+#: What stands before the first and behind the last part where these are marked.
+_MARKS = b"\x02\x03"
+#: A table's state from which nothing is matched any more.
+_DEAD = 1
+
+
+class _Parts(NamedTuple):
+    """Parts of texts: which text each is of, in order, and where it begins and ends among all bytes."""
+
+    text: Output
+    begin: Output
+    end: Output
+
+
+@ms("Tokenizer")
+def tokenizer(n: OnnxNode) -> Any:
+    """The parts between separators, or those that an expression matches: [..., most parts], filled up"""
+    separators, shortest = n.attr("separators") or [], n.required("mincharnum")
+    expression, fill = n.attr("tokenexp") or "", n.required("pad_value").encode()
+    if shortest < 1 or not (separators or expression):
+        raise ModelError("it needs separators or a tokenexp, and a mincharnum from 1 on")
+    begins, ends, letters = n.all("StringTensorUnpack", n.reshape(n[0], [-1]))
+    begins, ends, letters = (n.convert(v, "i64") for v in (begins, ends, letters))
+    count = n.squeeze(n.dim_of(begins, 0), [0])
+    texts = n("Range", 0, count, 1, output_type="i64", opset=4)
+    parts = _Parts(texts, begins, ends)
+    if separators == [""]:  # each letter
+        if shortest > 1:
+            raise ModelError(f"letters of {shortest} letters")
+        parts = _cut(n, parts, letters, "(?s).", False, shortest)
+    else:
+        for pattern in separators or [expression]:
+            parts = _cut(n, parts, letters, pattern, bool(separators), shortest)
+    return _filled_up(n, parts, texts, letters, fill, bool(n.required("mark")))
+
+
+def _cut(
+    n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: bool, shortest: int
+) -> _Parts:
+    """What `pattern` matches in each part, or what is `between`, of at least `shortest` letters."""
+    table = table_of(pattern, anywhere=True)
+    begins, ends = (n.unsqueeze(v, [1]) for v in (parts.begin, parts.end))
+    lengths = n("Subtract", ends, begins)  # [parts, 1]
+    some = n("Concat", lengths, np.zeros((1, 1), np.int64), axis=0)
+    width = n("Add", n("ReduceMax", some, [0, 1], keep_dims=False), 1)
+    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [0])  # the end is one, too
+    padded = n("Concat", letters, np.zeros(1, np.int64), axis=0)
+    last = n("Subtract", n.dim_of(padded, 0), 1)
+    byte = n("Gather", padded, n("Minimum", n("Add", begins, places), last), 0, opset=8)  # [parts, width]
+    within = n("Less", places, lengths)
+    kinds = table.following.shape[1]
+    kind = n("Select", within, n("Gather", table.kind, byte, 0, opset=8), n.const(kinds, "i32"))
+    longest = _matched(n, table, kind, places, lengths)
+    is_first = n("LogicalAnd", within, n("NotEqual", n("BitwiseAnd", byte, 0xC0), 0x80))
+    size = n.const(1)
+    for least in (0xC0, 0xE0, 0xF0):
+        size = n("Add", size, n.convert(n("GreaterEqual", byte, least), "i64"))
+    beyond = n("Add", places, n("Select", n("Greater", longest, 0), longest, size))
+    hit = n("GreaterEqual", longest, 0)
+    if between:  # what is behind the last one is a part, too
+        hit = n("LogicalOr", hit, n("Equal", places, lengths))
+    free = _taken(n, hit, beyond, lengths)
+    start, stop = (free, places) if between else (places, n("Add", places, longest))
+    start, stop = (n("Add", n("Maximum", side, 0), n("Multiply", longest, 0)) for side in (start, stop))
+    before = n("CumSum", n.convert(is_first, "i64"), 1, exclusive=True)
+    counted = [n("GatherElements", before, side, axis=1) for side in (start, stop)]
+    enough = n("GreaterEqual", n("Subtract", counted[1], counted[0]), shortest)
+    keep = n("LogicalAnd", n("GreaterEqual", free, 0), enough)
+    which = n.reshape(n("NonZero", n.reshape(keep, [-1]), output_type="i64"), [-1])
+    of = n("Divide", which, width)
+    sides = [n("Gather", n.reshape(n("Add", begins, v), [-1]), which, 0, opset=8) for v in (start, stop)]
+    return _Parts(n("Gather", parts.text, of, 0, opset=8), *sides)
+
+
+def _matched(n: OnnxNode, table: Any, kind: Output, places: Output, lengths: Output) -> Output:
+    """The length of the longest match from each place on, -1 for none: [parts, width]. `kind` is that of each
+    byte, and one more kind behind a part's end."""
+    count, kinds = table.following.shape
+    sides = np.append(table.sides, EDGE).astype(np.int32)
+    side = n("Gather", sides, kind, 0, opset=8)
+    column = n("Concat", n.dim_of(side, 0), [1], axis=0)
+    first = n("Broadcast", n.const(EDGE, "i32"), column, mode="numpy", opset=3)
+    before = n("Concat", first, n.slice(side, 1, 0, -1), axis=1)
+    start = n("Gather", np.array(table.starts, np.int32), before, 0, opset=8)
+    state = n("Select", n("LessEqual", places, lengths), start, n.const(_DEAD, "i32"))
+    ended = np.full((count, 1), _DEAD, np.int32)
+    following = n.const(np.concatenate([table.following, ended], 1).reshape(-1))
+    accepts = n.const(table.accepts.reshape(-1))
+
+    def accepted(state: Output, behind: Output, table: Output) -> Output:
+        return n("Gather", table, n("Add", n("Multiply", state, n.const(4, "i32")), behind), 0, opset=8)
+
+    longest = n("Select", accepted(state, side, accepts), n.const(0), -1)
+    row = n.squeeze(places, [0])
+    end = n.squeeze(n("Subtract", n.dim_of(kind, 1), 1), [0])
+
+    def once(now: dict[str, Output], trip: Output, scope: Any) -> Any:
+        """One more byte from each place on."""
+        whole, behind, at, limit, onward, ends = (
+            scope.capture(v) for v in (kind, side, row, end, following, accepts)
+        )
+        here, there = (n("Minimum", n("Add", n("Add", at, trip), i), limit) for i in (0, 1))
+        byte = n("Gather", whole, here, 1, opset=8)
+        step = n("Add", n("Multiply", now["state"], n.const(kinds + 1, "i32")), byte)
+        state = n("Gather", onward, step, 0, opset=8)
+        found = accepted(state, n("Gather", behind, there, 1, opset=8), ends)
+        longest = n("Select", found, n("Add", trip, 1), now["longest"])
+        alive = n("ReduceLogicalOr", n("NotEqual", state, n.const(_DEAD, "i32")), [0, 1], keep_dims=False)
+        return {"state": state, "longest": longest}, alive
+
+    return circulated(n, once, end, n.const(True), {"state": state, "longest": longest})["longest"]
+
+
+def _taken(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
+    """Of places [parts, width] where matches begin those that no earlier one covers: where the one before
+    ended, -1 for places that are not taken. `beyond` is where each match ends."""
+
+    def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
+        taken = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
+        return n("Select", taken, now["beyond"], free), n("Select", taken, free, -1)
+
+    end = n.squeeze(n.dim_of(hit, 1), [0])
+    pieces = {name: n.transpose(v, [1, 0]) for name, v in (("hit", hit), ("beyond", beyond))}
+    pieces["place"] = n("Range", 0, end, 1, output_type="i64", opset=4)
+    _, before = stepped(n, once, n.squeeze(n("Multiply", lengths, 0), [1]), pieces)
+    return n.transpose(before, [1, 0])
+
+
+def _filled_up(
+    n: OnnxNode, parts: _Parts, texts: Output, letters: Output, fill: bytes, marked: bool
+) -> Output:
+    """The parts of each text in a row, with `fill` behind them; rows of none where no text has one."""
+    how: dict[str, Any] = {"output_type": "i64", "opset": 15}
+    first, behind = (n("SearchSorted", parts.text, texts, right_mode=side, **how) for side in (False, True))
+    counts = n.unsqueeze(n("Subtract", behind, first), [1])
+    first = n.unsqueeze(first, [1])
+    most = n("ReduceMax", n("Concat", counts, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
+    if marked:
+        most = n("Select", n("Greater", most, 0), n("Add", most, 2), 0)
+    order = n("Unsqueeze", n("Range", 0, most, 1, output_type="i64", opset=4), [0])
+    place = n("Subtract", order, int(marked))
+    size, number = n.dim_of(letters, 0), n.dim_of(parts.begin, 0)
+    others = np.array([0, len(fill), len(fill) + 1, len(fill) + 2])  # behind the parts: what fills, two marks
+    which = n("Select", n("Less", place, counts), n("Add", first, place), number)
+    if marked:
+        which = n("Select", n("Less", place, 0), n("Add", number, 1), which)
+        which = n("Select", n("Equal", place, counts), n("Add", number, 2), which)
+    shape = n("Concat", n.shape_of(n[0]), n("Unsqueeze", most, [0]), axis=0)
+    sides = []
+    for given, more in ((parts.begin, others[:3]), (parts.end, others[1:])):
+        table = n("Concat", given, n("Add", size, more), axis=0)
+        sides.append(n.convert(n.reshape(n("Gather", table, which, 0, opset=8), shape), "i32"))
+    content = n("Concat", n.convert(letters, "u8"), np.frombuffer(fill + _MARKS, np.uint8), axis=0)
+    return n("StringTensorPack", *sides, content)
