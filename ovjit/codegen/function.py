@@ -32,6 +32,8 @@ printed, with those arguments that it still reads. What is printed:
 
 Whatever can be worked out from constants and from names of the function's module is worked out. For a row of
 adjacent elements at a time there is `ovjit.codegen.template`, whose nest and masks come by themselves.
+
+`@kernel(over=..., x=..., y=...)` declares parameters as tensors with named axes (`ovjit.codegen.tensors`).
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ import builtins
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from ovjit.codegen import printed, texts
 from ovjit.codegen.cpu.isa import Isa
@@ -50,12 +52,14 @@ from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import WALKED, Inline, Source, inline, is_text
 from ovjit.codegen.source import parameters
+from ovjit.codegen.tensors import Signature, Tensor, address, attribute, is_attribute, say_items
 from ovjit.codegen.words import (
     Each,
     Ptr,
     Table,
     Word,
     applied,
+    items,
     placed,
     registers,
     scatter,
@@ -94,11 +98,16 @@ def spaced(address, step, v, count, T):
 class FunctionKernel:
     """A kernel's function; `kernel` makes kernels of it."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], over: str = "", **tensors: str):
         self.function = function
         known = parameters(function)
         self.arguments = [p for p in known if not p.keyword_only]
         self.constants = tuple(p.name for p in known if p.keyword_only)
+        #: What is declared of its tensors; None for a kernel that states its arguments one by one.
+        self.signature: Signature | None = None
+        if tensors:
+            names = [p.name for p in self.arguments]
+            self.signature = Signature(function.__name__, over, tensors, names)
         self._made: dict[tuple[Any, ...], Kernel] = {}
 
     @made_once
@@ -110,13 +119,16 @@ class FunctionKernel:
         frame = KernelArgs()
         tables = []
         for p in self.arguments:
-            is_pointer = p.annotation in ("Ptr", Ptr)  # annotations are texts where the module says so
+            # annotations are texts where the module says so
+            is_pointer = p.annotation in ("Ptr", Ptr, "Tensor", Tensor)
             if isinstance(p.default, Table):
                 tables.append(p)
             elif isinstance(p.default, Each):
                 frame.fields += p.default.fields(p.name, constants)
             else:
                 frame.fields.append((p.name, is_pointer))
+        if self.signature is not None:
+            frame.integers(*self.signature.fields())
         for d in range(self.source.dims):
             frame.integers(f"d{d}", *(f"{name}_{d}" for name in self.source.placed))
         for p in tables:
@@ -155,16 +167,19 @@ class FunctionKernel:
         place = printed.place(self.function, constants)
         title = self.function.__qualname__
         text, fields, tables = texts.kept(place, title, lambda: self._print(constants))
-        return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form)
+        return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form, self.signature)
 
     def _print(self, constants: Mapping[str, Any]) -> texts.Printed:
         frame = self.frame(constants)
         arguments = [p.name for p in self.arguments] + [name for name, _ in frame.fields]
-        printer = _Printer(self.function, self.source, constants, arguments)
+        printer = _Printer(self.function, self.source, constants, arguments, self.signature)
         printer.block(self.source.body)
         read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
         unread = {p.name for p in self.arguments if p.name not in read}
         unread |= {f"{name}_{d}" for name in unread for d in range(self.source.dims)}
+        if self.signature is not None:
+            self.signature.check(self.function.__name__, self.source.stored)
+            unread |= {name for name in self.signature.fields() if name not in read}
         frame.fields = [field for field in frame.fields if field[0] not in unread]
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
         numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]
@@ -172,9 +187,20 @@ class FunctionKernel:
         return text, frame.fields, frame.tables
 
 
-def kernel(function: Callable[..., Any]) -> FunctionKernel:
-    """Decorator: the function is a kernel's text."""
-    return FunctionKernel(function)
+@overload
+def kernel(function: Callable[..., Any]) -> FunctionKernel: ...
+
+
+@overload
+def kernel(*, over: str = "", **tensors: str) -> Callable[[Callable[..., Any]], FunctionKernel]: ...
+
+
+def kernel(function: Callable[..., Any] | None = None, *, over: str = "", **tensors: str) -> Any:
+    """Decorator: the function is a kernel's source. `tensors`: the axes of its tensors; `over`: those that
+    its items count through (`ovjit.codegen.tensors`)."""
+    if function is not None:
+        return FunctionKernel(function)
+    return lambda function: FunctionKernel(function, over, **tensors)
 
 
 def printed_routine(function: Callable[..., Any], name: str) -> str:
@@ -203,8 +229,10 @@ class _Printer:
         source: Source,
         constants: Mapping[str, Any],
         arguments: Iterable[str],
+        signature: Signature | None = None,
     ):
         self.name = function.__name__
+        self.signature = signature
         self.source = source
         self.names = function.__globals__
         if function.__closure__:
@@ -361,11 +389,14 @@ class _Printer:
         if over is walked:
             self.say_walked(s, arguments)
             return
+        if over is items:
+            say_items(self, s, arguments)
+            return
         if over is share or over is range:
             assert isinstance(s.target, ast.Name)
             i = self.text(s.target)
             if over is share:
-                stop, step = self.say_share(i, arguments), "1"
+                stop, step = self.say_share(i, *(self.bound(a, 10) for a in arguments)), "1"
             else:
                 start = self.text(arguments[0]) if len(arguments) > 1 else "0"
                 stop = self.text(arguments[min(1, len(arguments) - 1)])
@@ -385,16 +416,15 @@ class _Printer:
             raise self.unknown(s.iter)
         self.repeated(s, values)
 
-    def say_share(self, i: str, arguments: Sequence[ast.expr]) -> str:
+    def say_share(self, i: str, count: str, per_chunk: str) -> str:
         """The chunk's first item and the one behind its last: the name of that one."""
-        items, per_chunk = (self.bound(a, 10) for a in arguments)
         self.say(f"{i} = chunk * {per_chunk}")
-        self.say(f"stop_{i} = imin({i} + {per_chunk}, {items})")
+        self.say(f"stop_{i} = imin({i} + {per_chunk}, {count})")
         return f"stop_{i}"
 
     def say_walked(self, s: ast.For, arguments: Sequence[ast.expr]) -> None:
         """The chunk's items one after the other, the place of each along WALKED dimensions in i0, i1 ..."""
-        stop = self.say_share("item", arguments[:2])
+        stop = self.say_share("item", *(self.bound(a, 10) for a in arguments[:2]))
         self.say_place("item", "i", WALKED)
         self.say(f"while item < {stop}:")
         outer, self.indent = self.indent, self.indent + "    "
@@ -512,7 +542,7 @@ class _Printer:
     def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
         """Print the statements of an inline function; what it gives."""
         source = part.source
-        inner = _Printer(part.function, source, {}, part.parameters)
+        inner = _Printer(part.function, source, {}, part.parameters, self.signature)
         for name, argument in zip(part.parameters, call.args, strict=True):
             value = self.constant(argument)
             if value is _RUN_TIME:
@@ -603,8 +633,14 @@ class _Printer:
             raise self.unknown(e)
         return self.subscript(e, e.value.id), _ATOM
 
+    def as_Attribute(self, e: ast.Attribute) -> tuple[str, int]:
+        if not is_attribute(e):
+            raise self.unknown(e)
+        return attribute(self, e), _ATOM
+
     def as_Call(self, e: ast.Call) -> tuple[str, int]:
-        return self.call(e), _ATOM
+        place = address(self, e)
+        return (self.call(e), _ATOM) if place is None else (place, _OPERATORS[ast.Add][1])
 
     def subscript(self, e: ast.Subscript, name: str) -> str:
         index = self.constant(e.slice)

@@ -18,6 +18,7 @@ from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
+from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
 from ovjit.disk.cache import default_cache
 from ovjit.garbage import short_collections
@@ -83,10 +84,11 @@ class Kernel:
 
     `name` is for people, and so is `form`, the tile format whose instruction does its arithmetic; `source`
     defines `kernel`, and the runner's more functions; `intrinsics(isa)` gives further names for the source,
-    wholly determined by `key` (text) and the file that defines it. Compared by content.
+    wholly determined by `key` (text) and the file that defines it. `signature`: the axes of its tensors, by
+    which it is launched. Compared by content.
     """
 
-    __slots__ = ("_intrinsics", "form", "frame", "key", "name", "source")
+    __slots__ = ("_intrinsics", "form", "frame", "key", "name", "signature", "source")
 
     def __init__(
         self,
@@ -96,8 +98,10 @@ class Kernel:
         intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
         key: str = "",
         form: str = "f32",
+        signature: Signature | None = None,
     ):
         self.name = name
+        self.signature = signature
         self.form = form
         self.source = source
         self.frame = frame

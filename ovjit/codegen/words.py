@@ -11,19 +11,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ovjit.codegen.memory import SIZE
+from ovjit.codegen.tensors import Tensor
 
 __all__ = [
-    "SIZE", "VL", "Each", "Ptr", "Table", "Word", "absolute", "add_pairs", "applied", "bits", "blend",
-    "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf", "evens", "exp",
-    "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd", "halves_high", "halves_low",
-    "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf", "lane", "ld", "libm_cos", "libm_exp",
-    "libm_log", "libm_sin", "load", "loadm", "log", "look_up", "maximum", "minimum", "not_below", "now",
-    "permute", "placed", "prefetch", "prefetch_l2", "registers", "rint", "scatter", "scratch", "select",
-    "share", "shr_halves", "sigmoid", "splat", "spread", "sqrt", "st", "static_range", "store", "storem",
-    "strided", "strided_store", "sum_pairs", "take", "tanh", "trunc", "trunc_int",
-    "turned_pairs", "u16", "u32", "u8", "udiv",
-    "urem", "vectors", "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high",
-    "zip_halves_low",
+    "SIZE", "VL", "Each", "Ptr", "Table", "Tensor", "Word", "absolute", "add_pairs", "applied", "bits",
+    "blend", "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf",
+    "evens", "exp", "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd",
+    "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
+    "items", "lane", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log",
+    "look_up", "maximum", "minimum", "not_below", "now", "permute", "placed", "prefetch", "prefetch_l2",
+    "registers", "rint", "scatter", "scratch", "select", "share", "shr_halves", "sigmoid", "splat",
+    "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs",
+    "take", "tanh", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors",
+    "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -81,6 +81,7 @@ scratch: Any = Word("scratch")
 # loops
 share, static_range, vectors = (Word(name) for name in ("share", "static_range", "vectors"))
 placed, walked = Word("placed"), Word("walked")
+items: Any = Word("items")
 applied, registers = Word("applied"), Word("registers")
 # of rows (`template`)
 store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"))

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import Lowering, Shapes
 from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import Layout, channels_last, named_strides
+from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Value
 from ovjit_ops.detection.cpu_roi_align import roi_align
-from ovjit_ops.detection.cpu_roi_pooling import region_values
+from ovjit_ops.detection.cpu_roi_pooling import numbers
 from ovjit_ops.detection.sampling import OFFSETS
 
 
-@kernel
-def pyramid_levels(rois: Ptr, at: Ptr, r_n, r_k, regions, *, many):
+@kernel(rois="r k", at="level r")
+def pyramid_levels(rois: Tensor, at: Tensor, *, many):
     """at[level, r] = 0 where that map serves the region, else -1. 224 pixels square are level 2."""
-    for r in range(0, regions, VL):
-        left = regions - r
-        p = rois + r * r_n
-        w = gather[f32](p + 2 * r_k, r_n, left) - gather[f32](p, r_n, left)
-        h = gather[f32](p + 3 * r_k, r_n, left) - gather[f32](p + r_k, r_n, left)
+    step = rois.stride.r
+    for i in range(0, rois.size.r, VL):
+        left = rois.size.r - i
+        x1 = gather[f32](rois.at(r=i, k=0), step, left)
+        y1 = gather[f32](rois.at(r=i, k=1), step, left)
+        w = gather[f32](rois.at(r=i, k=2), step, left) - x1
+        h = gather[f32](rois.at(r=i, k=3), step, left) - y1
         area = w * h
         side = sqrt(maximum(area, const[f32](0.0))) / const[f32](224.0) + const[f32](1e-6)
         # through f64, so that the logarithm is rounded once
@@ -36,7 +38,7 @@ def pyramid_levels(rois: Ptr, at: Ptr, r_n, r_k, regions, *, many):
         level = minimum(maximum(level, const[f32](0.0)), const[f32](many - 1.0))
         for k in range(many):
             mine = select(level == const[f32](k * 1.0), const[i32](0), const[i32](-1))
-            storem[i32](at + (k * regions + r) * 4, mine, left)
+            storem[i32](at.at(level=k, r=i), mine, left)
 
 
 class PyramidAlign(Lowering):
@@ -67,19 +69,16 @@ class PyramidAlign(Lowering):
             return
         regions, channels, size, _ = y.shape
         at = planner.allocate((len(maps), regions), 4)
-        values: dict[str, Any] = {
-            "rois": rois.ptr, "at": at.ptr, "regions": regions, **named_strides(r=(rois, "nk"))
-        }
-        planner.step(self.levels, values, 1, [rois], [at], 100 * regions)
+        launch(planner, self.levels, {"rois": rois, "at": at}, ("at",), flops=100 * regions)
         shift, after = OFFSETS["half_pixel_for_nn" if attrs["aligned"] else "asymmetric"]
         samples = max(attrs["sampling_ratio"], 1) ** 2
         work = size * samples * channels * 8 // len(maps)
         for i, (x, scale) in enumerate(zip(maps, attrs["pyramid_scales"], strict=True)):
-            values = region_values(planner, x, rois, y, (np.float32(1 / scale), shift, after))
-            values |= {
-                "at": at.ptr + i * regions * 4, "at_n": 4, "ratio": attrs["sampling_ratio"],
-                "clamp": int(not attrs["aligned"]),
-            }  # fmt: skip
-            flops = y.count * samples * 8 // len(maps)
-            planner.share_step(self.kernel, values, values["rows"], work, [x, rois, at], [y], flops)
+            here = View(at.buffer, (regions,), (4,), 4, at.offset + i * regions * 4)
+            launch(
+                planner, self.kernel, {"x": x, "rois": rois, "at": here, "y": y}, ("y",), work=work,
+                flops=y.count * samples * 8 // len(maps),
+                settings=numbers(planner, np.float32(1 / scale), shift, after),
+                ratio=attrs["sampling_ratio"], clamp=int(not attrs["aligned"]),
+            )  # fmt: skip
         planner.need_scratch((channels + 64) * 4)

@@ -10,9 +10,9 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import named_strides
-from ovjit_ops.detection.cpu_roi_pooling import Regions, region_values
+from ovjit_ops.detection.cpu_roi_pooling import Regions, numbers
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 
 _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
@@ -33,20 +33,20 @@ def weight(a, b):
 
 
 @inline
-def add_sample(source, py, px, h, w, c, x_h, x_w, mean):
-    """The bilinear sample at (py, px) to what scratch has for each channel."""
-    y = py
-    x = px
-    if y < 0.0:
-        y = 0.0
-    if x < 0.0:
-        x = 0.0
-    i0 = min(whole(y), h - 1)
-    j0 = min(whole(x), w - 1)
-    i1 = min(i0 + 1, h - 1)
-    j1 = min(j0 + 1, w - 1)
-    ly = y - i0
-    lx = x - j0
+def add_sample(x, source, py, px, mean):
+    """Add the bilinear sample at (py, px) of an image of x to the sums of its channels in scratch."""
+    at_y = py
+    at_x = px
+    if at_y < 0.0:
+        at_y = 0.0
+    if at_x < 0.0:
+        at_x = 0.0
+    i0 = min(whole(at_y), x.size.h - 1)
+    j0 = min(whole(at_x), x.size.w - 1)
+    i1 = min(i0 + 1, x.size.h - 1)
+    j1 = min(j0 + 1, x.size.w - 1)
+    ly = at_y - i0
+    lx = at_x - j0
     if i1 == i0:
         ly = 0.0
     if j1 == j0:
@@ -55,12 +55,12 @@ def add_sample(source, py, px, h, w, c, x_h, x_w, mean):
     w01 = weight(1.0 - ly, lx)
     w10 = weight(ly, 1.0 - lx)
     w11 = weight(ly, lx)
-    p00 = source + i0 * x_h + j0 * x_w
-    p01 = source + i0 * x_h + j1 * x_w
-    p10 = source + i1 * x_h + j0 * x_w
-    p11 = source + i1 * x_h + j1 * x_w
-    for k in range(0, c, VL):
-        left = c - k
+    p00 = x.at(source, h=i0, w=j0)
+    p01 = x.at(source, h=i0, w=j1)
+    p10 = x.at(source, h=i1, w=j0)
+    p11 = x.at(source, h=i1, w=j1)
+    for k in range(0, x.size.c, VL):
+        left = x.size.c - k
         v = loadm[f32](p00 + k * 4, left) * w00
         v = fma(loadm[f32](p01 + k * 4, left), w01, v)
         v = fma(loadm[f32](p10 + k * 4, left), w10, v)
@@ -71,19 +71,18 @@ def add_sample(source, py, px, h, w, c, x_h, x_w, mean):
 
 
 @inline
-def store_bin(target, y_c, c, samples, mean):
+def store_bin(y, target, samples, mean):
     count = cast[f32](spread[f64](max(samples, 1) * 1.0))
-    for k in range(0, c, VL):
+    for k in range(0, y.size.c, VL):
         acc = load[f32](scratch + k * 4)
         if mean:
             acc = acc / count
-        spaced(target + k * y_c, y_c, acc, c - k, f32)
+        spaced(y.at(target, c=k), y.stride.c, acc, y.size.c - k, f32)
 
 
-@kernel
+@kernel(over="r ph", x="n c:1 h w", rois="r k", at="r", y="r c ph pw")
 def roi_align(
-    x: Ptr, rois: Ptr, at: Ptr, settings: Ptr, y: Ptr, images, h, w, c, x_n, x_h, x_w, r_n, r_k, at_n, y_n,
-    y_c, y_h, y_w, ph, pw, ratio, clamp, rows, per_chunk, *, mean, turned, index,
+    x: Tensor, rois: Tensor, at: Tensor, settings: Ptr, y: Tensor, ratio, clamp, *, mean, turned, index,
     partial,
 ):  # fmt: skip
     """The mean or the maximum of the samples. `turned`: regions have an angle. `index`: type of images.
@@ -91,23 +90,20 @@ def roi_align(
     scale = ld[f64](settings)
     shift = ld[f64](settings + 8)
     after = ld[f64](settings + 16)
-    for row in share(rows, per_chunk):
-        r = row // ph
-        i = row % ph
-        image = ld[index](at + r * at_n) + 0
-        if image >= images:
+    for _, i, roi, number, row_of_bins in items(rois, at, y):
+        image = ld[index](number) + 0
+        if image >= x.size.n:
             return 1
-        bins = pw
+        bins = y.size.pw
         if image < 0:
             if partial:
                 bins = 0
             else:
                 return 1
-        roi = rois + r * r_n
         if turned:
-            w_roi = ld[f32](roi + 2 * r_k) * scale
-            h_roi = ld[f32](roi + 3 * r_k) * scale
-            angle = spread[f64](ld[f32](roi + 4 * r_k) * 1.0)
+            w_roi = ld[f32](rois.at(roi, k=2)) * scale
+            h_roi = ld[f32](rois.at(roi, k=3)) * scale
+            angle = spread[f64](ld[f32](rois.at(roi, k=4)) * 1.0)
             y_y = lane[f64](libm_cos[f64](angle), 0)
             y_x = lane[f64](libm_sin[f64](angle), 0)
             if clamp == 0:
@@ -116,12 +112,13 @@ def roi_align(
             x_y = 0.0 - y_x
             # of the corner of the region, before it is turned about its centre
             x1 = ld[f32](roi) * scale - 0.5 + (0.0 - w_roi * 0.5) * x_x + (0.0 - h_roi * 0.5) * x_y
-            y1 = ld[f32](roi + r_k) * scale - 0.5 + (0.0 - w_roi * 0.5) * y_x + (0.0 - h_roi * 0.5) * y_y
+            y1 = ld[f32](rois.at(roi, k=1)) * scale - 0.5
+            y1 = y1 + (0.0 - w_roi * 0.5) * y_x + (0.0 - h_roi * 0.5) * y_y
         else:
             x1 = (ld[f32](roi) + shift) * scale + after
-            y1 = (ld[f32](roi + r_k) + shift) * scale + after
-            w_roi = (ld[f32](roi + 2 * r_k) + shift) * scale + after - x1
-            h_roi = (ld[f32](roi + 3 * r_k) + shift) * scale + after - y1
+            y1 = (ld[f32](rois.at(roi, k=1)) + shift) * scale + after
+            w_roi = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - x1
+            h_roi = (ld[f32](rois.at(roi, k=3)) + shift) * scale + after - y1
             if clamp == 1:
                 w_roi = held(w_roi, 1.0)
                 h_roi = held(h_roi, 1.0)
@@ -132,8 +129,8 @@ def roi_align(
         n_y = ratio
         n_x = ratio
         if ratio == 0 and bins > 0:
-            n_y = whole(0.0 - (0.0 - h_roi / ph) // 1.0 * 1.0)
-            n_x = whole(0.0 - (0.0 - w_roi / pw) // 1.0 * 1.0)
+            n_y = whole(0.0 - (0.0 - h_roi / y.size.ph) // 1.0 * 1.0)
+            n_x = whole(0.0 - (0.0 - w_roi / y.size.pw) // 1.0 * 1.0)
             if n_y > MOST_SAMPLES or n_x > MOST_SAMPLES:
                 return 2
             n_y = max(n_y, 0)
@@ -143,11 +140,11 @@ def roi_align(
         step_y = 0.0
         step_x = 0.0
         if n_y * n_x > 0:
-            step_y = h_roi / ph / n_y
-            step_x = w_roi / pw / n_x
-        source = x + image * x_n
+            step_y = h_roi / y.size.ph / n_y
+            step_x = w_roi / y.size.pw / n_x
+        source = x.at(n=image)
         for j in range(bins):
-            for k in range(0, c, VL):
+            for k in range(0, x.size.c, VL):
                 store[f32](scratch + k * 4, const[f32](0.0))
             for a in range(n_y):
                 dy = (i * n_y + a + 0.5) * step_y
@@ -155,9 +152,9 @@ def roi_align(
                     dx = (j * n_x + b + 0.5) * step_x
                     py = y1 + dy * y_y + dx * y_x
                     px = x1 + dy * x_y + dx * x_x
-                    if py >= -1.0 and py <= h and px >= -1.0 and px <= w:
-                        add_sample(source, py, px, h, w, c, x_h, x_w, mean)
-            store_bin(y + r * y_n + i * y_h + j * y_w, y_c, c, n_y * n_x, mean)
+                    if py >= -1.0 and py <= x.size.h and px >= -1.0 and px <= x.size.w:
+                        add_sample(x, source, py, px, mean)
+            store_bin(y, y.at(row_of_bins, pw=j), n_y * n_x, mean)
 
 
 class RoiAlign(Regions):
@@ -177,10 +174,11 @@ class RoiAlign(Regions):
         shift, after = OFFSETS[aligned]
         samples = max(attrs["sampling_ratio"], 1) ** 2
         clamp = attrs["clockwise_mode"] if self.turned else aligned == "asymmetric"
-        values = region_values(planner, x, rois, y, (np.float32(attrs["spatial_scale"]), shift, after))
-        values |= {"at": at.ptr, "ratio": attrs["sampling_ratio"], "clamp": int(clamp)}
-        values |= named_strides(at=(at, "n"))
+        settings = numbers(planner, np.float32(attrs["spatial_scale"]), shift, after)
         planner.need_scratch((x.shape[1] + 64) * 4)
         if y.count:
-            work, flops = y.shape[3] * samples * x.shape[1] * 8, 8.0 * y.count * samples
-            planner.share_step(self.kernel, values, values["rows"], work, [x, rois, at], [y], flops)
+            launch(
+                planner, self.kernel, {"x": x, "rois": rois, "at": at, "y": y}, ("y",),
+                work=y.shape[3] * samples * x.shape[1] * 8, flops=8.0 * y.count * samples,
+                settings=settings, ratio=attrs["sampling_ratio"], clamp=int(clamp),
+            )  # fmt: skip

@@ -6,16 +6,17 @@ places of bilinear samples are computed in f64 and compared with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import View, named_strides
+from ovjit.compiler.views import Ptr as Place
+from ovjit.compiler.views import View
 from ovjit.graph.graph import Value
 
 #: Where a corner that is not finite is held.
@@ -68,26 +69,26 @@ def bound(place, extent):
     return min(max(whole(place // 1.0), 0), extent)
 
 
-@kernel
-def roi_pooling(
-    x: Ptr, rois: Ptr, settings: Ptr, y: Ptr, images, h, w, c, step, x_n, x_h, x_w, r_n, r_k, y_n, y_c, y_h,
-    y_w, ph, pw, rows, per_chunk, *, mean, wide,
-):  # fmt: skip
-    """The mean or the maximum of each bin, of `wide` vectors of channels at a time."""
+@kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
+def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean, wide):
+    """The mean or the maximum of each bin, of `wide` vectors of channels at a time. `step`: bytes from the
+    map of one channel of y to that of the next one."""
     acc = registers()
     scale = ld[f64](settings)
     before = ld[f64](settings + 8)
-    for row in share(rows, per_chunk):
-        r = row // ph
-        i = row % ph
-        roi = rois + r * r_n
-        image = image_of(roi, images)
-        if image >= images:
+    h = x.size.h
+    w = x.size.w
+    c = y.size.c
+    ph = y.size.ph
+    pw = y.size.pw
+    for _, i, roi, row_of_bins in items(rois, y):
+        image = image_of(roi, x.size.n)
+        if image >= x.size.n:
             return 1
-        x1 = rounded(ld[f32](roi + r_k) * before)
-        y1 = rounded(ld[f32](roi + 2 * r_k) * before)
-        x2 = rounded(ld[f32](roi + 3 * r_k) * before)
-        y2 = rounded(ld[f32](roi + 4 * r_k) * before)
+        x1 = rounded(ld[f32](rois.at(roi, k=1)) * before)
+        y1 = rounded(ld[f32](rois.at(roi, k=2)) * before)
+        x2 = rounded(ld[f32](rois.at(roi, k=3)) * before)
+        y2 = rounded(ld[f32](rois.at(roi, k=4)) * before)
         if mean:
             left = x1 * scale
             top = y1 * scale
@@ -106,23 +107,23 @@ def roi_pooling(
             many = 0
             if image >= 0:
                 many = max(x9 - x0, 0) * max(y9 - y0, 0)
-            source = x + max(image, 0) * x_n
+            source = x.at(n=max(image, 0))
             if mean:
                 source += (i * pw + j) * 4
-            target = y + r * y_n + i * y_h + j * y_w
+            target = y.at(row_of_bins, pw=j)
             for k in range(0, c, VL * wide):
                 for v in static_range(wide):
                     acc[v] = const[f32](0.0 if mean else -inf)
                 if many > 0:
                     for a in range(y0, y9):
-                        p = source + a * x_h + x0 * x_w + k * step
+                        p = x.at(source, h=a, w=x0) + k * step
                         for _ in range(x0, x9):
                             for v in static_range(wide):
                                 if mean:
                                     acc[v] = acc[v] + gather[f32](p + v * VL * step, step, c - k - v * VL)
                                 else:
                                     acc[v] = maximum(acc[v], loadm[f32](p + v * VL * 4, c - k - v * VL))
-                            p += x_w
+                            p += x.stride.w
                 for v in static_range(wide):
                     best = acc[v]
                     if many == 0:
@@ -131,7 +132,7 @@ def roi_pooling(
                         best = best / cast[f32](spread[i64](many))
                     rest = c - k - v * VL
                     if rest > 0:
-                        spaced(target + (k + v * VL) * y_c, y_c, best, rest, f32)
+                        spaced(y.at(target, c=k + v * VL), y.stride.c, best, rest, f32)
 
 
 @inline
@@ -145,26 +146,25 @@ def place(first, last, i, many, extent):
     return at
 
 
-@kernel
-def roi_samples(
-    x: Ptr, rois: Ptr, settings: Ptr, y: Ptr, images, h, w, c, bins_y, bins_x, x_n, x_h, x_w, r_n, r_k, y_n,
-    y_c, y_h, y_w, ph, pw, rows, per_chunk, *, parts,
-):  # fmt: skip
+@kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
+def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_x, *, parts):
     """Bilinear samples; outside of the map they are 0. `parts`: the mean of those of bins_y by bins_x parts
     of the region, each of which has channels of its own."""
     scale = ld[f64](settings)
-    for row in share(rows, per_chunk):
-        r = row // ph
-        i = row % ph
-        roi = rois + r * r_n
-        image = image_of(roi, images)
-        if image >= images:
+    h = x.size.h
+    w = x.size.w
+    c = y.size.c
+    ph = y.size.ph
+    pw = y.size.pw
+    for _, i, roi, row_of_bins in items(rois, y):
+        image = image_of(roi, x.size.n)
+        if image >= x.size.n:
             return 1
-        x1 = ld[f32](roi + r_k) * scale
-        y1 = ld[f32](roi + 2 * r_k) * scale
-        x2 = ld[f32](roi + 3 * r_k) * scale
-        y2 = ld[f32](roi + 4 * r_k) * scale
-        source = x + max(image, 0) * x_n
+        x1 = ld[f32](rois.at(roi, k=1)) * scale
+        y1 = ld[f32](rois.at(roi, k=2)) * scale
+        x2 = ld[f32](rois.at(roi, k=3)) * scale
+        y2 = ld[f32](rois.at(roi, k=4)) * scale
+        source = x.at(n=max(image, 0))
         for j in range(pw):
             for k in range(0, c, VL):
                 store[f32](scratch + k * 4, const[f32](0.0))
@@ -183,9 +183,9 @@ def roi_samples(
                         j0 = whole(px)
                         dy = cast[f32](spread[f64](py - i0))
                         dx = cast[f32](spread[f64](px - j0))
-                        p = source + (v * bins_x + u) * c * 4 + i0 * x_h + j0 * x_w
-                        right = (min(j0 + 1, w - 1) - j0) * x_w
-                        below = (min(i0 + 1, h - 1) - i0) * x_h
+                        p = x.at(source, h=i0, w=j0) + (v * bins_x + u) * c * 4
+                        right = (min(j0 + 1, w - 1) - j0) * x.stride.w
+                        below = (min(i0 + 1, h - 1) - i0) * x.stride.h
                         for k in range(0, c, VL):
                             q = p + k * 4
                             v00 = loadm[f32](q, c - k)
@@ -194,24 +194,17 @@ def roi_samples(
                             v11 = loadm[f32](q + below + right, c - k)
                             sample = interpolated(v00, v01, v10, v11, dx, dy)
                             store[f32](scratch + k * 4, load[f32](scratch + k * 4) + sample)
-            target = y + r * y_n + i * y_h + j * y_w
+            target = y.at(row_of_bins, pw=j)
             for k in range(0, c, VL):
                 acc = load[f32](scratch + k * 4)
                 if parts:
                     acc = acc / cast[f32](spread[i64](bins_y * bins_x))
-                spaced(target + k * y_c, y_c, acc, c - k, f32)
+                spaced(y.at(target, c=k), y.stride.c, acc, c - k, f32)
 
 
-def region_values(
-    planner: Planner, x: View, rois: View, y: View, settings: Sequence[Any]
-) -> dict[str, Any]:
-    """What kernels over regions are told: a map, its regions, what is made of them, numbers of f64."""
-    return {
-        "x": x.ptr, "rois": rois.ptr, "y": y.ptr, "images": x.shape[0], "h": x.shape[2], "w": x.shape[3],
-        "c": y.shape[1], "ph": y.shape[2], "pw": y.shape[3], "rows": y.shape[0] * y.shape[2],
-        "settings": planner.data.view(np.array(settings, np.float64), "f64").ptr,
-        **named_strides(x=(x, "n-hw"), y=(y, "nchw"), r=(rois, "nk")),
-    }  # fmt: skip
+def numbers(planner: Planner, *settings: float) -> Place:
+    """Where a kernel finds these numbers as f64."""
+    return planner.data.view(np.array(settings, np.float64), "f64").ptr
 
 
 class Regions(ChannelsLast):
@@ -257,6 +250,7 @@ class RoiPooling(Regions):
             settings = [scale, 1.0 if self.sensitive else scale]
             more = {"step": ph * pw * 4 if self.sensitive else 4}
             work = ceil_div(x.shape[2] * x.shape[3], ph * pw)  # of a bin, if a region is the map
-        values = region_values(planner, x, rois, y, settings)
-        each, flops = pw * y.shape[1] * work, y.count * work
-        planner.share_step(self.kernel, values | more, values["rows"], each, [x, rois], [y], flops)
+        launch(
+            planner, self.kernel, {"x": x, "rois": rois, "y": y}, ("y",), work=pw * y.shape[1] * work,
+            flops=y.count * work, settings=numbers(planner, *settings), **more,
+        )  # fmt: skip

@@ -1,0 +1,228 @@
+"""Launch kernels with declared tensors (`ovjit.codegen.tensors`): a step follows from the declaration.
+
+    launch(planner, kernel, {"x": x, "y": y}, writes=("y",), work=..., factor=3)
+
+The views of the tensors give the argument block: addresses, extents, byte strides, the number of items and
+how many a chunk takes. Dimensions for which a declaration has `...` are merged. The declaration also says
+which bytes an item writes. `OVJIT_CHECK` proves this of every chunk.
+
+Axes stand in the declaration in the order of the view's dimensions. `axes={"n": 2}` says that axis n is
+dimension 2 of every view, wherever it stands in the declaration; the others follow in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.memory import DIMS
+from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, VECTORS, Signature, extent_of
+from ovjit.compiler.chunks import ceil_div
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.races import Piece, Rows
+from ovjit.compiler.views import View, merge_axes, placed_values, product
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Value
+from ovjit.graph.traced import alike
+
+
+class _Operand(NamedTuple):
+    """A tensor of a launch: its view, which dimension is which axis, the merged strides of all others."""
+
+    view: View
+    named: Mapping[str, int]
+    others: Sequence[int]
+
+    def stride(self, axis: str) -> int:
+        return self.view.strides[self.named[axis]]
+
+
+class _Items(NamedTuple):
+    """What items count through: extents and, for each tensor, byte strides of `...`; the axis of lanes."""
+
+    rest: Sequence[int]
+    strides: Mapping[str, Sequence[int]]
+    lanes: int
+    lane_strides: Mapping[str, int]
+
+
+def launch(
+    planner: Planner,
+    kernel: Kernel,
+    tensors: Mapping[str, View],
+    writes: Sequence[str],
+    *,
+    work: float = 0,
+    flops: float = 0,
+    axes: Mapping[str, int] | None = None,
+    **scalars: Any,
+) -> bool:
+    """Add the step of a kernel for these views. `work`: multiply-adds, or bytes, of one item; `scalars`: the
+    kernel's other arguments. A kernel that is over nothing is one chunk.
+
+    False where dimensions for which `...` stands do not merge into DIMS. Raises OvjitError for views that do
+    not fit the declaration.
+    """
+    signature = kernel.signature
+    assert signature is not None
+    operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
+    extents = _extents(signature, operands)
+    found = _items(signature, operands, writes)
+    if found is None:
+        return False
+    named = [extents[axis] for axis in signature.named]
+    blocks = ceil_div(found.lanes, host_isa().lanes) if signature.has_lanes else 1
+    items = product([*found.rest, *named]) * blocks
+    values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
+    values |= {**scalars, ITEMS: items, BLOCKS: blocks}
+    for name, operand in operands.items():
+        values[name] = operand.view.ptr
+        values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
+    if signature.has_lanes:
+        values[extent_of(LANES)] = found.lanes
+        values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
+    if REST in signature.over:
+        values |= placed_values(found.rest, **found.strides)
+    views = [o.view for name, o in operands.items() if name not in writes]
+    written = [operands[name].view for name in writes]
+
+    if not signature.over:
+        planner.step(kernel, values, 1, views, written, flops)
+        return True
+
+    def touches(each: int) -> Rows:
+        """The bytes that a chunk of so many items touches."""
+        pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
+        lanes, vector = found.lanes, host_isa().lanes
+        outer = [*found.rest, *named]
+        walked = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
+        if not signature.has_lanes:
+            return Rows(outer, each, walked, [pieces[name] for name in writes])
+
+        def first_lane(item: int) -> int:
+            return item // blocks * lanes + min(item % blocks * vector, lanes)
+
+        return Rows([*outer, lanes], each, walked, [pieces[name] for name in writes], first_lane)
+
+    planner.share_step(kernel, values, items, work, views, written, flops, touches)
+    return True
+
+
+def launch_or_copy(
+    planner: Planner,
+    kernel: Kernel,
+    reads: Mapping[str, Value],
+    writes: Mapping[str, Value],
+    seen: Callable[[View], View] = lambda view: view,
+    **options: Any,
+) -> None:
+    """`launch` for values, each view as `seen` makes it: flipped, permuted. Where dimensions do not merge,
+    the kernel gets row-major copies. Without elements to write there is no step."""
+    sources = {name: planner.view(value) for name, value in reads.items()}
+    targets = {name: planner.output(value) for name, value in writes.items()}
+    if not all(view.count for view in targets.values()):
+        return
+
+    def launched() -> bool:
+        views = {name: seen(view) for name, view in (sources | targets).items()}
+        return launch(planner, kernel, views, tuple(targets), **options)
+
+    if launched():
+        return
+    sources = {name: planner.contiguous(value) for name, value in reads.items()}
+    targets = {name: planner.instead(view) for name, view in targets.items()}
+    done = launched()
+    assert done
+
+
+def _operand(signature: Signature, name: str, view: View, given: Mapping[str, int]) -> _Operand:
+    """Which dimension of the view is which declared axis."""
+    declared = [axis for axis in signature.axes[name] if axis != LANES]
+    rank = len(view.shape)
+    named = {axis: dimension for axis, dimension in given.items() if axis in declared}
+    left = [d for d in range(rank) if d not in named.values()]
+    waiting = [axis for axis in declared if axis not in named]
+    if REST in waiting:
+        before = waiting.index(REST)
+        after = len(waiting) - before - 1
+        others = left[before : len(left) - after]
+        pairs = [*zip(waiting[:before], left, strict=False)]
+        pairs += zip(waiting[before + 1 :], left[len(left) - after :], strict=True)
+        fits = len(left) >= before + after
+    else:
+        others, pairs = [], list(zip(waiting, left, strict=False))
+        fits = len(left) == len(waiting)
+    if not fits:
+        raise _misfit(name, view, f"has the axes {' '.join(declared)}")
+    named.update(pairs)
+    axis = signature.adjacent.get(name)
+    if axis is not None:
+        dimension = named[axis]
+        if view.shape[dimension] != 1 and view.strides[dimension] != view.itemsize:
+            raise _misfit(name, view, f"has elements that are not adjacent along {axis}")
+    return _Operand(view, named, others)
+
+
+def _misfit(name: str, view: View, why: str) -> OvjitError:
+    return OvjitError(
+        f"internal error: tensor {name!r} of a kernel {why}, a view of {list(view.shape)} does not fit"
+    )
+
+
+def _extents(signature: Signature, operands: Mapping[str, _Operand]) -> dict[str, int]:
+    """The extent of each named axis. Raises OvjitError where two tensors differ in it."""
+    extents: dict[str, int] = {}
+    for name, operand in operands.items():
+        for axis, dimension in operand.named.items():
+            extent = operand.view.shape[dimension]
+            if axis in extents and not (alike(extents[axis], extent) or extents[axis] == extent):
+                raise _misfit(name, operand.view, f"has another extent along {axis} than one before it")
+            extents.setdefault(axis, extent)
+    return extents
+
+
+def _items(signature: Signature, operands: Mapping[str, _Operand], writes: Sequence[str]) -> _Items | None:
+    """The dimensions for which `...` stands, merged in the order in which the last output lies."""
+    sharing = {name: o for name, o in operands.items() if REST in signature.axes[name]}
+    if not sharing:
+        return _Items((), {}, 1, {})
+    last = sharing.get(writes[-1], next(iter(sharing.values())))
+    order = sorted(range(len(last.others)), key=lambda i: (-abs(last.view.strides[last.others[i]]), i))
+    views = []
+    for name, operand in sharing.items():
+        shape = [operand.view.shape[d] for d in operand.others]
+        if len(shape) != len(order) or not all(map(alike, shape, [last.view.shape[d] for d in last.others])):
+            raise _misfit(name, operand.view, "shares its other axes with tensors of another shape")
+        strides = [operand.view.strides[d] for d in operand.others]
+        views.append(View(operand.view.buffer, shape, strides, operand.view.itemsize, operand.view.offset))
+    extents, steps = merge_axes(order, views)
+    strides_of = dict(zip(sharing, steps, strict=True))
+    lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}
+    if signature.has_lanes and extents:
+        lanes = extents.pop()
+        lane_strides = {name: steps.pop() for name, steps in strides_of.items()}
+    if len(extents) > DIMS:
+        return None
+    return _Items(extents, strides_of, lanes, lane_strides)
+
+
+def _is_walked(signature: Signature, name: str) -> bool:
+    """Whether an item reads of this tensor what it counts to and nothing else."""
+    axes = signature.axes[name]
+    return all(axis in axes for axis in signature.over if axis != VECTORS) and REST in axes
+
+
+def _piece(
+    signature: Signature, name: str, operand: _Operand, extents: Mapping[str, int], found: _Items
+) -> Piece:
+    """What of a tensor an item touches: all of the axes that items do not count through."""
+    view, axes = operand.view, signature.axes[name]
+    along = [*found.strides[name]] if REST in axes and REST in signature.over else [0] * len(found.rest)
+    along += [operand.stride(axis) if axis in axes else 0 for axis in signature.named]
+    if signature.has_lanes:
+        along.append(found.lane_strides.get(name, 0))
+    inside = [axis for axis in operand.named if axis not in signature.named]
+    strides = [operand.stride(axis) for axis in inside]
+    return Piece(view.ptr, along, [extents[axis] for axis in inside], strides, view.itemsize)

@@ -1,0 +1,188 @@
+"""Kernels whose parameters are tensors with named axes: what is printed, and what a launch makes of views."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit import opset8 as op
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.words import SIZE, VL, Tensor, items, loadm, share, storem
+from ovjit.compiler.constants import Constants
+from ovjit.compiler.launch import launch
+from ovjit.compiler.plan import Planner
+from ovjit.compiler.views import View
+from ovjit.errors import OvjitError
+
+SEED = 20261122
+
+
+@kernel(over="r h", x="n h c:1", y="r h c")
+def by_names(x: Tensor, y: Tensor, factor, *, T):
+    for r, i, q in items(y):
+        p = x.at(n=r * factor, h=i)
+        for k in range(0, y.size.c, VL):
+            storem[T](y.at(q, c=k), loadm[T](p + k * SIZE[T], x.size.c - k), y.size.c - k)
+
+
+@kernel(over="... VL", x="... n", y="... n")
+def by_lanes(x: Tensor, y: Tensor, *, T):
+    for j, p, q in items(x, y):
+        for _ in range(x.size.n):
+            storem[T](q, loadm[T](p, x.size.lanes - j), y.size.lanes - j)
+            p += x.stride.n
+            q += y.stride.n
+
+
+def view(planner: Planner, shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> View:
+    made = planner.allocate([shape[a] for a in order or range(len(shape))], 4)
+    return made if order is None else made.permute(np.argsort(order))
+
+
+def planner() -> Planner:
+    made = Planner({}, [], [], {}, Constants())
+    made.begin(type("Group", (), {"name": "g", "nodes": [], "origins": (), "anchor": None, "body": ()}))
+    return made
+
+
+def frame(made) -> list[str]:
+    return [name for name, _ in made.frame.fields]
+
+
+def test_the_argument_block_has_what_is_read_and_nothing_else():
+    fields = frame(by_names(T="f32"))
+    assert fields[:3] == ["x", "y", "factor"]
+    assert set(fields[3:]) == {
+        "size_h", "size_c", "x_n", "x_h", "y_r", "y_h", "y_c", "item_count", "per_chunk",
+    }  # fmt: skip
+
+
+def test_values_follow_from_the_views():
+    p = planner()
+    x, y = view(p, (4, 3, 5)), view(p, (2, 3, 5), (1, 0, 2))
+    made = by_names(T="f32")
+    assert launch(p, made, {"x": x, "y": y}, ("y",), work=1e9, factor=2)
+    (step,) = p.steps
+    values = dict(zip(frame(made), step.args, strict=True))
+    assert (values["x"].buffer, values["y"].buffer) == (x.buffer, y.buffer)
+    names = "size_h size_c x_n x_h y_r y_h y_c item_count per_chunk factor".split()
+    assert [values[n] for n in names] == [3, 5, 60, 20, 20, 40, 4, 6, 1, 2]
+
+
+def test_other_axes_are_merged_and_the_fastest_makes_vectors():
+    p = planner()
+    x, y = view(p, (2, 3, 7, 40)), view(p, (2, 3, 7, 40))
+    made = by_lanes(T="f32")
+    assert launch(p, made, {"x": x, "y": y}, ("y",), axes={"n": 1}, work=1)
+    (step,) = p.steps
+    values = dict(zip(frame(made), step.args, strict=True))
+    blocks = -(-280 // host_isa().lanes)  # 7 * 40 adjacent elements
+    names = ("size_n", "size_lanes", "blocks", "item_count")
+    assert [values[n] for n in names] == [3, 280, blocks, 2 * blocks]
+    assert (values["x_n"], values["x_lanes"], values["x_2"]) == (1120, 4, 3360)
+
+
+def test_too_many_other_axes_are_no_launch():
+    p = planner()
+    shape = (2, 3, 2, 3, 2, 3)
+    x, y = view(p, shape, (4, 2, 0, 3, 1, 5)), view(p, shape)
+    assert not launch(p, by_lanes(T="f32"), {"x": x, "y": y}, ("y",), axes={"n": 5}, work=1)
+    assert not p.steps
+
+
+@pytest.mark.parametrize(
+    "x, y, said",
+    [
+        ((4, 3), (2, 3, 5), "has the axes n h c"),
+        ((4, 3, 5), (2, 2, 5), "another extent along h"),
+        ((4, 3, 6), (2, 3, 5), "another extent along c"),
+    ],
+)
+def test_views_that_do_not_fit_are_refused(x, y, said):
+    p = planner()
+    with pytest.raises(OvjitError, match=said):
+        launch(p, by_names(T="f32"), {"x": view(p, x), "y": view(p, y)}, ("y",), work=1, factor=1)
+
+
+def test_an_axis_that_is_to_be_adjacent_is():
+    p = planner()
+    x = view(p, (4, 3, 5), (0, 2, 1))
+    with pytest.raises(OvjitError, match="not adjacent along c"):
+        launch(p, by_names(T="f32"), {"x": x, "y": view(p, (2, 3, 5))}, ("y",), work=1, factor=1)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"over": "q", "x": "n"}, {"over": "VL n", "x": "... n"}, {"x": "n n"}, {"z": "n"},
+        {"over": "n ...", "x": "... n"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_declarations_without_a_meaning(declared):
+    with pytest.raises(TypeError, match="k: "):
+
+        @kernel(**declared)
+        def k(x: Tensor): ...
+
+
+def test_what_a_kernel_cannot_say_of_its_tensors():
+    @inline
+    def at_depth(t, i):
+        return t.at(depth=i)
+
+    @kernel(over="n", x="n c")
+    def unknown_axis(x: Tensor):
+        for _, p in items(x):
+            storem["f32"](p, loadm["f32"](at_depth(x, 1), 1), 1)
+
+    @kernel(over="n", x="n c")
+    def targets(x: Tensor):
+        for _ in items(x):
+            storem["f32"](x, loadm["f32"](x, 1), 1)
+
+    @kernel(x="n c")
+    def nothing(x: Tensor):
+        for _, p in items(x):
+            storem["f32"](p, loadm["f32"](p, 1), 1)
+
+    @kernel(over="n", x="n c")
+    def taken(x: Tensor):
+        for size_c, p in items(x):
+            storem["f32"](p, loadm["f32"](p, x.size.c), size_c)
+
+    @kernel
+    def plain(x: Tensor, n, per_chunk):
+        for i in share(n, per_chunk):
+            storem["f32"](x.at(n=i), loadm["f32"](x, 1), 1)
+
+    for one, said in (
+        (unknown_axis, "axis 'depth'"), (targets, "1 indices and 1 addresses"), (nothing, "over any axes"),
+        (taken, "size_c"), (plain, "axis 'n'"),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=said):
+            one()
+
+
+def test_every_order_of_dimensions_gives_the_same_sums(monkeypatch: pytest.MonkeyPatch):
+    """CumSum along each axis of tensors that lie in any order, against NumPy; chunks are proved apart."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    for order in itertools.permutations(range(4)):
+        shape = tuple(int(n) for n in rng.integers(1, 9, 4))
+        axis, exclusive, reverse = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
+        x = op.parameter(shape, np.int32)
+        y = op.cum_sum(op.transpose(x, np.array(order)), np.int64(axis), exclusive, reverse)
+        array = rng.integers(-100, 100, shape).astype(np.int32)
+        want = np.transpose(array, order)
+        want = np.flip(want, axis) if reverse else want
+        want = np.cumsum(want, axis) - (want if exclusive else 0)
+        want = np.flip(want, axis) if reverse else want
+        got = ov.compile_model(ov.Model([y], [x]), "CPU")(array)[0]
+        np.testing.assert_array_equal(got, want, f"seed {SEED}: {shape} {order} {axis} {exclusive} {reverse}")
+
+
