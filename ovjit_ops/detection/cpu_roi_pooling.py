@@ -202,7 +202,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_
                 spaced(y.at(target, c=k), y.stride.c, acc, c - k, f32)
 
 
-def numbers(planner: Planner, *settings: float) -> Place:
+def numbers(planner: Planner, *settings: Any) -> Place:
     """Where a kernel finds these numbers as f64."""
     return planner.data.view(np.array(settings, np.float64), "f64").ptr
 
