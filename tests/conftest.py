@@ -14,7 +14,7 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a test compares with NumPy it compares in f32, on CPUs that would compute in bf16 too. Low precision is
-# asked for by name; the default itself is in tests/test_default_precision.py.
+# asked for by name; the default itself is in tests/compiler/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
 
 # What tests write need not outlive a power cut, and to wait for a disk takes longer than many a test. Those

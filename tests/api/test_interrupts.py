@@ -1,0 +1,288 @@
+"""Ctrl-C at every place where Python may raise it: what was under way ends, and everything goes on working.
+
+CPython looks for signals when a function begins and when a call returns. A profile function is called at just
+these places, so an interrupt can be put at each in turn, once a run; signals at random moments are in
+`test_processes.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit.execution import runner
+from tests.support import api_cases as cases
+
+X = np.linspace(-1, 1, 8, dtype=np.float32)
+WANT = np.maximum(X, 0)
+#: More events than any of the scenarios has.
+MOST = 4000
+
+
+class Interrupt:
+    """KeyboardInterrupt at the event of this number in ovjit's API and execution, in this thread."""
+
+    def __init__(self, number: int):
+        self.left = number
+        self.came = False
+
+    def __call__(self, frame, event, argument):
+        if event not in ("call", "c_return", "return"):
+            return
+        file = frame.f_code.co_filename
+        if not any(part in file for part in ("ovjit/api/run", "ovjit/execution", "ovjit/forks.py")):
+            return
+        step = frame
+        while step is not None:
+            if step.f_code.co_name == "__del__" or step.f_code.co_flags & inspect.CO_GENERATOR:
+                return  # what comes in a finalizer, also of a generator, CPython prints and forgets
+            step = step.f_back
+        self.left -= 1
+        if self.left < 0:
+            sys.setprofile(None)
+            self.came = True
+            raise KeyboardInterrupt
+
+
+def interrupted_everywhere(scenario, check, step=1):
+    """Run `scenario` with an interrupt at every `step`th event, `check` after each; how often one came."""
+    for number in range(0, MOST, step):
+        interrupt = Interrupt(number)
+        sys.setprofile(interrupt)
+        try:
+            scenario()
+            raised = False
+        except KeyboardInterrupt:
+            raised = True
+        finally:
+            sys.setprofile(None)
+        assert raised == interrupt.came, f"swallowed at event {number}"
+        try:
+            check()
+        except BaseException as error:
+            raise AssertionError(f"after an interrupt at event {number}: {error!r}") from error
+        if not interrupt.came:
+            return number
+    raise AssertionError("the scenario does not end")
+
+
+def within(seconds, done, job=None):
+    """Wait for `done()`; a request or queue that hangs is a failure here and not at the watchdog."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"hangs: {job and known_of(job)}"
+        time.sleep(0.001)
+
+
+def known_of(job):
+    """What the native runner knows of this job and its pool, for messages."""
+    words = {
+        name: block[getattr(runner, name)]
+        for block, names in (
+            (job.words, ("STATE", "LEADS", "OWNER", "NOTIFY", "WAITERS")),
+            (job._pool.words, ("WAKE", "SLEEPERS", "SPINNERS", "STOP", "LOCK", "HEAD", "TAIL", "LEADERS")),
+        )
+        for name in names
+    }
+    return words, [worker.is_alive() for worker in job._pool.workers], sorted(job._pool.running), job.address
+
+
+@pytest.fixture
+def compiled():
+    return cases.unary(ovjit, NUM_STREAMS=2, INFERENCE_NUM_THREADS=2)
+
+
+def test_calls(compiled):
+    request = compiled.create_infer_request()
+
+    def check():
+        for results in (compiled([X]), request.infer([X])):
+            np.testing.assert_array_equal(results[0], WANT)
+
+    def scenario():
+        compiled([X])
+        request.infer([X])
+
+    assert interrupted_everywhere(scenario, check) > 10
+
+
+@pytest.mark.parametrize("callback", [False, True])
+def test_requests(compiled, callback):
+    request = compiled.create_infer_request()
+    if callback:
+        request.set_callback(lambda userdata: None, None)
+
+    def scenario():
+        for _ in range(2):
+            request.start_async([X])
+            request.wait()
+
+    def check():
+        within(5, lambda: not request._job.busy, request._job)
+        request.wait()
+        for _ in range(2):
+            request.start_async([X])
+            assert request.wait_for(5000), known_of(request._job)
+            np.testing.assert_array_equal(request.results[0], WANT)
+        np.testing.assert_array_equal(request.infer([X])[0], WANT)
+
+    scenario()
+    assert interrupted_everywhere(scenario, check) > 20
+
+
+def test_a_request_that_loads_the_runner(compiled):
+    """An interrupt while a native function is looked up for the first time: no stream is lost by that."""
+    request = compiled.create_infer_request()
+    pool = request._job._pool
+
+    def scenario():
+        runner._addresses.clear()
+        vars(runner._native).clear()
+        request._job.words[runner.ENDED] = request._job.words[runner.STARTED] + 1000  # it was short
+        pool.words[runner.SPINNERS] += 1  # no worker is woken
+        try:
+            request.start_async([X])
+            request.wait()
+        finally:
+            pool.words[runner.SPINNERS] -= 1
+
+    def check():
+        request.wait()
+        within(5, lambda: pool.words[runner.LEADERS] == 0, request._job)
+        request.start_async([X])
+        assert request.wait_for(5000), known_of(request._job)
+        np.testing.assert_array_equal(request.results[0], WANT)
+
+    scenario()
+    assert interrupted_everywhere(scenario, check) > 20
+
+
+def test_new_shapes():
+    """No lock stays taken while plans come and go: other threads would wait for ever."""
+    compiled = cases.unary(ovjit, (-1,), CPU_RUNTIME_CACHE_CAPACITY=2)
+    sizes = iter(range(1, 100_000))
+
+    def scenario():
+        for _ in range(2):
+            compiled([np.ones(next(sizes), np.float32)])
+
+    def check():
+        failed = []
+
+        def elsewhere():
+            x = np.ones(next(sizes), np.float32)
+            try:
+                np.testing.assert_array_equal(compiled([x])[0], x)
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=elsewhere, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive() and not failed, failed or "it waits for a lock"
+
+    assert interrupted_everywhere(scenario, check) > 20
+
+
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("callback", ["none", "quick", "on a worker"])
+def test_queues(compiled, jobs, callback, step):
+    """Nothing is lost: all jobs are free in the end, and none twice."""
+    queue = ovjit.AsyncInferQueue(compiled, jobs)
+    seen: list[int] = []
+    if callback != "none":
+        queue.set_callback(lambda request, userdata: seen.append(userdata))
+
+    def scenario():
+        if callback == "quick":
+            queue._pool.quick = 1000  # run by the thread that waits
+        elif callback == "on a worker":
+            queue._pool.quick = 0
+        for i in range(jobs + 1):
+            queue.start_async([X], i)
+        queue.wait_all()
+
+    def check():
+        queue.wait_all()
+        seen.clear()
+        for i in range(2 * jobs + 1):
+            queue.start_async([X], i)
+        queue.wait_all()
+        assert callback == "none" or sorted(seen) == list(range(2 * jobs + 1))
+        pool = queue._pool
+        within(5, lambda: not pool.running)
+        if pool.suspect:
+            pool.find_lost()
+        assert sorted([*pool.idle, *pool.silent]) == list(range(jobs)), (pool.idle, pool.silent)
+        for request in queue:
+            np.testing.assert_array_equal(request.results[0], WANT)
+
+    for _ in range(4):
+        scenario()
+    assert interrupted_everywhere(scenario, check, step) > 20
+    workers = compiled._executable.pool
+    within(5, lambda: workers.words[runner.LEADERS] == 0)  # no stream is lost
+
+
+def test_an_interrupt_in_a_callback_is_raised_and_kept_nowhere(compiled):
+    queue = ovjit.AsyncInferQueue(compiled, 2)
+    queue.set_callback(lambda request, userdata: None)
+    for _ in range(8):
+        queue.start_async([X])
+    queue.wait_all()
+    queue._pool.quick = 1000
+    here: list[bool] = []
+
+    def interrupt(request, userdata):
+        if threading.current_thread() is threading.main_thread():
+            here.append(True)
+            raise KeyboardInterrupt
+
+    queue.set_callback(interrupt)
+    for _ in range(200):
+        before = len(here)
+        queue._pool.quick = 1000
+        try:
+            queue.start_async([X])
+            queue.wait_all()
+            assert len(here) == before
+        except KeyboardInterrupt:
+            assert len(here) == before + 1
+        queue.wait_all()  # once
+        if len(here) > 3:
+            break
+    queue.set_callback(lambda request, userdata: None)
+    for _ in range(5):
+        queue.start_async([X])
+    queue.wait_all()
+    assert sorted(queue._pool.idle) == [0, 1]
+
+
+def test_ctrl_c_while_a_worker_starts(monkeypatch, caplog, no_workers) -> None:
+    """CPython's lock may tell of it as RuntimeError: that is no lack of threads, the next call has all."""
+    compiled = cases.unary(ovjit, (1 << 20,), NUM_STREAMS=3, INFERENCE_NUM_THREADS=6)
+    x = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
+    request = compiled.create_infer_request()
+
+    def interrupted(self):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("release unlocked lock")  # noqa: B904  as threading.Condition.__exit__ raises it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            request.start_async([x])
+    before = threading.active_count()
+    request.start_async([x])
+    request.wait()
+    np.testing.assert_array_equal(request.results[0], np.maximum(x, 0))
+    assert threading.active_count() > before and not caplog.messages

@@ -1,0 +1,114 @@
+"""Lesser instruction sets give the same answers: AVX2, and x86-64 without anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import llvmlite.binding
+import numpy as np
+import pytest
+
+from ovjit.codegen.cpu import isa as cpu
+from ovjit.codegen.cpu.isa import EXTRA, ISAS, best_isa
+from ovjit.data import digits
+from tests.support import ROOT
+from tests.support.isa_answers import OPS
+from tests.support.networks import EXACT, NAMES, error, expected, real_core
+
+#: Of the output's largest value.
+LIMIT = 1e-4
+LESSER = [name for name in ("avx2", "generic") if list(ISAS).index(name) >= list(ISAS).index(best_isa())]
+
+
+def answers(isa: str, folder: Path, *asked: str) -> dict[str, np.ndarray]:
+    out = folder / f"{isa}.npz"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_ISA": isa}
+    command = [sys.executable, "-m", "tests.support.isa_answers", str(out), *asked]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with np.load(out) as arrays:
+        found = dict(arrays)
+    assert found.pop("isa") == isa
+    return found
+
+
+def wanted(name: str) -> np.ndarray:
+    """The real OpenVINO's answer."""
+    if name != "digits":
+        return expected(name)
+    xml, images, _ = digits()
+    return np.array(real_core().compile_model(str(xml), "CPU", EXACT)(images)[0])
+
+
+def test_linux_and_llvm_say_the_same_of_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = llvmlite.binding.get_host_cpu_features()
+    named = {*EXTRA, *(f for isa in ISAS.values() for f in isa.features)}
+    wanted = {f for f in named if host.get(f)}
+    assert cpu._said() is None or cpu._features() == wanted
+    monkeypatch.setattr(cpu, "_said", lambda: None)
+    cpu._features.cache_clear()
+    try:
+        assert cpu._features() == wanted
+    finally:
+        cpu._features.cache_clear()
+
+
+def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = (
+        "sse2 avx avx2 fma avx512f avx512dq avx512bw avx512cd avx512vl avx512_vnni avx512_bf16 avx_vnni "
+        "bmi1 bmi2 f16c abm movbe"
+    )
+    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+    cpu._features.cache_clear()
+    try:
+        assert cpu._features() == {*ISAS["avx512"].features, "avx2", *EXTRA}
+        monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags.replace("avx512", "no")))
+        cpu._features.cache_clear()
+        assert cpu._features() == {"avx2", "fma", "avxvnni", "bmi", "bmi2", "f16c", "lzcnt", "movbe"}
+    finally:
+        cpu._features.cache_clear()
+
+
+@pytest.mark.parametrize("hidden", ["fma", "bmi1", "bmi2", "f16c", "abm", "movbe"])
+def test_code_uses_nothing_that_a_machine_hides(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    flags = [f for f in ("sse2", "avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe") if f != hidden]
+    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", " ".join(flags)))
+    for function in (cpu._features, cpu.best_isa):
+        function.cache_clear()
+    try:
+        assert cpu.best_isa() == "generic"
+    finally:
+        for function in (cpu._features, cpu.best_isa):
+            function.cache_clear()
+
+
+def test_there_are_lesser_ones() -> None:
+    assert "generic" in LESSER
+
+
+@pytest.mark.parametrize("isa", LESSER)
+def test_operations_and_small_networks(isa: str, tmp_path: Path) -> None:
+    """Operations to the precision that the best instruction set is held to; networks beside OpenVINO."""
+    found = answers(isa, tmp_path, "--ops", "digits", "squeezenet", "shufflenet")
+    assert set(found.pop("ops")) == OPS
+    assert not found.pop("faults").tolist()
+    assert set(found) == {"digits", "squeezenet", "shufflenet"}
+    for name, got in found.items():
+        off = error(got, wanted(name))
+        assert off <= LIMIT, f"{name} with {isa}: off by {off:.2g} of the largest output"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("isa", LESSER)
+def test_all_networks(isa: str, tmp_path: Path) -> None:
+    found = answers(isa, tmp_path, *NAMES)
+    assert set(found) == set(NAMES)
+    for name, got in found.items():
+        off = error(got, expected(name))
+        assert off <= LIMIT, f"{name} with {isa}: off by {off:.2g} of the largest output"

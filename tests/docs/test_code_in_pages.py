@@ -1,0 +1,106 @@
+"""The code and the commands of the pages run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovjit.data import DIGITS_XML
+from tests.support import ROOT, doc_pages
+
+
+def run(arguments: list, folder: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=110,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What the pages' programs and commands find where they are run: model.xml, model.onnx, images.npy."""
+    import onnx
+
+    for suffix in (".xml", ".bin"):
+        (tmp_path / f"model{suffix}").write_bytes(DIGITS_XML.with_suffix(suffix).read_bytes())
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Softmax", ["h"], ["y"])]
+    ends = [[helper.make_tensor_value_info(name, kind, ["n", 3, "h", "w"])] for name in "xy"]
+    opset = [helper.make_opsetid("", 17)]
+    graph = helper.make_graph(nodes, "g", *ends)
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
+    np.save(tmp_path / "images.npy", np.zeros((1, 1, 8, 8), np.float32))
+    return tmp_path
+
+
+PROGRAMS = [
+    pytest.param(program, id=f"{page.stem}-{i}")
+    for page in doc_pages.PAGES
+    if page.stem != "distributed"  # test_distributed.py looks at what they print
+    for i, program in enumerate(doc_pages.programs(page))
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_python(program: str, folder: Path) -> None:
+    """In a process of its own: some register operations."""
+    (folder / "program.py").write_text(program)
+    done = run(["program.py"], folder)
+    assert done.returncode == 0, done.stderr
+
+
+#: How commands begin that are not run here, and why.
+ELSEWHERE = {
+    "python3 -m venv": "needs the network; .ci/run runs the one of the tests",
+    "pip install": "needs the network",
+    "python -m pytest": "are these tests",
+    "OVJIT_FUZZ_SECONDS": "are these tests, for longer",
+    "python -m tests.": "are these tests, for longer",
+    "python -m bench.": "measures, for minutes",
+    "mlserver start": "test_serving.py does, where it is installed",
+    "curl ": "of a server that test_serving.py asks",
+    "serve run": "test_serving.py does, where it is installed",
+    "tritonserver": "is no Python package",
+    "git ": "is not of ovjit",
+    "ruff ": "is a step of its own",
+}  # fmt: skip
+#: Options that say how long is measured.
+BOUNDS = {"-t", "--time", "-niter", "--number_iterations"}
+COMMANDS = [
+    pytest.param(page, command, id=f"{page.stem}: {command}")
+    for page in doc_pages.PAGES
+    for command in doc_pages.commands(page)
+    if not command.startswith(tuple(ELSEWHERE))
+]
+
+
+@pytest.mark.parametrize("page, command", COMMANDS)
+def test_command(page: Path, command: str, folder: Path) -> None:
+    words = shlex.split(command)
+    while words and re.fullmatch(r"\w+=\S*", words[0]):
+        words.pop(0)
+    if words[0] == "ovjit":
+        words[:1] = ["python", "-m", "ovjit"]
+    assert words[0] == "python", f"{page.name}: {command}: neither ours nor in ELSEWHERE"
+    if words[1].startswith(("docs/", "tests/")):
+        words[1] = str(ROOT / words[1])
+    if words[2:4] == ["ovjit", "benchmark"] and not BOUNDS.intersection(words):
+        words += ["-t", "2"]  # in place of ten seconds for each subject
+    done = run(words[1:], folder)
+    if "pip install 'ovjit[cli]'" in done.stderr:
+        pytest.skip("pictures need matplotlib, of the extra `cli`")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_all_reasons_are_used() -> None:
+    said = [command for page in doc_pages.PAGES for command in doc_pages.commands(page)]
+    unused = [start for start in ELSEWHERE if not any(command.startswith(start) for command in said)]
+    assert not unused, unused

@@ -1,0 +1,73 @@
+"""What the documents name is there, and the tour runs. Their code: test_code_in_pages.py."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, doc_pages
+
+
+@pytest.mark.parametrize("page", doc_pages.PAGES, ids=lambda p: p.name)
+def test_links(page: Path) -> None:
+    for link in doc_pages.links(page):
+        if not link.startswith(("http://", "https://", "#")):
+            target = link.partition("#")[0]
+            assert (page.parent / target).exists(), f"{page.name} refers to {link}"
+
+
+@pytest.mark.parametrize("page", doc_pages.PAGES, ids=lambda p: p.name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    """Paths of the sources that stand in `...`."""
+    for path in re.findall(r"`((?:ovjit|ovjit_ops|tests|docs|bench)/[\w/.]+?)`", page.read_text()):
+        assert (ROOT / path.rstrip("/")).exists(), f"{page.name} names {path}"
+
+
+@pytest.mark.parametrize("page", doc_pages.PAGES, ids=lambda p: p.name)
+def test_names_that_are_named_are_there(page: Path) -> None:
+    """`ovjit.module.name` in `...`, and the entry points of pyproject.toml."""
+    groups = re.findall(r'entry-points\."([\w.]+)"', (ROOT / "docs" / "adding_an_op.md").read_text())
+    for name in re.findall(r"`((?:ovjit|ovjit_ops)(?:\.\w+)+)[`(]", page.read_text()):
+        assert name in groups or is_there(name), f"{page.name} names {name}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name can be had. Modules that import what is not installed are looked at as text."""
+    module, _, last = name.rpartition(".")
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        file = ROOT / f"{module.replace('.', '/')}.py"
+        return file.exists() and re.search(rf"^(def|class) {last}\b", file.read_text(), re.M) is not None
+    return True
+
+
+def test_the_tour(tmp_path: Path) -> None:
+    """It prints a graph, groups, a kernel, a plan and a profile, and its answer is right."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "tour.py"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for words in ("Convolution+Add+Sigmoid+Multiply", "def kernel(bases, args, chunk, scratch):", "arena:"):
+        assert words in done.stdout
+    found = re.search(r"largest difference: (\S+)", done.stdout)
+    assert found and float(found[1]) < 1e-5
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    """SECURITY.md: each row of the table has tests, and each of these is there."""
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 12
+    for promise, tests in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+        assert named, promise
+        for file, test in named:
+            assert re.search(rf"^def {test}\(", (ROOT / file).read_text(), re.M), f"{file} has no {test}"

@@ -1,0 +1,58 @@
+"""ONNX files with bytes, fields, names and nodes changed: our own error, or the interpreter's answer."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import ovjit
+from ovjit.readers.onnx import wire
+from tests.fuzz import fuzz_models, fuzzing
+from tests.readers.test_onnx_hostile import mutate, mutate_fields, mutate_structure, seeds
+from tests.support.onnx.cases import load_cases
+
+#: Neighbouring seeds that change one model, and bytes of the largest one.
+BLOCK, LARGEST = 64, 20_000
+
+
+@functools.cache
+def files() -> list[bytes]:
+    """The hostile tests' own, and those of ONNX's tests that are there without being computed."""
+    cases = load_cases(("simple", "pytorch-operator", "pytorch-converted"))
+    return [*seeds(), *(case.model for case in cases if len(case.model) <= LARGEST)]
+
+
+def make(seed: int) -> dict[str, Any]:
+    base = random.Random(seed // BLOCK).randrange(len(files()))
+    rng = random.Random(seed)
+    how = rng.choices((mutate, mutate_fields, mutate_structure), (1, 2, 2))[0]
+    changed = how(rng, files()[base])
+    return {"base": base, "seed": seed, "data": base64.b64encode(changed).decode()}
+
+
+def check(case: dict[str, Any]) -> str:
+    fuzz_models.install()
+    wire.SMALLEST = 8  # most data are cut out
+    data = base64.b64decode(case["data"])
+    return fuzz_models.run(
+        lambda: ovjit.Core().read_model(data), {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+
+
+def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Nothing can be left out of a message without knowing what it says."""
+    yield from ()
+
+
+def script(case: dict[str, Any]) -> str:
+    text = json.dumps(json.dumps(case))
+    return f"import json\nfrom tests.fuzz import fuzz_onnx\nprint(fuzz_onnx.check(json.loads({text})))"
+
+
+if __name__ == "__main__":
+    fuzzing.main(sys.modules[__name__])

@@ -1,0 +1,97 @@
+"""IR that ovjit writes is read by the real OpenVINO, what that writes is read by ovjit, and all have the same
+results: over the samples of the operations, by default a part of them, all marked `long`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit
+from ovjit.readers.ir.writer import to_bytes
+from tests.fuzz import fuzz_bases
+
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+#: Of how many samples the default suite takes one.
+PART = 60
+#: What OpenVINO's own reader refuses of what its documents allow: by the words of its message.
+NOT_READ = (
+    "ie_internal_opset",  # operations of its plugins
+    "to_shape was called on a dynamic shape",
+    "While validating node",  # element types that it has less of
+    "The element type of the input tensor must be a bf16, f16, f32",  # FakeConvert of f64
+)
+#: Pads of open shapes are forgotten by its CPU device.
+OTHER_SHAPES = frozenset(("Interpolate",))
+
+
+def numbers() -> list[tuple[int, int]]:
+    return [(i, k) for i, row in enumerate(fuzz_bases.samples()) for k in range(len(row))]
+
+
+def run(ov: Any, model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
+    request.infer(arrays)
+    return [
+        np.array(t.bytes_data if "string" in str(t.element_type) else t.data) for t in request.output_tensors
+    ]
+
+
+def difference(number: tuple[int, int], folder: Path) -> str:
+    """What is different, "" for nothing."""
+    model, feeds = fuzz_bases.base(number), fuzz_bases.feeds(number)
+    arrays = [feeds[p.get_friendly_name()] for p in model.get_parameters()]
+    ours = [o.tobytes() for o in run(ovjit, model, arrays)]
+    text, weights = to_bytes(model)
+    if [o.tobytes() for o in run(ovjit, ovjit.Core().read_model(text, weights), arrays)] != ours:
+        return "ovjit reads something else than it wrote"
+    try:
+        theirs = openvino.Core().read_model(text, weights)
+    except RuntimeError as error:
+        return "" if any(part in str(error) for part in NOT_READ) else f"OpenVINO does not read it: {error}"
+    openvino.save_model(theirs, folder / "model.xml", compress_to_fp16=False)
+    back = run(ovjit, ovjit.Core().read_model(folder / "model.xml"), arrays)
+    if not all(_same(a, b) for a, b in zip(run(ovjit, model, arrays), back, strict=True)):
+        return "what came back has other results"
+    try:
+        want = run(openvino, theirs, arrays)
+    except RuntimeError:
+        return ""  # read and written, but its CPU device does not run it
+    name = fuzz_bases.samples()[number[0]][0].record.name
+    for i, (a, b) in enumerate(zip(run(ovjit, model, arrays), want, strict=True)):
+        if a.dtype != b.dtype or (a.shape != b.shape and name not in OTHER_SHAPES):
+            return f"output {i} is {a.dtype}{list(a.shape)}, in OpenVINO {b.dtype}{list(b.shape)}"
+    return ""
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """The same bits. f64 shows that OpenVINO keeps numbers of attributes, such as `trans_std`, in f32."""
+    if a.dtype == np.float64 == b.dtype:
+        return np.allclose(a, b, rtol=1e-6, atol=1e-7, equal_nan=True)
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def check(chosen: list[tuple[int, int]], folder: Path) -> None:
+    wrong = []
+    for number in chosen:
+        sample = fuzz_bases.samples()[number[0]][number[1]]
+        try:
+            found = difference(number, folder)
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        if found:
+            wrong.append(f"{number} {sample.record!r} of {sample.dtype}: {found[:400]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_some_samples(tmp_path: Path) -> None:
+    check(numbers()[3::PART], tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_all_samples(tmp_path: Path) -> None:
+    check(numbers(), tmp_path)

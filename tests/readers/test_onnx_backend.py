@@ -1,0 +1,92 @@
+"""ONNX's own backend tests: all pass by the references but those listed with a reason; some run natively.
+
+`tests/support/onnx/scoreboard.py` counts the same tests for OpenVINO and ONNX Runtime; docs/onnx.md has the
+table.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.graph import interp
+from tests.support.onnx.cases import KINDS, Case, as_arrays, input_names, load_cases
+from tests.support.onnx.scoreboard import engine, judge
+
+
+def cases(kind: str) -> list[Case]:
+    return load_cases((kind,))
+
+
+@cache
+def reasons() -> dict[str, str]:
+    """Test -> why ovjit does not pass it."""
+    out, reason = {}, ""
+    for line in (Path(__file__).parent / "onnx_not_passed.txt").read_text().splitlines():
+        if line.startswith("["):
+            reason = line[1:-1]
+        elif line and not line.startswith("#"):
+            out[line] = reason
+    return out
+
+
+def by_reference(case: Case) -> list[list[Any]]:
+    """The outputs of a case's runs, node by node in NumPy."""
+    graph = ov.Core().read_model(case.model)._graph()
+    names = input_names(case)
+    outputs = []
+    for inputs, _ in case.runs:
+        given = dict(zip(names, map(as_arrays, inputs), strict=False))
+        arrays = [given[value.node.name] for value in graph.inputs]
+        if any(array is None or isinstance(array, list) for array in arrays):
+            raise RuntimeError("a sequence or an empty optional cannot be an input")
+        arrays = [a.astype(object) if a.dtype.kind in "US" else a for a in arrays]
+        outputs.append(list(interp.evaluate(graph, arrays)))
+    return outputs
+
+
+def unexpected(run: Any, chosen: list[Case]) -> tuple[list[str], list[str]]:
+    """(what fails without a listed reason, listed tests that pass)."""
+    fails, passes = [], []
+    for case in chosen:
+        status, said = judge(run, case)
+        if status != "pass" and case.name not in reasons():
+            fails.append(f"{case.name}: {status}: {said[:300]}")
+        elif status == "wrong" and "no engine" not in reasons()[case.name]:
+            fails.append(f"{case.name}: wrong, which no reason excuses: {said[:300]}")
+        elif status == "pass" and case.name in reasons():
+            passes.append(case.name)
+    return fails, passes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_by_the_references(kind: str) -> None:
+    with np.errstate(all="ignore"):
+        fails, _ = unexpected(by_reference, cases(kind))
+    assert not fails, "\n".join(fails)
+
+
+def test_a_tenth_natively() -> None:
+    chosen = [case for kind in KINDS for case in cases(kind)][3::40]
+    fails, _ = unexpected(engine("ovjit"), chosen)
+    assert not fails, "\n".join(fails)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_natively(kind: str) -> None:
+    fails, passes = unexpected(engine("ovjit"), cases(kind))
+    assert not fails, "\n".join(fails)
+    assert not passes, f"these pass now; take them off tests/readers/onnx_not_passed.txt: {passes}"
+
+
+def test_every_reason_is_of_a_test() -> None:
+    names = {case.name for kind in KINDS for case in cases(kind)}
+    assert set(reasons()) <= names
+    assert len(names) - len(reasons()) > 1780

@@ -1,0 +1,269 @@
+"""ONNX to IR: the real OpenVINO reads what is written, with the same results; `convert_model` as its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit as ov
+from tests.readers.test_onnx_backend import reasons
+from tests.readers.test_onnx_reader import boundary, make, node
+from tests.support.onnx.cases import Case, as_arrays, input_names, load_cases
+from tests.support.onnx.scoreboard import _array, _tensor, judge
+
+#: What OpenVINO computes otherwise whoever has written the file: f64, beyond i32, saturation, rounding.
+OPENVINOS_OWN = (
+    "DOUBLE",
+    "float64",
+    "bf16",
+    "FLOAT8",
+    "int64",
+    "uint64",
+    "shift_ge_width",
+    "tile",
+    "add_broadcast",
+)
+
+
+def by_openvino(case: Case, path: Path) -> list[list[Any]]:
+    """The outputs of a case's runs: the file that ovjit writes, in the real OpenVINO."""
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ports = {name: port for port in compiled.inputs for name in port.get_names()}
+    outputs = []
+    for inputs, _ in case.runs:
+        request = compiled.create_infer_request()
+        for name, value in zip(input_names(case), map(as_arrays, inputs), strict=False):
+            if name in ports:
+                port = ports[name]
+                request.set_tensor(port, _tensor(openvino, value, port.get_element_type()))
+        request.infer()
+        outputs.append([_array(request.get_output_tensor(i)) for i in range(len(compiled.outputs))])
+    return outputs
+
+
+def check_in_openvino(cases: list[Case], folder: Path) -> tuple[int, list[str]]:
+    """(how many agree, what does not)"""
+    good, bad = 0, []
+    for case in cases:
+        if case.name in reasons() or any(word in case.name for word in OPENVINOS_OWN):
+            continue
+        path = folder / "model.xml"
+        ov.save_model(ov.Core().read_model(case.model), path, compress_to_fp16=False)
+        status, said = judge(lambda case: by_openvino(case, folder / "model.xml"), case)
+        if status == "pass":
+            good += 1
+        elif not ("dynamic rank" in said or "rank().is_dynamic()" in said or "e-0" in said):
+            bad.append(f"{case.name}: {status}: {said[-300:]}")
+    return good, bad
+
+
+def test_openvino_reads_what_is_written(tmp_path: Path) -> None:
+    cases = load_cases()
+    good, bad = check_in_openvino(cases[5::48], tmp_path)
+    assert not bad, "\n".join(bad)
+    assert good > 25
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_openvino_reads_all_that_is_written(tmp_path: Path) -> None:
+    good, bad = check_in_openvino(load_cases(), tmp_path)
+    assert len(bad) < 0.03 * good, "\n".join(bad)
+
+
+MODEL = make(
+    [
+        node("Conv", "x w", "a", "conv", pads=[1, 1, 1, 1]),
+        node("Relu", "a", "r", "relu"),
+        node("Add", "r z", "s", "add"),
+        node("ReduceMean", "s", "m", "mean", axes=[2, 3]),
+    ],
+    [("x", ["N", 3, "H", "W"]), ("z", [1, 4, 1, 1])],
+    ["m", "s"],
+    {"w": np.linspace(-1, 1, 108, dtype=np.float32).reshape(4, 3, 3, 3)},
+    opset=13,
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"input": [1, 3, 8, 8]},
+        {"input": {"x": [2, 3, 8, 8]}},
+        {"input": [("x", [1, 3, 8, 8]), ("z", [1, 4, 1, 1])]},
+        {"input": [("z", [1, 4, 1, 1]), ("x", [1, 3, -1, 8])]},
+        {"output": "s"},
+        {"output": ["s", "m"]},
+    ],
+)
+def test_convert_model_as_openvino(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(MODEL.SerializeToString())
+
+    def converted(module: Any) -> Any:
+        try:
+            return boundary(module.convert_model(path, **options))
+        except Exception as error:
+            return isinstance(error, Exception)
+
+    assert converted(ov) == converted(openvino), options
+
+
+CLI_ARGUMENTS = {
+    "is_single_input": (None, "a", "ab", "a,b", [], (), {}, 5, ("a",), ["a"], [2], [None], ("a", [1]),
+                        ("a", "b"), ("a", [1], np.float32), ("a", [1], np.float32, 1), ([1], [2]), np.float32,
+                        int),
+    "readable_dirs_or_files_or_empty": ("/", "/,/", "/,", "", "/nope", ["/"], ["/", "/"], ("/",), None),
+    "input_to_input_cut_info": ([], (), {}, None, ["a"], ("a",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLI_ARGUMENTS)
+def test_functions_of_the_command_line(name):
+    from openvino.tools.ovc import cli_parser as real
+
+    from ovjit.tools.ovc import cli_parser as ours
+
+    def told(module: Any, value: Any) -> Any:
+        try:
+            return getattr(module, name)(value)
+        except Exception as error:
+            return type(error).__name__
+
+    for value in CLI_ARGUMENTS[name]:
+        assert repr(told(ours, value)) == repr(told(real, value)), value
+
+
+def test_torch_modules_that_are_not_traced() -> None:
+    """The others are in `programs/torch_modules.py`: PyTorch is not installed for these tests."""
+    from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with pytest.raises(RuntimeError, match="module_extensions are not supported"):
+        TorchScriptPythonDecoder(object(), example_input=1, module_extensions={"layer": object()})
+    with pytest.raises(RuntimeError, match=r"Unknown model type: <class 'object'>.*PyTorch modules"):
+        ov.convert_model(object())
+
+
+@pytest.mark.parametrize(("scope", "kind", "label"), [
+    ("", "aten::add", "aten::add"),
+    ("__module.self", "aten::add", "aten::add"),
+    ("__module.self/__module.self.a/__module.self.a.0.self", "aten::relu_", "__module.a.0.self/aten::relu_"),
+    ("__module.a", "aten::relu", "__module.a/aten::relu"),
+    ("__module.a/__module.a.b.2.1", "torchvision::nms", "__module.a.b.2.1/torchvision::nms"),
+])  # fmt: skip
+def test_labels_of_nodes_of_pytorch(scope, kind, label):
+    from ovjit.readers import torch_modules
+
+    assert torch_modules.label(scope, kind) == label
+
+
+def test_names_of_nodes_of_pytorch():
+    """By labels that the exporter's nodes have; beside OpenVINO's in `programs/torch_modules.py`."""
+    from ovjit.readers.torch_modules import Exported, name_nodes
+
+    silu, add = "__module.a_1.act/aten::silu", "__module.a_1/aten::add_"
+
+    def named(node, name):
+        node.set_friendly_name(name)
+        return node
+
+    x = ov.opset13.parameter([2], np.float32, name="x")
+    weight = named(ov.opset13.constant(np.ones(2, np.float32)), "a_1.weight")
+    gate = named(ov.opset13.sigmoid(x), silu)
+    gated = named(ov.opset13.multiply(gate, x), f"{silu}_1")
+    gated.output(0).set_names({"gated"})
+    kept = named(ov.opset13.multiply(ov.opset13.sigmoid(gated), gated), f"{add}_12/Multiply_3")
+    summed = named(ov.opset13.add(kept, weight), add)
+    again = named(ov.opset13.add(summed, weight), f"{add}_1")
+    last = named(ov.opset13.add(again, weight), "y")
+    other = named(ov.opset13.relu(last), "/not/known_1")
+    result = named(ov.opset13.result(other), "value/sink_port_0")
+    model = ov.Model([result], [x], "m")
+    weights = {"a_1.weight": "self.a_1.weight"}
+    name_nodes(model, Exported(None, [], [], frozenset({silu, add}), {"y": add}, weights))
+    told = [(op.get_type_name(), op.get_friendly_name()) for op in model.get_ordered_ops()]
+    assert sorted(name for kind, name in told if kind not in ("Sigmoid", "Result")) == sorted([
+        "x", "self.a_1.weight", f"{silu}/Swish", f"{add}/Multiply", f"{add}/Add", f"{add}/Add_1",
+        f"{add}/Add_2", "/not/known_1",
+    ])  # fmt: skip
+    assert [kind for kind, _ in told].count("Sigmoid") == 1
+    assert kept.input_value(1).get_names() == {"gated"}
+    assert weight.output(0).get_names() == {"self.a_1.weight"}
+    given = np.array([-1, 2], np.float32)
+    swish = given / (1 + np.exp(-given))
+    expected = np.maximum(swish / (1 + np.exp(-swish)) + 3, 0)
+    np.testing.assert_allclose(ov.compile_model(model, "CPU")(given)[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "framework"), [("m.pb", "TensorFlow"), ("m.PDMODEL", "Paddle"),
+                                                 ("m.tflite", "TensorFlow Lite"), ("m.pt2", "PyTorch"),
+                                                 ("saved", "TensorFlow")])  # fmt: skip
+def test_a_framework_without_a_front_end_is_named(tmp_path, name, framework):
+    path = tmp_path / name
+    if path.suffix:
+        path.write_bytes(b"\x0a\x05hello")
+    else:
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"\x08\x01")
+    for read in (ov.Core().read_model, ov.convert_model):
+        with pytest.raises(RuntimeError, match=f"Unable to read the model.* no front end for {framework}:"):
+            read(path)
+
+
+def test_extensions_for_pytorch_are_refused_by_name():
+    from ovjit.frontend.pytorch import ConversionExtension, ModuleExtension
+    from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    module = TorchScriptPythonDecoder(object(), example_input=1)
+    for extension in (ModuleExtension("layer", "Layer"), ConversionExtension("aten::abs", lambda c: [])):
+        with pytest.raises(RuntimeError, match="Extension.* no front end for PyTorch's operators"):
+            ov.convert_model(module, extension=[extension])
+
+
+def test_convert_model_of_what_is_a_model() -> None:
+    model = ov.Core().read_model(MODEL)
+    assert boundary(ov.convert_model(model)) == boundary(model)
+    assert boundary(ov.convert_model(MODEL)) == boundary(model)
+    assert boundary(ov.convert_model(MODEL, share_weights=False)) == boundary(model)
+    cut = ov.convert_model(model, output=["r"])
+    assert [sorted(p.get_names()) for p in cut.outputs] == [["r"]]
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_saved_models_in_both(compress: bool, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "m.xml"
+    ov.save_model(ov.convert_model(MODEL), path, compress_to_fp16=compress)
+    rng = np.random.default_rng(1)
+    given = {
+        "x": rng.standard_normal((2, 3, 9, 9)).astype(np.float32),
+        "z": rng.standard_normal((1, 4, 1, 1)).astype(np.float32),
+    }
+    ours = ov.Core().compile_model(path, "CPU")(given)
+    theirs = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(given)
+    direct = ov.Core().compile_model(ov.Core().read_model(MODEL), "CPU")(given)
+    for name in ("m", "s"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(ours[name], direct[name], rtol=5e-3 if compress else 1e-6, atol=5e-3)
+    size = path.with_suffix(".bin").stat().st_size
+    assert (size < 400) == compress
+
+
+def test_the_command(tmp_path: Path) -> None:
+    source, target = tmp_path / "m.onnx", tmp_path / "out" / "m.xml"
+    source.write_bytes(MODEL.SerializeToString())
+    command = [sys.executable, "-m", "ovjit", "convert", str(source), "-o", str(target)]
+    done = subprocess.run([*command, "--input", "x[1,3,8,8]"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    model = openvino.Core().read_model(target)
+    assert str(model.input("x").get_partial_shape()) == "[1,3,8,8]"
+    missing = [*command[:4], str(tmp_path / "none.onnx")]
+    failed = subprocess.run(missing, capture_output=True, text=True, timeout=100)
+    assert failed.returncode and "none.onnx" in failed.stderr

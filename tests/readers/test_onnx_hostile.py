@@ -1,0 +1,566 @@
+"""Damaged and hostile ONNX files: an error of ovjit's own each, within bounded memory and time, and no crash.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import ovjit as ov
+from tests.readers.test_onnx_reader import FLOAT, make, node
+
+#: What reading may raise for a file.
+EXPECTED = (RuntimeError,)
+
+
+def seeds() -> list[bytes]:
+    """Small models that between them use most of the reader."""
+    w = np.arange(36, dtype=np.float32).reshape(4, 1, 3, 3)
+    convolution = make(
+        [
+            node("Conv", "x w b", "a", "conv", pads=[1, 1, 1, 1], strides=[2, 2]),
+            node("BatchNormalization", "a s s s s", "n"),
+            node("MaxPool", "n", "p", kernel_shape=[2, 2]),
+            node("GlobalAveragePool", "p", "g"),
+            node("Flatten", "g", "f"),
+            node("Gemm", "f m", "y", transB=1),
+        ],
+        [("x", ["N", 1, 12, 12])],
+        ["y"],
+        {"w": w, "b": np.ones(4, np.float32), "s": np.ones(4, np.float32), "m": np.ones((3, 4), np.float32)},
+    )
+    shapes = make(
+        [
+            node("Shape", "x", "s"),
+            node("Gather", "s zero", "d", axis=0),
+            node("Unsqueeze", "d zero1", "u"),
+            node("Concat", "u minus", "shape", axis=0),
+            node("Reshape", "x shape", "r"),
+            node("Slice", "r zero1 one1 one1", "c"),
+            node("Transpose", "c", "t", perm=[1, 0]),
+            node("Split", "t", "a b", axis=0),
+            node("Add", "a b", "y"),
+        ],
+        [("x", ["N", 4])],
+        ["y"],
+        {
+            "zero": np.array(0), "zero1": np.array([0]), "one1": np.array([1]), "minus": np.array([-1]),
+        },
+    )  # fmt: skip
+    body = helper.make_graph(
+        [node("Add", "v x", "v2"), node("Identity", "c", "c2"), node("Mul", "v2 v2", "o")],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", FLOAT, [3]),
+        ],
+        [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in ("c2", "v2", "o")],
+    )
+    branch = helper.make_graph(
+        [node("Neg", "x", "n")], "b", [], [helper.make_tensor_value_info("n", FLOAT, [3])]
+    )
+    control = make(
+        [
+            node("Loop", "trips go x", "v o", body=body),
+            node("ReduceSum", "o", "total", keepdims=0),
+            node("Greater", "total zero", "cond"),
+            node("If", "cond", "y", then_branch=branch, else_branch=branch),
+        ],
+        [("x", [3])],
+        ["y"],
+        {"trips": np.array(3), "go": np.array(True), "zero": np.array(0, np.float32)},
+    )
+    quantised = make(
+        [
+            node("QuantizeLinear", "x s z", "q"),
+            node("DequantizeLinear", "q s z", "d"),
+            node("LSTM", "d w r", "y", hidden_size=2),
+        ],
+        [("x", [2, 1, 3])],
+        ["y"],
+        {
+            "s": np.array(0.1, np.float32), "z": np.array(3, np.uint8), "w": np.ones((1, 8, 3), np.float32),
+            "r": np.ones((1, 8, 2), np.float32),
+        },
+    )  # fmt: skip
+    inner = helper.make_function(
+        "my",
+        "F",
+        ["a"],
+        ["c"],
+        [node("Relu", "a", "b"), node("Softmax", "b", "c")],
+        [helper.make_opsetid("", 17)],
+    )
+    functions = make(
+        [
+            node("F", "x", "s", domain="my"),
+            node("Resize", "s - scales", "r"),
+            node("TopK", "r k", "y i", axis=-1),
+        ],
+        [("x", [1, 1, 4, 4])],
+        ["y"],
+        {"scales": np.array([1, 1, 2, 2], np.float32), "k": np.array([2])},
+        imports=[helper.make_opsetid("my", 1)],
+    )
+    functions.functions.append(inner)
+    return [m.SerializeToString() for m in (convolution, shapes, control, quantised, functions)]
+
+
+def attempt(data: bytes) -> str:
+    """Read, compile to a graph and run by the references with zeros, if the file allows; what came of it."""
+    try:
+        model = ov.Core().read_model(data)
+        model._graph()
+    except EXPECTED as error:
+        assert type(error).__module__.startswith("ovjit") or "Unsupported" in str(error), type(error)
+        return "refused"
+    return "read"
+
+
+def test_the_seeds_are_read() -> None:
+    assert [attempt(data) for data in seeds()] == ["read"] * 5
+
+
+def test_truncated_anywhere() -> None:
+    for data in seeds():
+        for end in range(0, len(data), 3):
+            attempt(data[:end])
+
+
+def mutate(rng: random.Random, data: bytes) -> bytes:
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4, 16))):
+        place = rng.randrange(len(out))
+        kind = rng.randrange(6)
+        if kind == 0:
+            out[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            out[place] = rng.choice((0, 1, 0x7F, 0x80, 0xFF))
+        elif kind == 2:
+            del out[place : place + rng.randrange(1, 8)]
+        elif kind == 3:
+            out[place:place] = rng.randbytes(rng.randrange(1, 8))
+        elif kind == 4:
+            other = rng.randrange(len(out))
+            size = rng.randrange(1, 32)
+            out[place : place + size] = out[other : other + size]
+        else:
+            out[place : place + 9] = b"\xff" * 8 + b"\x7f"
+        if not out:
+            return b""
+    return bytes(out)
+
+
+def mutate_fields(rng: random.Random, data: bytes) -> bytes:
+    """Another value for a field somewhere in the message: what comes through the parser."""
+    proto = onnx.ModelProto.FromString(data)
+    numbers = [0, 1, -1, 2, 3, 7, 2**31 - 1, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)]
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        fields: list[Any] = []
+        waiting = [proto]
+        while waiting:
+            message = waiting.pop()
+            for descriptor, value in message.ListFields():
+                repeated = not hasattr(value, "SerializeToString") and hasattr(value, "append")
+                repeated = repeated or (hasattr(value, "add") and not hasattr(value, "SerializeToString"))
+                if descriptor.message_type is not None:
+                    waiting.extend(value if repeated else [value])
+                    if repeated and len(value):
+                        fields.append((message, descriptor.name, "drop"))
+                elif repeated:
+                    fields.append((message, descriptor.name, "list"))
+                else:
+                    fields.append((message, descriptor.name, "one"))
+        message, name, how = rng.choice(fields)
+        value = getattr(message, name)
+        try:
+            if how == "drop":
+                del value[rng.randrange(len(value))]
+            elif how == "list" and len(value):
+                place = rng.randrange(len(value))
+                old = value[place]
+                if rng.random() < 0.3:
+                    del value[place]
+                elif isinstance(old, int):
+                    value[place] = rng.choice(numbers)
+                elif isinstance(old, float):
+                    value[place] = rng.choice((0.0, -1.0, float("nan"), float("inf"), 1e38))
+                else:
+                    value[place] = rng.choice(list(value))
+            elif isinstance(value, bytes):
+                setattr(message, name, value[: rng.randrange(len(value) + 1)])
+            elif isinstance(value, int):
+                setattr(message, name, rng.choice(numbers))
+            elif isinstance(value, float):
+                setattr(message, name, rng.choice((0.0, -1.0, float("nan"), float("inf"))))
+            elif isinstance(value, str):
+                setattr(
+                    message, name, rng.choice(("", "x", "y", "Relu", "Reshape", "Concat", "Loop", value * 2))
+                )
+        except (ValueError, OverflowError):
+            continue
+    return proto.SerializeToString()
+
+
+def graphs_of(proto: Any) -> list[Any]:
+    """The graph, those inside of nodes, and the functions."""
+    out = [proto.graph, *proto.functions]
+    for graph in out:
+        for made in graph.node:
+            for attribute in made.attribute:
+                out += [attribute.g] if attribute.HasField("g") else attribute.graphs
+    return out
+
+
+def mutate_structure(rng: random.Random, data: bytes) -> bytes:
+    """Names, nodes and graphs in each other's places: circles, names given twice or hidden, bodies with other
+    inputs and outputs, functions that call themselves.
+    """
+    proto = onnx.ModelProto.FromString(data)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        graphs = graphs_of(proto)
+        nodes = [made for graph in graphs for made in graph.node]
+        names = [name for made in nodes for name in (*made.input, *made.output)] + ["", "x", "y"]
+        full = [graph for graph in graphs if isinstance(graph, onnx.GraphProto)]
+        infos = [info for graph in full for info in (*graph.input, *graph.output, *graph.value_info)]
+        if not nodes or not infos:
+            break
+        graph, made, info, how = (rng.choice(v) for v in (graphs, nodes, infos, range(14)))
+        if how < 2 and made.input:
+            made.input[rng.randrange(len(made.input))] = rng.choice(names)
+        elif how < 4 and made.output:
+            made.output[rng.randrange(len(made.output))] = rng.choice(names)
+        elif how == 4:
+            info.name = rng.choice(names)
+        elif how == 5:  # a node in another graph, or once more in its own
+            kept = type(made)()
+            kept.CopyFrom(made)  # which may lie around the graph
+            graph.node.add().CopyFrom(kept)
+        elif how == 6 and len(graph.node) > 1:
+            a, b = rng.sample(range(len(graph.node)), 2)
+            kept = type(made)()
+            kept.CopyFrom(graph.node[a])
+            graph.node[a].CopyFrom(graph.node[b])
+            graph.node[b].CopyFrom(kept)
+        elif how == 7:
+            other = rng.choice(nodes)
+            made.op_type, made.domain = other.op_type, other.domain
+        elif how == 8:
+            bodies = [a for other in nodes for a in other.attribute if a.HasField("g")]
+            if bodies:
+                kept = onnx.GraphProto()
+                kept.CopyFrom(rng.choice(full) if rng.random() < 0.3 else rng.choice(bodies).g)
+                rng.choice(bodies).g.CopyFrom(kept)
+        elif how == 9 and proto.functions:
+            function = rng.choice(proto.functions)
+            made.op_type, made.domain = function.name, function.domain
+        elif how == 10 and proto.functions:
+            kept = type(proto.functions[0])()
+            kept.CopyFrom(rng.choice(proto.functions))
+            proto.functions.add().CopyFrom(kept)
+        elif how == 11 and info.type.tensor_type.shape.dim:
+            dim = rng.choice(info.type.tensor_type.shape.dim)
+            dim.dim_value = rng.choice((0, -1, 1, 2, 2**31, 2**62, -(2**63)))
+        elif how == 12:
+            full[rng.randrange(len(full))].initializer.add().CopyFrom(
+                onnx.numpy_helper.from_array(np.arange(rng.randrange(4), dtype=np.int64), rng.choice(names))
+            )
+        elif how == 13:
+            info.type.tensor_type.elem_type = rng.choice((0, 1, 2, 7, 8, 9, 10, 16, 17, 21, 99))
+    return proto.SerializeToString()
+
+
+def fuzz(seed: int, rounds: int) -> dict[str, int]:
+    rng = random.Random(seed)
+    sources = seeds()
+    counts = {"read": 0, "refused": 0}
+    for i in range(rounds):
+        data = rng.choice(sources)
+        changed = rng.choice((mutate, mutate_fields, mutate_structure))(rng, data)
+        began = time.monotonic()
+        try:
+            counts[attempt(changed)] += 1
+        except BaseException as error:
+            raise AssertionError(f"seed {seed}, round {i}: {type(error).__name__}: {error}") from error
+        assert time.monotonic() - began < 20, f"seed {seed}, round {i} took too long"
+    return counts
+
+
+def test_mutated_files() -> None:
+    counts = fuzz(20260901, 1200)
+    assert min(counts.values()) > 50, counts
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_many_mutated_files() -> None:
+    for seed in range(20):
+        fuzz(seed, 2000)
+
+
+def limited(source: str, memory: int = 1 << 30) -> subprocess.CompletedProcess:
+    """Run Python code in a process of its own, with so many bytes of memory beyond what it has at the start.
+    """
+    head = f"""
+        import resource, sys
+        sys.path[:0] = {sys.path!r}
+        import numpy as np, onnx
+        from onnx import helper, TensorProto
+        import ovjit as ov
+        from tests.readers.test_onnx_reader import make, node, FLOAT
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + {memory}, now + {memory}))
+    """
+    code = textwrap.dedent(head) + textwrap.dedent(source)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+
+
+BOMBS = {
+    "a constant of 2^40 elements": """
+        model = make([node("ConstantOfShape", "s", "y")], [("x", [1])], ["y"], {"s": np.array([1 << 20, 1 <<
+        20])})
+    """,
+    "an Expand": """
+        model = make([node("Expand", "c s", "e"), node("ReduceSum", "e", "y", keepdims=0)], [("x", [1])],
+        ["y"],
+                     {"s": np.array([1 << 20, 1 << 19]), "c": np.ones(1, np.float32)})
+    """,
+    "a Tile in a chain": """
+        nodes = [node("Tile", f"t{i} r", f"t{i + 1}") for i in range(20)]
+        model = make([*nodes, node("Reshape", "x t20", "y")], [("x", [1])], ["y"],
+                     {"t0": np.ones(2, np.int64), "r": np.array([8])})
+    """,
+    "a Range": """
+        model = make([node("Range", "a b c", "r"), node("Reshape", "x r", "y")], [("x", [1])], ["y"],
+                     {"a": np.array(0), "b": np.array(1 << 40), "c": np.array(1)})
+    """,
+    "a OneHot": """
+        model = make([node("OneHot", "i d v", "h"), node("Reshape", "x h", "y")], [("x", [1])], ["y"],
+                     {"i": np.array([1, 2]), "d": np.array(1 << 40), "v": np.array([0, 1])})
+    """,
+    "pads": """
+        model = make([node("Pad", "c p", "d"), node("Reshape", "x d", "y")], [("x", [1])], ["y"],
+                     {"c": np.array([1]), "p": np.array([0, 1 << 40])})
+    """,
+    "a sparse tensor": """
+        model = make([node("Add", "x w", "y")], [("x", [1])], ["y"])
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(
+            onnx.numpy_helper.from_array(np.ones(1, np.float32), "w"),
+            onnx.numpy_helper.from_array(np.array([0])),
+            [1 << 20, 1 << 20]))
+    """,
+    "a resized image": """
+        model = make([node("Resize", "x - s", "y", mode="cubic", antialias=1)], [("x", [1, 1, 64, 64])],
+        ["y"],
+                     {"s": np.array([1, 1, 1e9, 1e9], np.float32)}, opset=18)
+    """,
+    "a packed tensor": """
+        model = make([node("Cast", "w", "y", to=1)], [("x", [1])], ["y"], opset=21)
+        tensor = model.graph.initializer.add()
+        tensor.name, tensor.data_type, tensor.raw_data = "w", TensorProto.INT4, bytes(1)
+        tensor.dims.extend([1 << 30])
+    """,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    """Reading takes no memory for what a small file says; compiling raises, or leaves it to the inference."""
+    after = """
+        try:
+            read = ov.Core().read_model(model)
+            print("read")
+        except (RuntimeError, MemoryError) as error:
+            print(type(error).__name__)
+    """
+    done = limited(textwrap.dedent(BOMBS[name]) + textwrap.dedent(after), 400 << 20)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() in ("read", "ModelError", "UnsupportedError"), done.stdout
+
+
+@pytest.mark.timeout(100)
+def test_a_window_larger_than_any_memory() -> None:
+    """Compiling takes no longer for it; running it raises."""
+    model = make([node("HannWindow", "n", "y")], [("x", [4])], ["y"], {"n": np.array(1 << 45)})
+    compiled = ov.Core().compile_model(ov.Core().read_model(model.SerializeToString()), "CPU")
+    with pytest.raises((RuntimeError, MemoryError)):
+        compiled({})
+
+
+@pytest.mark.parametrize("what", ["node", "tensor", "weights", "graph", "key", "value", "Relu"])
+def test_names_that_are_no_utf8(what: str) -> None:
+    nodes = [node("Relu", "x", "tensor", "node"), node("Add", "tensor weights", "y")]
+    model = make(nodes, [("x", [2])], ["y"], {"weights": np.ones(2, np.float32)})
+    model.graph.name = "graph"
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "key", "value"
+    data = model.SerializeToString().replace(what.encode(), b"\xff\xfe\xc0\xff\xfe\xc0\xff"[: len(what)])
+    with pytest.raises(RuntimeError, match="is no UTF-8"):
+        ov.Core().read_model(data)
+
+
+def two_of_a_name(where: str) -> onnx.ModelProto:
+    model = make([node("Neg", "x", "y")], [("x", [2])], ["y"])
+    if where == "graph":
+        model.graph.input.append(model.graph.input[0])
+        return model
+    if where == "function":
+        function = helper.make_function(
+            "my", "F", ["a", "a"], ["b"], [node("Neg", "a", "b")], [helper.make_opsetid("", 17)]
+        )
+        model = make(
+            [node("F", "x x", "y", domain="my")], [("x", [2])], ["y"], imports=[helper.make_opsetid("my", 1)]
+        )
+        model.functions.append(function)
+        return model
+    infos = [
+        helper.make_tensor_value_info(name, kind, None)
+        for name, kind in (("i", TensorProto.INT64), ("c", TensorProto.BOOL), ("v", FLOAT), ("v", FLOAT))
+    ]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in ("c2", "o", "o")]
+    body = helper.make_graph([node("Neg", "v", "o"), node("Identity", "c", "c2")], "b", infos, outputs)
+    trips = {"n": np.array(3), "go": np.array(True)}
+    return make([node("Loop", "n go x x", "y z", body=body)], [("x", [2])], ["y"], trips)
+
+
+@pytest.mark.parametrize("where", ["graph", "function", "body"])
+def test_two_inputs_of_one_name(where: str) -> None:
+    with pytest.raises(RuntimeError, match="two inputs"):
+        ov.Core().read_model(two_of_a_name(where).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("words", "indices", "shape"),
+    [("integers", np.array([0.5, np.nan]), [3, 4]), ("integers", np.array([True, False]), [3, 4]),
+     ("integers", np.array(["0", "1"], object), [3, 4]), ("integers", np.zeros((2, 2, 1), np.int64), [3, 4]),
+     ("outside", np.array([0, 12]), [3, 4]), ("outside", np.array([-1, 0]), [3, 4]),
+     ("outside", np.array([(1 << 64) - 1, 0], np.uint64), [3, 4]),
+     ("indices of 0", np.zeros((2, 0), np.int64), [3, 4]),
+     ("indices of 3", np.zeros((2, 3), np.int64), [3, 4]),
+     ("not valid", np.zeros(2, np.int64), [0, 1 << 62, 1 << 62]),
+     ("not valid", np.zeros(2, np.int64), [-1, -12]),
+     ("not valid", np.zeros(2, np.int64), [1] * 99)],
+)  # fmt: skip
+def test_sparse_tensors_that_are_not_valid(words: str, indices: np.ndarray, shape: list[int]) -> None:
+    model = make([node("Add", "x w", "y")], [("x", [1])], ["y"])
+    sparse = model.graph.sparse_initializer.add()
+    sparse.values.CopyFrom(onnx.numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(indices))
+    sparse.dims.extend(shape)
+    with pytest.raises(RuntimeError, match=words):
+        ov.Core().read_model(model.SerializeToString())
+
+
+@pytest.mark.parametrize("shape", [[0, 1 << 62], [1 << 40, 0, 1 << 40]])
+def test_empty_tensors_larger_than_any_memory(shape: list[int]) -> None:
+    model = make([node("Add", "x w", "y")], [("x", [1])], ["y"])
+    tensor = model.graph.initializer.add()
+    tensor.name, tensor.data_type = "w", FLOAT
+    tensor.dims.extend(shape)
+    with pytest.raises(RuntimeError, match="dimensions .* are not valid"):
+        ov.Core().read_model(model.SerializeToString())
+
+
+def test_attributes_whose_value_is_of_another_kind() -> None:
+    model = make([node("Transpose", "x", "y", perm=[1, 0])], [("x", [2, 3])], ["y"])
+    attribute = model.graph.node[0].attribute[0]
+    attribute.ClearField("ints")
+    attribute.floats.extend([1.0, 0.0])
+    with pytest.raises(RuntimeError, match="'perm' has the kind 7, but its value is in 'floats'"):
+        ov.Core().read_model(model.SerializeToString())
+
+
+def test_bodies_within_bodies() -> None:
+    graph = helper.make_graph(
+        [node("Relu", "x", "o")], "b", [], [helper.make_tensor_value_info("o", FLOAT, None)]
+    )
+    for depth in range(33):
+        branch = helper.make_graph(
+            [node("If", "c", "o", then_branch=graph, else_branch=graph)],
+            f"b{depth}",
+            [],
+            [helper.make_tensor_value_info("o", FLOAT, None)],
+        )
+        if depth > 8:  # two of each would double at every level
+            branch.node[0].attribute[1].g.CopyFrom(
+                helper.make_graph(
+                    [node("Neg", "x", "o")], "n", [], [helper.make_tensor_value_info("o", FLOAT, None)]
+                )
+            )
+        graph = branch
+        if depth == 8:
+            graph = helper.make_graph(
+                [node("Relu", "x", "o")], "b", [], [helper.make_tensor_value_info("o", FLOAT, None)]
+            )
+    proto = make([node("If", "c", "y", then_branch=graph, else_branch=graph)], [("x", [2])], ["y"])
+    proto.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    data = proto.SerializeToString()
+    with pytest.raises(RuntimeError):
+        onnx_depth(data)
+
+
+def onnx_depth(data: bytes) -> None:
+    """Reads, and raises for models that are read: protobuf itself refuses messages that nest deeper than 100.
+    """
+    model = ov.Core().read_model(data)
+    raise RuntimeError(f"read with {len(model.get_ops())} nodes")
+
+
+def test_a_long_chain() -> None:
+    """100,000 nodes are read in time that grows with their number."""
+    count = 20_000
+    nodes = [node("Relu", f"t{i}", f"t{i + 1}") for i in range(count)]
+    proto = make(nodes, [("t0", [2])], [f"t{count}"])
+    data = proto.SerializeToString()
+    began = time.monotonic()
+    model = ov.Core().read_model(data)
+    assert len(model.get_ops()) == count + 2
+    assert time.monotonic() - began < 60
+    # backwards: sorted first
+    del proto.graph.node[:]
+    proto.graph.node.extend(reversed(nodes))
+    assert len(ov.Core().read_model(proto).get_ops()) == count + 2
+
+
+def test_wrong_kinds_of_files(tmp_path: Path) -> None:
+    xml = b'<?xml version="1.0"?><net name="m" version="11"><layers/><edges/></net>'
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + bytes(100)
+    for content in (xml, png, b"", b"\0" * 10_000):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(content)
+        with pytest.raises(RuntimeError):
+            ov.Core().read_model(path)
+    sparse = tmp_path / "sparse.onnx"
+    with open(sparse, "wb") as file:
+        file.truncate(64 << 20)
+    with pytest.raises(RuntimeError):
+        ov.Core().read_model(sparse)
+    for missing in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(RuntimeError):
+            ov.Core().read_model(missing)
+
+
+def test_memory_of_this_process_stays() -> None:
+    """Refused files leave nothing behind."""
+    data = seeds()
+    rng = random.Random(7)
+    for _ in range(50):
+        attempt(mutate_fields(rng, rng.choice(data)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(300):
+        attempt(mutate_fields(rng, rng.choice(data)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024

@@ -1,0 +1,256 @@
+"""OpenVINO's public names and signatures beside ovjit's.
+
+`python -m tests.support.parity` writes docs/parity.md.
+
+The real package is walked: its public modules, and the private ones that programs import. A name that ovjit
+lacks, or a function that does not take the arguments of the real one, is a gap; each has a reason in `GAPS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import importlib
+import inspect
+import re
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import openvino
+
+from tests.support import ROOT
+
+#: Modules that `import openvino` does not load, and that are walked too.
+EXTRA = ("_offline_transformations", "exceptions", "frontend.onnx", "op.util", "passes", "utils.broadcasting",
+         "utils.reduction")  # fmt: skip
+#: Modules that are not walked, and why.
+LEFT_OUT = {
+    "frontend.jax": "JAX is not read; a decoder's root is there",
+    "frontend.paddle": "Paddle is not read; the extensions' names are there",
+    "frontend.pytorch": "`convert_model` traces modules by PyTorch's own exporter; the front end's decoders "
+    "are not there, its extensions refused",
+    "frontend.tensorflow": "TensorFlow is not read (export to ONNX); the extensions' names are there",
+    "tools.benchmark": "served by the real package's files where they are on the path",
+    "tools.ovc": "`convert_model` and `ovc` are there, and below them what reads their arguments; the rest "
+    "serves frameworks that are not read",
+    "torch": "a backend of torch.compile",
+}
+#: Gaps by name (`fnmatch`), and why they are there. The first that fits counts.
+GAPS = {
+    "*._PagedAttentionExtension": "an operation of OpenVINO's own attention pass, which ovjit does not have",
+    "*.py_onnx_frontend": "a native module",
+    "frontend.onnx.ConversionExtension.m_converter": "a member of the native part",
+    "frontend.get_version": "an import of the module's own, as `get_version` at the top",
+    "preprocess.get_version": "an import of the module's own, as `get_version` at the top",
+    "*OVDict._OVDict__*": "private to the real class",
+    "*OVDict._": "private to the real class",
+    "*OVDict._dict": "private to the real class",
+    "*OVDict._names": "private to the real class",
+    "*OVDict()": "made by an inference only",
+    "*.name": "of the enumeration's members, as with Python's enumerations, not of the class",
+    "*.value": "of the enumeration's members, as with Python's enumerations, not of the class",
+    "*._update_type_info": "types follow the class",
+    "*._from_node()": "a class method here: the class is the first argument",
+    "_pyopenvino.FrontEnd()": "made by FrontEndManager",
+    "_pyopenvino.Core.*()": "the native forms below Core's: programs call Core's own",
+    "*save_model()": "the native function's text of its arguments cannot be read",
+    "*set_batch()": "the native function's two forms are one: batch_size takes a Dimension",
+    "_pyopenvino.passes.Matcher()": "`output=` is the second form's name of the first argument",
+    "passes.Matcher()": "`output=` is the second form's name of the first argument",
+    "*Model.reshape()": "`partial_shapes=` is the second form's name of the first argument",
+    "utils.data_helpers.data_dispatcher.*":
+        "a step inside of OpenVINO's inference, which ovjit does otherwise",
+    "utils.node_factory.NodeFactory._*": "private to the real class",
+    "opset4.ops.range()":
+        "opset4 itself has the range of opset1, as in OpenVINO; its `ops` is the same module here",
+    "opset*.ops.[A-Z]*": "an import of the module's own",
+    "_ov_api.[A-Z]*": "an import of the module's own",
+    "frontend.frontend.FrontEndBase()": "made by FrontEndManager",
+    "passes.*Base": "the class below in OpenVINO's native part; here they are one",
+    "utils.data_helpers.wrappers.[A-Z]*": "an import of the module's own",
+    "utils.postponed_constant.TensorVector": "an import of the module's own",
+}  # fmt: skip
+#: Names that are no gap of the API: a builder of an operation that ovjit does not have is in the operations'
+#: table.
+OPERATIONS = re.compile(r"opset\d+(\.ops)?\.[a-z]\w*")
+
+
+class Gap(NamedTuple):
+    """A name without a counterpart, or one (with brackets) whose arguments differ; `what` says how."""
+
+    name: str
+    what: str
+
+    @property
+    def reason(self) -> str | None:
+        for pattern, reason in GAPS.items():
+            if fnmatch.fnmatchcase(self.name, pattern):
+                return reason
+        return None
+
+
+def modules() -> list[str]:
+    """The modules that are walked, without the leading "openvino."; "" is the package itself."""
+    for name in EXTRA:
+        importlib.import_module(f"openvino.{name}")
+    found = {name[9:] for name in list(sys.modules) if name == "openvino" or name.startswith("openvino.")}
+    left = tuple(LEFT_OUT)
+    return sorted(n for n in found if not any(n == x or n.startswith(x + ".") for x in left))
+
+
+def gaps() -> tuple[list[Gap], dict[str, int]]:
+    """All gaps, and how many names each module has."""
+    missing: list[Gap] = []
+    counts: dict[str, int] = {}
+    for name in modules():  # a submodule that is imported is a name of its package
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"ovjit.{name}" if name else "ovjit")
+    for name in modules():
+        real = importlib.import_module(f"openvino.{name}" if name else "openvino")
+        prefix = f"{name}." if name else ""
+        try:
+            ours = importlib.import_module(f"ovjit.{name}" if name else "ovjit")
+        except ModuleNotFoundError:
+            missing.append(Gap(name, "no such module"))
+            continue
+        names = list(public(real, name))
+        counts[name] = len(names)
+        for key in names:
+            there, here = getattr(real, key), getattr(ours, key, None)
+            if here is None:
+                if not OPERATIONS.fullmatch(prefix + key):
+                    missing.append(Gap(prefix + key, "is not there"))
+            elif isinstance(there, type) and isinstance(here, type):
+                missing += of_class(prefix + key, there, here)
+            elif callable(there) and not isinstance(there, type):
+                missing += of_function(prefix + key, there, here)
+    return missing, counts
+
+
+def public(module: types.ModuleType, name: str) -> Iterator[str]:
+    """The names that a module defines or hands on, its imports from elsewhere left out."""
+    for key in sorted(dir(module)):
+        value = getattr(module, key, None)
+        if key.startswith("__") or (key.startswith("_") and not name.startswith("_")):
+            continue
+        owner = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+        if isinstance(owner, str) and not owner.startswith("openvino"):
+            continue
+        if owner is None and not isinstance(value, (str, int, float, dict, list, types.BuiltinFunctionType)):
+            continue  # what typing makes
+        if isinstance(value, types.ModuleType) and any(
+            owner == f"openvino.{x}" or owner.startswith(f"openvino.{x}.") for x in LEFT_OUT
+        ):
+            continue
+        if type(value).__name__ == "Logger" or isinstance(value, types.GenericAlias):
+            continue
+        yield key
+
+
+def of_class(name: str, there: type, here: type) -> Iterator[Gap]:
+    for key in sorted(set(dir(there)) - set(dir(object))):
+        if key.startswith(("__", "_pybind11")) or key in vars(Exception):
+            continue
+        if not hasattr(here, key):
+            yield Gap(f"{name}.{key}", "is not there")
+        elif key not in ("name", "value"):
+            try:
+                a, b = getattr(there, key), getattr(here, key)
+            except (TypeError, RuntimeError):
+                continue
+            if callable(a) and callable(b) and not isinstance(a, type):
+                yield from of_function(f"{name}.{key}", a, b)
+    yield from of_function(name, there.__init__, here.__init__)
+
+
+def of_function(name: str, there: Any, here: Any) -> Iterator[Gap]:
+    """A Gap for the first form of the real function whose arguments ours does not take."""
+    taken = forms(here)
+    if not taken or any(kind == "any" for _, kind, _ in taken[0]):
+        return
+    names = [n for n, _, _ in taken[0]]
+    needed = {n for n, _, required in taken[0] if required}
+    for form in forms(there):
+        if any(kind == "any" for _, kind, _ in form):
+            continue
+        wanted = [n for n, _, _ in form]
+        if any(re.fullmatch(r"arg\d+", n) for n in wanted):
+            if len(wanted) > len(names):
+                yield Gap(f"{name}()", f"takes {len(names)} arguments, not {len(wanted)}")
+                return
+            continue
+        absent = [n for n in wanted if n not in names]
+        order = [n for n in names if n in wanted]
+        if absent or [n for n in wanted if n in names] != order or needed - set(wanted):
+            yield Gap(f"{name}()", f"takes ({', '.join(names)}), not ({', '.join(wanted)})")
+            return
+
+
+def forms(function: Any) -> list[list[tuple[str, str, bool]]]:
+    """The forms of a function: (name, "one" or "any", whether required) for each argument but self."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+        listed = [(p.name, "any" if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) else "one",
+        p.default is p.empty)
+                  for p in parameters]  # fmt: skip
+        return [[row for row in listed if row[0] != "self"]]
+    except (TypeError, ValueError):
+        pass
+    name, out = getattr(function, "__name__", ""), []
+    for line in (getattr(function, "__doc__", None) or "").splitlines():
+        match = re.fullmatch(rf"(?:\d+\. )?{re.escape(name)}\((.*)\)(?: ->.*)?", line.strip())
+        if match and match[1] != "*args, **kwargs":
+            rows = [(re.split("[:=]", part)[0].strip(), "=" not in part) for part in _split(match[1])]
+            out.append([(n, "one", required) for n, required in rows if n not in ("self", "/", "*")])
+    return out
+
+
+def _split(text: str) -> list[str]:
+    """Arguments between commas, those inside of brackets left alone."""
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "[({<") - (c in "])}>")
+        if c == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return [part for part in [*parts, text[start:]] if part.strip()]
+
+
+def table() -> str:
+    """docs/parity.md."""
+    found, counts = gaps()
+    lines = [
+        "# OpenVINO's names and ovjit's",
+        "",
+        "Made by `python -m tests.support.parity` from the real package (2026.4), kept true by "
+        "`tests/compat/test_parity.py`: every",
+        "public name of every module below, every method, and the arguments of every function, beside "
+        "ovjit's. The",
+        "private modules that programs import are among them. Builders of operations that ovjit does not "
+        "have are",
+        "in the table of operations. Names of methods and functions end in `()` where their arguments "
+        "differ.",
+        "",
+        "| module | names | gaps |",
+        "|---|---:|---:|",
+    ]
+    for name, count in counts.items():
+        prefix = f"{name}." if name else ""
+        longer = [n for n in counts if n.startswith(prefix) and n != name]
+        deeper = tuple(f"{n}." for n in longer)
+        mine = [g for g in found if g.name.startswith(prefix) and not g.name.startswith(deeper)]
+        lines.append(f"| `openvino{'.' + name if name else ''}` | {count} | {len(mine) or ''} |")
+    lines += ["", "## Gaps, and why", "", "| name | | why |", "|---|---|---|"]
+    lines += sorted({f"| `{g.name}` | {g.what} | {g.reason or '**no reason**'} |" for g in found})
+    lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
+    lines += [f"| `openvino.{name}` | {why} |" for name, why in LEFT_OUT.items()]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    assert openvino.__file__ and "ovjit" not in openvino.__file__
+    target = ROOT / "docs" / "parity.md"
+    target.write_text(table())
+    print(target)

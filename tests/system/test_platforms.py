@@ -1,0 +1,178 @@
+"""What can be known of systems that nobody has here: imports, functions that only Linux has, hand-over
+without futex."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+FILES = sorted(p for package in ("ovjit", "ovjit_ops") for p in (ROOT / package).rglob("*.py"))
+#: Modules of POSIX or Linux alone.
+ELSEWHERE_MISSING = {
+    "crypt", "fcntl", "grp", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty",
+}  # fmt: skip
+#: Names of `os` that macOS or Windows lacks; who calls them asks before.
+OF_LINUX = {
+    "register_at_fork", "sched_getaffinity", "sched_setaffinity", "getuid", "geteuid", "getgid", "fork",
+    "posix_fadvise", "memfd_create", "copy_file_range", "O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY",
+    "O_NOFOLLOW", "fchmod", "fchown", "getrandom", "pipe2", "eventfd", "sched_yield",
+}  # fmt: skip
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported: not the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from at_import(child)
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        return [(node.module or "").partition(".")[0]]
+    return []
+
+
+def test_no_module_is_imported_that_others_lack() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
+        for path in FILES
+        for node in at_import(ast.parse(path.read_text()))
+        for name in imported(node)
+        if name in ELSEWHERE_MISSING
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+#: In a process without these modules and functions: all modules are imported, and a model runs.
+WITHOUT = """
+import importlib, os, pathlib, sys, threading
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in MODULES:
+            raise ImportError(f"no module {name} here", name=name)
+
+import numpy, numba, llvmlite, onnx, multiprocessing, subprocess, tempfile, uuid, asyncio, json
+import concurrent.futures, logging.handlers, ctypes.util, platform, runpy, email.message, urllib.request
+import importlib.metadata
+sys.meta_path.insert(0, Missing())
+for name in MODULES:
+    sys.modules.pop(name, None)
+for name in NAMES:
+    if hasattr(os, name):
+        delattr(os, name)
+left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
+            "ovjit.integrations.ray", "ovjit.__main__"}
+root = pathlib.Path(ROOT)
+for package in ("ovjit", "ovjit_ops"):
+    for path in sorted((root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name not in left_out:
+            importlib.import_module(name)
+
+import ovjit as ov
+from ovjit.data import digits
+path, images, labels = digits()
+compiled = ov.Core().compile_model(path, "CPU", {"CACHE_DIR": "models"})
+assert (compiled(images)[0].argmax(1) == labels).mean() > 0.97
+again = ov.Core().import_model(compiled.export_model().getvalue(), "CPU")
+assert (again(images)[0] == compiled(images)[0]).all()
+print("ran")
+"""
+
+
+def run(program: str, folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=110,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_nothing_of_linux_alone_is_called(tmp_path) -> None:
+    program = f"MODULES, NAMES, ROOT = {ELSEWHERE_MISSING!r}, {OF_LINUX!r}, {str(ROOT)!r}\n" + WITHOUT
+    said = run(program, tmp_path, OVJIT_CACHE=str(tmp_path / "cache"))
+    assert said.strip() == "ran"
+
+
+#: Everything that hands work over, compiled without the futex.
+PORTABLE = """
+from ovjit.codegen.cpu import atomics
+atomics._LINUX = False  # what is made from here on sleeps in slices
+import threading
+import numpy as np
+import ovjit as ov
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.data import digits
+from ovjit.execution import runner
+path, images, labels = digits()
+found = ov.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": 2})
+expected = found(images)[0]
+for streams in (1, 2):
+    compiled = ov.compile_model(path, "CPU", {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": 2})
+    request = compiled.create_infer_request()
+    for _ in range(20):
+        request.start_async(images)
+        request.wait()
+        assert np.array_equal(request.get_output_tensor(0).data, expected)
+        assert np.array_equal(compiled(images)[0], expected)
+    for callback in (True, False):
+        queue, seen = ov.AsyncInferQueue(compiled, 3), {}
+        if callback:
+            queue.set_callback(lambda r, i: seen.__setitem__(i, r.get_output_tensor(0).data.copy()))
+        for i in range(200):
+            queue.start_async(images[i : i + 1], i)
+        queue.wait_all()
+        if callback:
+            assert all((seen[i][0].argmax() == expected[i].argmax()) for i in range(200))
+    def work():
+        mine = compiled.create_infer_request()
+        for i in range(50):
+            mine.start_async(images[i : i + 5])
+            assert mine.wait_for(60_000)
+            assert (mine.get_output_tensor(0).data.argmax(1) == expected[i : i + 5].argmax(1)).all()
+            done.append(1)
+    done = []
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    [t.start() for t in threads]; [t.join() for t in threads]
+    assert len(done) == 150
+text = runner.native_kernel("runner_queues").assembly(host_isa())
+print("usleep" in text, "syscall" in text)
+"""
+
+
+def test_work_is_handed_over_without_a_futex(tmp_path) -> None:
+    assert run(PORTABLE, tmp_path, OVJIT_CACHE="0", OVJIT_SHIPPED="0").split() == ["True", "False"]
+
+
+def test_the_wheel_is_pure_python(tmp_path) -> None:
+    """No file of it is for one machine, and what the package reads at run time is in it."""
+    hatchling = pytest.importorskip("hatchling.build", reason="the wheel is built by hatchling")
+    made = tmp_path / "wheels"
+    made.mkdir()
+    before = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        name = hatchling.build_wheel(str(made))
+    finally:
+        os.chdir(before)
+    assert name.endswith("-py3-none-any.whl")
+    import zipfile
+
+    names = zipfile.ZipFile(made / name).namelist()
+    assert not [n for n in names if n.endswith((".so", ".pyd", ".dylib", ".dll", ".o"))]
+    for wanted in ("ovjit/data/digits.xml", "ovjit/py.typed", "ovjit/integrations/served.py"):
+        assert wanted in names
