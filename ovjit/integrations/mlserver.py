@@ -1,9 +1,10 @@
 """A runtime for MLServer: a model folder over the Open Inference Protocol, REST and gRPC.
 
 In `model-settings.json`: `"implementation": "ovjit.integrations.mlserver.OvjitRuntime"`, and under
-`parameters` the `uri` of a model file or folder and, in `extra`, `config` (properties for compiling) and
-`jobs` (requests of the queue; 0: as many as the model finds best). `max_batch_size` and `max_batch_time`
-are MLServer's adaptive batching. Clients that send tensors as raw bytes find the model below `/binary`.
+`parameters` the `uri` of a model file or folder and, in `extra`, `config` (properties for compiling),
+`jobs` (requests of the queue; 0: as many as the model finds best) and `limits` (of requests, see `Limits`).
+`max_batch_size` and `max_batch_time` are MLServer's adaptive batching. Clients that send tensors as raw bytes
+find the model below `/binary`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ovjit.errors import OvjitError
+from ovjit.integrations.elements import array_of, datatype_of, plain
+from ovjit.integrations.json_pieces import PIECE
+from ovjit.integrations.limits import InvalidRequest, Limits, Overloaded, shown
 from ovjit.integrations.mlserver_metrics import INFERENCE, WAITED
-from ovjit.integrations.protocol import InvalidRequest, Port, array_of, datatype_of, plain
+from ovjit.integrations.off_loop import off_loop
+from ovjit.integrations.protocol import Port
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import Answer, ServedModel
 
@@ -50,8 +55,7 @@ class OvjitRuntime(mlserver.MLModel):
         async def handler(request: Request) -> Response:
             if self._rest is None:
                 return Response(b'{"error": "the model is being loaded"}', 503)
-            body = await request.body()
-            status, content, headers = await self._rest.reply(method, request.url.path, body, request.headers)
+            status, content, headers = await self._rest.reply_to(request)
             return Response(content, status, headers)
 
         handler.__name__ = f"_{method}_{path}"
@@ -63,19 +67,20 @@ class OvjitRuntime(mlserver.MLModel):
         uri = await get_model_uri(self.settings)
         parameters = self.settings.parameters
         extra = dict((parameters.extra if parameters else None) or {})
-        unknown = sorted(extra.keys() - {"config", "jobs"})
+        unknown = sorted(extra.keys() - {"config", "jobs", "limits"})
         if unknown:
-            text = f"model {self.name!r}: extra parameters are config and jobs, not {unknown}"
+            text = f"model {self.name!r}: extra parameters are config, jobs and limits, not {unknown}"
             raise MLServerError(text, 422)
         batches = self.settings.max_batch_size > 1 and self.settings.max_batch_time > 0
         try:
+            self._limits = Limits.from_settings(extra.get("limits"))
             self._served = await asyncio.to_thread(
                 ServedModel, uri, extra.get("config"), int(extra.get("jobs", 0)), batches, self.version,
                 self.engine,
             )  # fmt: skip
         except (RuntimeError, TypeError, ValueError, OSError) as error:
             raise MLServerError(f"model {self.name!r}: {error}", 422) from error
-        self._rest = RestModel(self._served, self.name, self.version, self._observe)
+        self._rest = RestModel(self._served, self.name, self.version, self._observe, self._limits)
         self.inputs = [_metadata(port) for port in self._served.inputs]
         self.outputs = [_metadata(port) for port in self._served.outputs]
         self.settings.platform = self.platform
@@ -88,14 +93,30 @@ class OvjitRuntime(mlserver.MLModel):
         status 400, as the protocol's server answers them."""
         try:
             wanted = [output.name for output in payload.outputs] if payload.outputs else None
-            answer = await self._served.infer(_arrays(payload), wanted)
+            answer = await self._served.infer(await self._arrays(payload), wanted)
         except OvjitError as error:
             raise InferenceError(f"model {self.name!r}: {error}") from error
+        except MemoryError as error:
+            text = f"model {self.name!r}: there is not the memory for this request now: {error}"
+            raise MLServerError(text, Overloaded.status) from error
         self._observe(answer)
+        if sum(array.size for array in answer.outputs.values()) > PIECE:
+            made = await off_loop(_outputs, answer.outputs)
+        else:
+            made = _outputs(answer.outputs)
         return InferenceResponse(
-            model_name=self.name, model_version=self.version, id=payload.id,
-            outputs=[_output(name, array) for name, array in answer.outputs.items()],
-        )  # fmt: skip
+            model_name=self.name, model_version=self.version, id=payload.id, outputs=made
+        )
+
+    async def _arrays(self, payload: InferenceRequest) -> dict[str, np.ndarray]:
+        # a nested list's length says little: any list within it may be long
+        small = all(
+            len(data) <= PIECE and not isinstance(data[0] if len(data) else 0, list)
+            for data in map(_data, payload.inputs)
+        )
+        if small and len(payload.inputs) < 16:
+            return _arrays(payload, self._limits)
+        return await off_loop(_arrays, payload, self._limits)
 
     def _observe(self, answer: Answer) -> None:
         labels = (self.name, self.version or "")
@@ -113,7 +134,7 @@ class OvjitRuntime(mlserver.MLModel):
         @functools.wraps(predict)
         async def checked(payload: InferenceRequest) -> InferenceResponse:
             try:
-                self._served.check(_arrays(payload), [o.name for o in payload.outputs or ()])
+                self._served.check(await self._arrays(payload), [o.name for o in payload.outputs or ()])
             except OvjitError as error:
                 raise InferenceError(f"model {self.name!r}: {error}") from error
             return await predict(payload)
@@ -128,12 +149,12 @@ class OvjitRuntime(mlserver.MLModel):
         return True
 
 
-def _arrays(payload: InferenceRequest) -> dict[str, np.ndarray]:
+def _arrays(payload: InferenceRequest, limits: Limits) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     for tensor in payload.inputs:
         if tensor.name in arrays:
-            raise InvalidRequest(f"input {tensor.name!r} is given twice")
-        arrays[tensor.name] = array_of(tensor.name, _datatype(tensor), tensor.shape, _data(tensor))
+            raise InvalidRequest(f"input {shown(tensor.name)} is given twice")
+        arrays[tensor.name] = array_of(tensor.name, _datatype(tensor), tensor.shape, _data(tensor), limits)
     return arrays
 
 
@@ -155,7 +176,10 @@ def _data(tensor: Any) -> Any:
     return data
 
 
-def _output(name: str, array: np.ndarray) -> ResponseOutput:
-    return ResponseOutput(
-        name=name, datatype=datatype_of(array.dtype), shape=list(array.shape), data=plain(array)
-    )
+def _outputs(found: dict[str, np.ndarray]) -> list[ResponseOutput]:
+    return [
+        ResponseOutput(
+            name=name, datatype=datatype_of(array.dtype), shape=list(array.shape), data=plain(array)
+        )
+        for name, array in found.items()
+    ]

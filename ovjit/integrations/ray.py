@@ -14,6 +14,7 @@ import numpy as np
 import ray
 
 from ovjit.integrations import shipping
+from ovjit.integrations.limits import Limits
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import ServedModel
 
@@ -21,7 +22,8 @@ from ovjit.integrations.served import ServedModel
 class ModelDeployment:
     """A model for `ray.serve`: `serve.deployment(ModelDeployment).bind("model.xml", name="digits")`.
 
-    `model`: a file or folder (IR, ONNX or blob); `config` and `jobs` as of `ServedModel`.
+    `model`: a file or folder (IR, ONNX or blob); `config` and `jobs` as of `ServedModel`; `limits` of
+    requests: fields of `Limits` by name.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class ModelDeployment:
         version: str | None = None,
         config: Mapping[str, Any] | None = None,
         jobs: int = 0,
+        limits: Mapping[str, int] | None = None,
     ):
+        bounds = Limits.from_settings(limits)
         self._served = ServedModel(model, config, jobs, version=version)
-        self._rest = RestModel(self._served, name, version)
+        self._rest = RestModel(self._served, name, version, limits=bounds)
 
     async def infer(
         self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
@@ -46,10 +50,7 @@ class ModelDeployment:
         """One HTTP request, of Starlette."""
         from starlette.responses import Response
 
-        body = await request.body()
-        status, content, headers = await self._rest.reply(
-            request.method, request.url.path, body, request.headers
-        )
+        status, content, headers = await self._rest.reply_to(request)
         return Response(content, status, headers)
 
 

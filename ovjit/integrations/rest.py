@@ -6,15 +6,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from ovjit.errors import OvjitError
+from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, Overloaded, TooLarge
+from ovjit.integrations.off_loop import off_loop
 from ovjit.integrations.protocol import Request, read_body, response, response_body
 from ovjit.integrations.served import Answer, ServedModel
 from ovjit.version import __version__
 
 #: Says of a body how much of it is JSON, where raw tensors follow: the protocol's binary extension.
 HEADER_LENGTH = "Inference-Header-Content-Length"
+
+#: Bytes of raw tensors that the event loop copies itself, which takes less than asking a thread to.
+_COPIED = 1 << 20
 
 
 class Reply(NamedTuple):
@@ -27,7 +33,7 @@ class Reply(NamedTuple):
 
 class RestModel:
     """`served` under a name and a version (None: it has none). Its address is /v2/models/<name>. `observe` is
-    called with each answer of the model."""
+    called with each answer of the model. `limits` bounds requests."""
 
     def __init__(
         self,
@@ -35,19 +41,23 @@ class RestModel:
         name: str,
         version: str | None = None,
         observe: Callable[[Answer], object] | None = None,
+        limits: Limits = DEFAULT,
     ):
         self.served, self.name, self.version, self._observe = served, name, version, observe
+        self.limits = limits
+        self._inside = 0  # requests that are read, in line or running
 
     async def answer(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
-        """Status and JSON. 400 for what does not fit the model, 404 for what is not here; `path` may have a
-        prefix before /v2."""
+        """Status and JSON. 400 for what does not fit the model, 404 for what is not here, 413 for too many
+        bytes, 503 where memory, threads or room in the line are missing; `path` may have a prefix before
+        /v2."""
         found = self._look_up(method, path)
         if found is not None:
             return found
         try:
             request, outputs = await self._infer(body, None)
-            return 200, await asyncio.to_thread(response, self.name, self.version, request.identity, outputs)
-        except OvjitError as error:
+            return 200, await off_loop(response, self.name, self.version, request.identity, outputs)
+        except (OvjitError, MemoryError) as error:
             return self._wrong(error)
 
     async def reply(
@@ -59,31 +69,59 @@ class RestModel:
         if found is None:
             try:
                 return await self._infer_bytes(body, headers or {})
-            except OvjitError as error:
+            except (OvjitError, MemoryError) as error:
                 found = self._wrong(error)
-        return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json"})
+        again = {"Retry-After": "1"} if found[0] == Overloaded.status else {}
+        return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json", **again})
+
+    async def reply_to(self, request: Any) -> Reply:
+        """The same for a request of Starlette, whose body is read no further than it may be long."""
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > self.limits.body_bytes:
+                found = self._wrong(TooLarge(f"the request has more than {self.limits.body_bytes} bytes"))
+                return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json"})
+        return await self.reply(request.method, request.url.path, bytes(body), request.headers)
 
     async def _infer_bytes(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         said = next((v for k, v in headers.items() if k.lower() == HEADER_LENGTH.lower()), None)
         request, outputs = await self._infer(body, said)
         args = (self.name, self.version, request, outputs)
-        if all(request.is_raw(name) for name in outputs):
+        if all(request.is_raw(name) and array.nbytes <= _COPIED for name, array in outputs.items()):
             content, length = response_body(*args)
         else:  # numbers become text slowly
-            content, length = await asyncio.to_thread(response_body, *args)
+            content, length = await off_loop(response_body, *args)
         if length is None:
             return Reply(200, content, {"Content-Type": "application/json"})
         return Reply(200, content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)})
 
     async def _infer(self, body: bytes, header_length: str | None) -> tuple[Request, dict[str, Any]]:
-        request = read_body(body, header_length)
-        found = await self.served.infer(request.arrays, request.wanted)
+        if self._inside >= self.limits.requests:
+            raise Overloaded(f"{self._inside} requests are in line, which is what this server takes")
+        self._inside += 1
+        try:
+            if len(body) <= self.limits.inline_bytes:
+                request = read_body(body, header_length, self.limits)
+                found = await self.served.infer(request.arrays, request.wanted)
+            else:
+                request, future = await off_loop(self._read_and_start, body, header_length)
+                found = await asyncio.wrap_future(future)
+        finally:
+            self._inside -= 1
         if self._observe is not None:
             self._observe(found)
         return request, found.outputs
 
-    def _wrong(self, error: OvjitError) -> tuple[int, dict[str, Any]]:
-        return 400, {"error": f"model {self.name!r}: {error}"}
+    def _read_and_start(self, body: bytes, header_length: str | None) -> tuple[Request, Future[Answer]]:
+        request = read_body(body, header_length, self.limits)
+        return request, self.served.submit(request.arrays, request.wanted)
+
+    def _wrong(self, error: Exception) -> tuple[int, dict[str, Any]]:
+        if isinstance(error, MemoryError):
+            error = Overloaded(f"there is not the memory for this request now: {error}")
+        status = getattr(error, "status", InvalidRequest.status)
+        return status, {"error": f"model {self.name!r}: {error}"}
 
     def _look_up(self, method: str, path: str) -> tuple[int, dict[str, Any]] | None:
         """What is known without an inference; None for one."""

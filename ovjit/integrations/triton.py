@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.integrations.limits import Overloaded
 from ovjit.integrations.protocol import Port
 from ovjit.integrations.served import ServedModel, find_model
 
@@ -72,15 +73,21 @@ def answers(
     for arrays, wanted in asked:
         try:
             started.append(served.submit(arrays, wanted))
-        except OvjitError as error:
-            started.append(error)
+        except (OvjitError, MemoryError) as error:
+            started.append(_error(error))
     out: list[dict[str, np.ndarray] | OvjitError] = []
     for one in started:
         try:
             out.append(one if isinstance(one, OvjitError) else one.result().outputs)
-        except OvjitError as error:
-            out.append(error)
+        except (OvjitError, MemoryError) as error:
+            out.append(_error(error))
     return out
+
+
+def _error(error: Exception) -> OvjitError:
+    if isinstance(error, OvjitError):
+        return error
+    return Overloaded(f"there is not the memory for this request now: {error}")
 
 
 def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:

@@ -1,0 +1,251 @@
+"""The elements of a tensor as clients send them: lists, strings and raw bytes become arrays, and back.
+
+Nothing here trusts a length. A shape is looked at before it is multiplied, the data are counted against it
+before they are converted, and long lists are converted in pieces, so that other threads go on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.integrations.json_pieces import PIECE, Long
+from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, shown
+
+#: element type of OpenVINO -> (datatype of the protocol, NumPy's type of its elements). The protocol's JSON
+#: has no bf16: such ports are offered as FP32 and converted.
+DATATYPES: dict[str, tuple[str, Any]] = {
+    "boolean": ("BOOL", np.bool_),
+    "u8": ("UINT8", np.uint8), "u16": ("UINT16", np.uint16), "u32": ("UINT32", np.uint32),
+    "u64": ("UINT64", np.uint64), "i8": ("INT8", np.int8), "i16": ("INT16", np.int16),
+    "i32": ("INT32", np.int32), "i64": ("INT64", np.int64), "f16": ("FP16", np.float16),
+    "bf16": ("FP32", np.float32), "f32": ("FP32", np.float32), "f64": ("FP64", np.float64),
+    "string": ("BYTES", np.object_),
+}  # fmt: skip
+_NUMPY = dict(DATATYPES.values())
+#: datatype -> the array type of its elements, little endian as raw bytes have them; and back.
+_ELEMENTS = {name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()}
+_NAMES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
+#: What JSON has in the place of a number.
+_PLAIN = {int, float, bool, type(None)}
+
+
+def datatype_of(dtype: Any) -> str:
+    """The protocol's name of a NumPy type; "" where it has none."""
+    dtype = np.dtype(dtype)
+    return "BYTES" if dtype.kind in "OSU" else _NAMES.get(dtype, "")
+
+
+def array_of(
+    name: str, datatype: str, shape: Sequence[int], data: Any, limits: Limits = DEFAULT
+) -> np.ndarray:
+    """The array of a request's tensor. `data`: nested or flat numbers, strings or bytes; or raw bytes, little
+    endian. InvalidRequest where these do not agree."""
+    if datatype not in _NUMPY:
+        known = ", ".join(sorted(_NUMPY))
+        raise InvalidRequest(
+            f"input {shown(name)}: there is no datatype {shown(datatype)}; datatypes are {known}"
+        )
+    count = _count(name, shape, limits)
+    dtype = np.dtype(_NUMPY[datatype])
+    try:
+        if datatype == "BYTES":
+            if count > limits.strings:
+                raise ValueError(f"a tensor has {limits.strings} strings at most")
+            array = _joined(list(_strings(data, count)), dtype)
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            array = _raw(data, datatype, dtype)
+        elif isinstance(data, (list, tuple)):
+            array = _joined(list(_numbers(data, dtype, count, limits)), dtype)
+        else:
+            array = _converted(data, dtype).reshape(-1)
+        if array.size == count:
+            return array.reshape(tuple(shape))
+    except _MoreThanThat as error:
+        raise InvalidRequest(
+            f"input {shown(name)}: shape {shown(shape)} has {count} elements, the data have {error}"
+        ) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidRequest(f"input {shown(name)}: the data are no {datatype}: {str(error)[:200]}") from None
+    raise InvalidRequest(
+        f"input {shown(name)}: shape {shown(shape)} has {count} elements, the data have {array.size}"
+    )
+
+
+class _MoreThanThat(Exception):
+    """The data have more elements than the shape, so many at least."""
+
+
+def _count(name: str, shape: Sequence[Any], limits: Limits) -> int:
+    """The elements of a shape. InvalidRequest for one that no data can have."""
+    if len(shape) > limits.rank:
+        raise InvalidRequest(
+            f"input {shown(name)}: shape has {len(shape)} dimensions, at most {limits.rank} are taken"
+        )
+    if any(not isinstance(d, int) or isinstance(d, bool) or d < 0 for d in shape):
+        raise InvalidRequest(f"input {shown(name)}: shape {shown(shape)} should have whole numbers from 0 on")
+    count = 0 if 0 in shape else 1
+    for d in shape:
+        count *= d
+        if max(count, d) >= 1 << 63:
+            raise InvalidRequest(
+                f"input {shown(name)}: shape {shown(shape)} has more elements than any data have"
+            )
+    return count
+
+
+def _raw(data: Any, datatype: str, dtype: np.dtype) -> np.ndarray:
+    array = np.frombuffer(data, _ELEMENTS[datatype]).astype(dtype, copy=False)
+    if datatype == "BOOL":  # any byte but 0 is true, and kernels count on 0 and 1
+        return array.view(np.uint8) != 0
+    # where they lie in a body is the client's to choose
+    return array if array.flags.aligned else array.copy()
+
+
+def _joined(pieces: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    if len(pieces) == 1:
+        return pieces[0]
+    out, at = np.empty(sum(piece.size for piece in pieces), dtype), 0
+    for piece in pieces:  # other threads get their turn, unlike within `np.concatenate`
+        out[at : at + piece.size] = piece
+        at += piece.size
+    return out
+
+
+def _numbers(data: Sequence[Any], dtype: np.dtype, count: int, limits: Limits) -> Iterator[np.ndarray]:
+    """The numbers of nested lists, row by row, in pieces."""
+    collected: list[Any] = []
+    had = 0
+    for row in _rows(data, [], 0, limits.rank):
+        had += len(row)
+        if had > count:
+            raise _MoreThanThat(had if row is data else f"at least {had}")
+        if len(collected) + len(row) < PIECE:
+            collected += row
+            continue
+        if collected:
+            yield _converted(collected, dtype)
+            collected = []
+        for i in range(0, len(row), PIECE):
+            yield _converted(row[i : i + PIECE], dtype)
+    if collected:
+        yield _converted(collected, dtype)
+
+
+def _rows(part: Sequence[Any], lengths: list[int], depth: int, rank: int) -> Iterator[Sequence[Any]]:
+    """The innermost lists. ValueError where lists beside each other have other lengths or depths; `lengths`
+    are those of the first ones."""
+    if depth == rank:
+        raise ValueError(f"its lists are nested deeper than {rank}")
+    parts: Sequence[Sequence[Any]] = part if isinstance(part, Long) else (part,)
+    length = sum(map(len, parts))
+    nested = length > 0 and isinstance(parts[0][0], (list, tuple))
+    if depth == len(lengths):
+        lengths.append(length if nested else ~length)
+    if lengths[depth] != (length if nested else ~length):
+        raise ValueError("lists beside each other have different lengths")
+    if not nested:
+        yield from parts
+        return
+    for inner in itertools.chain.from_iterable(parts):
+        if not isinstance(inner, (list, tuple)):
+            raise ValueError("lists and values stand beside each other")
+        yield from _rows(inner, lengths, depth + 1, rank)
+
+
+def _converted(data: Any, dtype: np.dtype) -> np.ndarray:
+    """Numbers as an array; those that the type cannot hold are errors and not cut."""
+    array = np.asarray(data)
+    if array.dtype == object and dtype.kind == "f" and _PLAIN.issuperset(map(type, array.reshape(-1))):
+        array = array.astype(np.float64)  # JSON's null is what became of NaN
+    if array.dtype == np.float64 and dtype == np.uint64:  # that is what NumPy makes of 0 and 2 ** 63 together
+        exact = np.asarray(data, object)
+        if all(type(x) is int for x in exact.reshape(-1)):
+            return exact.astype(dtype)
+    if array.size == 0 or array.dtype == dtype:
+        return array.astype(dtype, copy=False)
+    if array.dtype.kind not in ("biuf" if dtype.kind == "f" else "iu" if dtype.kind in "iu" else "b"):
+        raise ValueError(f"{array.dtype} in their place")
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise ValueError(f"{limits.min} to {limits.max} is what it holds")
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+def _strings(data: Any, count: int) -> Iterator[np.ndarray]:
+    """The strings of nested lists as bytes, in pieces."""
+    collected: list[bytes] = []
+    had = 0
+    for one in _each_string(data, 0):
+        collected.append(one)
+        if had + len(collected) > count:
+            raise _MoreThanThat(f"at least {had + len(collected)}")
+        if len(collected) == PIECE:
+            had += PIECE
+            yield _objects(collected)
+            collected = []
+    if collected:
+        yield _objects(collected)
+
+
+def _objects(strings: list[bytes]) -> np.ndarray:
+    out = np.empty(len(strings), object)
+    out[:] = strings
+    return out
+
+
+def _each_string(part: Any, depth: int) -> Iterator[bytes]:
+    if isinstance(part, str):
+        yield part.encode()
+    elif isinstance(part, (bytes, bytearray)):
+        yield bytes(part)
+    elif not isinstance(part, (list, tuple, np.ndarray, Iterator)):
+        raise ValueError(f"{type(part).__name__} in the place of a string")
+    elif depth == DEFAULT.rank:
+        raise ValueError(f"its lists are nested deeper than {depth}")
+    else:
+        for inner in part:
+            yield from _each_string(inner, depth + 1)
+
+
+def plain(array: np.ndarray) -> list[Any]:
+    """The elements, row by row, as JSON and Python have them; strings as text, or as bytes if they are
+    none."""
+    flat = array.reshape(-1)
+    out: list[Any] = []
+    for i in range(0, flat.size, PIECE):
+        out += flat[i : i + PIECE].tolist()
+    return [_text(x) for x in out] if array.dtype.kind in "OSU" else out
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def unpacked(raw: memoryview) -> Iterator[bytes]:
+    """Strings, each behind its length in four bytes."""
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or end > len(raw):
+            raise ValueError("its bytes end within a string")
+        yield bytes(raw[at + 4 : end])
+        at = end
+
+
+def raw_bytes(array: np.ndarray) -> bytes:
+    """The elements as the binary extension has them: little endian, strings behind their lengths."""
+    if array.dtype.kind in "OSU":
+        strings = [x.encode() if isinstance(x, str) else bytes(x) for x in array.reshape(-1).tolist()]
+        return b"".join(len(x).to_bytes(4, "little") + x for x in strings)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
