@@ -188,14 +188,14 @@ class FunctionKernel:
 
 
 @overload
-def kernel(function: Callable[..., Any]) -> FunctionKernel: ...
+def kernel(function: Callable[..., Any], /) -> FunctionKernel: ...
 
 
 @overload
 def kernel(*, over: str = "", **tensors: str) -> Callable[[Callable[..., Any]], FunctionKernel]: ...
 
 
-def kernel(function: Callable[..., Any] | None = None, *, over: str = "", **tensors: str) -> Any:
+def kernel(function: Callable[..., Any] | None = None, /, *, over: str = "", **tensors: str) -> Any:
     """Decorator: the function is a kernel's source. `tensors`: the axes of its tensors; `over`: those that
     its items count through (`ovjit.codegen.tensors`)."""
     if function is not None:

@@ -12,7 +12,8 @@ marks an axis whose elements are adjacent. `...` stands for all other axes, whic
 most DIMS. Tensors that have it share these axes.
 
 `over` lists the axes that items count through, the last one fastest. `VL` as its last word splits the fastest
-of the other axes into vectors: its name is `lanes`, and every tensor that has `...` has it.
+of the other axes into vectors: its name is `lanes`, and every tensor that has `...` has it. `4VL` are four
+vectors, `256` as many elements. `VL:1` wants the elements of all tensors to be adjacent along `lanes`.
 
     x                    the address of the first element
     x.stride.h           the bytes from one element to the next along h
@@ -20,8 +21,8 @@ of the other axes into vectors: its name is `lanes`, and every tensor that has `
     x.at(h=i), x.at(p, h=i)
                          the address of an element, from the first one or from p
     for r, p, q in items(x, y)
-                         the items of a chunk: the index along each named axis of `over`, the first lane with
-                         `VL`, and the address of the item in each of the given tensors
+                         the items of a chunk: the index along each named axis of `over`, the first lane where
+                         lanes are split, and the address of the item in each of the given tensors
 
 From the declaration follow the argument block (here) and its values, the checks of shapes and strides, and
 the bytes that an item touches (`ovjit.compiler.launch`). Strides and extents that a kernel does not read are
@@ -31,15 +32,38 @@ not in its argument block.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.codegen.memory import DIMS
 
 if TYPE_CHECKING:
     from ovjit.codegen.function import _Printer
 
-REST, VECTORS, LANES = "...", "VL", "lanes"
+REST, LANES = "...", "lanes"
+#: The last word of `over` that splits lanes: a number, `VL`, or both; whether they are adjacent.
+_SPLIT = re.compile(r"(\d*)(VL)?(:1)?")
+
+
+class Lanes(NamedTuple):
+    """How many of the elements along `lanes` an item takes: `count`, or so many vectors."""
+
+    count: int
+    vectors: bool
+    adjacent: bool
+
+    def elements(self, vector: int) -> int:
+        """The elements of an item, for vectors of so many."""
+        return self.count * vector if self.vectors else self.count
+
+    @property
+    def text(self) -> str:
+        if not self.vectors:
+            return str(self.count)
+        return f"({self.count} * VL)" if self.count > 1 else "VL"
+
+
 #: Arguments that the launch makes: how many items there are, how many a chunk takes, vectors of a row.
 ITEMS, PER_CHUNK, BLOCKS = "item_count", "per_chunk", "blocks"
 
@@ -56,7 +80,14 @@ class Signature:
     """
 
     def __init__(self, name: str, over: str, declared: Mapping[str, str], parameters: Sequence[str]):
-        self.over = tuple(over.split())
+        words = over.split()
+        split = _SPLIT.fullmatch(words[-1]) if words else None
+        #: How the fastest of the other axes is split into items; None where it is not.
+        self.lanes: Lanes | None = None
+        if split is not None and words[-1][0] != ":":
+            self.lanes = Lanes(int(split[1] or 1), bool(split[2]), bool(split[3]))
+            del words[-1]
+        self.over = tuple(words)
         self.adjacent: dict[str, str] = {}
         self.axes: dict[str, tuple[str, ...]] = {}
         for tensor, text in declared.items():
@@ -68,24 +99,20 @@ class Signature:
                 if unit:
                     self.adjacent[tensor] = axis
                 words.append(axis)
-            if REST in words and self.has_lanes:
+            if REST in words and self.lanes is not None:
                 words.insert(words.index(REST) + 1, LANES)
             if len(set(words)) != len(words):
                 raise TypeError(f"{name}: {tensor!r} has an axis twice: {text!r}")
             self.axes[tensor] = tuple(words)
         known = {axis for axes in self.axes.values() for axis in axes}
-        unknown = [axis for axis in self.over if axis != VECTORS and axis not in known]
-        if unknown or VECTORS in self.over[:-1] or REST in self.over[1:]:
+        unknown = [axis for axis in self.over if axis not in known]
+        if unknown or REST in self.over[1:] or (self.lanes is not None and REST not in self.over):
             raise TypeError(f"{name}: items cannot count through {over!r}")
-
-    @property
-    def has_lanes(self) -> bool:
-        return self.over[-1:] == (VECTORS,)
 
     @property
     def named(self) -> tuple[str, ...]:
         """The named axes of `over`."""
-        return tuple(axis for axis in self.over if axis not in (REST, VECTORS))
+        return tuple(axis for axis in self.over if axis != REST)
 
     def fields(self) -> Iterator[str]:
         """The integers of the argument block, all that a kernel may read: extents, strides, items."""
@@ -151,7 +178,7 @@ def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> 
         raise printer.unknown(loop.iter, "the kernel is not declared to be over any axes")
     targets = loop.target.elts if isinstance(loop.target, ast.Tuple) else [loop.target]
     names = [printer.text(t) for t in targets]
-    indices = [*signature.named, *([VECTORS] if signature.has_lanes else [])]
+    indices = [*signature.named, *([LANES] if signature.lanes is not None else [])]
     given = [printer.text(t) for t in tensors]
     if len(names) != len(indices) + len(given):
         raise printer.unknown(loop.target, f"an item has {len(indices)} indices and {len(given)} addresses")
@@ -171,15 +198,14 @@ def _say_indices(printer: _Printer, signature: Signature, where: Mapping[str, st
     """The place of `item` along each axis of `over`."""
     left = "item"
 
-    def split(target: str, extent: str) -> None:
+    def split(target: str, extent: str, step: str = "") -> None:
         nonlocal left
-        printer.say(f"{target} = urem({left}, {extent})")
+        printer.say(f"{target} = urem({left}, {extent}){step}")
         printer.say(f"row = udiv({left}, {extent})")
         left = "row"
 
-    if signature.has_lanes:
-        split(where[VECTORS], BLOCKS)
-        printer.say(f"{where[VECTORS]} *= VL")
+    if signature.lanes is not None:
+        split(where[LANES], BLOCKS, f" * {signature.lanes.text}")
     rest = REST in signature.over
     for axis in reversed(signature.named[0 if rest else 1 :]):
         split(where[axis], extent_of(axis))
@@ -194,10 +220,7 @@ def _item_address(signature: Signature, tensor: str, where: Mapping[str, str]) -
     text = tensor
     if REST in signature.over and REST in axes:
         text += "".join(f" + a{d} * {tensor}_{d}" for d in range(DIMS))
-    for axis, index in where.items():
-        stride = LANES if axis == VECTORS else axis
-        if stride in axes:
-            text += f" + {index} * {tensor}_{stride}"
+    text += "".join(f" + {index} * {tensor}_{axis}" for axis, index in where.items() if axis in axes)
     return text
 
 

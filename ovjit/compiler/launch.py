@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import DIMS
-from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, VECTORS, Signature, extent_of
+from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of
 from ovjit.compiler.chunks import ceil_div
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
@@ -62,8 +62,8 @@ def launch(
     """Add the step of a kernel for these views. `work`: multiply-adds, or bytes, of one item; `scalars`: the
     kernel's other arguments. A kernel that is over nothing is one chunk.
 
-    False where dimensions for which `...` stands do not merge into DIMS. Raises OvjitError for views that do
-    not fit the declaration.
+    False where dimensions for which `...` stands do not merge into DIMS, or lanes that are to be adjacent are
+    not. Raises OvjitError for views that do not fit the declaration.
     """
     signature = kernel.signature
     assert signature is not None
@@ -73,14 +73,15 @@ def launch(
     if found is None:
         return False
     named = [extents[axis] for axis in signature.named]
-    blocks = ceil_div(found.lanes, host_isa().lanes) if signature.has_lanes else 1
+    each = signature.lanes.elements(host_isa().lanes) if signature.lanes is not None else 1
+    blocks = ceil_div(found.lanes, each)
     items = product([*found.rest, *named]) * blocks
     values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
     values |= {**scalars, ITEMS: items, BLOCKS: blocks}
     for name, operand in operands.items():
         values[name] = operand.view.ptr
         values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
-    if signature.has_lanes:
+    if signature.lanes is not None:
         values[extent_of(LANES)] = found.lanes
         values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
     if REST in signature.over:
@@ -92,19 +93,19 @@ def launch(
         planner.step(kernel, values, 1, views, written, flops)
         return True
 
-    def touches(each: int) -> Rows:
+    def touches(per_chunk: int) -> Rows:
         """The bytes that a chunk of so many items touches."""
         pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
-        lanes, vector = found.lanes, host_isa().lanes
         outer = [*found.rest, *named]
-        walked = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
-        if not signature.has_lanes:
-            return Rows(outer, each, walked, [pieces[name] for name in writes])
+        read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
+        write = [pieces[name] for name in writes]
+        if signature.lanes is None:
+            return Rows(outer, per_chunk, read, write)
 
         def first_lane(item: int) -> int:
-            return item // blocks * lanes + min(item % blocks * vector, lanes)
+            return item // blocks * found.lanes + min(item % blocks * each, found.lanes)
 
-        return Rows([*outer, lanes], each, walked, [pieces[name] for name in writes], first_lane)
+        return Rows([*outer, found.lanes], per_chunk, read, write, first_lane)
 
     planner.share_step(kernel, values, items, work, views, written, flops, touches)
     return True
@@ -200,9 +201,14 @@ def _items(signature: Signature, operands: Mapping[str, _Operand], writes: Seque
     extents, steps = merge_axes(order, views)
     strides_of = dict(zip(sharing, steps, strict=True))
     lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}
-    if signature.has_lanes and extents:
+    if signature.lanes is not None and signature.lanes.adjacent and not extents:
+        return None
+    if signature.lanes is not None and extents:
         lanes = extents.pop()
         lane_strides = {name: steps.pop() for name, steps in strides_of.items()}
+        adjacent = all(lane_strides[name] == o.view.itemsize for name, o in sharing.items())
+        if signature.lanes.adjacent and not adjacent:
+            return None
     if len(extents) > DIMS:
         return None
     return _Items(extents, strides_of, lanes, lane_strides)
@@ -211,7 +217,7 @@ def _items(signature: Signature, operands: Mapping[str, _Operand], writes: Seque
 def _is_walked(signature: Signature, name: str) -> bool:
     """Whether an item reads of this tensor what it counts to and nothing else."""
     axes = signature.axes[name]
-    return all(axis in axes for axis in signature.over if axis != VECTORS) and REST in axes
+    return all(axis in axes for axis in signature.over) and REST in axes
 
 
 def _piece(
@@ -221,7 +227,7 @@ def _piece(
     view, axes = operand.view, signature.axes[name]
     along = [*found.strides[name]] if REST in axes and REST in signature.over else [0] * len(found.rest)
     along += [operand.stride(axis) if axis in axes else 0 for axis in signature.named]
-    if signature.has_lanes:
+    if signature.lanes is not None:
         along.append(found.lane_strides.get(name, 0))
     inside = [axis for axis in operand.named if axis not in signature.named]
     strides = [operand.stride(axis) for axis in inside]

@@ -7,16 +7,15 @@ types: NaN is above all numbers, zeros are equal. Of equals the first comes firs
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_axes, placed_values, plain, product
+from ovjit.compiler.plan import NotNative, Planner
+from ovjit.compiler.views import View, plain
 from ovjit.graph.shapes import bounds, normalize_axis
 
 #: Bytes of a heap entry: key and index.
@@ -81,18 +80,19 @@ def sift(key, at, hole, size):
     st[i64](scratch + here * ENTRY + 8, at)
 
 
-@kernel
-def topk(x: Ptr, y: Ptr, z: Ptr, n, x_n, y_n, z_n, best, rows, per_chunk, *, T, index, largest, by_index):
+@kernel(over="...", x="... n", y="... best", z="... best")
+def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """Each turn of the loop moves an entry to its place: BUILD makes a heap of the first elements, SCAN finds
     the next one that is better than the worst kept one, TAKE writes the worst one out."""
-    for row in share(rows, per_chunk):
-        source, values, places = placed(row, x, y, z)
+    n = x.size.n
+    best = y.size.best
+    for source, values, places in items(x, y, z):
         p = source
         for i in range(best):
             key = key_of(p, T, largest)
             st[i64](scratch + i * ENTRY, key)
             st[i64](scratch + i * ENTRY + 8, i)
-            p += x_n
+            p += x.stride.n
         start = best // 2
         size = best
         state = BUILD
@@ -107,7 +107,7 @@ def topk(x: Ptr, y: Ptr, z: Ptr, n, x_n, y_n, z_n, best, rows, per_chunk, *, T, 
                     if key > worst:  # an equal comes later, and so is worse
                         hole = 0
                         at = i
-                    p += x_n
+                    p += x.stride.n
                     i += 1
                 if hole < 0:
                     if by_index:  # the entries as a heap in which a later index is worse
@@ -129,8 +129,8 @@ def topk(x: Ptr, y: Ptr, z: Ptr, n, x_n, y_n, z_n, best, rows, per_chunk, *, T, 
                 else:
                     size -= 1
                     found = ld(scratch, 1)
-                    st[MOVED[SIZE[T]]](values + size * y_n, ld[MOVED[SIZE[T]]](source + found * x_n))
-                    st[index](places + size * z_n, found)
+                    st[MOVED[SIZE[T]]](y.at(values, best=size), ld[MOVED[SIZE[T]]](x.at(source, n=found)))
+                    st[index](z.at(places, best=size), found)
                     if size == 0:
                         break
                     hole = 0
@@ -150,23 +150,18 @@ def beats(one, other, T, largest):
     )  # fmt: skip
 
 
-@kernel
-def top_1(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T, index, largest):
-    """The best of n elements (32 bits count them) that lie x_n bytes apart, for `width` neighbours at a time:
-    the same order as `key_of` has."""
+@kernel(over=f"... {VECTORS}VL:1", x="... n", y="... best", z="... best")
+def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
+    """The best of n elements (32 bits count them), in the same order as `key_of` has."""
     best = registers()
     at = registers()
-    for item in share(items, per_chunk):
-        row = item // blocks
-        source, values, places = placed(row, x, y, z)
-        first = item % blocks * (VECTORS * VL)
-        rest = width - first
-        p = source + first * SIZE[T]
+    for first, p, values, places in items(x, y, z):
+        rest = x.size.lanes - first
         for v in static_range(VECTORS):
             best[v] = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
             at[v] = spread[i32](0)
-        for i in range(1, n):
-            p += x_n
+        for i in range(1, x.size.n):
+            p += x.stride.n
             here = spread[i32](i)
             for v in static_range(VECTORS):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
@@ -174,19 +169,18 @@ def top_1(x: Ptr, y: Ptr, z: Ptr, n, width, x_n, blocks, items, per_chunk, *, T,
                 at[v] = select(better, here, at[v])
                 best[v] = select(better, one, best[v])
         for v in static_range(VECTORS):
-            k = first + v * VL
-            storem[T](values + k * SIZE[T], best[v], width - k)
-            storem[index](places + k * SIZE[index], cast[index](at[v]), width - k)
+            storem[T](values + v * VL * SIZE[T], best[v], rest - v * VL)
+            storem[index](places + v * VL * SIZE[index], cast[index](at[v]), rest - v * VL)
 
 
-@kernel
-def top_1_along(x: Ptr, y: Ptr, z: Ptr, n, rows, per_chunk, *, T, index, largest):
+@kernel(over="...", x="... n:1", y="... best", z="... best")
+def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
     """The best of n adjacent elements (32 bits count them): of each lane first, and then of the lanes. The
     last vector is one that ends where the row does."""
     for i in range(VL):
         st[i32](scratch + VL * 8 + i * 4, i)
-    for row in share(rows, per_chunk):
-        source, values, places = placed(row, x, y, z)
+    n = x.size.n
+    for source, values, places in items(x, y, z):
         best = loadm[T](source, n)
         at = spread[i32](0)
         for i in range(VL, n, VL):
@@ -218,22 +212,16 @@ def top_1_along(x: Ptr, y: Ptr, z: Ptr, n, rows, per_chunk, *, T, index, largest
         st[index](places, found)
 
 
-@kernel
-def top_few(
-    x: Ptr, y: Ptr, z: Ptr, n, width, x_n, y_n, z_n, best, blocks, items, per_chunk, *, T, index, largest,
-    by_index,
-):  # fmt: skip
+@kernel(over=f"... {VECTORS}VL:1", x="... n", y="... best", z="... best")
+def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """As `top_1` for the `best` ones, which scratch has in order: [best, VECTORS] vectors of elements, and as
     many of where they were."""
+    best = y.size.best
     step = VECTORS * VL * 8
     high = scratch + best * step
-    for item in share(items, per_chunk):
-        row = item // blocks
-        source, values, places = placed(row, x, y, z)
-        first = item % blocks * (VECTORS * VL)
-        rest = width - first
-        p = source + first * SIZE[T]
-        for i in range(n):
+    for first, p, values, places in items(x, y, z):
+        rest = x.size.lanes - first
+        for i in range(x.size.n):
             kept = min(i, best)
             for v in static_range(VECTORS):
                 q = scratch + v * VL * 8
@@ -259,9 +247,9 @@ def top_few(
                     if kept < best:
                         store[T](q, moved)
                         store[i32](r, at)
-            p += x_n
+            p += x.stride.n
         for v in static_range(VECTORS):
-            k = first + v * VL
+            k = v * VL
             q = scratch + v * VL * 8
             r = high + v * VL * 8
             if by_index:
@@ -277,9 +265,9 @@ def top_few(
                         store[T](q + j * step, select(turned, other, one))
                         store[T](q + (j + 1) * step, select(turned, one, other))
             for j in range(best):
-                storem[T](values + j * y_n + k * SIZE[T], load[T](q + j * step), width - k)
+                storem[T](y.at(values, best=j) + k * SIZE[T], load[T](q + j * step), rest - k)
                 found = cast[index](load[i32](r + j * step))
-                storem[index](places + j * z_n + k * SIZE[index], found, width - k)
+                storem[index](z.at(places, best=j) + k * SIZE[index], found, rest - k)
 
 
 class TopK(Lowering):
@@ -319,44 +307,21 @@ class TopK(Lowering):
     def _plan(self, planner: Planner, x: View, y: View, z: View) -> bool:
         """False when there are too many dimensions that do not merge."""
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
-        others = [a for a in range(len(x.shape)) if a != axis]
         n, best = x.shape[axis], y.shape[axis]
         counted = n < 1 << 31
-        extents, strides = merge_axes(others, (x, y, z))
-        width: Any = None
-        if self.beside and counted and (best <= FEW or n <= SHORT) and extents:
-            if all(along[-1] == v.itemsize for along, v in zip(strides, (x, y, z), strict=True)):
-                width, extents, strides = extents[-1], extents[:-1], [along[:-1] for along in strides]
-        if len(extents) > DIMS:
-            return False
-        rows = product(extents)
-        places = placed_values(extents, x=strides[0], y=strides[1], z=strides[2])
-        told = {"x": x.ptr, "y": y.ptr, "z": z.ptr, "n": n, "x_n": x.strides[axis], **places}
-        steps = {"best": best, "y_n": y.strides[axis], "z_n": z.strides[axis]}
-        lanes = host_isa().lanes
-        if width is not None:
-            block = VECTORS * lanes
-            blocks = ceil_div(width, block)
-            items = rows * blocks
-            told |= {"width": width, "blocks": blocks, "items": items}
-            if best == 1:
-                planner.share_step(self.one, told, items, n * block * 2, [x], [y, z], x.count)
+        lanes, block = host_isa().lanes, VECTORS * host_isa().lanes
+
+        def step(kernel: Kernel, work: float, scratch: int) -> bool:
+            tensors, axes = {"x": x, "y": y, "z": z}, {"n": axis, "best": axis}
+            if not launch(planner, kernel, tensors, ("y", "z"), axes=axes, work=work, flops=x.count):
+                return False
+            planner.need_scratch(scratch)
+            return True
+
+        if self.beside and counted and (best <= FEW or n <= SHORT):
+            kernel, work, scratch = (self.one, 2, 0) if best == 1 else (self.few, 8, best * block * 16)
+            if step(kernel, n * block * work, scratch):
                 return True
-            planner.need_scratch(best * block * 16)
-            planner.share_step(self.few, told | steps, items, n * block * 8, [x], [y, z], x.count)
-            return True
         if not self.beside and best == 1 and counted and x.strides[axis] == x.itemsize:
-            planner.need_scratch(lanes * 16)
-            planner.share_step(self.one, told | {"rows": rows}, rows, n * 2, [x], [y, z], x.count)
-            return True
-        values = told | steps | {"rows": rows}
-        planner.need_scratch(best * ENTRY)
-        read, *written = (
-            Piece(v.ptr, along, (v.shape[axis],), (v.strides[axis],), v.itemsize)
-            for v, along in zip((x, y, z), strides, strict=True)
-        )
-        planner.share_step(
-            self.kernel, values, rows, n * 8, [x], [y, z], x.count,
-            lambda each: Rows(extents, each, [read], written),
-        )  # fmt: skip
-        return True
+            return step(self.one, n * 2, lanes * 16)
+        return step(self.kernel, n * 8, best * ENTRY)

@@ -261,7 +261,7 @@ def test_topk_goes_along_all_dimensions_that_lie_together(shape, axis, k, monkey
     seen, share_step = [], Planner.share_step
 
     def noted(self: Planner, kernel: Any, values: Any, *rest: Any, **more: Any) -> None:
-        seen.append(values.get("width", 1))
+        seen.append(values.get("size_lanes", 1))
         share_step(self, kernel, values, *rest, **more)
 
     monkeypatch.setattr(Planner, "share_step", noted)
