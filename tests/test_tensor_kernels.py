@@ -29,7 +29,7 @@ def by_names(x: Tensor, y: Tensor, factor, *, T):
             storem[T](y.at(q, c=k), loadm[T](p + k * SIZE[T], x.size.c - k), y.size.c - k)
 
 
-@kernel(over="... VL", x="... n", y="... n")
+@kernel(over="... lanes/VL", x="... n", y="... n")
 def by_lanes(x: Tensor, y: Tensor, *, T):
     for j, p, q in items(x, y):
         for _ in range(x.size.n):
@@ -118,7 +118,7 @@ def test_an_axis_that_is_to_be_adjacent_is():
 @pytest.mark.parametrize(
     "declared",
     [
-        {"over": "q", "x": "n"}, {"over": "VL n", "x": "... n"}, {"x": "n n"}, {"z": "n"},
+        {"over": "q", "x": "n"}, {"over": "lanes/VL n", "x": "... n"}, {"x": "n n"}, {"z": "n"},
         {"over": "n ...", "x": "... n"},
     ],
     ids=str,

@@ -52,7 +52,7 @@ from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import WALKED, Inline, Source, inline, is_text
 from ovjit.codegen.source import parameters
-from ovjit.codegen.tensors import Signature, Tensor, address, attribute, is_attribute, say_items
+from ovjit.codegen.tensors import Signature, Tensor, address, attribute, say_items
 from ovjit.codegen.words import (
     Each,
     Ptr,
@@ -98,16 +98,16 @@ def spaced(address, step, v, count, T):
 class FunctionKernel:
     """A kernel's function; `kernel` makes kernels of it."""
 
-    def __init__(self, function: Callable[..., Any], over: str = "", **tensors: str):
+    def __init__(self, function: Callable[..., Any], over: str = "", **declared: Any):
         self.function = function
         known = parameters(function)
         self.arguments = [p for p in known if not p.keyword_only]
         self.constants = tuple(p.name for p in known if p.keyword_only)
         #: What is declared of its tensors; None for a kernel that states its arguments one by one.
         self.signature: Signature | None = None
-        if tensors:
+        if declared:
             names = [p.name for p in self.arguments]
-            self.signature = Signature(function.__name__, over, tensors, names)
+            self.signature = Signature(function.__name__, over, declared, names)
         self._made: dict[tuple[Any, ...], Kernel] = {}
 
     @made_once
@@ -121,6 +121,8 @@ class FunctionKernel:
         for p in self.arguments:
             # annotations are texts where the module says so
             is_pointer = p.annotation in ("Ptr", Ptr, "Tensor", Tensor)
+            if self.signature is not None and p.name in self.signature.structures:
+                continue
             if isinstance(p.default, Table):
                 tables.append(p)
             elif isinstance(p.default, Each):
@@ -192,15 +194,15 @@ def kernel(function: Callable[..., Any], /) -> FunctionKernel: ...
 
 
 @overload
-def kernel(*, over: str = "", **tensors: str) -> Callable[[Callable[..., Any]], FunctionKernel]: ...
+def kernel(*, over: str = "", **declared: Any) -> Callable[[Callable[..., Any]], FunctionKernel]: ...
 
 
-def kernel(function: Callable[..., Any] | None = None, /, *, over: str = "", **tensors: str) -> Any:
-    """Decorator: the function is a kernel's source. `tensors`: the axes of its tensors; `over`: those that
-    its items count through (`ovjit.codegen.tensors`)."""
+def kernel(function: Callable[..., Any] | None = None, /, *, over: str = "", **declared: Any) -> Any:
+    """Decorator: the function is a kernel's source. `declared`: its tensors and structures; `over`: the axes
+    that its items count through (`ovjit.codegen.tensors`)."""
     if function is not None:
         return FunctionKernel(function)
-    return lambda function: FunctionKernel(function, over, **tensors)
+    return lambda function: FunctionKernel(function, over, **declared)
 
 
 def printed_routine(function: Callable[..., Any], name: str) -> str:
@@ -634,8 +636,6 @@ class _Printer:
         return self.subscript(e, e.value.id), _ATOM
 
     def as_Attribute(self, e: ast.Attribute) -> tuple[str, int]:
-        if not is_attribute(e):
-            raise self.unknown(e)
         return attribute(self, e), _ATOM
 
     def as_Call(self, e: ast.Call) -> tuple[str, int]:

@@ -72,20 +72,18 @@ def launch(
     found = _items(signature, operands, writes)
     if found is None:
         return False
-    named = [extents[axis] for axis in signature.named]
-    each = signature.lanes.elements(host_isa().lanes) if signature.lanes is not None else 1
-    blocks = ceil_div(found.lanes, each)
-    items = product([*found.rest, *named]) * blocks
-    values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
-    values |= {**scalars, ITEMS: items, BLOCKS: blocks}
-    for name, operand in operands.items():
-        values[name] = operand.view.ptr
-        values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
-    if signature.lanes is not None:
-        values[extent_of(LANES)] = found.lanes
-        values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
-    if REST in signature.over:
-        values |= placed_values(found.rest, **found.strides)
+    extents[LANES] = found.lanes
+    outer = [*found.rest, *(extents[axis] for axis in signature.named)]
+    counted, blocks, each = outer, 1, 1
+    if signature.split is not None:
+        each = signature.split.elements(host_isa().lanes)
+        blocks = ceil_div(outer[-1], each)
+        counted = [*outer[:-1], blocks]
+    items = product(counted)
+    values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: blocks}
+    for name, given in scalars.items():
+        fields = signature.structures.get(name)
+        values |= {name: given} if fields is None else {f"{name}_{f}": getattr(given, f) for f in fields}
     views = [o.view for name, o in operands.items() if name not in writes]
     written = [operands[name].view for name in writes]
 
@@ -96,19 +94,30 @@ def launch(
     def touches(per_chunk: int) -> Rows:
         """The bytes that a chunk of so many items touches."""
         pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
-        outer = [*found.rest, *named]
         read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
         write = [pieces[name] for name in writes]
-        if signature.lanes is None:
+        if signature.split is None:
             return Rows(outer, per_chunk, read, write)
 
-        def first_lane(item: int) -> int:
-            return item // blocks * found.lanes + min(item % blocks * each, found.lanes)
+        def first(item: int) -> int:
+            return item // blocks * outer[-1] + min(item % blocks * each, outer[-1])
 
-        return Rows([*outer, found.lanes], per_chunk, read, write, first_lane)
+        return Rows(outer, per_chunk, read, write, first)
 
     planner.share_step(kernel, values, items, work, views, written, flops, touches)
     return True
+
+
+def _values(
+    signature: Signature, operands: Mapping[str, _Operand], extents: Mapping[str, int], found: _Items
+) -> dict[str, Any]:
+    """The arguments that follow from the views: addresses, extents, strides."""
+    values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
+    for name, operand in operands.items():
+        values[name] = operand.view.ptr
+        values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
+    values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
+    return values | placed_values(found.rest, **found.strides) if REST in signature.over else values
 
 
 def launch_or_copy(
@@ -201,13 +210,13 @@ def _items(signature: Signature, operands: Mapping[str, _Operand], writes: Seque
     extents, steps = merge_axes(order, views)
     strides_of = dict(zip(sharing, steps, strict=True))
     lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}
-    if signature.lanes is not None and signature.lanes.adjacent and not extents:
-        return None
-    if signature.lanes is not None and extents:
-        lanes = extents.pop()
-        lane_strides = {name: steps.pop() for name, steps in strides_of.items()}
-        adjacent = all(lane_strides[name] == o.view.itemsize for name, o in sharing.items())
-        if signature.lanes.adjacent and not adjacent:
+    if LANES in signature.over:
+        wanted = signature.split is not None and signature.split.adjacent
+        if extents:
+            lanes = extents.pop()
+            lane_strides = {name: steps.pop() for name, steps in strides_of.items()}
+            wanted = wanted and any(lane_strides[name] != o.view.itemsize for name, o in sharing.items())
+        if wanted:
             return None
     if len(extents) > DIMS:
         return None
@@ -225,10 +234,10 @@ def _piece(
 ) -> Piece:
     """What of a tensor an item touches: all of the axes that items do not count through."""
     view, axes = operand.view, signature.axes[name]
-    along = [*found.strides[name]] if REST in axes and REST in signature.over else [0] * len(found.rest)
-    along += [operand.stride(axis) if axis in axes else 0 for axis in signature.named]
-    if signature.lanes is not None:
-        along.append(found.lane_strides.get(name, 0))
+    along = [*found.strides[name]] if REST in axes else [0] * len(found.rest)
+    for axis in signature.named:
+        stride = found.lane_strides.get(name, 0) if axis == LANES else 0
+        along.append(operand.stride(axis) if axis in operand.named else stride)
     inside = [axis for axis in operand.named if axis not in signature.named]
     strides = [operand.stride(axis) for axis in inside]
     return Piece(view.ptr, along, [extents[axis] for axis in inside], strides, view.itemsize)

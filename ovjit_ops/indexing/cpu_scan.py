@@ -11,7 +11,7 @@ from ovjit.compiler.views import View
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 
-@kernel(over="... VL", x="... n", y="... n")
+@kernel(over="... lanes/VL", x="... n", y="... n")
 def cumsum(x: Tensor, y: Tensor, exclusive, *, T):
     """y[k] = x[0] + ... + x[k] for n steps along the axis, or without x[k] when `exclusive`."""
     for j, p, q in items(x, y):

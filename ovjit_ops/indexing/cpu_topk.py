@@ -150,7 +150,7 @@ def beats(one, other, T, largest):
     )  # fmt: skip
 
 
-@kernel(over=f"... {VECTORS}VL:1", x="... n", y="... best", z="... best")
+@kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
     """The best of n elements (32 bits count them), in the same order as `key_of` has."""
     best = registers()
@@ -212,7 +212,7 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
         st[index](places, found)
 
 
-@kernel(over=f"... {VECTORS}VL:1", x="... n", y="... best", z="... best")
+@kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """As `top_1` for the `best` ones, which scratch has in order: [best, VECTORS] vectors of elements, and as
     many of where they were."""

@@ -7,6 +7,7 @@ two spatial dimensions, of which the first may be 1.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, channels_last, placed_values, plain, product
+from ovjit.compiler.views import Layout, View, channels_last, plain
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most
@@ -26,12 +27,11 @@ from ovjit.graph.windows import pool_window
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_windows import (
     Window,
+    as_picture,
     first_tap,
     lowest,
-    picture_strides,
     row_and_column,
     taps,
-    window_values,
     windows_of,
     within,
 )
@@ -49,48 +49,46 @@ def some(p, n, T, R, part):
     return v if T == R else cast[f32](v)
 
 
-@kernel
-def pool(
-    x: Ptr, y: Ptr, x_n, x_h, x_w, y_n, y_h, y_w, oh, ow, h, w, c, kh, kw, sh, sw, dh, dw, ph, pw, eh, ew,
-    rows, per_chunk, exclude, *, T, R, lowest, window,
-):  # fmt: skip
+@kernel(over="n oh", x="n c:1 h w", y="n c:1 oh ow", row=Window, column=Window)
+def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
     """The largest of each window, or where `lowest` is None its mean; all taps of a small `window` that is
     inside of the input are written out. T, R: element types of x and y; the mean of bytes is f32."""
-    for row in share(rows, per_chunk):
-        img = udiv(row, oh)
-        oi = urem(row, oh)
-        # taps i0 <= i < i1 read rows 0 <= oi * sh - ph + i * dh < h
-        top = oi * sh - ph
+    c = x.size.c
+    dh = row.dilation
+    dw = column.dilation
+    for img, oi, line in items(y):
+        # taps i0 <= i < i1 read rows 0 <= top + i * dh < h
+        top = oi * row.stride - row.before
         i0 = first_tap(top, dh)
-        i1 = taps(top, dh, kh, h)
+        i1 = taps(top, dh, row.kernel, x.size.h)
         if lowest is None:
-            high = within(top, dh, kh, h, eh, exclude)
-        for oj in range(ow):
-            left = oj * sw - pw
+            high = within(top, dh, row.kernel, x.size.h, row.after, exclude)
+        for oj in range(y.size.ow):
+            left = oj * column.stride - column.before
             j0 = first_tap(left, dw)
-            j1 = taps(left, dw, kw, w)
+            j1 = taps(left, dw, column.kernel, x.size.w)
             if lowest is None:
-                wide = within(left, dw, kw, w, ew, exclude)
+                wide = within(left, dw, column.kernel, x.size.w, column.after, exclude)
                 count = const[R](max(high * wide, 1))
-            source = x + img * x_n + top * x_h + left * x_w
-            target = y + img * y_n + oi * y_h + oj * y_w
+            source = x.at(n=img, h=top, w=left)
+            target = y.at(line, ow=oj)
             k = 0
             for part in static_range(2):  # whole vectors, then the rest
                 while k < c - (0 if part else VL - 1):
                     p = source + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
-                        acc = some(p + 0 * dh * x_h + 0 * dw * x_w, c - k, T, R, part)
+                        acc = some(p, c - k, T, R, part)
                         for i, j in list(np.ndindex(*window))[1:]:
-                            v = some(p + i * dh * x_h + j * dw * x_w, c - k, T, R, part)
+                            v = some(x.at(p, h=i * dh, w=j * dw), c - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                     else:
                         acc = const[R](0.0 if lowest is None else lowest)
                         for i in range(i0, i1):
-                            q = p + i * dh * x_h + j0 * dw * x_w
+                            q = x.at(p, h=i * dh, w=j0 * dw)
                             for _ in range(j0, j1):
                                 v = some(q, c - k, T, R, part)
                                 acc = acc + v if lowest is None else maximum(acc, v)
-                                q += dw * x_w
+                                q += dw * x.stride.w
                     if lowest is None:
                         acc = acc / count
                     if part:
@@ -100,57 +98,57 @@ def pool(
                     k += VL
 
 
-@kernel
-def pool_planes(
-    x: Ptr, y: Ptr, x_h, y_h, oh, ow, h, w, kh, kw, sh, sw, dh, dw, ph, pw, eh, ew, used, rows, per_chunk,
-    exclude, *, T, R, A, lowest, window, step,
-):  # fmt: skip
+@kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window)
+def pool_planes(x: Tensor, y: Tensor, row, column, used, exclude, *, T, R, A, lowest, window, step):
     """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
     has the padding on both sides, then the columns of that line are. `used`: columns of the input that
     windows touch; `step`: the stride 1 or 2, 0 for any."""
     start = 0.0 if lowest is None else lowest
+    ow = y.size.ow
+    dh = row.dilation
+    kw = column.kernel
+    sw = column.stride
+    dw = column.dilation
+    pw = column.before
     span = ((ow - 1) * sw + (kw - 1) * dw + 2 * VL * (sw + 1)) // VL * VL
     for k in range(0, LINES * span, VL):
         store[A](scratch + k * SIZE[A], const[A](start))
     numbers = scratch + LINES * span * SIZE[A]
     if lowest is None:
         for oj in range(ow):
-            number = within(oj * sw - pw, dw, kw, w, ew, exclude)
+            number = within(oj * sw - pw, dw, kw, x.size.w, column.after, exclude)
             st[A](numbers + oj * SIZE[A], number)
-    row = chunk * per_chunk
-    end = min(row + per_chunk, rows)
-    while row < end:
-        plane = udiv(row, oh)
-        source, target = placed(plane, x, y)
-        oi = row - plane * oh
-        many = min(min(end - row, oh - oi), LINES)
+    for img, k, oi, target in items(y):
+        source = x.at(n=img, c=k)
+        many = min(y.size.oh - oi, LINES)
         for r in range(many):
-            top = (oi + r) * sh - ph
+            top = (oi + r) * row.stride - row.before
             i0 = first_tap(top, dh)
-            i1 = taps(top, dh, kh, h)
+            i1 = taps(top, dh, row.kernel, x.size.h)
             line = scratch + (r * span + pw) * SIZE[A]
             k = 0
             for part in static_range(2):  # whole vectors, then the rest
                 while k < used - (0 if part else VL - 1):
-                    p = source + (top + i0 * dh) * x_h + k * SIZE[T]
+                    p = x.at(source, h=top + i0 * dh) + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0]:
                         acc = some(p, used - k, T, R, part)
                         for i in static_range(1, window[0]):
-                            v = some(p + i * dh * x_h, used - k, T, R, part)
+                            v = some(x.at(p, h=i * dh), used - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                     else:
                         acc = const[R](start)
                         for _ in range(i0, i1):
                             v = some(p, used - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
-                            p += dh * x_h
+                            p += dh * x.stride.h
                     store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
                     k += VL
         for r in range(many):  # what was just written, and lies otherwise, is slow to read
             line = scratch + r * span * SIZE[A]
-            goal = target + (oi + r) * y_h
+            goal = y.at(target, oh=r)
             if lowest is None:
-                high = within((oi + r) * sh - ph, dh, kh, h, eh, exclude)
+                top = (oi + r) * row.stride - row.before
+                high = within(top, dh, row.kernel, x.size.h, row.after, exclude)
             k = 0
             for part in static_range(2):
                 while k < ow - (0 if part else VL - 1):
@@ -176,7 +174,6 @@ def pool_planes(
                     else:
                         store[R](goal + k * SIZE[R], best)
                     k += VL
-        row += many
 
 
 @inline
@@ -274,31 +271,19 @@ class Pooling(Lowering):
         self, planner: Planner, kernel: Kernel, x: View, y: View, row: Window, column: Window
     ) -> None:
         """Add the step that pools pictures [N, C, H, W] or [N, C, W]."""
-        n, c = x.shape[:2]
-        x_n, x_h, x_w = picture_strides(x)
-        y_n, y_h, y_w = picture_strides(y)
-        values = window_values(row, column) | {
-            "x": x.ptr, "y": y.ptr, "x_h": x_h, "y_h": y_h, "eh": row.after, "ew": column.after,
-            "exclude": int(self.node.attrs.get("exclude_pad", False)),
-        }  # fmt: skip
-        cost = column.outputs * row.kernel * column.kernel
-        if self.turned:
-            extents, inside = [n, row.outputs], c
-            values |= {"c": c, "x_n": x_n, "x_w": x_w, "y_n": y_n, "y_w": y_w}
-            one = Piece(y.ptr, (y_n, y_h), (column.outputs, c), (y_w, y.itemsize), y.itemsize)
-        else:
-            extents, inside = [n, c, row.outputs], 1
-            values |= placed_values((n, c), x=x.strides[:2], y=y.strides[:2])
+        c, taps = x.shape[1], row.kernel * column.kernel
+        given: dict[str, Any] = {"row": row, "column": column}
+        given["exclude"] = int(self.node.attrs.get("exclude_pad", False))
+        if not self.turned:
+            c = least(row.outputs, LINES)
             reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
-            values["used"] = least(column.extent, most(reach - column.before, 0))
-            one = Piece(y.ptr, (*y.strides[:2], y_h), (column.outputs,), (y_w,), y.itemsize)
+            given["used"] = least(column.extent, most(reach - column.before, 0))
             lanes = host_isa().lanes
             span = reach + 2 * lanes * (column.stride + 1)
             planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))
-        values["rows"] = rows = product(extents)
-        planner.share_step(
-            kernel, values, rows, cost * inside, [x], [y], rows * cost,
-            lambda each: Rows(extents, each, (), [one]),
+        launch(
+            planner, kernel, {"x": as_picture(x), "y": as_picture(y)}, ("y",),
+            work=column.outputs * taps * c, flops=y.count * taps, **given,
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,16 +85,11 @@ def row_and_column(windows: Sequence[Window]) -> tuple[Window, Window]:
     return (Window(1, 1, 1) if len(windows) == 1 else windows[0]), windows[-1]
 
 
-def window_values(row: Window, column: Window) -> dict[str, Any]:
-    """The arguments of kernels that say how a window moves."""
-    return {
-        "oh": row.outputs, "ow": column.outputs, "kh": row.kernel, "kw": column.kernel, "sh": row.stride,
-        "sw": column.stride, "dh": row.dilation, "dw": column.dilation, "ph": row.before,
-        "pw": column.before, "h": row.extent, "w": column.extent,
-    }  # fmt: skip
-
-
-def picture_strides(view: View) -> tuple[int, int, int]:
-    """Of pictures, rows and columns of [N, C, H, W] or [N, C, W]."""
-    row = 0 if len(view.shape) == 3 else view.strides[2]
-    return view.strides[0], row, view.strides[-1]
+def as_picture(view: View) -> View:
+    """[N, C, W] as [N, C, 1, W]; pictures as they are."""
+    if len(view.shape) > 3:
+        return view
+    shape, strides = (list(numbers) for numbers in (view.shape, view.strides))
+    shape.insert(2, 1)
+    strides.insert(2, 0)
+    return View(view.buffer, shape, strides, view.itemsize, view.offset)
