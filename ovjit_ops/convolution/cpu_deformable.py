@@ -7,39 +7,64 @@ NaN included, reads anything else.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import named_strides
 from ovjit.graph.windows import resolve_pads, window_attributes
 
 
-@kernel
+class Taps(NamedTuple):
+    """A window of two dimensions: columns of its taps, strides, dilations, what stands before the data."""
+
+    columns: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    ph: int
+    pw: int
+
+
+class Runs(NamedTuple):
+    """Channels that are moved alike: of a run, how many runs, of a deformable group, of a group."""
+
+    run: int
+    runs: int
+    each: int
+    per_group: int
+
+
+@kernel(
+    over="n oh", x="n c:1 h w", offsets="n moves oh ow", mask="n taps oh ow", y="n columns:1 oh ow",
+    window=Taps, of=Runs,
+)  # fmt: skip
 def deformed_columns(
-    x: Ptr, offsets: Ptr, y: Ptr, mask: Ptr, h, w, kw, sh, sw, dh, dw, ph, pw, oh, ow, run, runs, each,
-    per_group, taps, x_n, x_h, x_w, o_n, o_c, o_h, o_w, m_n, m_c, m_h, m_w, y_n, y_h, y_w, rows, per_chunk, *,
-    masked, pad,
-):  # fmt: skip
+    x: Tensor, offsets: Tensor, y: Tensor, mask: Tensor, window, of, taps, *, masked, pad
+):
     """`pad`: zeros outside, between which one may read; else the last elements stand for them."""
-    for row in share(rows, per_chunk):
-        img = row // oh
-        i = row % oh
-        for j in range(ow):
-            target = y + img * y_n + i * y_h + j * y_w
+    h = x.size.h
+    w = x.size.w
+    run = of.run
+    per_group = of.per_group
+    for img, i, targets, moves in items(y, offsets):
+        for j in range(y.size.ow):
+            target = y.at(targets, ow=j)
             for k in range(taps):
-                ky = i * sh - ph + (k // kw) * dh
-                kx = j * sw - pw + (k % kw) * dw
-                for s in range(runs):
+                ky = i * window.sh - window.ph + (k // window.columns) * window.dh
+                kx = j * window.sw - window.pw + (k % window.columns) * window.dw
+                for s in range(of.runs):
                     c = s * run
-                    dg = c // each
+                    dg = c // of.each
                     g = c // per_group
-                    at = offsets + img * o_n + (dg * taps + k) * 2 * o_c + i * o_h + j * o_w
+                    at = offsets.at(moves, moves=(dg * taps + k) * 2, ow=j)
                     py = ky + ld[f32](at) * 1.0
-                    px = kx + ld[f32](at + o_c) * 1.0
+                    px = kx + ld[f32](offsets.at(at, moves=1)) * 1.0
                     q = target + ((g * taps + k) * per_group + c - g * per_group) * 4
-                    p = x + img * x_n + c * 4
+                    p = x.at(n=img, c=c)
                     n = 0
                     if pad:
                         there = py > -1.0 and py < h and px > -1.0 and px < w
@@ -52,7 +77,7 @@ def deformed_columns(
                         j0 = whole(fx)
                         weight = 1.0
                         if masked:
-                            at = mask + img * m_n + (dg * taps + k) * m_c + i * m_h + j * m_w
+                            at = mask.at(n=img, taps=dg * taps + k, oh=i, ow=j)
                             weight = ld[f32](at) * 1.0
                         a1 = py - fy
                         b1 = px - fx
@@ -73,10 +98,10 @@ def deformed_columns(
                         w01 = cast[f32](spread[f64](a0 * b1))
                         w10 = cast[f32](spread[f64](a1 * b0))
                         w11 = cast[f32](spread[f64](a1 * b1))
-                        top = p + max(i0, 0) * x_h
-                        bottom = p + min(i0 + 1, h - 1) * x_h
-                        left = max(j0, 0) * x_w
-                        right = min(j0 + 1, w - 1) * x_w
+                        top = x.at(p, h=max(i0, 0))
+                        bottom = x.at(p, h=min(i0 + 1, h - 1))
+                        left = max(j0, 0) * x.stride.w
+                        right = min(j0 + 1, w - 1) * x.stride.w
                         while n < run:
                             rest = run - n
                             v = loadm[f32](top + left + n * 4, rest) * w00
@@ -111,24 +136,18 @@ class DeformedColumns(ChannelsLast):
         y = planner.channels_last_output(self.out)
         if not y.count:
             return
-        n, c, h, w = x.shape
+        _, c, h, w = x.shape
         kernel = attrs["kernel"]
         window = window_attributes(2, attrs)
         begin, _ = resolve_pads(extents=(h, w), kernel=kernel, **window)
         each, per_group = c // attrs["deformable_group"], c // attrs["group"]
         run = math.gcd(each, per_group)
-        oh, ow = y.shape[2:]
         taps = math.prod(kernel)
-        rows = n * oh
-        values = {
-            "x": x.ptr, "offsets": offsets.ptr, "y": y.ptr, "h": h, "w": w, "kw": kernel[1],
-            "oh": oh, "ow": ow, "run": run, "runs": c // run, "each": each, "per_group": per_group,
-            "taps": taps, "rows": rows, **named_strides(x=(x, "n-hw"), y=(y, "n-hw"), o=(offsets, "nchw")),
-        }  # fmt: skip
-        moves = (*window["strides"], *window["dilations"], *begin)
-        values |= dict(zip("sh sw dh dw ph pw".split(), moves, strict=True))
-        values |= {"m_n": 0, "m_c": 0, "m_h": 0, "m_w": 0}
+        tensors = {"x": x, "offsets": offsets, "y": y}
         if mask:
-            values |= {"mask": mask[0].ptr, **named_strides(m=(mask[0], "nchw"))}
-        work = ow * taps * c * 8
-        planner.share_step(self.kernel, values, rows, work, [x, offsets, *mask], [y], 8.0 * y.count)
+            tensors["mask"] = mask[0]
+        launch(
+            planner, self.kernel, tensors, ("y",), work=y.shape[3] * taps * c * 8, flops=8.0 * y.count,
+            window=Taps(kernel[1], *window["strides"], *window["dilations"], *begin),
+            of=Runs(run, c // run, each, per_group), taps=taps,
+        )  # fmt: skip

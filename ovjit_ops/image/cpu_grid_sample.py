@@ -9,9 +9,10 @@ from __future__ import annotations
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import Lowering, Shapes
 from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import Layout, channels_last, named_strides
+from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
 
 _A = -0.75
@@ -54,26 +55,24 @@ def added(v, weight, acc, n, side):
     return v if side == 1 else v * weight if n == 0 else fma(v, weight, acc)
 
 
-@kernel
-def grid_sample(
-    x: Ptr, grid: Ptr, y: Ptr, h, w, c, ow, oh, x_n, x_c, x_h, x_w, g_n, g_h, g_w, g_k, y_n, y_c, y_h, y_w,
-    rows, per_chunk, *, side, padding, align, adjacent,
-):  # fmt: skip
+@kernel(over="n oh", x="n c h w", grid="n oh ow k", y="n c oh ow")
+def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adjacent):
     """side x side taps; axis 0 is along rows, axis 1 across them. `adjacent`: vectors go along channels."""
     last, spot, index, inside, f, count, p, acc = registers()
-    last[0] = cast[f32](spread[i64](w - 1))
-    last[1] = cast[f32](spread[i64](h - 1))
-    row_step = cast[i32](spread[i64](x_h // 4))
-    column_step = cast[i32](spread[i64](x_w // 4))
+    last[0] = cast[f32](spread[i64](x.size.w - 1))
+    last[1] = cast[f32](spread[i64](x.size.h - 1))
+    row_step = cast[i32](spread[i64](x.stride.h // 4))
+    column_step = cast[i32](spread[i64](x.stride.w // 4))
     one = const[f32](1.0)
-    for row in share(rows, per_chunk):
-        for j in range(0, ow, VL):
-            left = ow - j
-            g = grid + udiv(row, oh) * g_n + urem(row, oh) * g_h + j * g_w
-            source = x + udiv(row, oh) * x_n
-            target = y + udiv(row, oh) * y_n + urem(row, oh) * y_h + j * y_w
+    c = x.size.c
+    for img, _, places, targets in items(grid, y):
+        source = x.at(n=img)
+        for j in range(0, y.size.ow, VL):
+            left = y.size.ow - j
+            g = grid.at(places, ow=j)
+            target = y.at(targets, ow=j)
             for a in static_range(2):
-                place = gather[f32](g + a * g_k, g_w, left)
+                place = gather[f32](grid.at(g, k=a), grid.stride.ow, left)
                 if align:
                     place = (place + one) * (last[a] * const[f32](0.5))
                 else:
@@ -107,12 +106,12 @@ def grid_sample(
                 for n in static_range(side**2):
                     at = load[i32](scratch + n * VL * 4)
                     if padding == "zeros":
-                        v = take[f32](source + k * x_c, maximum(at, const[i32](0)))
+                        v = take[f32](x.at(source, c=k), maximum(at, const[i32](0)))
                         v = select(at < const[i32](0), const[f32](0.0), v)
                     else:
-                        v = take[f32](source + k * x_c, at)
+                        v = take[f32](x.at(source, c=k), at)
                     acc[0] = added(v, load[f32](scratch + (side**2 + n) * VL * 4), acc[0], n, side)
-                spaced(target + k * y_c, y_w, acc[0], left, f32)
+                spaced(y.at(target, c=k), y.stride.ow, acc[0], left, f32)
             for e in range(min(VL, left)) if adjacent else ():
                 for n in static_range(side**2):
                     offset = ld[i32](scratch + (n * VL + e) * 4) + 0
@@ -127,7 +126,7 @@ def grid_sample(
                     for n in static_range(side**2):
                         v = loadm[f32](p[n] + k * 4, max(count[n] - k, 0) if padding == "zeros" else c - k)
                         acc[0] = added(v, f[n], acc[0], n, side)
-                    storem[f32](target + e * y_w + k * 4, acc[0], c - k)
+                    storem[f32](y.at(target, ow=e) + k * 4, acc[0], c - k)
 
 
 class GridSample(Lowering):
@@ -158,8 +157,7 @@ class GridSample(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x, grid = planner.view(self.data), planner.view(self.grid)
-        n, c, h, w = x.shape
-        oh, ow = grid.shape[1:3]
+        _, c, h, w = x.shape
         reach = (h - 1) * abs(x.strides[2]) + (w - 1) * abs(x.strides[3])
         if not x.count or reach // 4 > _MOST or min(x.strides) < 0 or max(h, w) > 1 << 24:
             raise NotNative
@@ -170,12 +168,9 @@ class GridSample(Lowering):
             x = planner.copy(self.data, channels_last(4))
         y = planner.channels_last_output(self.out, 1 if adjacent else 3)
         taps = _TAPS[self.mode] ** 2
-        rows = n * oh
-        values = {
-            "x": x.ptr, "grid": grid.ptr, "y": y.ptr, "h": h, "w": w, "c": c, "ow": ow, "oh": oh,
-            "rows": rows, **named_strides(x=(x, "nchw"), y=(y, "nchw"), g=(grid, "nhwk")),
-        }  # fmt: skip
         planner.need_scratch(2 * taps * lanes * 4)
         if y.count:
-            work, flops = ow * c * taps * 2, 2.0 * y.count * taps
-            planner.share_step(self.kernels[adjacent], values, rows, work, [x, grid], [y], flops)
+            launch(
+                planner, self.kernels[adjacent], {"x": x, "grid": grid, "y": y}, ("y",),
+                work=grid.shape[2] * c * taps * 2, flops=2.0 * y.count * taps,
+            )  # fmt: skip

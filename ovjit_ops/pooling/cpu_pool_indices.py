@@ -6,75 +6,99 @@ to the input, over up to three spatial dimensions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import ChannelsLast
 from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import product
+from ovjit.compiler.views import View, product
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
 from ovjit_ops.pooling.cpu_windows import Window, first_tap, lowest, taps, windows_of
 
-#: Three dimensions of space, of which the first ones may be 1, and with that of the images.
-_SPACE, _PLACES = Table(3), Table(4)
+
+class Steps(NamedTuple):
+    """What a step along each dimension adds to an index."""
+
+    image: int
+    channel: int
+    depth: int
+    row: int
+    column: int
 
 
-@kernel
+@inline
+def start_of(o, window, adaptive):
+    """Where the window of output o begins."""
+    start = o * window.extent // window.outputs if adaptive else o * window.stride - window.before
+    return start
+
+
+@inline
+def first_of(start, window, adaptive):
+    """The first tap of a window that is inside of the input."""
+    first = 0
+    if not adaptive:
+        first = first_tap(start, window.dilation)
+    return first
+
+
+@inline
+def end_of(o, start, window, adaptive):
+    """The tap behind the last one of a window that is inside of the input."""
+    if adaptive:
+        end = ((o + 1) * window.extent + window.outputs - 1) // window.outputs - start
+    else:
+        end = taps(start, window.dilation, window.kernel, window.extent)
+    return end
+
+
+@kernel(
+    over="n od oh", x="n c:1 d h w", y="n c:1 od oh ow", where="n c:1 od oh ow",
+    depth=Window, row=Window, column=Window, by=Steps,
+)  # fmt: skip
 def max_pool_indices(
-    x: Ptr, y: Ptr, where: Ptr, c, by_image, by_channel, rows, per_chunk, extent=_SPACE,
-    outputs=_SPACE, size=_SPACE, stride=_SPACE, dilation=_SPACE, before=_SPACE, by=_SPACE, xs=_PLACES,
-    ys=_PLACES, zs=_PLACES, *, T, index, adaptive, least,
-):  # fmt: skip
-    """The largest of each window and where it is, for each of c channels. Adaptive windows split the input
-    into as many parts as there are outputs. `by`: what a step along each dimension adds to an index."""
-    at = registers()
+    x: Tensor, y: Tensor, where: Tensor, depth, row, column, by, *, T, index, adaptive, least
+):
+    """The largest of each window and where it is, for each channel. Adaptive windows split the input into as
+    many parts as there are outputs."""
     for k in range(VL):
-        st[i64](scratch + k * 8, k * by_channel)
+        st[i64](scratch + k * 8, k * by.channel)
     channels = load[i64](scratch)
-    for row in share(rows, per_chunk):
-        slab = udiv(row, ld(outputs, 1))
-        img = udiv(slab, ld(outputs, 0))
-        for column in range(ld(outputs, 2)):
-            source = x + img * ld(xs, 0)
-            target = y + img * ld(ys, 0)
-            places = where + img * ld(zs, 0)
-            first = 0
-            for k in static_range(3):
-                o = column
-                if k == 0:
-                    o = slab - img * ld(outputs, 0)
-                elif k == 1:
-                    o = row - slab * ld(outputs, 1)
-                if adaptive:
-                    start = o * ld(extent, k) // ld(outputs, k)
-                    at[k, 0] = 0
-                    at[k, 1] = ((o + 1) * ld(extent, k) + ld(outputs, k) - 1) // ld(outputs, k) - start
-                else:
-                    start = o * ld(stride, k) - ld(before, k)
-                    at[k, 0] = first_tap(start, ld(dilation, k))
-                    at[k, 1] = taps(start, ld(dilation, k), ld(size, k), ld(extent, k))
-                at[k, 2] = ld(dilation, k) * ld(xs, k + 1)  # from tap to tap: bytes, and in an index
-                at[k, 3] = ld(dilation, k) * ld(by, k)
-                source += start * ld(xs, k + 1)
-                first += start * ld(by, k)
-                target += o * ld(ys, k + 1)
-                places += o * ld(zs, k + 1)
-            for k in range(0, c, VL):
-                rest = c - k
+    for img, oz, oy, targets, wheres in items(y, where):
+        front = start_of(oz, depth, adaptive)
+        top = start_of(oy, row, adaptive)
+        z0 = first_of(front, depth, adaptive)
+        z1 = end_of(oz, front, depth, adaptive)
+        y0 = first_of(top, row, adaptive)
+        y1 = end_of(oy, top, row, adaptive)
+        for ox in range(y.size.ow):
+            left = start_of(ox, column, adaptive)
+            x0 = first_of(left, column, adaptive)
+            x1 = end_of(ox, left, column, adaptive)
+            source = x.at(n=img, d=front, h=top, w=left)
+            corner = front * by.depth + top * by.row + left * by.column
+            target = y.at(targets, ow=ox)
+            places = where.at(wheres, ow=ox)
+            for k in range(0, x.size.c, VL):
+                rest = x.size.c - k
                 best = const[T](least)
                 which = spread[i64](0)
                 fresh = 1
-                for e in range(at[0, 0], at[0, 1]):
-                    for i in range(at[1, 0], at[1, 1]):
-                        p = source + e * at[0, 2] + i * at[1, 2] + at[2, 0] * at[2, 2] + k * SIZE[T]
-                        place = first + e * at[0, 3] + i * at[1, 3] + at[2, 0] * at[2, 3]
-                        for _ in range(at[2, 0], at[2, 1]):
+                for e in range(z0, z1):
+                    for i in range(y0, y1):
+                        z = e * depth.dilation
+                        r = i * row.dilation
+                        c = x0 * column.dilation
+                        p = x.at(source, d=z, h=r, w=c) + k * SIZE[T]
+                        place = corner + z * by.depth + r * by.row + c * by.column
+                        for _ in range(x0, x1):
                             v = loadm[T](p, rest)
                             here = spread[i64](place)
-                            p += at[2, 2]
-                            place += at[2, 3]
+                            p += column.dilation * x.stride.w
+                            place += column.dilation * by.column
                             if fresh == 1:
                                 which = here
                                 best = v
@@ -86,9 +110,17 @@ def max_pool_indices(
                                 which = select(better, here, which)
                                 best = select(better, v, best)
                 if fresh == 0:
-                    which = which + (channels + spread[i64](img * by_image + k * by_channel))
+                    which = which + (channels + spread[i64](img * by.image + k * by.channel))
                 storem[T](target + k * SIZE[T], best, rest)
                 storem[index](places + k * SIZE[index], cast[index](which), rest)
+
+
+def as_volume(view: View) -> View:
+    """[N, C, W] and [N, C, H, W] as [N, C, D, H, W]."""
+    missing = 5 - len(view.shape)
+    shape = (*view.shape[:2], *[1] * missing, *view.shape[2:])
+    strides = (*view.strides[:2], *[0] * missing, *view.strides[2:])
+    return View(view.buffer, shape, strides, view.itemsize, view.offset)
 
 
 class PoolIndices(ChannelsLast):
@@ -120,19 +152,13 @@ class PoolIndices(ChannelsLast):
         for a in range(rank - 1, axis - 1, -1):
             steps[a] = inside
             inside = inside * shape[a]
-        values: dict[str, Any] = {"by_image": steps[0], "by_channel": steps[1], "c": shape[1]}
-        values |= {"x": x.ptr, "y": y.ptr, "where": z.ptr}
         missing = 5 - rank
-        for k, window in enumerate([Window(1, 1, 1)] * missing + windows):
-            values |= {f"extent{k}": window.extent, f"outputs{k}": window.outputs, f"size{k}": window.kernel}
-            values |= {f"stride{k}": window.stride, f"dilation{k}": window.dilation}
-            values |= {f"before{k}": window.before}
-        values |= {f"by{k}": step for k, step in enumerate([0] * missing + steps[2:])}
-        for name, view in (("xs", x), ("ys", y), ("zs", z)):
-            strides = [view.strides[0], *[0] * missing, *view.strides[2:]]
-            values |= {f"{name}{k}": stride for k, stride in enumerate(strides)}
+        depth, row, column = [Window(1, 1, 1)] * missing + windows
         planner.need_scratch(256)
-        values["rows"] = rows = product(out[:1] + out[2:-1])
         taps = product([w.kernel for w in windows])
-        work = out[-1] * shape[1] * taps * 3
-        planner.share_step(self.kernel, values, rows, work, [x], [y, z], y.count * taps)
+        tensors = {"x": as_volume(x), "y": as_volume(y), "where": as_volume(z)}
+        launch(
+            planner, self.kernel, tensors, ("y", "where"),
+            work=out[-1] * shape[1] * taps * 3, flops=y.count * taps, depth=depth, row=row, column=column,
+            by=Steps(*steps[:2], *[0] * missing, *steps[2:]),
+        )  # fmt: skip
