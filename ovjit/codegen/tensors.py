@@ -9,7 +9,8 @@
 
 A declaration lists the axes of a tensor, as einops does. Axes of the same name have the same extent. `c:1`
 marks an axis whose elements are adjacent. `...` stands for all other axes, which the launch merges into at
-most DIMS. Tensors that have it share these axes. A class with `_fields` declares a structure of integers.
+most DIMS. Tensors that have it share these axes. An empty declaration is memory of any shape. A class with
+`_fields` declares a structure of integers.
 
 `over` lists the axes that items count through, the last one fastest. That one may be split: with `c/VL` an
 item has a vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements. `... lanes/VL`

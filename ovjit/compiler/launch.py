@@ -150,6 +150,8 @@ def launch_or_copy(
 def _operand(signature: Signature, name: str, view: View, given: Mapping[str, int]) -> _Operand:
     """Which dimension of the view is which declared axis."""
     declared = [axis for axis in signature.axes[name] if axis != LANES]
+    if not declared:
+        return _Operand(view, {}, ())
     rank = len(view.shape)
     named = {axis: dimension for axis, dimension in given.items() if axis in declared}
     left = [d for d in range(rank) if d not in named.values()]

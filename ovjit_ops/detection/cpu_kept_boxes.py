@@ -20,32 +20,35 @@ from ovjit_ops.detection.cpu_candidates import (
 from ovjit_ops.detection.cpu_nms import Way, nms_select, select_step
 
 
-@kernel
+@kernel(
+    over="image label", boxes="image label i k", scores="image label i", threshold="",
+    chosen="image label room:1", values="image label room:1", counts="image label",
+)  # fmt: skip
 def nms_falls(
-    boxes: Ptr, scores: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n, classes, room, b_n,
-    b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, border, gaussian,
+    boxes: Tensor, scores: Tensor, threshold: Tensor, chosen: Tensor, values: Tensor,
+    counts: Tensor, top, skip, *, border, gaussian,
 ):  # fmt: skip
     """Sorted candidates of one class, and how far each falls; see the operation MatrixFalls."""
+    n = scores.size.i
+    room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8
     zero = const[f32](0.0)
     pixel = const[f32](1.0)
     kept = scratch + COUNTS
-    for item in share(total, per_chunk):
+    for image, label, b, s in items(boxes, scores):
         a = kept + 6 * stride
-        image = item // classes
-        label = item % classes
-        s = scores + image * s_n + label * s_c
-        many = candidates(s, s_i, n, threshold, False, a, a + n * 8, scratch)
+        number = image * scores.size.label + label
+        many = candidates(s, scores.stride.i, n, threshold, False, a, a + n * 8, scratch)
         many = min(min(many, top), room)
         if label == skip:
             many = 0
         for c in range(many):
             one = ld[i64](a + c * 8) & 4294967295
-            p = boxes + image * b_n + label * b_c + one * b_i
+            p = boxes.at(b, i=one)
             y1 = splat[f32](p)
-            x1 = splat[f32](p + b_k)
-            y2 = splat[f32](p + 2 * b_k)
-            x2 = splat[f32](p + 3 * b_k)
+            x1 = splat[f32](p + boxes.stride.k)
+            y2 = splat[f32](p + 2 * boxes.stride.k)
+            x2 = splat[f32](p + 3 * boxes.stride.k)
             area = extent(y1, y2, border) * extent(x1, x2, border)
             largest = zero
             least = zero if gaussian else pixel
@@ -62,10 +65,10 @@ def nms_falls(
                 least = blend[f32](c - k, minimum(least, drop), least)
             remember(kept + c * 4, stride, y1, x1, y2, x2, area)
             st[f32](kept + c * 4 + 5 * stride, hmax[f32](largest))
-            slot = (item * room + c) * 4
+            slot = (number * room + c) * 4
             st[i32](chosen + slot, one)
             st[f32](values + slot, hmin[f32](least))
-        closed(chosen, values, counts, item, many, room)
+        closed(chosen, values, counts, number, many, room)
 
 
 class LoweredChoice(Lowering):

@@ -14,9 +14,10 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import View, named_strides
+from ovjit.compiler.views import View
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
@@ -107,24 +108,26 @@ def box_at(at, p, b_k, way):
         at["x2"] = splat[f32](p + 3 * b_k)
 
 
-@kernel
+@kernel(
+    over="image label", boxes="image label i k", scores="image label i", most="", iou="", threshold="",
+    chosen="image label room:1", values="image label room:1", counts="image label",
+)  # fmt: skip
 def nms_select(
-    boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
-    classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, way,
+    boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
+    values: Tensor, counts: Tensor, top, skip, *, way,
 ):  # fmt: skip
-    """The boxes of one class of one image that are kept: their numbers and scores, and how many. A box lies
-    at p, its numbers b_k apart."""
+    """The boxes of one class of one image that are kept: their numbers and scores, and how many. """
+    n = scores.size.i
+    room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8
     keep = max(min(ld[way.limit](most) + 0, room), 0)
     kept = scratch + COUNTS
     at = registers()
-    for item in share(total, per_chunk):
+    for image, label, b, s in items(boxes, scores):
         limit = splat[f32](iou)
         a = kept + 5 * stride
-        image = item // classes
-        label = item % classes
-        s = scores + image * s_n + label * s_c
-        many = candidates(s, s_i, n, threshold, way.inclusive, a, a + n * 8, scratch)
+        number = image * scores.size.label + label
+        many = candidates(s, scores.stride.i, n, threshold, way.inclusive, a, a + n * 8, scratch)
         many = min(many, top)
         if label == skip:
             many = 0
@@ -132,8 +135,8 @@ def nms_select(
         c = 0
         while c < many and count < keep:
             one = ld[i64](a + c * 8) & 4294967295
-            p = boxes + image * b_n + label * b_c + one * b_i
-            box_at(at, p, b_k, way)
+            p = boxes.at(b, i=one)
+            box_at(at, p, boxes.stride.k, way)
             y1 = at["y1"]
             x1 = at["x1"]
             y2 = at["y2"]
@@ -145,25 +148,30 @@ def nms_select(
                     free = 0
             if free == 1:
                 remember(kept + count * 4, stride, y1, x1, y2, x2, area)
-                slot = (item * room + count) * 4
+                slot = (number * room + count) * 4
                 st[i32](chosen + slot, one)
-                st[f32](values + slot, ld[f32](s + one * s_i))
+                st[f32](values + slot, ld[f32](scores.at(s, i=one)))
                 count += 1
                 if way.falling:
                     if lane[f32](limit, 0) > 0.5:
                         limit = limit * splat[f32](iou + 4)
             c += 1
-        closed(chosen, values, counts, item, count, room)
+        closed(chosen, values, counts, number, count, room)
 
 
-@kernel
+@kernel(
+    over="image label", boxes="image label i k", scores="image label i", most="", iou="", threshold="",
+    chosen="image label room:1", values="image label room:1", counts="image label",
+)  # fmt: skip
 def nms_select_soft(
-    boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
-    classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, *, way,
+    boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
+    values: Tensor, counts: Tensor, *, way,
 ):  # fmt: skip
     """As `nms_select`, where boxes stay and their scores fall by exp(-share^2 / (2 sigma)) with each that is
     kept; `iou` points to sigma. Candidates are seven rows: corners, areas, scores and numbers. A score of
     -infinity is none."""
+    n = scores.size.i
+    room = chosen.size.room
     stride = (n + VL + 1) // 2 * 8
     none = -inf
     keep = max(min(ld[way.limit](most) + 0, room), 0)
@@ -175,17 +183,15 @@ def nms_select_soft(
     lanes = load[i32](scratch)
     bar = splat[f32](threshold)
     factor = const[f32](-0.5) / splat[f32](iou)
-    for item in share(total, per_chunk):
-        image = item // classes
-        label = item % classes
-        s = scores + image * s_n + label * s_c
+    for image, label, b, s in items(boxes, scores):
+        number = image * scores.size.label + label
         many = 0
         for i in range(n):
-            if ld[f32](s + i * s_i) > lane[f32](bar, 0):
-                box_at(at, boxes + image * b_n + label * b_c + i * b_i, b_k, way)
+            if ld[f32](scores.at(s, i=i)) > lane[f32](bar, 0):
+                box_at(at, boxes.at(b, i=i), boxes.stride.k, way)
                 area = (at["y2"] - at["y1"]) * (at["x2"] - at["x1"])
                 remember(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
-                st[f32](left + many * 4, ld[f32](s + i * s_i))
+                st[f32](left + many * 4, ld[f32](scores.at(s, i=i)))
                 st[i32](left + stride + many * 4, i)
                 many += 1
         store[f32](left + many * 4, const[f32](none))
@@ -202,7 +208,7 @@ def nms_select_soft(
             if hor[boolean](top == const[f32](none)):
                 break
             c = hmin[i32](select(best == top, place, const[i32](2147483647))) * 4
-            slot = (item * room + count) * 4
+            slot = (number * room + count) * 4
             st[i32](chosen + slot, ld[i32](left + stride + c))
             st[f32](values + slot, lane[f32](top, 0))
             count += 1
@@ -220,7 +226,7 @@ def nms_select_soft(
                 fall = applied(FALL, power)
                 score = load[f32](left + k * 4) * fall
                 store[f32](left + k * 4, select((score > bar) & (part == part), score, const[f32](none)))
-        closed(chosen, values, counts, item, count, room)
+        closed(chosen, values, counts, number, count, room)
 
 
 def select_step(
@@ -233,19 +239,19 @@ def select_step(
     scratch for each box that is kept."""
     boxes, scores, *limits = inputs
     images, classes, n = scores.shape
-    total = images * classes
-    b_c = boxes.strides[1] if len(boxes.shape) == 4 and boxes.shape[1] > 1 else 0
-    names = ("most", "iou", "threshold")[-len(limits) :]
-    values = {
-        "boxes": boxes.ptr, "scores": scores.ptr, "n": n,
-        **{name: view.ptr for name, view in zip(("chosen", "values", "counts"), made, strict=True)},
-        "classes": classes, "room": room, "b_n": boxes.strides[0], "b_c": b_c, "b_i": boxes.strides[-2],
-        "b_k": boxes.strides[-1], "total": total, "top": n if top < 0 else top, "skip": skip,
-        **{name: view.ptr for name, view in zip(names, limits, strict=True)},
-        **named_strides(s=(scores, "nci")),
-    }  # fmt: skip
+    each_class = (images, classes)
+    if len(boxes.shape) == 3:
+        boxes = boxes.as_shape((images, 1, *boxes.shape[1:]))
+    shapes = ((*each_class, room), (*each_class, room), each_class)
+    chosen, values, counts = (view.as_shape(shape) for view, shape in zip(made, shapes, strict=True))
+    tensors = {"boxes": boxes.expand((*each_class, *boxes.shape[2:])), "scores": scores}
+    tensors |= zip(("most", "iou", "threshold")[-len(limits) :], limits, strict=True)
+    tensors |= {"chosen": chosen, "values": values, "counts": counts}
     planner.need_scratch(COUNTS + each * (room + 64) + 2 * n * 8)
-    planner.share_step(kernel, values, total, n * 40, inputs, made, 40.0 * total * n)
+    launch(
+        planner, kernel, tensors, ("chosen", "values", "counts"), work=n * 40,
+        flops=40.0 * images * classes * n, top=n if top < 0 else top, skip=skip,
+    )  # fmt: skip
 
 
 @kernel
@@ -307,8 +313,8 @@ class PaddedNms(Lowering):
         total = images * classes
         size = rows.shape[0]
         room = size // total if total else 0
-        chosen, values_of = (planner.allocate((max(size, 1),), 4) for _ in range(2))
-        counts = planner.allocate((max(total, 1),), 8)
+        chosen, values_of = (planner.allocate((size,), 4) for _ in range(2))
+        counts = planner.allocate((total,), 8)
         inputs = [boxes, scores, most, *(sigma or [iou]), threshold]
         if sigma:
             planner.need_scratch(28 * (scores.shape[2] + 64))

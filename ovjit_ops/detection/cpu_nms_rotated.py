@@ -122,12 +122,17 @@ def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good
     return free
 
 
-@kernel
+@kernel(
+    over="image label", boxes="image label i k", scores="image label i", most="", iou="", threshold="",
+    chosen="image label room:1", values="image label room:1", counts="image label",
+)  # fmt: skip
 def nms_select_turned(
-    boxes: Ptr, scores: Ptr, most: Ptr, iou: Ptr, threshold: Ptr, chosen: Ptr, values: Ptr, counts: Ptr, n,
-    classes, room, b_n, b_c, b_i, b_k, s_n, s_c, s_i, total, per_chunk, top, skip, *, clockwise, limit,
+    boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
+    values: Tensor, counts: Tensor, top, skip, *, clockwise, limit,
 ):  # fmt: skip
     """As `nms_select`, for boxes of (x, y, w, h, angle)."""
+    n = scores.size.i
+    room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8
     keep = max(min(ld[limit](most) + 0, room), 0)
     kept = scratch + COUNTS
@@ -135,12 +140,10 @@ def nms_select_turned(
     mine = corners + room * CORNERS
     points = mine + CORNERS
     bar = ld[f32](iou)
-    for item in share(total, per_chunk):
+    for image, label, b, s in items(boxes, scores):
         a = points + 2 * MOST_POINTS * 16
-        image = item // classes
-        label = item % classes
-        s = scores + image * s_n + label * s_c
-        many = candidates(s, s_i, n, threshold, False, a, a + n * 8, scratch)
+        number = image * scores.size.label + label
+        many = candidates(s, scores.stride.i, n, threshold, False, a, a + n * 8, scratch)
         many = min(many, top)
         if label == skip:
             many = 0
@@ -148,12 +151,12 @@ def nms_select_turned(
         c = 0
         while c < many and count < keep:
             one = ld[i64](a + c * 8) & 4294967295
-            p = boxes + image * b_n + label * b_c + one * b_i
+            p = boxes.at(b, i=one)
             x = ld[f32](p) * 1.0
-            y = ld[f32](p + b_k) * 1.0
-            w = ld[f32](p + 2 * b_k) * 1.0
-            h = ld[f32](p + 3 * b_k) * 1.0
-            angle = ld[f32](p + 4 * b_k) * (1.0 if clockwise else -1.0)
+            y = ld[f32](p + boxes.stride.k) * 1.0
+            w = ld[f32](p + 2 * boxes.stride.k) * 1.0
+            h = ld[f32](p + 3 * boxes.stride.k) * 1.0
+            angle = ld[f32](p + 4 * boxes.stride.k) * (1.0 if clockwise else -1.0)
             area = w * h
             reach = lane[f64](sqrt(spread[f64](w * w + h * h)), 0) * (0.5 * SLACK)
             # what is not finite is not equal to itself times 0 plus 0
@@ -174,10 +177,10 @@ def nms_select_turned(
                 else:
                     st[f32](kept + count * 4 + 2 * stride, -inf)
                     st[f64](q + 64, 0.0)
-                slot = (item * room + count) * 4
+                slot = (number * room + count) * 4
                 st[i32](chosen + slot, one)
-                st[f32](values + slot, ld[f32](s + one * s_i))
+                st[f32](values + slot, ld[f32](scores.at(s, i=one)))
                 count += 1
             c += 1
-        closed(chosen, values, counts, item, count, room)
+        closed(chosen, values, counts, number, count, room)
 
