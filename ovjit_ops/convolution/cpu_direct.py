@@ -8,12 +8,13 @@ spatial dimensions, any layout. Sums are made in the element type, so that integ
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.compiler.launch import launch
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Constants, NotNative, Planner
 from ovjit.compiler.views import Layout, View, channels_last, product
@@ -22,45 +23,47 @@ from ovjit.graph.traced import most
 from ovjit.graph.windows import resolve_pads
 
 TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
-_SPACE = ("d", "h", "w")
 
 
-@kernel
-def direct_convolution(
-    x: Ptr, w: Ptr, y: Ptr, groups, ins, outs, x_n, x_c, y_n, y_c, id, od, kd, sd, pd, td, x_d, y_d, ih, oh,
-    kh, sh, ph, th, x_h, y_h, iw, ow, kw, sw, pw, tw, x_w, y_w, rows, per_chunk, *, T,
-):  # fmt: skip
-    for row in share(rows, per_chunk):
-        i = row % oh
-        rest = row // oh
-        z = rest % od
-        rest = rest // od
-        g = rest % groups
-        n = rest // groups
-        source = x + n * x_n + g * ins * x_c
-        filters = w + g * kd * kh * kw * ins * outs * SIZE[T]
-        for j in range(ow):
-            target = y + n * y_n + g * outs * y_c + z * y_d + i * y_h + j * y_w
+class Moves(NamedTuple):
+    """How a window moves along one dimension: its taps, stride, padding before the data, dilation."""
+
+    taps: int = 1
+    stride: int = 1
+    before: int = 0
+    dilation: int = 1
+
+
+@kernel(
+    over="n g od oh", x="n g ins id ih iw", w="g kd kh kw ins outs:1", y="n g outs od oh ow", depth=Moves,
+    row=Moves, column=Moves,
+)  # fmt: skip
+def direct_convolution(x: Tensor, w: Tensor, y: Tensor, depth, row, column, *, T):
+    outs = y.size.outs
+    for n, g, z, i, line in items(y):
+        source = x.at(n=n, g=g)
+        for j in range(y.size.ow):
+            target = y.at(line, ow=j)
             for o in range(0, outs, VL):
                 acc = const[T](0)
-                for a in range(kd):
-                    pz = z * sd - pd + a * td
+                for a in range(depth.taps):
+                    pz = z * depth.stride - depth.before + a * depth.dilation
                     b = 0
-                    while b < kh and pz >= 0 and pz < id:
-                        py = i * sh - ph + b * th
+                    while b < row.taps and pz >= 0 and pz < x.size.id:
+                        py = i * row.stride - row.before + b * row.dilation
                         e = 0
-                        while e < kw and py >= 0 and py < ih:
-                            px = j * sw - pw + e * tw
-                            if px >= 0 and px < iw:
-                                p = source + pz * x_d + py * x_h + px * x_w
-                                q = filters + (((a * kh + b) * kw + e) * ins * outs + o) * SIZE[T]
-                                for _ in range(ins):
+                        while e < column.taps and py >= 0 and py < x.size.ih:
+                            px = j * column.stride - column.before + e * column.dilation
+                            if px >= 0 and px < x.size.iw:
+                                p = x.at(source, id=pz, ih=py, iw=px)
+                                q = w.at(g=g, kd=a, kh=b, kw=e, outs=o)
+                                for _ in range(x.size.ins):
                                     acc = fma(splat[T](p), loadm[T](q, outs - o), acc)
-                                    p += x_c
-                                    q += outs * SIZE[T]
+                                    p += x.stride.ins
+                                    q += w.stride.ins
                             e += 1
                         b += 1
-                spaced(target + o * y_c, y_c, acc, outs - o, T)
+                spaced(y.at(target, outs=o), y.stride.outs, acc, outs - o, T)
 
 
 def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool = False) -> View:
@@ -128,23 +131,24 @@ class Direct(Lowering):
             attrs["auto_pad"], x.shape[2:], taps, strides, dilations,
             attrs["pads_begin"] or none, attrs["pads_end"] or none,
         )  # fmt: skip
-        rows = y.shape[0] * groups
-        values: dict[str, Any] = {
-            "x": x.ptr, "w": w.ptr, "y": y.ptr, "groups": groups, "ins": ins, "outs": outs,
-            "x_n": x.strides[0], "x_c": x.strides[1], "y_n": y.strides[0], "y_c": y.strides[1],
+        moves = [Moves(*each) for each in zip(taps, strides, begin, dilations, strict=True)]
+        depth, row, column = [*[Moves()] * (3 - rank), *moves]
+        tensors = {
+            "x": _grouped_volume(x, groups), "w": w.as_shape((groups, *kernel, ins, outs)),
+            "y": _grouped_volume(y, groups),
         }  # fmt: skip
-        for i, s in enumerate(_SPACE):
-            at = i - 3 + rank
-            names = [f"{letter}{s}" for letter in "ioksp"] + [f"t{s}", f"x_{s}", f"y_{s}"]
-            row = (1, 1, 1, 1, 0, 1, 0, 0)
-            if at >= 0:
-                row = (
-                    x.shape[2 + at], y.shape[2 + at], kernel[i], strides[at], begin[at],
-                    dilations[at], x.strides[2 + at], y.strides[2 + at],
-                )  # fmt: skip
-            values |= dict(zip(names, row, strict=True))
-        rows *= values["od"] * values["oh"]
-        depth = product(taps) * ins
-        values["rows"] = rows
-        work, flops = values["ow"] * outs * depth, 2.0 * y.count * depth
-        planner.share_step(self.kernel, values, rows, work, [x, w], [y], flops)
+        each = product(taps) * ins
+        launch(
+            planner, self.kernel, tensors, ("y",), work=y.shape[-1] * outs * each, flops=2.0 * y.count * each,
+            depth=depth, row=row, column=column,
+        )  # fmt: skip
+
+
+def _grouped_volume(view: View, groups: int) -> View:
+    """[N, G * C, ...] as [N, G, C, D, H, W]."""
+    n, channels, *space = view.shape
+    n_step, c_step, *steps = view.strides
+    missing, each = 5 - len(view.shape), channels // groups
+    shape = (n, groups, each, *[1] * missing, *space)
+    strides = (n_step, each * c_step, c_step, *[0] * missing, *steps)
+    return View(view.buffer, shape, strides, view.itemsize, view.offset)
