@@ -50,6 +50,12 @@ _PLACES = {name: module for module, names in _NAMES.items() for name in names.sp
 
 __all__ = sorted((*(name for name in _PLACES if name[0] != "_"), "get_version"))
 
+_archive = getattr(__spec__.loader, "archive", None) if __spec__ is not None else None
+if _archive is not None:  # a wheel that was not installed
+    from ovjit.zipped import install as _install
+
+    _install(_archive)
+
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:

@@ -23,6 +23,10 @@ class UnsupportedError(OvjitError):
     """The model is valid but uses something that ovjit does not implement."""
 
 
+class NoSource(OvjitError):
+    """A function is to become machine code, and its text is nowhere: what to ship is in the message."""
+
+
 class InferenceError(OvjitError):
     """A running inference met data that its operation refuses (an index out of range ...)."""
 

@@ -1,7 +1,11 @@
-"""The state of a package's source files: a cheap stand-in for their bytes.
+"""The state of a package's files: a cheap stand-in for their bytes.
 
-What is made of the files can be kept beside Python's own bytecode of the package, with the same trust. It is
-good for one state of them: what differs in a name, size or time makes it void.
+What is made of the files can be kept beside Python's own bytecode of the package, with the same trust, or
+where nobody may write there in the kernel cache. It is good for one state of the files: what differs in a
+name, size or time makes it void.
+
+A package has its files in a folder (with sources, or bytecode alone), in a zip archive, or in the program
+that PyInstaller or Nuitka made of it.
 """
 
 from __future__ import annotations
@@ -13,22 +17,47 @@ import sys
 from importlib.util import cache_from_source, find_spec
 from typing import Any
 
+#: A file's path in the package, its bytes, and the time of its last change.
+State = list[tuple[str, int, int]]
 
-def source_files(package: str) -> list[tuple[str, int, int]] | None:
-    """(path in the package, bytes, time of the last change) of every .py file.
 
-    None where they are not simply in a folder.
+def source_files(package: str) -> State | None:
+    """The state of every module of a package; of an archive or a program, as one file.
+
+    None where the modules are in nothing that can be looked at.
     """
     spec = find_spec(package)
-    if spec is None or not spec.origin or not os.path.isfile(spec.origin):
+    if spec is None or not spec.origin:
         return None
-    top = os.path.dirname(spec.origin)
+    whole = _whole(spec)
+    if whole:
+        try:
+            status = os.stat(whole)
+        except OSError:
+            return None
+        return [(whole, status.st_size, status.st_mtime_ns)]
+    return _in_folder(os.path.dirname(spec.origin)) if os.path.isfile(spec.origin) else None
+
+
+def _whole(spec: Any) -> str | None:
+    """The one file that all modules of a package are in: the zip archive, or the program; None where each
+    has its own."""
+    archive = getattr(spec.loader, "archive", None)
+    if isinstance(archive, str):
+        return archive
+    if hasattr(sys, "_MEIPASS"):  # a program that PyInstaller made
+        return sys.executable
+    made = getattr(sys.modules.get(spec.name), "__compiled__", None)  # a program or a library of Nuitka's
+    return getattr(made, "extension_filename", None) or getattr(made, "process_exe", None)
+
+
+def _in_folder(top: str) -> State:
     out = []
     folders = [top]
     while folders:
         with os.scandir(folders.pop()) as items:
             for item in items:
-                if item.name.endswith(".py"):
+                if item.name.endswith((".py", ".pyc")):
                     status = item.stat()
                     out.append((item.path[len(top) :], status.st_size, status.st_mtime_ns))
                 elif item.name != "__pycache__" and item.is_dir():
@@ -38,7 +67,7 @@ def source_files(package: str) -> list[tuple[str, int, int]] | None:
 
 @functools.cache
 def package_state(*packages: str) -> str | None:
-    """A hash of the state of all source files of these packages."""
+    """A hash of the state of all files of these packages."""
     from ovjit.hashes import sha256
 
     state = [source_files(package) for package in packages]
@@ -48,39 +77,60 @@ def package_state(*packages: str) -> str | None:
 def read_kept(package: str, name: str) -> Any:
     """What was kept under this name of the package's files as they are; None when nothing was."""
     place = _place(package, name)
-    if place is None:
-        return None
-    try:
-        with open(place, "rb") as file:
-            state, value = marshal.loads(file.read())
-        return value if state == _state(package) else None
-    except (OSError, ValueError, EOFError, TypeError):
-        return None
+    if place is not None:
+        try:
+            with open(place, "rb") as file:
+                state, value = marshal.loads(file.read())
+            if state == _state(package):
+                return value
+        except (OSError, ValueError, EOFError, TypeError):
+            pass  # not there, damaged, or of other files: the cache may have it
+    content = _cache().get(_address(package, name))
+    return None if content is None else marshal.loads(content)[1]  # authenticated, under its state's address
 
 
 def keep(package: str, name: str, value: Any) -> None:
     """Keep what was made of the package's files, of Python's own plain types."""
-    place = _place(package, name)
-    if place is None or sys.dont_write_bytecode:
-        return
+    place = None if sys.dont_write_bytecode else _place(package, name)
+    content = marshal.dumps([_state(package), value])
+    if place is None or not _write(place, content):
+        _cache().put(_address(package, name), content, {"name": f"{name} of {package}"})
+
+
+def _write(place: str, content: bytes) -> bool:
+    """False for a folder that nobody may write to."""
     draft = f"{place}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         with open(draft, "wb") as file:
-            file.write(marshal.dumps([_state(package), value]))
+            file.write(content)
         os.replace(draft, place)
     except OSError:
-        return  # a folder that nobody may write to: it is made each time
+        return False
+    return True
 
 
 def _place(package: str, name: str) -> str | None:
+    """The file beside the package's bytecode; None for an archive and a program."""
     spec = find_spec(package)
-    if spec is None or not spec.origin or not os.path.isfile(spec.origin):
-        return None  # in a zip archive, say
+    if spec is None or not spec.origin or _whole(spec) or not os.path.isfile(spec.origin):
+        return None
     try:
         return cache_from_source(os.path.join(os.path.dirname(spec.origin), f"{name}.py"))
     except NotImplementedError:
         return None
+
+
+def _cache() -> Any:
+    from ovjit.disk.cache import default_cache  # which imports more than is needed where there is a folder
+
+    return default_cache()
+
+
+def _address(package: str, name: str) -> str:
+    from ovjit.hashes import sha256
+
+    return "of_files_" + sha256(repr([package, name, _state(package)]).encode()).hexdigest()[:40]
 
 
 def _state(package: str) -> list[Any]:

@@ -13,6 +13,9 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ovjit.codegen.module_texts import advice, has_own_file, is_registered, lines_of
+from ovjit.errors import NoSource
+
 
 class Parameter(NamedTuple):
     """A parameter; its annotation and default are None where it has none, and the annotation is a text where
@@ -38,14 +41,20 @@ def parameters(function: Callable[..., Any]) -> list[Parameter]:
 
 
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
-    """The function as it is written. OSError where its file cannot be read."""
+    """The function as it is written. NoSource, an OvjitError, where that is nowhere."""
     code = function.__code__
-    lines = linecache.getlines(code.co_filename, function.__globals__)
+    if is_registered(code.co_filename) or has_own_file(function.__globals__):
+        lines = linecache.getlines(code.co_filename, function.__globals__)
+    else:
+        lines = lines_of(function)
+    if not lines:
+        raise NoSource(advice(function))
     try:
         text = "".join(_block(lines, code.co_firstlineno - 1))
         found = ast.parse(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
     except (SyntaxError, LookupError):  # a text or a bracket that goes on further to the left
-        found = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        block = inspect.getblock(lines[code.co_firstlineno - 1 :])
+        found = ast.parse(textwrap.dedent("".join(block))).body[0]
     assert isinstance(found, ast.FunctionDef)
     return found
 

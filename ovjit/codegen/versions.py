@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import marshal
 import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Any
 
+from ovjit.codegen.module_texts import has_own_file
+from ovjit.errors import OvjitError
 from ovjit.hashes import sha256
 from ovjit.source_files import keep, read_kept
 
@@ -28,9 +31,12 @@ def installed(package: str) -> str:
         found = [f for f in names if f.startswith(f"{package}-") and f.endswith(".dist-info")]
         if len(found) == 1:
             return found[0][len(package) + 1 : -len(".dist-info")]
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version(package)
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a program made without metadata
+        return importlib.import_module(package).__version__
 
 
 @functools.cache
@@ -62,50 +68,56 @@ def package_digest(package: str) -> str:
 
 
 def _modules(package: str) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of every module in a package and its packages, in a zip archive as well."""
+    """(file name, content) of every module in a package and its packages, however they are installed."""
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
-    folder = os.path.dirname(spec.origin)
-    if os.path.isdir(folder):
-        for here, _, names in os.walk(folder):
+    if spec.origin.endswith(".py") and os.path.isfile(spec.origin):
+        for here, _, names in os.walk(os.path.dirname(spec.origin)):
             for name in names:
                 if name.endswith(".py"):
                     with open(os.path.join(here, name), "rb") as file:
                         yield name, file.read()
         return
-    import pkgutil  # for zip archives alone
+    import pkgutil  # for archives, and for bytecode alone
 
-    yield "__init__.py", _read(spec.loader, spec.origin)
+    yield "__init__.py", _content(package)
     for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
         if is_package:
             yield from _modules(f"{package}.{name}")
         else:
-            module = find_spec(f"{package}.{name}")
-            assert module is not None and module.origin is not None
-            yield f"{name}.py", _read(module.loader, module.origin)
+            yield f"{name}.py", _content(f"{package}.{name}")
 
 
-def _read(loader: Any, path: str) -> bytes:
-    if not hasattr(loader, "get_data"):
-        raise ImportError(f"{path} can't be read, so nobody can tell which kernels of the cache are its")
-    return loader.get_data(path)
+def _content(module: str) -> bytes:
+    """The module's text; its bytecode where there is no text of it."""
+    from ovjit.codegen.module_texts import module_code, module_text
+
+    text = module_text(module)
+    if text is not None:
+        return text.encode()
+    code = module_code(module)
+    if code is None:
+        raise OvjitError(f"{module!r} can't be read, so nobody can tell which kernels of the cache are its")
+    return marshal.dumps(code)
 
 
 def file_digest(function: Callable | None) -> str:
     """A hash of the file that makes a kernel's own intrinsics."""
     if function is None:
         return ""
-    return _hash_file(function.__code__.co_filename, function.__globals__.get("__loader__"))
+    module = function.__globals__.get("__name__")
+    return _hash_file(function.__code__.co_filename, module, has_own_file(function.__globals__))
 
 
 @functools.cache
-def _hash_file(path: str, loader: Any) -> str:
+def _hash_file(path: str, module: str, own_file: bool) -> str:
+    if own_file:
+        try:
+            with open(path, "rb") as file:
+                return sha256(file.read()).hexdigest()
+        except OSError:
+            pass  # in an archive
     try:
-        with open(path, "rb") as file:
-            return sha256(file.read()).hexdigest()
-    except OSError:
-        pass
-    try:
-        return sha256(_read(loader, path)).hexdigest()
-    except (OSError, ImportError):  # made in a notebook: the key has to tell
+        return sha256(_content(module)).hexdigest()
+    except (OvjitError, ImportError, ValueError):  # made in a notebook: the key has to tell
         return path

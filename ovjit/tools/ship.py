@@ -1,13 +1,17 @@
-"""`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`).
+"""`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`), and texts of modules.
 
 Common are the kernels of the layers that most networks are made of, and of the embedded model. What is
 written is object code, and depends on the sources alone: not on this CPU, and not on the order of things. To
 be run when the code generators have changed; files that are no longer theirs are not used.
+
+The texts are for installations without sources (`codegen/module_texts.py`), and to be written anew when a
+module with kernels has changed: `--texts` does only that.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
@@ -109,6 +113,33 @@ def write(folder: Path, isa: str) -> Path:
     return path
 
 
+#: What makes a function a kernel, or part of one.
+_DECORATED = re.compile(r"^\s*@(kernel|inline|routine|rows)\b", re.MULTILINE)
+
+
+def texts() -> dict[str, str]:
+    """module -> text, of all modules that have kernels or make machine code."""
+    from ovjit.codegen.module_texts import GENERATORS
+
+    top = Path(__file__).parents[2]
+    found = {}
+    for path in sorted((*top.glob("ovjit/**/*.py"), *top.glob("ovjit_ops/**/*.py"))):
+        name = ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
+        text = path.read_text(encoding="utf-8")
+        if name.startswith(GENERATORS) or _DECORATED.search(text):
+            found[name] = text
+    return found
+
+
+def write_texts(folder: Path) -> Path:
+    """Write the texts of the sources as they are; the file changes where one of them has changed."""
+    from ovjit.codegen import module_texts
+
+    path = folder / module_texts.FILE
+    path.write_bytes(module_texts.pack(texts()))
+    return path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ovjit.tools.ship", description=(__doc__ or "").split("\n")[0]
@@ -119,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--missing", nargs="+", metavar="MODEL", help="write nothing; tell what the package lacks for models"
     )
+    parser.add_argument("--texts", action="store_true", help="write the texts of modules, and no kernels")
     options = parser.parse_args(argv)
     if options.missing:
         show_missing(options.missing)
@@ -129,9 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         isa, *extra = options.print
         sys.stdout.buffer.write(shipped.pack(contents(isa, extra, sys.stdin.read().split())))
         return 0
-    for isa in options.isa:
+    for isa in () if options.texts else options.isa:
         path = write(options.folder, isa)
         print(f"{path}: {path.stat().st_size:,} bytes")
+    path = write_texts(options.folder)
+    print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import ovjit
 from bench import transformers
-from ovjit.codegen import shipped
+from ovjit.codegen import module_texts, shipped
 from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.isa import EXTRA, ISAS, extra_features, has_features, host_isa
 from ovjit.data import DIGITS_XML
@@ -28,6 +28,13 @@ def all_shipped(isa: str) -> dict[str, bytes]:
         return shipped.Archive((DATA / shipped.file_name(ISAS[isa])).read_bytes()).all()
     except ValueError:
         raise AssertionError(f"the code generators have changed since: {AGAIN}") from None
+
+
+def test_texts_are_those_of_the_sources() -> None:
+    shipped_texts = module_texts.shipped_texts()
+    changed = [name for name, text in ship.texts().items() if shipped_texts.get(name) != text]
+    assert not changed, f"{changed} have changed since: {AGAIN} --texts"
+    assert shipped_texts.keys() == ship.texts().keys(), f"{AGAIN} --texts"
 
 
 def made_again(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ def run(prefix: Path, **env: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(prefix),
-             "PYTHONDONTWRITEBYTECODE": "", **env},
+             "PYTHONDONTWRITEBYTECODE": "", "OVJIT_CACHE": "0", **env},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -46,9 +46,12 @@ def test_the_first_process_writes_and_later_ones_import_what_they_need(tmp_path:
     assert int(count) == len(op.all_ops()) and everything == "True"
 
 
-def test_without_a_folder_to_write_to_everything_is_imported(tmp_path: Path) -> None:
-    for _ in range(2):
-        assert run(tmp_path, PYTHONDONTWRITEBYTECODE="1")[0] == "True"
+def test_without_a_folder_to_write_to_the_cache_has_it(tmp_path: Path) -> None:
+    for nothing_kept in ("0", "0"):
+        assert run(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=nothing_kept)[0] == "True"
+    cache = str(tmp_path / "cache")
+    loaded = [run(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=cache)[0] for _ in range(2)]
+    assert loaded == ["True", "False"]
     assert not list(tmp_path.rglob("operations_index*"))
 
 

@@ -1,0 +1,10 @@
+"""What PyInstaller has to know of ovjit: it is found by the entry point `pyinstaller40`."""
+
+from __future__ import annotations
+
+import os
+
+
+def get_hook_dirs() -> list[str]:
+    """The folder with the hooks, as PyInstaller asks for it."""
+    return [os.path.dirname(__file__)]

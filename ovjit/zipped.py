@@ -1,0 +1,87 @@
+"""ovjit in a zip archive on the path, as a wheel that was not installed: its bytecode is kept.
+
+Python compiles every module of an archive at each start, which takes seconds. An installation keeps bytecode
+in `__pycache__`; an archive cannot, so the kernel cache does, for one state of the archive. What it gives is
+authenticated, as machine code is. Where nothing can be kept, that is said.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+import zipimport
+from types import CodeType
+
+from ovjit.hashes import sha256
+
+_PACKAGES = ("ovjit", "ovjit_ops")
+_FORM = 1  # of what is kept
+
+
+class KeptImporter(zipimport.zipimporter):
+    """Imports what is below one folder of an archive; bytecode comes from the kernel cache, once it is
+    there."""
+
+    def __init__(self, path: str):
+        super().__init__(path)
+        self._found: dict[str, tuple[str, CodeType]] = {}  # what is about to be imported
+
+    def get_filename(self, fullname: str) -> str:
+        """Where the module is; to tell that Python's own importer compiles it."""
+        return self._module(fullname)[0]
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The bytecode of the module."""
+        code = self._module(fullname)[1]
+        self._found.pop(fullname, None)
+        return code
+
+    def _module(self, fullname: str) -> tuple[str, CodeType]:
+        found = self._found.get(fullname)
+        if found is None:
+            found = self._found[fullname] = self._kept(fullname)
+        return found
+
+    def _kept(self, fullname: str) -> tuple[str, CodeType]:
+        from ovjit.disk.cache import default_cache
+
+        address = _address(self.archive, fullname)
+        content = default_cache().get(address)
+        if content is not None:
+            path, code = marshal.loads(content)
+            return path, code
+        made = super().get_filename(fullname), super().get_code(fullname)
+        default_cache().put(address, marshal.dumps(made), {"name": f"the bytecode of {fullname}"})
+        return made
+
+
+def _address(archive: str, module: str) -> str:
+    status = os.stat(archive)
+    parts = (_FORM, sys.version, sys.flags.optimize, archive, status.st_size, status.st_mtime_ns, module)
+    return "bytecode_" + sha256(repr(parts).encode()).hexdigest()[:40]
+
+
+def install(archive: str) -> None:
+    """Import ovjit's modules from this archive by kept bytecode from now on."""
+    from ovjit.disk.cache import default_cache
+    from ovjit.disk.notice import warn_once
+
+    if default_cache().path is None:
+        warn_once(
+            f"zipped {archive}",
+            f"ovjit is in the archive {archive}, and every start compiles its modules anew, as there is no "
+            "cache to keep them in: install it, or name a folder with OVJIT_CACHE",
+        )
+        return
+    tops = tuple(os.path.join(archive, package) for package in _PACKAGES)
+
+    def hook(path: str) -> KeptImporter:
+        if not any(path == top or path.startswith(top + os.sep) for top in tops):
+            raise zipimport.ZipImportError(f"{path!r} is not ovjit's")
+        return KeptImporter(path)
+
+    sys.path_hooks.insert(0, hook)
+    for path in list(sys.path_importer_cache):
+        if path.startswith(tops):
+            del sys.path_importer_cache[path]
