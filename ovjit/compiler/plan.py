@@ -107,6 +107,8 @@ class Planner:
         self.views = Views(types)
         self.last_use: Mapping[Value, int] = {}  # value -> index of the last group that reads it
         self.index = 0  # of the group that is being planned
+        #: Inputs that steps write where they lie: the caches of paged attention.
+        self.written_inputs: set[Buffer] = set()
         self.pinned: set[Buffer] = set()  # buffers that nobody may overwrite in place
         self.read_later: set[Value] = set()  # by what else is planned for the group in hand
         self.steps: list[Step] = []

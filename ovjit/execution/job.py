@@ -45,6 +45,11 @@ KERNEL_ERRORS = {
     2: "a region is too large",
     4: "a length is out of range",
     3: "the picture should be at least one pixel large and its scales positive",
+    5: "paged attention: subsequence_begins should rise from 0 to the number of rows of the query",
+    6: "paged attention: past_lens should not be negative",
+    7: "paged attention: block_indices_begins should rise from 0 and stay within block_indices",
+    8: "paged attention: a sequence has fewer blocks than its past and new tokens need",
+    9: "paged attention: block_indices leads outside of the cache, or a new token to a block of -1",
 }
 
 

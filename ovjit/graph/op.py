@@ -170,8 +170,8 @@ class Declared:
     stateful: bool = False
     #: it runs graphs among its attributes: it may take for ever
     runs_body: bool = False
-    #: in no opset: read from and written to files, without a builder
-    plugin: bool = False
+    #: in no opset: read from and written to files, without a builder; a text: what files call its set
+    plugin: bool | str = False
     #: of the attributes' names in files
     attribute_prefix: str = ""
     #: optional input -> (input that it has the type of, number): for a builder that is given a later one
@@ -274,7 +274,7 @@ class Op(Declared):
     @property
     def version(self) -> str:
         """What IR files call the set of operations that this one belongs to."""
-        return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
+        return (self.plugin if isinstance(self.plugin, str) else PLUGIN_OPSET) if self.plugin else f"opset{self.opset}"
 
     @property
     def native_types(self) -> tuple[str, ...] | None:

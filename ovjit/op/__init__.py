@@ -2,6 +2,7 @@
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.custom import Extension
+from ovjit.api.model.paged import PagedAttentionExtension as _PagedAttentionExtension  # noqa: F401
 from ovjit.api.model.subgraphs import if_op, loop, tensor_iterator
 from ovjit.api.model.variables import assign, read_value
 from ovjit.op import util

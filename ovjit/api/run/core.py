@@ -467,6 +467,15 @@ def _compile(
         outputs = tuple(map(port_info, model.outputs))
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
+        if any(node.op.name == "PagedAttentionExtension" for node in graph.nodes):
+            from ovjit.api.model.paged import told_heads
+            from ovjit.compiler.passes.paged import settle_pages
+
+            graph, ports = settle_pages(graph, settings, told_heads(model))
+            inputs = tuple(
+                info._replace(dtype=ports[i].dtype, shape=ports[i].shape) if i in ports else info
+                for i, info in enumerate(inputs)
+            )
 
     def make() -> Any:
         from ovjit.execution.build import compile_graph  # the first import of Numba

@@ -1,0 +1,52 @@
+"""Paged attention as a class, as OpenVINO's Python package has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.node import Node, Output
+from ovjit.graph.op import find_op
+
+NAME = "PagedAttentionExtension"
+
+
+class PagedAttentionExtension(Node):
+    """Attention over keys and values in blocks, of the 28 inputs that its record in `ovjit_ops` names.
+
+    How many heads there are is what the caches' shapes say, or the node's rt_info: num_k_heads, k_head_size,
+    num_v_heads, v_head_size.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, inputs: Sequence[Output]):
+        if not isinstance(inputs, (list, tuple)) or not all(isinstance(x, Output) for x in inputs):
+            raise TypeError("_PagedAttentionExtension takes a list of outputs of nodes")
+        record = find_op(NAME, 1)
+        self._build(record, list(inputs), record.check_attributes({}), None)
+
+    def get_write_kv_cache(self) -> bool:
+        """Whether new keys and values are written to the caches."""
+        return bool(self._attrs["write_kv_cache"])
+
+    def set_write_kv_cache(self, value: bool) -> None:
+        """Say whether new keys and values are written to the caches."""
+        self._attrs["write_kv_cache"] = bool(value)
+
+
+Node._classes[NAME, 1] = PagedAttentionExtension
+
+
+def told_heads(model: Any) -> dict[str, dict[str, int]]:
+    """By friendly name, what nodes of paged attention say of their heads."""
+    found = {}
+    for node in model.get_ordered_ops():
+        if isinstance(node, PagedAttentionExtension) and node._rt_info is not None:
+            items = node._rt_info._items
+            found[node.get_friendly_name()] = {
+                name: int(getattr(items[name], "value", items[name]))
+                for name in ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
+                if name in items
+            }
+    return found

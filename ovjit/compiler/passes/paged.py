@@ -1,0 +1,172 @@
+"""Paged attention made ready to be compiled: caches get types, and layers one list of work.
+
+    PagedAttentionExtension(q, k, v, caches, tables ...)
+        -> PagedAttention(q, k, v, caches, tables ..., PagedPlan(tables, all caches))
+
+A cache is an input of the model, of any type and shape as a rule. How it lies is a matter of the properties
+`KV_CACHE_PRECISION` and its kin, as in OpenVINO: the ports of the compiled model say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.compiler.options import caches_of
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
+from ovjit.graph.op import TensorType
+from ovjit.graph.paged_caches import BLOCK, CacheKind
+from ovjit.graph.shapes import ANY
+
+#: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of up
+#: to so many new tokens are not cut into tiles.
+COLUMNS, ROWS, FEW = 512, 32, 4
+
+#: The kinds that the kernels read and write.
+KINDS = ("f32", "bf16", "f16", "u8", "u4")
+
+
+def settle_pages(
+    graph: Graph, config: Mapping[str, Any], told: Mapping[str, Mapping[str, int]]
+) -> tuple[Graph, dict[int, TensorType]]:
+    """The graph with `PagedAttention` in place of the model's, and what the ports of its caches are, by the
+    number of the input. `told`: what the model says of heads, by the node's name. ModelError for heads that
+    nothing tells, or caches that do not fit them."""
+    layers = [node for node in graph.nodes if node.op.name == "PagedAttentionExtension"]
+    kinds: dict[Value, CacheKind] = {}
+    for node in layers:
+        for value, kind in zip(node.inputs[3:5], _kinds(node, config, told.get(node.name, {})), strict=True):
+            known = kinds.setdefault(value, kind)
+            if known != kind:
+                raise ModelError(f"node {node.name!r} reads the cache {value!r} otherwise than another layer")
+    builder = Builder()
+    new: dict[Value, Value] = {}
+    ports: dict[int, TensorType] = {}
+    for value, kind in kinds.items():
+        if value not in graph.inputs:
+            raise UnsupportedError(f"the cache {value!r} of paged attention should be an input of the model")
+        blocks = value.shape[0] if value.shape else ANY
+        ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
+    work = _Work(builder, layers, kinds, new)
+    for node in graph.nodes:
+        if node.op.name == "Parameter" and node.output in kinds:
+            kind = kinds[node.output]
+            dtype, last = kind.stored
+            blocks = node.output.shape[0] if node.output.shape else ANY
+            attrs = {**node.attrs, "element_type": dtype, "shape": (blocks, kind.heads, *last)}
+            new[node.output] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
+        elif node in work.layers:
+            work.replace(node)
+        else:
+            copy_into(new, builder, node)
+    return builder.finish([new[v] for v in graph.outputs], [new[v] for v in graph.inputs]), ports
+
+
+def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
+    """How the caches of keys and values of a layer lie."""
+    query, key, value, *caches = node.inputs[:5]
+    found = []
+    asked = caches_of(config)
+    widths = [v.shape[1] if v.shape else None for v in (key, value)]
+    told = _told(node, caches, said)
+    for cache, width, heads, size, want, is_key in zip(
+        caches, widths, told[0], told[1], asked, (True, False), strict=True
+    ):
+        what = "key" if is_key else "value"
+        if not isinstance(heads, int) or not isinstance(size, int):
+            raise ModelError(
+                f"node {node.name!r} does not tell how many heads its {what}s have: give the parameter "
+                f"{cache.node.name!r} the shape [?, heads, {BLOCK}, size], or the node's rt_info "
+                f"num_{what[0]}_heads and {what[0]}_head_size"
+            )
+        if isinstance(width, int) and heads * size != width:
+            raise ModelError(f"node {node.name!r} has {what}s of {width} elements, not {heads} heads of {size}")
+        kind = cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
+        if kind not in KINDS:
+            raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not of {kind}")
+        group = want.group if kind in ("u8", "u4") and not is_key else 0
+        if group and size % group:
+            raise ModelError(f"cache head_size {size} cannot be divided by group_size {group}")
+        if kind == "u4" and (group or size) % 2:
+            raise ModelError(f"node {node.name!r}: heads of {size} elements cannot be stored in 4 bits")
+        tokens = BLOCK
+        if cache.shape and isinstance(cache.shape[2], int) and kind not in ("u8", "u4"):
+            tokens = cache.shape[2]
+        found.append(CacheKind(kind, heads, tokens, size, 0 if group == size else group, is_key))
+    if found[0].tokens != found[1].tokens or found[0].heads != found[1].heads:
+        raise ModelError(f"node {node.name!r}: blocks of keys and of values differ in tokens or heads")
+    return found[0], found[1]
+
+
+def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
+    """Heads and their sizes: what the node says, or its caches' shapes, or what keys and values are made of."""
+    heads: list[Any] = []
+    sizes: list[Any] = []
+    for what, cache, value in zip("kv", caches, node.inputs[1:3], strict=True):
+        shape = cache.shape if cache.shape is not None and len(cache.shape) == 4 else (ANY,) * 4
+        many, size = said.get(f"num_{what}_heads") or shape[1], said.get(f"{what}_head_size")
+        joined = value.node.inputs[0].shape if value.node.op.name == "Reshape" else None
+        if not isinstance(many, int) and joined is not None and len(joined) > 2:
+            many = joined[-2]
+        width = value.shape[1] if value.shape else None
+        if size is None and isinstance(many, int) and isinstance(width, int) and many > 0:
+            size = width // many if width % many == 0 else None
+        heads.append(many)
+        sizes.append(shape[3] if size is None else size)
+    return heads, sizes
+
+
+class _Work:
+    """The lists of work of a graph, one for layers that read the same tables and have blocks alike."""
+
+    def __init__(
+        self, builder: Builder, layers: Sequence[Node], kinds: Mapping[Value, CacheKind], new: dict[Value, Value]
+    ):
+        self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
+        self._ordered = list(layers)
+        self._made: dict[tuple[Any, ...], Value] = {}
+
+    def _key(self, node: Node) -> tuple[Any, ...]:
+        """What a list of work is made of: tables, and how many of what an item has."""
+        keys = self.kinds[node.inputs[3]]
+        width = node.inputs[0].shape[1] if node.inputs[0].shape else None
+        group = max(1, width // (keys.heads * keys.size)) if isinstance(width, int) else 1
+        rows = max(1, ROWS // group)
+        part = max(1, COLUMNS // keys.tokens)
+        attrs = {
+            "block": keys.tokens, "part": part, "rows": rows, "few": min(FEW, rows),
+            "writing": bool(node.attrs["write_kv_cache"]),
+        }  # fmt: skip
+        window = node.inputs[10]
+        seen: Any = window if window.constant is None else int(window.constant.reshape(-1)[0])
+        return (*node.inputs[5:9], seen, tuple(attrs.items()))
+
+    def replace(self, node: Node) -> None:
+        """The layer with a list of work. With the first layer come the lists of all whose tables are there."""
+        for layer in self._ordered[self._ordered.index(node) :]:
+            if layer is node or all(v in self.new for v in (*layer.inputs[5:9], layer.inputs[10])):
+                self._list(layer, node)
+        key = self._key(node)
+        keys, values = (self.kinds[v] for v in node.inputs[3:5])
+        attrs = dict(key[-1]) | {
+            "keys": keys.kind, "values": values.kind, "heads": keys.heads, "size": keys.size,
+            "wide": values.size, "group": values.group,
+        }  # fmt: skip
+        inputs = [self.new[v] for v in node.inputs]
+        made = self.builder.add(
+            "PagedAttention", [*inputs, self._made[key]], attrs, name=node.name, origins=node.origins
+        )
+        self.new.update(zip(node.outputs, made.outputs, strict=False))
+
+    def _list(self, layer: Node, first: Node) -> None:
+        """The list of work of `layer`, if it is not there yet, for the rows of `first`'s queries."""
+        key = self._key(layer)
+        if key in self._made:
+            return
+        alike = [n for n in self._ordered if self._key(n) == key]
+        caches = dict.fromkeys(self.new[v] for n in alike for v in n.inputs[3:5])
+        inputs = [self.new[v] for v in (*layer.inputs[5:9], layer.inputs[10], first.inputs[0])]
+        name = f"{layer.name}/work"
+        made = self.builder.add("PagedPlan", [*inputs, *caches], dict(key[-1]), name=name, origins=layer.origins)
+        self._made[key] = made.output

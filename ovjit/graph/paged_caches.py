@@ -1,0 +1,78 @@
+"""How blocks of keys and values lie in the caches of paged attention.
+
+A cache is [blocks, heads, tokens of a block, elements of a token]. Numbers of 8 and 4 bits have a scale and a
+zero, x ~ scale * (number - zero), both f32 and in the block itself:
+
+    keys     for each channel:  scales [size], zeros [size], then a row of numbers for each token
+    values   for each token:    scale, zero of each group by turns, then the numbers
+
+so that the port of u8 keys has `HEAD` more rows, and that of u8 values `HEAD` more elements for each group.
+Of numbers of 4 bits a byte has the even one in its high bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: Bytes of a scale and a zero.
+HEAD = 8
+#: Tokens of a block, where the model leaves it open.
+BLOCK = 32
+#: The largest numbers.
+TOP = {"u8": 255, "u4": 15}
+
+
+class CacheKind(NamedTuple):
+    """One cache. `kind`: the element type; `tokens` of a block; `size`: numbers of a token; `group`: how many
+    of them have a scale of their own, 0: all; `by_channel`: scales are those of channels, over a block."""
+
+    kind: str
+    heads: int
+    tokens: int
+    size: int
+    group: int = 0
+    by_channel: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element."""
+        return {"f32": 32, "u8": 8, "u4": 4}.get(self.kind, 16)
+
+    @property
+    def packed(self) -> bool:
+        """Whether there are scales and zeros."""
+        return self.kind in TOP
+
+    @property
+    def groups(self) -> int:
+        """How many scales a token has, where they are a token's."""
+        return self.size // self.group if self.group else 1
+
+    @property
+    def row(self) -> int:
+        """Bytes of a token."""
+        head = HEAD * self.groups if self.packed and not self.by_channel else 0
+        return head + self.size * self.bits // 8
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a block of one head."""
+        head = HEAD * self.size if self.packed and self.by_channel else 0
+        return head + self.tokens * self.row
+
+    @property
+    def port(self) -> tuple[int, int]:
+        """The last two dimensions of the port."""
+        if not self.packed:
+            return self.tokens, self.size
+        more = HEAD * 8 // self.bits
+        if self.by_channel:
+            return self.tokens + more, self.size
+        return self.tokens, self.size + more * self.groups
+
+    @property
+    def stored(self) -> tuple[str, tuple[int, int]]:
+        """Element type and last two dimensions of the arrays that kernels take: bytes where numbers have
+        4 bits."""
+        rows, size = self.port
+        return ("u8", (rows, size * self.bits // 8)) if self.kind == "u4" else (self.kind, (rows, size))

@@ -1,0 +1,153 @@
+"""Native paged attention: what the kernels of `cpu_paged_kernels` are given, and in which steps they run.
+
+New keys and values go to their blocks first, those of all sequences at once; then items of tokens and of
+prompts are computed, and parts of long sequences added up. Steps have as many chunks as the shapes allow for;
+the table says which of them have something to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.cpu.formats import float_types
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
+from ovjit.compiler.views import Layout, View, product
+from ovjit.graph.graph import Value
+from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged_write
+from ovjit_ops.attention.cpu_paged_plan import sizes
+from ovjit_ops.attention.paged import INPUTS, kinds_of
+
+
+class PagedAttention(Lowering):
+    """Attention of f32 or bf16 queries over blocks of any kind of cache."""
+
+    takes = (("f32", "bf16", "f16"), ("f32", "bf16", "f16"), ("f32", "bf16", "f16"), None)
+    constant_inputs = None
+
+    def set_up(self) -> None:
+        self.named = dict(zip(INPUTS, self.node.inputs, strict=False))
+        attrs = self.node.attrs
+        self.keys, self.values = kinds_of(attrs)
+        self.lanes = host_isa().lanes
+        dtype = self.named["query"].dtype
+        if any(self.named[n].dtype != dtype for n in ("key", "value")):
+            raise NotNative
+        kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
+        self.rows = paged_rows(
+            T=dtype, out=self.out.dtype, **kinds, sloped=self.has("alibi_slopes"), sinking=self.has("sinks")
+        )
+        self.write = paged_write(T=dtype, **kinds)
+        self.merge = paged_merge(out=self.out.dtype)
+        self.kernels = (self.rows, self.merge, *((self.write,) if attrs["writing"] else ()))
+
+    def has(self, name: str) -> bool:
+        """Whether an input may have elements."""
+        shape = self.named[name].shape
+        return shape is None or 0 not in shape
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        ramp = np.arange(self.node.attrs["part"] * self.keys.tokens, dtype=np.float32)
+        self.ramp = constants.place(ramp, "distances of keys").offset
+
+    def plan(self, planner: Planner) -> None:
+        y = planner.row_major_output(self.node.outputs[0])
+        attrs = self.node.attrs
+        self.planner = planner
+        q, k, v = (self._rows(n) for n in ("query", "key", "value"))
+        tables = {n: planner.contiguous(self.named[n]) for n in ("table", "block_indices", "scale", "window")}
+        caches = {n: self._cache(n) for n in ("key_cache", "value_cache")}
+        for view in caches.values():
+            planner.written_inputs.add(view.buffer)
+        sequences, tokens = planner.shape(self.named["past_lens"])[0], q.shape[0]
+        made = sizes(
+            sequences, tokens, planner.shape(self.named["block_indices"])[0], self.keys.tokens,
+            attrs["part"], attrs["rows"],
+        )  # fmt: skip
+        group = q.shape[1] // (self.keys.heads * self.keys.size)
+        shared: dict[str, Any] = {
+            "table": tables["table"].ptr, "entries": tables["block_indices"].ptr,
+            "keys": caches["key_cache"].ptr, "values": caches["value_cache"].ptr,
+            "heads": self.keys.heads, "group": group, "size": self.keys.size, "wide": self.values.size,
+            "block": self.keys.tokens, "k_row": self.keys.row, "v_row": self.values.row,
+            "k_head": self.keys.bytes, "v_head": self.values.bytes,
+            "k_block": self.keys.bytes * self.keys.heads, "v_block": self.values.bytes * self.values.heads,
+            "v_group": self.values.group or self.values.size,
+            "u_step": ceil_div(max(self.keys.size, self.values.size) * 4, ALIGNMENT) * ALIGNMENT,
+            "y": y.ptr, "y_row": y.strides[0], "q": q.ptr, "q_row": q.strides[0], "k": k.ptr, "v": v.ptr,
+            "x_row": k.strides[0], "w_row": v.strides[0], "part": attrs["part"],
+            "scale": tables["scale"].ptr, "window": tables["window"].ptr,
+            "writes_at": made["writes_at"], "ramp": planner.constants.at(self.ramp),
+        }  # fmt: skip
+        reads = [*tables.values(), q]
+        if attrs["writing"]:
+            planner.need_scratch((self.keys.tokens + 1) * shared["u_step"])
+            planner.step(
+                self.write, shared, made["writes"] * self.keys.heads, [*tables.values(), k, v],
+                list(caches.values()), product(k.shape) + product(v.shape),
+            )  # fmt: skip
+        self._attend(shared, made, reads, list(caches.values()), y, sequences)
+
+    def _attend(
+        self, shared: dict[str, Any], made: dict[str, Any], reads: list[View], caches: list[View], y: View,
+        sequences: Any,
+    ) -> None:  # fmt: skip
+        """The steps that compute, once keys and values are where they belong."""
+        planner, attrs, group = self.planner, self.node.attrs, shared["group"]
+        for name, at in (("alibi_slopes", "slopes"), ("sinks", "sinks")):
+            shared[at] = shared["scale"]
+            if self.has(name):
+                view = planner.contiguous(self.named[name])
+                reads.append(view)
+                shared[at] = view.ptr
+        count = ceil_div(max(attrs["rows"], attrs["few"]) * group, 4) * 4
+        shared |= self._scratch(count)
+        slot = attrs["few"] * group * (shared["o_step"] + 8)
+        partial = planner.allocate((made["few"], self.keys.heads, slot), 1)
+        shared |= {"partial": partial.ptr, "slot_size": slot}
+        entries = planner.shape(self.named["block_indices"])[0]
+        flops = 2.0 * entries * self.keys.tokens * group * self.keys.heads * (shared["size"] + shared["wide"])
+        for number, items, times in ((1, "few", 1), (2, "many", attrs["rows"])):
+            values = shared | {"number_at": number, "items_at": made[f"{items}_at"]}
+            chunks = made[items] * self.keys.heads
+            planner.step(self.rows, values, chunks, [*reads, *caches], [y, partial], flops * times)
+        planner.step(self.merge, shared, sequences * self.keys.heads, [reads[0], partial], [y], y.count)
+
+    def _scratch(self, count: int) -> dict[str, int]:
+        """Where things lie in a chunk's scratch memory, for so many rows."""
+        def row(n: int, lanes: int) -> int:
+            return ceil_div(n, lanes) * lanes * 4
+
+        attrs, lanes = self.node.attrs, self.lanes
+        steps = {
+            "q_step": row(self.keys.size, lanes), "s_step": row(attrs["part"] * self.keys.tokens, 16),
+            "o_step": row(self.values.size, 4 * lanes),
+        }  # fmt: skip
+        places, at = {}, count * steps["q_step"]
+        unpacked = ceil_div(max(self.keys.size, self.values.size) * 4, ALIGNMENT) * ALIGNMENT
+        for name, size in (
+            ("s_at", count * steps["s_step"]), ("o_at", count * steps["o_step"]), ("m_at", count * 4 + 64),
+            ("l_at", count * 4 + 64), ("u_at", (self.keys.tokens + 1) * unpacked),
+        ):  # fmt: skip
+            at = ceil_div(at, ALIGNMENT) * ALIGNMENT
+            places[name] = at
+            at += size
+        self.planner.need_scratch(at + 64)
+        return steps | places
+
+    def _rows(self, name: str) -> View:
+        """An input [tokens, ...] whose rows have adjacent elements."""
+        return self.planner.with_layout(self.named[name], Layout(range(2)))
+
+    def _cache(self, name: str) -> View:
+        """A cache where the caller has it. NotNative where it lies elsewhere: then nothing could be written
+        to it."""
+        view = self.planner.view(self.named[name])
+        if not view.is_contiguous:
+            raise NotNative
+        return view

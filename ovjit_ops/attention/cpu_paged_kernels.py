@@ -1,0 +1,441 @@
+"""The kernels of paged attention: queries against blocks of keys, and the sums of blocks of values.
+
+An item (`cpu_paged_plan`) is some queries of a sequence and some blocks of its table. A chunk takes it for one
+head of keys, with the queries of all heads that share it: key and value are read once for all of them. Blocks
+are taken some at a time,
+
+    s = q k^T scale + bias          m' = max(m, row maxima of s)       p = exp(s - m')
+    l' = l exp(m - m') + row sums   o' = o exp(m - m') + p v
+
+in scratch memory. What a sequence's blocks are too many for is cut into parts, and `paged_merge` adds them up.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.words import *
+from ovjit.graph.paged_caches import TOP
+from ovjit_ops.attention.cpu_attention_kernels import EXP, soften
+
+
+@inline
+def fill(t, first, stop, value):
+    """`value` for elements from `first` to `stop`."""
+    for j in range(max(first, 0), stop, VL):
+        storem[f32](t + j * 4, const[f32](value), stop - j)
+
+
+@inline
+def scaled_rows(q, to, to_row, step, rows, group, size, q_row, factor, T):
+    """Queries of the heads of a group, times a number, row after row in scratch memory, and zeros behind them
+    up to whole vectors and four rows."""
+    for m in range(0, (rows * group + 3) // 4 * 4):
+        p = q + m // group * q_row + m % group * size * SIZE[T]
+        live = 0
+        if m < rows * group:
+            live = size
+        for j in range(0, size, VL):
+            left = max(min(live - j, VL), 0)
+            v = loadm[T](p + j * SIZE[T], left)
+            store[f32](to + m * to_row + j * 4, v * factor)
+
+
+@inline
+def unpack_token(p, head, to, size, group, kind, by_channel):
+    """A token's numbers as f32, at `to`. `head`: the scales and zeros of channels."""
+    if kind == "u8":
+        if by_channel:
+            for j in range(0, size, VL):
+                number = cast[f32](loadm[u8](p + j, size - j)) - loadm[f32](head + (size + j) * 4, size - j)
+                storem[f32](to + j * 4, number * loadm[f32](head + j * 4, size - j), size - j)
+        else:
+            numbers = p + size // group * 8
+            for g in range(0, size, group):
+                factor = splat[f32](p + g // group * 8)
+                zero = splat[f32](p + g // group * 8 + 4)
+                for j in range(g, g + group, VL):
+                    number = cast[f32](loadm[u8](numbers + j, g + group - j)) - zero
+                    storem[f32](to + j * 4, number * factor, g + group - j)
+    else:
+        numbers = p
+        if not by_channel:
+            numbers = p + size // group * 8
+        for j in range(0, size // 2, VL):
+            both = cast[i32](loadm[u8](numbers + j, size // 2 - j))
+            high = cast[f32](both >> const[i32](4))
+            low = cast[f32](both & const[i32](15))
+            scatter[f32](to + j * 8, 8, high, size // 2 - j)
+            scatter[f32](to + j * 8 + 4, 8, low, size // 2 - j)
+        if by_channel:
+            for j in range(0, size, VL):
+                number = loadm[f32](to + j * 4, size - j) - loadm[f32](head + (size + j) * 4, size - j)
+                storem[f32](to + j * 4, number * loadm[f32](head + j * 4, size - j), size - j)
+        else:
+            for g in range(0, size, group):
+                factor = splat[f32](p + g // group * 8)
+                zero = splat[f32](p + g // group * 8 + 4)
+                for j in range(g, g + group, VL):
+                    number = loadm[f32](to + j * 4, g + group - j) - zero
+                    storem[f32](to + j * 4, number * factor, g + group - j)
+
+
+@inline
+def unpack_block(p, row, to, to_row, first, count, size, group, kind, by_channel):
+    """Tokens from `first` on of a block at p as f32, at `to`."""
+    start = p
+    if by_channel:
+        start = p + size * 8
+    for t in range(first, count):
+        unpack_token(start + t * row, p, to + t * to_row, size, group, kind, by_channel)
+
+
+@inline
+def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind):
+    """Products of `rows` rows of q with `count` keys, four rows at a time."""
+    acc = registers()
+    for m in range(0, rows, 4):
+        p = q + m * q_step
+        for s in range(count):
+            for i in static_range(4):
+                acc[i] = const[f32](0.0)
+            for j in range(0, size, VL):
+                key = loadm[kind](k + s * k_row + j * SIZE[kind], size - j)
+                for i in static_range(4):
+                    acc[i] = fma(load[f32](p + i * q_step + j * 4), key, acc[i])
+            for i in static_range(4):
+                storem[f32](t + (m + i) * t_step + s * 4, spread[f32](hadd[f32](acc[i])), 1)
+
+
+@inline
+def one_dot(q, k, k_row, t, count, size, kind):
+    """Products of one row of q with `count` keys."""
+    acc = registers()
+    for s in range(count):
+        acc[0] = const[f32](0.0)
+        for j in range(0, size, VL):
+            key = loadm[kind](k + s * k_row + j * SIZE[kind], size - j)
+            acc[0] = fma(load[f32](q + j * 4), key, acc[0])
+        storem[f32](t + s * 4, spread[f32](hadd[f32](acc[0])), 1)
+
+
+@inline
+def add_values(w, w_step, v, v_row, o, o_step, rows, count, wide, kind):
+    """To `rows` sums at o, values by weight, four rows at a time."""
+    acc = registers()
+    for m in range(0, rows, 4):
+        for j in range(0, wide, VL):
+            for i in static_range(4):
+                acc[i] = load[f32](o + (m + i) * o_step + j * 4)
+            for s in range(count):
+                value = loadm[kind](v + s * v_row + j * SIZE[kind], wide - j)
+                for i in static_range(4):
+                    acc[i] = fma(splat[f32](w + (m + i) * w_step + s * 4), value, acc[i])
+            for i in static_range(4):
+                store[f32](o + (m + i) * o_step + j * 4, acc[i])
+
+
+@inline
+def add_value(w, v, v_row, o, count, wide, kind):
+    """To one sum at o, values by weight."""
+    acc = registers()
+    for j in range(0, wide, 4 * VL):
+        for i in static_range(4):
+            acc[i] = load[f32](o + (j + i * VL) * 4)
+        for s in range(count):
+            weight = splat[f32](w + s * 4)
+            for i in static_range(4):
+                left = wide - j - i * VL
+                acc[i] = fma(weight, loadm[kind](v + s * v_row + (j + i * VL) * SIZE[kind], left), acc[i])
+        for i in static_range(4):
+            store[f32](o + (j + i * VL) * 4, acc[i])
+
+
+@inline
+def incline(t, ramp, slope, distance, count):
+    """slope (kpos - qpos) added to scores of adjacent keys, of which the first is `distance` away."""
+    behind = cast[f32](spread[i32](distance))
+    for j in range(0, count, VL):
+        away = loadm[f32](ramp + j * 4, count - j) + behind
+        storem[f32](t + j * 4, fma(slope, away, loadm[f32](t + j * 4, count - j)), count - j)
+
+
+@kernel
+def paged_rows(
+    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
+    sinks: Ptr, ramp: Ptr, partial: Ptr, number_at, items_at, heads, group, size, wide, block, part, q_row,
+    y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at, o_at,
+    m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking,
+):  # fmt: skip
+    """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
+    item = chunk // heads
+    head = chunk % heads
+    if item >= ld[i64](table + number_at * 8):
+        return 0
+    at = table + (items_at + item * 6) * 8
+    row = table + (8 + ld[i64](at) * 8) * 8
+    first = ld[i64](at + 8)
+    rows = ld[i64](at + 16)
+    start = ld[i64](at + 24)
+    stop = start + ld[i64](at + 32)
+    slot = ld[i64](at + 40)
+    past = ld[i64](row)
+    token = ld[i64](row + 16) + first
+    entry = ld[i64](row + 24)
+    seen = ld[i32](window) + 0
+    count = rows * group
+    behind = past + first + rows  # of the last key that a row of the item sees
+    factor = splat[f32](scale)
+    scaled_rows(
+        q + token * q_row + head * group * size * SIZE[T], scratch, q_step, 0, rows, group, size, q_row,
+        factor, T,
+    )  # fmt: skip
+    for m in range((count + 3) // 4 * 4):
+        o = scratch + o_at + m * o_step
+        for j in range(0, o_step, VL * 4):
+            store[f32](o + j, const[f32](0.0))
+        storem[f32](scratch + m_at + m * 4, const[f32](-inf), 1)
+        storem[f32](scratch + l_at + m * 4, const[f32](0.0), 1)
+        if sinking:
+            if m < count and slot <= ld[i64](row + 32):
+                sink = splat[f32](sinks + (head * group + m % group) * 4)
+                storem[f32](scratch + m_at + m * 4, sink, 1)
+                storem[f32](scratch + l_at + m * 4, const[f32](1.0), 1)
+    for b in range(start, stop, part):
+        many = min(part, stop - b)
+        columns = min(many * block, behind - b * block)
+        t = scratch + s_at
+        for i in range(many):
+            index = ld[i32](entries + (entry + b + i) * 4) + 0
+            live = min(block, columns - i * block)
+            if index < 0:
+                for m in range(count):
+                    fill(t + m * s_step, i * block, i * block + live, -inf)
+            else:
+                k = keys + index * k_block + head * k_head
+                if kind in TOP:
+                    unpack_block(k, k_row, scratch + u_at, u_step, 0, live, size, 0, kind, True)
+                    if count == 1:
+                        one_dot(scratch, scratch + u_at, u_step, t + i * block * 4, live, size, "f32")
+                    else:
+                        dots(
+                            scratch, q_step, scratch + u_at, u_step, t + i * block * 4, s_step, count, live,
+                            size, "f32",
+                        )  # fmt: skip
+                else:
+                    if count == 1:
+                        one_dot(scratch, k, k_row, t + i * block * 4, live, size, kind)
+                    else:
+                        dots(scratch, q_step, k, k_row, t + i * block * 4, s_step, count, live, size, kind)
+        for m in range(count):
+            place = past + first + m // group
+            line = t + m * s_step
+            if sloped:
+                incline(line, ramp, splat[f32](slopes + (head * group + m % group) * 4), b * block - place, columns)
+            if seen > 0:
+                fill(line, 0, min(place + 1 - seen - b * block, columns), -inf)
+            fill(line, place + 1 - b * block, columns, -inf)
+            shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
+            if b > start:
+                o = scratch + o_at + m * o_step
+                for j in range(0, wide, VL):
+                    store[f32](o + j * 4, load[f32](o + j * 4) * shrink)
+        for i in range(many):
+            index = ld[i32](entries + (entry + b + i) * 4) + 0
+            live = min(block, columns - i * block)
+            if index >= 0:
+                v = values + index * v_block + head * v_head
+                w = t + i * block * 4
+                if vkind in TOP:
+                    unpack_block(v, v_row, scratch + u_at, u_step, 0, live, wide, v_group, vkind, False)
+                    if count == 1:
+                        add_value(w, scratch + u_at, u_step, scratch + o_at, live, wide, "f32")
+                    else:
+                        add_values(
+                            w, s_step, scratch + u_at, u_step, scratch + o_at, o_step, count, live, wide, "f32"
+                        )
+                else:
+                    if count == 1:
+                        add_value(w, v, v_row, scratch + o_at, live, wide, vkind)
+                    else:
+                        add_values(w, s_step, v, v_row, scratch + o_at, o_step, count, live, wide, vkind)
+    for m in range(count):
+        o = scratch + o_at + m * o_step
+        if slot < 0:
+            total = splat[f32](scratch + l_at + m * 4)
+            scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+            p = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
+            for j in range(0, wide, VL):
+                storem[out](p + j * SIZE[out], load[f32](o + j * 4) * scaled, wide - j)
+        else:
+            p = partial + (slot * heads + head) * slot_size + m * (o_step + 8)
+            for j in range(0, wide, VL):
+                storem[f32](p + j * 4, load[f32](o + j * 4), wide - j)
+            storem[f32](p + o_step, splat[f32](scratch + m_at + m * 4), 1)
+            storem[f32](p + o_step + 4, splat[f32](scratch + l_at + m * 4), 1)
+
+
+@kernel
+def paged_merge(
+    y: Ptr, table: Ptr, partial: Ptr, heads, group, wide, y_row, o_step, slot_size, *, out
+):  # fmt: skip
+    """y of sequences whose blocks were cut into parts: o = sum of o_i exp(m_i - m), l the same."""
+    row = table + (8 + chunk // heads * 8) * 8
+    head = chunk % heads
+    parts = ld[i64](row + 40)
+    slot = ld[i64](row + 32)
+    token = ld[i64](row + 16)
+    if parts > 1:
+        for m in range(ld[i64](row + 8) * group):
+            p = partial + (slot * heads + head) * slot_size + m * (o_step + 8)
+            step = heads * slot_size
+            top = const[f32](-inf)
+            for i in range(parts):
+                top = maximum(top, splat[f32](p + i * step + o_step))
+            top = select(top == const[f32](-inf), const[f32](0.0), top)
+            total = const[f32](0.0)
+            for i in range(parts):
+                less = splat[f32](p + i * step + o_step) - top
+                weight = applied(EXP, less)
+                total = fma(weight, splat[f32](p + i * step + o_step + 4), total)
+            scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+            to = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
+            for j in range(0, wide, VL):
+                acc = const[f32](0.0)
+                for i in range(parts):
+                    less = splat[f32](p + i * step + o_step) - top
+                    weight = applied(EXP, less)
+                    acc = fma(weight, loadm[f32](p + i * step + j * 4, wide - j), acc)
+                storem[out](to + j * SIZE[out], acc * scaled, wide - j)
+
+
+@inline
+def quantize_token(from_, p, size, group, kind):
+    """A token of f32 at `from_` as numbers with scales of its groups, at p."""
+    most = 255.0 if kind == "u8" else 15.0
+    numbers = p + size // group * 8
+    for g in range(0, size, group):
+        low = const[f32](inf)
+        high = const[f32](-inf)
+        for j in range(g, g + group, VL):
+            x = loadm[f32](from_ + j * 4, g + group - j)
+            low = blend[f32](g + group - j, minimum(low, x), low)
+            high = blend[f32](g + group - j, maximum(high, x), high)
+        low = spread[f32](hmin[f32](low))
+        high = spread[f32](hmax[f32](high))
+        factor = (high - low) * const[f32](1.0 / most)
+        factor = select(factor > const[f32](1e-30), factor, const[f32](1.0))
+        zero = (const[f32](0.0) - low) / factor
+        storem[f32](p + g // group * 8, factor, 1)
+        storem[f32](p + g // group * 8 + 4, zero, 1)
+        for j in range(g, g + group, VL):
+            x = loadm[f32](from_ + j * 4, g + group - j) / factor + zero
+            x = minimum(maximum(rint(x), const[f32](0.0)), const[f32](most))
+            storem[f32](from_ + j * 4, x, g + group - j)
+    write_numbers(from_, numbers, size, kind)
+
+
+@inline
+def write_numbers(from_, p, size, kind):
+    """Whole numbers as f32 at `from_`, to u8, or two to a byte, at p."""
+    if kind == "u8":
+        for j in range(0, size, VL):
+            storem[u8](p + j, cast[u8](cast[i32](loadm[f32](from_ + j * 4, size - j))), size - j)
+    else:
+        for j in range(0, size // 2, VL):
+            high = cast[i32](gather[f32](from_ + j * 8, 8, size // 2 - j))
+            low = cast[i32](gather[f32](from_ + j * 8 + 4, 8, size // 2 - j))
+            storem[u8](p + j, cast[u8]((high << const[i32](4)) | low), size // 2 - j)
+
+
+@inline
+def copy_token(x, to, size, T, kind):
+    """A token of one element type in another."""
+    for j in range(0, size, VL):
+        storem[kind](to + j * SIZE[kind], loadm[T](x + j * SIZE[T], size - j), size - j)
+
+
+@inline
+def keep_range(block_at, numbers, size, kind, old, room, room_row, count):
+    """Scales and zeros of the channels of a block, of which the first `old` tokens have numbers and all
+    `count` are at `room` as f32: as they are where new tokens lie within them."""
+    most = 255.0 if kind == "u8" else 15.0
+    for j in range(0, size, VL):
+        left = size - j
+        low = const[f32](inf)
+        high = const[f32](-inf)
+        if old > 0:
+            factor = loadm[f32](block_at + j * 4, left)
+            zero = loadm[f32](block_at + (size + j) * 4, left)
+            low = (const[f32](0.0) - zero) * factor
+            high = (const[f32](most) - zero) * factor
+        newest = const[f32](inf)
+        largest = const[f32](-inf)
+        for t in range(old, count):
+            x = loadm[f32](room + t * room_row + j * 4, left)
+            newest = minimum(newest, x)
+            largest = maximum(largest, x)
+        bottom = minimum(low, newest)
+        top = maximum(high, largest)
+        made = (top - bottom) * const[f32](1.0 / most)
+        made = select(made > const[f32](1e-30), made, const[f32](1.0))
+        new_zero = (const[f32](0.0) - bottom) / made
+        if old > 0:
+            within = (newest >= low) & (largest <= high)
+            made = select(within, factor, made)
+            new_zero = select(within, zero, new_zero)
+        storem[f32](block_at + j * 4, made, left)
+        storem[f32](block_at + (size + j) * 4, new_zero, left)
+
+
+@inline
+def quantize_block(block_at, row, size, kind, room, room_row, count):
+    """All `count` tokens of a block at `room` as numbers, by the scales and zeros that the block has."""
+    most = 255.0 if kind == "u8" else 15.0
+    for t in range(count):
+        p = room + t * room_row
+        for j in range(0, size, VL):
+            left = size - j
+            x = loadm[f32](p + j * 4, left) / loadm[f32](block_at + j * 4, left)
+            x = rint(x + loadm[f32](block_at + (size + j) * 4, left))
+            storem[f32](p + j * 4, minimum(maximum(x, const[f32](0.0)), const[f32](most)), left)
+        write_numbers(p, block_at + size * 8 + t * row, size, kind)
+
+
+@kernel
+def paged_write(
+    k: Ptr, v: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, writes_at, heads, size, wide, block,
+    x_row, w_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, u_step, *, T, kind, vkind,
+):  # fmt: skip
+    """New keys and values to a block of a sequence, for one head."""
+    item = chunk // heads
+    head = chunk % heads
+    if item >= ld[i64](table):
+        return 0
+    at = table + (writes_at + item * 2) * 8
+    row = table + (8 + ld[i64](at) * 8) * 8
+    b = ld[i64](at + 8)
+    past = ld[i64](row)
+    behind = past + ld[i64](row + 8)
+    index = ld[i32](entries + (ld[i64](row + 24) + b) * 4) + 0
+    first = max(past - b * block, 0)
+    count = min(behind - b * block, block)
+    token = ld[i64](row + 16) + b * block - past  # of what would be the block's first
+    x = k + token * x_row + head * size * SIZE[T]
+    p = keys + index * k_block + head * k_head
+    if kind in TOP:
+        unpack_block(p, k_row, scratch, u_step, 0, first, size, 0, kind, True)
+        for t in range(first, count):
+            copy_token(x + t * x_row, scratch + t * u_step, size, T, "f32")
+        keep_range(p, 0, size, kind, first, scratch, u_step, count)
+        quantize_block(p, k_row, size, kind, scratch, u_step, count)
+    else:
+        for t in range(first, count):
+            copy_token(x + t * x_row, p + t * k_row, size, T, kind)
+    x = v + token * w_row + head * wide * SIZE[T]
+    p = values + index * v_block + head * v_head
+    for t in range(first, count):
+        if vkind in TOP:
+            copy_token(x + t * w_row, scratch, wide, T, "f32")
+            quantize_token(scratch, p + t * v_row, wide, v_group, vkind)
+        else:
+            copy_token(x + t * w_row, p + t * v_row, wide, T, vkind)

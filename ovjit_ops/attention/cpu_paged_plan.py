@@ -1,0 +1,165 @@
+"""The work of paged attention, listed once for all layers that read the same tables.
+
+Shapes say how many sequences, tokens and blocks there are; numbers in the tables say whose they are. One chunk
+reads these numbers, refuses those that lead outside of a cache, and writes a table of i64 that says which
+blocks get new tokens and which queries meet which blocks. What follows has as many chunks as the shapes allow
+for at most; those behind the end of a list have nothing to do. So a plan serves any mixture of prompts and
+tokens of the same shapes, and nothing is written before all numbers are known to be good.
+
+    words 0 ... 7            lengths of the lists below: writes, tokens, prompts
+    8 words a sequence       past, new tokens, first row, first block, slot, parts, where its scores begin
+    2 words a write          sequence, block of it
+    6 words of tokens        sequence, first row of it, rows, first block, blocks, slot of the result or -1
+    6 words of a prompt      the same; all blocks, so that no slot is needed
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.codegen.function import kernel
+from ovjit.codegen.words import *
+from ovjit.compiler.lower import Lowering
+from ovjit.compiler.plan import Planner
+from ovjit.graph.traced import least
+from ovjit_ops.common.values import INDEX_TYPES
+
+#: Words of a sequence, a write, an item of attention; of what stands before all.
+SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8
+
+
+def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows: int) -> dict[str, Any]:
+    """The most items of each list, and where lists begin."""
+    writes = tokens // block + sequences * 2
+    few = entries // part + sequences
+    many = tokens // rows + sequences
+    writes_at = sequences * SEQUENCE + FIRST
+    few_at = writes_at + writes * WRITE
+    many_at = few_at + few * ITEM
+    return {
+        "writes": writes, "few": few, "many": many, "writes_at": writes_at, "few_at": few_at,
+        "many_at": many_at, "words": many_at + many * ITEM,
+    }  # fmt: skip
+
+
+@kernel
+def paged_plan(
+    past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, sequences, tokens, listed, held,
+    block, part, rows, few, writes_at, few_at, many_at, *, writing,
+):  # fmt: skip
+    """The table. `held`: blocks of the smallest cache; `few`: sequences of so many new tokens are tokens'."""
+    seen = ld[i32](window) + 0
+    number = 0
+    tokens_items = 0
+    prompts = 0
+    slots = 0
+    lengths = 0
+    if ld[i32](begins) != 0 or ld[i32](ends) != 0:
+        return 5
+    for s in range(sequences):
+        before = ld[i32](past + s * 4) + 0
+        first = ld[i32](begins + s * 4) + 0
+        behind = ld[i32](begins + s * 4 + 4) + 0
+        entry = ld[i32](ends + s * 4) + 0
+        stop = ld[i32](ends + s * 4 + 4) + 0
+        if behind < first or behind > tokens:
+            return 5
+        if stop < entry or stop > listed:
+            return 7
+        if before < 0:
+            return 6
+        new = behind - first
+        whole = before + new
+        blocks = (whole + block - 1) // block
+        if blocks > stop - entry:
+            return 8
+        for i in range(entry, stop):
+            found = ld[i32](entries + i * 4) + 0
+            if found < -1 or found >= held:
+                return 9
+            if writing and found < 0 and new > 0 and i - entry >= before // block and i - entry < blocks:
+                return 9
+        at = table + (8 + s * 8) * 8
+        st[i64](at, before)
+        st[i64](at + 8, new)
+        st[i64](at + 16, first)
+        st[i64](at + 24, entry)
+        st[i64](at + 32, -1)
+        st[i64](at + 40, 0)
+        st[i64](at + 48, lengths)
+        st[i64](at + 56, blocks)
+        lengths += whole
+        if new > 0:
+            for i in range(before // block, blocks):
+                to = table + (writes_at + number * 2) * 8
+                st[i64](to, s)
+                st[i64](to + 8, i)
+                number += 1
+            start = 0
+            if seen > 0:
+                start = max(before + 1 - seen, 0) // block
+            if new <= few:
+                parts = (blocks - start + part - 1) // part
+                if parts > 1:
+                    st[i64](at + 32, slots)
+                    st[i64](at + 40, parts)
+                for i in range(parts):
+                    to = table + (few_at + tokens_items * 6) * 8
+                    slot = -1
+                    if parts > 1:
+                        slot = slots
+                        slots += 1
+                    st[i64](to, s)
+                    st[i64](to + 8, 0)
+                    st[i64](to + 16, new)
+                    st[i64](to + 24, start + i * part)
+                    st[i64](to + 32, min(part, blocks - start - i * part))
+                    st[i64](to + 40, slot)
+                    tokens_items += 1
+            else:
+                for r in range(0, new, rows):
+                    to = table + (many_at + prompts * 6) * 8
+                    count = min(rows, new - r)
+                    at_first = 0
+                    if seen > 0:
+                        at_first = max(before + r + 1 - seen, 0) // block
+                    st[i64](to, s)
+                    st[i64](to + 8, r)
+                    st[i64](to + 16, count)
+                    st[i64](to + 24, at_first)
+                    st[i64](to + 32, (before + r + count + block - 1) // block - at_first)
+                    st[i64](to + 40, -1)
+                    prompts += 1
+    if ld[i32](begins + sequences * 4) != tokens:
+        return 5
+    st[i64](table, number)
+    st[i64](table + 8, tokens_items)
+    st[i64](table + 16, prompts)
+    st[i64](table + 24, slots)
+    st[i64](table + 32, lengths)
+
+
+class PagedPlan(Lowering):
+    """One step, of one chunk."""
+
+    takes = (("i32",), ("i32",), ("i32",), ("i32",), ("i32",), None)
+
+    def set_up(self) -> None:
+        self.kernel = paged_plan(writing=bool(self.node.attrs["writing"]))
+
+    def plan(self, planner: Planner) -> None:
+        attrs = self.node.attrs
+        past, begins, entries, ends, window, query = (planner.contiguous(v) for v in self.node.inputs[:6])
+        caches = [planner.shape(v)[0] for v in self.node.inputs[6:]]
+        table = planner.row_major_output(self.node.output)
+        sequences, tokens, listed = past.shape[0], query.shape[0], entries.shape[0]
+        made = sizes(sequences, tokens, listed, attrs["block"], attrs["part"], attrs["rows"])
+        values: dict[str, Any] = {
+            "past": past.ptr, "begins": begins.ptr, "entries": entries.ptr, "ends": ends.ptr,
+            "window": window.ptr, "table": table.ptr, "sequences": sequences, "tokens": tokens,
+            "listed": listed, "held": least(*caches) if len(caches) > 1 else caches[0],
+        }  # fmt: skip
+        values |= {name: attrs[name] for name in ("block", "part", "rows", "few")}
+        values |= {name: made[name] for name in ("writes_at", "few_at", "many_at")}
+        reads = [past, begins, entries, ends, window]
+        planner.step(self.kernel, values, 1, reads, [table])

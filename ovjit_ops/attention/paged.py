@@ -1,0 +1,163 @@
+"""Paged attention: keys and values in blocks of a cache that the caller keeps.
+
+`PagedAttentionExtension` is what models have. A compiled model has one list of work for all layers that read
+the same tables (`PagedPlan`), and for each layer a `PagedAttention` that writes new keys and values into the
+caller's cache and reads all of a sequence from there. The caches are inputs of the model, written in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.op import Bool, Int, Str, TensorType, op
+from ovjit.graph.paged_caches import CacheKind
+from ovjit.graph.shapes import ANY, bounds, is_static
+from ovjit_ops.attention.cpu_paged_plan import PagedPlan as LoweredPlan
+from ovjit_ops.attention.cpu_paged_plan import sizes
+from ovjit_ops.attention.paged_reference import list_work, paged_attention
+from ovjit_ops.common.checks import check_type
+from ovjit_ops.elementwise.arithmetic import REALS
+
+#: The inputs of `PagedAttention`.
+INPUTS = (
+    "query", "key", "value", "key_cache", "value_cache", "past_lens", "subsequence_begins", "block_indices",
+    "block_indices_begins", "scale", "window", "alibi_slopes", "max_context_len", "score_aggregation_window",
+    "rotated_block_indices", "rotation_deltas", "rotation_trig_lut", "xattention_threshold",
+    "xattention_block_size", "xattention_stride", "sinks", "adaptive_rkv_start_size",
+    "adaptive_rkv_evictable_sizes", "adaptive_rkv_diversity_block_set_indices",
+    "adaptive_rkv_diversity_block_set_indices_begins", "token_type_ids", "qq_bias", "qq_bias_begins", "table",
+)  # fmt: skip
+
+
+def kinds_of(attrs: Mapping[str, Any]) -> tuple[CacheKind, CacheKind]:
+    """How the caches of keys and of values lie."""
+    heads, block = attrs["heads"], attrs["block"]
+    keys = CacheKind(attrs["keys"], heads, block, attrs["size"], 0, True)
+    return keys, CacheKind(attrs["values"], heads, block, attrs["wide"], attrs["group"])
+
+
+def _check_rank(x: TensorType, name: str, *ranks: int) -> None:
+    words = " or ".join(map(str, ranks))
+    check(x.rank is None or x.rank in ranks, f"{name} should have {words} dimensions, not {x}")
+
+
+#: Ranks and element types of the inputs behind the caches.
+_TABLES = {
+    "past_lens": ((1,), ("i32",)), "subsequence_begins": ((1,), ("i32",)), "block_indices": ((1,), ("i32",)),
+    "block_indices_begins": ((1,), ("i32",)), "scale": ((0,), REALS), "sliding_window": ((0,), ("i32",)),
+    "alibi_slopes": ((1,), REALS), "max_context_len": ((0,), ("i32",)),
+    "score_aggregation_window": ((0, 1), ("i32",)), "rotated_block_indices": ((1,), ("i32",)),
+    "rotation_deltas": ((1, 2), ("i32",)), "rotation_trig_lut": ((1, 2), ("f16", "f32")),
+    "xattention_threshold": ((0, 1), ("f16", "f32")), "xattention_block_size": ((0,), ("i32",)),
+    "xattention_stride": ((0,), ("i32",)), "sinks": ((1, 4), REALS),
+    "adaptive_rkv_start_size": ((0,), ("i32",)), "adaptive_rkv_evictable_sizes": ((1,), ("i32",)),
+    "adaptive_rkv_diversity_block_set_indices": ((1,), ("i32",)),
+    "adaptive_rkv_diversity_block_set_indices_begins": ((1,), ("i32",)),
+    "token_type_ids": ((1, 2), ("i32",)), "qq_bias": ((1,), ("u8", "boolean")), "qq_bias_begins": ((1,), ("i32",)),
+}  # fmt: skip
+
+
+def _features(x: TensorType) -> Any:
+    return x.shape[1] if x.shape is not None else ANY
+
+
+def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
+    """How many elements a row of the result has: heads of the query, each as wide as a value's."""
+    q, k, v = map(_features, (query, key, value))
+    if all(isinstance(n, int) for n in (q, k, v)) and k:
+        check(q * v % k == 0, f"queries of {q} elements do not fit keys of {k} and values of {v}")
+        return q * v // k
+    return ANY
+
+
+@op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS)
+class PagedAttentionExtension:
+    """softmax(scale q k^T + bias) v for sequences whose keys and values lie in blocks of a cache: the
+    attention, the weights that keys have got, and how different keys are. `write_kv_cache`: new keys and
+    values are written to the cache first."""
+
+    def infer(
+        query, key, value, key_cache, value_cache, past_lens, subsequence_begins, block_indices,
+        block_indices_begins, scale, sliding_window, alibi_slopes, max_context_len, score_aggregation_window,
+        rotated_block_indices, rotation_deltas, rotation_trig_lut, xattention_threshold,
+        xattention_block_size, xattention_stride, sinks, adaptive_rkv_start_size,
+        adaptive_rkv_evictable_sizes, adaptive_rkv_diversity_block_set_indices,
+        adaptive_rkv_diversity_block_set_indices_begins, token_type_ids, qq_bias, qq_bias_begins, *,
+        write_kv_cache: Bool = True,
+    ):  # fmt: skip
+        given = locals()
+        for name in ("query", "key", "value"):
+            check_type(given[name], REALS)
+            _check_rank(given[name], name, 2)
+        for name, (ranks, types) in _TABLES.items():
+            x = given[name]
+            _check_rank(x, name, *ranks)
+            check(x.dtype in (*types, "dynamic"), f"{name} should be {' or '.join(types)}, not {x.dtype}")
+        for name in ("key_cache", "value_cache"):
+            _check_rank(given[name], name, 2, 3, 4, 5)
+        rows = ANY if query.shape is None else query.shape[0]
+        return (
+            TensorType(query.dtype, (rows, _width(query, key, value))),
+            TensorType(query.dtype, (ANY,)),
+            TensorType(query.dtype, (ANY,)),
+        )
+
+    def ref(*inputs, write_kv_cache=True):
+        return paged_attention(*inputs, writing=write_kv_cache)
+
+
+@op("PagedPlan", internal=True, lower=LoweredPlan.of)
+class PagedPlan:
+    """The work of paged attention as a table, see `cpu_paged_plan`; checks all numbers that lead to blocks
+    of the `caches`."""
+
+    def infer(
+        past_lens, subsequence_begins, block_indices, block_indices_begins, window, query, *caches,
+        block: Int, part: Int, rows: Int, few: Int, writing: Bool,
+    ):  # fmt: skip
+        shapes = [x.shape for x in (past_lens, query, block_indices)]
+        if not all(shape is not None and is_static(shape) for shape in shapes):
+            if any(shape is None for shape in shapes):
+                return TensorType("i64", (ANY,))
+        sequences, tokens, entries = (shape[0] for shape in shapes)
+        for name, x in (("subsequence_begins", subsequence_begins), ("block_indices_begins", block_indices_begins)):
+            low, high = bounds(x.shape[0] if x.shape else ANY)
+            least, most = bounds(sequences)
+            check(
+                (high is None or high > least) and (most is None or low <= most + 1),
+                f"{name} should have one number more than there are sequences, {sequences}",
+            )
+        try:
+            words = sizes(sequences, tokens, entries, block, part, rows)["words"]
+        except TypeError:
+            words = ANY
+        return TensorType("i64", (words,))
+
+    def ref(*inputs, block, part, rows, few, writing):
+        return list_work(*inputs, block=block, part=part, rows=rows, few=few, writing=writing)
+
+
+def _lower(group):
+    from ovjit_ops.attention.cpu_paged import PagedAttention
+
+    return PagedAttention.of(group)
+
+
+@op("PagedAttention", internal=True, lower=_lower, stateful=True)
+class PagedAttention:
+    """PagedAttentionExtension of caches whose kinds are known, with the table of its work."""
+
+    def infer(
+        *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int,
+        part: Int, rows: Int, few: Int, writing: Bool,
+    ):  # fmt: skip
+        query, key, value = inputs[:3]
+        tokens = ANY if query.shape is None else query.shape[0]
+        return TensorType(query.dtype, (tokens, _width(query, key, value)))
+
+    def ref(*inputs, part, rows, few, writing, **kinds):
+        return paged_attention(*inputs[:28], writing=writing, kinds=kinds_of(kinds))[0]

@@ -1,0 +1,218 @@
+"""Paged attention in NumPy: what a block holds, and what attention over blocks is.
+
+The caches are written in place, as the native kernels do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.graph.dtypes import from_numpy
+from ovjit.graph.paged_caches import HEAD, TOP, CacheKind
+from ovjit_ops.attention.cpu_paged_plan import FIRST, ITEM, SEQUENCE, WRITE, sizes
+
+#: What is wrong with tables of paged attention, by the number that the native check returns.
+FAULTS = {
+    5: "subsequence_begins should rise from 0 to the number of rows of the query",
+    6: "past_lens should not be negative",
+    7: "block_indices_begins should rise from 0 and stay within block_indices",
+    8: "a sequence has fewer blocks than its past and new tokens need",
+    9: "block_indices leads outside of the cache, or a new token to a block of -1",
+}
+
+
+def _refuse(condition: Any, number: int) -> None:
+    if condition:
+        raise InferenceError(f"paged attention: {FAULTS[number]}")
+
+
+def list_work(
+    past_lens: Any, begins: Any, entries: Any, ends: Any, window: Any, query: Any, *caches: Any, block: int,
+    part: int, rows: int, few: int, writing: bool,
+) -> np.ndarray:  # fmt: skip
+    """The table that `cpu_paged_plan` describes."""
+    sequences, tokens = len(past_lens), len(query)
+    made = sizes(sequences, tokens, len(entries), block, part, rows)
+    table = np.zeros(made["words"], np.int64)
+    held, seen = min(len(c) for c in caches), int(window.reshape(-1)[0])
+    writes, short, long = [], [], []
+    slots = lengths = 0
+    _refuse(begins[0] != 0 or begins[-1] != tokens, 5)
+    _refuse(ends[0] != 0, 7)
+    for s in range(sequences):
+        past, first, behind, entry, stop = (
+            int(x) for x in (past_lens[s], begins[s], begins[s + 1], ends[s], ends[s + 1])
+        )
+        _refuse(not first <= behind <= tokens, 5)
+        _refuse(not entry <= stop <= len(entries), 7)
+        _refuse(past < 0, 6)
+        new = behind - first
+        blocks = -(-(past + new) // block)
+        _refuse(blocks > stop - entry, 8)
+        found = entries[entry:stop]
+        _refuse((found < -1).any() or (found >= held).any(), 9)
+        touched = range(past // block, blocks) if new else range(0)
+        _refuse(writing and any(found[i] < 0 for i in touched), 9)
+        row = [past, new, first, entry, -1, 0, lengths, blocks]
+        lengths += past + new
+        writes += [[s, i] for i in touched]
+        start = max(past + 1 - seen, 0) // block if seen > 0 else 0
+        if 0 < new <= few:
+            parts = -(-(blocks - start) // part)
+            if parts > 1:
+                row[4:6] = slots, parts
+            for i in range(parts):
+                many = min(part, blocks - start - i * part)
+                short.append([s, 0, new, start + i * part, many, slots if parts > 1 else -1])
+                slots += parts > 1
+        for r in range(0, new, rows) if new > few else ():
+            count = min(rows, new - r)
+            at = max(past + r + 1 - seen, 0) // block if seen > 0 else 0
+            long.append([s, r, count, at, -(-(past + r + count) // block) - at, -1])
+        table[FIRST + s * SEQUENCE :][:SEQUENCE] = row
+    for name, items, width in (("writes", writes, WRITE), ("few", short, ITEM), ("many", long, ITEM)):
+        table[made[f"{name}_at"] :][: len(items) * width] = np.ravel(items)
+    table[:5] = len(writes), len(short), len(long), slots, lengths
+    return table
+
+
+def kinds_of_arrays(key: Any, value: Any, keys: np.ndarray, values: np.ndarray) -> tuple[CacheKind, CacheKind]:
+    """How caches of these arrays lie, where nothing else tells."""
+    kind, vkind = from_numpy(keys.dtype), from_numpy(values.dtype)
+    heads = keys.shape[1]
+    block = values.shape[2]
+    return (
+        CacheKind(kind, heads, block, key.shape[1] // heads, 0, True),
+        CacheKind(vkind, heads, block, value.shape[1] // heads),
+    )
+
+
+def _bytes_of(cache: np.ndarray, kind: CacheKind) -> np.ndarray:
+    """A cache [blocks, heads, bytes of a block]."""
+    return cache.reshape(len(cache), kind.heads, -1).view(np.uint8)
+
+
+def _numbers(data: np.ndarray, kind: CacheKind) -> np.ndarray:
+    if kind.kind == "u8":
+        return data.astype(np.float32)
+    return np.stack([data >> 4, data & 15], -1).reshape(*data.shape[:-1], -1).astype(np.float32)
+
+
+def _packed(numbers: np.ndarray, kind: CacheKind) -> np.ndarray:
+    whole = np.clip(np.rint(numbers), 0, TOP[kind.kind]).astype(np.uint8)
+    return whole if kind.kind == "u8" else whole[..., ::2] << 4 | whole[..., 1::2]
+
+
+def _scales(low: np.ndarray, high: np.ndarray, kind: CacheKind) -> tuple[np.ndarray, np.ndarray]:
+    factor = (high - low) / np.float32(TOP[kind.kind])
+    factor = np.where(factor > 1e-30, factor, np.float32(1)).astype(np.float32)
+    return factor, (-low / factor).astype(np.float32)
+
+
+def read_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, count: int) -> np.ndarray:
+    """The first tokens of a block as f32, [count, size]."""
+    if not kind.packed:
+        return cache[index, head, :count].astype(np.float32)
+    data = _bytes_of(cache, kind)[index, head]
+    if kind.by_channel:
+        factor, zero = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
+        rows = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count]
+        return (_numbers(rows, kind) - zero) * factor
+    rows = data.reshape(kind.tokens, kind.row)[:count]
+    scales = np.ascontiguousarray(rows[:, : HEAD * kind.groups]).view(np.float32).reshape(count, kind.groups, 1, 2)
+    numbers = _numbers(rows[:, HEAD * kind.groups :], kind).reshape(count, kind.groups, -1)
+    return ((numbers - scales[..., 1]) * scales[..., 0]).reshape(count, kind.size)
+
+
+def write_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, first: int, new: np.ndarray) -> None:
+    """Tokens [n, size] to a block, behind the first ones."""
+    count = first + len(new)
+    if not kind.packed:
+        cache[index, head, first:count] = new.astype(cache.dtype)
+        return
+    data = _bytes_of(cache, kind)[index, head]
+    if not kind.by_channel:
+        rows = data.reshape(kind.tokens, kind.row)[first:count]
+        groups = new.astype(np.float32).reshape(len(new), kind.groups, -1)
+        factor, zero = _scales(groups.min(-1), groups.max(-1), kind)
+        rows[:, : HEAD * kind.groups] = np.stack([factor, zero], -1).reshape(len(new), -1).view(np.uint8)
+        rows[:, HEAD * kind.groups :] = _packed(
+            (groups / factor[..., None] + zero[..., None]).reshape(len(new), -1), kind
+        )
+        return
+    whole = np.concatenate([read_block(cache, index, head, kind, first), new.astype(np.float32)])
+    head_of = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
+    low, high = new.min(0).astype(np.float32), new.max(0).astype(np.float32)
+    within = np.zeros(kind.size, bool)
+    if first:
+        factor, zero = head_of.copy()
+        had = -zero * factor, (TOP[kind.kind] - zero) * factor
+        within = (low >= had[0]) & (high <= had[1])
+        low, high = np.minimum(low, had[0]), np.maximum(high, had[1])
+    made = _scales(low, high, kind)
+    for i in range(2):
+        head_of[i] = np.where(within, (factor, zero)[i], made[i]) if first else made[i]
+    data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count] = _packed(whole / head_of[0] + head_of[1], kind)
+
+
+def _number(x: np.ndarray) -> Any:
+    return x.reshape(-1)[0]
+
+
+def paged_attention(
+    query: Any, key: Any, value: Any, key_cache: Any, value_cache: Any, past_lens: Any, begins: Any,
+    entries: Any, ends: Any, scale: Any, window: Any, slopes: Any, *more: Any, writing: bool = True,
+    kinds: tuple[CacheKind, CacheKind] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """The attention, the weights of keys, and their diversity."""
+    keys, values = kinds or kinds_of_arrays(key, value, key_cache, value_cache)
+    heads, size, wide = keys.heads, keys.size, values.size
+    group = query.shape[1] // (heads * size)
+    sinks, seen, block = more[8], int(_number(window)), keys.tokens
+    list_work(
+        past_lens, begins, entries, ends, window, query, key_cache, value_cache, block=block, part=1, rows=1,
+        few=1, writing=writing,
+    )  # fmt: skip
+    out = np.zeros((len(query), heads * group, wide), np.float32)
+    for s, past in enumerate(past_lens.tolist()):
+        rows = slice(int(begins[s]), int(begins[s + 1]))
+        new = rows.stop - rows.start
+        table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
+        for h in range(heads):
+            for cache, kind, given in ((key_cache, keys, key), (value_cache, values, value)):
+                fresh = given[rows].reshape(new, heads, -1)[:, h]
+                for b in range(past // block, -(-(past + new) // block)) if writing and new else ():
+                    low = max(past, b * block)
+                    part = fresh[low - past : (b + 1) * block - past]
+                    write_block(cache, table[b], h, kind, low - b * block, part)
+            k, v = np.zeros((past + new, size), np.float32), np.zeros((past + new, wide), np.float32)
+            there = np.ones(past + new, bool)
+            for b in range(-(-(past + new) // block)):
+                at = slice(b * block, min((b + 1) * block, past + new))
+                if table[b] < 0:
+                    there[at] = False
+                    continue
+                k[at] = read_block(key_cache, table[b], h, keys, at.stop - at.start)
+                v[at] = read_block(value_cache, table[b], h, values, at.stop - at.start)
+            place, columns = past + np.arange(new)[:, None], np.arange(past + new)
+            visible = (columns <= place) & there
+            if seen > 0:
+                visible &= columns > place - seen
+            for g in range(group):
+                head = h * group + g
+                q = query[rows].reshape(new, heads * group, size)[:, head].astype(np.float32)
+                logits = q @ k.T * np.float32(_number(scale))
+                if slopes.size:
+                    logits = logits + np.float32(slopes[head]) * (columns - place)
+                logits = np.where(visible, logits, -np.inf)
+                sink = np.float32(sinks.reshape(-1)[head]) if sinks.size else -np.inf
+                top = np.maximum(logits.max(-1, keepdims=True, initial=-np.inf), sink)
+                top = np.where(np.isfinite(top), top, 0)
+                weights = np.exp(logits - top)
+                total = weights.sum(-1, keepdims=True) + np.exp(sink - top)
+                out[rows, head] = np.where(total > 0, weights / np.where(total > 0, total, 1), 0) @ v
+    whole = out.reshape(len(query), -1).astype(query.dtype)
+    return whole, np.zeros(0, np.float32), np.zeros(0, np.float32)
