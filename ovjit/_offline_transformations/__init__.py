@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.passes.base import check_model
 from ovjit.passes.folding import drop_unneeded, fold
 from ovjit.passes.low_latency import low_latency
@@ -102,15 +102,27 @@ def paged_attention_transformation(
     allow_adaptive_rkv: bool = False,
     allow_qq_bias: bool = False,
 ) -> None:
-    """Attention over pages of a cache. RuntimeError for a model without state, UnsupportedError for others:
-    ovjit has no such operation."""
+    """Attention over pages of a cache, which the caller keeps: see `ovjit.passes.paged_attention`.
+
+    `use_block_indices_inputs`: each layer has block indices of its own. `use_score_outputs`: outputs
+    `scores.N`, the weights that keys have got; with `allow_score_aggregation` only of the last queries. The
+    others add the inputs that rotate cached keys, leave out blocks (XAttention), tell how different keys are,
+    and mask queries of one call from one another. RuntimeError for a model without state.
+    """
     if not check_model(model).get_variables():
         raise ModelError(
             "Model is supposed to be stateful, cannot perform the SDPAToPagedAttention transformation. "
             "For proper conversion run: optimum-cli export openvino --task text-generation-with-past instead "
             "of --task text-generation"
         )
-    raise UnsupportedError("paged attention is not implemented: use the model with its state as it is")
+    from ovjit.passes.paged_attention import Options, make_paged
+
+    options = Options(
+        use_block_indices_inputs, use_score_outputs, allow_score_aggregation, allow_cache_rotation,
+        allow_xattention, allow_adaptive_rkv, allow_qq_bias,
+    )  # fmt: skip
+    with GRAPH_LOCK:
+        make_paged(model, options)
 
 
 def stateful_to_stateless_transformation(model: Model) -> None:

@@ -274,7 +274,9 @@ class Op(Declared):
     @property
     def version(self) -> str:
         """What IR files call the set of operations that this one belongs to."""
-        return (self.plugin if isinstance(self.plugin, str) else PLUGIN_OPSET) if self.plugin else f"opset{self.opset}"
+        if isinstance(self.plugin, str):
+            return self.plugin
+        return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
     @property
     def native_types(self) -> tuple[str, ...] | None:

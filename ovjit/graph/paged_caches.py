@@ -12,12 +12,15 @@ Of numbers of 4 bits a byte has the even one in its high bits.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 #: Bytes of a scale and a zero.
 HEAD = 8
 #: Tokens of a block, where the model leaves it open.
 BLOCK = 32
+#: The least scale, of the numbers it is for, and at all.
+FLAT, LEAST = 2.0**-20, 1e-30
 #: The largest numbers.
 TOP = {"u8": 255, "u4": 15}
 
@@ -76,3 +79,21 @@ class CacheKind(NamedTuple):
         4 bits."""
         rows, size = self.port
         return ("u8", (rows, size * self.bits // 8)) if self.kind == "u4" else (self.kind, (rows, size))
+
+
+#: The inputs of `PagedAttention`.
+INPUTS = (
+    "query", "key", "value", "key_cache", "value_cache", "past_lens", "subsequence_begins", "block_indices",
+    "block_indices_begins", "scale", "window", "alibi_slopes", "max_context_len", "score_aggregation_window",
+    "rotated_block_indices", "rotation_deltas", "rotation_trig_lut", "xattention_threshold",
+    "xattention_block_size", "xattention_stride", "sinks", "adaptive_rkv_start_size",
+    "adaptive_rkv_evictable_sizes", "adaptive_rkv_diversity_block_set_indices",
+    "adaptive_rkv_diversity_block_set_indices_begins", "token_type_ids", "qq_bias", "qq_bias_begins", "table",
+)  # fmt: skip
+
+
+def kinds_of(attrs: Mapping[str, Any]) -> tuple[CacheKind, CacheKind]:
+    """How the caches of keys and of values lie."""
+    heads, block = attrs["heads"], attrs["block"]
+    keys = CacheKind(attrs["keys"], heads, block, attrs["size"], 0, True)
+    return keys, CacheKind(attrs["values"], heads, block, attrs["wide"], attrs["group"])

@@ -10,7 +10,8 @@ from ovjit.graph import shapes
 class PortInfo(NamedTuple):
     """One input or output: the node's friendly name, the tensor's names (sorted), type and dimensions.
 
-    `source`: for an output, the friendly name of the node that makes it.
+    `source`: for an output, the friendly name of the node that makes it. `written`: an input that inferences
+    write where the caller has it.
     """
 
     node: str
@@ -18,6 +19,7 @@ class PortInfo(NamedTuple):
     dtype: str
     shape: tuple[shapes.Dim, ...] | None
     source: str = ""
+    written: bool = False
 
     @property
     def label(self) -> str:

@@ -207,7 +207,7 @@ def _plain(value: Any) -> Any:
 
 def _encode_port(info: PortInfo) -> list[Any]:
     shape = None if info.shape is None else encode_dims(info.shape)
-    return [info.node, list(info.names), info.dtype, shape, info.source]
+    return [info.node, list(info.names), info.dtype, shape, info.source, *([True] if info.written else [])]
 
 
 # --- reading
@@ -324,9 +324,10 @@ def _compile(
 
 
 def _read_port(row: Any) -> PortInfo:
-    node, names, dtype, shape, source = row
+    node, names, dtype, shape, source, *written = row
     if not isinstance(node, str) or not isinstance(source, str) or dtype not in dtypes.ELEMENT_TYPES:
         raise BlobError(f"the blob is not valid: {row!r} is no port")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise BlobError(f"the blob is not valid: {names!r} are no names")
-    return PortInfo(node, tuple(names), dtype, None if shape is None else read_dims(shape), source)
+    dims = None if shape is None else read_dims(shape)
+    return PortInfo(node, tuple(names), dtype, dims, source, written == [True])

@@ -7,20 +7,17 @@ the table says which of them have something to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, product
-from ovjit.graph.graph import Value
+from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged_write
 from ovjit_ops.attention.cpu_paged_plan import sizes
-from ovjit_ops.attention.paged import INPUTS, kinds_of
 
 
 class PagedAttention(Lowering):
@@ -120,6 +117,7 @@ class PagedAttention(Lowering):
 
     def _scratch(self, count: int) -> dict[str, int]:
         """Where things lie in a chunk's scratch memory, for so many rows."""
+
         def row(n: int, lanes: int) -> int:
             return ceil_div(n, lanes) * lanes * 4
 

@@ -1,20 +1,20 @@
 """The kernels of paged attention: queries against blocks of keys, and the sums of blocks of values.
 
-An item (`cpu_paged_plan`) is some queries of a sequence and some blocks of its table. A chunk takes it for one
-head of keys, with the queries of all heads that share it: key and value are read once for all of them. Blocks
-are taken some at a time,
+An item (`cpu_paged_plan`) is some queries of a sequence and some blocks of its table. A chunk takes it for
+one head of keys, with the queries of all heads that share it: key and value are read once for all of them.
+Blocks are taken some at a time,
 
     s = q k^T scale + bias          m' = max(m, row maxima of s)       p = exp(s - m')
     l' = l exp(m - m') + row sums   o' = o exp(m - m') + p v
 
-in scratch memory. What a sequence's blocks are too many for is cut into parts, and `paged_merge` adds them up.
+in scratch memory. A sequence of many blocks is cut into parts, and `paged_merge` adds these up.
 """
 
 from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.graph.paged_caches import TOP
+from ovjit.graph.paged_caches import FLAT, LEAST, TOP
 from ovjit_ops.attention.cpu_attention_kernels import EXP, soften
 
 
@@ -29,7 +29,7 @@ def fill(t, first, stop, value):
 def scaled_rows(q, to, to_row, step, rows, group, size, q_row, factor, T):
     """Queries of the heads of a group, times a number, row after row in scratch memory, and zeros behind them
     up to whole vectors and four rows."""
-    for m in range(0, (rows * group + 3) // 4 * 4):
+    for m in range((rows * group + 3) // 4 * 4):
         p = q + m // group * q_row + m % group * size * SIZE[T]
         live = 0
         if m < rows * group:
@@ -163,8 +163,8 @@ def incline(t, ramp, slope, distance, count):
 def paged_rows(
     q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
     sinks: Ptr, ramp: Ptr, partial: Ptr, number_at, items_at, heads, group, size, wide, block, part, q_row,
-    y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at, o_at,
-    m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking,
+    y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at,
+    o_at, m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
     item = chunk // heads
@@ -230,7 +230,13 @@ def paged_rows(
             place = past + first + m // group
             line = t + m * s_step
             if sloped:
-                incline(line, ramp, splat[f32](slopes + (head * group + m % group) * 4), b * block - place, columns)
+                incline(
+                    line,
+                    ramp,
+                    splat[f32](slopes + (head * group + m % group) * 4),
+                    b * block - place,
+                    columns,
+                )
             if seen > 0:
                 fill(line, 0, min(place + 1 - seen - b * block, columns), -inf)
             fill(line, place + 1 - b * block, columns, -inf)
@@ -251,7 +257,16 @@ def paged_rows(
                         add_value(w, scratch + u_at, u_step, scratch + o_at, live, wide, "f32")
                     else:
                         add_values(
-                            w, s_step, scratch + u_at, u_step, scratch + o_at, o_step, count, live, wide, "f32"
+                            w,
+                            s_step,
+                            scratch + u_at,
+                            u_step,
+                            scratch + o_at,
+                            o_step,
+                            count,
+                            live,
+                            wide,
+                            "f32",
                         )
                 else:
                     if count == 1:
@@ -309,6 +324,13 @@ def paged_merge(
 
 
 @inline
+def step_of(low, high, most):
+    """The scale of numbers from `low` to `high`; of equal ones so small that no other lies within."""
+    flat = maximum(absolute(low) * const[f32](FLAT), const[f32](LEAST))
+    return maximum((high - low) * const[f32](1.0 / most), flat)
+
+
+@inline
 def quantize_token(from_, p, size, group, kind):
     """A token of f32 at `from_` as numbers with scales of its groups, at p."""
     most = 255.0 if kind == "u8" else 15.0
@@ -322,8 +344,7 @@ def quantize_token(from_, p, size, group, kind):
             high = blend[f32](g + group - j, maximum(high, x), high)
         low = spread[f32](hmin[f32](low))
         high = spread[f32](hmax[f32](high))
-        factor = (high - low) * const[f32](1.0 / most)
-        factor = select(factor > const[f32](1e-30), factor, const[f32](1.0))
+        factor = step_of(low, high, most)
         zero = (const[f32](0.0) - low) / factor
         storem[f32](p + g // group * 8, factor, 1)
         storem[f32](p + g // group * 8 + 4, zero, 1)
@@ -376,8 +397,7 @@ def keep_range(block_at, numbers, size, kind, old, room, room_row, count):
             largest = maximum(largest, x)
         bottom = minimum(low, newest)
         top = maximum(high, largest)
-        made = (top - bottom) * const[f32](1.0 / most)
-        made = select(made > const[f32](1e-30), made, const[f32](1.0))
+        made = step_of(bottom, top, most)
         new_zero = (const[f32](0.0) - bottom) / made
         if old > 0:
             within = (newest >= low) & (largest <= high)

@@ -1,10 +1,10 @@
 """The work of paged attention, listed once for all layers that read the same tables.
 
-Shapes say how many sequences, tokens and blocks there are; numbers in the tables say whose they are. One chunk
-reads these numbers, refuses those that lead outside of a cache, and writes a table of i64 that says which
-blocks get new tokens and which queries meet which blocks. What follows has as many chunks as the shapes allow
-for at most; those behind the end of a list have nothing to do. So a plan serves any mixture of prompts and
-tokens of the same shapes, and nothing is written before all numbers are known to be good.
+Shapes say how many sequences, tokens and blocks there are; numbers in the tables say whose they are. One
+chunk reads these numbers, refuses those that lead outside of a cache, and writes a table of i64 that says
+which blocks get new tokens and which queries meet which blocks. What follows has as many chunks as the shapes
+allow for at most; those behind the end of a list have nothing to do. So a plan serves any mixture of prompts
+and tokens, and nothing is written before all numbers are known to be good.
 
     words 0 ... 7            lengths of the lists below: writes, tokens, prompts
     8 words a sequence       past, new tokens, first row, first block, slot, parts, where its scores begin
@@ -22,7 +22,6 @@ from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
 from ovjit.graph.traced import least
-from ovjit_ops.common.values import INDEX_TYPES
 
 #: Words of a sequence, a write, an item of attention; of what stands before all.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8

@@ -7,37 +7,17 @@ caller's cache and reads all of a sequence from there. The caches are inputs of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
-from ovjit.graph.paged_caches import CacheKind
+from ovjit.graph.paged_caches import kinds_of
 from ovjit.graph.shapes import ANY, bounds, is_static
 from ovjit_ops.attention.cpu_paged_plan import PagedPlan as LoweredPlan
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.paged_reference import list_work, paged_attention
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.elementwise.arithmetic import REALS
-
-#: The inputs of `PagedAttention`.
-INPUTS = (
-    "query", "key", "value", "key_cache", "value_cache", "past_lens", "subsequence_begins", "block_indices",
-    "block_indices_begins", "scale", "window", "alibi_slopes", "max_context_len", "score_aggregation_window",
-    "rotated_block_indices", "rotation_deltas", "rotation_trig_lut", "xattention_threshold",
-    "xattention_block_size", "xattention_stride", "sinks", "adaptive_rkv_start_size",
-    "adaptive_rkv_evictable_sizes", "adaptive_rkv_diversity_block_set_indices",
-    "adaptive_rkv_diversity_block_set_indices_begins", "token_type_ids", "qq_bias", "qq_bias_begins", "table",
-)  # fmt: skip
-
-
-def kinds_of(attrs: Mapping[str, Any]) -> tuple[CacheKind, CacheKind]:
-    """How the caches of keys and of values lie."""
-    heads, block = attrs["heads"], attrs["block"]
-    keys = CacheKind(attrs["keys"], heads, block, attrs["size"], 0, True)
-    return keys, CacheKind(attrs["values"], heads, block, attrs["wide"], attrs["group"])
 
 
 def _check_rank(x: TensorType, name: str, *ranks: int) -> None:
@@ -57,7 +37,8 @@ _TABLES = {
     "adaptive_rkv_start_size": ((0,), ("i32",)), "adaptive_rkv_evictable_sizes": ((1,), ("i32",)),
     "adaptive_rkv_diversity_block_set_indices": ((1,), ("i32",)),
     "adaptive_rkv_diversity_block_set_indices_begins": ((1,), ("i32",)),
-    "token_type_ids": ((1, 2), ("i32",)), "qq_bias": ((1,), ("u8", "boolean")), "qq_bias_begins": ((1,), ("i32",)),
+    "token_type_ids": ((1, 2), ("i32",)), "qq_bias": ((1,), ("u8", "boolean")),
+    "qq_bias_begins": ((1,), ("i32",)),
 }  # fmt: skip
 
 
@@ -124,7 +105,10 @@ class PagedPlan:
             if any(shape is None for shape in shapes):
                 return TensorType("i64", (ANY,))
         sequences, tokens, entries = (shape[0] for shape in shapes)
-        for name, x in (("subsequence_begins", subsequence_begins), ("block_indices_begins", block_indices_begins)):
+        for name, x in (
+            ("subsequence_begins", subsequence_begins),
+            ("block_indices_begins", block_indices_begins),
+        ):
             low, high = bounds(x.shape[0] if x.shape else ANY)
             least, most = bounds(sequences)
             check(

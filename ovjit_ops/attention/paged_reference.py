@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.graph.dtypes import from_numpy
-from ovjit.graph.paged_caches import HEAD, TOP, CacheKind
+from ovjit.graph.paged_caches import FLAT, HEAD, LEAST, TOP, CacheKind
 from ovjit_ops.attention.cpu_paged_plan import FIRST, ITEM, SEQUENCE, WRITE, sizes
 
 #: What is wrong with tables of paged attention, by the number that the native check returns.
@@ -79,7 +79,9 @@ def list_work(
     return table
 
 
-def kinds_of_arrays(key: Any, value: Any, keys: np.ndarray, values: np.ndarray) -> tuple[CacheKind, CacheKind]:
+def kinds_of_arrays(
+    key: Any, value: Any, keys: np.ndarray, values: np.ndarray
+) -> tuple[CacheKind, CacheKind]:
     """How caches of these arrays lie, where nothing else tells."""
     kind, vkind = from_numpy(keys.dtype), from_numpy(values.dtype)
     heads = keys.shape[1]
@@ -107,8 +109,8 @@ def _packed(numbers: np.ndarray, kind: CacheKind) -> np.ndarray:
 
 
 def _scales(low: np.ndarray, high: np.ndarray, kind: CacheKind) -> tuple[np.ndarray, np.ndarray]:
-    factor = (high - low) / np.float32(TOP[kind.kind])
-    factor = np.where(factor > 1e-30, factor, np.float32(1)).astype(np.float32)
+    flat = np.maximum(np.abs(low) * np.float32(FLAT), np.float32(LEAST))
+    factor = np.maximum((high - low) / np.float32(TOP[kind.kind]), flat).astype(np.float32)
     return factor, (-low / factor).astype(np.float32)
 
 
@@ -122,12 +124,16 @@ def read_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, count:
         rows = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count]
         return (_numbers(rows, kind) - zero) * factor
     rows = data.reshape(kind.tokens, kind.row)[:count]
-    scales = np.ascontiguousarray(rows[:, : HEAD * kind.groups]).view(np.float32).reshape(count, kind.groups, 1, 2)
+    scales = (
+        np.ascontiguousarray(rows[:, : HEAD * kind.groups]).view(np.float32).reshape(count, kind.groups, 1, 2)
+    )
     numbers = _numbers(rows[:, HEAD * kind.groups :], kind).reshape(count, kind.groups, -1)
     return ((numbers - scales[..., 1]) * scales[..., 0]).reshape(count, kind.size)
 
 
-def write_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, first: int, new: np.ndarray) -> None:
+def write_block(
+    cache: np.ndarray, index: int, head: int, kind: CacheKind, first: int, new: np.ndarray
+) -> None:
     """Tokens [n, size] to a block, behind the first ones."""
     count = first + len(new)
     if not kind.packed:
@@ -155,7 +161,9 @@ def write_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, first
     made = _scales(low, high, kind)
     for i in range(2):
         head_of[i] = np.where(within, (factor, zero)[i], made[i]) if first else made[i]
-    data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count] = _packed(whole / head_of[0] + head_of[1], kind)
+    data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count] = _packed(
+        whole / head_of[0] + head_of[1], kind
+    )
 
 
 def _number(x: np.ndarray) -> Any:

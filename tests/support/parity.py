@@ -39,7 +39,6 @@ LEFT_OUT = {
 }
 #: Gaps by name (`fnmatch`), and why they are there. The first that fits counts.
 GAPS = {
-    "*._PagedAttentionExtension": "an operation of OpenVINO's own attention pass, which ovjit does not have",
     "*.py_onnx_frontend": "a native module",
     "frontend.onnx.ConversionExtension.m_converter": "a member of the native part",
     "frontend.get_version": "an import of the module's own, as `get_version` at the top",

@@ -40,13 +40,12 @@ Node._classes[NAME, 1] = PagedAttentionExtension
 
 def told_heads(model: Any) -> dict[str, dict[str, int]]:
     """By friendly name, what nodes of paged attention say of their heads."""
-    found = {}
+    found: dict[str, dict[str, int]] = {}
     for node in model.get_ordered_ops():
         if isinstance(node, PagedAttentionExtension) and node._rt_info is not None:
             items = node._rt_info._items
-            found[node.get_friendly_name()] = {
-                name: int(getattr(items[name], "value", items[name]))
-                for name in ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
-                if name in items
-            }
+            said = found[node.get_friendly_name()] = {}
+            for name in ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size"):
+                if name in items:
+                    said[name] = int(getattr(items[name], "value", items[name]))
     return found

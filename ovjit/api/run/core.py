@@ -473,7 +473,9 @@ def _compile(
 
             graph, ports = settle_pages(graph, settings, told_heads(model))
             inputs = tuple(
-                info._replace(dtype=ports[i].dtype, shape=ports[i].shape) if i in ports else info
+                info._replace(dtype=ports[i].dtype, shape=ports[i].shape, written=True)
+                if i in ports
+                else info
                 for i, info in enumerate(inputs)
             )
 

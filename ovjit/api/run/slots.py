@@ -22,8 +22,9 @@ from ovjit.graph.ports import PortInfo
 
 Array = NDArray[Any]
 
-#: How native and container arrays of an element type relate.
-SAME, BITS, PACKED, STRING = range(4)
+#: How native and container arrays of an element type relate. RAW: the packed bytes are what is
+#: read and written.
+SAME, BITS, PACKED, STRING, RAW = range(5)
 
 
 def relation(dtype: str) -> int:
@@ -125,6 +126,8 @@ class InputSlot:
         self.info = info
         self.way = relation(info.dtype)
         self.dtype = native_dtype(info.dtype)
+        if info.written and self.way == PACKED:
+            self.way, self.dtype = RAW, np.dtype(np.uint8)
         self.current: Array | None = None  # what the job reads, kept alive here
         #: `place_of(current)` when that was taken by the short way, and where it lay then
         self.place: Any = NOWHERE
@@ -211,8 +214,15 @@ class InputSlot:
         self.check_shape(tensor._shape)
         if self.way == PACKED:
             array = unpack(np.ascontiguousarray(array), self.info.dtype, tensor._shape)
+        elif self.way == RAW:
+            array = self._raw(tensor)
         elif self.way == BITS:
             array = array.view(self.dtype)
+        if self.info.written and not array.flags.c_contiguous:
+            raise InferenceError(
+                f"{self.describe()} is written where it lies: its tensor cannot be a window on another one, "
+                "or an array with gaps"
+            )
         self.own = array
         # A window on another tensor has gaps: the job reads a copy, taken anew at every inference.
         contiguous = array.flags.c_contiguous
@@ -223,6 +233,11 @@ class InputSlot:
         job.set_input(self.index, current)
         self.current = current
         self.view = tensor._array if contiguous else None
+
+    def _raw(self, tensor: Tensor) -> Array:
+        """The packed bytes of a tensor, the last dimension counting bytes."""
+        *lead, last = tensor._shape
+        return tensor._array.view(np.uint8).reshape(*lead, last * TYPES[self.info.dtype].bitwidth // 8)
 
     def _gather(self, whole: Array) -> None:
         size = whole.size // len(self.batch)
@@ -280,6 +295,8 @@ class InputSlot:
             self.own = tensor._array.view(self.dtype)
         elif self.way == PACKED:
             self.own = unpack(tensor._array, self.info.dtype, shape)
+        elif self.way == RAW:
+            self.own = self._raw(tensor)
         self.view = tensor._array
         self.current, self.place = self.own, NOWHERE
         job.set_input(self.index, self.own)

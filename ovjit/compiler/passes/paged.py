@@ -19,8 +19,8 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.paged_caches import BLOCK, CacheKind
 from ovjit.graph.shapes import ANY
 
-#: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of up
-#: to so many new tokens are not cut into tiles.
+#: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
+#: up to so many new tokens are not cut into tiles.
 COLUMNS, ROWS, FEW = 512, 32, 4
 
 #: The kinds that the kernels read and write.
@@ -55,7 +55,9 @@ def settle_pages(
             dtype, last = kind.stored
             blocks = node.output.shape[0] if node.output.shape else ANY
             attrs = {**node.attrs, "element_type": dtype, "shape": (blocks, kind.heads, *last)}
-            new[node.output] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
+            new[node.output] = builder.add(
+                "Parameter", (), attrs, name=node.name, origins=node.origins
+            ).output
         elif node in work.layers:
             work.replace(node)
         else:
@@ -81,7 +83,9 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
                 f"num_{what[0]}_heads and {what[0]}_head_size"
             )
         if isinstance(width, int) and heads * size != width:
-            raise ModelError(f"node {node.name!r} has {what}s of {width} elements, not {heads} heads of {size}")
+            raise ModelError(
+                f"node {node.name!r} has {what}s of {width} elements, not {heads} heads of {size}"
+            )
         kind = cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
         if kind not in KINDS:
             raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not of {kind}")
@@ -100,7 +104,7 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
 
 
 def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
-    """Heads and their sizes: what the node says, or its caches' shapes, or what keys and values are made of."""
+    """Heads and their sizes: what the node says, its caches' shapes, or what keys and values are made of."""
     heads: list[Any] = []
     sizes: list[Any] = []
     for what, cache, value in zip("kv", caches, node.inputs[1:3], strict=True):
@@ -121,7 +125,11 @@ class _Work:
     """The lists of work of a graph, one for layers that read the same tables and have blocks alike."""
 
     def __init__(
-        self, builder: Builder, layers: Sequence[Node], kinds: Mapping[Value, CacheKind], new: dict[Value, Value]
+        self,
+        builder: Builder,
+        layers: Sequence[Node],
+        kinds: Mapping[Value, CacheKind],
+        new: dict[Value, Value],
     ):
         self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
         self._ordered = list(layers)
@@ -143,7 +151,7 @@ class _Work:
         return (*node.inputs[5:9], seen, tuple(attrs.items()))
 
     def replace(self, node: Node) -> None:
-        """The layer with a list of work. With the first layer come the lists of all whose tables are there."""
+        """The layer with a list of work. With the first layer come all lists whose tables are there."""
         for layer in self._ordered[self._ordered.index(node) :]:
             if layer is node or all(v in self.new for v in (*layer.inputs[5:9], layer.inputs[10])):
                 self._list(layer, node)
@@ -168,5 +176,7 @@ class _Work:
         caches = dict.fromkeys(self.new[v] for n in alike for v in n.inputs[3:5])
         inputs = [self.new[v] for v in (*layer.inputs[5:9], layer.inputs[10], first.inputs[0])]
         name = f"{layer.name}/work"
-        made = self.builder.add("PagedPlan", [*inputs, *caches], dict(key[-1]), name=name, origins=layer.origins)
+        made = self.builder.add(
+            "PagedPlan", [*inputs, *caches], dict(key[-1]), name=name, origins=layer.origins
+        )
         self._made[key] = made.output
