@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import re
 import threading
 import types
 from pathlib import Path
@@ -20,6 +19,7 @@ from ovjit.errors import ModelError
 from ovjit.graph.graph import verify
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import Interval
+from tests.support.evaluated import outcome
 
 BOTH = [ovjit, openvino]
 
@@ -33,16 +33,6 @@ def two_inputs(ov: Any) -> types.SimpleNamespace:
     total = o8.add(relu, b, name="sum")
     model = ov.Model([total, relu], [a, b], "mm")
     return types.SimpleNamespace(ov=ov, a=a, b=b, relu=relu, sum=total, m=model)
-
-
-def outcome(expression: str, names: dict[str, Any]) -> str:
-    """What an expression gives, as text without running numbers; or its exception's class."""
-    try:
-        value = eval(expression, names)
-    except (RuntimeError, TypeError, IndexError, ValueError, AttributeError) as error:
-        kinds = (RuntimeError, IndexError, TypeError, ValueError, AttributeError)
-        return next(kind.__name__ for kind in kinds if isinstance(error, kind))
-    return re.sub(r"(_|Model)\d+", r"\1N", repr(value))
 
 
 READ_ONLY = """

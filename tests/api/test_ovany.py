@@ -19,7 +19,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-def run(ov: Any, source: str) -> Any:
+def got(ov: Any, source: str) -> Any:
     return eval(source, {"ov": ov, "np": np, "OVAny": ov.OVAny})
 
 
@@ -33,7 +33,7 @@ def test_values_are_read_as_openvino_reads_them(use):
     for value in VALUES:
         if use == "OVAny(v) == OVAny(v)" and value == "None":
             continue  # OpenVINO finds that two empty values differ
-        cases.check_alike(lambda ov, value=value: run(ov, use.replace("v)", f"{value})")), f"{use}: {value}")
+        cases.check_alike(lambda ov, value=value: got(ov, use.replace("v)", f"{value})")), f"{use}: {value}")
 
 
 def test_a_list_is_of_one_kind():

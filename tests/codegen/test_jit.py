@@ -25,8 +25,8 @@ from ovjit.compiler.program import Program, run_passes
 from ovjit.execution.runner import native_kernels
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op
-from tests.ops.test_ops_native import SEED, graph_of, native_answer, native_ops
 from tests.support.isa_answers import OPS
+from tests.support.op_samples import SEED, graph_of, native_answer, native_ops
 
 NATIVE = native_ops()
 

@@ -133,7 +133,7 @@ o8.max_pool(image, [5, 5], [2, 1], [0, 0], [0, 0], [2, 3], 'floor', 'same_lower'
 
 @pytest.mark.parametrize("call", [c.strip() for c in CALLS if c.strip()])
 def test_calls_as_openvino(call: str) -> None:
-    from tests.api.test_model import outcome
+    from tests.support.evaluated import outcome
 
     told = []
     for ov in (ovjit, openvino):

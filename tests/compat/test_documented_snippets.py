@@ -423,7 +423,7 @@ def stand_in_for_cv2() -> types.ModuleType:
     return cv
 
 
-def run(snippet: Snippet, form: str = "openvino.runtime") -> None:
+def execute(snippet: Snippet, form: str = "openvino.runtime") -> None:
     """Run a snippet in a fresh namespace and this folder, `form` in the place of `openvino.runtime`."""
     sys.modules.setdefault("cv2", stand_in_for_cv2())
     names: dict[str, Any] = {"__name__": "snippet"}
@@ -438,7 +438,7 @@ def run(snippet: Snippet, form: str = "openvino.runtime") -> None:
 def test_snippet(snippet: Snippet, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "cv2", stand_in_for_cv2())
-    run(snippet, form)
+    execute(snippet, form)
 
 
 def test_snippets_unmodified_through_as_openvino(tmp_path: Path) -> None:
@@ -449,7 +449,7 @@ def test_snippets_unmodified_through_as_openvino(tmp_path: Path) -> None:
         "from tests.compat import test_documented_snippets as pages\n"
         "assert openvino.runtime.Core is sys.modules['ovjit.api.run.core'].Core\n"
         "for snippet in pages.SNIPPETS:\n"
-        "    pages.run(snippet)\n"
+        "    pages.execute(snippet)\n"
         "    print('ran', snippet.name)\n"
     )
     done = subprocess.run(

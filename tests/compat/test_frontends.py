@@ -44,7 +44,7 @@ def converted(ov: Any, path: Path, *extensions: Any) -> Any:
     return front.convert(front.load(str(path)))
 
 
-def run(ov: Any, model: Any, x: np.ndarray = X) -> np.ndarray:
+def infer(ov: Any, model: Any, x: np.ndarray = X) -> np.ndarray:
     return ov.compile_model(model, "CPU", F32)(x)[0]
 
 
@@ -99,7 +99,7 @@ def test_a_converter_in_python(ov, unknown):
         return ov.opset8.multiply(context.get_input(0), np.float32(context.get_attribute("alpha"))).outputs()
 
     model = converted(ov, unknown, ov.frontend.onnx.ConversionExtension("Foo", foo))
-    np.testing.assert_allclose(run(ov, model), (X + [1, 2, 3]) * 0.5)
+    np.testing.assert_allclose(infer(ov, model), (X + [1, 2, 3]) * 0.5)
     assert seen == [("Foo", 1, False), (3, 7)]
     assert model.output().get_names() == {"z"}
 
@@ -110,15 +110,15 @@ def test_a_converter_given_to_core(ov, unknown):
         "Foo", lambda n: ov.opset8.relu(n.get_input(0)).outputs()
     )
     core.add_extension(extension)
-    np.testing.assert_allclose(run(ov, core.read_model(unknown)), np.maximum(X + [1, 2, 3], 0))
+    np.testing.assert_allclose(infer(ov, core.read_model(unknown)), np.maximum(X + [1, 2, 3], 0))
 
 
 def test_an_operation_under_another_name(ov, unknown):
     model = converted(ov, unknown, ov.frontend.onnx.OpExtension("opset8.Elu", "Foo"))
     y = X + [1, 2, 3]
-    np.testing.assert_allclose(run(ov, model), np.where(y < 0, 0.5 * np.expm1(y), y), rtol=1e-5)
+    np.testing.assert_allclose(infer(ov, model), np.where(y < 0, 0.5 * np.expm1(y), y), rtol=1e-5)
     model = converted(ov, unknown, ov.frontend.onnx.OpExtension("opset8.Swish", "Foo", {}, {}))
-    np.testing.assert_allclose(run(ov, model), y / (1 + np.exp(-y)), rtol=1e-5)
+    np.testing.assert_allclose(infer(ov, model), y / (1 + np.exp(-y)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["text", "bytes"])
@@ -132,7 +132,7 @@ def test_a_model_from_memory(ov, tmp_path, form):
         read = core.read_model(text, ov.Tensor(np.frombuffer(weights, np.uint8)))
     else:
         read = core.read_model(text.encode(), weights)
-    np.testing.assert_array_equal(run(ov, read), X + [1, 2, 3])
+    np.testing.assert_array_equal(infer(ov, read), X + [1, 2, 3])
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_operators_are_converted_when_it_is_asked_for(ov, unknown):
         front.convert(failing)
     abs_of = ov.frontend.onnx.ConversionExtension("Foo", lambda c: ov.opset13.abs(c.get_input(0)).outputs())
     front.add_extension(abs_of)
-    np.testing.assert_array_equal(run(ov, front.convert(loaded)), np.abs(X + [[1, 2, 3]]))
+    np.testing.assert_array_equal(infer(ov, front.convert(loaded)), np.abs(X + [[1, 2, 3]]))
 
 
 @pytest.mark.parametrize("returned", ["number", "failure", "node", "output", "nodes", "none"])

@@ -70,7 +70,7 @@ def test_compressed_to_f16():
     assert rows[1] == rows[0]
 
 
-def run(ov: Any, model: Any, *passes: Any) -> Any:
+def after(ov: Any, model: Any, *passes: Any) -> Any:
     manager = ov.passes.Manager()
     for one in passes:
         assert manager.register_pass(one) is one
@@ -79,7 +79,7 @@ def run(ov: Any, model: Any, *passes: Any) -> Any:
 
 
 def test_f16():
-    rows = [described(run(ov, quantised(ov, -1.0, 1.0, 256), ov.passes.ConvertFP32ToFP16())) for ov in BOTH]
+    rows = [described(after(ov, quantised(ov, -1.0, 1.0, 256), ov.passes.ConvertFP32ToFP16())) for ov in BOTH]
     assert rows[1] == rows[0]
 
 
@@ -97,7 +97,7 @@ def foldable(ov: Any) -> Any:
 
 
 def test_constant_folding():
-    rows = [described(run(ov, foldable(ov), ov.passes.ConstantFolding())) for ov in BOTH]
+    rows = [described(after(ov, foldable(ov), ov.passes.ConstantFolding())) for ov in BOTH]
     assert rows[1] == rows[0]
 
 
@@ -155,7 +155,7 @@ def test_make_stateful(by_name):
     for ov in BOTH:
         model = stateful(ov)
         pairs = {"s": "rs"} if by_name else [(model.get_parameters()[1], model.get_results()[0])]
-        run(ov, model, ov.passes.MakeStateful(pairs))
+        after(ov, model, ov.passes.MakeStateful(pairs))
         request = ov.compile_model(model, "CPU").create_infer_request()
         runs = [request.infer(np.ones((1, 3), np.float32))[0].tolist() for _ in range(3)]
         names = [v.info.variable_id for v in model.get_variables()]
@@ -181,7 +181,7 @@ def test_make_stateful_of_inputs_that_nothing_else_reads():
         for node, name in zip([*inputs, *sums], [*names, "x0", "c0", "b0"], strict=True):
             node.output(0).set_names({name})
         model = ov.Model([o.result(node) for node in sums], inputs, "m")
-        run(ov, model, ov.passes.MakeStateful({"c": "c0", "b": "b0"}))
+        after(ov, model, ov.passes.MakeStateful({"c": "c0", "b": "b0"}))
         told = [v.info.variable_id for v in model.get_variables()]
         kinds = sorted(node.get_type_name() for node in model.get_ops())
         request = ov.compile_model(model, "CPU").create_infer_request()
@@ -262,11 +262,11 @@ def test_a_rewriting_of_ones_own(ov, how):
 
     model = chain(ov)
     if how == "manager":
-        run(ov, model, ReluToSquare())
+        after(ov, model, ReluToSquare())
     else:
         rewrite = (P.GraphRewrite if how == "rewrite" else P.BackwardGraphRewrite)()
         rewrite.add_matcher(ReluToSquare())
-        run(ov, model, rewrite)
+        after(ov, model, rewrite)
     names = [node.get_friendly_name() for node in model.get_ordered_ops()]
     assert "squared_relu1" in names and "squared_relu2" in names and "relu1" not in names
     x = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
@@ -286,7 +286,7 @@ def test_a_pass_over_the_model(ov):
             model.set_friendly_name("renamed")
             return False
 
-    assert run(ov, chain(ov), Rename()).get_friendly_name() == "renamed"
+    assert after(ov, chain(ov), Rename()).get_friendly_name() == "renamed"
     assert seen == ["m"]
 
 
@@ -296,7 +296,7 @@ def test_what_a_pass_raises_comes_out():
             raise KeyError("own")
 
     with pytest.raises(KeyError, match="own"):
-        run(ovjit, chain(ovjit), Broken())
+        after(ovjit, chain(ovjit), Broken())
     with pytest.raises(TypeError):
         ovjit.passes.Manager().register_pass(3)
     with pytest.raises(RuntimeError, match=r"opset13\.Relu"):
@@ -305,10 +305,10 @@ def test_what_a_pass_raises_comes_out():
 
 def test_files(tmp_path):
     model = chain(ovjit)
-    run(ovjit, model, ovjit.passes.Serialize(tmp_path / "m.xml", tmp_path / "m.bin"))
+    after(ovjit, model, ovjit.passes.Serialize(tmp_path / "m.xml", tmp_path / "m.bin"))
     assert len(ovjit.Core().read_model(tmp_path / "m.xml").get_ops()) == len(model.get_ops())
     draw = ovjit.passes.VisualizeTree(str(tmp_path / "m.svg"), lambda node, lines: lines.append("seen"))
-    run(ovjit, model, draw)
+    after(ovjit, model, draw)
     text = (tmp_path / "m.svg.dot").read_text()
     assert text.count("seen") == len(model.get_ops()) and "relu2" in text
 

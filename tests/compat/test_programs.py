@@ -7,7 +7,6 @@ The environments are made for the test and thrown away. Those from PyPI are behi
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,26 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import ROOT
+from tests.support.run import command
 
 PROGRAMS = Path(__file__).parent / "programs"
 OURS = ("-m", "ovjit", "run")
-
-
-def run(
-    python: Any, *arguments: Any, folder: Any = None, seconds: int = 600
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [str(python), *map(str, arguments)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> Any:
@@ -115,8 +98,8 @@ def test_benchmark_app(line, models):
     program = Path(sys.executable).parent / "benchmark_app"
     if not program.exists():
         pytest.skip("the openvino wheel's programs are not beside this python")
-    real = run(sys.executable, program, *line.split(), folder=models)
-    ours = run(sys.executable, *OURS, program, *line.split(), folder=models)
+    real = command(sys.executable, program, *line.split(), folder=models)
+    ours = command(sys.executable, *OURS, program, *line.split(), folder=models)
     assert ours.returncode == real.returncode, ours.stdout[-2000:] + ours.stderr[-2000:]
     assert steps(ours.stdout) == steps(real.stdout)
 
@@ -142,13 +125,13 @@ def python(tmp_path_factory):
 
 
 def install(python: Path, *packages: str, alone: bool = False) -> None:
-    done = run(python, "-m", "pip", "install", "-q", *(["--no-deps"] if alone else []), *packages)
+    done = command(python, "-m", "pip", "install", "-q", *(["--no-deps"] if alone else []), *packages)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def both(python: Path, program: str, *arguments: Any) -> tuple[Any, Any]:
-    real = run(python, PROGRAMS / program, *arguments)
-    ours = run(python, *OURS, PROGRAMS / program, *arguments)
+    real = command(python, PROGRAMS / program, *arguments)
+    ours = command(python, *OURS, PROGRAMS / program, *arguments)
     return last_line(real), last_line(ours)
 
 
@@ -182,8 +165,8 @@ def test_model_api(python, tmp_path):
     install(python, "openvino-model-api")
     for folder in ("real", "ours"):
         (tmp_path / folder).mkdir()
-    real = last_line(run(python, PROGRAMS / "wrappers.py", tmp_path / "real"))
-    ours = last_line(run(python, *OURS, PROGRAMS / "wrappers.py", tmp_path / "ours"))
+    real = last_line(command(python, PROGRAMS / "wrappers.py", tmp_path / "real"))
+    ours = last_line(command(python, *OURS, PROGRAMS / "wrappers.py", tmp_path / "ours"))
     for name, (same, called, text) in real.items():
         assert ours[name][:2] == [same, called] == [True, True]
         assert numbers(ours[name][2]) == pytest.approx(numbers(text), abs=0.01), name
@@ -242,7 +225,7 @@ def test_exported_models(python, tmp_path):
     """What PyTorch exports, beside ONNX Runtime; what OpenVINO converts, beside OpenVINO; bf16 no worse than
     there. All of it natively."""
     install(python, "torch", "transformers", "onnxscript")
-    files = last_line(run(python, PROGRAMS / "exported.py", tmp_path, seconds=1800))
+    files = last_line(command(python, PROGRAMS / "exported.py", tmp_path, seconds=1800))
     assert len(files) == 41
     for name in files:
         check_exported(tmp_path / name)

@@ -28,7 +28,7 @@ def python(tmp_path):
     return tmp_path / "env" / "bin" / "python"
 
 
-def run(*command: object) -> subprocess.CompletedProcess[str]:
+def call(*command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=100, env=ENVIRONMENT
     )
@@ -43,7 +43,7 @@ def files(python: Path) -> set[str]:
 
 
 def pip(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", *arguments)
+    return call(sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", *arguments)
 
 
 PROGRAM = """
@@ -60,21 +60,21 @@ print([e.value for e in metadata.entry_points(group="console_scripts") if e.name
 
 def test_install_and_remove(python):
     before = files(python)
-    assert run(python, "-m", "ovjit", "shim", "install").returncode == 0
-    assert run(python, "-m", "ovjit", "shim", "install").returncode == 0  # again: the same
-    answer = run(python, "-c", PROGRAM)
+    assert call(python, "-m", "ovjit", "shim", "install").returncode == 0
+    assert call(python, "-m", "ovjit", "shim", "install").returncode == 0  # again: the same
+    answer = call(python, "-c", PROGRAM)
     assert answer.stdout == "['openvino.tools.ovc.main:main']\n", answer.stderr
-    assert run(python.parent / "ovc", "--help").returncode == 0
-    assert run(python, "-m", "ovjit", "shim", "remove").returncode == 0
+    assert call(python.parent / "ovc", "--help").returncode == 0
+    assert call(python, "-m", "ovjit", "shim", "remove").returncode == 0
     assert files(python) == before
-    gone = run(python, "-c", "import openvino")
+    gone = call(python, "-c", "import openvino")
     assert "No module named 'openvino'" in gone.stderr
-    again = run(python, "-m", "ovjit", "shim", "remove")
+    again = call(python, "-m", "ovjit", "shim", "remove")
     assert again.returncode == 2 and "no shim" in again.stderr
 
 
 def test_pip_takes_it_for_openvino(python, tmp_path):
-    run(python, "-m", "ovjit", "shim", "install")
+    call(python, "-m", "ovjit", "shim", "install")
     name, info = "needs_openvino-1.0-py3-none-any.whl", "needs_openvino-1.0.dist-info"
     with zipfile.ZipFile(tmp_path / name, "w") as wheel:
         wheel.writestr("needs_openvino.py", "import openvino\n")
@@ -88,23 +88,23 @@ def test_pip_takes_it_for_openvino(python, tmp_path):
     assert installed.returncode == 0, installed.stderr
     checked = pip(python, "check")
     assert checked.returncode == 0, checked.stdout
-    assert run(python, "-c", "import needs_openvino, openvino; openvino.opset13").returncode == 0
+    assert call(python, "-c", "import needs_openvino, openvino; openvino.opset13").returncode == 0
     removed = pip(python, "uninstall", "-y", "openvino")  # the other way to take it away
     assert removed.returncode == 0, removed.stderr
-    assert run(python, "-c", "import openvino").returncode == 1
+    assert call(python, "-c", "import openvino").returncode == 1
 
 
 def test_where_it_is_refused(python):
     if sys.prefix == sys.base_prefix:
         pytest.skip("the tests run outside of a virtual environment")
-    outside = run(os.path.realpath(sys.executable), "-m", "ovjit", "shim", "install")
+    outside = call(os.path.realpath(sys.executable), "-m", "ovjit", "shim", "install")
     assert outside.returncode == 2 and "no virtual environment" in outside.stderr
-    real = run(sys.executable, "-m", "ovjit", "shim", "install")  # here the real one is installed
+    real = call(sys.executable, "-m", "ovjit", "shim", "install")  # here the real one is installed
     assert real.returncode == 2 and "is installed in this environment" in real.stderr
-    assert run(sys.executable, "-c", "import openvino; print(openvino.__file__)").stdout.count("ovjit") == 0
+    assert call(sys.executable, "-c", "import openvino; print(openvino.__file__)").stdout.count("ovjit") == 0
     folder = python.parent.parent / "lib" / f"python3.{sys.version_info[1]}" / "site-packages" / "openvino"
     folder.mkdir()
     (folder / "__init__.py").write_text("someone = 'else'\n")
-    other = run(python, "-m", "ovjit", "shim", "install")
+    other = call(python, "-m", "ovjit", "shim", "install")
     assert other.returncode == 2 and "there is an openvino already" in other.stderr
     assert (folder / "__init__.py").read_text() == "someone = 'else'\n"

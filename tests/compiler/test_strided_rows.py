@@ -53,7 +53,7 @@ def images(dtype: str, planar: bool, side: str) -> None:
         if not planar:
             y = b.add("Transpose", [y, b.constant(np.array((0, 2, 3, 1), np.int64))]).output
             want = want.transpose(0, 2, 3, 1)
-        (got,) = guard_pages.run(b.finish([y]), [[pixels]], side)
+        (got,) = guard_pages.run_guarded(b.finish([y]), [[pixels]], side)
         message = f"{dtype} {shape}, planar: {planar}, seed {SEED}"
         np.testing.assert_array_equal(got[0], want, err_msg=message)
         print(message, flush=True)

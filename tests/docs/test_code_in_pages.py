@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +11,7 @@ import pytest
 
 from ovjit.data import DIGITS_XML
 from tests.support import ROOT, doc_pages
-
-
-def run(arguments: list, folder: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=110,
-    )  # fmt: skip
+from tests.support.run import python
 
 
 @pytest.fixture
@@ -53,7 +43,7 @@ PROGRAMS = [
 def test_python(program: str, folder: Path) -> None:
     """In a process of its own: some register operations."""
     (folder / "program.py").write_text(program)
-    done = run(["program.py"], folder)
+    done = python("program.py", folder=folder, seconds=110)
     assert done.returncode == 0, done.stderr
 
 
@@ -94,7 +84,7 @@ def test_command(page: Path, command: str, folder: Path) -> None:
         words[1] = str(ROOT / words[1])
     if words[2:4] == ["ovjit", "benchmark"] and not BOUNDS.intersection(words):
         words += ["-t", "2"]  # in place of ten seconds for each subject
-    done = run(words[1:], folder)
+    done = python(*words[1:], folder=folder, seconds=110)
     if "pip install 'ovjit[cli]'" in done.stderr:
         pytest.skip("pictures need matplotlib, of the extra `cli`")
     assert done.returncode == 0, done.stdout + done.stderr

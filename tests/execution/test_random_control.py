@@ -14,6 +14,7 @@ from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
+from tests.support.run import run
 
 SEED = 20261120
 WIDTHS = (1, 3, 7, 16, 17)
@@ -227,22 +228,13 @@ def make(seed: int) -> tuple[Graph, list[np.ndarray]]:
     return maker.b.finish([maker.values[-1], *others]), inputs
 
 
-def run(graph: Graph, inputs: list[np.ndarray], threads: int) -> list[np.ndarray]:
-    job = compile_graph(graph, {"threads": threads}).new_job()
-    for i, x in enumerate(inputs):
-        job.set_input(i, x)
-    for _ in range(2):
-        job.run()
-    return [o.copy() for o in job.outputs]
-
-
 def check(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, inputs = make(seed)
     where = f"seed {seed}\n{graph}"
     wanted = evaluate(graph, inputs)
-    one, two = run(graph, inputs, 1), run(graph, inputs, 2)
+    one, two = (run(graph, inputs, times=2, threads=n) for n in (1, 2))
     monkeypatch.setenv("OVJIT_SKIP", "fold,align,batch_norm,ops,weights,clean,fuse")
-    plain = run(graph, inputs, 1)
+    plain = run(graph, inputs, times=2, threads=1)
     monkeypatch.delenv("OVJIT_SKIP")
     for k, (want, a, b, c) in enumerate(zip(wanted, one, two, plain, strict=True)):
         assert a.shape == b.shape == c.shape == want.shape, f"output {k}: {where}"

@@ -18,7 +18,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.execution import blocks, variables
-from tests.planning.test_growing import decoder
+from tests.support.decoders import decoder
 
 SEED = 20261122
 MB = 1 << 20

@@ -20,8 +20,8 @@ from ovjit.execution import runner
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op
-from tests.ops.test_ops_native import graph_of, native_ops
 from tests.support import networks
+from tests.support.op_samples import graph_of, native_ops
 
 SEED = 20261121
 THREADS = (1, 2, 3, 5, 16)

@@ -125,7 +125,7 @@ def check(case: dict[str, Any]) -> str:
     except (TypeError, ValueError, OverflowError, RecursionError):
         return ""  # nothing that a file can hold
     feeds = blob(tuple(case["base"])).feeds
-    return fuzz_models.run(lambda: ovjit.Core().import_model(content, "CPU"), feeds=feeds)
+    return fuzz_models.read_and_run(lambda: ovjit.Core().import_model(content, "CPU"), feeds=feeds)
 
 
 def smaller(case: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -334,7 +334,7 @@ def disagreement(
                 want = ModelError("its readers are made for another rank")
         if isinstance(want, Exception) and is_no_step(node) and node.output.shape == arrays[0].shape:
             want = (arrays[0],)
-        got: Any = guard_pages.run(graph, [given], guard_pages.BEHIND)[0]
+        got: Any = guard_pages.run_guarded(graph, [given], guard_pages.BEHIND)[0]
     except OvjitError as error:
         got = error
     except MemoryError:

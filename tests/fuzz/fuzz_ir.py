@@ -105,7 +105,7 @@ def check(case: dict[str, Any]) -> str:
     text, weights = changed(case)
     fuzz_models.install()
     content = text.encode("utf-8", "replace")
-    return fuzz_models.run(
+    return fuzz_models.read_and_run(
         lambda: ovjit.Core().read_model(content, weights),
         {"INFERENCE_PRECISION_HINT": case["hint"]},
         file(tuple(case["base"])).feeds,

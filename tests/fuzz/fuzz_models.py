@@ -59,7 +59,7 @@ class Seen:
 seen = Seen()
 
 
-def run(
+def read_and_run(
     read: Callable[[], Any], config: dict[str, Any] | None = None, feeds: dict[str, np.ndarray] | None = None
 ) -> str:
     """Read, compile and run; what is wrong: any exception that is no RuntimeError, or another answer than the

@@ -13,8 +13,8 @@ from typing import Any
 import ovjit
 from ovjit.readers.onnx import wire
 from tests.fuzz import fuzz_models, fuzzing
-from tests.readers.test_onnx_hostile import mutate, mutate_fields, mutate_structure, seeds
 from tests.support.onnx.cases import load_cases
+from tests.support.onnx.mutations import mutate, mutate_fields, mutate_structure, seeds
 
 #: Neighbouring seeds that change one model, and bytes of the largest one.
 BLOCK, LARGEST = 64, 20_000
@@ -39,7 +39,7 @@ def check(case: dict[str, Any]) -> str:
     fuzz_models.install()
     wire.SMALLEST = 8  # most data are cut out
     data = base64.b64decode(case["data"])
-    return fuzz_models.run(
+    return fuzz_models.read_and_run(
         lambda: ovjit.Core().read_model(data), {"INFERENCE_PRECISION_HINT": "f32"}
     )
 

@@ -25,8 +25,8 @@ from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, all_ops
 from ovjit.graph.shapes import ANY
-from tests.ops.test_ops_native import EPSILON, is_float, tolerance
 from tests.support import guard_pages
+from tests.support.op_samples import EPSILON, is_float, tolerance
 
 #: Subsets of open dimensions of an input of more dimensions than these are chosen at random.
 SUBSETS = 8
@@ -144,7 +144,7 @@ def main() -> None:
             want = expected(record, inputs, attrs)
             try:
                 graph, arrays = graph_of(record, constants, opened, inputs, attrs)
-                got = guard_pages.run(graph, [arrays, arrays], side)
+                got = guard_pages.run_guarded(graph, [arrays, arrays], side)
             except OvjitError as error:
                 if not isinstance(want, str):
                     print("WRONG", where, f"refused: {error}", flush=True)

@@ -307,7 +307,7 @@ class Case:
             guard.check()
 
 
-def run(seconds: float, seed: int, only: int | None) -> int:
+def misuse_for(seconds: float, seed: int, only: int | None) -> int:
     """Cases until the time is over, or one; how many there were."""
     made = models()
     note = os.environ.get("MISUSE_CASE")
@@ -334,5 +334,5 @@ def run(seconds: float, seed: int, only: int | None) -> int:
 
 if __name__ == "__main__":
     chosen = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 30)
-    count = run(float(sys.argv[1]), chosen, int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    count = misuse_for(float(sys.argv[1]), chosen, int(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(f"seed {chosen}: {count} cases, {dict(outcomes)}")

@@ -302,7 +302,7 @@ CASES = [name for name, value in vars(Case).items() if callable(value) and not n
 CASES = [name for name in CASES if name not in ("sign", "right", "together")]
 
 
-def run(seconds: float, seed: int, only: int | None) -> int:
+def misuse_for(seconds: float, seed: int, only: int | None) -> int:
     """Cases until the time is over, or one; how many there were."""
     sys.unraisablehook = note
     long, short = chain(192, 10), chain(8, 2)
@@ -331,5 +331,5 @@ def run(seconds: float, seed: int, only: int | None) -> int:
 
 if __name__ == "__main__":
     chosen = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 30)
-    count = run(float(sys.argv[1]), chosen, int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    count = misuse_for(float(sys.argv[1]), chosen, int(sys.argv[3]) if len(sys.argv) > 3 else None)
     print(f"seed {chosen}: {count} cases, {dict(outcomes)}")

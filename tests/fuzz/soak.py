@@ -243,7 +243,7 @@ class Soak:
             self.right(job.results[0], 8)
 
 
-def run(seconds: float, seed: int) -> None:
+def soak_for(seconds: float, seed: int) -> None:
     soak = Soak(seed)
     anywhere: list[Callable[[random.Random], None]] = [
         soak.calls, soak.requests, soak.queues, soak.cancels, soak.segments, soak.compiles, soak.blobs,
@@ -317,5 +317,5 @@ if __name__ == "__main__":
     sys.unraisablehook = note
     chosen = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 30)
     print(f"seed {chosen}", flush=True)
-    run(float(sys.argv[1]), chosen)
+    soak_for(float(sys.argv[1]), chosen)
     print("done")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from ovjit import source_files
 from ovjit.graph import attributes, op, op_index
 from tests.support import ROOT
+from tests.support.run import printed
 
 PROGRAM = """
 import sys
@@ -27,41 +26,36 @@ print(len(op.all_ops()), op._loaded)
 """
 
 
-def run(prefix: Path, **env: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(prefix),
-             "PYTHONDONTWRITEBYTECODE": "", "OVJIT_CACHE": "0", **env},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+def index(prefix: Path, **env: str) -> list[str]:
+    variables = {"PYTHONPYCACHEPREFIX": str(prefix), "PYTHONDONTWRITEBYTECODE": "", "OVJIT_CACHE": "0", **env}
+    return printed("-c", PROGRAM, folder=ROOT, **variables).split()
 
 
 def test_the_first_process_writes_and_later_ones_import_what_they_need(tmp_path: Path) -> None:
-    loaded, _, count, _ = run(tmp_path)
+    loaded, _, count, _ = index(tmp_path)
     assert loaded == "True" and int(count) == len(op.all_ops())
     assert len(list(tmp_path.rglob("operations_index*"))) == 1
-    loaded, modules, count, everything = run(tmp_path)
+    loaded, modules, count, everything = index(tmp_path)
     assert loaded == "False" and int(modules) < 13
     assert int(count) == len(op.all_ops()) and everything == "True"
 
 
 def test_without_a_folder_to_write_to_the_cache_has_it(tmp_path: Path) -> None:
     for nothing_kept in ("0", "0"):
-        assert run(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=nothing_kept)[0] == "True"
+        assert index(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=nothing_kept)[0] == "True"
     cache = str(tmp_path / "cache")
-    loaded = [run(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=cache)[0] for _ in range(2)]
+    loaded = [index(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=cache)[0] for _ in range(2)]
     assert loaded == ["True", "False"]
     assert not list(tmp_path.rglob("operations_index*"))
 
 
 def test_a_damaged_or_foreign_index_is_none(tmp_path: Path) -> None:
-    run(tmp_path)
+    index(tmp_path)
     (place,) = tmp_path.rglob("operations_index*")
     whole = place.read_bytes()
     for content in (b"", b"\xff" * 40, whole[:100]):
         place.write_bytes(content)
-        assert run(tmp_path)[0] == "True"
+        assert index(tmp_path)[0] == "True"
         assert place.read_bytes() == whole  # and is written anew
 
 

@@ -25,6 +25,7 @@ from ovjit.execution.numpy_words import F32, Memory, OutOfBounds, Words, program
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, find_op
 from tests.fuzz.guarded_ops import element_types, graph_of, records
+from tests.support.in_python import answer, check
 
 SEED = 20261121
 #: Of each operation's samples so many run by default, the largest ones not among them.
@@ -36,42 +37,6 @@ LARGE = 3000
 @pytest.fixture(autouse=True)
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVJIT_PRECISION", "f32")
-
-
-def answer(graph: Graph, arrays: list[np.ndarray]) -> tuple[list[np.ndarray] | str, Any]:
-    """The outputs, or what the refusal says; and the plan."""
-    try:
-        job = compile_graph(graph, {"threads": 1}).new_job()
-        for i, array in enumerate(arrays):
-            job.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
-        job.run()
-    except OvjitError as error:
-        return str(error), None
-    return [np.array(output) for output in job.outputs], job._table.plan
-
-
-def check(monkeypatch: pytest.MonkeyPatch, graph: Graph, arrays: list[np.ndarray], where: str) -> set[str]:
-    """Compare the two ways; the kernels that ran in Python."""
-    monkeypatch.delenv("OVJIT_INTERP", raising=False)
-    want, _ = answer(graph, arrays)
-    monkeypatch.setenv("OVJIT_INTERP", "kernels")
-    got, plan = answer(graph, arrays)
-    if isinstance(want, str) or isinstance(got, str):
-        assert isinstance(want, str) and got == want, f"{where}: {got}"
-        return set()
-    for a, b in zip(got, want, strict=True):
-        assert a.shape == b.shape, where
-        if a.dtype.kind in "iubSO":
-            np.testing.assert_array_equal(a, b, err_msg=where)
-            continue
-        x, y = a.astype(np.float64), b.astype(np.float64)
-        # sums have another order here, and the C library's functions other last bits
-        limit = 1e-5 if a.dtype == np.float32 else 1e-12 if a.dtype == np.float64 else 1e-2
-        scale = np.abs(y[np.isfinite(y)]).max(initial=1e-30)
-        with np.errstate(all="ignore"):
-            same = (x == y) | (np.isnan(x) & np.isnan(y)) | (np.abs(x - y) <= limit * scale)
-        assert same.all(), f"{where}: {x[~same][:4]} where machine code has {y[~same][:4]}"
-    return {s.kernel.name for s in plan.steps if s.kernel is not None} if plan.pieces else set()
 
 
 def cases(record: Op, dtype: str) -> Iterator[tuple[int, Graph, list[np.ndarray]]]:
@@ -100,7 +65,7 @@ def chosen(record: Op, count: int) -> Iterator[tuple[str, int, Graph, list[np.nd
 GROUPS = 8
 
 
-def run(monkeypatch: pytest.MonkeyPatch, group: int, count: int) -> set[str]:
+def check_group(monkeypatch: pytest.MonkeyPatch, group: int, count: int) -> set[str]:
     kernels: set[str] = set()
     for record in records()[group::GROUPS]:
         for dtype, sample, graph, arrays in chosen(record, count):
@@ -111,14 +76,14 @@ def run(monkeypatch: pytest.MonkeyPatch, group: int, count: int) -> set[str]:
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_some_samples(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
-    assert len(run(monkeypatch, group, SOME)) > 10
+    assert len(check_group(monkeypatch, group, SOME)) > 10
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_all_samples(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
-    run(monkeypatch, group, 1 << 30)
+    check_group(monkeypatch, group, 1 << 30)
 
 
 def test_a_byte_too_far_is_an_error_that_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

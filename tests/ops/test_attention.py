@@ -66,7 +66,7 @@ def random_case(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray 
     return inputs, mask, scale, bool(rng.random() < 0.3)
 
 
-def run(lib, inputs, mask, scale, causal, dynamic, config=CPU):
+def attend(lib, inputs, mask, scale, causal, dynamic, config=CPU):
     ops = lib.opset13
     given = [x for x in (*inputs, mask) if x is not None]
     shapes = [lib.PartialShape([-1] * x.ndim) if dynamic else lib.PartialShape(list(x.shape)) for x in given]
@@ -84,13 +84,13 @@ def test_random_attention(case):
     rng = np.random.default_rng((SEED, case))
     inputs, mask, scale, causal = random_case(rng)
     where = f"seed {(SEED, case)}: {[x.shape for x in inputs]} mask {None if mask is None else mask.shape}"
-    got = run(ovjit, inputs, mask, scale, causal, dynamic=case % 3 == 0)
+    got = attend(ovjit, inputs, mask, scale, causal, dynamic=case % 3 == 0)
     factor = inputs[0].shape[-1] ** -0.5 if scale is None else scale
     want = expected(*inputs, mask, factor, causal)
     assert got.shape == want.shape, where
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=where)
     if case < 8:
-        theirs = run(openvino, inputs, mask, scale, causal, dynamic=False)
+        theirs = attend(openvino, inputs, mask, scale, causal, dynamic=False)
         np.testing.assert_allclose(got, theirs, rtol=1e-3, atol=1e-4, err_msg=where)
 
 
@@ -121,7 +121,7 @@ def test_random_attention_in_bf16(case):
         got = run_native(inputs, mask, scale, causal)
     else:
         given = [x.astype(np.float32) for x in inputs]
-        got = run(ovjit, given, mask, scale, causal, dynamic=case % 3 == 0, config=BF16)
+        got = attend(ovjit, given, mask, scale, causal, dynamic=case % 3 == 0, config=BF16)
     assert got.shape == want.shape, where
     error = np.abs(got.astype(np.float64) - want)
     limit = (np.abs(want) if native else 0) * 2.0**-8 + size * 2.0**-8 + 1e-6
@@ -243,12 +243,12 @@ def test_small_weights_are_exact(rows):
     x = np.linspace(-87, 0, rows, dtype=np.float32)
     q = np.stack([x, np.zeros_like(x)], -1)[None]
     k, v = np.array([[[0, 1], [1, 0]]], np.float32), np.array([[[0], [1]]], np.float32)
-    got = run(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0]
+    got = attend(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0]
     exact = np.exp(x.astype(np.float64))
     np.testing.assert_allclose(got, exact / (1 + exact), rtol=6e-7)
     for far, want in ((-100.0, 0.0), (-3e38, 0.0), (np.nan, np.nan)):
         q[0, :, 0] = far
-        np.testing.assert_array_equal(run(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0], want)
+        np.testing.assert_array_equal(attend(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0], want)
 
 
 @pytest.mark.parametrize("rows", [5, 40])
@@ -258,7 +258,7 @@ def test_a_score_that_is_nan_makes_its_row_nan(rows, column):
     q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (rows, 300, 300))
     mask = np.zeros((rows, 300), np.float32)
     mask[3, column] = np.nan
-    got = run(ovjit, [q, k, v], mask, None, False, False)[0]
+    got = attend(ovjit, [q, k, v], mask, None, False, False)[0]
     assert np.isnan(got[3]).all()
     np.testing.assert_allclose(np.delete(got, 3, 0), np.delete(expected(q, k, v, None, 0.25, False)[0], 3, 0),
                                rtol=1e-4, atol=2e-5)
@@ -271,7 +271,7 @@ def test_masked_first_columns_and_whole_rows():
     mask = np.zeros((8, 700), np.float32)
     mask[:, :600] = -np.inf
     mask[3] = -np.inf
-    got = run(ovjit, [q, k, v], mask, None, False, False)
+    got = attend(ovjit, [q, k, v], mask, None, False, False)
     assert np.isnan(got[0, 3]).all()
     rows = [0, 1, 2, 4, 5, 6, 7]
     want = expected(q, k, v, mask, 0.25, False)

@@ -16,6 +16,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.tiles import pack
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
+from tests.support.run import run
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
@@ -23,22 +24,19 @@ RECORD = find_op("CompressedMatMul")
 CASES = list(RECORD.samples(np.random.default_rng(SEED)))
 
 
-def run(arrays, attrs, dtype="f32"):
+def product(arrays, attrs, dtype="f32"):
     b = Builder()
     x = b.add("Parameter", (), {"shape": arrays[0].shape, "element_type": dtype}).output
     node = b.add(RECORD, [x, *map(b.constant, arrays[1:])], attrs)
     executable = compile_graph(b.finish([b.add("Relu", [node.output]).output]), {})
     assert executable.program.host_nodes() == []
-    job = executable.new_job()
-    job.set_input(0, arrays[0])
-    job.run()
-    return np.asarray(job.outputs[0]).astype(np.float64)
+    return run(executable, arrays[:1])[0].astype(np.float64)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_products_equal_the_reference(case):
     arrays, attrs = CASES[case]
-    got = run(arrays, attrs)
+    got = product(arrays, attrs)
     want = np.maximum(
         RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0], 0
     )
@@ -54,7 +52,7 @@ def test_products_of_bf16_equal_the_reference_to_its_rounding(case):
     if attrs["group"] % 2 and attrs["group"] < arrays[1].shape[0]:
         pytest.skip("groups of an odd number of elements are upcast")
     arrays = [arrays[0].astype(ml_dtypes.bfloat16), *arrays[1:]]
-    got = run(arrays, attrs, "bf16")
+    got = product(arrays, attrs, "bf16")
     want = np.maximum(
         RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0], 0
     )
@@ -275,7 +273,7 @@ def test_one_row_times_integers_of_4_bits_is_as_near_as_f32(depth, group, data):
     for zeros in ([], [zero], [np.full_like(zero, 8)]):
         w = whole - zeros[0].astype(np.float64)[each] if zeros else whole.astype(np.float64)
         parts = x.astype(np.float64).T * w * scale[each]
-        got = run([x, whole, scale, *zeros], {"bits": 4, "group": group})
+        got = product([x, whole, scale, *zeros], {"bits": 4, "group": group})
         want = np.maximum(parts.sum(0), 0)
         # an element is wrong by a step of 2^-24 of its group's greatest, to either side unless all are alike
         errors = depth if data == "the greatest" else np.sqrt(depth)
@@ -307,7 +305,7 @@ def test_a_great_depth_is_summed_in_blocks(rows):
     arrays = [rng.uniform(0.5, 1, (rows, depth)).astype(np.float32), whole, scale, zero]
     attrs = {"bits": 8, "group": 100}
     want = RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0]
-    np.testing.assert_allclose(run(arrays, attrs), want, rtol=1e-5)
+    np.testing.assert_allclose(product(arrays, attrs), want, rtol=1e-5)
 
 
 def test_small_weights_and_near_misses_are_left_alone():

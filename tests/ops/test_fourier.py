@@ -38,7 +38,7 @@ LENGTHS = [
 ]
 
 
-def run(name, data, *constants, dynamic=False, **keywords):
+def transform(name, data, *constants, dynamic=False, **keywords):
     ops = ovjit.opset16
     shape = ovjit.PartialShape([-1] * data.ndim) if dynamic else ovjit.PartialShape(list(data.shape))
     parameter = ops.parameter(shape, ovjit.Type(data.dtype))
@@ -84,7 +84,7 @@ def test_random_transform(case):
     named = [np.array([a - rank if rng.random() < 0.3 else a for a in axes])]
     named += [] if sizes is None else [np.array(sizes)]
     given = np.ascontiguousarray(data[..., 0]) if name == "rdft" else data
-    got, steps = run(name, given, *named, dynamic=case % 3 == 0)
+    got, steps = transform(name, given, *named, dynamic=case % 3 == 0)
     want = {
         "dft": lambda: pairs(np.fft.fftn(z, lengths, axes)),
         "idft": lambda: pairs(np.fft.ifftn(z, lengths, axes)),
@@ -103,14 +103,14 @@ def test_long_signals(shape, axis):
     data = np.random.default_rng(SEED).standard_normal((*shape, 2)).astype(np.float32)
     z = data[..., 0].astype(np.float64) + 1j * data[..., 1]
     for name, function in (("dft", np.fft.fft), ("idft", np.fft.ifft)):
-        got, steps = run(name, data, np.array([axis]))
+        got, steps = transform(name, data, np.array([axis]))
         close(got, pairs(function(z, axis=axis)), f"{name} {shape}")
         assert "ref_numpy" not in steps
 
 
 def test_a_large_prime_is_transformed_by_the_reference():
     data = np.random.default_rng(SEED).standard_normal((10007, 2)).astype(np.float32)
-    got, steps = run("dft", data, np.array([0]))
+    got, steps = transform("dft", data, np.array([0]))
     close(got, pairs(np.fft.fft(data[:, 0] + 1j * data[:, 1])), "10007")
     assert "ref_numpy" in steps
 
@@ -122,7 +122,7 @@ def test_a_large_prime_is_transformed_by_the_reference():
 def test_frames(shape, window, size, step, turned):
     rng = np.random.default_rng(SEED)
     data, wave = (rng.standard_normal(s).astype(np.float32) for s in (shape, (window,)))
-    got, steps = run("stft", data, wave, np.int64(size), np.int64(step), turned)
+    got, steps = transform("stft", data, wave, np.int64(size), np.int64(step), turned)
     padded = np.zeros(size)
     padded[(size - window) // 2 :][:window] = wave
     frames = np.lib.stride_tricks.sliding_window_view(data, size, -1)[..., ::step, :]

@@ -69,7 +69,7 @@ def _of_means_of_images(x: Any) -> Any:
     return o.reshape(o.add(o.multiply(rows, scale), shift), ints(-1, C, H, W), False)
 
 
-def run(make: Any, shape: Any, arrays: list[np.ndarray], dtype: Any = np.float32) -> tuple[Any, list[str]]:
+def answer(make: Any, shape: Any, arrays: list[np.ndarray], dtype: Any = np.float32) -> tuple[Any, list[str]]:
     params = [o.parameter(ov.PartialShape(shape), dtype) for _ in arrays]
     config = {**F32, "PERF_COUNT": True}
     request = ov.Core().compile_model(ov.Model([make(*params)], params), "CPU", config).create_infer_request()
@@ -87,7 +87,7 @@ def test_each_form_is_one_kernel(make: Any, is_open: bool, monkeypatch: pytest.M
     monkeypatch.setenv("OVJIT_CHECK", "1")
     x = data(2, C, H, W)
     open_shape = (2, C, H, W) if make is _of_means_of_images else (-1, C, -1, -1)
-    got, names = run(make, open_shape if is_open else x.shape, [x])
+    got, names = answer(make, open_shape if is_open else x.shape, [x])
     assert len(names) == 1 and names[0].startswith("mvn"), names
     np.testing.assert_allclose(got, exact(x), atol=1e-5, err_msg=f"seed {SEED}")
 
@@ -105,7 +105,7 @@ def test_what_is_around_joins(is_open: bool, monkeypatch: pytest.MonkeyPatch) ->
 
         arrays = [data(batch, channels, *space, seed=seed) for seed in (2, 3)]
         shape = (-1, channels, -1, -1) if is_open else arrays[0].shape
-        got, names = run(make, shape, arrays)
+        got, names = answer(make, shape, arrays)
         y = exact(arrays[0].astype(np.float64) + arrays[1], groups)
         where = f"{arrays[0].shape}, seed {SEED}"
         np.testing.assert_allclose(got, y / (1 + np.exp(-y)), atol=2e-5, err_msg=where)
@@ -150,7 +150,7 @@ def test_other_operands_of_parts(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
         normal = o.group_normalization(p, *lists, G, EPS)
         return o.select(o.constant(chosen.reshape(C, 1, 1)), normal, dtype(-2))
 
-    got, names = run(make, x.shape, [x], dtype)
+    got, names = answer(make, x.shape, [x], dtype)
     assert len(names) == 1, names
     want = exact(x) if kind == "f64" else np.where(chosen.reshape(C, 1, 1), exact(x, G, False), -2)
     np.testing.assert_allclose(got, want, atol=1e-12 if kind == "f64" else 1e-5, err_msg=f"seed {SEED}")
@@ -220,7 +220,7 @@ MISSES = [
 @pytest.mark.parametrize("make", MISSES)
 def test_near_misses_stay_right(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     x = data(2, C, H, W)
-    got, names = run(make, x.shape, [x])
+    got, names = answer(make, x.shape, [x])
     assert len(names) > 1 or make in (_of_other_groups, _scaled_by_places), names
     monkeypatch.setenv("OVJIT_INTERP", "1")
-    np.testing.assert_allclose(got, run(make, x.shape, [x])[0], atol=1e-5, err_msg=f"seed {SEED}")
+    np.testing.assert_allclose(got, answer(make, x.shape, [x])[0], atol=1e-5, err_msg=f"seed {SEED}")

@@ -12,6 +12,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.run import run
 
 SEED = 20261123
 
@@ -25,13 +26,8 @@ def compiled(kind: str, matrices: np.ndarray | None, index: str, width: int) -> 
     return compile_graph(b.finish(b.add("GroupedMatMul", [a, right, ends]).outputs), {"threads": 2})
 
 
-def run(executable: Executable, arrays: list[np.ndarray]) -> np.ndarray:
-    job = executable.new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, array)
-    job.run()
-    assert not [row for row in job.profile() if row.exec_type == "ref_numpy"]
-    return np.array(job.outputs[0])
+def answer(executable: Executable, arrays: list[np.ndarray]) -> np.ndarray:
+    return run(executable, arrays, native=True)[0]
 
 
 @pytest.mark.parametrize("kind", ["f32", "f64", "f16", "i32", "i64", "u8"])
@@ -48,7 +44,7 @@ def test_groups_of_any_length(kind: str) -> None:
             want = find_op("GroupedMatMul").evaluate([a, right, ends], {})[0]  # exact: small whole numbers
             where = f"{kind} {groups, n, k} {ends} seed {SEED}"
             for executable, arrays in zip(given, ([a, ends], [a, ends, right]), strict=True):
-                np.testing.assert_array_equal(run(executable, arrays), want, err_msg=where)
+                np.testing.assert_array_equal(answer(executable, arrays), want, err_msg=where)
 
 
 def test_ends_that_do_not_fit_are_refused() -> None:
@@ -57,8 +53,8 @@ def test_ends_that_do_not_fit_are_refused() -> None:
     a = np.ones((6, 4), np.float32)
     for ends in ([1, 7, 6], [4, 2, 6], [-1, 2, 6], [1, 2, 5], [1, 2, 7], [-9, -9, -9], [2**31 - 1] * 3):
         with pytest.raises(OvjitError):
-            run(executable, [a, np.array(ends, np.int32)])
-    assert (run(executable, [a, np.array([0, 6, 6], np.int32)]) == 4).all()
+            answer(executable, [a, np.array(ends, np.int32)])
+    assert (answer(executable, [a, np.array([0, 6, 6], np.int32)]) == 4).all()
 
 
 def test_stacks_of_matrices_of_open_shapes() -> None:
@@ -67,6 +63,6 @@ def test_stacks_of_matrices_of_open_shapes() -> None:
     executable = compile_graph(b.finish(b.add("GroupedMatMul", [a, right]).outputs), {"threads": 1})
     rng = np.random.default_rng(SEED)
     x, y = (rng.integers(-3, 4, s).astype(np.float32) for s in ((2, 5, 7), (2, 9, 7)))
-    np.testing.assert_array_equal(run(executable, [x, y]), x @ y.swapaxes(1, 2))
+    np.testing.assert_array_equal(answer(executable, [x, y]), x @ y.swapaxes(1, 2))
     with pytest.raises(OvjitError):  # not one matrix for all
-        run(executable, [x, y[:1]])
+        answer(executable, [x, y[:1]])

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from ovjit.compiler.program import Program
+from ovjit.execution.build import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
-from tests.ops.test_lowerings import compile_graph, run
+from tests.support.run import run
 
 SEED = 20261202
 #: Shapes and the axes that are summed.
@@ -46,7 +47,7 @@ def test_products_of_great_depth(k: int, constant: bool, dynamic: bool) -> None:
     graph, arrays = _product(k, constant, dynamic, rng)
     b = graph.nodes[1].attrs["value"] if constant else arrays[1]
     want = arrays[0].astype(np.float64) @ b.astype(np.float64)
-    (got,) = run(compile_graph(graph, {}), *arrays)
+    (got,) = run(compile_graph(graph, {}), arrays)
     np.testing.assert_allclose(got, want, rtol=3e-6, err_msg=f"seed {SEED}")
 
 
@@ -59,7 +60,7 @@ def test_products_of_few_rows_with_equal_numbers(turned: bool) -> None:
         for x in (a, b if turned else b.T)
     )
     graph = build.finish([build.add("MatMul", [left, right], {"transpose_b": turned}).output])
-    (got,) = run(compile_graph(graph, {}), a, b if turned else b.T.copy())
+    (got,) = run(compile_graph(graph, {}), [a, b if turned else b.T.copy()])
     np.testing.assert_allclose(got, a.astype(np.float64) @ b.astype(np.float64).T, rtol=2e-5)
 
 
@@ -82,7 +83,7 @@ def test_reductions_of_many_equal_numbers(name: str, shape: tuple[int, ...]) -> 
     b = Builder()
     x = b.add("Parameter", (), {"shape": (ANY,) * len(shape), "element_type": "f32"}).output
     y = b.add(name, [x, b.constant(np.array(axes))], {"keep_dims": True}).output
-    (got,) = run(compile_graph(b.finish([y]), {}), array)
+    (got,) = run(compile_graph(b.finish([y]), {}), [array])
     wide = array.astype(np.float64)
     many = int(np.prod([shape[a] for a in axes]))
     total = {"ReduceMean": wide.flat[0], "ReduceL2": np.sqrt(wide.flat[0] ** 2 * many)}
@@ -117,7 +118,7 @@ def test_rows_that_become_one_are_reduced_in_parts(
             x = b.add("Parameter", (), {"shape": told, "element_type": dtype}).output
             y = b.add(name, [x, b.constant(np.array([1]))], {"keep_dims": False}).output
             executable = compile_graph(b.finish([y]), {})
-            results += run(executable, array)
+            results += run(executable, [array])
             where = f"{name} of {dtype} {shape}, open: {open_shape}, seed {SEED}"
             np.testing.assert_allclose(results[-1], want, rtol=2e-6, atol=1e-6, err_msg=where)
             steps = executable.program.plan((shape,)).steps

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -24,7 +24,6 @@ from ovjit.compiler.plan import Planner
 from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
-from ovjit.execution.job import Executable
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
@@ -33,32 +32,16 @@ from ovjit.graph.shapes import ANY
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.cpu_columns import window_counts
-from tests.ops.test_ops_native import SEED, graph_of, native_ops
-
-
-def parameter(b: Builder, array: np.ndarray, shape: Sequence[Any] | None = None) -> Value:
-    attrs = {"shape": array.shape if shape is None else shape, "element_type": dtypes.from_numpy(array.dtype)}
-    return b.add("Parameter", (), attrs).output
-
-
-def run(executable: Executable, *arrays: np.ndarray) -> list[np.ndarray]:
-    job = executable.new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
-    job.run()
-    return job.outputs
+from tests.support.graph_nets import add, parameter
+from tests.support.op_samples import SEED, graph_of, native_ops
+from tests.support.run import run
 
 
 def native(graph: Graph, *arrays: np.ndarray) -> list[np.ndarray]:
     """The graph's outputs; it may not have a host step."""
     executable = compile_graph(graph, {"threads": 1})
     assert not executable.table(tuple(a.shape for a in arrays)).host, f"host steps in\n{graph}"
-    return run(executable, *arrays)
-
-
-def add(b: Builder, op: str, *inputs: Any, **attrs: Any) -> Value:
-    values = [v if isinstance(v, Value) else b.constant(np.asarray(v)) for v in inputs]
-    return b.add(op, values, attrs).outputs[0]
+    return run(executable, arrays)
 
 
 SHAPE = (2, 4, 6, 6)
@@ -185,9 +168,9 @@ def test_indices_out_of_range_are_refused(name: str, index: Any) -> None:
     assert not executable.table((data.shape, (3,))).host
     for wrong in (4, -5, np.iinfo(index).max, np.iinfo(index).min):
         with pytest.raises(InferenceError, match="out of range"):
-            run(executable, data, np.array([0, wrong, 1], index))
+            run(executable, [data, np.array([0, wrong, 1], index)])
         good = [data, np.array([3, -4, 1], index)]
-        np.testing.assert_array_equal(run(executable, *good)[0], evaluate(graph, good)[0])
+        np.testing.assert_array_equal(run(executable, good)[0], evaluate(graph, good)[0])
 
 
 @pytest.mark.parametrize("axis", (0, 1))
@@ -284,7 +267,7 @@ def test_means_of_short_rows_read_no_numbers_that_nobody_wrote() -> None:
         y = add(b, name, parameter(b, data), kernel=(3, 3), **SAME, **more)
         job = compile_graph(b.finish([y]), {"threads": 1}).new_job()
         job.set_input(0, data)
-        run(spoil, other)
+        run(spoil, [other])
         spent = []
         for _ in range(20):
             before = time.process_time_ns()
@@ -351,7 +334,7 @@ def test_open_dimensions() -> None:
     executable = compile_graph(graph, {"threads": 1})
     for shape in ((1, 4, 6, 6), (2, 4, 3, 17), (1, 4, 33, 2), (0, 4, 5, 5)):
         data = np.random.default_rng(SEED).uniform(-2, 2, shape).astype(np.float32)
-        got = run(executable, data)
+        got = run(executable, [data])
         for i, (a, want) in enumerate(zip(got, evaluate(graph, [data]), strict=True)):
             np.testing.assert_allclose(a, want, rtol=1e-4, atol=1e-4, err_msg=f"output {i} of {shape}")
 
@@ -373,7 +356,7 @@ def test_shared_rows_give_the_same_bits() -> None:
         add(b, "Pad", x, [1, 0, 2], [0, 1, 3], pad_mode="edge"),
     ])  # fmt: skip
     arrays = [data, indices]
-    one, two = (run(compile_graph(graph, {"threads": n}), *arrays) for n in (1, 2))
+    one, two = (run(compile_graph(graph, {"threads": n}), arrays) for n in (1, 2))
     for a, c, want in zip(one, two, evaluate(graph, arrays), strict=True):
         np.testing.assert_array_equal(a, c)
         np.testing.assert_allclose(a, want, rtol=1e-5, atol=1e-5)
@@ -454,18 +437,18 @@ def test_runs_of_single_elements(name: str, open_shape: bool) -> None:
             y = add(b, name, x, i, **({"axis": axis} if name == "GatherElements" else {}))
         graph = b.finish([y])
         executable = compile_graph(graph, {})
-        got = run(executable, *arrays)[0]
+        got = run(executable, arrays)[0]
         want = evaluate(graph, arrays)[0]
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6, err_msg=f"seed {SEED}")
         for at in (0, -1):
             wrong = index.copy()
             wrong.reshape(-1)[at] = 10 * max(extent)
             if name == "Gather":
-                rows = run(executable, data, wrong)[0]
+                rows = run(executable, [data, wrong])[0]
                 np.testing.assert_array_equal(rows, evaluate(graph, [data, wrong])[0])
             else:
                 with pytest.raises(InferenceError):
-                    run(executable, data, wrong, *arrays[2:])
+                    run(executable, [data, wrong, *arrays[2:]])
 
 
 @pytest.mark.parametrize("open_shape", [False, True])
@@ -602,7 +585,7 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
     executable = compile_graph(graph := b.finish([b.add("HSwish", [y]).output]), {"threads": 1})
     data = rng.standard_normal((2, 5, depth, 8, 9)).astype(np.float32)
     for given in (data, np.ascontiguousarray(data[:1, :, :, :5])) if not closed else (data,):
-        (got,) = run(executable, given)
+        (got,) = run(executable, [given])
         (expected,) = evaluate(graph, [given])
         np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"seed {SEED}")
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
@@ -639,7 +622,7 @@ def test_groups_of_few_channels_share_vectors(
     y = add(b, "Add", y, rng.standard_normal(y.shape[1:]).astype(np.float32))
     executable = compile_graph(graph := b.finish([add(b, "HSwish", y)]), {"threads": 1})
     with np.errstate(invalid="ignore"):
-        (got,), (expected,) = run(executable, data), evaluate(graph, [data])
+        (got,), (expected,) = run(executable, [data]), evaluate(graph, [data])
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-5, err_msg=f"seed {SEED}")
     assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * each :]).all()
     isa = host_isa()
@@ -672,7 +655,7 @@ def test_columns_of_few_outputs_share_a_vector(
     bias = rng.standard_normal((1, outs, *(1,) * rank)).astype(np.float32)
     executable = compile_graph(graph := b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
     for given in (data, data[:1]) if not closed else (data,):
-        (got,), (expected,) = run(executable, given), evaluate(graph, [given])
+        (got,), (expected,) = run(executable, [given]), evaluate(graph, [given])
         np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"seed {SEED}")
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
     known = closed or auto_pad not in ("same_upper", "same_lower")
@@ -706,7 +689,7 @@ def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     y = add(b, "GroupConvolution", x, filters, **attrs)
     bias = rng.standard_normal((1, groups * outs, *(1,) * rank)).astype(np.float32)
     executable = compile_graph(b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
-    (got,) = run(executable, data)
+    (got,) = run(executable, [data])
     sums = convolve(data.astype(np.float64), filters.astype(np.float64), attrs)
     want = np.maximum(sums + bias, 0)
     np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5, err_msg=f"seed {SEED}")
@@ -739,7 +722,7 @@ def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
         executable = compile_graph(graph, {"threads": 1})
         for width in (70,) if dims[3] == 70 else (1, 2, 7, 13, 30, 150):
             data = rng.standard_normal((*dims[:3], width)).astype(np.float32)
-            (got,) = run(executable, data)
+            (got,) = run(executable, [data])
             (expected,) = evaluate(graph, [data])
             np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"{dims} at {width}")
 
@@ -766,7 +749,7 @@ def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monk
     assert [k.name for k in executable.program.kernels if k.name.startswith("depthwise")]
     for width in (1, 2, 7, 15, 30, 46):
         data = rng.standard_normal((2, channels, *(13,) * (rank - 1), width)).astype(np.float32)
-        (got,) = run(executable, data)
+        (got,) = run(executable, [data])
         (expected,) = evaluate(graph, [data])
         limit = 1e-6 * np.abs(expected).max(initial=1) * len(filters[0].reshape(-1)) ** 0.5
         np.testing.assert_allclose(got, expected, atol=limit, err_msg=f"{width} of {window} seed {SEED}")
@@ -802,7 +785,7 @@ def test_transposed_convolutions_of_small_groups_are_depthwise_ones(
         data = rng.standard_normal((2, channels, *extents)).astype(np.float32)
         wide = convolve_transposed(data.astype(float), filters.astype(float), None, attrs) + bias
         added = rng.standard_normal(wide.shape).astype(np.float32)
-        (got,) = run(executable, data, added)
+        (got,) = run(executable, [data, added])
         limit = 1e-6 * np.sqrt(filters[0, 0].size) * np.abs(wide).max()
         text = f"{extents} seed {SEED}\n{graph}"
         np.testing.assert_allclose(got, np.maximum(wide + added, 0), atol=limit, err_msg=text)
@@ -854,7 +837,7 @@ def test_transposed_convolutions_of_stride_one_are_convolutions(
     executable = compile_graph(graph := b.finish([add(b, "Relu", add(b, "Add", y, bias))]), {"threads": 1})
     wide = weights if grouped else weights[None]
     sums = convolve_transposed(data.astype(float), wide.astype(float), *given or (None,), full)
-    (got,) = run(executable, data)
+    (got,) = run(executable, [data])
     where = f"seed {SEED}\n{graph}"
     np.testing.assert_allclose(got, np.maximum(sums + bias, 0), atol=2e-5, rtol=1e-5, err_msg=where)
     left = {n.op.name for low in executable.program.lowerings for n in low.group.nodes}

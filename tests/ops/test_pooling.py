@@ -11,8 +11,9 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
 from ovjit_ops.elementwise.arithmetic import random_array
-from tests.ops.test_lowerings import add, parameter, run
-from tests.ops.test_ops_native import SEED
+from tests.support.graph_nets import add, parameter
+from tests.support.op_samples import SEED
+from tests.support.run import run
 
 LIMITS = {"f32": 1e-5, "f64": 1e-12, "f16": 2e-3, "u8": 0}
 
@@ -54,7 +55,7 @@ def test_random_windows(kind: str, turned: bool) -> None:
         assert not plan.host, where
         names = {k.name for k in executable.program.kernels if "_pool_" in k.name}
         assert names and all(("_planes" in name) != turned for name in names), f"{where}: {names}"
-        (got,), (want,) = run(executable, data), evaluate(graph, [data])
+        (got,), (want,) = run(executable, [data]), evaluate(graph, [data])
         limit = LIMITS[dtype]
         np.testing.assert_allclose(
             got.astype(np.float64), want.astype(np.float64), rtol=limit, atol=limit, err_msg=where
@@ -70,7 +71,7 @@ def test_a_rest_that_is_rounded_up_is_a_window(kind: str, auto_pad: str) -> None
     attrs |= {"pads_begin": (0, 0), "pads_end": (0, 0)} | ({} if kind == "MaxPool" else {"exclude_pad": True})
     b = Builder()
     graph = b.finish([add(b, kind, parameter(b, data), **attrs)])
-    (got,), (want,) = run(compile_graph(graph, {"threads": 1}), data), evaluate(graph, [data])
+    (got,), (want,) = run(compile_graph(graph, {"threads": 1}), [data]), evaluate(graph, [data])
     rows = data[:, :, ::3]
     last = -np.inf if kind == "MaxPool" else 0
     pair = np.maximum if kind == "MaxPool" else lambda x, y: (x + y) / 2
@@ -97,7 +98,7 @@ def test_planes_keep_nan_and_infinities(columns: int) -> None:
         graph = b.finish([add(b, "MaxPool", x, **attrs), add(b, "AvgPool", x, exclude_pad=True, **attrs)])
         with np.errstate(invalid="ignore"):
             wanted = evaluate(graph, [data])
-        for got, want in zip(run(compile_graph(graph, {"threads": 1}), data), wanted, strict=True):
+        for got, want in zip(run(compile_graph(graph, {"threads": 1}), [data]), wanted, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"stride {stride}")
 
 
@@ -116,7 +117,7 @@ def test_adaptive_maxima_natively(dtype: str) -> None:
         executable = compile_graph(graph, {"threads": 2})
         where = f"seed {SEED}: {shape} to {sizes}"
         assert not executable.table((shape,)).host, where
-        for got, want in zip(run(executable, data), evaluate(graph, [data]), strict=True):
+        for got, want in zip(run(executable, [data]), evaluate(graph, [data]), strict=True):
             np.testing.assert_array_equal(got, want, err_msg=where)
         with pytest.raises(OvjitError):
-            run(executable, data[..., :0])
+            run(executable, [data[..., :0]])

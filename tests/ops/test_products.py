@@ -21,7 +21,7 @@ from ovjit_ops.matmul.cpu_products import pack_kernel
 SEED = 20261122
 
 
-def run(b: Builder, outputs, inputs, threads: int = 1):
+def check_products(b: Builder, outputs, inputs, threads: int = 1):
     graph = b.finish(outputs)
     job = compile_graph(graph, {"threads": threads}).new_job()
     for i, x in enumerate(inputs):
@@ -64,8 +64,8 @@ def test_product_with_epilogue(case, flags) -> None:
     product = b.add("MatMul", values[:2], {"transpose_a": ta, "transpose_b": tb}).output
     out = b.add("Relu", [b.add("Add", [product, values[2]]).output]).output
     inputs = [rng.standard_normal(s).astype(np.float32) for s in (a, b_shape, c)]
-    one = run(b, [out], inputs)
-    two = run(b, [out], inputs, 2)
+    one = check_products(b, [out], inputs)
+    two = check_products(b, [out], inputs, 2)
     np.testing.assert_array_equal(one[0], two[0])
 
 
@@ -116,7 +116,7 @@ def test_product_of_integers_before_floats(dtype, rows) -> None:
     by = b.add("Multiply", [scale, b.constant(np.full(16, 0.5, np.float32))]).output
     out = b.add("Divide", [wide, by]).output
     inputs = [rng.integers(low, 3, (2, 8)).astype(stored.dtype), np.array([[2], [3]], np.float32)]
-    (got,) = run(b, [out], inputs)
+    (got,) = check_products(b, [out], inputs)
     want = inputs[0].astype(np.float64) @ stored.astype(np.float64) / (inputs[1] * 0.5)
     np.testing.assert_allclose(got, want, rtol=1e-6, err_msg=f"seed {SEED}")
 
@@ -238,7 +238,7 @@ def test_a_list_meets_a_matrix_whose_output_has_gaps() -> None:
         y = b.add("MatMul", [part, v]).output
         parts.append(b.add("Unsqueeze", [y, b.constant(np.array([3]))]).output)
     out = b.add("Concat", parts, {"axis": 3}).output
-    run(b, [out], [rng.standard_normal(s, np.float32) for s in ((2, 30, 3, 40), (30,), (30,))], 2)
+    check_products(b, [out], [rng.standard_normal(s, np.float32) for s in ((2, 30, 3, 40), (30,), (30,))], 2)
 
 
 def test_attention() -> None:
@@ -257,7 +257,7 @@ def test_attention() -> None:
     weights = b.add("Softmax", [scores], {"axis": -1}).output
     out = b.add("MatMul", [weights, heads[2]]).output
     out = b.add("Transpose", [out, b.constant(np.array([0, 2, 1, 3], np.int64))]).output
-    run(b, [out], [rng.standard_normal((n, t, 3, h, w)).astype(np.float32)], 2)
+    check_products(b, [out], [rng.standard_normal((n, t, 3, h, w)).astype(np.float32)], 2)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -279,7 +279,7 @@ def test_transposed_convolution_with_epilogue(stride: int, dilation: int) -> Non
     y = b.add("Add", [y, b.constant(rng.standard_normal((1, 18, 1, 1)).astype(np.float32))]).output
     y = b.add("Add", [y, parameter(b, shape)]).output
     out = b.add("Relu", [y]).output
-    run(b, [out], [rng.standard_normal(s).astype(np.float32) for s in ((2, 5, 6, 7), shape)])
+    check_products(b, [out], [rng.standard_normal(s).astype(np.float32) for s in ((2, 5, 6, 7), shape)])
 
 
 VOLUMES = [  # kernel, strides, dilations, groups
@@ -309,7 +309,7 @@ def test_transposed_convolution_of_volumes(kernel, strides, dilations, groups, o
     y = b.add("Add", [y, b.constant(rng.standard_normal((1, 18, 1, 1, 1)).astype(np.float32))]).output
     y = b.add("Add", [y, parameter(b, out)]).output
     inputs = [rng.standard_normal(s).astype(np.float32) for s in (shape, out)]
-    run(b, [b.add("Relu", [y]).output], inputs)
+    check_products(b, [b.add("Relu", [y]).output], inputs)
 
 
 COMPUTED = [  # data, filters (grouped: one dimension more), strides, dilations, pads

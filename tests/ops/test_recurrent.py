@@ -53,7 +53,7 @@ def random_layer(rng: np.random.Generator, cell: bool):
     return f"{kind}_{'cell' if cell else 'sequence'}", rest, keywords, x
 
 
-def run(lib, name, rest, keywords, x, dynamic=False):
+def layer(lib, name, rest, keywords, x, dynamic=False):
     ops = lib.opset5
     shape = (
         lib.PartialShape([-1] * (x.ndim - 1) + [x.shape[-1]]) if dynamic else lib.PartialShape(list(x.shape))
@@ -77,8 +77,8 @@ def run(lib, name, rest, keywords, x, dynamic=False):
 def test_random_sequence(case):
     name, rest, keywords, x = random_layer(np.random.default_rng((SEED, case)), cell=False)
     where = f"seed {(SEED, case)}: {name} {x.shape} {keywords}"
-    got = run(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1)
-    want = run(openvino, name, rest, keywords, x)
+    got = layer(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1)
+    want = layer(openvino, name, rest, keywords, x)
     for mine, theirs in zip(got, want, strict=True):
         assert mine.shape == theirs.shape, where
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
@@ -88,8 +88,8 @@ def test_random_sequence(case):
 def test_random_cell(case):
     name, rest, keywords, x = random_layer(np.random.default_rng((SEED, 100 + case)), cell=True)
     where = f"seed {(SEED, 100 + case)}: {name} {x.shape} {keywords}"
-    got = run(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1)
-    want = run(openvino, name, rest, keywords, x)
+    got = layer(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1)
+    want = layer(openvino, name, rest, keywords, x)
     for mine, theirs in zip(got, want, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
 
@@ -131,7 +131,7 @@ def test_lengths_out_of_range_are_refused(bad):
     keywords = {"hidden_size": 4, "direction": "reverse"}
     x = rng.uniform(-1, 1, (2, 8, 3)).astype(np.float32)
     with pytest.raises(RuntimeError, match="RNNSequence"):
-        run(ovjit, "rnn_sequence", rest, keywords, x)
+        layer(ovjit, "rnn_sequence", rest, keywords, x)
 
 
 @pytest.mark.parametrize("name", ["lstm_sequence", "gru_sequence", "rnn_sequence"])
@@ -145,8 +145,8 @@ def test_forwards_a_length_beyond_the_steps_means_all_of_them(name):
     keywords = {"hidden_size": 4, "direction": "forward"}
     x = rng.uniform(-1, 1, (4, 2, 3)).astype(np.float32)
     rest = [*states, np.array([1, 3, -1, 100]), *weights]
-    got = run(ovjit, name, rest, keywords, x)
-    for mine, theirs in zip(got, run(openvino, name, rest, keywords, x), strict=True):
+    got = layer(ovjit, name, rest, keywords, x)
+    for mine, theirs in zip(got, layer(openvino, name, rest, keywords, x), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=f"seed {SEED}: {name}")
     op = find_op(f"{kind.upper()}Sequence")
     for mine, want in zip(got, op.evaluate([x, *rest], op.check_attributes(keywords)), strict=True):

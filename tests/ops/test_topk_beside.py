@@ -9,8 +9,9 @@ from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
-from tests.ops.test_lowerings import parameter, run
-from tests.ops.test_ops_native import SEED
+from tests.support.graph_nets import parameter
+from tests.support.op_samples import SEED
+from tests.support.run import run
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
@@ -30,7 +31,7 @@ def test_one_beside_neighbours(kind: type, mode: str) -> None:
         plan = executable.table((shape,)).plan
         assert any(s.kernel is not None and s.kernel.name.startswith("top_1_") for s in plan.steps), shape
         where = f"seed {SEED}: {shape} along {axis}"
-        for got, want in zip(run(executable, data), evaluate(graph, [data]), strict=True):
+        for got, want in zip(run(executable, [data]), evaluate(graph, [data]), strict=True):
             np.testing.assert_array_equal(got, want, err_msg=where)
 
 
@@ -56,5 +57,5 @@ def test_few_beside_neighbours_and_one_along_a_row(kind: type) -> None:
             plan = executable.table((shape,)).plan
             where = f"seed {SEED}: {many} of {shape} along {axis}, {mode} by {sort}"
             assert any(s.kernel is not None and s.kernel.name.startswith(name) for s in plan.steps), where
-            for got, want in zip(run(executable, data), evaluate(graph, [data]), strict=True):
+            for got, want in zip(run(executable, [data]), evaluate(graph, [data]), strict=True):
                 np.testing.assert_array_equal(got, want, err_msg=where)

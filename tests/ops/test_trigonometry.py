@@ -25,8 +25,8 @@ from ovjit.codegen.tracer import Recorder
 from ovjit.execution.numpy_words import Memory, Words
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import all_ops
-from tests.ops.test_ops_native import EPSILON, native_answers
 from tests.support import ROOT
+from tests.support.op_samples import EPSILON, native_answers
 
 SEED = 20261122
 

@@ -10,8 +10,9 @@ from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
-from tests.ops.test_lowerings import add, parameter, run
-from tests.ops.test_ops_native import SEED
+from tests.support.graph_nets import add, parameter
+from tests.support.op_samples import SEED
+from tests.support.run import run
 
 KINDS = [np.float32, np.float64, np.float16, np.int8, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
 
@@ -44,7 +45,7 @@ def test_unique_of_special_numbers(kind: type) -> None:
     for many in (1, 5, 0, 33, 400):
         data = numbers(rng, kind, many)
         expected = evaluate(graph, [data])
-        for i, (got, want) in enumerate(zip(run(executable, data), expected, strict=True)):
+        for i, (got, want) in enumerate(zip(run(executable, [data]), expected, strict=True)):
             assert got.dtype == want.dtype
             np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}: output {i} of {many}")
 
@@ -111,7 +112,7 @@ def segments(ids: list[int], many: int, data: np.ndarray, mode: str = "lowest") 
     graph = b.finish([add(b, "SegmentMax", x, given, np.int32(many), fill_mode=mode)])
     executable = compile_graph(graph, {"threads": 2})
     assert not executable.table((data.shape, numbers.shape)).host
-    (got,) = run(executable, data, numbers)
+    (got,) = run(executable, [data, numbers])
     np.testing.assert_array_equal(got, evaluate(graph, [data, numbers])[0], err_msg=f"{ids} {many} {mode}")
     return got
 

@@ -10,8 +10,7 @@ import pytest
 
 import ovjit
 from ovjit import opset13 as op
-from tests.planning.test_low_caches import HEADS, decoder, step, stored
-from tests.planning.test_stored_caches import compiled, kernels, shared_heads
+from tests.support.cached_attention import HEADS, compiled, decoder, kernels, shared_heads, step, stored
 
 SEED = 20261122
 U8 = {"KV_CACHE_PRECISION": "u8"}

@@ -22,8 +22,8 @@ from ovjit.graph.shapes import Interval, guessed_input
 from ovjit.storage.blob import key_of
 from ovjit.storage.container import SECTIONS, Container, write_container
 from ovjit.storage.graph_format import dump, parse
-from tests.planning.test_growing import decoder
 from tests.support import ROOT
+from tests.support.decoders import decoder
 
 SEED = 20261122
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}

@@ -11,51 +11,16 @@ import pytest
 
 import ovjit
 from ovjit.codegen.cpu.formats import float_types
+from tests.support.cached_attention import HEADS, SIZE, decoder, step, stored
 
 SEED = 20261120
-HEADS, SIZE = 2, 8
 BF16 = {"INFERENCE_PRECISION_HINT": "bf16"}
 
 pytestmark = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU multiplies no bf16")
 
 
-def decoder(ov: Any, read_otherwise: str = "", size: int = SIZE) -> Any:
-    """Attention to all that has been given so far; the keys in "key", the values in "value".
-    `read_otherwise`: keys are summed too, are an output, or are written anew each time."""
-    ops = ov.opset13
-    x = ops.parameter(ov.PartialShape([-1, HEADS, -1, size]), np.float32, name="x")
-    order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
-    zero = ops.constant(np.int64(0))
-    batch = ops.gather(ops.shape_of(x, "i64"), ops.constant(np.array([0], np.int64)), zero)
-    sinks, joined = [], []
-    for name, factor in (("key", 0.37), ("value", 2.1)):
-        sizes = [ops.constant(np.array([n], np.int64)) for n in (HEADS, 0, size)]
-        start = ops.broadcast(ops.constant(np.float32(0)), ops.concat([batch, *sizes], 0))
-        before = ops.read_value(start, name, np.float32, ov.PartialShape([-1, HEADS, -1, size]))
-        before = ops.gather(before, order, zero)
-        whole = ops.concat([before, ops.multiply(x, ops.constant(np.float32(factor)))], 2)
-        sinks.append(ops.assign(ops.tanh(whole) if read_otherwise == "anew" else whole, name))
-        joined.append(whole)
-    y = ops.scaled_dot_product_attention(x, *joined)
-    outputs = [ops.result(y)]
-    if read_otherwise == "summed":
-        outputs.append(ops.result(ops.reduce_sum(joined[0], ops.constant(np.array([2])), False)))
-    if read_otherwise == "output":
-        outputs.append(ops.result(joined[0]))
-    return ov.Model(outputs, sinks, [x, order], "decoder")
-
-
 def compiled(ov: Any, model: Any, **more: Any) -> Any:
     return ov.Core().compile_model(model, "CPU", {**BF16, **more})
-
-
-def stored(model: Any) -> list[str]:
-    return [v.stored for v in model._executable.program.variables]
-
-
-def step(request: Any, x: np.ndarray, order: Any = None) -> np.ndarray:
-    order = np.arange(len(x)) if order is None else order
-    return np.array(request.infer({"x": x, "beam_idx": np.asarray(order, np.int32)})[0])
 
 
 def in_bf16(x: np.ndarray) -> bool:

@@ -24,7 +24,7 @@ from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
 from ovjit.tiles import lowering
-from tests.ops.test_ops_native import graph_of, native_ops
+from tests.support.op_samples import graph_of, native_ops
 
 SEED = 20261120
 #: Work of a chunk, so that samples have many.

@@ -11,7 +11,8 @@ from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
-from tests.planning.test_traced_plans import check, run
+from tests.support.run import run
+from tests.support.traced_pairs import check
 
 SEED = 20261122
 WIDE = 300

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 import ovjit
 from ovjit import opset13 as op
 from ovjit.graph.dtypes import numpy_dtype
-from tests.planning.test_low_caches import HEADS, SIZE, decoder, step, stored
+from tests.support.cached_attention import HEADS, SIZE, compiled, decoder, kernels, shared_heads, step, stored
 
 SEED = 20261121
 NAMES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
-
-
-def compiled(model: Any, **more: Any) -> Any:
-    return ovjit.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", **more})
-
-
-def kernels(request: Any) -> list[str]:
-    return [row.exec_type for row in request.profiling_info]
 
 
 @pytest.mark.parametrize("size", [SIZE, 7, 40])
@@ -62,24 +52,6 @@ def test_states_are_rounded_as_they_are_set():
         np.testing.assert_array_equal(state.state.data, given.astype(np.float16).astype(np.float32))
     again = ovjit.Core().import_model(model.export_model(), "CPU")
     assert stored(again) == ["f16", "f16"] and again.get_property("KV_CACHE_PRECISION") == ovjit.Type.f16
-
-
-def shared_heads() -> Any:
-    """Keys and values of 2 heads for 4 of queries, repeated as exporters write it, products and a softmax."""
-    x = op.parameter(ovjit.PartialShape([1, 4, -1, 16]), np.float32, name="x")
-    new = op.parameter(ovjit.PartialShape([1, 2, -1, 16]), np.float32, name="new")
-    read, sinks = [], []
-    for name in ("key", "value"):
-        start = op.constant(ovjit.Tensor(np.zeros((1, 2, 0, 16), np.float32)))
-        before = op.read_value(start, name, np.float32, ovjit.PartialShape([1, 2, -1, 16]))
-        whole = op.concat([before, new], 2)
-        sinks.append(op.assign(whole, name))
-        length = op.gather(op.shape_of(whole, "i64"), op.constant(np.array([2])), op.constant(np.int64(0)))
-        sizes = [op.constant(np.array([1, 2, 2])), length, op.constant(np.array([16]))]
-        wide = op.broadcast(op.unsqueeze(whole, op.constant(np.array([2]))), op.concat(sizes, 0))
-        read.append(op.reshape(wide, op.constant(np.array([0, 4, -1, 16])), True))
-    weights = op.softmax(op.matmul(x, read[0], False, True), 3)
-    return ovjit.Model([op.result(op.matmul(weights, read[1], False, False))], sinks, [x, new], "shared")
 
 
 def test_attention_reads_halves_below_repeated_heads():

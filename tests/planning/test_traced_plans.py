@@ -20,7 +20,6 @@ from ovjit import opset13 as ops
 from ovjit.compiler import parametric, shape_values
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
-from ovjit.execution.job import Executable
 from ovjit.graph import dtypes, traced
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
@@ -31,8 +30,10 @@ from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.image import resampling
 from ovjit_ops.image.interpolate import interpolate
-from tests.compiler.test_random_graphs import Maker
-from tests.ops.test_ops_native import native_ops
+from tests.support.op_samples import native_ops
+from tests.support.random_graphs import Maker
+from tests.support.run import run
+from tests.support.traced_pairs import check, pair
 
 SEED = 20261120
 
@@ -41,41 +42,6 @@ SEED = 20261120
 def traced_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traces are of the shapes that tests give; `test_foreseen.py` is about others."""
     monkeypatch.setenv("OVJIT_SKIP", "foresee")
-
-
-def run(executable: Executable, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    job = executable.new_job()
-    for i, array in enumerate(arrays):
-        job.set_input(i, np.ascontiguousarray(array).reshape(np.shape(array)))
-    job.run()
-    return [np.array(out) for out in job.outputs]
-
-
-def pair(graph: Graph) -> tuple[Executable, Executable]:
-    """An executable that traces and one that plans every shape anew."""
-    tracing, anew = compile_graph(graph, {}), compile_graph(graph, {})
-    if anew.program.traces is not None:  # scalars have no open dimensions
-        anew.program.traces.refused = "the test plans anew"
-    return tracing, anew
-
-
-def check(graph: Graph, sets: Sequence[Sequence[np.ndarray]], message: str) -> Executable:
-    """Both agree on every set of inputs, errors included."""
-    tracing, anew = pair(graph)
-    for arrays in sets:
-        tracing._tables.clear()
-        try:
-            want = run(anew, arrays)
-        except OvjitError as error:
-            with pytest.raises(type(error)):
-                run(tracing, arrays)
-            continue
-        got = run(tracing, arrays)
-        shapes = [a.shape for a in arrays]
-        for i, (a, b) in enumerate(zip(got, want, strict=True)):
-            assert a.shape == b.shape, f"{message}, shapes {shapes}, output {i}"
-            assert a.tobytes() == b.tobytes(), f"{message}, shapes {shapes}, output {i}"
-    return tracing
 
 
 # --- numbers

@@ -53,7 +53,7 @@ SMALL = b"""<?xml version="1.0"?>
 WEIGHTS = np.arange(3, dtype=np.float32).tobytes()
 
 
-def run(model: ovjit.Model, *inputs: np.ndarray) -> list[np.ndarray]:
+def evaluated(model: ovjit.Model, *inputs: np.ndarray) -> list[np.ndarray]:
     return evaluate(model._graph(), inputs)
 
 
@@ -70,7 +70,7 @@ def test_small_model() -> None:
     assert [n.friendly_name for n in model.get_ordered_ops()] == ["x", "c", "sum", "out"]
     assert model.get_rt_info(["a", "b"]).value == "v"
     x = np.ones((2, 3), np.float32)
-    np.testing.assert_array_equal(run(model, x)[0], x + np.arange(3, dtype=np.float32))
+    np.testing.assert_array_equal(evaluated(model, x)[0], x + np.arange(3, dtype=np.float32))
 
 
 def test_digits_as_openvino() -> None:
@@ -91,7 +91,7 @@ def test_digits_as_openvino() -> None:
             assert mine.data.tobytes() == node.data.tobytes()
     config = {"INFERENCE_PRECISION_HINT": "f32"}
     want = openvino.Core().compile_model(theirs, "CPU", config)(images[:40])[0]
-    got = run(ours, images[:40])[0]
+    got = evaluated(ours, images[:40])[0]
     np.testing.assert_allclose(got, want, atol=1e-5)
     assert (got.argmax(1) == labels[:40]).mean() >= 0.95
 
@@ -133,7 +133,7 @@ def test_what_openvino_writes_is_read(tmp_path: Path) -> None:
         ours = read_ir(tmp_path / "m.xml")
         assert [str(p.partial_shape) for p in ours.inputs] == [str(p.partial_shape) for p in theirs.inputs]
         assert [p.names for p in ours.outputs] == [p.names for p in theirs.outputs]
-        got = run(ours, x, i)
+        got = evaluated(ours, x, i)
         np.testing.assert_allclose(got[0], want[0], atol=atol)
         np.testing.assert_array_equal(got[1], want[1])
 
@@ -144,7 +144,7 @@ def test_what_we_write_is_read_by_openvino(tmp_path: Path) -> None:
     model.set_rt_info("hello", ["notes", "first key"])
     x = np.random.default_rng(9).standard_normal((1, 3, 9, 8)).astype(np.float32)
     i = np.array([5, 6])
-    want = run(model, x, i)
+    want = evaluated(model, x, i)
     for save, atol in ((serialize, 1e-5), (save_model, 1e-3)):
         path = tmp_path / "new" / save.__name__ / "ünï.xml"
         save(model, path)
@@ -155,8 +155,8 @@ def test_what_we_write_is_read_by_openvino(tmp_path: Path) -> None:
         np.testing.assert_array_equal(answers[1][:-1], want[1][:-1])  # the real one cuts 2**40 off
         assert [p.names for p in theirs.outputs] == [p.names for p in model.outputs]
         again = read_ir(path)
-        np.testing.assert_allclose(run(again, x, i)[0], want[0], atol=atol)
-        np.testing.assert_array_equal(run(again, x, i)[1], want[1])
+        np.testing.assert_allclose(evaluated(again, x, i)[0], want[0], atol=atol)
+        np.testing.assert_array_equal(evaluated(again, x, i)[1], want[1])
         assert again.get_rt_info(["notes", "first key"]).value == "hello"
         types = {n.get_type_name() for n in again.get_ops() if n.friendly_name.endswith("_compressed")}
         assert types == ({"Constant"} if save is save_model else set())
@@ -170,7 +170,7 @@ def test_save_over_the_files_it_was_read_from(tmp_path: Path) -> None:
     model = read_ir(tmp_path / "m.xml")
     serialize(model, tmp_path / "m.xml")
     again = read_ir(tmp_path / "m.xml")
-    np.testing.assert_array_equal(run(again, np.zeros_like(values))[0], values)
+    np.testing.assert_array_equal(evaluated(again, np.zeros_like(values))[0], values)
     assert sorted(os.listdir(tmp_path)) == ["m.bin", "m.xml"]
 
 
@@ -204,7 +204,7 @@ def test_sources(kind: str, tmp_path: Path) -> None:
         "Tensor": (SMALL, ovjit.Tensor(np.frombuffer(WEIGHTS, np.uint8).copy())),
     }
     model = read_ir(*sources[kind])
-    np.testing.assert_array_equal(run(model, np.zeros((2, 3), np.float32))[0][1], [0, 1, 2])
+    np.testing.assert_array_equal(evaluated(model, np.zeros((2, 3), np.float32))[0][1], [0, 1, 2])
 
 
 def test_version_10_names_as_openvino() -> None:
@@ -230,7 +230,7 @@ def test_version_10_types_as_openvino(kind: str, tmp_path: Path) -> None:
     assert {*theirs.output(1).names, *theirs.input(0).names} == {*ours.output(1).names, *ours.input(0).names}
     if kind != "bf16":
         data = np.arange(6).reshape(2, 3) % 2
-        result = run(ours, data.astype(ours.input(0).element_type.to_dtype()))[1]
+        result = evaluated(ours, data.astype(ours.input(0).element_type.to_dtype()))[1]
         assert result.dtype == ours.output(1).element_type.to_dtype()
         np.testing.assert_array_equal(result, data[::-1])
 

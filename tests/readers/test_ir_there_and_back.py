@@ -32,7 +32,7 @@ def numbers() -> list[tuple[int, int]]:
     return [(i, k) for i, row in enumerate(fuzz_bases.samples()) for k in range(len(row))]
 
 
-def run(ov: Any, model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def results(ov: Any, model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     request.infer(arrays)
     return [
@@ -44,24 +44,24 @@ def difference(number: tuple[int, int], folder: Path) -> str:
     """What is different, "" for nothing."""
     model, feeds = fuzz_bases.base(number), fuzz_bases.feeds(number)
     arrays = [feeds[p.get_friendly_name()] for p in model.get_parameters()]
-    ours = [o.tobytes() for o in run(ovjit, model, arrays)]
+    ours = [o.tobytes() for o in results(ovjit, model, arrays)]
     text, weights = to_bytes(model)
-    if [o.tobytes() for o in run(ovjit, ovjit.Core().read_model(text, weights), arrays)] != ours:
+    if [o.tobytes() for o in results(ovjit, ovjit.Core().read_model(text, weights), arrays)] != ours:
         return "ovjit reads something else than it wrote"
     try:
         theirs = openvino.Core().read_model(text, weights)
     except RuntimeError as error:
         return "" if any(part in str(error) for part in NOT_READ) else f"OpenVINO does not read it: {error}"
     openvino.save_model(theirs, folder / "model.xml", compress_to_fp16=False)
-    back = run(ovjit, ovjit.Core().read_model(folder / "model.xml"), arrays)
-    if not all(_same(a, b) for a, b in zip(run(ovjit, model, arrays), back, strict=True)):
+    back = results(ovjit, ovjit.Core().read_model(folder / "model.xml"), arrays)
+    if not all(_same(a, b) for a, b in zip(results(ovjit, model, arrays), back, strict=True)):
         return "what came back has other results"
     try:
-        want = run(openvino, theirs, arrays)
+        want = results(openvino, theirs, arrays)
     except RuntimeError:
         return ""  # read and written, but its CPU device does not run it
     name = fuzz_bases.samples()[number[0]][0].record.name
-    for i, (a, b) in enumerate(zip(run(ovjit, model, arrays), want, strict=True)):
+    for i, (a, b) in enumerate(zip(results(ovjit, model, arrays), want, strict=True)):
         if a.dtype != b.dtype or (a.shape != b.shape and name not in OTHER_SHAPES):
             return f"output {i} is {a.dtype}{list(a.shape)}, in OpenVINO {b.dtype}{list(b.shape)}"
     return ""

@@ -6,8 +6,6 @@ table.
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,24 +13,12 @@ import pytest
 
 import ovjit as ov
 from ovjit.graph import interp
-from tests.support.onnx.cases import KINDS, Case, as_arrays, input_names, load_cases
+from tests.support.onnx.cases import KINDS, Case, as_arrays, input_names, load_cases, reasons
 from tests.support.onnx.scoreboard import engine, judge
 
 
 def cases(kind: str) -> list[Case]:
     return load_cases((kind,))
-
-
-@cache
-def reasons() -> dict[str, str]:
-    """Test -> why ovjit does not pass it."""
-    out, reason = {}, ""
-    for line in (Path(__file__).parent / "onnx_not_passed.txt").read_text().splitlines():
-        if line.startswith("["):
-            reason = line[1:-1]
-        elif line and not line.startswith("#"):
-            out[line] = reason
-    return out
 
 
 def by_reference(case: Case) -> list[list[Any]]:
@@ -83,7 +69,7 @@ def test_a_tenth_natively() -> None:
 def test_all_natively(kind: str) -> None:
     fails, passes = unexpected(engine("ovjit"), cases(kind))
     assert not fails, "\n".join(fails)
-    assert not passes, f"these pass now; take them off tests/readers/onnx_not_passed.txt: {passes}"
+    assert not passes, f"these pass now; take them off tests/support/onnx/not_passed.txt: {passes}"
 
 
 def test_every_reason_is_of_a_test() -> None:

@@ -12,9 +12,8 @@ import openvino
 import pytest
 
 import ovjit as ov
-from tests.readers.test_onnx_backend import reasons
-from tests.readers.test_onnx_reader import boundary, make, node
-from tests.support.onnx.cases import Case, as_arrays, input_names, load_cases
+from tests.support.onnx.cases import Case, as_arrays, input_names, load_cases, reasons
+from tests.support.onnx.files import boundary, make, node
 from tests.support.onnx.scoreboard import _array, _tensor, judge
 
 #: What OpenVINO computes otherwise whoever has written the file: f64, beyond i32, saturation, rounding.

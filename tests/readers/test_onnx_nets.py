@@ -5,17 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.onnx import nets_detection, nets_language, nets_quantised, nets_vision
 from tests.support.onnx.beside_onnxruntime import by_onnxruntime, by_ovjit
-
-NETS = {
-    **nets_language.NETS,
-    **nets_detection.NETS,
-    **nets_vision.NETS,
-    **nets_quantised.NETS,
-}
-#: Whose results are quantised: a sum that is halfway between two steps may go either way.
-STEPS = {"quantised_resnet": 0.07, "qdq_mobile": 0.05}
+from tests.support.onnx.exported import NETS, STEPS
 
 
 def check(name: str, seed: int, native: bool) -> None:

@@ -17,35 +17,7 @@ from onnx import TensorProto, helper
 
 import ovjit as ov
 from ovjit.readers.onnx import reader
-
-FLOAT = TensorProto.FLOAT
-
-
-def make(
-    nodes: Sequence[Any],
-    inputs: Sequence[tuple[str, Any]],
-    outputs: Sequence[str],
-    constants: dict[str, Any] | None = None,
-    opset: int = 17,
-    kind: int = FLOAT,
-    **more: Any,
-) -> onnx.ModelProto:
-    """A model of f32 inputs (name, shape), outputs by name, and constants by name."""
-    graph = helper.make_graph(
-        list(nodes),
-        "a graph",
-        [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs],
-        [helper.make_tensor_value_info(name, kind, None) for name in outputs],
-        [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()],
-    )
-    imports = [helper.make_opsetid("", opset), *more.pop("imports", [])]
-    return helper.make_model(graph, opset_imports=imports, ir_version=8, **more)
-
-
-def node(op: str, inputs: str, outputs: str, name: str = "", **attributes: Any) -> Any:
-    """`node("Add", "x w", "y")`; "-" is an input or output that is left out."""
-    lists = [[n.replace("-", "") if n == "-" else n for n in text.split()] for text in (inputs, outputs)]
-    return helper.make_node(op, *lists, name=name, **attributes)
+from tests.support.onnx.files import FLOAT, boundary, make, node
 
 
 def relu_model() -> onnx.ModelProto:
@@ -88,17 +60,6 @@ NAMED = {
     "pool": ([node("MaxPool", "x", "a", "pool", kernel_shape=[2, 2]), node("Flatten", "a", "y")],
              [("x", [1, 3, 4, 4])], ["y"]),
 }  # fmt: skip
-
-
-def boundary(model: Any) -> list[Any]:
-    """What a program sees of a model: inputs and outputs with names, types and shapes."""
-    return [
-        [
-            (sorted(p.get_names()), str(p.get_partial_shape()), p.get_element_type().get_type_name())
-            for p in ports
-        ]
-        for ports in (model.inputs, model.outputs)
-    ]
 
 
 @pytest.mark.parametrize("case", NAMED)
@@ -172,7 +133,7 @@ def external_model(location: str, **entries: str) -> onnx.ModelProto:
     return proto
 
 
-def run(model: Any, *inputs: np.ndarray) -> list[np.ndarray]:
+def infer(model: Any, *inputs: np.ndarray) -> list[np.ndarray]:
     results = ov.Core().compile_model(model, "CPU")(list(inputs))
     return [results[i] for i in range(len(results))]
 
@@ -183,10 +144,10 @@ def test_external_data(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(external_model("data/w.bin", offset="16", length="24").SerializeToString())
     zeros = np.zeros((2, 3), np.float32)
-    np.testing.assert_array_equal(run(path, zeros)[0], W)
+    np.testing.assert_array_equal(infer(path, zeros)[0], W)
     proto = external_model("w", length="24")
     read = ov.Core().read_model(proto.SerializeToString(), {"w": W.tobytes()})
-    np.testing.assert_array_equal(run(read, zeros)[0], W)
+    np.testing.assert_array_equal(infer(read, zeros)[0], W)
     with pytest.raises(RuntimeError, match="path"):
         ov.Core().read_model(proto.SerializeToString())
 
@@ -200,7 +161,7 @@ def test_external_data_of_a_store_of_links(tmp_path: Path) -> None:
     (blobs / "bbbb").write_bytes(W.tobytes())
     (snapshot / "m.onnx").symlink_to("../../blobs/aaaa")
     (snapshot / "m.onnx_data").symlink_to("../../blobs/bbbb")
-    np.testing.assert_array_equal(run(snapshot / "m.onnx", np.zeros((2, 3), np.float32))[0], W)
+    np.testing.assert_array_equal(infer(snapshot / "m.onnx", np.zeros((2, 3), np.float32))[0], W)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +273,7 @@ def test_sparse_constants() -> None:
         wanted = np.zeros((3, 4), np.float32)
         wanted[0, 2], wanted[1, 3] = 5, 6
         np.testing.assert_array_equal(
-            run(ov.Core().read_model(proto), np.zeros((3, 4), np.float32))[0], wanted
+            infer(ov.Core().read_model(proto), np.zeros((3, 4), np.float32))[0], wanted
         )
         proto.graph.sparse_initializer[0].dims[0] = 1
         with pytest.raises(RuntimeError):
@@ -407,7 +368,7 @@ def test_what_a_body_takes_comes_before_it() -> None:
 def test_nodes_out_of_order_are_sorted() -> None:
     proto = make([node("Neg", "b", "y"), node("Abs", "a", "b"), node("Relu", "x", "a")], [("x", [3])], ["y"])
     x = np.array([-1, 0, 2], np.float32)
-    np.testing.assert_array_equal(run(ov.Core().read_model(proto), x)[0], -np.maximum(x, 0))
+    np.testing.assert_array_equal(infer(ov.Core().read_model(proto), x)[0], -np.maximum(x, 0))
 
 
 # -- functions -----------------------------------------------------------------------------------------------
@@ -442,10 +403,10 @@ def test_functions_are_inlined() -> None:
     x = np.array([[-4, 0, 2], [1, -1, 8]], np.float32)
     first = -np.where(x < 0, 0.25 * x, x)
     np.testing.assert_allclose(
-        run(ov.Core().read_model(proto), x)[0], -np.where(first < 0, 0.01 * first, first)
+        infer(ov.Core().read_model(proto), x)[0], -np.where(first < 0, 0.01 * first, first)
     )
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(run(ov.Core().read_model(proto), x)[0], session.run(None, {"x": x})[0])
+    np.testing.assert_allclose(infer(ov.Core().read_model(proto), x)[0], session.run(None, {"x": x})[0])
 
 
 def test_functions_that_call_each_other() -> None:
@@ -472,13 +433,13 @@ def test_a_chain_of_many_functions() -> None:
     functions = [function(f"F{i}", [node(f"F{i + 1}", "a", "c", domain="my")]) for i in range(400)]
     functions.append(function("F400", [node("Relu", "a", "c")]))
     x = np.array([[-4, 0, 2], [1, -1, 8]], np.float32)
-    np.testing.assert_array_equal(run(ov.Core().read_model(call_model(functions)), x)[0], np.maximum(x, 0))
+    np.testing.assert_array_equal(infer(ov.Core().read_model(call_model(functions)), x)[0], np.maximum(x, 0))
 
 
 def beside_onnxruntime(proto: onnx.ModelProto, x: np.ndarray) -> None:
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     want = session.run(None, {"x": x})[0]
-    got = run(ov.Core().read_model(proto), x)[0]
+    got = infer(ov.Core().read_model(proto), x)[0]
     assert got.shape == want.shape
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 

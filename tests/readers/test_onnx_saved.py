@@ -12,8 +12,8 @@ import pytest
 from onnx import helper
 
 from ovjit.readers.onnx import nchwc
-from tests.readers.test_onnx_nets import NETS, STEPS
 from tests.support.onnx.beside_onnxruntime import by_onnxruntime, by_ovjit
+from tests.support.onnx.exported import NETS, STEPS
 from tests.support.onnx.nets import Built, F, Net
 
 LEVELS = onnxruntime.GraphOptimizationLevel

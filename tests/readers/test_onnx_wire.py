@@ -15,8 +15,8 @@ import ovjit as ov
 from ovjit.compiler.constants import is_mapped
 from ovjit.readers.onnx import external, wire
 from ovjit.storage import origins
-from tests.readers.test_onnx_hostile import mutate, seeds
-from tests.readers.test_onnx_reader import FLOAT, make, node
+from tests.support.onnx.files import FLOAT, make, node
+from tests.support.onnx.mutations import mutate, seeds
 
 
 def parsed(content: bytes) -> onnx.ModelProto | None:

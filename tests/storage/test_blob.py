@@ -45,6 +45,7 @@ from ovjit.storage.container import (
 from ovjit.storage.graph_format import Reader, dump
 from tests.support import ROOT
 from tests.support.blob_models import CASES, X, small_model
+from tests.support.run import printed
 
 FOREIGN = bytes(range(32))
 
@@ -237,17 +238,9 @@ print(json.dumps([values, sorted(sys.modules), counts, model.get_property("LOADE
 """
 
 
-def run(script: str, *arguments, cache, **variables) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_CACHE": str(cache), "OVJIT_KEY": "5a" * 32}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        env={**environment, **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def child(script: str, *arguments, cache, **variables) -> str:
+    variables = {"OVJIT_CACHE": str(cache), "OVJIT_KEY": "5a" * 32, **variables}
+    return printed("-c", script, *arguments, **variables)
 
 
 def test_bytes_are_the_same_everywhere_and_need_no_compiler(tmp_path) -> None:
@@ -258,7 +251,8 @@ def test_bytes_are_the_same_everywhere_and_need_no_compiler(tmp_path) -> None:
     np.save(tmp_path / "x.npy", X)
     blobs = [tmp_path / "1.blob", tmp_path / "2.blob"]
     for seed, (path, history) in enumerate(zip(blobs, ("none", "history"), strict=True)):
-        run(EXPORT, tmp_path / "m.xml", path, history, cache=tmp_path / history, PYTHONHASHSEED=str(seed + 1))
+        xml = tmp_path / "m.xml"
+        child(EXPORT, xml, path, history, cache=tmp_path / history, PYTHONHASHSEED=str(seed + 1))
     first, second = (path.read_bytes() for path in blobs)
     for kind in SECTIONS:
         one, other = (Container(memoryview(b)).sections[kind] for b in (first, second))
@@ -266,7 +260,7 @@ def test_bytes_are_the_same_everywhere_and_need_no_compiler(tmp_path) -> None:
     assert first == second
 
     values, modules, counts, from_cache = json.loads(
-        run(IMPORT, blobs[0], tmp_path / "x.npy", cache=tmp_path / "empty")
+        child(IMPORT, blobs[0], tmp_path / "x.npy", cache=tmp_path / "empty")
     )
     model = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU")
     assert values == [v.tobytes().hex() for v in model(X).values()]

@@ -190,7 +190,7 @@ def test_weights_are_kept_packed_or_stay_in_their_file(
 def test_weights_of_onnx_files_stay_in_them(where: str, folder, tmp_path, monkeypatch, unread) -> None:
     from onnx import numpy_helper
 
-    from tests.readers.test_onnx_reader import make, node
+    from tests.support.onnx.files import make, node
 
     w = np.random.default_rng(6).normal(size=(64, 9000)).astype(np.float32)
     model = make([node("MatMul", "x w", "y")], [("x", [1, 64])], ["y"], {"w": w})

@@ -8,8 +8,6 @@ import mmap
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -26,7 +24,7 @@ from ovjit.readers.ir.weights import MAP_FROM
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import graph_format, origins
 from ovjit.tools import cache as cli
-from tests.support import ROOT
+from tests.support.run import printed
 
 X = np.random.default_rng(5).normal(size=(1, 600)).astype(np.float32)
 SHIFT = 5.0  # the second matrix is found by its first value
@@ -353,13 +351,8 @@ print(json.dumps([counts["compiled"], model.get_property("LOADED_FROM_CACHE"), v
 """
 
 
-def run(arguments: list, **variables) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_KEY": "6b" * 32, **variables}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def told(arguments: list, **variables) -> str:
+    return printed(*arguments, OVJIT_KEY="6b" * 32, **variables)
 
 
 def test_a_warm_cache_leaves_nothing_to_compile(tmp_path) -> None:
@@ -371,19 +364,19 @@ def test_a_warm_cache_leaves_nothing_to_compile(tmp_path) -> None:
         is_model = what == "models"
         options = ["--cache-dir", folder] if is_model else []
         warmed = {"OVJIT_CACHE": str(other if is_model else folder)}
-        said = run(["-m", "ovjit", "cache", "warm", *options, network], **warmed)
+        said = told(["-m", "ovjit", "cache", "warm", *options, network], **warmed)
         assert f" new {what} in " in said and " 0 new" not in said
-        listed = run(["-m", "ovjit", "cache", "list", *options], **warmed).splitlines()
+        listed = told(["-m", "ovjit", "cache", "list", *options], **warmed).splitlines()
         assert len(listed) > 1 and f" {what}, " in listed[-1]
-        assert run(["-m", "ovjit", "cache", "path", *options], **warmed) == f"{folder}\n"
+        assert told(["-m", "ovjit", "cache", "path", *options], **warmed) == f"{folder}\n"
         # models bring their code with them
         used = {"OVJIT_CACHE": "0"} if is_model else warmed
         again = ["-c", COUNT, network, tmp_path / "x.npy", *([folder] if is_model else [])]
-        compiled, loaded, values = json.loads(run(again, **used))
+        compiled, loaded, values = json.loads(told(again, **used))
         assert compiled == 0 and loaded is is_model
         assert values == [v.tobytes().hex() for v in expected.values()]
-        assert " 0 new" in run(["-m", "ovjit", "cache", "warm", *options, network], **warmed)
-    assert "0 left" in run(["-m", "ovjit", "cache", "prune", *options, "--max-bytes", "0"], **warmed)
+        assert " 0 new" in told(["-m", "ovjit", "cache", "warm", *options, network], **warmed)
+    assert "0 left" in told(["-m", "ovjit", "cache", "prune", *options, "--max-bytes", "0"], **warmed)
 
 
 def test_models_are_listed_and_pruned(model, capsys) -> None:

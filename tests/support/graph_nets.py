@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from ovjit.graph.graph import Builder
+from ovjit.graph import dtypes
+from ovjit.graph.graph import Builder, Value
 
 SEED = 20261120
 
@@ -35,3 +39,13 @@ def _array(value):
     array = np.asarray(value)
     whole = isinstance(value, (np.ndarray, np.generic)) and array.dtype.kind in "iub"
     return array if whole else array.astype(np.float32)
+
+
+def parameter(b: Builder, array: np.ndarray, shape: Sequence[Any] | None = None) -> Value:
+    attrs = {"shape": array.shape if shape is None else shape, "element_type": dtypes.from_numpy(array.dtype)}
+    return b.add("Parameter", (), attrs).output
+
+
+def add(b: Builder, op: str, *inputs: Any, **attrs: Any) -> Value:
+    values = [v if isinstance(v, Value) else b.constant(np.asarray(v)) for v in inputs]
+    return b.add(op, values, attrs).outputs[0]

@@ -219,7 +219,9 @@ _Done = _Layout(BEHIND)
 _latest: list[_Layout] = []
 
 
-def run(graph: Graph, shapes_of_inputs: Sequence[Sequence[np.ndarray]], side: str) -> list[list[np.ndarray]]:
+def run_guarded(
+    graph: Graph, shapes_of_inputs: Sequence[Sequence[np.ndarray]], side: str
+) -> list[list[np.ndarray]]:
     """The outputs of `graph` for each set of inputs, all of them between inaccessible pages."""
     executable = compile_graph(graph, {"threads": 1})
     job = executable.new_job()

@@ -15,9 +15,9 @@ import numpy as np
 import ovjit as ov
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
-from tests.ops import test_ops_native
-from tests.ops.test_ops_native import SEED, check, native_ops
+from tests.support import op_samples
 from tests.support.networks import build, network_input
+from tests.support.op_samples import SEED, check, native_ops
 
 #: One of every kind of kernel.
 OPS = {
@@ -33,8 +33,8 @@ LOOSER = 4
 
 def faults() -> tuple[list[str], list[str]]:
     """The operations checked on their samples against their references; what was wrong."""
-    strict = test_ops_native.tolerance
-    test_ops_native.tolerance = lambda *args: LOOSER * strict(*args)
+    strict = op_samples.tolerance
+    op_samples.tolerance = lambda *args: LOOSER * strict(*args)
     seen, wrong = [], []
     for record in native_ops():
         if record.name not in OPS or (record.name, record.opset) in NEWER:

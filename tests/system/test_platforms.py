@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import ast
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.run import printed
 
 FILES = sorted(p for package in ("ovjit", "ovjit_ops") for p in (ROOT / package).rglob("*.py"))
 #: Modules of POSIX or Linux alone.
@@ -93,18 +91,9 @@ print("ran")
 """
 
 
-def run(program: str, folder: Path, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=110,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_nothing_of_linux_alone_is_called(tmp_path) -> None:
     program = f"MODULES, NAMES, ROOT = {ELSEWHERE_MISSING!r}, {OF_LINUX!r}, {str(ROOT)!r}\n" + WITHOUT
-    said = run(program, tmp_path, OVJIT_CACHE=str(tmp_path / "cache"))
+    said = printed("-c", program, folder=tmp_path, OVJIT_CACHE=str(tmp_path / "cache"))
     assert said.strip() == "ran"
 
 
@@ -155,7 +144,8 @@ print("usleep" in text, "syscall" in text)
 
 
 def test_work_is_handed_over_without_a_futex(tmp_path) -> None:
-    assert run(PORTABLE, tmp_path, OVJIT_CACHE="0", OVJIT_SHIPPED="0").split() == ["True", "False"]
+    said = printed("-c", PORTABLE, folder=tmp_path, OVJIT_CACHE="0", OVJIT_SHIPPED="0")
+    assert said.split() == ["True", "False"]
 
 
 def test_the_wheel_is_pure_python(tmp_path) -> None:

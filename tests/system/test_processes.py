@@ -109,7 +109,7 @@ def ended(process):
         return process.communicate()
 
 
-def run(tmp_path, program, status=0, **environment):
+def printed(tmp_path, program, status=0, **environment):
     """What `program` prints. It must end with `status`."""
     process = start(tmp_path, program, **environment)
     out, err = ended(process)
@@ -121,7 +121,7 @@ def run(tmp_path, program, status=0, **environment):
 
 
 def test_a_forked_child_infers_with_the_parents_model(tmp_path):
-    out = run(tmp_path, """
+    out = printed(tmp_path, """
         compiled, wide = small(INFERENCE_NUM_THREADS=2), chain(256, 3, INFERENCE_NUM_THREADS=2)
         request = compiled.create_infer_request()
         queue = ov.AsyncInferQueue(compiled, 2)
@@ -158,7 +158,7 @@ def test_a_forked_child_infers_with_the_parents_model(tmp_path):
 
 
 def test_a_forked_child_is_told_of_the_parents_running_inferences(tmp_path):
-    out = run(tmp_path, """
+    out = printed(tmp_path, """
         compiled = heavy()
         eye = np.eye(1024, dtype=np.float32)
         request, called = compiled.create_infer_request(), compiled.create_infer_request()
@@ -204,7 +204,7 @@ def test_a_forked_child_is_told_of_the_parents_running_inferences(tmp_path):
 
 def test_forks_while_another_thread_compiles(tmp_path):
     """The child compiles and loads kernels itself: no lock of Numba, LLVM or ovjit is held there for ever."""
-    out = run(tmp_path, """
+    out = printed(tmp_path, """
         right(small()(X)[0])
         ops = ["sin", "cos", "tan", "exp", "sinh", "cosh", "erf", "atan", "asinh", "sigmoid", "softplus"]
         stop = threading.Event()
@@ -233,7 +233,7 @@ def test_forks_while_another_thread_compiles(tmp_path):
 @pytest.mark.parametrize("kind", ["blob", "cut", "stateful"])
 def test_forks_while_another_thread_makes_an_imported_models_program(tmp_path, kind):
     """The locks of single objects, and late imports, do not outlive their threads."""
-    out = run(tmp_path, f"""
+    out = printed(tmp_path, f"""
         import io
         kind = {kind!r}
         x = o.parameter([-1, 8], np.float32)
@@ -265,7 +265,7 @@ def test_forks_while_another_thread_makes_an_imported_models_program(tmp_path, k
 
 
 def test_forks_while_other_threads_infer(tmp_path):
-    out = run(tmp_path, """
+    out = printed(tmp_path, """
         compiled = small(NUM_STREAMS=2)
         queue = ov.AsyncInferQueue(compiled, 3)
         queue.set_callback(lambda request, userdata: None)
@@ -302,7 +302,7 @@ def test_forks_while_other_threads_infer(tmp_path):
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_children_of_multiprocessing(tmp_path, method):
     """The compiled model travels as a pickle; the children also compile on their own."""
-    out = run(tmp_path, f"""
+    out = printed(tmp_path, f"""
         def work(compiled, seed):
             request = compiled.create_infer_request()
             request.start_async(X * seed)
@@ -327,7 +327,7 @@ def test_children_of_multiprocessing(tmp_path, method):
 
 
 def test_ctrl_c_interrupts_the_waits_of_requests(tmp_path):
-    out = run(tmp_path, """
+    out = printed(tmp_path, """
         compiled = heavy()
         eye = np.eye(1024, dtype=np.float32)
         request = compiled.create_infer_request()
@@ -370,7 +370,7 @@ def test_ctrl_c_interrupts_the_waits_of_requests(tmp_path):
 
 def test_ctrl_c_interrupts_a_loop_of_inferences(tmp_path):
     """Wherever in the calls it comes: nothing is left busy."""
-    out = run(tmp_path, """
+    out = printed(tmp_path, """
         short, long = small(), chain(512, 4)
         eye = np.eye(512, dtype=np.float32)
         queues = [ov.AsyncInferQueue(model, 2) for model in (short, long, short, long)]
@@ -422,7 +422,7 @@ def test_ctrl_c_interrupts_a_loop_of_inferences(tmp_path):
 )
 def test_the_interpreter_ends_with_inferences_running(tmp_path, end):
     began = time.monotonic()
-    run(tmp_path, f"""
+    printed(tmp_path, f"""
         compiled = chain(256, 60)
         eye = np.eye(256, dtype=np.float32)
         request, called = compiled.create_infer_request(), compiled.create_infer_request()
@@ -437,7 +437,7 @@ def test_the_interpreter_ends_with_inferences_running(tmp_path, end):
 @pytest.mark.parametrize("jobs", ["running", "host steps", "callbacks", "none"])
 def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
     """A handler that was registered before ovjit was imported runs when the workers have been stopped."""
-    out = run(tmp_path, f"""
+    out = printed(tmp_path, f"""
         import atexit
         jobs = {jobs!r}
         model = chain(200, 30, NUM_STREAMS=1)

@@ -25,7 +25,7 @@ from ovjit.tools import terminal
 MODEL = str(DIGITS_XML)
 
 
-def run(capsys, *arguments):
+def cli(capsys, *arguments):
     """(exit code, what was printed, what was complained of)"""
     code = main([str(a) for a in arguments])
     said = capsys.readouterr()
@@ -34,7 +34,7 @@ def run(capsys, *arguments):
 
 def test_benchmark_compares_configurations_in_rounds(capsys, tmp_path):
     table, numbers = tmp_path / "b.csv", tmp_path / "b.json"
-    code, said, _ = run(
+    code, said, _ = cli(
         capsys, "benchmark", "-m", MODEL, "-infer_precision", "f32", "bf16", "-niter", 12, "--rounds", 3,
         "-lp", 75, "--csv", table, "--json", numbers, "-pc",
     )  # fmt: skip
@@ -51,20 +51,20 @@ def test_benchmark_compares_configurations_in_rounds(capsys, tmp_path):
 
 def test_benchmark_asynchronously_with_files_and_shapes(capsys, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((3, 1, 8, 8), np.float32))
-    code, said, _ = run(
+    code, said, _ = cli(
         capsys, "benchmark", "-m", MODEL, "-hint", "throughput", "-nireq", 2, "-b", 3, "-niter", 8,
         "-i", tmp_path / "x.npy", "-dump_config", tmp_path / "c.json", "-exec_graph_path", tmp_path / "g.xml",
     )  # fmt: skip
     assert code == 0 and re.search(r"async +2 +8", said)
     assert json.loads((tmp_path / "c.json").read_text())["CPU"]["PERFORMANCE_HINT"].endswith("THROUGHPUT")
     assert ElementTree.parse(tmp_path / "g.xml").getroot().tag == "net"
-    code, said, _ = run(capsys, "benchmark", "-m", MODEL, "-load_config", tmp_path / "c.json", "-niter", 2)
+    code, said, _ = cli(capsys, "benchmark", "-m", MODEL, "-load_config", tmp_path / "c.json", "-niter", 2)
     assert code == 0
 
 
 def test_benchmark_takes_the_options_of_benchmark_app(capsys, tmp_path):
     """Each of them does something that can be seen."""
-    code, said, _ = run(
+    code, said, _ = cli(
         capsys, "benchmark", "-m", MODEL, "-data_shape", "images[2,1,8,8][5,1,8,8]", "-niter", 6, "-api",
         "async", "-nireq", 2, "-pc", "True", "-pcsort", "simple_sort", "-nstreams", "CPU:1",
         "-infer_precision", "CPU:f32", "-report_type", "average_counters", "-report_folder", tmp_path / "r",
@@ -78,7 +78,7 @@ def test_benchmark_takes_the_options_of_benchmark_app(capsys, tmp_path):
     ]  # fmt: skip
     steps = list(csv.DictReader((tmp_path / "r/benchmark_average_counters_report.csv").open()))
     assert {"node", "ms", "kernel"} <= set(steps[0])
-    code, _, _ = run(
+    code, _, _ = cli(
         capsys, "benchmark", "-m", MODEL, "-iop", "images:u8,probabilities:f16", "--mean_values", "[8]",
         "--scale_values", "images[16]", "-layout", "[NCHW]", "-b", 4, "-niter", 2, "-inference_only", "False",
         "-report_type", "no_counters", "-json_stats", "-report_folder", tmp_path / "j",
@@ -106,7 +106,7 @@ def test_benchmark_has_every_option_of_benchmark_app():
 
 @pytest.mark.parametrize("api", ["sync", "async"])
 def test_benchmark_tells_shapes_apart(capsys, tmp_path, api):
-    code, said, _ = run(
+    code, said, _ = cli(
         capsys, "benchmark", "-m", MODEL, "-data_shape", "images[2,1,8,8][5,1,8,8]", "-niter", 7,
         "--rounds", 1, "-api", api, "-nireq", 2, "-pcseq", "-no_warmup", "--json",
         tmp_path / "s.json", "--csv", tmp_path / "s.csv", "-report_type", "no_counters",
@@ -140,15 +140,15 @@ def test_benchmark_with_operations_in_python(capsys, tmp_path):
     x = ov.opset13.parameter([2, 3], np.float32, name="x")
     ov.serialize(ov.Model([space["Twice"]([x]).output(0)], [x], "twice"), str(tmp_path / "m.xml"))
     model = ("benchmark", "-m", tmp_path / "m.xml", "-niter", 2)
-    assert run(capsys, *model)[0] == 2
-    assert run(capsys, *model, "-extensions", tmp_path / "ops.py")[0] == 0
+    assert cli(capsys, *model)[0] == 2
+    assert cli(capsys, *model, "-extensions", tmp_path / "ops.py")[0] == 0
     (tmp_path / "none.py").write_text("")
-    assert "no class derived from" in run(capsys, *model, "-extensions", tmp_path / "none.py")[2]
-    assert run(capsys, *model, "-extensions", "libother.so")[0] == 2
+    assert "no class derived from" in cli(capsys, *model, "-extensions", tmp_path / "none.py")[2]
+    assert cli(capsys, *model, "-extensions", "libother.so")[0] == 2
 
 
 def test_a_rate_is_kept(capsys, tmp_path):
-    code, _, _ = run(
+    code, _, _ = cli(
         capsys, "benchmark", "-m", MODEL, "-max_irate", 200, "-niter", 20, "--rounds", 1, "--json",
         tmp_path / "b",
     )  # fmt: skip
@@ -157,7 +157,7 @@ def test_a_rate_is_kept(capsys, tmp_path):
 
 
 def test_benchmark_draws_how_latencies_are_spread(capsys):
-    _, said, _ = run(capsys, "benchmark", "-m", MODEL, "-niter", 30, "-infer_precision", "f32", "bf16")
+    _, said, _ = cli(capsys, "benchmark", "-m", MODEL, "-niter", 30, "-infer_precision", "f32", "bf16")
     drawn = re.findall(r"^(f32 |bf16) \|(.{50})\|$", said, re.M)
     assert [name.strip() for name, _ in drawn] == ["f32", "bf16"] and "latency, ms" in said
 
@@ -180,14 +180,14 @@ def test_benchmark_draws_how_latencies_are_spread(capsys):
 def test_benchmark_says_what_is_wrong(capsys, arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("a.npy", np.zeros((1, 1, 8, 8), np.float32))
-    code, _, complaint = run(capsys, "benchmark", *arguments, "-niter", 1)
+    code, _, complaint = cli(capsys, "benchmark", *arguments, "-niter", 1)
     assert code == 2 and words in complaint and "Traceback" not in complaint
 
 
 def test_pages_hold_all_they_need(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "b.html"
-    assert run(capsys, "benchmark", "-m", MODEL, "-niter", 20, "--html", page)[0] == 0
+    assert cli(capsys, "benchmark", "-m", MODEL, "-niter", 20, "--html", page)[0] == 0
     text = page.read_text()
     assert text.count("<svg") == 3 and "<table" in text
     assert not re.findall(r'(?:src|href)="(?!#)', text.replace("xlink:href", "href")), "nothing is fetched"
@@ -195,7 +195,7 @@ def test_pages_hold_all_they_need(capsys, tmp_path):
 
 def test_profile_as_a_page_and_as_a_trace(capsys, tmp_path):
     page, trace = tmp_path / "p.html", tmp_path / "t.json"
-    assert run(capsys, "profile", MODEL, "--runs", 2, "--html", page, "--trace", trace)[0] == 0
+    assert cli(capsys, "profile", MODEL, "--runs", 2, "--html", page, "--trace", trace)[0] == 0
     assert "softmax_f32" in page.read_text()
     check_trace(json.loads(trace.read_text()), threads=1)
 
@@ -237,7 +237,7 @@ def test_a_trace_has_a_row_for_each_thread(capsys, tmp_path):
 
 def test_inspect(capsys, tmp_path):
     picture, found = tmp_path / "g.svg", tmp_path / "i.json"
-    code, said, _ = run(capsys, "inspect", MODEL, "--svg", picture, "--json", found)
+    code, said, _ = cli(capsys, "inspect", MODEL, "--svg", picture, "--json", found)
     assert code == 0 and "images" in said and "all is native" in said
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     operations = {kind: count for kind, count, _ in json.loads(found.read_text())["operations"]}
@@ -245,25 +245,25 @@ def test_inspect(capsys, tmp_path):
 
 
 def test_convert_and_compile(capsys, tmp_path):
-    code, said, _ = run(capsys, "convert", MODEL, "-o", tmp_path / "c.xml", "--input", "images[2,1,8,8]")
+    code, said, _ = cli(capsys, "convert", MODEL, "-o", tmp_path / "c.xml", "--input", "images[2,1,8,8]")
     assert code == 0 and list(ov.Core().read_model(tmp_path / "c.xml").input().shape) == [2, 1, 8, 8]
-    assert run(capsys, "convert", MODEL, "--list")[1].splitlines()[0] == "input images f32 [?,1,8,8]"
-    code, _, _ = run(
+    assert cli(capsys, "convert", MODEL, "--list")[1].splitlines()[0] == "input images f32 [?,1,8,8]"
+    code, _, _ = cli(
         capsys, "compile", tmp_path / "c.xml", "-o", tmp_path / "c.blob", "-c", "INFERENCE_PRECISION_HINT=f32"
     )
     assert code == 0
     compiled = ov.Core().import_model((tmp_path / "c.blob").read_bytes(), "CPU")
     assert compiled([np.zeros((2, 1, 8, 8), np.float32)])[0].shape == (2, 10)
-    assert run(capsys, "benchmark", "-m", tmp_path / "c.blob", "-niter", 2)[0] == 0
-    assert run(capsys, "compile", MODEL, "-c", "NOTHING")[0] == 2
+    assert cli(capsys, "benchmark", "-m", tmp_path / "c.blob", "-niter", 2)[0] == 0
+    assert cli(capsys, "compile", MODEL, "-c", "NOTHING")[0] == 2
 
 
 def test_compare(capsys):
-    code, said, _ = run(capsys, "compare", MODEL)
+    code, said, _ = cli(capsys, "compare", MODEL)
     assert code == 0 and "error against the NumPy reference" in said
-    code, said, _ = run(capsys, "compare", MODEL, "--engine", "openvino")
+    code, said, _ = cli(capsys, "compare", MODEL, "--engine", "openvino")
     assert code == 0 and "probabilities" in said
-    assert run(capsys, "compare", MODEL, "--engine", "openvino", "--limit", "1e-12")[0] == 1
+    assert cli(capsys, "compare", MODEL, "--engine", "openvino", "--limit", "1e-12")[0] == 1
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -291,9 +291,9 @@ def test_compare_names_each_node_of_another_engine(capsys, tmp_path, engine):
     rows = beside(str(path), engine, random_inputs(ov.Core().read_model(path).inputs, None))
     assert rows[-1].type == "output" and all(row.error < 1e-5 for row in rows)
     assert {"Softmax"} < {row.type for row in rows} and len(rows) > 3
-    code, said, _ = run(capsys, "compare", path, "--engine", engine)
+    code, said, _ = cli(capsys, "compare", path, "--engine", engine)
     assert code == 0 and all(row.name in said for row in rows)
-    assert run(capsys, "compare", path, "--engine", engine, "--limit", 0)[0] == 1
+    assert cli(capsys, "compare", path, "--engine", engine, "--limit", 0)[0] == 1
 
 
 def test_arithmetic_is_that_of_pencil_and_paper(tmp_path):
@@ -340,13 +340,13 @@ def test_arithmetic_is_that_of_pencil_and_paper(tmp_path):
 
 
 def test_inspect_lists_nodes(capsys, tmp_path):
-    code, said, _ = run(capsys, "inspect", MODEL, "--nodes", "--json", tmp_path / "i.json")
+    code, said, _ = cli(capsys, "inspect", MODEL, "--nodes", "--json", tmp_path / "i.json")
     assert code == 0 and re.search(r"aten::softmax/Softmax +Softmax +f32\[\?,10\]", said)
     found = json.loads((tmp_path / "i.json").read_text())
     kinds = [kind for _, kind, *_ in found["nodes"]]
     assert kinds.count("Convolution") == 5 and found["bytes"] > 100_000
     ov.save_model(ov.convert_model(MODEL, input=[1, 1, 8, 8]), tmp_path / "static.xml")
-    assert run(capsys, "inspect", tmp_path / "static.xml", "--json", tmp_path / "s.json")[0] == 0
+    assert cli(capsys, "inspect", tmp_path / "static.xml", "--json", tmp_path / "s.json")[0] == 0
     found = json.loads((tmp_path / "s.json").read_text())
     assert sum(row[4] or 0 for row in found["nodes"]) == pytest.approx(found["flops"])
 
@@ -365,14 +365,14 @@ def test_nodes_by_numpy_are_marked(capsys, tmp_path):
 @pytest.mark.parametrize("command", ["inspect", "convert", "compile", "compare", "profile"])
 def test_blobs_have_no_graph_to_read(capsys, tmp_path, command):
     """What cannot be done with one is said, and with what it can be done."""
-    code, _, complaint = run(capsys, command, tmp_path / "model.blob")
+    code, _, complaint = cli(capsys, command, tmp_path / "model.blob")
     assert code == 2 and "is a compiled blob" in complaint and "IR or ONNX" in complaint
 
 
 def test_an_engine_that_is_missing_is_named(capsys, monkeypatch):
     for engine, packages in (("openvino", "openvino"), ("onnxruntime", "onnxruntime onnx")):
         monkeypatch.setitem(sys.modules, engine, None)
-        code, _, complaint = run(capsys, "compare", MODEL, "--engine", engine)
+        code, _, complaint = cli(capsys, "compare", MODEL, "--engine", engine)
         assert code == 2 and f"--engine {engine} needs: pip install {packages}" in complaint
 
 

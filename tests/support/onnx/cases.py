@@ -136,3 +136,15 @@ def _wide(x: np.ndarray) -> np.ndarray:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@cache
+def reasons() -> dict[str, str]:
+    """Test -> why ovjit does not pass it."""
+    out, reason = {}, ""
+    for line in (Path(__file__).parent / "not_passed.txt").read_text().splitlines():
+        if line.startswith("["):
+            reason = line[1:-1]
+        elif line and not line.startswith("#"):
+            out[line] = reason
+    return out

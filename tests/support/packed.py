@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 from ovjit.tools import ship
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("ovjit", "ovjit_ops")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__")
 

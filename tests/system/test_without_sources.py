@@ -18,7 +18,7 @@ from ovjit._pyinstaller import get_hook_dirs
 from ovjit.codegen import module_texts, source, versions
 from ovjit.errors import NoSource, OvjitError
 from ovjit.tools import ship
-from tests import packed
+from tests.support import packed
 
 HEAD = importlib.util.MAGIC_NUMBER + bytes(12)
 

@@ -1,0 +1,69 @@
+"""How tests run what has been compiled, and this Python in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.execution.build import compile_graph
+from ovjit.execution.job import Executable
+from ovjit.graph.graph import Graph
+from tests.support import ROOT
+
+
+def run(
+    what: Executable | Graph,
+    arrays: Sequence[np.ndarray],
+    times: int = 1,
+    native: bool = False,
+    **options: Any,
+) -> list[np.ndarray]:
+    """The outputs for these inputs. A Graph is compiled with `options` first.
+
+    `times`: the job runs so often, and the last outputs are returned. `native`: no step may run on the host.
+    """
+    executable = what if isinstance(what, Executable) else compile_graph(what, options)
+    job = executable.new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, np.asarray(array, order="C"))
+    for _ in range(times):
+        job.run()
+    if native:
+        assert not [row for row in job.profile() if row.exec_type == "ref_numpy"], "a step ran on the host"
+    return [np.array(output) for output in job.outputs]
+
+
+def python(
+    *arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """This Python with these arguments, in `folder`, with more environment `variables`; it finds ovjit."""
+    return command(sys.executable, *arguments, folder=folder, seconds=seconds, **variables)
+
+
+def command(
+    *words: object, folder: Path | None = None, seconds: float = 600, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Any command; a Python that it starts finds this folder's packages."""
+    return subprocess.run(
+        [str(word) for word in words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def printed(*arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str) -> str:
+    """What this Python prints with these arguments. It must end well."""
+    done = python(*arguments, folder=folder, seconds=seconds, **variables)
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
