@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -16,6 +17,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a test compares with NumPy it compares in f32, on CPUs that would compute in bf16 too. Low precision is
 # asked for by name; the default itself is in tests/compiler/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
+
+# The real OpenVINO is told of no more of the CPU than ovjit, where that is told of less than there is: what
+# both say of bf16 depends on it. OpenVINO's own default precision does not follow; tests of it say so.
+if os.environ.get("OVJIT_ISA") in ("avx2", "generic"):
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2" if os.environ["OVJIT_ISA"] == "avx2" else "SSE41")
+
+# OpenVINO's `convert_model` sends usage data from forked processes. Tests send none.
+with contextlib.suppress(ImportError):
+    from openvino_telemetry.utils.sender import TelemetrySender
+
+    TelemetrySender.send = lambda *args, **kwargs: None
 
 # What tests write need not outlive a power cut, and to wait for a disk takes longer than many a test. Those
 # that are about it patch it themselves, and processes that are started have it.

@@ -87,6 +87,64 @@ def test_code_uses_nothing_that_a_machine_hides(monkeypatch: pytest.MonkeyPatch,
             function.cache_clear()
 
 
+def test_features_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = (
+        "avx2 fma avx512f avx512dq avx512bw avx512cd avx512vl avx512_vnni avx512_bf16 bmi1 bmi2 f16c abm movbe"
+    )
+    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+    monkeypatch.delenv("OVJIT_HIDE", raising=False)
+    cached = cpu._features, cpu.best_isa, cpu._has_features
+    for function in cached:
+        function.cache_clear()
+    try:
+        isa = ISAS["avx512"]
+        assert cpu.extra_features(isa) == ("avx512bf16", "avx512vnni")
+        monkeypatch.setenv("OVJIT_HIDE", "avx512bf16")
+        assert cpu.extra_features(isa) == ("avx512vnni",)
+        assert cpu.target(isa) == ("x86-64-v4", "+avx512vnni")
+        monkeypatch.setenv("OVJIT_HIDE", "avx512vnni,avx512bf16")
+        assert cpu.extra_features(isa) == ()
+        monkeypatch.setenv("OVJIT_HIDE", "avx512f")
+        with pytest.raises(ValueError, match="OVJIT_HIDE=avx512f: avx512f is none of avx512bf16"):
+            cpu.extra_features(isa)
+    finally:
+        for function in cached:
+            function.cache_clear()
+
+
+HIDDEN = {
+    "no bf16": ("avx512", "avx512bf16"),
+    "no vnni": ("avx512", "avx512bf16,avx512vnni"),
+    "avx2 without vnni": ("avx2", "avxvnni"),
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_without_the_instructions_of_low_precision(what: str, tmp_path: Path) -> None:
+    """What low precision says and computes where its instructions are hidden, beside OpenVINO in f32."""
+    isa, hide = HIDDEN[what]
+    if list(ISAS).index(isa) < list(ISAS).index(best_isa()):
+        pytest.skip(f"this CPU has no {isa}")
+    xml, images, _ = digits()
+    exact = wanted("digits")
+    program = (
+        "import sys, numpy as np, ovjit as ov; from ovjit.data import digits; xml, images, _ = digits();"
+        "m = ov.compile_model(xml, 'CPU', {'INFERENCE_PRECISION_HINT': 'bf16'});"
+        "print(m.get_property('INFERENCE_PRECISION_HINT').get_type_name(),"
+        " ov.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')); np.save(sys.argv[1], m(images)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "out.npy")],
+        env={**os.environ, "OVJIT_ISA": isa, "OVJIT_HIDE": hide}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = done.stdout.split()[0]
+    assert told == ("bf16" if isa == "avx512" else "f32")
+    assert "BF16" not in done.stdout
+    off = error(np.load(tmp_path / "out.npy"), exact)
+    assert off <= (0.05 if told == "bf16" else LIMIT)
+
+
 def test_there_are_lesser_ones() -> None:
     assert "generic" in LESSER
 

@@ -9,6 +9,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.formats import float_types
+from ovjit.codegen.cpu.isa import ISAS, best_isa
 from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.passes.precision import lower_precision, part_of
 from ovjit.compiler.program import run_passes
@@ -20,6 +21,7 @@ from tests.support.networks import NAMES, build, error, expected, network_input,
 SEED = 20261120
 BF16 = {"INFERENCE_PRECISION_HINT": "bf16"}
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+needs_avx512 = pytest.mark.skipif(best_isa() != "avx512", reason="bf16 is emulated with AVX-512 alone")
 needs_bf16 = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
 PADDED = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
 POINT = {"strides": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0), "dilations": (1, 1)}
@@ -299,9 +301,10 @@ def test_compiled_models_tell_the_precision_that_openvino_tells(config):
     assert told(ov).get_type_name() == told(openvino).get_type_name()
 
 
-@pytest.mark.parametrize("isa", ["avx2", "generic"])
-def test_bf16_is_emulated_where_the_instruction_is_missing(monkeypatch, isa):
-    monkeypatch.setenv("OVJIT_ISA", isa)
+@needs_avx512
+def test_bf16_is_emulated_where_the_instruction_is_missing(monkeypatch):
+    monkeypatch.setenv("OVJIT_ISA", "avx512")
+    monkeypatch.setenv("OVJIT_HIDE", "avx512bf16")
     rng = np.random.default_rng(SEED)
     x, w = (rng.standard_normal(s).astype(np.float32) for s in ((5, 33), (33, 9)))
     ops = ov.opset8
@@ -313,10 +316,12 @@ def test_bf16_is_emulated_where_the_instruction_is_missing(monkeypatch, isa):
     np.testing.assert_allclose(got, want, rtol=2**-8, atol=1e-5)
 
 
+@needs_avx512
 @pytest.mark.parametrize("residual", [False, True])
 def test_emulated_sums_are_rounded_where_they_are_stored(monkeypatch, residual):
     """Not before a bias that leaves little of them: kernels of bf16 have both in registers."""
-    monkeypatch.setenv("OVJIT_ISA", "avx2")
+    monkeypatch.setenv("OVJIT_ISA", "avx512")
+    monkeypatch.setenv("OVJIT_HIDE", "avx512bf16")
     rng = np.random.default_rng(SEED)
     x = (rng.uniform(0.5, 1, (1, 16, 5, 5))).astype(ml_dtypes.bfloat16).astype(np.float32)
     w = (rng.uniform(0.5, 1, (16, 16, 1, 1))).astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -331,6 +336,24 @@ def test_emulated_sums_are_rounded_where_they_are_stored(monkeypatch, residual):
     got = ov.Core().compile_model(ov.Model([ops.convolution(y, same, *none)], [p], "m"), "CPU", BF16)([x])[0]
     want = np.maximum(sums + bias + (x if residual else 0), 0)
     np.testing.assert_allclose(got, want, rtol=2**-8, atol=2e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("isa", ["avx2", "generic"])
+def test_bf16_is_f32_where_openvino_says_so(monkeypatch, isa):
+    """Without AVX-512: OpenVINO answers with f32 when bf16 is asked for, and computes in it."""
+    if list(ISAS).index(isa) < list(ISAS).index(best_isa()):
+        pytest.skip(f"this CPU has no {isa}")
+    monkeypatch.setenv("OVJIT_ISA", isa)
+    rng = np.random.default_rng(SEED)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((5, 33), (33, 9)))
+    ops = ov.opset8
+    p = ops.parameter(list(x.shape), np.float32)
+    model = ov.Model([ops.matmul(p, ops.constant(w), False, False)], [p], "m")
+    for asked in ("bf16", "f16", "f32"):
+        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": asked})
+        assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+        want = x.astype(np.float64) @ w
+        np.testing.assert_allclose(compiled([x])[0], want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
 
 
 @needs_bf16

@@ -15,7 +15,7 @@ from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.codegen.cpu.formats import float_types
+from ovjit.codegen.cpu.formats import emulates_bf16, float_types
 from ovjit.compiler.options import CACHES, caches_of
 from ovjit.errors import OvjitError, no_such_form
 from ovjit.execution.cores import usable_cores
@@ -491,17 +491,18 @@ def _dynamic_group(config: Mapping[str, Any]) -> int:
 
 
 def _precision(config: Mapping[str, Any]) -> Type:
-    """What a model computes in: what was asked for, if this CPU has it; `dynamic`: the tensors' own types."""
+    """What a model computes in; `dynamic`: the tensors' own types. As in OpenVINO bf16 needs AVX-512, whose
+    CPUs without bf16 instructions emulate it where a property asks for it, and else say f32."""
     asked = config.get("INFERENCE_PRECISION_HINT")
     if asked is None:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
             return Type.dynamic
         asked = _of_environment()
-    if asked == Type.f16:
-        asked = Type.bf16
-    elif asked != Type.bf16 or config.get("INFERENCE_PRECISION_HINT") is not None:
+    elif asked == Type.bf16 and emulates_bf16():
+        return Type.bf16
+    if asked not in (Type.f16, Type.bf16):
         return asked
-    return asked if "bf16" in float_types() else Type.f32
+    return Type.bf16 if "bf16" in float_types() else Type.f32
 
 
 def _of_environment() -> Type:

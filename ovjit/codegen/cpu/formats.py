@@ -113,6 +113,12 @@ def float_types() -> tuple[str, ...]:
     return _WITH_BF16 if isa.name in BF16.isas and has_features(isa, BF16.features) else FULL
 
 
+def emulates_bf16() -> bool:
+    """Whether models compute in bf16, where that is asked for, on a CPU without instructions for it: where
+    OpenVINO does, and elsewhere f32 is as fast and more exact."""
+    return host_isa().name in BF16.isas
+
+
 def find_format(a: str, w: str, isa: Isa) -> Format | None:
     """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
     fitting = (f for f in FORMATS if (f.a, f.w) == (a, w) and isa.name in f.isas)

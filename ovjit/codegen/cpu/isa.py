@@ -1,6 +1,7 @@
 """Instruction sets: how wide vectors are and how many accumulators a tile can hold.
 
-The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, generic) asks for a lesser one.
+The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, generic) asks for a lesser one, and
+`OVJIT_HIDE` takes features like VNNI for absent.
 """
 
 from __future__ import annotations
@@ -105,19 +106,34 @@ def host_isa() -> Isa:
 
 
 def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
-    """True when code for `isa` may use these features of the CPU beyond the instruction set's own."""
-    return not features or _has_features(isa.name, features, _assumed)
+    """True when code for `isa` may use these features of the CPU beyond the instruction set's own. Raises
+    ValueError for an `OVJIT_HIDE` that names others than EXTRA."""
+    return not features or _has_features(isa.name, features, _assumed, debug.flag("OVJIT_HIDE"))
 
 
 @functools.cache
-def _has_features(name: str, features: tuple[str, ...], assumed: tuple[str, frozenset[str]] | None) -> bool:
+def _hidden(names: str) -> frozenset[str]:
+    """The features that OVJIT_HIDE names."""
+    hidden = frozenset(filter(None, names.split(",")))
+    unknown = sorted(hidden - set(EXTRA))
+    if unknown:
+        raise ValueError(f"OVJIT_HIDE={names}: {', '.join(unknown)} is none of {', '.join(EXTRA)}")
+    return hidden
+
+
+@functools.cache
+def _has_features(
+    name: str, features: tuple[str, ...], assumed: tuple[str, frozenset[str]] | None, hide: str
+) -> bool:
     unknown = set(features) - {*EXTRA, *ISAS[name].features}
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
     beyond = set(features) & set(EXTRA)
     if any(EXTRA[f] != name for f in beyond):
         return False
-    return assumed[1].issuperset(beyond) if assumed else _features().issuperset(features)
+    if assumed:
+        return assumed[1].issuperset(beyond)
+    return _hidden(hide).isdisjoint(beyond) and _features().issuperset(features)
 
 
 def extra_features(isa: Isa) -> tuple[str, ...]:
