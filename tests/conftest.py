@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
@@ -17,11 +18,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a test compares with NumPy it compares in f32, on CPUs that would compute in bf16 too. Low precision is
 # asked for by name; the default itself is in tests/compiler/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
-
-# The real OpenVINO is told of no more of the CPU than ovjit, where that is told of less than there is: what
-# both say of bf16 depends on it. OpenVINO's own default precision does not follow; tests of it say so.
-if os.environ.get("OVJIT_ISA") in ("avx2", "generic"):
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2" if os.environ["OVJIT_ISA"] == "avx2" else "SSE41")
 
 # OpenVINO's `convert_model` sends usage data from forked processes. Tests send none.
 with contextlib.suppress(ImportError):
@@ -49,6 +45,14 @@ def logger_as_before() -> Iterator[None]:
     level, root_level, logger.disabled, logger.propagate, root.manager.disable = before
     logger.setLevel(level)
     root.setLevel(root_level)
+
+
+@pytest.fixture(autouse=True)
+def memory_that_is_not_zero() -> None:
+    """Small arrays that NumPy makes without values are not zeros by chance: no test counts on them."""
+    for size in (*range(1, 9), 12, 16, 24, 32, 48, 64):
+        for array in [np.empty(size, np.uint8) for _ in range(8)]:
+            array.fill(0xA5)
 
 
 @pytest.fixture
