@@ -111,7 +111,8 @@ def test_a_blob_of_another_cpu_is_compiled_for_this_one(tmp_path) -> None:
     lines = [
         line for line in said.splitlines() if "the blob's code is not used, its model is compiled" in line
     ]
-    assert len(lines) == len(cases) and all(host_isa().name in line and lesser in line for line in lines), said
+    here = host_isa().name
+    assert len(lines) == len(cases) and all(here in line and lesser in line for line in lines), said
     for name, values in answers.items():
         for i, wanted in enumerate(values):
             with np.load(tmp_path / f"{name}.{i}.out.npz") as got:
