@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
-from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
-from ovjit.graph.op import TensorType, find_op
-from ovjit.graph.shapes import Dim, Interval, is_static
+from ovjit.readers.build import Builder
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.registry import Schema
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.reader import Reader, Scope
 
-#: What is folded while reading: a constant may have at most this many bytes.
-FOLD_BUDGET = 64 << 20
-#: The largest constant that a rule makes, in elements.
-MOST_ELEMENTS = 1 << 24
-#: ... and the most nodes that it writes out for one.
+#: The most nodes that it writes out for one.
 MOST_NODES = 4096
-_INT_MAX = (1 << 63) - 1
 
 
 class TensorList(list):
@@ -63,7 +54,7 @@ class _Empty:
 EMPTY = _Empty()
 
 
-class OnnxNode:
+class OnnxNode(Builder):
     """One node that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
 
     def __init__(
@@ -144,54 +135,7 @@ class OnnxNode:
             raise ModelError(f"the attribute {name!r} is missing")
         return tensors.element_type(number)
 
-    # -- what is known of values -----------------------------------------------------------------------------
-
-    def type(self, value: Output) -> TensorType:
-        return value._tensor._type
-
-    def dtype(self, value: Output) -> str:
-        return value._tensor._type.dtype
-
-    def shape(self, value: Output) -> tuple[Dim, ...] | None:
-        return value._tensor._type.shape
-
-    def rank(self, value: Output, what: str = "the input's rank") -> int:
-        """The number of dimensions. Raises UnsupportedError where it is not known."""
-        shape = value._tensor._type.shape
-        if shape is None:
-            raise UnsupportedError(f"{what} is not known")
-        return len(shape)
-
-    def static_shape(self, value: Output, what: str = "the input's shape") -> tuple[int, ...]:
-        """The shape. Raises UnsupportedError where a dimension is open."""
-        shape = value._tensor._type.shape
-        if not is_static(shape):
-            raise UnsupportedError(f"{what} is not known when the model is read")
-        return shape
-
-    def last_dim(self, value: Output) -> int:
-        """The last dimension. Raises UnsupportedError where it is open."""
-        shape = value._tensor._type.shape
-        if not shape or not isinstance(shape[-1], int):
-            raise UnsupportedError("the last dimension of an input is open")
-        return shape[-1]
-
-    def axis(self, axis: int, rank: int, what: str = "axis") -> int:
-        """`axis` counted from 0."""
-        if not -rank <= axis < rank:
-            raise ModelError(f"{what} {axis} is out of range for rank {rank}")
-        return axis + rank if axis < 0 else axis
-
-    def axes(self, axes: Iterable[int], rank: int) -> list[int]:
-        """`axes` counted from 0, each once."""
-        out = [self.axis(int(a), rank) for a in axes]
-        if len(set(out)) != len(out):
-            raise ModelError(f"the axes {out} name a dimension twice")
-        return out
-
-    def value(self, value: Output | None) -> np.ndarray | None:
-        """What a tensor holds, if that follows from constants alone; None otherwise."""
-        return None if value is None else self.reader.value_of(value)
+    # -- what is known of values ----------------------------------------------------------------------------
 
     def known(self, index: int, what: str) -> np.ndarray:
         """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
@@ -205,130 +149,10 @@ class OnnxNode:
     def known_ints(self, index: int, what: str) -> list[int]:
         return [int(v) for v in self.known(index, what).reshape(-1)]
 
-    # -- nodes of the Model ----------------------------------------------------------------------------------
-
-    def __call__(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> Output:
-        """The first output of a new node. Inputs that are numbers, lists and arrays become constants: ints
-        are
-        i64 then, floats f32; what they should match is said by `like`."""
-        return self.all(op, *inputs, opset=opset, **attrs)[0]
-
-    def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
-        """All outputs of a new node."""
-        record = find_op(op, opset)
-        sources = [value if isinstance(value, Output) else self.const(value) for value in inputs]
-        node = Node._new(record, sources, record.check_attributes(attrs), self.reader.name(self.base, op))
-        return [Output._of(node, i) for i in range(len(node._tensors))]
-
     def without_biases(self, value: Output) -> Output:
         """The value, its node named as OpenVINO names a layer to which biases are added."""
         value._node._friendly_name = f"{self.scope.prefix}{self.base}/WithoutBiases"
         return value
-
-    def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
-        """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""
-        array = np.asarray(value)
-        if array.dtype == object:
-            array = encoded(array)
-        if dtype is None:
-            if not isinstance(value, np.ndarray) and array.dtype.kind == "f":
-                array = array.astype(np.float32)
-            elif array.size == 0 and array.dtype == np.float64:
-                array = array.astype(np.int64)
-            dtype = from_numpy(array.dtype)
-        elif array.dtype != numpy_dtype(dtype):
-            wanted = numpy_dtype(dtype)
-            if wanted.kind == "V" and array.dtype.kind not in "fV":
-                array = array.astype(np.float32 if ELEMENT_TYPES[dtype].is_real else np.int32)
-            with np.errstate(all="ignore"):
-                array = array.astype(wanted)
-        if not array.flags.c_contiguous:
-            array = np.ascontiguousarray(array).reshape(array.shape)
-        return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
-
-    def like(self, other: Output, value: Any) -> Output:
-        """A constant of the element type of another tensor."""
-        return self.const(value, self.dtype(other))
-
-    def blank(self, other: Output) -> Output:
-        """What fills the gaps of a tensor: 0, or the empty text."""
-        return self.like(other, b"" if self.dtype(other) == "string" else 0)
-
-    def convert(self, value: Output, dtype: str) -> Output:
-        """A value in another element type; itself if it has that type already."""
-        if self.dtype(value) == dtype:
-            return value
-        return self("Convert", value, destination_type=dtype)
-
-    def same(self, value: Output) -> Output:
-        """A value behind a node of its own, in any element type: OpenVINO's Identity takes no text and no
-        integers of fewer than 8 bits."""
-        if self.dtype(value) in ("string", "i4", "u4", "u2"):
-            return self.reshape(value, self.shape_of(value))
-        return self("Identity", value)
-
-    def reshape(self, value: Output, pattern: Any) -> Output:
-        """A pattern's 0 is a dimension of 0 here, never a copied one."""
-        return self("Reshape", value, pattern, special_zero=False)
-
-    def scalar(self, value: Output) -> Output:
-        """The one element of a tensor, as one without dimensions."""
-        return self.reshape(value, np.zeros(0, np.int64))
-
-    def transpose(self, value: Output, order: Sequence[int]) -> Output:
-        if list(order) == list(range(len(order))):
-            return value
-        return self("Transpose", value, list(order))
-
-    def squeeze(self, value: Output, axes: Sequence[int]) -> Output:
-        return self("Squeeze", value, list(axes), opset=1) if axes else value
-
-    def unsqueeze(self, value: Output, axes: Sequence[int]) -> Output:
-        return self("Unsqueeze", value, list(axes)) if axes else value
-
-    def slice(self, value: Output, axis: int, start: int, stop: int | None = None, step: int = 1) -> Output:
-        """value[..., start:stop:step, ...] along one axis."""
-        if stop is None:
-            stop = _INT_MAX if step > 0 else -_INT_MAX
-        return self("Slice", value, [start], [stop], [step], [axis])
-
-    def concat(self, values: Sequence[Output], axis: int) -> Output:
-        return values[0] if len(values) == 1 else self("Concat", *values, axis=axis)
-
-    def split(self, value: Output, axis: int, lengths: Sequence[int]) -> list[Output]:
-        return self.all("VariadicSplit", value, axis, list(lengths))
-
-    def shape_of(self, value: Output) -> Output:
-        """The shape as i64; a constant where it is known."""
-        shape = self.shape(value)
-        if is_static(shape):
-            return self.const(np.array(shape, np.int64))
-        return self("ShapeOf", value, output_type="i64")
-
-    def dim_of(self, value: Output, axis: int) -> Output:
-        """One dimension as an i64 tensor of one element."""
-        shape = self.shape(value)
-        if shape is not None and not isinstance(shape[axis], Interval):
-            return self.const(np.array([shape[axis]], np.int64))
-        return self("Gather", self.shape_of(value), [axis], 0)
-
-    def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
-        """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
-        if not 0 <= count <= most:
-            raise UnsupportedError(f"{what}: {count}, of which {most} are the most")
-        return int(count)
-
-    def size(self, shape: Sequence[Dim]) -> int | None:
-        """The number of elements, None where a dimension is open."""
-        dims = tuple(shape)
-        return math.prod(dims) if is_static(dims) else None
-
-
-def encoded(texts: np.ndarray) -> np.ndarray:
-    """Strings as the bytes that tensors hold."""
-    out = np.empty(texts.shape, object)
-    out.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts.reshape(-1)]
-    return out
 
 
 #: The field that holds an attribute's value, by AttributeProto.AttributeType.

@@ -17,22 +17,20 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import walk
-from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import ANY, Dim, bounds
+from ovjit.graph.shapes import ANY, Dim
+from ovjit.readers.build import FOLD_BUDGET, Draft, encoded
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.external import ExternalData
 from ovjit.readers.onnx.node import (
     EMPTY,
-    FOLD_BUDGET,
     OnnxNode,
     Rows,
     TensorList,
-    encoded,
     read_attribute,
     reads,
 )
@@ -203,7 +201,7 @@ class _Frame:
         self.outer = outer
 
 
-class Reader:
+class Reader(Draft):
     """Reads one model."""
 
     def __init__(
@@ -213,17 +211,15 @@ class Reader:
         shapes: Mapping[str, Any] | None = None,
         converters: Mapping[str, Rule] | None = None,
     ):
+        super().__init__()
         self.converters = dict(converters or {})
         self.proto = proto
         self.external = external
         self.shapes = dict(shapes or {})
         self.functions = _functions(proto)
         self.nodes = 0
-        self._names: dict[str, int] = {}
-        self._values: dict[tuple[Node, int], np.ndarray] = {}
         #: What rules have found out about the model as a whole, by a name of theirs.
         self.memo: dict[str, Any] = {}
-        self._open: set[Node] = set()  # nodes whose values do not follow from constants
 
     def read(self) -> Model:
         graph = self.proto.graph
@@ -370,48 +366,6 @@ class Reader:
         dense = np.zeros(count, values.dtype)
         dense[flat.astype(np.int64)] = values.reshape(-1)
         return Output._of(Constant._of(dense.reshape(shape), element_type, None, name), 0)
-
-    def value_of(self, output: Output) -> np.ndarray | None:
-        """What an output holds if it follows from constants alone, without large intermediate results."""
-        value = output._tensor._type.value
-        if value is not None or output._node in self._open:
-            return value
-        if (output._node, output._index) not in self._values:
-            for node in walk([output._node], self._foldable_inputs):
-                self._fold(node)
-        return self._values.get((output._node, output._index))
-
-    def _foldable_inputs(self, node: Node) -> list[Node]:
-        if node in self._open or (node, 0) in self._values:
-            return []
-        return [s._node for s in node._inputs if s._tensor._type.value is None]
-
-    def _fold(self, node: Node) -> None:
-        if node in self._open or (node, 0) in self._values:
-            return
-        given = []
-        for source in node._inputs:
-            value = source._tensor._type.value
-            given.append(self._values.get((source._node, source._index)) if value is None else value)
-        fits = node._op.ref is not None and node._op.name not in (
-            "Parameter",
-            "Result",
-            "ReadValue",
-            "Assign",
-        )
-        if not fits or not node._inputs or any(v is None for v in given) or not _small(node):
-            self._open.add(node)
-            return
-        results = node._op.evaluate(given, node._attrs)  # type: ignore[arg-type]
-        for i, result in enumerate(results):
-            self._values[node, i] = result
-
-    def name(self, base: str, op: str) -> str:
-        """A name for a node that a rule makes beside the one that has the operator's own name."""
-        name = f"{base}/{op}" if base else op
-        count = self._names.get(name, 0)
-        self._names[name] = count + 1
-        return f"{name}_{count}" if count else name
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
@@ -775,23 +729,6 @@ def _in_order(nodes: Sequence[Any]) -> Iterable[Any]:
         place = next((w for w in str(error).split() if w.isdecimal()), "")
         label = _label(nodes[int(place)]) if place else "a node"
         raise ModelError(f"the graph has a cycle through {label}") from error
-
-
-def _small(node: Node) -> bool:
-    """Whether a node's results are small enough to be folded while reading."""
-    total = 0
-    for tensor in node._tensors:
-        known: TensorType = tensor._type
-        if known.shape is None or ELEMENT_TYPES[known.dtype].numpy is None:
-            return False
-        size = max(ELEMENT_TYPES[known.dtype].bits, 8) // 8
-        for d in known.shape:
-            high = bounds(d)[1]
-            if high is None:
-                return False
-            size *= high
-        total += size
-    return total <= FOLD_BUDGET
 
 
 def _type_bytes(value: Any) -> bytes:

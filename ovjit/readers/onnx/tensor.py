@@ -13,8 +13,9 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.readers.build import MOST_ELEMENTS
 from ovjit.readers.onnx.control import stepped
-from ovjit.readers.onnx.node import EMPTY, MOST_ELEMENTS, OnnxNode, TensorList
+from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
 from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
 
 _INT_MAX = (1 << 63) - 1

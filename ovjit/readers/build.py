@@ -1,0 +1,272 @@
+"""What readers of formats share: nodes of the Model by short calls, and values that follow from constants.
+
+A `Draft` names the nodes of one model that is being read and folds constants. A `Builder` makes nodes for one
+operator of the format; its `reader` is such a draft.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.node import Node, Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
+from ovjit.graph.graph import walk
+from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import Dim, Interval, bounds, is_static
+
+#: What is folded while reading: a constant may have at most this many bytes.
+FOLD_BUDGET = 64 << 20
+#: The largest constant that a rule makes, in elements.
+MOST_ELEMENTS = 1 << 24
+_INT_MAX = (1 << 63) - 1
+
+
+class Draft:
+    """A model that is being read: names of its nodes, and the values that follow from constants."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}
+        self._values: dict[tuple[Node, int], np.ndarray] = {}
+        self._open: set[Node] = set()  # nodes whose values do not follow from constants
+
+    def value_of(self, output: Output) -> np.ndarray | None:
+        """What an output holds if it follows from constants alone, without large intermediate results."""
+        value = output._tensor._type.value
+        if value is not None or output._node in self._open:
+            return value
+        if (output._node, output._index) not in self._values:
+            for node in walk([output._node], self._foldable_inputs):
+                self._fold(node)
+        return self._values.get((output._node, output._index))
+
+    def _foldable_inputs(self, node: Node) -> list[Node]:
+        if node in self._open or (node, 0) in self._values:
+            return []
+        return [s._node for s in node._inputs if s._tensor._type.value is None]
+
+    def _fold(self, node: Node) -> None:
+        if node in self._open or (node, 0) in self._values:
+            return
+        given = []
+        for source in node._inputs:
+            value = source._tensor._type.value
+            given.append(self._values.get((source._node, source._index)) if value is None else value)
+        fits = node._op.ref is not None and node._op.name not in (
+            "Parameter",
+            "Result",
+            "ReadValue",
+            "Assign",
+        )
+        if not fits or not node._inputs or any(v is None for v in given) or not _small(node):
+            self._open.add(node)
+            return
+        results = node._op.evaluate(given, node._attrs)  # type: ignore[arg-type]
+        for i, result in enumerate(results):
+            self._values[node, i] = result
+
+    def name(self, base: str, op: str) -> str:
+        """A name for a node that a rule makes beside the one that has the operator's own name."""
+        name = f"{base}/{op}" if base else op
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return f"{name}_{count}" if count else name
+
+
+class Builder:
+    """Makes nodes of the Model: calling it makes one."""
+
+    reader: Draft
+    #: What names of nodes begin with.
+    base: str
+
+    # -- what is known of values -----------------------------------------------------------------------------
+
+    def type(self, value: Output) -> TensorType:
+        return value._tensor._type
+
+    def dtype(self, value: Output) -> str:
+        return value._tensor._type.dtype
+
+    def shape(self, value: Output) -> tuple[Dim, ...] | None:
+        return value._tensor._type.shape
+
+    def rank(self, value: Output, what: str = "the input's rank") -> int:
+        """The number of dimensions. Raises UnsupportedError where it is not known."""
+        shape = value._tensor._type.shape
+        if shape is None:
+            raise UnsupportedError(f"{what} is not known")
+        return len(shape)
+
+    def static_shape(self, value: Output, what: str = "the input's shape") -> tuple[int, ...]:
+        """The shape. Raises UnsupportedError where a dimension is open."""
+        shape = value._tensor._type.shape
+        if not is_static(shape):
+            raise UnsupportedError(f"{what} is not known when the model is read")
+        return shape
+
+    def last_dim(self, value: Output) -> int:
+        """The last dimension. Raises UnsupportedError where it is open."""
+        shape = value._tensor._type.shape
+        if not shape or not isinstance(shape[-1], int):
+            raise UnsupportedError("the last dimension of an input is open")
+        return shape[-1]
+
+    def axis(self, axis: int, rank: int, what: str = "axis") -> int:
+        """`axis` counted from 0."""
+        if not -rank <= axis < rank:
+            raise ModelError(f"{what} {axis} is out of range for rank {rank}")
+        return axis + rank if axis < 0 else axis
+
+    def axes(self, axes: Iterable[int], rank: int) -> list[int]:
+        """`axes` counted from 0, each once."""
+        out = [self.axis(int(a), rank) for a in axes]
+        if len(set(out)) != len(out):
+            raise ModelError(f"the axes {out} name a dimension twice")
+        return out
+
+    def value(self, value: Output | None) -> np.ndarray | None:
+        """What a tensor holds, if that follows from constants alone; None otherwise."""
+        return None if value is None else self.reader.value_of(value)
+
+    # -- nodes of the Model ----------------------------------------------------------------------------------
+
+    def __call__(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> Output:
+        """The first output of a new node. Inputs that are numbers, lists and arrays become constants: ints
+        are
+        i64 then, floats f32; what they should match is said by `like`."""
+        return self.all(op, *inputs, opset=opset, **attrs)[0]
+
+    def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
+        """All outputs of a new node."""
+        record = find_op(op, opset)
+        sources = [value if isinstance(value, Output) else self.const(value) for value in inputs]
+        node = Node._new(record, sources, record.check_attributes(attrs), self.reader.name(self.base, op))
+        return [Output._of(node, i) for i in range(len(node._tensors))]
+
+    def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
+        """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""
+        array = np.asarray(value)
+        if array.dtype == object:
+            array = encoded(array)
+        if dtype is None:
+            if not isinstance(value, np.ndarray) and array.dtype.kind == "f":
+                array = array.astype(np.float32)
+            elif array.size == 0 and array.dtype == np.float64:
+                array = array.astype(np.int64)
+            dtype = from_numpy(array.dtype)
+        elif array.dtype != numpy_dtype(dtype):
+            wanted = numpy_dtype(dtype)
+            if wanted.kind == "V" and array.dtype.kind not in "fV":
+                array = array.astype(np.float32 if ELEMENT_TYPES[dtype].is_real else np.int32)
+            with np.errstate(all="ignore"):
+                array = array.astype(wanted)
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array).reshape(array.shape)
+        return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
+
+    def like(self, other: Output, value: Any) -> Output:
+        """A constant of the element type of another tensor."""
+        return self.const(value, self.dtype(other))
+
+    def blank(self, other: Output) -> Output:
+        """What fills the gaps of a tensor: 0, or the empty text."""
+        return self.like(other, b"" if self.dtype(other) == "string" else 0)
+
+    def convert(self, value: Output, dtype: str) -> Output:
+        """A value in another element type; itself if it has that type already."""
+        if self.dtype(value) == dtype:
+            return value
+        return self("Convert", value, destination_type=dtype)
+
+    def same(self, value: Output) -> Output:
+        """A value behind a node of its own, in any element type: OpenVINO's Identity takes no text and no
+        integers of fewer than 8 bits."""
+        if self.dtype(value) in ("string", "i4", "u4", "u2"):
+            return self.reshape(value, self.shape_of(value))
+        return self("Identity", value)
+
+    def reshape(self, value: Output, pattern: Any) -> Output:
+        """A pattern's 0 is a dimension of 0 here, never a copied one."""
+        return self("Reshape", value, pattern, special_zero=False)
+
+    def scalar(self, value: Output) -> Output:
+        """The one element of a tensor, as one without dimensions."""
+        return self.reshape(value, np.zeros(0, np.int64))
+
+    def transpose(self, value: Output, order: Sequence[int]) -> Output:
+        if list(order) == list(range(len(order))):
+            return value
+        return self("Transpose", value, list(order))
+
+    def squeeze(self, value: Output, axes: Sequence[int]) -> Output:
+        return self("Squeeze", value, list(axes), opset=1) if axes else value
+
+    def unsqueeze(self, value: Output, axes: Sequence[int]) -> Output:
+        return self("Unsqueeze", value, list(axes)) if axes else value
+
+    def slice(self, value: Output, axis: int, start: int, stop: int | None = None, step: int = 1) -> Output:
+        """value[..., start:stop:step, ...] along one axis."""
+        if stop is None:
+            stop = _INT_MAX if step > 0 else -_INT_MAX
+        return self("Slice", value, [start], [stop], [step], [axis])
+
+    def concat(self, values: Sequence[Output], axis: int) -> Output:
+        return values[0] if len(values) == 1 else self("Concat", *values, axis=axis)
+
+    def split(self, value: Output, axis: int, lengths: Sequence[int]) -> list[Output]:
+        return self.all("VariadicSplit", value, axis, list(lengths))
+
+    def shape_of(self, value: Output) -> Output:
+        """The shape as i64; a constant where it is known."""
+        shape = self.shape(value)
+        if is_static(shape):
+            return self.const(np.array(shape, np.int64))
+        return self("ShapeOf", value, output_type="i64")
+
+    def dim_of(self, value: Output, axis: int) -> Output:
+        """One dimension as an i64 tensor of one element."""
+        shape = self.shape(value)
+        if shape is not None and not isinstance(shape[axis], Interval):
+            return self.const(np.array([shape[axis]], np.int64))
+        return self("Gather", self.shape_of(value), [axis], 0)
+
+    def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
+        """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
+        if not 0 <= count <= most:
+            raise UnsupportedError(f"{what}: {count}, of which {most} are the most")
+        return int(count)
+
+    def size(self, shape: Sequence[Dim]) -> int | None:
+        """The number of elements, None where a dimension is open."""
+        dims = tuple(shape)
+        return math.prod(dims) if is_static(dims) else None
+
+
+def encoded(texts: np.ndarray) -> np.ndarray:
+    """Strings as the bytes that tensors hold."""
+    out = np.empty(texts.shape, object)
+    out.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts.reshape(-1)]
+    return out
+
+
+def _small(node: Node) -> bool:
+    """Whether a node's results are small enough to be folded while reading."""
+    total = 0
+    for tensor in node._tensors:
+        known: TensorType = tensor._type
+        if known.shape is None or ELEMENT_TYPES[known.dtype].numpy is None:
+            return False
+        size = max(ELEMENT_TYPES[known.dtype].bits, 8) // 8
+        for d in known.shape:
+            high = bounds(d)[1]
+            if high is None:
+                return False
+            size *= high
+        total += size
+    return total <= FOLD_BUDGET
