@@ -6,7 +6,6 @@ operator of the format; its `reader` is such a draft.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -241,11 +240,6 @@ class Builder:
         if not 0 <= count <= most:
             raise UnsupportedError(f"{what}: {count}, of which {most} are the most")
         return int(count)
-
-    def size(self, shape: Sequence[Dim]) -> int | None:
-        """The number of elements, None where a dimension is open."""
-        dims = tuple(shape)
-        return math.prod(dims) if is_static(dims) else None
 
 
 def encoded(texts: np.ndarray) -> np.ndarray:

@@ -145,8 +145,8 @@ def test_torch_modules_that_are_not_traced() -> None:
     """The others are in `programs/torch_modules.py`: PyTorch is not installed for these tests."""
     from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with pytest.raises(RuntimeError, match="module_extensions are not supported"):
-        TorchScriptPythonDecoder(object(), example_input=1, module_extensions={"layer": object()})
+    with pytest.raises(RuntimeError, match="not graphs of TorchScript"):
+        TorchScriptPythonDecoder(object(), graph_element=object())
     with pytest.raises(RuntimeError, match=r"Unknown model type: <class 'object'>.*PyTorch modules"):
         ov.convert_model(object())
 
@@ -159,14 +159,14 @@ def test_torch_modules_that_are_not_traced() -> None:
     ("__module.a/__module.a.b.2.1", "torchvision::nms", "__module.a.b.2.1/torchvision::nms"),
 ])  # fmt: skip
 def test_labels_of_nodes_of_pytorch(scope, kind, label):
-    from ovjit.readers import torch_modules
+    from ovjit.readers.torch import naming
 
-    assert torch_modules.label(scope, kind) == label
+    assert naming.label(scope, kind) == label
 
 
 def test_names_of_nodes_of_pytorch():
     """By labels that the exporter's nodes have; beside OpenVINO's in `programs/torch_modules.py`."""
-    from ovjit.readers.torch_modules import Exported, name_nodes
+    from ovjit.readers.torch.exporter import Exported, name_nodes
 
     silu, add = "__module.a_1.act/aten::silu", "__module.a_1/aten::add_"
 
@@ -215,16 +215,6 @@ def test_a_framework_without_a_front_end_is_named(tmp_path, name, framework):
     for read in (ov.Core().read_model, ov.convert_model):
         with pytest.raises(RuntimeError, match=f"Unable to read the model.* no front end for {framework}:"):
             read(path)
-
-
-def test_extensions_for_pytorch_are_refused_by_name():
-    from ovjit.frontend.pytorch import ConversionExtension, ModuleExtension
-    from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    module = TorchScriptPythonDecoder(object(), example_input=1)
-    for extension in (ModuleExtension("layer", "Layer"), ConversionExtension("aten::abs", lambda c: [])):
-        with pytest.raises(RuntimeError, match="Extension.* no front end for PyTorch's operators"):
-            ov.convert_model(module, extension=[extension])
 
 
 def test_convert_model_of_what_is_a_model() -> None:

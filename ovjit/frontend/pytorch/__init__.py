@@ -1,8 +1,4 @@
-"""Reading PyTorch modules: `convert_model` traces them, see `ovjit.readers.torch_modules`.
-
-PyTorch's own exporter traces and writes them, so nothing asks for extensions: `convert_model` refuses those
-that are made for a module.
-"""
+"""Reading PyTorch modules: `convert_model` traces or exports them, see `ovjit.readers.torch`."""
 
 from __future__ import annotations
 

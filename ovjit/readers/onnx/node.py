@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.shapes import Dim, is_static
 from ovjit.readers.build import Builder
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.registry import Schema
@@ -56,6 +58,8 @@ EMPTY = _Empty()
 
 class OnnxNode(Builder):
     """One node that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
+
+    reader: Reader
 
     def __init__(
         self,
@@ -148,6 +152,11 @@ class OnnxNode(Builder):
 
     def known_ints(self, index: int, what: str) -> list[int]:
         return [int(v) for v in self.known(index, what).reshape(-1)]
+
+    def size(self, shape: Sequence[Dim]) -> int | None:
+        """The number of elements, None where a dimension is open."""
+        dims = tuple(shape)
+        return math.prod(dims) if is_static(dims) else None
 
     def without_biases(self, value: Output) -> Output:
         """The value, its node named as OpenVINO names a layer to which biases are added."""

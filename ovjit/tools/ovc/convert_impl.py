@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +12,13 @@ from typing import Any
 import ovjit
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output, make_node
+from ovjit.api.model.node import Output
 from ovjit.api.run.core import Core
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
 from ovjit.frontend.failures import Unconverted, is_of_operation
-from ovjit.readers.torch_modules import export, is_torch, name_nodes
+from ovjit.frontend.pytorch.conversions import for_torch, is_of_torch
+from ovjit.frontend.pytorch.module_extension import ModuleExtension
+from ovjit.readers.torch.trace import is_torch
 from ovjit.tools.ovc.cli_parser import (
     _InputCutInfo,
     depersonalize,
@@ -96,20 +97,15 @@ def print_argv(argv: argparse.Namespace) -> None:
 def _driver(
     argv: argparse.Namespace, described: list[_InputCutInfo], outputs: list[Any] | None, extensions: Any
 ) -> Model:
-    from ovjit.frontend.pytorch.module_extension import ModuleExtension
-
     core = Core()
     traced = is_torch(argv.input_model)
-    for item in extensions if isinstance(extensions, (list, tuple)) else [extensions]:
-        if isinstance(item, ModuleExtension) or (traced and getattr(item, "framework", None) == "PyTorch"):
-            raise UnsupportedError(
-                f"{item!r} cannot be used: ovjit has no front end for PyTorch's operators and modules, which "
-                "PyTorch's own exporter writes"
-            )
-        if item is not None:
+    listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
+    mine = [item for item in listed if traced and is_of_torch(item)]
+    for item in listed:
+        if item is not None and item not in mine and not isinstance(item, ModuleExtension):
             core.add_extension(item)
     if traced:
-        model = _read_torch(core, argv.input_model, argv.example_input, described)
+        model = _read_torch(core, argv.input_model, argv.example_input, described, mine)
     else:
         model = _read(core, argv.input_model)
     if outputs is not None:
@@ -146,42 +142,22 @@ def _read_given(core: Core, given: Any) -> Model:
     )
 
 
-def _read_torch(core: Core, given: Any, example: Any, described: list[_InputCutInfo]) -> Model:
+def _read_torch(
+    core: Core, given: Any, example: Any, described: list[_InputCutInfo], extensions: list[Any]
+) -> Model:
+    from ovjit.readers.torch.convert import convert
+
     inputs = []
     for one in described:
         dtype = None if one.type is None else one.type.to_dtype()
         inputs.append((one.name, None if one.shape is None else list(one.shape), dtype))
-    with tempfile.TemporaryDirectory() as folder:
-        made = export(given, example, inputs, folder)
-        model = core.read_model(made.file)
-    name_nodes(model, made)
-    promote_integers(model)
-    for port, name in zip(model.outputs, made.outputs, strict=True):
-        port.get_tensor().set_names(set() if name is None else {name})
-    return model
-
-
-#: Functions that PyTorch computes of integers as of f32, for which its exporter writes the bare operator.
-_OF_REALS = {
-    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log", "Sigmoid", "Sin",
-    "Sinh", "Sqrt", "Tan", "Tanh",
-}  # fmt: skip
-
-
-def promote_integers(model: Model) -> None:
-    """Let those functions take f32 where they are given integers, as PyTorch does."""
-    changed = False
-    for node in model.get_ordered_ops():
-        if node.get_type_name() in _OF_REALS:
-            source = node.input_value(0)
-            kind = source.get_element_type()
-            if kind.is_static() and not kind.is_real():
-                real = make_node("Convert", [source], {"destination_type": "f32"}).output(0)
-                node.input(0).replace_source_output(real)
-                node.validate_and_infer_types()
-                changed = True
-    if changed:
-        model.validate_nodes_and_infer_types()
+    converters, modules = for_torch(extensions)
+    try:
+        return convert(given, example, inputs, core.read_model, converters, modules)
+    except OvjitError as error:
+        if is_of_operation(error):
+            raise Unconverted(str(error)) from error
+        raise
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:

@@ -1,0 +1,1 @@
+"""PyTorch: scripts and FX graphs of ATen operators -> Model."""

@@ -1,0 +1,303 @@
+"""One operator of a PyTorch graph as the rules see it: builders of nodes, with PyTorch's rules for types.
+
+A rule is given tensors as `Output`s or `Complex`, numbers that are known as Python's, other numbers as
+`Number`s, and lists of these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import Interval, bounds
+from ovjit.readers.build import Builder, Draft
+from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
+
+#: The end of a slice that goes to the end.
+LAST = (1 << 63) - 1
+#: What integers become where a function of reals is asked of them.
+DEFAULT_REAL = "f32"
+
+
+class Call(Builder):
+    """An operator that is being read. Calling it makes a node of the Model."""
+
+    def __init__(self, reader: Draft, name: str, overload: str, base: str, called: Callable[..., Any]):
+        self.reader = reader
+        self.op = name
+        self.overload = overload
+        self.base = base
+        self._called = called
+        #: How many outputs of a list the graph takes, None where that is not known.
+        self.outputs_wanted: int | None = None
+        #: The indices of the outputs that are read, None where that is not known.
+        self.outputs_used: frozenset[int] | None = None
+
+    def also(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """What another operator of PyTorch's gives, read by its own row."""
+        return self._called(self, name, arguments, named)
+
+    def is_used(self, index: int) -> bool:
+        """Whether an output of several is read."""
+        return self.outputs_used is None or index in self.outputs_used
+
+    # -- types -----------------------------------------------------------------------------------------------
+
+    def is_real(self, value: Output) -> bool:
+        return ELEMENT_TYPES[self.dtype(value)].is_real
+
+    def real(self, value: Any) -> Output:
+        """A tensor as one of reals: integers become f32."""
+        value = self.tensor(value)
+        return value if self.is_real(value) else self.convert(value, DEFAULT_REAL)
+
+    def wide(self, value: Output) -> Output:
+        """Halves as f32, in which PyTorch computes them."""
+        return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
+
+    def cast(self, value: Any, dtype: Any) -> Any:
+        """A tensor in a type of PyTorch's; as it is where none is given."""
+        if dtype is None:
+            return value
+        kind = element_type(dtype)
+        if is_complex(dtype):
+            return value if isinstance(value, Complex) else self.complex_of(self.tensor(value, kind))
+        if isinstance(value, Complex):
+            value = self.part(value, 0)
+        return self.to_type(self.tensor(value), kind)
+
+    def to_type(self, value: Output, kind: str) -> Output:
+        """A tensor in another element type, as PyTorch converts: what is not 0 is true."""
+        if self.dtype(value) == kind:
+            return value
+        if kind == "boolean":
+            return self("NotEqual", value, self.like(value, 0))
+        return self.convert(value, kind)
+
+    def tensor(self, value: Any, kind: str | None = None) -> Output:
+        """A tensor, number or Python number as a tensor, of the element type `kind` if one is given."""
+        if isinstance(value, Number):
+            value = value.value
+        if isinstance(value, Complex):
+            raise UnsupportedError("complex numbers are not supported here")
+        if isinstance(value, Output):
+            return value if kind is None else self.to_type(value, kind)
+        if isinstance(value, complex):
+            raise UnsupportedError("complex numbers are not supported here")
+        if value is None or isinstance(value, str):
+            raise UnsupportedError(f"{value!r} is no tensor")
+        if isinstance(value, bool) and kind is None:
+            kind = "boolean"
+        return self.const(value, kind)
+
+    def same_kind(self, values: Sequence[Any]) -> list[Output]:
+        """Tensors and numbers in the type that PyTorch promotes them to."""
+        kind = self.common(values)
+        return [self.tensor(value, kind) for value in values]
+
+    def common(self, values: Sequence[Any]) -> str:
+        """The element type that PyTorch promotes to: tensors with dimensions count before those without."""
+        import torch
+
+        types = torch_types()
+        names = {theirs: ours for ours, theirs in types.items()}
+        levels: list[Any] = [None, None, None]
+        for value in values:
+            level, own = self._weight(value, types)
+            found = levels[level]
+            levels[level] = own if found is None else torch.promote_types(found, own)
+        kept = levels[0]
+        for other in levels[1:]:
+            if other is not None and (kept is None or _category(other) > _category(kept)):
+                kept = other if kept is None else torch.promote_types(kept, other)
+        return names[kept]
+
+    def _weight(self, value: Any, types: dict[str, Any]) -> tuple[int, Any]:
+        import torch
+
+        if isinstance(value, Number):
+            kind = self.dtype(value.value)
+            return 2, torch.float32 if ELEMENT_TYPES[kind].is_real else types[kind]
+        if isinstance(value, Output):
+            shape = self.shape(value)
+            return (0 if shape is None or len(shape) else 1), types[self.dtype(value)]
+        if isinstance(value, bool):
+            return 2, torch.bool
+        return 2, torch.int64 if isinstance(value, int) else torch.float32
+
+    # -- complex numbers -------------------------------------------------------------------------------------
+
+    def complex_of(self, real: Output, imaginary: Output | None = None) -> Complex:
+        """The complex tensor of two tensors of one shape; the imaginary part is 0 where it is left out."""
+        if imaginary is None:
+            imaginary = self("Multiply", real, self.like(real, 0))
+        last = self.rank(real)
+        return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
+
+    def part(self, value: Complex, index: int) -> Output:
+        """The real part, 0, or the imaginary one, 1."""
+        return self("Gather", value.pair, index, -1)
+
+    # -- numbers and lists of them ---------------------------------------------------------------------------
+
+    def ints(self, values: Any) -> list[int] | Output:
+        """Dimensions and the like: Python's where all are known, else a tensor of them."""
+        if isinstance(values, (int, Number, Output)):
+            values = [values]
+        known = [self.known_number(value) for value in values]
+        if all(value is not None for value in known):
+            return [int(value) for value in known if value is not None]
+        return self("Concat", *(self.one(value) for value in values), axis=0)
+
+    def known_ints(self, values: Any, what: str) -> list[int]:
+        """Numbers that must be known. Raises UnsupportedError otherwise."""
+        found = self.ints(values)
+        if isinstance(found, Output):
+            raise UnsupportedError(f"{what} should be known when the model is read")
+        return found
+
+    def known_int(self, value: Any, what: str) -> int:
+        return self.known_ints([value], what)[0]
+
+    def known_number(self, value: Any) -> Any:
+        """Python's number, None where it is not known."""
+        if isinstance(value, Number):
+            value = value.value
+        if isinstance(value, Output):
+            found = self.value(value)
+            if found is None or found.size != 1:
+                return None
+            return found.reshape(()).item()
+        return value
+
+    def one(self, value: Any) -> Output:
+        """A number as an i64 tensor of one element."""
+        if not isinstance(value, (Number, Output)):
+            return self.const([int(value)], "i64")
+        value = value.value if isinstance(value, Number) else value
+        return self.reshape(self.convert(value, "i64"), [1])
+
+    def size(self, value: Output, axis: int) -> Any:
+        """A dimension."""
+        shape = self.shape(value)
+        if shape is not None and not isinstance(shape[axis], Interval):
+            return shape[axis]
+        return Number(self("Gather", self.shape_of(value), axis, 0))
+
+    def sizes(self, value: Output) -> list[int | Number]:
+        return [self.size(value, axis) for axis in range(self.rank(value))]
+
+    def count(self, value: Output) -> int | Number:
+        """The number of elements."""
+        return self.product(self.sizes(value))
+
+    def product(self, values: Sequence[int | Number]) -> int | Number:
+        known = math.prod(v for v in values if not isinstance(v, Number))
+        out: int | Number = known
+        for value in values:
+            if isinstance(value, Number):
+                out = (
+                    value
+                    if out == 1 and not isinstance(out, Number)
+                    else self.compute("Multiply", out, value)
+                )
+        return out
+
+    def compute(self, op: str, a: Any, b: Any) -> int | Number:
+        """Arithmetic of integers such as dimensions: Add, Subtract, Multiply, FloorMod, Maximum, Minimum."""
+        known = [self.known_number(v) for v in (a, b)]
+        if None not in known:
+            return int(_ARITHMETIC[op](*known))
+        left, right = (self.scalar(self.one(v)) for v in (a, b))
+        return Number(self(op, left, right))
+
+    def may_be_one(self, dim: Any) -> bool:
+        """Whether a dimension is open to be 1."""
+        low, high = bounds(dim)
+        return low <= 1 and (high is None or high >= 1)
+
+    def pick_axis(self, value: Output, axis: int) -> int:
+        """An axis counted from 0; tensors without dimensions have one, as PyTorch lets them."""
+        return self.axis(axis, max(self.rank(value), 1))
+
+    def all_axes(self, value: Output, dims: Any) -> list[int]:
+        """Axes counted from 0; all where none are given."""
+        rank = self.rank(value)
+        if dims is None or (isinstance(dims, (list, tuple)) and not dims):
+            return list(range(rank))
+        listed = dims if isinstance(dims, (list, tuple)) else [dims]
+        return self.axes(list(listed), max(rank, 1))
+
+    # -- shapes ----------------------------------------------------------------------------------------------
+
+    def to_shape(self, value: Output, dims: Sequence[Any]) -> Output:
+        """A tensor in another shape; a dimension of -1 follows from the others."""
+        return self.reshape(value, self.ints(list(dims)))
+
+    def expand(self, value: Output, dims: Any) -> Output:
+        """A tensor repeated to a shape, by broadcasting."""
+        target = dims if isinstance(dims, Output) else self.ints(list(dims))
+        return self("Broadcast", value, target, mode="bidirectional")
+
+    def filled(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
+        """A tensor of a shape that holds one number everywhere."""
+        return self("Broadcast", self.tensor(number, kind), self.ints(list(dims)), mode="numpy")
+
+    def alike(self, value: Output, number: Any, kind: str | None = None) -> Output:
+        """A tensor of another's shape that holds one number everywhere."""
+        return self("Broadcast", self.tensor(number, kind or self.dtype(value)), self.shape_of(value))
+
+    def cut(self, value: Output, axis: int, start: Any, stop: Any, step: int = 1) -> Output:
+        """value[..., start:stop:step, ...] along one axis; bounds may be Numbers."""
+        if start == 0 and step == 1 and not isinstance(stop, Number) and stop >= LAST:
+            return value
+        return self("Slice", value, self.ints([start]), self.ints([stop]), [step], [axis])
+
+    def flat(self, value: Output) -> Output:
+        return value if self.rank(value) == 1 else self.reshape(value, [-1])
+
+    def arange(self, stop: Any, start: Any = 0, step: Any = 1, kind: str = "i64") -> Output:
+        """A range of integers by numbers that may be known only later."""
+        ends = [self.scalar(self.one(v)) for v in (start, stop, step)]
+        return self("Range", *ends, output_type=kind)
+
+    def bias(self, value: Output, bias: Any, rank: int | None = None) -> Output:
+        """A value with a number for each channel, the dimension 1, added to it."""
+        if bias is None:
+            return value
+        spatial = (rank or self.rank(value)) - 2
+        return self("Add", value, self.reshape(bias, [1, -1, *[1] * spatial]))
+
+    def no(self, *options: Any, what: str) -> None:
+        """Raise UnsupportedError if an option is given that is not supported."""
+        if any(option not in (None, False, 0, "") for option in options):
+            raise UnsupportedError(f"{what} is not supported")
+
+    def lowest(self, kind: str) -> Any:
+        return -np.inf if ELEMENT_TYPES[kind].is_real else _bounds(kind)[0]
+
+    def highest(self, kind: str) -> Any:
+        return np.inf if ELEMENT_TYPES[kind].is_real else _bounds(kind)[1]
+
+
+def _bounds(kind: str) -> tuple[int, int]:
+    if kind == "boolean":
+        return 0, 1
+    info = np.iinfo(ELEMENT_TYPES[kind].numpy)
+    return int(info.min), int(info.max)
+
+
+def _category(kind: Any) -> int:
+    return 0 if str(kind) == "torch.bool" else 2 if kind.is_floating_point else 1
+
+
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": lambda a, b: a + b, "Subtract": lambda a, b: a - b, "Multiply": lambda a, b: a * b,
+    "FloorMod": lambda a, b: a % b, "Divide": lambda a, b: a // b, "Maximum": max, "Minimum": min,
+}  # fmt: skip

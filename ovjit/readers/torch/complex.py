@@ -1,0 +1,156 @@
+"""Complex numbers: pairs in a last dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch import elementwise as elementwise
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten, loaded_row
+from ovjit.readers.torch.values import Complex
+
+
+def pair_of(n: Call, value: Any) -> Complex:
+    """A tensor or number as a complex one."""
+    if isinstance(value, Complex):
+        return value
+    if isinstance(value, complex):
+        return Complex(n.const([value.real, value.imag], "f32"))
+    return n.complex_of(n.real(value))
+
+
+@aten("view_as_complex")
+def view_as_complex(n: Call, x: Output) -> Complex:
+    return Complex(x)
+
+
+@aten("view_as_real", "_view_as_real_physical", "view_as_real_copy")
+def view_as_real(n: Call, x: Complex) -> Output:
+    return x.pair
+
+
+@aten("complex")
+def complex_(n: Call, x: Output, imag: Output) -> Complex:
+    a, b = n.also("broadcast_tensors", n.same_kind([x, imag]))
+    return n.complex_of(a, b)
+
+
+@aten("polar")
+def polar(n: Call, x: Output, angle: Output) -> Complex:
+    return n.complex_of(n("Multiply", x, n("Cos", angle)), n("Multiply", x, n("Sin", angle)))
+
+
+@aten("real")
+def real(n: Call, x: Any) -> Output:
+    return n.part(x, 0) if isinstance(x, Complex) else x
+
+
+@aten("imag")
+def imag(n: Call, x: Any) -> Output:
+    return n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0))
+
+
+@aten("conj", "_conj", "conj_physical")
+def conj(n: Call, x: Any) -> Any:
+    return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
+
+
+@aten("angle")
+def angle(n: Call, x: Any) -> Output:
+    if isinstance(x, Complex):
+        return n.also("atan2", n.part(x, 1), n.part(x, 0))
+    x = n.real(x)
+    return n(
+        "Select", n("Less", x, n.like(x, 0)), n.like(x, 3.141592653589793), n("Multiply", n.like(x, 0), x)
+    )
+
+
+def multiplied(n: Call, a: Complex, b: Complex) -> Complex:
+    """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
+    p, q, r, s = n.part(a, 0), n.part(a, 1), n.part(b, 0), n.part(b, 1)
+    return n.complex_of(
+        n("Subtract", n("Multiply", p, r), n("Multiply", q, s)),
+        n("Add", n("Multiply", p, s), n("Multiply", q, r)),
+    )
+
+
+def divided(n: Call, a: Complex, b: Complex) -> Complex:
+    size = n("ReduceSum", n("Multiply", b.pair, b.pair), [-1], keep_dims=True)
+    return Complex(n("Divide", multiplied(n, a, conj(n, b)).pair, size))
+
+
+@aten("complex_matmul")
+def complex_matmul(n: Call, x: Any, other: Any) -> Complex:
+    a, b = pair_of(n, x), pair_of(n, other)
+    p, q, r, s = n.part(a, 0), n.part(a, 1), n.part(b, 0), n.part(b, 1)
+    return n.complex_of(n("Subtract", n("MatMul", p, r), n("MatMul", q, s)),
+                        n("Add", n("MatMul", p, s), n("MatMul", q, r)))  # fmt: skip
+
+
+def _either(name: str, of_complex: Any) -> None:
+    """The rule of an operator of reals, and what it is of complex numbers."""
+    row = loaded_row(f"aten::{name}")
+
+    def rule(n: Call, x: Any, other: Any = None, alpha: Any = 1, rounding_mode: Any = None) -> Any:
+        if isinstance(x, (Complex, complex)) or isinstance(other, (Complex, complex)):
+            return of_complex(n, x, other, alpha)
+        return row.rule(
+            n, x, other, *({"add": [alpha], "sub": [alpha], "div": [rounding_mode]}.get(name, []))
+        )
+
+    aten(name)(rule)
+
+
+def _sum(op: str) -> Any:
+    def rule(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+        a, b = pair_of(n, x), pair_of(n, other)
+        right = b.pair if alpha == 1 else n("Multiply", b.pair, n.like(b.pair, alpha))
+        return Complex(n(op, a.pair, right))
+
+    return rule
+
+
+def _product(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+    for a, b in ((x, other), (other, x)):
+        if isinstance(a, Complex) and not isinstance(b, (Complex, complex)):
+            factor = n.tensor(b, n.dtype(a.pair))
+            return Complex(n("Multiply", a.pair, n.unsqueeze(factor, [-1]) if n.rank(factor) else factor))
+    return multiplied(n, pair_of(n, x), pair_of(n, other))
+
+
+def _quotient(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+    if isinstance(x, Complex) and not isinstance(other, (Complex, complex)):
+        factor = n.tensor(other, n.dtype(x.pair))
+        return Complex(n("Divide", x.pair, n.unsqueeze(factor, [-1]) if n.rank(factor) else factor))
+    return divided(n, pair_of(n, x), pair_of(n, other))
+
+
+def _compared(op: str, joined: str) -> Any:
+    def rule(n: Call, x: Any, other: Any, alpha: Any) -> Output:
+        each = n(op, pair_of(n, x).pair, pair_of(n, other).pair)
+        return n(joined, each, [-1], keep_dims=False)
+
+    return rule
+
+
+for _name, _rule in (("add", _sum("Add")), ("sub", _sum("Subtract")), ("mul", _product), ("div", _quotient),
+                     ("eq", _compared("Equal", "ReduceLogicalAnd")),
+                     ("ne", _compared("NotEqual", "ReduceLogicalOr"))):  # fmt: skip
+    _either(_name, _rule)
+
+
+def _of_one(name: str, of_complex: Any) -> None:
+    row = loaded_row(f"aten::{name}")
+    aten(name)(lambda n, x: of_complex(n, x) if isinstance(x, Complex) else row.rule(n, x))
+
+
+def _exponential(n: Call, x: Complex) -> Complex:
+    """exp(a) (cos b + i sin b)"""
+    return polar(n, n("Exp", n.part(x, 0)), n.part(x, 1))
+
+
+_of_one("neg", lambda n, x: Complex(n("Negative", x.pair)))
+_of_one("exp", _exponential)
+_of_one("square", lambda n, x: multiplied(n, x, x))
+_of_one("reciprocal", lambda n, x: divided(n, pair_of(n, complex(1)), x))

@@ -1,0 +1,202 @@
+"""Modules, scripts and exported programs -> Model.
+
+The ways, each where the one before it cannot: `torch.jit.trace`, whose graph has PyTorch's operators with all
+dimensions open and the names of modules, as OpenVINO's models have them; `torch.export`, which takes what
+`torch.jit` cannot trace and makes writes to views functional; PyTorch's exporter to ONNX.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.readers.torch import exporter
+from ovjit.readers.torch.decompose import decomposed
+from ovjit.readers.torch.fx import read_exported
+from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.modules import replaced
+from ovjit.readers.torch.script import ScriptReader
+from ovjit.readers.torch.trace import (
+    NOT_TRACED,
+    Prepared,
+    TorchScriptPythonDecoder,
+    is_script,
+    prepared,
+    quietly,
+    warn_again,
+)
+
+#: Turns the bytes or the path of an ONNX file into a Model.
+ReadOnnx = Callable[[Any], Model]
+
+
+def convert(
+    given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
+    converters: Mapping[str, Any] | None = None, modules: Mapping[Any, Any] | None = None,
+) -> Model:  # fmt: skip
+    """The Model of a module with an example, or of what tells of its inputs itself.
+
+    `described` is (name, shape, NumPy type) of inputs that are told instead of an example; `converters` are
+    functions for operators, by "aten::add", `modules` extensions for modules. Raises UnsupportedError, which
+    names the operator and where it is, for what cannot be read in any way.
+    """
+    import torch
+
+    if isinstance(given, TorchScriptPythonDecoder):
+        example = given.example_input if example is None else example
+        modules = modules or _by_module(given.module_extensions)
+        given = given.pt_module
+    if isinstance(given, torch.export.ExportedProgram):
+        return _program(given, example, read_onnx, converters)
+    ready = prepared(given, example, described)
+    if ready is None:
+        return _without_example(given, converters)
+    with replaced(given, modules or {}):
+        return _by_any_way(ready, read_onnx, converters)
+
+
+def _by_module(extensions: Any) -> Mapping[Any, Any]:
+    """Extensions by their modules: exporters hand over a dict or a list."""
+    if isinstance(extensions, Mapping):
+        return extensions
+    return {extension.module: extension for extension in extensions or ()}
+
+
+def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None) -> Model:
+    kept: list[Any] = []
+    try:
+        with quietly(kept):
+            ready = decomposed(program, converters)
+        model, _ = read_exported(ready, converters)
+    except (Refused, ModelError, UnsupportedError) as error:
+        return _exported(prepared(program, example, ()), read_onnx, error)
+    warn_again(kept)
+    return model
+
+
+def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None) -> Model:
+    first: Exception | None = None
+    for way in (_traced, _functional):
+        kept: list[Any] = []
+        try:
+            model = way(ready, kept, converters)
+        except (Refused, ModelError, UnsupportedError) as error:
+            first = error if not isinstance(first, Refused) else first
+            continue
+        except Exception as error:  # whatever the module, tracing or exporting raises
+            first = first or error
+            continue
+        warn_again(kept)
+        return model
+    assert first is not None
+    return _exported(ready, read_onnx, first)
+
+
+def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+    """By the graph of torch.jit.trace, or of a script."""
+    import torch
+
+    if is_script(ready.given):
+        script, inlined = ready.given, _inlined(ready.given)
+    else:
+        with quietly(kept), torch.no_grad():
+            script = torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
+        inlined = _inlined(script)
+    is_function = isinstance(script, torch.jit.ScriptFunction)
+    reader = ScriptReader(
+        None if is_function else script, converters, "self." if script is ready.given else ""
+    )
+    values = [
+        reader.parameter(name, leaf.dtype, [None] * leaf.dim())
+        for name, leaf in zip(ready.names, ready.leaves, strict=True)
+    ]
+    made = reader.run(inlined, values)
+    if not is_script(ready.given):
+        return reader.finish(made[0] if len(made) == 1 else made, ready.module.names)
+    return reader.finish(made, None)
+
+
+def _inlined(script: Any) -> Any:
+    """A copy of the script's graph, calls of other scripts in their places."""
+    import torch
+
+    graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
+    torch._C._jit_pass_inline(graph)
+    return graph
+
+
+def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+    """By torch.export, its operators decomposed as far as there are no rules for them."""
+    import torch
+    from torch.export import Dim
+    from torch.fx.experimental import _config
+
+    if is_script(ready.given):
+        raise UnsupportedError("a script is not exported")
+    dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in ready.leaves)
+    with quietly(kept), torch.no_grad(), _config.patch(backed_size_oblivious=True):
+        program = torch.export.export(
+            ready.module, tuple(ready.leaves), dynamic_shapes=(dims,), strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )  # fmt: skip
+        program = decomposed(program, converters)
+    _, values = made = read_exported(program, converters, ready.names, scopes=True)
+    for port, name in zip(made[0].outputs, ready.module.names, strict=True):
+        port.get_tensor().set_names(set() if name is None else {name})
+    del values
+    return made[0]
+
+
+def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:
+    """By PyTorch's exporter to ONNX. `first` says why nothing else takes the module."""
+    import torch
+
+    if ready is None:
+        raise first
+    kept: list[Any] = []
+    try:
+        with quietly(), torch.no_grad():
+            ready.module(*ready.leaves)
+    except Exception as error:
+        raise OvjitError(
+            f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
+        ) from error
+    if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
+        raise first
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = exporter.export(ready, folder, kept)
+            model = read_onnx(made.file)
+    except Exception as error:
+        raise UnsupportedError(
+            f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
+        ) from error
+    exporter.name_nodes(model, made)
+    exporter.promote_integers(model)
+    for port, name in zip(model.outputs, made.outputs, strict=True):
+        port.get_tensor().set_names(set() if name is None else {name})
+    warn_again(kept)
+    return model
+
+
+def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
+    """By torch.jit.script: of the inputs nothing is known but their names."""
+    import torch
+
+    try:
+        with quietly():
+            script = given if is_script(given) else torch.jit.script(given)
+    except Exception as error:
+        raise OvjitError(
+            "Couldn't get TorchScript module by scripting. With exception:\n"
+            f"{error}\nPlease provide 'example_input' for tracing, or a TorchScript module."
+        ) from error
+    graph = _inlined(script)
+    is_function = isinstance(script, torch.jit.ScriptFunction)
+    reader = ScriptReader(None if is_function else script, converters)
+    named = [v.debugName() for v in list(graph.inputs())[0 if is_function else 1 :]]
+    values = [reader.unknown_parameter(name) for name in named]
+    return reader.finish(reader.run(graph, values), None)

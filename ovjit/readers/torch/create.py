@@ -1,0 +1,148 @@
+"""Operators that make tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.graph.shapes import is_static
+from ovjit.readers.torch.call import DEFAULT_REAL, Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import Complex, Number, element_type, is_complex
+
+
+def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
+    if dtype is not None:
+        return element_type(dtype)
+    if isinstance(number, (Output, Number)):
+        return n.dtype(n.tensor(number))
+    return "boolean" if isinstance(number, bool) else "i64" if isinstance(number, int) else DEFAULT_REAL
+
+
+@aten("zeros", "new_zeros", "empty", "new_empty", "empty_permuted", "empty_strided", "new_empty_strided")
+def zeros(n: Call, x: Any, size: Any = None, dtype: Any = None) -> Any:
+    return _filled(n, x, size, dtype, 0)
+
+
+@aten("ones", "new_ones")
+def ones(n: Call, x: Any, size: Any = None, dtype: Any = None) -> Any:
+    return _filled(n, x, size, dtype, 1)
+
+
+def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
+    if size is None:
+        size, x = x, None
+    if isinstance(x, Output) and dtype is None:
+        return n.filled(number, size, n.dtype(x))
+    made = n.filled(number, size, _kind(n, dtype))
+    return n.complex_of(made) if dtype is not None and is_complex(dtype) else made
+
+
+@aten("full", "new_full")
+def full(n: Call, x: Any, fill_value: Any, size: Any = None, dtype: Any = None) -> Any:
+    if size is None:
+        return n.filled(fill_value, x, _kind(n, dtype, fill_value))
+    return n.filled(fill_value, size, n.dtype(x) if dtype is None else element_type(dtype))
+
+
+@aten("zeros_like", "empty_like", "zero")
+def zeros_like(n: Call, x: Any, dtype: Any = None) -> Any:
+    if isinstance(x, Complex):
+        return Complex(n.alike(x.pair, 0))
+    return n.alike(x, 0, None if dtype is None else element_type(dtype))
+
+
+@aten("ones_like")
+def ones_like(n: Call, x: Output, dtype: Any = None) -> Output:
+    return n.alike(x, 1, None if dtype is None else element_type(dtype))
+
+
+@aten("full_like")
+def full_like(n: Call, x: Output, fill_value: Any, dtype: Any = None) -> Output:
+    return n.alike(x, fill_value, None if dtype is None else element_type(dtype))
+
+
+@aten("fill")
+def fill(n: Call, x: Output, value: Any) -> Output:
+    return n.alike(x, value)
+
+
+@aten("copy")
+def copy(n: Call, x: Any, src: Any) -> Any:
+    """`src` in the type and shape of `x`."""
+    if isinstance(x, Complex):
+        pair = src.pair if isinstance(src, Complex) else n.complex_of(n.tensor(src)).pair
+        return Complex(n.expand(pair, n.shape_of(x.pair)))
+    made = n.to_type(n.tensor(src), n.dtype(x))
+    if is_static(n.shape(x)) and n.shape(made) == n.shape(x):
+        return made
+    return n.expand(made, n.shape_of(x))
+
+
+@aten("arange", "arange.start", "arange.start_step")
+def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, dtype: Any = None) -> Any:
+    first, last = (0, x if end is None else end) if n.overload in ("", "default") else (x, end)
+    numbers = [0 if v is None else v for v in (first, last)] + [1 if step is None else step]
+    known = [n.known_number(v) for v in numbers]
+    if None not in known:
+        whole = all(isinstance(v, int) for v in known)
+        kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
+        count = max(0, int(np.ceil((known[1] - known[0]) / known[2])))
+        n.limited(count, "the length of a range")
+        made = known[0] + known[2] * np.arange(count, dtype=np.int64 if whole else np.float64)
+        return n.const(made, kind)
+    values = [n.tensor(v) for v in numbers]
+    whole = not any(n.is_real(v) for v in values)
+    kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
+    work = "i64" if whole else "f64"
+    ends = [n.scalar(n.convert(v, work)) for v in values]
+    return n.convert(n("Range", *ends, output_type=work), kind)
+
+
+@aten("linspace", "logspace")
+def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: Any = None) -> Output:
+    """start + i * (end - start) / (steps - 1)"""
+    kind = _kind(n, dtype)
+    count = n.known_number(steps)
+    a, b = n.tensor(x, "f64"), n.tensor(end, "f64")
+    places = n.convert(n.arange(steps), "f64")
+    gaps = n.tensor(max(count - 1, 1) if count is not None else n.compute("Subtract", steps, 1), "f64")
+    made = n("Add", a, n("Multiply", places, n("Divide", n("Subtract", b, a), gaps)))
+    if n.op == "aten::logspace":
+        made = n("Power", n.const(float(base), "f64"), made)
+    return n.to_type(made, kind)
+
+
+@aten("eye")
+def eye(n: Call, x: Any, m: Any = None, dtype: Any = None) -> Output:
+    kind = _kind(n, dtype)
+    rows, columns = n.one(x), n.one(x if m is None else m)
+    return n("Eye", n.scalar(rows), n.scalar(columns), n.const(0), output_type=kind)
+
+
+@aten("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")
+def window(n: Call, x: Any, periodic: Any = True, alpha: float = 0.54, beta: Any = None,
+           dtype: Any = None) -> Output:  # fmt: skip
+    """Windows are made by PyTorch, of a length that is known."""
+    import torch
+
+    length = n.known_int(x, "the length of a window")
+    name = n.op.removeprefix("aten::")
+    extra: dict[str, Any] = {}
+    if name == "hamming_window":
+        extra = {"alpha": alpha, "beta": 0.46 if beta is None else beta}
+    elif name == "kaiser_window" and beta is not None:
+        extra = {"beta": beta}
+    made = getattr(torch, name)(length, periodic=bool(periodic), dtype=torch.float64, **extra)
+    return n.const(made.numpy(), _kind(n, dtype))
+
+
+@aten("vander")
+def vander(n: Call, x: Output, N: Any = None, increasing: bool = False) -> Output:
+    count = n.size(x, 0) if N is None else N
+    exponents = n.arange(count)
+    if not increasing:
+        exponents = n("Subtract", n.scalar(n.one(n.compute("Subtract", count, 1))), exponents)
+    return n.also("pow", n.unsqueeze(x, [1]), n.unsqueeze(exponents, [0]))

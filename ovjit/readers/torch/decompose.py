@@ -1,0 +1,40 @@
+"""Exported programs with the operators that have rules: others are decomposed by PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from ovjit.readers.torch.registry import find_rule
+
+
+def has_rule(target: Any, converters: Mapping[str, Any] | None = None) -> bool:
+    """Whether an OpOverload is read as it is."""
+    schema = target._schema
+    if converters and schema.name in converters:
+        return True
+    return find_rule(schema.name, schema.overload_name) is not None
+
+
+@cache
+def _table() -> Any:
+    """What is to be decomposed: all that PyTorch can, but what has a rule."""
+    from torch.export import default_decompositions
+
+    table = default_decompositions()
+    for target in list(table.keys()):
+        if hasattr(target, "_schema") and has_rule(target):
+            table.pop(target)
+    return table
+
+
+def decomposed(program: Any, converters: Mapping[str, Any] | None = None) -> Any:
+    """The program, functional, its operators decomposed as far as there are no rules for them."""
+    table = _table()
+    if converters:
+        table = table.copy() if hasattr(table, "copy") else dict(table)
+        for target in list(table.keys()):
+            if hasattr(target, "_schema") and target._schema.name in converters:
+                table.pop(target)
+    return program.run_decompositions(table)

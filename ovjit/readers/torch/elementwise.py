@@ -1,0 +1,510 @@
+"""Operators that compute each element alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import Complex, Number
+
+#: Functions of reals: integers become f32 first.
+OF_REALS = {
+    "acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh", "atan": "Atan", "atanh": "Atanh",
+    "cos": "Cos", "cosh": "Cosh", "erf": "Erf", "exp": "Exp", "log": "Log", "sigmoid": "Sigmoid",
+    "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh", "special_expit": "Sigmoid",
+    "special_erf": "Erf", "arccos": "Acos", "arccosh": "Acosh", "arcsin": "Asin", "arcsinh": "Asinh",
+    "arctan": "Atan", "arctanh": "Atanh", "hardswish": "HSwish", "mish": "Mish", "relu6": "Relu6",
+}  # fmt: skip
+#: Functions that keep the type; of integers there is nothing to round.
+ROUNDING = {"ceil": "Ceiling", "floor": "Floor"}
+#: Comparisons of two operands.
+COMPARING = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater",
+             "ge": "GreaterEqual", "not_equal": "NotEqual", "less": "Less", "less_equal": "LessEqual",
+             "greater": "Greater", "greater_equal": "GreaterEqual"}  # fmt: skip
+#: Connectives: any number that is not 0 is true.
+CONNECTIVES = {"logical_and": "LogicalAnd", "logical_or": "LogicalOr", "logical_xor": "LogicalXor"}
+BITS = {"bitwise_and": ("BitwiseAnd", "LogicalAnd"), "bitwise_or": ("BitwiseOr", "LogicalOr"),
+        "bitwise_xor": ("BitwiseXor", "LogicalXor"), "__and__": ("BitwiseAnd", "LogicalAnd"),
+        "__or__": ("BitwiseOr", "LogicalOr"), "__xor__": ("BitwiseXor", "LogicalXor"),
+        "__iand__": ("BitwiseAnd", "LogicalAnd"), "__ior__": ("BitwiseOr", "LogicalOr")}  # fmt: skip
+
+
+def _of_reals(name: str, op: str) -> None:
+    aten(name)(lambda n, x: n("Clamp", n.real(x), min=0.0, max=6.0) if op == "Relu6" else n(op, n.real(x)))
+
+
+def _rounding(name: str, op: str) -> None:
+    aten(name)(lambda n, x: n(op, x) if n.is_real(x) else x)
+
+
+def _comparing(name: str, op: str) -> None:
+    aten(name)(lambda n, x, other: n(op, *n.same_kind([x, other])))
+
+
+def _connective(name: str, op: str) -> None:
+    aten(name)(lambda n, x, other: n(op, n.tensor(x, "boolean"), n.tensor(other, "boolean")))
+
+
+def _bits(name: str, ops: tuple[str, str]) -> None:
+    def rule(n: Call, x: Any, other: Any) -> Any:
+        a, b = n.same_kind([x, other])
+        return n(ops[n.dtype(a) == "boolean"], a, b)
+
+    aten(name)(rule)
+
+
+for _name, _op in OF_REALS.items():
+    _of_reals(_name, _op)
+for _name, _op in ROUNDING.items():
+    _rounding(_name, _op)
+for _name, _op in COMPARING.items():
+    _comparing(_name, _op)
+for _name, _op in CONNECTIVES.items():
+    _connective(_name, _op)
+for _name, _ops in BITS.items():
+    _bits(_name, _ops)
+
+
+def scaled(n: Call, other: Any, alpha: Any) -> Any:
+    """other * alpha"""
+    if alpha is None or (not isinstance(alpha, (Output, Number)) and alpha == 1):
+        return other
+    if not isinstance(other, (Output, Number)):
+        return other * alpha
+    kind = n.dtype(n.tensor(other))
+    return n("Multiply", n.tensor(other), n.tensor(alpha, kind))
+
+
+@aten("add")
+def add(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
+    a, b = n.same_kind([x, scaled(n, other, alpha)])
+    return n("LogicalOr" if n.dtype(a) == "boolean" else "Add", a, b)
+
+
+@aten("sub", "subtract")
+def sub(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
+    return n("Subtract", *n.same_kind([x, scaled(n, other, alpha)]))
+
+
+@aten("rsub")
+def rsub(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
+    return n("Subtract", *n.same_kind([other, scaled(n, x, alpha)]))
+
+
+@aten("mul", "multiply")
+def mul(n: Call, x: Any, other: Any) -> Any:
+    a, b = n.same_kind([x, other])
+    return n("LogicalAnd" if n.dtype(a) == "boolean" else "Multiply", a, b)
+
+
+@aten("div", "divide", "true_divide", "floor_divide")
+def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
+    """Quotients are real; rounded ones have the type of the operands."""
+    mode = "floor" if n.op == "aten::floor_divide" else rounding_mode
+    a, b = n.same_kind([x, other])
+    if mode is None:
+        if not n.is_real(a):
+            a, b = n.convert(a, "f32"), n.convert(b, "f32")
+        return n("Divide", a, b)
+    if n.is_real(a):
+        return n("Floor", n("Divide", a, b)) if mode == "floor" else truncated(n, n("Divide", a, b))
+    return n("Divide", a, b, m_pythondiv=mode == "floor")
+
+
+@aten("trunc", "fix")
+def truncated(n: Call, x: Output) -> Output:
+    """Towards 0: sign(x) * floor(|x|)"""
+    if not n.is_real(x):
+        return x
+    return n("Multiply", n("Sign", x), n("Floor", n("Abs", x)))
+
+
+@aten("frac")
+def frac(n: Call, x: Output) -> Output:
+    return n("Subtract", x, truncated(n, x))
+
+
+@aten("round", "special_round")
+def rounded(n: Call, x: Output, decimals: int = 0) -> Output:
+    if not n.is_real(x):
+        return x
+    if not decimals:
+        return n("Round", x, mode="half_to_even")
+    power = n.like(x, 10.0 ** abs(decimals))
+    there, back = ("Multiply", "Divide") if decimals > 0 else ("Divide", "Multiply")
+    return n(back, n("Round", n(there, x, power), mode="half_to_even"), power)
+
+
+@aten("remainder")
+def remainder(n: Call, x: Any, other: Any) -> Output:
+    return n("FloorMod", *n.same_kind([x, other]))
+
+
+@aten("fmod")
+def fmod(n: Call, x: Any, other: Any) -> Output:
+    return n("Mod", *n.same_kind([x, other]))
+
+
+@aten("pow", "float_power")
+def power(n: Call, x: Any, exponent: Any) -> Output:
+    a, b = n.same_kind([x, exponent])
+    if n.op == "aten::float_power":
+        a, b = n.convert(a, "f64"), n.convert(b, "f64")
+    if not n.is_real(a):  # a power of an integer is computed in f64, where it is exact as far as it goes
+        kind = n.dtype(a)
+        return n.convert(n("Power", n.convert(a, "f64"), n.convert(b, "f64")), kind)
+    return n("Power", a, b)
+
+
+@aten("maximum", "max.other")
+def maximum(n: Call, x: Any, other: Any) -> Output:
+    return extreme(n, "Maximum", x, other)
+
+
+@aten("minimum", "min.other")
+def minimum(n: Call, x: Any, other: Any) -> Output:
+    return extreme(n, "Minimum", x, other)
+
+
+def extreme(n: Call, op: str, x: Any, other: Any) -> Output:
+    """Of two reals NaN comes out where either is NaN."""
+    a, b = n.same_kind([x, other])
+    if n.dtype(a) == "boolean":
+        return n("LogicalOr" if op == "Maximum" else "LogicalAnd", a, b)
+    return n(op, a, b)
+
+
+@aten("fmax", "fmin")
+def fmax(n: Call, x: Any, other: Any) -> Output:
+    """The one that is a number, where the other is NaN."""
+    a, b = n.same_kind([x, other])
+    out = extreme(n, "Maximum" if n.op == "aten::fmax" else "Minimum", a, b)
+    if not n.is_real(a):
+        return out
+    return n("Select", n("IsNaN", a), b, n("Select", n("IsNaN", b), a, out))
+
+
+@aten("clamp", "clip")
+def clamp(n: Call, x: Any, min: Any = None, max: Any = None) -> Output:
+    bounds = [v for v in (min, max) if v is not None]
+    kind = n.common([x, *bounds])
+    out = n.tensor(x, kind)
+    plain = all(isinstance(v, (int, float)) and math.isfinite(v) for v in bounds)
+    if plain and len(bounds) == 2 and bounds[0] <= bounds[1] and kind in ("f32", "f16", "bf16"):
+        return n("Clamp", out, min=float(bounds[0]), max=float(bounds[1]))
+    if min is not None:
+        out = n("Maximum", out, n.tensor(min, kind))
+    return out if max is None else n("Minimum", out, n.tensor(max, kind))
+
+
+@aten("clamp_min")
+def clamp_min(n: Call, x: Any, min: Any) -> Output:
+    return clamp(n, x, min=min)
+
+
+@aten("clamp_max")
+def clamp_max(n: Call, x: Any, max: Any) -> Output:
+    return clamp(n, x, max=max)
+
+
+@aten("abs", "absolute")
+def absolute(n: Call, x: Any) -> Output:
+    if isinstance(x, Complex):
+        return n("Sqrt", n("ReduceSum", n("Multiply", x.pair, x.pair), [-1], keep_dims=False))
+    return x if n.dtype(x) in ("u8", "boolean") else n("Abs", x)
+
+
+@aten("neg", "negative")
+def neg(n: Call, x: Output) -> Output:
+    return n("Negative", x) if n.dtype(x) != "u8" else n("Subtract", n.like(x, 0), x)
+
+
+@aten("positive", "contiguous", "clone", "detach", "alias", "lift", "lift_fresh", "lift_fresh_copy",
+      "alias_copy", "detach_copy", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
+      "native_dropout", "resolve_conj", "resolve_neg", "requires_grad_",
+      "cpu", "pin_memory")  # fmt: skip
+def unchanged(n: Call, x: Any, train: Any = False, training: Any = False) -> Any:
+    if n.known_number(train) or n.known_number(training):
+        raise UnsupportedError("dropout of a module in training mode is not supported: call eval() first")
+    if n.op == "aten::native_dropout":
+        return [x, n.alike(x, True, "boolean")]
+    return x
+
+
+@aten("reciprocal")
+def reciprocal(n: Call, x: Any) -> Output:
+    x = n.real(x)
+    return n("Divide", n.like(x, 1), x)
+
+
+@aten("rsqrt")
+def rsqrt(n: Call, x: Any) -> Output:
+    x = n.real(x)
+    return n("Divide", n.like(x, 1), n("Sqrt", x))
+
+
+@aten("square")
+def square(n: Call, x: Output) -> Output:
+    return n("Multiply", x, x)
+
+
+@aten("sign", "sgn")
+def sign(n: Call, x: Any) -> Any:
+    if isinstance(x, Complex):
+        size = n.unsqueeze(absolute(n, x), [-1])
+        zero = n("Equal", size, n.like(size, 0))
+        return Complex(n("Divide", x.pair, n("Select", zero, n.like(size, 1), size)))
+    return x if n.dtype(x) == "boolean" else n("Sign", x)
+
+
+@aten("signbit")
+def signbit(n: Call, x: Output) -> Output:
+    """Of -0, too: 1/x is negative there."""
+    if not n.is_real(x):
+        return n("Less", n.tensor(x, "i64"), n.const(0))
+    below = n("Less", x, n.like(x, 0))
+    return n("LogicalOr", below, n("Less", n("Divide", n.like(x, 1), x), n.like(x, 0)))
+
+
+@aten("logical_not")
+def logical_not(n: Call, x: Output) -> Output:
+    return n("LogicalNot", n.tensor(x, "boolean"))
+
+
+@aten("bitwise_not")
+def bitwise_not(n: Call, x: Output) -> Output:
+    return n("LogicalNot" if n.dtype(x) == "boolean" else "BitwiseNot", x)
+
+
+@aten("bitwise_left_shift", "__lshift__")
+def left_shift(n: Call, x: Any, other: Any) -> Output:
+    return n("BitwiseLeftShift", *n.same_kind([x, other]))
+
+
+@aten("bitwise_right_shift", "__rshift__")
+def right_shift(n: Call, x: Any, other: Any) -> Output:
+    return n("BitwiseRightShift", *n.same_kind([x, other]))
+
+
+@aten("isnan")
+def isnan(n: Call, x: Output) -> Output:
+    return n("IsNaN", x) if n.is_real(x) else n.alike(x, False, "boolean")
+
+
+@aten("isinf")
+def isinf(n: Call, x: Output) -> Output:
+    return n("IsInf", x) if n.is_real(x) else n.alike(x, False, "boolean")
+
+
+@aten("isposinf")
+def isposinf(n: Call, x: Output) -> Output:
+    if not n.is_real(x):
+        return n.alike(x, False, "boolean")
+    return n("IsInf", x, detect_negative=False, detect_positive=True)
+
+
+@aten("isneginf")
+def isneginf(n: Call, x: Output) -> Output:
+    if not n.is_real(x):
+        return n.alike(x, False, "boolean")
+    return n("IsInf", x, detect_negative=True, detect_positive=False)
+
+
+@aten("isfinite")
+def isfinite(n: Call, x: Output) -> Output:
+    return n("IsFinite", x) if n.is_real(x) else n.alike(x, True, "boolean")
+
+
+@aten("isclose")
+def isclose(
+    n: Call, x: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Output:
+    a, b = n.same_kind([x, other])
+    same = n("Equal", a, b)
+    if equal_nan and n.is_real(a):
+        same = n("LogicalOr", same, n("LogicalAnd", n("IsNaN", a), n("IsNaN", b)))
+    wide = "f64" if n.dtype(a) in ("f64", "i64", "i32") else "f32"
+    p, q = n.convert(a, wide), n.convert(b, wide)
+    allowed = n("Add", n.like(p, atol), n("Multiply", n.like(p, rtol), n("Abs", q)))
+    gap = n("Abs", n("Subtract", p, q))
+    near = n("LogicalAnd", n("LessEqual", gap, allowed), n("IsFinite", gap))
+    return n("LogicalOr", same, near)
+
+
+@aten("nan_to_num")
+def nan_to_num(n: Call, x: Output, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Output:
+    if not n.is_real(x):
+        return x
+    limits = ELEMENT_TYPES[n.dtype(x)].numpy
+    import ml_dtypes
+
+    info = ml_dtypes.finfo(limits)
+    out = n("Select", n("IsNaN", x), n.like(x, nan or 0.0), x)
+    for number, default, options in (
+        (posinf, float(info.max), {"detect_negative": False, "detect_positive": True}),
+        (neginf, float(info.min), {"detect_negative": True, "detect_positive": False}),
+    ):
+        found = n("IsInf", x, **options)
+        out = n("Select", found, n.like(x, default if number is None else number), out)
+    return out
+
+
+@aten("where")
+def where(n: Call, x: Output, self: Any = None, other: Any = None) -> Any:
+    if self is None:
+        return n.also("nonzero_numpy", x)
+    if isinstance(self, Complex) or isinstance(other, Complex):
+        a, b = (v if isinstance(v, Complex) else n.complex_of(n.tensor(v)) for v in (self, other))
+        return Complex(n("Select", n.unsqueeze(n.tensor(x, "boolean"), [-1]), a.pair, b.pair))
+    return n("Select", n.tensor(x, "boolean"), *n.same_kind([self, other]))
+
+
+@aten("masked_fill")
+def masked_fill(n: Call, x: Output, mask: Output, value: Any) -> Output:
+    return n("Select", n.tensor(mask, "boolean"), n.tensor(value, n.dtype(x)), x)
+
+
+@aten("addcmul")
+def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Output:
+    a, b, c = n.same_kind([x, tensor1, tensor2])
+    return n("Add", a, scaled(n, n("Multiply", b, c), value))
+
+
+@aten("addcdiv")
+def addcdiv(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Output:
+    a, b, c = n.same_kind([x, tensor1, tensor2])
+    return n("Add", a, scaled(n, n("Divide", b, c), value))
+
+
+@aten("lerp")
+def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
+    return n("Add", x, n("Multiply", n.tensor(weight, n.dtype(x)), n("Subtract", end, x)))
+
+
+@aten("log2", "log10", "log1p", "exp2", "expm1", "special_expm1", "special_log1p", "special_exp2")
+def other_bases(n: Call, x: Any) -> Output:
+    """log1p and expm1 keep small numbers: log(1+x)*x/((1+x)-1), and tanh(x/2)*(exp(x)+1)."""
+    x = n.real(x)
+    kind, wide = n.dtype(x), n.wide(x)
+    one = n.like(wide, 1)
+    name = n.op.removeprefix("aten::").removeprefix("special_")
+    if name in ("log2", "log10"):
+        out = n("Divide", n("Log", wide), n.like(wide, math.log(2 if name == "log2" else 10)))
+    elif name == "exp2":
+        out = n("Power", n.like(wide, 2), wide)
+    elif name == "expm1":
+        exp = n("Exp", wide)
+        small = n("Multiply", n("Tanh", n("Multiply", wide, n.like(wide, 0.5))), n("Add", exp, one))
+        out = n("Select", n("Less", n("Abs", wide), n.like(wide, 0.5)), small, n("Subtract", exp, one))
+    else:
+        total = n("Add", wide, one)
+        gone = n("Subtract", total, one)
+        lost = n("Equal", gone, n.like(wide, 0))
+        ratio = n("Divide", wide, n("Select", lost, one, gone))
+        near = n("Select", lost, wide, n("Multiply", n("Log", total), ratio))
+        out = n("Select", n("Less", n("Abs", wide), one), near, n("Log", total))
+    return n.convert(out, kind)
+
+
+@aten("erfc", "special_erfc")
+def erfc(n: Call, x: Any) -> Output:
+    x = n.real(x)
+    return n("Subtract", n.like(x, 1), n("Erf", x))
+
+
+@aten("atan2", "arctan2")
+def atan2(n: Call, x: Any, other: Any) -> Output:
+    """atan(y/x), turned by pi to the left of the origin, with the sign of y"""
+    y, x = (n.real(v) for v in n.same_kind([x, other]))
+    kind = n.dtype(y)
+    y, x = n.wide(y), n.wide(x)
+    zero, pi = n.like(y, 0), n.like(y, math.pi)
+    minus = n("LogicalOr", n("Less", y, zero), n("Less", n("Divide", n.like(y, 1), y), zero))
+    both_infinite = n("LogicalAnd", n("IsInf", y), n("IsInf", x))
+    ratio = n("Select", both_infinite, n("Divide", n("Sign", y), n("Sign", x)), n("Divide", y, x))
+    base = n("Atan", ratio)
+    left = n("LogicalOr", n("Less", x, zero), _minus_zero(n, x))
+    turned = n("Add", base, n("Select", minus, n("Negative", pi), pi))
+    out = n("Select", left, turned, base)
+    origin = n("LogicalAnd", n("Equal", x, zero), n("Equal", y, zero))
+    half = n("Select", left, pi, zero)
+    out = n("Select", origin, n("Select", minus, n("Negative", half), half), out)
+    return n.convert(out, kind)
+
+
+def _minus_zero(n: Call, x: Output) -> Output:
+    zero = n("Equal", x, n.like(x, 0))
+    return n("LogicalAnd", zero, n("Less", n("Divide", n.like(x, 1), x), n.like(x, 0)))
+
+
+@aten("hypot")
+def hypot(n: Call, x: Any, other: Any) -> Output:
+    a, b = n.same_kind([x, other])
+    return n("Sqrt", n("Add", n("Multiply", a, a), n("Multiply", b, b)))
+
+
+@aten("copysign")
+def copysign(n: Call, x: Any, other: Any) -> Output:
+    size = n("Abs", n.real(x))
+    sign_of = n.also("signbit", n.real(other))
+    return n("Select", sign_of, n("Negative", size), size)
+
+
+@aten("logaddexp", "logaddexp2")
+def logaddexp(n: Call, x: Any, other: Any) -> Output:
+    """max + log(1 + exp(-|a-b|)); where both are the same infinity it is that"""
+    a, b = n.same_kind([x, other])
+    top, gap = n("Maximum", a, b), n("Abs", n("Subtract", a, b))
+    if n.op.endswith("2"):
+        rest = n.also("log2", n("Add", n.also("exp2", n("Negative", gap)), n.like(a, 1)))
+    else:
+        rest = n.also("log1p", n("Exp", n("Negative", gap)))
+    same = n("LogicalAnd", n("IsInf", a), n("Equal", a, b))
+    return n("Select", same, a, n("Add", top, rest))
+
+
+@aten("xlogy", "special_xlogy", "special_xlog1py")
+def xlogy(n: Call, x: Any, other: Any) -> Output:
+    a, b = (n.real(v) for v in n.same_kind([x, other]))
+    log = n.also("log1p", b) if n.op.endswith("log1py") else n("Log", b)
+    product = n("Select", n("Equal", a, n.like(a, 0)), n.like(a, 0), n("Multiply", a, log))
+    return n("Select", n("IsNaN", b), b, product)
+
+
+@aten("logit", "special_logit")
+def logit(n: Call, x: Any, eps: float | None = None) -> Output:
+    x = n.real(x)
+    if eps is not None:
+        x = clamp(n, x, eps, 1 - eps)
+    return n("Log", n("Divide", x, n("Subtract", n.like(x, 1), x)))
+
+
+@aten("sinc", "special_sinc")
+def sinc(n: Call, x: Any) -> Output:
+    x = n.real(x)
+    zero = n("Equal", x, n.like(x, 0))
+    angle = n("Multiply", n("Select", zero, n.like(x, 1), x), n.like(x, math.pi))
+    return n("Select", zero, n.like(x, 1), n("Divide", n("Sin", angle), angle))
+
+
+@aten("deg2rad", "rad2deg")
+def degrees(n: Call, x: Any) -> Output:
+    x = n.real(x)
+    factor = math.pi / 180 if n.op == "aten::deg2rad" else 180 / math.pi
+    return n("Multiply", x, n.like(x, factor))
+
+
+@aten("heaviside")
+def heaviside(n: Call, x: Output, values: Output) -> Output:
+    above = n.convert(n("Greater", x, n.like(x, 0)), n.dtype(x))
+    return n("Select", n("Equal", x, n.like(x, 0)), values, above)
+
+
+@aten("gcd", "lcm")
+def no_divisors(n: Call, x: Output) -> Output:
+    raise UnsupportedError("the number of steps depends on data")

@@ -1,0 +1,197 @@
+"""FX graphs of ATen operators -> Model: what torch.export, make_fx and aot_autograd give."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.graph import Refused, TorchReader, bound
+from ovjit.readers.torch.numbers import computed, python_number
+from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.values import Number
+
+#: Higher-order operators that run a graph as it is: how many arguments stand before the graph.
+_INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wrapper": 0,
+            "tag_activation_checkpoint": 0, "wrap_activation_checkpoint": 0, "wrap": 0,
+            "invoke_subgraph": 0, "autograd_function_apply": 0}  # fmt: skip
+
+
+class FxReader(TorchReader):
+    """Reads one graph module. `scopes`: nodes are named after modules, else after the graph's nodes."""
+
+    def __init__(self, converters: Mapping[str, Any] | None = None, scopes: bool = False):
+        super().__init__(converters)
+        self.scopes = scopes
+
+    def run(self, module: Any, values: Sequence[Any]) -> Any:
+        """What the graph's output node gives for values of its placeholders."""
+        env: dict[Any, Any] = {}
+        given = iter(values)
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(given)
+            elif node.op == "get_attr":
+                env[node] = self._attribute(module, node.target)
+            elif node.op == "output":
+                return self._arguments(node.args[0], env)
+            elif node.op == "call_function":
+                env[node] = self._function(module, node, env)
+            else:
+                raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
+        return None
+
+    def _attribute(self, module: Any, target: str) -> Any:
+        import torch
+
+        value = module
+        for part in target.split("."):
+            value = getattr(value, part)
+        return self.constant(value, target) if isinstance(value, torch.Tensor) else value
+
+    def _arguments(self, given: Any, env: Mapping[Any, Any]) -> Any:
+        import torch
+
+        if isinstance(given, torch.fx.Node):
+            return env[given]
+        if isinstance(given, (list, tuple)):
+            return [self._arguments(item, env) for item in given]
+        if isinstance(given, dict):
+            return {key: self._arguments(item, env) for key, item in given.items()}
+        if isinstance(given, torch.Tensor):
+            return self.constant(given, None)
+        return given
+
+    def _function(self, module: Any, node: Any, env: Mapping[Any, Any]) -> Any:
+        import torch
+
+        target = node.target
+        arguments = self._arguments(node.args, env)
+        named = self._arguments(node.kwargs, env)
+        if target is operator.getitem:
+            value = arguments[0]
+            return value[arguments[1]]
+        if isinstance(target, torch._ops.OpOverload):
+            name, overload = target._schema.name, target._schema.overload_name
+            used, wanted = _used(node)
+            return self.call(
+                name,
+                overload,
+                bound(target._schema, arguments, named),
+                self._base(node, target),
+                _where(node),
+                wanted,
+                used,
+            )
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._higher(target, node, arguments)
+        name = getattr(target, "__name__", str(target))
+        name = {"sym_ite": "sym_ite", "int": "sym_int", "float": "sym_float"}.get(name, name)
+        if python_number(name):
+            call = Call(self, f"python::{name}", "", self._base(node, name), self._inner)
+            return computed(call, name, *arguments)
+        raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+
+    def _higher(self, target: Any, node: Any, arguments: list[Any]) -> Any:
+        import torch
+
+        name = target.name() if callable(getattr(target, "name", None)) else str(target)
+        before = _INLINED.get(name)
+        rest = arguments[before:] if before is not None else []
+        if not rest or not isinstance(rest[0], torch.fx.GraphModule):
+            raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+        inner = [a for a in rest[1:] if not isinstance(a, str)] if name == "invoke_subgraph" else rest[1:]
+        return self.run(rest[0], inner)
+
+    def _base(self, node: Any, target: Any) -> str:
+        if not self.scopes:
+            return f"{node.name}/{target}"
+        stack = node.meta.get("nn_module_stack") or {}
+        path = next((p for p, _ in reversed(list(stack.values())) if isinstance(p, str)), "")
+        path = path.removeprefix("L['self']").strip(".")
+        kind = f"aten::{str(target).split('.')[1]}" if str(target).startswith("aten.") else str(target)
+        return f"__module.{path}/{kind}" if path else kind
+
+
+def _used(node: Any) -> tuple[frozenset[int] | None, int | None]:
+    """Which outputs of a list are read, and how many there are at least."""
+    if any(user.target is not operator.getitem for user in node.users):
+        return None, None
+    indices = frozenset(user.args[1] for user in node.users if isinstance(user.args[1], int))
+    value = node.meta.get("val")
+    wanted = len(value) if isinstance(value, (list, tuple)) else max(indices, default=-1) + 1
+    return indices, wanted
+
+
+def _where(node: Any) -> str:
+    """The line of the module that called the operator."""
+    trace = node.meta.get("stack_trace") or node.stack_trace
+    if not trace:
+        return f" (node {node.name})"
+    lines = [line.strip() for line in trace.strip().splitlines()]
+    return f" (node {node.name}, {' '.join(lines[-2:])})"
+
+
+def refusal(target: Any) -> str | None:
+    """Why an operator of FX graphs is not read at all, None if there is a rule for it."""
+    import torch
+
+    if isinstance(target, torch._ops.OpOverload):
+        schema = target._schema
+        if find_rule(schema.name, schema.overload_name) is None:
+            return "there is no rule for it"
+        return None
+    if target is operator.getitem or python_number(getattr(target, "__name__", "")):
+        return None
+    return "it is no operator of ATen"
+
+
+def read_exported(
+    program: Any, converters: Mapping[str, Any] | None = None, names: Sequence[str] | None = None,
+    scopes: bool = False,
+) -> tuple[Model, list[Any]]:  # fmt: skip
+    """An ExportedProgram that has been decomposed -> Model, all dimensions of its inputs open.
+
+    `names` are those of the inputs, where they are not the program's own. Returns the model and the values of
+    its outputs as the reader has them.
+    """
+    from torch.export.graph_signature import InputKind, OutputKind
+
+    reader = FxReader(converters, scopes)
+    module, signature = program.graph_module, program.graph_signature
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    own = iter(names or [])
+    values = []
+    for node, spec in zip(placeholders, signature.input_specs, strict=True):
+        if spec.kind == InputKind.USER_INPUT:
+            values.append(_parameter(reader, node, next(own, None) or spec.arg.name, spec))
+            continue
+        if spec.kind in (InputKind.TOKEN, InputKind.CUSTOM_OBJ):
+            values.append(None)
+            continue
+        tensor = program.state_dict.get(spec.target)
+        tensor = program.constants[spec.target] if tensor is None else tensor
+        values.append(reader.constant(tensor, f"self.{spec.target}"))
+    made = reader.run(module, values)
+    nodes = list(next(n for n in module.graph.nodes if n.op == "output").args[0])
+    outputs = []
+    for value, node, spec in zip(made, nodes, signature.output_specs, strict=True):
+        if spec.kind == OutputKind.USER_OUTPUT and value is not None:
+            outputs.append((f"{node.name}:0" if hasattr(node, "name") else "", value))
+    results = [reader.result(value, [] if scopes or not name else [name]) for name, value in outputs]
+    return reader.model(results, "Model0"), [value for _, value in outputs]
+
+
+def _parameter(reader: TorchReader, node: Any, name: str, spec: Any) -> Any:
+    import torch
+
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        return reader.parameter(name, value.dtype, [None] * value.dim())
+    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        kinds = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32, torch.SymBool: torch.bool}
+        made = reader.parameter(name, kinds[type(value)], [])
+        return Number(made)
+    return getattr(spec.arg, "value", value)

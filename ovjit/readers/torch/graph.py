@@ -1,0 +1,153 @@
+"""What the readers of FX graphs and of scripts share: operators are called by their names and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.graph.shapes import ANY
+from ovjit.readers.build import Draft
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
+
+
+class Refused(UnsupportedError):
+    """An operator that is not read: `operator` is its name."""
+
+    def __init__(self, operator: str, text: str):
+        super().__init__(text)
+        self.operator = operator
+
+
+class TorchReader(Draft):
+    """Reads one graph of PyTorch's operators. `converters` come before the table, by "aten::add"."""
+
+    def __init__(self, converters: Mapping[str, Callable[..., Any]] | None = None):
+        super().__init__()
+        self.converters = dict(converters or {})
+        self.parameters: list[Any] = []
+        self._constants: dict[int, Any] = {}
+        self._kept: list[Any] = []  # what the constants' memory belongs to
+
+    def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
+        """An input of the model, open where a dimension is None; complex ones are pairs."""
+        dims = tuple(ANY if d is None else int(d) for d in shape)
+        pairs = is_complex(dtype)
+        node = Parameter._of(element_type(dtype), (*dims, 2) if pairs else dims, name)
+        node._tensors[0]._names = {name}
+        self.parameters.append(node)
+        value = Output._of(node, 0)
+        return Complex(value) if pairs else value
+
+    def constant(self, tensor: Any, name: str | None) -> Any:
+        """A tensor's constant, one for all that ask for the tensor."""
+        found = self._constants.get(id(tensor))
+        if found is None:
+            found = self._constants[id(tensor)] = constant_of(tensor, name)
+            self._kept.append(tensor)
+            if name:
+                value = found.pair if isinstance(found, Complex) else found
+                value._tensor._names = {name}
+        return found
+
+    def call(
+        self, name: str, overload: str, arguments: Mapping[str, Any], base: str, where: str = "",
+        wanted: int | None = None, used: frozenset[int] | None = None,
+    ) -> Any:  # fmt: skip
+        """What an operator gives for arguments by their names. Raises Refused where it is not read."""
+        made = Call(self, name, overload, base, self._inner)
+        made.outputs_wanted, made.outputs_used = wanted, used
+        converter = self.converters.get(name)
+        row = find_rule(name, overload) if converter is None else None
+        if converter is None and row is None:
+            raise Refused(name, f"No conversion rule found for operations: {name}{where}")
+        try:
+            if converter is not None:
+                return converter(made, arguments)
+            assert row is not None
+            return row(made, arguments)
+        except Refused:
+            raise
+        except (UnsupportedError, ModelError) as error:
+            raise Refused(name, f"No conversion rule found for operations: {name}{where}: {error}") from error
+
+    def _inner(self, call: Call, name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        full = name if "::" in name else f"aten::{name}"
+        full, _, overload = full.partition(".")
+        row = find_rule(full, overload)
+        assert row is not None, full
+        made = Call(self, full, overload, call.base, self._inner)
+        return row.rule(made, *arguments, **named)
+
+    def result(self, value: Any, names: Iterable[str] = ()) -> Any:
+        """A Result of a value; numbers become tensors."""
+        if isinstance(value, Complex):
+            value = value.pair
+        if isinstance(value, Number):
+            value = value.value
+        if not isinstance(value, Output):
+            value = Call(self, "prim::Constant", "", "", self._inner).tensor(value)
+        names = set(names)
+        node = Result._of(value, None)
+        if names:
+            value._tensor._names = value._tensor._names | names
+        return node
+
+    def unknown_parameter(self, name: str) -> Output:
+        """An input of which only the name is known."""
+        node = Parameter._of("dynamic", None, name)
+        node._tensors[0]._names = {name}
+        self.parameters.append(node)
+        return Output._of(node, 0)
+
+    def finish(self, values: Any, names: Sequence[str | None] | None) -> Model:
+        """The model of what the module gives: tensors in lists, or by name in a dict; None is left out."""
+        found = [(key, leaf) for key, leaf in leaves_of(values) if leaf is not None]
+        if names is not None:
+            found = [(name, leaf) for name, (_, leaf) in zip(names, found, strict=True)]
+        results = [self.result(value, [] if name is None else [name]) for name, value in found]
+        return self.model(results, "Model0")
+
+    def model(self, results: Sequence[Any], name: str) -> Model:
+        if not results:
+            raise OvjitError("the module gives no tensors")
+        made = Model._from_parts(list(results), list(self.parameters), (), name)
+        made._rt = {}
+        return made
+
+
+def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:
+    """Tensors and numbers of nested lists and dicts, with the keys of those that stand alone in one."""
+    if isinstance(values, dict):
+        return [leaf for name, value in values.items() for leaf in leaves_of(value, name)]
+    if isinstance(values, (list, tuple)) and not isinstance(values, (Complex, Number)):
+        return [(None, leaf) for value in values for _, leaf in leaves_of(value)]
+    return [(key, values)]
+
+
+@cache
+def parsed_schema(text: str) -> Any:
+    import torch
+
+    return torch._C.parse_schema(text)
+
+
+def bound(schema: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by the names that the schema has for them, defaults included."""
+    values: dict[str, Any] = {}
+    for i, argument in enumerate(schema.arguments):
+        if i < len(arguments):
+            values[argument.name] = arguments[i]
+        elif argument.name in named:
+            values[argument.name] = named[argument.name]
+        elif argument.has_default_value():
+            values[argument.name] = argument.default_value
+        else:
+            values[argument.name] = None
+    return values

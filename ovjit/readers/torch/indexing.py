@@ -1,0 +1,142 @@
+"""Reading by indices: tensors of them, masks, and lists with gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import Complex
+
+
+def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
+    """Indices for each axis: a mask stands for the coordinates of what it selects."""
+    out: list[Any] = []
+    for index in indices:
+        if index is not None and n.dtype(index) in ("boolean", "u8"):
+            found = n("NonZero", n.to_type(index, "boolean"), output_type="i64")
+            rank = n.rank(index)
+            rows = n.all("Split", found, 0, num_splits=rank) if rank > 1 else [found]
+            out += [n.reshape(row, [-1]) for row in rows]
+        else:
+            out.append(None if index is None else n.convert(index, "i64"))
+    return out
+
+
+def places(n: Call, x: Output, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
+    """The axes that are indexed, their indices in one shape, and where the result has that shape's axes."""
+    listed = flattened_masks(n, indices)
+    axes = [i for i, index in enumerate(listed) if index is not None]
+    given = [listed[axis] for axis in axes]
+    if len(given) > 1:
+        given = n.also("broadcast_tensors", given)
+    together = axes == list(range(axes[0], axes[0] + len(axes)))
+    return axes, given, axes[0] if together else 0
+
+
+@aten("index", "_unsafe_index")
+def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
+    if isinstance(x, Complex):
+        return Complex(index(n, x.pair, indices))
+    if all(i is None for i in indices):
+        return x
+    axes, given, at = places(n, x, indices)
+    if len(axes) == 1:
+        return n("Gather", x, given[0], axes[0])
+    rank = n.rank(x)
+    order = [*axes, *(i for i in range(rank) if i not in axes)]
+    width = n.rank(given[0])
+    coordinates = n(
+        "Concat",
+        *(n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(given, axes, strict=True)),
+        axis=width,
+    )
+    out = n("GatherND", n.transpose(x, order), coordinates)
+    if at == 0:
+        return out
+    back = [*range(width, width + at), *range(width), *range(width + at, n.rank(out))]
+    return n.transpose(out, back)
+
+
+def positive(n: Call, index: Output, x: Output, axis: int) -> Output:
+    """Indices counted from 0."""
+    known = n.value(index)
+    if known is not None and (known >= 0).all():
+        return index
+    size = n.scalar(n.one(n.size(x, axis)))
+    return n("Select", n("Less", index, n.const(0)), n("Add", index, size), index)
+
+
+@aten("index_select", "_index_select")
+def index_select(n: Call, x: Any, dim: int, index: Output) -> Any:
+    if isinstance(x, Complex):
+        return Complex(n("Gather", x.pair, n.flat(index), n.axis(dim, n.rank(x.pair) - 1)))
+    if n.rank(x) == 0:
+        return x
+    flat = n.flat(index) if n.rank(index) else n.unsqueeze(index, [0])
+    return n("Gather", x, flat, n.axis(dim, n.rank(x)))
+
+
+@aten("gather")
+def gather(n: Call, x: Output, dim: int, index: Output) -> Output:
+    """x[i][index[i][j]]; the index may be smaller along the other axes."""
+    rank = n.rank(x)
+    if rank == 0:
+        return n.expand(x, n.shape_of(index))
+    if n.rank(index) == 0:
+        return n("Gather", x, index, 0)
+    axis = n.axis(dim, rank)
+    part = smaller(n, x, index, axis)
+    return n("GatherElements", part, index, axis=axis)
+
+
+def smaller(n: Call, x: Output, index: Output, axis: int) -> Output:
+    """x cut to the lengths of the index along all other axes."""
+    for i in range(n.rank(x)):
+        if i != axis and n.size(x, i) != n.size(index, i):
+            x = n.cut(x, i, 0, n.size(index, i))
+    return x
+
+
+@aten("take_along_dim")
+def take_along_dim(n: Call, x: Output, indices: Output, dim: Any = None) -> Output:
+    """Index and tensor broadcast along the other axes."""
+    if dim is None:
+        return n("Gather", n.flat(x), n.flat(indices), 0)
+    axis, rank = n.axis(dim, n.rank(x)), n.rank(x)
+    ones = [n("Concat", *(n.const([1]) if i == axis else n.dim_of(v, i) for i in range(rank)), axis=0)
+            for v in (x, indices)]  # fmt: skip
+    x = n.expand(x, ones[1])
+    return n("GatherElements", x, n.expand(indices, ones[0]), axis=axis)
+
+
+@aten("take")
+def take(n: Call, x: Output, index: Output) -> Output:
+    return n("Gather", n.flat(x) if n.rank(x) else n.reshape(x, [1]), index, 0)
+
+
+@aten("masked_select")
+def masked_select(n: Call, x: Output, mask: Output) -> Output:
+    a, b = n.also("broadcast_tensors", [x, n.convert(mask, "u8")])
+    found = n("NonZero", n.to_type(b, "boolean"), output_type="i64")
+    if n.rank(a) == 0:
+        raise UnsupportedError("masked_select of a number")
+    return n("GatherND", a, n.transpose(found, [1, 0]))
+
+
+@aten("nonzero", "argwhere")
+def nonzero(n: Call, x: Output) -> Output:
+    if n.rank(x) == 0:
+        raise UnsupportedError("nonzero of a number")
+    return n.transpose(n("NonZero", x, output_type="i64"), [1, 0])
+
+
+@aten("nonzero_numpy")
+def nonzero_numpy(n: Call, x: Output) -> list[Output]:
+    if n.rank(x) == 0:
+        x = n.reshape(x, [1])
+    found = n("NonZero", x, output_type="i64")
+    return [n.squeeze(v, [0]) for v in n.all("Split", found, 0, num_splits=n.rank(x))]

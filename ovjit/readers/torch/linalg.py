@@ -1,0 +1,94 @@
+"""Linear algebra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.determinant import determinant
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+
+@aten("inverse", "linalg_inv")
+def inverse(n: Call, x: Output) -> Output:
+    return n("Inverse", x, adjoint=False)
+
+
+@aten("linalg_inv_ex")
+def inverse_with_info(n: Call, x: Output) -> list[Any]:
+    return [n("Inverse", x, adjoint=False), n.filled(0, n.sizes(x)[:-2], "i32")]
+
+
+@aten("det", "linalg_det", "_linalg_det")
+def det(n: Call, x: Output) -> Any:
+    made = determinant(n, x)
+    return [made, None, None] if n.op == "aten::_linalg_det" else made
+
+
+@aten("linalg_solve", "linalg_solve_ex", "_linalg_solve_ex")
+def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
+    """A^-1 B; a vector of right-hand sides is a column."""
+    vector = n.rank(B) == 1 or (n.rank(B) == n.rank(x) - 1 and n.shape(B) == (n.shape(x) or ())[:-1])
+    made = n("Inverse", x, adjoint=False)
+    b = n.unsqueeze(B, [n.rank(B)]) if vector else B
+    out = n("MatMul", made, b) if left else n("MatMul", b, made)
+    out = n.squeeze(out, [-1]) if vector else out
+    return out if n.op == "aten::linalg_solve" else [out, None, None, None]
+
+
+@aten("linalg_cross", "cross")
+def cross(n: Call, x: Output, other: Output, dim: Any = -1) -> Output:
+    """a[1]*b[2] - a[2]*b[1], and so on round"""
+    a, b = n.same_kind([x, other])
+    if dim is None:
+        shape = n.shape(a) or ()
+        dim = next(i for i, d in enumerate(shape) if d == 3)
+    axis = n.axis(dim, max(n.rank(a), n.rank(b)))
+
+    def moved(v: Output, order: list[int]) -> Output:
+        return n("Gather", v, n.const(order), axis)
+
+    first = n("Multiply", moved(a, [1, 2, 0]), moved(b, [2, 0, 1]))
+    return n("Subtract", first, n("Multiply", moved(a, [2, 0, 1]), moved(b, [1, 2, 0])))
+
+
+@aten("linalg_matrix_norm")
+def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Output:
+    rank = n.rank(x)
+    rows, columns = n.axes(dim, rank)
+    if ord == "fro":
+        return n("ReduceL2", x, [rows, columns], keep_dims=bool(keepdim))
+    if ord not in (1, -1, np.inf, -np.inf):
+        raise UnsupportedError(f"the matrix norm {ord!r}")
+    summed, kept = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = n("ReduceSum", n("Abs", x), [summed], keep_dims=True)
+    out = n("ReduceMax" if ord > 0 else "ReduceMin", sums, [kept], keep_dims=True)
+    return out if keepdim else n.squeeze(out, [rows, columns])
+
+
+@aten("trace")
+def trace(n: Call, x: Output) -> Output:
+    return n.also("sum", n.also("diagonal", x))
+
+
+@aten("kron")
+def kron(n: Call, x: Output, other: Output) -> Output:
+    a, b = n.same_kind([x, other])
+    rank = max(n.rank(a), n.rank(b))
+    a, b = (n.unsqueeze(v, list(range(rank - n.rank(v)))) for v in (a, b))
+    wide = n("Multiply", n.unsqueeze(a, [2 * i + 1 for i in range(rank)]),
+             n.unsqueeze(b, [2 * i for i in range(rank)]))  # fmt: skip
+    dims = [n.compute("Multiply", n.size(a, i), n.size(b, i)) for i in range(rank)]
+    return n.to_shape(wide, dims)
+
+
+@aten("chain_matmul", "linalg_multi_dot")
+def chain(n: Call, x: Any) -> Output:
+    out = x[0]
+    for value in x[1:]:
+        out = n("MatMul", out, value)
+    return out

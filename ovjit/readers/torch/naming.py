@@ -1,0 +1,26 @@
+"""Names of nodes as OpenVINO makes them of scopes and operators."""
+
+from __future__ import annotations
+
+#: The child of what is traced that is the module itself: weights are self.layer.weight then, as in OpenVINO.
+TRACED = "self"
+
+
+def label(scope: str, kind: str) -> str:
+    """What OpenVINO's names of nodes begin with: the innermost module of a scope, and the operator.
+
+    A traced scope is "__module.a/__module.a.0". `TRACED` is the child of what is traced here that is the
+    module itself.
+    """
+    path = scope.rsplit("/", 1)[-1].split(".")
+    if path[1:2] == [TRACED]:
+        del path[1]
+    return f"{'.'.join(path)}/{kind}" if len(path) > 1 else kind
+
+
+def known_label(name: str, labels: frozenset[str]) -> str | None:
+    """The label that a name is made of: itself, with a number, or with what is said of an inner node."""
+    while name and name not in labels:
+        cut = max(name.rfind("/"), name.rfind("_"))
+        name = name[:cut] if cut > 0 else ""
+    return name or None

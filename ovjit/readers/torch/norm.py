@@ -1,0 +1,152 @@
+"""Normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+
+def per_channel(n: Call, value: Any, rank: int) -> Output:
+    return n.reshape(value, [1, -1, *[1] * (rank - 2)])
+
+
+@aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm",
+      "_batch_norm_with_update", "_native_batch_norm_legit", "_native_batch_norm_legit_functional",
+      "_batch_norm_no_update")  # fmt: skip
+def batch_norm(
+    n: Call,
+    x: Output,
+    weight: Any = None,
+    bias: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    training: bool = False,
+    eps: float = 1e-5,
+    momentum: float = 0.1,
+) -> Any:
+    """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's numbers where there are no others."""
+    plain = n.op == "aten::batch_norm"
+    if training or running_mean is None:
+        if not plain:
+            raise UnsupportedError("BatchNorm in training mode is not supported: call eval() first")
+        axes = [i for i in range(n.rank(x)) if i != 1]
+        return affine(n, n("MVN", x, axes, eps=float(eps)), weight, bias, n.rank(x))
+    kind, wide = n.dtype(x), x
+    if n.dtype(running_mean) != kind:
+        wide = n.convert(x, n.dtype(running_mean))
+    one = n.like(running_mean, 1)
+    scale = n("Broadcast", one, n.shape_of(running_mean)) if weight is None else weight
+    shift = n("Broadcast", n.like(one, 0), n.shape_of(running_mean)) if bias is None else bias
+    scale, shift = (n.to_type(v, n.dtype(wide)) for v in (scale, shift))
+    out = n("BatchNormInference", wide, scale, shift, running_mean, running_var, epsilon=float(eps))
+    out = n.to_type(out, kind)
+    none = n.const([], n.dtype(wide))
+    return out if plain else [out, none, none]
+
+
+def affine(n: Call, x: Output, weight: Any, bias: Any, rank: int) -> Output:
+    if weight is not None:
+        x = n("Multiply", x, per_channel(n, weight, rank))
+    return x if bias is None else n("Add", x, per_channel(n, bias, rank))
+
+
+@aten("instance_norm")
+def instance_norm(
+    n: Call,
+    x: Output,
+    weight: Any = None,
+    bias: Any = None,
+    running_mean: Any = None,
+    running_var: Any = None,
+    use_input_stats: bool = True,
+    eps: float = 1e-5,
+) -> Output:
+    if not use_input_stats:
+        return n.also("batch_norm", x, weight, bias, running_mean, running_var, False, eps)
+    rank = n.rank(x)
+    return affine(n, n("MVN", x, list(range(2, rank)), eps=float(eps)), weight, bias, rank)
+
+
+@aten("layer_norm", "native_layer_norm")
+def layer_norm(
+    n: Call, x: Output, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    axes = [-i for i in range(len(normalized_shape), 0, -1)]
+    kind = n.dtype(x)
+    out = n("MVN", x, axes, eps=float(eps))
+    if weight is not None:
+        out = n("Multiply", out, n.to_type(weight, kind))
+    if bias is not None:
+        out = n("Add", out, n.to_type(bias, kind))
+    if n.op == "aten::layer_norm":
+        return out
+    if n.is_used(1) or n.is_used(2):
+        wide = n.wide(x)
+        spread, middle = n.also("var_mean", wide, axes, None, 0, True)
+        return [out, middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps)))]
+    return [out, None, None]
+
+
+@aten("group_norm", "native_group_norm")
+def group_norm(
+    n: Call, x: Output, num_groups: Any = None, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+    group: Any = None,
+) -> Any:  # fmt: skip
+    count = num_groups if group is None else group
+    channels = n.size(x, 1)
+    ones = [n.filled(1 if i == 0 else 0, [channels], n.dtype(x)) for i in range(2)]
+    scale, shift = (n.to_type(v, n.dtype(x)) if v is not None else own
+                    for v, own in zip((weight, bias), ones, strict=True))  # fmt: skip
+    out = n("GroupNormalization", x, scale, shift, num_groups=int(count), epsilon=float(eps))
+    if n.op == "aten::group_norm":
+        return out
+    if n.is_used(1) or n.is_used(2):
+        raise UnsupportedError("means and deviations of groups are asked for")
+    return [out, None, None]
+
+
+@aten("rms_norm", "_fused_rms_norm")
+def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Any:
+    """x / sqrt(mean(x^2) + eps) * weight, in f32"""
+    import torch
+
+    from ovjit.readers.torch.values import torch_types
+
+    kind, wide = n.dtype(x), n.wide(x)
+    if eps is None:
+        eps = torch.finfo(torch_types()[n.dtype(wide) if kind in ("f16", "bf16") else kind]).eps
+    axes = [-i for i in range(len(normalized_shape), 0, -1)]
+    square = n("ReduceMean", n("Power", wide, n.like(wide, 2)), axes, keep_dims=True)
+    root = n("Sqrt", n("Add", square, n.like(wide, eps)))
+    scale = n("Divide", n.like(wide, 1), root)
+    out = n("Multiply", wide, scale)
+    if weight is not None:
+        out = n("Multiply", out, n.to_type(weight, n.dtype(wide)))
+    out = n.convert(out, kind)
+    return out if n.op == "aten::rms_norm" else [out, scale]
+
+
+@aten("local_response_norm")
+def local_response_norm(
+    n: Call, x: Output, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Output:
+    return n("LRN", x, [1], alpha=float(alpha), beta=float(beta), bias=float(k), size=int(size))
+
+
+@aten("normalize")
+def normalize(n: Call, x: Output, p: Any = 2, dim: int = 1, eps: float = 1e-12) -> Output:
+    size = n.also("norm", x, p, None, [dim], True)
+    return n("Divide", x, n("Maximum", size, n.like(x, eps)))
+
+
+@aten("_weight_norm", "_weight_norm_interface")
+def weight_norm(n: Call, x: Output, g: Output, dim: int = 0) -> Any:
+    """v * g / |v|, the norm over all axes but one"""
+    axes = [i for i in range(n.rank(x)) if i != n.axis(dim, n.rank(x))]
+    size = n("ReduceL2", x, axes, keep_dims=True)
+    out = n("Multiply", x, n("Divide", g, size))
+    return [out, size] if n.op.endswith("interface") else out

@@ -1,0 +1,219 @@
+"""Numbers that are no tensors: dimensions, arithmetic of Python's, and what changes a tensor's type."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import Complex, Number
+
+#: Python's operators and functions by the names of FX graphs and scripts: the function, and the operation.
+ARITHMETIC: dict[str, tuple[Callable[..., Any], str]] = {
+    "add": (operator.add, "Add"), "sub": (operator.sub, "Subtract"), "mul": (operator.mul, "Multiply"),
+    "floordiv": (operator.floordiv, "floordiv"), "mod": (operator.mod, "FloorMod"),
+    "truediv": (operator.truediv, "truediv"), "pow": (operator.pow, "Power"), "eq": (operator.eq, "Equal"),
+    "ne": (operator.ne, "NotEqual"), "lt": (operator.lt, "Less"), "le": (operator.le, "LessEqual"),
+    "gt": (operator.gt, "Greater"), "ge": (operator.ge, "GreaterEqual"), "sym_max": (max, "Maximum"),
+    "sym_min": (min, "Minimum"), "and_": (operator.and_, "LogicalAnd"), "or_": (operator.or_, "LogicalOr"),
+    "xor": (operator.xor, "LogicalXor"),
+}  # fmt: skip
+_UNARY: dict[str, tuple[Callable[..., Any], str]] = {
+    "neg": (operator.neg, "Negative"), "abs": (abs, "Abs"), "pos": (operator.pos, "pos"),
+    "ceil": (math.ceil, "Ceiling"), "floor": (math.floor, "Floor"), "trunc": (math.trunc, "trunc"),
+    "round": (round, "Round"), "sym_int": (int, "int"), "sym_float": (float, "float"),
+    "sym_not": (operator.not_, "LogicalNot"), "not_": (operator.not_, "LogicalNot"),
+    "sqrt": (math.sqrt, "Sqrt"), "_sym_sqrt": (math.sqrt, "Sqrt"), "log": (math.log, "Log"),
+}  # fmt: skip
+#: The names that these have in scripts.
+_SCRIPTED = {
+    "floordiv": "floordiv", "mod": "remainder", "truediv": "div", "and_": "__and__", "or_": "__or__",
+    "not_": "__not__",
+}  # fmt: skip
+
+
+def python_number(name: str) -> bool:
+    return name in ARITHMETIC or name in _UNARY
+
+
+def computed(n: Call, name: str, *values: Any) -> Any:
+    """Python's operator `name` of numbers; of known ones it is Python that computes."""
+    function, op = (ARITHMETIC if len(values) > 1 else _UNARY)[name]
+    known = [n.known_number(v) for v in values]
+    if None not in known:
+        return function(*known)
+    if len(values) == 1:
+        return _unary(n, op, n.tensor(values[0]))
+    a, b = n.same_kind(values)
+    if op in ("truediv", "floordiv"):
+        if op == "truediv":
+            return Number(n("Divide", n.convert(a, "f64"), n.convert(b, "f64")))
+        if n.is_real(a):
+            return Number(n("Floor", n("Divide", a, b)))
+        return Number(n("Divide", a, b, m_pythondiv=True))
+    return Number(n(op, a, b))
+
+
+def _unary(n: Call, op: str, value: Output) -> Any:
+    real = n.is_real(value)
+    if op == "int" or op == "trunc":
+        return Number(n.convert(value, "i64"))
+    if op == "float":
+        return Number(n.convert(value, "f64"))
+    if op == "pos":
+        return Number(value)
+    if op in ("Ceiling", "Floor", "Round"):
+        out = value if not real else n("Round", value, mode="half_to_even") if op == "Round" else n(op, value)
+        return Number(n.convert(out, "i64"))
+    if op in ("Sqrt", "Log") and not real:
+        value = n.convert(value, "f64")
+    if op == "LogicalNot":
+        value = n.tensor(value, "boolean")
+    return Number(n(op, value))
+
+
+def _both(names: tuple[str, ...], python: str) -> None:
+    """Rows of overloads of numbers, such as aten::add.int, for Python's operator."""
+    for name in names:
+        for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "default_numbers"):
+            full = f"{name}.{overload}"
+            if name in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "pow", "remainder"):
+                if overload == "Scalar":
+                    continue
+            aten(full)(lambda n, a, b=None, other=None: computed(n, python, a, b if other is None else other))
+
+
+for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", "floordiv", "mod", "truediv"):
+    _both((_SCRIPTED.get(_python, _python),), _python)
+
+
+@aten("floordiv")
+def floordiv(n: Call, a: Any, b: Any) -> Any:
+    return computed(n, "floordiv", a, b)
+
+
+@aten("neg.int", "neg.float")
+def negated(n: Call, a: Any) -> Any:
+    return computed(n, "neg", a)
+
+
+@aten("__not__")
+def scripted_not(n: Call, x: Any) -> Any:
+    return computed(n, "not_", x)
+
+
+@aten("sqrt.int", "sqrt.float")
+def root(n: Call, a: Any) -> Any:
+    return computed(n, "sqrt", a)
+
+
+@aten("size.int", "sym_size.int")
+def size(n: Call, x: Any, dim: Any) -> Any:
+    value = x.pair if isinstance(x, Complex) else x
+    rank = n.rank(value) - isinstance(x, Complex)
+    return n.size(value, n.axis(n.known_int(dim, "the dimension"), rank))
+
+
+@aten("size", "sym_size")
+def sizes(n: Call, x: Any) -> Any:
+    if isinstance(x, Complex):
+        return n.sizes(x.pair)[:-1]
+    return n.sizes(x)
+
+
+@aten("dim", "ndimension")
+def dim(n: Call, x: Any) -> int:
+    return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
+
+
+@aten("numel", "sym_numel")
+def numel(n: Call, x: Output) -> Any:
+    return n.count(x)
+
+
+@aten("len")
+def length(n: Call, x: Any) -> Any:
+    return len(x) if isinstance(x, (list, tuple)) else n.size(x, 0)
+
+
+@aten("Int", "IntImplicit", "Float", "FloatImplicit", "Bool", "ScalarImplicit", "item",
+      "_local_scalar_dense")  # fmt: skip
+def to_number(n: Call, x: Any) -> Any:
+    """A tensor of one element as a number."""
+    kind = {"aten::Int": int, "aten::IntImplicit": int, "aten::Float": float, "aten::FloatImplicit": float,
+            "aten::Bool": bool}.get(n.op)  # fmt: skip
+    known = n.known_number(x)
+    if known is not None:
+        return kind(known) if kind else known
+    value = n.scalar(n.tensor(x))
+    if kind is int:
+        value = n.convert(value, "i64")
+    elif kind is float and not n.is_real(value):
+        value = n.convert(value, "f32")
+    elif kind is bool:
+        value = n.to_type(value, "boolean")
+    return Number(value)
+
+
+@aten("prim::NumToTensor", "tensor", "scalar_tensor", "as_tensor", "_to_tensor")
+def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
+    if isinstance(x, (list, tuple)):
+        x = _stacked(n, x)
+    elif isinstance(x, (int, float)) and not isinstance(x, bool):
+        x = n.const(x, None if isinstance(x, int) else "f32")
+    else:
+        x = n.tensor(x)
+    return n.cast(x, dtype)
+
+
+def _stacked(n: Call, values: Any) -> Output:
+    if any(isinstance(v, (list, tuple)) for v in values):
+        return n("Concat", *(n.unsqueeze(_stacked(n, v), [0]) for v in values), axis=0)
+    known = [n.known_number(v) for v in values]
+    if None not in known:
+        return n.const(known)
+    parts = [n.reshape(v, [1]) for v in n.same_kind(values)]
+    return n("Concat", *parts, axis=0)
+
+
+@aten("to", "_to_copy", "type_as", "to_dtype", "view.dtype", "prims::convert_element_type")
+def to(n: Call, x: Any, dtype: Any = None, other: Any = None) -> Any:
+    """A tensor in another type. `other` is one whose type is meant."""
+    if n.op == "aten::view":
+        raise UnsupportedError("the bytes of a tensor as another type are not supported")
+    if other is not None:
+        if isinstance(other, Complex):
+            return x if isinstance(x, Complex) else n.complex_of(n.tensor(x, n.dtype(other.pair)))
+        return n.to_type(n.tensor(x), n.dtype(other))
+    return n.cast(x, dtype)
+
+
+@aten("float", "double", "half", "bfloat16", "int", "long", "bool", "char", "short", "byte")
+def to_named(n: Call, x: Any) -> Any:
+    kinds = {"float": "f32", "double": "f64", "half": "f16", "bfloat16": "bf16", "int": "i32", "long": "i64",
+             "bool": "boolean", "char": "i8", "short": "i16", "byte": "u8"}  # fmt: skip
+    return n.to_type(n.tensor(x), kinds[n.op.removeprefix("aten::")])
+
+
+@aten("is_floating_point")
+def is_floating_point(n: Call, x: Any) -> bool:
+    return not isinstance(x, Complex) and ELEMENT_TYPES[n.dtype(x)].is_real
+
+
+@aten("is_complex")
+def is_complex_tensor(n: Call, x: Any) -> bool:
+    return isinstance(x, Complex)
+
+
+@aten("_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range",
+      "sym_constrain_range_for_size", "_functional_assert_async", "_functional_sym_constrain_range",
+      "_print", "warn", "prim::RaiseException", "_functional_assert_scalar", "_check_is_size")  # fmt: skip
+def nothing(n: Call, x: Any) -> None:
+    """What only checks."""
+    return None

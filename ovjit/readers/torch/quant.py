@@ -1,0 +1,78 @@
+"""Quantization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import element_type
+
+
+def _per_axis(n: Call, value: Any, x: Output, axis: int) -> Output:
+    value = n.tensor(value)
+    shape = [1] * n.rank(x)
+    shape[axis] = -1
+    return n.reshape(value, shape)
+
+
+def _fake(n: Call, x: Output, scale: Output, zero: Output, low: int, high: int) -> Output:
+    """(clamp(round(x / scale) + zero) - zero) * scale, as FakeQuantize between the ends of the range"""
+    ends = [n("Multiply", n("Subtract", n.like(x, v), zero), scale) for v in (low, high)]
+    return n("FakeQuantize", x, *ends, *ends, levels=high - low + 1)
+
+
+@aten("fake_quantize_per_tensor_affine", "fake_quantize_per_tensor_affine.tensor_qparams",
+      "fake_quantize_per_tensor_affine_cachemask")  # fmt: skip
+def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
+    kind = n.dtype(x)
+    s, z = (n.tensor(v, kind) for v in (scale, zero_point))
+    if n.rank(s):
+        s, z = n.reshape(s, []), n.reshape(z, [])
+    out = _fake(n, x, s, z, quant_min, quant_max)
+    return [out, n.alike(x, True, "boolean")] if n.op.endswith("cachemask") else out
+
+
+@aten("fake_quantize_per_channel_affine")
+def fake_per_channel(
+    n: Call, x: Output, scale: Output, zero_point: Output, axis: int, quant_min: int, quant_max: int
+) -> Output:
+    s, z = (n.convert(_per_axis(n, v, x, n.axis(axis, n.rank(x))), n.dtype(x)) for v in (scale, zero_point))
+    return _fake(n, x, s, z, quant_min, quant_max)
+
+
+@aten("quantized_decomposed::quantize_per_tensor", "quantized_decomposed::quantize_per_channel",
+      "torchao::quantize_affine_no_dtype_cast_none")  # fmt: skip
+def quantize(
+    n: Call, x: Output, scale: Any = None, scales: Any = None, zero_point: Any = 0, zero_points: Any = None,
+    axis: Any = None, quant_min: int = -128, quant_max: int = 127, dtype: Any = None,
+) -> Output:  # fmt: skip
+    """clamp(round(x / scale) + zero)"""
+    s, z = _parameters(n, x, scale, scales, zero_point, zero_points, axis)
+    whole = n("Add", n("Round", n("Divide", x, s), mode="half_to_even"), z)
+    bounded = n("Maximum", n("Minimum", whole, n.like(x, quant_max)), n.like(x, quant_min))
+    return n.convert(bounded, element_type(dtype))
+
+
+@aten("quantized_decomposed::dequantize_per_tensor", "quantized_decomposed::dequantize_per_channel")
+def dequantize(
+    n: Call, x: Output, scale: Any = None, scales: Any = None, zero_point: Any = 0, zero_points: Any = None,
+    axis: Any = None, out_dtype: Any = None,
+) -> Output:  # fmt: skip
+    kind = "f32" if out_dtype is None else element_type(out_dtype)
+    real = n.convert(x, kind)
+    s, z = _parameters(n, real, scale, scales, zero_point, zero_points, axis)
+    return n("Multiply", n("Subtract", real, z), s)
+
+
+def _parameters(
+    n: Call, x: Output, scale: Any, scales: Any, zero_point: Any, zero_points: Any, axis: Any
+) -> tuple[Output, Output]:
+    s, z = (scale, zero_point) if scales is None else (scales, 0 if zero_points is None else zero_points)
+    out = []
+    for value in (s, z):
+        made = n.tensor(value, n.dtype(x))
+        made = _per_axis(n, made, x, n.axis(axis, n.rank(x))) if axis is not None and n.rank(made) else made
+        out.append(made)
+    return out[0], out[1]

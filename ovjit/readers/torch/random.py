@@ -1,0 +1,80 @@
+"""Random numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import element_type
+
+
+def uniform_of(n: Call, shape: Any, kind: str, low: Any = 0.0, high: Any = 1.0) -> Output:
+    """Numbers of [low, high), other ones in each inference."""
+    target = shape if isinstance(shape, Output) else n.const(shape)
+    work = kind if kind in ("f32", "f16", "bf16", "i32", "i64") else "f32"
+    made = n("RandomUniform", target, n.const(low, work), n.const(high, work), output_type=work,
+             global_seed=0, op_seed=0, alignment="pytorch")  # fmt: skip
+    return n.convert(made, kind)
+
+
+def normal_of(n: Call, shape: Any, kind: str) -> Output:
+    """Box and Muller: sqrt(-2 log u) cos(2 pi v)"""
+    tiny = 2.0**-24
+    u, v = uniform_of(n, shape, "f32", tiny, 1.0), uniform_of(n, shape, "f32")
+    radius = n("Sqrt", n("Multiply", n("Log", u), n.const(-2.0)))
+    return n.convert(n("Multiply", radius, n("Cos", n("Multiply", v, n.const(2 * math.pi)))), kind)
+
+
+@aten("rand", "randn")
+def rand(n: Call, x: Any, dtype: Any = None) -> Output:
+    kind = "f32" if dtype is None else element_type(dtype)
+    return (uniform_of if n.op == "aten::rand" else normal_of)(n, n.ints(list(x)), kind)
+
+
+@aten("rand_like", "randn_like")
+def rand_like(n: Call, x: Output, dtype: Any = None) -> Output:
+    kind = n.dtype(x) if dtype is None else element_type(dtype)
+    return (uniform_of if n.op == "aten::rand_like" else normal_of)(n, n.shape_of(x), kind)
+
+
+@aten("randint", "randint.low")
+def randint(n: Call, x: Any, high: Any = None, size: Any = None, dtype: Any = None) -> Output:
+    low, top = (0, x) if n.overload != "low" else (x, high)
+    kind = "i64" if dtype is None else element_type(dtype)
+    return n.convert(uniform_of(n, n.ints(list(size)), "i64", low, top), kind)
+
+
+@aten("uniform")
+def uniform(n: Call, x: Output, /, **bounds: Any) -> Output:
+    return uniform_of(n, n.shape_of(x), n.dtype(x), bounds.get("from", 0.0), bounds.get("to", 1.0))
+
+
+@aten("normal_functional")
+def normal_functional(n: Call, x: Output, mean: float = 0.0, std: float = 1.0) -> Output:
+    made = normal_of(n, n.shape_of(x), n.dtype(x))
+    return n("Add", n("Multiply", made, n.like(made, std)), n.like(made, mean))
+
+
+@aten("bernoulli")
+def bernoulli(n: Call, x: Output, p: Any = None) -> Output:
+    chance = x if p is None else n.tensor(p, n.dtype(x))
+    return n.convert(n("Less", uniform_of(n, n.shape_of(x), n.dtype(x)), chance), n.dtype(x))
+
+
+@aten("multinomial")
+def multinomial(n: Call, x: Output, num_samples: Any, replacement: bool = False) -> Output:
+    single = n.rank(x) == 1
+    value = n.unsqueeze(x, [0]) if single else x
+    made = n("Multinomial", value, n.one(num_samples), convert_type="i64", with_replacement=bool(replacement),
+             log_probs=False, global_seed=0, op_seed=0)  # fmt: skip
+    return n.squeeze(made, [0]) if single else made
+
+
+@aten("randperm")
+def randperm(n: Call, x: Any, dtype: Any = None) -> Output:
+    """The order of as many random numbers."""
+    made = n.also("argsort", uniform_of(n, n.ints([x]), "f32"))
+    return made if dtype is None else n.convert(made, element_type(dtype))

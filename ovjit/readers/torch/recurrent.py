@@ -1,0 +1,118 @@
+"""LSTM, GRU and RNN of whole sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+#: PyTorch's gates in OpenVINO's order: i f g o -> f i g o, r z n -> z r n.
+_ORDER = {"LSTMSequence": (1, 0, 2, 3), "GRUSequence": (1, 0, 2), "RNNSequence": (0,)}
+
+
+@aten("lstm.input", "lstm")
+def lstm(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
+         dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
+         batch_first: bool = False) -> list[Output]:  # fmt: skip
+    return _layers(n, "LSTMSequence", x, list(hx), params, has_biases, num_layers, bidirectional, batch_first)
+
+
+@aten("gru.input", "gru")
+def gru(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
+        dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
+        batch_first: bool = False) -> list[Output]:  # fmt: skip
+    return _layers(n, "GRUSequence", x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
+
+
+@aten("rnn_tanh.input", "rnn_relu.input", "rnn_tanh", "rnn_relu")
+def rnn(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
+        dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
+        batch_first: bool = False) -> list[Output]:  # fmt: skip
+    return _layers(n, "RNNSequence", x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
+
+
+def _layers(
+    n: Call, op: str, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
+    bidirectional: bool, batch_first: bool,
+) -> list[Output]:  # fmt: skip
+    if n.overload == "data":
+        raise UnsupportedError("packed sequences")
+    single = n.rank(x) == 2
+    if single:
+        x = n.unsqueeze(x, [0 if batch_first else 1])
+        states = [n.unsqueeze(s, [1]) for s in states]
+    if not batch_first:
+        x = n.transpose(x, [1, 0, 2])
+    ways = 2 if bidirectional else 1
+    each = len(params) // (num_layers * ways)
+    last: list[list[Output]] = [[] for _ in states]
+    for layer in range(num_layers):
+        own = [params[(layer * ways + i) * each : (layer * ways + i + 1) * each] for i in range(ways)]
+        begin = [n.transpose(n.cut(s, 0, layer * ways, (layer + 1) * ways), [1, 0, 2]) for s in states]
+        x, ends = _layer(n, op, x, begin, own, has_biases)
+        for kept, end in zip(last, ends, strict=True):
+            kept.append(n.transpose(end, [1, 0, 2]))
+    finals = [n.concat(parts, 0) for parts in last]
+    out = x if batch_first else n.transpose(x, [1, 0, 2])
+    if single:
+        out = n.squeeze(out, [0 if batch_first else 1])
+        finals = [n.squeeze(f, [1]) for f in finals]
+    return [out, *finals]
+
+
+def _layer(
+    n: Call, op: str, x: Output, begin: list[Output], own: list[Any], has_biases: bool
+) -> tuple[Output, list[Output]]:
+    hidden: Any = n.size(own[0][1], 1)
+    if len(own[0]) != 2 + 2 * has_biases:
+        raise UnsupportedError("an LSTM with projections")
+
+    def joined(parts: list[Output]) -> Output:
+        return n("Concat", *(n.unsqueeze(p, [0]) for p in parts), axis=0) if len(parts) > 1 \
+            else n.unsqueeze(parts[0], [0])  # fmt: skip
+
+    weights = joined([_ordered(n, p[0], op, hidden) for p in own])
+    recurrences = joined([_ordered(n, p[1], op, hidden) for p in own])
+    biases = joined([_biases(n, p, op, hidden, has_biases) for p in own])
+    batch, length = n.dim_of(x, 0), n.dim_of(x, 1)
+    lengths = n("Broadcast", n.scalar(length), batch)
+    attrs: dict[str, Any] = {"hidden_size": hidden,
+                             "direction": "bidirectional" if len(own) == 2 else "forward"}  # fmt: skip
+    if op == "GRUSequence":
+        attrs["linear_before_reset"] = True
+    if op == "RNNSequence":
+        attrs["activations"] = ["relu" if "relu" in n.op else "tanh"]
+    made = n.all(op, x, *begin, lengths, weights, recurrences, biases, **attrs)
+    steps = n.transpose(made[0], [0, 2, 1, 3])  # [batch, ways, length, hidden]
+    return _flat(n, steps), list(made[1:])
+
+
+def _flat(n: Call, steps: Output) -> Output:
+    dims: list[Any] = n.sizes(steps)
+    return n.to_shape(steps, [*dims[:2], dims[2] * dims[3]])
+
+
+def _ordered(n: Call, value: Output, op: str, hidden: int) -> Output:
+    order = _ORDER[op]
+    if len(order) == 1:
+        return value
+    parts = n.all("Split", value, 0, num_splits=len(order))
+    return n("Concat", *(parts[i] for i in order), axis=0)
+
+
+def _biases(n: Call, own: Any, op: str, hidden: int, has_biases: bool) -> Output:
+    """One for each gate; the last gate of a GRU has two, as its reset comes between them."""
+    kind, count = n.dtype(own[0]), len(_ORDER[op])
+    if not has_biases:
+        return n.const(np.zeros((count + (op == "GRUSequence")) * hidden), kind)
+    a, b = own[2], own[3]
+    if op != "GRUSequence":
+        return _ordered(n, n("Add", a, b), op, hidden)
+    reset, update, new = n.all("Split", a, 0, num_splits=3)
+    reset2, update2, new2 = n.all("Split", b, 0, num_splits=3)
+    return n("Concat", n("Add", update, update2), n("Add", reset, reset2), new, new2, axis=0)

@@ -1,0 +1,273 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import Complex, Number
+
+
+def reduced(n: Call, op: str, x: Output, dim: Any, keepdim: Any) -> Output:
+    axes = n.all_axes(x, dim)
+    if n.rank(x) == 0:
+        x = n.unsqueeze(x, [0])
+        return n(op, x, [0], keep_dims=False)
+    return n(op, x, axes, keep_dims=bool(keepdim))
+
+
+@aten("sum", "nansum")
+def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    """Sums of integers and booleans are i64."""
+    if isinstance(x, Complex):
+        axes = list(range(n.rank(x.pair) - 1)) if not dim else n.axes(dim, n.rank(x.pair) - 1)
+        return Complex(n("ReduceSum", x.pair, axes, keep_dims=bool(keepdim)))
+    if dtype is not None:
+        x = n.cast(x, dtype)
+    elif not n.is_real(x):
+        x = n.convert(x, "i64")
+    if n.op == "aten::nansum" and n.is_real(x):
+        x = n("Select", n("IsNaN", x), n.like(x, 0), x)
+    return reduced(n, "ReduceSum", x, dim, keepdim)
+
+
+@aten("mean")
+def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+    if isinstance(x, Complex):
+        axes = list(range(n.rank(x.pair) - 1)) if not dim else n.axes(dim, n.rank(x.pair) - 1)
+        return Complex(n("ReduceMean", x.pair, axes, keep_dims=bool(keepdim)))
+    return reduced(n, "ReduceMean", n.cast(x, dtype), dim, keepdim)
+
+
+@aten("nanmean")
+def nanmean(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
+    x = n.cast(x, dtype)
+    missing = n("IsNaN", x)
+    found = n.convert(n("LogicalNot", missing), n.dtype(x))
+    whole = reduced(n, "ReduceSum", n("Select", missing, n.like(x, 0), x), dim, keepdim)
+    return n("Divide", whole, reduced(n, "ReduceSum", found, dim, keepdim))
+
+
+@aten("prod")
+def prod(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
+    if dtype is not None:
+        x = n.cast(x, dtype)
+    elif not n.is_real(x):
+        x = n.convert(x, "i64")
+    return reduced(n, "ReduceProd", x, dim, keepdim)
+
+
+@aten("amax", "amin", "max", "min")
+def extreme(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Output:
+    top = "max" in n.op
+    if n.dtype(x) == "boolean":
+        return reduced(n, "ReduceLogicalOr" if top else "ReduceLogicalAnd", x, dim, keepdim)
+    return reduced(n, "ReduceMax" if top else "ReduceMin", x, dim, keepdim)
+
+
+@aten("aminmax", "_aminmax")
+def aminmax(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> list[Output]:
+    return [n.also("amin", x, dim, keepdim), n.also("amax", x, dim, keepdim)]
+
+
+@aten("max.dim", "min.dim", "max.names_dim")
+def extreme_with_index(n: Call, x: Output, dim: int, keepdim: bool = False) -> list[Output]:
+    return extreme_along(n, "max" if "max" in n.op else "min", x, dim, keepdim)
+
+
+@aten("argmax", "argmin")
+def argmax(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
+    if dim is None:
+        flat = n.flat(x)
+        made = extreme_along(n, n.op[-3:], flat, 0, False)[1]
+        return n.reshape(made, [1] * n.rank(x)) if keepdim else made
+    return extreme_along(n, n.op[-3:], x, dim, keepdim)[1]
+
+
+def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> list[Output]:
+    """Values and indices of the largest or smallest along an axis, the first of equal ones."""
+    if n.rank(x) == 0:
+        return [x, n.const(0)]
+    axis, kind = n.pick_axis(x, dim), n.dtype(x)
+    given = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
+    values, places = n.all("TopK", given, n.const(1), axis=axis, mode=mode, sort="value", stable=True,
+                           index_element_type="i64")  # fmt: skip
+    values = n.to_type(values, kind)
+    return [values, places] if keepdim else [n.squeeze(values, [axis]), n.squeeze(places, [axis])]
+
+
+@aten("any", "all")
+def anything(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Output:
+    """Of bytes PyTorch gives bytes."""
+    op = "ReduceLogicalOr" if n.op == "aten::any" else "ReduceLogicalAnd"
+    made = reduced(n, op, n.to_type(x, "boolean"), dim, keepdim)
+    return n.convert(made, "u8") if n.dtype(x) == "u8" else made
+
+
+def deviation(n: Call, x: Output, dim: Any, correction: Any, keepdim: Any) -> list[Output]:
+    """Variance and mean: sum((x - mean)^2) / (count - correction)"""
+    kind, wide = n.dtype(x), n.wide(n.real(x))
+    axes = n.all_axes(wide, dim)
+    center = n("ReduceMean", wide, axes, keep_dims=True) if n.rank(x) else wide
+    gap = n("Subtract", wide, center)
+    squares = n("Multiply", gap, gap)
+    whole = reduced(n, "ReduceSum", squares, dim, keepdim)
+    count = n.tensor(n.product([n.size(wide, a) for a in axes]) if n.rank(x) else 1, n.dtype(wide))
+    left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
+    middle = reduced(n, "ReduceMean", wide, dim, keepdim)
+    return [n.convert(n("Divide", whole, left), kind), n.convert(middle, kind)]
+
+
+@aten("var", "std", "var_mean", "std_mean")
+def var(n: Call, x: Output, dim: Any = None, unbiased: Any = None, correction: Any = None,
+        keepdim: bool = False) -> Any:  # fmt: skip
+    if correction is None:
+        correction = 1 if unbiased is None else int(unbiased)
+    spread, middle = deviation(n, x, dim, correction, keepdim)
+    if "std" in n.op:
+        spread = n("Sqrt", spread)
+    return [spread, middle] if n.op.endswith("mean") else spread
+
+
+@aten("logsumexp", "special_logsumexp")
+def logsumexp(n: Call, x: Any, dim: Any, keepdim: bool = False) -> Output:
+    x = n.real(x)
+    if n.rank(x) == 0:
+        return x
+    kind, wide = n.dtype(x), n.wide(x)
+    axes = n.all_axes(x, dim)
+    top = n("ReduceMax", wide, axes, keep_dims=True)
+    top = n("Select", n("IsFinite", top), top, n.like(top, 0))
+    out = n("Add", n("Log", n("ReduceSum", n("Exp", n("Subtract", wide, top)), axes, keep_dims=True)), top)
+    return n.convert(out if keepdim else n.squeeze(out, axes), kind)
+
+
+@aten("norm", "linalg_vector_norm", "frobenius_norm", "linalg_norm")
+def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim: bool = False,
+         dtype: Any = None) -> Output:  # fmt: skip
+    """(sum |x|^p)^(1/p), of infinite p the largest or the smallest, of 0 how many are not 0"""
+    if isinstance(x, Complex):
+        x = n.also("abs", x)
+    x = n.real(n.cast(x, dtype))
+    p = ord if ord is not None else p
+    if (
+        n.op == "aten::linalg_norm"
+        and ord is not None
+        and (isinstance(ord, str) or (len(dim) if dim else n.rank(x)) == 2)
+    ):
+        return n.also("linalg_matrix_norm", x, ord, dim or [-2, -1], keepdim)
+    if p is None or p == "fro":
+        p = 2
+    if p == "nuc":
+        return n.also("linalg_matrix_norm", x, p, dim or [-2, -1], keepdim)
+    if p == 2:
+        return reduced(n, "ReduceL2", x, dim, keepdim)
+    size = n("Abs", x)
+    if p == 1:
+        return reduced(n, "ReduceSum", size, dim, keepdim)
+    if p in (np.inf, -np.inf):
+        return reduced(n, "ReduceMax" if p > 0 else "ReduceMin", size, dim, keepdim)
+    if p == 0:
+        found = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
+        return reduced(n, "ReduceSum", found, dim, keepdim)
+    powers = reduced(n, "ReduceSum", n("Power", size, n.like(x, p)), dim, keepdim)
+    return n("Power", powers, n.like(x, 1.0 / p))
+
+
+@aten("count_nonzero")
+def count_nonzero(n: Call, x: Output, dim: Any = None) -> Output:
+    return reduced(n, "ReduceSum", n.convert(n.to_type(x, "boolean"), "i64"), dim, False)
+
+
+@aten("cumsum")
+def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
+    x = n.cast(x, dtype) if dtype is not None else x if n.is_real(x) else n.convert(x, "i64")
+    return n("CumSum", x, n.const(n.pick_axis(x, dim))) if n.rank(x) else x
+
+
+@aten("logcumsumexp")
+def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
+    """log(cumsum(exp(x - max))) + max"""
+    if n.rank(x) == 0:
+        return x
+    axis, wide = n.pick_axis(x, dim), n.convert(x, "f64")
+    top = n("ReduceMax", wide, [axis], keep_dims=True)
+    sums = n("CumSum", n("Exp", n("Subtract", wide, top)), n.const(axis))
+    return n.convert(n("Add", n("Log", sums), top), n.dtype(x))
+
+
+@aten("cumprod")
+def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
+    """Products of what stands up to each place: a triangle of ones beside the others."""
+    x = n.cast(x, dtype) if dtype is not None else x if n.is_real(x) else n.convert(x, "i64")
+    if n.rank(x) == 0:
+        return x
+    return _running(n, x, dim, "ReduceProd", 1)
+
+
+@aten("cummax", "cummin")
+def cummax(n: Call, x: Output, dim: int) -> list[Output]:
+    """Values and the last places where they stand so far."""
+    top = n.op == "aten::cummax"
+    if n.rank(x) == 0:
+        return [x, n.const(0)]
+    kind = n.dtype(x)
+    given = n.convert(x, "i32") if kind == "boolean" else x
+    edge = n.lowest(n.dtype(given)) if top else n.highest(n.dtype(given))
+    values = _running(n, given, dim, "ReduceMax" if top else "ReduceMin", edge)
+    axis = n.pick_axis(x, dim)
+    here = n("Equal", given, values)
+    shape = [1] * n.rank(x)
+    shape[axis] = -1
+    steps = n.reshape(n.arange(n.size(x, axis)), shape)
+    marked = n("Select", here, steps, n.const(-1))
+    return [n.to_type(values, kind), _running(n, marked, dim, "ReduceMax", -1)]
+
+
+def _running(n: Call, x: Output, dim: int, op: str, neutral: Any) -> Output:
+    """`op` over all elements up to each one of an axis."""
+    axis, rank = n.pick_axis(x, dim), n.rank(x)
+    moved = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
+    places = n.arange(n.size(moved, -1))
+    kept = n("LessEqual", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
+    table = n("Select", kept, n.unsqueeze(moved, [rank - 1]), n.like(x, neutral))
+    made = n(op, table, [rank], keep_dims=False)
+    order = list(range(rank - 1))
+    order.insert(axis, rank - 1)
+    return n.transpose(made, order)
+
+
+@aten("dist")
+def dist(n: Call, x: Output, other: Output, p: Any = 2) -> Output:
+    return norm(n, n("Subtract", *n.same_kind([x, other])), p)
+
+
+@aten("renorm")
+def renorm(n: Call, x: Output, p: Any, dim: int, maxnorm: Any) -> Output:
+    """Parts along an axis whose norm is above a bound are scaled down to it."""
+    axis = n.pick_axis(x, dim)
+    own = norm(n, x, p, None, [i for i in range(n.rank(x)) if i != axis], True)
+    factor = n("Divide", n.like(x, maxnorm), n("Add", own, n.like(x, 1e-7)))
+    return n("Multiply", x, n("Select", n("Greater", own, n.like(x, maxnorm)), factor, n.like(x, 1)))
+
+
+@aten("equal")
+def equal(n: Call, x: Output, other: Output) -> Number:
+    same = n("Equal", *n.same_kind([x, other]))
+    return Number(reduced(n, "ReduceLogicalAnd", same, None, False))
+
+
+@aten("diff")
+def diff(n: Call, x: Output, dim: int = -1, prepend: Any = None, append: Any = None, **_: Any) -> Output:
+    axis = n.pick_axis(x, dim)
+    parts = [v for v in (prepend, x, append) if v is not None]
+    whole = n.concat(n.same_kind(parts), axis)
+    late, early = (
+        n("Slice", whole, [1], [(1 << 63) - 1], [1], [axis]),
+        n("Slice", whole, [0], [-1], [1], [axis]),
+    )
+    return n("LogicalXor" if n.dtype(x) == "boolean" else "Subtract", late, early)

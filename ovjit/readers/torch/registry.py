@@ -1,0 +1,82 @@
+"""Which function reads which operator of PyTorch: rows keyed by its name, with or without an overload."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+#: The modules with the rows, one for each family of operators.
+FAMILIES = (
+    "attention", "complex", "create", "elementwise", "fourier", "indexing", "linalg", "lists", "nn", "norm",
+    "numbers", "pooling", "quant", "random", "recurrent", "reduce", "resize", "scatter", "shapes", "sorting",
+    "vision",
+)  # fmt: skip
+
+#: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.
+Rule = Callable[..., Any]
+
+
+class Row:
+    """A rule, and which of the operator's arguments it takes by name."""
+
+    def __init__(self, rule: Rule):
+        self.rule = rule
+        named = list(inspect.signature(rule).parameters.values())[2:]
+        self.names = [p.name for p in named]
+        #: Whether it takes all arguments, as one does that needs one of a name that Python keeps for itself.
+        self.all = any(p.kind is p.VAR_KEYWORD for p in named)
+
+    def __call__(self, call: Any, arguments: Mapping[str, Any]) -> Any:
+        first = next(iter(arguments.values()), None)
+        if self.all:
+            return self.rule(call, first, **dict(list(arguments.items())[1:]))
+        taken = {name: arguments[name] for name in self.names if name in arguments}
+        return self.rule(call, first, **taken)
+
+
+_ROWS: dict[str, Row] = {}
+
+
+def aten(*names: str) -> Callable[[Rule], Rule]:
+    """Decorator: the function reads these operators.
+
+    Its first argument is the call, its second the operator's first argument; all others have the names of the
+    operator's schema. "add" is aten::add with all its overloads, "max.dim" one overload of aten::max, and
+    "torchvision::nms" an operator of another library.
+    """
+
+    def decorate(rule: Rule) -> Rule:
+        row = Row(rule)
+        for name in names:
+            _ROWS[name if "::" in name else f"aten::{name}"] = row
+        return rule
+
+    return decorate
+
+
+@cache
+def _load() -> None:
+    for family in FAMILIES:
+        importlib.import_module(f"ovjit.readers.torch.{family}")
+
+
+def find_rule(name: str, overload: str) -> Row | None:
+    """The row of an operator such as ("aten::max", "dim"), None if there is none."""
+    _load()
+    if overload and (row := _ROWS.get(f"{name}.{overload}")) is not None:
+        return row
+    return _ROWS.get(name)
+
+
+def loaded_row(name: str) -> Row:
+    """The row of an operator whose family has been imported."""
+    return _ROWS[name]
+
+
+def known_operators() -> Sequence[str]:
+    """The names of all operators that have a row."""
+    _load()
+    return sorted(_ROWS)

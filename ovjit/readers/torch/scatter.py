@@ -1,0 +1,248 @@
+"""Writing by indices. Where several writes meet, they are reduced as PyTorch reduces them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError
+from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.indexing import places, positive
+from ovjit.readers.torch.registry import aten
+
+#: OpenVINO's names of what PyTorch reduces by; `include_self` is use_init_val.
+REDUCTIONS = {"sum": "sum", "add": "sum", "prod": "prod", "multiply": "prod", "mean": "mean", "amax": "max",
+              "amin": "min"}  # fmt: skip
+
+
+@aten("scatter", "scatter_add", "scatter_reduce")
+def scatter(
+    n: Call, x: Output, dim: int, index: Output, src: Any = None, value: Any = None, reduce: Any = None,
+    include_self: bool = True,
+) -> Output:  # fmt: skip
+    source = value if src is None else src
+    if n.op == "aten::scatter_add":
+        reduce = "sum"
+    return scattered(n, x, dim, index, source, reduce, include_self)
+
+
+def scattered(
+    n: Call, x: Output, dim: int, index: Output, source: Any, reduce: str | None, include_self: bool
+) -> Output:
+    kind = n.dtype(x)
+    alone = n.rank(x) == 0
+    if alone:
+        x = n.reshape(x, [1])
+    if n.rank(index) == 0:
+        index = n.reshape(index, [1])
+    if not isinstance(source, Output):
+        source = n.expand(n.tensor(source, kind), n.shape_of(index))
+    elif n.rank(source) == 0:
+        source = n.reshape(source, [1])
+    for i in range(n.rank(index)):
+        if n.size(source, i) != n.size(index, i):
+            source = n.cut(source, i, 0, n.size(index, i))
+    mode = "none" if reduce is None else REDUCTIONS[reduce]
+    work = kind
+    if kind == "boolean" or (mode != "none" and kind in ("u8", "i8", "i16")):
+        work = "i32"
+    made = n("ScatterElementsUpdate", n.convert(x, work), n.convert(index, "i64"), n.convert(source, work),
+             n.const(n.pick_axis(x, dim)), reduction=mode, use_init_val=bool(include_self))  # fmt: skip
+    made = n.to_type(made, kind)
+    return n.reshape(made, []) if alone else made
+
+
+@aten("index_add", "index_reduce", "index_copy", "index_fill")
+def index_add(
+    n: Call,
+    x: Output,
+    dim: int,
+    index: Output,
+    source: Any = None,
+    alpha: Any = 1,
+    reduce: str | None = None,
+    include_self: bool = True,
+    value: Any = None,
+) -> Output:
+    """Parts along an axis: x[index[i]] (op)= source[i]. Indices that are equal all count."""
+    name = n.op.removeprefix("aten::")
+    axis = n.pick_axis(x, dim)
+    alone = n.rank(x) == 0
+    if alone:
+        x = n.reshape(x, [1])
+    index = n.flat(index) if n.rank(index) else n.unsqueeze(index, [0])
+    if name == "index_fill":
+        source = n.tensor(value, n.dtype(x))
+        dims = n.sizes(x)
+        dims[axis] = n.size(index, 0)
+        source = n.expand(source, dims)
+    elif n.rank(source) < n.rank(x):
+        source = n.reshape(source, [1])
+    if name == "index_add" and n.known_number(alpha) != 1:
+        source = n("Multiply", source, n.tensor(alpha, n.dtype(source)))
+    shape = [1] * n.rank(x)
+    shape[axis] = -1
+    wide = n.expand(n.reshape(n.convert(index, "i64"), shape), n.shape_of(source))
+    mode = {"index_add": "sum", "index_reduce": reduce}.get(name)
+    made = scattered(n, x, axis, wide, source, mode, include_self)
+    return n.reshape(made, []) if alone else made
+
+
+@aten("index_put", "_unsafe_index_put", "_index_put_impl", "index_put_impl")
+def index_put(
+    n: Call, x: Output, indices: Sequence[Any], values: Any = None, accumulate: Any = False
+) -> Output:
+    kind = n.dtype(x)
+    values = n.tensor(values, kind)
+    reduction = "sum" if n.known_number(accumulate) else "none"
+    given = [i for i in indices if i is not None]
+    if not given:
+        out = n.expand(values, n.shape_of(x))
+        return n("Add", x, out) if reduction == "sum" else out
+    masks = [i for i in given if n.dtype(i) in ("boolean", "u8")]
+    if len(given) == 1 and masks and n.rank(values) == 0 and len(indices) == 1 and reduction == "none":
+        mask = n.to_type(given[0], "boolean")  # one number for all that a mask selects
+        mask = n.unsqueeze(mask, list(range(n.rank(mask), n.rank(x))))
+        return n("Select", mask, values, x)
+    axes, listed, at = places(n, x, indices)
+    rank, width = n.rank(x), n.rank(listed[0])
+    rest = [i for i in range(rank) if i not in axes]
+    order = [*axes, *rest]
+    moved = n.transpose(x, order)
+    coordinates = [n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(listed, axes, strict=True)]
+    shape = n.shape_of(listed[0])
+    kept = [n.dim_of(x, a) for a in rest]
+    whole = (
+        n("Concat", *(n("Gather", shape, [i], 0) for i in range(width)), *kept, axis=0)
+        if width + len(kept)
+        else n.const([])
+    )
+    if at and width:  # the result of reading has the indices' axes in between: values come so
+        ordered = n(
+            "Concat", *kept[:at], *(n("Gather", shape, [i], 0) for i in range(width)), *kept[at:], axis=0
+        )
+        values = n("Broadcast", values, ordered)
+        values = n.transpose(
+            values, [*range(at, at + width), *range(at), *range(at + width, width + len(rest))]
+        )
+    else:
+        values = n("Broadcast", values, whole)
+    if kind == "boolean":
+        moved, values = n.convert(moved, "i32"), n.convert(values, "i32")
+    made = n("ScatterNDUpdate", moved, n("Concat", *coordinates, axis=width), values, reduction=reduction)
+    return n.transpose(n.to_type(made, kind), [order.index(i) for i in range(rank)])
+
+
+@aten("masked_scatter")
+def masked_scatter(n: Call, x: Output, mask: Output, source: Output) -> Output:
+    """The elements that a mask selects, in order, are those of the source."""
+    wide, chosen = n.also("broadcast_tensors", [x, n.convert(mask, "i64")])
+    flat = n.flat(chosen)
+    order = n("CumSum", flat, n.const(0), exclusive=True)
+    count = n.scalar(n.one(n.compute("Maximum", n.compute("Subtract", n.count(source), 1), 0)))
+    taken = n("Gather", n.flat(source), n("Minimum", order, count), 0)
+    made = n("Select", n.to_type(flat, "boolean"), n.convert(taken, n.dtype(x)), n.flat(wide))
+    return n.reshape(made, n.shape_of(wide))
+
+
+@aten("slice_scatter")
+def slice_scatter(
+    n: Call, x: Output, src: Output, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> Output:
+    axis = n.axis(dim, n.rank(x))
+    size = n.size(x, axis)
+    first, last = (
+        _inside(n, 0 if start is None else start, size),
+        _inside(n, LAST if end is None else end, size),
+    )
+    index = n.arange(last, first, n.known_int(step, "the step"))
+    return n("ScatterUpdate", x, index, n.to_type(src, n.dtype(x)), n.const(axis))
+
+
+def _inside(n: Call, bound: Any, size: Any) -> Any:
+    known = n.known_number(bound)
+    if known is None:
+        value, length = n.scalar(n.one(bound)), n.scalar(n.one(size))
+        turned = n("Select", n("Less", value, n.const(0)), n("Add", value, length), value)
+        return (
+            type(bound)(n("Minimum", n("Maximum", turned, n.const(0)), length))
+            if not isinstance(bound, Output)
+            else n("Minimum", n("Maximum", turned, n.const(0)), length)
+        )
+    if known < 0:
+        return n.compute("Maximum", n.compute("Add", size, known), 0)
+    return n.compute("Minimum", known, size)
+
+
+@aten("select_scatter")
+def select_scatter(n: Call, x: Output, src: Output, dim: int, index: Any) -> Output:
+    axis = n.axis(dim, n.rank(x))
+    part = n.unsqueeze(n.to_type(src, n.dtype(x)), [axis])
+    place = n.one(index)
+    known = n.known_number(index)
+    if known is None or known < 0:
+        place = n.one(n.compute("Add", n.size(x, axis), index)) if known is not None else place
+    return n("ScatterUpdate", x, place, part, n.const(axis))
+
+
+@aten("diagonal_scatter")
+def diagonal_scatter(
+    n: Call, x: Output, src: Output, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Output:
+    """The places of a diagonal are those that `diagonal` reads of a tensor of places."""
+    flat = n.arange(n.count(x))
+    where = n.also("diagonal", n.reshape(flat, n.shape_of(x)), offset, dim1, dim2)
+    made = n("ScatterUpdate", n.flat(x), n.flat(where), n.flat(n.to_type(src, n.dtype(x))), n.const(0))
+    return n.reshape(made, n.shape_of(x))
+
+
+@aten("put")
+def put(n: Call, x: Output, index: Output, source: Output, accumulate: bool = False) -> Output:
+    flat = scattered(n, n.flat(x), 0, n.flat(index), n.flat(source), "sum" if accumulate else None, True)
+    return n.reshape(flat, n.shape_of(x))
+
+
+@aten("fill_diagonal")
+def fill_diagonal(n: Call, x: Output, fill_value: Any, wrap: bool = False) -> Output:
+    if n.rank(x) != 2 or wrap:
+        raise ModelError("fill_diagonal of other than matrices, or with wrap, is not supported")
+    rows, columns = n.arange(n.size(x, 0)), n.arange(n.size(x, 1))
+    return n(
+        "Select",
+        n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(columns, [0])),
+        n.tensor(fill_value, n.dtype(x)),
+        x,
+    )
+
+
+@aten("bincount")
+def bincount(n: Call, x: Output, weights: Any = None, minlength: Any = 0) -> Output:
+    """Ones, or weights, added up at each number."""
+    index = n.convert(x, "i64")
+    top = n("ReduceMax", n("Concat", index, n.const([-1]), axis=0), [0], keep_dims=True)
+    length = n("Maximum", n("Add", top, n.const(1)), n.one(minlength))
+    kind = "i64" if weights is None else "f32" if n.dtype(weights) == "f32" else "f64"
+    zeros = n("Broadcast", n.const(0, kind), length)
+    ones = (
+        n("Broadcast", n.const(1, kind), n.shape_of(index)) if weights is None else n.convert(weights, kind)
+    )
+    return n("ScatterElementsUpdate", zeros, index, ones, n.const(0), reduction="sum")
+
+
+@aten("histc")
+def histc(n: Call, x: Output, bins: int = 100, min: Any = 0, max: Any = 0) -> Output:
+    if min == max:
+        low, high = (n(op, n.flat(x), [0], keep_dims=False) for op in ("ReduceMin", "ReduceMax"))
+    else:
+        low, high = n.like(x, min), n.like(x, max)
+    place = n(
+        "Floor",
+        n("Multiply", n("Divide", n("Subtract", n.flat(x), low), n("Subtract", high, low)), n.like(x, bins)),
+    )
+    inside = n("LogicalAnd", n("GreaterEqual", n.flat(x), low), n("LessEqual", n.flat(x), high))
+    index = n.convert(n("Maximum", n("Minimum", place, n.like(x, bins - 1)), n.like(x, 0)), "i64")
+    zeros = n.filled(0, [bins], n.dtype(x))
+    return n(
+        "ScatterElementsUpdate", zeros, index, n.convert(inside, n.dtype(x)), n.const(0), reduction="sum"
+    )

@@ -1,0 +1,346 @@
+"""Graphs of TorchScript -> Model: what torch.jit.trace and torch.jit.script give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
+from ovjit.readers.torch.naming import label
+from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.values import Complex
+
+#: A loop that is unrolled has at most this many iterations.
+MOST_ITERATIONS = 2000
+#: Nodes that give what they are given.
+_SAME = frozenset(
+    (
+        "prim::data",
+        "prim::unchecked_cast",
+        "aten::_unwrap_optional",
+        "prim::unchecked_unwrap_optional",
+        "prim::tolist",
+    )
+)
+
+
+class ScriptReader(TorchReader):
+    """Reads one script. `module` is the object that attributes are read from, None for a function."""
+
+    def __init__(self, module: Any, converters: Mapping[str, Any] | None = None, prefix: str = "self."):
+        super().__init__(converters)
+        self.module = module
+        self.prefix = prefix
+        self.env: dict[str, Any] = {}
+        self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
+        self._attributes: dict[str, Any] = {}
+        self._group: dict[str, str] = {}  # values that may share memory have one name here
+        self._members: dict[str, set[str]] = {}
+
+    def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
+        """What the graph returns for its inputs, without `self`."""
+        inputs = list(graph.inputs())
+        if self.module is not None and inputs:
+            self._paths[inputs[0].debugName()] = ""
+            inputs = inputs[1:]
+        if len(inputs) != len(values):
+            raise UnsupportedError(f"the script takes {len(inputs)} inputs, not {len(values)}")
+        for value, given in zip(inputs, values, strict=True):
+            self.env[value.debugName()] = given
+        self._block(graph)
+        return [self._value(v) for v in graph.outputs()]
+
+    def _value(self, value: Any) -> Any:
+        return self.env[value.debugName()]
+
+    def _block(self, block: Any) -> None:
+        for node in block.nodes():
+            self._node(node)
+
+    def _node(self, node: Any) -> None:
+        kind = node.kind()
+        special = _SPECIAL.get(kind)
+        if special is not None:
+            special(self, node)
+            return
+        inputs = [self._value(v) for v in node.inputs()]
+        if kind in _SAME:
+            self._set(node, inputs[0])
+            self._join(node.output(), node.inputsAt(0))
+            return
+        if kind == "prim::PythonOp":
+            self._python(node, inputs)
+            return
+        schema = None if node.schema() == "(no schema)" else parsed_schema(node.schema())
+        if schema is None:
+            raise Refused(kind, f"No conversion rule found for operations: {kind}{_where(node)}")
+        self._operator(node, kind, schema, inputs)
+
+    def _operator(self, node: Any, kind: str, schema: Any, inputs: list[Any]) -> None:
+        if any(schema_argument.is_out for schema_argument in schema.arguments):
+            count = len(schema.arguments) - sum(a.is_out for a in schema.arguments)
+            inputs = inputs[:count]
+        written = self._written(node, kind, schema)
+        name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
+        outputs = list(node.outputs())
+        wanted, used = _wanted(outputs)
+        arguments = bound(schema, inputs, {})
+        base = label(node.scopeName(), kind)
+        made = self.call(name, schema.overload_name, arguments, base, _where(node), wanted, used)
+        if written is not None:
+            made = self._overwrite(node, written, made)
+        if len(outputs) == 1:
+            made = made[0] if _takes_one(schema, made) else made
+            self._set(node, made)
+        else:
+            for output, value in zip(outputs, made, strict=False):
+                self.env[output.debugName()] = value
+        self._alias(node, schema)
+
+    def _python(self, node: Any, inputs: list[Any]) -> None:
+        """An operator of Python's: one that an extension stands for, or one that has a row."""
+        name, _, overload = node.pyname().partition(".")
+        arguments = {f"input{i}": value for i, value in enumerate(inputs)}
+        made = self.call(name, overload, arguments, label(node.scopeName(), name), _where(node))
+        made = made if isinstance(made, list) else [made]
+        for output, value in zip(node.outputs(), made, strict=False):
+            self.env[output.debugName()] = value
+
+    # -- memory that is shared -------------------------------------------------------------------------------
+
+    def _written(self, node: Any, kind: str, schema: Any) -> Any:
+        """The value that the operator writes to, None for none."""
+        for value, argument in zip(node.inputs(), schema.arguments, strict=False):
+            alias = argument.alias_info
+            if alias is not None and alias.is_write and "Tensor" in str(argument.type):
+                if kind.endswith("_") or any(a.is_out for a in schema.arguments):
+                    return value
+        return None
+
+    def _overwrite(self, node: Any, written: Any, made: Any) -> Any:
+        """A tensor that is written in place: all that is read of it behind is what was made.
+
+        A view of it, or what it is a view of, would change too. That needs functionalisation, as torch.export
+        does it, so it is refused here where anything still reads such a value.
+        """
+        name = written.debugName()
+        old = self.env[name]
+        if isinstance(old, Output) and isinstance(made, Output):
+            call = Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
+            made = call.to_type(made, call.dtype(old))
+            if call.rank(made) != call.rank(old):
+                made = call.expand(made, call.shape_of(old))
+        for other in self._members.get(self._group.get(name, name), {name}) - {name}:
+            if self.env.get(other) is old and not isinstance(old, (list, dict)):
+                self.env[other] = made
+            elif self._is_read_behind(node, other):
+                raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
+        self.env[name] = made
+        return made
+
+    def _is_read_behind(self, node: Any, name: str) -> bool:
+        value = self._named.get(name)
+        return value is not None and any(_is_after(use.user, node) for use in value.uses())
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return self.__dict__.setdefault("_values_by_name", {})
+
+    def _alias(self, node: Any, schema: Any) -> None:
+        """Outputs that the schema says to share memory with an input."""
+        for output, returned in zip(node.outputs(), schema.returns, strict=False):
+            if returned.alias_info is None:
+                continue
+            shared = returned.alias_info.before_set
+            for value, argument in zip(node.inputs(), schema.arguments, strict=False):
+                if argument.alias_info is not None and argument.alias_info.before_set & shared:
+                    self._join(output, value)
+
+    def _join(self, a: Any, b: Any) -> None:
+        names = [a.debugName(), b.debugName()]
+        self._named.update(zip(names, (a, b), strict=True))
+        groups = [self._group.get(name, name) for name in names]
+        members = set().union(*(self._members.get(g, {name}) for g, name in zip(groups, names, strict=True)))
+        for name in members:
+            self._group[name] = groups[1]
+        self._members[groups[1]] = members
+
+    def _set(self, node: Any, value: Any) -> None:
+        self.env[node.output().debugName()] = value
+
+    # -- nodes that are no operators -------------------------------------------------------------------------
+
+    def _constant(self, node: Any) -> None:
+        import torch
+
+        value = node.output().toIValue()
+        if isinstance(value, torch.Tensor):
+            value = self.constant(value, None)
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
+            value = [self.constant(v, None) if isinstance(v, torch.Tensor) else v for v in value]
+        self._set(node, value)
+
+    def _attribute(self, node: Any) -> None:
+        import torch
+
+        owner = self._paths.get(node.input().debugName())
+        if owner is None:
+            raise Refused(node.kind(), f"an attribute of an object is read{_where(node)}")
+        path = f"{owner}.{node.s('name')}" if owner else node.s("name")
+        name = node.output().debugName()
+        self._paths[name] = path
+        if path in self._attributes:
+            first, value = self._attributes[path]
+            self.env[name] = value if first not in self.env else self.env[first]
+            if isinstance(value, (Output, Complex)):
+                self._members.setdefault(self._group.get(first, first), {first}).add(name)
+                self._group[name] = self._group.setdefault(first, first)
+            return
+        value = self.module
+        for part in path.split("."):
+            value = getattr(value, part)
+        if isinstance(value, torch.Tensor):
+            value = self.constant(value, self.prefix + path)
+        elif isinstance(value, (list, tuple)):
+            value = [self.constant(v, None) if isinstance(v, torch.Tensor) else v for v in value]
+        elif isinstance(value, (torch.nn.Module, torch.jit.ScriptModule)):
+            return
+        self._attributes[path] = (name, value)
+        self.env[name] = value
+
+    def _list(self, node: Any) -> None:
+        self._set(node, [self.env.get(v.debugName()) for v in node.inputs()])
+
+    def _dict(self, node: Any) -> None:
+        items = [self._value(v) for v in node.inputs()]
+        self._set(node, dict(zip(items[::2], items[1::2], strict=True)))
+
+    def _unpack(self, node: Any) -> None:
+        values = self._value(node.inputsAt(0))
+        for output, value in zip(node.outputs(), values, strict=False):
+            self.env[output.debugName()] = value
+            self._join(output, node.inputsAt(0))
+
+    def _index(self, node: Any) -> None:
+        values = self._value(node.inputsAt(0))
+        self._set(node, values[self._value(node.inputsAt(1))])
+
+    def _slice(self, node: Any) -> None:
+        self._set(node, self._value(node.input())[node.i("beg") : node.i("end")])
+
+    def _append(self, node: Any) -> None:
+        values = self._value(node.inputsAt(0))
+        values.append(self._value(node.inputsAt(1)))
+        self._set(node, values)
+
+    def _set_item(self, node: Any) -> None:
+        values, index, item = (self._value(v) for v in node.inputs())
+        values[index] = item
+        if node.outputsSize():
+            self._set(node, values)
+
+    def _if(self, node: Any) -> None:
+        call = Call(self, "prim::If", "", "", self._inner)
+        condition = call.known_number(self._value(node.inputsAt(0)))
+        if condition is None:
+            raise Refused("prim::If", f"a branch depends on data{_where(node)}")
+        taken = list(node.blocks())[0 if condition else 1]
+        self._block(taken)
+        for output, value in zip(node.outputs(), taken.outputs(), strict=True):
+            self.env[output.debugName()] = self.env.get(value.debugName())
+            if value.debugName() in self._paths:
+                self._paths[output.debugName()] = self._paths[value.debugName()]
+
+    def _loop(self, node: Any) -> None:
+        call = Call(self, "prim::Loop", "", "", self._inner)
+        inputs = [self._value(v) for v in node.inputs()]
+        most, going = call.known_number(inputs[0]), call.known_number(inputs[1])
+        carried, body = inputs[2:], next(node.blocks())
+        i = 0
+        while most is not None and going and i < most:
+            if i >= MOST_ITERATIONS:
+                going = None
+                break
+            given = list(body.inputs())
+            for value, now in zip(given, [i, *carried], strict=True):
+                self.env[value.debugName()] = now
+            self._block(body)
+            made = [self._value(v) for v in body.outputs()]
+            going, carried = call.known_number(made[0]), made[1:]
+            i += 1
+        if most is None or going is None:
+            raise Refused("prim::Loop", f"the number of iterations depends on data{_where(node)}")
+        for output, value in zip(node.outputs(), carried, strict=True):
+            self.env[output.debugName()] = value
+
+    def _none(self, node: Any) -> None:
+        for output in node.outputs():
+            self.env[output.debugName()] = None
+
+    def _extreme(self, node: Any) -> None:
+        call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
+        values = [self._value(v) for v in node.inputs()]
+        if len(values) == 1:
+            values = values[0]
+        op = "Maximum" if node.kind() == "prim::max" else "Minimum"
+        out = values[0]
+        for value in values[1:]:
+            out = call.compute(op, out, value)
+        self._set(node, out)
+
+
+_SPECIAL = {
+    "prim::Constant": ScriptReader._constant,
+    "prim::GetAttr": ScriptReader._attribute,
+    "prim::ListConstruct": ScriptReader._list,
+    "prim::TupleConstruct": ScriptReader._list,
+    "prim::DictConstruct": ScriptReader._dict,
+    "prim::ListUnpack": ScriptReader._unpack,
+    "prim::TupleUnpack": ScriptReader._unpack,
+    "prim::TupleIndex": ScriptReader._index,
+    "prim::TupleSlice": ScriptReader._slice,
+    "aten::append": ScriptReader._append,
+    "aten::_set_item": ScriptReader._set_item,
+    "prim::If": ScriptReader._if,
+    "prim::Loop": ScriptReader._loop,
+    "prim::RaiseException": ScriptReader._none,
+    "prim::Print": ScriptReader._none,
+    "aten::warn": ScriptReader._none,
+    "prim::device": ScriptReader._none,
+    "prim::layout": ScriptReader._none,
+    "prim::max": ScriptReader._extreme,
+    "prim::min": ScriptReader._extreme,
+    "prim::Uninitialized": ScriptReader._none,
+}
+
+
+def _takes_one(schema: Any, made: Any) -> bool:
+    """Whether a rule gave more values than the operator has in scripts."""
+    return isinstance(made, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
+
+
+def _wanted(outputs: Sequence[Any]) -> tuple[int | None, frozenset[int] | None]:
+    """How many outputs of a list the graph takes, and which ones of several are read."""
+    if len(outputs) != 1:
+        return len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses())
+    users = [use.user for use in outputs[0].uses()]
+    if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
+        return users[0].outputsSize(), None
+    return None, None
+
+
+def _is_after(other: Any, node: Any) -> bool:
+    """Whether a node runs behind another one of its block, or inside of a node that does."""
+    return bool(other.isAfter(node))
+
+
+def _where(node: Any) -> str:
+    """The line that called the operator."""
+    source = node.sourceRange().strip().splitlines()
+    place = next((line.strip() for line in source if ".py" in line or "File" in line), "")
+    scope = node.scopeName().rsplit("/", 1)[-1]
+    said = [text for text in (f"module {scope}" if scope else "", place.strip("# ")) if text]
+    return f" ({', '.join(said)})" if said else ""

@@ -1,0 +1,194 @@
+"""Sorting, the largest of many, and searching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+
+@aten("sort", "argsort", "msort")
+def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: Any = True) -> Any:
+    """Equal elements stay in their order: that is right for a sort that need not be stable, too."""
+    if n.op == "aten::msort":
+        dim = 0
+    if n.rank(x) == 0:
+        made = [x, n.const(0)]
+    else:
+        made = ordered(n, x, n.one(n.size(x, dim)), dim, descending)
+    return made[1] if n.op == "aten::argsort" else made[0] if n.op == "aten::msort" else made
+
+
+def ordered(n: Call, x: Output, count: Output, dim: int, largest: bool) -> list[Output]:
+    kind = n.dtype(x)
+    given = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
+    made = n.all(
+        "TopK",
+        given,
+        n.scalar(count),
+        axis=n.axis(dim, n.rank(x)),
+        mode="max" if largest else "min",
+        sort="value",
+        stable=True,
+        index_element_type="i64",
+    )
+    return [n.to_type(made[0], kind), made[1]]
+
+
+@aten("topk")
+def topk(
+    n: Call, x: Output, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> list[Output]:
+    if n.rank(x) == 0:
+        return [x, n.const(0)]
+    return ordered(n, x, n.one(k), dim, largest)
+
+
+@aten("kthvalue")
+def kthvalue(n: Call, x: Output, k: Any, dim: int = -1, keepdim: bool = False) -> list[Output]:
+    if n.rank(x) == 0:
+        return [x, n.const(0)]
+    axis = n.axis(dim, n.rank(x))
+    last = n.scalar(n.one(n.compute("Subtract", k, 1)))
+    return _picked(n, ordered(n, x, n.one(k), axis, False), last, axis, keepdim)
+
+
+def _picked(n: Call, made: list[Output], place: Output, axis: int, keepdim: bool) -> list[Output]:
+    out = [n("Gather", v, place, axis) for v in made]
+    return [n.unsqueeze(v, [axis]) for v in out] if keepdim else out
+
+
+@aten("median", "median.dim", "nanmedian", "nanmedian.dim")
+def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
+    """The lower one of two in the middle. NaN, which stands behind all numbers, comes out of median."""
+    if n.op == "aten::nanmedian" and n.is_real(x):
+        raise UnsupportedError("nanmedian is not supported")
+    if n.rank(x) == 0:
+        return x if dim is None else [x, n.const(0)]
+    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    size = n.size(whole, axis)
+    middle = n.scalar(n.one(n.compute("Divide", n.compute("Subtract", size, 1), 2)))
+    made = _picked(n, ordered(n, whole, n.one(size), axis, False), middle, axis, keepdim and dim is not None)
+    return made[0] if dim is None else made
+
+
+@aten("mode")
+def mode(n: Call, x: Output, dim: int = -1, keepdim: bool = False) -> list[Output]:
+    """The smallest of the most frequent: how often each element is there is counted by pairs."""
+    if n.rank(x) == 0:
+        return [x, n.const(0)]
+    axis, rank = n.axis(dim, n.rank(x)), n.rank(x)
+    moved = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
+    same = n("Equal", n.unsqueeze(moved, [rank]), n.unsqueeze(moved, [rank - 1]))
+    counts = n("ReduceSum", n.convert(same, "i64"), [rank], keep_dims=False)
+    most = n("Equal", counts, n("ReduceMax", counts, [-1], keep_dims=True))
+    edge = n.highest(n.dtype(x))
+    value = n("ReduceMin", n("Select", most, moved, n.like(x, edge)), [-1], keep_dims=True)
+    here = n("Equal", moved, value)
+    places = n("Select", here, n.arange(n.size(moved, -1)), n.const(-1))
+    place = n("ReduceMax", places, [-1], keep_dims=False)
+    out = [n.squeeze(value, [-1]), place]
+    return [n.unsqueeze(v, [axis]) for v in out] if keepdim else out
+
+
+@aten("quantile", "nanquantile")
+def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
+             interpolation: str = "linear") -> Output:  # fmt: skip
+    if n.op == "aten::nanquantile":
+        raise UnsupportedError("nanquantile is not supported")
+    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    size = n.size(whole, axis)
+    values = ordered(n, whole, n.one(size), axis, False)[0]
+    last = n.tensor(n.scalar(n.one(n.compute("Subtract", size, 1))), n.dtype(x))
+    at = n("Multiply", n.tensor(q, n.dtype(x)), last)
+    low = n("Floor", at)
+    high = n("Ceiling", at)
+    below, above = (n("Gather", values, n.convert(v, "i64"), axis) for v in (low, high))
+    part = n("Subtract", at, low)
+    if interpolation != "linear":
+        part = {
+            "lower": n.like(x, 0),
+            "higher": n.like(x, 1),
+            "midpoint": n("Multiply", n("Ceiling", part), n.like(x, 0.5)),
+            "nearest": n("Round", part),
+        }[interpolation]
+        if interpolation == "nearest":
+            even = n("Round", at)
+            return _quantile_out(
+                n, x, n("Gather", values, n.convert(even, "i64"), axis), q, axis, dim, keepdim
+            )
+    if n.rank(at) == 1:
+        shape = [1] * n.rank(values)
+        shape[axis] = -1
+        part = n.reshape(part, shape) if n.rank(part) else part
+    made = n("Add", below, n("Multiply", part, n("Subtract", above, below)))
+    return _quantile_out(n, x, made, q, axis, dim, keepdim)
+
+
+def _quantile_out(n: Call, x: Output, made: Output, q: Any, axis: int, dim: Any, keepdim: bool) -> Output:
+    """The quantiles' axis comes first."""
+    if isinstance(q, Output) and n.rank(q) == 1:
+        rank = n.rank(made)
+        made = n.transpose(made, [axis, *(i for i in range(rank) if i != axis)])
+        if keepdim:
+            count = n.rank(x)
+            made = n.unsqueeze(made, list(range(1, count + 1)) if dim is None else [axis + 1])
+        return made
+    if keepdim:
+        made = n.unsqueeze(made, list(range(n.rank(x))) if dim is None else [axis])
+    return made
+
+
+@aten("searchsorted")
+def searchsorted(
+    n: Call, x: Output, self: Any = None, out_int32: bool = False, right: bool = False, side: Any = None,
+    sorter: Any = None,
+) -> Output:  # fmt: skip
+    if sorter is not None:
+        x = n("GatherElements", x, sorter, axis=n.rank(x) - 1)
+    right = right or side == "right"
+    a, b = n.same_kind([x, n.tensor(self)])
+    alone = n.rank(b) == 0
+    if alone:
+        b = n.reshape(b, [1])
+    out = n("SearchSorted", a, b, right_mode=bool(right), output_type="i32" if out_int32 else "i64")
+    return n.reshape(out, []) if alone else out
+
+
+@aten("bucketize")
+def bucketize(n: Call, x: Any, boundaries: Output, out_int32: bool = False, right: bool = False) -> Output:
+    """right=False: boundaries[i-1] < x <= boundaries[i]"""
+    a, b = n.same_kind([n.tensor(x), boundaries])
+    alone = n.rank(a) == 0
+    if alone:
+        a = n.reshape(a, [1])
+    out = n("SearchSorted", b, n.flat(a), right_mode=bool(right), output_type="i32" if out_int32 else "i64")
+    return n.reshape(out, [] if alone else n.shape_of(a))
+
+
+@aten("unique_consecutive", "_unique2", "unique_dim", "_unique")
+def unique(n: Call, x: Output, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+           dim: Any = None) -> list[Output]:  # fmt: skip
+    if n.op == "aten::unique_consecutive":
+        raise UnsupportedError("unique_consecutive is not supported")
+    if dim is None:
+        made = n.all("Unique", x, sorted=True)
+        inverse = n.reshape(made[2], n.shape_of(x))
+    else:
+        made = n.all("Unique", x, n.const(dim), sorted=True)
+        inverse = made[2]
+    return [made[0], inverse, made[3]]
+
+
+@aten("isin")
+def isin(
+    n: Call, x: Any, test_elements: Any = None, test_element: Any = None, invert: bool = False
+) -> Output:
+    other = test_elements if test_element is None else test_element
+    a, b = n.same_kind([n.tensor(x), n.tensor(other)])
+    flat = n.flat(b) if n.rank(b) else n.reshape(b, [1])
+    found = n("ReduceLogicalOr", n("Equal", n.unsqueeze(a, [n.rank(a)]), flat), [-1], keep_dims=False)
+    return n("LogicalNot", found) if invert else found

@@ -1,0 +1,246 @@
+"""A module, script or exported program with its example: names and tensors of its inputs, outputs by name.
+
+PyTorch is not imported for those who have no module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.readers.torch.naming import TRACED
+
+NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
+
+
+class Prepared(NamedTuple):
+    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else."""
+
+    given: Any
+    names: list[str]
+    leaves: list[Any]
+    module: Any
+
+
+def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
+    """A module or script with its example; without one, it is made of `described` or of a script's types.
+
+    `described` is (name, shape, NumPy type) of each input. None where nothing tells of the inputs.
+    """
+    import torch
+
+    keywords: Mapping[str, Any] = {}
+    if isinstance(given, torch.export.ExportedProgram):
+        if example is None:
+            arguments, keywords = given.example_inputs or ((), {})
+            example = tuple(arguments)
+        given = given.module()
+    elif isinstance(given, torch.nn.Module):
+        given.eval()
+    if example is None and not keywords:
+        example = example_of(given, described)
+        if example is None:
+            return None
+    return Prepared(given, *flattened(given, example, keywords))
+
+
+class TorchScriptPythonDecoder:
+    """A PyTorch module with the example that it is traced with: what `convert_model` takes of exporters."""
+
+    def __init__(
+        self,
+        pt_module: Any,
+        graph_element: Any = None,
+        example_input: Any = None,
+        alias_db: Any = None,
+        shared_memory: bool = True,
+        skip_freeze: bool = False,
+        constant_cache: Any = None,
+        module_extensions: Any = None,
+        trace_kwargs: Any = None,
+    ):
+        if graph_element is not None:
+            raise UnsupportedError("ovjit reads PyTorch modules, not graphs of TorchScript")
+        self.pt_module = pt_module
+        self.module_extensions = module_extensions
+        self.example_input = example_input
+
+
+def is_torch(given: Any) -> bool:
+    """True for a module, a program that torch.export made, a script, or a decoder of one."""
+    torch = sys.modules.get("torch")
+    if isinstance(given, TorchScriptPythonDecoder):
+        return True
+    if torch is None:
+        return False
+    kinds = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
+    return isinstance(given, kinds)
+
+
+@contextlib.contextmanager
+def quietly(kept: list[Any] | None = None) -> Iterator[None]:
+    """What PyTorch warns of and prints is not shown; modules run by operations that are known.
+
+    Warnings that something may be incorrect are kept: `warn_again` shows them.
+    """
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("always")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        if kept is not None:
+            kept += [w for w in caught if "incorrect" in str(w.message)]
+
+
+def warn_again(kept: list[Any]) -> None:
+    """Show warnings that were kept, each text once."""
+    for text, category in {str(w.message): w.category for w in kept}.items():
+        warnings.warn(text, category, stacklevel=2)
+
+
+def is_script(given: Any) -> bool:
+    import torch
+
+    return isinstance(given, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
+
+
+def weights_of(given: Any) -> list[Any]:
+    return [*given.parameters(), *given.buffers()] if hasattr(given, "parameters") else []
+
+
+def weight_names(given: Any) -> list[str]:
+    named = [*given.named_parameters(), *given.named_buffers()] if hasattr(given, "named_buffers") else []
+    return [name for name, _ in named]
+
+
+def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
+    """An example of zeros, by what is said of the inputs; keywords where they are named."""
+    import torch
+
+    if described and all(shape is not None for _, shape, _ in described):
+        made = [
+            torch.from_numpy(np.zeros([_extent(d) for d in shape], kind or np.float32))
+            for _, shape, kind in described
+        ]
+        named = [name for name, *_ in described]
+        return dict(zip(named, made, strict=True)) if all(named) else tuple(made)
+    if is_script(given):
+        kinds = [v.type() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
+        if kinds and all(k.sizes() is not None and k.dtype() is not None for k in kinds):
+            return tuple(torch.zeros(k.sizes(), dtype=k.dtype()) for k in kinds)
+    return None
+
+
+def _extent(d: Any) -> int:
+    """A length that fits what may be a Dimension."""
+    if getattr(d, "is_dynamic", False) or (isinstance(d, int) and d < 0):
+        return max(1, getattr(d, "min_length", 1))
+    return int(d.get_length()) if hasattr(d, "get_length") else int(d)
+
+
+def as_tensors(given: Any) -> Any:
+    """The example with arrays, and what holds one as `data`, as PyTorch's tensors."""
+    import torch
+
+    if isinstance(given, torch.Tensor):
+        return given
+    if isinstance(given, Mapping):
+        return {k: as_tensors(v) for k, v in given.items()}
+    if isinstance(given, (list, tuple)) and not hasattr(given, "_fields"):
+        return type(given)(map(as_tensors, given))
+    data = given if isinstance(given, np.ndarray) else getattr(given, "data", None)
+    return torch.from_numpy(data.copy()) if isinstance(data, np.ndarray) else given
+
+
+def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[list[str], list[Any], Any]:
+    """Names and tensors of all inputs in the order of the signature, and the module that takes them so."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    example = as_tensors(example)
+    arguments: tuple[Any, ...] = ()
+    if isinstance(example, dict) and not keywords:
+        keywords = example
+    else:
+        arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
+        keywords = as_tensors(keywords)
+    names: list[str] = []
+    try:
+        bound = inspect.signature(getattr(given, "forward", given)).bind(*arguments, **keywords).arguments
+    except ValueError:  # a script may have no signature for Python; it has a graph
+        inputs = [v.debugName() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
+        bound = dict(zip(inputs, arguments, strict=False))
+    except TypeError as error:
+        raise OvjitError(f"{NOT_TRACED}{error}") from error
+    for name, value in bound.items():
+        parts = [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        single = parts and parts[0] is value
+        if isinstance(value, dict) and name not in keywords:  # what a signature gathers as **kwargs
+            inner = [(k, leaf) for k, v in value.items() for leaf in tree.tree_leaves(v)]
+            names += [k for k, leaf in inner if isinstance(leaf, torch.Tensor)]
+        else:
+            names += [name] if single else [f"{name}.{i}" for i in range(len(parts))]
+    ordered = _in_order(bound, keywords)
+    leaves, shape = tree.tree_flatten((arguments, ordered))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+    class Flat(torch.nn.Module):
+        """The module as a function of tensors alone, to tensors alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str | None] = []
+            self.called = given
+            if isinstance(given, torch.nn.Module):
+                del self._modules["called"]
+                self._modules[TRACED] = given
+
+        def train(self, mode: bool = True) -> Any:
+            self.training = mode  # the module itself stays as it was made
+            return self
+
+        def forward(self, *tensors: Any) -> Any:
+            now = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                now[place] = tensor
+            positional, named = tree.tree_unflatten(now, shape)
+            called = self._modules.get(TRACED) or self.called
+            made = called(*positional, **named)
+            self.names[:], values = named_outputs(made)
+            return values
+
+    return names, [leaves[i] for i in places], Flat()
+
+
+def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords in the order of the signature, those that it gathers last."""
+    first = {k: keywords[k] for k in bound if k in keywords}
+    return {**first, **{k: v for k, v in keywords.items() if k not in first}}
+
+
+def named_outputs(made: Any) -> tuple[list[str | None], tuple[Any, ...]]:
+    """Names and tensors of what a module gives: keys of a dict are names, None is left out."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    names: list[str | None] = []
+    values: list[Any] = []
+    items = made.items() if isinstance(made, Mapping) else [(None, made)]
+    for key, value in items:
+        parts = [v for v in tree.tree_leaves(value) if isinstance(v, (torch.Tensor, bool, int, float))]
+        names += [key if len(parts) == 1 else None] * len(parts)
+        values += [v if isinstance(v, torch.Tensor) else torch.tensor(v) for v in parts]
+    return names, tuple(values)

@@ -1,0 +1,125 @@
+"""PyTorch's tensors and types as ovjit's, and the values of a graph that are no tensors."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+
+#: OpenVINO's names of element types by PyTorch's.
+ELEMENT_NAMES = {
+    "float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16", "int64": "i64", "int32": "i32",
+    "int16": "i16", "int8": "i8", "uint8": "u8", "bool": "boolean", "uint16": "u16", "uint32": "u32",
+    "uint64": "u64", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2",
+    "quint8": "u8", "qint8": "i8", "qint32": "i32",
+}  # fmt: skip
+#: The type of a pair's numbers by PyTorch's complex type.
+PARTS = {"complex64": "f32", "complex128": "f64", "complex32": "f16"}
+
+
+class Complex(NamedTuple):
+    """A complex tensor: its real and imaginary parts are the last dimension of `pair`, [..., 2]."""
+
+    pair: Output
+
+
+class Number(NamedTuple):
+    """A number that Python computes, such as an open dimension: a tensor without dimensions."""
+
+    value: Output
+
+
+class Unbound(NamedTuple):
+    """A list of tensors that are known one by one."""
+
+    items: list[Any]
+
+
+@cache
+def torch_types() -> dict[str, Any]:
+    """PyTorch's types by OpenVINO's names of element types."""
+    import torch
+
+    plain = [theirs for theirs in ELEMENT_NAMES if hasattr(torch, theirs) and not theirs.startswith("q")]
+    return {ELEMENT_NAMES[theirs]: getattr(torch, theirs) for theirs in plain}
+
+
+@cache
+def _by_number() -> dict[int, Any]:
+    """PyTorch's types by the numbers that scripts have for them."""
+    import torch
+
+    order = (
+        "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64",
+        "complex128", "bool", "qint8", "quint8", "qint32", "bfloat16",
+    )  # fmt: skip
+    return {i: getattr(torch, name) for i, name in enumerate(order)}
+
+
+def torch_type(given: Any) -> Any:
+    """A torch.dtype, given as such or by its number."""
+    return _by_number()[given] if isinstance(given, int) else given
+
+
+def name_of(given: Any) -> str:
+    """PyTorch's name of a type: "float32"."""
+    return str(torch_type(given)).removeprefix("torch.")
+
+
+def is_complex(given: Any) -> bool:
+    return name_of(given) in PARTS
+
+
+def element_type(given: Any) -> str:
+    """OpenVINO's name of a torch.dtype, or of its number in scripts; for complex ones that of their parts."""
+    name = name_of(given)
+    found = ELEMENT_NAMES.get(name) or PARTS.get(name)
+    if found is None:
+        raise UnsupportedError(f"tensors of the type {name} are not supported")
+    return found
+
+
+def array_of(tensor: Any) -> tuple[np.ndarray, str]:
+    """The numbers of a tensor, in its own memory where they lie in order there, and their element type."""
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    if tensor.is_sparse or tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_quantized:
+        tensor = tensor.int_repr()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    tensor = tensor.contiguous()
+    kind = element_type(tensor.dtype)
+    if kind == "bf16":
+        import ml_dtypes
+
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16), kind
+    if kind in ("f8e4m3", "f8e5m2"):
+        from ovjit.graph.dtypes import numpy_dtype
+
+        return tensor.view(torch.uint8).numpy().view(numpy_dtype(kind)), kind
+    return tensor.numpy(), kind
+
+
+def constant_of(tensor: Any, name: str | None) -> Output | Complex:
+    """A constant that reads the tensor's memory: nothing is copied."""
+    array, kind = array_of(tensor)
+    made = Output._of(Constant._of(array, kind, None, name), 0)
+    return Complex(made) if tensor.is_complex() else made
+
+
+def number_of(kind: str) -> int:
+    """The number that scripts have for an element type."""
+    wanted = torch_types()[kind]
+    return next(number for number, theirs in _by_number().items() if theirs is wanted)

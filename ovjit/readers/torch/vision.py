@@ -1,0 +1,54 @@
+"""torchvision's operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+
+@aten("torchvision::nms")
+def nms(n: Call, x: Output, scores: Output, iou_threshold: float) -> Output:
+    """Indices of the boxes that stay, best first."""
+    boxes, ranks = n.unsqueeze(x, [0]), n.unsqueeze(scores, [0, 1])
+    most = n.scalar(n.dim_of(scores, 0))
+    kept = n.all("NonMaxSuppression", boxes, ranks, most, n.const(float(iou_threshold), "f32"),
+                 box_encoding="corner", sort_result_descending=False, output_type="i64")  # fmt: skip
+    count = kept[2]
+    rows = n("Slice", kept[0], n.const([0]), count, n.const([1]), n.const([0]))
+    return n("Gather", rows, n.const(2), 1)
+
+
+@aten("torchvision::roi_align")
+def roi_align(
+    n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int,
+    sampling_ratio: int, aligned: bool = False,
+) -> Output:  # fmt: skip
+    batch = n.convert(n("Gather", rois, n.const(0), 1), "i64")
+    return n(
+        "ROIAlign",
+        x,
+        n.cut(rois, 1, 1, 5),
+        batch,
+        pooled_h=int(pooled_height),
+        pooled_w=int(pooled_width),
+        sampling_ratio=max(int(sampling_ratio), 0),
+        spatial_scale=float(spatial_scale),
+        mode="avg",
+        aligned_mode="half_pixel_for_nn" if aligned else "asymmetric",
+    )
+
+
+@aten("torchvision::deform_conv2d")
+def deform_conv2d(
+    n: Call, x: Output, weight: Output, offset: Output, mask: Any = None, bias: Any = None, stride_h: int = 1,
+    stride_w: int = 1, pad_h: int = 0, pad_w: int = 0, dilation_h: int = 1, dilation_w: int = 1,
+    groups: int = 1, offset_groups: int = 1, use_mask: Any = True,
+) -> Output:  # fmt: skip
+    inputs = [x, offset, weight, *([mask] if use_mask else [])]
+    out = n("DeformableConvolution", *inputs, strides=[stride_h, stride_w], pads_begin=[pad_h, pad_w],
+            pads_end=[pad_h, pad_w], dilations=[dilation_h, dilation_w], group=groups,
+            deformable_group=offset_groups, bilinear_interpolation_pad=True)  # fmt: skip
+    return n.bias(out, bias, 4)
