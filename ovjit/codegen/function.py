@@ -122,8 +122,8 @@ class FunctionKernel:
             # annotations are texts where the module says so
             is_pointer = p.annotation in ("Ptr", Ptr, "Tensor", Tensor)
             if self.signature is not None and p.name in self.signature.structures:
-                continue
-            if isinstance(p.default, Table):
+                frame.fields += self.signature.structures[p.name].values()
+            elif isinstance(p.default, Table):
                 tables.append(p)
             elif isinstance(p.default, Each):
                 frame.fields += p.default.fields(p.name, constants)
@@ -181,7 +181,9 @@ class FunctionKernel:
         unread |= {f"{name}_{d}" for name in unread for d in range(self.source.dims)}
         if self.signature is not None:
             self.signature.check(self.function.__name__, self.source.stored)
-            unread |= {name for name in self.signature.fields() if name not in read}
+            derived = {*self.signature.fields()}
+            derived |= {name for fields in self.signature.structures.values() for name, _ in fields.values()}
+            unread |= derived - read
         frame.fields = [field for field in frame.fields if field[0] not in unread]
         head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
         numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]

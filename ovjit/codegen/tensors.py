@@ -69,6 +69,35 @@ class Split(NamedTuple):
         return f"({self.count} * VL)" if self.count > 1 else "VL"
 
 
+class Raw:
+    """Declares a structure whose fields are arguments under their own names, as those of kernels that state
+    strides and extents one by one. A kernel has one of a class."""
+
+    def __init__(self, structure: Any):
+        self.structure = structure
+
+
+def _arguments(parameter: str, what: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
+    """(field, (argument, whether it is an address)) of a structure."""
+    raw = isinstance(what, Raw)
+    structure = what.structure if raw else what
+    for field in structure._fields:
+        is_address = structure.__annotations__.get(field) in ("Ptr", Ptr)
+        yield field, (field if raw else f"{parameter}_{field}", is_address)
+
+
+def given_fields(signature: Signature | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name, structures among them by their fields."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        fields = signature.structures.get(name) if signature is not None else None
+        if fields is None:
+            out[name] = value
+        else:
+            out |= {argument: getattr(value, field) for field, (argument, _) in fields.items()}
+    return out
+
+
 def extent_of(axis: str) -> str:
     """The argument that is the extent of an axis."""
     return f"size_{axis}"
@@ -83,7 +112,8 @@ class Signature:
     def __init__(self, name: str, over: str, declared: Mapping[str, Any], parameters: Sequence[str]):
         self.axes: dict[str, tuple[str, ...]] = {}
         self.adjacent: dict[str, str] = {}
-        self.structures: dict[str, tuple[str, ...]] = {}
+        #: parameter -> field -> the argument that it is, and whether that is an address
+        self.structures: dict[str, dict[str, tuple[str, bool]]] = {}
         self.split: Split | None = None
         self.over = tuple(self._over(name, over))
         for parameter, what in declared.items():
@@ -92,7 +122,7 @@ class Signature:
             if isinstance(what, str):
                 self._tensor(name, parameter, what)
             else:
-                self.structures[parameter] = what._fields
+                self.structures[parameter] = dict(_arguments(parameter, what))
         known = {axis for axes in self.axes.values() for axis in axes}
         if REST in self.over[1:] or (REST in known) != (REST in self.over) or not known.issuperset(self.over):
             raise TypeError(f"{name}: items cannot count through {over!r}")
@@ -126,9 +156,7 @@ class Signature:
         return tuple(axis for axis in self.over if axis != REST)
 
     def fields(self) -> Iterator[str]:
-        """The integers of the argument block, all that a kernel may read."""
-        for structure, names in self.structures.items():
-            yield from (f"{structure}_{field}" for field in names)
+        """The integers that follow from the tensors: all of them that a kernel may read."""
         extents = (extent_of(axis) for axes in self.axes.values() for axis in axes if axis != REST)
         yield from dict.fromkeys(extents)
         for tensor, axes in self.axes.items():
@@ -141,9 +169,10 @@ class Signature:
 
     def check(self, name: str, stored: Collection[str]) -> None:
         """Raises TypeError where a variable of the kernel has the name of an argument that is derived."""
-        taken = {*self.fields(), "item", "outer_item"} & set(stored)
+        fields = (argument for fields in self.structures.values() for argument, _ in fields.values())
+        taken = {*self.fields(), *fields, "item", "outer_item"} & set(stored)
         if taken:
-            raise TypeError(f"{name}: {', '.join(sorted(taken))} name(s) an extent, a stride or an item")
+            raise TypeError(f"{name}: {', '.join(sorted(taken))} is the name of an argument")
 
 
 def attribute(printer: _Printer, e: ast.Attribute) -> str:
@@ -151,8 +180,9 @@ def attribute(printer: _Printer, e: ast.Attribute) -> str:
     signature, inner = printer.signature, e.value
     if signature is not None and isinstance(inner, ast.Name):
         structure = printer.text(inner)
-        if e.attr in signature.structures.get(structure, ()):
-            return f"{structure}_{e.attr}"
+        found = signature.structures.get(structure, {}).get(e.attr)
+        if found is not None:
+            return found[0]
         raise printer.unknown(e, f"{structure!r} is not declared to have a field {e.attr!r}")
     if not isinstance(inner, ast.Attribute) or inner.attr not in ("stride", "size"):
         raise printer.unknown(e)
@@ -226,6 +256,10 @@ def _item_address(signature: Signature, tensor: str, where: Mapping[str, str]) -
     if REST in signature.over and REST in axes:
         text += "".join(f" + a{d} * {tensor}_{d}" for d in range(DIMS))
     return text + "".join(f" + {index} * {tensor}_{axis}" for axis, index in where.items() if axis in axes)
+
+
+class Ptr(int):
+    """Marks a parameter, or a field of a structure, that is an address."""
 
 
 class Tensor(int):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ovjit.codegen.memory import SIZE
-from ovjit.codegen.tensors import Tensor
+from ovjit.codegen.tensors import Ptr, Tensor
 
 __all__ = [
     "SIZE", "VL", "Each", "Ptr", "Table", "Tensor", "Word", "absolute", "add_pairs", "applied", "bits",
@@ -43,10 +43,6 @@ class Word:
 
     def __getitem__(self, dtype: Any) -> Any:
         return self
-
-
-class Ptr(int):
-    """Marks a parameter that is an address."""
 
 
 class Table(int):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import DIMS
-from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of
+from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of, given_fields
 from ovjit.compiler.chunks import ceil_div
 from ovjit.compiler.plan import Planner
 from ovjit.compiler.races import Piece, Rows
@@ -81,9 +81,7 @@ def launch(
         counted = [*outer[:-1], blocks]
     items = product(counted)
     values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: blocks}
-    for name, given in scalars.items():
-        fields = signature.structures.get(name)
-        values |= {name: given} if fields is None else {f"{name}_{f}": getattr(given, f) for f in fields}
+    values |= given_fields(signature, scalars)
     views = [o.view for name, o in operands.items() if name not in writes]
     written = [operands[name].view for name in writes]
 

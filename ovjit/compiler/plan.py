@@ -15,6 +15,7 @@ import numpy as np
 from ovjit import debug
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
+from ovjit.codegen.tensors import given_fields
 from ovjit.compiler.arena import assign_offsets
 from ovjit.compiler.chunks import PARALLEL_WORK
 from ovjit.compiler.chunks import ceil_div as ceil_div
@@ -457,14 +458,15 @@ class Planner:
         type: str | None = None,
         touches: Touches | None = None,
     ) -> None:
-        """Add a call of `kernel` with `values` for its frame. Views keep their memory alive.
+        """Add a call of `kernel` with `values` for its frame, structures among them. Views keep their memory
+        alive.
 
         `touches`: which bytes a chunk reads and writes, for the proof that chunks do not meet.
         """
         if not is_traced_number(chunks) and chunks <= 0:
             return
         moved = self._uses(reads, writes, touches)
-        args = kernel.frame.pack(values)
+        args = kernel.frame.pack(given_fields(kernel.signature, values))
         self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved))
 
     def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
