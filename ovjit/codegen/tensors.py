@@ -52,21 +52,21 @@ _OVER = re.compile(r"(\.\.\.|\w+)(?:/(\d*)(VL)?(:1)?)?")
 
 
 class Split(NamedTuple):
-    """How many elements of a split axis an item has: `count`, or so many vectors."""
+    """How many elements of a split axis an item has: `size`, or so many vectors."""
 
-    count: int
+    size: int
     vectors: bool
     adjacent: bool
 
     def elements(self, vector: int) -> int:
         """The elements of an item, for vectors of so many."""
-        return self.count * vector if self.vectors else self.count
+        return self.size * vector if self.vectors else self.size
 
     @property
     def text(self) -> str:
         if not self.vectors:
-            return str(self.count)
-        return f"({self.count} * VL)" if self.count > 1 else "VL"
+            return str(self.size)
+        return f"({self.size} * VL)" if self.size > 1 else "VL"
 
 
 class Raw:
@@ -82,7 +82,8 @@ def _arguments(parameter: str, what: Any) -> Iterator[tuple[str, tuple[str, bool
     raw = isinstance(what, Raw)
     structure = what.structure if raw else what
     for field in structure._fields:
-        is_address = structure.__annotations__.get(field) in ("Ptr", Ptr)
+        note = structure.__annotations__.get(field)
+        is_address = getattr(note, "__forward_arg__", note) in ("Ptr", Ptr)
         yield field, (field if raw else f"{parameter}_{field}", is_address)
 
 
@@ -161,7 +162,8 @@ class Signature:
         yield from dict.fromkeys(extents)
         for tensor, axes in self.axes.items():
             yield from (f"{tensor}_{axis}" for axis in axes if axis != REST)
-        yield from (ITEMS, PER_CHUNK, BLOCKS)
+        if self.over:
+            yield from (ITEMS, PER_CHUNK, BLOCKS)
         if REST in self.over:
             for d in range(DIMS):
                 yield f"d{d}"
@@ -170,7 +172,8 @@ class Signature:
     def check(self, name: str, stored: Collection[str]) -> None:
         """Raises TypeError where a variable of the kernel has the name of an argument that is derived."""
         fields = (argument for fields in self.structures.values() for argument, _ in fields.values())
-        taken = {*self.fields(), *fields, "item", "outer_item"} & set(stored)
+        loop = ("item", "outer_item") if self.over else ()
+        taken = {*self.fields(), *fields, *loop} & set(stored)
         if taken:
             raise TypeError(f"{name}: {', '.join(sorted(taken))} is the name of an argument")
 

@@ -30,6 +30,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.plan import Filling, ceil_div
 from ovjit.graph.converted import Unmade
@@ -226,13 +227,13 @@ def decode_bytes(d, v, word, first, levels, unpack):
 
 
 @inline
-def begin_panels(at, count, c, q, s, z, q_panel, s_panel, z_panel, unpack):
+def begin_panels(at, count, c, stored, unpack):
     """Where the integers, scales and zeros of `count` panels are, from the panel `c` on."""
     for n in static_range(count):
-        at["q", n] = q + (c + n) * q_panel
-        at["s", n] = s + (c + n) * s_panel
+        at["q", n] = stored.q + (c + n) * stored.q_panel
+        at["s", n] = stored.s + (c + n) * stored.s_panel
         if unpack.each_zero:
-            at["z", n] = z + (c + n) * z_panel
+            at["z", n] = stored.z + (c + n) * stored.z_panel
 
 
 @inline
@@ -345,31 +346,32 @@ def unpack_group(at, stop, scale, shift, levels, lv, count, width, lanes, group,
 
 @inline
 def unpack_panels(
-    unpacked, first_panel, stop_panel, q, s, z, lv, q_panel, s_panel, z_panel, g_size, depth, outs, w_panel,
-    unpack, group, vectors, lanes,
+    unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes
 ):  # fmt: skip
     """The chunk's panels as tiles of words of `group` elements read them."""
     at, levels, scale, shift = registers()
-    load_levels(levels, lv, unpack, lanes)
+    load_levels(levels, stored.lv, unpack, lanes)
     if unpack.zero == "one":
-        zero = -splat[f32](z)
+        zero = -splat[f32](stored.z)
     for c in range(first_panel, stop_panel):
-        begin_panels(at, 1, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+        begin_panels(at, 1, c, stored, unpack)
         at["t"] = unpacked + (c - first_panel) * w_panel
         valid = outs - c * vectors * lanes
         at["e"] = 0
-        while at["e"] < depth:
-            stop = min(at["e"] + g_size, depth)
+        while at["e"] < stored.depth:
+            stop = min(at["e"] + stored.g_size, stored.depth)
             for v in static_range(vectors):
                 scale[v] = load[unpack.scale](at["s", 0] + v * lanes * SIZE[unpack.scale])
                 if unpack.zero:
                     shift[v] = minus_zeros(at, 0, zero, v * lanes, unpack) * scale[v]
             if valid > lanes:
                 unpack_group(
-                    at, stop, scale, shift, levels, lv, vectors, vectors * lanes, lanes, group, unpack
+                    at, stop, scale, shift, levels, stored.lv, vectors, vectors * lanes, lanes, group, unpack
                 )
             else:
-                unpack_group(at, stop, scale, shift, levels, lv, 1, vectors * lanes, lanes, group, unpack)
+                unpack_group(
+                    at, stop, scale, shift, levels, stored.lv, 1, vectors * lanes, lanes, group, unpack
+                )
             next_group(at, 1, vectors * lanes, unpack)
 
 
@@ -505,11 +507,43 @@ def multiply_rows(
         e = stop
 
 
-@kernel
+class StoredWeights(NamedTuple):
+    """Packed integers, scales, zeros and levels; bytes of a panel of each; elements of a group and in all."""
+
+    q: Ptr
+    s: Ptr
+    z: Ptr
+    lv: Ptr
+    q_panel: int
+    s_panel: int
+    z_panel: int
+    g_size: int
+    depth: int
+
+
+class RowBytes(NamedTuple):
+    """Bytes from row to row of x and y, and from panel to panel of the bias."""
+
+    x_w: int
+    y_w: int
+    b_step: int
+
+
+class RowSizes(NamedTuple):
+    """Rows, outputs, panels, panels of a chunk; elements with what fills groups up; parts of a row."""
+
+    rows: int
+    outs: int
+    panels: int
+    per_chunk: int
+    filled: int
+    parts: int
+
+
+@kernel(stored=Raw(StoredWeights), apart=Raw(RowBytes), sizes=Raw(RowSizes))
 def compressed_rows(
-    x: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth,
-    lower: Ptr, x_w, y_w, b_step, rows, outs, panels, per_chunk, filled, parts, e=ROW_OPERANDS, *, T,
-    operands, body, out, vectors, lanes, unpack, abreast,
+    x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, e=ROW_OPERANDS, *, T, operands, body, out,
+    vectors, lanes, unpack, abreast,
 ):  # fmt: skip
     """A few rows times compressed weights, which go from memory to registers, once for `HEIGHTS` of rows.
 
@@ -524,79 +558,100 @@ def compressed_rows(
     what it should be, and scratch has x / 16**i. The highest are shifted down, as they hold the word's sign.
     """
     at, levels, made = registers()
-    load_levels(levels, lv, unpack, lanes)
+    load_levels(levels, stored.lv, unpack, lanes)
     if unpack.zero == "one":
-        zero = -splat[f32](z)
+        zero = -splat[f32](stored.z)
     data = x
-    data_w = x_w
-    sums = scratch + rows * filled * 4
-    if T != "f32" or not unpack.as_it_is or filled != depth:
-        rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T)
+    data_w = apart.x_w
+    sums = scratch + sizes.rows * sizes.filled * 4
+    if T != "f32" or not unpack.as_it_is or sizes.filled != stored.depth:
+        rows_to_scratch(x, apart.x_w, sizes.rows, sums, lower, stored.g_size, stored.depth, unpack, T)
         data = scratch
-        data_w = filled * 4
-    c = chunk * per_chunk
-    stop = min(c + per_chunk, panels)
+        data_w = sizes.filled * 4
+    c = chunk * sizes.per_chunk
+    stop = min(c + sizes.per_chunk, sizes.panels)
     while c < stop:
         row = 0
-        if rows == 1 and stop - c >= abreast and abreast > 1:
-            begin_panels(at, abreast, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+        if sizes.rows == 1 and stop - c >= abreast and abreast > 1:
+            begin_panels(at, abreast, c, stored, unpack)
             multiply_rows(
-                at, made, data, data_w, sums, parts, g_size, depth, b + c * b_step, b_step, levels, lv, zero,
-                1, abreast, 2, vectors, lanes, unpack,
+                at, made, data, data_w, sums, sizes.parts, stored.g_size, stored.depth, b + c *
+                apart.b_step, apart.b_step, levels, stored.lv, zero, 1, abreast, 2, vectors, lanes,
+                unpack,
             )  # fmt: skip
             for n in static_range(abreast):
-                finish_row(made, n, e, y, y_w, row, c + n, outs, vectors, lanes, operands, body, out)
+                finish_row(
+                    made, n, e, y, apart.y_w, row, c + n, sizes.outs, vectors, lanes, operands, body, out
+                )
             c += abreast
         else:
-            while row < rows:
-                begin_panels(at, 1, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+            while row < sizes.rows:
+                begin_panels(at, 1, c, stored, unpack)
                 for height in HEIGHTS:
-                    if height == 1 or rows - row >= height:
+                    if height == 1 or sizes.rows - row >= height:
                         # The sums of one or two rows are too few to hide how long an addition takes. Of one
                         # row, four of each kind do not fit AVX2's registers, and three are no faster.
                         multiply_rows(
-                            at, made, data + row * data_w, data_w, sums + row * parts * 4, parts, g_size,
-                            depth, b + c * b_step, 0, levels, lv, zero, height, 1, 2 if height <= 2 else 1,
-                            vectors, lanes, unpack,
+                            at, made, data + row * data_w, data_w, sums + row * sizes.parts * 4,
+                            sizes.parts, stored.g_size, stored.depth, b + c * apart.b_step, 0, levels,
+                            stored.lv, zero, height, 1, 2 if height <= 2 else 1, vectors, lanes, unpack,
                         )  # fmt: skip
                         for r in static_range(height):
                             finish_row(
-                                made, r, e, y, y_w, row + r, c, outs, vectors, lanes, operands, body, out
-                            )
+                                made, r, e, y, apart.y_w, row + r, c, sizes.outs, vectors, lanes,
+                                operands, body, out,
+                            )  # fmt: skip
                         row += height
                         break
             c += 1
 
 
-@kernel
+class ChosenSizes(NamedTuple):
+    """Outputs, panels, panels of a chunk, chunks of a row; elements with what fills groups up."""
+
+    outs: int
+    panels: int
+    per_chunk: int
+    blocks: int
+    filled: int
+
+
+class Chosen(NamedTuple):
+    """The index of the matrix of each row, bytes from one to the next, and how many matrices there are."""
+
+    picks: Ptr
+    picks_w: int
+    kinds: int
+
+
+@kernel(stored=Raw(StoredWeights), apart=Raw(RowBytes), sizes=Raw(ChosenSizes), chosen=Raw(Chosen))
 def chosen_rows(
-    x: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, lv: Ptr, q_panel, s_panel, z_panel, g_size, depth,
-    lower: Ptr, x_w, y_w, b_step, outs, panels, per_chunk, blocks, filled, picks: Ptr, picks_w, kinds,
-    e=ROW_OPERANDS, *, T, operands, body, out, vectors, lanes, unpack,
+    x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, chosen, e=ROW_OPERANDS, *, T, operands,
+    body, out, vectors, lanes, unpack,
 ):  # fmt: skip
     """Rows times compressed weights, each with the matrix of `kinds` that its index at `picks` names, from
     the end where it is negative, and 0 out of range. A chunk is a range of panels for one row."""
     at, levels, made = registers()
-    load_levels(levels, lv, unpack, lanes)
+    load_levels(levels, stored.lv, unpack, lanes)
     if unpack.zero == "one":
-        zero = -splat[f32](z)
-    row = udiv(chunk, blocks)
-    first = urem(chunk, blocks) * per_chunk
-    kind = ld(picks + row * picks_w, 0)
+        zero = -splat[f32](stored.z)
+    row = udiv(chunk, sizes.blocks)
+    first = urem(chunk, sizes.blocks) * sizes.per_chunk
+    kind = ld(chosen.picks + row * chosen.picks_w, 0)
     if kind < 0:
-        kind += kinds
-    sums = scratch + filled * 4
-    rows_to_scratch(x + row * x_w, x_w, 1, sums, lower, g_size, depth, unpack, T)
-    for c in range(first, min(first + per_chunk, panels)):
+        kind += chosen.kinds
+    sums = scratch + sizes.filled * 4
+    rows_to_scratch(x + row * apart.x_w, apart.x_w, 1, sums, lower, stored.g_size, stored.depth, unpack, T)
+    for c in range(first, min(first + sizes.per_chunk, sizes.panels)):
         for v in static_range(vectors):
-            made[0, v] = load[f32](b + c * b_step + v * lanes * WORD)
-        if kind >= 0 and kind < kinds:
-            begin_panels(at, 1, kind * panels + c, q, s, z, q_panel, s_panel, z_panel, unpack)
+            made[0, v] = load[f32](b + c * apart.b_step + v * lanes * WORD)
+        if kind >= 0 and kind < chosen.kinds:
+            begin_panels(at, 1, kind * sizes.panels + c, stored, unpack)
             multiply_rows(
-                at, made, scratch, 0, sums, 0, g_size, depth, b + c * b_step, 0, levels, lv, zero, 1, 1, 2,
-                vectors, lanes, unpack,
+                at, made, scratch, 0, sums, 0, stored.g_size, stored.depth, b + c * apart.b_step, 0,
+                levels, stored.lv, zero, 1, 1, 2, vectors, lanes, unpack,
             )  # fmt: skip
-        finish_row(made, 0, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out)
+        finish_row(made, 0, e, y, apart.y_w, row, c, sizes.outs, vectors, lanes, operands, body, out)
 
 
 def row_kernel(

@@ -18,12 +18,15 @@ More rows than one share what it takes to make an f32, and are no faster by this
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.tiles.compressed import Unpack, begin_panels, fetch, minus_zeros, next_group
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
@@ -115,25 +118,40 @@ def multiply_words(at, total, count, vectors, lanes):
     at["q", 0] += count * vectors * lanes * 4
 
 
-@kernel
+class StoredWords(NamedTuple):
+    """Packed integers, scales and zeros; bytes of a panel of each; elements of a group and in all."""
+
+    q: Ptr
+    s: Ptr
+    z: Ptr
+    q_panel: int
+    s_panel: int
+    z_panel: int
+    g_size: int
+    depth: int
+
+
+@kernel(stored=Raw(StoredWords))
 def digits_product(
-    x: Ptr, p: Ptr, b: Ptr, y: Ptr, q: Ptr, s: Ptr, z: Ptr, q_panel, s_panel, z_panel, g_size, depth, b_step,
-    outs, panels, per_chunk, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes, unpack,
+    x: Ptr, p: Ptr, b: Ptr, y: Ptr, stored, b_step, outs, panels, per_chunk, e=ROW_OPERANDS, *, operands,
+    body, out, vectors, lanes, unpack,
 ):  # fmt: skip
     """The product of a row in digits with weights that `pack_compressed` has packed. A chunk is a range of
     panels."""
     at, total, made, part = registers()
     if unpack.zero == "one":
-        zero = -splat[f32](z)
+        zero = -splat[f32](stored.z)
     for c in share(panels, per_chunk):
-        begin_panels(at, 1, c, q, s, z, q_panel, s_panel, z_panel, unpack)
+        begin_panels(
+            at, 1, c, stored, unpack,
+        )
         at["x"] = x
         at["p"] = p
         for v in static_range(vectors):
             made[0, v] = load[f32](b + c * b_step + v * lanes * 4)
         first = 0
-        while first < depth:
-            stop = min(first + g_size, depth)
+        while first < stored.depth:
+            stop = min(first + stored.g_size, stored.depth)
             for d, v in np.ndindex(DIGITS, vectors):
                 total[d, v] = const[i32](0)
             while first + 8 * DEEP <= stop:

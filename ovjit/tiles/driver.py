@@ -8,16 +8,17 @@ small table, which all panels then share.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import CACHE_LINE
-from ovjit.tiles.compressed import Unpack, unpack_panels
+from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.narrow import RUN_BITS, WAYS
 
@@ -99,7 +100,7 @@ def begin_at(first, row, begin, n, h, w):
 
 
 @inline
-def gather_windows(to, pixels, lines, line_step, line, packed):
+def gather_windows(to, pixels, gathering):
     """Put the windows of the table's pixels together, and their new places into it. Two pixels by two: line
     by line half of what this gains was lost."""
     target = to
@@ -107,24 +108,87 @@ def gather_windows(to, pixels, lines, line_step, line, packed):
         source = ld(scratch, m)
         other = ld(scratch, m + 1)
         st[i64](scratch + m * 8, target)
-        st[i64](scratch + m * 8 + 8, target + packed)
+        st[i64](scratch + m * 8 + 8, target + gathering.packed)
         place = target
-        for _ in range(lines):
+        for _ in range(gathering.lines):
             store[i16](place, load[i16](source))
-            store[i16](place + packed, load[i16](other))
-            source += line_step
-            other += line_step
-            place += line
-        target += 2 * packed
+            store[i16](place + gathering.packed, load[i16](other))
+            source += gathering.line_step
+            other += gathering.line_step
+            place += gathering.line
+        target += 2 * gathering.packed
 
 
-@kernel
+class Apart(NamedTuple):
+    """Bytes from group to group of y, channels from group to group, bytes from panel to panel of the bias."""
+
+    y_g: int
+    c_g: int
+    b_step: int
+
+
+class Pixels(NamedTuple):
+    """Bytes of an image, a row and a column of x and y; rows and columns; all pixels."""
+
+    x_n: int
+    x_h: int
+    x_w: int
+    y_n: int
+    y_h: int
+    y_w: int
+    oh: int
+    ow: int
+    pixels: int
+
+
+class Sums(NamedTuple):
+    """The words of a sum: n1 times n2 runs of k words, s1 and s2 bytes apart."""
+
+    n1: int
+    s1: int
+    n2: int
+    s2: int
+    k: int
+
+
+class Shares(NamedTuple):
+    """How pixels and panels are shared out, and the bytes that a word and a tile fetch ahead."""
+
+    px_per: int
+    by_pixels: int
+    run: int
+    pn_per: int
+    pn_blocks: int
+    ahead_step: int
+    tile_ahead: int
+
+
+class ChosenWeights(NamedTuple):
+    """Indices of the weights of each group, a panel of zeros, bytes between indices, how many weights."""
+
+    picks: Ptr
+    none: Ptr
+    picks_g: int
+    kinds: int
+
+
+class Gathering(NamedTuple):
+    """Lines of a window, bytes between them and of one, and of a packed window."""
+
+    lines: int
+    line_step: int
+    line: int
+    packed: int
+
+
+@kernel(
+    stored=Raw(StoredWeights), apart=Raw(Apart), grid=Raw(Pixels), sums=Raw(Sums),
+    shares=Raw(Shares), chosen=Raw(ChosenWeights), gathering=Raw(Gathering),
+)  # fmt: skip
 def tiles(
-    x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, q: Ptr, s: Ptr, z: Ptr,
-    lv: Ptr, q_panel, s_panel, z_panel, g_size, depth, y_g, c_g, b_step, x_n, x_h, x_w, y_n, y_h, y_w,
-    oh, ow, pixels, x_g, w_g, w_panel, outs, panels, n1, s1, n2, s2, k, px_per, by_pixels, run, pn_per,
-    pn_blocks, ahead_step, tile_ahead, picks: Ptr, none: Ptr, picks_g, kinds, lines, line_step, line, packed,
-    e=_OPERANDS, *, operands, rows, heights, vectors, lanes, group, listed, ways, unpack, picked, gathered,
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, stored, apart, grid, x_g, w_g,
+    w_panel, outs, panels, sums, shares, chosen, gathering, e=_OPERANDS, *, operands, rows, heights,
+    vectors, lanes, group, listed, ways, unpack, picked, gathered,
 ):  # fmt: skip
     """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
     `rows`: of a table; `group` elements are a word; `listed`: words have an order, of so many `ways`, see
@@ -135,33 +199,33 @@ def tiles(
     first, at, order = registers()
     shared = _shared(operands)
     # the chunk's group, panels and pixels
-    px_block = urem(chunk, run)
-    rest = udiv(chunk, run)
-    if by_pixels:
+    px_block = urem(chunk, shares.run)
+    rest = udiv(chunk, shares.run)
+    if shares.by_pixels:
         px_block = rest
-        rest = urem(chunk, run)
-    part = udiv(rest, pn_blocks)
-    first_panel = urem(rest, pn_blocks) * pn_per
-    stop_panel = min(first_panel + pn_per, panels)
-    p = px_block * px_per
-    stop = min(p + px_per, pixels)
-    at["img"] = udiv(p, oh * ow)
-    rest = urem(p, oh * ow)
-    at["i"] = udiv(rest, ow)
-    at["j"] = urem(rest, ow)
+        rest = urem(chunk, shares.run)
+    part = udiv(rest, shares.pn_blocks)
+    first_panel = urem(rest, shares.pn_blocks) * shares.pn_per
+    stop_panel = min(first_panel + shares.pn_per, panels)
+    p = px_block * shares.px_per
+    stop = min(p + shares.px_per, grid.pixels)
+    at["img"] = udiv(p, grid.oh * grid.ow)
+    rest = urem(p, grid.oh * grid.ow)
+    at["i"] = udiv(rest, grid.ow)
+    at["j"] = urem(rest, grid.ow)
     if picked:
-        kind = ld(picks + part * picks_g, 0)
+        kind = ld(chosen.picks + part * chosen.picks_g, 0)
         if kind < 0:
-            kind += kinds
-        if kind < 0 or kind >= kinds:
-            w = none
+            kind += chosen.kinds
+        if kind < 0 or kind >= chosen.kinds:
+            w = chosen.none
             w_panel = 0
         else:
             w += kind * w_g
     else:
         w += part * w_g
-    begin_at(first, 0, x + part * x_g, x_n, x_h, x_w)
-    begin_at(first, 1, y + part * y_g, y_n, y_h, y_w)
+    begin_at(first, 0, x + part * x_g, grid.x_n, grid.x_h, grid.x_w)
+    begin_at(first, 1, y + part * apart.y_g, grid.y_n, grid.y_h, grid.y_w)
     for n, o in enumerate(operands):
         if not o.shared:
             first[o.where] = e[n] + part * e[n, "g"]
@@ -170,20 +234,21 @@ def tiles(
     if unpack:
         unpacked = scratch + rows * TABLE * 8
         unpack_panels(
-            unpacked, first_panel, stop_panel, q, s, z, lv, q_panel, s_panel, z_panel, g_size, depth, outs,
-            w_panel, unpack, group, vectors, lanes,
-        )  # fmt: skip
+            unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes
+        )
         w = unpacked - first_panel * w_panel
     if listed:
-        words = n1 * n2 * k * vectors
+        words = sums.n1 * sums.n2 * sums.k * vectors
         offsets = places + (part * panels + first_panel) * words * 8
         if runs > 1:
             given = offsets
             starts = scratch + rows * TABLE * 8
             offsets = starts + runs * 8
             count = (stop_panel - first_panel) * words
-            each = udiv(n1 * n2 * k, runs) * WORD
-            offsets_over_runs(offsets, given, count, starts, runs, each, k * WORD, s1, n2, s2)
+            each = udiv(sums.n1 * sums.n2 * sums.k, runs) * WORD
+            offsets_over_runs(
+                offsets, given, count, starts, runs, each, sums.k * WORD, sums.s1, sums.n2, sums.s2
+            )
     begin_row(at, first, rows)
     while p < stop:
         count = min(heights[0], stop - p)
@@ -195,15 +260,15 @@ def tiles(
                 st[i64](scratch + row * TABLE * 8 + m * 8, at[row])
             m += 1
             if m < count:
-                next_pixel(at, first, rows, oh, ow)
-        next_pixel(at, first, rows, oh, ow)
+                next_pixel(at, first, rows, grid.oh, grid.ow)
+        next_pixel(at, first, rows, grid.oh, grid.ow)
         if gathered:
-            gather_windows(scratch + rows * TABLE * 8, heights[0], lines, line_step, line, packed)
+            gather_windows(scratch + rows * TABLE * 8, heights[0], gathering)
         # this tile's share of the weights that come next
-        ahead = w + pn_per * w_panel + udiv(p, heights[0]) * tile_ahead
+        ahead = w + shares.pn_per * w_panel + udiv(p, heights[0]) * shares.tile_ahead
         soon = ahead + first_panel * w_panel
-        soon_step = ahead_step
-        if lanes == 16 and stop_panel - first_panel > 1 and pixels * k >= FAR_PIXELS // WORD:
+        soon_step = shares.ahead_step
+        if lanes == 16 and stop_panel - first_panel > 1 and grid.pixels * sums.k >= FAR_PIXELS // WORD:
             # while it sums its first panel, the pixels that come next
             soon = at[0]
             soon_step = CACHE_LINE
@@ -218,21 +283,28 @@ def tiles(
                     for size, less in zip(heights, (*heights[1:], 0), strict=True):
                         if less == 0 or count > less:
                             tile[size, wide](
-                                scratch, w + c * w_panel, b + (part * panels + c) * b_step, n1, s1, n2, s2, k,
-                                part * c_g + c * vectors * lanes, valid, soon, soon_step,
-                                *(order[name] for name in lists), *(e[n] for n in shared),
+                                scratch, w + c * w_panel, b + (part * panels + c) * apart.b_step, sums.n1,
+                                sums.s1, sums.n2, sums.s2, sums.k, part * apart.c_g + c * vectors * lanes,
+                                valid, soon, soon_step, *(order[name] for name in lists),
+                                *(e[n] for n in shared),
                             )  # fmt: skip
                             break
                     break
             soon = ahead + (c + 1) * w_panel
-            soon_step = ahead_step
+            soon_step = shares.ahead_step
         p += heights[0]
 
 
 @functools.lru_cache(512)
 def _driver(
-    operands: tuple[Operand, ...], rows: int, isa: Isa, group: int, listed: bool, unpack: Unpack | None,
-    picked: bool, gathered: bool,
+    operands: tuple[Operand, ...],
+    rows: int,
+    isa: Isa,
+    group: int,
+    listed: bool,
+    unpack: Unpack | None,
+    picked: bool,
+    gathered: bool,
 ) -> Kernel:
     """The kernel without its tiles."""
     return tiles.kernel(
@@ -258,15 +330,9 @@ def tile_kernel(
     are multiplied.
     """
     made = _driver(
-        tuple(epilogue.operands),
-        epilogue.table_rows,
-        isa,
-        form.group if unpack else 1,
-        form.listed,
-        unpack,
-        picked,
-        gathered,
-    )
+        tuple(epilogue.operands), epilogue.table_rows, isa, form.group if unpack else 1, form.listed,
+        unpack, picked, gathered,
+    )  # fmt: skip
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {

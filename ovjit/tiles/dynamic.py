@@ -23,6 +23,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.plan import Filling, ceil_div
 from ovjit.graph.converted import Unmade
@@ -140,38 +141,64 @@ def multiply_tile(
         store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
 
 
-@kernel
+class Apart(NamedTuple):
+    """Bytes from row to row of x, its scales and y; of a panel of weights, scales, zeros and bias."""
+
+    x_w: int
+    p_w: int
+    y_w: int
+    w_panel: int
+    s_panel: int
+    z_panel: int
+    b_step: int
+
+
+class Sizes(NamedTuple):
+    """Words of a group, groups, groups of a scale; rows and how they are shared out; outputs and panels."""
+
+    words: int
+    groups: int
+    ratio: int
+    rows: int
+    rows_per: int
+    row_blocks: int
+    outs: int
+    panels: int
+    per_chunk: int
+
+
+@kernel(apart=Raw(Apart), sizes=Raw(Sizes))
 def dynamic_product(
-    x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, x_w, p_w, y_w, w_panel, s_panel, z_panel, b_step,
-    words, groups, ratio, rows, rows_per, row_blocks, outs, panels, per_chunk, e=ROW_OPERANDS, *, operands,
+    x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, apart, sizes, e=ROW_OPERANDS, *, operands,
     body, out, vectors, lanes, stored,
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
     made = registers()
-    first_row = chunk % row_blocks * rows_per
-    stop_row = min(first_row + rows_per, rows)
-    c = chunk // row_blocks * per_chunk
-    stop = min(c + per_chunk, panels)
+    first_row = chunk % sizes.row_blocks * sizes.rows_per
+    stop_row = min(first_row + sizes.rows_per, sizes.rows)
+    c = chunk // sizes.row_blocks * sizes.per_chunk
+    stop = min(c + sizes.per_chunk, sizes.panels)
     while c < stop:
         wide = 1
-        if rows == 1 and stop - c >= ABREAST:
+        if sizes.rows == 1 and stop - c >= ABREAST:
             wide = ABREAST
         row = first_row
         while row < stop_row:
             done = row + 1
             if wide == ABREAST:
                 multiply_tile(
-                    row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel, b + c * b_step,
-                    w_panel, s_panel, z_panel, b_step, words, groups, ratio, 1, ABREAST, vectors, lanes,
+                    row, x, apart.x_w, p, apart.p_w, w + c * apart.w_panel, s + c * apart.s_panel, z + c *
+                    apart.z_panel, b + c * apart.b_step, apart.w_panel, apart.s_panel, apart.z_panel,
+                    apart.b_step, sizes.words, sizes.groups, sizes.ratio, 1, ABREAST, vectors, lanes,
                     stored,
                 )  # fmt: skip
             else:
                 for height in HEIGHTS:
                     if height == 1 or stop_row - row >= height:
                         multiply_tile(
-                            row, x, x_w, p, p_w, w + c * w_panel, s + c * s_panel, z + c * z_panel,
-                            b + c * b_step, 0, 0, 0, 0, words, groups, ratio, height, 1, vectors, lanes,
-                            stored,
+                            row, x, apart.x_w, p, apart.p_w, w + c * apart.w_panel, s + c * apart.s_panel,
+                            z + c * apart.z_panel, b + c * apart.b_step, 0, 0, 0, 0, sizes.words,
+                            sizes.groups, sizes.ratio, height, 1, vectors, lanes, stored,
                         )  # fmt: skip
                         done = row + height
                         break
@@ -180,7 +207,9 @@ def dynamic_product(
                 for panel in range(c, c + wide):
                     for v in static_range(vectors):
                         made[0, v] = load[f32](place + v * lanes * 4)
-                    finish_row(made, 0, e, y, y_w, row, panel, outs, vectors, lanes, operands, body, out)
+                    finish_row(
+                        made, 0, e, y, apart.y_w, row, panel, sizes.outs, vectors, lanes, operands, body, out
+                    )
                     place += vectors * lanes * 4
                 row += 1
         c += wide

@@ -11,7 +11,7 @@ scores that it is of.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from ovjit.codegen import approx
 from ovjit.codegen.cpu.formats import F32, Format
@@ -19,6 +19,7 @@ from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.driver import ROWS
@@ -151,9 +152,7 @@ def begin(o, peak, weights, wide, sink, sinks):
 
 
 @inline
-def multiply_keys(
-    k, k_p, depth, group, at, n, columns, width, zeros, scale, scaled, count, heights, lanes
-):
+def multiply_keys(k, k_p, depth, group, at, n, columns, width, zeros, scale, scaled, count, heights, lanes):
     """The scores of n columns from `at` on, panel by panel of keys."""
     c = at // width
     while c * width < at + n:
@@ -207,12 +206,57 @@ def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
             storem[out](y + r * y_r + j * SIZE[out], made, wide - j)
 
 
-@kernel
+class Numbers(NamedTuple):
+    """Where single numbers lie: the scale of scores, what rows without a column are, zeros, ones, the cap."""
+
+    scale: Ptr
+    unseen: Ptr
+    zeros: Ptr
+    ones: Ptr
+    cap: Ptr
+
+
+class Sizes(NamedTuple):
+    """How rows are shared out, and the extents of a head."""
+
+    parts: int
+    block: int
+    rows: int
+    columns: int
+    depth: int
+    wide: int
+
+
+class TileSteps(NamedTuple):
+    """Bytes from row to row of q, y, mask and sink, of a column of the mask, of a panel of k and v."""
+
+    q_r: int
+    y_r: int
+    mask_r: int
+    mask_c: int
+    sink_r: int
+    k_p: int
+    v_p: int
+
+
+class Memory(NamedTuple):
+    """Columns of a block, and where in scratch memory its parts lie and their rows are apart."""
+
+    columns_per: int
+    q_at: int
+    q_row: int
+    o_at: int
+    o_row: int
+    s_at: int
+    s_row: int
+    m_at: int
+    l_at: int
+
+
+@kernel(numbers=Raw(Numbers), sizes=Raw(Sizes), steps=Raw(TileSteps), memory=Raw(Memory))
 def attention_tiles(
-    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, zeros: Ptr, ones: Ptr,
-    cap: Ptr, parts, block, rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, sink_r, k_p, v_p,
-    columns_per, q_at, q_row, o_at, o_row, s_at, s_row, m_at, l_at, *, T, out, group, heights, width, lanes,
-    causal, sinks, capped,
+    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, numbers, sizes, steps, memory, *, T, out, group,
+    heights, width, lanes, causal, sinks, capped,
 ):  # fmt: skip
     """Rows of a head by tiles. k and v are panels of words of `group` elements, `out` the element type of y;
     `sinks`: each row has a score more, of nothing; `capped`: scores are cap tanh(...), bent and masked where
@@ -221,70 +265,83 @@ def attention_tiles(
     In scratch memory: tables, rows of q that are scaled, of scores, of sums o; and of each row the largest
     score m so far, and the sum l of weights.
     """
-    head = chunk // parts
-    first = chunk % parts * block
-    count = min(block, rows - first)
+    head = chunk // sizes.parts
+    first = chunk % sizes.parts * sizes.block
+    count = min(sizes.block, sizes.rows - first)
     q, k, v, y, mask = placed(head, q, k, v, y, mask)
     if sinks:
         sink = placed(head, sink)
-    q += first * q_r
-    y += first * y_r
-    mask += first * mask_r
+    q += first * steps.q_r
+    y += first * steps.y_r
+    mask += first * steps.mask_r
     queries = q
-    query_r = q_r
+    query_r = steps.q_r
     if T == "f32":
-        queries = scratch + q_at
-        query_r = q_row
-        factor = splat[f32](scale)
+        queries = scratch + memory.q_at
+        query_r = memory.q_row
+        factor = splat[f32](numbers.scale)
     for r in range(count):
         if T == "f32":
-            multiplied(q + r * q_r, queries + r * q_row, depth, factor)
+            multiplied(q + r * steps.q_r, queries + r * memory.q_row, sizes.depth, factor)
         begin(
-            scratch + o_at + r * o_row, scratch + m_at + r * 4, scratch + l_at + r * 4, wide,
-            sink + (first + r) * sink_r, sinks,
+            scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4, scratch + memory.l_at
+            + r * 4, sizes.wide, sink + (first + r) * steps.sink_r, sinks,
         )  # fmt: skip
-    end = columns
+    end = sizes.columns
     if causal:
-        end = min(columns, first + count)
-    for at in range(0, end, columns_per):
-        n = min(columns_per, end - at)
+        end = min(sizes.columns, first + count)
+    for at in range(0, end, memory.columns_per):
+        n = min(memory.columns_per, end - at)
         # scores
         if capped:
-            fill_tables(queries, query_r, scratch + s_at, s_row, zeros, 0, count, heights[0])
+            fill_tables(
+                queries, query_r, scratch + memory.s_at, memory.s_row, numbers.zeros, 0, count, heights[0]
+            )
         else:
-            added = mask + at * mask_c
-            fill_tables(queries, query_r, scratch + s_at, s_row, added, mask_r, count, heights[0])
+            added = mask + at * steps.mask_c
+            fill_tables(
+                queries, query_r, scratch + memory.s_at, memory.s_row, added, steps.mask_r, count, heights[0]
+            )
         multiply_keys(
-            k, k_p, depth, group, at, n, columns, width, zeros, scale, T != "f32", count, heights, lanes
-        )
+            k, steps.k_p, sizes.depth, group, at, n, sizes.columns, width, numbers.zeros, numbers.scale, T
+            != "f32", count, heights, lanes,
+        )  # fmt: skip
         # softmax
         for r in range(count):
-            t = scratch + s_at + r * s_row
+            t = scratch + memory.s_at + r * memory.s_row
             live = n
             if causal:
                 live = min(n, first + r + 1 - at)
             if capped:
-                bend(t, mask + r * mask_r + at * mask_c, live, cap)
-            shrink = soften(t, scratch + m_at + r * 4, scratch + l_at + r * 4, live, T)
+                bend(t, mask + r * steps.mask_r + at * steps.mask_c, live, numbers.cap)
+            shrink = soften(t, scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, live, T)
             if causal or T != "f32":  # what is masked, and what fills the last word
                 clear(t, live, (n + group - 1) // group * group, T)
             if at > 0:
-                multiplied(scratch + o_at + r * o_row, scratch + o_at + r * o_row, wide, shrink)
+                multiplied(
+                    scratch + memory.o_at + r * memory.o_row, scratch + memory.o_at + r * memory.o_row,
+                    sizes.wide, shrink,
+                )  # fmt: skip
         # p v
         fill_tables(
-            scratch + s_at, s_row, scratch + o_at, o_row, scratch + o_at, o_row, count, heights[0]
-        )
+            scratch + memory.s_at, memory.s_row, scratch + memory.o_at, memory.o_row, scratch +
+            memory.o_at, memory.o_row, count, heights[0],
+        )  # fmt: skip
         c = 0
-        while c * width < wide:
+        while c * width < sizes.wide:
             step = width * 4
-            if wide - c * width <= lanes:
+            if sizes.wide - c * width <= lanes:
                 step = lanes * 4
             multiply(
-                v + c * v_p + at // group * step, (n + group - 1) // group, c * width, wide - c * width,
-                wide - c * width, zeros, ones, T != "f32", count, heights, lanes,
+                v + c * steps.v_p + at // group * step, (n + group - 1) // group, c * width, sizes.wide -
+                c * width, sizes.wide - c * width, numbers.zeros, numbers.ones, T != "f32", count,
+                heights, lanes,
             )  # fmt: skip
             c += 1
-    divided(scratch + o_at, o_row, scratch + l_at, y, y_r, count, wide, unseen, out)
+    divided(
+        scratch + memory.o_at, memory.o_row, scratch + memory.l_at, y, steps.y_r, count, sizes.wide,
+        numbers.unseen, out,
+    )  # fmt: skip
 
 
 @functools.cache
@@ -440,11 +497,32 @@ def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, vector
         first += width
 
 
-@kernel
+class RowNumbers(NamedTuple):
+    """Where single numbers lie: the scale of scores, what rows without a column are, the cap."""
+
+    scale: Ptr
+    unseen: Ptr
+    cap: Ptr
+
+
+class RowSteps(NamedTuple):
+    """Bytes from row to row of all tensors, of a column of the mask; sizes of groups of keys and values."""
+
+    q_r: int
+    y_r: int
+    mask_r: int
+    mask_c: int
+    k_s: int
+    v_s: int
+    sink_r: int
+    k_size: int
+    v_size: int
+
+
+@kernel(numbers=Raw(RowNumbers), sizes=Raw(Sizes), steps=Raw(RowSteps))
 def attention_rows(
-    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, scale: Ptr, unseen: Ptr, cap: Ptr, parts, block,
-    rows, columns, depth, wide, q_r, y_r, mask_r, mask_c, k_s, v_s, sink_r, k_size, v_size, sums_at, *, T,
-    keys, values, out, causal, sinks, capped, vectors, cut,
+    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, numbers, sizes, steps, sums_at, *, T, keys,
+    values, out, causal, sinks, capped, vectors, cut,
 ):  # fmt: skip
     """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`, `keys`,
     `values`, `out`: element types of q, k, v and y; `sinks`: each row has a score more, of nothing; `capped`:
@@ -455,32 +533,30 @@ def attention_rows(
     scale (q number) + zero (sum of q), and w (scale number + zero) is (w scale) number, with w zero once
     for a group.
     """
-    head = chunk // parts
-    first = chunk % parts * block
+    head = chunk // sizes.parts
+    first = chunk % sizes.parts * sizes.block
     q, k, v, y, mask = placed(head, q, k, v, y, mask)
     if sinks:
         sink = placed(head, sink)
-    factor = splat[f32](scale)
-    otherwise = splat[f32](unseen)
+    factor = splat[f32](numbers.scale)
+    otherwise = splat[f32](numbers.unseen)
     if capped:
-        most = splat[f32](cap)
-    for row in range(first, min(first + block, rows)):
-        end = columns
+        most = splat[f32](numbers.cap)
+    for row in range(first, min(first + sizes.block, sizes.rows)):
+        end = sizes.columns
         if causal:
-            end = min(columns, row + 1)
-        p = q + row * q_r
-        score_keys(p, k, k_s, end, depth, k_size, sums_at, T, keys, cut)
-        t = mask + row * mask_r
-        top = mask_scores(t, mask_c, end, factor, most, capped)
+            end = min(sizes.columns, row + 1)
+        p = q + row * steps.q_r
+        score_keys(p, k, steps.k_s, end, sizes.depth, steps.k_size, sums_at, T, keys, cut)
+        t = mask + row * steps.mask_r
+        top = mask_scores(t, steps.mask_c, end, factor, most, capped)
         if sinks:
-            old = splat[f32](sink + row * sink_r)
+            old = splat[f32](sink + row * steps.sink_r)
             top = maximum(top, old)
         total = weigh_scores(top, end)
         if sinks:
             score = old - top
             weight = applied(EXP, score)
             total = total + weight
-        p = y + row * y_r
-        sum_values(
-            p, v, v_s, end, wide, v_size, total, otherwise, values, out, vectors
-        )
+        p = y + row * steps.y_r
+        sum_values(p, v, steps.v_s, end, sizes.wide, steps.v_size, total, otherwise, values, out, vectors)

@@ -27,6 +27,7 @@ from ovjit.codegen.cpu.formats import F32, product_format
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import CACHE_LINE
 from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
@@ -64,9 +65,7 @@ def word_rows(kh: int, acc: str) -> list[range]:
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
 
 
-def passes(
-    isa: Isa, channels: int, part: int, *types: str
-) -> tuple[tuple[bool, tuple[int, ...]], ...]:
+def passes(isa: Isa, channels: int, part: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
     """All vectors of channels masked, or none where all are whole; where masks are slow, as of bytes without
     AVX-512, the last alone."""
     counts = PARTED[isa.name] if part else (PIXELS[isa.name], 1)
@@ -166,11 +165,42 @@ def store_pixels(q, result, count, y_w, left, masked, out):
             storem[out](q + m * y_w, result[m], left)
 
 
-@kernel
+class Reading(NamedTuple):
+    """Bytes from image to image of x, from output row to output row, and between taps along each axis."""
+
+    x_n: int
+    x_i: int
+    x_z: int
+    x_a: int
+    x_w: int
+
+
+class Writing(NamedTuple):
+    """Bytes of an image, a row and a column of y, and how many rows, columns and channels there are."""
+
+    y_n: int
+    y_h: int
+    y_w: int
+    oh: int
+    ow: int
+    c: int
+
+
+class Shares(NamedTuple):
+    """Channels and rows of an item, and how many items there are."""
+
+    wide: int
+    parts: int
+    rows_per: int
+    row_blocks: int
+    items: int
+    per_chunk: int
+
+
+@kernel(reading=Raw(Reading), writing=Raw(Writing), shares=Raw(Shares))
 def depthwise(
-    x: Ptr, w: Ptr, b: Ptr, swaps: Ptr, y: Ptr, x_n, x_i, x_z, x_a, x_w, y_n, y_h, y_w, oh, ow, c, wide,
-    parts, rows_per, row_blocks, items, per_chunk, e=OPERANDS, *, T, acc, out, operands, body, kd, kh, kw, sw,
-    dw, passes, free, part, each,
+    x: Ptr, w: Ptr, b: Ptr, swaps: Ptr, y: Ptr, reading, writing, shares, e=OPERANDS, *, T, acc, out,
+    operands, body, kd, kh, kw, sw, dw, passes, free, part, each,
 ):  # fmt: skip
     """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
     `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
@@ -182,25 +212,25 @@ def depthwise(
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
-    for item in share(items, per_chunk):
-        rest = udiv(item, parts)
-        first = urem(item, parts) * wide
-        block = urem(rest, row_blocks)
-        img = udiv(rest, row_blocks)
-        stop = min(first + wide, c)
-        top = block * rows_per
-        bottom = min(top + rows_per, oh)
+    for item in share(shares.items, shares.per_chunk):
+        rest = udiv(item, shares.parts)
+        first = urem(item, shares.parts) * shares.wide
+        block = urem(rest, shares.row_blocks)
+        img = udiv(rest, shares.row_blocks)
+        stop = min(first + shares.wide, writing.c)
+        top = block * shares.rows_per
+        bottom = min(top + shares.rows_per, writing.oh)
         for i in range(top, bottom):
-            source = x + img * x_n + i * x_i
-            target = y + img * y_n + i * y_h
+            source = x + img * reading.x_n + i * reading.x_i
+            target = y + img * writing.y_n + i * writing.y_h
             for n, operand in enumerate(operands):
                 if not operand.shared:
                     at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
             begin = first
             for masked, counts in passes:
-                end = stop if masked else min(stop, c // VL * VL)
+                end = stop if masked else min(stop, writing.c // VL * VL)
                 for k in range(begin, end, VL):
-                    left = c - k
+                    left = writing.c - k
                     filters = w + k * (len(word_rows(kd * kh, acc)) * kw * each * 4)
                     for a, t, i in np.ndindex(0 if part else len(word_rows(kd * kh, acc)), kw, each):
                         tap[a, t, i] = load[acc](filters + ((a * kw + t) * each + i) * VL * 4)
@@ -211,36 +241,37 @@ def depthwise(
                             o[n] = lanes_at(place, left, masked, operand.dtype)
                     j = 0
                     for count in counts:
-                        while j + count <= ow:
-                            p = source + j * (sw * x_w) + k * SIZE[T]
+                        while j + count <= writing.ow:
+                            p = source + j * (sw * reading.x_w) + k * SIZE[T]
                             # pixels are stepped to from one address: of separate products LLVM makes more
                             # sums than registers
-                            q = target + j * y_w + k * SIZE[out]
+                            q = target + j * writing.y_w + k * SIZE[out]
                             for n, operand in enumerate(operands):
                                 if operand.kind == "pixel":
                                     at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                                 elif operand.kind == "scalar":
                                     at[n, "j"] = at[n] + j * e[n, "w"]
                             if free and T == "f32" and count > 1 and not part and kd == 1:
-                                prefetch_next(p, count, x_a, x_w, kh, sw)
+                                prefetch_next(p, count, reading.x_a, reading.x_w, kh, sw)
                             for m in static_range(count):
                                 total[m] = bias
                             for z in range(kd) if part and kd > 1 else static_range(1):
                                 for a in range(kh) if part else static_range(1):
                                     for t in range(0, kw, part) if part < kw and part else static_range(1):
                                         add_columns(
-                                            total, tap, p + z * x_z + a * x_a + t * (dw * x_w),
-                                            filters + ((z * kh + a) * kw + t) * (VL * 4), count, left, masked,
-                                            x_z, x_a, x_w, T, acc, 1 if part else kd * kh, kh, part or kw, sw,
-                                            dw, free, part, swap, each,
+                                            total, tap, p + z * reading.x_z + a * reading.x_a + t * (dw *
+                                            reading.x_w), filters + ((z * kh + a) * kw + t) * (VL * 4),
+                                            count, left, masked, reading.x_z, reading.x_a, reading.x_w, T,
+                                            acc, 1 if part else kd * kh, kh, part or kw, sw, dw, free,
+                                            part, swap, each,
                                         )  # fmt: skip
                             for m in static_range(count):
                                 load_operands(o, at, e, m, left, masked, operands)
                                 result[m] = applied(body, total[m], *o)
                                 if free:
-                                    storem[out](q + m * y_w, result[m], left)
+                                    storem[out](q + m * writing.y_w, result[m], left)
                             if not free:  # once all are there
-                                store_pixels(q, result, count, y_w, left, masked, out)
+                                store_pixels(q, result, count, writing.y_w, left, masked, out)
                             j += count
                 begin = end
 

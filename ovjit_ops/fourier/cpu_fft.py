@@ -24,6 +24,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.fuse import Group
 from ovjit.compiler.lower import Lowering
@@ -243,27 +244,71 @@ def store_signal(
             spaced(q + k * y_n + y_im, y_l, im, m, T)
 
 
-@kernel
+class FftTables(NamedTuple):
+    """Roots of unity, the factor of results, a window, and what results are multiplied with."""
+
+    table: Ptr
+    scale: Ptr
+    window: Ptr
+    turns: Ptr
+
+
+class Lengths(NamedTuple):
+    """Elements that are transformed, read and written; lanes, blocks of them, items and stages."""
+
+    n: int
+    n_in: int
+    n_out: int
+    lanes: int
+    blocks: int
+    items: int
+    per_chunk: int
+    stages: int
+
+
+class Source(NamedTuple):
+    """Bytes from element to element, lane to lane and item to item of x; to its real and imaginary parts."""
+
+    x_n: int
+    x_l: int
+    x_o: int
+    x_re: int
+    x_im: int
+
+
+class Target(NamedTuple):
+    """The same of y."""
+
+    y_n: int
+    y_l: int
+    y_o: int
+    y_re: int
+    y_im: int
+
+
+@kernel(tables=Raw(FftTables), sizes=Raw(Lengths), source=Raw(Source), target=Raw(Target))
 def fft(
-    x: Ptr, y: Ptr, table: Ptr, scale: Ptr, window: Ptr, turns: Ptr, n, n_in, n_out, lanes, blocks, items,
-    per_chunk, stages, x_n, x_l, x_o, x_re, x_im, y_n, y_l, y_o, y_re, y_im, steps=_STEPS, *, T,
-    loading, real_out, windowed, turned,
+    x: Ptr, y: Ptr, tables, sizes, source, target, steps=_STEPS, *, T, loading, real_out, windowed,
+    turned,
 ):  # fmt: skip
     """Items are (outer index, block of lanes). `turned`: results are multiplied by a table [n, 2, lanes]."""
     width = 2 * VL * SIZE[T]
-    for item in share(items, per_chunk):
-        j = urem(item, blocks) * VL
-        m = lanes - j
-        p = x + udiv(item, blocks) * x_o + j * x_l
-        q = y + udiv(item, blocks) * y_o + j * y_l
+    for item in share(sizes.items, sizes.per_chunk):
+        j = urem(item, sizes.blocks) * VL
+        m = sizes.lanes - j
+        p = x + udiv(item, sizes.blocks) * source.x_o + j * source.x_l
+        q = y + udiv(item, sizes.blocks) * target.y_o + j * target.y_l
         a = scratch
-        b = scratch + n * width
-        load_signal(p, a, n, n_in, x_n, x_l, x_re, x_im, window, width, m, T, loading, windowed)
-        left = n
+        b = scratch + sizes.n * width
+        load_signal(
+            p, a, sizes.n, sizes.n_in, source.x_n, source.x_l, source.x_re, source.x_im, tables.window,
+            width, m, T, loading, windowed,
+        )  # fmt: skip
+        left = sizes.n
         parts = 1
-        for i in range(stages):
+        for i in range(sizes.stages):
             r = ld(steps, 2 * i)
-            tw = table + ld(steps, 2 * i + 1) * (2 * SIZE[T])
+            tw = tables.table + ld(steps, 2 * i + 1) * (2 * SIZE[T])
             each = left // r
             hop = each * parts * width
             out = parts * width
@@ -278,7 +323,8 @@ def fft(
             left = each
             parts = parts * r
         store_signal(
-            a, q, n_out, y_n, y_l, y_re, y_im, turns, scale, lanes, j, width, m, T, real_out, turned
+            a, q, sizes.n_out, target.y_n, target.y_l, target.y_re, target.y_im, tables.turns,
+            tables.scale, sizes.lanes, j, width, m, T, real_out, turned,
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
 from ovjit.compiler.fuse import Group
@@ -57,102 +58,138 @@ def picked(p, places, way):
     return permute[f32](load[f32](p), places) if way == PERMUTED else take[f32](p, places)
 
 
-@kernel
-def resize_nearest(
-    x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
-    ow, x_h, y_h, c, step, columns, way, items, per_chunk, *, T,
-):  # fmt: skip
+class Places(NamedTuple):
+    """Where outputs read along both axes, with which weights, and places within a vector."""
+
+    vs: Ptr
+    vw: Ptr
+    hs: Ptr
+    hw: Ptr
+    rel: Ptr
+
+
+class Vertical(NamedTuple):
+    """Outputs along the first axis, and the bytes from one to the next of x and y."""
+
+    oh: int
+    x_v: int
+    y_v: int
+
+
+class Lines(NamedTuple):
+    """Runs of adjacent elements of a row, and the bytes from one to the next."""
+
+    runs: int
+    run_len: int
+    x_run: int
+    y_run: int
+
+
+class Horizontal(NamedTuple):
+    """Outputs along the second axis, bytes between them, channels, and how they are computed."""
+
+    ow: int
+    x_h: int
+    y_h: int
+    c: int
+    step: int
+    columns: int
+    way: int
+
+
+@kernel(tables=Raw(Places), vertical=Raw(Vertical), lines=Raw(Lines), horizontal=Raw(Horizontal))
+def resize_nearest(x: Ptr, y: Ptr, tables, vertical, lines, horizontal, items, per_chunk, *, T):
     """Elements moved as they are."""
-    near = ld[i32](hs + 4) + 0
+    near = ld[i32](tables.hs + 4) + 0
     for item in share(items, per_chunk):
-        j = item % oh
-        p, q = placed(item // oh, x, y)
-        p += (ld[i32](vs + (HEAD + j) * 4) + 0) * x_v
-        q += j * y_v
-        if way == VERTICAL:
-            for r in range(runs):
-                for i in range(0, run_len, VL):
-                    v = loadm[T](p + r * x_run + i * SIZE[T], run_len - i)
-                    storem[T](q + r * y_run + i * SIZE[T], v, run_len - i)
-        elif SIZE[T] == 4 and way == LANES and near != 0:
-            for k in range(0, ow, VL):
-                first = ld[i32](hs + (HEAD + k) * 4) + 0
-                v = loadm[i32](p + first * 4, columns - first)
-                storem[i32](q + k * 4, permute[i32](v, load[i32](rel + k * 4)), ow - k)
-        elif SIZE[T] == 4 and way == LANES:
-            for k in range(0, ow, VL):
-                storem[i32](q + k * 4, take[i32](p, load[i32](hs + (HEAD + k) * 4)), ow - k)
-        elif SIZE[T] != 4 and way == LANES:
-            for k in range(ow):
-                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](hs + (HEAD + k) * 4) + 0) * SIZE[T]))
+        j = item % vertical.oh
+        p, q = placed(item // vertical.oh, x, y)
+        p += (ld[i32](tables.vs + (HEAD + j) * 4) + 0) * vertical.x_v
+        q += j * vertical.y_v
+        if horizontal.way == VERTICAL:
+            for r in range(lines.runs):
+                for i in range(0, lines.run_len, VL):
+                    v = loadm[T](p + r * lines.x_run + i * SIZE[T], lines.run_len - i)
+                    storem[T](q + r * lines.y_run + i * SIZE[T], v, lines.run_len - i)
+        elif SIZE[T] == 4 and horizontal.way == LANES and near != 0:
+            for k in range(0, horizontal.ow, VL):
+                first = ld[i32](tables.hs + (HEAD + k) * 4) + 0
+                v = loadm[i32](p + first * 4, horizontal.columns - first)
+                storem[i32](q + k * 4, permute[i32](v, load[i32](tables.rel + k * 4)), horizontal.ow - k)
+        elif SIZE[T] == 4 and horizontal.way == LANES:
+            for k in range(0, horizontal.ow, VL):
+                storem[i32](q + k * 4, take[i32](p, load[i32](tables.hs + (HEAD + k) * 4)), horizontal.ow - k)
+        elif SIZE[T] != 4 and horizontal.way == LANES:
+            for k in range(horizontal.ow):
+                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](tables.hs + (HEAD + k) * 4) + 0) * SIZE[T]))
         else:
-            for o in range(ow):
-                s = p + (ld[i32](hs + (HEAD + o) * 4) + 0) * x_h
-                for k in range(0, c, VL):
-                    storem[T](q + o * y_h + k * SIZE[T], loadm[T](s + k * SIZE[T], c - k), c - k)
+            for o in range(horizontal.ow):
+                s = p + (ld[i32](tables.hs + (HEAD + o) * 4) + 0) * horizontal.x_h
+                for k in range(0, horizontal.c, VL):
+                    storem[T](
+                        q + o * horizontal.y_h + k * SIZE[T], loadm[T](s + k * SIZE[T], horizontal.c - k),
+                        horizontal.c - k,
+                    )  # fmt: skip
 
 
-@kernel
-def resize(
-    x: Ptr, y: Ptr, vs: Ptr, vw: Ptr, hs: Ptr, hw: Ptr, rel: Ptr, oh, x_v, y_v, runs, run_len, x_run, y_run,
-    ow, x_h, y_h, c, step, columns, way, items, per_chunk, *, T,
-):  # fmt: skip
+@kernel(tables=Raw(Places), vertical=Raw(Vertical), lines=Raw(Lines), horizontal=Raw(Horizontal))
+def resize(x: Ptr, y: Ptr, tables, vertical, lines, horizontal, items, per_chunk, *, T):
     """Weighted sums in f32; integers are rounded."""
-    tv = ld[i32](vs) + 0
-    th = ld[i32](hs) + 0
-    near = ld[i32](hs + 4) + 0
+    tv = ld[i32](tables.vs) + 0
+    th = ld[i32](tables.hs) + 0
+    near = ld[i32](tables.hs + 4) + 0
     for item in share(items, per_chunk):
-        j = item % oh
-        p, q = placed(item // oh, x, y)
-        p += (ld[i32](vs + (HEAD + j) * 4) + 0) * x_v
-        q += j * y_v
-        weights = vw + j * tv * 4
+        j = item % vertical.oh
+        p, q = placed(item // vertical.oh, x, y)
+        p += (ld[i32](tables.vs + (HEAD + j) * 4) + 0) * vertical.x_v
+        q += j * vertical.y_v
+        weights = tables.vw + j * tv * 4
         w0 = splat[f32](weights)
         w1 = splat[f32](weights + min(tv - 1, 1) * 4)
-        for r in range(runs):
-            for i in range(0, run_len, VL):
-                left = run_len - i
-                a = p + r * x_run + i * SIZE[T]
+        for r in range(lines.runs):
+            for i in range(0, lines.run_len, VL):
+                left = lines.run_len - i
+                a = p + r * lines.x_run + i * SIZE[T]
                 v = taken(a, T, left)
                 if tv == 2:
-                    v = fma(taken(a + x_v, T, left), w1, v * w0)
+                    v = fma(taken(a + vertical.x_v, T, left), w1, v * w0)
                 elif tv > 2:
                     v = v * w0
                     for t in range(1, tv):
-                        a += x_v
+                        a += vertical.x_v
                         v = fma(taken(a, T, left), splat[f32](weights + t * 4), v)
-                if way == VERTICAL:
-                    put(q + r * y_run + i * SIZE[T], v, left, T)
+                if horizontal.way == VERTICAL:
+                    put(q + r * lines.y_run + i * SIZE[T], v, left, T)
                 else:
-                    store[f32](scratch + (r * run_len + i) * 4, v)
+                    store[f32](scratch + (r * lines.run_len + i) * 4, v)
         for along in (PERMUTED, GATHERED):
-            if way == LANES and near == along:
-                for k in range(0, ow, VL):
+            if horizontal.way == LANES and near == along:
+                for k in range(0, horizontal.ow, VL):
                     s = scratch
                     if along == PERMUTED:
-                        s += (ld[i32](hs + (HEAD + k) * 4) + 0) * 4
-                    places = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
-                    w = hw + k * 4
+                        s += (ld[i32](tables.hs + (HEAD + k) * 4) + 0) * 4
+                    places = load[i32]((tables.rel if along == PERMUTED else tables.hs + HEAD * 4) + k * 4)
+                    w = tables.hw + k * 4
                     v = picked(s, places, along) * load[f32](w)
                     for _t in range(1, th):
-                        s += step * 4
-                        w += columns * 4
+                        s += horizontal.step * 4
+                        w += horizontal.columns * 4
                         v = fma(picked(s, places, along), load[f32](w), v)
-                    put(q + k * SIZE[T], v, ow - k, T)
-        if way == CHANNELS:
-            for o in range(ow):
-                s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * c * 4
-                w = hw + o * th * 4
+                    put(q + k * SIZE[T], v, horizontal.ow - k, T)
+        if horizontal.way == CHANNELS:
+            for o in range(horizontal.ow):
+                s = scratch + (ld[i32](tables.hs + (HEAD + o) * 4) + 0) * horizontal.c * 4
+                w = tables.hw + o * th * 4
                 w0 = splat[f32](w)
                 w1 = splat[f32](w + min(th - 1, 1) * 4)
-                for k in range(0, c, VL):
+                for k in range(0, horizontal.c, VL):
                     v = load[f32](s + k * 4) * w0
                     if th == 2:
-                        v = fma(load[f32](s + (c + k) * 4), w1, v)
+                        v = fma(load[f32](s + (horizontal.c + k) * 4), w1, v)
                     else:
                         for t in range(1, th):
-                            v = fma(load[f32](s + (t * c + k) * 4), splat[f32](w + t * 4), v)
-                    put(q + o * y_h + k * SIZE[T], v, c - k, T)
+                            v = fma(load[f32](s + (t * horizontal.c + k) * 4), splat[f32](w + t * 4), v)
+                    put(q + o * horizontal.y_h + k * SIZE[T], v, horizontal.c - k, T)
 
 
 class Axis(NamedTuple):

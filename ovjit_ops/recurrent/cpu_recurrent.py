@@ -28,6 +28,7 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
@@ -215,78 +216,134 @@ def apply_gates(phase, p, py, attention, hidden):
                 storem[f32](py + j * 4, made[k], hidden - j)
 
 
-@kernel
+class Steps(NamedTuple):
+    """Bytes from sequence to sequence (b), step to step (t) and direction to direction (d)."""
+
+    x_b: int
+    x_t: int
+    x_d: int
+    h0_b: int
+    h0_d: int
+    y_b: int
+    y_d: int
+    y_t: int
+    ho_b: int
+    ho_d: int
+
+
+class CellSteps(NamedTuple):
+    """The same of cells' states."""
+
+    c0_b: int
+    c0_d: int
+    co_b: int
+    co_d: int
+
+
+class AttentionSteps(NamedTuple):
+    """The same of attention."""
+
+    a_b: int
+    a_t: int
+
+
+class Layer(NamedTuple):
+    """Extents of a layer, how its sequences are shared out, and a bit for each reversed direction."""
+
+    steps: int
+    hidden: int
+    batch: int
+    block: int
+    blocks: int
+    reversed: int
+
+
+class Memory(NamedTuple):
+    """Where in scratch memory sums begin, the bytes of a row of them, where what is between lies."""
+
+    sums_at: int
+    sums: int
+    mid_at: int
+
+
+@kernel(
+    steps_of=Raw(Steps), cells=Raw(CellSteps), attention=Raw(AttentionSteps), layer=Raw(Layer),
+    memory=Raw(Memory),
+)  # fmt: skip
 def all_steps(
-    xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, x_b, x_t, x_d, h0_b, h0_d, y_b, y_d, y_t, ho_b, ho_d, c0: Ptr, co: Ptr,
-    c0_b, c0_d, co_b, co_d, att: Ptr, a_b, a_t, lengths: Ptr, l_b, steps, hidden, batch, block, blocks,
-    reversed, sums_at, sums, mid_at, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases,
-    has_c, ragged, heights, width,
+    xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, steps_of, c0: Ptr, co: Ptr, cells, att: Ptr, attention, lengths:
+    Ptr, l_b, layer, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c,
+    ragged, heights, width,
 ):  # fmt: skip
     """All steps of a block of sequences. Of each phase: weights, bias, how many panels and how many sums it
     makes, and where these begin among all sums."""
-    d = chunk // blocks
-    first = (chunk % blocks) * block
-    stop = min(first + block, batch)
-    back = (reversed >> d) & 1
-    xp += d * x_d
-    h0 += d * h0_d
-    y += d * y_d
-    ho += d * ho_d
+    d = chunk // layer.blocks
+    first = (chunk % layer.blocks) * layer.block
+    stop = min(first + layer.block, layer.batch)
+    back = (layer.reversed >> d) & 1
+    xp += d * steps_of.x_d
+    h0 += d * steps_of.h0_d
+    y += d * steps_of.y_d
+    ho += d * steps_of.ho_d
     if has_c:
-        c0 += d * c0_d
-        co += d * co_d
+        c0 += d * cells.c0_d
+        co += d * cells.co_d
     for i in static_range(len(phases)):
         w[i] += d * w[i, "d"]
         b[i] += d * b[i, "d"]
     longest = 0
     for row in range(first, stop):
-        count = steps
+        count = layer.steps
         if ragged:
             count = ld[i64](lengths + row * l_b)
-            if back == 1 and (count < 0 or count > steps):
+            if back == 1 and (count < 0 or count > layer.steps):
                 return 1
             count = max(count, 0)
-        longest = max(longest, min(count, steps))
-        clear(y + row * y_b, y_t, count, steps, hidden)
-        keep(h0 + row * h0_b, ho + row * ho_b, count, hidden)
+        longest = max(longest, min(count, layer.steps))
+        clear(y + row * steps_of.y_b, steps_of.y_t, count, layer.steps, layer.hidden)
+        keep(h0 + row * steps_of.h0_b, ho + row * steps_of.ho_b, count, layer.hidden)
         if has_c:
-            keep(c0 + row * c0_b, co + row * co_b, count, hidden)
+            keep(c0 + row * cells.c0_b, co + row * cells.co_b, count, layer.hidden)
     p = registers()
     for n in range(longest):
         for i, phase in enumerate(phases):
             # the sums: addresses of all rows into the tables, then panel after panel over the tiles
-            sums_of = scratch + sums_at + first_sum[i]
+            sums_of = scratch + memory.sums_at + first_sum[i]
             if i and ("m", 0) in phases[i - 1].outputs:
-                fill_tables(scratch + mid_at, hidden * 4, sums_of, sums, stop - first, heights[0])
+                fill_tables(
+                    scratch + memory.mid_at, layer.hidden * 4, sums_of, memory.sums, stop - first, heights[0]
+                )
             else:
-                fill_tables(ho + first * ho_b, ho_b, sums_of, sums, stop - first, heights[0])
+                fill_tables(
+                    ho + first * steps_of.ho_b, steps_of.ho_b, sums_of, memory.sums, stop - first, heights[0]
+                )
             for panel in range(panels[i]):
                 weights = w[i] + panel * w[i, "p"]
                 bias = b[i] + panel * b[i, "p"]
-                multiply(weights, bias, hidden, panel * width, outs[i], first, stop, heights)
+                multiply(weights, bias, layer.hidden, panel * width, outs[i], first, stop, heights)
             # the gates, for every sequence that still goes on
             for row in range(first, stop):
-                count = steps
+                count = layer.steps
                 if ragged:
                     count = ld[i64](lengths + row * l_b)
                 if n < count:
                     t = n
                     if back == 1:
                         t = count - 1 - n
-                    py = y + row * y_b + t * y_t
-                    p["x"] = xp + row * x_b + t * x_t
-                    p["s"] = scratch + sums_at + (row - first) * sums
-                    p["m"] = scratch + mid_at + (row - first) * hidden * 4
-                    p["h"] = ho + row * ho_b
+                    py = y + row * steps_of.y_b + t * steps_of.y_t
+                    p["x"] = xp + row * steps_of.x_b + t * steps_of.x_t
+                    p["s"] = scratch + memory.sums_at + (row - first) * memory.sums
+                    p["m"] = scratch + memory.mid_at + (row - first) * layer.hidden * 4
+                    p["h"] = ho + row * steps_of.ho_b
                     if has_c:
-                        p["c"] = co + row * co_b
-                    apply_gates(phase, p, py, att + row * a_b + t * a_t, hidden)
+                        p["c"] = co + row * cells.co_b
+                    apply_gates(phase, p, py, att + row * attention.a_b + t * attention.a_t, layer.hidden)
     if ragged:
         for row in range(first, stop):
-            if ld[i64](lengths + row * l_b) > steps:
-                keep(ho + row * ho_b, ho + row * ho_b, 0, hidden)
+            if ld[i64](lengths + row * l_b) > layer.steps:
+                keep(ho + row * steps_of.ho_b, ho + row * steps_of.ho_b, 0, layer.hidden)
                 if has_c:
-                    keep(co + row * co_b, co + row * co_b, 0, hidden)
+                    keep(co + row * cells.co_b, co + row * cells.co_b, 0, layer.hidden)
 
 
 @functools.lru_cache(64)
