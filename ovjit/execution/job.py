@@ -50,6 +50,10 @@ KERNEL_ERRORS = {
     7: "paged attention: block_indices_begins should rise from 0 and stay within block_indices",
     8: "paged attention: a sequence has fewer blocks than its past and new tokens need",
     9: "paged attention: block_indices leads outside of the cache, or a new token to a block of -1",
+    10: "paged attention: rotated_block_indices or rotation_deltas lead outside of the cache or of "
+    "rotation_trig_lut",
+    11: "paged attention: qq_bias_begins should say of each sequence where its new tokens squared lie within "
+    "qq_bias",
 }
 
 

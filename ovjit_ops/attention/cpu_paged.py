@@ -16,8 +16,24 @@ from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.paged_caches import INPUTS, kinds_of
-from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged_write
+from ovjit.graph.traced import most
+from ovjit_ops.attention.cpu_paged_kernels import (
+    paged_guard,
+    paged_merge,
+    paged_rotate,
+    paged_rows,
+    paged_scores,
+    paged_write,
+)
 from ovjit_ops.attention.cpu_paged_plan import sizes
+
+
+#: Inputs that few models have, and what kernels call them.
+_OPTIONAL = {
+    "alibi_slopes": "slopes", "sinks": "sinks", "qq_bias": "pairs", "qq_bias_begins": "pairs_at",
+    "token_type_ids": "kinds",
+}  # fmt: skip
+ROTATION = ("rotated_block_indices", "rotation_deltas", "rotation_trig_lut")
 
 
 class PagedAttention(Lowering):
@@ -35,12 +51,18 @@ class PagedAttention(Lowering):
         if any(self.named[n].dtype != dtype for n in ("key", "value")):
             raise NotNative
         kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
-        self.rows = paged_rows(
-            T=dtype, out=self.out.dtype, **kinds, sloped=self.has("alibi_slopes"), sinking=self.has("sinks")
-        )
-        self.write = paged_write(T=dtype, **kinds)
-        self.merge = paged_merge(out=self.out.dtype)
-        self.kernels = (self.rows, self.merge, *((self.write,) if attrs["writing"] else ()))
+        ways = {
+            "sloped": self.has("alibi_slopes"), "paired": self.has("qq_bias"),
+            "typed": self.has("token_type_ids"),
+        }  # fmt: skip
+        out, summed = self.node.outputs[0].dtype, bool(attrs["scores"])
+        self.rows = paged_rows(T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed)
+        self.merge = paged_merge(out=out, summed=summed)
+        self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
+        self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
+        self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
+        optional = (self.write, self.scores, self.rotate)
+        self.kernels = (self.rows, self.merge, *(k for k in optional if k is not None))
 
     def has(self, name: str) -> bool:
         """Whether an input may have elements."""
@@ -82,7 +104,9 @@ class PagedAttention(Lowering):
             "writes_at": made["writes_at"], "ramp": planner.constants.at(self.ramp),
         }  # fmt: skip
         reads = [*tables.values(), q]
-        if attrs["writing"]:
+        if self.rotate is not None:
+            self._rotate(shared, caches["key_cache"])
+        if self.write is not None:
             planner.need_scratch((self.keys.tokens + 1) * shared["u_step"])
             planner.step(
                 self.write, shared, made["writes"] * self.keys.heads, [*tables.values(), k, v],
@@ -96,7 +120,7 @@ class PagedAttention(Lowering):
     ) -> None:  # fmt: skip
         """The steps that compute, once keys and values are where they belong."""
         planner, attrs, group = self.planner, self.node.attrs, shared["group"]
-        for name, at in (("alibi_slopes", "slopes"), ("sinks", "sinks")):
+        for name, at in _OPTIONAL.items():
             shared[at] = shared["scale"]
             if self.has(name):
                 view = planner.contiguous(self.named[name])
@@ -106,14 +130,47 @@ class PagedAttention(Lowering):
         shared |= self._scratch(count)
         slot = attrs["few"] * group * (shared["o_step"] + 8)
         partial = planner.allocate((made["few"], self.keys.heads, slot), 1)
+        sums = planner.allocate((y.shape[0] if self.scores is not None else 0, self.keys.heads * group, 2), 4)
+        shared["sums"] = sums.ptr
         shared |= {"partial": partial.ptr, "slot_size": slot}
         entries = planner.shape(self.named["block_indices"])[0]
         flops = 2.0 * entries * self.keys.tokens * group * self.keys.heads * (shared["size"] + shared["wide"])
         for number, items, times in ((1, "few", 1), (2, "many", attrs["rows"])):
             values = shared | {"number_at": number, "items_at": made[f"{items}_at"]}
             chunks = made[items] * self.keys.heads
-            planner.step(self.rows, values, chunks, [*reads, *caches], [y, partial], flops * times)
-        planner.step(self.merge, shared, sequences * self.keys.heads, [reads[0], partial], [y], y.count)
+            planner.step(self.rows, values, chunks, [*reads, *caches], [y, partial, sums], flops * times)
+        merging = [reads[0], partial]
+        planner.step(self.merge, shared, sequences * self.keys.heads, merging, [y, sums], y.count)
+        if self.scores is not None:
+            self._score(shared, [*reads, *caches, sums], sequences, entries)
+
+    def _score(self, shared: dict[str, Any], reads: list[View], sequences: Any, entries: Any) -> None:
+        """The weights that keys have got, in memory with room for those of all blocks that are listed."""
+        planner = self.planner
+        scores, count = (planner.row_major_output(v) for v in self.node.outputs[1:3])
+        recent, step = shared["scale"], -1
+        if self.has("score_aggregation_window"):
+            view = planner.contiguous(self.named["score_aggregation_window"])
+            reads.append(view)
+            recent, step = view.ptr, 4 if view.shape and view.shape[0] != 1 else 0
+        places = {"s_at": shared["q_step"], "u_at": shared["q_step"] + self.keys.tokens * 4 + ALIGNMENT}
+        planner.need_scratch(places["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
+        given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recent_step": step}
+        values = shared | places | given | {"sequences": sequences}
+        work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
+        chunks = most(entries, 1)
+        planner.step(self.scores, values | {"listed": entries}, chunks, reads, [scores, count], work)
+
+    def _rotate(self, shared: dict[str, Any], cache: View) -> None:
+        """Keys of the blocks that are named, turned where they lie."""
+        planner = self.planner
+        views = {n: planner.contiguous(self.named[n]) for n in ROTATION}
+        blocks, deltas, angles = views.values()
+        each = deltas.shape[1] if len(deltas.shape) > 1 else 1
+        pointers = {"rotated": blocks.ptr, "deltas": deltas.ptr, "angles": angles.ptr, "each": each}
+        planner.need_scratch((self.keys.tokens + 2) * shared["u_step"])
+        chunks = blocks.shape[0] * self.keys.heads
+        planner.step(self.rotate, shared | pointers, chunks, [*views.values()], [cache], cache.count)
 
     def _scratch(self, count: int) -> dict[str, int]:
         """Where things lie in a chunk's scratch memory, for so many rows."""
@@ -149,3 +206,24 @@ class PagedAttention(Lowering):
         if not view.is_contiguous:
             raise NotNative
         return view
+
+
+class PagedGuard(Lowering):
+    """One step, of one chunk, that looks at what leads to memory beside the tables of blocks."""
+
+    def set_up(self) -> None:
+        self.kernel = paged_guard()
+
+    def plan(self, planner: Planner) -> None:
+        begins, rotated, deltas, pairs_at = (planner.contiguous(v) for v in self.node.inputs[:4])
+        angles, pairs, cache = (planner.shape(v) for v in self.node.inputs[4:7])
+        done = planner.row_major_output(self.node.output)
+        attrs = self.node.attrs
+        turned = rotated.shape[0] if attrs["rotating"] else 0
+        values = {
+            "begins": begins.ptr, "rotated": rotated.ptr, "deltas": deltas.ptr, "pairs_at": pairs_at.ptr,
+            "done": done.ptr, "sequences": begins.shape[0] - 1, "turned": turned, "held": cache[0],
+            "each": deltas.shape[1] if len(deltas.shape) > 1 else 1, "rows": angles[0],
+            "pairs": pairs[0] if attrs["paired"] else -1,
+        }  # fmt: skip
+        planner.step(self.kernel, values, 1, [begins, rotated, deltas, pairs_at], [done])

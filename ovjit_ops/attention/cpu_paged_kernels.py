@@ -159,12 +159,37 @@ def incline(t, ramp, slope, distance, count):
         storem[f32](t + j * 4, fma(slope, away, loadm[f32](t + j * 4, count - j)), count - j)
 
 
+@inline
+def hide(
+    line, base, columns, place, past, new, seen, sequence, begin, pairs, pairs_at, kinds, paired, typed
+):  # fmt: skip
+    """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it, but
+    for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` keeps from it."""
+    last = place
+    if typed:
+        if ld[i32](kinds + (begin + place - past) * 4) != 0:
+            last += 1
+            while last < past + new and ld[i32](kinds + (begin + min(last, past + new - 1) - past) * 4) != 0:
+                last += 1
+            last -= 1
+    if seen > 0:
+        fill(line, 0, min(place + 1 - seen - base, columns), -inf)
+    fill(line, last + 1 - base, columns, -inf)
+    if paired:
+        at = ld[i32](pairs_at + sequence * 4) + 0
+        if ld[i32](pairs_at + sequence * 4 + 4) > at:
+            for j in range(max(past - base, 0), min(columns, last + 1 - base)):
+                if ld[u8](pairs + at + (place - past) * new + base + j - past) == 0:
+                    storem[f32](line + j * 4, const[f32](-inf), 1)
+
+
 @kernel
 def paged_rows(
     q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
-    sinks: Ptr, ramp: Ptr, partial: Ptr, number_at, items_at, heads, group, size, wide, block, part, q_row,
+    sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, number_at, items_at, heads, group, size, wide, block, part, q_row,
     y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at,
-    o_at, m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking,
+    o_at, m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking, paired, typed,
+    summed,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
     item = chunk // heads
@@ -183,7 +208,10 @@ def paged_rows(
     entry = ld[i64](row + 24)
     seen = ld[i32](window) + 0
     count = rows * group
+    new = ld[i64](row + 8)
     behind = past + first + rows  # of the last key that a row of the item sees
+    if typed:
+        behind = past + new
     factor = splat[f32](scale)
     scaled_rows(
         q + token * q_row + head * group * size * SIZE[T], scratch, q_step, 0, rows, group, size, q_row,
@@ -237,9 +265,10 @@ def paged_rows(
                     b * block - place,
                     columns,
                 )
-            if seen > 0:
-                fill(line, 0, min(place + 1 - seen - b * block, columns), -inf)
-            fill(line, place + 1 - b * block, columns, -inf)
+            hide(
+                line, b * block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16), pairs,
+                pairs_at, kinds, paired, typed,
+            )  # fmt: skip
             shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
             if b > start:
                 o = scratch + o_at + m * o_step
@@ -281,6 +310,10 @@ def paged_rows(
             p = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
             for j in range(0, wide, VL):
                 storem[out](p + j * SIZE[out], load[f32](o + j * 4) * scaled, wide - j)
+            if summed:
+                p = sums + (((token + m // group) * heads + head) * group + m % group) * 8
+                storem[f32](p, splat[f32](scratch + m_at + m * 4), 1)
+                storem[f32](p + 4, scaled, 1)
         else:
             p = partial + (slot * heads + head) * slot_size + m * (o_step + 8)
             for j in range(0, wide, VL):
@@ -291,7 +324,7 @@ def paged_rows(
 
 @kernel
 def paged_merge(
-    y: Ptr, table: Ptr, partial: Ptr, heads, group, wide, y_row, o_step, slot_size, *, out
+    y: Ptr, table: Ptr, partial: Ptr, sums: Ptr, heads, group, wide, y_row, o_step, slot_size, *, out, summed
 ):  # fmt: skip
     """y of sequences whose blocks were cut into parts: o = sum of o_i exp(m_i - m), l the same."""
     row = table + (8 + chunk // heads * 8) * 8
@@ -313,6 +346,10 @@ def paged_merge(
                 weight = applied(EXP, less)
                 total = fma(weight, splat[f32](p + i * step + o_step + 4), total)
             scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+            if summed:
+                to = sums + (((token + m // group) * heads + head) * group + m % group) * 8
+                storem[f32](to, top, 1)
+                storem[f32](to + 4, scaled, 1)
             to = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
             for j in range(0, wide, VL):
                 acc = const[f32](0.0)
@@ -459,3 +496,131 @@ def paged_write(
             quantize_token(scratch, p + t * v_row, wide, v_group, vkind)
         else:
             copy_token(x + t * w_row, p + t * v_row, wide, T, vkind)
+
+
+@kernel
+def paged_scores(
+    q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr, ramp: Ptr, sums: Ptr,
+    pairs: Ptr, pairs_at: Ptr, kinds: Ptr, recent: Ptr, y: Ptr, count: Ptr, sequences, listed, heads, group, size, block,
+    q_row, k_block, k_head, k_row, recent_step, q_step, u_step, u_at, s_at, *, T, kind, sloped, paired, typed,
+):  # fmt: skip
+    """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
+    `recent` queries, of all where that is negative, of one where nothing is said."""
+    if chunk == 0:
+        st[i64](count, ld[i64](table + 32))
+    if chunk >= listed:
+        return 0
+    s = 0
+    for i in range(sequences):
+        entry = ld[i64](table + (8 + i * 8) * 8 + 24)
+        if entry <= chunk and chunk < entry + ld[i64](table + (8 + i * 8) * 8 + 56):
+            s = i + 1
+    if s == 0:
+        return 0
+    s -= 1
+    row = table + (8 + s * 8) * 8
+    past = ld[i64](row)
+    new = ld[i64](row + 8)
+    b = chunk - ld[i64](row + 24)
+    live = min(block, past + new - b * block)
+    to = y + (ld[i64](row + 48) + b * block) * 4
+    fill(to, 0, live, 0.0)
+    last = 1
+    if recent_step >= 0:
+        last = ld[i32](recent + s * recent_step) + 0
+    if last < 0:
+        last = new
+    first = max(new - last, 0)
+    index = ld[i32](entries + chunk * 4) + 0
+    seen = ld[i32](window) + 0
+    factor = splat[f32](scale)
+    if index < 0:
+        return 0
+    for head in range(heads):
+        k = keys + index * k_block + head * k_head
+        if kind in TOP:
+            unpack_block(k, k_row, scratch + u_at, u_step, 0, live, size, 0, kind, True)
+        for r in range(first, new):
+            token = ld[i64](row + 16) + r
+            for g in range(group):
+                line = scratch + s_at
+                place = q + token * q_row + (head * group + g) * size * SIZE[T]
+                scaled_rows(place, scratch, q_step, 0, 1, 1, size, q_row, factor, T)
+                if kind in TOP:
+                    one_dot(scratch, scratch + u_at, u_step, line, live, size, "f32")
+                else:
+                    one_dot(scratch, k, k_row, line, live, size, kind)
+                if sloped:
+                    slope = splat[f32](slopes + (head * group + g) * 4)
+                    incline(line, ramp, slope, b * block - past - r, live)
+                hide(
+                    line, b * block, live, past + r, past, new, seen, s, ld[i64](row + 16), pairs, pairs_at,
+                    kinds, paired, typed,
+                )  # fmt: skip
+                p = sums + ((token * heads + head) * group + g) * 8
+                for j in range(0, live, VL):
+                    less = loadm[f32](line + j * 4, live - j) - splat[f32](p)
+                    weight = applied(EXP, less)
+                    total = fma(weight, splat[f32](p + 4), loadm[f32](to + j * 4, live - j))
+                    storem[f32](to + j * 4, total, live - j)
+
+
+@kernel
+def paged_rotate(
+    keys: Ptr, rotated: Ptr, deltas: Ptr, angles: Ptr, heads, size, block, k_block, k_head, k_row, each, u_step,
+    *, kind,
+):  # fmt: skip
+    """Keys of a cached block turned: halves x, y of a token become x cos - y sin, x sin + y cos, by the row of
+    `angles` (cosines, then sines) that `deltas` says of the block, or of each of its tokens."""
+    head = chunk % heads
+    p = keys + (ld[i32](rotated + chunk // heads * 4) + 0) * k_block + head * k_head
+    half = size // 2
+    room = scratch + u_step
+    if kind in TOP:
+        unpack_block(p, k_row, room, u_step, 0, block, size, 0, kind, True)
+    for t in range(block):
+        delta = ld[i32](deltas + chunk // heads * each * 4) + 0
+        if each > 1:
+            delta = ld[i32](deltas + (chunk // heads * each + t) * 4) + 0
+        x = p + t * k_row
+        if kind in TOP:
+            x = room + t * u_step
+        else:
+            copy_token(x, scratch, size, kind, "f32")
+            x = scratch
+        for j in range(0, half, VL):
+            low = loadm[f32](x + j * 4, half - j)
+            high = loadm[f32](x + (half + j) * 4, half - j)
+            cosine = loadm[f32](angles + (delta * size + j) * 4, half - j)
+            sine = loadm[f32](angles + (delta * size + half + j) * 4, half - j)
+            storem[f32](x + j * 4, low * cosine - high * sine, half - j)
+            storem[f32](x + (half + j) * 4, low * sine + high * cosine, half - j)
+        if kind not in TOP:
+            copy_token(scratch, p + t * k_row, size, "f32", kind)
+    if kind in TOP:
+        keep_range(p, 0, size, kind, 0, room, u_step, block)
+        quantize_block(p, k_row, size, kind, room, u_step, block)
+
+
+@kernel
+def paged_guard(
+    begins: Ptr, rotated: Ptr, deltas: Ptr, pairs_at: Ptr, done: Ptr, sequences, turned, held, each, rows, pairs
+):  # fmt: skip
+    """Refuses blocks, rows of angles and places among pairs that are not there."""
+    for i in range(turned):
+        index = ld[i32](rotated + i * 4) + 0
+        if index < 0 or index >= held:
+            return 10
+        for t in range(each):
+            if ld[i32](deltas + (i * each + t) * 4) < 0 or ld[i32](deltas + (i * each + t) * 4) >= rows:
+                return 10
+    if pairs >= 0:
+        for s in range(sequences):
+            new = ld[i32](begins + s * 4 + 4) - ld[i32](begins + s * 4) + 0
+            at = ld[i32](pairs_at + s * 4) + 0
+            stop = ld[i32](pairs_at + s * 4 + 4) + 0
+            if at < 0 or stop < at or stop > pairs:
+                return 11
+            if stop > at and stop - at != new * new:
+                return 11
+    st[i64](done, 0)

@@ -44,7 +44,7 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
 @kernel
 def paged_plan(
     past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, sequences, tokens, listed, held,
-    block, part, rows, few, writes_at, few_at, many_at, *, writing,
+    block, part, rows, few, writes_at, few_at, many_at, *, writing, typed,
 ):  # fmt: skip
     """The table. `held`: blocks of the smallest cache; `few`: sequences of so many new tokens are tokens'."""
     seen = ld[i32](window) + 0
@@ -126,7 +126,10 @@ def paged_plan(
                     st[i64](to + 8, r)
                     st[i64](to + 16, count)
                     st[i64](to + 24, at_first)
-                    st[i64](to + 32, (before + r + count + block - 1) // block - at_first)
+                    if typed:
+                        st[i64](to + 32, blocks - at_first)
+                    else:
+                        st[i64](to + 32, (before + r + count + block - 1) // block - at_first)
                     st[i64](to + 40, -1)
                     prompts += 1
     if ld[i32](begins + sequences * 4) != tokens:
@@ -144,7 +147,9 @@ class PagedPlan(Lowering):
     takes = (("i32",), ("i32",), ("i32",), ("i32",), ("i32",), None)
 
     def set_up(self) -> None:
-        self.kernel = paged_plan(writing=bool(self.node.attrs["writing"]))
+        self.kernel = paged_plan(
+            writing=bool(self.node.attrs["writing"]), typed=bool(self.node.attrs["typed"])
+        )
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs

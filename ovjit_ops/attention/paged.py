@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
-from ovjit.graph.paged_caches import kinds_of
+from ovjit.graph.paged_caches import CacheKind, kinds_of
 from ovjit.graph.shapes import ANY, bounds, is_static
 from ovjit_ops.attention.cpu_paged_plan import PagedPlan as LoweredPlan
 from ovjit_ops.attention.cpu_paged_plan import sizes
-from ovjit_ops.attention.paged_reference import list_work, paged_attention
+from ovjit_ops.attention.paged_reference import check_extras, diversity, list_work, paged_attention
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -98,7 +100,7 @@ class PagedPlan:
 
     def infer(
         past_lens, subsequence_begins, block_indices, block_indices_begins, window, query, *caches,
-        block: Int, part: Int, rows: Int, few: Int, writing: Bool,
+        block: Int, part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False,
     ):  # fmt: skip
         shapes = [x.shape for x in (past_lens, query, block_indices)]
         if not all(shape is not None and is_static(shape) for shape in shapes):
@@ -121,8 +123,8 @@ class PagedPlan:
             words = ANY
         return TensorType("i64", (words,))
 
-    def ref(*inputs, block, part, rows, few, writing):
-        return list_work(*inputs, block=block, part=part, rows=rows, few=few, writing=writing)
+    def ref(*inputs, **attrs):
+        return list_work(*inputs, **attrs)
 
 
 def _lower(group):
@@ -137,11 +139,54 @@ class PagedAttention:
 
     def infer(
         *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int,
-        part: Int, rows: Int, few: Int, writing: Bool,
+        part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False, scores: Bool = False,
     ):  # fmt: skip
         query, key, value = inputs[:3]
         tokens = ANY if query.shape is None else query.shape[0]
-        return TensorType(query.dtype, (tokens, _width(query, key, value)))
+        out = TensorType(query.dtype, (tokens, _width(query, key, value)))
+        entries = inputs[7].shape[0] if inputs[7].shape else ANY
+        return (out, TensorType("f32", (entries * block,)), TensorType("i64", (1,))) if scores else out
 
-    def ref(*inputs, part, rows, few, writing, **kinds):
-        return paged_attention(*inputs[:28], writing=writing, kinds=kinds_of(kinds))[0]
+    def ref(*inputs, part, rows, few, writing, typed=False, scores=False, **kinds):
+        out, weights, _ = paged_attention(*inputs[:28], writing=writing, kinds=kinds_of(kinds), diverse=False)
+        if not scores:
+            return out
+        room = np.zeros(len(inputs[7]) * kinds["block"], np.float32)
+        room[: weights.size] = weights
+        return out, room, np.array([weights.size])
+
+
+def _lower_guard(group):
+    from ovjit_ops.attention.cpu_paged import PagedGuard
+
+    return PagedGuard.of(group)
+
+
+@op("PagedGuard", internal=True, lower=_lower_guard)
+class PagedGuard:
+    """Checks the blocks that are rotated, and where pairs of queries lie; gives nothing."""
+
+    def infer(
+        subsequence_begins, rotated_block_indices, rotation_deltas, qq_bias_begins, rotation_trig_lut,
+        qq_bias, key_cache, *, rotating: Bool, paired: Bool,
+    ):  # fmt: skip
+        return TensorType("i64", (1,))
+
+    def ref(begins, rotated, deltas, pairs_at, angles, pairs, cache, *, rotating, paired):
+        check_extras(begins, rotated, deltas, pairs_at, angles, pairs, cache)
+        return np.zeros(1, np.int64)
+
+
+@op("PagedDiversity", internal=True)
+class PagedDiversity:
+    """How different keys are from one another, see `paged_reference.diversity`. How much there is to say
+    depends on data. The `result` of the attention that writes these keys comes first."""
+
+    def infer(
+        result, key_cache, past_lens, subsequence_begins, block_indices, block_indices_begins, start, sizes,
+        sets, set_begins, *, keys: Str, heads: Int, size: Int, block: Int,
+    ):  # fmt: skip
+        return TensorType("f32", (ANY,))
+
+    def ref(result, *inputs, keys, heads, size, block):
+        return diversity(*inputs, CacheKind(keys, heads, block, size, 0, True))

@@ -21,6 +21,8 @@ FAULTS = {
     7: "block_indices_begins should rise from 0 and stay within block_indices",
     8: "a sequence has fewer blocks than its past and new tokens need",
     9: "block_indices leads outside of the cache, or a new token to a block of -1",
+    10: "rotated_block_indices or rotation_deltas lead outside of the cache or of rotation_trig_lut",
+    11: "qq_bias_begins should say of each sequence where its new tokens squared lie within qq_bias",
 }
 
 
@@ -31,7 +33,7 @@ def _refuse(condition: Any, number: int) -> None:
 
 def list_work(
     past_lens: Any, begins: Any, entries: Any, ends: Any, window: Any, query: Any, *caches: Any, block: int,
-    part: int, rows: int, few: int, writing: bool,
+    part: int, rows: int, few: int, writing: bool, typed: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """The table that `cpu_paged_plan` describes."""
     sequences, tokens = len(past_lens), len(query)
@@ -71,7 +73,8 @@ def list_work(
         for r in range(0, new, rows) if new > few else ():
             count = min(rows, new - r)
             at = max(past + r + 1 - seen, 0) // block if seen > 0 else 0
-            long.append([s, r, count, at, -(-(past + r + count) // block) - at, -1])
+            stop_at = past + (new if typed else r + count)
+            long.append([s, r, count, at, -(-stop_at // block) - at, -1])
         table[FIRST + s * SEQUENCE :][:SEQUENCE] = row
     for name, items, width in (("writes", writes, WRITE), ("few", short, ITEM), ("many", long, ITEM)):
         table[made[f"{name}_at"] :][: len(items) * width] = np.ravel(items)
@@ -170,24 +173,89 @@ def _number(x: np.ndarray) -> Any:
     return x.reshape(-1)[0]
 
 
+def check_extras(
+    begins: Any, rotated: Any, deltas: Any, pairs_at: Any, angles: Any, pairs: Any, cache: Any
+) -> None:
+    """InferenceError for blocks that are rotated, and pairs of queries, that are not there."""
+    if rotated.size and angles.size:
+        outside = (rotated < 0).any() or (rotated >= len(cache)).any()
+        _refuse(outside or (deltas < 0).any() or (deltas >= len(angles)).any(), 10)
+    if pairs_at.size:
+        new, many = np.diff(begins), np.diff(pairs_at)
+        _refuse((pairs_at < 0).any() or (many < 0).any() or pairs_at[-1] > pairs.size, 11)
+        _refuse(((many > 0) & (many != new * new)).any(), 11)
+
+
+def diversity(
+    cache: Any, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any, sizes_of: Any, sets: Any,
+    set_begins: Any, keys: CacheKind,
+) -> np.ndarray:  # fmt: skip
+    """Of each sequence [evictable tokens / block, evictable tokens]: minus the sums, over the tokens of a
+    block, of cosines with another token. Cosines below the mean of their row count 0; heads are averaged."""
+    first, block, found = int(_number(start)), keys.tokens, []
+    for s, many in enumerate(sizes_of.tolist()):
+        past, new = int(past_lens[s]), int(begins[s + 1] - begins[s])
+        listed = entries[int(ends[s]) : int(ends[s + 1])][: -(-(past + new) // block)]
+        if set_begins.size and set_begins[s + 1] > set_begins[s]:
+            listed = sets[int(set_begins[s]) : int(set_begins[s + 1])]
+        if not many:
+            continue
+        wrong = many < 0 or first < 0 or many % block or first % block or first + many > len(listed) * block
+        blocks = listed[first // block : (first + many) // block]
+        if wrong or (blocks < 0).any() or (blocks >= len(cache)).any():
+            raise InferenceError(
+                f"adaptive RKV: sequence {s} has no {many} evictable tokens behind its first {first}, both "
+                f"multiples of {block}"
+            )
+        total = np.zeros((many, many), np.float32)
+        for h in range(keys.heads):
+            k = np.concatenate([read_block(cache, int(b), h, keys, block) for b in blocks])
+            k = k / np.sqrt((k * k).sum(-1, keepdims=True) + np.finfo(np.float32).eps)
+            near = k @ k.T
+            np.fill_diagonal(near, 0)
+            total += np.where(near >= near.mean(1, keepdims=True), near, 0)
+        found.append(-(total / keys.heads).reshape(many // block, block, many).sum(1).reshape(-1))
+    return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)
+
+
+def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any) -> None:
+    """Turn the keys of blocks where they lie."""
+    angles = angles.astype(np.float32).reshape(-1, keys.size)
+    cosines, sines = np.split(angles, 2, 1)
+    for i, block in enumerate(rotated.tolist()):
+        rows = np.broadcast_to(deltas.reshape(len(rotated), -1)[i], keys.tokens)
+        for h in range(keys.heads):
+            low, high = np.split(read_block(cache, block, h, keys, keys.tokens), 2, 1)
+            c, s = cosines[rows], sines[rows]
+            write_block(cache, block, h, keys, 0, np.concatenate([low * c - high * s, low * s + high * c], 1))
+
+
 def paged_attention(
     query: Any, key: Any, value: Any, key_cache: Any, value_cache: Any, past_lens: Any, begins: Any,
     entries: Any, ends: Any, scale: Any, window: Any, slopes: Any, *more: Any, writing: bool = True,
-    kinds: tuple[CacheKind, CacheKind] | None = None,
+    kinds: tuple[CacheKind, CacheKind] | None = None, diverse: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """The attention, the weights of keys, and their diversity."""
     keys, values = kinds or kinds_of_arrays(key, value, key_cache, value_cache)
     heads, size, wide = keys.heads, keys.size, values.size
     group = query.shape[1] // (heads * size)
     sinks, seen, block = more[8], int(_number(window)), keys.tokens
+    recent, types, pairs, pairs_at = more[1], more[13].reshape(-1), more[14], more[15]
     list_work(
         past_lens, begins, entries, ends, window, query, key_cache, value_cache, block=block, part=1, rows=1,
         few=1, writing=writing,
     )  # fmt: skip
+    check_extras(begins, *more[2:4], pairs_at, more[4], pairs, key_cache)
+    if more[2].size:
+        _rotate(key_cache, keys, *more[2:5])
+    scores: list[np.ndarray] = []
     out = np.zeros((len(query), heads * group, wide), np.float32)
     for s, past in enumerate(past_lens.tolist()):
         rows = slice(int(begins[s]), int(begins[s + 1]))
         new = rows.stop - rows.start
+        scores.append(np.zeros(past + new, np.float32))
+        last = 1 if not recent.size else int(recent.reshape(-1)[s if recent.size > 1 else 0])
+        counted = slice(max(new - (new if last < 0 else last), 0), new)
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         for h in range(heads):
             for cache, kind, given in ((key_cache, keys, key), (value_cache, values, value)):
@@ -207,6 +275,13 @@ def paged_attention(
                 v[at] = read_block(value_cache, table[b], h, values, at.stop - at.start)
             place, columns = past + np.arange(new)[:, None], np.arange(past + new)
             visible = (columns <= place) & there
+            for i in range(new) if types.size else ():
+                stop = i
+                while types[rows.start + i] and stop + 1 < new and types[rows.start + stop + 1]:
+                    stop += 1
+                visible[i, past + i : past + stop + 1] = there[past + i : past + stop + 1]
+            if pairs_at.size and pairs_at[s + 1] > pairs_at[s]:
+                visible[:, past:] &= pairs[pairs_at[s] : pairs_at[s + 1]].reshape(new, new) != 0
             if seen > 0:
                 visible &= columns > place - seen
             for g in range(group):
@@ -221,6 +296,11 @@ def paged_attention(
                 top = np.where(np.isfinite(top), top, 0)
                 weights = np.exp(logits - top)
                 total = weights.sum(-1, keepdims=True) + np.exp(sink - top)
-                out[rows, head] = np.where(total > 0, weights / np.where(total > 0, total, 1), 0) @ v
+                weights = np.where(total > 0, weights / np.where(total > 0, total, 1), 0)
+                out[rows, head] = weights @ v
+                scores[-1] += weights[counted].sum(0)
     whole = out.reshape(len(query), -1).astype(query.dtype)
-    return whole, np.zeros(0, np.float32), np.zeros(0, np.float32)
+    different = np.zeros(0, np.float32)
+    if diverse and more[10].size:
+        different = diversity(key_cache, past_lens, begins, entries, ends, *more[9:13], keys)
+    return whole, np.concatenate([*scores, different[:0]]), different

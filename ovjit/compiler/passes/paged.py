@@ -9,7 +9,7 @@ A cache is an input of the model, of any type and shape as a rule. How it lies i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ovjit.compiler.options import caches_of
@@ -48,7 +48,8 @@ def settle_pages(
             raise UnsupportedError(f"the cache {value!r} of paged attention should be an input of the model")
         blocks = value.shape[0] if value.shape else ANY
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
-    work = _Work(builder, layers, kinds, new)
+    read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
+    work = _Work(builder, layers, kinds, new, read)
     for node in graph.nodes:
         if node.op.name == "Parameter" and node.output in kinds:
             kind = kinds[node.output]
@@ -121,6 +122,23 @@ def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple
     return heads, sizes
 
 
+def _may_have(value: Value) -> bool:
+    """Whether this may have elements."""
+    return value.shape is None or 0 not in value.shape
+
+
+def _guarded(layer: Node) -> tuple[Value, ...]:
+    """What `PagedGuard` takes of a layer."""
+    return tuple(layer.inputs[i] for i in (6, 14, 15, 27, 16, 26, 3))
+
+
+def _as(b: Builder, value: Value, dtype: str) -> Value:
+    """A value as another element type."""
+    if value.dtype == dtype:
+        return value
+    return b.add("Convert", [value], {"destination_type": dtype}, name=f"{value.node.name}/{dtype}").output
+
+
 class _Work:
     """The lists of work of a graph, one for layers that read the same tables and have blocks alike."""
 
@@ -130,10 +148,16 @@ class _Work:
         layers: Sequence[Node],
         kinds: Mapping[Value, CacheKind],
         new: dict[Value, Value],
+        read: Collection[Value],
     ):
         self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
         self._ordered = list(layers)
+        #: The outputs that somebody reads.
+        self.read = read
         self._made: dict[tuple[Any, ...], Value] = {}
+        #: What looks at blocks that are rotated and the like, before anything is written.
+        self._guards: list[Value] = []
+        self._guarded: set[tuple[Value, ...]] = set()
 
     def _key(self, node: Node) -> tuple[Any, ...]:
         """What a list of work is made of: tables, and how many of what an item has."""
@@ -144,7 +168,7 @@ class _Work:
         part = max(1, COLUMNS // keys.tokens)
         attrs = {
             "block": keys.tokens, "part": part, "rows": rows, "few": min(FEW, rows),
-            "writing": bool(node.attrs["write_kv_cache"]),
+            "writing": bool(node.attrs["write_kv_cache"]), "typed": _may_have(node.inputs[25]),
         }  # fmt: skip
         window = node.inputs[10]
         seen: Any = window if window.constant is None else int(window.constant.reshape(-1)[0])
@@ -155,17 +179,38 @@ class _Work:
         for layer in self._ordered[self._ordered.index(node) :]:
             if layer is node or all(v in self.new for v in (*layer.inputs[5:9], layer.inputs[10])):
                 self._list(layer, node)
+            if layer is node or all(v in self.new for v in _guarded(layer)):
+                self._guard(layer)
         key = self._key(node)
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         attrs = dict(key[-1]) | {
             "keys": keys.kind, "values": values.kind, "heads": keys.heads, "size": keys.size,
             "wide": values.size, "group": values.group,
         }  # fmt: skip
+        attrs["scores"] = node.outputs[1] in self.read
         inputs = [self.new[v] for v in node.inputs]
-        made = self.builder.add(
-            "PagedAttention", [*inputs, self._made[key]], attrs, name=node.name, origins=node.origins
-        )
-        self.new.update(zip(node.outputs, made.outputs, strict=False))
+        b, said = self.builder, {"name": node.name, "origins": node.origins}
+        made = b.add("PagedAttention", [*inputs, self._made[key], *self._guards], attrs, **said)
+        self.new[node.outputs[0]] = made.output
+        if attrs["scores"]:
+            used = b.add("UsedPart", made.outputs[1:], {"axis": 0}, **said)
+            self.new[node.outputs[1]] = _as(b, used.output, node.outputs[1].dtype)
+        if node.outputs[2] in self.read:
+            kind = {n: attrs[n] for n in ("keys", "heads", "size", "block")}
+            given = [made.output, inputs[3], *inputs[5:9], *inputs[21:25]]
+            different = b.add("PagedDiversity", given, kind, **said)
+            self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
+
+    def _guard(self, layer: Node) -> None:
+        """The check of a layer's other numbers that lead to memory, if it has some."""
+        given = _guarded(layer)
+        rotating, paired = _may_have(layer.inputs[14]), _may_have(layer.inputs[26])
+        if (not rotating and not paired) or given in self._guarded:
+            return
+        self._guarded.add(given)
+        attrs = {"rotating": rotating, "paired": paired}
+        inputs, name = [self.new[v] for v in given], f"{layer.name}/guard"
+        self._guards.append(self.builder.add("PagedGuard", inputs, attrs, name=name).output)
 
     def _list(self, layer: Node, first: Node) -> None:
         """The list of work of `layer`, if it is not there yet, for the rows of `first`'s queries."""

@@ -1,0 +1,112 @@
+"""The options of paged attention, beside OpenVINO's operation: windows, slopes, sinks, scores, rotation of
+cached keys, pairs of queries, diversity of keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit as ov
+from tests.support.paged_op import HEADS, SHARED, SIZE, Run, model, rows_of
+
+SEED = 20261122
+#: Sequences: an empty past, a long one, one that begins in the midst of a block.
+FIRST = [(0, 40, [5, 2]), (0, 70, [0, 7, 1]), (0, 3, [4])]
+NEXT = [(40, 1, [5, 2]), (70, 5, [0, 7, 1]), (3, 2, [4])]
+
+
+def both(given: tuple[str, ...], outputs: int = 1, kind: str = "f32", **constants: Any) -> tuple[Run, Run]:
+    return tuple(Run(p, model(p, given, outputs, **constants), kind) for p in (ov, openvino))  # type: ignore[return-value]
+
+
+def compare(runs: tuple[Run, Run], calls: list[tuple[list[Any], dict[str, Any]]], near: float = 2e-6) -> None:
+    """The two give the same, call after call, and leave the same in their caches."""
+    rng = np.random.default_rng(SEED)
+    for number, (rows, more) in enumerate(calls):
+        data = rows_of(rng, sum(r[1] for r in rows))
+        for mine, real in zip(*(run(rows, data, **more) for run in runs), strict=True):
+            assert mine.shape == real.shape, number
+            far = np.abs(mine - real).max(initial=0)
+            assert far <= near * max(np.abs(real).max(initial=0), 1), (SEED, number)
+    for name, tensor in runs[0].caches.items():
+        if tensor.data.dtype == np.float32:
+            assert np.abs(tensor.data - runs[1].caches[name].data).max() <= 1e-6, (SEED, name)
+
+
+@pytest.mark.parametrize("constants", [
+    {}, {"sliding_window": 4}, {"sliding_window": 40}, {"alibi_slopes": [0.5, 0.25, 0.1, 0.05]},
+    {"sinks": np.linspace(-1, 2, HEADS).reshape(1, HEADS, 1, 1)}, {"scale": 0.7},
+    {"sliding_window": 9, "sinks": np.linspace(-1, 2, HEADS).reshape(1, HEADS, 1, 1)},
+], ids=lambda c: "+".join(c) or "plain")  # fmt: skip
+def test_constants(constants: dict[str, Any]) -> None:
+    compare(both((), **constants), [(FIRST, {}), (NEXT, {})])
+
+
+@pytest.mark.parametrize("recent", [None, [1, 1, 1], [3, 80, 0], [40, 2, 1]])
+def test_scores(recent: Any) -> None:
+    given = () if recent is None else ("score_aggregation_window",)
+    more = {} if recent is None else {"score_aggregation_window": recent}
+    compare(both(given, 2), [(FIRST, more), (NEXT, more)])
+
+
+@pytest.mark.parametrize("each", [1, 32])
+def test_rotation(each: int) -> None:
+    rng = np.random.default_rng(SEED)
+    angles = rng.uniform(-3, 3, (9, SIZE // 2))
+    table = np.concatenate([np.cos(angles), np.sin(angles)], 1)
+    none = {"rotated_block_indices": [], "rotation_deltas": np.zeros((0, 1)), "rotation_trig_lut": table}
+    some = {**none, "rotated_block_indices": [7, 5], "rotation_deltas": rng.integers(0, 9, (2, each))}
+    compare(both(tuple(none)), [(FIRST, none), (NEXT, some)])
+
+
+def test_pairs_of_queries() -> None:
+    rng = np.random.default_rng(SEED)
+    none = {"qq_bias": [], "qq_bias_begins": [0, 0, 0, 0]}
+    seen = [np.tril(rng.random((n, n)) < 0.5) | np.eye(n, dtype=bool) for _, n, _ in NEXT]
+    some = {"qq_bias": np.concatenate([x.reshape(-1) for x in seen]), "qq_bias_begins": [0, 1, 26, 30]}
+    compare(both(tuple(none)), [(FIRST, none), (NEXT, some)])
+
+
+def test_diversity() -> None:
+    sets = "adaptive_rkv_diversity_block_set_indices"
+    names = ("adaptive_rkv_start_size", "adaptive_rkv_evictable_sizes", sets, f"{sets}_begins")
+    more = dict(zip(names, (0, [32, 64, 0], [5, 0, 7], [0, 1, 3, 3]), strict=True))
+    compare(both(names, 3), [([(0, 40, [5, 2]), (0, 70, [0, 7, 1]), (0, 3, [4])], more)], 1e-5)
+
+
+@pytest.mark.parametrize("name, more", [
+    ("qq_bias_begins", {"qq_bias": [1, 1, 1, 1], "qq_bias_begins": [0, 5]}),
+    ("qq_bias_begins", {"qq_bias": [1, 1, 1, 1], "qq_bias_begins": [0, 3]}),
+    ("rotated_block_indices", {"rotated_block_indices": [8], "rotation_deltas": [[0]],
+                               "rotation_trig_lut": np.ones((1, SIZE))}),
+    ("rotated_block_indices", {"rotated_block_indices": [0], "rotation_deltas": [[1]],
+                               "rotation_trig_lut": np.ones((1, SIZE))}),
+])  # fmt: skip
+def test_hostile_numbers_are_refused_before_anything_is_written(name: str, more: dict[str, Any]) -> None:
+    run = Run(ov, model(ov, tuple(more)))
+    with pytest.raises(RuntimeError, match=name):
+        run([(0, 2, [1])], rows_of(np.random.default_rng(SEED), 2), **more)
+    assert not any(tensor.data.any() for tensor in run.caches.values())
+
+
+def test_blocks_that_are_gone_are_not_seen() -> None:
+    """-1 in the place of a block before the window, or of keys that nobody is to see."""
+    rng = np.random.default_rng(SEED)
+    run, whole = (Run(ov, model(ov, sliding_window=20)) for _ in range(2))
+    first, then = rows_of(rng, 70), rows_of(rng, 1)
+    for each in (run, whole):
+        each([(0, 70, [3, 1, 6])], first)
+    got, want = run([(70, 1, [-1, 1, 6])], then)[0], whole([(70, 1, [3, 1, 6])], then)[0]
+    np.testing.assert_array_equal(got, want)
+    run = Run(ov, model(ov))
+    run([(0, 70, [3, 1, 6])], first)
+    got = run([(70, 1, [3, -1, 6])], then)[0].reshape(HEADS, -1)
+    keys, values = (np.concatenate([first[i], then[i]]).reshape(71, SHARED, -1) for i in (1, 2))
+    kept = np.r_[0:32, 64:71]
+    for head in range(HEADS):
+        s = keys[kept, head // 2] @ then[0].reshape(HEADS, SIZE)[head] * SIZE**-0.5
+        w = np.exp(s - s.max())
+        np.testing.assert_allclose(got[head], w / w.sum() @ values[kept, head // 2], rtol=1e-4, atol=1e-5)
