@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.kernel import Kernel
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
 from ovjit.compiler.views import Layout, View, product
@@ -26,7 +27,6 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     paged_write,
 )
 from ovjit_ops.attention.cpu_paged_plan import sizes
-
 
 #: Inputs that few models have, and what kernels call them.
 _OPTIONAL = {
@@ -105,7 +105,7 @@ class PagedAttention(Lowering):
         }  # fmt: skip
         reads = [*tables.values(), q]
         if self.rotate is not None:
-            self._rotate(shared, caches["key_cache"])
+            self._rotate(self.rotate, shared, caches["key_cache"])
         if self.write is not None:
             planner.need_scratch((self.keys.tokens + 1) * shared["u_step"])
             planner.step(
@@ -142,9 +142,11 @@ class PagedAttention(Lowering):
         merging = [reads[0], partial]
         planner.step(self.merge, shared, sequences * self.keys.heads, merging, [y, sums], y.count)
         if self.scores is not None:
-            self._score(shared, [*reads, *caches, sums], sequences, entries)
+            self._score(self.scores, shared, [*reads, *caches, sums], sequences, entries)
 
-    def _score(self, shared: dict[str, Any], reads: list[View], sequences: Any, entries: Any) -> None:
+    def _score(
+        self, kernel: Kernel, shared: dict[str, Any], reads: list[View], sequences: Any, entries: Any
+    ) -> None:
         """The weights that keys have got, in memory with room for those of all blocks that are listed."""
         planner = self.planner
         scores, count = (planner.row_major_output(v) for v in self.node.outputs[1:3])
@@ -159,9 +161,9 @@ class PagedAttention(Lowering):
         values = shared | places | given | {"sequences": sequences}
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
         chunks = most(entries, 1)
-        planner.step(self.scores, values | {"listed": entries}, chunks, reads, [scores, count], work)
+        planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
 
-    def _rotate(self, shared: dict[str, Any], cache: View) -> None:
+    def _rotate(self, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
         """Keys of the blocks that are named, turned where they lie."""
         planner = self.planner
         views = {n: planner.contiguous(self.named[n]) for n in ROTATION}
@@ -170,7 +172,7 @@ class PagedAttention(Lowering):
         pointers = {"rotated": blocks.ptr, "deltas": deltas.ptr, "angles": angles.ptr, "each": each}
         planner.need_scratch((self.keys.tokens + 2) * shared["u_step"])
         chunks = blocks.shape[0] * self.keys.heads
-        planner.step(self.rotate, shared | pointers, chunks, [*views.values()], [cache], cache.count)
+        planner.step(kernel, shared | pointers, chunks, [*views.values()], [cache], cache.count)
 
     def _scratch(self, count: int) -> dict[str, int]:
         """Where things lie in a chunk's scratch memory, for so many rows."""

@@ -163,8 +163,8 @@ def incline(t, ramp, slope, distance, count):
 def hide(
     line, base, columns, place, past, new, seen, sequence, begin, pairs, pairs_at, kinds, paired, typed
 ):  # fmt: skip
-    """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it, but
-    for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` keeps from it."""
+    """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it,
+    but for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` hides."""
     last = place
     if typed:
         if ld[i32](kinds + (begin + place - past) * 4) != 0:
@@ -186,7 +186,8 @@ def hide(
 @kernel
 def paged_rows(
     q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
-    sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, number_at, items_at, heads, group, size, wide, block, part, q_row,
+    sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, number_at,
+    items_at, heads, group, size, wide, block, part, q_row,
     y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at,
     o_at, m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking, paired, typed,
     summed,
@@ -501,7 +502,8 @@ def paged_write(
 @kernel
 def paged_scores(
     q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr, ramp: Ptr, sums: Ptr,
-    pairs: Ptr, pairs_at: Ptr, kinds: Ptr, recent: Ptr, y: Ptr, count: Ptr, sequences, listed, heads, group, size, block,
+    pairs: Ptr, pairs_at: Ptr, kinds: Ptr, recent: Ptr, y: Ptr, count: Ptr, sequences, listed, heads, group,
+    size, block,
     q_row, k_block, k_head, k_row, recent_step, q_step, u_step, u_at, s_at, *, T, kind, sloped, paired, typed,
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
@@ -567,11 +569,11 @@ def paged_scores(
 
 @kernel
 def paged_rotate(
-    keys: Ptr, rotated: Ptr, deltas: Ptr, angles: Ptr, heads, size, block, k_block, k_head, k_row, each, u_step,
-    *, kind,
+    keys: Ptr, rotated: Ptr, deltas: Ptr, angles: Ptr, heads, size, block, k_block, k_head, k_row, each,
+    u_step, *, kind,
 ):  # fmt: skip
-    """Keys of a cached block turned: halves x, y of a token become x cos - y sin, x sin + y cos, by the row of
-    `angles` (cosines, then sines) that `deltas` says of the block, or of each of its tokens."""
+    """Keys of a cached block turned: halves x, y of a token become x cos - y sin, x sin + y cos, by the row
+    of `angles` (cosines, then sines) that `deltas` says of the block, or of each of its tokens."""
     head = chunk % heads
     p = keys + (ld[i32](rotated + chunk // heads * 4) + 0) * k_block + head * k_head
     half = size // 2
@@ -604,7 +606,8 @@ def paged_rotate(
 
 @kernel
 def paged_guard(
-    begins: Ptr, rotated: Ptr, deltas: Ptr, pairs_at: Ptr, done: Ptr, sequences, turned, held, each, rows, pairs
+    begins: Ptr, rotated: Ptr, deltas: Ptr, pairs_at: Ptr, done: Ptr, sequences, turned, held, each, rows,
+    pairs,
 ):  # fmt: skip
     """Refuses blocks, rows of angles and places among pairs that are not there."""
     for i in range(turned):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.paged_caches import CacheKind, kinds_of
 from ovjit.graph.shapes import ANY, bounds, is_static
@@ -57,6 +58,26 @@ def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
     return ANY
 
 
+def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
+    """Two sequences, one that begins and one that goes on, blocks in any order."""
+    kind, whole = numpy_dtype(dtype), np.int32
+    caches = [rng.standard_normal((4, 2, 8, n)).astype(kind) for n in (6, 5)]
+    rows = [rng.standard_normal((12, n)).astype(kind) for n in (4 * 6, 2 * 6, 2 * 5)]
+    tables = [np.array(x, whole) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
+    def none(t, *s):
+        return np.zeros(s or (0,), t)
+    zero = np.zeros((), whole)
+    return [
+        *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(whole), none(whole),
+        none(whole), none(np.float32), none(np.float32), zero, zero, none(kind, 0, 0, 0, 0), zero,
+        none(whole), none(whole), none(whole), none(whole), none(np.uint8), none(whole),
+    ]  # fmt: skip
+
+
+#: How work is cut in samples.
+_CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "few": 1, "writing": True}
+
+
 @op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS)
 class PagedAttentionExtension:
     """softmax(scale q k^T + bias) v for sequences whose keys and values lie in blocks of a cache: the
@@ -90,7 +111,10 @@ class PagedAttentionExtension:
         )
 
     def ref(*inputs, write_kv_cache=True):
-        return paged_attention(*inputs, writing=write_kv_cache)
+        return tuple(x.astype(inputs[0].dtype) for x in paged_attention(*inputs, writing=write_kv_cache))
+
+    def samples(rng, dtype="f32"):
+        yield _inputs(rng, dtype), {"write_kv_cache": True}
 
 
 @op("PagedPlan", internal=True, lower=LoweredPlan.of)
@@ -126,6 +150,10 @@ class PagedPlan:
     def ref(*inputs, **attrs):
         return list_work(*inputs, **attrs)
 
+    def samples(rng, dtype="f32"):
+        given = _inputs(rng, "f32")
+        yield [*given[5:9], np.array(0, np.int32), given[0], *given[3:5]], _CUT
+
 
 def _lower(group):
     from ovjit_ops.attention.cpu_paged import PagedAttention
@@ -133,7 +161,7 @@ def _lower(group):
     return PagedAttention.of(group)
 
 
-@op("PagedAttention", internal=True, lower=_lower, stateful=True)
+@op("PagedAttention", internal=True, lower=_lower, stateful=True, ulp=256)
 class PagedAttention:
     """PagedAttentionExtension of caches whose kinds are known, with the table of its work."""
 
@@ -154,6 +182,13 @@ class PagedAttention:
         room = np.zeros(len(inputs[7]) * kinds["block"], np.float32)
         room[: weights.size] = weights
         return out, room, np.array([weights.size])
+
+    def samples(rng, dtype="f32"):
+        given = _inputs(rng, dtype)
+        table = list_work(*given[5:9], np.array(0, np.int32), given[0], *given[3:5], **_CUT)
+        kinds = {"keys": dtype, "values": dtype, "heads": 2, "size": 6, "wide": 5, "group": 0}
+        yield [*given, table], {**_CUT, **kinds, "scores": False}
+        yield [*given, table], {**_CUT, **kinds, "scores": True}
 
 
 def _lower_guard(group):
@@ -176,6 +211,11 @@ class PagedGuard:
         check_extras(begins, rotated, deltas, pairs_at, angles, pairs, cache)
         return np.zeros(1, np.int64)
 
+    def samples(rng, dtype="f32"):
+        given = [np.array(x, np.int32) for x in ([0, 2], [1, 0], [[0], [3]], [0, 4])]
+        more = np.ones((4, 6), np.float32), np.ones(4, np.uint8), np.ones((2, 2, 8, 6), np.float32)
+        yield [*given, *more], {"rotating": True, "paired": True}
+
 
 @op("PagedDiversity", internal=True)
 class PagedDiversity:
@@ -189,4 +229,10 @@ class PagedDiversity:
         return TensorType("f32", (ANY,))
 
     def ref(result, *inputs, keys, heads, size, block):
-        return diversity(*inputs, CacheKind(keys, heads, block, size, 0, True))
+        return diversity(CacheKind(keys, heads, block, size, 0, True), *inputs)
+
+    def samples(rng, dtype="f32"):
+        given = _inputs(rng, "f32")
+        more = [np.array(x, np.int32) for x in (8, [0, 8], [], [])]
+        kind = {"keys": "f32", "heads": 2, "size": 6, "block": 8}
+        yield [given[0], given[3], *given[5:9], *more], kind

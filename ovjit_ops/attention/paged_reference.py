@@ -187,8 +187,8 @@ def check_extras(
 
 
 def diversity(
-    cache: Any, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any, sizes_of: Any, sets: Any,
-    set_begins: Any, keys: CacheKind,
+    keys: CacheKind, cache: Any, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any,
+    sizes_of: Any, sets: Any, set_begins: Any,
 ) -> np.ndarray:  # fmt: skip
     """Of each sequence [evictable tokens / block, evictable tokens]: minus the sums, over the tokens of a
     block, of cosines with another token. Cosines below the mean of their row count 0; heads are averaged."""
@@ -245,9 +245,10 @@ def paged_attention(
         past_lens, begins, entries, ends, window, query, key_cache, value_cache, block=block, part=1, rows=1,
         few=1, writing=writing,
     )  # fmt: skip
-    check_extras(begins, *more[2:4], pairs_at, more[4], pairs, key_cache)
+    rotated, deltas, angles = more[2:5]
+    check_extras(begins, rotated, deltas, pairs_at, angles, pairs, key_cache)
     if more[2].size:
-        _rotate(key_cache, keys, *more[2:5])
+        _rotate(key_cache, keys, rotated, deltas, angles)
     scores: list[np.ndarray] = []
     out = np.zeros((len(query), heads * group, wide), np.float32)
     for s, past in enumerate(past_lens.tolist()):
@@ -302,5 +303,7 @@ def paged_attention(
     whole = out.reshape(len(query), -1).astype(query.dtype)
     different = np.zeros(0, np.float32)
     if diverse and more[10].size:
-        different = diversity(key_cache, past_lens, begins, entries, ends, *more[9:13], keys)
+        start, many, sets, set_begins = more[9:13]
+        tables = past_lens, begins, entries, ends
+        different = diversity(keys, key_cache, *tables, start, many, sets, set_begins)
     return whole, np.concatenate([*scores, different[:0]]), different

@@ -111,7 +111,8 @@ def native_answers(
 def check(record: Op, inputs: list[np.ndarray], attrs: dict, dtype: str, where: str) -> None:
     checked = record.check_attributes(attrs)
     got = native_answer(record, inputs, attrs, dtype)
-    exact = any(a.size == 0 for a in inputs) or record.name in ELEMENTS
+    empty = any(a.size == 0 for a in inputs) and record.name != "PagedAttention"  # whose options are empty
+    exact = empty or record.name in ELEMENTS
     widen = is_float(got) and not exact
     wide = [a.astype(np.float64) if is_float(a) and widen else a for a in inputs]
     expected = record.evaluate(wide, checked)

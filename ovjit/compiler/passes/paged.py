@@ -189,16 +189,17 @@ class _Work:
         }  # fmt: skip
         attrs["scores"] = node.outputs[1] in self.read
         inputs = [self.new[v] for v in node.inputs]
-        b, said = self.builder, {"name": node.name, "origins": node.origins}
-        made = b.add("PagedAttention", [*inputs, self._made[key], *self._guards], attrs, **said)
+        b, name, origins = self.builder, node.name, node.origins
+        inputs += [self._made[key], *self._guards]
+        made = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
         self.new[node.outputs[0]] = made.output
         if attrs["scores"]:
-            used = b.add("UsedPart", made.outputs[1:], {"axis": 0}, **said)
+            used = b.add("UsedPart", made.outputs[1:], {"axis": 0}, name=name, origins=origins)
             self.new[node.outputs[1]] = _as(b, used.output, node.outputs[1].dtype)
         if node.outputs[2] in self.read:
             kind = {n: attrs[n] for n in ("keys", "heads", "size", "block")}
             given = [made.output, inputs[3], *inputs[5:9], *inputs[21:25]]
-            different = b.add("PagedDiversity", given, kind, **said)
+            different = b.add("PagedDiversity", given, kind, name=name, origins=origins)
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
     def _guard(self, layer: Node) -> None:
