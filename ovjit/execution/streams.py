@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit import logs
-from ovjit.execution import runner
+from ovjit.execution import os_threads, runner
 from ovjit.execution.blocks import Arena, release_arenas
 from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
 
@@ -48,7 +48,7 @@ class Pool:
         self.words[STREAMS] = self.streams
         self.words[runner.LEAD_AT] = runner.address_of("lead")
         self.words[runner.WALK_AT] = runner.address_of("walk")
-        self.workers: list[threading.Thread] = []
+        self.workers: list[Any] = []  # those of `os_threads`
         self.running.clear()
         self.lock = threading.Lock()
 
@@ -64,9 +64,8 @@ class Pool:
         with self.lock:
             runner.native("runner_queues")
             for i in range(len(self.workers), count):
-                worker = threading.Thread(target=_work, args=(self,), name=f"ovjit-{i}", daemon=True)
                 try:
-                    worker.start()
+                    worker = os_threads.start(_work, (self,), f"ovjit-{i}")
                 except RuntimeError as error:
                     # Ctrl-C while a thread starts may come as an error of the lock that it was waiting for
                     if isinstance(error.__context__, KeyboardInterrupt):

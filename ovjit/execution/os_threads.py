@@ -1,0 +1,58 @@
+"""Threads of the operating system for the pools' workers, whatever a program has made of `threading`.
+
+gevent and eventlet put green threads in the place of `threading`'s, which run only while the others wait for
+something of theirs. A worker sleeps in native code, so that a green one would stop the whole program. So a
+worker is started by the function that was there before; where that one cannot be found, not at all.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import threading
+from collections.abc import Callable
+from types import BuiltinFunctionType
+from typing import Any
+
+
+def start(function: Callable[..., object], arguments: tuple[Any, ...], name: str) -> Any:
+    """A daemon thread that runs `function`, with a method `join(timeout)`. RuntimeError where the process may
+    have no more threads."""
+    if isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        thread = threading.Thread(target=function, args=arguments, name=name, daemon=True)
+        thread.start()
+        return thread
+    return _Beside(function, arguments)
+
+
+class _Beside:
+    """A thread that `threading` does not know of."""
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]):
+        self._running = _original("allocate_lock")()
+        self._running.acquire()
+        self._identity = _original("start_new_thread")(self._run, (function, arguments))
+
+    def _run(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        finally:
+            self._running.release()
+
+    def join(self, timeout: float) -> None:
+        """Wait until it is over, for so many seconds at most."""
+        if self._identity != _original("get_ident")() and self._running.acquire(timeout=timeout):
+            self._running.release()
+
+
+def _original(name: str) -> Any:
+    """The function of `_thread` as it was. RuntimeError where who has replaced it does not tell."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    found: Any = getattr(_thread, name)
+    if gevent is not None:
+        found = gevent.get_original("_thread", name)
+    elif eventlet is not None:
+        found = getattr(eventlet.original("_thread"), name)
+    if isinstance(found, (BuiltinFunctionType, type)):
+        return found
+    raise RuntimeError("threads of the operating system have been replaced by green ones")
