@@ -10,6 +10,7 @@ that PyInstaller or Nuitka made of it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import marshal
 import os
@@ -106,6 +107,8 @@ def _write(place: str, content: bytes) -> bool:
             file.write(content)
         os.replace(draft, place)
     except OSError:
+        with contextlib.suppress(OSError):  # a full disk leaves a part
+            os.unlink(draft)
         return False
     return True
 

@@ -14,12 +14,11 @@ import os
 import re
 import stat
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.disk import sealed
-from ovjit.disk.folders import READ, evict, files_in, private_folder, user_folder, write_whole
+from ovjit.disk.folders import READ, evict, files_in, private_folder, unused_for, user_folder, write_whole
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.hashes import sha256
@@ -258,7 +257,7 @@ def _read_entry(path: str) -> bytes:
         if status.st_size > _LARGEST:
             raise sealed.Damaged(f"it has {status.st_size} bytes")
         record = os.read(descriptor, status.st_size)
-        if time.time() - status.st_mtime > _TOUCH_SECONDS:
+        if unused_for(status) > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(descriptor if os.utime in os.supports_fd else path)
     finally:

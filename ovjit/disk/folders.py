@@ -8,13 +8,14 @@ still swap it for another one; what is read is therefore authenticated as well (
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 #: For files that are to be read: no symbolic link is followed, and a planted FIFO does not block.
 READ = os.O_RDONLY
@@ -140,6 +141,33 @@ def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
         raise
 
 
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file that a user asked for: it takes the place of `path` when the block ends well and all of it is on
+    the disk. Else what was at `path` is still there, and nothing beside it. What is no file, a pipe say, is
+    written as it is. Raises OSError."""
+    import tempfile
+
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            yield file
+        return
+    folder, name = os.path.split(os.fspath(path))
+    descriptor, draft = tempfile.mkstemp(prefix=f".{name[:100]}.", dir=folder or ".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(draft, 0o666 & ~mask)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
 def _make(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
@@ -170,6 +198,7 @@ def _check_root_owns_above(path: str) -> None:
 
 #: Files that are being written, in folders of caches.
 _DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"  # compiled where they are needed: a warm start has no need
+_CLOCK_SECONDS = 24 * 3600  # by which machines that share a folder may differ
 _DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
 
 
@@ -183,23 +212,29 @@ def files_in(folder: str | os.PathLike[str], names: str) -> Iterator[tuple[str, 
                         yield item.path, item.stat(follow_symlinks=False)
 
 
+def unused_for(status: os.stat_result) -> float:
+    """Seconds since a file of a cache was used. For ever, where its time is a day or more in the future: the
+    clock was ahead then, and since it was set back nobody has used the file, who would have set its time."""
+    age = time.time() - status.st_mtime
+    return age if age > -_CLOCK_SECONDS else math.inf
+
+
 def evict(
     folder: str | os.PathLike[str], names: str, limit: int, target: int, max_age: float | None
 ) -> int:
     """Remove old drafts and what was not used for `max_age` seconds; then, when over `limit` bytes are left,
     the least recently used files until at most `target` are. Gives the bytes that are freed."""
-    now = time.time()
     kept: list[tuple[float, int, str]] = []
     freed = 0
     for path, status in files_in(folder, names):
         draft = path.endswith(".tmp")
-        age = now - status.st_mtime
+        age = unused_for(status)
         if age > _DRAFT_SECONDS if draft else max_age is not None and age > max_age:
             freed += _remove(path, status.st_size)
         elif not draft:
-            kept.append((status.st_mtime, status.st_size, path))
+            kept.append((age, status.st_size, path))
     total = sum(size for _, size, _ in kept)
-    for _, size, path in sorted(kept) if total > limit else ():
+    for _, size, path in sorted(kept, reverse=True) if total > limit else ():
         if total <= target:
             break
         total -= size

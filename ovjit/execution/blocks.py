@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.compiler.constants import aligned_bytes
+from ovjit.execution.control_groups import memory_left
 
 #: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
 HUGE_PAGE = 2 << 20
@@ -34,6 +35,10 @@ LARGE, MOST_UNUSED = 1 << 20, 4
 LARGE_STATE = 64 << 10
 #: What Linux takes for the wish to have pages at once, which costs two thirds of having them one by one.
 _POPULATE = 23
+#: What grows by more asks first whether the control group leaves so much, in a fraction of its pages' time.
+LOOKED_AT = 16 << 20
+#: What a group is left for all else.
+_SPARE = 4 << 20
 #: What grows by less does so by small pages: a dear large one takes longer than they all.
 WORTH_LARGE = 32 << 20
 #: Of blocks that nobody has so many bytes stay beside the largest one; or twice as many as that has, but no
@@ -69,6 +74,8 @@ class Arena:
         of these bytes. What it held is undefined then. Raises MemoryError."""
         if size <= self.size:
             return
+        if size - self.ready >= LOOKED_AT:
+            _check_limit(size, size - self.ready)
         if size >= unit and REMAPS:
             self._map(-(-size // unit) * unit, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
             return
@@ -113,6 +120,17 @@ class Arena:
             if time.thread_time_ns() - began > DEAR_PAGE:
                 Arena.large_are_dear = True
                 _advise(memory, mmap.MADV_NOHUGEPAGE)  # those that are there stay
+
+
+def _check_limit(size: int, more: int) -> None:
+    """Raises MemoryError where the control group leaves no room, for which it would end the process."""
+    for last in (False, True):
+        left = memory_left()
+        if left is None or more <= left - _SPARE:
+            return
+        if not last:
+            release_arenas()
+    raise MemoryError(f"an arena of {size} bytes: the limit of this process's control group leaves {left}")
 
 
 def _advise(memory: mmap.mmap, *advice: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 
+from ovjit.execution.control_groups import folders, read_text
+
 
 def usable_cores(root: str | os.PathLike[str] = "/") -> tuple[int, str]:
     """(cores, why): the least of the affinity mask and the cgroup quota (v2 `cpu.max`, v1 `cfs_quota_us`).
@@ -24,41 +26,16 @@ def usable_cores(root: str | os.PathLike[str] = "/") -> tuple[int, str]:
 def _quota(root: str) -> int | None:
     """Cores by quota, rounded up; the tightest along the group's path. None without one."""
     limits = []
-    for folder in _groups(root):
+    for folder in folders("cpu", root):
         limit = _read_v2(f"{folder}/cpu.max") or _read_v1(folder)
         if limit:
             limits.append(limit)
     return math.ceil(min(limits)) if limits else None
 
 
-def _groups(root: str) -> list[str]:
-    base = os.path.join(root, "sys/fs/cgroup")
-    folders = [base, f"{base}/cpu", f"{base}/cpu,cpuacct"]
-    try:
-        lines = _text(os.path.join(root, "proc/self/cgroup")).splitlines()
-    except OSError:
-        return folders
-    for line in lines:
-        parts = line.split(":", 2)
-        if len(parts) != 3:
-            continue
-        _, controllers, path = parts
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        here = f"{base}/{controllers}" if controllers else base
-        for piece in path.split("/"):
-            if piece == "..":
-                break
-            if piece in ("", "."):
-                continue
-            here = f"{here}/{piece}"
-            folders.append(here)
-    return folders
-
-
 def _read_v2(path: str) -> float | None:
     try:
-        quota, period = _text(path).split()
+        quota, period = read_text(path).split()
         if quota == "max" or int(quota) <= 0 or int(period) <= 0:
             return None
         return int(quota) / int(period)
@@ -68,13 +45,9 @@ def _read_v2(path: str) -> float | None:
 
 def _read_v1(folder: str) -> float | None:
     try:
-        quota = int(_text(f"{folder}/cpu.cfs_quota_us"))
-        period = int(_text(f"{folder}/cpu.cfs_period_us"))
+        quota = int(read_text(f"{folder}/cpu.cfs_quota_us"))
+        period = int(read_text(f"{folder}/cpu.cfs_period_us"))
         return quota / period if quota > 0 and period > 0 else None
     except (OSError, ValueError):
         return None
 
-
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()

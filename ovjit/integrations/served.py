@@ -124,7 +124,13 @@ class ServedModel:
         self._closed = False
         self._deep = False  # the feeding thread sleeps until it is woken
         self._thread = threading.Thread(target=self._feed, name="ovjit-serving", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OvjitError(
+                f"no thread can be had to serve the model {self.path.name}: {error}; raise the limit of this "
+                "user's processes and threads (ulimit -u, pids.max)"
+            ) from error
 
     def submit(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Future[Answer]:
         """Run the model on inputs by name; a future of the outputs that are `wanted`, all without.

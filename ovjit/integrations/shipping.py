@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ovjit.disk.folders import replacing
 from ovjit.errors import ModelError
 from ovjit.forks import ForkLock
 
@@ -89,13 +90,16 @@ def ship(compiled: Any, folder: str | os.PathLike[str] | None = None) -> Shipped
         if folder is not None:
             target = Path(folder, f"ovjit-{digest}.blob")
             if not target.exists():
-                part = target.with_suffix(f".{os.getpid()}.part")
-                part.write_bytes(blob)
-                os.replace(part, target)
+                with replacing(target) as file:
+                    file.write(blob)
             return _File(str(target.resolve()))
         descriptor, name = tempfile.mkstemp(".blob", f"ovjit-{digest}-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(blob)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(blob)
+        except BaseException:
+            os.unlink(name)
+            raise
         return _File(name)
 
     shipped = Shipped.of(compiled, store)

@@ -11,14 +11,21 @@ import contextlib
 import os
 import re
 import stat
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.disk.cache import Entry
-from ovjit.disk.folders import Untrusted, check_owner, evict, files_in, private_folder, write_whole
+from ovjit.disk.folders import (
+    Untrusted,
+    check_owner,
+    evict,
+    files_in,
+    private_folder,
+    unused_for,
+    write_whole,
+)
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
@@ -111,7 +118,7 @@ def load_checked(
             from ovjit.storage import plans
 
             plans.find(path, container.code, key, found.executable)
-        if time.time() - status.st_mtime > _TOUCH_SECONDS:
+        if unused_for(status) > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
         return found

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.disk import sealed
-from ovjit.disk.folders import READ, write_whole
+from ovjit.disk.folders import READ, unused_for, write_whole
 from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
@@ -182,7 +182,7 @@ def read_record(path: str, label: str, key: bytes, kind: bytes) -> str | None:
         finally:
             os.close(descriptor)
         content = sealed.unseal(kind, label, record, key).decode()
-        if time.time() - status.st_mtime > _TOUCH_SECONDS:
+        if unused_for(status) > _TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a read-only folder serves as well
                 os.utime(path)
         return content

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ovjit.disk.folders import replacing
+
 _FAULTS = (RuntimeError, ValueError, OSError, TypeError)
 
 
@@ -84,7 +86,8 @@ def compile_main(argv: Sequence[str] | None = None) -> int:
         compiled = core.compile_model(core.read_model(graph_file(options.model)), "CPU", config)
         blob = compiled.export_model()
         target = options.output or Path(options.model).with_suffix(".blob")
-        target.write_bytes(blob.getvalue())
+        with replacing(target) as file:
+            file.write(blob.getbuffer())
     except _FAULTS as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2

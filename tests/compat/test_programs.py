@@ -10,13 +10,13 @@ import json
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.environments import install, new_environment
 from tests.support.run import command
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -115,18 +115,7 @@ def steps(printed: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """A Python that has what this one has, for more to be installed."""
-    folder = tmp_path_factory.mktemp("programs") / "env"
-    venv.create(folder, with_pip=True)
-    site = next((folder / "lib").glob("python3.*")) / "site-packages"
-    here = [p for p in sys.path if p.endswith("site-packages")]
-    (site / "shared.pth").write_text("\n".join(here) + "\n")
-    return folder / "bin" / "python"
-
-
-def install(python: Path, *packages: str, alone: bool = False) -> None:
-    done = command(python, "-m", "pip", "install", "-q", *(["--no-deps"] if alone else []), *packages)
-    assert done.returncode == 0, done.stderr[-2000:]
+    return new_environment(tmp_path_factory.mktemp("programs") / "env")
 
 
 def both(python: Path, program: str, *arguments: Any) -> tuple[Any, Any]:

@@ -11,9 +11,7 @@ import io
 import math
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 from xml.sax.saxutils import quoteattr
@@ -29,6 +27,7 @@ from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.api.tensors.layout import Layout
+from ovjit.disk.folders import replacing
 from ovjit.errors import ModelError, UnsupportedError, no_path
 from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.op import TensorType
@@ -98,29 +97,11 @@ def _write(
     try:
         xml.parent.mkdir(parents=True, exist_ok=True)
         weights.parent.mkdir(parents=True, exist_ok=True)
-        with GRAPH_LOCK, _replacing(weights) as data, _replacing(xml) as text:
+        with GRAPH_LOCK, replacing(weights) as data, replacing(xml) as text:
             writer = _Writer(data, compress and not is_quantized(model), version)
             text.write(writer.net(model, made_by).encode())
     except OSError as error:
         raise ModelError(f"the model cannot be written to {str(xml)!r}: {error}") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the block ends well."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 class _Writer:
