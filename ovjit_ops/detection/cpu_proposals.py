@@ -6,10 +6,12 @@ Boxes are computed a vector of columns of a map at a time, in f32 as the referen
 from __future__ import annotations
 
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
@@ -51,11 +53,58 @@ def number(settings, i):
     return spread[f32](ld[f64](settings + i * 8))
 
 
-@kernel
+class MapSizes(NamedTuple):
+    """Anchors of a place, and the extents of the map."""
+
+    many: int
+    h: int
+    w: int
+
+
+class PictureSteps(NamedTuple):
+    """Bytes from picture to picture and number to number; which number is the last scale."""
+
+    i_n: int
+    i_k: int
+    last: int
+
+
+class AnchorSteps(NamedTuple):
+    """Bytes along a row and a column of the map, from anchor to anchor and number to number."""
+
+    a_h: int
+    a_w: int
+    a_a: int
+    a_k: int
+
+
+class DeltaSteps(NamedTuple):
+    """Bytes from image to image, number to number and anchor to anchor, along rows and columns."""
+
+    d_n: int
+    d_c: int
+    d_a: int
+    d_h: int
+    d_w: int
+
+
+class ScoreSteps(NamedTuple):
+    """Bytes from image to image and anchor to anchor, along rows and columns."""
+
+    s_n: int
+    s_c: int
+    s_h: int
+    s_w: int
+
+
+@kernel(
+    sizes=Raw(MapSizes), pictures=Raw(PictureSteps), at_anchors=Raw(AnchorSteps),
+    at_deltas=Raw(DeltaSteps), at_scores=Raw(ScoreSteps),
+)  # fmt: skip
 def moved_anchors(
-    info: Ptr, anchors: Ptr, deltas: Ptr, scores: Ptr, settings: Ptr, boxes: Ptr, values: Ptr, many, h, w,
-    i_n, i_k, last, a_h, a_w, a_a, a_k, d_n, d_c, d_a, d_h, d_w, s_n, s_c, s_h, s_w, total, per_chunk, *,
-    swapped, scored, clipped, checked, marked,
+    info: Ptr, anchors: Ptr, deltas: Ptr, scores: Ptr, settings: Ptr, boxes: Ptr, values: Ptr, sizes,
+    pictures, at_anchors, at_deltas, at_scores, total, per_chunk, *, swapped, scored, clipped, checked,
+    marked,
 ):  # fmt: skip
     """Boxes of all anchors of all images, and their scores; see the operation MovedAnchors. d_c is from one
     delta of an anchor to the next, d_a from one anchor to the next."""
@@ -67,15 +116,15 @@ def moved_anchors(
     most = number(settings, 3)
     size = number(settings, 4)
     for item in share(total, per_chunk):
-        a = item % many
-        i = item // many % h
-        n = item // many // h
-        picture = info + n * i_n
+        a = item % sizes.many
+        i = item // sizes.many % sizes.h
+        n = item // sizes.many // sizes.h
+        picture = info + n * pictures.i_n
         high = ld[f32](picture) * 1.0
-        wide = ld[f32](picture + i_k) * 1.0
+        wide = ld[f32](picture + pictures.i_k) * 1.0
         if scored:
-            scale_y = ld[f32](picture + 2 * i_k) * 1.0
-            scale_x = ld[f32](picture + last * i_k) * 1.0
+            scale_y = ld[f32](picture + 2 * pictures.i_k) * 1.0
+            scale_x = ld[f32](picture + pictures.last * pictures.i_k) * 1.0
             if checked:
                 good = high >= 1.0 and wide >= 1.0 and scale_y > 0.0 and scale_x > 0.0
                 if not good:
@@ -84,13 +133,13 @@ def moved_anchors(
             least_y = spread[f32](ld[f64](settings + 72) * scale_y)
         end_x = spread[f32](high if swapped else wide)
         end_y = spread[f32](wide if swapped else high)
-        for j in range(0, w, VL):
-            left = w - j
-            p = anchors + i * a_h + j * a_w + a * a_a
-            x1 = gather[f32](p, a_w, left)
-            y1 = gather[f32](p + a_k, a_w, left)
-            x2 = gather[f32](p + 2 * a_k, a_w, left)
-            y2 = gather[f32](p + 3 * a_k, a_w, left)
+        for j in range(0, sizes.w, VL):
+            left = sizes.w - j
+            p = anchors + i * at_anchors.a_h + j * at_anchors.a_w + a * at_anchors.a_a
+            x1 = gather[f32](p, at_anchors.a_w, left)
+            y1 = gather[f32](p + at_anchors.a_k, at_anchors.a_w, left)
+            x2 = gather[f32](p + 2 * at_anchors.a_k, at_anchors.a_w, left)
+            y2 = gather[f32](p + 3 * at_anchors.a_k, at_anchors.a_w, left)
             if swapped:  # anchors end where the picture does
                 x1 = minimum(maximum(x1, zero), end_x)
                 y1 = minimum(maximum(y1, zero), end_y)
@@ -98,11 +147,15 @@ def moved_anchors(
                 y2 = minimum(maximum(y2, zero), end_y)
             side_x = x2 - x1 + border
             side_y = y2 - y1 + border
-            d = deltas + n * d_n + a * d_a + i * d_h + j * d_w
-            x = x1 + half * side_x + gather[f32](d, d_w, left) / number(settings, 5) * side_x
-            y = y1 + half * side_y + gather[f32](d + d_c, d_w, left) / number(settings, 6) * side_y
-            grow_x = gather[f32](d + 2 * d_c, d_w, left) / number(settings, 7) * size
-            grow_y = gather[f32](d + 3 * d_c, d_w, left) / number(settings, 8) * size
+            d = deltas + n * at_deltas.d_n + a * at_deltas.d_a + i * at_deltas.d_h + j * at_deltas.d_w
+            x = x1 + half * side_x + gather[f32](d, at_deltas.d_w, left) / number(settings, 5) * side_x
+            y = (
+                y1
+                + half * side_y
+                + gather[f32](d + at_deltas.d_c, at_deltas.d_w, left) / number(settings, 6) * side_y
+            )
+            grow_x = gather[f32](d + 2 * at_deltas.d_c, at_deltas.d_w, left) / number(settings, 7) * size
+            grow_y = gather[f32](d + 3 * at_deltas.d_c, at_deltas.d_w, left) / number(settings, 8) * size
             half_x = half * (libm_exp[f32](minimum(grow_x, most)) * side_x)
             half_y = half * (libm_exp[f32](minimum(grow_y, most)) * side_y)
             x1 = x - half_x
@@ -114,20 +167,24 @@ def moved_anchors(
                 y1 = maximum(minimum(y1, end_y - inset), zero)
                 x2 = maximum(minimum(x2, end_x - inset), zero)
                 y2 = maximum(minimum(y2, end_y - inset), zero)
-            place = ((n * h + i) * w + j) * many + a
+            place = ((n * sizes.h + i) * sizes.w + j) * sizes.many + a
             q = boxes + place * 16
             if scored:
                 large = (x2 - x1 + border >= least_x) & (y2 - y1 + border >= least_y)
-                v = gather[f32](scores + n * s_n + a * s_c + i * s_h + j * s_w, s_w, left)
+                v = gather[f32](
+                    scores + n * at_scores.s_n + a * at_scores.s_c + i * at_scores.s_h + j * at_scores.s_w,
+                    at_scores.s_w,
+                    left,
+                )
                 if marked:
                     y1 = select(large, y1, const[f32](nan))
                 else:
                     v = select(large, v, zero)
-                scatter[f32](values + place * 4, many * 4, v, left)
-            scatter[f32](q, many * 16, x1, left)
-            scatter[f32](q + 4, many * 16, y1, left)
-            scatter[f32](q + 8, many * 16, x2, left)
-            scatter[f32](q + 12, many * 16, y2, left)
+                scatter[f32](values + place * 4, sizes.many * 4, v, left)
+            scatter[f32](q, sizes.many * 16, x1, left)
+            scatter[f32](q + 4, sizes.many * 16, y1, left)
+            scatter[f32](q + 8, sizes.many * 16, x2, left)
+            scatter[f32](q + 12, sizes.many * 16, y2, left)
 
 
 @kernel

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import Planner
@@ -32,53 +33,73 @@ def sorted_by_score(a, b, many, values, counts):
     sorted_pairs(a, b, many, counts)
 
 
-@kernel
+class RankSizes(NamedTuple):
+    """Images, classes, rows of a class, and regions."""
+
+    images: int
+    classes: int
+    room: int
+    regions: int
+
+
+class BoxSteps(NamedTuple):
+    """Bytes from image to image of boxes, class to class, box to box and number to number."""
+
+    b_n: int
+    b_c: int
+    b_i: int
+    b_k: int
+
+
+@kernel(sizes=Raw(RankSizes), at_boxes=Raw(BoxSteps))
 def ranked_rows(
     boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, threshold: Ptr, rows: Ptr, places: Ptr, scores: Ptr,
-    many_of: Ptr, number: Ptr, images, classes, room, regions, b_n, b_c, b_i, b_k, keep, size, every, *, T,
-    lead, order, across, fallen, clipped, padded, labels,
+    many_of: Ptr, number: Ptr, sizes, at_boxes, keep, size, every, *, T, lead, order, across, fallen, clipped,
+    padded, labels,
 ):  # fmt: skip
     """See the operation RankedRows; `lead`: the numbers of a row before those of the box."""
     a = scratch + COUNTS
     b = a + every * 8
     bar = ld[f32](threshold) * 1.0
     total = 0
-    for image in range(images):
+    for image in range(sizes.images):
         here = a + total * 8
         many = 0
-        for label in range(classes):
-            item = image * classes + label
+        for label in range(sizes.classes):
+            item = image * sizes.classes + label
             for r in range(ld[i64](counts + item * 8) + 0):
-                slot = item * room + r
+                slot = item * sizes.room + r
                 if not fallen:
                     st[i64](here + many * 8, slot)
                     many += 1
                 elif ld[f32](values + slot * 4) > bar:
-                    key = label * regions + ld[i32](numbers + slot * 4)
+                    key = label * sizes.regions + ld[i32](numbers + slot * 4)
                     st[i64](here + many * 8, (key << 32) | slot)
                     many += 1
         if fallen:  # in its class, too, each is in another place than it was in before
             sorted_pairs(here, b, many, scratch)
-        if fallen or (classes > 1 and (order == "score" or many > keep)):
+        if fallen or (sizes.classes > 1 and (order == "score" or many > keep)):
             sorted_by_score(here, b, many, values, scratch)
             many = min(many, keep)
             if order == "class" and not across:
-                sorted_by_class(here, b, many, classes, room, scratch)
+                sorted_by_class(here, b, many, sizes.classes, sizes.room, scratch)
         many = min(many, keep)
         st[T](many_of + image * SIZE[T], many)
         total += many
     if across and order == "class":
-        sorted_by_class(a, b, total, classes, room, scratch)
+        sorted_by_class(a, b, total, sizes.classes, sizes.room, scratch)
     if across and order == "score":
         sorted_by_score(a, b, total, values, scratch)
     total = min(total, size)
     for i in range(total):
         slot = ld[i64](a + i * 8) & 4294967295
-        item = slot // room
-        image = item // classes
-        label = item % classes
+        item = slot // sizes.room
+        image = item // sizes.classes
+        label = item % sizes.classes
         box = ld[i32](numbers + slot * 4) + 0
-        v = gather[f32](boxes + image * b_n + label * b_c + box * b_i, b_k, 4)
+        v = gather[f32](
+            boxes + image * at_boxes.b_n + label * at_boxes.b_c + box * at_boxes.b_i, at_boxes.b_k, 4
+        )
         if clipped:
             v = maximum(minimum(v, const[f32](1.0)), const[f32](0.0))
         q = rows + i * (4 + lead) * 4
@@ -88,7 +109,7 @@ def ranked_rows(
             st[f32](q + (lead - 2) * 4, label)
             st[f32](q + (lead - 1) * 4, ld[f32](values + slot * 4))
         storem[f32](q + lead * 4, v, 4)
-        st[T](places + i * SIZE[T], label if labels else image * regions + box)
+        st[T](places + i * SIZE[T], label if labels else image * sizes.regions + box)
         st[f32](scores + i * 4, ld[f32](values + slot * 4))
     st[i64](number, total)
     if padded:
