@@ -13,6 +13,7 @@ dimension 2 of every view, wherever it stands in the declaration; the others fol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.isa import host_isa
@@ -49,6 +50,15 @@ class _Items(NamedTuple):
 
 
 def launch(
+    planner: Planner, kernel: Kernel, tensors: Mapping[str, View], writes: Sequence[str], **options: Any
+) -> None:
+    """Add the step of a kernel for these views, see `try_launch`. Raises OvjitError where they do not fit."""
+    if not try_launch(planner, kernel, tensors, writes, **options):
+        shapes = ", ".join(f"{name} {list(view.shape)}" for name, view in tensors.items())
+        raise OvjitError(f"internal error: {kernel.name} cannot walk {shapes} as they lie")
+
+
+def try_launch(
     planner: Planner,
     kernel: Kernel,
     tensors: Mapping[str, View],
@@ -59,18 +69,18 @@ def launch(
     axes: Mapping[str, int] | None = None,
     **scalars: Any,
 ) -> bool:
-    """Add the step of a kernel for these views. `work`: multiply-adds, or bytes, of one item; `scalars`: the
-    kernel's other arguments. A kernel that is over nothing is one chunk.
+    """Add the step of a kernel for these views, of which it writes `writes`. `work`: multiply-adds, or bytes,
+    of one item; `scalars`: the kernel's other arguments. A kernel that is over nothing is one chunk.
 
-    False where dimensions for which `...` stands do not merge into DIMS, or lanes that are to be adjacent are
-    not. Raises OvjitError for views that do not fit the declaration.
+    False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
+    for which `...` stands do not merge into DIMS. Raises OvjitError where shapes do not fit.
     """
     signature = kernel.signature
     assert signature is not None
     operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
     extents = _extents(signature, operands)
     found = _items(signature, operands, writes)
-    if found is None:
+    if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
     extents[LANES] = found.lanes
     outer = [*found.rest, *(extents[axis] for axis in signature.named)]
@@ -126,8 +136,8 @@ def launch_or_copy(
     seen: Callable[[View], View] = lambda view: view,
     **options: Any,
 ) -> None:
-    """`launch` for values, each view as `seen` makes it: flipped, permuted. Where dimensions do not merge,
-    the kernel gets row-major copies. Without elements to write there is no step."""
+    """`launch` for values, each view as `seen` makes it: flipped, permuted. Where strides do not fit, the
+    kernel gets row-major copies. Without elements to write there is no step."""
     sources = {name: planner.view(value) for name, value in reads.items()}
     targets = {name: planner.output(value) for name, value in writes.items()}
     if not all(view.count for view in targets.values()):
@@ -135,7 +145,7 @@ def launch_or_copy(
 
     def launched() -> bool:
         views = {name: seen(view) for name, view in (sources | targets).items()}
-        return launch(planner, kernel, views, tuple(targets), **options)
+        return try_launch(planner, kernel, views, tuple(targets), **options)
 
     if launched():
         return
@@ -167,12 +177,16 @@ def _operand(signature: Signature, name: str, view: View, given: Mapping[str, in
     if not fits:
         raise _misfit(name, view, f"has the axes {' '.join(declared)}")
     named.update(pairs)
-    axis = signature.adjacent.get(name)
-    if axis is not None:
-        dimension = named[axis]
-        if view.shape[dimension] != 1 and view.strides[dimension] != view.itemsize:
-            raise _misfit(name, view, f"has elements that are not adjacent along {axis}")
     return _Operand(view, named, others)
+
+
+def _is_adjacent(signature: Signature, name: str, operand: _Operand) -> bool:
+    """Whether the elements are adjacent along the axis that is marked by `:1`."""
+    axis = signature.adjacent.get(name)
+    if axis is None:
+        return True
+    view, dimension = operand.view, operand.named[axis]
+    return view.strides[dimension] == view.itemsize or view.shape[dimension] == 1
 
 
 def _misfit(name: str, view: View, why: str) -> OvjitError:

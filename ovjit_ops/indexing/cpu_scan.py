@@ -1,28 +1,36 @@
-"""Native CumSum: a vector of neighbouring sums walks along the axis together."""
+"""Native scans: a vector of neighbouring lines walks along the axis together.
+
+    y[k] = f(... f(f(first, x[0]), x[1]) ..., x[k])
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.compiler.fuse import Group
 from ovjit.compiler.launch import launch_or_copy
-from ovjit.compiler.lower import AsInput
+from ovjit.compiler.lower import AsInput, Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import View
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 
 @kernel(over="... lanes/VL", x="... n", y="... n")
-def cumsum(x: Tensor, y: Tensor, exclusive, *, T):
-    """y[k] = x[0] + ... + x[k] for n steps along the axis, or without x[k] when `exclusive`."""
+def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
+    """y[k] combines x[0] ... x[k] of n steps along the axis, without x[k] when `exclusive`."""
     for j, p, q in items(x, y):
         left = x.size.lanes - j
-        total = const[T](0)
+        total = const[T](first)
         for _ in range(x.size.n):
             if x.stride.lanes == SIZE[T]:
                 v = loadm[T](p, left)
             else:
                 v = gather[T](p, x.stride.lanes, left)
-            after = total + v
+            after = applied(combine, total, v)
             out = after
             if exclusive == 1:
                 out = total
@@ -32,15 +40,21 @@ def cumsum(x: Tensor, y: Tensor, exclusive, *, T):
             q += y.stride.n
 
 
-class CumSum(AsInput):
-    """Sums along one axis."""
+class Scan(AsInput):
+    """Inputs: data, and the axis as a constant. Attributes: exclusive, reverse."""
+
+    def __init__(self, group: Group, combine: Callable[[Any, Any], Any], first: float | int):
+        self.combine, self.first = combine, first
+        super().__init__(group)
 
     def set_up(self) -> None:
         self.data, axis = self.node.inputs
         if not self.data.shape:
             raise NotNative
+        dtype = self.out.dtype
         self.axis = known_axis(axis, len(self.data.shape))
-        self.kernel = cumsum(T=self.out.dtype)
+        name = f"{self.node.op.name.lower()}_{dtype}"
+        self.kernel = scan.kernel(name, T=dtype, combine=body_of(self.combine, 2, dtype), first=self.first)
 
     def plan(self, planner: Planner) -> None:
         n, attrs = planner.shape(self.data)[self.axis], self.node.attrs
@@ -52,3 +66,11 @@ class CumSum(AsInput):
             planner, self.kernel, {"x": self.data}, {"y": self.out}, seen,
             axes={"n": self.axis}, work=n * 64, exclusive=int(attrs["exclusive"]),
         )  # fmt: skip
+
+
+def lower_scan(
+    combine: Callable[[Any, Any], Any], first: Callable[[str], float | int]
+) -> Callable[[Group], Lowering | None]:
+    """A record's `lower`: `combine` of two traced numbers, `first` the value that an element type begins
+    with."""
+    return lambda group: Scan(group, combine, first(group.last.outputs[0].dtype))

@@ -12,7 +12,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.compiler.copies import MOVED
-from ovjit.compiler.launch import launch
+from ovjit.compiler.launch import try_launch
 from ovjit.compiler.lower import Lowering
 from ovjit.compiler.plan import NotNative, Planner
 from ovjit.compiler.views import View, plain
@@ -313,7 +313,7 @@ class TopK(Lowering):
 
         def step(kernel: Kernel, work: float, scratch: int) -> bool:
             tensors, axes = {"x": x, "y": y, "z": z}, {"n": axis, "best": axis}
-            if not launch(planner, kernel, tensors, ("y", "z"), axes=axes, work=work, flops=x.count):
+            if not try_launch(planner, kernel, tensors, ("y", "z"), axes=axes, work=work, flops=x.count):
                 return False
             planner.need_scratch(scratch)
             return True

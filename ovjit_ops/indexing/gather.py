@@ -1,4 +1,4 @@
-"""Operations driven by indices: gather, one-hot, top-k, cumulative sums, positions of non-zeros.
+"""Operations driven by indices: gather, one-hot, top-k.
 
 A negative index counts from the end. An index out of range gives zeros where an element is read
 (Gather) and is refused, with InferenceError, everywhere else: memory outside of a tensor is never touched.
@@ -27,7 +27,7 @@ from ovjit_ops.common.values import (
     with_value,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
-from ovjit_ops.indexing import cpu_gather, cpu_scan
+from ovjit_ops.indexing import cpu_gather
 from ovjit_ops.indexing.cpu_gather import GatherND, lower_gather
 from ovjit_ops.indexing.cpu_topk import TopK
 from ovjit_ops.movement.shape import MOVABLE, ints
@@ -451,44 +451,3 @@ class TopK11:
         says = "Stable sort can only be used when TopK's sorting mode is set to 'VALUE' or 'INDEX'."
         check(not stable or sort != "none", f"{says}{sort}")
         return _infer_topk(data, k, attrs["axis"], attrs["index_element_type"])
-
-
-@op("CumSum", opset=3, types=(*NUMBERS, "boolean"), lower=cpu_scan.CumSum.of)
-class CumSum:
-    """Sums of all elements up to each one along `axis`, itself included unless `exclusive`. A sum of booleans
-    tells whether any of them is true."""
-
-    def infer(arg, axis, *, exclusive: Bool = False, reverse: Bool = False):
-        says = "axis element type must be either int64_t or int32_t but got ({type})."
-        place = shape_scalar(axis, "axis", says)
-        if place is not None and arg.rank is not None:
-            normalize_axis(place, arg.rank)
-        check_type(arg, (*NUMBERS, "boolean"))
-        return TensorType(arg.dtype, arg.shape)
-
-    def expand(w, node, inputs):
-        """CumSum(x: boolean) -> NotEqual(CumSum(Convert(x, i32)), 0)"""
-        arg, axis = inputs
-        if arg.dtype != "boolean":
-            return None
-        numbers = w("Convert", arg, destination_type="i32")
-        return [w("NotEqual", w("CumSum", numbers, axis, **node.attrs), 0)]
-
-    def ref(arg, axis, *, exclusive=False, reverse=False):
-        place = normalize_axis(int(axis.reshape(-1)[0]), arg.ndim)
-        lines = np.atleast_1d(arg)
-        x = widened(np.flip(lines, place) if reverse else lines)
-        out = np.cumsum(x, place, dtype=x.dtype)
-        if exclusive:
-            out = np.roll(out, 1, place)
-            first = (slice(None),) * place + (slice(0, 1),)
-            out[first] = 0
-        return (np.flip(out, place) if reverse else out).astype(arg.dtype).reshape(arg.shape)
-
-    samples = cases(
-        ((7,), 0),
-        ((3, 17), 1),
-        ((16, 3), 0),
-        ((2, 3, 5), -1),
-        each=[{"exclusive": e, "reverse": r} for e in (False, True) for r in (False, True)],
-    )
