@@ -10,6 +10,8 @@ import importlib
 from typing import Any
 
 from ovjit import forks as _forks  # noqa: F401  before all that registers for forks
+from ovjit.alias import install_names as _install_names
+from ovjit.compat import NAMES as _COMPAT
 from ovjit.version import __version__ as __version__
 from ovjit.version import get_version as get_version
 
@@ -19,8 +21,8 @@ _NAMES = {
     "ovjit.api.model.custom": "Extension Op OpExtension TensorVector",
     "ovjit.api.run.compiled": "CompiledModel",
     "ovjit.api.run.remote": "RemoteContext RemoteTensor VAContext VASurfaceTensor",
-    "ovjit.tools.ovc": "convert_model",
-    "ovjit.utils.data_helpers.wrappers": "tensor_from_file",
+    "ovjit.compat.ovc": "convert_model",
+    "ovjit.compat.utils.data_helpers.wrappers": "tensor_from_file",
     "ovjit.api.run.core": "Core Version compile_model read_model shutdown",
     "ovjit.api.tensors.dimension": "Dimension Symbol",
     "ovjit.api.tensors.layout": "Layout",
@@ -39,13 +41,8 @@ _NAMES = {
     "ovjit.readers.ir.reader": "_model_of",
     "ovjit.readers.ir.writer": "_model_bytes save_model serialize",
 }
-_MODULES = {
-    "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "errors", "exceptions", "experimental",
-    "frontend", "helpers",
-    "layout_helpers", "op", "package_utils", "passes", "preprocess", "properties", "runtime", "tools",
-    "utils",
-    *(f"opset{i}" for i in range(1, 18)),
-}  # fmt: skip
+_MODULES = {"errors", "tools", *(name[6:] for name in _COMPAT if name.count(".") == 1)}
+_install_names(_COMPAT)
 _PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted((*(name for name in _PLACES if name[0] != "_"), "get_version"))

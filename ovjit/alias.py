@@ -1,53 +1,66 @@
-"""One package under another's name: `import openvino.runtime.opset8` that gives `ovjit.opset8` itself."""
+"""Modules under other names: `ovjit.opset8` is `ovjit.compat.opset8`, `openvino.runtime` is `ovjit.runtime`.
+
+The same module object stands under both names, so nothing is loaded twice and classes are the same.
+"""
 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 
-class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `prefix.x.y` as the module `target.x.y`: the same object, not a second copy."""
+class Alias:
+    """Finds modules below some names as those below others.
 
-    def __init__(self, prefix: str, target: str):
-        self.prefix = prefix + "."
-        self.target = target + "."
+    It looks before Python's own finders do: by the path of an aliased package they would load its modules a
+    second time. It has the methods that `importlib.abc` asks of finders and loaders, without the import.
+    """
+
+    def __init__(self, names: Mapping[str, str], itself: bool):
+        self.names = names  # name -> the package or module that it stands for
+        self.itself = itself  # the names themselves are aliases, not only what is below them
+        self._own: dict[str, Any] = {}
+
+    def real(self, fullname: str) -> str:
+        """The name that `fullname` is an alias for, "" if it is none."""
+        name = fullname
+        while name:
+            target = self.names.get(name)
+            if target is not None:
+                return target + fullname[len(name) :] if self.itself or name != fullname else ""
+            name = name.rpartition(".")[0]
+        return ""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if not fullname.startswith(self.prefix):
-            return None
-        real = self.target + fullname[len(self.prefix) :]
-        try:
-            found = importlib.util.find_spec(real)
-        except ModuleNotFoundError:
-            return None
+    ) -> ModuleSpec | None:
+        """The spec under which the module is imported, None for what this alias is not about."""
+        real = self.real(fullname)
+        found = _spec(real) if real else None
         if found is None:
             return None
-        is_package = found.submodule_search_locations is not None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
+        loader: Any = self
+        return ModuleSpec(fullname, loader, is_package=found.submodule_search_locations is not None)
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self.target + spec.name[len(self.prefix) :])
-        self._own: dict[str, Any] = {**getattr(self, "_own", {}), spec.name: module.__spec__}
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module itself, imported under its own name."""
+        module = importlib.import_module(self.real(spec.name))
+        self._own[spec.name] = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # the import system has just written the alias's spec into the module, which has run long ago
+        """Nothing is left to run: the module gets back its own spec, which has just been replaced."""
         alias = module.__spec__
         if alias is not None:
             module.__spec__ = self._own.pop(alias.name)
 
     def _loader(self, fullname: str) -> Any:
-        real = self.target + fullname[len(self.prefix) :]
-        spec = importlib.util.find_spec(real)
+        real = self.real(fullname)
+        spec = _spec(real)
         if spec is None or spec.loader is None:
             raise ImportError(f"there is no code of {fullname!r}", name=fullname)
         return spec.loader, real
@@ -75,9 +88,28 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return loader.is_package(real)
 
 
+def _spec(name: str) -> ModuleSpec | None:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(name)
+    except ModuleNotFoundError:
+        return None
+
+
 def install(prefix: str, target: str) -> None:
     """Let every submodule of `target` be importable below `prefix` too. Does nothing the second time."""
+    _add({prefix: target}, itself=False)
+
+
+def install_names(names: Mapping[str, str]) -> None:
+    """Let each module be importable by a second name, {name: module}, and so what is below it."""
+    _add(names, itself=True)
+
+
+def _add(names: Mapping[str, str], itself: bool) -> None:
     for finder in sys.meta_path:
-        if isinstance(finder, _Alias) and (finder.prefix, finder.target) == (prefix + ".", target + "."):
+        if isinstance(finder, Alias) and finder.names == names:
             return
-    sys.meta_path.insert(0, _Alias(prefix, target))
+    alias: Any = Alias(names, itself)
+    sys.meta_path.insert(0, alias)

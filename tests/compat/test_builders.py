@@ -238,15 +238,14 @@ def test_constants_of_arrays_of_other_dtypes(package: Any) -> None:
 
 
 def test_runtime_is_the_same_package() -> None:
-    import ovjit.runtime.opset8 as o8
-    from ovjit.runtime.op import Parameter
-
     import ovjit.runtime as ov
+    import ovjit.runtime.opset8 as o8
     from ovjit.runtime import Model, properties
+    from ovjit.runtime.op import Parameter
 
     assert o8 is ovjit.opset8 and ov.opset8 is ovjit.opset8
     assert Model is ovjit.Model and Parameter is ovjit.op.Parameter and properties is ovjit.properties
-    assert ovjit.opset8.__spec__.name == "ovjit.opset8"
+    assert ovjit.opset8.__spec__.name == ovjit.opset8.__name__
     assert ov.get_version() == ovjit.get_version()
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("ovjit.runtime.no_such_module")

@@ -128,7 +128,6 @@ CLI_ARGUMENTS = {
 @pytest.mark.parametrize("name", CLI_ARGUMENTS)
 def test_functions_of_the_command_line(name):
     from openvino.tools.ovc import cli_parser as real
-
     from ovjit.tools.ovc import cli_parser as ours
 
     def told(module: Any, value: Any) -> Any:

@@ -205,7 +205,7 @@ class Constant(Node):
         kind = self._attrs["element_type"]
         if kind not in ("u3", "u6"):
             return self._attrs
-        from ovjit.helpers.packing import unpack_data
+        from ovjit.compat.helpers.packing import unpack_data
 
         value = unpack_data(self._attrs["value"], type_of(kind), Shape(self._attrs["shape"]))
         value.flags.writeable = False
@@ -379,7 +379,7 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
         return np.ascontiguousarray(dtypes.cast(array, dtype)).reshape(array.shape), element_type
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
-    from ovjit.helpers.packing import pack_data
+    from ovjit.compat.helpers.packing import pack_data
 
     return pack_data(array.astype(np.uint8), type_of(element_type)), element_type
 

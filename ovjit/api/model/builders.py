@@ -20,8 +20,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.convert import dims_of, element_name
+from ovjit.compat.exceptions import UserInputError
 from ovjit.errors import ModelError, no_such_form
-from ovjit.exceptions import UserInputError
 from ovjit.graph import op
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, all_ops, find_op
@@ -71,11 +71,11 @@ def opset_functions(module: str, opset: int) -> tuple[Callable[[str], Any], Call
         if name == "__all__":
             return sorted(builders(opset))
         if name.startswith("__"):
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            raise AttributeError(f"module 'ovjit.opset{opset}' has no attribute {name!r}")
         try:
             return builders(opset)[name]
         except KeyError:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}") from None
+            raise AttributeError(f"module 'ovjit.opset{opset}' has no attribute {name!r}") from None
 
     def __dir__() -> list[str]:
         return sorted(builders(opset))

@@ -224,7 +224,7 @@ class FixedRTMap(RTMap):
 
 
 def _warn_of_writing() -> None:
-    from ovjit.package_utils import deprecation_warning
+    from ovjit.compat.package_utils import deprecation_warning
 
     deprecation_warning(
         "Setting rt_info via ConstOutput",

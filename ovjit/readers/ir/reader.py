@@ -94,7 +94,7 @@ def _with_ports_of_version_10(model: Model) -> Model:
     }
     if not inputs and not outputs:
         return model
-    from ovjit.preprocess import PrePostProcessor
+    from ovjit.compat.preprocess import PrePostProcessor
 
     steps = PrePostProcessor(model)
     for i in inputs:

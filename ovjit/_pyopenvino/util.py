@@ -1,6 +1,0 @@
-"""Edits of a graph, and warnings of what is old."""
-
-from ovjit.package_utils import deprecation_warning
-from ovjit.utils.graph import numpy_to_c, replace_node, replace_output_update_name
-
-__all__ = ["deprecation_warning", "numpy_to_c", "replace_node", "replace_output_update_name"]

@@ -1,0 +1,144 @@
+"""Rewritings of a Model that programs ask for before they save it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK
+from ovjit.compat.passes.base import check_model
+from ovjit.compat.passes.folding import drop_unneeded, fold
+from ovjit.compat.passes.low_latency import low_latency
+from ovjit.compat.passes.precision import compress_quantized, compress_to_f16, flush_subnormals
+from ovjit.compat.passes.sequences import sequences_to_loops
+from ovjit.compat.passes.stateful import make_stateful
+from ovjit.errors import ModelError
+from ovjit.version import get_version
+
+__version__ = get_version()
+
+
+def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = False) -> None:
+    """The rewritings that need no device: nodes that do nothing are taken out, and with `cf` what is
+    constant is folded; weights stay as small as they are, subnormal ones become 0. `smart_reshape` has
+    nothing to do: ovjit infers every shape anew."""
+    with GRAPH_LOCK:
+        check_model(model)
+        if cf:
+            fold(model, keep_compressed=True)
+        drop_unneeded(model)
+        flush_subnormals(model)
+        model.validate_nodes_and_infer_types()
+
+
+def apply_moc_legacy_transformations(model: Model, params_with_custom_types: Sequence[str]) -> None:
+    """Nothing: operations that older devices lacked are there."""
+    check_model(model)
+
+
+def apply_low_latency_transformation(model: Model, use_const_initializer: bool = True) -> None:
+    """What loops carry becomes variables, see `ovjit.passes.LowLatency2`."""
+    with GRAPH_LOCK:
+        if low_latency(check_model(model), use_const_initializer):
+            model.validate_nodes_and_infer_types()
+
+
+def apply_pruning_transformation(model: Model) -> None:
+    """Nothing: channels whose weights are all zero stay, and the model computes the same."""
+    check_model(model)
+
+
+def apply_make_stateful_transformation(
+    model: Model, param_res_names: Mapping[str, str] | None = None, *, pairs_to_replace: Any = None
+) -> None:
+    """Pairs of parameters and results, or of their tensor names, become variables. RuntimeError for a name
+    that the model does not have."""
+    pairs = param_res_names if pairs_to_replace is None else pairs_to_replace
+    if not isinstance(pairs, (Mapping, list, tuple)):
+        raise TypeError(
+            "apply_make_stateful_transformation takes a dict of names, or pairs of Parameter and Result"
+        )
+    with GRAPH_LOCK:
+        make_stateful(check_model(model), pairs)
+        model.validate_nodes_and_infer_types()
+
+
+def compress_model_transformation(model: Model) -> None:
+    """f32 and f64 constants become f16 with a Convert behind them."""
+    with GRAPH_LOCK:
+        compress_to_f16(check_model(model))
+
+
+def compress_quantize_weights_transformation(model: Model) -> None:
+    """FakeQuantize of constant weights becomes integers, a zero point and a scale."""
+    with GRAPH_LOCK:
+        compress_quantized(check_model(model))
+        model.validate_nodes_and_infer_types()
+
+
+def apply_fused_names_cleanup(model: Model) -> None:
+    """Forget which nodes a node was made of."""
+    with GRAPH_LOCK:
+        for node in check_model(model).get_ordered_ops():
+            if node._rt_info is not None:
+                node._rt_info._items.pop("fused_names_0", None)
+
+
+def convert_sequence_to_tensor_iterator_transformation(model: Model) -> None:
+    """Recurrent layers of one direction become loops over their cells."""
+    with GRAPH_LOCK:
+        if sequences_to_loops(check_model(model)):
+            model.validate_nodes_and_infer_types()
+
+
+def paged_attention_transformation(
+    model: Model,
+    use_block_indices_inputs: bool = False,
+    use_score_outputs: bool = False,
+    allow_score_aggregation: bool = False,
+    allow_cache_rotation: bool = False,
+    allow_xattention: bool = False,
+    allow_adaptive_rkv: bool = False,
+    allow_qq_bias: bool = False,
+) -> None:
+    """Attention over pages of a cache, which the caller keeps: see `ovjit.passes.paged_attention`.
+
+    `use_block_indices_inputs`: each layer has block indices of its own. `use_score_outputs`: outputs
+    `scores.N`, the weights that keys have got; with `allow_score_aggregation` only of the last queries. The
+    others add the inputs that rotate cached keys, leave out blocks (XAttention), tell how different keys are,
+    and mask queries of one call from one another. RuntimeError for a model without state.
+    """
+    if not check_model(model).get_variables():
+        raise ModelError(
+            "Model is supposed to be stateful, cannot perform the SDPAToPagedAttention transformation. "
+            "For proper conversion run: optimum-cli export openvino --task text-generation-with-past instead "
+            "of --task text-generation"
+        )
+    from ovjit.compat.passes.paged_attention import Options, make_paged
+
+    options = Options(
+        use_block_indices_inputs, use_score_outputs, allow_score_aggregation, allow_cache_rotation,
+        allow_xattention, allow_adaptive_rkv, allow_qq_bias,
+    )  # fmt: skip
+    with GRAPH_LOCK:
+        make_paged(model, options)
+
+
+def stateful_to_stateless_transformation(model: Model) -> None:
+    """Variables become inputs and outputs again. RuntimeError for a model without the input `beam_idx`, as in
+    OpenVINO."""
+    from ovjit.compat.passes.stateless import make_stateless
+
+    with GRAPH_LOCK:
+        make_stateless(check_model(model))
+        model.validate_nodes_and_infer_types()
+
+
+__all__ = [
+    "apply_fused_names_cleanup", "apply_low_latency_transformation", "apply_make_stateful_transformation",
+    "apply_moc_legacy_transformations", "apply_moc_transformations", "apply_pruning_transformation",
+    "compress_model_transformation", "compress_quantize_weights_transformation",
+    "convert_sequence_to_tensor_iterator_transformation", "paged_attention_transformation",
+    "stateful_to_stateless_transformation",
+]  # fmt: skip

@@ -1,0 +1,6 @@
+"""Edits of a graph, and warnings of what is old."""
+
+from ovjit.compat.package_utils import deprecation_warning
+from ovjit.compat.utils.graph import numpy_to_c, replace_node, replace_output_update_name
+
+__all__ = ["deprecation_warning", "numpy_to_c", "replace_node", "replace_output_update_name"]

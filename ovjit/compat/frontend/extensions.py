@@ -1,0 +1,220 @@
+"""What a front end can be given. Formats are read by ovjit itself; conversions of single operations are kept,
+told and, where a format's reader asks for them, used."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.custom import ConversionExtensionBase, Extension
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output, make_node
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.compat.frontend.failures import GeneralFailure
+from ovjit.errors import ModelError
+from ovjit.graph.op import find_op
+
+
+class ConversionExtension(ConversionExtensionBase):
+    """`converter(context)` returns the outputs, by position or by name, of an operator of type `op_type`.
+
+    `ConversionExtension(op_type, [domain,] converter)`.
+    """
+
+    def __init__(self, op_type: str, *rest: Any):
+        super().__init__(op_type)
+        if not rest or not callable(rest[-1]) or not all(isinstance(v, str) for v in rest[:-1]):
+            raise TypeError("ConversionExtension takes an operator's type and a function")
+        self.converter: Callable[[NodeContext], Any] = rest[-1]
+
+    def converted(self, node: Any) -> list[Output]:
+        try:
+            found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
+        except Exception as error:
+            raise ModelError(
+                f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: its converter "
+                f"raised {type(error).__name__}: {error}"
+            ) from error
+        outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
+        if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
+            raise ModelError(
+                f"the converter of {self.op_type} returns no list of Outputs, such as `outputs()` of a node "
+                f"is, but {found!r}"
+            )
+        return list(outputs)
+
+
+_ConversionExtension = ConversionExtension
+
+
+class OpExtension(ConversionExtensionBase):
+    """An operator of another framework that is an operation of OpenVINO's, with attributes of other names or
+    with values that are given.
+
+    `OpExtension([ov_type_name,] fw_type_name, [domain,] [in_names_vec, out_names_vec,] attr_names_map={},
+    attr_values_map={})`; names of inputs and outputs say how many there are.
+    """
+
+    def __init__(self, *args: Any, **named: Any):
+        texts = [arg for arg in args if isinstance(arg, str)]
+        lists = [arg for arg in args if isinstance(arg, (list, tuple))]
+        maps = [arg for arg in args if isinstance(arg, Mapping)]
+        if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 3 or len(maps) > 2:
+            raise TypeError("OpExtension takes type names, names of inputs and outputs, and maps")
+        if len(texts) == 3:
+            self.domain = texts.pop()
+        known = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
+        known |= {"attr_names_map", "attr_values_map"}
+        if set(named) - known:
+            raise TypeError(f"OpExtension has no argument {min(set(named) - known)!r}")
+        framework: Any = named.get("fw_type_name", texts[-1] if texts else None)
+        super().__init__(framework)
+        self.ov_type: str = named.get("ov_type_name", texts[0] if texts else framework)
+        self.names: Mapping[str, str] = named.get("attr_names_map", maps[0] if maps else {})
+        self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
+
+    def converted(self, node: Any) -> list[Output]:
+        named = re.fullmatch(r"(?:opset(\d+)(?:\.|::))?(\w+)", self.ov_type)
+        if named is None:
+            raise ModelError(f"{self.ov_type!r} is no operation's name: it should be like opset8.Relu")
+        kind = named[2]
+        record = find_op(kind, int(named[1]) if named[1] else None)
+        attrs = {name: value for name, value in self.values.items() if name in record.attributes}
+        for name in record.attributes:
+            theirs = self.names.get(name, name)
+            if name not in attrs and theirs in node.attributes:
+                attrs[name] = node.attributes[theirs]
+        return make_node(kind, [v for v in node.inputs if v is not None], attrs, opset=record.opset).outputs()
+
+
+class NodeContext:
+    """What a converter sees of the operation: its inputs and attributes."""
+
+    def __init__(self, op_type: str, inputs: Sequence[Any], attributes: Mapping[str, Any]):
+        self._type, self._inputs, self._attributes = op_type, list(inputs), dict(attributes)
+
+    def get_op_type(self, name: str = "") -> str:
+        """The operation's type."""
+        return self._type
+
+    def get_input(self, index: int | str, port: int = 0) -> Any:
+        """An input, by index."""
+        if isinstance(index, str):
+            raise TypeError("inputs are known by their index here")
+        return self._inputs[index]
+
+    def get_input_size(self, name: str = "") -> int:
+        """How many inputs there are."""
+        return len(self._inputs)
+
+    def has_attribute(self, name: str) -> bool:
+        """Whether the operation has the attribute."""
+        return name in self._attributes
+
+    def get_attribute(self, name: str, default_value: Any = None, dtype: Any = None) -> Any:
+        """An attribute, or the default. GeneralFailure if there is neither."""
+        if name in self._attributes:
+            return _cast(self._attributes[name], dtype)
+        if default_value is None:
+            raise GeneralFailure(
+                f"Attribute {name} can't be converted to defined types: {self._type} has no such attribute"
+            )
+        return default_value
+
+    def get_values_from_const_input(self, idx: int, default_value: Any = None, dtype: Any = None) -> Any:
+        """The value of a constant input, or the default."""
+        node: Any = self._inputs[idx].get_node() if idx < len(self._inputs) else None
+        return default_value if not hasattr(node, "get_data") else node.get_data()
+
+
+def _cast(value: Any, kind: Any) -> Any:
+    """An attribute as `kind`: a Python type, or Type for the number of an element type."""
+    if kind is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_cast(item, kind) for item in value]
+    if kind is Type:
+        from ovjit.readers.onnx.tensors import element_type
+
+        return TYPES[element_type(value)]
+    return kind(value)
+
+
+class WatchingExtension(Extension):
+    """What is told of a conversion, or changes its result."""
+
+    def _converted(self, framework: str, model: Model) -> None:
+        """A model of `framework` has been converted."""
+
+
+class DecoderTransformationExtension(WatchingExtension):
+    """What is run on each model that is converted: a function of the model, or a pass."""
+
+    def __init__(self, transformation: Any = None):
+        self._transformation = transformation
+
+    def _converted(self, framework: str, model: Model) -> None:
+        if callable(self._transformation):
+            self._transformation(model)
+        elif self._transformation is not None:
+            self._transformation._run(model)
+
+
+class ProgressReporterExtension(WatchingExtension):
+    """`callback(progress, total steps, completed steps)`: told how far a conversion is."""
+
+    def __init__(self, callback: Callable[[float, int, int], None] | None = None):
+        if callback is not None and not callable(callback):
+            raise TypeError("ProgressReporterExtension takes a function")
+        self._callback = callback
+
+    def report_progress(self, progress: float, total_steps: int, completed_steps: int) -> None:
+        """Tell it. GeneralFailure for more steps than there are."""
+        if completed_steps > total_steps:
+            raise GeneralFailure(f"{completed_steps} steps are done of {total_steps}")
+        if self._callback is not None:
+            self._callback(progress, total_steps, completed_steps)
+
+    def _converted(self, framework: str, model: Model) -> None:
+        steps = len(model.get_ops())
+        self.report_progress(1.0, steps, steps)
+
+
+class TelemetryExtension(WatchingExtension):
+    """Functions that are told of events: of each conversion, how many operations of each type there are.
+    ovjit itself sends nothing anywhere."""
+
+    def __init__(
+        self, event_category: str, send_event: Callable, send_error: Callable, send_stack_trace: Callable
+    ):
+        self._category = event_category
+        self._functions = send_event, send_error, send_stack_trace
+
+    def send_event(self, event_action: str, event_label: str, event_value: int = 1) -> None:
+        """Call the first function."""
+        self._functions[0](self._category, event_action, event_label, event_value)
+
+    def send_error(self, error_message: str) -> None:
+        """Call the second function."""
+        self._functions[1](self._category, error_message)
+
+    def send_stack_trace(self, error_message: str) -> None:
+        """Call the third function."""
+        self._functions[2](self._category, error_message)
+
+    def _converted(self, framework: str, model: Model) -> None:
+        counts = Counter(node.get_type_name() for node in model.get_ops())
+        for kind in sorted(counts.keys() - {"Parameter", "Result"}):
+            self.send_event("op_count", f"{framework}_{kind}", counts[kind])
+
+
+class _IDecoder:
+    """Root of decoders of other frameworks' graphs."""
+
+
+__all__ = [
+    "ConversionExtension", "ConversionExtensionBase", "DecoderTransformationExtension", "NodeContext",
+    "OpExtension", "ProgressReporterExtension", "TelemetryExtension",
+]  # fmt: skip

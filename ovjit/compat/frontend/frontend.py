@@ -1,0 +1,547 @@
+"""Formats that models are read from, one by one: `FrontEndManager` finds a `FrontEnd`, which loads an
+`InputModel`, which can be cut and given other shapes before it is converted to a Model.
+
+As the reader of each format makes a Model at once, an InputModel is a Model that is edited; places are its
+tensors and operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.custom import Extension
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node_ports import Input, target_inputs
+from ovjit.api.run.core import Core
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.compat.frontend.extensions import WatchingExtension
+from ovjit.compat.frontend.failures import (
+    GeneralFailure,
+    InitializationFailure,
+    NotImplementedFailure,
+    OpConversionFailure,
+    is_of_operation,
+)
+from ovjit.errors import ModelError, OvjitError, no_such_form
+
+#: Framework -> endings of its files.
+FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt")}
+#: Fields of ONNX's ModelProto whose tags are one byte.
+_MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
+
+
+class Place:
+    """A tensor, an operation, or an input or output port of one, of an InputModel.
+
+    Where a place is asked for that is not there, or not the only one of its kind, the answer is None.
+    """
+
+    __slots__ = ("_index", "_kind", "_node")
+
+    def __init__(self, kind: str, node: Node, index: int = 0):
+        self._kind = kind  # "tensor", "operation", "input" or "output"
+        self._node = node
+        self._index = index
+
+    @classmethod
+    def _tensor(cls, output: Output) -> Place:
+        return cls("tensor", output._node, output._index)
+
+    def get_names(self) -> list[str]:
+        """A tensor's names, or that of an operation. Ports have none."""
+        if self._kind == "operation":
+            return [self._node.get_friendly_name()]
+        if self._kind != "tensor":
+            return []
+        return sorted(self._data()._tensor._names) or [self._node.get_friendly_name()]
+
+    def get_producing_operation(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """The operation that a tensor or port comes from, or an input of an operation."""
+        source = self._source(input_name, input_port_index)
+        made = source is not None and not isinstance(source._node, (Constant, Parameter))
+        return Place("operation", source._node) if made and source is not None else None
+
+    def get_consuming_operations(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> list[Place]:
+        """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
+        that of an input port is its own."""
+        if self._kind == "input":
+            return [Place("operation", self._node)]
+        targets = self._targets(output_name, output_port_index)
+        return [Place("operation", target._node) for target in targets]
+
+    def get_target_tensor(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        """The tensor that an operation or its output port makes."""
+        outputs = self._outputs(output_name, output_port_index) if self._kind in _MAKERS else []
+        return Place._tensor(outputs[0]) if len(outputs) == 1 else None
+
+    def get_source_tensor(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """The tensor that an operation or its input port takes."""
+        source = self._source(input_name, input_port_index) if self._kind in _TAKERS else None
+        return None if source is None else Place._tensor(source)
+
+    def get_input_port(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """An operation's input, by the name of its tensor or by index; the only one, if neither is given."""
+        index = self._input_index(input_name, input_port_index) if self._kind == "operation" else None
+        return None if index is None else Place("input", self._node, index)
+
+    def get_output_port(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
+        outputs = self._outputs(output_name, output_port_index) if self._kind == "operation" else []
+        return Place("output", self._node, outputs[0]._index) if len(outputs) == 1 else None
+
+    def get_producing_port(self) -> Place | None:
+        """The output port that a tensor or an input port comes from."""
+        if self._kind not in ("tensor", "input") or isinstance(self._data()._node, (Constant, Parameter)):
+            return None
+        return Place("output", self._data()._node, self._data()._index)
+
+    def get_consuming_ports(self) -> list[Place]:
+        """The input ports that take a tensor or outputs."""
+        targets = [] if self._kind == "input" else self._targets(None, None)
+        return [Place("input", target._node, target._index) for target in targets]
+
+    def is_input(self) -> bool:
+        """Whether it is an input of the model."""
+        return self._kind == "tensor" and isinstance(self._node, Parameter)
+
+    def is_output(self) -> bool:
+        """Whether it is an output of the model."""
+        targets = target_inputs(self._node, self._index) if self._kind == "tensor" else []
+        return any(isinstance(target._node, Result) for target in targets)
+
+    def is_equal(self, other: Place) -> bool:
+        """Whether two places are the same."""
+        return isinstance(other, Place) and self._key() == other._key()
+
+    def is_equal_data(self, other: Place) -> bool:
+        """Whether two places are about the same data: a tensor, the port that makes it and those that take it
+        are."""
+        if not isinstance(other, Place) or "operation" in (self._kind, other._kind):
+            return False
+        return self._data() == other._data()
+
+    def _key(self) -> tuple[str, Node, int]:
+        return self._kind, self._node, self._index
+
+    def _data(self) -> Output:
+        """The output that a tensor or a port is about. GeneralFailure for an operation of several."""
+        if self._kind == "input":
+            return self._node.input_value(self._index)
+        if self._kind == "operation" and len(self._node._tensors) != 1:
+            raise GeneralFailure(f"the operation {self.get_names()[0]!r} has several outputs: give one")
+        return self._node.output(self._index)
+
+    def _outputs(self, name: str | None, index: int | None) -> list[Output]:
+        if self._kind != "operation":
+            return [self._data()]
+        outputs = self._node.outputs()
+        if name is not None:
+            return [output for output in outputs if name in output._tensor._names]
+        return outputs if index is None else outputs[index : index + 1]
+
+    def _targets(self, name: str | None, index: int | None) -> list[Input]:
+        return [
+            target
+            for output in self._outputs(name, index)
+            for target in target_inputs(output._node, output._index)
+            if not isinstance(target._node, Result)
+        ]
+
+    def _input_index(self, name: str | None, index: int | None) -> int | None:
+        sources = self._node._inputs
+        if name is not None:
+            index = next((i for i, source in enumerate(sources) if name in source._tensor._names), None)
+        elif index is None:
+            index = 0 if len(sources) == 1 else None
+        return index if index is not None and 0 <= index < len(sources) else None
+
+    def _source(self, name: str | None, index: int | None) -> Output | None:
+        if self._kind != "operation":
+            return self._data()
+        found = self._input_index(name, index)
+        return None if found is None else self._node.input_value(found)
+
+
+_MAKERS, _TAKERS = ("operation", "output"), ("operation", "input")
+
+
+class InputModel:
+    """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
+    converted is an error of `convert`, or of whatever else needs them."""
+
+    def __init__(self, read: Callable[[], Model]):
+        self._read = read
+        self._made: Model | None = None
+        self._unfit = False  # edits have left shapes or types that do not fit, so far
+        with contextlib.suppress(OpConversionFailure):
+            self._made = read()
+
+    @property
+    def _model(self) -> Model:
+        if self._made is None:  # what can convert the rest may have been added meanwhile
+            self._made = self._read()
+        return self._made
+
+    def _tensors(self) -> list[Output]:
+        return [
+            n.output(i)
+            for n in self._model._walk()
+            for i in range(len(n._tensors))
+            if not isinstance(n, Result)
+        ]
+
+    def get_inputs(self) -> list[Place]:
+        """The inputs."""
+        return [Place._tensor(p.output(0)) for p in self._model.get_parameters()]
+
+    def get_outputs(self) -> list[Place]:
+        """The tensors that are outputs."""
+        return [Place._tensor(r.input_value(0)) for r in self._model.get_results()]
+
+    def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
+        """The tensor of a name, or None."""
+        return next((Place._tensor(o) for o in self._tensors() if tensor_name in o._tensor._names), None)
+
+    def get_place_by_operation_name(self, operation_name: str) -> Place | None:
+        """The operation of a name, or None."""
+        nodes = (n for n in self._model._walk() if not isinstance(n, Result))
+        return next((Place("operation", n) for n in nodes if n.get_friendly_name() == operation_name), None)
+
+    def get_place_by_operation_name_and_input_port(
+        self, operation_name: str, input_port_index: int
+    ) -> Place | None:
+        """An input of the operation of a name, or None."""
+        place = self.get_place_by_operation_name(operation_name)
+        return None if place is None else place.get_input_port(input_port_index=input_port_index)
+
+    def get_place_by_operation_name_and_output_port(
+        self, operation_name: str, output_port_index: int
+    ) -> Place | None:
+        """An output of the operation of a name, or None."""
+        place = self.get_place_by_operation_name(operation_name)
+        return None if place is None else place.get_output_port(output_port_index=output_port_index)
+
+    def get_place_by_input_index(self, input_idx: int) -> Place:
+        """The input at an index."""
+        return self.get_inputs()[input_idx]
+
+    def set_partial_shape(self, place: Place, shape: PartialShape) -> None:
+        """Give an input another shape."""
+        self._parameter(place).set_partial_shape(shape)
+        self._follow()
+
+    def get_partial_shape(self, place: Place) -> PartialShape:
+        """The shape of a tensor: what an input was given, what the last edits that fit made of the others."""
+        data = place._data()
+        if isinstance(data._node, Parameter):
+            return data._node.get_partial_shape()
+        return data.get_partial_shape()
+
+    def set_element_type(self, place: Place, type: Type) -> None:
+        """Give an input another element type."""
+        self._parameter(place).set_element_type(type)
+        self._follow()
+
+    def get_element_type(self, place: Place) -> Type:
+        """The element type of an input or output of the model; of what is between them it is dynamic, as
+        that is not settled before the conversion."""
+        data = place._data()
+        if isinstance(data._node, Parameter):
+            return data._node.get_element_type()
+        return data.get_element_type() if Place._tensor(data).is_output() else Type.dynamic
+
+    def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
+        """Put a constant in the place of a tensor."""
+        self._replace(place._data(), constant_node(np.asarray(value)))
+        self._follow()
+
+    def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
+        """Make a tensor an input; what it was made of goes, unless something else needs it."""
+        old = place._data()
+        type_ = old._tensor._type
+        known = Place._tensor(old).get_names()[0]
+        parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
+        names = {new_name} if new_name else set(old._tensor._names)
+        if place._kind == "input":  # this edge alone
+            place._node.input(place._index).replace_source_output(parameter.output(0))
+        else:
+            self._replace(old, parameter)
+        parameter._tensors[0]._names = names
+        self._model.add_parameters([parameter])
+        self._drop_unused()
+
+    def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
+        """Make a tensor an output, the only one that is left of what follows it."""
+        self.override_all_outputs([place])
+        if new_name:
+            place._data()._tensor._names = {new_name}
+
+    def add_output(self, place: Place) -> Place:
+        """Make a tensor an output too."""
+        self._model.add_outputs(place._data())
+        return place
+
+    def remove_output(self, place: Place) -> None:
+        """No longer give back a tensor."""
+        wanted = place._data()
+        for result in self._model.get_results():
+            if result.input_value(0) == wanted:
+                self._model.remove_result(result)
+
+    def override_all_outputs(self, outputs: Sequence[Place]) -> None:
+        """Let these tensors be the outputs, in this order."""
+        wanted = [place._data() for place in outputs]
+        have: dict[Output, list[Result]] = {}
+        for result in self._model.get_results():
+            have.setdefault(result.input_value(0), []).append(result)
+            self._model.remove_result(result)
+        kept = [have[output].pop(0) if have.get(output) else Result._of(output) for output in wanted]
+        self._model.add_results(kept)
+        self._drop_unused()
+
+    def override_all_inputs(self, inputs: Sequence[Place]) -> None:
+        """Let these tensors be the inputs, in this order. GeneralFailure if the model needs others too."""
+        given = [port for place in inputs for port in _cuts(place)]
+        chosen = []
+        for place in given:
+            parameter = place._data()._node
+            if isinstance(parameter, Parameter) and place._kind != "input":
+                chosen.append(parameter)
+            else:
+                self.cut_and_add_new_input(place)
+                chosen.append(self._model._parameters[-1])
+        self._drop_unused()
+        needed = self._model.get_parameters()
+        if {*needed} - {*chosen}:
+            raise GeneralFailure(
+                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, and "
+                f"{len(given)} were given"
+            )
+        self._model._parameters[:] = [p for p in dict.fromkeys(chosen) if p in needed]
+
+    def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
+        """Keep what is between these tensors."""
+        if outputs:
+            self.override_all_outputs(outputs)
+        if inputs:
+            self.override_all_inputs(inputs)
+
+    def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
+        """Let a tensor have one name."""
+        tensor._data()._tensor.set_names({new_name})
+
+    def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
+        """Give a tensor a further name."""
+        tensor._data()._tensor.add_names({new_name})
+
+    def free_name_for_tensor(self, name: str) -> None:
+        """Take a name away from the tensor that has it."""
+        for output in self._tensors():
+            output._tensor._names = output._tensor._names - {name}
+
+    def set_name_for_operation(self, operation: Place, new_name: str) -> None:
+        """Rename an operation."""
+        operation._node.set_friendly_name(new_name)
+
+    def free_name_for_operation(self, name: str) -> None:
+        """Take a name away from the operation that has it."""
+        for node in self._model._walk():
+            if node.get_friendly_name() == name:
+                node._friendly_name = ""
+
+    def set_name_for_dimension(self, place: Place, dim_index: int, dim_name: str) -> None:
+        """NotImplementedFailure: dimensions have no names here."""
+        raise NotImplementedFailure("set_name_for_dimension is not implemented for this FrontEnd class")
+
+    def _parameter(self, place: Place) -> Parameter:
+        node = place._data()._node
+        if not isinstance(node, Parameter):
+            raise GeneralFailure(f"the tensor {place.get_names()} is no input of the model")
+        return node
+
+    def _replace(self, old: Output, node: Parameter | Constant) -> None:
+        old.replace(node.output(0))
+        if isinstance(old._node, Parameter):
+            self._model.remove_parameter(old._node)
+
+    def _follow(self) -> None:
+        """Shapes and types after an edit, which may fit after further edits only: `_checked` says if not."""
+        self._unfit = True
+        with contextlib.suppress(OvjitError):
+            self._model.validate_nodes_and_infer_types()
+            self._unfit = False
+
+    def _checked(self) -> Model:
+        """The edited model. OpConversionFailure where its shapes or types do not fit."""
+        if self._unfit:
+            try:
+                self._model.validate_nodes_and_infer_types()
+            except OvjitError as error:
+                raise OpConversionFailure(str(error)) from error
+        return self._model
+
+    def _drop_unused(self) -> None:
+        ends = [*self._model._results, *self._model._sinks]
+        needed = set(Model._walk_from(ends))
+        self._model._parameters[:] = [p for p in self._model._parameters if p in needed]
+        self._follow()
+
+
+def _cuts(place: Place) -> list[Place]:
+    """Where a model is cut to make a place an input: before all of an operation's inputs."""
+    if place._kind != "operation":
+        return [place]
+    return [Place("input", place._node, i) for i in range(len(place._node._inputs))]
+
+
+class FrontEnd:
+    """The reader of one format."""
+
+    def __init__(self, fe: FrontEnd | str):
+        self._name: str = fe if isinstance(fe, str) else fe._name
+        self._core: Core = Core() if isinstance(fe, str) else fe._core
+        self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
+
+    def get_name(self) -> str:
+        """The format."""
+        return self._name
+
+    def supported(self, model: Any) -> bool:
+        """Whether a file is of this format, by its ending and its first byte. GeneralFailure if there is no
+        such file."""
+        if not isinstance(model, (str, os.PathLike)):
+            return False
+        return _fits(_existing(model, self._name), self._name)
+
+    def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
+        """Read a file. GeneralFailure for one that is not there or not valid."""
+        files = path if isinstance(path, (list, tuple)) else [path]
+        if isinstance(files[0], (str, os.PathLike)):
+            _existing(files[0], self._name)
+        config = {"ENABLE_MMAP": bool(enable_mmap)}
+
+        def read() -> Model:
+            try:
+                return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
+            except OvjitError as error:
+                kind = OpConversionFailure if is_of_operation(error) else GeneralFailure
+                raise kind(str(error)) from error
+
+        return InputModel(read)
+
+    def convert(self, model: InputModel | Model) -> Model:
+        """The Model. One that is converted already stays as it is."""
+        if isinstance(model, Model):
+            return model
+        if not isinstance(model, InputModel):
+            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+        converted = model._checked()
+        for extension in self._watching:
+            extension._converted(self._name, converted)
+        return converted
+
+    def convert_partially(self, model: InputModel) -> Model:
+        """The Model. OpConversionFailure for an operation that cannot be converted: ovjit has no place for
+        those of other frameworks."""
+        return self.convert(model)
+
+    def decode(self, model: InputModel) -> Model:
+        """The Model: there is no form of it that is read and not yet converted."""
+        return self.convert(model)
+
+    def normalize(self, model: Model) -> None:
+        """Nothing: what is converted is whole."""
+
+    def add_extension(self, extension: Any) -> None:
+        """Let models have operations written in Python. RuntimeError for the path of a library."""
+        for item in extension if isinstance(extension, (list, tuple)) else [extension]:
+            if isinstance(item, WatchingExtension):
+                self._watching.append(item)
+            elif isinstance(item, (Extension, type)):
+                self._core.add_extension(item)
+            else:
+                raise ModelError(f"{item!r} is no extension: ovjit loads no native libraries")
+
+    def __repr__(self) -> str:
+        return f"<FrontEnd {self._name!r}>"
+
+
+class FrontEndManager:
+    """Finds front ends by their names or for a file."""
+
+    def get_available_front_ends(self) -> list[str]:
+        """The formats that can be read."""
+        return list(FORMATS)
+
+    def load_by_framework(self, framework: str) -> FrontEnd:
+        """The front end of a format. InitializationFailure if there is none."""
+        if not isinstance(framework, str):
+            raise no_such_form(f"a framework's name is a str, not {framework!r}")
+        if framework not in FORMATS:
+            raise InitializationFailure(
+                f"FrontEnd for Framework {framework} is not found; there are: {', '.join(FORMATS)}"
+            )
+        return FrontEnd(framework)
+
+    def load_by_model(self, model: Any) -> FrontEnd | None:
+        """The front end of a file, or None. GeneralFailure if there is no such file."""
+        if not isinstance(model, (str, os.PathLike)):
+            return None
+        path = _existing(model, "ir")
+        return next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
+
+    def register_front_end(self, name: str, library_path: Any) -> None:
+        """GeneralFailure: a front end in a native library is not loaded."""
+        raise GeneralFailure(
+            f"{library_path!r} cannot be registered as {name!r}: ovjit loads no native libraries"
+        )
+
+    def __repr__(self) -> str:
+        return "<FrontEndManager>"
+
+
+def _existing(model: Any, name: str) -> Path:
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"a file's path is expected, not {type(model).__name__}")
+    path = Path(os.fspath(model))
+    if not os.fspath(model) or not path.exists():
+        raise GeneralFailure(f'{name}: Could not open the file: "{path}"')
+    return path
+
+
+def _fits(path: Path, name: str) -> bool:
+    """Whether a file may be of a format; binary ONNX files begin with a field that models have."""
+    if path.suffix.lower() not in FORMATS[name]:
+        return False
+    if path.suffix.lower() != ".onnx" or not path.is_file():
+        return True
+    with open(path, "rb") as file:
+        first = file.read(1)
+    return bool(first) and first[0] >> 3 in _MODEL_FIELDS
+
+
+#: The classes below in OpenVINO's native part; here they are one.
+FrontEndBase, FrontEndManagerBase = FrontEnd, FrontEndManager
+
+__all__ = ["FrontEnd", "FrontEndManager", "InputModel", "Place"]

@@ -1,0 +1,62 @@
+"""Conversions of single operators and modules, as the reader of PyTorch's graphs takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.compat.frontend import extensions
+from ovjit.compat.frontend.extensions import ConversionExtension, OpExtension
+from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
+
+
+class _Operator(NamedTuple):
+    """What an extension is given of an operator."""
+
+    op_type: str
+    inputs: list[Any]
+    attributes: dict[str, Any]
+
+
+def is_of_torch(item: Any) -> bool:
+    """Whether an extension is one for PyTorch's operators or modules; those without a framework are, too."""
+    if isinstance(item, (ModuleExtension, OpExtension)):
+        return True
+    return isinstance(item, ConversionExtension) or getattr(item, "framework", None) == "PyTorch"
+
+
+def for_torch(given: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict[Any, ModuleExtension]]:
+    """Converters by the names of operators, and extensions by modules, classes or names of modules."""
+    modules = {item.module: item for item in given if isinstance(item, ModuleExtension)}
+    converters = {item.op_type: _converter(item) for item in given if not isinstance(item, ModuleExtension)}
+    return converters, modules
+
+
+def _converter(item: Any) -> Callable[..., Any]:
+    def convert(call: Any, arguments: Mapping[str, Any]) -> Any:
+        inputs = [_as_input(call, value) for value in arguments.values()]
+        made = item.converted(_Operator(call.op, inputs, dict(arguments)))
+        return made[0] if len(made) == 1 else made
+
+    return convert
+
+
+def _as_input(call: Any, value: Any) -> Any:
+    """Tensors are Outputs, and so are numbers, lists and texts; None is one that is left out."""
+    if value is None or isinstance(value, Output):
+        return value
+    if isinstance(value, str):
+        return call.const(np.frombuffer(value.encode(), np.uint8))
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(v, Output) for v in value):
+            return [_as_input(call, v) for v in value]
+        made = call.ints(list(value)) if all(not isinstance(v, float) for v in value) else list(value)
+        return made if isinstance(made, Output) else call.const(np.asarray(made))
+    return call.tensor(value)
+
+
+#: The context that converters are given.
+NodeContext = extensions.NodeContext

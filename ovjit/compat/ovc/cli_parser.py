@@ -1,0 +1,297 @@
+"""What `ovc` and `convert_model` are given: texts of inputs, paths, options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections import namedtuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.compat.ovc.error import Error
+from ovjit.compat.ovc.help import (
+    FUNCTION_ONLY,
+    PARAMETERS,
+    ParamDescription,
+    get_convert_model_help_specifics,
+)
+from ovjit.compat.ovc.moc_frontend.shape_utils import is_shape_type, to_partial_shape
+from ovjit.compat.ovc.moc_frontend.type_utils import is_type, to_ov_type
+from ovjit.compat.ovc.utils import get_mo_root_dir as get_mo_root_dir
+from ovjit.version import openvino_version
+
+#: What one input is to be; a field is None where nothing is said of it.
+_InputCutInfo = namedtuple(  # type: ignore[name-match]
+    "InputCutInfo", ["name", "shape", "type", "value"], defaults=(None, None, None, None)
+)
+
+
+#: A name, and shapes of numbers, bounds and question marks; that there is one shape at most is checked apart.
+_INPUT = re.compile(r"[^\[\]]*(\[[0-9?.,\s\-]*\])*")
+
+# -- inputs ------------------------------------------------------------------------------------------------
+
+
+def is_single_input(input: Any) -> bool:
+    """Whether there is at most a name, a shape and a type. TypeError for what has no items."""
+    kinds = [_kind_of(item) for item in input]
+    return None not in kinds and len(set(kinds)) == len(kinds)
+
+
+def _kind_of(item: Any) -> str | None:
+    if isinstance(item, str):
+        return "name"
+    return "type" if is_type(item) else "shape" if is_shape_type(item) else None
+
+
+def single_input_to_input_cut_info(input: Any) -> _InputCutInfo:
+    """The description of one input. Error for what describes none."""
+    if isinstance(input, (tuple, list)) and not is_shape_type(input):
+        found: dict[str, Any] = {}
+        for item in input:
+            if (kind := _kind_of(item)) is None:
+                raise Error(
+                    "Incorrect input parameters provided. Expected tuple with input name, input type or "
+                    f"input shape. Got unknown object: {item}"
+                )
+            if kind in found:
+                raise Error(f"More than one input {kind} provided: {input}")
+            found[kind] = item
+        return _cut_info(found)
+    kind = _kind_of(input)
+    if kind is None:
+        raise Error(
+            "Unexpected object provided for input. Expected tuple, Shape, PartialShape, Type or str. Got "
+            f"{type(input)}"
+        )
+    return _cut_info({kind: input})
+
+
+def _cut_info(found: dict[str, Any]) -> _InputCutInfo:
+    shape = to_partial_shape(found["shape"]) if "shape" in found else None
+    return _InputCutInfo(found.get("name"), shape, to_ov_type(found["type"]) if "type" in found else None)
+
+
+def input_to_input_cut_info(input: Any) -> list[_InputCutInfo]:
+    """Descriptions of inputs: one for each of a list, a tuple or a dict by name, or of one input. A text is a
+    name; what the command is given is taken apart by `parse_inputs` before."""
+    if input is None or (isinstance(input, (list, tuple)) and not input):
+        return []
+    if isinstance(input, dict):
+        described = []
+        for name, value in input.items():
+            if not isinstance(name, str):
+                raise Error(f"Incorrect operation name type. Expected string, got {type(name)}")
+            info = single_input_to_input_cut_info(value)
+            if info.name is not None and info.name != name:
+                raise Error(
+                    'Incorrect "input" dictionary, got different names in key and value. Got operation name '
+                    f"{info.name} for key {name}"
+                )
+            described.append(info._replace(name=name))
+        return described
+    if isinstance(input, (list, tuple)) and not is_single_input(input) and not is_shape_type(input):
+        return [single_input_to_input_cut_info(item) for item in input]
+    return [single_input_to_input_cut_info(input)]
+
+
+def split_inputs(input_str: str) -> list[str]:
+    """The parts between commas that are outside of brackets; a comma behind a name alone belongs to it."""
+    parts = re.split(r",(?![^\[]*\])", input_str)
+    if len(parts) > 1 and not parts[-1]:
+        parts[-2:] = [parts[-2] + ","]
+    if not all(map(_INPUT.fullmatch, parts)):
+        form = PARAMETERS["Optional parameters:"]["input"].cli_tool_description
+        raise Error(
+            f"input value '{input_str}' is incorrect. Input should be in the following format: {form}"
+        )
+    return parts
+
+
+def get_shape_from_input_value(input_value: str) -> PartialShape | None:
+    """The shape of `name[1,?,3..5]`, or None. Numbers are separated by commas or by spaces."""
+    found = re.findall(r"\[([^\[\]]*)\]", input_value)
+    if len(found) > 1:
+        raise Error('Wrong syntax to specify shape. Use "input" "node_name[shape]"')
+    if not found:
+        return None
+    dims = re.split(r"\s*,\s*|\s+", found[0].strip())
+    try:
+        return PartialShape(f"[{','.join(dims)}]")
+    except RuntimeError as error:
+        raise Error(f"the shape of the input {input_value!r} is not valid: {error}") from error
+
+
+def remove_shape_from_input_value(input_value: str) -> str:
+    """The text without the shape."""
+    return re.sub(r"\[[^\[\]]*\]", "", input_value)
+
+
+get_node_name_with_port_from_input_value = remove_shape_from_input_value
+
+
+def parse_input_value(input_value: str) -> tuple[str | None, PartialShape | None]:
+    """A name and a shape, each None where the text has none."""
+    return remove_shape_from_input_value(input_value) or None, get_shape_from_input_value(input_value)
+
+
+def parse_inputs(inputs: str) -> list[tuple[str | None, PartialShape | None]]:
+    """Names and shapes of the text that the command takes."""
+    if "->" in inputs:
+        raise Error(f"Incorrect format of input. Got {inputs}")
+    return [parse_input_value(part) for part in split_inputs(inputs)] if inputs else []
+
+
+def parse_outputs(outputs: str) -> list[str]:
+    """The names between the commas. Error for what cannot be a name."""
+    names = outputs.split(",")
+    if not all(name and not re.search(r"\s", name) for name in names):
+        raise Error(f"output '{outputs}' is incorrect, output names should not be empty or contain spaces")
+    return names
+
+
+# -- paths -------------------------------------------------------------------------------------------------
+
+
+def get_absolute_path(path_to_file: str) -> str:
+    """The path from the root, without links on the way."""
+    return os.path.realpath(os.path.expanduser(path_to_file))
+
+
+def readable_file_or_dir_or_object(path: Any) -> Any:
+    """A path that is there, or an object. Error for a path that is not."""
+    if isinstance(path, (str, Path)) and not os.path.exists(path):
+        raise Error(f'The "{path}" is not existing file or directory')
+    return path
+
+
+def readable_dirs_or_files_or_empty(paths: Any) -> Any:
+    """A list of paths, for a text those between its commas; else the one there is, or several. Error for one
+    that is not there."""
+    text = isinstance(paths, str) and bool(paths)
+    listed = paths.split(",") if text else list(paths) if isinstance(paths, (list, tuple)) else [paths]
+    for path in listed:
+        readable_file_or_dir_or_object(path)
+    return listed[0] if len(listed) == 1 and not text else listed
+
+
+def canonicalize_and_check_paths(
+    values: Any, param_name: str, try_mo_root: bool = False, check_existence: bool = True
+) -> Any:
+    """Paths from the root, of a list or of a text with commas. Error for one that is not there; what is no
+    path stays as it is."""
+    if values is None or not isinstance(values, (str, list)):
+        return values
+    listed = [v for v in values.split(",") if v] if isinstance(values, str) else values
+    for value in listed if check_existence else ():
+        if not os.path.exists(value):
+            raise _not_there(param_name, value)
+    return [get_absolute_path(value) for value in listed]
+
+
+def _not_there(name: str, path: Any) -> Error:
+    return Error(
+        f'The value for parameter "{name}" must be existing file/directory, but "{path}" does not exist.'
+    )
+
+
+def get_params_with_paths_list() -> list[str]:
+    """The parameters that are paths."""
+    return ["input_model", "output_model", "extension"]
+
+
+def get_model_name(path_input_model: str) -> str:
+    """The name of a model's file, without folder and ending."""
+    return Path(path_input_model).stem or "model"
+
+
+def get_model_name_from_args(argv: argparse.Namespace) -> str:
+    """Where the IR goes. A folder ends with a separator or is there; to all else .xml is added."""
+    source = argv.input_model[0] if isinstance(argv.input_model, (list, tuple)) else argv.input_model
+    name = get_model_name(source) + ".xml"
+    given = argv.output_model
+    if given is None:
+        return os.path.join(os.getcwd(), name)
+    if os.path.isdir(given) or given.endswith(os.sep):
+        return os.path.join(given, name)
+    return given if given.endswith(".xml") else given + ".xml"
+
+
+# -- options -----------------------------------------------------------------------------------------------
+
+
+def check_bool(value: Any) -> bool:
+    """True or False, or its name."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, bool):
+        return value
+    raise argparse.ArgumentTypeError("expected a True/False value")
+
+
+def depersonalize(value: Any, key: str) -> Any:
+    """A path without its folders, for notes that go with the model; other values as they are."""
+    if not isinstance(value, str) or key not in get_params_with_paths_list():
+        return value
+    parts = [os.path.join("DIR", os.path.basename(v)) if os.path.exists(v) else v for v in value.split(",")]
+    return ",".join(parts)
+
+
+def get_mo_convert_params() -> dict[str, dict[str, ParamDescription]]:
+    """The arguments of `convert_model`, by group."""
+    return {group: dict(params) for group, params in PARAMETERS.items()}
+
+
+class CanonicalizePathCheckExistenceAction(argparse.Action):
+    """Keeps paths from the root."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, canonicalize_and_check_paths(values, option_string or self.dest))
+
+
+def get_common_cli_parser(parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
+    """A parser of all options of the command but the model."""
+    parser = parser or argparse.ArgumentParser()
+    parser.add_argument("--output_model", help="where to write: a file, or a folder")
+    parser.add_argument("--compress_to_fp16", type=check_bool, nargs="?", default=True, const=True,
+                        metavar="True | False", help="whether weights are kept as f16")  # fmt: skip
+    parser.add_argument("--version", action="version",
+                        version=f"OpenVINO Model Converter (ovc) {openvino_version()}")  # fmt: skip
+    special: dict[str, dict[str, Any]] = {
+        **get_convert_model_help_specifics(),
+        "extension": {"action": CanonicalizePathCheckExistenceAction},
+    }
+    for params in PARAMETERS.values():
+        for name, described in params.items():
+            if name in FUNCTION_ONLY:
+                continue
+            text = described.cli_tool_description or described.description
+            parser.add_argument(f"--{name}", help=text, **special.get(name, {}))
+    return parser
+
+
+def get_all_cli_parser() -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = argparse.ArgumentParser(prog="ovc", description="Convert a model to OpenVINO IR.")
+    parser.add_argument("input_model", metavar="INPUT_MODEL", type=readable_file_or_dir_or_object,
+                        help="the model's file; weights of an .xml are in the .bin beside it")  # fmt: skip
+    return get_common_cli_parser(parser)
+
+
+def pack_params_to_args_namespace(
+    args: dict[str, Any], cli_parser: argparse.ArgumentParser, python_api_used: bool
+) -> argparse.Namespace:
+    """The arguments of a call as those of the command. Error for one that nobody knows, or a file that is not
+    there."""
+    if not python_api_used:
+        return cli_parser.parse_args()
+    known: Sequence[str] = [name for params in PARAMETERS.values() for name in params]
+    for name, value in args.items():
+        if name not in known:
+            raise Error(f"Unrecognized argument: {name}")
+        if name == "input_model" and isinstance(value, (str, Path)) and value and not os.path.exists(value):
+            raise _not_there(name, value)
+    return argparse.Namespace(**args)

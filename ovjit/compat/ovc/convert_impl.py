@@ -1,0 +1,238 @@
+"""The way from what `convert_model` or `ovc` is given to a Model."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ovjit
+from ovjit.api.model.boundary import Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.api.run.core import Core
+from ovjit.compat.frontend.failures import Unconverted, is_of_operation
+from ovjit.compat.frontend.pytorch.conversions import for_torch, is_of_torch
+from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
+from ovjit.compat.ovc.cli_parser import (
+    _InputCutInfo,
+    depersonalize,
+    input_to_input_cut_info,
+    pack_params_to_args_namespace,
+    parse_inputs,
+    parse_outputs,
+)
+from ovjit.compat.ovc.error import Error
+from ovjit.compat.ovc.help import PARAMETERS
+from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
+from ovjit.errors import OvjitError
+from ovjit.readers.torch.trace import is_torch
+from ovjit.readers.torch_modules import is_torch
+
+#: What need not be said of a conversion.
+_DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False}
+
+
+def args_to_argv(**kwargs: Any) -> argparse.Namespace:
+    """Arguments as a Namespace."""
+    return argparse.Namespace(**kwargs)
+
+
+def is_verbose(argv: argparse.Namespace | None, args: dict[str, Any] | None = None) -> bool:
+    """Whether it is asked for what is done."""
+    return bool(getattr(argv, "verbose", False) or (args or {}).get("verbose", False))
+
+
+def input_model_is_object(input_model: Any) -> bool:
+    """Whether a model is given as an object, not as a file."""
+    given = input_model[0] if isinstance(input_model, (list, tuple)) and input_model else input_model
+    return not isinstance(given, (str, os.PathLike))
+
+
+def _convert(
+    cli_parser: argparse.ArgumentParser, args: dict[str, Any], python_api_used: bool
+) -> tuple[Model, argparse.Namespace]:
+    """The model, and the arguments as they were understood."""
+    started = time.perf_counter()
+    if python_api_used:
+        argv = pack_params_to_args_namespace(args, cli_parser, True)
+        described, extensions = input_to_input_cut_info(argv.input), argv.extension
+        outputs = _listed_outputs(argv.output)
+    else:
+        argv = argparse.Namespace(**args)
+        described = [_InputCutInfo(name, shape) for name, shape in parse_inputs(argv.input or "")]
+        outputs = None if argv.output is None else parse_outputs(argv.output)
+        extensions = argv.extension
+    if is_verbose(argv):
+        print_argv(argv)
+    model = _driver(argv, described, outputs, extensions)
+    _note(model, argv)
+    if is_verbose(argv):
+        print(f"[ SUCCESS ] Total execution time: {time.perf_counter() - started:.2f} seconds. ")
+    return model, argv
+
+
+def _listed_outputs(output: Any) -> list[Any] | None:
+    if output is None:
+        return None
+    listed = [output] if isinstance(output, (str, Output)) else output
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(item, (str, Output)) for item in listed):
+        raise AssertionError(
+            f"output '{output}' is incorrect, it should be string or a list/tuple of strings"
+        )
+    return list(listed)
+
+
+def print_argv(argv: argparse.Namespace) -> None:
+    """What is converted, and what of it."""
+    inherited = "Not specified, inherited from the model"
+    print("Model Conversion arguments:\nCommon parameters:")
+    for title, value in (("Input Model", argv.input_model), ("Input layers", argv.input or inherited),
+                         ("Output layers", argv.output or inherited)):  # fmt: skip
+        print(f"\t- {title}: \t{value}")
+
+
+def _driver(
+    argv: argparse.Namespace, described: list[_InputCutInfo], outputs: list[Any] | None, extensions: Any
+) -> Model:
+    core = Core()
+    traced = is_torch(argv.input_model)
+    listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
+    mine = [item for item in listed if traced and is_of_torch(item)]
+    for item in listed:
+        if item is not None and item not in mine and not isinstance(item, ModuleExtension):
+            core.add_extension(item)
+    if traced:
+        model = _read_torch(core, argv.input_model, argv.example_input, described, mine)
+    else:
+        model = _read(core, argv.input_model)
+    if outputs is not None:
+        _set_outputs(model, outputs)
+    if described:
+        _set_inputs(model, described)
+    return model
+
+
+def _read(core: Core, given: Any) -> Model:
+    try:
+        return _read_given(core, given)
+    except OvjitError as error:
+        if is_of_operation(error):
+            raise Unconverted(str(error)) from error
+        raise
+
+
+def _read_given(core: Core, given: Any) -> Model:
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, (list, tuple)) and 1 <= len(given) <= 2 and not input_model_is_object(given):
+        return core.read_model(*given)
+    if isinstance(given, str) and not given:
+        raise Error("No input model is provided")
+    if isinstance(given, (str, os.PathLike, io.BytesIO, bytes)):
+        return core.read_model(given)
+    if hasattr(given, "SerializeToString") and hasattr(given, "graph"):
+        return core.read_model(given.SerializeToString())
+    kind = type(given)
+    raise Error(
+        f"Unknown model type: {kind}. convert_model reads IR, ONNX and PyTorch modules, not "
+        f"{kind.__module__}.{kind.__qualname__}: export the model to ONNX first"
+    )
+
+
+def _read_torch(
+    core: Core, given: Any, example: Any, described: list[_InputCutInfo], extensions: list[Any]
+) -> Model:
+    from ovjit.readers.torch.convert import convert
+
+    inputs = []
+    for one in described:
+        dtype = None if one.type is None else one.type.to_dtype()
+        inputs.append((one.name, None if one.shape is None else list(one.shape), dtype))
+    converters, modules = for_torch(extensions)
+    try:
+        return convert(given, example, inputs, core.read_model, converters, modules)
+    except OvjitError as error:
+        if is_of_operation(error):
+            raise Unconverted(str(error)) from error
+        raise
+
+
+def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
+    """Let these be the outputs, those that the model has in its order before others; one that is named twice
+    is there twice, as in OpenVINO."""
+    ports = [port if isinstance(port, Output) else _named(model, port) for port in wanted]
+    have = model.get_results()
+    known = [(result.input_value(0), result.output(0)) for result in have]
+    places = [next((i for i, ends in enumerate(known) if port in ends), None) for port in ports]
+    for result in have:
+        model.remove_result(result)
+    kept: list[Result] = []
+    for index, result in enumerate(have):
+        if (count := places.count(index)) > 0:
+            kept += [result, *(Result._of(result.input_value(0)) for _ in range(count - 1))]
+    new = [Result._of(port) for port, place in zip(ports, places, strict=True) if place is None]
+    model.add_results(kept + new)
+
+
+def _named(model: Model, name: str) -> Output:
+    for node in model.get_ordered_ops():
+        for port in node.outputs():
+            if name in port.names and not isinstance(node, Result):
+                return port
+    raise _no_node(name)
+
+
+def _no_node(name: str) -> Error:
+    return Error("No node with name {}", name)
+
+
+def _set_inputs(model: Model, described: list[_InputCutInfo]) -> None:
+    if any(one.name is None for one in described) and any(one.name is not None for one in described):
+        raise AssertionError(
+            '"input" parameter has unnamed inputs and named inputs. Please either set names for all inputs, '
+            "or do not set names for all inputs."
+        )
+    shapes: dict[Any, Any] = {}
+    for index, one in enumerate(described):
+        if one.name is None:
+            if index >= len(model.inputs):
+                raise Error("Could not set shape, as model does not have enough inputs.")
+            port = model.input(index)
+        else:
+            found = next((p for p in model.inputs if one.name in p.names), None)
+            if found is None:
+                _named(model, one.name)
+                raise Error("Name {} is not found among model inputs.", one.name)
+            port = found
+        if one.type is not None:
+            port.get_node().set_element_type(one.type)  # type: ignore[attr-defined]
+        if one.shape is not None:
+            shapes[port] = one.shape
+    if shapes:
+        model.reshape(shapes)
+    else:
+        model.validate_nodes_and_infer_types()
+
+
+def _note(model: Model, argv: argparse.Namespace) -> None:
+    """What the model was made of and by whom, as text in its runtime information."""
+    if not model.has_rt_info("Runtime_version"):
+        model.set_rt_info(ovjit.get_version(), "Runtime_version")
+    given = vars(argv)
+    for name in sorted({name for params in PARAMETERS.values() for name in params} & given.keys()):
+        value = given[name]
+        if name == "input_model" and isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, str):
+            model.set_rt_info(depersonalize(value, name), ["conversion_parameters", name])
+        elif isinstance(value, bool) and value is not _DEFAULTS.get(name):
+            model.set_rt_info(str(value), ["conversion_parameters", name])
+    objects = input_model_is_object(argv.input_model)
+    if objects and not isinstance(argv.input_model, Model):
+        framework = "pytorch" if is_torch(argv.input_model) else "onnx"
+        model.set_rt_info(framework, ["conversion_parameters", "framework"])
+    model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])

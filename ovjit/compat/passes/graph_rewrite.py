@@ -1,0 +1,159 @@
+"""Patterns looked for in a Model, and what is done where one is found."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.compat.passes.base import ModelPass, PassBase
+from ovjit.compat.passes.patterns import Found, Symbols, match_output
+from ovjit.errors import ModelError, no_such_constructor, no_such_form
+
+
+class Matcher:
+    """A pattern and where it was found last. `node`: the last node of the pattern, or its output."""
+
+    def __init__(
+        self, node: Node | Output | None = None, name: str | None = None, *, output: Output | None = None
+    ):
+        pattern = output if node is None else node
+        if not isinstance(pattern, (Node, Output)) or not isinstance(name, str):
+            raise no_such_constructor("Matcher takes a Node or an Output, and a name")
+        self._pattern = pattern if isinstance(pattern, Output) else pattern.output(0)
+        self._name = name
+        self._found: Found = {}
+        self._symbols: Symbols = {}
+        self._root: Output | None = None
+
+    def get_name(self) -> str:
+        """The name."""
+        return self._name
+
+    def match(self, value: Node | Output) -> bool:
+        """Whether a node or output matches the pattern; what was found is kept."""
+        if not isinstance(value, (Node, Output)):
+            raise no_such_form(f"a Node or an Output is matched, not {type(value).__name__}")
+        outputs = [value] if isinstance(value, Output) else value.outputs()
+        self._found, self._symbols, self._root = {}, {}, None
+        for output in outputs:
+            for found, symbols in match_output(self._pattern, output, {}, {}):
+                self._found, self._symbols, self._root = found, symbols, output
+                return True
+        return False
+
+    def get_match_value(self) -> Output:
+        """The output that matched the pattern's end. RuntimeError if nothing did."""
+        if self._root is None:
+            raise ModelError(f"the pattern {self._name!r} has matched nothing")
+        return self._root
+
+    def get_match_root(self) -> Node | None:
+        """The node of `get_match_value`; None if nothing has matched."""
+        return None if self._root is None else self._root._node
+
+    def get_match_values(self) -> list[Output]:
+        """All outputs that were matched."""
+        return list(dict.fromkeys(self._found.values()))
+
+    def get_match_nodes(self) -> list[Node]:
+        """All nodes that were matched."""
+        return list(dict.fromkeys(output._node for output in self._found.values()))
+
+    def get_pattern_value_map(self) -> dict[Node, Output]:
+        """Pattern node -> the output that it stands for."""
+        return dict(self._found)
+
+    def get_symbols(self) -> dict[str, Any]:
+        """What the names in the pattern's shapes stand for: a number, a Symbol, or a list of these."""
+        return {name: value._plain() for name, value in self._symbols.items()}
+
+
+class MatcherPass(PassBase):
+    """A pattern and what to do with it: `callback(matcher)` returns whether it has changed the graph."""
+
+    def __init__(self, matcher: Matcher | None = None, callback: Callable[[Matcher], bool] | None = None):
+        self._new_nodes: list[Node] = []
+        self._matcher: Matcher | None = None
+        if matcher is not None or callback is not None:
+            self.register_matcher(matcher, callback)  # type: ignore[arg-type]
+
+    def register_matcher(self, matcher: Matcher, callback: Callable[[Matcher], bool]) -> None:
+        """Set the pattern and what is done with it."""
+        if not isinstance(matcher, Matcher) or not callable(callback):
+            raise no_such_form("register_matcher takes a Matcher and a function")
+        self._matcher, self._callback = matcher, callback
+
+    def register_new_node(self, node: Node) -> Node:
+        """Have a node that the callback has made looked at too, and return it."""
+        self._new_nodes.append(node)
+        return node
+
+    def apply(self, node: Node) -> bool:
+        """Look at one node; True if the callback has changed the graph."""
+        if self.__dict__.get("_matcher") is None:
+            raise ModelError(
+                f"{self.get_name()} has no pattern: call register_matcher, and super().__init__() first"
+            )
+        assert self._matcher is not None
+        return self._matcher.match(node) and bool(self._callback(self._matcher))
+
+    def _usual_name(self) -> str:
+        matcher: Matcher | None = self.__dict__.get("_matcher")
+        return "ov::pass::MatcherPass" if matcher is None else matcher.get_name()
+
+    def _run(self, model: Model) -> bool:
+        return GraphRewrite(self).run_on_model(model)
+
+
+class GraphRewrite(ModelPass):
+    """Several patterns in one walk over the graph, producers first. At each node the first that applies."""
+
+    _backward = False
+
+    def __init__(self, pass_: MatcherPass | None = None, **named: Any) -> None:
+        self.passes_list: list[MatcherPass] = []
+        given = named.get("pass", pass_)
+        if given is not None:
+            self.add_matcher(given)
+
+    def add_matcher(self, transformation: MatcherPass | None = None, **named: Any) -> MatcherPass:
+        """Add a pattern, and return it."""
+        given = named.get("pass", transformation)
+        if not isinstance(given, MatcherPass):
+            raise no_such_form(f"add_matcher takes a MatcherPass, not {type(given).__name__}")
+        self.passes_list.append(given)
+        return given
+
+    def _usual_name(self) -> str:
+        return "ov::pass::GraphRewrite"
+
+    def run_on_model(self, model: Model) -> bool:
+        """Walk over the graph. True if it was changed; RuntimeError for what a callback raises."""
+        order = model.get_ordered_ops()
+        pending = deque(reversed(order) if self._backward else order)
+        changed = False
+        while pending:
+            node = pending.popleft()
+            for one in self.passes_list:
+                one._new_nodes = []
+                try:
+                    applied = one.apply(node)
+                except Exception as error:
+                    raise ModelError(
+                        f"[{one.get_name()}] {node!r} CALLBACK HAS THROWN: {type(error).__name__}: {error}"
+                    ) from error
+                if one._new_nodes:
+                    pending.extendleft(reversed(one._new_nodes))
+                if applied:
+                    changed = True
+                    break
+        return changed
+
+
+class BackwardGraphRewrite(GraphRewrite):
+    """As GraphRewrite, consumers first."""
+
+    _backward = True

@@ -1,0 +1,146 @@
+"""What loops and recurrent layers carry from one step to the next, made into variables of the model.
+
+Of each merged input, and of each state of an LSTM, GRU or RNN sequence, the first value comes from a
+ReadValue, and the value after the last step goes to an Assign. A loop of one trip is then replaced by its
+body, a sequence of one step by its cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, constant_node
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.model.subgraphs import _Repeated, inside_body
+from ovjit.api.model.variables import variable_of
+from ovjit.compat.passes.sequences import CELLS
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, Port
+from ovjit.graph.op import find_op
+
+
+def low_latency(model: Model, use_const_initializer: bool) -> bool:
+    """The variables are named `<loop>/<parameter of the body>/variable_<index of the input>`, or
+    `<sequence>/variable_<index of the state>`. They begin as zeros if `use_const_initializer`, else with what
+    the input was. True if anything changed."""
+    changed = False
+    for loop in model.get_ordered_ops():
+        if isinstance(loop, _Repeated) and _carry(model, loop, use_const_initializer):
+            changed = True
+            if loop.get_num_iterations() == 1 and _takes_whole_inputs(loop):
+                _put_body_in_place(loop)
+        elif loop._op.name in CELLS and _carry_states(model, loop, use_const_initializer):
+            changed = True
+            if _is_one_step(loop):
+                _put_cell_in_place(loop)
+    if changed:
+        model.validate_nodes_and_infer_types()
+    return changed
+
+
+def _carry(model: Model, loop: _Repeated, use_const_initializer: bool) -> bool:
+    """False for a loop that carries nothing, and for one whose first values are variables already."""
+    ports = loop._input_ports[0]
+    merged = [(i, port) for i, port in enumerate(ports) if port.kind == MERGED]
+    if any(loop.input_value(port.outer)._node._op.name == "ReadValue" for _, port in merged):
+        return False
+    body = loop.get_function()
+    for i, port in merged:
+        parameter = body._parameters[port.inner]
+        name = f"{loop.get_friendly_name()}/{parameter.get_friendly_name()}/variable_{i}"
+        _remember(model, loop, port.outer, name, use_const_initializer, _last_value(loop, port.back))
+    return bool(merged)
+
+
+def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: Output) -> None:
+    """Put a variable before a node's input; `last` is what it keeps."""
+    first = node.input_value(at)
+    attrs: dict[str, Any] = {
+        "variable_id": name,
+        "variable_type": first._tensor._type.dtype,
+        "variable_shape": first._tensor._type.shape,
+    }
+    read = make_node("ReadValue", [_zeros_like(first) if zeros else first], attrs, opset=6)
+    node.set_argument(at, read.output(0))
+    assign = make_node("Assign", [last], {"variable_id": name}, opset=6)
+    assign._after = (read,)
+    model.add_sinks([assign])
+    model.add_variables([variable_of(read)])
+
+
+def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> bool:
+    """False for a layer whose states are variables already."""
+    places = range(1, 1 + CELLS[layer._op.name][1])
+    if any(layer.input_value(at)._node._op.name == "ReadValue" for at in places):
+        return False
+    for at in places:
+        name = f"{layer.get_friendly_name()}/variable_{at - 1}"
+        _remember(model, layer, at, name, use_const_initializer, layer.output(at))
+    return True
+
+
+def _is_one_step(layer: Node) -> bool:
+    shape = layer.input_value(0)._tensor._type.shape
+    one_way = str(layer._attrs["direction"]).lower() != "bidirectional"
+    return shape is not None and shape[1] == 1 and one_way
+
+
+def _put_cell_in_place(layer: Node) -> None:
+    """Sequence(X, states, lengths, W, R, B) of one step -> Cell(X, states, W, R, B)."""
+
+    step, direction = (constant_node([axis]).output(0) for axis in (1, 0))
+
+    def without(value: Output, axis: Output) -> Output:
+        return make_node("Squeeze", [value, axis], {}).output(0)
+
+    cell, states = CELLS[layer._op.name]
+    values = [without(layer.input_value(i), step) for i in range(1 + states)]
+    values += [without(layer.input_value(i), direction) for i in range(2 + states, 5 + states)]
+    attrs = {key: value for key, value in layer._attrs.items() if key in find_op(cell).attributes}
+    news = make_node(cell, values, attrs)
+    both, one = (constant_node(axes).output(0) for axes in ([1, 2], [1]))
+    for i, old in enumerate(layer.outputs()):
+        shaped = make_node("Unsqueeze", [news.output(max(i - 1, 0)), one if i else both], {})
+        shaped.set_friendly_name(f"{layer.get_friendly_name()}:{i}")
+        old.replace(shaped.output(0))
+
+
+def _zeros_like(value: Output) -> Output:
+    zero = Constant(np.zeros(1, value.get_element_type().to_dtype()))
+    shape = make_node("ShapeOf", [value], {"output_type": "i64"})
+    return make_node("Broadcast", [zero.output(0), shape.output(0)], {"mode": "numpy"}).output(0)
+
+
+def _last_value(loop: _Repeated, result: int) -> Output:
+    """What the body's result is after the last trip: an output of the loop, a new one if there is none."""
+    for port in loop._output_ports[0]:
+        if port.kind == LAST and port.iteration == -1 and port.inner == result:
+            return loop.output(port.outer)
+    return loop.get_iter_value(loop.get_function()._results[result].input_value(0), -1)
+
+
+def _takes_whole_inputs(loop: _Repeated) -> bool:
+    """Whether in its one trip each sliced input is what comes in, and each concatenated output the result."""
+
+    def whole(value: Output, port: Port) -> bool:
+        shape = value._tensor._type.shape
+        return shape is not None and shape[port.axis] == abs(port.part_size)
+
+    return all(
+        whole(loop.input_value(port.outer), port) for port in loop._input_ports[0] if port.kind == SLICED
+    ) and all(whole(loop.output(port.outer), port) for port in loop._output_ports[0] if port.kind == CONCAT)
+
+
+def _put_body_in_place(loop: _Repeated) -> None:
+    with inside_body():
+        body = loop.get_function().clone()
+    for port in loop._input_ports[0]:
+        body._parameters[port.inner].output(0).replace(loop.input_value(port.outer))
+    for index in loop._own_parameters():
+        counter = body._parameters[index]
+        first = Constant(np.zeros(counter.output(0).get_shape(), counter.get_element_type().to_dtype()))
+        counter.output(0).replace(first.output(0))
+    for port in loop._output_ports[0]:
+        loop.output(port.outer).replace(body._results[port.inner].input_value(0))

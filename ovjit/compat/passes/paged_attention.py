@@ -1,0 +1,349 @@
+"""A stateful decoder made one over pages of a cache.
+
+    ScaledDotProductAttention(q, Concat(ReadValue, k), Concat(ReadValue, v), mask)
+        -> PagedAttentionExtension(q, k, v, key_cache.N, value_cache.N, tables ...)
+
+`input_ids` and `position_ids` lose their batch: the tokens of all sequences follow one another, and the model
+sees each as a sequence of its own, of one token. Names, types and order of the new inputs are OpenVINO's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.boundary import Parameter, Result, constant_node
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.model.paged import PagedAttentionExtension
+from ovjit.compat.passes.masks import Mask, read_mask
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.shapes import ANY
+
+#: What keys and values go through between the cache and attention, without a change of their numbers.
+MOVES = frozenset(
+    "Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identity Tile Concat Gather".split()
+)
+
+
+class Options(NamedTuple):
+    """The flags of `paged_attention_transformation`."""
+
+    use_block_indices_inputs: bool = False
+    use_score_outputs: bool = False
+    allow_score_aggregation: bool = False
+    allow_cache_rotation: bool = False
+    allow_xattention: bool = False
+    allow_adaptive_rkv: bool = False
+    allow_qq_bias: bool = False
+
+
+def make_paged(model: Model, options: Options) -> None:
+    """Rewrite the model in place. ModelError for one without state or attention, UnsupportedError for masks
+    that are none of paged attention's; the model is as it was then."""
+    layers = [_Layer.of(node) for node in model.get_ordered_ops() if _is_cached(node)]
+    if not layers:
+        raise ModelError(
+            "paged attention takes a decoder whose attention (ScaledDotProductAttention) reads its keys and "
+            "values from variables; this model has none"
+        )
+    masks = _masks(layers)
+    _Rewriting(model, options).run(layers, masks)
+
+
+def _masks(layers: Iterable[_Layer]) -> list[Mask]:
+    """What each layer's mask does; layers that have the same one are asked once."""
+    known: dict[tuple[int, int], Mask] = {}
+    found = []
+    for layer in layers:
+        mask = layer.mask
+        if mask is None:
+            found.append(Mask())
+            continue
+        key = id(mask._node), mask._index
+        if key not in known:
+            known[key] = read_mask(mask)
+        found.append(known[key])
+    return found
+
+
+def _is_cached(node: Node) -> bool:
+    return node._op.name == "ScaledDotProductAttention" and all(
+        _cache_of(node.input_value(i)) is not None for i in (1, 2)
+    )
+
+
+def _cache_of(source: Output) -> Node | None:
+    """The Concat of a variable and what is new, that keys or values come from; None where there is none."""
+    while source._node._op.name in MOVES:
+        node = source._node
+        if node._op.name == "Concat":
+            if len(node._inputs) == 2 and _is_state(node.input_value(0)):
+                return node
+            if len({(x._node, x._index) for x in node._inputs}) > 1:  # heads repeated one behind the other
+                return None
+        source = node.input_value(0)
+    return None
+
+
+def _is_state(source: Output) -> bool:
+    """Whether this is a variable, its rows in the order of beams, perhaps."""
+    while source._node._op.name in ("Gather", "Convert", "Transpose", "Reshape"):
+        source = source._node.input_value(0)
+    return source._node._op.name == "ReadValue"
+
+
+class _Layer(NamedTuple):
+    """Attention of one layer: the node; what is new of keys and values, as [batch, tokens, heads, size]."""
+
+    node: Node
+    key: Output
+    value: Output
+    mask: Output | None
+
+    @staticmethod
+    def of(node: Node) -> _Layer:
+        mask = node.input_value(3) if len(node._inputs) > 3 and not node._attrs["causal"] else None
+        if mask is not None and mask._node._op.name == "Constant" and mask._tensor._type.shape == ():
+            mask = None
+        key, value = (_cache_of(node.input_value(i)).input_value(1) for i in (1, 2))  # type: ignore[union-attr]
+        return _Layer(node, key, value, mask)
+
+    def axis(self, index: int) -> int:
+        """The axis along which the cache of keys (1) or values (2) grows."""
+        joined = _cache_of(self.node.input_value(index))
+        assert joined is not None
+        rank = len(joined._tensors[0]._type.shape)
+        return int(joined._attrs["axis"]) % rank
+
+
+def _op(name: str, *inputs: Any, **attrs: Any) -> Output:
+    """The output of a new node. Arrays become constants."""
+    sources = [x if isinstance(x, Output) else constant_node(x).output(0) for x in inputs]
+    return make_node(name, sources, attrs).output(0)
+
+
+def _i64(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+class _Rewriting:
+    """One model's rewriting: the inputs that all layers share, and those made so far."""
+
+    def __init__(self, model: Model, options: Options):
+        self.model, self.options = model, options
+        self.made: list[Parameter] = []
+        self.shared: dict[str, Parameter] = {}
+        self.results: list[Result] = []
+
+    def run(self, layers: list[_Layer], masks: list[Mask]) -> None:
+        model = self.model
+        self._flatten(("input_ids", "inputs_embeds"), 1)
+        has_places = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
+        if has_places:
+            self._flatten(("position_ids",), -1)
+        for name in ("max_context_len", "past_lens", "subsequence_begins", "block_indices_begins"):
+            self._input(name, "i32", () if name == "max_context_len" else (ANY,))
+        if not self.options.use_block_indices_inputs:
+            self._input("block_indices", "i32", (ANY,))
+        if not has_places:
+            self._input("position_ids", "i64", (ANY,))
+        for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
+            self._replace(number, layer, mask)
+        for assign in list(model.get_sinks()):
+            if assign._op.name == "Assign":
+                model.remove_sink(assign)
+                assign.input_value(0)._node._forget_user(assign)
+        model.add_results(self.results)
+        self._drop_old_inputs()
+        model.add_parameters(self.made)
+        model.validate_nodes_and_infer_types()
+
+    def _input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
+        """An input of the model, made when it is first asked for."""
+        known = self.shared.get(name)
+        if known is None:
+            known = self.shared[name] = Parameter._of(dtype, shape, name)
+            known._tensors[0]._names = {name}
+            self.made.append(known)
+        return known.output(0)
+
+    def _flatten(self, names: tuple[str, ...], axis: int) -> None:
+        """An input without its batch: each token is a sequence of one."""
+        model = self.model
+        for old in list(model.get_parameters()):
+            found = old._tensors[0]._names.intersection(names)
+            if not found:
+                continue
+            shape = old._attrs["shape"]
+            tail = tuple(shape[2:]) if axis == 1 else ()
+            lead = tuple(shape[:-2]) if axis == -1 and shape is not None and len(shape) > 2 else ()
+            new = Parameter._of(old._attrs["element_type"], (*lead, ANY, *tail), old.get_friendly_name())
+            names_of = old._tensors[0]._names
+            old._tensors[0]._names = set()
+            new._tensors[0]._names = names_of
+            spread = _op("Unsqueeze", new.output(0), np.array(axis, np.int32))
+            old.output(0).replace(spread)
+            index = model.get_parameters().index(old)
+            model.remove_parameter(old)
+            self._place(new, index)
+
+    def _place(self, parameter: Parameter, index: int) -> None:
+        """Put an input where another one was."""
+        behind = self.model.get_parameters()[index:]
+        for old in behind:
+            self.model.remove_parameter(old)
+        self.model.add_parameters([parameter, *behind])
+
+    def _replace(self, number: int, layer: _Layer, mask: Mask) -> None:
+        """One layer's attention."""
+        node = layer.node
+        query = _op("Transpose", node.input_value(0), _i64(0, 2, 1, 3))
+        rows = [_rows(query), *(self._new(layer, i) for i in (1, 2))]
+        heads = [x.get_node().input_value(0)._tensor._type.shape for x in rows]
+        paged = PagedAttentionExtension([*rows, *self._tables(number, layer, mask)])
+        for what, shape in zip("kv", heads[1:], strict=True):
+            for name, size in ((f"num_{what}_heads", shape[-2]), (f"{what}_head_size", shape[-1])):
+                if isinstance(size, int):
+                    paged.get_rt_info()[name] = size
+        size = heads[2][-1]
+        target = _i64(0, 1, -1, size if isinstance(size, int) else 0)
+        split = _op("Reshape", paged.output(0), target, special_zero=True)
+        out = make_node("Transpose", [split, constant_node(_i64(0, 2, 1, 3)).output(0)], {})
+        out.set_friendly_name(node.get_friendly_name())
+        node.output(0).replace(out.output(0))
+        self._outputs(number, paged)
+
+    def _new(self, layer: _Layer, index: int) -> Output:
+        """What is new of keys (1) or values (2), a row for each token."""
+        source = (layer.key, layer.value)[index - 1]
+        shape = source._tensor._type.shape
+        name = layer.node.get_friendly_name()
+        if shape is None or len(shape) not in (3, 4):
+            raise UnsupportedError(f"the cache of {name!r} should have 4 dimensions, not {shape}")
+        if len(shape) == 3:  # one head for all, as in models with multi-query attention
+            source = _op("Unsqueeze", source, _i64(layer.axis(index) + 1 if layer.axis(index) == 1 else 1))
+        elif layer.axis(index) == 2:
+            source = _op("Transpose", source, _i64(0, 2, 1, 3))
+        return _rows(source)
+
+    def _tables(self, number: int, layer: _Layer, mask: Mask) -> list[Output]:
+        """The inputs behind keys and values."""
+
+        def empty(dtype: Any, *shape: int) -> Output:
+            return constant_node(np.zeros(shape or (0,), dtype)).output(0)
+
+        def each(name: str, dtype: str, rank: int = 1) -> Output:
+            return self._input(f"{name}.{number}", dtype, (ANY,) * rank)
+
+        node, opts = layer.node, self.options
+        caches = [each(name, "dynamic", 4) for name in ("key_cache", "value_cache")]
+        own = opts.use_block_indices_inputs
+        blocks = each("block_indices", "i32") if own else self._input("block_indices", "i32", (ANY,))
+        shared = [self._input(name, "i32", (ANY,)) for name in ("past_lens", "subsequence_begins")]
+        ends = self._input("block_indices_begins", "i32", (ANY,))
+        slopes = empty(np.float32) if mask.slopes is None else constant_node(mask.slopes).output(0)
+        window = constant_node(np.array(mask.window, np.int32)).output(0)
+        aggregation = empty(np.int32)
+        if opts.allow_score_aggregation:
+            aggregation = self._input("score_aggregation_window", "i32", (ANY,))
+        rotation = [empty(np.int32), empty(np.int32), empty(np.float32)]
+        if opts.allow_cache_rotation:
+            table = self._input("model_rotation_trig_lut", "f32", (ANY, ANY))
+            rotation = [each("rotated_block_indices", "i32"), each("rotation_deltas", "i32", 2), table]
+        zero = np.zeros((), np.int32)
+        sparse = [empty(np.float32), constant_node(zero).output(0), constant_node(zero).output(0)]
+        if opts.allow_xattention:
+            sizes = [self._input(f"xattention_{name}", "i32", ()) for name in ("block_size", "stride")]
+            sparse = [each("xattention_threshold", "f32"), *sizes]
+        sinks = empty(np.float32, 0, 0, 0, 0)
+        if len(node._inputs) > 5:
+            sinks = node.input_value(5)
+        diversity = [constant_node(zero).output(0), *(empty(np.int32) for _ in range(3))]
+        if opts.allow_adaptive_rkv:
+            both = [
+                self._input("adaptive_rkv_start_size", "i32", ()),
+                self._input("adaptive_rkv_evictable_sizes", "i32", (ANY,)),
+            ]
+            sets = "adaptive_rkv_diversity_block_set_indices"
+            diversity = [*both, each(sets, "i32"), each(f"{sets}_begins", "i32")]
+        kinds = empty(np.int32)
+        given = [p for p in self.model.get_parameters() if "token_type_ids" in p._tensors[0]._names]
+        if given and given[0]._attrs["element_type"] in ("i32", "i64"):
+            kinds = given[0].output(0)
+            if given[0]._attrs["element_type"] != "i32":
+                kinds = _op("Convert", kinds, destination_type="i32")
+        bias = [empty(np.uint8), empty(np.int32)]
+        if opts.allow_qq_bias:
+            bias = [self._input("qq_bias", "u8", (ANY,)), self._input("qq_bias_begins", "i32", (ANY,))]
+        return [
+            *caches, *shared, blocks, ends, _scale(layer), window, slopes,
+            self._input("max_context_len", "i32", ()), aggregation, *rotation, *sparse, sinks, *diversity,
+            kinds, *bias,
+        ]  # fmt: skip
+
+    def _outputs(self, number: int, paged: Node) -> None:
+        """The results that the options ask for."""
+        wanted = [("scores", 1, self.options.use_score_outputs)]
+        wanted.append(("adaptive_rkv_diversity", 2, self.options.allow_adaptive_rkv))
+        for what, index, asked in wanted:
+            if asked:
+                name = f"{what}.{number}"
+                result = Result._of(paged.output(index), name)
+                result._tensors[0]._names = result._tensors[0]._names | {name}
+                self.results.append(result)
+
+    def _drop_old_inputs(self) -> None:
+        """Take out what only states and masks read."""
+        live = {id(node) for node in self.model.get_ordered_ops() if node._op.name not in ("Parameter",)}
+        for parameter in list(self.model.get_parameters()):
+            names = parameter._tensors[0]._names
+            users = [x for x in parameter.output(0).get_target_inputs() if id(x.get_node()) in live]
+            if names & {"attention_mask", "beam_idx"}:
+                if users:
+                    self._stand_in(parameter, names)
+                self.model.remove_parameter(parameter)
+
+    def _stand_in(self, parameter: Parameter, names: Iterable[str]) -> None:
+        """What still reads a mask, or the order of beams, gets that of sequences of one token: of ones."""
+        first = next(
+            p for p in self.model.get_parameters() if p._tensors[0]._names & {"input_ids", "inputs_embeds"}
+        )
+        count = _op("Gather", _op("ShapeOf", first.output(0), output_type="i64"), _i64(0), np.array(0))
+        dtype = parameter._attrs["element_type"]
+        if "beam_idx" in names:
+            one = np.array(1, np.int64)
+            numbers = _op(
+                "Range", np.array(0, np.int64), _op("Squeeze", count, _i64(0)), one, output_type="i64"
+            )
+            parameter.output(0).replace(_op("Convert", numbers, destination_type=dtype))
+            return
+        longest = _op("Convert", self._input("max_context_len", "i32", ()), destination_type="i64")
+        length = _op("Unsqueeze", longest, _i64(0))
+        ones = _op(
+            "Broadcast", constant_node(np.array(1), dtype).output(0), _op("Concat", count, length, axis=0)
+        )
+        parameter.output(0).replace(ones)
+
+
+def _rows(source: Output) -> Output:
+    """[tokens, 1, heads, size] as [tokens, heads * size]."""
+    return _op("Reshape", source, _i64(0, -1), special_zero=True)
+
+
+def _scale(layer: _Layer) -> Output:
+    """The factor of scores: what the node has, or 1 / sqrt(size)."""
+    node = layer.node
+    if len(node._inputs) > 4:
+        scale = node.input_value(4)
+        if scale._tensor._type.shape == ():
+            return scale
+        return _op("Reshape", scale, np.zeros(0, np.int64), special_zero=False)
+    shape = node.input_value(0)._tensor._type.shape
+    size = shape[-1] if shape else None
+    if not isinstance(size, int):
+        raise UnsupportedError(f"{node.get_friendly_name()!r} has queries of unknown size, and no scale")
+    return constant_node(np.array(1 / math.sqrt(size), np.float32)).output(0)

@@ -1,0 +1,109 @@
+"""Passes that are ready to be registered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ovjit.api.arguments import takes
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node
+from ovjit.api.run.property_values import _Choice
+from ovjit.compat.passes.base import ModelPass
+from ovjit.compat.passes.folding import fold
+from ovjit.compat.passes.low_latency import low_latency
+from ovjit.compat.passes.precision import to_f16
+from ovjit.compat.passes.stateful import Pairs, check_pairs, make_stateful
+from ovjit.errors import ModelError
+from ovjit.readers.ir import writer
+
+
+class Version(_Choice):
+    """Versions of IR files."""
+
+    UNSPECIFIED = 0
+    IR_V10 = 10
+    IR_V11 = 11
+
+
+class ConstantFolding(ModelPass):
+    """Constants in the place of nodes whose inputs are constants."""
+
+    def run_on_model(self, model: Model) -> bool:
+        return fold(model)
+
+
+class ConvertFP32ToFP16(ModelPass):
+    """f16 in the place of f32, inputs and outputs included."""
+
+    def run_on_model(self, model: Model) -> bool:
+        return to_f16(model)
+
+
+class MakeStateful(ModelPass):
+    """Pairs of parameters and results, or of their tensor names, made into variables."""
+
+    def __init__(self, pairs_to_replace: Pairs):
+        check_pairs(pairs_to_replace)
+        self._pairs = pairs_to_replace
+
+    def run_on_model(self, model: Model) -> bool:
+        make_stateful(model, self._pairs)
+        return True
+
+
+class LowLatency2(ModelPass):
+    """What loops carry from one trip to the next, made into variables of the model."""
+
+    def __init__(self, use_const_initializer: bool = True):
+        self._constants = use_const_initializer
+
+    def run_on_model(self, model: Model) -> bool:
+        return low_latency(model, self._constants)
+
+
+class Serialize(ModelPass):
+    """The model written to files, as `ovjit.serialize` does."""
+
+    @takes
+    def __init__(self, path_to_xml: Any, path_to_bin: Any, version: Any = None):
+        self._paths = os.fspath(path_to_xml), os.fspath(path_to_bin) or None
+        if not os.fsdecode(self._paths[0]).endswith(".xml"):
+            raise ModelError(f"the path of an xml file ends with .xml: {self._paths[0]!r} does not")
+        self._version = version.name if isinstance(version, Version) else version or "UNSPECIFIED"
+
+    def run_on_model(self, model: Model) -> bool:
+        writer.serialize(model, *self._paths, version=self._version)
+        return False
+
+
+class VisualizeTree(ModelPass):
+    """The graph drawn as a .dot file, in Graphviz's language.
+
+    `file_name` gets the ending .dot if it has another; `nm(node, lines)` may change the lines that describe a
+    node; `dot_only` is of no consequence, as no picture is drawn.
+    """
+
+    def __init__(
+        self, file_name: Any, nm: Callable[[Node, list[str]], None] | None = None, dot_only: bool = False
+    ):
+        path = Path(os.fspath(file_name))
+        self._path = path if path.suffix == ".dot" else path.with_name(path.name + ".dot")
+        self._describe = nm
+
+    def run_on_model(self, model: Model) -> bool:
+        lines = ["digraph {"]
+        for node in model.get_ordered_ops():
+            name = node.get_name()
+            texts = [node.get_friendly_name(), node.get_type_name()]
+            texts += [f"{p.get_element_type().to_string()}{p.get_partial_shape()}" for p in node.outputs()]
+            if self._describe is not None:
+                self._describe(node, texts)
+            label = "\\n".join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+            lines.append(f'\t"{name}" [shape=box label="{label}"]')
+            lines += [f'\t"{source._node.get_name()}" -> "{name}" [label="{source._index} -> {i}"]'
+                      for i, source in enumerate(node._inputs)]  # fmt: skip
+        self._path.write_text("\n".join([*lines, "}", ""]))
+        return False

@@ -1,0 +1,112 @@
+"""Colour formats, padding and resizing: the enumerations, and what a format says of an image's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ovjit.api.run.property_values import _Choice
+from ovjit.api.tensors.layout import Layout
+from ovjit.compat.preprocess.layouts import axes_of
+from ovjit.errors import ModelError
+from ovjit.graph.shapes import Dim, Interval
+
+
+class ColorFormat(_Choice):
+    """How an image's pixels lie in one or more tensors."""
+
+    UNDEFINED = 0
+    NV12_SINGLE_PLANE = 1
+    NV12_TWO_PLANES = 2
+    I420_SINGLE_PLANE = 3
+    I420_THREE_PLANES = 4
+    RGB = 5
+    BGR = 6
+    GRAY = 7
+    RGBX = 8
+    BGRX = 9
+
+
+class PaddingMode(_Choice):
+    """What stands outside of an image."""
+
+    CONSTANT = 0
+    REFLECT = 2
+    SYMMETRIC = 3
+
+
+class ResizeAlgorithm(_Choice):
+    """How a pixel between pixels is found."""
+
+    RESIZE_LINEAR = 0
+    RESIZE_CUBIC = 1
+    RESIZE_NEAREST = 2
+    RESIZE_BILINEAR_PILLOW = 3
+    RESIZE_BICUBIC_PILLOW = 4
+
+
+#: Of an image [n, h, w, c], one plane's shape.
+Plane = Callable[[Dim, Dim, Dim, Dim], tuple[Dim, ...]]
+
+
+def _times(d: Dim, up: int, down: int) -> Dim:
+    """d * up // down, of bounds too."""
+    if isinstance(d, Interval):
+        return Interval(d.lo * up // down, None if d.hi is None else d.hi * up // down)
+    return d * up // down
+
+
+def _half(d: Dim) -> Dim:
+    return _times(d, 1, 2)
+
+
+class Format(NamedTuple):
+    """`planes`: the shape of each tensor in the axis order n, h, w, c; `channels`: the length of the axis C,
+    for a format that is any layout's; 0 leaves the shape alone; `layout`: a tensor's of which none is set."""
+
+    label: str
+    planes: tuple[Plane, ...] = ()
+    channels: int = 0
+    layout: str = "NHWC"
+
+
+_WHOLE: Plane = lambda n, h, w, c: (n, _times(h, 3, 2), w, 1)  # noqa: E731
+_LUMA: Plane = lambda n, h, w, c: (n, h, w, 1)  # noqa: E731
+_QUARTER: Plane = lambda n, h, w, c: (n, _half(h), _half(w), 1)  # noqa: E731
+
+FORMATS = {
+    ColorFormat.UNDEFINED: Format("Unknown", layout=""),
+    ColorFormat.NV12_SINGLE_PLANE: Format("NV12 (single plane)", (_WHOLE,)),
+    ColorFormat.NV12_TWO_PLANES: Format(
+        "NV12 (multi-plane)", (_LUMA, lambda n, h, w, c: (n, _half(h), _half(w), 2))
+    ),
+    ColorFormat.I420_SINGLE_PLANE: Format("I420 (single plane)", (_WHOLE,)),
+    ColorFormat.I420_THREE_PLANES: Format("I420 (multi-plane)", (_LUMA, _QUARTER, _QUARTER)),
+    ColorFormat.RGB: Format("RGB", channels=3),
+    ColorFormat.BGR: Format("BGR", channels=3),
+    ColorFormat.GRAY: Format("GRAY"),
+    ColorFormat.RGBX: Format("RGBX", channels=4),
+    ColorFormat.BGRX: Format("BGRX", channels=4),
+}
+
+
+def plane_count(color: ColorFormat) -> int:
+    """How many tensors an image of this format has."""
+    return max(len(FORMATS[color].planes), 1)
+
+
+def plane_shapes(
+    color: ColorFormat, shape: tuple[Dim, ...] | None, layout: Layout
+) -> list[tuple[Dim, ...] | None]:
+    """The shapes of the tensors of an image whose pixels have `shape`. RuntimeError for YUV of another rank
+    than 4, whose axes are n, h, w and c."""
+    form = FORMATS[color]
+    if form.planes:
+        if shape is None or len(shape) != 4:
+            raise ModelError(f"an image in {form.label} has four dimensions, N H W C, not {shape}")
+        n, h, w, c = shape
+        return [plane(n, h, w, c) for plane in form.planes]
+    if form.channels and shape is not None and layout.has_name("C"):
+        names = axes_of(layout, len(shape))
+        return [tuple(form.channels if name == "C" else d for name, d in zip(names, shape, strict=True))]
+    return [shape]

@@ -1,0 +1,335 @@
+"""What a user says of a model's inputs and outputs: their tensors, the steps between, the model's own
+layouts."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.tensors.convert import dims_of
+from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.types import Type
+from ovjit.compat.preprocess import steps
+from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm, plane_count
+from ovjit.errors import ModelError
+
+
+class _Info:
+    """Made by a PrePostProcessor."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise TypeError(f"{type(self).__name__}: No constructor defined! See PrePostProcessor")
+
+    @classmethod
+    def _make(cls) -> Any:
+        info = cls.__new__(cls)
+        info._setup()
+        return info
+
+    def _setup(self) -> None:
+        self._layout: Layout | None = None
+
+    def _set_layout(self, layout: Layout | str) -> Any:
+        self._layout = _expect(_as_layout(layout), Layout, "layout")
+        return self
+
+
+def _as_layout(value: Any) -> Any:
+    return Layout(value) if isinstance(value, str) else value
+
+
+def _expect(value: Any, kind: type, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"incompatible function arguments: {what} is to be a {kind.__name__}, not {value!r}")
+    return value
+
+
+def _ints(values: Any, what: str) -> list[int]:
+    if isinstance(values, (str, bytes)) or not np.iterable(values):
+        raise TypeError(
+            f"incompatible function arguments: {what} is to be a sequence of ints, not {values!r}"
+        )
+    return [operator.index(v) for v in values]
+
+
+def _floats(value: Any, what: str) -> list[float]:
+    try:
+        if isinstance(value, str):
+            raise TypeError(value)
+        return [float(v) for v in value] if np.iterable(value) else [float(value)]
+    except (TypeError, ValueError):
+        raise TypeError(f"incompatible function arguments: {what} is to be numbers, not {value!r}") from None
+
+
+class InputTensorInfo(_Info):
+    """The tensor that a user passes. What is not set is the model's."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self._type: str | None = None
+        self._shape: Any = None
+        self._shape_set = False
+        self._spatial: tuple[int, int] | None = None  # (-1, -1): open
+        self._color = ColorFormat.UNDEFINED
+        self._sub_names: list[str] = []
+        self._memory_type = ""
+
+    def set_element_type(self, type: Type) -> InputTensorInfo:
+        """The element type."""
+        self._type = _expect(type, Type, "type")._name
+        return self
+
+    def set_layout(self, layout: Layout | str) -> InputTensorInfo:
+        """What the axes mean."""
+        return self._set_layout(layout)
+
+    def set_shape(self, shape: Any) -> InputTensorInfo:
+        """The shape, as PartialShape takes it. RuntimeError beside a spatial shape."""
+        if self._spatial is not None:
+            raise ModelError("'set_spatial_static_shape' and 'set_shape/set_from' shall not be used together")
+        self._shape, self._shape_set = (
+            dims_of(shape if isinstance(shape, PartialShape) else PartialShape(shape)),
+            True,
+        )
+        return self
+
+    def set_spatial_static_shape(self, height: int, width: int) -> InputTensorInfo:
+        """The lengths of the axes H and W. RuntimeError beside a shape."""
+        self._no_shape()
+        self._spatial = operator.index(height), operator.index(width)
+        return self
+
+    def set_spatial_dynamic_shape(self) -> InputTensorInfo:
+        """The axes H and W may have any length. RuntimeError beside a shape."""
+        self._no_shape()
+        self._spatial = -1, -1
+        return self
+
+    def _no_shape(self) -> None:
+        if self._shape_set:
+            raise ModelError("'set_spatial_static_shape' and 'set_shape/set_from' shall not be used together")
+
+    def set_from(self, tensor: Any) -> InputTensorInfo:
+        """The element type and shape of a Tensor or an array."""
+        if isinstance(tensor, np.ndarray):
+            tensor = Tensor(tensor)
+        _expect(tensor, Tensor, "tensor")
+        return self.set_element_type(tensor.element_type).set_shape(list(tensor.shape))
+
+    def set_color_format(self, format: ColorFormat, sub_names: Sequence[str] = ()) -> InputTensorInfo:
+        """How the pixels lie; `sub_names` name the tensors of a format of several planes."""
+        _expect(format, ColorFormat, "format")
+        names = list(sub_names)
+        count = plane_count(format)
+        if names and count == 1:
+            raise ModelError(
+                f"Plane names are not allowed for single plane color format '{FORMATS[format].label}'"
+            )
+        if names and len(names) != count:
+            raise ModelError(
+                f"Number of sub-names ({len(names)}) shall match with number of planes for "
+                f"'{FORMATS[format].label}' color format ({count})"
+            )
+        self._color, self._sub_names = format, names
+        return self
+
+    def set_memory_type(self, memory_type: str) -> InputTensorInfo:
+        """A note for devices with memory of their own; here it is kept as the tensor's `memory_type`."""
+        self._memory_type = _expect(memory_type, str, "memory_type")
+        return self
+
+
+class InputModelInfo(_Info):
+    """What is to be known of a model's input."""
+
+    def set_layout(self, layout: Layout | str) -> InputModelInfo:
+        """What the axes mean."""
+        return self._set_layout(layout)
+
+
+class OutputModelInfo(_Info):
+    """What is to be known of a model's output."""
+
+    def set_layout(self, layout: Layout | str) -> OutputModelInfo:
+        """What the axes mean."""
+        return self._set_layout(layout)
+
+
+class OutputTensorInfo(_Info):
+    """The tensor that a user gets. What is not set is the model's."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self._type: str | None = None
+
+    def set_element_type(self, type: Type) -> OutputTensorInfo:
+        """The element type."""
+        self._type = _expect(type, Type, "type")._name
+        return self
+
+    def set_layout(self, layout: Layout | str) -> OutputTensorInfo:
+        """What the axes mean."""
+        return self._set_layout(layout)
+
+
+class _Steps(_Info):
+    def _setup(self) -> None:
+        self._steps: list[steps.Step] = []
+
+    def _add(self, step: steps.Step) -> Any:
+        self._steps.append(step)
+        return self
+
+    def _convert_type(self, type: Type) -> Any:
+        return self._add(steps.convert_type(_expect(type, Type, "type")._name))
+
+    def _convert_layout(self, given: Any) -> Any:
+        given = _as_layout(given)
+        if isinstance(given, Layout):
+            return self._add(steps.convert_layout(given))
+        return self._add(steps.permute(_ints(given, "dims")))
+
+    def _custom(self, operation: Any) -> Any:
+        if not callable(operation):
+            raise TypeError(
+                f"incompatible function arguments: operation is to be a function, not {operation!r}"
+            )
+        return self._add(steps.custom(operation))
+
+
+class PreProcessSteps(_Steps):
+    """Steps from the user's tensor to the model's input, in the order in which they are added."""
+
+    def convert_element_type(self, type: Type = Type.dynamic) -> PreProcessSteps:
+        """Another element type; without an argument the model's."""
+        return self._convert_type(type)
+
+    def convert_layout(
+        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
+    ) -> PreProcessSteps:
+        """Axes in another order: by a Layout, or by the numbers of the axes now."""
+        return self._convert_layout(_either(dst_layout, dims, Layout()))
+
+    def convert_color(self, dst_format: ColorFormat) -> PreProcessSteps:
+        """Another colour format."""
+        return self._add(steps.convert_color(_expect(dst_format, ColorFormat, "dst_format")))
+
+    def mean(self, value: Any = None, values: Any = None) -> PreProcessSteps:
+        """Minus one number, or one for each channel."""
+        return self._add(steps.arithmetic("mean", _floats(_either(value, values), "values")))
+
+    def scale(self, value: Any = None, values: Any = None) -> PreProcessSteps:
+        """Divided by one number, or one for each channel."""
+        return self._add(steps.arithmetic("scale", _floats(_either(value, values), "values")))
+
+    def resize(
+        self, alg: ResizeAlgorithm, dst_height: int | None = None, dst_width: int | None = None
+    ) -> PreProcessSteps:
+        """To a height and width, or to the model's."""
+        _expect(alg, ResizeAlgorithm, "alg")
+        if (dst_height is None) != (dst_width is None):
+            raise TypeError(
+                "incompatible function arguments: resize takes both, dst_height and dst_width, or none"
+            )
+        size = None if dst_height is None else (operator.index(dst_height), operator.index(dst_width))  # type: ignore[arg-type]
+        return self._add(steps.resize(alg, size))
+
+    def crop(self, begin: Sequence[int], end: Sequence[int]) -> PreProcessSteps:
+        """From `begin` to before `end` of every axis; negative numbers count from the end."""
+        first, last = _ints(begin, "begin"), _ints(end, "end")
+        if len(first) != len(last):
+            raise ModelError(f"crop: begin {first} and end {last} should have as many numbers")
+        return self._add(steps.crop(first, last))
+
+    def pad(
+        self, pads_begin: Sequence[int], pads_end: Sequence[int], value: Any, mode: PaddingMode
+    ) -> PreProcessSteps:
+        """So many elements before and behind every axis."""
+        _expect(mode, PaddingMode, "mode")
+        return self._add(
+            steps.pad(
+                _ints(pads_begin, "pads_begin"), _ints(pads_end, "pads_end"), _floats(value, "value"), mode
+            )
+        )
+
+    def reverse_channels(self) -> PreProcessSteps:
+        """The last channel first."""
+        return self._add(steps.reverse_channels())
+
+    def custom(self, operation: Callable[..., Any]) -> PreProcessSteps:
+        """What a function makes of the Output so far; it returns an Output."""
+        return self._custom(operation)
+
+
+class PostProcessSteps(_Steps):
+    """Steps from the model's output to the user's tensor, in the order in which they are added."""
+
+    def convert_element_type(self, type: Type = Type.dynamic) -> PostProcessSteps:
+        """Another element type."""
+        return self._convert_type(type)
+
+    def convert_layout(
+        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
+    ) -> PostProcessSteps:
+        """Axes in another order: by a Layout, or by the numbers of the axes now."""
+        return self._convert_layout(_either(dst_layout, dims, Layout()))
+
+    def custom(self, operation: Callable[..., Any]) -> PostProcessSteps:
+        """What a function makes of the Output so far; it returns an Output."""
+        return self._custom(operation)
+
+
+def _either(first: Any, second: Any, default: Any = None) -> Any:
+    if first is not None and second is not None:
+        raise TypeError("incompatible function arguments: one of two forms, not both")
+    chosen = second if first is None else first
+    if chosen is None and default is None:
+        raise TypeError("incompatible function arguments: a value is missing")
+    return default if chosen is None else chosen
+
+
+class InputInfo(_Info):
+    """One input: the user's tensor, the steps, the model's input."""
+
+    def _setup(self) -> None:
+        self._tensor: InputTensorInfo = InputTensorInfo._make()
+        self._steps: PreProcessSteps = PreProcessSteps._make()
+        self._model: InputModelInfo = InputModelInfo._make()
+
+    def tensor(self) -> InputTensorInfo:
+        """What the user passes."""
+        return self._tensor
+
+    def preprocess(self) -> PreProcessSteps:
+        """What is done with it."""
+        return self._steps
+
+    def model(self) -> InputModelInfo:
+        """What the model takes."""
+        return self._model
+
+
+class OutputInfo(_Info):
+    """One output: the model's output, the steps, the user's tensor."""
+
+    def _setup(self) -> None:
+        self._tensor: OutputTensorInfo = OutputTensorInfo._make()
+        self._steps: PostProcessSteps = PostProcessSteps._make()
+        self._model: OutputModelInfo = OutputModelInfo._make()
+
+    def tensor(self) -> OutputTensorInfo:
+        """What the user gets."""
+        return self._tensor
+
+    def postprocess(self) -> PostProcessSteps:
+        """What is done with what the model gives."""
+        return self._steps
+
+    def model(self) -> OutputModelInfo:
+        """What the model gives."""
+        return self._model

@@ -1,0 +1,440 @@
+"""`PrePostProcessor`: puts the steps that a user describes before and behind a model."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import GRAPH_LOCK, Input, Output
+from ovjit.api.model.node_ports import target_inputs
+from ovjit.api.tensors.layout import Layout
+from ovjit.compat.preprocess import steps
+from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, plane_shapes
+from ovjit.compat.preprocess.infos import InputInfo, OutputInfo
+from ovjit.compat.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted
+from ovjit.compat.preprocess.tidy import tidy
+from ovjit.errors import ModelError, OvjitError
+from ovjit.graph.shapes import ANY, Dim
+
+#: What a model may take.
+_MODEL_COLORS = {ColorFormat.RGB, ColorFormat.BGR, ColorFormat.GRAY, ColorFormat.UNDEFINED}
+
+
+class _Front(NamedTuple):
+    """The parameters that take an input's place, and the layouts of the user's tensor and of the model's."""
+
+    parameters: list[Parameter]
+    layout: Layout
+    model_layout: Layout
+
+
+class PrePostProcessor:
+    """Describes the tensors that a user has and wants, and the steps between them and a Model; `build` puts
+    the steps into that Model. TypeError for what is no Model."""
+
+    def __init__(self, model: Model):
+        if not isinstance(model, Model):
+            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+        self._model = model
+        self._inputs: list[InputInfo] = [InputInfo._make() for _ in model.inputs]
+        self._outputs: list[OutputInfo] = [OutputInfo._make() for _ in model.outputs]
+        self._built = False
+        self._described = ""  # what was built, of the model as it was before
+
+    def input(self, key: str | int | None = None, /, **named: Any) -> InputInfo:
+        """The input of a tensor name or index; without either, the only one. RuntimeError if there is
+        none."""
+        return _find(self._inputs, self._model.inputs, "input", key, named)
+
+    def output(self, key: str | int | None = None, /, **named: Any) -> OutputInfo:
+        """The output of a tensor name or index; without either, the only one. RuntimeError if there is
+        none."""
+        return _find(self._outputs, self._model.outputs, "output", key, named)
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    def build(self) -> Model:
+        """Put the steps into the Model, and return it. RuntimeError, and an unchanged Model, where a step
+        does not fit or `build` has been called before."""
+        if self._built:
+            raise ModelError(
+                "Parameter to replace has been replaced by previous steps of preprocessing. Use only one "
+                "PrePostProcessor.build() for one description"
+            )
+        model, described = self._model, str(self)
+        with GRAPH_LOCK:
+            undo = _Undo(model)
+            try:
+                replaced: list[Parameter] = []
+                for info, old in zip(self._inputs, undo.parameters, strict=True):
+                    replaced += self._build_input(info, old)
+                model._parameters[:] = replaced
+                model.validate_nodes_and_infer_types()
+                for output, result in zip(self._outputs, model._results, strict=True):
+                    self._build_output(output, result)
+            except BaseException:
+                undo()
+                raise
+            tidy(model)
+        self._built, self._described = True, described
+        return model
+
+    def _build_input(self, info: InputInfo, old: Parameter) -> list[Parameter]:
+        front = _front(info, old)
+        if not _changes(info, front, old):
+            if info._model._layout is not None or info._tensor._layout is not None:
+                old.set_layout(front.layout if info._tensor._layout is not None else front.model_layout)
+            return [old]
+        nodes, context = _run(info, front, old)
+        last = steps.one(
+            nodes,
+            "Multiple plane input is not allowed as model input. Consider using of convert_color "
+            "preprocessing "
+            f"operation. Current format is '{FORMATS[info._tensor._color].label}'",
+        )
+        if context.color not in _MODEL_COLORS:
+            raise ModelError(
+                "model shall have RGB/BGR/GRAY color format. Consider add 'convert_color' preprocessing "
+                f"operation to convert current color format '{FORMATS[context.color].label}' to RGB/BGR/GRAY"
+            )
+        expected = old.get_partial_shape()
+        if not last.get_partial_shape().compatible(expected):
+            raise ModelError(
+                f"Resulting shape '{last.get_partial_shape()}' after preprocessing is not aligned with "
+                f"original "
+                f"parameter's shape: {expected}, input parameter: {old.get_friendly_name()}"
+            )
+        for target in target_inputs(old, 0):
+            target._node._connect(target._index, last)
+        return front.parameters
+
+    def _build_output(self, info: OutputInfo, result: Result) -> None:
+        source = result.input_value(0)
+        layout = result.get_layout() if info._model._layout is None else info._model._layout
+        if info._model._layout is not None:
+            result.set_layout(layout)
+        context = _output_context(info, layout, source)
+        nodes = [source]
+        for step in info._steps._steps:
+            nodes = step.apply(nodes, context)
+        for step in _after_steps(info, nodes, context):
+            nodes = step.apply(nodes, context)
+        last = nodes[0]
+        if last != source:
+            names = result._own_names or source._tensor._names
+            if not isinstance(source._node, Parameter):
+                name = source._node.get_friendly_name()
+                last._node.set_friendly_name(f"{name}.{source._index}")
+            last._tensor._names = last._tensor._names | names
+            if not isinstance(source._node, Parameter):
+                source._tensor._names = source._tensor._names - names
+            result._connect(0, last)
+        if info._tensor._layout is not None or not context.layout.empty:
+            result.set_layout(context.layout)
+
+    # -- showing -------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"<PrePostProcessor: {self}>"
+
+    def __str__(self) -> str:
+        if self._built:
+            return self._described
+        lines: list[str] = []
+        for info, parameter in zip(self._inputs, self._model._parameters, strict=False):
+            _show_input(info, parameter, lines)
+        for output, result in zip(self._outputs, self._model._results, strict=False):
+            _show_output(output, result, lines)
+        return "\n".join(lines) + "\n" if lines else ""
+
+
+def _find(infos: list[Any], ports: list[Output], what: str, key: Any, named: dict[str, Any]) -> Any:
+    if named:
+        if key is not None or len(named) != 1 or set(named) - {"tensor_name", f"{what}_index"}:
+            raise TypeError(f"{what}() takes a tensor_name or an {what}_index")
+        (key,) = named.values()
+    title = f"PrePostProcessor::{what}"
+    if key is None:
+        if len(infos) != 1:
+            raise ModelError(f"{title}() - Model must have exactly one {what}, got {len(infos)}")
+        return infos[0]
+    if isinstance(key, str):
+        for info, port in zip(infos, ports, strict=True):
+            if key in port._tensor._names:
+                return info
+        known = ", ".join(sorted(name for port in ports for name in port._tensor._names))
+        raise ModelError(f"Model doesn't have {what} with name {key}; there are: {known or 'none'}")
+    try:
+        index = operator.index(key)
+    except TypeError:
+        raise TypeError(f"{what}() takes a str or an int, not {type(key).__name__}") from None
+    if index < 0:
+        raise TypeError(f"{what}s count from 0, not {index}")
+    if index >= len(infos):
+        raise ModelError(
+            f"{title}(size_t) - Model doesn't have {what} with index {index}. Total number of {what}s is "
+            f"{len(infos)}"
+        )
+    return infos[index]
+
+
+class _Undo:
+    """What a Model was before: calling it brings that back."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.parameters = list(model._parameters)
+        ends = [*model._parameters, *(r.input_value(0)._node for r in model._results)]
+        targets = [t for node in ends for i in range(len(node._tensors)) for t in target_inputs(node, i)]
+        self.edges: list[tuple[Input, Output]] = [(t, t.get_source_output()) for t in targets]
+        self.names = [(tensor, set(tensor._names)) for node in ends for tensor in node._tensors]
+        ends_of: list[Parameter | Result] = [*model._parameters, *model._results]
+        self.layouts = [(node, node.get_layout()) for node in ends_of]
+        self.types = [(tensor, tensor._type) for node in model._walk() for tensor in node._tensors]
+
+    def __call__(self) -> None:
+        self.model._parameters[:] = self.parameters
+        for target, source in self.edges:
+            target._node._connect(target._index, source)
+        for tensor, names in self.names:
+            tensor._names = names
+        for tensor, type_ in self.types:
+            tensor._type = type_
+        for node, layout in self.layouts:
+            node.set_layout(layout)
+
+
+# -- inputs ------------------------------------------------------------------------------------------------
+
+
+def _check_layout(node: Parameter | Result, layout: Layout) -> None:
+    """RuntimeError if `layout` is not of the node's rank."""
+    before = node.get_layout()
+    node.set_layout(layout)
+    node.set_layout(before)
+
+
+def _front(info: InputInfo, old: Parameter) -> _Front:
+    """New parameters for what the user's tensor is."""
+    tensor = info._tensor
+    model_layout = old.get_layout()
+    if info._model._layout is not None:
+        model_layout = info._model._layout
+        _check_layout(old, model_layout)
+    elif model_layout.empty and tensor._layout is not None:
+        model_layout = _passed_on(info, tensor._layout)
+        _check_layout(old, model_layout)
+    given = None if tensor._layout is None or tensor._layout.empty else tensor._layout
+    if given is None and FORMATS[tensor._color].layout:
+        given = Layout(FORMATS[tensor._color].layout)
+    layout = Layout() if given is None else given
+    shape: tuple[Dim, ...] | None = old._attrs["shape"]
+    if tensor._shape_set:
+        shape = tensor._shape
+        if given is None:
+            layout = model_layout
+    elif given is not None and not model_layout.empty and model_layout != layout:
+        shape = _shape_in(layout, model_layout, shape)
+    elif shape is not None:
+        before = model_layout
+        for step in reversed(info._steps._steps):
+            if step.order is not None:
+                check_order(step.order)
+                shape = unpermuted(shape, step.order, ANY)
+                back = [step.order.index(i) for i in range(len(step.order))]
+                before = permuted_layout(before, back) if len(back) == len(shape) else before
+        if given is None:
+            layout = before
+    if tensor._spatial is not None:
+        shape = _with_spatial(shape, layout, tensor._spatial)
+    dtype = old._attrs["element_type"] if tensor._type is None else tensor._type
+    parameters = []
+    shapes_ = plane_shapes(tensor._color, shape, layout)
+    for i, plane in enumerate(shapes_):
+        parameter = Parameter._of(dtype, plane)
+        suffix = f"/{tensor._sub_names[i]}" if tensor._sub_names else ""
+        if suffix or len(shapes_) == 1:
+            parameter._friendly_name = old.get_friendly_name() + suffix
+            parameter._tensors[0]._names = {name + suffix for name in old._tensors[0]._names}
+        if not layout.empty:
+            parameter.set_layout(layout)
+        if tensor._memory_type:
+            parameter._tensors[0].get_rt_info()["memory_type_0"] = {"value": tensor._memory_type}
+        parameters.append(parameter)
+    return _Front(parameters, layout, model_layout)
+
+
+def _passed_on(info: InputInfo, layout: Layout) -> Layout:
+    """What the steps make of a layout."""
+    for step in info._steps._steps:
+        if step.layout is not None and not step.layout.empty:
+            layout = step.layout
+        elif step.order is not None:
+            check_order(step.order)
+            layout = permuted_layout(layout, step.order)
+    return layout
+
+
+def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | None) -> tuple[Dim, ...] | None:
+    """The model's shape in the user's layout, which may have fewer axes in front."""
+    if shape is None:
+        return None
+    own = layout._left if not layout._open else None
+    if own is not None and len(own) < len(shape):
+        change = find_change(layout, model_layout, len(own))
+        if change is None:
+            return shape[len(shape) - len(own) :]
+        before = unpermuted(shape, change.order, ANY)
+        return before[change.added :]
+    change = find_change(model_layout, layout, len(shape))
+    if change is not None and change.added:
+        raise ModelError(
+            "Conversion is not supported for layouts with different sizes, "
+            f"{layout.to_string()} <-> {model_layout.to_string()}"
+        )
+    return shape if change is None else tuple(permuted(shape, change.order))
+
+
+def _with_spatial(shape: tuple[Dim, ...] | None, layout: Layout, spatial: tuple[int, int]) -> Any:
+    for name, what in (("H", "height"), ("W", "width")):
+        if not layout.has_name(name):
+            raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
+    if shape is None:
+        return None
+    changed = list(shape)
+    for name, length in zip("HW", spatial, strict=True):
+        changed[layout.get_index_by_name(name)] = ANY if length < 0 else length
+    return tuple(changed)
+
+
+def _changes(info: InputInfo, front: _Front, old: Parameter, layouts: bool = True) -> bool:
+    """Whether anything is to be done for an input; without `layouts` its layout alone is nothing."""
+    new = front.parameters
+    return bool(
+        len(new) > 1
+        or info._steps._steps
+        or info._tensor._memory_type
+        or new[0]._attrs != old._attrs
+        or layouts
+        and (new[0].get_layout() != old.get_layout() or front.layout != front.model_layout)
+    )
+
+
+def _input_context(info: InputInfo, front: _Front, old: Parameter) -> steps.Context:
+    return steps.Context(
+        front.layout, info._tensor._color, old._attrs["element_type"], front.model_layout, old._attrs["shape"]
+    )
+
+
+def _implicit(nodes: list[Output], context: steps.Context) -> list[steps.Step]:
+    """What is missing to the model's type and layout."""
+    missing = []
+    if context.wanted_type not in ("dynamic", nodes[0]._tensor._type.dtype):
+        missing.append(steps.convert_type(context.wanted_type))
+    if not context.wanted_layout.empty and context.layout != context.wanted_layout:
+        missing.append(steps.convert_layout(context.wanted_layout))
+    return missing
+
+
+def _run(info: InputInfo, front: _Front, old: Parameter) -> tuple[list[Output], steps.Context]:
+    context = _input_context(info, front, old)
+    nodes = [parameter.output(0) for parameter in front.parameters]
+    for step in info._steps._steps:
+        nodes = step.apply(nodes, context)
+    if len(nodes) == 1:
+        for step in _implicit(nodes, context):
+            nodes = step.apply(nodes, context)
+    return nodes, context
+
+
+def _show_input(info: InputInfo, old: Parameter, lines: list[str]) -> None:
+    try:
+        front = _front(info, old)
+    except OvjitError as error:
+        lines += ["", f"Error occurred: {error}"]
+        return
+    tensor = info._tensor
+    # the layout that a colour format brings is nobody's request
+    requested = tensor._layout is not None or info._model._layout is not None
+    if not _changes(info, front, old, requested):
+        return
+    name = min(old._tensors[0]._names, default=old.get_friendly_name())
+    color = f" (color {FORMATS[tensor._color].label})" if tensor._color != ColorFormat.UNDEFINED else ""
+    memory = f" memory type={tensor._memory_type}" if tensor._memory_type else ""
+    lines.append(f'Input "{name}"{color}{memory}:')
+    plain = steps.Context(front.layout, ColorFormat.UNDEFINED, "dynamic", Layout(), None)
+    shown = [steps.show([parameter.output(0)], plain) for parameter in front.parameters]
+    if len(shown) == 1:
+        lines.append(f"    User's input tensor: {shown[0]}")
+    else:
+        lines.append(f"    {len(shown)} user's tensors expected for each plane:")
+        for i, text in enumerate(shown):
+            names = sorted(front.parameters[i]._tensors[0]._names)
+            lines.append(f"       {i}: {names[0] + ' ' if names else ''}{text}")
+    expected = (
+        f"{old.get_partial_shape()}, {steps.layout_text(front.model_layout)}, {old._attrs['element_type']}"
+    )
+    lines.append(f"    Model's expected tensor: {expected}")
+    context = _input_context(info, front, old)
+    nodes = [parameter.output(0) for parameter in front.parameters]
+    nodes = _show_steps("Pre-processing steps", info._steps._steps, nodes, context, lines)
+    if nodes is not None and len(nodes) == 1:
+        _show_steps("Implicit pre-processing steps", _implicit(nodes, context), nodes, context, lines)
+
+
+def _show_steps(
+    title: str, listed: list[steps.Step], nodes: list[Output], context: steps.Context, lines: list[str]
+) -> Any:
+    """One line for each step; None after one that fails, which is shown."""
+    if listed:
+        lines.append(f"    {title} ({len(listed)}):")
+    for step in listed:
+        before = f"      {step.label}: ({steps.show(nodes, context)}"
+        try:
+            nodes = step.apply(nodes, context)
+        except OvjitError as error:
+            lines += [before, f"Error occurred: {error}"]
+            return None
+        lines.append(f"{before}) -> ({steps.show(nodes, context)})")
+    return nodes
+
+
+# -- outputs -----------------------------------------------------------------------------------------------
+
+
+def _output_context(info: OutputInfo, layout: Layout, source: Output) -> steps.Context:
+    wanted_type = "dynamic" if info._tensor._type is None else info._tensor._type
+    wanted = Layout() if info._tensor._layout is None else info._tensor._layout
+    return steps.Context(layout, ColorFormat.UNDEFINED, wanted_type, wanted, None)
+
+
+def _after_steps(info: OutputInfo, nodes: list[Output], context: steps.Context) -> list[steps.Step]:
+    """What is missing to the type and layout that the user wants, where he has said so."""
+    missing = []
+    if info._tensor._type not in (None, "dynamic", nodes[0]._tensor._type.dtype):
+        missing.append(steps.convert_type(context.wanted_type))
+    if not context.wanted_layout.empty and context.layout != context.wanted_layout:
+        missing.append(steps.convert_layout(context.wanted_layout))
+    return missing
+
+
+def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:
+    source = result.input_value(0)
+    layout = result.get_layout() if info._model._layout is None else info._model._layout
+    context = _output_context(info, layout, source)
+    nodes = [source]
+    if not info._steps._steps and not _after_steps(info, nodes, context) and info._model._layout is None:
+        return
+    name = min(result._tensors[0]._names, default=result.get_friendly_name())
+    lines.append(f'Output "{name}":')
+    lines.append(f"    Model's data tensor: {steps.show(nodes, context)}")
+    after = _show_steps("Post-processing steps", info._steps._steps, nodes, context, lines)
+    if after is None:
+        return
+    after = _show_steps(
+        "Post-processing implicit steps", _after_steps(info, after, context), after, context, lines
+    )
+    if after is not None:
+        lines.append(f"    User's output tensor: {steps.show(after, context)}")

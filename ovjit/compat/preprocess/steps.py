@@ -1,0 +1,411 @@
+"""The steps before and after a model: what each adds to the graph, and how it is shown.
+
+A step takes the outputs that hold the image (several for a format of several planes) and the `Context`, which
+it brings up to date, and gives back new outputs. Nothing of the model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.boundary import constant_node
+from ovjit.api.model.node import Output, make_node
+from ovjit.api.tensors.layout import Layout
+from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm
+from ovjit.compat.preprocess.layouts import check_order, find_change, permuted_layout
+from ovjit.compat.preprocess.tidy import mark
+from ovjit.errors import ModelError
+from ovjit.graph import dtypes
+from ovjit.graph.shapes import Dim, Interval
+
+YUV = {
+    ColorFormat.NV12_SINGLE_PLANE: "NV12", ColorFormat.NV12_TWO_PLANES: "NV12",
+    ColorFormat.I420_SINGLE_PLANE: "I420", ColorFormat.I420_THREE_PLANES: "I420",
+}  # fmt: skip
+_X = {ColorFormat.RGBX: ColorFormat.RGB, ColorFormat.BGRX: ColorFormat.BGR}
+_RGB = (ColorFormat.RGB, ColorFormat.BGR)
+#: Luminance of red, green and blue.
+_LUMA = (0.299, 0.587, 0.114)
+_MODES = {
+    ResizeAlgorithm.RESIZE_LINEAR: "linear", ResizeAlgorithm.RESIZE_CUBIC: "cubic",
+    ResizeAlgorithm.RESIZE_NEAREST: "nearest", ResizeAlgorithm.RESIZE_BILINEAR_PILLOW: "bilinear_pillow",
+    ResizeAlgorithm.RESIZE_BICUBIC_PILLOW: "bicubic_pillow",
+}  # fmt: skip
+_PADS = {
+    PaddingMode.REFLECT: "reflected from tensor",
+    PaddingMode.SYMMETRIC: "symmetrically added from tensor",
+}
+_TO_RGB = "Suggesting to convert current image to RGB/BGR color format using"
+
+
+class Context:
+    """What is known of the tensor between two steps, and what the model (or the user) wants at the end."""
+
+    def __init__(
+        self, layout: Layout, color: ColorFormat, wanted_type: str, wanted_layout: Layout, shape: Any
+    ):
+        self.layout = layout
+        self.color = color
+        self.wanted_type = wanted_type  # "dynamic": any
+        self.wanted_layout = wanted_layout
+        self.model_shape: tuple[Dim, ...] | None = shape
+
+
+class Step(NamedTuple):
+    """`order` is the permutation of a layout that is converted by numbers, `layout` the one that is named."""
+
+    label: str
+    apply: Callable[[list[Output], Context], list[Output]]
+    order: tuple[int, ...] | None = None
+    layout: Layout | None = None
+
+
+def constant(value: Any, dtype: str = "i64") -> Output:
+    return constant_node(np.asarray(value), dtype).output(0)
+
+
+def make(op: str, *inputs: Output, opset: int = 13, **attrs: Any) -> Output:
+    return make_node(op, inputs, attrs, opset=opset).output(0)
+
+
+def one(nodes: list[Output], message: str) -> Output:
+    """The only tensor. RuntimeError with `message` if the image has several."""
+    if len(nodes) != 1:
+        raise ModelError(message)
+    return nodes[0]
+
+
+def dims_of(node: Output) -> tuple[Dim, ...]:
+    shape = node._tensor._type.shape
+    if shape is None:
+        raise ModelError(f"the rank of {node!r} is not known: give the tensor a shape")
+    return shape
+
+
+def axis_of(layout: Layout, name: str, what: str, node: Output) -> int:
+    """Which axis a layout calls `name`. RuntimeError if none."""
+    if not layout.has_name(name):
+        raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
+    index = layout.get_index_by_name(name)
+    return index + len(dims_of(node)) if index < 0 else index
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _numbers(values: Sequence[Any]) -> str:
+    return ",".join(_number(v) for v in values)
+
+
+# -- types and values ---------------------------------------------------------------------------------------
+
+
+def convert_type(dtype: str) -> Step:
+    """Another element type; "dynamic" is the model's own before the model, the user's tensor's after it."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        target = context.wanted_type if dtype == "dynamic" else dtype
+        if target == "dynamic":
+            raise ModelError(
+                "Can't convert to dynamic/unknown element type, consider using of "
+                "InputTensorInfo::set_element_type"
+            )
+        return [
+            n if n._tensor._type.dtype == target else make("Convert", n, destination_type=target)
+            for n in nodes
+        ]
+
+    return Step(f"convert type ({dtype})", apply)
+
+
+def arithmetic(name: str, values: Sequence[float]) -> Step:
+    """Minus the values for `mean`, divided by them for `scale`; one for all or one for each channel."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(
+            nodes,
+            f"Can't apply {name} preprocessing for multi-plane input. {_TO_RGB} 'convert_color'",
+        )
+        dtype = node._tensor._type.dtype
+        if not (dtype in dtypes.ELEMENT_TYPES and dtypes.ELEMENT_TYPES[dtype].is_real):
+            raise ModelError(
+                f"{name.capitalize()} preprocessing can be applied to 'float' inputs. Consider using of "
+                f"'convert_element_type' before scaling. Current type is: {dtype}"
+            )
+        array = _channelwise(values, node, context.layout)
+        return [mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))]
+
+    return Step(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", apply)
+
+
+def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.ndarray:
+    array = np.array(values, np.float64)
+    if len(values) == 1:
+        return array
+    axis = axis_of(layout, "C", "channels", node)
+    shape = dims_of(node)
+    if isinstance(shape[axis], int) and shape[axis] != len(values):
+        raise ModelError(
+            f"Number of channels and mean/values size mismatch: Channels = {shape[axis]}, mean/scale = "
+            f"{len(values)}, shape = {node.get_partial_shape()}, layout = {layout.to_string()}"
+        )
+    return array.reshape([len(values) if i == axis else 1 for i in range(len(shape))])
+
+
+# -- geometry -----------------------------------------------------------------------------------------------
+
+
+def resize(algorithm: ResizeAlgorithm, size: tuple[int, int] | None) -> Step:
+    """To `size` (height, width), or to the model's."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(nodes, f"Can't resize multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+        layout = context.layout
+        if not (layout.has_name("H") and layout.has_name("W")):
+            raise ModelError(
+                "Can't add resize for layout without W/H specified. Use 'set_layout' API to define layout "
+                "of image "
+                "data, like `NCHW`"
+            )
+        height, width = (
+            (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
+            if size is None
+            else size
+        )
+        axes = [axis_of(layout, "H", "height", node), axis_of(layout, "W", "width", node)]
+        return [
+            make(
+                "Interpolate", node, constant([height, width]), constant(axes), opset=11,
+                mode=_MODES[algorithm],
+                shape_calculation_mode="sizes", coordinate_transformation_mode="half_pixel",
+                nearest_mode="round_prefer_floor",
+            )
+        ]  # fmt: skip
+
+    return Step(
+        "resize to model width/height" if size is None else f"resize to ({size[0]}, {size[1]})", apply
+    )
+
+
+def _model_size(context: Context, axis: str, what: str) -> int:
+    layout, shape = context.wanted_layout, context.model_shape
+    if not layout.has_name(axis):
+        raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
+    length = None if shape is None else shape[layout.get_index_by_name(axis)]
+    if length is None or isinstance(length, Interval):
+        raise ModelError(f"Dynamic resize: Model {what} dimension shall be static")
+    return length
+
+
+def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
+    """From `begin` to before `end` of every axis; negative numbers count from the end."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(nodes, f"Can't crop multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+        step = constant([1] * len(begin), "i32")
+        axes = constant(list(range(len(begin))))
+        return [make("Slice", node, constant(begin, "i32"), constant(end, "i32"), step, axes)]
+
+    shown = (f"[ {', '.join(map(str, numbers))} ]" for numbers in (begin, end))
+    return Step(f"Crop ({','.join(shown)})", apply)
+
+
+def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode: PaddingMode) -> Step:
+    """So many elements before and behind every axis."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(nodes, f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+        if len(values) != 1:
+            raise ModelError(f"one value fills the padding, not {len(values)}")
+        for axis, (length, before, after) in enumerate(zip(dims_of(node), begin, end, strict=False)):
+            if isinstance(length, int) and length + before + after < 0:
+                raise ModelError(
+                    f"pad of {before} and {after} takes more than the {length} of axis {axis}: what is left "
+                    "is not aligned with original parameter's shape"
+                )
+        value = constant(values[0], node._tensor._type.dtype)
+        how = mode.name.lower()
+        opset = 12 if min(*begin, *end, 0) < 0 else 1  # the version whose pads may be negative
+        return [make("Pad", node, constant(begin), constant(end), value, opset=opset, pad_mode=how)]
+
+    how = _PADS.get(mode, f"with ({_numbers(values)})")
+    return Step(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", apply)
+
+
+# -- layouts and channels -----------------------------------------------------------------------------------
+
+
+def convert_layout(target: Layout) -> Step:
+    """Axes in another order, by their names; the empty layout is the model's own."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(nodes, f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_color'")
+        wanted = context.wanted_layout if target.empty else target
+        shape = node._tensor._type.shape
+        change = find_change(context.layout, wanted, None if shape is None else len(shape))
+        context.layout = wanted
+        if change is None:
+            return [node]
+        if change.added:
+            node = make(
+                "Unsqueeze",
+                node,
+                constant([0] * change.added if change.added == 1 else list(range(change.added))),
+            )
+        return [make("Transpose", node, constant(change.order))]
+
+    return Step(f"convert layout {target.to_string()}", apply, layout=target)
+
+
+def permute(order: Sequence[int]) -> Step:
+    """Axes in another order, by their numbers."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(nodes, f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_color'")
+        check_order(order)
+        moved = make("Transpose", node, constant(order, "u64"))
+        context.layout = permuted_layout(context.layout, order)
+        return [moved]
+
+    return Step(f"convert layout ({','.join(map(str, order))})", apply, order=tuple(order))
+
+
+def reverse_channels() -> Step:
+    """The last channel first."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(nodes, "Internal error: can't reverse channels for multi-plane inputs")
+        return [mark(_reversed(node, axis_of(context.layout, "C", "channels", node)))]
+
+    return Step("reverse channels", apply)
+
+
+def _reversed(node: Output, axis: int) -> Output:
+    length = dims_of(node)[axis]
+    if isinstance(length, int):
+        last = constant(length - 1)
+    else:
+        count = make("Gather", make("ShapeOf", node), constant(axis, "i32"), constant(0, "i32"), opset=8)
+        last = make("Subtract", count, constant(1))
+    indices = make("Range", last, constant(-1), constant(-1), opset=4, output_type="i32")
+    return make("Gather", node, indices, constant([axis], "i32"), opset=8)
+
+
+# -- colours ------------------------------------------------------------------------------------------------
+
+
+def convert_color(target: ColorFormat) -> Step:
+    """Another colour format. RuntimeError for a pair that has no conversion."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        source = context.color
+        if source == target:
+            return nodes
+        out = _converted(nodes, source, target, context.layout)
+        if out is None:
+            raise ModelError(
+                f"Source color format '{FORMATS[source].label}' is not convertible to "
+                f"'{FORMATS[target].label}'"
+            )
+        context.color = target
+        return [out]
+
+    return Step(f"convert color ({FORMATS[target].label})", apply)
+
+
+def _converted(
+    nodes: list[Output], source: ColorFormat, target: ColorFormat, layout: Layout
+) -> Output | None:
+    if source in YUV and target in _RGB:
+        return make(f"{YUV[source]}to{target.name}", *nodes, opset=8)
+    if source in YUV and target == ColorFormat.GRAY:
+        return _luma_rows(nodes[0]) if len(nodes) == 1 else nodes[0]
+    if source in _RGB and target in _RGB:
+        return _reversed(nodes[0], axis_of(layout, "C", "channels", nodes[0]))
+    if source in _RGB and target == ColorFormat.GRAY:
+        return _gray(nodes[0], _LUMA if source == ColorFormat.RGB else _LUMA[::-1], layout)
+    if source in _X and target in _RGB:
+        axis = axis_of(layout, "C", "channels", nodes[0])
+        begin, end, step = (constant([number], "i32") for number in (0, -1, 1))
+        plain = make("Slice", nodes[0], begin, end, step, constant([axis], "i32"))
+        return plain if _X[source] == target else _reversed(plain, axis)
+    return None
+
+
+def _luma_rows(node: Output) -> Output:
+    """The rows of brightness, which are the first two thirds."""
+    zero, one_, axis = constant([0], "i32"), constant([1], "i32"), constant([1], "i32")
+    height = dims_of(node)[1]
+    if isinstance(height, int):
+        end = constant([height * 2 // 3])
+    else:
+        rows = make("Gather", make("ShapeOf", node), constant([1], "i32"), constant(0, "i32"), opset=8)
+        end = make("Divide", make("Multiply", rows, constant([2])), constant([3]))
+    return make("Slice", node, zero, end, one_, axis)
+
+
+def _gray(node: Output, weights: Sequence[float], layout: Layout) -> Output:
+    """The weighted sum of the channels, by a convolution with one filter; integers are rounded to even."""
+    rank = len(dims_of(node))
+    dtype = node._tensor._type.dtype
+    axis = axis_of(layout, "C", "channels", node)
+    order = [*range(rank)]
+    order.remove(axis)
+    order.insert(1 if layout.has_name("N") else 0, axis)
+    real = dtypes.ELEMENT_TYPES[dtype].is_real
+    image = node if real else make("Convert", node, destination_type="f32")
+    batched = layout.has_name("N")
+    if order != [*range(rank)]:
+        image = make("Transpose", image, constant(order))
+    if not batched:
+        image = make("Unsqueeze", image, constant([0]))
+    spatial = rank - (2 if batched else 1)
+    kernel = constant(np.array(weights, np.float64).reshape(1, 3, *[1] * spatial), "f32")
+    none = [0] * spatial
+    gray = make(
+        "Convolution", image, kernel, opset=1, strides=[1] * spatial, dilations=[1] * spatial,
+        pads_begin=none,
+        pads_end=none,
+    )  # fmt: skip
+    if not batched:
+        gray = make("Squeeze", gray, constant([0]), opset=1)
+    if not real:
+        gray = make("Convert", make("Round", gray, mode="half_to_even"), destination_type=dtype)
+    if order != [*range(rank)]:
+        gray = make("Transpose", gray, constant([order.index(i) for i in range(rank)]))
+    return gray
+
+
+def custom(function: Callable[[Output], Output]) -> Step:
+    """What the user's function makes of the tensor."""
+
+    def apply(nodes: list[Output], context: Context) -> list[Output]:
+        node = one(
+            nodes, f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
+        )
+        made = function(node)
+        if not isinstance(made, Output):
+            raise ModelError(
+                f"Unable to cast Python instance of type {type(made)}: a custom step returns an Output, as "
+                f"node.output(0)"
+            )
+        return [made]
+
+    return Step("custom", apply)
+
+
+def show(nodes: list[Output], context: Context) -> str:
+    """The first tensor: its shape, layout, type and colour."""
+    node = nodes[0]
+    parts = [str(node.get_partial_shape()), layout_text(context.layout), node._tensor._type.dtype]
+    if context.color != ColorFormat.UNDEFINED:
+        parts.append(FORMATS[context.color].label)
+    return ", ".join(parts)
+
+
+def layout_text(layout: Layout) -> str:
+    return "<no layout>" if layout.empty else layout.to_string()

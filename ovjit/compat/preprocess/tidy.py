@@ -1,0 +1,344 @@
+"""What becomes of a model when its pre- and post-processing is in: OpenVINO's rewrites of that moment.
+
+Equal operations become one, divisions by constants products, scales before convolutions part of their
+weights, and so does another order of channels; what is constant is folded. Numbers stay, up to the rounding
+of weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.custom import Op
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Input, Node, Output, make_node
+from ovjit.api.model.node_ports import target_inputs
+from ovjit.api.model.subgraphs import SubGraphNode
+from ovjit.compat.passes.folding import COMPRESSED, fold
+from ovjit.errors import OvjitError
+from ovjit.graph.shapes import is_static
+
+#: Marks what scales and subtracts before a model, and what that has become part of.
+NOTE = "preprocessing_0"
+_HALVES = {"f16", "bf16"}
+_REALS = {"f32", "f16", "f64"}
+
+
+def tidy(model: Model) -> None:
+    """Rewrite a valid model in place. The names of its outputs and of kept operations stay."""
+    _merge_equal(model)
+    _multiply_for_divide(model)
+    _scale_weights(model)
+    _convert_before_transposing(model)
+    fold(model, keep=_kept)
+    _reorder_weights(model)
+    fold(model, keep=_kept)
+
+
+def _kept(node: Node) -> bool:
+    """What is not folded though it could be: shapes, and weights that are stored in few bits."""
+    if node._op.name == "Convert":
+        dtype = node._inputs[0]._tensor._type.dtype
+        return dtype in _HALVES or (dtype in COMPRESSED and _is_scaled(node))
+    return node._op.name in ("ShapeOf", "FakeQuantize")
+
+
+def _is_scaled(node: Node) -> bool:
+    """Whether it, or its difference to a zero point, is multiplied by something."""
+    users = {user._op.name: user for user in node._users or ()}
+    shifted = users.get("Subtract") if node._op.name == "Convert" else None
+    return "Multiply" in users or (shifted is not None and _is_scaled(shifted))
+
+
+def mark(output: Output) -> Output:
+    """Note that a step of preprocessing made the node."""
+    output._node.get_rt_info()[NOTE] = {}
+    return output
+
+
+def _take_notes(noted: Any, *others: Any) -> None:
+    """Of nodes, or of their tensors."""
+    for other in others:
+        for key, value in (other._rt_info._items if other._rt_info is not None else {}).items():
+            noted.get_rt_info()._items.setdefault(key, value)
+
+
+def _stand_in(new: Node, old: Node) -> None:
+    """`new` gets the name, the notes and the consumers of `old`, both of one output: a result's layout is
+    noted at the tensor that it takes."""
+    new.set_friendly_name(old.get_friendly_name())
+    _take_notes(new, old)
+    _take_notes(new._tensors[0], old._tensors[0])
+    old.output(0).replace(new.output(0))
+
+
+def _number(port: Output) -> np.ndarray | None:
+    return port._node.value if isinstance(port._node, Constant) else None
+
+
+class _Users:
+    """Who takes an output, of the nodes that a model has or was given by a rewrite."""
+
+    def __init__(self, model: Model):
+        self.nodes = model._walk()
+        self.live = set(self.nodes)
+
+    def of(self, node: Node, index: int = 0) -> list[Input]:
+        return [target for target in target_inputs(node, index) if target._node in self.live]
+
+
+# -- equal operations ---------------------------------------------------------------------------------------
+
+
+def _merge_equal(model: Model) -> None:
+    users = _Users(model)
+    seen: dict[Any, list[Node]] = {}
+    for node in users.nodes:
+        if isinstance(node, (Constant, Parameter, Result, Op, SubGraphNode)) or not node._inputs:
+            continue
+        if node._op.stateful:
+            continue
+        alike = seen.setdefault(
+            (node._op.name, node._op.opset, repr(node._attrs), *map(_source, node._inputs)), []
+        )
+        for i, other in enumerate(alike):
+            if not all(map(_same, node._inputs, other._inputs)):
+                continue
+            ends = [any(isinstance(t._node, Result) for t in _all_users(users, n)) for n in (node, other)]
+            if all(ends):
+                continue  # both names are the user's
+            kept, gone = (node, other) if ends[0] else (other, node)
+            for index in range(len(kept._tensors)):
+                Output._of(gone, index).replace(kept.output(index))
+            alike[i] = kept
+            break
+        else:
+            alike.append(node)
+
+
+def _all_users(users: _Users, node: Node) -> Iterator[Input]:
+    return (target for index in range(len(node._tensors)) for target in users.of(node, index))
+
+
+def _source(port: Output) -> Any:
+    if isinstance(port._node, Constant):
+        return port._tensor._type.dtype, port._tensor._type.shape
+    return port._node, port._index
+
+
+def _same(one: Output, other: Output) -> bool:
+    if one._node is other._node:
+        return one._index == other._index
+    first, second = _number(one), _number(other)
+    return first is not None and second is not None and first.tobytes() == second.tobytes()
+
+
+# -- divisions and scales -----------------------------------------------------------------------------------
+
+
+def _multiply_for_divide(model: Model) -> None:
+    for node in model._walk():
+        dtype = node._tensors[0]._type.dtype if node._tensors else ""
+        number = _number(node._inputs[1]) if node._op.name == "Divide" and dtype in ("f32", "f16") else None
+        if number is None or node._attrs["auto_broadcast"] != "numpy":
+            continue
+        with np.errstate(divide="ignore"):
+            inverse = constant_node(np.asarray(1 / number, number.dtype), dtype)
+        _take_notes(inverse, node)
+        _stand_in(make_node("Multiply", [node._inputs[0], inverse.output(0)], {}), node)
+
+
+#: Which axes of a convolution's weights are its input channels.
+_CHANNELS = {
+    "Convolution": (1,),
+    "GroupConvolution": (0, 2),
+    "ConvolutionBackpropData": (0,),
+    "GroupConvolutionBackpropData": (0, 1),
+}
+
+
+def _scale_weights(model: Model) -> None:
+    """A number, or one for each channel, by which only a convolution's input is multiplied."""
+    users = _Users(model)
+    for node in users.nodes:
+        scale = node._inputs[0]._node if node._op.name in _CHANNELS else None
+        if scale is None or scale._op.name != "Multiply" or len(users.of(scale)) != 1:
+            continue
+        data, factor = scale._inputs
+        if _number(factor) is None:
+            data, factor = factor, data
+        weights = node._inputs[1]
+        placed = _among_weights(factor, data, weights, _CHANNELS[node._op.name])
+        if placed is None or scale._attrs["auto_broadcast"] != "numpy":
+            continue
+        product = make_node("Multiply", [weights, placed.output(0)], {})
+        value = _computed(product)
+        if value is not None:
+            product = constant_node(value, weights._tensor._type.dtype)
+        for made in (placed, product, node):
+            _take_notes(made, scale)
+        node._connect(0, data)
+        node._connect(1, product.output(0))
+
+
+def _among_weights(factor: Output, data: Output, weights: Output, axes: tuple[int, ...]) -> Constant | None:
+    """The factor as weights are multiplied by it; None where it is none of whole channels."""
+    value, shape, kernel = _number(factor), data._tensor._type.shape, weights._tensor._type.shape
+    dtype = weights._tensor._type.dtype
+    if value is None or shape is None or not is_static(kernel) or factor._tensor._type.dtype != dtype:
+        return None
+    if dtype not in _REALS:
+        return None
+    if value.size == 1 and value.ndim <= len(shape):
+        return factor._node if value.ndim <= 1 else constant_node(value.reshape(()), dtype)  # type: ignore
+    padded = (1,) * (len(shape) - value.ndim) + value.shape
+    channels = [kernel[axis] if axis in axes else 1 for axis in range(len(kernel))]
+    if len(padded) != len(shape) or padded[1] != np.prod(channels) or value.size != padded[1]:
+        return None
+    return constant_node(value.reshape(channels), dtype)
+
+
+def _computed(node: Node) -> np.ndarray | None:
+    """The value of a node that only constants go into, None where one of them is stored as a half."""
+    values: dict[Node, list[np.ndarray]] = {}
+    for inner in Model._walk_from([node]):
+        if isinstance(inner, Constant):
+            values[inner] = [inner.value]
+            continue
+        halves = inner._op.name == "Convert" and inner._inputs[0]._tensor._type.dtype in _HALVES
+        if halves or not inner._inputs or isinstance(inner, (Op, SubGraphNode)) or inner._op.stateful:
+            return None
+        try:
+            inputs = [values[source._node][source._index] for source in inner._inputs]
+            values[inner] = list(inner._op.evaluate(inputs, inner._graph_attrs()))
+        except OvjitError:
+            return None
+    return values[node][0]
+
+
+# -- transposes and the order of channels -------------------------------------------------------------------
+
+
+def _convert_before_transposing(model: Model) -> None:
+    users = _Users(model)
+    for node in users.nodes:
+        moved = node._inputs[0]._node if node._op.name == "Convert" else None
+        if moved is None or moved._op.name != "Transpose" or _number(moved._inputs[1]) is None:
+            continue
+        if len(users.of(moved)) == 1:
+            converted = Node._new(node._op, [moved._inputs[0]], node._attrs)
+            turned = Node._new(moved._op, [converted.output(0), moved._inputs[1]], moved._attrs)
+            _stand_in(turned, node)
+            users.live |= {converted, turned}
+
+
+class _Reorder(NamedTuple):
+    """A constant that an order of channels goes into, along an axis."""
+
+    target: Input
+    axis: int
+
+
+def _reorder_weights(model: Model) -> None:
+    """Another order of channels before convolutions is that of the weights, and of what is between."""
+    users = _Users(model)
+    for node in users.nodes:
+        if node._op.name != "Gather" or node not in users.live:
+            continue
+        order, axis = _number(node._inputs[1]), _number(node._inputs[2])
+        shape = node._inputs[0]._tensor._type.shape
+        if order is None or axis is None or shape is None or order.ndim != 1 or axis.size != 1:
+            continue
+        at = int(axis.reshape(-1)[0]) % max(len(shape), 1)
+        if node._attrs.get("batch_dims") or shape[at] != order.size:
+            continue
+        if sorted(order.tolist()) != [*range(order.size)]:
+            continue
+        places = _behind(users, node, at, order.size)
+        if places is None:
+            continue
+        back = constant_node(np.argsort(order), "i64").output(0)
+        for target, along in dict.fromkeys(places):
+            source = target.get_source_output()
+            made = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
+            _take_notes(made, node, source._node)
+            target._node._connect(target._index, made.output(0))
+        node.output(0).replace(node._inputs[0])
+
+
+_ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum"}
+
+
+def _behind(users: _Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
+    """What an order of the channels in a node's output can go into; None unless convolutions are all that it
+    comes to."""
+    places: list[_Reorder] = []
+    pending = [(node, axis)]
+    convolutions = 0
+    while pending:
+        node, axis = pending.pop()
+        targets = users.of(node)
+        if not targets:
+            return None
+        for target in targets:
+            user, name, others = target._node, target._node._op.name, list(target._node._inputs)
+            del others[target._index]
+            rank = len(node._tensors[0]._type.shape or ())
+            found: list[_Reorder] | None = []
+            if name == "Convolution" and target._index == 0 and axis == 1:
+                found = _in_weights(user, 1, 1, length)
+                convolutions += 1
+            elif name == "Transpose" and target._index == 0 and _number(others[0]) is not None:
+                turned = [int(i) for i in others[0]._node.value]  # type: ignore[attr-defined]
+                pending.append((user, turned.index(axis)))
+            elif name == "Pad" and target._index == 0:
+                sizes = [_number(other) for other in others[:2]]
+                if any(size is None or size[axis] for size in sizes):
+                    return None
+                pending.append((user, axis))
+            elif name in _ARITHMETIC or (name == "FakeQuantize" and target._index == 0):
+                if len(user._tensors[0]._type.shape or ()) != rank or not all(
+                    isinstance(other._node, Constant) for other in others
+                ):
+                    return None
+                for i in range(len(user._inputs)):
+                    more = [] if i == target._index else _in_weights(user, i, axis - rank, length)
+                    found = None if found is None or more is None else found + more
+                pending.append((user, axis))
+            elif user._op.scalar is not None and not others:
+                pending.append((user, axis))
+            else:
+                return None
+            if found is None:
+                return None
+            places += found
+    return places if convolutions else None
+
+
+def _in_weights(node: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
+    """The constants behind an input that an order along an axis, which may count from the end, goes into.
+    None where something else is there."""
+    source = node._inputs[index]
+    shape = source._tensor._type.shape
+    if shape is None:
+        return None
+    if axis < -len(shape) or shape[axis] == 1 != length:
+        return []  # the same for all
+    if shape[axis] != length:
+        return None
+    if isinstance(source._node, Constant):
+        return [_Reorder(Input._of(node, index), axis % len(shape))]
+    name, behind = source._node._op.name, source._node
+    if name not in ("Convert", "FakeQuantize", "Add", "Subtract", "Multiply", "Divide"):
+        return None
+    found: list[_Reorder] = []
+    for i in range(len(behind._inputs)):
+        more = _in_weights(behind, i, axis if axis < 0 else axis - len(shape), length)
+        if more is None:
+            return None
+        found += more
+    return found

@@ -1,0 +1,118 @@
+"""Nodes by the name of their operation, for programs that read it from somewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter
+from ovjit.api.model.custom import Extension, OpExtension, extension_records
+from ovjit.api.model.node import Node, Output
+from ovjit.compat.exceptions import UserInputError
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.attributes import REQUIRED
+from ovjit.graph.op import Op, find_op
+
+DEFAULT_OPSET = "opset13"
+_OPSETS = {f"opset{number}": number for number in range(1, 18)}
+
+
+class NodeFactory:
+    """Makes nodes of one opset, and of operations that are added."""
+
+    def __init__(self, opset_version: str = DEFAULT_OPSET) -> None:
+        """`opset_version`: "opset1" to "opset17". RuntimeError for others."""
+        if opset_version not in _OPSETS:
+            raise ModelError(
+                f"Unsupported opset version requested. It is {opset_version!r}; there is opset1 to opset17"
+            )
+        self._opset = _OPSETS[opset_version]
+        self._added: dict[str, type] = {}
+
+    @property
+    def factory(self) -> NodeFactory:
+        """What makes the nodes: itself."""
+        return self
+
+    def create(
+        self,
+        op_type_name: str,
+        arguments: Sequence[Node | Output] | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> Node:
+        """A node of the operation `op_type_name`; attributes that are not given have their defaults, or are
+        zero or empty; those that it does not have are left out. Without arguments: a node whose inputs and
+        attributes are set later.
+
+        RuntimeError for an operation that the opset does not have and for a Constant, UserInputError for
+        attributes alone.
+        """
+        if arguments is None and attributes is not None:
+            raise UserInputError(f'Error: cannot create "{op_type_name}" op without arguments.')
+        sources = self._arguments_as_outputs(arguments or ())
+        kind = self._added.get(op_type_name)
+        if kind is not None:
+            return kind(sources, **attributes) if attributes else kind(sources)
+        record = self._record(op_type_name)
+        if record.name == "Constant":
+            raise ModelError("Currently NodeFactory doesn't support Constant node: use an opset's constant()")
+        known = {key: value for key, value in (attributes or {}).items() if key in record.attributes}
+        attrs = record.check_attributes({**_unset(record), **known})
+        if record.name == "Parameter":
+            return Parameter._of(attrs["element_type"], attrs["shape"])
+        if arguments is None:
+            return Node._unconnected(record, attrs)
+        return Node._new(record, sources, attrs)
+
+    @staticmethod
+    def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
+        """The outputs that `create` connects: a Node stands for all of its own."""
+        return [
+            out
+            for given in arguments
+            for out in ([given] if isinstance(given, Output) else given.outputs())
+        ]
+
+    def _record(self, name: str) -> Op:
+        try:
+            record = find_op(name, self._opset)
+        except ModelError as error:
+            raise ModelError(f"Couldn't create operation: {name}: {error}") from error
+        if min(record.opset, record.builder_since) > self._opset:
+            raise ModelError(f"Couldn't create operation: {name}: opset{self._opset} does not have it yet")
+        return record
+
+    def __repr__(self) -> str:
+        return "<NodeFactory>"
+
+    def add_extension(self, extension: str | os.PathLike[str] | Extension | list[Extension]) -> None:
+        """Add operations written in Python (`OpExtension`). RuntimeError for a path: no native library is
+        loaded."""
+        if isinstance(extension, (str, os.PathLike)):
+            raise UnsupportedError(
+                f"Cannot add extension {os.fspath(extension)!r}: ovjit loads no native libraries; write the "
+                "operation as a Python class derived from Op"
+            )
+        for item in extension if isinstance(extension, list) else [extension]:
+            if not isinstance(item, Extension):
+                raise TypeError(f"Unknown argument type: {type(extension)}")
+            if isinstance(item, OpExtension):
+                self._added.update((name, made) for (name, _), made in extension_records(item).items())
+
+
+#: What an attribute is that nobody has given and that has no default, by the kind of its values.
+_ZEROS: dict[str, Any] = {
+    "Int": 0, "Float": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "", "Word": "",
+    "DType": "dynamic", "OpenShape": (),
+}  # fmt: skip
+
+
+def _unset(record: Op) -> dict[str, Any]:
+    needed = (a for a in record.attributes.values() if a.default is REQUIRED)
+    return {a.name: _ZEROS[a.type] for a in needed if a.type in _ZEROS}
+
+
+def _get_node_factory(opset_version: str | None = None) -> NodeFactory:
+    """A factory of an opset; None: the usual one."""
+    return NodeFactory(opset_version) if opset_version else NodeFactory()

@@ -1,5 +1,0 @@
-"""Extensions for the reader of ONNX files."""
-
-from ovjit.frontend.extensions import ConversionExtension, OpExtension
-
-__all__ = ["ConversionExtension", "OpExtension"]

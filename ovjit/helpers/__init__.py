@@ -1,5 +1,0 @@
-"""Helpers for element types that NumPy has not: packing and unpacking of values below 8 bits."""
-
-from ovjit.helpers.packing import pack_data, unpack_data
-
-__all__ = ["pack_data", "unpack_data"]

@@ -1,8 +1,0 @@
-"""`python -m ovjit.tools.ovc`, and so `python -m openvino.tools.ovc`."""
-
-import sys
-
-from ovjit.tools.ovc.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())

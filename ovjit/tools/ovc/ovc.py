@@ -1,8 +1,0 @@
-"""The command as a file that can be run."""
-
-import sys
-
-if __name__ == "__main__":
-    from ovjit.tools.ovc.main import main
-
-    sys.exit(main())

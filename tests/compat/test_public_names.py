@@ -1,0 +1,86 @@
+"""Programs find OpenVINO's modules by its names; each is there once, and imports of all kinds lead to it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import pytest
+
+import ovjit
+from ovjit import alias, compat
+from tests.support.run import printed
+
+MODULES = sorted(m.name for m in pkgutil.walk_packages(compat.__path__, "ovjit.compat."))
+
+
+def public(name: str) -> str:
+    target = next(t for t in sorted(compat.NAMES.values(), key=len)[::-1] if f"{name}.".startswith(f"{t}."))
+    return next(n for n, t in compat.NAMES.items() if t == target) + name[len(target) :]
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if not n.endswith("__main__")])
+def test_both_names_are_one_module(name: str) -> None:
+    module = importlib.import_module(public(name))
+    assert module is importlib.import_module(name) is sys.modules[public(name)]
+    assert module.__name__ == module.__spec__.name == name
+    assert importlib.import_module(public(name).replace("ovjit", "ovjit.runtime", 1)) is module
+
+
+def test_every_module_of_the_folder_has_a_name() -> None:
+    found = {m.name for m in pkgutil.iter_modules(compat.__path__, "ovjit.compat.")}
+    assert found == set(compat.NAMES.values())
+    for name in compat.NAMES:
+        importlib.import_module(name)
+        assert getattr(ovjit, name.split(".")[1]) is sys.modules[".".join(name.split(".")[:2])]
+
+
+def test_a_name_that_is_not_there() -> None:
+    for name in ("ovjit.opset18", "ovjit.preprocess.nothing", "ovjit.compat.nothing"):
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(name)
+
+
+def test_aliases_are_installed_once() -> None:
+    before = list(sys.meta_path)
+    alias.install_names(compat.NAMES)
+    alias.install("ovjit.runtime", "ovjit")
+    assert sys.meta_path == before
+
+
+PROGRAM = """
+import importlib, sys, threading
+import ovjit
+names = [n for pair in ovjit.compat.NAMES.items() for n in pair]
+wrong, go = [], threading.Barrier(8)
+def work(i):
+    go.wait()
+    for name in names[i:] + names[:i]:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            wrong.append(f"{name}: {error!r}")
+threads = [threading.Thread(target=work, args=(i * 7,)) for i in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+same = all(sys.modules[a] is sys.modules[b] for a, b in ovjit.compat.NAMES.items())
+print(wrong, same)
+"""
+
+
+def test_threads_import_by_both_names_at_once() -> None:
+    assert printed("-c", PROGRAM) == "[] True\n"
+
+
+def test_old_pickles_are_read() -> None:
+    """They name modules as programs do."""
+    import pickle
+
+    from ovjit.exceptions import UserInputError
+    from ovjit.preprocess import PrePostProcessor
+
+    for kind in (PrePostProcessor, UserInputError):
+        assert pickle.loads(pickle.dumps(kind)) is kind
+    old = b"covjit.preprocess.processor\nPrePostProcessor\n."
+    assert pickle.loads(old) is PrePostProcessor
+    assert str(UserInputError) == "<class 'ovjit.exceptions.UserInputError'>"
