@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import runpy
 import sys
+import types
 
 import pytest
 
 import ovjit
 from ovjit import alias, compat
+from tests.support import ROOT
 from tests.support.run import printed
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(compat.__path__, "ovjit.compat."))
@@ -84,3 +87,20 @@ def test_old_pickles_are_read() -> None:
     old = b"covjit.preprocess.processor\nPrePostProcessor\n."
     assert pickle.loads(old) is PrePostProcessor
     assert str(UserInputError) == "<class 'ovjit.exceptions.UserInputError'>"
+
+
+def test_type_checkers_find_every_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stubs that wheels have: one for each module, of which `import *` and `__getattr__` are true."""
+    parts = "hatchling.builders.hooks.plugin.interface".split(".")
+    for i in range(len(parts)):  # which is there when a wheel is built
+        path = ".".join(parts[: i + 1])
+        monkeypatch.setitem(sys.modules, path, types.ModuleType(path))
+    monkeypatch.setattr(sys.modules[path], "BuildHookInterface", object, raising=False)
+    made = runpy.run_path(str(ROOT / ".ci" / "stubs.py"))["stubs"](ROOT)
+    assert made.pop("py.typed") == "partial\n"
+    found = {public(name).replace(".", "/").removeprefix("ovjit/") for name in MODULES}
+    assert {path.removesuffix(".pyi").removesuffix("/__init__") for path in made} == found
+    for text in made.values():
+        if "__main__" not in text:
+            module = importlib.import_module(text.split()[1])
+            assert hasattr(module, "__getattr__") == ("__getattr__" in text), text
