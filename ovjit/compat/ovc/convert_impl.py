@@ -30,7 +30,6 @@ from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.trace import is_torch
-from ovjit.readers.torch_modules import is_torch
 
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False}
