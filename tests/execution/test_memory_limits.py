@@ -3,7 +3,9 @@ take more of it raises MemoryError, where the system would end the process."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import ovjit as ov
 from ovjit.execution import blocks, control_groups
 from ovjit.execution.blocks import Arena, release_arenas
 from ovjit.execution.control_groups import memory_left
+from ovjit.integrations.rest import RestModel
+from ovjit.integrations.served import ServedModel
 
 MB = 1 << 20
 V1, V2 = "sys/fs/cgroup/memory", "sys/fs/cgroup"
@@ -132,3 +136,28 @@ def test_an_inference_that_is_too_large(group, how) -> None:
         assert run(np.float32([1, 2])).tolist() == [[1, 2], [2, 4]]
     group(100 * MB)
     assert run(large).sum() == 4096**2
+
+
+def test_a_server_s_client_is_told(group, tmp_path) -> None:
+    """503 for those whose inference is too large; those beside them have their answers."""
+    x = ov.opset13.parameter([-1], np.float32, name="x")
+    x.output(0).set_names({"x"})
+    tall = ov.opset13.unsqueeze(x, np.int64(1))
+    model = ov.Model(ov.opset13.relu(ov.opset13.matmul(tall, tall, False, True)), [x])
+    ov.save_model(model, tmp_path / "m.xml")
+
+    def body(count: int) -> bytes:
+        tensor = {"name": "x", "datatype": "FP32", "shape": [count], "data": [1.0] * count}
+        return json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+
+    async def ask() -> list[int]:
+        asked = (rest.reply("POST", "/v2/models/m/infer", body(2 if i % 3 else 4096)) for i in range(12))
+        return [reply.status for reply in await asyncio.gather(*asked)]
+
+    served = ServedModel(tmp_path / "m.xml", jobs=2)
+    rest = RestModel(served, "m")
+    group(1000 * MB)
+    assert asyncio.run(ask()) == [503, 200, 200] * 4
+    group(100 * MB)
+    assert asyncio.run(ask()) == [200] * 12
+    served.close()

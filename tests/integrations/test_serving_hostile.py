@@ -222,6 +222,37 @@ def test_memory_and_threads_that_are_missing_are_a_503(rest, monkeypatch) -> Non
     assert asyncio.run(model.reply("POST", INFER, good())).status == 200
 
 
+PARTS = [
+    b"NaN", b"1e999", b"-", b"9" * 500, b"[[]]", b'"', b"{}", b"null", b"\xff", b"\\u0000", b"true", b'"BYTES"',
+    b"[" * 70, b',"name":1', b'"INT64"', b"-1", b"64", b'"parameters":{"binary_data_size":8},', b"}]}", b"\0" * 9,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first, count", [(0, 400), pytest.param(400, 40_000, marks=pytest.mark.long)])
+def test_changed_requests(rest, first, count) -> None:
+    """Good requests, of JSON and of raw tensors, with parts put in, left out and doubled: no exception
+    escapes, and what comes of it is an answer or a 400."""
+    raw, length = raw_body(256, IMAGES[0].tobytes())
+    models = [RestModel(rest.served, "digits", limits=limits) for limits in (DEFAULT, PIECES)]
+
+    async def all_of_them() -> set[int]:
+        found = set()
+        for seed in range(first, first + count):
+            rng = random.Random(seed)
+            body = bytearray(raw if seed % 2 else good())
+            for _ in range(rng.randrange(1, 4)):
+                at = rng.randrange(len(body) if rng.random() < 0.3 else 120)
+                body[at : at + rng.choice([0, 0, 1, 5, 60])] = rng.choice(PARTS) * rng.choice([0, 1, 1, 3])
+            said = str(rng.choice([int(length), int(length), len(body), rng.randrange(500)]))
+            headers = {"Inference-Header-Content-Length": said} if seed % 2 else {}
+            reply = await models[seed // 2 % 2].reply("POST", INFER, bytes(body), headers)
+            assert reply.status in (200, 400) and len(reply.body) < 2000, (seed, reply)
+            found.add(reply.status)
+        return found
+
+    assert asyncio.run(all_of_them()) == {200, 400}
+
+
 # --- reading in pieces
 
 
