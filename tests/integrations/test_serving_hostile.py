@@ -223,9 +223,27 @@ def test_memory_and_threads_that_are_missing_are_a_503(rest, monkeypatch) -> Non
 
 
 PARTS = [
-    b"NaN", b"1e999", b"-", b"9" * 500, b"[[]]", b'"', b"{}", b"null", b"\xff", b"\\u0000", b"true", b'"BYTES"',
-    b"[" * 70, b',"name":1', b'"INT64"', b"-1", b"64", b'"parameters":{"binary_data_size":8},', b"}]}", b"\0" * 9,
-]  # fmt: skip
+    b"NaN",
+    b"1e999",
+    b"-",
+    b"9" * 500,
+    b"[[]]",
+    b'"',
+    b"{}",
+    b"null",
+    b"\xff",
+    b"\\u0000",
+    b"true",
+    b'"BYTES"',
+    b"[" * 70,
+    b',"name":1',
+    b'"INT64"',
+    b"-1",
+    b"64",
+    b'"parameters":{"binary_data_size":8},',
+    b"}]}",
+    b"\0" * 9,
+]
 
 
 @pytest.mark.parametrize("first, count", [(0, 400), pytest.param(400, 40_000, marks=pytest.mark.long)])
