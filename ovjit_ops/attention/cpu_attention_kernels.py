@@ -39,7 +39,7 @@ tile = Word("tile")
 EXP, TANH = body_of(approx.exp_below_zero), body_of(approx.tanh_f32)
 
 
-def _adding() -> Epilogue:
+def adding() -> Epilogue:
     """acc + what lies at the pixel's address."""
     return Epilogue(body_of(lambda acc, there: acc + there, 2), ["pixel"])
 
@@ -347,7 +347,7 @@ def attention_tiles(
 @functools.cache
 def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
     """The kernel of `attention_tiles` for a format and an instruction set."""
-    epilogue = _adding() if form is F32 else _scaling()
+    epilogue = adding() if form is F32 else _scaling()
 
     def intrinsics(target: Isa) -> dict[str, Any]:
         return {

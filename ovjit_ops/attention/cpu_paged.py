@@ -18,6 +18,9 @@ from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_d
 from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit.graph.traced import most
+from ovjit.tiles.driver import ROWS
+from ovjit.tiles.pack import tile_width
+from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
 from ovjit_ops.attention.cpu_paged_kernels import (
     paged_guard,
     paged_merge,
@@ -27,6 +30,7 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     paged_write,
 )
 from ovjit_ops.attention.cpu_paged_plan import sizes
+from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
 
 #: Inputs that few models have, and what kernels call them.
 _OPTIONAL = {
@@ -46,7 +50,8 @@ class PagedAttention(Lowering):
         self.named = dict(zip(INPUTS, self.node.inputs, strict=False))
         attrs = self.node.attrs
         self.keys, self.values = kinds_of(attrs)
-        self.lanes = host_isa().lanes
+        self.isa = host_isa()
+        self.lanes, self.width = self.isa.lanes, tile_width(self.isa)
         dtype = self.named["query"].dtype
         if any(self.named[n].dtype != dtype for n in ("key", "value")):
             raise NotNative
@@ -57,11 +62,15 @@ class PagedAttention(Lowering):
         }  # fmt: skip
         out, summed = self.node.outputs[0].dtype, bool(attrs["scores"])
         self.rows = paged_rows(T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed)
+        self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
+        self.tiles = None
+        if not self.keys.tokens % self.lanes:
+            ways |= {"sinking": self.has("sinks"), "summed": summed}
+            self.tiles = tiles_kernel(self.isa, T=dtype, out=out, **kinds, **ways)
         self.merge = paged_merge(out=out, summed=summed)
         self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
-        self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
         self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
-        optional = (self.write, self.scores, self.rotate)
+        optional = (self.tiles, self.write, self.scores, self.rotate)
         self.kernels = (self.rows, self.merge, *(k for k in optional if k is not None))
 
     def has(self, name: str) -> bool:
@@ -73,6 +82,8 @@ class PagedAttention(Lowering):
         super().pack(constants)
         ramp = np.arange(self.node.attrs["part"] * self.keys.tokens, dtype=np.float32)
         self.ramp = constants.place(ramp, "distances of keys").offset
+        self.zeros = constants.place(np.zeros(TILE_COLUMNS * 2, np.float32), "attention zeros").offset
+        self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
 
     def plan(self, planner: Planner) -> None:
         y = planner.row_major_output(self.node.outputs[0])
@@ -126,22 +137,33 @@ class PagedAttention(Lowering):
                 view = planner.contiguous(self.named[name])
                 reads.append(view)
                 shared[at] = view.ptr
-        count = ceil_div(max(attrs["rows"], attrs["few"]) * group, 4) * 4
-        shared |= self._scratch(count)
-        slot = attrs["few"] * group * (shared["o_step"] + 8)
-        partial = planner.allocate((made["few"], self.keys.heads, slot), 1)
         sums = planner.allocate((y.shape[0] if self.scores is not None else 0, self.keys.heads * group, 2), 4)
         shared["sums"] = sums.ptr
+        flops = 2.0 * self.keys.tokens * group * self.keys.heads * (shared["size"] + shared["wide"])
+        flops *= planner.shape(self.named["block_indices"])[0]
+        if self.tiles is not None:
+            columns = max(1, TILE_COLUMNS // self.keys.tokens) * self.keys.tokens
+            lain = self._scratch(attrs["rows"] * group, columns, tiles=True)
+            values = shared | lain | {"number_at": 2, "items_at": made["many_at"]}
+            values |= {"some": columns // self.keys.tokens, "zeros": planner.constants.at(self.zeros)}
+            values["ones"] = planner.constants.at(self.ones)
+            chunks = made["many"] * self.keys.heads
+            planner.step(self.tiles, values, chunks, [*reads, *caches], [y, sums], flops * attrs["rows"])
+        rows = attrs["few"] if self.tiles is not None else max(attrs["rows"], attrs["few"])
+        count = ceil_div(rows * group, 4) * 4
+        shared |= self._scratch(count, attrs["part"] * self.keys.tokens)
+        slot = attrs["few"] * group * (shared["o_step"] + 8)
+        partial = planner.allocate((made["few"], self.keys.heads, slot), 1)
         shared |= {"partial": partial.ptr, "slot_size": slot}
-        entries = planner.shape(self.named["block_indices"])[0]
-        flops = 2.0 * entries * self.keys.tokens * group * self.keys.heads * (shared["size"] + shared["wide"])
-        for number, items, times in ((1, "few", 1), (2, "many", attrs["rows"])):
-            values = shared | {"number_at": number, "items_at": made[f"{items}_at"]}
-            chunks = made[items] * self.keys.heads
-            planner.step(self.rows, values, chunks, [*reads, *caches], [y, partial, sums], flops * times)
+        for number, items in ((1, "few"), (2, "many")):
+            if items == "few" or self.tiles is None:
+                values = shared | {"number_at": number, "items_at": made[f"{items}_at"]}
+                chunks = made[items] * self.keys.heads
+                planner.step(self.rows, values, chunks, [*reads, *caches], [y, partial, sums], flops)
         merging = [reads[0], partial]
         planner.step(self.merge, shared, sequences * self.keys.heads, merging, [y, sums], y.count)
         if self.scores is not None:
+            entries = planner.shape(self.named["block_indices"])[0]
             self._score(self.scores, shared, [*reads, *caches, sums], sequences, entries)
 
     def _score(
@@ -174,26 +196,32 @@ class PagedAttention(Lowering):
         chunks = blocks.shape[0] * self.keys.heads
         planner.step(kernel, shared | pointers, chunks, [*views.values()], [cache], cache.count)
 
-    def _scratch(self, count: int) -> dict[str, int]:
-        """Where things lie in a chunk's scratch memory, for so many rows."""
+    def _scratch(self, count: int, columns: int, tiles: bool = False) -> dict[str, int]:
+        """Where things lie in a chunk's scratch memory, for so many rows and keys at a time."""
 
         def row(n: int, lanes: int) -> int:
             return ceil_div(n, lanes) * lanes * 4
 
-        attrs, lanes = self.node.attrs, self.lanes
+        lanes, size, wide = self.lanes, self.keys.size, self.values.size
         steps = {
-            "q_step": row(self.keys.size, lanes), "s_step": row(attrs["part"] * self.keys.tokens, 16),
-            "o_step": row(self.values.size, 4 * lanes),
+            "q_step": row(size, lanes), "s_step": row(columns, 16), "o_step": row(wide, 4 * lanes),
+            "vp_step": columns * self.width * 4,
         }  # fmt: skip
-        places, at = {}, count * steps["q_step"]
-        unpacked = ceil_div(max(self.keys.size, self.values.size) * 4, ALIGNMENT) * ALIGNMENT
-        for name, size in (
-            ("s_at", count * steps["s_step"]), ("o_at", count * steps["o_step"]), ("m_at", count * 4 + 64),
-            ("l_at", count * 4 + 64), ("u_at", (self.keys.tokens + 1) * unpacked),
-        ):  # fmt: skip
+        unpacked = ceil_div(max(size, wide) * 4, ALIGNMENT) * ALIGNMENT
+        sizes_of = {
+            "q_at": count * steps["q_step"], "s_at": count * steps["s_step"],
+            "o_at": count * steps["o_step"], "m_at": count * 4 + 64, "l_at": count * 4 + 64,
+            "u_at": (self.keys.tokens + 1) * unpacked,
+        }  # fmt: skip
+        at = ceil_div(count, ROWS[self.isa.name][0]) * TABLE_BYTES if tiles else 0
+        if tiles:
+            sizes_of["kp_at"] = ceil_div(columns, self.width) * size * self.width * 4
+            sizes_of["vp_at"] = ceil_div(wide, self.width) * steps["vp_step"]
+        places = {}
+        for name, bytes_of in sizes_of.items():
             at = ceil_div(at, ALIGNMENT) * ALIGNMENT
             places[name] = at
-            at += size
+            at += bytes_of
         self.planner.need_scratch(at + 64)
         return steps | places
 

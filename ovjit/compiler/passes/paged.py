@@ -21,7 +21,7 @@ from ovjit.graph.shapes import ANY
 
 #: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
 #: up to so many new tokens are not cut into tiles.
-COLUMNS, ROWS, FEW = 512, 32, 4
+COLUMNS, ROWS, FEW = 512, 96, 4
 
 #: The kinds that the kernels read and write.
 KINDS = ("f32", "bf16", "f16", "u8", "u4")

@@ -1,0 +1,201 @@
+"""Prompts against blocks of keys and values, by tiles.
+
+An item is a tile of queries of one sequence, of all heads that share a key. Some blocks at a time are packed
+into panels in scratch memory, keys transposed and values as they lie, numbers of 16, 8 and 4 bits as f32. One
+kind of tile makes both products, as in `cpu_attention_kernels`; between them is the same softmax.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.cpu.formats import F32
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.transpose import make_transpose, transpose
+from ovjit.codegen.words import *
+from ovjit.graph.paged_caches import TOP
+from ovjit.tiles.driver import ROWS
+from ovjit.tiles.micro import make_tile
+from ovjit.tiles.pack import tile_width
+from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply, soften
+from ovjit_ops.attention.cpu_paged_kernels import (
+    copy_token,
+    fill,
+    hide,
+    incline,
+    scaled_rows,
+    unpack_block,
+)
+
+#: Keys of which the scores are in scratch memory at a time.
+TILE_COLUMNS = 256
+#: More columns than a panel has.
+WHOLE = 1 << 30
+
+
+@inline
+def pack_keys(p, row, panels, at, count, size, width):
+    """Tokens [count, size] of f32 at p, to the columns from `at` on of panels [size, width]."""
+    for t in range(0, count, VL):
+        column = at + t
+        to = panels + column // width * size * width * 4 + column % width * 4
+        for j in range(0, size, VL):
+            transpose(p + t * row + j * 4, row, count - t, to + j * width * 4, width * 4, size - j)
+
+
+@inline
+def pack_values(p, row, panels, panel, at, count, wide, width):
+    """Tokens [count, wide] of f32 at p, to the rows from `at` on of panels [tokens, width]."""
+    for c in range(0, wide, width):
+        for t in range(count):
+            to = panels + c // width * panel + (at + t) * width * 4
+            for j in range(0, min(width, wide - c), VL):
+                storem[f32](to + j * 4, loadm[f32](p + t * row + (c + j) * 4, wide - c - j), wide - c - j)
+
+
+@inline
+def widen(p, row, to, to_row, count, size, group, kind, by_channel):
+    """A block's tokens as f32."""
+    if kind in TOP:
+        unpack_block(p, row, to, to_row, 0, count, size, group, kind, by_channel)
+    else:
+        for t in range(count):
+            copy_token(p + t * row, to + t * to_row, size, kind, "f32")
+
+
+@kernel
+def paged_tiles(
+    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
+    sinks: Ptr, ramp: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, zeros: Ptr, ones: Ptr,
+    number_at, items_at, heads, group, size, wide, block, some, q_row, y_row, k_block, k_head, k_row, v_block,
+    v_head, v_row, v_group, q_at, q_step, s_step, o_step, u_step, s_at, o_at, m_at, l_at, u_at, kp_at, vp_at,
+    vp_step, *, T, out, kind, vkind, sloped, sinking, paired, typed, summed, heights, width, lanes,
+):  # fmt: skip
+    """Queries of an item with its blocks, `some` at a time: y."""
+    item = chunk // heads
+    head = chunk % heads
+    if item >= ld[i64](table + number_at * 8):
+        return 0
+    at = table + (items_at + item * 6) * 8
+    row = table + (8 + ld[i64](at) * 8) * 8
+    first = ld[i64](at + 8)
+    rows = ld[i64](at + 16)
+    start = ld[i64](at + 24)
+    stop = start + ld[i64](at + 32)
+    past = ld[i64](row)
+    token = ld[i64](row + 16) + first
+    entry = ld[i64](row + 24)
+    seen = ld[i32](window) + 0
+    count = rows * group
+    new = ld[i64](row + 8)
+    behind = past + first + rows
+    if typed:
+        behind = past + new
+    factor = splat[f32](scale)
+    scaled_rows(
+        q + token * q_row + head * group * size * SIZE[T], scratch + q_at, q_step, 0, rows, group, size,
+        q_row, factor, T,
+    )  # fmt: skip
+    for m in range(count):
+        fill(scratch + o_at + m * o_step, 0, wide, 0.0)
+        if sinking:
+            storem[f32](scratch + m_at + m * 4, splat[f32](sinks + (head * group + m % group) * 4), 1)
+            storem[f32](scratch + l_at + m * 4, const[f32](1.0), 1)
+        else:
+            storem[f32](scratch + m_at + m * 4, const[f32](-inf), 1)
+            storem[f32](scratch + l_at + m * 4, const[f32](0.0), 1)
+    for b in range(start, stop, some):
+        many = min(some, stop - b)
+        columns = min(many * block, behind - b * block)
+        for i in range(many):
+            index = ld[i32](entries + (entry + b + i) * 4) + 0
+            live = min(block, columns - i * block)
+            if index >= 0:
+                k = keys + index * k_block + head * k_head
+                v = values + index * v_block + head * v_head
+                if kind == "f32":
+                    pack_keys(k, k_row, scratch + kp_at, i * block, live, size, width)
+                else:
+                    widen(k, k_row, scratch + u_at, u_step, live, size, 0, kind, True)
+                    pack_keys(scratch + u_at, u_step, scratch + kp_at, i * block, live, size, width)
+                if vkind == "f32":
+                    pack_values(v, v_row, scratch + vp_at, vp_step, i * block, live, wide, width)
+                else:
+                    widen(v, v_row, scratch + u_at, u_step, live, wide, v_group, vkind, False)
+                    room = scratch + u_at
+                    pack_values(room, u_step, scratch + vp_at, vp_step, i * block, live, wide, width)
+            else:
+                for c in range(0, wide, width):
+                    for t in range(live):
+                        to = scratch + vp_at + c // width * vp_step + (i * block + t) * width * 4
+                        fill(to, 0, width, 0.0)
+        fill_tables(scratch + q_at, q_step, scratch + s_at, s_step, zeros, 0, count, heights[0])
+        c = 0
+        while c * width < columns:
+            multiply(
+                scratch + kp_at + c * size * width * 4, size, c * width, columns - c * width, WHOLE, zeros,
+                ones, False, count, heights, lanes,
+            )  # fmt: skip
+            c += 1
+        for m in range(count):
+            place = past + first + m // group
+            line = scratch + s_at + m * s_step
+            if sloped:
+                slope = splat[f32](slopes + (head * group + m % group) * 4)
+                incline(line, ramp, slope, b * block - place, columns)
+            for i in range(many):
+                if ld[i32](entries + (entry + b + i) * 4) < 0:
+                    fill(line, i * block, min((i + 1) * block, columns), -inf)
+            hide(
+                line, b * block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16), pairs,
+                pairs_at, kinds, paired, typed,
+            )  # fmt: skip
+            shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
+            if b > start:
+                o = scratch + o_at + m * o_step
+                for j in range(0, wide, VL):
+                    storem[f32](o + j * 4, loadm[f32](o + j * 4, wide - j) * shrink, wide - j)
+        fill_tables(
+            scratch + s_at, s_step, scratch + o_at, o_step, scratch + o_at, o_step, count, heights[0]
+        )
+        c = 0
+        while c * width < wide:
+            multiply(
+                scratch + vp_at + c * vp_step, columns, c * width, wide - c * width, WHOLE, zeros, ones,
+                False, count, heights, lanes,
+            )  # fmt: skip
+            c += 1
+    for m in range(count):
+        o = scratch + o_at + m * o_step
+        total = splat[f32](scratch + l_at + m * 4)
+        scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+        p = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
+        for j in range(0, wide, VL):
+            storem[out](p + j * SIZE[out], loadm[f32](o + j * 4, wide - j) * scaled, wide - j)
+        if summed:
+            p = sums + (((token + m // group) * heads + head) * group + m % group) * 8
+            storem[f32](p, splat[f32](scratch + m_at + m * 4), 1)
+            storem[f32](p + 4, scaled, 1)
+
+
+@functools.cache
+def tiles_kernel(isa: Isa, **ways: Any) -> Kernel:
+    """The kernel of `paged_tiles` for an instruction set."""
+    epilogue = adding()
+
+    def intrinsics(target: Isa) -> dict[str, Any]:
+        tiles = {
+            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, F32)
+            for r in ROWS[target.name]
+            for v in (target.tile_vectors, 1)
+        }
+        return {**tiles, "transpose": make_transpose(target, "i32")}
+
+    said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
+    return paged_tiles.kernel(
+        f"paged_tiles_{isa.name}{said}", intrinsics, f"paged {epilogue.text()}", heights=ROWS[isa.name],
+        width=tile_width(isa), lanes=isa.lanes, **ways,
+    )  # fmt: skip
