@@ -29,6 +29,8 @@ def _own(name: str, *modules: str) -> Callable[..., Any]:
 
 #: For what is small. `random` takes its own hash from there, too; from Python 3.12 on it is in `_sha2`.
 sha256 = _own("sha256", "_sha2", "_sha256", "hashlib")
+#: Keys of any length from a short one (FIPS 202).
+shake_256 = _own("shake_256", "_sha3", "hashlib")
 #: Equality in constant time.
 same_bytes = _own("_compare_digest", "_operator", "hmac")
 
@@ -50,3 +52,8 @@ def hmac_sha256(key: bytes, parts: Sequence[bytes | memoryview]) -> bytes:
         inner.update(part)
     outer.update(inner.digest())
     return outer.digest()
+
+
+#: The universal hash (`ovjit.codegen.cpu.universal_hash`): bytes of a block, of its sums, and of the keys for
+#: a block, which the last of the four sums takes three words further.
+BLOCK_BYTES, SUM_BYTES, KEY_BYTES = 8192, 32, 8192 + 3 * 8

@@ -19,6 +19,8 @@ from ovjit.graph.traced import Traced
 ALIGNMENT = 64
 #: Bytes of a table that are looked at before their pages are given back.
 _LOOKED_AT = 1 << 22
+#: Larger arrays of bytes are weights.
+_SMALL_TABLE = 4096
 
 
 class Panels(NamedTuple):
@@ -95,6 +97,7 @@ class Constants:
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self.sizes: dict[int, int] = {}  # offset -> bytes
         self.asked: list[int] = []  # what `place` has given, in order
+        self.steering: list[tuple[int, int]] = []  # (offset, bytes) of what kernels may follow without a look
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._rows: dict[int, PackedRows] = {}
@@ -116,6 +119,8 @@ class Constants:
             offset = self._known[key] = self.size
             self.arrays.append((offset, array))
             self.sizes[offset] = array.nbytes
+            if steers(array):
+                self.steering.append((offset, array.nbytes))
             self.size = aligned(self.size + array.nbytes)
         self.asked.append(offset)
         return self.at(offset)
@@ -195,7 +200,16 @@ class Constants:
         return memory
 
 
-def _mapping(array: np.ndarray) -> Any:
+def steers(array: np.ndarray | Filling) -> bool:
+    """Whether kernels may take the elements for places in memory, counts or orders, and not look whether they
+    are in range: all integers but many of 8 bits, which are weights. (Packed weights are `Filling`s. What is
+    computed of floats and of 8 bits is held within bounds wherever it is an index.)"""
+    if isinstance(array, Filling) or array.dtype.kind not in "iub":
+        return False
+    return array.dtype.itemsize > 1 or array.nbytes <= _SMALL_TABLE
+
+
+def mapping_of(array: np.ndarray) -> Any:
     """The mapped file that an array's memory is of, None for other memory."""
     home: Any = array
     while isinstance(home, np.ndarray):
@@ -206,17 +220,17 @@ def _mapping(array: np.ndarray) -> Any:
 
 def is_mapped(array: np.ndarray) -> bool:
     """True for an array in a mapped file."""
-    return _mapping(array) is not None
+    return mapping_of(array) is not None
 
 
 def release_pages(array: np.ndarray, shared: bool = False) -> None:
     """Give the pages of a mapped file back that an array alone lies on; who reads it again finds them in the
-    system's cache. Arrays in other memory stay as they are, and mappings that can be written to unless they
-    are `shared`: what was written to a private one is nowhere else."""
-    home = _mapping(array)
+    system's cache. Arrays in other memory stay as they are, mappings that can be written to unless they are
+    `shared`, for what was written to a private one is nowhere else, and those with pages of their own."""
+    home = mapping_of(array)
     if home is None or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
         return
-    if not (memoryview(home).readonly or shared):
+    if not (memoryview(home).readonly or shared) or getattr(home, "pinned", False):
         return
     low, high = np.lib.array_utils.byte_bounds(array)
     begin = np.frombuffer(home, np.uint8, 1).ctypes.data

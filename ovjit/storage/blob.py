@@ -20,7 +20,8 @@ from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
-from ovjit.storage.container import BlobError, Container, aligned, write_container
+from ovjit.storage import tags
+from ovjit.storage.container import BlobError, Container, write_container
 from ovjit.storage.graph_format import (
     Arrays,
     Reader,
@@ -134,8 +135,10 @@ def _encode(executable: Any) -> dict[str, Any]:
     arrays = Arrays("weights", among_packed)
     graph = dump(encode_graph(executable.graph, arrays))
     starts = None if variables is None else encode_starts(executable.program, _encode)
-    rest = encode_program(inner, variables, starts=starts)
-    return {"graph": graph, "weights": arrays.content(), "packed": packed, **rest}
+    weights = arrays.content()
+    hashed = tags.needs_kernel(max(len(weights), len(packed)))
+    rest = encode_program(inner, variables, starts=starts, hashed=hashed)
+    return {"graph": graph, "weights": weights, "packed": packed, **rest}
 
 
 def header_for(
@@ -271,25 +274,36 @@ def _load(
     file: np.ndarray | None,
 ) -> Any:
     """An executable of the stored program."""
-    from ovjit.storage.program import stored_executable
+    from ovjit.storage.program import hashing_code, stored_executable
 
-    container.verify("packed")
     sections = container.sections
     if not sections["weights"].readonly:
         sections["weights"] = memoryview(bytes(sections["weights"]))
     tables = parse(sections["program"], "program")
+    provided = hashing_code(tables, sections)
+    if provided:
+        tags.function(provided)
     if "memory" in tables:
         from ovjit.storage.by_file import filled
 
         if file is None:
             raise BlobError("the blob leaves its weights in a file")
-        memory: np.ndarray | None = filled(tables["memory"], sections["packed"], file)
+        memory: np.ndarray | None = filled(tables["memory"], container.copy("packed"), file)
     else:
-        memory = aligned(sections["packed"])
+        memory = _memory(container, tables)
     given, made = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     places = {} if file is None else {"file": file}
     check = functools.partial(container.verify, "weights")
     return stored_executable(tables, sections, memory, given, made, config, places, check)
+
+
+def _memory(container: Container, tables: Mapping[str, Any]) -> np.ndarray:
+    """The packed constants, of which those that lead kernels stay what they are."""
+    try:
+        places = [(int(offset), int(size)) for offset, size in tables["steering"]]
+        return container.memory("packed", places)
+    except (LookupError, TypeError, ValueError) as error:
+        raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
 
 
 def _compile(

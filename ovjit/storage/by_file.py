@@ -20,6 +20,7 @@ import numpy as np
 
 from ovjit.compiler.constants import aligned_bytes, fill_copy, release_pages
 from ovjit.graph import dtypes
+from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
 from ovjit.storage.origins import Origin, origin_of, place_in
@@ -44,12 +45,14 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
     literal: list[Any] = []
     packed = Arrays("packed")
     made = {offset: found for offset, _, *found in program.constants.of_files}
+    steering = {offset for offset, _ in program.constants.steering}
     # for open shapes the compiler makes it again, with the plans
     sizes = sorted(program.constants.sizes.items()) if inner.static and not whole else []
     for offset, size in sizes:
         array, recipe = made.get(offset, (None, None))
         at = None if array is None or origin is None else place_in(array, origin)
-        if at is None or recipe.function not in _NAMES:
+        # what leads kernels is in the blob, where it is authenticated
+        if at is None or recipe.function not in _NAMES or offset in steering:
             literal.append([offset, size, packed.add(program.memory[offset : offset + size])[1]])
             continue
         function = [_NAMES[recipe.function], dict(recipe.arguments)]
@@ -65,12 +68,16 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
     starts = None if state is None else encode_starts(executable.program, lambda x: sections(x, None, True))
     if whole:  # as kernels read it, for a mapping
         content = memoryview(program.memory).cast("B")
-        rest = encode_program(inner, state, True, None, starts)
+        rest = encode_program(inner, state, True, None, starts, _is_hashed(weights.size, len(content)))
         return {"graph": graph, "weights": weights.content(), "packed": content, **rest}
     size = int(program.memory.size) if inner.static else None
     memory = {"size": size, "literal": literal, "filled": rows}
-    rest = encode_program(inner, state, True, memory, starts)
+    rest = encode_program(inner, state, True, memory, starts, _is_hashed(weights.size, packed.size))
     return {"graph": graph, "weights": weights.content(), "packed": packed.content(), **rest}
+
+
+def _is_hashed(*sizes: int) -> bool:
+    return tags.needs_kernel(max(sizes))
 
 
 def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray | None:

@@ -7,22 +7,21 @@
         16      8  length of the whole blob
         24      8  name of the key: tells a foreign key from damage, and tells nothing else about the key
         32     32  HMAC-SHA256 over bytes 0 .. 31, the table, and the contents of all `AUTHENTICATED` sections
-        64     40  for every section: its kind (8), offset (8), length (8), checksum of its content (16)
+        64     56  for every section: its kind (8), offset (8), length (8), checksum of its content (16), and
+                   its tag (16), zeros for `AUTHENTICATED` ones
                16  checksum of everything before
 
 Sections follow in any order, that of `SECTIONS` where nothing speaks for another, each at the next multiple
-of 64, zeros between them. A checksum is against accidents only; the authentication code covers the checksums
-of the sections that it does not cover.
+of 64, zeros between them. Checksums are against accidents, and need no key. The authentication code covers
+the tags of the sections that it does not cover itself, and these tags authenticate them (`tags`).
+Authenticated sections are copied before they are checked, so that a later change of the file has no effect.
 """
 
 from __future__ import annotations
 
 import io
-import mmap
-import os
-import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,30 +29,27 @@ import numpy as np
 from ovjit.disk.sealed import authentication_code, name_of_key
 from ovjit.errors import OvjitError
 from ovjit.hashes import same_bytes, sha256_for
+from ovjit.storage.mapped import ALIGNMENT, aligned, own_copy, pin
+from ovjit.storage.tags import TAG_BYTES, Read, tag
 
 MAGIC = b"OVJITBLB"
-VERSION = 1
-ALIGNMENT = 64
+VERSION = 2
 #: Kinds, in the order in which they lie. `weights` belong to the graph, `packed` to the program.
 SECTIONS = ("header", "program", "words", "data", "code", "graph", "packed", "weights")
-#: What decides about running code, and how. Of the others the authentication code covers the checksum.
+#: What decides about running code, and how. Of the others the authentication code covers the tag.
 AUTHENTICATED = ("header", "program", "words", "data", "code", "graph")
 _HEAD = struct.Struct("<8sIIQ8s")
 _CODE = 32
-_ENTRY = struct.Struct("<8sQQ16s")
+_ENTRY = struct.Struct("<8sQQ16s16s")
+#: Formats that are read -> their rows of the table. Of the first, which has no tags, the graph is used.
+_ENTRIES = {1: struct.Struct("<8sQQ16s"), VERSION: _ENTRY}
 _CHECKSUM = 16
 _TABLE = _HEAD.size + _CODE
 _BODY = _TABLE + _ENTRY.size * len(SECTIONS) + _CHECKSUM
 #: Where the first section lies, whatever is in it and in the others.
 FIRST = _BODY + -_BODY % ALIGNMENT
 _PURPOSE = b"ovjit: blob"
-#: Smaller files are read, so that nothing happens to who has truncated a file that is in use.
-SMALLEST_MAPPED = 1 << 20
 _WRITTEN_AT_ONCE = 1 << 22  # bytes: some milliseconds
-
-
-#: Bytes of a section: so many from an offset on.
-Read = Callable[[int, int], bytes]
 
 
 class BlobError(OvjitError):
@@ -109,8 +105,9 @@ def container_parts(
         gap = -offset % ALIGNMENT
         offset += gap
         parts += (bytes(gap), content)
-        summed = checksum(content, read if kind == first else None)
-        rows[kind] = _ENTRY.pack(kind.encode(), offset, len(content), summed)
+        reads = read if kind == first else None
+        code = bytes(TAG_BYTES) if kind in AUTHENTICATED else tag(key, kind, content, reads)
+        rows[kind] = _ENTRY.pack(kind.encode(), offset, len(content), checksum(content, reads), code)
         offset += len(content)
     table = b"".join(rows[kind] for kind in SECTIONS)
     head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), offset, name_of_key(key))
@@ -141,6 +138,9 @@ class Container:
         """Raises BlobError unless head, table and the `AUTHENTICATED` sections are whole."""
         self.sections: dict[str, Any] = {}
         self._sums: dict[str, bytes] = {}
+        self._tags: dict[str, bytes] = {}
+        #: The key that has authenticated the blob.
+        self._key: bytes | None = None
         self._head, self._table = self._read_table(data)
         for kind in AUTHENTICATED:
             self.sections[kind] = bytes(self.sections[kind])
@@ -152,80 +152,80 @@ class Container:
             raise BlobError(
                 "Cannot import compiled blob: this is no blob of ovjit, it does not begin with OVJITBLB"
             )
-        if len(beginning) < _BODY:
+        if len(beginning) < _HEAD.size:
             raise BlobError(f"the blob is cut off: it has {len(data)} bytes")
-        _, version, count, total, key_name = _HEAD.unpack_from(beginning)
-        if version != VERSION:
+        _, self.version, count, total, key_name = _HEAD.unpack_from(beginning)
+        row = _ENTRIES.get(self.version)
+        if row is None:
             raise BlobError(
-                f"the blob has format {version}, this ovjit reads format {VERSION}: export the model again"
+                f"the blob has format {self.version}, this ovjit reads formats up to {VERSION}: export the "
+                "model again"
             )
-        if beginning[_BODY - _CHECKSUM :] != checksum(beginning[: _BODY - _CHECKSUM]):
+        body = _TABLE + row.size * len(SECTIONS) + _CHECKSUM
+        if len(beginning) < body:
+            raise BlobError(f"the blob is cut off: it has {len(data)} bytes")
+        if beginning[body - _CHECKSUM : body] != checksum(beginning[: body - _CHECKSUM]):
             raise BlobError("the blob is damaged: the checksum of its table is wrong")
         if count != len(SECTIONS):
             raise BlobError(f"the blob is not valid: it has {count} sections, not {len(SECTIONS)}")
         if total != len(data):
             raise BlobError(f"the blob is cut off or padded: it says {total} bytes and has {len(data)}")
+        self._read_sections(
+            data, body, [row.unpack_from(beginning, _TABLE + i * row.size) for i in range(count)]
+        )
+        self.key_name = key_name
+        #: The authentication code, which no other blob of a key has.
+        self.code = beginning[_HEAD.size : _TABLE]
+        return beginning[: _HEAD.size], beginning[_TABLE : body - _CHECKSUM]
+
+    def _read_sections(self, data: memoryview, end: int, rows: Sequence[Any]) -> None:
         places = []
-        for i, kind in enumerate(SECTIONS):
-            name, offset, size, code = _ENTRY.unpack_from(beginning, _TABLE + i * _ENTRY.size)
+        for kind, (name, offset, size, code, *tags) in zip(SECTIONS, rows, strict=True):
             if name.rstrip(b"\0") != kind.encode():
-                raise BlobError(f"the blob is not valid: section {i} is {name!r}, not {kind!r}")
+                raise BlobError(f"the blob is not valid: the section {name!r} is where {kind!r} should be")
             places.append((offset, size, kind))
             self._sums[kind] = code
-        end = _BODY
+            self._tags[kind] = tags[0] if tags else b""
         for offset, size, kind in sorted(places):
-            if offset != end + -end % ALIGNMENT or size > total - min(offset, total):
+            if offset != end + -end % ALIGNMENT or size > len(data) - min(offset, len(data)):
                 raise BlobError(
                     f"the blob is not valid: its section {kind!r} lies at {offset} with {size} bytes"
                 )
             end = offset + size
             self.sections[kind] = data[offset:end]
-        if end != total:
-            raise BlobError(f"the blob is not valid: its sections end at {end}, the blob at {total}")
-        self.key_name = key_name
-        #: The authentication code, which no other blob of a key has.
-        self.code = beginning[_HEAD.size : _TABLE]
-        return beginning[: _HEAD.size], beginning[_TABLE : _BODY - _CHECKSUM]
+        if end != len(data):
+            raise BlobError(f"the blob is not valid: its sections end at {end}, the blob at {len(data)}")
 
-    def verify(self, kind: str) -> None:
-        """Raise BlobError unless the section's content has its checksum."""
-        if checksum(self.sections[kind]) != self._sums[kind]:
+    def verify(self, kind: str, content: Any = None) -> None:
+        """Raise BlobError unless the section's content has its tag, or its checksum where no key has
+        authenticated the blob. `content`: the section's bytes where they have been copied."""
+        content = self.sections[kind] if content is None else content
+        if self._key is not None and kind not in AUTHENTICATED:
+            if not same_bytes(tag(self._key, kind, content), self._tags[kind]):
+                raise BlobError(f"the blob is damaged or forged: the tag of its section {kind!r} is wrong")
+        elif checksum(content) != self._sums[kind]:
             raise BlobError(f"the blob is damaged: the checksum of its section {kind!r} is wrong")
+
+    def memory(self, kind: str, places: Iterable[tuple[int, int]]) -> np.ndarray:
+        """The verified content of a section as memory for kernels. What lies at `places` (offset, size) stays
+        what was verified, whatever becomes of a mapped file."""
+        found = pin(aligned(self.sections[kind]), places)
+        self.verify(kind, found.data)
+        return found
+
+    def copy(self, kind: str) -> np.ndarray:
+        """A copy of the verified content."""
+        found = own_copy(self.sections[kind])
+        self.verify(kind, found.data)
+        return found
 
     def why_foreign(self, key: bytes) -> str:
         """Why this blob does not count as written by the holder of `key`; "" when it does."""
+        if self.version != VERSION:
+            return f"it has format {self.version}, and code is used of format {VERSION}"
         if self.key_name != name_of_key(key):
             return "it was written with another user's key"
         if not same_bytes(self.code, _authentication(key, self._head, self._table, self.sections)):
             return "its authentication code is wrong"
+        self._key = key
         return ""
-
-
-def aligned(section: memoryview) -> np.ndarray:
-    """The section's bytes at a multiple of 64: where it lies if that is one and nobody can write there."""
-    array = np.frombuffer(section, np.uint8)
-    if section.readonly and array.ctypes.data % ALIGNMENT == 0:
-        return array
-    raw = np.empty(array.size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    copy = raw[start : start + array.size]
-    copy[:] = array
-    return copy
-
-
-def read_file(path: str, use_mmap: bool) -> memoryview:
-    """The file's bytes: mapped, and so shared with other processes, when it is large and `use_mmap`.
-
-    Raises OSError; who truncates a mapped file kills the processes that use it.
-    """
-    descriptor = os.open(
-        path,
-        os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0),
-    )
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "it is not a regular file")
-        if use_mmap and status.st_size >= SMALLEST_MAPPED:
-            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-        return memoryview(file.read())

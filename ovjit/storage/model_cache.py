@@ -32,9 +32,10 @@ from ovjit.graph.graph import Graph
 from ovjit.graph.ports import PortInfo
 from ovjit.hashes import sha256
 from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
-from ovjit.storage.container import BlobError, Container, code_in, read_file
+from ovjit.storage.container import BlobError, Container, code_in
 from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
 from ovjit.storage.graph_format import parse
+from ovjit.storage.mapped import read_file
 from ovjit.storage.origins import SUFFIX, known_digest
 
 MAX_BYTES = 16 << 30

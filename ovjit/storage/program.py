@@ -8,6 +8,8 @@ for open shapes are made by the traces that the compiler has foreseen, or anothe
      "starts": {"values": for each variable null, an array, or [program, numbers of its inputs, output],
                 "programs": [{"inputs", "outputs": [(type, dimensions)], "sections": {name: bytes}}, ...]},
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...],
+     "hashing": [the kernel that checks large sections, where there are any],
+     "steering": [[offset, size], ...] (what of `packed` kernels may follow without a look),
      "traces": [kernel, [what `encode_trace` makes, ...]] (only for open shapes), "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
@@ -39,8 +41,10 @@ from ovjit.execution.build import executable_of, make_program
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
-from ovjit.storage.container import BlobError, aligned
+from ovjit.storage import tags
+from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
+from ovjit.storage.mapped import aligned
 
 if TYPE_CHECKING:
     from ovjit.compiler.growing import Place, Room
@@ -86,31 +90,36 @@ def encode_program(
     loaded: bool = False,
     memory: Mapping[str, Any] | None = None,
     starts: Mapping[str, Any] | None = None,
+    hashed: bool = False,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
     is not enough to run it. `memory`: what is said of the packed constants, see `by_file`. `starts`: what the
-    variables begin with."""
+    variables begin with. `hashed`: with the code that checks large sections, see `tags`."""
     plan, data, hosts = _storable_plan(executable)
     used = executable.program.kernels
     if plan is not None:
         used = [step.kernel for step in hosts if step.kernel is not None]
     runners = runner.native_kernels(loaded)
+    hashing = (tags.kernel(),) if hashed else ()
     if loaded:
         if executable.static and plan is None:
             raise TypeError("its plan has no form in a blob")
         used = [k for k in used if objects.address_of(symbol_of(k)) is not None]
     # a static model's kernels are loaded when a plan has steps of them
-    kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners))
+    kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners, *hashing))
     # without its constants a program gets them, and its traces, from the compiler
     traces = [t for t in executable.program.foreseen if memory is None and t.facts() is not None]
     if traces:
         from ovjit.compiler.parametric import evaluating_kernel
     if loaded:
         traces = [t for t in traces if all(objects.address_of(symbol_of(s.kernel)) for s in t.steps)]
-    code = _Code((*used, *(step.kernel for trace in traces for step in trace.steps), *runners))
+    code = _Code((*used, *(step.kernel for trace in traces for step in trace.steps), *runners, *hashing))
     runner_rows = [code.number(k) for k in runners]
     tables: dict[str, Any] = {"kernels": code.rows, "runner": runner_rows, "plan": None}
+    tables["hashing"] = [code.number(k) for k in hashing]
+    if memory is None:
+        tables["steering"] = executable.program.constants.steering
     if traces:
         rows = [encode_trace(trace, code.number) for trace in traces]
         tables["traces"] = [code.number(evaluating_kernel()), encode(rows, data)]
@@ -285,6 +294,15 @@ def _encode_view(value: Any, view: View) -> list[Any]:
 
 
 # --- from tables
+
+
+def hashing_code(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, bytes]:
+    """symbol -> authenticated code of what checks large sections. BlobError for tables that are not valid."""
+    try:
+        rows = [tables["kernels"][number] for number in tables["hashing"]]
+        return {str(row[0]): sections["code"][row[3] : row[3] + row[4]] for row in rows}
+    except (LookupError, TypeError) as error:
+        raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
 
 
 class StoredProgram:

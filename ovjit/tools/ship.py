@@ -39,9 +39,10 @@ def kernels() -> list[Kernel]:
     from ovjit.compiler.parametric import evaluating_kernel
     from ovjit.data import DIGITS_XML
     from ovjit.execution.runner import native_kernels
+    from ovjit.storage import tags
     from ovjit.tools.layers import layers
 
-    found: dict[Kernel, None] = dict.fromkeys((*native_kernels(), evaluating_kernel()))
+    found: dict[Kernel, None] = dict.fromkeys((*native_kernels(), tags.kernel(), evaluating_kernel()))
     for model in (ov.Core().read_model(str(DIGITS_XML)), *layers()):
         for some in kernels_of(model).values():
             found.update(dict.fromkeys(some))

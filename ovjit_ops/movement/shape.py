@@ -231,12 +231,13 @@ class Concat:
             total = total + (ANY if x.shape is None else x.shape[place])
             for i, d in enumerate(x.shape or ()):
                 both = d if i == place else merge(out[i], d)
-                check(
-                    both is not None,
-                    "Argument shapes are inconsistent; they must have the same rank, and must have equal "
-                    f"dimension everywhere except on the concatenation axis (axis {place}). "
-                    f"{', '.join(map(repr, args))}",
-                )
+                if both is None:  # the message takes as long as all of this does
+                    check(
+                        False,
+                        "Argument shapes are inconsistent; they must have the same rank, and must have equal "
+                        f"dimension everywhere except on the concatenation axis (axis {place}). "
+                        f"{', '.join(map(repr, args))}",
+                    )
                 out[i] = both  # type: ignore[assignment]
         out[place] = total
         return with_value(TensorType(dtype, out), lambda *x: np.concatenate(x, place), *args, partially=True)

@@ -19,11 +19,14 @@ from tests.fuzz import (
     fuzz_misfits,
     fuzz_onnx,
     fuzz_quantized,
+    fuzz_sealed,
     fuzzing,
     planted,
 )
 
-FUZZERS = [fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized]
+FUZZERS = [
+    fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
+]  # fmt: skip
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
 

@@ -30,8 +30,7 @@ from ovjit.codegen import kernel as kernels
 from ovjit.disk import folders, keys, notice
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import blob as blob_module
-from ovjit.storage import container as container_module
-from ovjit.storage import model_cache
+from ovjit.storage import container, mapped, model_cache
 from ovjit.storage.container import (
     _BODY,
     _ENTRY,
@@ -319,7 +318,7 @@ def test_mapped_weights_are_in_memory_once(tmp_path) -> None:
 
 @pytest.mark.parametrize("use_mmap", [True, False])
 def test_mmap_is_as_asked_for(use_mmap: bool, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(container_module, "SMALLEST_MAPPED", 0)
+    monkeypatch.setattr(mapped, "SMALLEST_MAPPED", 0)
     path = tmp_path / "a.blob"
     path.write_bytes(blob_of(compiled("small")))
     model = ovjit.Core().import_model(path, "CPU", {"ENABLE_MMAP": use_mmap})
@@ -360,7 +359,7 @@ def test_a_stranger_s_code_is_not_run(small, caplog, monkeypatch) -> None:
         assert bits(model, X) == answer
         assert not model.get_property("LOADED_FROM_CACHE") and "another user's key" in text
     # the name of the right key is no secret
-    monkeypatch.setattr(container_module, "name_of_key", lambda key: b"the same")
+    monkeypatch.setattr(container, "name_of_key", lambda key: b"the same")
     forged = resealed(content, FOREIGN, **trap)
     model, text = told(caplog, forged)
     assert bits(model, X) == answer and "authentication code is wrong" in text
@@ -496,7 +495,7 @@ def test_a_forged_checksum_lets_no_code_in(small, caplog) -> None:
     for kind in ("words", "code", "program", "header"):
         i = SECTIONS.index(kind)
         row = _TABLE + i * _ENTRY.size
-        _, offset, size, _ = _ENTRY.unpack_from(content, row)
+        _, offset, size, *_ = _ENTRY.unpack_from(content, row)
         for _ in range(5):
             forged = bytearray(content)
             place = offset + rng.randrange(size)
@@ -613,7 +612,7 @@ def test_the_checksum_sees_small_changes() -> None:
 def test_damaged_graph_weights_are_seen_when_they_are_needed(tmp_path) -> None:
     content = blob_of(compiled("digits"))
     row = _TABLE + SECTIONS.index("weights") * _ENTRY.size
-    _, offset, size, _ = _ENTRY.unpack_from(content, row)
+    _, offset, size, *_ = _ENTRY.unpack_from(content, row)
     assert size
     damaged = bytearray(content)
     damaged[offset + size // 2] ^= 1

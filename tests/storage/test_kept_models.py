@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import by_file, container, file_models, kept_models, origins
 from ovjit.storage.model_cache import prune
+from tests.support import forged
 
 X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
 
@@ -407,14 +409,19 @@ def test_anything_else_changed_is_compiled(change, folder, tmp_path, unread, mon
     assert right(answer(path, **config), w) and unread
 
 
-@pytest.mark.parametrize("kind", ["cut", "empty", "flipped", "another model's", "link", "folder", "open"])
+@pytest.mark.parametrize(
+    "kind", ["cut", "empty", "flipped", "same sums", "another model's", "link", "folder", "open"]
+)
 def test_planted_blobs_are_not_believed(kind: str, folder, tmp_path, unread) -> None:
     path = tmp_path / "m.xml"
-    w = write(path)
+    w = write(path, 600)
     answer(path)
     (blob,) = folder.glob("*.blob")
     content = blob.read_bytes()
-    if kind == "open":
+    if kind == "same sums":
+        blob.write_bytes(forged.forge(content, "packed", "rectangle", random.Random(3)))
+        assert blob.read_bytes() != content
+    elif kind == "open":
         blob.chmod(0o666)
     else:
         blob.unlink()
@@ -428,7 +435,7 @@ def test_planted_blobs_are_not_believed(kind: str, folder, tmp_path, unread) -> 
         blob.symlink_to(tmp_path / "elsewhere")
     elif kind == "folder":
         blob.mkdir()
-    elif kind != "open":
+    elif kind not in ("open", "same sums"):
         at = content.index(b"matmul") if b"matmul" in content else 100
         flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
         blob.write_bytes({"cut": content[:70], "empty": b"", "flipped": flipped}[kind])

@@ -553,7 +553,7 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
         view = memoryview(stream)
         return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
     if isinstance(stream, (str, os.PathLike)):
-        from ovjit.storage.container import read_file
+        from ovjit.storage.mapped import read_file
 
         path = os.fsdecode(stream)
         try:

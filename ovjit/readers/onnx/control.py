@@ -146,9 +146,7 @@ def loop(n: OnnxNode) -> Any:
             return _collected(n, graph, added)
     trips = n.convert(n[0], "i64") if n.has(0) else n.const(-1)
     go_on = n[1] if n.has(1) else n.const(True)
-    trips, go_on = (
-        v if n.shape(v) in ((), (1,)) else n.scalar(v) for v in (trips, go_on)
-    )
+    trips, go_on = (v if n.shape(v) in ((), (1,)) else n.scalar(v) for v in (trips, go_on))
     scalar = [TensorType("i64", ()), TensorType("boolean", ())]
     for i in (0, 1):  # some say [1]
         info = graph.input[i].type
@@ -398,6 +396,15 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
     if number > MAX_TRIPS:
         raise UnsupportedError(f"a loop over sequences with {number} trips; {MAX_TRIPS} are the most")
+    with n.reader.expansion.unrolled(number, graph):
+        return _iterations(n, graph, names, carried, number)
+
+
+def _iterations(
+    n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any], number: int
+) -> list[Any]:
+    """The values that go round after so many iterations, or as many as the condition lets be, and then what
+    they collect."""
     values = list(carried)
     collected: list[list[Output]] = []
     for i in range(number):

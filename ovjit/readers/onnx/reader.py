@@ -25,6 +25,7 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import FOLD_BUDGET, Draft, encoded
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
+from ovjit.readers.onnx.expansion import Expansion
 from ovjit.readers.onnx.external import ExternalData
 from ovjit.readers.onnx.node import (
     EMPTY,
@@ -217,7 +218,8 @@ class Reader(Draft):
         self.external = external
         self.shapes = dict(shapes or {})
         self.functions = _functions(proto)
-        self.nodes = 0
+        #: Made by `read`, which counts the nodes before it reads any.
+        self.expansion: Expansion = None  # type: ignore[assignment]
         #: What rules have found out about the model as a whole, by a name of theirs.
         self.memo: dict[str, Any] = {}
 
@@ -227,6 +229,7 @@ class Reader(Draft):
         if not opsets and self.proto.ir_version < FIRST_OPSETS:
             opsets = {"": 1}
         self._check_operators(graph, opsets)
+        self.expansion = Expansion(graph, self.functions, self.converters, MAX_NODES)
         scope = Scope(opsets)
         self._initializers(graph, scope)
         parameters = [p for info in _once(graph.input) if (p := self._input(info, scope)) is not None]
@@ -367,6 +370,10 @@ class Reader(Draft):
         dense[flat.astype(np.int64)] = values.reshape(-1)
         return Output._of(Constant._of(dense.reshape(shape), element_type, None, name), 0)
 
+    def name(self, base: str, op: str) -> str:
+        self.expansion.count_made()
+        return super().name(base, op)
+
     # -- nodes -----------------------------------------------------------------------------------------------
 
     def run(self, graph: Any, scope: Scope) -> None:
@@ -386,9 +393,7 @@ class Reader(Draft):
                 if frame.function is not None:
                     self._return(frame)
                 continue
-            self.nodes += 1
-            if self.nodes > MAX_NODES:
-                raise ModelError(f"the model has more than {MAX_NODES} nodes, its functions inlined")
+            self.expansion.count_read()
             call = self._read_node(node, frame.scope)
             if call is not None:
                 stack.append(call)

@@ -187,14 +187,15 @@ def map_(n: OnnxNode) -> Any:
     names = [info.name for info in graph.input]
     values = _list(n)
     rows: list[list[Any]] = [[] for _ in graph.output]
-    for i in range(len(values)):
-        given: dict[str, Any] = {}
-        for name, value in zip(names, n.inputs, strict=True):
-            if isinstance(value, TensorList) and len(value) != len(values):
-                raise ModelError("the sequences have different lengths")
-            given[name] = value[i] if isinstance(value, TensorList) else value
-        made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
-        for row, value in zip(rows, made, strict=True):
-            row.append(value)
+    with n.reader.expansion.unrolled(len(values), graph):
+        for i in range(len(values)):
+            given: dict[str, Any] = {}
+            for name, value in zip(names, n.inputs, strict=True):
+                if isinstance(value, TensorList) and len(value) != len(values):
+                    raise ModelError("the sequences have different lengths")
+                given[name] = value[i] if isinstance(value, TensorList) else value
+            made, _ = n.reader.subgraph(graph, n.scope, given, captures=False)
+            for row, value in zip(rows, made, strict=True):
+                row.append(value)
     kinds = [tensors.element_type(info.type.tensor_type.elem_type) for info in graph.output]
     return [TensorList(row, kind) for row, kind in zip(rows, kinds, strict=True)]

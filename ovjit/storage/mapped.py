@@ -1,0 +1,109 @@
+"""Bytes of blobs where they lie: mapped files, and pages of these that nobody else can change.
+
+Pages of a mapped file are shared by all processes that map it, and a process that writes to the file changes
+them. Tables that kernels follow without a check are therefore read from private pages: `pin` makes these
+before the content is authenticated.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+#: Smaller files are read, so that nothing happens to who has truncated a file that is in use.
+SMALLEST_MAPPED = 1 << 20
+ALIGNMENT = 64
+
+
+class MappedFile(mmap.mmap):
+    """A file's bytes, read-only. `pinned`: some pages are this process's own, and none are given back."""
+
+    pinned = False
+
+
+def read_file(path: str, use_mmap: bool) -> memoryview:
+    """The file's bytes: mapped, and so shared with other processes, when it is large and `use_mmap`.
+
+    Raises OSError; who truncates a mapped file kills the processes that use it.
+    """
+    descriptor = os.open(
+        path,
+        os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0),
+    )
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is not a regular file")
+        if not use_mmap or status.st_size < SMALLEST_MAPPED:
+            return memoryview(file.read())
+        if hasattr(mmap, "MAP_PRIVATE"):
+            return memoryview(MappedFile(descriptor, 0, mmap.MAP_PRIVATE, mmap.PROT_READ))
+        return memoryview(MappedFile(descriptor, 0, access=mmap.ACCESS_READ))
+
+
+def aligned(section: memoryview) -> np.ndarray:
+    """The section's bytes at a multiple of 64: where it lies if that is one and nobody can write there."""
+    array = np.frombuffer(section, np.uint8)
+    return array if section.readonly and array.ctypes.data % ALIGNMENT == 0 else own_copy(section)
+
+
+def own_copy(section: memoryview) -> np.ndarray:
+    """A copy of the bytes at a multiple of 64."""
+    raw = np.empty(len(section) + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy = raw[start : start + len(section)]
+    copy[:] = np.frombuffer(section, np.uint8)
+    return copy
+
+
+def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
+    """`memory` whose bytes at `places` (offset, size) no later change of a file reaches: those of a mapped
+    file get pages of their own. Where the system does not allow that, all of it is copied."""
+    from ovjit.compiler.constants import mapping_of
+
+    home = mapping_of(memory)
+    if not isinstance(home, MappedFile):
+        return memory
+    from ovjit.codegen.cpu.elf import protect
+
+    begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+    try:
+        for first, behind in _pages(begin, end, places):
+            home.pinned = True
+            protect(first, behind - first, mmap.PROT_READ | mmap.PROT_WRITE)
+            try:
+                # from the page's address: the array is read-only, whatever the page allows
+                there: Any = (ctypes.c_uint8 * (behind - first)).from_address(first)
+                pages = np.frombuffer(there, np.uint8)
+                pages[:: mmap.PAGESIZE] = pages[:: mmap.PAGESIZE].copy()  # a write makes a page our own
+            finally:
+                protect(first, behind - first, mmap.PROT_READ)
+    except OSError:
+        return own_copy(memory.data)
+    return memory
+
+
+def _pages(begin: int, end: int, places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """(first address, address behind) of the pages of places in memory from `begin` to `end`, those that are
+    adjacent together. ValueError for a place that is not there."""
+    first = behind = 0
+    for offset, size in sorted(places):
+        if not 0 <= offset <= offset + size <= end - begin:
+            raise ValueError(f"there are no {size} bytes at {offset} of {end - begin}")
+        if not size:
+            continue
+        low = (begin + offset) // mmap.PAGESIZE * mmap.PAGESIZE
+        high = -(-(begin + offset + size) // mmap.PAGESIZE) * mmap.PAGESIZE
+        if low > behind:
+            if behind > first:
+                yield first, behind
+            first = low
+        behind = max(behind, high)
+    if behind > first:
+        yield first, behind
