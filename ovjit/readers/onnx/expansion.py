@@ -19,7 +19,7 @@ from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
 #: So often a node may be read on average: bodies of nested loops are, some three times for each loop.
 _READ_AGAIN, _READ_ALWAYS = 64, 20_000
 #: So many nodes rules may make of one that is read, on average: one of a long sequence makes thousands.
-_MADE_OF_EACH, _MADE_ALWAYS = 100, 100_000
+_MADE_OF_EACH, _MADE_ALWAYS = 100, 50_000
 
 #: (domain, name, overload)
 Key = tuple[str, str, str]
