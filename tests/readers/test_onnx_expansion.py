@@ -1,4 +1,4 @@
-"""Small files that stand for very many nodes: refused before they are expanded, and by the function's name."""
+"""Small files that stand for very many nodes: refused before they expand, and by the function's name."""
 
 from __future__ import annotations
 
