@@ -3,7 +3,8 @@
 Programs written for OpenVINO then run unchanged: `openvino`, `openvino.runtime`, `openvino.properties.hint`
 and so on are the same module objects as `ovjit`, `ovjit.runtime` ... A submodule that ovjit does not have is
 a ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
-imported already: two engines behind one name would be worse than none.
+imported already: two engines behind one name would be worse than none. Packages that are linked to OpenVINO's
+native library raise an ImportError that says so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 
 import ovjit
 import ovjit.tools
+from ovjit import native_packages
 from ovjit.alias import install
 from ovjit.version import openvino_version
 
@@ -33,6 +35,7 @@ if _real is not None and _real is not ovjit:
         "import ovjit.as_openvino before it, or run the program with python -m ovjit run"
     )
 install("openvino", "ovjit")
+native_packages.install()
 sys.modules["openvino"] = ovjit
 # programs choose by OpenVINO's version; ovjit's own is in ovjit.version
 ovjit.__version__ = openvino_version()

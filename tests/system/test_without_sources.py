@@ -18,7 +18,7 @@ from ovjit._pyinstaller import get_hook_dirs
 from ovjit.codegen import module_texts, source, versions
 from ovjit.errors import NoSource, OvjitError
 from ovjit.tools import ship
-from tests.support import packed
+from tests.support import ROOT, packed
 
 HEAD = importlib.util.MAGIC_NUMBER + bytes(12)
 
@@ -227,7 +227,7 @@ def test_the_hook_is_where_pyinstaller_looks_for_it() -> None:
     assert (Path(folder) / "hook-ovjit.py").is_file()
     announced = [e.value for e in entry_points(group="pyinstaller40") if e.value.startswith("ovjit.")]
     assert announced in ([], ["ovjit._pyinstaller:get_hook_dirs"])  # [] where ovjit only lies on the path
-    text = (packed.ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text()
     assert 'entry-points.pyinstaller40]\nhook-dirs = "ovjit._pyinstaller:get_hook_dirs"' in text
 
 
@@ -270,7 +270,7 @@ def environment(tmp_path_factory) -> Path:
     site = next((folder / "lib").glob("python3.*")) / "site-packages"
     (site / "shared.pth").write_text("\n".join(p for p in sys.path if p.endswith("site-packages")) + "\n")
     python = folder / "bin" / "python"
-    for what in (("pyinstaller",), ("--no-deps", "--force-reinstall", str(packed.ROOT))):
+    for what in (("pyinstaller",), ("--no-deps", "--force-reinstall", str(ROOT))):
         done = frozen(python.parent, python, "-m", "pip", "install", "-q", *what)
         assert done.returncode == 0, done.stderr[-3000:]
     return python

@@ -22,11 +22,12 @@ from ovjit.api.tensors.dimension import Dimension
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import ModelError, UnsupportedError, no_such_form
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import bounds
+from ovjit.native_packages import refused
 
 #: The version of every operation written in Python, as files name it.
 EXTENSION = "extension"
@@ -392,10 +393,7 @@ def read_extensions(given: tuple[Any, ...]) -> list[Extension]:
     if len(given) != 1:
         raise no_such_form("add_extension takes Op classes, Extensions, a list of these, or a path")
     if isinstance(given[0], (str, os.PathLike)):
-        raise UnsupportedError(
-            f"Cannot add extension {os.fspath(given[0])!r}: ovjit loads no native libraries; write the "
-            "operation as a Python class derived from Op, or register it (docs/adding_an_op.md)"
-        )
+        raise refused(given[0])
     items = given[0] if isinstance(given[0], (list, tuple)) else [given[0]]
     return [item if isinstance(item, Extension) else OpExtension(item) for item in items]
 

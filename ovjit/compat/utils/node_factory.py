@@ -10,9 +10,10 @@ from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
 from ovjit.compat.exceptions import UserInputError
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, find_op
+from ovjit.native_packages import refusals, refused
 
 DEFAULT_OPSET = "opset13"
 _OPSETS = {f"opset{number}": number for number in range(1, 18)}
@@ -78,7 +79,10 @@ class NodeFactory:
         try:
             record = find_op(name, self._opset)
         except ModelError as error:
-            raise ModelError(f"Couldn't create operation: {name}: {error}") from error
+            why = f"{name}: {error}"
+            if refusals:  # packages catch what `add_extension` raised
+                why += f"; ovjit loads no native libraries, and so not what {', '.join(refusals)} may have"
+            raise ModelError(f"Couldn't create operation: {why}") from error
         if min(record.opset, record.builder_since) > self._opset:
             raise ModelError(f"Couldn't create operation: {name}: opset{self._opset} does not have it yet")
         return record
@@ -90,10 +94,7 @@ class NodeFactory:
         """Add operations written in Python (`OpExtension`). RuntimeError for a path: no native library is
         loaded."""
         if isinstance(extension, (str, os.PathLike)):
-            raise UnsupportedError(
-                f"Cannot add extension {os.fspath(extension)!r}: ovjit loads no native libraries; write the "
-                "operation as a Python class derived from Op"
-            )
+            raise refused(extension)
         for item in extension if isinstance(extension, list) else [extension]:
             if not isinstance(item, Extension):
                 raise TypeError(f"Unknown argument type: {type(extension)}")
