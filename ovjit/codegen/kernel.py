@@ -16,7 +16,7 @@ from typing import Any
 from ovjit import debug, forks
 from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
-from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu import machine, objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
@@ -161,7 +161,8 @@ def _compiler() -> Any:
 
 @functools.lru_cache(4096)
 def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
-    parts = [source, key, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
+    here = (machine.name(), sys.platform)
+    parts = [source, key, *here, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 

@@ -14,12 +14,12 @@ kernel's symbol is `SYMBOL`.
 from __future__ import annotations
 
 import functools
-import os
 import struct
 import sys
 from collections.abc import Mapping
 
 from ovjit import debug
+from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.isa import Isa, extra_features
 from ovjit.codegen.versions import code_digest, installed
 from ovjit.hashes import sha256
@@ -38,7 +38,7 @@ def generators() -> bytes:
         code_digest(),
         installed("llvmlite"),
         sys.platform,
-        os.uname().machine if hasattr(os, "uname") else "",
+        machine.name(),
     )
     return sha256("\0".join(parts).encode()).digest()
 

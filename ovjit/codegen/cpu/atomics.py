@@ -17,18 +17,16 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu import machine, types
 from ovjit.codegen.cpu.intrinsics import make
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_types import pointer
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _LINUX = sys.platform == "linux"
-_FUTEX, _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 202, 128, 129
-if _LINUX:
-    import platform
-
-    _FUTEX = {"x86_64": 202, "aarch64": 98, "ppc64le": 221, "riscv64": 98}.get(platform.machine(), 202)
+#: The number of the system call futex by architecture.
+_FUTEX = {machine.X86_64: 202, machine.AARCH64: 98}
+_FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
 
 
 def _external(b: ir.IRBuilder, name: str, result: ir.Type, args: list, variadic: bool = False) -> Any:
@@ -66,42 +64,38 @@ def now(b: ir.IRBuilder) -> Any:
 
 
 def _pause(b: ir.IRBuilder) -> None:
-    if _machine() == "x86_64":  # elsewhere an atomic load in the loop has to do
+    if machine.is_x86():
         b.call(_external(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
-
-
-def _machine() -> str:
-    import platform
-
-    return platform.machine().lower().replace("amd64", "x86_64")
+    elif machine.is_arm():
+        b.call(_external(b, "llvm.aarch64.hint", ir.VoidType(), [_I32]), [_I32(1)])  # yield
 
 
 def _control_word(b: ir.IRBuilder) -> Any:
     """What says how this thread computes with denormal numbers; nothing but 0 where that is not known."""
-    if _machine() == "x86_64":
+    if machine.is_x86():
         with b.goto_entry_block():
             place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
         b.call(_external(b, "llvm.x86.sse.stmxcsr", ir.VoidType(), [place.type]), [place])
         return b.zext(b.load(b.bitcast(place, _I32.as_pointer())), _I64)
-    if _machine() in ("aarch64", "arm64"):
-        return b.asm(ir.FunctionType(_I64, []), "mrs $0, fpcr", "=r", [], True)
+    if machine.is_arm():
+        return b.call(_external(b, "llvm.aarch64.get.fpcr", _I64, []), [])
     return _I64(0)
 
 
 def _float_control(b: ir.IRBuilder, word: Any) -> None:
-    if _machine() == "x86_64":
+    if machine.is_x86():
         with b.goto_entry_block():
             place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
         b.store(b.trunc(word, _I32), b.bitcast(place, _I32.as_pointer()))
         b.call(_external(b, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [place.type]), [place])
-    elif _machine() in ("aarch64", "arm64"):
-        b.asm(ir.FunctionType(ir.VoidType(), [_I64]), "msr fpcr, $0", "r", [word], True)
+    elif machine.is_arm():
+        b.call(_external(b, "llvm.aarch64.set.fpcr", ir.VoidType(), [_I64]), [word])
 
 
 def _no_denormals(b: ir.IRBuilder) -> Any:
     before = _control_word(b)
     # results (15) and operands (6) of SSE; both of Arm's floating point unit
-    _float_control(b, b.or_(before, _I64(1 << 15 | 1 << 6 if _machine() == "x86_64" else 1 << 24)))
+    _float_control(b, b.or_(before, _I64(1 << 15 | 1 << 6 if machine.is_x86() else 1 << 24)))
     return before
 
 
@@ -118,16 +112,18 @@ def _sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
     billion = _I64(1_000_000_000)
     b.store(b.sdiv(ns, billion), pointer(b, address, _I64))
     b.store(b.srem(ns, billion), pointer(b, b.add(address, _I64(8)), _I64))
+    _futex(b, p, _FUTEX_WAIT_PRIVATE, b.trunc(value, _I32), address)
+
+
+def _futex(b: ir.IRBuilder, p: Any, what: int, value: Any, timeout: Any) -> None:
     syscall = _external(b, "syscall", _I64, [_I64], True)
-    b.call(
-        syscall, [_I64(_FUTEX), p, _I64(_FUTEX_WAIT_PRIVATE), b.trunc(value, _I32), address, _I64(0), _I64(0)]
-    )
+    number = _FUTEX[machine.name()]
+    b.call(syscall, [_I64(number), p, _I64(what), value, timeout, _I64(0), _I64(0)])
 
 
 def _wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
     if _LINUX:
-        syscall = _external(b, "syscall", _I64, [_I64], True)
-        b.call(syscall, [_I64(_FUTEX), p, _I64(_FUTEX_WAKE_PRIVATE), count, _I64(0), _I64(0), _I64(0)])
+        _futex(b, p, _FUTEX_WAKE_PRIVATE, count, _I64(0))
 
 
 def intrinsics() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Container
 
 import llvmlite.binding as llvm
 
+from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.isa import Isa, target
 
 
@@ -20,9 +21,12 @@ class Kind(enum.Enum):
 
 
 @functools.cache
-def _initialize() -> None:
+def initialize() -> None:
+    """Prepare LLVM for this machine. UnsupportedError for one that LLVM would end the process at."""
+    machine.check()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # of inline assembly, which words of kernels have
 
 
 def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
@@ -40,7 +44,7 @@ def level_of(kind: Kind) -> int:
 
 @functools.cache
 def _machine(cpu: str, features: str, level: int = 3) -> llvm.TargetMachine:
-    _initialize()
+    initialize()
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small"
     )
@@ -48,7 +52,7 @@ def _machine(cpu: str, features: str, level: int = 3) -> llvm.TargetMachine:
 
 def parse(text: str, isa: Isa) -> llvm.ModuleRef:
     """The module of that text, for this instruction set."""
-    if "fma" not in isa.features:
+    if machine.is_x86() and "fma" not in isa.features:
         # Without the instruction LLVM would call libm's fmaf for every lane, some 40 times slower.
         text = text.replace("llvm.fma.", "llvm.fmuladd.")
     return llvm.parse_assembly(text)
@@ -83,13 +87,13 @@ def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, kind: Kind, whole:
     `inlined`: the module has tiles, whose functions are put in. `whole`: the module is Numba's, with
     functions that may have to go, and loops as they were written.
     """
-    machine = _machine(isa.cpu, "")
-    module.data_layout = str(machine.target_data)
+    made_for = _machine(isa.cpu, "")
+    module.data_layout = str(made_for.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=1 if kind is Kind.VECTORS else 2)
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False
-    passes = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_pass_builder(made_for, options)
     if whole and not inlined:
         passes.getModulePassManager().run(module, passes)
         return

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from ovjit import debug
+from ovjit.codegen.cpu import machine
 
 
 class Isa(NamedTuple):
@@ -71,10 +72,14 @@ def _said() -> tuple[str, ...] | None:
 
 @functools.cache
 def _features() -> frozenset[str]:
-    """Those features of this CPU that ISAS and EXTRA name.
+    """Those features of this CPU that ISAS and EXTRA name: all are x86-64's. OvjitError for another machine
+    than code can be made for.
 
     Linux lists those that it lets programs use; to ask LLVM, llvmlite would have to be imported.
     """
+    machine.check()
+    if not machine.is_x86():
+        return frozenset()
     named = {*EXTRA, *(f for isa in ISAS.values() for f in isa.features)}
     said = _said()
     if said is None:
@@ -93,7 +98,8 @@ def best_isa() -> str:
 
 
 def host_isa() -> Isa:
-    """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU."""
+    """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU,
+    UnsupportedError for a machine that no code is made for."""
     if _assumed:
         return ISAS[_assumed[0]]
     best = best_isa()

@@ -78,11 +78,15 @@ def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..
 
 
 def _execution_engine() -> Any:
-    """An engine for one object. One for all would ask for the memory of its code and of its data at different
-    times: what was mapped in between may be larger than code reaches, and LLVM ends the process."""
+    """An engine for one object; it flushes the instruction cache where an architecture needs that.
+
+    One for all would ask for the memory of its code and of its data at different times: what was mapped in
+    between may be larger than code reaches, and LLVM ends the process.
+    """
     from llvmlite import binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    from ovjit.codegen.cpu.emit import initialize
+
+    initialize()
     machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)

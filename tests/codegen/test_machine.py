@@ -1,0 +1,146 @@
+"""The architecture decides first what this machine can do, and an unknown one is named in an error."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from ovjit.codegen import kernel
+from ovjit.codegen.cpu import emit, isa, machine
+from ovjit.errors import OvjitError, UnsupportedError
+from tests.support import ROOT
+
+CACHED = (machine.name, machine.check, machine.arm_features, isa._features, isa.best_isa, emit.initialize)
+
+
+@pytest.fixture
+def another(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """What is known of this machine is forgotten, before and after the test has set another."""
+    for function in CACHED:
+        function.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    for function in CACHED:
+        function.cache_clear()
+
+
+def call_it(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    class Names:
+        machine = said
+
+    monkeypatch.setattr(os, "uname", lambda: Names)
+
+
+@pytest.mark.parametrize(
+    "said, name", [("x86_64", "x86_64"), ("AMD64", "x86_64"), ("arm64", "aarch64"), ("ppc64le", "ppc64le")]
+)
+def test_architectures_have_one_name(said: str, name: str, another) -> None:
+    call_it(another, said)
+    assert machine.name() == name
+
+
+@pytest.mark.parametrize("said", ["riscv64", "s390x", "i686", ""])
+def test_an_unknown_machine_is_named(said: str, another) -> None:
+    call_it(another, said)
+    for attempt in (isa.host_isa, emit.initialize):
+        with pytest.raises(UnsupportedError, match=f"{said or 'unknown'}.*x86_64 and aarch64") as caught:
+            attempt()
+        assert isinstance(caught.value, OvjitError)
+
+
+UNKNOWN = """
+import os
+import numpy as np, ovjit as ov
+class Names: machine = "loongarch64"
+os.uname = lambda: Names
+x = ov.opset8.parameter([4], np.float32)
+model = ov.Model([ov.opset8.relu(x)], [x])
+try:
+    ov.Core().compile_model(model, "CPU")
+except ov.errors.OvjitError as error:
+    print(error)
+"""
+
+
+def test_a_program_on_an_unknown_machine_is_told(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", UNKNOWN], capture_output=True, text=True, check=False,
+        env={**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("this machine is 'loongarch64', linux: ovjit compiles for x86_64")
+
+
+def test_arm_is_asked_for_its_own_features(another) -> None:
+    """And not for those of the list that an emulator shows, which are the host's."""
+    call_it(another, "aarch64")
+    words = {16: 1 << 1 | 1 << 20, 26: 1 << 13}
+    another.setattr(machine, "_auxiliary", words.get)
+    assert machine.arm_features() == {"asimd", "asimddp", "i8mm"}
+    assert isa.best_isa() == "generic" and isa.host_isa().name == "generic"
+    assert isa.target(isa.host_isa()) == ("", "")
+    machine.arm_features.cache_clear()
+    another.setattr(machine, "_auxiliary", lambda word: 0)
+    listed = "processor\t: 0\nFeatures\t: fp asimd bf16 crc32\n\nprocessor\t: 1\nFeatures\t: fp\n"
+    real = builtins.open
+    another.setattr(
+        builtins,
+        "open",
+        lambda path, *a, **k: io.StringIO(listed) if path == "/proc/cpuinfo" else real(path, *a, **k),
+    )
+    assert machine.arm_features() == {"asimd", "bf16"}
+
+
+def test_arm_without_vectors_is_refused(another) -> None:
+    call_it(another, "aarch64")
+    another.setattr(machine, "_auxiliary", lambda word: 1 << 0)
+    with pytest.raises(UnsupportedError, match="aarch64.*asimd"):
+        isa.host_isa()
+
+
+def test_kernels_of_another_architecture_have_other_names(another) -> None:
+    """A folder of the cache may be shared, and code of the one ends the process on the other."""
+    names = []
+    for said in ("x86_64", "aarch64"):
+        machine.name.cache_clear()
+        kernel._digest.cache_clear()
+        call_it(another, said)
+        names.append(kernel._digest("text", "", isa.ISAS["generic"], "", ""))
+    kernel._digest.cache_clear()
+    assert names[0] != names[1]
+
+
+PRINTED = """
+from ovjit.codegen.cpu import emit, isa, machine
+machine.name = lambda: "aarch64"
+machine._auxiliary = lambda word: 2
+import llvmlite.binding as llvm
+from ovjit.execution import runner
+generic = isa.host_isa()
+llvm.initialize_all_targets(); llvm.initialize_all_asmprinters()
+made_for = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(
+    cpu="generic", opt=0, reloc="pic", codemodel="small")
+for one in runner.native_kernels():
+    text = one.text(generic)
+    lines = [l for l in text.splitlines() if not l.startswith(("target triple", "target datalayout"))]
+    print(made_for.emit_assembly(llvm.parse_assembly("\\n".join(lines))))
+"""
+
+
+def test_the_runner_in_arms_instructions(tmp_path) -> None:
+    """Atomics have their order in the instruction; what waits yields, and sleeps by Arm's own system call."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTED], capture_output=True, text=True, check=False,
+        env={**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = set(done.stdout.split())
+    assert words >= {"ldar", "stlr", "ldaxr", "stlxr", "yield", "mrs", "msr"} and "dmb" not in words
+    assert "#98" in done.stdout and "#202" not in done.stdout
+    assert "fpcr" in done.stdout.lower()
