@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import openvino
 import openvino.frontend.onnx
+import ovjit.frontend.onnx
 import pytest
 from onnx import TensorProto
 from onnx import helper as make
 
 import ovjit
-import ovjit.frontend.onnx
 
 BOTH = [openvino, ovjit]
 pytestmark = pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])

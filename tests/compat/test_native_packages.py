@@ -15,8 +15,8 @@ import pytest
 
 import ovjit
 from ovjit import native_packages
+from ovjit.compat.utils.node_factory import NodeFactory
 from ovjit.errors import OvjitError
-from ovjit.utils.node_factory import NodeFactory
 from tests.support import ROOT
 
 SUFFIX = EXTENSION_SUFFIXES[0]

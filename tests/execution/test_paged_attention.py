@@ -11,9 +11,9 @@ import numpy as np
 import openvino
 import openvino._offline_transformations as theirs
 import pytest
+from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
-from ovjit._offline_transformations import paged_attention_transformation
 from tests.support.paged_models import Cache, alone, decoded, decoder
 
 SEED = 20261122
