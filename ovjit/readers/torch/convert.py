@@ -22,6 +22,7 @@ from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
+    TorchFXPythonDecoder,
     TorchScriptPythonDecoder,
     is_script,
     prepared,
@@ -48,6 +49,8 @@ def convert(
     if isinstance(given, TorchScriptPythonDecoder):
         example = given.example_input if example is None else example
         modules = modules or _by_module(given.module_extensions)
+        given = given.pt_module
+    if isinstance(given, TorchFXPythonDecoder):
         given = given.pt_module
     if isinstance(given, torch.export.ExportedProgram):
         return _program(given, example, read_onnx, converters)

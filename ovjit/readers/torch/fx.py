@@ -38,7 +38,11 @@ class FxReader(TorchReader):
             elif node.op == "output":
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":
-                env[node] = self._function(module, node, env)
+                try:
+                    env[node] = self._function(module, node, env)
+                except Refused as error:
+                    error.node = error.node or node.name
+                    raise
             else:
                 raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
         return None

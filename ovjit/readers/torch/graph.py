@@ -18,7 +18,9 @@ from ovjit.readers.torch.values import Complex, Number, constant_of, element_typ
 
 
 class Refused(UnsupportedError):
-    """An operator that is not read: `operator` is its name."""
+    """An operator that is not read: `operator` is its name, `node` that of its node in an FX graph."""
+
+    node: str | None = None
 
     def __init__(self, operator: str, text: str):
         super().__init__(text)

@@ -74,10 +74,22 @@ class TorchScriptPythonDecoder:
         self.example_input = example_input
 
 
+class TorchFXPythonDecoder:
+    """An ExportedProgram, or a graph module with what its placeholders tell of the inputs."""
+
+    def __init__(self, pt_module: Any, *_: Any, **__: Any):
+        self.pt_module = pt_module
+
+    @classmethod
+    def from_exported_program(cls, exported_program: Any, *_: Any, **__: Any) -> TorchFXPythonDecoder:
+        """The decoder of what torch.export gives."""
+        return cls(exported_program)
+
+
 def is_torch(given: Any) -> bool:
     """True for a module, a program that torch.export made, a script, or a decoder of one."""
     torch = sys.modules.get("torch")
-    if isinstance(given, TorchScriptPythonDecoder):
+    if isinstance(given, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
         return True
     if torch is None:
         return False

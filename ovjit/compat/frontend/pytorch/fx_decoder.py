@@ -1,0 +1,5 @@
+"""What exporters hand to `convert_model`: an exported program."""
+
+from ovjit.readers.torch.trace import TorchFXPythonDecoder
+
+__all__ = ["TorchFXPythonDecoder"]

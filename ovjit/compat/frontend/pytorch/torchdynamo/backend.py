@@ -1,0 +1,129 @@
+"""torch.compile(model, backend="openvino", options={...}): graphs of ATen operators, compiled by ovjit.
+
+The graph comes from aot_autograd, so writes to buffers and inputs are functional and views are known. Without
+the option `aot_autograd` only inference is compiled: results have no gradients, as with OpenVINO's backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.backends.registry import register_backend
+
+from ovjit.api.run.core import Core
+from ovjit.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.frontend.pytorch.torchdynamo.options import Options
+from ovjit.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
+from ovjit.frontend.pytorch.torchdynamo.runner import Frozen
+from ovjit.readers.torch.decompose import has_rule
+
+NAMES = ("openvino", "ovjit")
+
+
+def openvino(
+    subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **_: Any
+) -> Callable[..., Any]:
+    """The backend: what torch.compile calls for each graph that it has captured."""
+    chosen = compile_options.read(options, Core().available_devices)
+    table = _decompositions(chosen)
+    if chosen.aot_autograd:
+        exact = chosen._replace(config={"INFERENCE_PRECISION_HINT": "f32", **chosen.config})
+        compilers = {"fw_compiler": _plain(exact), "bw_compiler": _plain(exact)}
+        return aot_autograd(**compilers, inference_compiler=_inference(chosen), decompositions=table)(
+            subgraph, example_inputs
+        )
+    with torch.no_grad():
+        inner = aot_autograd(
+            fw_compiler=_plain(chosen), inference_compiler=_inference(chosen), decompositions=table
+        )(subgraph, example_inputs)
+
+    def run(*arguments: Any) -> Any:
+        with torch.no_grad():
+            return inner(*arguments)
+
+    return run
+
+
+def ovjit(
+    subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **more: Any
+) -> Callable[..., Any]:
+    """The same backend by its own name."""
+    return openvino(subgraph, example_inputs, options, **more)
+
+
+def register() -> None:
+    """Make the backends known to torch.compile, unless they are."""
+    from torch._dynamo.backends import registry
+
+    for name, function in zip(NAMES, (openvino, ovjit), strict=True):
+        if registry._COMPILER_FNS.get(name) is None:
+            register_backend(compiler_fn=function, name=name)
+
+
+def _decompositions(chosen: Options) -> dict[Any, Any]:
+    """What PyTorch decomposes: all of the core set's table that has no rule here, and what is asked for."""
+    from torch._decomp import core_aten_decompositions, get_decompositions
+
+    table = {
+        target: function
+        for target, function in core_aten_decompositions().items()
+        if not (hasattr(target, "_schema") and has_rule(target))
+    }
+    table.update(get_decompositions(list(chosen.decompositions)))
+    return table
+
+
+def _boxed(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    call._boxed_call = True  # type: ignore[attr-defined]
+    return call
+
+
+def _plain(chosen: Options) -> Callable[..., Any]:
+    """Compiles graphs whose weights are arguments: those of training."""
+
+    def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
+        return _boxed(_compiled(module, chosen, {}))
+
+    return compile_graph
+
+
+def _inference(chosen: Options) -> Callable[..., Any]:
+    """Compiles graphs whose weights are constants until somebody writes to them."""
+
+    def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
+        places = _weights(module)
+        if not places:
+            return _boxed(_compiled(module, chosen, {}))
+        frozen = Frozen(places, lambda tensors: _compiled(module, chosen, tensors))
+        return _boxed(lambda arguments: frozen(arguments))
+
+    return compile_graph
+
+
+def _weights(module: Any) -> list[int]:
+    """The places of parameters and buffers among the arguments, without those that the graph writes to."""
+    context = torch._guards.TracingContext.try_get()
+    metadata = None if context is None else context.fw_metadata
+    if metadata is None:
+        return []
+    written = {i for i, info in enumerate(metadata.input_info) if info.mutates_data or info.mutates_metadata}
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    return [
+        i
+        for i in metadata.static_input_indices
+        if i not in written
+        and i < len(placeholders)
+        and isinstance(placeholders[i].meta.get("val"), torch.Tensor)
+    ]
+
+
+def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
+    """The graph compiled; eager mode, with a warning, where nothing of it can be."""
+    try:
+        return compiled_parts(module, chosen, constants)
+    except Exception as error:
+        tell(f"a graph is not compiled: {type(error).__name__}: {error}")
+        return lambda arguments: module(*arguments)

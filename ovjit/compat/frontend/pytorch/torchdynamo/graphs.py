@@ -1,0 +1,98 @@
+"""Parts of an ATen graph -> Models, and the values of their placeholders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ovjit.api.model.model import Model
+from ovjit.errors import OvjitError
+from ovjit.graph.shapes import is_static
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.fx import FxReader
+from ovjit.readers.torch.values import Complex, Number
+
+
+class Part(NamedTuple):
+    """A Model and how it is called.
+
+    `takes` are the places of the arguments that are its inputs. `gives` has a pair for each output: the kind of
+    value ("tensor", "complex" or "number") and the place of the Model's output; else ("value", the value).
+    """
+
+    model: Model
+    takes: list[int]
+    gives: list[tuple[str, Any]]
+
+
+def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
+    """A graph module as a Model. `constants` are tensors for some of its placeholders, by their places.
+
+    An open dimension is read from a tensor that has it, if there is one: then no number is an input.
+    """
+    import torch
+
+    reader = FxReader()
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    values: list[Any] = [None] * len(placeholders)
+    takes: list[int] = []
+    known: dict[Any, tuple[Any, int]] = {}
+    for i, node in enumerate(placeholders):
+        meta = node.meta.get("val")
+        if i in constants:
+            values[i] = reader.constant(constants[i], node.name)
+        elif isinstance(meta, torch.Tensor):
+            shape = [None if isinstance(d, torch.SymInt) else d for d in meta.shape]
+            values[i] = reader.parameter(node.name, meta.dtype, shape)
+            takes.append(i)
+            for axis, dim in enumerate(meta.shape):
+                if isinstance(dim, torch.SymInt):
+                    known.setdefault(dim.node.expr, (values[i], axis))
+    for i, node in enumerate(placeholders):
+        if values[i] is None:
+            values[i] = _number(reader, node, node.meta.get("val"), known, takes, i)
+    made = reader.run(module, values)
+    results: list[Any] = []
+    gives: list[tuple[str, Any]] = []
+    for value in made if isinstance(made, (list, tuple)) else [made]:
+        if isinstance(value, Complex):
+            gives.append(("complex", len(results)))
+        elif isinstance(value, Number):
+            gives.append(("number", len(results)))
+        elif value is None or isinstance(value, (int, float, bool, str)):
+            gives.append(("value", value))
+            continue
+        else:
+            gives.append(("tensor", len(results)))
+        results.append(reader.result(value))
+    if not results:
+        raise OvjitError("the part gives no tensors")
+    return Part(reader.model(results, "Model0"), takes, gives)
+
+
+def _number(
+    reader: FxReader, node: Any, meta: Any, known: Mapping[Any, Any], takes: list[int], i: int
+) -> Any:
+    import torch
+
+    if isinstance(meta, torch.SymInt):
+        found = known.get(meta.node.expr)
+        if found is not None:
+            value, axis = found
+            value = value.pair if isinstance(value, Complex) else value
+            return Call(reader, "size", "", f"{node.name}/size", reader._inner).size(value, axis)
+        if meta.node.expr.is_number:
+            return int(meta.node.expr)
+    kinds = {int: torch.int64, float: torch.float64, bool: torch.bool}
+    symbols = {torch.SymInt: torch.int64, torch.SymFloat: torch.float64, torch.SymBool: torch.bool}
+    dtype = {**kinds, **symbols}.get(type(meta))
+    if dtype is None:
+        return meta
+    takes.append(i)
+    return Number(reader.parameter(node.name, dtype, []))
+
+
+def static_outputs(model: Model) -> list[tuple[int, ...] | None]:
+    """The shape of each output, None for one that has open dimensions."""
+    shapes: Sequence[Any] = [port._tensor._type.shape for port in model.outputs]
+    return [tuple(shape) if is_static(shape) else None for shape in shapes]

@@ -1,0 +1,137 @@
+"""What of a graph is compiled, and what stays with PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ovjit.errors import OvjitError
+from ovjit.frontend.pytorch.torchdynamo.options import Options
+from ovjit.frontend.pytorch.torchdynamo.runner import Runner
+from ovjit.readers.torch.fx import refusal
+from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, name_of
+
+#: How often a graph is divided anew, each time without an operator that was refused.
+MOST_TRIALS = 60
+_TOLD: set[str] = set()
+
+
+def tell(text: str) -> None:
+    """Say once why something runs in eager mode."""
+    if text not in _TOLD:
+        _TOLD.add(text)
+        warnings.warn(f"torch.compile(backend='openvino'): {text}; it runs in eager mode", stacklevel=2)
+
+
+def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
+    """Why a node is not compiled, None if it is."""
+    if node.op == "get_attr":
+        return None
+    if node.op != "call_function":
+        return "it calls Python"
+    if node.name in refused:
+        return refused[node.name]
+    reason = refusal(node.target)
+    name = _name(node.target)
+    if reason is None and name in options.disabled_ops:
+        reason = "it is one of disabled_ops"
+    return reason or _unfit_type(node)
+
+
+def _name(target: Any) -> str:
+    schema = getattr(target, "_schema", None)
+    return schema.name if schema is not None else getattr(target, "__name__", str(target))
+
+
+def _unfit_type(node: Any) -> str | None:
+    import torch
+
+    values = node.meta.get("val")
+    for value in values if isinstance(values, (list, tuple)) else [values]:
+        if isinstance(value, torch.Tensor):
+            name = name_of(value.dtype)
+            if name not in ELEMENT_NAMES and name not in PARTS:
+                return f"it gives tensors of the type {name}"
+            if value.device.type not in ("cpu", "meta"):
+                return f"it gives tensors on the device {value.device}"
+    return None
+
+
+def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
+    """A function of the graph's arguments: one compiled part, or PyTorch with compiled parts in it.
+
+    `constants` are tensors for some of the graph's placeholders.
+    """
+    refused: dict[str, str] = {}
+    for _ in range(MOST_TRIALS):
+        found = {node.name: why for node in _computing(module) if (why := supported(node, options, refused))}
+        try:
+            if not found:
+                return Runner(module, constants, options)
+            return _divided(module, options, found)
+        except Refused as error:
+            node = getattr(error, "node", None)
+            if node is None or node in refused:
+                raise
+            refused[node] = str(error)
+    raise OvjitError("the graph has too many operators that cannot be compiled")
+
+
+def _computing(module: Any) -> list[Any]:
+    return [n for n in module.graph.nodes if n.op not in ("placeholder", "output", "get_attr")]
+
+
+def _divided(module: Any, options: Options, left: Mapping[str, str]) -> Callable[[Any], Any]:
+    import torch
+    from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+    from torch.fx.passes.operator_support import OperatorSupportBase
+
+    class Support(OperatorSupportBase):
+        def is_node_supported(self, submodules: Any, node: Any) -> bool:
+            return node.op == "call_function" and node.name not in left
+
+    copied = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
+    partitioner = CapabilityBasedPartitioner(copied, Support(), allows_single_node_partition=True)
+    parts = [part for part in partitioner.propose_partitions() if _is_worth(part)]
+    fused = partitioner.fuse_partitions(parts)
+    runners = {}
+    for node in fused.graph.nodes:
+        if node.op == "call_module" and str(node.target).startswith("fused_"):
+            runners[node.target] = Runner(getattr(fused, node.target), {}, options)
+    for target, runner in runners.items():
+        setattr(fused, target, _called(runner))
+    fused.recompile()
+    for name, why in left.items():
+        node = next(n for n in module.graph.nodes if n.name == name)
+        tell(f"{_name(node.target)} is not compiled: {why}")
+
+    def run(arguments: Any) -> Any:
+        return fused(*arguments)
+
+    return run
+
+
+def _is_worth(part: Any) -> bool:
+    """A part that only takes values out of lists, or computes dimensions, stays with PyTorch."""
+    import torch
+
+    return any(
+        isinstance(node.target, torch._ops.OpOverload)
+        and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
+        for node in part.nodes
+    )
+
+
+def _called(runner: Runner) -> Any:
+    """A compiled part in the place of a submodule."""
+    import torch
+
+    class Called(torch.nn.Module):
+        def forward(self, *arguments: Any) -> Any:
+            made = runner(arguments)
+            return made[0] if len(made) == 1 else tuple(made)
+
+    return Called()

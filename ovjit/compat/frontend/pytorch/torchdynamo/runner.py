@@ -1,0 +1,112 @@
+"""Compiled parts as functions of tensors, which go in and come out without copies where they lie in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.run.core import Core
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.api.tensors.types import Type
+from ovjit.api.tensors.vectors import Shape
+from ovjit.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
+from ovjit.frontend.pytorch.torchdynamo.options import Options
+from ovjit.readers.torch.values import array_of, torch_types
+
+
+class Runner:
+    """A part that is compiled. Calling it takes the part's arguments and gives its outputs in a list."""
+
+    def __init__(self, module: Any, constants: Mapping[int, Any], options: Options):
+        part = part_of(module, constants)
+        self.takes, self.gives = part.takes, part.gives
+        self.compiled = Core().compile_model(part.model, options.device, options.config)
+        self._shapes = static_outputs(part.model)
+        kinds = [port.get_element_type().to_string() for port in self.compiled.outputs]
+        self._types = [torch_types()["boolean" if kind == "boolean" else kind] for kind in kinds]
+        self._idle: deque[Any] = deque()  # requests that no thread uses
+
+    def __call__(self, arguments: Any) -> list[Any]:
+        import torch
+
+        inputs = [_array(arguments[i]) for i in self.takes]
+        made: list[Any] = [None] * len(self._shapes)
+        request = self._idle.pop() if self._idle else self.compiled.create_infer_request()
+        for i, shape in enumerate(self._shapes):
+            if shape is not None:  # the tensor that the caller gets is what is written to
+                made[i] = torch.empty(shape, dtype=self._types[i])
+                request.set_output_tensor(i, _lent(made[i]))
+        found = request.infer(inputs, share_inputs=True, share_outputs=True)
+        for i, value in enumerate(made):
+            if value is None:
+                made[i] = _tensor(np.array(found[i]), self._types[i])
+        self._idle.append(request)
+        return [_given(kind, where, made) for kind, where in self.gives]
+
+
+def _given(kind: str, where: Any, made: list[Any]) -> Any:
+    import torch
+
+    if kind == "value":
+        return where
+    if kind == "number":
+        return made[where].item()
+    return torch.view_as_complex(made[where]) if kind == "complex" else made[where]
+
+
+def _lent(value: Any) -> Tensor:
+    """A tensor in the memory of PyTorch's; NumPy has no bf16, so its bits are lent."""
+    import torch
+
+    if value.dtype is torch.bfloat16:
+        bits = value.detach().contiguous().view(torch.int16).numpy()
+        return Tensor(bits, Shape(list(value.shape)), Type.bf16)
+    return Tensor(array_of(value)[0], shared_memory=True)
+
+
+def _array(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return _lent(value) if value.dtype is torch.bfloat16 else array_of(value)[0]
+    return np.asarray(
+        value, np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float64
+    )
+
+
+def _tensor(array: np.ndarray, dtype: Any) -> Any:
+    import torch
+
+    if dtype is torch.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+class Frozen:
+    """A part some of whose arguments are weights: constants, as long as they do not change.
+
+    `places` are those arguments. Each call looks at them: where one is another tensor or has been written
+    to, the part is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`.
+    """
+
+    def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
+        self.places, self.make = places, make
+        self._seen: list[Any] | None = None
+        self._kept: list[Any] = []
+        self._call: Any = None
+
+    def __call__(self, arguments: Any) -> list[Any]:
+        now = [arguments[i] for i in self.places]
+        seen = [_state(tensor) for tensor in now]
+        if seen != self._seen:
+            self._call = self.make(dict(zip(self.places, now, strict=True)))
+            self._seen, self._kept = seen, now
+        return self._call(arguments)
+
+
+def _state(tensor: Any) -> tuple[int, int]:
+    """Which memory a tensor has, and how often it was written to as far as PyTorch counts that."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

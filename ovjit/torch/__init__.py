@@ -1,0 +1,7 @@
+"""`import ovjit.torch` makes backend="openvino" and backend="ovjit" known to torch.compile."""
+
+from __future__ import annotations
+
+from ovjit.frontend.pytorch.torchdynamo import backend as backend
+
+backend.register()
