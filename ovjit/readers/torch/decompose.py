@@ -26,7 +26,22 @@ def _table() -> Any:
     for target in list(table.keys()):
         if hasattr(target, "_schema") and has_rule(target):
             table.pop(target)
+    for target, function in more_decompositions().items():
+        if target not in table:
+            table[target] = function
     return table
+
+
+def more_decompositions() -> dict[Any, Any]:
+    """All that PyTorch can decompose and that has no rule, beyond the core set too."""
+    import torch
+    from torch._decomp import decomposition_table
+
+    return {
+        target: function
+        for target, function in decomposition_table.items()
+        if isinstance(target, torch._ops.OpOverload) and not has_rule(target)
+    }
 
 
 def decomposed(program: Any, converters: Mapping[str, Any] | None = None) -> Any:

@@ -508,3 +508,11 @@ def heaviside(n: Call, x: Output, values: Output) -> Output:
 @aten("gcd", "lcm")
 def no_divisors(n: Call, x: Output) -> Output:
     raise UnsupportedError("the number of steps depends on data")
+
+
+@aten("ldexp")
+def ldexp(n: Call, x: Any, other: Any) -> Output:
+    """x * 2^other"""
+    a = n.real(x)
+    power = n("Power", n.like(a, 2), n.to_type(n.tensor(other), n.dtype(a)))
+    return n("Multiply", a, power)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex, Number
 
@@ -262,12 +262,11 @@ def equal(n: Call, x: Output, other: Output) -> Number:
 
 
 @aten("diff")
-def diff(n: Call, x: Output, dim: int = -1, prepend: Any = None, append: Any = None, **_: Any) -> Output:
+def diff(n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **given: Any) -> Any:
+    """Each element less the one before it, as often as `n` says."""
     axis = n.pick_axis(x, dim)
-    parts = [v for v in (prepend, x, append) if v is not None]
-    whole = n.concat(n.same_kind(parts), axis)
-    late, early = (
-        n("Slice", whole, [1], [(1 << 63) - 1], [1], [axis]),
-        n("Slice", whole, [0], [-1], [1], [axis]),
-    )
-    return n("LogicalXor" if n.dtype(x) == "boolean" else "Subtract", late, early)
+    whole = n.concat(n.same_kind([v for v in (prepend, x, append) if v is not None]), axis)
+    op = "LogicalXor" if n.dtype(whole) == "boolean" else "Subtract"
+    for _ in range(given.get("n", 1)):
+        whole = n(op, n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
+    return whole

@@ -18,7 +18,7 @@ from ovjit.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.frontend.pytorch.torchdynamo.options import Options
 from ovjit.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
 from ovjit.frontend.pytorch.torchdynamo.runner import Frozen
-from ovjit.readers.torch.decompose import has_rule
+from ovjit.readers.torch.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
 
@@ -64,14 +64,10 @@ def register() -> None:
 
 
 def _decompositions(chosen: Options) -> dict[Any, Any]:
-    """What PyTorch decomposes: all of the core set's table that has no rule here, and what is asked for."""
-    from torch._decomp import core_aten_decompositions, get_decompositions
+    """What PyTorch decomposes: all that has no rule here, and what is asked for."""
+    from torch._decomp import get_decompositions
 
-    table = {
-        target: function
-        for target, function in core_aten_decompositions().items()
-        if not (hasattr(target, "_schema") and has_rule(target))
-    }
+    table = more_decompositions()
     table.update(get_decompositions(list(chosen.decompositions)))
     return table
 
