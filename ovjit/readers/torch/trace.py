@@ -209,12 +209,15 @@ def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[li
     leaves, shape = tree.tree_flatten((arguments, ordered))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
+    told: list[str | None] = []  # names of outputs; torch.export puts attributes back as they were
+
     class Flat(torch.nn.Module):
         """The module as a function of tensors alone, to tensors alone."""
 
+        names = told
+
         def __init__(self) -> None:
             super().__init__()
-            self.names: list[str | None] = []
             self.called = given
             if isinstance(given, torch.nn.Module):
                 del self._modules["called"]
@@ -231,7 +234,7 @@ def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[li
             positional, named = tree.tree_unflatten(now, shape)
             called = self._modules.get(TRACED) or self.called
             made = called(*positional, **named)
-            self.names[:], values = named_outputs(made)
+            told[:], values = named_outputs(made)
             return values
 
     return names, [leaves[i] for i in places], Flat()

@@ -17,7 +17,8 @@ class Part(NamedTuple):
     """A Model and how it is called.
 
     `takes` are the places of the arguments that are its inputs. `gives` has a pair for each output: the
-    kind of value ("tensor", "complex" or "number") and the place of the Model's output; else ("value", the value).
+    kind of value ("tensor", "complex" or "number") and the place of the Model's output; else ("value",
+    the value).
     """
 
     model: Model
