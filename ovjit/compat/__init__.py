@@ -10,7 +10,7 @@ from __future__ import annotations
 _MODULES = (
     "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "exceptions", "experimental",
     "frontend", "helpers", "layout_helpers", "op", "package_utils", "passes", "preprocess", "properties",
-    "runtime", "utils",
+    "runtime", "torch", "utils",
     *(f"opset{i}" for i in range(1, 18)),
 )  # fmt: skip
 

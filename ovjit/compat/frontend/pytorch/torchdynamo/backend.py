@@ -14,10 +14,10 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import register_backend
 
 from ovjit.api.run.core import Core
-from ovjit.frontend.pytorch.torchdynamo import options as compile_options
-from ovjit.frontend.pytorch.torchdynamo.options import Options
-from ovjit.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
-from ovjit.frontend.pytorch.torchdynamo.runner import Frozen
+from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
+from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
+from ovjit.compat.frontend.pytorch.torchdynamo.runner import Frozen
 from ovjit.readers.torch.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")

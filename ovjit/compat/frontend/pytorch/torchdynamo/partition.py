@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
+from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
 from ovjit.errors import OvjitError
-from ovjit.frontend.pytorch.torchdynamo.options import Options
-from ovjit.frontend.pytorch.torchdynamo.runner import Runner
 from ovjit.readers.torch.fx import refusal
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, name_of

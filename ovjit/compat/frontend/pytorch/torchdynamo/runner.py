@@ -12,8 +12,8 @@ from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape
-from ovjit.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
-from ovjit.frontend.pytorch.torchdynamo.options import Options
+from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
+from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.readers.torch.values import array_of, torch_types
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ovjit.frontend.pytorch.torchdynamo import backend as backend
+from ovjit.compat.frontend.pytorch.torchdynamo import backend as backend
 
 backend.register()
