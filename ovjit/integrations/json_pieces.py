@@ -39,11 +39,11 @@ class Long(list[Any]):
 @functools.lru_cache(8)
 def _patterns(digits: int) -> tuple[Any, Any, Any]:
     """For numbers of at most so many characters: one of them; elements of a list, each with the comma behind
-    it; and digits of a longer one."""
+    it; and half of a longer one."""
     number = rb"[-+.0-9A-Za-z]{1,%d}" % digits
     run = rb"(?:%b(?:%b|%b)%b,)+" % (_BLANK, number, _STRING, _BLANK)
-    longer = rb"[-+.0-9A-Za-z]{%d}" % (digits + 1)
-    return re.compile(number).match, re.compile(run, re.DOTALL).match, re.compile(longer).search
+    half = rb"[-+.0-9A-Za-z]{%d}" % (digits // 2 + 1)
+    return re.compile(number).match, re.compile(run, re.DOTALL).match, re.compile(half).match
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -71,7 +71,7 @@ def loads(content: bytes, limits: Limits) -> Any:
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
     try:
-        if len(content) <= limits.inline_bytes and not _patterns(limits.digits)[2](content):
+        if len(content) <= limits.inline_bytes and not _may_have_longer(content, limits.digits):
             return _decode(content.decode())
         return _Reader(content, limits).whole()
     except InvalidRequest:
@@ -80,6 +80,13 @@ def loads(content: bytes, limits: Limits) -> Any:
         raise InvalidRequest("the request is no JSON: its lists and objects are nested too deep") from None
     except ValueError as error:
         raise InvalidRequest(f"the request is no JSON: {str(error)[:200]}") from None
+
+
+def _may_have_longer(content: bytes, digits: int) -> bool:
+    """Whether there may be a longer number, or text that looks like one: half of it begins at one of these
+    places."""
+    half = _patterns(digits)[2]
+    return any(half(content, at) for at in range(0, len(content), max(1, digits // 2)))
 
 
 class _Reader:

@@ -116,7 +116,10 @@ def whole(disk: Path, failed: list[str]) -> None:
     assert ("compile anew" in failed) == (not (disk / "new.blob").exists())
 
 
-@pytest.mark.parametrize("size", [64, 2200, *(pytest.param(n, marks=pytest.mark.long) for n in (300, 5000))])
+SIZES = [2200, *(pytest.param(size, marks=pytest.mark.long) for size in (64, 300, 5000))]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_a_disk_that_gets_full(small_disk, large_model, size) -> None:
     disk = small_disk(size)
     (disk / "old.blob").write_bytes(b"what was there")
@@ -219,7 +222,7 @@ ALL_RIGHT = ["call True", "async True", "queue True"]
 BECOME = "from tests.support import other_user\nother_user.become(other_user.SOMEBODY)\n"
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_no_more_threads(threads) -> None:
     """A user may have so many, this process's own among them: inferences run on those that there are."""
     limited = f"""
@@ -241,8 +244,8 @@ except OvjitError as error:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 @pytest.mark.parametrize(
     "where",
-    ["above, open", "cache", "key", *(pytest.param(x, marks=pytest.mark.long) for x in (
-        "above", "open, sticky", "CACHE_DIR",
+    ["above, open", "key", *(pytest.param(x, marks=pytest.mark.long) for x in (
+        "above", "cache", "open, sticky", "CACHE_DIR",
     ))],
 )  # fmt: skip
 def test_another_user_s_folders(tmp_path, where) -> None:
