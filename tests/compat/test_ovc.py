@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import openvino
 import pytest
-
-import ovjit
-from ovjit.tools.ovc.convert_impl import promote_integers
 from ovjit.tools.ovc.error import Error
 from ovjit.tools.ovc.main import main
+
+import ovjit
+from ovjit.readers.torch.exporter import promote_integers
 
 
 @pytest.fixture
