@@ -8,9 +8,9 @@ Read it beside docs/architecture.md, which says why things are as they are here.
 import numpy as np
 
 import ovjit as ov
-from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import PIPELINE, Program, run_passes
 from ovjit.graph import interp
+from ovjit.planning.fuse import fuse
 
 
 def title(text):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.isa import Isa
     from ovjit.codegen.kernel import Kernel
-    from ovjit.compiler.fuse import Group
-    from ovjit.compiler.plan import Plan
     from ovjit.graph.graph import Graph
+    from ovjit.planning.fuse import Group
+    from ovjit.planning.plan import Plan
 
 
 class Flag(NamedTuple):

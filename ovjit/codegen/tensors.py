@@ -28,7 +28,7 @@ adjacent.
                          first, and the address of the item in each of the given tensors
 
 From the declaration follow the argument block (here) and its values, the checks of shapes and strides, and
-the bytes that an item touches (`ovjit.compiler.launch`). What a kernel does not read is not in its argument
+the bytes that an item touches (`ovjit.planning.launch`). What a kernel does not read is not in its argument
 block.
 """
 

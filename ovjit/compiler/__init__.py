@@ -1,1 +1,1 @@
-"""From a graph to a program: passes, fusion, layouts, lowering and memory planning."""
+"""From a graph to a program: which rewrites in which order, what may be done, and who plans it."""

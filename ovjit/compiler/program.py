@@ -19,22 +19,7 @@ from ovjit import debug, logs
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
-from ovjit.compiler.copies import copy_kernel, halo_kernels
-from ovjit.compiler.fuse import fuse
-from ovjit.compiler.growing import Outgrown, Place, Room, check_room, growing, strides_of
-from ovjit.compiler.layers import Layers, Lowered, Repeats, find_layers
-from ovjit.compiler.lower import Lowering, ReferenceStep, Shapes, lower_groups
 from ovjit.compiler.options import memory_for, options
-from ovjit.compiler.parametric import Parametric, Traces, check_plan, evaluating_kernel
-from ovjit.compiler.partition import Cut, needs_cut
-from ovjit.compiler.passes import simplify
-from ovjit.compiler.passes.expand import expand_graph, upcast_graph
-from ovjit.compiler.passes.halves import widen_halves
-from ovjit.compiler.passes.precision import lower_precision, read_halves, store_caches
-from ovjit.compiler.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, element_size
-from ovjit.compiler.races import Trace
-from ovjit.compiler.shape_values import NO_TWINS, concrete_types
-from ovjit.compiler.views import Layout
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.garbage import short_collections
@@ -43,6 +28,21 @@ from ovjit.graph.graph import Graph, Node, Value, rebuild, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
+from ovjit.planning.concrete_types import NO_TWINS, concrete_types
+from ovjit.planning.copies import copy_kernel, halo_kernels
+from ovjit.planning.fuse import fuse
+from ovjit.planning.growing import Outgrown, Place, Room, check_room, growing, strides_of
+from ovjit.planning.lower import Lowering, ReferenceStep, Shapes, lower_groups
+from ovjit.planning.parametric import Parametric, Traces, check_plan, evaluating_kernel
+from ovjit.planning.partition import Cut, needs_cut
+from ovjit.planning.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, element_size
+from ovjit.planning.races import Trace
+from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
+from ovjit.planning.views import Layout
+from ovjit.rewrite import simplify
+from ovjit.rewrite.expand import expand_graph, upcast_graph
+from ovjit.rewrite.halves import widen_halves
+from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
 
 Pass = Callable[[Graph], Graph]
 
@@ -55,7 +55,7 @@ def _with(operations: str, module: str, name: str, rule: bool = False) -> Pass:
     def run(graph: Graph) -> Graph:
         if not any(n.op.name in names for n in graph.nodes):
             return graph
-        found = getattr(import_module(f"ovjit.compiler.passes.{module}"), name)
+        found = getattr(import_module(f"ovjit.rewrite.{module}"), name)
         return rebuild(graph, found) if rule else found(graph)
 
     return run

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.compiler.views import FIRST_IO
 from ovjit.execution import runner, streams
 from ovjit.execution.layout import IN_BODY, PAST_END
+from ovjit.planning.views import FIRST_IO
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Executable, Table

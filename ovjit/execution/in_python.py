@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.plan import Step
-from ovjit.compiler.views import ARENA, CONSTANTS, PLAN_DATA
 from ovjit.errors import InferenceError
 from ovjit.execution import runner
 from ovjit.execution.blocks import Arena
 from ovjit.execution.job import Job
 from ovjit.execution.numpy_words import Memory, OutOfBounds, Words, program
+from ovjit.planning.plan import Step
+from ovjit.planning.views import ARENA, CONSTANTS, PLAN_DATA
 
 _BASES = {ARENA: "a tensor", CONSTANTS: "a constant", PLAN_DATA: "the plan's data"}
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
-from ovjit.compiler.views import FIRST_IO, View
 from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
@@ -32,9 +31,10 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import check_shapes, is_static
+from ovjit.planning.views import FIRST_IO, View
 
 if TYPE_CHECKING:
-    from ovjit.compiler.growing import Room
+    from ovjit.planning.growing import Room
 
 #: What a cancelled inference raises, in OpenVINO's words.
 CANCELLED = "Infer Request was canceled: the inference was cancelled while it ran"

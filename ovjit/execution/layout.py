@@ -5,12 +5,12 @@ The runner (`ovjit.execution.runner`) says what is done with them.
 
 from __future__ import annotations
 
-from ovjit.compiler.steps import STEP_ARGS as STEP_ARGS
-from ovjit.compiler.steps import STEP_CHUNKS as STEP_CHUNKS
-from ovjit.compiler.steps import STEP_GOES_ON as STEP_GOES_ON
-from ovjit.compiler.steps import STEP_KERNEL as STEP_KERNEL
-from ovjit.compiler.steps import STEP_NEXT as STEP_NEXT
-from ovjit.compiler.steps import STEP_WORDS as STEP_WORDS
+from ovjit.planning.plan_steps import STEP_ARGS as STEP_ARGS
+from ovjit.planning.plan_steps import STEP_CHUNKS as STEP_CHUNKS
+from ovjit.planning.plan_steps import STEP_GOES_ON as STEP_GOES_ON
+from ovjit.planning.plan_steps import STEP_KERNEL as STEP_KERNEL
+from ovjit.planning.plan_steps import STEP_NEXT as STEP_NEXT
+from ovjit.planning.plan_steps import STEP_WORDS as STEP_WORDS
 
 #: So many chunks are claimed in halves, two counts in a claim's low word; more from the first one on.
 IN_HALVES = 0xFFFF

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.partition import Cut, needs_cut, told_shapes
-from ovjit.compiler.plan import Plan
-from ovjit.compiler.shape_values import concrete_types
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
 from ovjit.execution.job import Executable, Job, Row
 from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import guessed
+from ovjit.planning.concrete_types import concrete_types
+from ovjit.planning.partition import Cut, needs_cut, told_shapes
+from ovjit.planning.plan import Plan
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]

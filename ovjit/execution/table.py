@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ovjit.codegen.kernel import Loaded
-from ovjit.compiler.constants import aligned_bytes
-from ovjit.compiler.steps import Plan
 from ovjit.errors import sizes_of_64_bits
 from ovjit.execution import runner
+from ovjit.planning.constants import aligned_bytes
+from ovjit.planning.plan_steps import Plan
 
 if TYPE_CHECKING:
-    from ovjit.compiler.growing import Room
     from ovjit.execution.body_jobs import BodyJobs
+    from ovjit.planning.growing import Room
 
 #: What a step of a plan takes beside its arguments, about.
 STEP_BYTES = 320

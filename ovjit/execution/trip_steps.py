@@ -16,7 +16,7 @@ from ovjit.execution.words import *
 #: has no room, or is not of parts of one shape.
 OVER, TRIP_OF_PYTHON, TIME_UP, CANCELLED, FULL, UNEVEN = range(6)
 
-#: Numbers are told up to here, as `ovjit.compiler.partition` tells them.
+#: Numbers are told up to here, as `ovjit.planning.partition` tells them.
 FARTHEST = 1 << 55
 
 #: Words of a slot, and the most dimensions.

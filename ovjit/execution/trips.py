@@ -1,7 +1,7 @@
 """Trips of a loop whose shapes change on the way, without Python between them: `Trips`.
 
 A body's parts (`ovjit.execution.segments`) have plans that are functions of shapes and of numbers that are
-told, see `ovjit.compiler.parametric`. So one native function makes a plan after the other, writes it over the
+told, see `ovjit.planning.parametric`. So one native function makes a plan after the other, writes it over the
 last one's rows and runs it, trip after trip, as `ovjit.execution.control` does step by step. It stops, with
 everything as it was before the trip, where no trace that is known serves, where results outgrow their memory,
 and where a trip is worth several threads: that trip is Python's, and afterwards there are more traces.
@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ovjit import debug
-from ovjit.compiler.chunks import PARALLEL_WORK
-from ovjit.compiler.constants import aligned_bytes
-from ovjit.compiler.parametric import evaluate_address
-from ovjit.compiler.views import FIRST_IO
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution import trip_steps as ts
 from ovjit.execution.job import Job
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, axis_of, slice_bounds
 from ovjit.graph.shapes import Interval, is_static
+from ovjit.planning.chunks import PARALLEL_WORK
+from ovjit.planning.constants import aligned_bytes
+from ovjit.planning.parametric import evaluate_address
+from ovjit.planning.views import FIRST_IO
 
 if TYPE_CHECKING:
     from ovjit.execution.control import Round

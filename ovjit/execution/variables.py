@@ -9,10 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.kernel import Loaded
-from ovjit.compiler.growing import Outgrown, Place, Room
 from ovjit.compiler.options import Options, caches_of
-from ovjit.compiler.passes.variables import Lifted, Start, Variable, keep_low, lift
-from ovjit.compiler.steps import Plan
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.blocks import LARGE_STATE, new_array
 from ovjit.execution.job import Executable, Job, Row
@@ -20,6 +17,9 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import GUESS, LONG_GUESS, check_shapes, fits, guessed_input
+from ovjit.planning.growing import Outgrown, Place, Room
+from ovjit.planning.plan_steps import Plan
+from ovjit.rewrite.model_variables import Lifted, Start, Variable, keep_low, lift
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]
@@ -106,7 +106,7 @@ class StatefulProgram:
 
     def _foresee(self, batch: int, more: int) -> None:
         """Have plans traced of a first run with a `batch`, and of one that appends so many `more`."""
-        from ovjit.compiler.shape_values import concrete_types  # imported models do without
+        from ovjit.planning.concrete_types import concrete_types  # imported models do without
 
         given = [guessed_input(v.shape, batch) for v in self.inputs]
         states = self._guessed_beginning(given)

@@ -7,7 +7,7 @@ An operation is a class decorated with `@op` (or one row of a table, see `ovjit_
         '''exp(x - max(x)) / sum(exp(x - max(x))) along `axis`.'''
         def infer(x, *, axis: Int = 1): ...       # TensorTypes in -> TensorType(s) out
         def ref(x, *, axis=1): ...                # NumPy arrays in -> array(s) out: the specification
-        def lower(g, node): ...                   # how it runs natively, see `ovjit.compiler.lower`
+        def lower(g, node): ...                   # how it runs natively, see `ovjit.planning.lower`
         def samples(rng): ...                     # yields (inputs, attributes): drives tests and benchmarks
 
 The signature of `infer` names the inputs (positional; `*xs` takes any number, a default of None makes

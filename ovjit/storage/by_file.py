@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.constants import aligned_bytes, fill_copy, release_pages
 from ovjit.graph import dtypes
+from ovjit.planning.constants import aligned_bytes, fill_copy, release_pages
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, dump, encode_graph

@@ -65,7 +65,7 @@ def own_copy(section: memoryview) -> np.ndarray:
 def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
     """`memory` whose bytes at `places` (offset, size) no later change of a file reaches: those of a mapped
     file get pages of their own. Where the system does not allow that, all of it is copied."""
-    from ovjit.compiler.constants import mapping_of
+    from ovjit.planning.constants import mapping_of
 
     home = mapping_of(memory)
     if not isinstance(home, MappedFile):

@@ -4,7 +4,7 @@
 
 For each of G groups come full panels of `width` outputs, [depth, width] each, and if O is no multiple of it
 one more of `last width`, padded with zeros. The array is what
-`reshape(dimensions).transpose(order).reshape(G, depth, O)` rearranges, see `ovjit.compiler.plan.Panels`.
+`reshape(dimensions).transpose(order).reshape(G, depth, O)` rearranges, see `ovjit.planning.plan.Panels`.
 """
 
 from __future__ import annotations

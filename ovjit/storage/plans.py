@@ -19,10 +19,10 @@ import struct
 import weakref
 from typing import Any
 
-from ovjit.compiler.parametric import Parametric, Traces, evaluating_kernel
 from ovjit.disk import sealed
 from ovjit.disk.folders import READ, check_owner, write_whole
 from ovjit.disk.notice import warn_once
+from ovjit.planning.parametric import Parametric, Traces, evaluating_kernel
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
 from ovjit.storage.program import StoredProgram, encode_trace, read_trace, symbol_of

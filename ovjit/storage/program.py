@@ -33,23 +33,23 @@ import numpy as np
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
-from ovjit.compiler.constants import aligned_bytes
-from ovjit.compiler.steps import ControlCall, HostCall, Plan, Step
-from ovjit.compiler.views import Buffer, View
 from ovjit.execution import runner
 from ovjit.execution.build import executable_of, make_program
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.planning.constants import aligned_bytes
+from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Step
+from ovjit.planning.views import Buffer, View
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims
 from ovjit.storage.mapped import aligned
 
 if TYPE_CHECKING:
-    from ovjit.compiler.growing import Place, Room
-    from ovjit.compiler.parametric import Parametric, Traces
-    from ovjit.compiler.passes.variables import Variable
+    from ovjit.planning.growing import Place, Room
+    from ovjit.planning.parametric import Parametric, Traces
+    from ovjit.rewrite.model_variables import Variable
 
 
 class StoredKernel(NamedTuple):
@@ -111,7 +111,7 @@ def encode_program(
     # without its constants a program gets them, and its traces, from the compiler
     traces = [t for t in executable.program.foreseen if memory is None and t.facts() is not None]
     if traces:
-        from ovjit.compiler.parametric import evaluating_kernel
+        from ovjit.planning.parametric import evaluating_kernel
     if loaded:
         traces = [t for t in traces if all(objects.address_of(symbol_of(s.kernel)) for s in t.steps)]
     code = _Code((*used, *(step.kernel for trace in traces for step in trace.steps), *runners, *hashing))
@@ -250,7 +250,7 @@ def encode_trace(trace: Parametric, number_of: Callable[[Any], int]) -> dict[str
 
 def read_trace(row: Mapping[str, Any], kernels: Sequence[StoredKernel]) -> Parametric:
     """The trace of what `encode_trace` has made, and of the kernels with these numbers."""
-    from ovjit.compiler.parametric import Parametric
+    from ovjit.planning.parametric import Parametric
 
     steps = [
         Step(kernels[kernel], (), chunks, name, kind, origins, flops, moved)
@@ -431,7 +431,7 @@ class StoredProgram:
         """Serve these plans for open shapes, which are authenticated as the program is, before any others.
         They read `memory`, which has to be there.
         `evaluating`: the kernel that tells whether one serves."""
-        from ovjit.compiler.parametric import Traces
+        from ovjit.planning.parametric import Traces
 
         offered = Traces()
         for trace in reversed(traces):
@@ -528,8 +528,8 @@ def stored_with_variables(
     config: Mapping[str, Any],
 ) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
-    from ovjit.compiler.passes.variables import Variable
     from ovjit.execution.variables import StatefulProgram, inner_config, lifted_for
+    from ovjit.rewrite.model_variables import Variable
 
     try:
         variables = [

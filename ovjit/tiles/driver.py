@@ -17,7 +17,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.copies import CACHE_LINE
+from ovjit.planning.copies import CACHE_LINE
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.narrow import RUN_BITS, WAYS

@@ -25,8 +25,8 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.plan import Filling, ceil_div
 from ovjit.graph.converted import Unmade
+from ovjit.planning.plan import Filling, ceil_div
 from ovjit.tiles.compressed import fetch, fetch_group
 from ovjit.tiles.pack import fill_later, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row

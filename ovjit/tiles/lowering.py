@@ -14,17 +14,17 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Each
-from ovjit.compiler.constants import PackedRows
-from ovjit.compiler.copies import CACHE_LINE
-from ovjit.compiler.fuse import Group, is_number
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, Panels, Planner, ceil_div, in_place_candidates
-from ovjit.compiler.races import Piece, Places
-from ovjit.compiler.views import Layout, Ptr, View
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.traced import identity, is_traced_number, least, most, whole
+from ovjit.planning.constants import PackedRows
+from ovjit.planning.copies import CACHE_LINE
+from ovjit.planning.fuse import Group, is_number
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Constants, Panels, Planner, ceil_div, in_place_candidates
+from ovjit.planning.races import Piece, Places
+from ovjit.planning.views import Layout, Ptr, View
 from ovjit.tiles.driver import ROWS, tile_kernel
 from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels

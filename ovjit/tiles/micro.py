@@ -22,7 +22,7 @@ from typing import Any
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.compiler.copies import CACHE_LINE
+from ovjit.planning.copies import CACHE_LINE
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
 from ovjit.tiles.narrow import WAYS, Way
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.isa import Isa
-from ovjit.compiler.constants import release_pages
-from ovjit.compiler.plan import Filling, aligned_bytes, ceil_div
 from ovjit.graph.converted import Arranged, Unmade
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
+from ovjit.planning.constants import release_pages
+from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
 
 #: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
 _PACKED = 1 << 19

@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.codegen.function import inline
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import Each, applied, loadm, registers, splat, static_range, storem
-from ovjit.compiler.views import View
+from ovjit.planning.views import View
 
 #: A kernel's parameter for the operands: addresses, and the bytes from row to row of those that have rows.
 ROW_OPERANDS: Any = Each("operands", "w", unless="shared")

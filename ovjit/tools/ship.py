@@ -36,9 +36,9 @@ PICK = ""
 def kernels() -> list[Kernel]:
     """The common kernels for the instruction set of this process, each once."""
     import ovjit as ov
-    from ovjit.compiler.parametric import evaluating_kernel
     from ovjit.data import DIGITS_XML
     from ovjit.execution.runner import native_kernels
+    from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
     from ovjit.tools.layers import layers
 
@@ -55,9 +55,9 @@ def kernels_of(model: Any) -> dict[str, list[Kernel]]:
     from ovjit.api.run.properties_table import ROWS
     from ovjit.codegen.cpu.formats import float_types
     from ovjit.compiler.options import Options, compiling
-    from ovjit.compiler.passes.variables import Start
     from ovjit.compiler.program import Program
     from ovjit.execution.variables import lifted_for
+    from ovjit.rewrite.model_variables import Start
 
     found: dict[str, list[Kernel]] = {}
     graph, groups = model._graph(), "DYNAMIC_QUANTIZATION_GROUP_SIZE"

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.formats import float_types
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, compatible
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.attention.recognize import recognize_attention
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import check_one, in_f32

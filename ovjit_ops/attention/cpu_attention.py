@@ -28,14 +28,14 @@ from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
-from ovjit.compiler.views import Layout, Ptr, View, merge_dims, product
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
 from ovjit.graph.traced import least, most
+from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
+from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
+from ovjit.planning.views import Layout, Ptr, View, merge_dims, product
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.attention.cpu_attention_kernels import (

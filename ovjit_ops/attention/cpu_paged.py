@@ -13,11 +13,11 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
-from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit.graph.traced import most
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
+from ovjit.planning.views import Layout, View, product
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES

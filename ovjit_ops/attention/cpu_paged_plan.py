@@ -19,9 +19,9 @@ from typing import Any
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
 from ovjit.graph.traced import least
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
 
 #: Words of a sequence, a write, an item of attention; of what stands before all.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8

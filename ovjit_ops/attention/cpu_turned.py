@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.rows import RowLowering
 from ovjit.graph.dtypes import FULL
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.row_kernels import RowLowering
 
 
 @rows("half")

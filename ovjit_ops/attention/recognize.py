@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Dim, broadcast, is_static
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.normalization.recognize import number
 
 #: Nothing is left of a weight whose score is this, where others of its row are scores.

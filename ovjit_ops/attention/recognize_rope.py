@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Dim, is_static
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.normalization.recognize import number
 
 _PARTS = ("Slice", "StridedSlice", "Split", "VariadicSplit")

@@ -1,7 +1,7 @@
 """State: variables that a request keeps from one inference to the next.
 
 ReadValue gives a variable's value as the inference before has left it, Assign says what it shall be for the
-next one. The compiler makes hidden inputs and outputs of both, see `ovjit.compiler.passes.variables`;
+next one. The compiler makes hidden inputs and outputs of both, see `ovjit.rewrite.model_variables`;
 the references are what they are in the first inference.
 """
 

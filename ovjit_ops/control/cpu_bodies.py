@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
-from ovjit.compiler.views import View, row_major
 from ovjit.graph.bodies import retyped
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.op import TensorType
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
+from ovjit.planning.views import View, row_major
 
 
 class LoweredControl(Lowering):

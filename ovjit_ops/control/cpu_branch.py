@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.compiler.plan import NotNative, Planner, Strides
-from ovjit.compiler.views import FIRST_IO, View, plain
 from ovjit.graph.bodies import body_types
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
+from ovjit.planning.plan import NotNative, Planner, Strides
+from ovjit.planning.views import FIRST_IO, View, plain
 from ovjit_ops.control.conditions import BRANCHES, branch_inputs, branch_results, known_condition
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 

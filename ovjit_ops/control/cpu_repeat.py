@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ovjit.compiler.plan import NotNative, Planner, Strides, element_size
-from ovjit.compiler.views import FIRST_IO, Buffer, View, row_major
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, axis_of, slice_bounds
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
+from ovjit.planning.plan import NotNative, Planner, Strides, element_size
+from ovjit.planning.views import FIRST_IO, Buffer, View, row_major
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.bodies import CONCAT, INVARIANT
 from ovjit.graph.graph import Builder, Node, Value, copy_node
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.control.ends import Ports
 
 REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}

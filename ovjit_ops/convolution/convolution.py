@@ -19,13 +19,13 @@ import numpy as np
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.compiler.options import options
-from ovjit.compiler.passes.expand import Writer, not_negative
 from ovjit.errors import ModelError, check
 from ovjit.graph import windows
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
+from ovjit.rewrite.expand import Writer, not_negative
 from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 

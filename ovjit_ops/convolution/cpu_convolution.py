@@ -11,15 +11,15 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Shapes
-from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div
-from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.traced import most, whole
 from ovjit.graph.windows import resolve_pads, taps_that_meet
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Shapes
+from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
+from ovjit.planning.views import Layout, View, channels_last
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.lowering import Tiled, Weights
 from ovjit.tiles.pack import panel_sizes

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import ChannelsLast
-from ovjit.compiler.plan import NotNative, Planner
 from ovjit.graph.windows import resolve_pads, window_attributes
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import ChannelsLast
+from ovjit.planning.plan import NotNative, Planner
 
 
 class Taps(NamedTuple):

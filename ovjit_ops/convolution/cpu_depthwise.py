@@ -29,14 +29,14 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.copies import CACHE_LINE
-from ovjit.compiler.plan import Constants, Planner, aligned_bytes, ceil_div, split
-from ovjit.compiler.races import Piece, Places
-from ovjit.compiler.views import View
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import least, most
+from ovjit.planning.copies import CACHE_LINE
+from ovjit.planning.plan import Constants, Planner, aligned_bytes, ceil_div, split
+from ovjit.planning.races import Piece, Places
+from ovjit.planning.views import View
 from ovjit.tiles.lowering import OPERANDS, Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 

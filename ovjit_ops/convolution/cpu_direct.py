@@ -14,13 +14,13 @@ import numpy as np
 
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, NotNative, Planner
-from ovjit.compiler.views import Layout, View, channels_last, product
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import most
 from ovjit.graph.windows import resolve_pads
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Constants, NotNative, Planner
+from ovjit.planning.views import Layout, View, channels_last, product
 
 TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, product_format
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, Shapes
-from ovjit.compiler.plan import Constants, NotNative, Planner
-from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.windows import transposed_pads
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering, Shapes
+from ovjit.planning.plan import Constants, NotNative, Planner
+from ovjit.planning.views import Layout, View, channels_last
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import pack_panels
 from ovjit_ops.convolution.cpu_depthwise import ByChannels, Window, goes_by_channels

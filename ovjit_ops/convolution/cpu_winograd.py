@@ -42,12 +42,12 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
 from ovjit.compiler.options import options
-from ovjit.compiler.plan import Constants, Filling, Planner, ceil_div, element_size
-from ovjit.compiler.views import View, named_strides, row_major
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval, is_static
+from ovjit.planning.fuse import Group
+from ovjit.planning.plan import Constants, Filling, Planner, ceil_div, element_size
+from ovjit.planning.views import View, named_strides, row_major
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE

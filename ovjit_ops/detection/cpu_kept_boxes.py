@@ -5,9 +5,9 @@ from __future__ import annotations
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     candidates,

@@ -14,10 +14,10 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import View
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import View
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,

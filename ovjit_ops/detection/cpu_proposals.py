@@ -13,10 +13,10 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import named_strides
 from ovjit.forks import made_once
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import named_strides
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 

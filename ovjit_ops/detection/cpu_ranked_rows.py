@@ -9,8 +9,8 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
 
 

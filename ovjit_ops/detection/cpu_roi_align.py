@@ -10,8 +10,8 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.plan import Planner
+from ovjit.planning.launch import launch
+from ovjit.planning.plan import Planner
 from ovjit_ops.detection.cpu_roi_pooling import Regions, numbers
 from ovjit_ops.detection.sampling import MOST_SAMPLES, OFFSETS
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import ChannelsLast
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import Ptr as Place
-from ovjit.compiler.views import View
 from ovjit.graph.graph import Value
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import ChannelsLast
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.views import Ptr as Place
+from ovjit.planning.views import View
 
 #: Where a corner that is not finite is held.
 FAR = 1 << 30

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection import cpu_ranked_rows
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen import trace as t
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import ModelError, check
 from ovjit.graph import partial
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.common.values import INTEGERS, in_f32, with_value
 
 NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()

@@ -26,10 +26,10 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import View, product
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.views import View, product
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
 #: Stages of a transform at most: 2^40 elements.

@@ -8,13 +8,13 @@ from typing import Any
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import placed_values, product, row_major
 from ovjit.errors import check
 from ovjit.forks import made_once
 from ovjit.graph.windows import full_attribute
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner, ceil_div, split
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import placed_values, product, row_major
 
 
 def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import Lowering, Shapes
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import Layout, channels_last
 from ovjit.graph.graph import Value
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering, Shapes
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import Layout, channels_last
 
 _A = -0.75
 #: The attributes that decide which kernel it is.

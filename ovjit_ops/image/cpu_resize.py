@@ -21,14 +21,14 @@ from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.compiler.copies import MOVED
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import AsInput, Lowering
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import ARENA, Layout, View, merge_axes, placed_values, product
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import most
+from ovjit.planning.copies import MOVED
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import AsInput, Lowering
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import ARENA, Layout, View, merge_axes, placed_values, product
 from ovjit_ops.image.cpu_resize_tables import HEAD, Made, Tables, filter_table, nearest_table, spread_table
 from ovjit_ops.image.resampling import Resized, given, repeats, resized
 

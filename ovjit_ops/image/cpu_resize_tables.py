@@ -18,9 +18,9 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.plan import Planner, ceil_div
-from ovjit.compiler.views import View
 from ovjit.graph.traced import most
+from ovjit.planning.plan import Planner, ceil_div
+from ovjit.planning.views import View
 from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
 
 #: Elements before the starts.

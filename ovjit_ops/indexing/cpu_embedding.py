@@ -12,10 +12,10 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import View, product
 from ovjit.graph.dtypes import FULL
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import View, product
 from ovjit_ops.indexing.cpu_gather import index_at
 
 #: operation -> how its bags are given

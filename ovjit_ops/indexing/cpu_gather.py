@@ -17,16 +17,16 @@ import numpy as np
 from ovjit.codegen.function import WALKED, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.constants import PackedRows
-from ovjit.compiler.copies import MOVED
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants, plan_copy
-from ovjit.compiler.plan import Constants, NotNative, Planner, ceil_div, split
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import CONSTANTS, Buffer, View, merge_dims, placed_values, product
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import normalize_axis
+from ovjit.planning.constants import PackedRows
+from ovjit.planning.copies import MOVED
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering, place_constants, plan_copy
+from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div, split
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, placed_values, product
 from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
 #: Indices that name one place.

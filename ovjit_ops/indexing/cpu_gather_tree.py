@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
 from ovjit.forks import made_once
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
 
 
 @kernel

@@ -9,9 +9,9 @@ from typing import Any
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import product
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner, ceil_div, split
+from ovjit.planning.views import product
 
 #: Elements of a row that are looked at together.
 BLOCK = 4096

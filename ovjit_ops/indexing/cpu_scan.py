@@ -11,11 +11,11 @@ from typing import Any
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.launch import launch_or_copy
-from ovjit.compiler.lower import AsInput, Lowering
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import View
+from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch_or_copy
+from ovjit.planning.lower import AsInput, Lowering
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import View
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import product
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import product
 
 #: Longest list that is compared with number by number.
 COUNTED = 256

@@ -13,10 +13,10 @@ import numpy as np
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.views import product
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner, ceil_div, split
+from ovjit.planning.views import product
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.indexing.cpu_embedding import first_of
 

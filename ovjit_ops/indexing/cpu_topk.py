@@ -11,12 +11,12 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.copies import MOVED
-from ovjit.compiler.launch import try_launch
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import View, plain
 from ovjit.graph.shapes import bounds, normalize_axis
+from ovjit.planning.copies import MOVED
+from ovjit.planning.launch import try_launch
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import View, plain
 
 #: Bytes of a heap entry: key and index.
 ENTRY = 16

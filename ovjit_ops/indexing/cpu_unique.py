@@ -11,9 +11,9 @@ from typing import Any
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.copies import MOVED
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
+from ovjit.planning.copies import MOVED
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
 from ovjit_ops.indexing.cpu_topk import INFINITY, MOST, key_of
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import normalize_axis
+from ovjit.rewrite.expand import Writer
 
 
 def choose_matrices(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:

@@ -7,11 +7,11 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
-from ovjit.compiler.views import View, plain, product
 from ovjit.graph.stored_floats import levels_of
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.plan import Constants, Planner, ceil_div, split
+from ovjit.planning.views import View, plain, product
 from ovjit.tiles.compressed import (
     HEIGHTS,
     PART,

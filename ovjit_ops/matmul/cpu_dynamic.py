@@ -8,10 +8,10 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, how_stored
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.plan import Constants, Planner, ceil_div, split
-from ovjit.compiler.views import View, plain, product
 from ovjit.graph.traced import least, most
+from ovjit.planning.fuse import Group
+from ovjit.planning.plan import Constants, Planner, ceil_div, split
+from ovjit.planning.views import View, plain, product
 from ovjit.tiles.dynamic import ABREAST, HEIGHTS, pack_dynamic, product_kernel, quantize_kernel
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights

@@ -14,8 +14,8 @@ from typing import Any
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.plan import Planner, ceil_div
-from ovjit.compiler.views import DIMS, View, merge_dims, placed_values, product
+from ovjit.planning.plan import Planner, ceil_div
+from ovjit.planning.views import DIMS, View, merge_dims, placed_values, product
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row, row_step
 

@@ -11,9 +11,9 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Planner, ceil_div
-from ovjit.compiler.views import Layout
+from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.plan import Constants, Planner, ceil_div
+from ovjit.planning.views import Layout
 from ovjit_ops.matmul.cpu_plain import FEW, ROWS, multiplied, place_panels
 
 

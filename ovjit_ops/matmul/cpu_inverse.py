@@ -5,12 +5,12 @@ from __future__ import annotations
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, split
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import merge_axes, placed_values, product
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import FULL
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner, ceil_div, split
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import merge_axes, placed_values, product
 
 
 @kernel

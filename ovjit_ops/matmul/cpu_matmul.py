@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, Shapes, place_constants
-from ovjit.compiler.plan import Constants, Planner
-from ovjit.compiler.views import Layout, View, row_major
 from ovjit.graph.converted import Converted
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim
 from ovjit.graph.traced import identity
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering, Shapes, place_constants
+from ovjit.planning.plan import Constants, Planner
+from ovjit.planning.views import Layout, View, row_major
 from ovjit.tiles.lowering import Picks, Tiled, Weights, tile_format
 from ovjit_ops.matmul.cpu_products import lower_product
 

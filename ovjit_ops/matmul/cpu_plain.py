@@ -23,9 +23,12 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import Constants, Filling, NotNative, Planner, ceil_div, split
-from ovjit.compiler.views import (
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.graph import Value
+from ovjit.graph.traced import most as most_of
+from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div, split
+from ovjit.planning.views import (
     CONSTANTS,
     Buffer,
     Layout,
@@ -36,9 +39,6 @@ from ovjit.compiler.views import (
     product,
     row_major,
 )
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Value
-from ovjit.graph.traced import most as most_of
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 #: Rows in registers for each instruction set, where there are as many: with `wide` vectors of columns there

@@ -22,12 +22,12 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group, is_number
-from ovjit.compiler.lower import Lowering, place_constants
-from ovjit.compiler.plan import ALIGNMENT, Constants, Planner, ceil_div
-from ovjit.compiler.views import Layout, View, product
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, bounds
+from ovjit.planning.fuse import Group, is_number
+from ovjit.planning.lower import Lowering, place_constants
+from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
+from ovjit.planning.views import Layout, View, product
 from ovjit.tiles.lowering import Tiled, Weights, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.constants import PackedRows
-from ovjit.compiler.plan import Constants, Filling, Planner
 from ovjit.graph.converted import Arranged
+from ovjit.planning.constants import PackedRows
+from ovjit.planning.plan import Constants, Filling, Planner
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.errors import check
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast_dims
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 

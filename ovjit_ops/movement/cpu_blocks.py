@@ -16,14 +16,14 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
-from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import AsInput, Lowering, plan_copy
-from ovjit.compiler.passes.expand import Writer
-from ovjit.compiler.plan import Planner, element_size
-from ovjit.compiler.views import View
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
+from ovjit.planning.copies import MOST_WOVEN, plan_interleave
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import AsInput, Lowering, plan_copy
+from ovjit.planning.plan import Planner, element_size
+from ovjit.planning.views import View
+from ovjit.rewrite.expand import Writer
 
 #: of attributes: (split shape of the source, the order in which its dimensions make the target)
 Shuffle = Callable[[Mapping[str, Any], Sequence[int]], tuple[Sequence[int], Sequence[int]]]

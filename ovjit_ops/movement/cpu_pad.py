@@ -13,11 +13,11 @@ import numpy as np
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import SIZE, elementwise_kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.copies import MOVED
-from ovjit.compiler.lower import AsInput, plan_copy, plan_elementwise
-from ovjit.compiler.plan import Constants, Planner
-from ovjit.compiler.views import View
 from ovjit.graph.graph import Value
+from ovjit.planning.copies import MOVED
+from ovjit.planning.lower import AsInput, plan_copy, plan_elementwise
+from ovjit.planning.plan import Constants, Planner
+from ovjit.planning.views import View
 
 #: What is padded with when no value is given: 0 in every element type.
 ZERO = np.zeros(1, np.int64)

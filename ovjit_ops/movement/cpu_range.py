@@ -7,11 +7,11 @@ import numpy as np
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.races import Piece, Rows
 from ovjit.graph.traced import is_traced
 from ovjit.graph.traced import whole as whole_number
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.races import Piece, Rows
 
 #: Element types that a range is made in here. Others run by the reference.
 TYPES = ("i32", "i64", "f32", "f64")

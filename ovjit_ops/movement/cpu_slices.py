@@ -11,13 +11,13 @@ from functools import partial
 
 import numpy as np
 
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import AsInput, Lowering
-from ovjit.compiler.plan import NotNative, Planner
-from ovjit.compiler.views import View
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.traced import is_traced
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import AsInput, Lowering
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import View
 from ovjit_ops.common import slices
 
 #: known(i): the value of a node's input i; None where there is no such input. Raises NotNative.

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Value
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import Layout, View
 
 
 class Reshaped(Lowering):

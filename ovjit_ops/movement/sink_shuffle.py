@@ -13,14 +13,14 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
-from ovjit.compiler.copies import MOST_WOVEN, plan_interleave
-from ovjit.compiler.lower import Lowering
 from ovjit.compiler.options import options
-from ovjit.compiler.passes.simplify import Uses
-from ovjit.compiler.plan import Planner, element_size
-from ovjit.compiler.views import Layout, View
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Interval, is_static, normalize_axis
+from ovjit.planning.copies import MOST_WOVEN, plan_interleave
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner, element_size
+from ovjit.planning.views import Layout, View
+from ovjit.rewrite.simplify import Uses
 
 
 class Shuffled(Lowering):

@@ -19,16 +19,16 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.passes.expand import Writer
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, merge_axes, placed_values, plain, product
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.traced import least
 from ovjit.graph.windows import LARGEST
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import Layout, merge_axes, placed_values, plain, product
+from ovjit.rewrite.expand import Writer
 
 #: Columns of a plane that are made before those of the next.
 BLOCK = 256

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.rows import RowLowering
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.row_kernels import RowLowering
 
 
 @rows("n")

@@ -18,14 +18,14 @@ from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.template import Template, rows
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner, ceil_div, in_place_candidates
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.rows import RowLowering
-from ovjit.compiler.views import Layout, merge_axes, placed_values, product
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.shapes import is_static
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner, ceil_div, in_place_candidates
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.row_kernels import RowLowering
+from ovjit.planning.views import Layout, merge_axes, placed_values, product
 
 
 @rows("n")

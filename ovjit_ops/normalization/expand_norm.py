@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.normalization.cpu_mvn import mvn_axes
 
 Inputs = tuple[Value, ...]

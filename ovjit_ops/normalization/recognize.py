@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Dim, is_static, normalize_axes
+from ovjit.rewrite.expand import Writer
 from ovjit_ops.normalization.expand_norm import known_axes
 
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import ChannelsLast
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import View, product
 from ovjit.graph.dtypes import FLOATS
 from ovjit.graph.shapes import normalize_axis
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import ChannelsLast
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.views import View, product
 from ovjit_ops.pooling.cpu_windows import Window, first_tap, lowest, taps, windows_of
 
 

@@ -15,15 +15,15 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.launch import launch
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import Layout, View, channels_last, plain
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import least, most
 from ovjit.graph.windows import pool_window
+from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import Layout, View, channels_last, plain
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_windows import (
     Window,

@@ -9,11 +9,11 @@ import numpy as np
 
 from ovjit.codegen.function import inline
 from ovjit.codegen.words import udiv
-from ovjit.compiler.views import View
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.traced import least
 from ovjit.graph.windows import pool_window, resolve_pads
+from ovjit.planning.views import View
 
 #: Shorter strides are taken as they are, whatever the extents.
 LONG_STRIDE = 1 << 16

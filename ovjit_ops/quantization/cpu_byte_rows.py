@@ -7,11 +7,11 @@ import functools
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_dims, placed_values, plain, product
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import View, merge_dims, placed_values, plain, product
 
 _BYTE = "u8"
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.views import View
 from ovjit.graph.dtypes import HALVES
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.views import View
 
 #: Numbers of a stream that are drawn together, of Philox four by four.
 BLOCK = 256

@@ -31,10 +31,10 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
-from ovjit.compiler.views import View, plain
 from ovjit.graph.dtypes import flush_subnormals
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
+from ovjit.planning.views import View, plain
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 

@@ -26,15 +26,15 @@ from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import WIDENED
 from ovjit.codegen.words import *
-from ovjit.compiler.fuse import is_number
-from ovjit.compiler.lower import Lowering, innermost_axis, layout_of_largest, operand_mode
-from ovjit.compiler.plan import NotNative, Planner, ceil_div
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Layout, View, merge_dims, placed_values, plain, product, row_major
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.traced import least, most, surely_same
+from ovjit.planning.fuse import is_number
+from ovjit.planning.lower import Lowering, innermost_axis, layout_of_largest, operand_mode
+from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import Layout, View, merge_dims, placed_values, plain, product, row_major
 
 
 class Reduction(NamedTuple):

@@ -10,8 +10,8 @@ from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
 from ovjit_ops.common.values import INDEX_TYPES
 
 #: The logarithm of nothing: finite, so that differences of two are no NaN, and infinite in f32.

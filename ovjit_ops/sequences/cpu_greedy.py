@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.plan import NotNative, Planner
 from ovjit.graph.dtypes import FULL
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import NotNative, Planner
 
 #: Scores whose largest is found in vectors before it is looked for one by one.
 BLOCK = 256

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import Program, run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph import interp
+from ovjit.planning.fuse import fuse
 from tests.support.graph_nets import SEED, Net
 
 
@@ -265,7 +265,7 @@ def test_quotients_by_numbers_are_right_to_the_last_bit():
 @pytest.mark.parametrize("divisor, lanes", [(1.5, 16), (6.0, 16), (0.7, 16), (2.0**70, 16), (1.5, 8)])
 def test_only_numbers_of_a_middling_size_are_divided_by_in_products(monkeypatch, divisor, lanes):
     from ovjit.codegen.cpu.isa import ISAS
-    from ovjit.compiler import fuse as fusing
+    from ovjit.planning import fuse as fusing
 
     monkeypatch.setattr(fusing, "host_isa", lambda: next(i for i in ISAS.values() if i.lanes == lanes))
     net = Net((3, 7))

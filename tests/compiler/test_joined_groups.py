@@ -8,12 +8,12 @@ import openvino
 import openvino.opset13 as ov
 import pytest
 
-from ovjit.compiler.fuse import fuse
 from ovjit.compiler.program import run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import Interval
+from ovjit.planning.fuse import fuse
 from tests.support.graph_nets import SEED, Net
 from tests.support.oracle import our_answers, real_answers
 

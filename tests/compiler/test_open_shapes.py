@@ -12,18 +12,18 @@ import pytest
 
 import ovjit
 from ovjit.codegen.kernel import addresses
-from ovjit.compiler.copies import halo_kernels
-from ovjit.compiler.fuse import fuse
-from ovjit.compiler.lower import TwoWays
-from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.program import Program, run_passes
-from ovjit.compiler.races import Trace
-from ovjit.compiler.symbols import Symbols
-from ovjit.compiler.views import Layout
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY, Dim, Interval, Symbol, bounds, broadcast_dims, dim, surely_equal
+from ovjit.planning.copies import halo_kernels
+from ovjit.planning.fuse import fuse
+from ovjit.planning.lower import TwoWays
+from ovjit.planning.plan import Constants, Planner
+from ovjit.planning.races import Trace
+from ovjit.planning.symbols import Symbols
+from ovjit.planning.views import Layout
 
 SEED = 20261128
 CONV: dict[str, Any] = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}

@@ -11,11 +11,11 @@ import ovjit as ov
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import ISAS, best_isa
 from ovjit.compiler.options import Options, compiling
-from ovjit.compiler.passes.precision import lower_precision, part_of
 from ovjit.compiler.program import run_passes
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import all_ops, find_op
+from ovjit.rewrite.low_precision import lower_precision, part_of
 from tests.support.networks import NAMES, build, error, expected, network_input, real_core
 
 SEED = 20261120

@@ -13,8 +13,8 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.passes.settled import settled
 from ovjit.graph.interp import evaluate
+from ovjit.rewrite.settled import settled
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}

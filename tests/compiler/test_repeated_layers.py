@@ -12,11 +12,11 @@ import pytest
 import ovjit as ov
 from bench import transformers
 from ovjit import opset13 as ops
-from ovjit.compiler import layers
 from ovjit.compiler import program as program_module
-from ovjit.compiler.parametric import Traces
 from ovjit.compiler.program import Program
-from ovjit.compiler.steps import Plan
+from ovjit.planning import repeated_layers
+from ovjit.planning.parametric import Traces
+from ovjit.planning.plan_steps import Plan
 
 Tracked = list[tuple[Program, tuple, Any, Plan]]
 
@@ -37,13 +37,13 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Tracked:
         return made
 
     monkeypatch.setattr(Program, "plan", noting)
-    repeat = layers._Template.repeat
+    repeat = repeated_layers._Template.repeat
 
     def counting(self: Any, layer: int) -> None:
         repeat(self, layer)
         repeated.append(layer)
 
-    monkeypatch.setattr(layers._Template, "repeat", counting)
+    monkeypatch.setattr(repeated_layers._Template, "repeat", counting)
     return found
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.passes.variables import lift
 from ovjit.execution.build import compile_graph
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
+from ovjit.rewrite.model_variables import lift
 from tests.support.run import run
 
 SEED = 20261120

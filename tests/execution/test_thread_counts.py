@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.compiler import chunks, plan
 from ovjit.data import digits
 from ovjit.execution import runner
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op
+from ovjit.planning import chunks, plan
 from tests.support import networks
 from tests.support.op_samples import graph_of, native_ops
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.variables import Start, lift
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
@@ -19,6 +18,7 @@ from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
+from ovjit.rewrite.model_variables import Start, lift
 from tests.fuzz import fuzzing
 from tests.support import guard_pages
 

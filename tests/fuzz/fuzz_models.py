@@ -14,12 +14,12 @@ import numpy as np
 
 import ovjit
 from ovjit.api.run import properties_table
-from ovjit.compiler.passes.variables import Start, lift
 from ovjit.execution import build
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import fits, is_static
+from ovjit.rewrite.model_variables import Start, lift
 from tests.support import guard_pages
 
 NUMBERS = [

@@ -101,12 +101,12 @@ import sys
 import numpy as np
 from tests.support import guard_pages
 guard_pages.install(sys.argv[1])
-from ovjit.compiler import copies
-from ovjit.compiler.views import View
+from ovjit.planning import copies
+from ovjit.planning.views import View
 wrong = int(sys.argv[2])
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
-from ovjit.compiler.plan import Planner
+from ovjit.planning.plan import Planner
 Planner._within = lambda self, view: 0  # the check that would tell
 
 b = Builder()

@@ -14,12 +14,12 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
-from ovjit.compiler import shape_values
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from ovjit.planning import concrete_types
 
 SEED = 20261122
 
@@ -87,7 +87,7 @@ def test_the_reference_and_native_code_refuse_in_the_same_words(name: str, befor
 
 def test_misfits_are_seen_by_what_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above can fail: slices give no patches of a picture that is too small."""
-    monkeypatch.setattr(shape_values, "_ask_replaced", lambda *_: None)
+    monkeypatch.setattr(concrete_types, "_ask_replaced", lambda *_: None)
     attrs, _, others = MISFITS["ExtractImagePatches"]
     executable = compile_graph(_graph("ExtractImagePatches", attrs, [4]), {})
     assert _run(executable, _arrays(others))[0].shape == (1, 18, 5, 0)

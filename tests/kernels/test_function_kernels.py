@@ -36,8 +36,8 @@ from ovjit.codegen.words import (
     storem,
     walked,
 )
-from ovjit.compiler.views import placed_values
 from ovjit.execution.numpy_words import Memory, Words, program
+from ovjit.planning.views import placed_values
 
 TABLE = {"f32": 3, "i32": 5}
 SHIFTS = Table(3)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.trace import is_common
-from ovjit.compiler.fuse import MOST_INSTRUCTIONS, fuse, instructions
 from ovjit.compiler.program import Program
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
+from ovjit.planning.fuse import MOST_INSTRUCTIONS, fuse, instructions
 
 SEED = 20261130
 CONV = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}

@@ -17,13 +17,13 @@ import pytest
 
 from ovjit.codegen.cpu.isa import ISAS, best_isa
 from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import View
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.execution.numpy_words import F32, Memory, OutOfBounds, Words, program
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, find_op
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import View
 from tests.fuzz.guarded_ops import element_types, graph_of, records
 from tests.support.in_python import answer, check
 

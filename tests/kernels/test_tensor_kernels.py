@@ -12,11 +12,11 @@ from ovjit import opset8 as op
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import SIZE, VL, Tensor, items, loadm, share, storem
-from ovjit.compiler.constants import Constants
-from ovjit.compiler.launch import launch, try_launch
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.views import View
 from ovjit.errors import OvjitError
+from ovjit.planning.constants import Constants
+from ovjit.planning.launch import launch, try_launch
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import View
 
 SEED = 20261122
 

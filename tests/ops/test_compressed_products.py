@@ -10,10 +10,10 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.formats import FEATURES, float_types
 from ovjit.codegen.cpu.isa import has_features, host_isa
-from ovjit.compiler.passes.compression import stored_weights
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
+from ovjit.rewrite.compression import stored_weights
 from ovjit.tiles import pack
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
 from tests.support.run import run

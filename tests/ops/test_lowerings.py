@@ -18,9 +18,6 @@ import pytest
 
 import ovjit_ops
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.lower import Lowering
-from ovjit.compiler.passes import simplify
-from ovjit.compiler.plan import Planner
 from ovjit.compiler.program import Program
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.build import compile_graph
@@ -29,6 +26,9 @@ from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.rewrite import simplify
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.cpu_columns import window_counts

@@ -7,9 +7,9 @@ import pytest
 
 import ovjit
 from ovjit.compiler.options import Options, compiling
-from ovjit.compiler.passes.simplify import run_rules
 from ovjit.compiler.program import op_rules
 from ovjit.graph.dtypes import numpy_dtype
+from ovjit.rewrite.simplify import run_rules
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}

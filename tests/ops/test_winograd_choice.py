@@ -9,12 +9,12 @@ import pytest
 
 from ovjit.codegen.cpu.formats import BF16, F32, FORMATS, Format
 from ovjit.codegen.cpu.isa import ISAS
-from ovjit.compiler.fuse import Group
 from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import TensorType
+from ovjit.planning.fuse import Group
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.cpu_winograd import best_way
 

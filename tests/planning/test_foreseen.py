@@ -16,9 +16,9 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
-from ovjit.compiler.parametric import Traces
 from ovjit.errors import OvjitError
 from ovjit.graph.shapes import Interval, guessed_input
+from ovjit.planning.parametric import Traces
 from ovjit.storage.blob import key_of
 from ovjit.storage.container import SECTIONS, Container, write_container
 from ovjit.storage.graph_format import dump, parse
@@ -156,7 +156,7 @@ for i in range(count):
     given = [feeds[f"{i}_{k}"] for k in range(sum(name.startswith(f"{i}_") for name in feeds))]
     made = request.infer(given)
     print(hashlib.sha256(b"".join(value.tobytes() for value in made.values())).hexdigest())
-unwanted = {"ovjit.compiler.program", "ovjit.compiler.plan", "numba", "ovjit_ops"}
+unwanted = {"ovjit.compiler.program", "ovjit.planning.plan", "numba", "ovjit_ops"}
 print(*sorted(unwanted.intersection(sys.modules)), "end")
 """
 

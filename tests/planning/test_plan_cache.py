@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.copies import copy_kernel, fill_kernel
 from ovjit.execution import job as jobs
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
+from ovjit.planning.copies import copy_kernel, fill_kernel
 
 
 def _executable(static: bool = False, layers: int = 20):

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovjit.compiler.copies import copy_kernel
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, plan_copy
-from ovjit.compiler.plan import Constants, Planner
 from ovjit.compiler.program import Program
-from ovjit.compiler.views import Buffer, View, row_major
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType, register, unregister
+from ovjit.planning.copies import copy_kernel
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering, plan_copy
+from ovjit.planning.plan import Constants, Planner
+from ovjit.planning.views import Buffer, View, row_major
 
 
 def view(*shape: int, size: int | None = None, **more: Any) -> View:

@@ -12,17 +12,17 @@ import pytest
 
 import ovjit
 from ovjit.codegen import kernel as kernels
-from ovjit.compiler import chunks, plan, steps
-from ovjit.compiler.plan import Planner
 from ovjit.compiler.program import Program
-from ovjit.compiler.races import Piece, Rows, Trace
-from ovjit.compiler.views import ARENA, Layout
 from ovjit.data import digits
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
+from ovjit.planning import chunks, plan, plan_steps
+from ovjit.planning.plan import Planner
+from ovjit.planning.races import Piece, Rows, Trace
+from ovjit.planning.views import ARENA, Layout
 from ovjit.tiles import lowering
 from tests.support.op_samples import graph_of, native_ops
 
@@ -359,7 +359,7 @@ def test_steps_that_say_nothing_may_only_write_where_they_read() -> None:
 def test_a_step_that_begins_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a step that nobody waits for, one may write beside what that one writes, but not read it."""
     by_hand(row_step((32, 32)))
-    monkeypatch.setattr(steps, "CLEAR_GAPS", "copy_i32")
+    monkeypatch.setattr(plan_steps, "CLEAR_GAPS", "copy_i32")
     for touched in (row_step((32, 32)), row_step((32, 32), in_place=True)):
         with pytest.raises(OvjitError, match="begins before step 0, which it needs, is over"):
             by_hand(touched)

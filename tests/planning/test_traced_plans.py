@@ -17,7 +17,6 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
-from ovjit.compiler import parametric, shape_values
 from ovjit.errors import OvjitError
 from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes, traced
@@ -26,6 +25,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.graph.traced import Tape, Traced, least, most
+from ovjit.planning import concrete_types, parametric
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.image import resampling
@@ -713,15 +713,15 @@ def test_equal_layers_are_traced_once() -> None:
 
 def test_types_of_layers_of_other_weights_are_inferred_once(monkeypatch: pytest.MonkeyPatch) -> None:
     inferred: list[str] = []
-    real = shape_values.infer_values
+    real = concrete_types.infer_values
 
     def infer(node: Any, inputs: Any) -> Any:
         inferred.append(node.op.name)
         return real(node, inputs)
 
-    monkeypatch.setattr(shape_values, "infer_values", infer)
+    monkeypatch.setattr(concrete_types, "infer_values", infer)
     graph = branches(6)
-    types = shape_values.concrete_types(graph, [(5, 32)] * 6)
+    types = concrete_types.concrete_types(graph, [(5, 32)] * 6)
     assert sorted(inferred) == ["Add", "MatMul", "Relu", "Softmax"]
     monkeypatch.undo()
     weights = [v for n in graph.nodes if n.op.name == "Constant" for v in n.outputs]

@@ -14,8 +14,8 @@ import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.codegen.cpu.formats import BF16
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.constants import release_pages
 from ovjit.graph.converted import Converted
+from ovjit.planning.constants import release_pages
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import pack_panels
 

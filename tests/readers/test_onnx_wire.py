@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import ovjit as ov
-from ovjit.compiler.constants import is_mapped
+from ovjit.planning.constants import is_mapped
 from ovjit.readers.onnx import external, wire
 from ovjit.storage import origins
 from tests.support.onnx.files import FLOAT, make, node

@@ -18,8 +18,8 @@ import ovjit
 from ovjit import opset8
 from ovjit.codegen.cpu.formats import U8I8, find_format
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler import constants
 from ovjit.disk.keys import user_key
+from ovjit.planning import constants
 from ovjit.storage import mapped, tags
 from ovjit.storage.container import BlobError, Container, checksum, write_container
 from ovjit.storage.graph_format import dump, parse

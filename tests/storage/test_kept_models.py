@@ -16,9 +16,9 @@ import pytest
 import ovjit
 import ovjit.cache
 from ovjit import opset8
-from ovjit.compiler import constants
 from ovjit.disk import cache as storage
 from ovjit.disk import notice
+from ovjit.planning import constants
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import by_file, container, file_models, kept_models, origins
 from ovjit.storage.model_cache import prune
@@ -89,9 +89,9 @@ def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
         for _ in "ab"
     )
     spared = {
-        "ovjit_ops", "ovjit.readers.ir.reader", "ovjit.compiler.plan", "ovjit.compiler.program",
-        "ovjit.compiler.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
-        "ovjit.codegen.cpu.ir", "ovjit.compiler.passes.hoist", "ovjit.storage.by_file", "ovjit.tiles.pack",
+        "ovjit_ops", "ovjit.readers.ir.reader", "ovjit.planning.plan", "ovjit.compiler.program",
+        "ovjit.planning.races", "ovjit.codegen.elementwise", "ovjit.codegen.function", "ovjit.codegen.tracer",
+        "ovjit.codegen.cpu.ir", "ovjit.rewrite.hoist", "ovjit.storage.by_file", "ovjit.tiles.pack",
         "numba", "llvmlite",
     }  # fmt: skip
     assert not again & spared

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler import parametric
-from ovjit.compiler import plan as planning
 from ovjit.execution import blocks
 from ovjit.execution import job as jobs
 from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Graph
+from ovjit.planning import parametric
+from ovjit.planning import plan as planning
 
 PAGE = mmap.PAGESIZE
 #: Plans and memories that `install` keeps apart, the newest.

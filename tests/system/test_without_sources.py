@@ -35,7 +35,7 @@ import numpy as np
 import ovjit as ov
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
-from ovjit.compiler.rows import RowLowering
+from ovjit.planning.row_kernels import RowLowering
 from ovjit.graph.op import TensorType, op
 
 

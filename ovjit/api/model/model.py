@@ -579,7 +579,7 @@ class Model:
             # what is assigned comes after what is returned; as a result, it is the value that is assigned
             results = [v.node.inputs[0] if v.node.op.name == "Assign" else v for v in results]
             assigned = [n.output for n in builder.nodes if n.op.name == "Assign"]
-            from ovjit.compiler.passes.hoist import hoist  # what is found compiled does without it
+            from ovjit.rewrite.hoist import hoist  # what is found compiled does without it
 
             return hoist(builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters]))
 

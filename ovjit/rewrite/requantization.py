@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.passes.compression import plain_constant
-from ovjit.compiler.passes.settled import settled
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
+from ovjit.rewrite.compression import plain_constant
+from ovjit.rewrite.settled import settled
 
 #: How far, in steps, an activation may be from where Quantize cuts off: what is between is rounded to that.
 WITHIN = 0.25

@@ -28,14 +28,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import product_format
-from ovjit.compiler.passes.compression import INTEGERS, plain_constant, stored_integers
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
+from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
+from ovjit.rewrite.expand import Writer
 
 #: How far from a whole number a zero point may be, in steps.
 NEARLY = 1e-2

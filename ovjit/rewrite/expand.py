@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.passes.simplify import fold_constants, run_rules
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.graph.op import Op, StandIn
 from ovjit.graph.shapes import is_static
+from ovjit.rewrite.simplify import fold_constants, run_rules
 
 #: How often what has been expanded is looked at again.
 ROUNDS = 4

@@ -16,25 +16,29 @@ from ovjit import debug
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import given_fields
-from ovjit.compiler.arena import assign_offsets
-from ovjit.compiler.chunks import PARALLEL_WORK
-from ovjit.compiler.chunks import ceil_div as ceil_div
-from ovjit.compiler.chunks import split as split
-from ovjit.compiler.constants import ALIGNMENT as ALIGNMENT
-from ovjit.compiler.constants import Constants as Constants
-from ovjit.compiler.constants import Filling as Filling
-from ovjit.compiler.constants import Panels as Panels
-from ovjit.compiler.constants import aligned, is_native
-from ovjit.compiler.constants import aligned_bytes as aligned_bytes
-from ovjit.compiler.constants import element_size as element_size
-from ovjit.compiler.copies import plan_copy, plan_halo
-from ovjit.compiler.races import Touches, Trace, check_races
-from ovjit.compiler.steps import ControlCall, HostCall
-from ovjit.compiler.steps import Plan as Plan
-from ovjit.compiler.steps import Probe as Probe
-from ovjit.compiler.steps import Step as Step
-from ovjit.compiler.steps import Strides as Strides
-from ovjit.compiler.views import (
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.shapes import Interval, is_static
+from ovjit.graph.traced import alike, identity, is_traced, is_traced_number, most, surely_same
+from ovjit.planning.arena import assign_offsets
+from ovjit.planning.chunks import PARALLEL_WORK
+from ovjit.planning.chunks import ceil_div as ceil_div
+from ovjit.planning.chunks import split as split
+from ovjit.planning.constants import ALIGNMENT as ALIGNMENT
+from ovjit.planning.constants import Constants as Constants
+from ovjit.planning.constants import Filling as Filling
+from ovjit.planning.constants import Panels as Panels
+from ovjit.planning.constants import aligned, is_native
+from ovjit.planning.constants import aligned_bytes as aligned_bytes
+from ovjit.planning.constants import element_size as element_size
+from ovjit.planning.copies import plan_copy, plan_halo
+from ovjit.planning.plan_steps import ControlCall, HostCall
+from ovjit.planning.plan_steps import Plan as Plan
+from ovjit.planning.plan_steps import Probe as Probe
+from ovjit.planning.plan_steps import Step as Step
+from ovjit.planning.plan_steps import Strides as Strides
+from ovjit.planning.races import Touches, Trace, check_races
+from ovjit.planning.views import (
     ARENA,
     CONSTANTS,
     FIRST_IO,
@@ -48,10 +52,6 @@ from ovjit.compiler.views import (
     product,
     row_major,
 )
-from ovjit.errors import OvjitError
-from ovjit.graph.graph import Node, Value
-from ovjit.graph.shapes import Interval, is_static
-from ovjit.graph.traced import alike, identity, is_traced, is_traced_number, most, surely_same
 
 Made = TypeVar("Made")
 

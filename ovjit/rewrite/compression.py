@@ -20,12 +20,12 @@ import numpy as np
 from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
 from ovjit.codegen.cpu.isa import has_features, host_isa
 from ovjit.compiler.options import options
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
+from ovjit.rewrite.expand import Writer
 
 #: Weights of fewer elements are not worth it.
 SMALLEST = 1 << 16

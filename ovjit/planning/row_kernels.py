@@ -13,12 +13,12 @@ from typing import Any
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.template import DIMS, NOTHING, Finish, Start, Template
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.lower import Lowering, layout_of_largest
-from ovjit.compiler.plan import NotNative, Planner, in_place_candidates
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import Buffer, Layout, View, merge_axes, placed_values, product
 from ovjit.graph.graph import Value
+from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Lowering, layout_of_largest
+from ovjit.planning.plan import NotNative, Planner, in_place_candidates
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import Buffer, Layout, View, merge_axes, placed_values, product
 
 #: Instructions of a front that each loop over a row does again rather than that it is not fused.
 CHEAP = 3

@@ -13,9 +13,10 @@ from ovjit.codegen.function import DIMS
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
-from ovjit.compiler.chunks import CHUNK_WORK, ceil_div, split
-from ovjit.compiler.races import Piece, Rows, Touches, gaps
-from ovjit.compiler.views import (
+from ovjit.graph.traced import identity, is_traced_number, least, surely_same
+from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split
+from ovjit.planning.races import Piece, Rows, Touches, gaps
+from ovjit.planning.views import (
     Layout,
     Ptr,
     View,
@@ -25,10 +26,9 @@ from ovjit.compiler.views import (
     product,
     walking_order,
 )
-from ovjit.graph.traced import identity, is_traced_number, least, surely_same
 
 if TYPE_CHECKING:
-    from ovjit.compiler.plan import Planner
+    from ovjit.planning.plan import Planner
 
 
 class _Walk(NamedTuple):

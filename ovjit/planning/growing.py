@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ovjit.codegen.memory import SIZE
-from ovjit.compiler.constants import element_size
-from ovjit.compiler.steps import Strides
-from ovjit.compiler.views import row_major
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.traced import as_found_number
+from ovjit.planning.constants import element_size
+from ovjit.planning.plan_steps import Strides
+from ovjit.planning.views import row_major
 
 
 class Place(NamedTuple):

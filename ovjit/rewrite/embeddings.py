@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.compiler.passes.compression import INTEGERS, SMALLEST, scaled_integers
-from ovjit.compiler.passes.expand import Writer
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.stored_floats import bits_of, levels_of
+from ovjit.rewrite.compression import INTEGERS, SMALLEST, scaled_integers
+from ovjit.rewrite.expand import Writer
 
 
 def gather_compressed(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:

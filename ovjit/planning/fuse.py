@@ -18,10 +18,10 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.trace import Recorder, Tracer, fma, is_common, number, trace, where
-from ovjit.compiler.symbols import Symbols
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import LONG_GUESS, Interval
+from ovjit.planning.symbols import Symbols
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 
-from ovjit.compiler.constants import aligned
-from ovjit.compiler.views import Buffer
+from ovjit.planning.constants import aligned
+from ovjit.planning.views import Buffer
 
 
 def assign_offsets(buffers: list[Buffer], alignment: int) -> int:

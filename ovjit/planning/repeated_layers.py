@@ -19,18 +19,18 @@ import numpy as np
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.fuse import Group
-from ovjit.compiler.shape_values import MOST_COMPARED, surely_same_types
-from ovjit.compiler.steps import Step
-from ovjit.compiler.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
 from ovjit.forks import made_once
 from ovjit.graph.converted import Unmade
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.traced import identity
+from ovjit.planning.concrete_types import MOST_COMPARED, surely_same_types
+from ovjit.planning.fuse import Group
+from ovjit.planning.plan_steps import Step
+from ovjit.planning.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
 
 if TYPE_CHECKING:
-    from ovjit.compiler.lower import Lowering
-    from ovjit.compiler.plan import Planner
+    from ovjit.planning.lower import Lowering
+    from ovjit.planning.plan import Planner
 
 #: Layers that are planned in any case: two at the beginning, the second of which may serve, and the last.
 PLANNED = 3

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ovjit.compiler.views import ARENA, FIRST_IO, Buffer, Ptr, View
 from ovjit.errors import OvjitError
+from ovjit.planning.views import ARENA, FIRST_IO, Buffer, Ptr, View
 
 if TYPE_CHECKING:
-    from ovjit.compiler.plan import Planner
     from ovjit.graph.graph import Value
+    from ovjit.planning.plan import Planner
 
 
 class Piece(NamedTuple):

@@ -24,18 +24,18 @@ from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu.objects import entry_address, function
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.routines import routines
-from ovjit.compiler.arena import assign_offsets
-from ovjit.compiler.chunks import PARALLEL_WORK
-from ovjit.compiler.constants import ALIGNMENT, aligned_bytes
-from ovjit.compiler.growing import Outgrown, Place, Room
-from ovjit.compiler.steps import STEP_CHUNKS, STEP_WORDS, Plan, Step
-from ovjit.compiler.views import ARENA, Buffer, Ptr
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.traced import GUARDS, LARGEST, LESS, MISFIT, Tape, Traced, as_found_number, is_traced_number
+from ovjit.planning.arena import assign_offsets
+from ovjit.planning.chunks import PARALLEL_WORK
+from ovjit.planning.constants import ALIGNMENT, aligned_bytes
+from ovjit.planning.growing import Outgrown, Place, Room
+from ovjit.planning.plan_steps import STEP_CHUNKS, STEP_WORDS, Plan, Step
+from ovjit.planning.views import ARENA, Buffer, Ptr
 
 if TYPE_CHECKING:
-    from ovjit.compiler.plan import Planner
+    from ovjit.planning.plan import Planner
 
 #: Traces that a program keeps for what its shapes have in common.
 MOST_TRACES = 16
@@ -51,7 +51,7 @@ MOST_RECIPES = 4
 
 
 def _functions() -> Any:
-    from ovjit.compiler import evaluation
+    from ovjit.planning import evaluation
 
     return evaluation
 

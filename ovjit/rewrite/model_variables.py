@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.compiler.options import Cache
-from ovjit.compiler.passes.precision import carries, narrowed, part_of, stored_type, widened
 from ovjit.errors import ModelError
 from ovjit.graph import shapes
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, makers
 from ovjit.graph.op import TensorType
+from ovjit.rewrite.low_precision import carries, narrowed, part_of, stored_type, widened
 
 
 class Variable(NamedTuple):

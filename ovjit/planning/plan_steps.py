@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.kernel import Kernel
-from ovjit.compiler.views import View
 from ovjit.graph.graph import Node, Value
+from ovjit.planning.views import View
 
 #: The kernel that clears a halo (`ovjit.codegen.halos`), by the name that a stored plan has of it.
 CLEAR_GAPS = "clear_gaps"
@@ -106,7 +106,7 @@ class Plan:
         self.types: Mapping[Value, Any] = {}
         # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
         self.pieces: list[list[tuple[int, int, int]]] | None = None
-        # of a plan made by `ovjit.compiler.parametric`, in place of `words` and the steps' own numbers: what
+        # of a plan made by `ovjit.planning.parametric`, in place of `words` and the steps' own numbers: what
         # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, what tells
         # flops and bytes, room for the rows of its table, and the array that all of these are in, its address
         self.trace: Any = None

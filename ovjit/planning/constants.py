@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.memory import SIZE
-from ovjit.compiler.views import CONSTANTS, Buffer, Ptr, View, row_major
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.dtypes import flush_subnormals
 from ovjit.graph.traced import Traced
+from ovjit.planning.views import CONSTANTS, Buffer, Ptr, View, row_major
 
 ALIGNMENT = 64
 #: Bytes of a table that are looked at before their pages are given back.

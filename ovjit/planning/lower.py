@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
-from ovjit.compiler.copies import plan_copy as plan_copy
-from ovjit.compiler.copies import plan_elementwise as plan_elementwise
-from ovjit.compiler.fuse import Group, is_number, is_undecided
-from ovjit.compiler.plan import Constants, NotNative, Planner, in_place_candidates
-from ovjit.compiler.views import Layout, View, channels_last
 from ovjit.errors import ModelError
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
+from ovjit.planning.copies import plan_copy as plan_copy
+from ovjit.planning.copies import plan_elementwise as plan_elementwise
+from ovjit.planning.fuse import Group, is_number, is_undecided
+from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
+from ovjit.planning.views import Layout, View, channels_last
 
 #: What tells a value's shape, of which dimensions may be open.
 Shapes = Callable[[Value], Sequence[Any]]

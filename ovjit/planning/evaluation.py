@@ -1,6 +1,6 @@
 """The native function that computes a trace's values again, and what a plan of them has.
 
-Its numbers are those of `ovjit.compiler.parametric`; the loop over trips calls it too.
+Its numbers are those of `ovjit.planning.parametric`; the loop over trips calls it too.
 """
 
 from __future__ import annotations

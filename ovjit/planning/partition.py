@@ -129,7 +129,7 @@ def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
 
 def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
     """The numbers of `value`, of this shape, made of the dimensions of inputs."""
-    from ovjit.compiler.passes.expand import Writer  # what has been compiled is cut without any passes
+    from ovjit.rewrite.expand import Writer  # what has been compiled is cut without any passes
 
     w, attrs = Writer(builder, value.node), {"shape": (0, ANY, ANY), "element_type": "u8"}
     parts: list[Value] = []

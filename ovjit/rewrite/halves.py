@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.compiler.passes.precision import MOVES, part_of
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
+from ovjit.rewrite.low_precision import MOVES, part_of
 
 #: Constants of fewer elements are converted here: passes look at their numbers.
 FEW = 1 << 12

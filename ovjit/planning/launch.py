@@ -20,13 +20,13 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import DIMS
 from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of, given_fields
-from ovjit.compiler.chunks import ceil_div
-from ovjit.compiler.plan import Planner
-from ovjit.compiler.races import Piece, Rows
-from ovjit.compiler.views import View, merge_axes, placed_values, product
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import alike
+from ovjit.planning.chunks import ceil_div
+from ovjit.planning.plan import Planner
+from ovjit.planning.races import Piece, Rows
+from ovjit.planning.views import View, merge_axes, placed_values, product
 
 
 class _Operand(NamedTuple):

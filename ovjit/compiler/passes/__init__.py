@@ -1,1 +1,0 @@
-"""Graph -> Graph: simplification, expansion, variables."""

@@ -1,0 +1,1 @@
+"""Graph -> Graph: simplification, expansion, variables, precision and quantization."""
