@@ -30,6 +30,7 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     paged_write,
 )
 from ovjit_ops.attention.cpu_paged_plan import sizes
+from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
 
 #: Inputs that few models have, and what kernels call them.
@@ -37,6 +38,7 @@ _OPTIONAL = {
     "alibi_slopes": "slopes", "sinks": "sinks", "qq_bias": "pairs", "qq_bias_begins": "pairs_at",
     "token_type_ids": "kinds",
 }  # fmt: skip
+SPARSE = ("xattention_threshold", "xattention_block_size", "xattention_stride")
 ROTATION = ("rotated_block_indices", "rotation_deltas", "rotation_trig_lut")
 
 
@@ -58,10 +60,15 @@ class PagedAttention(Lowering):
         kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
         ways = {
             "sloped": self.has("alibi_slopes"), "paired": self.has("qq_bias"),
-            "typed": self.has("token_type_ids"),
+            "typed": self.has("token_type_ids"), "sparse": self.has("xattention_threshold"),
         }  # fmt: skip
         out, summed = self.node.outputs[0].dtype, bool(attrs["scores"])
-        self.rows = paged_rows(T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed)
+        width = self.named["query"].shape[1]
+        group = width // (self.keys.heads * self.keys.size) if isinstance(width, int) else 1
+        tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries that one key is read for
+        self.rows = paged_rows(
+            T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed, tall=tall
+        )
         self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
         self.tiles = None
         if not self.keys.tokens % self.lanes:
@@ -70,7 +77,8 @@ class PagedAttention(Lowering):
         self.merge = paged_merge(out=out, summed=summed)
         self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
         self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
-        optional = (self.tiles, self.write, self.scores, self.rotate)
+        self.sparse = paged_sparse(T=dtype) if self.has("xattention_threshold") else None
+        optional = (self.sparse, self.tiles, self.write, self.scores, self.rotate)
         self.kernels = (self.rows, self.merge, *(k for k in optional if k is not None))
 
     def has(self, name: str) -> bool:
@@ -137,6 +145,7 @@ class PagedAttention(Lowering):
                 view = planner.contiguous(self.named[name])
                 reads.append(view)
                 shared[at] = view.ptr
+        self._choose(shared, reads, sequences)
         sums = planner.allocate((y.shape[0] if self.scores is not None else 0, self.keys.heads * group, 2), 4)
         shared["sums"] = sums.ptr
         flops = 2.0 * self.keys.tokens * group * self.keys.heads * (shared["size"] + shared["wide"])
@@ -184,6 +193,26 @@ class PagedAttention(Lowering):
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
         chunks = most(entries, 1)
         planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
+
+    def _choose(self, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:
+        """The blocks that XAttention keeps."""
+        planner = self.planner
+        shared |= {"kept": shared["scale"], "side": 0}
+        if self.sparse is None:
+            return
+        tokens, heads = planner.shape(self.named["query"])[0], self.keys.heads * shared["group"]
+        side = tokens // LEAST_BLOCK + 1
+        kept = planner.allocate((HEADER + side * side * heads,), 1)
+        views = [planner.contiguous(self.named[n]) for n in SPARSE]
+        given = dict(zip(("threshold", "block_size", "strides"), (v.ptr for v in views), strict=True))
+        sums_at = tokens * 4 + 256
+        planner.need_scratch(sums_at + side * 4 + 256)
+        shared |= {"kept": kept.ptr, "side": side}
+        values = shared | given | {"sequences": sequences, "queries": heads, "sums_at": sums_at}
+        keys = self._rows("key")
+        work = 1.0 * tokens * tokens * self.keys.size
+        planner.step(self.sparse, values, side * heads, [*reads, *views, keys], [kept], work)
+        reads.append(kept)
 
     def _rotate(self, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
         """Keys of the blocks that are named, turned where they lie."""

@@ -26,9 +26,9 @@ def fill(t, first, stop, value):
 
 
 @inline
-def scaled_rows(q, to, to_row, step, rows, group, size, q_row, factor, T):
+def scaled_rows(q, to, to_row, tall, rows, group, size, q_row, factor, T):
     """Queries of the heads of a group, times a number, row after row in scratch memory, and zeros behind them
-    up to whole vectors and four rows."""
+    up to whole vectors and `tall` rows."""
     for m in range((rows * group + 3) // 4 * 4):
         p = q + m // group * q_row + m % group * size * SIZE[T]
         live = 0
@@ -90,64 +90,50 @@ def unpack_block(p, row, to, to_row, first, count, size, group, kind, by_channel
 
 
 @inline
-def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind):
-    """Products of `rows` rows of q with `count` keys, four rows at a time."""
-    acc = registers()
-    for m in range(0, rows, 4):
+def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind, tall, ahead):
+    """Products of `rows` rows of q with `count` keys, `tall` rows and `ahead` keys at a time."""
+    acc, key = registers()
+    for m in range(0, rows, tall):
         p = q + m * q_step
-        for s in range(count):
-            for i in static_range(4):
-                acc[i] = const[f32](0.0)
+        for s in range(0, count, ahead):
+            for i in static_range(tall):
+                for a in static_range(ahead):
+                    acc[i, a] = const[f32](0.0)
             for j in range(0, size, VL):
-                key = loadm[kind](k + s * k_row + j * SIZE[kind], size - j)
-                for i in static_range(4):
-                    acc[i] = fma(load[f32](p + i * q_step + j * 4), key, acc[i])
-            for i in static_range(4):
-                storem[f32](t + (m + i) * t_step + s * 4, spread[f32](hadd[f32](acc[i])), 1)
+                for a in static_range(ahead):
+                    at = k + min(s + a, count - 1) * k_row + j * SIZE[kind]
+                    key[a] = loadm[kind](at, size - j)
+                for i in static_range(tall):
+                    number = load[f32](p + i * q_step + j * 4)
+                    for a in static_range(ahead):
+                        acc[i, a] = fma(number, key[a], acc[i, a])
+            for a in static_range(ahead):
+                if s + a < count:
+                    for i in static_range(tall):
+                        product = spread[f32](hadd[f32](acc[i, a]))
+                        storem[f32](t + (m + i) * t_step + (s + a) * 4, product, 1)
 
 
 @inline
-def one_dot(q, k, k_row, t, count, size, kind):
-    """Products of one row of q with `count` keys."""
-    acc = registers()
-    for s in range(count):
-        acc[0] = const[f32](0.0)
-        for j in range(0, size, VL):
-            key = loadm[kind](k + s * k_row + j * SIZE[kind], size - j)
-            acc[0] = fma(load[f32](q + j * 4), key, acc[0])
-        storem[f32](t + s * 4, spread[f32](hadd[f32](acc[0])), 1)
-
-
-@inline
-def add_values(w, w_step, v, v_row, o, o_step, rows, count, wide, kind):
-    """To `rows` sums at o, values by weight, four rows at a time."""
-    acc = registers()
-    for m in range(0, rows, 4):
-        for j in range(0, wide, VL):
-            for i in static_range(4):
-                acc[i] = load[f32](o + (m + i) * o_step + j * 4)
+def add_values(w, w_step, v, v_row, o, o_step, rows, count, wide, kind, tall, ahead):
+    """To `rows` sums at o, values by weight, `tall` rows and `ahead` vectors at a time."""
+    acc, value = registers()
+    for m in range(0, rows, tall):
+        for j in range(0, wide, ahead * VL):
+            for i in static_range(tall):
+                for a in static_range(ahead):
+                    acc[i, a] = load[f32](o + (m + i) * o_step + (j + a * VL) * 4)
             for s in range(count):
-                value = loadm[kind](v + s * v_row + j * SIZE[kind], wide - j)
-                for i in static_range(4):
-                    acc[i] = fma(splat[f32](w + (m + i) * w_step + s * 4), value, acc[i])
-            for i in static_range(4):
-                store[f32](o + (m + i) * o_step + j * 4, acc[i])
-
-
-@inline
-def add_value(w, v, v_row, o, count, wide, kind):
-    """To one sum at o, values by weight."""
-    acc = registers()
-    for j in range(0, wide, 4 * VL):
-        for i in static_range(4):
-            acc[i] = load[f32](o + (j + i * VL) * 4)
-        for s in range(count):
-            weight = splat[f32](w + s * 4)
-            for i in static_range(4):
-                left = wide - j - i * VL
-                acc[i] = fma(weight, loadm[kind](v + s * v_row + (j + i * VL) * SIZE[kind], left), acc[i])
-        for i in static_range(4):
-            store[f32](o + (j + i * VL) * 4, acc[i])
+                for a in static_range(ahead):
+                    at = v + s * v_row + (j + a * VL) * SIZE[kind]
+                    value[a] = loadm[kind](at, wide - j - a * VL)
+                for i in static_range(tall):
+                    weight = splat[f32](w + (m + i) * w_step + s * 4)
+                    for a in static_range(ahead):
+                        acc[i, a] = fma(weight, value[a], acc[i, a])
+            for i in static_range(tall):
+                for a in static_range(ahead):
+                    store[f32](o + (m + i) * o_step + (j + a * VL) * 4, acc[i, a])
 
 
 @inline
@@ -161,10 +147,18 @@ def incline(t, ramp, slope, distance, count):
 
 @inline
 def hide(
-    line, base, columns, place, past, new, seen, sequence, begin, pairs, pairs_at, kinds, paired, typed
+    line, base, columns, place, past, new, seen, sequence, begin, pairs, pairs_at, kinds, kept, side, head,
+    paired, typed, sparse,
 ):  # fmt: skip
     """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it,
-    but for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` hides."""
+    but for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` hides, and
+    blocks that XAttention does not keep."""
+    if sparse:
+        each = ld[i64](kept)
+        if each > 0:
+            for b in range(base // each, (base + columns - 1) // each + 1):
+                if ld[u8](kept + 64 + (head * side + place // each) * side + b) == 0:
+                    fill(line, b * each - base, min((b + 1) * each - base, columns), -inf)
     last = place
     if typed:
         if ld[i32](kinds + (begin + place - past) * 4) != 0:
@@ -186,11 +180,11 @@ def hide(
 @kernel
 def paged_rows(
     q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
-    sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, number_at,
-    items_at, heads, group, size, wide, block, part, q_row,
+    sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, side,
+    number_at, items_at, heads, group, size, wide, block, part, q_row,
     y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at,
     o_at, m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking, paired, typed,
-    summed,
+    summed, sparse, tall,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
     item = chunk // heads
@@ -215,10 +209,10 @@ def paged_rows(
         behind = past + new
     factor = splat[f32](scale)
     scaled_rows(
-        q + token * q_row + head * group * size * SIZE[T], scratch, q_step, 0, rows, group, size, q_row,
+        q + token * q_row + head * group * size * SIZE[T], scratch, q_step, tall, rows, group, size, q_row,
         factor, T,
     )  # fmt: skip
-    for m in range((count + 3) // 4 * 4):
+    for m in range((count + tall - 1) // tall * tall):
         o = scratch + o_at + m * o_step
         for j in range(0, o_step, VL * 4):
             store[f32](o + j, const[f32](0.0))
@@ -241,20 +235,16 @@ def paged_rows(
                     fill(t + m * s_step, i * block, i * block + live, -inf)
             else:
                 k = keys + index * k_block + head * k_head
+                p = k
+                p_row = k_row
                 if kind in TOP:
                     unpack_block(k, k_row, scratch + u_at, u_step, 0, live, size, 0, kind, True)
-                    if count == 1:
-                        one_dot(scratch, scratch + u_at, u_step, t + i * block * 4, live, size, "f32")
-                    else:
-                        dots(
-                            scratch, q_step, scratch + u_at, u_step, t + i * block * 4, s_step, count, live,
-                            size, "f32",
-                        )  # fmt: skip
-                else:
-                    if count == 1:
-                        one_dot(scratch, k, k_row, t + i * block * 4, live, size, kind)
-                    else:
-                        dots(scratch, q_step, k, k_row, t + i * block * 4, s_step, count, live, size, kind)
+                    p = scratch + u_at
+                    p_row = u_step
+                dots(
+                    scratch, q_step, p, p_row, t + i * block * 4, s_step, count, live, size,
+                    "f32" if kind in TOP else kind, tall, 4 // tall,
+                )  # fmt: skip
         for m in range(count):
             place = past + first + m // group
             line = t + m * s_step
@@ -268,7 +258,7 @@ def paged_rows(
                 )
             hide(
                 line, b * block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16), pairs,
-                pairs_at, kinds, paired, typed,
+                pairs_at, kinds, kept, side, head * group + m % group, paired, typed, sparse,
             )  # fmt: skip
             shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
             if b > start:
@@ -281,28 +271,16 @@ def paged_rows(
             if index >= 0:
                 v = values + index * v_block + head * v_head
                 w = t + i * block * 4
+                p = v
+                p_row = v_row
                 if vkind in TOP:
                     unpack_block(v, v_row, scratch + u_at, u_step, 0, live, wide, v_group, vkind, False)
-                    if count == 1:
-                        add_value(w, scratch + u_at, u_step, scratch + o_at, live, wide, "f32")
-                    else:
-                        add_values(
-                            w,
-                            s_step,
-                            scratch + u_at,
-                            u_step,
-                            scratch + o_at,
-                            o_step,
-                            count,
-                            live,
-                            wide,
-                            "f32",
-                        )
-                else:
-                    if count == 1:
-                        add_value(w, v, v_row, scratch + o_at, live, wide, vkind)
-                    else:
-                        add_values(w, s_step, v, v_row, scratch + o_at, o_step, count, live, wide, vkind)
+                    p = scratch + u_at
+                    p_row = u_step
+                add_values(
+                    w, s_step, p, p_row, scratch + o_at, o_step, count, live, wide,
+                    "f32" if vkind in TOP else vkind, tall, 4 // tall,
+                )  # fmt: skip
     for m in range(count):
         o = scratch + o_at + m * o_step
         if slot < 0:
@@ -502,9 +480,9 @@ def paged_write(
 @kernel
 def paged_scores(
     q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr, ramp: Ptr, sums: Ptr,
-    pairs: Ptr, pairs_at: Ptr, kinds: Ptr, recent: Ptr, y: Ptr, count: Ptr, sequences, listed, heads, group,
-    size, block,
-    q_row, k_block, k_head, k_row, recent_step, q_step, u_step, u_at, s_at, *, T, kind, sloped, paired, typed,
+    pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, recent: Ptr, y: Ptr, count: Ptr, side, sequences,
+    listed, heads, group, size, block, q_row, k_block, k_head, k_row, recent_step, q_step, u_step, u_at, s_at,
+    *, T, kind, sloped, paired, typed, sparse,
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
     `recent` queries, of all where that is negative, of one where nothing is said."""
@@ -547,17 +525,17 @@ def paged_scores(
             for g in range(group):
                 line = scratch + s_at
                 place = q + token * q_row + (head * group + g) * size * SIZE[T]
-                scaled_rows(place, scratch, q_step, 0, 1, 1, size, q_row, factor, T)
+                scaled_rows(place, scratch, q_step, 1, 1, 1, size, q_row, factor, T)
                 if kind in TOP:
-                    one_dot(scratch, scratch + u_at, u_step, line, live, size, "f32")
+                    dots(scratch, q_step, scratch + u_at, u_step, line, 0, 1, live, size, "f32", 1, 4)
                 else:
-                    one_dot(scratch, k, k_row, line, live, size, kind)
+                    dots(scratch, q_step, k, k_row, line, 0, 1, live, size, kind, 1, 4)
                 if sloped:
                     slope = splat[f32](slopes + (head * group + g) * 4)
                     incline(line, ramp, slope, b * block - past - r, live)
                 hide(
                     line, b * block, live, past + r, past, new, seen, s, ld[i64](row + 16), pairs, pairs_at,
-                    kinds, paired, typed,
+                    kinds, kept, side, head * group + g, paired, typed, sparse,
                 )  # fmt: skip
                 p = sums + ((token * heads + head) * group + g) * 8
                 for j in range(0, live, VL):

@@ -69,10 +69,11 @@ def widen(p, row, to, to_row, count, size, group, kind, by_channel):
 @kernel
 def paged_tiles(
     q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
-    sinks: Ptr, ramp: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, zeros: Ptr, ones: Ptr,
+    sinks: Ptr, ramp: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, zeros: Ptr,
+    ones: Ptr, side,
     number_at, items_at, heads, group, size, wide, block, some, q_row, y_row, k_block, k_head, k_row, v_block,
     v_head, v_row, v_group, q_at, q_step, s_step, o_step, u_step, s_at, o_at, m_at, l_at, u_at, kp_at, vp_at,
-    vp_step, *, T, out, kind, vkind, sloped, sinking, paired, typed, summed, heights, width, lanes,
+    vp_step, *, T, out, kind, vkind, sloped, sinking, paired, typed, summed, sparse, heights, width, lanes,
 ):  # fmt: skip
     """Queries of an item with its blocks, `some` at a time: y."""
     item = chunk // heads
@@ -96,7 +97,7 @@ def paged_tiles(
         behind = past + new
     factor = splat[f32](scale)
     scaled_rows(
-        q + token * q_row + head * group * size * SIZE[T], scratch + q_at, q_step, 0, rows, group, size,
+        q + token * q_row + head * group * size * SIZE[T], scratch + q_at, q_step, 1, rows, group, size,
         q_row, factor, T,
     )  # fmt: skip
     for m in range(count):
@@ -151,7 +152,7 @@ def paged_tiles(
                     fill(line, i * block, min((i + 1) * block, columns), -inf)
             hide(
                 line, b * block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16), pairs,
-                pairs_at, kinds, paired, typed,
+                pairs_at, kinds, kept, side, head * group + m % group, paired, typed, sparse,
             )  # fmt: skip
             shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
             if b > start:

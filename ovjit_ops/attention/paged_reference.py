@@ -218,6 +218,34 @@ def diversity(
     return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)
 
 
+def kept_blocks(
+    q: np.ndarray, k: np.ndarray, scale: Any, threshold: Any, each: Any, stride: Any
+) -> np.ndarray:
+    """Which keys XAttention computes for each query, [tokens, tokens]; see `cpu_paged_sparse`."""
+    tokens, each, stride = len(q), int(each), int(stride)
+    seen = np.ones((tokens, tokens), bool)
+    if each < 16 or stride < 1 or each % stride:
+        return seen
+    n, per = tokens // stride, each // stride
+    a, b = (x[: n * stride].astype(np.float32).reshape(n, stride, -1) for x in (q, k))
+    scores = a[:, ::-1].reshape(n, -1) @ b.reshape(n, -1).T * np.float32(scale / stride)
+    scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
+    weights = np.exp(scores - scores.max(1, keepdims=True)) if n else scores
+    weights = weights / weights.sum(1, keepdims=True)
+    blocks = -(-tokens // each)
+    for i in range(blocks):
+        rows = weights[i * per : (i + 1) * per]
+        sums = np.array([rows[:, j * per : (j + 1) * per].sum() for j in range(i + 1)])
+        keep = {0, i}
+        for j in np.argsort(-sums, kind="stable").tolist():
+            if sums[list(keep)].sum() >= sums.sum() * threshold:
+                break
+            keep.add(j)
+        for j in set(range(i + 1)) - keep:
+            seen[i * each : (i + 1) * each, j * each : (j + 1) * each] = False
+    return seen
+
+
 def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any) -> None:
     """Turn the keys of blocks where they lie."""
     angles = angles.astype(np.float32).reshape(-1, keys.size)
@@ -287,11 +315,16 @@ def paged_attention(
                 visible &= columns > place - seen
             for g in range(group):
                 head = h * group + g
+                kept = visible
+                if more[5].size and len(past_lens) == 1 and not past and new > 1:
+                    queries = query[:, head * size : (head + 1) * size]
+                    ours = key[:, h * size : (h + 1) * size]
+                    kept = visible & kept_blocks(queries, ours, _number(scale), *map(_number, more[5:8]))
                 q = query[rows].reshape(new, heads * group, size)[:, head].astype(np.float32)
                 logits = q @ k.T * np.float32(_number(scale))
                 if slopes.size:
                     logits = logits + np.float32(slopes[head]) * (columns - place)
-                logits = np.where(visible, logits, -np.inf)
+                logits = np.where(kept, logits, -np.inf)
                 sink = np.float32(sinks.reshape(-1)[head]) if sinks.size else -np.inf
                 top = np.maximum(logits.max(-1, keepdims=True, initial=-np.inf), sink)
                 top = np.where(np.isfinite(top), top, 0)

@@ -110,3 +110,14 @@ def test_blocks_that_are_gone_are_not_seen() -> None:
         s = keys[kept, head // 2] @ then[0].reshape(HEADS, SIZE)[head] * SIZE**-0.5
         w = np.exp(s - s.max())
         np.testing.assert_allclose(got[head], w / w.sum() @ values[kept, head // 2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "threshold, block, stride", [(0.5, 128, 16), (0.3, 128, 8), (0.6, 64, 8), (1.0, 128, 16)]
+)
+def test_xattention(threshold: float, block: int, stride: int) -> None:
+    """A prompt of whole blocks."""
+    names = ("xattention_threshold", "xattention_block_size", "xattention_stride")
+    more = dict(zip(names, ([threshold], block, stride), strict=True))
+    runs = tuple(Run(p, model(p, names), blocks=20) for p in (ov, openvino))
+    compare(runs, [([(0, 512, list(range(16, 0, -1)))], more)])  # type: ignore[arg-type]

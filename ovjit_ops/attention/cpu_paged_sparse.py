@@ -1,0 +1,93 @@
+"""XAttention: which blocks of keys the blocks of a prompt's queries are computed with.
+
+The attention is estimated from sums along antidiagonals: queries and keys are taken `stride` at a time, each
+query with the key opposite to it, so that a product of `stride` pairs stands for stride * stride scores. Of
+each block of queries those blocks of keys are kept, the largest first, that have a part `threshold` of the
+whole; the first one and its own are kept in any case.
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.words import *
+from ovjit_ops.attention.cpu_attention_kernels import soften
+from ovjit_ops.attention.cpu_paged_kernels import fill
+
+#: The smallest block, for which there is room.
+LEAST_BLOCK = 16
+#: Bytes before the marks: how many tokens a block has, 0 where all is computed.
+HEADER = 64
+
+
+@inline
+def opposite(q, q_row, k, k_row, stride, size, T):
+    """The sum of products of `stride` queries with the keys opposite to them."""
+    acc = const[f32](0.0)
+    for i in range(stride):
+        for j in range(0, size, VL):
+            query = loadm[T](q + (stride - 1 - i) * q_row + j * SIZE[T], size - j)
+            acc = fma(query, loadm[T](k + i * k_row + j * SIZE[T], size - j), acc)
+    return spread[f32](hadd[f32](acc))
+
+
+@kernel
+def paged_sparse(
+    q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
+    sequences, side, queries, group, size, q_row, x_row, sums_at, *, T,
+):  # fmt: skip
+    """kept[head, block of queries, block of keys] = 1 where it is computed."""
+    head = chunk // side
+    block = chunk % side
+    each = ld[i32](block_size) + 0
+    stride = ld[i32](strides) + 0
+    new = ld[i64](table + 72)
+    fits = 0
+    if sequences == 1 and ld[i64](table + 64) == 0 and new > 1:
+        if each >= 16 and stride > 0 and each % max(stride, 1) == 0:
+            fits = 1
+    if fits == 0:
+        if chunk == 0:
+            st[i64](kept, 0)
+        return 0
+    if chunk == 0:
+        st[i64](kept, each)
+    if block * each >= new:
+        return 0
+    per = each // stride
+    sums = scratch + sums_at
+    fill(sums, 0, block + 1, 0.0)
+    factor = splat[f32](scale) * (const[f32](1.0) / cast[f32](spread[i32](stride)))
+    p = q + head * size * SIZE[T]
+    t = k + head // group * size * SIZE[T]
+    for i in range(block * per, min((block + 1) * per, new // stride)):
+        for j in range(i + 1):
+            product = opposite(p + i * stride * q_row, q_row, t + j * stride * x_row, x_row, stride, size, T)
+            storem[f32](scratch + 64 + j * 4, product * factor, 1)
+        storem[f32](scratch, const[f32](-inf), 1)
+        storem[f32](scratch + 4, const[f32](0.0), 1)
+        shrink = soften(scratch + 64, scratch, scratch + 4, i + 1, "f32")
+        whole = const[f32](1.0) / maximum(splat[f32](scratch + 4), shrink)
+        for j in range(i + 1):
+            at = sums + j // per * 4
+            storem[f32](at, fma(splat[f32](scratch + 64 + j * 4), whole, splat[f32](at)), 1)
+    marks = kept + 64 + (head * side + block) * side
+    total = ld[f32](sums)
+    for b in range(side):
+        st[u8](marks + b, 0)
+        if b > 0 and b <= block:
+            total += ld[f32](sums + b * 4)
+    target = total * ld[f32](threshold)
+    have = ld[f32](sums)
+    st[u8](marks, 1)
+    if block > 0:
+        have += ld[f32](sums + block * 4)
+        st[u8](marks + block, 1)
+    for _ in range(block - 1):
+        if have < target:
+            best = 1
+            for b in range(1, block):
+                more = ld[f32](sums + b * 4) > ld[f32](sums + best * 4)
+                if ld[u8](marks + b) == 0 and (ld[u8](marks + best) != 0 or more):
+                    best = b
+            st[u8](marks + best, 1)
+            have += ld[f32](sums + best * 4)
