@@ -56,11 +56,7 @@ if _archive is not None:  # a wheel that was not installed
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        from ovjit.garbage import short_collections
-
-        with short_collections(lasting=True):  # which would take a twelfth of what is imported
-            module = importlib.import_module(_PLACES[name])
-        value = getattr(module, name)
+        value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value
         return value
     if name in _MODULES:

@@ -35,7 +35,7 @@ FLAGS = {
     for flag in (
         Flag("OVJIT_DEBUG", "1 to 5", "print what compiling does to stderr, more with every level"),
         Flag("OVJIT_DUMP", "folder", "write the source of every kernel there when it is loaded"),
-        Flag("OVJIT_CHECK", "1", "verify the graph after every pass, and that steps of a plan do not meet"),
+        Flag("OVJIT_CHECK", "1", "verify graphs after every pass, steps of plans, and the order of locks"),
         Flag("OVJIT_SKIP", "pass,pass", "leave these passes out; fuse among them: one kernel a node", True),
         Flag(
             "OVJIT_INTERP",

@@ -1,12 +1,17 @@
-"""What a fork must not catch half done: locks of single objects, and imports.
+"""What a fork must not catch half done: locks, and imports.
 
-A thread of the parent may hold a lock at the moment of a fork, and the child does not have that thread.
-Locks of single objects are too many to be waited for before a fork, and some are held while a model compiles;
-so the child gets them anew. What such a lock guards must be made first and then stored in one stroke: the
-child then has all of it or nothing.
+A thread of the parent may hold a lock at the moment of a fork, and the child does not have that thread. Locks
+of single objects are too many to be waited for: the child gets them anew. What such a lock guards must be
+made first and then stored in one stroke: the child then has all of it or nothing. The few locks whose work
+cannot be had anew (`locks.ORDER` says which) are held over a fork, and so are those of Numba and llvmlite.
 
-A module that another thread is importing would for ever be half there in the child, and whoever imports it
-would wait for that thread. Imports of ours are late and take milliseconds, so a fork waits for them.
+One handler takes them all, in their one order, whatever order modules are imported in. A module that another
+thread is importing would for ever be half there in the child. A fork waits for imports of ours, holding
+nothing; it looks again once it has the locks, and begins anew where another import has begun.
+
+Other packages hold locks over a fork, too. Handlers run last registered, first called: those of modules that
+were imported after ovjit have taken theirs by now. What we wait for may want `logging`'s. It is let go of
+until all of ours are taken, so that it comes after ours in every thread.
 """
 
 from __future__ import annotations
@@ -22,20 +27,30 @@ if TYPE_CHECKING:
 
 
 class ForkLock:
-    """Holds a reentrant lock that nobody has in a forked child: `with fork_lock.lock: ...`.
+    """Holds a reentrant lock that nobody has in a forked child: `with fork_lock.lock: ...`. `name`: its kind
+    in `locks.ORDER`.
 
     It is no context manager itself: Ctrl-C may come at the end of a Python function that has taken a lock,
     and nobody would let go of it. Between CPython's own lock and the body of a `with` it cannot.
     """
 
-    __slots__ = ("__weakref__", "lock")
+    __slots__ = ("__weakref__", "_name", "lock")
 
-    def __init__(self) -> None:
-        import threading
+    def __init__(self, name: str) -> None:
         import weakref
 
-        self.lock = threading.RLock()
+        from ovjit import locks
+
+        self._name = name
+        self.lock = locks.rlock(name)
         _kept.setdefault("locks", weakref.WeakSet()).add(self)
+
+    def _renew(self) -> None:
+        from ovjit import locks
+
+        # the thread that forked goes on with those it holds itself
+        if not self.lock._is_owned():
+            self.lock = locks.rlock(self._name)
 
 
 class made_once:
@@ -59,59 +74,102 @@ class made_once:
 #: "locks": a WeakSet of all that there are, once there is one.
 _kept: dict[str, Any] = {}
 
-
-def _after_fork() -> None:
-    for holder in list(_kept.get("locks", ())):
-        # the thread that forked goes on with those it holds itself
-        if not holder.lock._is_owned():
-            holder.lock = type(holder.lock)()
-
+#: Thread -> the locks that its fork has taken. Written before they are taken: Ctrl-C may come between.
+_taken: dict[int, list[Any]] = {}
 
 #: Whose imports a fork waits for. A user's own may wait for a lock that is held over the fork.
 _OURS = ("ovjit", "ovjit_ops", "numba", "llvmlite", "numpy", "ml_dtypes", "onnx")
 
+#: Modules of the standard library that hold a lock over a fork, once they have asked for it on import: where
+#: it is. A fork waits for their imports, too: one that is told of the end of a fork and was not told of its
+#: beginning lets go of what nobody has taken.
+_HOLDING = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_lock"}
 
-#: Modules that hold a lock over a fork: a name that they have once they have said so, and the lock's.
-_HOLDING = {
-    "logging": ("LogRecord", "_lock"),
-    "concurrent.futures.thread": ("_WorkItem", "_global_shutdown_lock"),
-}
+#: Locks of other packages that come after ours, in this order: (module, path to the lock). Finalizers call
+#: LLVM from any thread.
+_FOREIGN = (
+    ("numba.core.compiler_lock", "global_compiler_lock._lock"),
+    ("llvmlite.binding.ffi", "lib._lock._lock"),
+)
 
-
-#: (what takes locks that are held over a fork, what lets go of them), of modules that register after this
-#: one and so have taken them already. The modules that are imported may want them: Numba's call LLVM.
-lending: list[tuple[Callable[[], None], Callable[[], None]]] = []
+#: How often a fork begins anew because imports begin while it waits.
+_ATTEMPTS = 100
 
 
 def _before_fork() -> None:
-    """Wait for imports. Modules that are imported ask for loggers, and `logging`, when it was imported after
-    this module, holds its lock over a fork and has taken it already: it is lent to them meanwhile. A module
-    with such a lock that is imported only now is told of the end of this fork, not of its beginning: its
-    lock is taken for it."""
-    told, mine = _holding(), _mine()
-    for _ in range(8):  # one import leads to the next
-        going_on = _going_on(mine)
-        if not going_on:
-            break
-        lock = getattr(sys.modules.get("logging"), "_lock", None)
-        lent = lock if lock is not None and lock._is_owned() else None
-        if lent is not None:
-            lent.release()
-        for _, let_go in lending:
-            let_go()
-        try:
-            _wait_for(going_on)
-        finally:
-            for take, _ in lending:
-                take()
-            if lent is not None:  # the last one, as before: who compiles may say so
-                lent.acquire()
-    for name in _holding() - told:
-        getattr(sys.modules[name], _HOLDING[name][1]).acquire()
+    import _thread
+
+    mine, told = _mine(), {name for name in _HOLDING if name not in _EARLIER and _is_taken(name)}
+    taken = _taken[_thread.get_ident()] = []
+    logging: Any = getattr(sys.modules.get("logging"), "_lock", None) if "logging" in told else None
+    lent = 0
+    try:
+        while logging is not None and logging._is_owned():
+            lent += 1
+            logging.release()
+        for _ in range(_ATTEMPTS):  # one import leads to the next
+            if going_on := _going_on(mine):
+                _wait_for(going_on)
+                continue
+            _take(taken)
+            if not _going_on(mine):
+                break
+            _let_go(taken)
+        else:
+            _take(taken)
+    finally:
+        for _ in range(lent):
+            logging.acquire()
+    for name in _HOLDING.keys() - told - _EARLIER:
+        module = sys.modules.get(name)
+        if module is not None and not _is_coming(module):  # it came while we waited, and will let go of it
+            getattr(module, _HOLDING[name]).acquire(blocking=False)
 
 
-def _holding() -> set[str]:
-    return {name for name, (mark, _) in _HOLDING.items() if hasattr(sys.modules.get(name), mark)}
+def _take(taken: list[Any]) -> None:
+    """Take what is held over a fork, but what this thread holds anyway."""
+    locks = sys.modules.get("ovjit.locks")
+    for lock in [*(locks.in_order() if locks is not None else ()), *filter(None, map(_found, _FOREIGN))]:
+        if not lock._is_owned():
+            taken.append(lock)
+            lock.acquire()
+
+
+def _let_go(taken: list[Any]) -> None:
+    while taken:
+        lock = taken.pop()
+        if lock._is_owned():
+            lock.release()
+
+
+def _found(place: tuple[str, str]) -> Any:
+    found: Any = sys.modules.get(place[0])
+    for name in place[1].split("."):
+        found = getattr(found, name, None)
+    return found if hasattr(found, "_is_owned") else None
+
+
+def _after_fork() -> None:
+    import _thread
+
+    _let_go(_taken.pop(_thread.get_ident(), []))
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    _taken.clear()
+    for holder in list(_kept.get("locks", ())):
+        holder._renew()
+    _forget_imports()
+
+
+def _is_taken(name: str) -> bool:
+    """Whether the lock of a module in _HOLDING is taken: by its handler, if that was called."""
+    lock = getattr(sys.modules.get(name), _HOLDING[name], None)
+    if lock is None:
+        return False
+    taken: bool = lock._is_owned() if hasattr(lock, "_is_owned") else lock.locked()
+    return taken
 
 
 def _going_on(mine: set[str]) -> list[str]:
@@ -119,10 +177,14 @@ def _going_on(mine: set[str]) -> list[str]:
     return [
         name
         for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in _OURS
-        and getattr(getattr(module, "__spec__", None), "_initializing", False)
-        and name not in mine
+        if (name.partition(".")[0] in _OURS or name in _HOLDING) and _is_coming(module) and name not in mine
     ]
+
+
+def _is_coming(module: Any) -> bool:
+    """Whether a thread is importing this module."""
+    coming: bool = getattr(getattr(module, "__spec__", None), "_initializing", False)
+    return coming
 
 
 def _wait_for(names: list[str]) -> None:
@@ -146,6 +208,30 @@ def _mine() -> set[str]:
     return names
 
 
+def _forget_imports() -> None:
+    """In a child: modules that a thread of the parent was importing are imported anew by who asks for them.
+    Their own locks, which that thread holds for ever, are CPython's: where these look different, nothing is
+    done."""
+    import _thread
+    from importlib import _bootstrap
+
+    me, mine = _thread.get_ident(), _mine()
+    module_locks = getattr(_bootstrap, "_module_locks", {})
+    for name, reference in list(module_locks.items()):
+        owner = getattr(reference(), "owner", None)
+        if owner is None or owner == me:
+            continue
+        module_locks.pop(name, None)
+        if _is_coming(sys.modules.get(name)):
+            # a package anew has none of its modules as attributes but those that are imported anew
+            for part in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+                if part not in mine:
+                    del sys.modules[part]
+
+
 if hasattr(os, "register_at_fork"):
-    # registered before all others of ovjit, and so called last, when their locks are held
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    #: Those of _HOLDING that are called after us before a fork, and take their locks themselves.
+    _wait_for([name for name in _HOLDING if name in sys.modules])
+    _EARLIER = {name for name in _HOLDING if name in sys.modules}
+    # registered before all others of ovjit, and so called last, and first when the fork is over
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -7,20 +7,23 @@ put off by the system is not waited for longer than PATIENCE.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ovjit import logs
+from ovjit import locks, logs
 from ovjit.disk.cache import default_cache
+from ovjit.forks import ForkLock
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.isa import Isa
     from ovjit.codegen.kernel import Kernel
 
-#: Held while a kernel is compiled, and over a fork.
-lock = threading.RLock()
+#: Held while Numba and LLVM work, and over a fork. Nothing is imported, logged or asked of a user under it.
+lock = locks.rlock("compiler")
+#: Held by the thread that compiles a kernel, from the look into the cache to its file there. New in a child.
+_turn = ForkLock("turn")
 
 #: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.
 counts = {"compiled": 0, "cached": 0}
@@ -99,8 +102,8 @@ def compile_all(missing: Mapping[str, Kernel], isa: Isa) -> Iterator[tuple[str, 
                 if time.monotonic() < limit:
                     others.append(symbol)
                     continue
-                claim = lock
-            with claim, lock:
+                claim = contextlib.nullcontext()
+            with claim, _turn.lock:
                 code = cache.get(symbol)
                 if code is None:
                     teller.step(done, missing[symbol].name)

@@ -7,13 +7,11 @@ under which it is linked derives from a hash of all that its machine code depend
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
 from typing import Any
 
-from ovjit import debug, forks
+from ovjit import debug
 from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import machine, objects
@@ -21,7 +19,6 @@ from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
 from ovjit.disk.cache import default_cache
-from ovjit.garbage import short_collections
 from ovjit.hashes import sha256
 
 
@@ -152,10 +149,9 @@ class Kernel:
 
 
 def _compiler() -> Any:
-    """`codegen.cpu.jit`, imported by need. Collections would take a fifth of that time, to find that what
-    Numba brings stays."""
-    with short_collections(lasting=True):
-        from ovjit.codegen.cpu import jit
+    """`codegen.cpu.jit`, imported by need."""
+    from ovjit.codegen.cpu import jit
+
     return jit
 
 
@@ -241,29 +237,3 @@ def _show(kernel: Kernel, isa: Isa) -> None:
         path = pathlib.Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         (path / f"{kernel.name[:80]}_{kernel.symbol(isa)[6:14]}.py").write_text(kernel.source)
-
-
-_held_over_fork = ExitStack()
-
-
-def _before_fork() -> None:
-    """Wait until no thread compiles or loads a kernel: in the child it would for ever hold the locks of Numba
-    and LLVM, some of which are not even Python's."""
-    _held_over_fork.enter_context(compiling.lock)
-    _held_over_fork.enter_context(objects.lock)
-    numba = sys.modules.get("numba.core.compiler_lock")
-    if numba is not None:
-        _held_over_fork.enter_context(numba.global_compiler_lock)
-    # finalizers call LLVM from any thread
-    llvm = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
-    if llvm is not None:
-        _held_over_fork.enter_context(llvm)
-
-
-def _after_fork() -> None:
-    _held_over_fork.pop_all().close()  # apart: with the last lock, another thread's fork begins
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
-    forks.lending.append((_before_fork, _after_fork))

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Mapping
 
 from ovjit import debug
+from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.isa import Isa, extra_features
 from ovjit.codegen.versions import code_digest, installed
@@ -145,4 +146,7 @@ def find(key: str, isa: Isa) -> bytes | None:
     if debug.flag("OVJIT_SHIPPED") == "0" or debug.flag("OVJIT_JIT"):
         return None
     archive = _archive(isa)
-    return archive.find(key) if archive else None
+    if archive is None:
+        return None
+    with compiling.lock:
+        return archive.find(key)

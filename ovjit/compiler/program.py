@@ -22,7 +22,6 @@ from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
 from ovjit.compiler.options import memory_for, options
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
-from ovjit.garbage import short_collections
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Value, rebuild, verify
 from ovjit.graph.op import TensorType, ops_with_rules
@@ -181,7 +180,7 @@ class Program:
         #: How many groups read a value.
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
@@ -240,7 +239,7 @@ class Program:
         if traces is None:
             return None
         before = traces.refused, self._leaves_reals
-        with short_collections(), contextlib.suppress(MemoryError):
+        with contextlib.suppress(MemoryError):
             trace = self._traced(traces, shapes, room)
             if trace is not None:
                 return trace
@@ -381,8 +380,7 @@ class Program:
         assert traces is not None
         if not traces.useful:
             return None
-        with short_collections():
-            trace = self._traced(traces, shapes, room)
+        trace = self._traced(traces, shapes, room)
         if trace is None:
             return None
         traces.add(trace)

@@ -13,7 +13,6 @@ import contextlib
 import os
 import re
 import stat
-import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +20,7 @@ from ovjit.disk import sealed
 from ovjit.disk.folders import READ, evict, files_in, private_folder, unused_for, user_folder, write_whole
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
+from ovjit.forks import ForkLock
 from ovjit.hashes import sha256
 from ovjit.version import __version__
 
@@ -130,7 +130,7 @@ class KernelCache:
         store = self._ready()
         if store is None:
             return contextlib.nullcontext()
-        with _lock:
+        with _lock.lock:
             if self._claims is None:
                 self._claims = _open_claims(store.folder)
         return claim_byte(self._claims, int(sha256(key.encode()).hexdigest()[:12], 16))
@@ -162,7 +162,7 @@ class KernelCache:
 
     def _ready(self) -> _Store | None:
         if not self._tried:
-            with _lock:
+            with _lock.lock:
                 if not self._tried:
                     self._store = self._open()
                     self._tried = True
@@ -229,7 +229,7 @@ def claim_byte(descriptor: int, byte: int) -> contextlib.AbstractContextManager[
     return _released(descriptor, byte)
 
 
-_lock = threading.Lock()
+_lock = ForkLock("cache")
 _default: KernelCache | None = None
 
 
@@ -237,7 +237,7 @@ def default_cache() -> KernelCache:
     """The cache of this process, made at the first call from what OVJIT_CACHE says then."""
     global _default
     if _default is None:
-        with _lock:
+        with _lock.lock:
             if _default is None:
                 _default = KernelCache()
     return _default
@@ -282,12 +282,3 @@ def _about(path: str) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise sealed.Damaged(str(error)) from None
     return {str(name): str(value) for name, value in about.items()} if isinstance(about, dict) else {}
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

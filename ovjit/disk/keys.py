@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
 from typing import NamedTuple
 
 from ovjit.disk.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
 from ovjit.disk.notice import warn_once
+from ovjit.forks import ForkLock
 
 KEY_BYTES = 32
 _PATIENCE_SECONDS = 1.0  # with a key that another process is writing
@@ -27,7 +27,7 @@ class UserKey(NamedTuple):
     lasting: bool
 
 
-_lock = threading.Lock()
+_lock = ForkLock("key")
 _known: dict[str, UserKey] = {}  # folder -> what was found there; "" -> this process's own key
 
 
@@ -60,7 +60,7 @@ def find_key(given: bytes | str | None = None) -> UserKey:
     if known is not None:
         return known
     writing = os.environ.get("OVJIT_CACHE") != "0"
-    with _lock:
+    with _lock.lock:
         known = _known.get(folder)
         if known is None:
             try:
@@ -149,12 +149,3 @@ def _create(folder: str, path: str) -> None:
             os.unlink(draft)
         except OSError:
             pass
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

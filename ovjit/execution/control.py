@@ -43,7 +43,7 @@ class Bodies:
         """`build` makes executables of graphs."""
         self._build = build
         self._config = {k: v for k, v in config.items() if k != "watch"}
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         self._made: dict[Any, Any] = {}
         self._seen: dict[Any, Any] = {}  # the same by the very shapes
         self._ends: dict[int, tuple[Any, Any]] = {}

@@ -126,7 +126,7 @@ class Executable:
         self._chain: Any = None
         self._new_bodies = bodies
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         blocks.users.add(self)
         self.static = all(is_static(v.shape) for v in self.inputs)

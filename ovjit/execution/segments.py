@@ -47,7 +47,7 @@ class Rest:
         self._silent: Rest | None = None  # the same without told numbers
         self._config = config
         self._build = build
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         self._following: dict[tuple[int, ...], Rest] = {}
         self._settled = False
         self._placed: tuple[Any, ...] = (None, None, None)

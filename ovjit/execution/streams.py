@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit import logs
+from ovjit import locks, logs
 from ovjit.execution import os_threads, runner
 from ovjit.execution.blocks import Arena, release_arenas
 from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
+from ovjit.forks import ForkLock
 
 if TYPE_CHECKING:
     from ovjit.execution.job import Job
@@ -33,7 +34,7 @@ class Pool:
     def __init__(self, streams: int, threads: int):
         self.streams = streams
         self.threads = threads
-        self.lock = threading.Lock()
+        self.lock = locks.lock("pool")
         self.running: dict[int, Job] = {}  # queued and running jobs by address: keeps their memory alive
         self._sweep_at = _FEW
         self._short_of_threads = False
@@ -50,7 +51,7 @@ class Pool:
         self.words[runner.WALK_AT] = runner.address_of("walk")
         self.workers: list[Any] = []  # those of `os_threads`
         self.running.clear()
-        self.lock = threading.Lock()
+        self.lock = locks.lock("pool")
 
     def ensure_workers(self, helpers_only: bool = False) -> None:
         """Start the threads on first use: all, or with `helpers_only` one fewer, for jobs that callers lead.
@@ -182,13 +183,13 @@ class CompletionQueue:
     __slots__ = ("_memory", "address")
 
     def __init__(self) -> None:
-        with _blocks_lock:
+        with _blocks_lock.lock:
             self.address, self._memory = _free_completions.pop() if _free_completions else _new_completions()
 
     def __del__(self) -> None:
         if _blocks_lock is None:  # the interpreter is ending
             return
-        with _blocks_lock:
+        with _blocks_lock.lock:
             _free_completions.append((self.address, self._memory))
 
     def pop(self, ns: int) -> int:
@@ -201,12 +202,12 @@ class CompletionQueue:
 
 
 _pools: dict[tuple[int, int], Pool] = {}
-_pools_lock = threading.Lock()
+_pools_lock = ForkLock("pools")
 
 
 def pool_for(streams: int, threads: int) -> Pool:
     """The pool of this configuration, shared by all compiled models that have it."""
-    with _pools_lock:
+    with _pools_lock.lock:
         pool = _pools.get((streams, threads))
         if pool is None:
             pool = _pools[streams, threads] = Pool(streams, threads)
@@ -218,12 +219,12 @@ def pool_for(streams: int, threads: int) -> Pool:
 _BLOCKS = 64
 _slabs: list[tuple[np.ndarray, int]] = []  # memory, and the index of its first block's first word
 _free_blocks: list[tuple[int, memoryview]] = []
-_blocks_lock = threading.RLock()  # a job may be collected while its own thread holds it
+_blocks_lock = ForkLock("blocks")  # reentrant: a job may be collected while its own thread holds it
 
 
 def take_block() -> tuple[int, memoryview]:
     """(address, words) of a job's block; give it back with `give_block`."""
-    with _blocks_lock:
+    with _blocks_lock.lock:
         if _graveyard:
             _sweep_graveyard()
         if not _free_blocks:
@@ -254,7 +255,7 @@ _graveyard: list[tuple[int, memoryview, object]] = []
 def give_block(address: int, words: memoryview, memory: object) -> None:
     """Recycle a block. `memory` is all that the job pointed to. While a late worker looks at the block, both
     stay as they are: it may have claimed a slot and not yet read where the tables are."""
-    with _blocks_lock:
+    with _blocks_lock.lock:
         _graveyard.append((address, words, memory))
         _sweep_graveyard()
 
@@ -275,8 +276,6 @@ def _sweep_graveyard() -> None:
 
 def _after_fork() -> None:
     """In a forked child: the parent's threads do not exist, nor do the jobs and locks that they held."""
-    global _pools_lock, _blocks_lock
-    _pools_lock, _blocks_lock = threading.Lock(), threading.RLock()
     for slab, words in _slabs:
         slab[words + runner.ACTIVE : words + _BLOCKS * JOB_WORDS : JOB_WORDS] = 0
     for memory in _completion_memories:

@@ -50,7 +50,7 @@ class StatefulProgram:
         self.inputs: Sequence[Any] = main.inputs[: self.public_inputs]
         self.outputs: Sequence[Any] = main.outputs[: self.public_outputs]
         self._starts = starts
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         self._inits: list[np.ndarray | Init | None] | None = None
 
     @classmethod

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ovjit import locks
 from ovjit.integrations.limits import Overloaded
 
 _T = TypeVar("_T")
 _THREADS = 2
-_lock = threading.Lock()
+
+_lock = locks.lock("parsers")
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -39,7 +40,7 @@ async def off_loop(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def _after_fork() -> None:
     global _lock, _pool
-    _lock, _pool = threading.Lock(), None  # the parent's threads are not here
+    _lock, _pool = locks.lock("parsers"), None  # the parent's threads are not here
 
 
 if hasattr(os, "register_at_fork"):

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from ovjit import locks
 from ovjit.errors import ModelError, OvjitError
 from ovjit.integrations.protocol import Port, check_inputs, offered, output_indices, ports
 
@@ -118,7 +119,7 @@ class ServedModel:
         self.jobs = len(self._queue)
         self._waiting: deque[_Item] = deque()
         self._running: list[_Item | None] = [None] * self.jobs
-        self._turn = threading.Lock()  # whoever starts jobs
+        self._turn = locks.lock("server")  # whoever starts jobs
         self._failures = 0  # inferences that failed, whose error the queue may still raise
         self._wake = threading.Event()
         self._closed = False

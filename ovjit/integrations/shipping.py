@@ -21,7 +21,7 @@ from ovjit.forks import ForkLock
 
 #: What this process has loaded: digest -> compiled model.
 _loaded: dict[tuple[str, str], Any] = {}
-_lock = ForkLock()
+_lock = ForkLock("handles")
 
 
 class Shipped:

@@ -523,7 +523,7 @@ class Traces:
     """The traced plans of one program, those that served last first. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         self._traces: tuple[Parametric, ...] = ()
         self.made = 0
         self.hits = 0

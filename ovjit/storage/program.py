@@ -330,7 +330,7 @@ class StoredProgram:
         self._config = config
         self._graph: Graph | None = None
         self._compiled: Any = None
-        self._lock = ForkLock()
+        self._lock = ForkLock("model")
         try:
             self.kernels = [StoredKernel(*map(str, row[:3])) for row in tables["kernels"]]
             self._places = [(offset, size) for *_, offset, size in tables["kernels"]]

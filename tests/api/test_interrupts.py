@@ -7,6 +7,7 @@ these places, so an interrupt can be put at each in turn, once a run; signals at
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 import threading
@@ -16,11 +17,16 @@ import numpy as np
 import pytest
 
 import ovjit
+from ovjit.codegen import compiling
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.disk.cache import KernelCache
 from ovjit.execution import runner
 from tests.support import api_cases as cases
 
 X = np.linspace(-1, 1, 8, dtype=np.float32)
 WANT = np.maximum(X, 0)
+#: The parts of ovjit in which interrupts come: functions, generators and context managers.
+WHERE = ("ovjit/api/run", "ovjit/execution", "ovjit/forks.py", "ovjit/codegen/compiling.py", "ovjit/disk")
 #: More events than any of the scenarios has.
 MOST = 4000
 
@@ -36,12 +42,15 @@ class Interrupt:
         if event not in ("call", "c_return", "return"):
             return
         file = frame.f_code.co_filename
-        if not any(part in file for part in ("ovjit/api/run", "ovjit/execution", "ovjit/forks.py")):
+        if not any(part in file for part in WHERE):
             return
         step = frame
         while step is not None:
-            if step.f_code.co_name == "__del__" or step.f_code.co_flags & inspect.CO_GENERATOR:
-                return  # what comes in a finalizer, also of a generator, CPython prints and forgets
+            # what comes in a finalizer, also of a generator that is dropped, CPython prints and forgets
+            if step.f_code.co_name in ("__del__", "<genexpr>") or (
+                step.f_code.co_flags & inspect.CO_GENERATOR and isinstance(sys.exc_info()[1], GeneratorExit)
+            ):
+                return
             step = step.f_back
         self.left -= 1
         if self.left < 0:
@@ -286,3 +295,49 @@ def test_ctrl_c_while_a_worker_starts(monkeypatch, caplog, no_workers) -> None:
     request.wait()
     np.testing.assert_array_equal(request.results[0], np.maximum(x, 0))
     assert threading.active_count() > before and not caplog.messages
+
+
+class _Kernel:
+    """As much of a kernel as `compile_all` asks for; its code is its symbol."""
+
+    def __init__(self, symbol: str):
+        self.name = self.symbol = symbol
+
+    def compile(self, isa):
+        with compiling.lock:
+            return self.symbol.encode()
+
+
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
+def test_compilations(tmp_path, monkeypatch, step) -> None:
+    """Claims are context managers, `compile_all` is a generator: no lock stays taken, in no thread's way, and
+    the collector of garbage is as it was."""
+    cache = KernelCache(tmp_path)
+    monkeypatch.setattr(compiling, "default_cache", lambda: cache)
+    symbols = (f"interrupted_{i:08d}" for i in range(1_000_000))
+    state = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
+
+    def two():
+        return {symbol: _Kernel(symbol) for symbol in (next(symbols), next(symbols))}
+
+    def compile_two():
+        for symbol, code in compiling.compile_all(two(), host_isa()):
+            assert code == symbol.encode()
+
+    def check():
+        assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()) == state
+        failed = []
+
+        def elsewhere():
+            try:
+                compile_two()
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=elsewhere, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive() and not failed, failed or "it waits for a lock"
+
+    compile_two()
+    assert interrupted_everywhere(compile_two, check, step) > 20

@@ -477,6 +477,33 @@ def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
     assert out.split() == ["late"]
 
 
+@pytest.mark.parametrize("where", ["on a worker", "in the thread that waits"])
+def test_the_end_says_once_which_callback_holds_it_up(tmp_path, where):
+    process = start(tmp_path, f"""
+        from ovjit.api.run import queue as queues
+        queues._PATIENCE = 0.2
+        compiled = small(NUM_STREAMS=2)
+        queue = ov.AsyncInferQueue(compiled, 2)
+        def never_returns(request, userdata):
+            while True:
+                time.sleep(0.01)
+        if {where!r} == "in the thread that waits":
+            queue._pool.quick = 1000  # callbacks were quick: who waits runs them
+        queue.set_callback(never_returns)
+        queue.start_async(X)
+        print("ended", flush=True)
+    """)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == "ended\n"
+    line = process.stderr.readline()
+    for part in ("AsyncInferQueue of 2 jobs", "never_returns", "job 0", "program.py:"):
+        assert part in line, line
+    time.sleep(1)
+    assert process.poll() is None, "it still waits"
+    process.kill()
+    assert ended(process)[1].count("ovjit:") == 0
+
+
 @pytest.mark.parametrize("handler", ["default", "python"])
 def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
     process = start(tmp_path, f"""

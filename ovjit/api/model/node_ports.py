@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
-import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ovjit import locks
 from ovjit.api.model.rt_info import FixedRTMap, RTMap
 from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
 from ovjit.errors import ModelError, no_such_form
@@ -24,18 +22,7 @@ if TYPE_CHECKING:
 
 #: Held while an existing graph is edited, copied or captured for compilation. One for all graphs, because
 #: models may share nodes. Held over a fork as well, so that a child never gets a half-edited graph.
-GRAPH_LOCK = threading.RLock()
-
-
-def _release_after_fork() -> None:
-    with suppress(RuntimeError):  # a fork that had begun when this module was imported did not take it
-        GRAPH_LOCK.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=GRAPH_LOCK.acquire, after_in_parent=_release_after_fork, after_in_child=_release_after_fork
-    )
+GRAPH_LOCK = locks.rlock("graph")
 
 
 @functools.total_ordering

@@ -16,7 +16,6 @@ from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
-from ovjit.garbage import short_collections
 
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
@@ -191,12 +190,6 @@ class Core:
         """
         device = self._device("AUTO" if device_name is None else device_name, config)
         settings = self._config_for(device, config)
-        with short_collections():
-            return self._compile_model(model, device, settings, weights)
-
-    def _compile_model(
-        self, model: Any, device: str, settings: dict[str, Any], weights: Any
-    ) -> CompiledModel:
         if _is_model(model):
             if "_parameters" not in model.__dict__:  # it was left by `with`
                 raise no_path(None)

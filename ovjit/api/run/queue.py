@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ovjit import locks
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly, untold
 from ovjit.errors import Busy, no_such_constructor, no_such_form
@@ -63,7 +64,7 @@ class _Pool:
         self.error: BaseException | None = None
         self.workers = requests[0]._compiled._executable.pool
         self.completions = CompletionQueue()
-        self.lock = threading.Lock()  # of `blocked`
+        self.lock = locks.lock("queue")  # of `blocked`
         self.blocked: set[int] = set()  # threads that wait for a job in a callback
         self.suspect = False  # an interrupt may have lost a job
         self.sleeping = 0  # threads that wait at the completion queue
@@ -312,12 +313,30 @@ class _Pool:
             if i not in mine:
                 _wait_quietly(request._job)  # a worker may be about to return from its callback
 
+    def held_up_by(self) -> list[str]:
+        """What a wait for all jobs waits for: a line for each callback that runs, else one for inferences."""
+        model = self.requests[0]._compiled._executable.config.get("name", "")
+        queue = f"an AsyncInferQueue of {len(self.requests)} jobs on the model {model!r}"
+        frames = sys._current_frames()
+        lines = []
+        for thread, jobs in list(self.calling.items()):
+            step = frames.get(thread)
+            at = f"{step.f_code.co_filename}:{step.f_lineno}" if step is not None else "an unknown place"
+            lines += [
+                f"{queue}: the callback {_name_of(self.callback)} of job {i} has not returned: "
+                f"it is at {at}, and the process ends when it returns"
+                for i in jobs
+            ]
+        if not lines and (self.running or self.silent):
+            lines.append(f"{queue}: {len(self.running) + len(self.silent)} inferences are running")
+        return lines
+
     def lose_running(self) -> None:
         """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
         self.running.clear()
         self.calling.clear()
         self.blocked.clear()
-        self.lock = threading.Lock()
+        self.lock = locks.lock("queue")
         self.sleeping = 0
         silent = set(self.silent)
         self.idle = deque(i for i in range(len(self.requests)) if i not in silent)
@@ -370,9 +389,35 @@ def _watch(pool: _Pool) -> None:
         atexit.register(_wait_for_pools)
 
 
+#: Seconds after which the end of the interpreter says what it waits for.
+_PATIENCE = 5.0
+
+
 def _wait_for_pools() -> None:
-    for pool in list(_pools):
-        pool.wait_all()
+    over = threading.Event()
+    try:  # this thread may itself run a callback that does not return
+        threading.Thread(target=_tell_later, args=(over,), name="ovjit-exit", daemon=True).start()
+    except RuntimeError:
+        pass  # no more threads: it waits without a word
+    try:
+        for pool in list(_pools):
+            pool.wait_all()
+    finally:
+        over.set()
+
+
+def _tell_later(over: threading.Event) -> None:
+    if not over.wait(_PATIENCE):
+        for pool in list(_pools):
+            for line in pool.held_up_by():
+                print(f"ovjit: the process has ended but for {line}", file=sys.stderr, flush=True)
+
+
+def _name_of(function: Any) -> str:
+    """A callable's name, and the line where it is defined."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
 
 
 class AsyncInferQueue:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovjit import locks
 from ovjit.api.model.node import ConstOutput, _Port
 from ovjit.api.run.inputs import assign_inputs, port_index
 from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
@@ -116,10 +117,10 @@ class InferRequest:
         self._bound = []
         self._shown = []
         self._given = []
-        self._guard = threading.Lock()
+        self._guard = locks.lock("request")
         self._acquire = self._guard.acquire
         self._release = self._guard.release
-        self._mutex = threading.Lock()
+        self._mutex = locks.lock("results")
         self._pending = NOTHING
         self._started = False
         self._calling = 0

@@ -115,6 +115,9 @@ def _overload_operators() -> None:
 
 
 _overload_operators()
+# Numba imports what it types with by need. Now it is there: nothing is imported under the compiler's lock
+registry.cpu_target.typing_context.refresh()
+registry.cpu_target.target_context.refresh()
 
 
 def _defined(module: llvm.ModuleRef) -> set[str]:

@@ -14,14 +14,14 @@ import builtins
 import linecache
 import math
 import re
-import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 import numba
 
 from ovjit import debug, logs
+from ovjit.codegen import compiling
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import Kind, optimise, own, parse, target_machine
 from ovjit.codegen.cpu.isa import Isa
@@ -29,10 +29,9 @@ from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.pipeline import lower_kernel
 from ovjit.codegen.cpu.types import Intrinsic, Outside
-from ovjit.garbage import short_collections
 
-#: Neither `linecache` nor Numba's compiler is for several threads at once.
-_lock = threading.RLock()
+#: Arguments of a kernel.
+_ARITY = 4
 
 #: A vector type in LLVM text, and an instruction that swaps what memory has.
 _VECTOR, _SWAP = re.compile(r"<\d+ x "), " cmpxchg "
@@ -43,8 +42,12 @@ fallbacks: list[tuple[str, str]] = []
 
 def assembly(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
     """The machine code of a kernel as text, for reading."""
-    module, kind = _optimised(source, symbol, isa, extra or {}, 4)
-    return target_machine(isa, kind).emit_assembly(module)
+
+    def emit(module: llvm.ModuleRef, kind: Kind) -> str:
+        text: str = target_machine(isa, kind).emit_assembly(module)
+        return text
+
+    return _compiled(emit, source, symbol, isa, extra or {})
 
 
 def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
@@ -55,8 +58,7 @@ def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] 
     `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError for source that Numba can't type either,
     naming the line.
     """
-    with short_collections(cycles=True):
-        return str(_optimised(source, symbol, isa, extra or {}, 4)[0])
+    return _compiled(lambda module, _: str(module), source, symbol, isa, extra or {})
 
 
 def object_code(
@@ -71,22 +73,61 @@ def object_code(
 
     `shown` is what the symbol is called in it, in as many letters: LLVM lays an object out by its names.
     """
-    with short_collections(cycles=True):
-        module, kind = _optimised(source, symbol, isa, extra or {}, 4, shown)
-        return target_machine(isa, kind, plain).emit_object(module)
+
+    def emit(module: llvm.ModuleRef, kind: Kind) -> bytes:
+        code: bytes = target_machine(isa, kind, plain).emit_object(module)
+        return code
+
+    return _compiled(emit, source, symbol, isa, extra or {}, shown)
+
+
+_T = TypeVar("_T")
+
+
+def _compiled(
+    emit: Callable[[llvm.ModuleRef, Kind], _T],
+    source: str,
+    symbol: str,
+    isa: Isa,
+    extra: Mapping[str, Any],
+    shown: str = "",
+) -> _T:
+    """What `emit` makes of the optimised module. All of it under one lock: neither `linecache` nor Numba's
+    compiler is for several threads at once, and a fork waits for it."""
+    try:
+        if debug.flag("OVJIT_JIT") != "numba":
+            with compiling.lock:
+                return emit(*_optimised(_printed, source, symbol, isa, extra, shown))
+    except Outside as error:
+        fallbacks.append((symbol, str(error)))
+        logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
+    from ovjit.codegen.cpu import by_numba
+
+    def module(
+        source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        functions = _define(source, symbol, isa, extra, by_numba.word, numba.njit)
+        return by_numba.module_of(functions, isa, _ARITY), functions
+
+    with compiling.lock:
+        return emit(*_optimised(module, source, symbol, isa, extra, shown))
 
 
 def _optimised(
-    source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int, shown: str = ""
+    make: Callable[..., tuple[Any, dict[str, Any]]],
+    source: str,
+    symbol: str,
+    isa: Isa,
+    extra: Mapping[str, Any],
+    shown: str,
 ) -> tuple[llvm.ModuleRef, Kind]:
-    with _lock:
-        made, functions = _module(source, symbol, isa, extra, arity)
-        kind = _kind(str(made))
-        printed = isinstance(made, str)
-        module = parse(made, isa) if printed else made
-        parts = parts_of(extra.values())
-        if parts:
-            module.link_in(parse(parts, isa))
+    made, functions = make(source, symbol, isa, extra)
+    kind = _kind(str(made))
+    printed = isinstance(made, str)
+    module = parse(made, isa) if printed else made
+    parts = parts_of(extra.values())
+    if parts:
+        module.link_in(parse(parts, isa))
     own(module, symbol, functions, shown or symbol)
     optimise(module, isa, bool(parts), kind, whole=not printed)
     return module, kind
@@ -99,19 +140,10 @@ def _kind(text: str) -> Kind:
     return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
-def _module(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any], arity: int) -> tuple[Any, Any]:
-    """The LLVM module of the functions in `source`, as text or as what LLVM made of it, and their symbols."""
-    if debug.flag("OVJIT_JIT") != "numba":
-        functions = _define(source, symbol, isa, extra)
-        try:
-            return str(lower_kernel(functions, arity)), functions
-        except Outside as error:
-            fallbacks.append((symbol, str(error)))
-            logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
-    from ovjit.codegen.cpu import by_numba
-
-    functions = _define(source, symbol, isa, extra, by_numba.word, numba.njit)
-    return by_numba.module_of(functions, isa, arity), functions
+def _printed(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The LLVM module of the functions in `source` as text, by our pipeline, and the functions by symbols."""
+    functions = _define(source, symbol, isa, extra)
+    return str(lower_kernel(functions, _ARITY)), functions
 
 
 def _define(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from ovjit import logs
+from ovjit import locks, logs
 from ovjit.codegen.cpu import elf
 
-lock = threading.RLock()  # also held over a fork
+lock = locks.rlock("loader")
 _addresses: dict[str, int] = {}
 #: llvmlite's engines by the object that each has loaded.
 _engines: dict[str, Any] = {}
@@ -42,25 +41,27 @@ def load(symbol: str, code: bytes) -> int:
     known = _addresses.get(symbol)
     if known is not None:
         return known
-    with lock:
-        known = _addresses.get(symbol)
-        if known is not None:
-            return known
-        try:
-            found = elf.load_object(code)
-        except elf.Refused as reason:
-            logs.debug("llvmlite loads %s: %s", symbol, reason)
-        else:
-            if symbol in found:
-                _addresses.update(found)
-                return found[symbol]
-        from llvmlite import binding as llvm
+    try:
+        with lock:
+            found = {} if symbol in _addresses else elf.load_object(code)
+            _addresses.update(found if symbol in found else {})
+    except elf.Refused as reason:
+        logs.debug("llvmlite loads %s: %s", symbol, reason)
+    return _addresses[symbol] if symbol in _addresses else _load_by_llvm(symbol, code)
 
-        engine = _execution_engine()
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        _engines[symbol] = engine
-        _addresses[symbol] = _function_address(symbol, symbol)
+
+def _load_by_llvm(symbol: str, code: bytes) -> int:
+    from llvmlite import binding as llvm
+
+    from ovjit.codegen.cpu.emit import initialize
+
+    with lock:
+        if symbol not in _addresses:
+            engine = _execution_engine(llvm, initialize)
+            engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            engine.finalize_object()
+            _engines[symbol] = engine
+            _addresses[symbol] = _function_address(symbol, symbol)
         return _addresses[symbol]
 
 
@@ -77,16 +78,12 @@ def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..
     return kind(ctypes.c_int64, *[ctypes.c_int64] * arity)(address)
 
 
-def _execution_engine() -> Any:
+def _execution_engine(llvm: Any, initialize: Callable[[], None]) -> Any:
     """An engine for one object; it flushes the instruction cache where an architecture needs that.
 
     One for all would ask for the memory of its code and of its data at different times: what was mapped in
     between may be larger than code reaches, and LLVM ends the process.
     """
-    from llvmlite import binding as llvm
-
-    from ovjit.codegen.cpu.emit import initialize
-
     initialize()
     machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)

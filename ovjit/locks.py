@@ -1,0 +1,173 @@
+"""All locks of ovjit, and the order in which a thread may take them.
+
+`ORDER` declares every lock. A thread that holds one takes only locks that stand further down. Forks take
+those marked `forks`, in this order, so that no child finds them held by a thread that it does not have. Then
+come the locks of other packages that `forks.py` names.
+
+With OVJIT_CHECK=1 when a lock is made, taking it out of order raises LockOrder. So does an import under a
+lock marked `alone`: modules have locks, too, and their holders may be forking.
+
+`import ovjit` imports this module: `threading` comes with the first lock.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from ovjit import debug
+from ovjit.errors import OvjitError
+
+
+class LockOrder(OvjitError):
+    """Two threads that do as this one did may wait for each other for ever. Raised under OVJIT_CHECK=1."""
+
+
+class Rank(NamedTuple):
+    """A kind of lock: its name and what it guards; `forks`: held over a fork; `alone`: nothing is imported
+    under it; `nests`: an object's may be taken under that of the object that owns it; `handed`: taken by
+    one thread and let go of by another, which has no order."""
+
+    name: str
+    guards: str
+    forks: bool = False
+    alone: bool = False
+    nests: bool = False
+    handed: bool = False
+
+
+ORDER = (
+    Rank("request", "who runs a request; it goes along with the inference", handed=True),
+    Rank("server", "who starts jobs of a server's queue"),
+    Rank("parsers", "the threads that parse large requests"),
+    Rank("graph", "existing graphs: edits, copies and captures", forks=True),
+    Rank("handles", "models that travel between processes: what is loaded"),
+    Rank("model", "a compiled model: programs, plans, tables, bodies", nests=True),
+    Rank("results", "the results and callback of a request"),
+    Rank("queue", "threads that wait for a job in a callback"),
+    Rank("pools", "the pools of workers"),
+    Rank("pool", "the start and the end of a pool's workers"),
+    Rank("turn", "which thread of this process compiles a kernel"),
+    Rank("cache", "the kernel cache: its folder and its claims"),
+    Rank("key", "this user's key"),
+    Rank("compiler", "Numba, LLVM and shipped code while they make code", forks=True, alone=True),
+    Rank("loader", "object code that is loaded", forks=True, alone=True),
+    Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
+)
+
+_PLACES = {rank.name: place for place, rank in enumerate(ORDER)}
+
+#: The locks that are held over a fork, by name, as far as their modules are imported.
+over_forks: dict[str, Any] = {}
+
+
+def lock(name: str) -> Any:
+    """A `threading.Lock` of a kind in ORDER."""
+    import threading
+
+    return _made(name, threading.Lock())
+
+
+def rlock(name: str) -> Any:
+    """A `threading.RLock` of a kind in ORDER. Forks know it from now on if the kind says so."""
+    import threading
+
+    made = _made(name, threading.RLock())
+    if ORDER[_PLACES[name]].forks:
+        over_forks[name] = made
+    return made
+
+
+def in_order() -> list[Any]:
+    """The locks that a fork holds, in their order."""
+    return [over_forks[name] for name in sorted(over_forks, key=_PLACES.__getitem__)]
+
+
+def _made(name: str, plain: Any) -> Any:
+    rank = ORDER[_PLACES[name]]
+    if not debug.is_on("OVJIT_CHECK") or rank.handed:
+        return plain
+    _watch_imports()
+    return Checked(plain, rank)
+
+
+# --- under OVJIT_CHECK
+
+
+class Checked:
+    """A lock that knows its place. Ctrl-C between its functions may leave it taken: it is for tests."""
+
+    __slots__ = ("__weakref__", "_plain", "place", "rank")
+
+    def __init__(self, plain: Any, rank: Rank):
+        self._plain = plain
+        self.rank = rank
+        self.place = _PLACES[rank.name]
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        held = _held()
+        if blocking and all(other is not self for other in held):
+            for other in held:
+                if other.place > self.place or (other.place == self.place and not self.rank.nests):
+                    raise LockOrder(
+                        f"the lock {self.rank.name!r} ({self.rank.guards}) is taken under "
+                        f"{other.rank.name!r} ({other.rank.guards}), which comes later in ovjit.locks.ORDER: "
+                        f"take {self.rank.name!r} first, or let go of {other.rank.name!r}"
+                    )
+        got: bool = self._plain.acquire(blocking, timeout)
+        if got:
+            held.append(self)
+        return got
+
+    def release(self) -> None:
+        self._plain.release()
+        held = _held()
+        for i in reversed(range(len(held))):
+            if held[i] is self:
+                del held[i]
+                break
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def locked(self) -> bool:
+        locked: bool = self._plain.locked()
+        return locked
+
+    def _is_owned(self) -> bool:
+        owned: bool = self._plain._is_owned()
+        return owned
+
+
+_kept: dict[str, Any] = {}
+
+
+def _held() -> list[Checked]:
+    """The checked locks that this thread holds, in the order in which it took them."""
+    local = _kept["local"]
+    held: list[Checked] | None = getattr(local, "held", None)
+    if held is None:
+        held = local.held = []
+    return held
+
+
+def _watch_imports() -> None:
+    """Once: look at the imports of modules that are not there yet. Python takes no audit hook back."""
+    if "local" not in _kept:
+        import threading
+
+        _kept["local"] = threading.local()
+        sys.addaudithook(_on_event)
+
+
+def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "import":
+        for lock in _held():
+            if lock.rank.alone:
+                raise LockOrder(
+                    f"{arguments[0]!r} is imported under the lock {lock.rank.name!r} ({lock.rank.guards}): "
+                    "the import may wait for a thread that forks, which waits for this lock. Import it before"
+                )
