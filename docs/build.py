@@ -25,7 +25,8 @@ ORDER = {
     ],
     "Production": ["docs/deployment.md", "docs/serving.md", "docs/distributed.md", "docs/platforms.md",
                    "SECURITY.md"],
-    "What is there": ["docs/operations.md", "docs/parity.md", "docs/benchmarks.md", "CHANGELOG.md"],
+    "What is there": ["docs/operations.md", "docs/parity.md", "docs/special_values.md",
+                      "docs/benchmarks.md", "CHANGELOG.md"],
     "Inside": ["docs/architecture.md", "docs/adding_an_op.md", "docs/blob_format.md", "CONTRIBUTING.md"],
 }  # fmt: skip
 #: What pdoc describes: what users import.

@@ -72,9 +72,6 @@ class BinaryConvolution:
         same = node.attrs["auto_pad"].startswith("same")  # pads that follow from the extents
         if data.shape is None or filters.constant is None or (same and not is_static(data.shape[2:])):
             return None
-        bits = filters.constant
-        if filters.dtype == "u1":
-            bits = np.unpackbits(bits.reshape(-1), count=int(np.prod(filters.shape))).reshape(filters.shape)
         begin, end = _padding(data.shape, filters.shape[2:], node.attrs)
         wide = data if data.dtype == "f32" else w("Convert", data, destination_type="f32")
         one, minus = (w.b.constant(np.array(v, np.float32)) for v in (1, -1))
@@ -82,7 +79,7 @@ class BinaryConvolution:
         if any(begin) or any(end):
             outside = w.b.constant(np.array(1 if node.attrs["pad_value"] > 0 else -1, np.float32))
             x = w("Pad", x, (0, 0, *begin), (0, 0, *end), outside, pad_mode="constant")
-        signs = w.b.constant(np.where(bits > 0, np.float32(1), np.float32(-1)))
+        signs = w.b.constant(np.where(filters.constant > 0, np.float32(1), np.float32(-1)))
         moves = {k: node.attrs[k] for k in ("strides", "dilations")}
         out = w("Convolution", x, signs, pads_begin=(0, 0), pads_end=(0, 0), **moves)
         return [out if data.dtype == "f32" else w("Convert", out, destination_type=data.dtype)]

@@ -191,7 +191,7 @@ def test_properties_of_compiled_models():
     for device in ("CPU", "AUTO", "MULTI:CPU"):
         mine = ovjit.Core().compile_model(model(ovjit), device)
         theirs = openvino.Core().compile_model(model(openvino), device)
-        left_out = {"ENABLE_HYPER_THREADING", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT",
+        left_out = {"ENABLE_HYPER_THREADING", "INFERENCE_PRECISION_HINT",
         "RUNTIME_REQUIREMENTS",
                     "DEVICE_PROPERTIES", "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION",
                     "VALUE_CACHE_PRECISION"}  # fmt: skip
@@ -284,10 +284,10 @@ def test_defaults_of_the_cpu_device():
     mine, theirs = ovjit.Core(), openvino.Core()
     supported = mine.get_property("CPU", "SUPPORTED_PROPERTIES")
     named = theirs.get_property("CPU", "SUPPORTED_PROPERTIES")
-    # what differs on purpose: precision, capabilities, nothing is ever pinned
+    # what differs on purpose: precision, capabilities
     different = {
         "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION",
-        "OPTIMIZATION_CAPABILITIES", "ENABLE_CPU_PINNING", "COMPATIBILITY_CHECK", "TBB_PARTITIONER",
+        "OPTIMIZATION_CAPABILITIES", "COMPATIBILITY_CHECK", "TBB_PARTITIONER",
         "SUPPORTED_PROPERTIES",
     }  # fmt: skip
     assert set(named) == set(supported)

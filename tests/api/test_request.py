@@ -92,6 +92,27 @@ def test_inputs_of_a_model_with_one_input(name, share):
     cases.check_alike(lambda ov: requests[ov].infer(-X), name)
 
 
+LISTS = {
+    "plain": [[1, 2, 3], [4, 5, 6]], "one nested": [[[1, 2, 3], [4, 5, 6]]],
+    "deeper": [[[[1, 2, 3], [4, 5, 6]]]],
+    "tuple": ([[1, 2, 3], [4, 5, 6]],), "flat": [1, 2, 3, 4, 5, 6], "flat in a list": [[1, 2, 3, 4, 5, 6]],
+    "two": [[[1, 2, 3], [4, 5, 6]]] * 2, "in a dict": {0: [[1, 2, 3], [4, 5, 6]]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [[2, 3], [-1, 3], [-1, -1], [1, 2, 3], [6], [1]], ids=str)
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_as_the_value_of_an_input_or_as_inputs(name, shape):
+    if name == "one nested" and shape == [1, 2, 3]:
+        # refused by OpenVINO, which takes it for a list of one input of [2, 3]
+        compiled = cases.unary(ovjit, shape, np.int64, "absolute")
+        np.testing.assert_array_equal(compiled(LISTS[name])[0], LISTS[name])
+        return
+    text = str(shape)
+    models = {ov: cases.unary(ov, text, np.int64, "absolute") for ov in (ovjit, openvino)}
+    cases.check_alike(lambda ov: models[ov](LISTS[name]), (name, shape))
+
+
 TWO_INPUTS = {
     "list": [X, X + 1],
     "tuple": (X, X + 1),

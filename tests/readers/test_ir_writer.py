@@ -138,3 +138,40 @@ def test_layers_stand_where_openvino_puts_them(make, tmp_path):
             orders[-1].append(sorted(v.info.variable_id for v in model.get_variables()))
     assert outlines[0] == outlines[1]
     assert orders[:2] == orders[2:]
+
+
+def constants(library, kind: str):
+    """A model that gives constants of several sizes, types and contents as they are."""
+    ops = library.opset13
+    x = ops.parameter([1], np.float32, name="x")
+    values = {
+        "odd sizes": [np.arange(3, dtype=np.uint8), np.arange(3, dtype=np.float32), np.arange(2)],
+        "equal": [np.arange(3, dtype=np.float32)] * 3,
+        "equal bytes": [np.zeros(4, np.float32), np.zeros(4, np.int32), np.zeros((2, 2), np.float32)],
+        "part of another": [np.zeros(4, np.float32), np.zeros(2, np.float32)],
+        "scalars": [np.array(v) for v in (1, 2, 1, 3, 2)],
+        "empty": [np.zeros((0, 3), np.float32), np.arange(3, dtype=np.uint8), np.zeros(0, np.float32)],
+        "halves": [np.arange(40, dtype=np.float32), np.arange(41, dtype=np.float32), np.arange(3)],
+        "truth values": [np.array([True, False, True]), np.arange(5.0)],
+        "few bits": [(np.arange(5) % 4, library.Type.u4), np.arange(2), (np.arange(5) % 2, library.Type.u1)],
+    }[kind]
+    made = [ops.constant(v[0], dtype=v[1]) if isinstance(v, tuple) else ops.constant(v) for v in values]
+    return library.Model([ops.result(node) for node in (x, *made)], [x], "constants")
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("kind", [
+    "odd sizes", "equal", "equal bytes", "part of another", "scalars", "empty", "halves", "truth values",
+    "few bits",
+])  # fmt: skip
+def test_constants_lie_in_the_file_as_openvinos_do(kind, compress, tmp_path):
+    """The same bytes: one behind the other without gaps, equal ones once."""
+    written = []
+    for library in (ovjit, openvino):
+        library.save_model(constants(library, kind), tmp_path / "m.xml", compress_to_fp16=compress)
+        written.append((tmp_path / "m.bin").read_bytes())
+    assert written[0] == written[1]
+    read = ovjit.compile_model(ovjit.Core().read_model(tmp_path / "m.xml"))
+    again = ovjit.compile_model(constants(ovjit, kind))
+    for one, other in zip(*(list(c([np.zeros(1, np.float32)]).values()) for c in (read, again)), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -243,6 +243,11 @@ def table() -> str:
         lines.append(f"| `openvino{'.' + name if name else ''}` | {count} | {len(mine) or ''} |")
     lines += ["", "## Gaps, and why", "", "| name | | why |", "|---|---|---|"]
     lines += sorted({f"| `{g.name}` | {g.what} | {g.reason or '**no reason**'} |" for g in found})
+    lines += ["", "## Answers", "", "| what | where | why |", "|---|---|---|"]
+    lines += [
+        "| NaN, infinities, overflow, division by 0 | [special_values.md](special_values.md), by operation "
+        "| IEEE 754 and NumPy, where OpenVINO has what the CPU's instructions give |"
+    ]
     lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
     lines += [f"| `openvino.{name}` | {why} |" for name, why in LEFT_OUT.items()]
     return "\n".join([*lines, ""])

@@ -201,13 +201,10 @@ class Constant(Node):
         return self._op.infer_types((), self._attrs)
 
     def _graph_attrs(self) -> dict[str, Any]:
-        """Graphs have a byte for each value of 3 or 6 bits: what packs them in two parts is for files."""
-        kind = self._attrs["element_type"]
-        if kind not in ("u3", "u6"):
+        """Graphs have a byte for each value of 1, 3 or 6 bits: packed bytes are for tensors and files."""
+        if self._attrs["element_type"] not in dtypes.WITHOUT_DTYPE:
             return self._attrs
-        from ovjit.compat.helpers.packing import unpack_data
-
-        value = unpack_data(self._attrs["value"], type_of(kind), Shape(self._attrs["shape"]))
+        value = self._elements().view()
         value.flags.writeable = False
         return {"value": value, "element_type": "u8", "shape": None}
 
@@ -261,10 +258,12 @@ class Constant(Node):
 
     def _elements(self) -> np.ndarray:
         """The values, also where they are kept as packed bytes."""
-        if self._attrs["element_type"] != "u1":
+        kind = self._attrs["element_type"]
+        if kind not in dtypes.WITHOUT_DTYPE:
             return self.value
-        shape = self._tensors[0]._type.shape
-        return np.unpackbits(self.value.reshape(-1), count=math.prod(shape)).reshape(shape)
+        from ovjit.compat.helpers.packing import unpack_data
+
+        return unpack_data(self.value, type_of(kind), Shape(list(self._tensors[0]._type.shape)))
 
     def get_vector(self) -> np.ndarray:
         """A flat copy; unsigned ones below 8 bits and truth values as bytes. Raises RuntimeError for bf16,
@@ -275,14 +274,12 @@ class Constant(Node):
             raise RuntimeError(f"get_vector knows no {element_type}; use get_data")
         if row.kind == "b":
             return value.astype(np.int8)
-        if row.is_packed or element_type == "u1":
+        if row.is_packed:
             return value.astype(np.uint8)
         return value.copy()
 
     def get_value_strings(self) -> list[str]:
-        value = self.value.reshape(-1)
-        if self._attrs["element_type"] == "u1":
-            value = np.unpackbits(value, count=math.prod(self._attrs["shape"]))
+        value = self._elements().reshape(-1)
         if self._attrs["element_type"] == "nf4":
             value = dtypes.cast(value, np.dtype(np.float32))
         return [_value_text(v) for v in value.tolist()]

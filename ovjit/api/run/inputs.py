@@ -49,7 +49,7 @@ def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any
         return [(key, find_slot(request, key), value) for key, value in inputs.items()]
     if isinstance(inputs, OVDict):
         inputs = list(inputs.values())
-    elif isinstance(inputs, list) and len(slots) == 1 and _is_plain(inputs):
+    elif isinstance(inputs, list) and len(slots) == 1 and _is_one_value(inputs, slots[0]):
         inputs = [inputs]
     if isinstance(inputs, (list, tuple)):
         if len(inputs) > len(slots):
@@ -119,8 +119,18 @@ def _near(request: InferRequest, key: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def _is_one_value(values: list[Any], slot: InputSlot) -> bool:
+    """Whether a list is the value of a single input, and not a list of inputs. OpenVINO takes lists of plain
+    values for one, and lists of those; deeper ones are here if they have the input's rank."""
+    depth, part = 0, values
+    while isinstance(part, list):
+        depth, part = depth + 1, part[0] if part else None  # type: ignore[assignment]
+    expected = slot.info.shape
+    return (depth <= 2 or (expected is not None and depth == len(expected))) and _is_plain(values)
+
+
 def _is_plain(values: list[Any]) -> bool:
-    """True for lists of plain values, and lists of such lists: they are the value of a single input."""
+    """True for lists of plain values, and lists of such lists."""
     return all(
         isinstance(v, (str, bytes, int, float)) or (isinstance(v, list) and _is_plain(v)) for v in values
     )

@@ -227,7 +227,7 @@ ROWS = {
         Row("PERFORMANCE_HINT", values.PerformanceMode.LATENCY, _PERFORMANCE, "CAM", "CAM"),
         Row("EXECUTION_MODE_HINT", values.ExecutionMode.PERFORMANCE, _MODES, "CAM", "C"),
         Row("PERFORMANCE_HINT_NUM_REQUESTS", 0, _count, "CAM", "C"),
-        Row("ENABLE_CPU_PINNING", False, _bool, "C", "C"),
+        Row("ENABLE_CPU_PINNING", True, _bool, "C", "C"),
         Row("ENABLE_CPU_RESERVATION", False, _bool, "C", "C"),
         Row("SCHEDULING_CORE_TYPE", values.SchedulingCoreType.ANY_CORE, _CORE_TYPES, "C", "C"),
         Row("MODEL_DISTRIBUTION_POLICY", set(), _policies, "CH", "C"),

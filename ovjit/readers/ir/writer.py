@@ -30,13 +30,12 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.disk.folders import replacing
 from ovjit.errors import ModelError, UnsupportedError, no_path
 from ovjit.graph.attributes import FILE_NAMES
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.readers.ir.subgraphs import port_map_lines
 
-#: Constants start at multiples of this, so that a mapped file needs no copies.
-ALIGNMENT = 64
 F16_MAX = 65504.0
 _XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
 _XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml not in ("bin", "undefined")}
@@ -207,12 +206,13 @@ class _Writer:
         self, name: str, type: TensorType, value: np.ndarray, names: set[str], info: str = ""
     ) -> tuple[int, int]:
         content = _string_bytes(value) if type.dtype == "string" else to_storage(value, type.dtype).tobytes()
+        if not ELEMENT_TYPES[type.dtype].is_packed:
+            content = content or b"\0"  # as OpenVINO has it
         key = hashlib.sha256(content).digest(), len(content)
-        if key not in self.places:
-            padding = -self.size % ALIGNMENT
-            self.data.write(bytes(padding) + content)
-            self.places[key] = self.size + padding
-            self.size += padding + len(content)
+        if key not in self.places:  # one behind the other, as in OpenVINO's files
+            self.data.write(content)
+            self.places[key] = self.size
+            self.size += len(content)
         attrs = {
             "element_type": type.dtype,
             "shape": tuple(type.shape),
