@@ -14,37 +14,34 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.forks import made_once
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import named_strides
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 
-@kernel
-def anchor_grid(
-    priors: Ptr, settings: Ptr, y: Ptr, rows, columns, many, high, wide, p_n, p_k, total, per_chunk, *,
-    swapped,
-):  # fmt: skip
+@kernel(over="i j", priors="a k", settings="", y="i j a k")
+def anchor_grid(priors: Tensor, settings: Tensor, y: Tensor, high, wide, *, swapped):
     """y[i, j, a] = priors[a] moved to the place (i, j) of a map; see the operation AnchorGrid."""
     middle = ld[f64](settings)
     step_x = ld[f64](settings + 8)
     step_y = ld[f64](settings + 16)
     if step_x == 0.0:
-        step_x = wide / max(columns, 1)
+        step_x = wide / max(y.size.j, 1)
     if step_y == 0.0:
-        step_y = high / max(rows, 1)
-    for place in share(total, per_chunk):
-        down = (place // columns + middle) * step_y
-        right = (place % columns + middle) * step_x
+        step_y = high / max(y.size.i, 1)
+    for i, j, boxes in items(y):
+        down = (i + middle) * step_y
+        right = (j + middle) * step_x
         for k in range(4):
             here = right
             if k % 2 == (0 if swapped else 1):
                 here = down
             move = spread[f32](here)
-            q = y + place * many * 16 + k * 4
-            for a in range(0, many, VL):
-                v = gather[f32](priors + a * p_n + k * p_k, p_n, many - a) + move
-                scatter[f32](q + a * 16, 16, v, many - a)
+            for a in range(0, y.size.a, VL):
+                v = gather[f32](priors.at(a=a, k=k), priors.stride.a, y.size.a - a) + move
+                scatter[f32](y.at(boxes, a=a, k=k), y.stride.a, v, y.size.a - a)
 
 
 @inline
@@ -254,14 +251,11 @@ class AnchorGrid(Lowering):
         p = planner.view(priors)
         y = planner.row_major_output(self.node.output)
         settings = np.array([attrs["middle"], attrs["stride_x"], attrs["stride_y"]], np.float64)
-        total = rows * columns
-        values = {
-            "priors": p.ptr, "settings": planner.data.view(settings, "f64").ptr, "y": y.ptr, "rows": rows,
-            "columns": columns, "many": p.shape[0], "high": high, "wide": wide, "total": total,
-            **named_strides(p=(p, "nk")),
-        }  # fmt: skip
         if y.count:
-            planner.share_step(self.kernel, values, total, 16 * p.shape[0], [p], [y], y.count)
+            tensors = {"priors": p, "settings": planner.data.view(settings, "f64")}
+            tensors["y"] = y.as_shape((rows, columns, *p.shape))
+            work = 16 * p.shape[0]
+            launch(planner, self.kernel, tensors, ("y",), work=work, flops=y.count, high=high, wide=wide)
 
 
 class MovedAnchors(Lowering):

@@ -13,9 +13,10 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
-from ovjit.planning.views import View, product
+from ovjit.planning.views import product
 from ovjit_ops.indexing.cpu_gather import index_at
 
 #: operation -> how its bags are given
@@ -50,13 +51,17 @@ def bound_at(address, count, index):
     return min(max(place, 0), count)
 
 
-@kernel
+@kernel(over="bag", table="row w:1", at="i:1", y="bag w:1", bags="", weights="", other="", ends="")
 def bag_rows(
-    table: Ptr, at: Ptr, y: Ptr, bags: Ptr, w: Ptr, other: Ptr, ends: Ptr, rows, width, row, count, many,
-    per_chunk, each, *, T, way, index, weighted, default, mean, largest,
+    table: Tensor, at: Tensor, y: Tensor, bags: Tensor, weights: Tensor, other: Tensor, ends: Tensor, each, *,
+    T, way, index, weighted, default, mean, largest,
 ):  # fmt: skip
     """y[bag] = sum of table[index] * weight over the bag's indices, or the largest; chunks are ranges."""
     a = registers()
+    rows = table.size.row
+    width = y.size.w
+    count = at.size.i
+    many = y.size.bag
     if way == "segments" and chunk == 0:  # the first chunk sees to it that numbers do not fall
         last = 0
         for i in range(count):
@@ -66,7 +71,7 @@ def bag_rows(
             last = number
     if way == "offsets" and chunk == 0 and count > 0 and ld[index](bags) != 0:
         return 1
-    for bag in share(many, per_chunk):
+    for bag, target in items(y):
         if way == "packed":
             first = bag * each
             end = first + each
@@ -105,17 +110,17 @@ def bag_rows(
                 for v in static_range(VECTORS):
                     a[v] = const[T](LOWEST)
             if pick >= 0:
-                p = table + pick * row + j * SIZE[T]
+                p = table.at(row=pick) + j * SIZE[T]
                 for v in static_range(VECTORS):
                     a[v] = loadm[T](p + v * VL * SIZE[T], width - j - v * VL)
             for i in range(first, end):
                 place = index_at(at + i * SIZE[index], rows, index)
-                p = table + place * row + j * SIZE[T]
+                p = table.at(row=place) + j * SIZE[T]
                 there = width
                 if way == "ranges" and (place < 0 or place >= rows):
                     there = 0  # nothing is read: zeros
                 if weighted:
-                    f = splat[T](w + i * SIZE[T])
+                    f = splat[T](weights + i * SIZE[T])
                 for v in static_range(VECTORS):
                     x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
                     if largest:
@@ -129,7 +134,7 @@ def bag_rows(
             for v in static_range(VECTORS):
                 if mean:
                     a[v] = a[v] * scale if T in FULL else a[v] / scale
-                storem[T](y + (bag * width + j + v * VL) * SIZE[T], a[v], width - j - v * VL)
+                storem[T](target + (j + v * VL) * SIZE[T], a[v], width - j - v * VL)
 
 
 class Bags(Lowering):
@@ -155,21 +160,16 @@ class Bags(Lowering):
         many = y.shape[0]
         if not y.count:
             return
-        width = product(y.shape[1:])
-        count = indices.count
-        per_bag = max(1, count // many)
-        values = {
-            "table": table.ptr, "at": indices.ptr, "y": y.ptr, "rows": table.shape[0], "width": width,
-            "row": width * y.itemsize, "count": count, "many": many,
-            "each": indices.shape[-1] if self.way == "packed" else 0,
+        width, count = product(y.shape[1:]), indices.count
+        tensors = {
+            "table": table.as_shape((table.shape[0], width)), "at": indices.as_shape((count,)),
+            "y": y.as_shape((many, width)),
         }  # fmt: skip
-        reads: list[View] = [table, indices]
         for key, name in (("bags", "offsets"), ("bags", "segment_ids"), ("bags", "starts"), ("ends", "ends"),
-                          ("w", "per_sample_weights"), ("other", "default_index")):  # fmt: skip
+                          ("weights", "per_sample_weights"), ("other", "default_index")):  # fmt: skip
             if name in self.named:
-                view = planner.contiguous(self.named[name])
-                values[key] = view.ptr
-                reads.append(view)
-        planner.share_step(
-            self.kernel, values, many, width * per_bag * 4, reads, [y], 2.0 * count * width
-        )
+                tensors[key] = planner.contiguous(self.named[name])
+        launch(
+            planner, self.kernel, tensors, ("y",), work=width * max(1, count // many) * 4,
+            flops=2.0 * count * width, each=indices.shape[-1] if self.way == "packed" else 0,
+        )  # fmt: skip

@@ -5,20 +5,20 @@ from __future__ import annotations
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.forks import made_once
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 
 
-@kernel
-def gather_tree(
-    ids: Ptr, parents: Ptr, lengths: Ptr, end: Ptr, y: Ptr, steps, width, total, per_chunk, *, T
-):
+@kernel(
+    over="batch beam", ids="t batch beam", parents="t batch beam", lengths="batch", end="", y="t batch beam"
+)
+def gather_tree(ids: Tensor, parents: Tensor, lengths: Tensor, end: Tensor, y: Tensor, *, T):
     """The ids of a beam by the parents of every step; behind the first end all are ends."""
     stop = ld[T](end)
-    for item in share(total, per_chunk):
-        beam = item % width
-        row = item - beam
-        number = ld[T](lengths + item // width * SIZE[T])
+    steps = y.size.t
+    for b, beam, length_at, path in items(lengths, y):
+        number = ld[T](length_at)
         if number != number:
             return 1
         if T == "f32":
@@ -28,11 +28,10 @@ def gather_tree(
         at = beam
         t = length - 1
         while t >= 0:
-            if at < 0 or at >= width:
+            if at < 0 or at >= y.size.beam:
                 return 1
-            place = (t * total + row + at) * SIZE[T]
-            st[T](y + (t * total + item) * SIZE[T], ld[T](ids + place))
-            parent = ld[T](parents + place)
+            st[T](y.at(path, t=t), ld[T](ids.at(t=t, batch=b, beam=at)))
+            parent = ld[T](parents.at(t=t, batch=b, beam=at))
             if T == "f32":
                 at = whole(parent * 1.0)
                 if parent != parent:
@@ -42,7 +41,7 @@ def gather_tree(
             t -= 1
         ended = 0
         for t in range(steps):
-            q = y + (t * total + item) * SIZE[T]
+            q = y.at(path, t=t)
             if t >= length:
                 ended = 1
             if ended == 1:
@@ -57,14 +56,10 @@ class GatherTree(Lowering):
     kernel = made_once(lambda self: gather_tree(T=self.out.dtype))
 
     def plan(self, planner: Planner) -> None:
-        ids, parents, lengths, end = read = [planner.contiguous(v) for v in self.node.inputs]
-        steps, batch, width = ids.shape
+        ids, parents, lengths, end = [planner.contiguous(v) for v in self.node.inputs]
+        steps, batch, _ = ids.shape
         if not ids.count or parents.shape != ids.shape or lengths.shape != (batch,):
             raise NotNative
-        made = planner.row_major_outputs(self.node)
-        total = batch * width
-        values = {
-            "ids": ids.ptr, "parents": parents.ptr, "lengths": lengths.ptr, "end": end.ptr, "y": made[0].ptr,
-            "steps": steps, "width": width, "total": total,
-        }  # fmt: skip
-        planner.share_step(self.kernel, values, total, steps * 16, read, made, 4.0 * ids.count)
+        (y,) = planner.row_major_outputs(self.node)
+        tensors = {"ids": ids, "parents": parents, "lengths": lengths, "end": end, "y": y}
+        launch(planner, self.kernel, tensors, ("y",), work=steps * 16, flops=4.0 * ids.count)

@@ -9,9 +9,9 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.graph.traced import is_traced
 from ovjit.graph.traced import whole as whole_number
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner, ceil_div
-from ovjit.planning.races import Piece, Rows
+from ovjit.planning.plan import NotNative, Planner
 
 #: Element types that a range is made in here. Others run by the reference.
 TYPES = ("i32", "i64", "f32", "f64")
@@ -19,25 +19,24 @@ TYPES = ("i32", "i64", "f32", "f64")
 EXACT = 1 << 53
 
 
-@kernel
-def numbers(y: Ptr, start, step, n, per_chunk, *, T):
-    """y[i] = start + i * step for i < n."""
-    for i in share(n, per_chunk):
-        st[T](y + i * SIZE[T], start + i * step)
+@kernel(over="i", y="i")
+def numbers(y: Tensor, start, step, *, T):
+    """y[i] = start + i * step."""
+    for i, p in items(y):
+        st[T](p, start + i * step)
 
 
-@kernel
-def reals(y: Ptr, limits: Ptr, n, blocks, per_chunk, *, T):
+@kernel(over="i/VL", y="i:1", limits="")
+def reals(y: Tensor, limits: Tensor, *, T):
     """The same for two f64 at `limits`, rounded twice before they become T."""
     for k in range(VL):
         st[i64](scratch + k * 8, k)
     lanes = load[i64](scratch)
     first = splat[f64](limits)
     step = splat[f64](limits + 8)
-    for block in share(blocks, per_chunk):
-        i = block * VL
+    for i, p in items(y):
         v = cast[f64](lanes + spread[i64](i)) * step + first
-        storem[T](y + i * SIZE[T], cast[T](v), n - i)
+        storem[T](p, cast[T](v), y.size.i - i)
 
 
 class Ranged(Lowering):
@@ -61,22 +60,16 @@ class Ranged(Lowering):
         out = planner.output(node.output)
         if n == 0:
             return
-        if n > 1 and out.strides[0] != out.itemsize:  # a part of something that is not adjacent
+        if not exact and n > 1 and out.strides[0] != out.itemsize:  # a part of something not adjacent
             out = planner.instead(out)
         if not exact:
             limits = planner.data.view(np.array([start.item(), step.item()], np.float64), "f64")
-            blocks = ceil_div(n, host_isa().lanes)
-            told = {"y": out.ptr, "limits": limits.ptr, "n": n, "blocks": blocks}
-            planner.need_scratch(8 * host_isa().lanes)
-            planner.share_step(self.kernels[1], told, blocks, 8 * host_isa().lanes, [limits], [out])
+            work = 8 * host_isa().lanes
+            planner.need_scratch(work)
+            launch(planner, self.kernels[1], {"y": out, "limits": limits}, ("y",), work=work)
             return
         first, by = (whole_number(v.reshape(-1)[0]) for v in (start, step))
-        values = {"y": out.ptr, "start": first, "step": by, "n": n}
-        size = (out.itemsize,)
-        written = [Piece(out.ptr, size, (1,), size, out.itemsize)]
-        planner.share_step(
-            self.kernel, values, n, 2, [], [out], touches=lambda each: Rows((n,), each, [], written)
-        )
+        launch(planner, self.kernel, {"y": out}, ("y",), work=2, start=first, step=by)
 
     def _exact(self, start: np.ndarray, step: np.ndarray, n: int) -> bool:
         """Whether all numbers are whole, and none is rounded in f64."""

@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import HALVES
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.views import View
@@ -203,17 +204,16 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T,
     return 0
 
 
-@kernel
+@kernel(over="row", probs="row c:1", units="row n", left="row c:1", sums="row c:1", y="row n")
 def chosen_classes(
-    probs: Ptr, units: Ptr, left: Ptr, sums: Ptr, y: Ptr, classes, count, rows, per_chunk, *, T, index,
-    replace, logs,
-):  # fmt: skip
+    probs: Tensor, units: Tensor, left: Tensor, sums: Tensor, y: Tensor, *, T, index, replace, logs
+):
     """Classes by numbers from 0 to 1: each where the sum of probabilities up to it reaches the number."""
-    for row in share(rows, per_chunk):
-        weights = left + row * classes * 8
-        cumulative = sums + row * classes * 8
+    classes = probs.size.c
+    count = y.size.n
+    for _, p, u, weights, cumulative, q in items(probs, units, left, sums, y):
         for i in range(0, classes, VL):
-            v = loadm[T](probs + (row * classes + i) * SIZE[T], classes - i)
+            v = loadm[T](p + i * SIZE[T], classes - i)
             v = v if T == "f64" else cast[f64](v)
             storem[f64](weights + i * 8, libm_exp[f64](v) if logs else v, classes - i)
         for k in range(count):
@@ -226,7 +226,7 @@ def chosen_classes(
                 for i in range(0, classes, VL):
                     part = loadm[f64](cumulative + i * 8, classes - i) / whole_sum
                     storem[f64](cumulative + i * 8, part, classes - i)
-            unit = ld[f64](units + (row * count + k) * 8) + 0.0
+            unit = ld[f64](units.at(u, n=k)) + 0.0
             low = 0
             high = classes
             while low < high:
@@ -236,7 +236,7 @@ def chosen_classes(
                 else:
                     high = middle
             low = min(low, classes - 1)
-            st[index](y + (row * count + k) * SIZE[index], low)
+            st[index](y.at(q, n=k), low)
             if not replace:
                 st[f64](weights + low * 8, 0.0)
 
@@ -306,8 +306,5 @@ class Classes(Drawn):
         units, left, sums = (planner.allocate(s, 8) for s in ((batch * count,), *[(batch, classes)] * 2))
         low, high = (planner.data.view(np.array([v], np.float64), "f64") for v in (0, 1))
         self.draw(planner, low, high, units)
-        values = {
-            "probs": probs.ptr, "units": units.ptr, "left": left.ptr, "sums": sums.ptr, "y": out.ptr,
-            "classes": classes, "count": count, "rows": batch,
-        }  # fmt: skip
-        planner.share_step(self.choice, values, batch, 4 * classes, [probs, units], [left, sums, out])
+        tensors = {"probs": probs, "units": units.as_shape((batch, count)), "left": left, "sums": sums}
+        launch(planner, self.choice, tensors | {"y": out}, ("left", "sums", "y"), work=4 * classes)

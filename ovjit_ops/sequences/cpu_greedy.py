@@ -5,6 +5,7 @@ from __future__ import annotations
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 
@@ -12,20 +13,21 @@ from ovjit.planning.plan import NotNative, Planner
 BLOCK = 256
 
 
-@kernel
+@kernel(over="b", x="b t c:1", ends="", blanks="", y="b t:1", counts="b")
 def ctc_greedy(
-    x: Ptr, ends: Ptr, blanks: Ptr, y: Ptr, counts: Ptr, steps, classes, batch, x_t, x_b, per_chunk, *, T, E,
-    B, Y, N, merge,
-):  # fmt: skip
+    x: Tensor, ends: Tensor, blanks: Tensor, y: Tensor, counts: Tensor, *, T, E, B, Y, N, merge
+):
     """The labels of the largest score of each step, of the first of equals, filled up with -1. `ends` has the
     lengths of sequences and `counts` those of labels, of the type N; or N is None, and `ends` a mask that is
     0 where a sequence has ended. B: the type of the blank, None for the last class."""
-    for b in share(batch, per_chunk):
+    steps = x.size.t
+    classes = x.size.c
+    for b, scores, labels in items(x, y):
         n = steps
         if N is None:
             t = 0
             while t < n:
-                if ld[E](ends + (t * batch + b) * SIZE[E]) == 0:
+                if ld[E](ends + (t * x.size.b + b) * SIZE[E]) == 0:
                     n = t
                 t += 1
         else:
@@ -38,7 +40,7 @@ def ctc_greedy(
         last = -1
         k = 0
         for t in range(n):
-            p = x + t * x_t + b * x_b
+            p = x.at(scores, t=t)
             best = ld[T](p) * 1.0
             label = 0
             for first in range(0, classes, BLOCK):
@@ -63,13 +65,13 @@ def ctc_greedy(
             if merge:
                 told = label != blank and label != last
             if told:
-                st[Y](y + (b * steps + k) * SIZE[Y], label)
+                st[Y](y.at(labels, t=k), label)
                 k += 1
             last = label
         for j in range(k, steps):
-            st[Y](y + (b * steps + j) * SIZE[Y], -1)
+            st[Y](y.at(labels, t=j), -1)
         if N is not None:
-            st[N](counts + b * SIZE[N], k)
+            st[N](counts.at(b=b), k)
 
 
 class Greedy(Lowering):
@@ -89,19 +91,16 @@ class Greedy(Lowering):
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:
-        x, ends, *blank = read = [planner.contiguous(v) for v in self.node.inputs]
+        x, ends, *blank = [planner.contiguous(v) for v in self.node.inputs]
         time, batch = (1, 0) if self.lengths else (0, 1)
         steps, sequences, classes = x.shape[time], x.shape[batch], x.shape[2]
         fit = ends.shape[0] == sequences if self.lengths else ends.shape == (steps, sequences)
         if not x.count or not fit:
             raise NotNative
         made = planner.row_major_outputs(self.node)
-        values = {
-            "x": x.ptr, "ends": ends.ptr, "y": made[0].ptr, "steps": steps, "classes": classes,
-            "batch": sequences, "x_t": x.strides[time], "x_b": x.strides[batch],
-        }  # fmt: skip
+        tensors = {"x": x.permute((batch, time, 2)), "ends": ends}
         if blank:
-            values["blanks"] = blank[0].ptr
-        if self.lengths:
-            values["counts"] = made[1].ptr
-        planner.share_step(self.kernel, values, sequences, steps * classes * 4, read, made, 4.0 * x.count)
+            tensors["blanks"] = blank[0]
+        writes = ("y", "counts")[: len(made)]
+        tensors |= zip(writes, (made[0].as_shape((sequences, steps)), *made[1:]), strict=True)
+        launch(planner, self.kernel, tensors, writes, work=steps * classes * 4, flops=4.0 * x.count)
