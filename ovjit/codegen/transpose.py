@@ -10,13 +10,14 @@ shuffles, and stored row by row. Chunks are ranges of lines of the cache along a
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import VL, Ptr, Word, placed, share
 
 #: What stands for an element of so many bytes.
@@ -130,17 +131,31 @@ def run_transpose(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a:
 transpose, interleave = Word("transpose"), Word("interleave")
 
 
-@kernel
-def transpose_blocks(x: Ptr, y: Ptr, x_b, y_a, na, nb, blocks, side, items, per_chunk, *, size):
+class BlockSteps(NamedTuple):
+    """Bytes along the rows of x and y, rows and columns, blocks of a row, elements of a block."""
+
+    x_b: int
+    y_a: int
+    na: int
+    nb: int
+    blocks: int
+    side: int
+
+
+@kernel(steps=Raw(BlockSteps), of=Raw(Share))
+def transpose_blocks(x: Ptr, y: Ptr, steps, of, *, size):
     """Items are (outer index, `side` of a); each goes along b, and is transposed in squares of that side:
     what a line of the cache has is read, and written, together."""
-    for item in share(items, per_chunk):
-        first = item % blocks * side
-        p, q = placed(item // blocks, x, y)
-        for k0 in range(0, nb, side):
-            for a in range(first, min(first + side, na), VL):
-                for k in range(k0, min(k0 + side, nb), VL):
-                    transpose(p + a * size + k * x_b, x_b, nb - k, q + a * y_a + k * size, y_a, na - a)
+    for item in share(of.items, of.per_chunk):
+        first = item % steps.blocks * steps.side
+        p, q = placed(item // steps.blocks, x, y)
+        for k0 in range(0, steps.nb, steps.side):
+            for a in range(first, min(first + steps.side, steps.na), VL):
+                for k in range(k0, min(k0 + steps.side, steps.nb), VL):
+                    transpose(
+                        p + a * size + k * steps.x_b, steps.x_b, steps.nb - k, q + a * steps.y_a + k *
+                        size, steps.y_a, steps.na - a,
+                    )  # fmt: skip
 
 
 @functools.cache

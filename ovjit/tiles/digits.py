@@ -49,17 +49,26 @@ def takes_digits(unpack: Unpack, isa: Isa) -> bool:
     return unpack.shifts_data and isa.name == "avx2"
 
 
-@kernel
-def _to_digits(x: Ptr, q: Ptr, p: Ptr, turned: Ptr, depth, size, groups, per_chunk, *, T):
+class GroupSizes(NamedTuple):
+    """Elements of a row and of a group, groups; groups of a chunk."""
+
+    depth: int
+    size: int
+    groups: int
+    per_chunk: int
+
+
+@kernel(sizes=Raw(GroupSizes))
+def _to_digits(x: Ptr, q: Ptr, p: Ptr, turned: Ptr, sizes, *, T):
     """q [words][DIGITS][8], groups filled up with zeros to whole words; p [groups][4]"""
     order = load[i32](turned)
-    words = (size + 7) // 8
+    words = (sizes.size + 7) // 8
     base = const[f32](256.0)
     half = const[f32](0.5)
-    for g in share(groups, per_chunk):
-        source = x + g * size * SIZE[T]
+    for g in share(sizes.groups, sizes.per_chunk):
+        source = x + g * sizes.size * SIZE[T]
         target = q + g * words * 24
-        stop = min(size, depth - g * size)
+        stop = min(sizes.size, sizes.depth - g * sizes.size)
         peak = const[f32](0.0)
         wrong = const[f32](0.0)
         for i in range(0, stop, VL):

@@ -29,7 +29,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
 from ovjit.compiler.options import options
@@ -95,62 +96,106 @@ def square_transform(m: int, name: str, given: str = "f32", to: str = "f32", shi
     return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
 
 
-@kernel
-def into_planes(
-    x: Ptr, v: Ptr, x_n, x_h, x_w, h, w, ph, pw, th, tw, c, tiles, plane, per_chunk, *, T, to, m, n, transform
-):
+class ImageSteps(NamedTuple):
+    """Bytes of an image, a row and a column."""
+
+    x_n: int
+    x_h: int
+    x_w: int
+
+
+class PlaneSizes(NamedTuple):
+    """Rows and columns, padding before them and tiles along them; channels, tiles of all images, bytes of a
+    plane, tiles of a chunk."""
+
+    h: int
+    w: int
+    ph: int
+    pw: int
+    th: int
+    tw: int
+    c: int
+    tiles: int
+    plane: int
+    per_chunk: int
+
+
+@kernel(steps=Raw(ImageSteps), sizes=Raw(PlaneSizes))
+def into_planes(x: Ptr, v: Ptr, steps, sizes, *, T, to, m, n, transform):
     """n * n planes of the tiles of x. Chunks are ranges of tiles. Pixels outside of the image are a line of
     zeros. T, to: the types of pixels and planes."""
     pixel, made = registers()
     zeros = scratch + TABLE_BYTES
-    for k in range(0, c, VL):
+    for k in range(0, sizes.c, VL):
         store[f32](zeros + k * 4, const[f32](0.0))
-    for tile in share(tiles, per_chunk):
-        img = udiv(tile, th * tw)
-        rest = urem(tile, th * tw)
-        top = udiv(rest, tw) * m - ph
-        left = urem(rest, tw) * m - pw
+    for tile in share(sizes.tiles, sizes.per_chunk):
+        img = udiv(tile, sizes.th * sizes.tw)
+        rest = urem(tile, sizes.th * sizes.tw)
+        top = udiv(rest, sizes.tw) * m - sizes.ph
+        left = urem(rest, sizes.tw) * m - sizes.pw
         for i in range(n):
             for j in range(n):
                 r = top + i
                 s = left + j
                 address = zeros
-                if r >= 0 and r < h and s >= 0 and s < w:
-                    address = x + img * x_n + r * x_h + s * x_w
+                if r >= 0 and r < sizes.h and s >= 0 and s < sizes.w:
+                    address = x + img * steps.x_n + r * steps.x_h + s * steps.x_w
                 st[i64](scratch + (i * n + j) * 8, address)
-        for k in range(0, c, VL):
-            valid = c - k
+        for k in range(0, sizes.c, VL):
+            valid = sizes.c - k
             behind = k * SIZE[T]
             for at in static_range(n * n):
                 pixel[at] = loadm[T](ld(scratch, at) + behind, valid)
             made = applied(transform, *pixel)
-            target = v + tile * c * SIZE[to] + k * SIZE[to]
+            target = v + tile * sizes.c * SIZE[to] + k * SIZE[to]
             for at in static_range(n * n):
                 storem[to](target, made[at], valid)
-                target += plane
+                target += sizes.plane
 
 
-@kernel
+class PixelSteps(NamedTuple):
+    """Bytes of an image, a row and a column."""
+
+    y_n: int
+    y_h: int
+    y_w: int
+
+
+class PixelSizes(NamedTuple):
+    """Rows and columns, tiles along them; channels, tiles of all images, bytes of a tile and a plane, tiles
+    of a chunk."""
+
+    oh: int
+    ow: int
+    th: int
+    tw: int
+    c: int
+    tiles: int
+    tile_bytes: int
+    plane: int
+    per_chunk: int
+
+
+@kernel(steps=Raw(PixelSteps), sizes=Raw(PixelSizes))
 def into_pixels(
-    v: Ptr, b: Ptr, y: Ptr, y_n, y_h, y_w, oh, ow, th, tw, c, tiles, tile_bytes, plane, per_chunk, e=OPERANDS,
-    *, m, n, acc, transform, operands, body, out,
+    v: Ptr, b: Ptr, y: Ptr, steps, sizes, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
 ):  # fmt: skip
     """m * m pixels of y for each tile of planes. Chunks are ranges of tiles. Pixels outside of the image go
     to a dump. The table's row 1 has the addresses of pixels, the rows from 2 on those of operands."""
     total, made, o = registers()
     dump = scratch + TABLE_BYTES
-    for tile in share(tiles, per_chunk):
-        img = udiv(tile, th * tw)
-        rest = urem(tile, th * tw)
-        top = udiv(rest, tw) * m
-        left = urem(rest, tw) * m
+    for tile in share(sizes.tiles, sizes.per_chunk):
+        img = udiv(tile, sizes.th * sizes.tw)
+        rest = urem(tile, sizes.th * sizes.tw)
+        top = udiv(rest, sizes.tw) * m
+        left = urem(rest, sizes.tw) * m
         for i in range(m):
             for j in range(m):
                 r = top + i
                 s = left + j
                 table = scratch + (i * m + j) * 8
-                if r < oh and s < ow:
-                    st[i64](table + TABLE * 8, y + img * y_n + r * y_h + s * y_w)
+                if r < sizes.oh and s < sizes.ow:
+                    st[i64](table + TABLE * 8, y + img * steps.y_n + r * steps.y_h + s * steps.y_w)
                 else:
                     r = top
                     s = left
@@ -159,12 +204,12 @@ def into_pixels(
                     if not operand.shared:
                         base = e[number] + img * e[number, "n"] + r * e[number, "h"] + s * e[number, "w"]
                         st[i64](table + operand.where * TABLE * 8, base)
-        for k in range(0, c, VL):
-            valid = c - k
-            source = v + tile * tile_bytes + k * 4
+        for k in range(0, sizes.c, VL):
+            valid = sizes.c - k
+            source = v + tile * sizes.tile_bytes + k * 4
             for at in static_range(n * n):
                 total[at] = loadm[acc](source, valid)
-                source += plane
+                source += sizes.plane
             made = applied(transform, *total)
             offset = load[acc](b + k * 4)
             for number, operand in enumerate(operands, 1):

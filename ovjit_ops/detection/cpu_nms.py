@@ -13,6 +13,7 @@ from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
@@ -254,37 +255,43 @@ def select_step(
     )  # fmt: skip
 
 
-@kernel
-def nms_join(
-    chosen: Ptr, values: Ptr, counts: Ptr, rows: Ptr, scored: Ptr, valid: Ptr, classes, room, total, size, *,
-    T, ordered,
-):  # fmt: skip
+class JoinSizes(NamedTuple):
+    """Classes, places of a class, classes of all images, rows of the results."""
+
+    classes: int
+    room: int
+    total: int
+    size: int
+
+
+@kernel(sizes=Raw(JoinSizes))
+def nms_join(chosen: Ptr, values: Ptr, counts: Ptr, rows: Ptr, scored: Ptr, valid: Ptr, sizes, *, T, ordered):
     """All rows together, by falling score or as they come; the rest is filled with -1."""
     a = scratch + COUNTS
     many = 0
-    for i in range(total):
+    for i in range(sizes.total):
         n = ld[i64](counts + i * 8) + 0
         for k in range(n):
-            slot = i * room + k
+            slot = i * sizes.room + k
             key = key_of(values + slot * 4)
             st[i64](a + many * 8, (key << 32) | slot)
             many += 1
     if ordered:
-        sorted_pairs(a, a + size * 8, many, scratch)
+        sorted_pairs(a, a + sizes.size * 8, many, scratch)
     for i in range(many):
         slot = ld[i64](a + i * 8) & 4294967295
-        which = slot // room
+        which = slot // sizes.room
         p = rows + i * (3 * SIZE[T])
-        st[T](p, which // classes)
-        st[T](p + SIZE[T], which % classes)
+        st[T](p, which // sizes.classes)
+        st[T](p + SIZE[T], which % sizes.classes)
         st[T](p + 2 * SIZE[T], ld[i32](chosen + slot * 4))
         q = scored + i * 12
-        st[f32](q, which // classes)
-        st[f32](q + 4, which % classes)
+        st[f32](q, which // sizes.classes)
+        st[f32](q + 4, which % sizes.classes)
         st[f32](q + 8, ld[f32](values + slot * 4))
-    for k in range(many * 3, size * 3, VL):
-        storem[T](rows + k * SIZE[T], const[T](-1), size * 3 - k)
-        storem[f32](scored + k * 4, const[f32](-1.0), size * 3 - k)
+    for k in range(many * 3, sizes.size * 3, VL):
+        storem[T](rows + k * SIZE[T], const[T](-1), sizes.size * 3 - k)
+        storem[f32](scored + k * 4, const[f32](-1.0), sizes.size * 3 - k)
     st[T](valid, many)
 
 

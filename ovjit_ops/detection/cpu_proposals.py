@@ -184,53 +184,74 @@ def moved_anchors(
             scatter[f32](q + 12, sizes.many * 16, y2, left)
 
 
-@kernel
+class TableSizes(NamedTuple):
+    """Anchors, places for kept ones, rows, numbers before a box, bytes between numbers of info, images."""
+
+    anchors: int
+    room: int
+    rows: int
+    lead: int
+    i_k: int
+    images: int
+
+
+@kernel(sizes=Raw(TableSizes))
 def proposal_table(
-    boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, info: Ptr, regions: Ptr, best: Ptr, anchors, room,
-    rows, lead, i_k, images, *, swapped, clipped, normalized,
+    boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, info: Ptr, regions: Ptr, best: Ptr, sizes, *,
+    swapped, clipped, normalized,
 ):  # fmt: skip
     """What is kept of each image, in `rows` rows; see the operation ProposalTable. `lead`: 1 where rows begin
     with the image's number."""
     high = ld[f32](info) * 1.0
-    wide = ld[f32](info + i_k) * 1.0
+    wide = ld[f32](info + sizes.i_k) * 1.0
     for k in range(2):
         st[f32](scratch + k * 8, high if swapped else wide)
         st[f32](scratch + k * 8 + 4, wide if swapped else high)
     whole = loadm[f32](scratch, 4)
-    for n in share(images, 1):
-        many = min(ld[i64](counts + n * 8) + 0, rows)
-        for r in range(rows):
-            q = regions + (n * rows + r) * (4 + lead) * 4
+    for n in share(sizes.images, 1):
+        many = min(ld[i64](counts + n * 8) + 0, sizes.rows)
+        for r in range(sizes.rows):
+            q = regions + (n * sizes.rows + r) * (4 + sizes.lead) * 4
             v = const[f32](0.0)
             score = const[f32](0.0)
             if r < many:
-                slot = (n * room + r) * 4
-                v = loadm[f32](boxes + (n * anchors + ld[i32](numbers + slot)) * 16, 4)
+                slot = (n * sizes.room + r) * 4
+                v = loadm[f32](boxes + (n * sizes.anchors + ld[i32](numbers + slot)) * 16, 4)
                 if clipped:
                     v = maximum(minimum(v, whole), const[f32](0.0))
                 if normalized:
                     v = v / whole
                 score = loadm[f32](values + slot, 1)
-            if lead == 1:
+            if sizes.lead == 1:
                 if r < many:
                     st[f32](q, n)
                 elif r == many:
                     st[f32](q, -1.0)
                 else:
                     st[f32](q, 0.0)
-            storem[f32](q + lead * 4, v, 4)
-            storem[f32](best + (n * rows + r) * 4, score, 1)
+            storem[f32](q + sizes.lead * 4, v, 4)
+            storem[f32](best + (n * sizes.rows + r) * 4, score, 1)
 
 
-@kernel
-def best_regions(rois: Ptr, scores: Ptr, threshold: Ptr, y: Ptr, n, r_n, r_k, s_n, rows):
+class RegionSizes(NamedTuple):
+    """Regions, bytes between them and their numbers, bytes between scores, and rows of the result."""
+
+    n: int
+    r_n: int
+    r_k: int
+    s_n: int
+    rows: int
+
+
+@kernel(sizes=Raw(RegionSizes))
+def best_regions(rois: Ptr, scores: Ptr, threshold: Ptr, y: Ptr, sizes):
     """The regions of the highest scores, zeros where there are fewer."""
     a = scratch + COUNTS
-    many = candidates(scores, s_n, n, threshold, True, a, a + n * 8, scratch)
-    for r in range(rows):
+    many = candidates(scores, sizes.s_n, sizes.n, threshold, True, a, a + sizes.n * 8, scratch)
+    for r in range(sizes.rows):
         v = const[f32](0.0)
         if r < many:
-            v = gather[f32](rois + (ld[i64](a + r * 8) & 4294967295) * r_n, r_k, 4)
+            v = gather[f32](rois + (ld[i64](a + r * 8) & 4294967295) * sizes.r_n, sizes.r_k, 4)
         storem[f32](y + r * 16, v, 4)
 
 

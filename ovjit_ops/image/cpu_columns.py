@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
+from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import *
 from ovjit.errors import check
 from ovjit.forks import made_once
@@ -34,36 +35,66 @@ def full_settings(attrs: dict[str, Any]) -> dict[str, Any]:
     return {n: full_attribute(attrs[n], 2, n, default, low) for n, default, low in rows}
 
 
-@kernel
-def add_columns(
-    x: Ptr, y: Ptr, h, w, taps, windows, down, down_tap, up, x_tap, x_window, outer, inner, outer_step,
-    inner_step, left, x_outer, x_inner, items, per_chunk, *, T,
-):  # fmt: skip
+class Sizes(NamedTuple):
+    """Rows and columns of the image, taps and windows."""
+
+    h: int
+    w: int
+    taps: int
+    windows: int
+
+
+class Steps(NamedTuple):
+    """How taps and windows move on along the image, and bytes between them in x."""
+
+    down: int
+    down_tap: int
+    up: int
+    x_tap: int
+    x_window: int
+
+
+class PlacesOf(NamedTuple):
+    """Places of windows, how they are apart, what stands before them, and bytes between them in x."""
+
+    outer: int
+    inner: int
+    outer_step: int
+    inner_step: int
+    left: int
+    x_outer: int
+    x_inner: int
+
+
+@kernel(sizes=Raw(Sizes), steps=Raw(Steps), places=Raw(PlacesOf), of=Raw(Share))
+def add_columns(x: Ptr, y: Ptr, sizes, steps, places, of, *, T):
     """A chunk is a range of planes [h, w], of which `taps` * `windows` rows are added to: row window * down +
     tap * down_tap - up. Along a row the same for what is `inner` and `outer`: windows and taps, or the other
     way round, whichever lie side by side."""
-    for item in share(items, per_chunk):
+    for item in share(of.items, of.per_chunk):
         p = placed(item, x)
-        plane = y + item * (h * w * SIZE[T])
+        plane = y + item * (sizes.h * sizes.w * SIZE[T])
         zero = const[T](0)
-        for i in range(0, h * w, VL):
-            storem[T](plane + i * SIZE[T], zero, h * w - i)
-        for tap in range(taps):
-            for window in range(windows):
-                row = window * down + tap * down_tap - up
-                if row >= 0 and row < h:
-                    source = p + tap * x_tap + window * x_window
-                    target = plane + row * (w * SIZE[T])
-                    for k in range(outer):
-                        begin = k * outer_step - left
+        for i in range(0, sizes.h * sizes.w, VL):
+            storem[T](plane + i * SIZE[T], zero, sizes.h * sizes.w - i)
+        for tap in range(sizes.taps):
+            for window in range(sizes.windows):
+                row = window * steps.down + tap * steps.down_tap - steps.up
+                if row >= 0 and row < sizes.h:
+                    source = p + tap * steps.x_tap + window * steps.x_window
+                    target = plane + row * (sizes.w * SIZE[T])
+                    for k in range(places.outer):
+                        begin = k * places.outer_step - places.left
                         first = 0
                         if begin < 0:
-                            first = (inner_step - 1 - begin) // inner_step
-                        end = min(inner, (w - begin + inner_step - 1) // inner_step)
-                        s = source + k * x_outer
+                            first = (places.inner_step - 1 - begin) // places.inner_step
+                        end = min(
+                            places.inner, (sizes.w - begin + places.inner_step - 1) // places.inner_step
+                        )
+                        s = source + k * places.x_outer
                         q = target + begin * SIZE[T]
                         i = first
-                        if x_inner == SIZE[T] and inner_step == 1:
+                        if places.x_inner == SIZE[T] and places.inner_step == 1:
                             while i + VL <= end:
                                 v = load[T](q + i * SIZE[T]) + load[T](s + i * SIZE[T])
                                 store[T](q + i * SIZE[T], v)
@@ -72,10 +103,10 @@ def add_columns(
                                 v = loadm[T](q + i * SIZE[T], end - i) + loadm[T](s + i * SIZE[T], end - i)
                                 storem[T](q + i * SIZE[T], v, end - i)
                         else:
-                            y_inner = inner_step * SIZE[T]
+                            y_inner = places.inner_step * SIZE[T]
                             while i < end:
                                 v = gather[T](q + i * y_inner, y_inner, end - i)
-                                v = v + gather[T](s + i * x_inner, x_inner, end - i)
+                                v = v + gather[T](s + i * places.x_inner, places.x_inner, end - i)
                                 scatter[T](q + i * y_inner, y_inner, v, end - i)
                                 i += VL
 

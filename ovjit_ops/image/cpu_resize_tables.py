@@ -17,6 +17,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.traced import most
 from ovjit.planning.plan import Planner, ceil_div
@@ -56,77 +57,98 @@ def note_coordinates(numbers, outputs, extent, coordinate):
         store[f32](scratch + o * 4, at)
 
 
-@kernel
-def nearest_table(starts: Ptr, numbers: Ptr, outputs, extent, coordinate, rounding):
+class NearestSizes(NamedTuple):
+    """Outputs, the extent of the input, and how places are computed."""
+
+    outputs: int
+    extent: int
+    coordinate: int
+    rounding: int
+
+
+@kernel(sizes=Raw(NearestSizes))
+def nearest_table(starts: Ptr, numbers: Ptr, sizes):
     """The element that each output is."""
-    note_coordinates(numbers, outputs, extent, coordinate)
+    note_coordinates(numbers, sizes.outputs, sizes.extent, sizes.coordinate)
     st[i32](starts, 0)
     scale = splat[f32](numbers)
     shrinks = lane[f32](scale, 0) < 1.0
     if lane[f32](scale, 0) == 0.0:
-        shrinks = outputs < extent
-    last = cast[f32](spread[f64](extent - 1.0))
-    for o in range(0, outputs, VL):
+        shrinks = sizes.outputs < sizes.extent
+    last = cast[f32](spread[f64](sizes.extent - 1.0))
+    for o in range(0, sizes.outputs, VL):
         at = load[f32](scratch + o * 4)
         before = const[f32](BEFORE_HALF)
         near = trunc(at + select(at < const[f32](0.0), const[f32](0.0) - before, before))
-        if rounding == FLOOR_HALVES:
+        if sizes.rounding == FLOOR_HALVES:
             near = select(at == trunc(at) + const[f32](0.5), floor(at), near)
-        elif rounding == DOWN:
+        elif sizes.rounding == DOWN:
             near = floor(at)
-        elif rounding == UP or (rounding == SIMPLE and shrinks):
+        elif sizes.rounding == UP or (sizes.rounding == SIMPLE and shrinks):
             near = ceil(at)
-        elif rounding == SIMPLE:
+        elif sizes.rounding == SIMPLE:
             near = trunc(at)
         near = minimum(maximum(near, const[f32](0.0)), last)
-        storem[i32](starts + (HEAD + o) * 4, trunc_int[i32](near), outputs - o)
+        storem[i32](starts + (HEAD + o) * 4, trunc_int[i32](near), sizes.outputs - o)
 
 
-@kernel
-def filter_table(
-    starts: Ptr, weights: Ptr, numbers: Ptr, outputs, extent, coordinate, cube, edges, inside, antialias
-):
+class FilterSizes(NamedTuple):
+    """Outputs, the extent of the input, and how places and weights are computed."""
+
+    outputs: int
+    extent: int
+    coordinate: int
+    cube: int
+    edges: int
+    inside: int
+    antialias: int
+
+
+@kernel(sizes=Raw(FilterSizes))
+def filter_table(starts: Ptr, weights: Ptr, numbers: Ptr, sizes):
     """weights[o, t]: those of elements around a place. Outside of the image nothing counts and the rest sums
     up to 1, or (`edges`) the element at the edge does. `inside`: places are moved to the image first.
     """
     a = ld[f64](numbers + 8)
-    step = extent * 1.0 / outputs
-    reach = 1.0 + cube
+    step = sizes.extent * 1.0 / sizes.outputs
+    reach = 1.0 + sizes.cube
     slope = 1.0
-    if coordinate == PILLOW:
+    if sizes.coordinate == PILLOW:
         if step > 1.0:
             slope = 1.0 / step
     else:
-        note_coordinates(numbers, outputs, extent, coordinate)
-        if antialias != 0:
+        note_coordinates(numbers, sizes.outputs, sizes.extent, sizes.coordinate)
+        if sizes.antialias != 0:
             slope = ld[f32](numbers) * 1.0
             if slope == 0.0:
-                scale = cast[f32](spread[f64](outputs * 1.0)) / cast[f32](spread[f64](extent * 1.0))
+                scale = cast[f32](spread[f64](sizes.outputs * 1.0)) / cast[f32](
+                    spread[f64](sizes.extent * 1.0)
+                )
                 slope = lane[f32](scale, 0) * 1.0
     reach = reach / slope
-    sums = scratch + (outputs + VL) // 2 * 2 * 4 + 64
+    sums = scratch + (sizes.outputs + VL) // 2 * 2 * 4 + 64
     taps = 1
     for turn in range(2):
-        for o in range(outputs):
+        for o in range(sizes.outputs):
             at = (o + 0.5) * step - 0.5
-            if coordinate != PILLOW:
+            if sizes.coordinate != PILLOW:
                 at = ld[f32](scratch + o * 4) * 1.0
-            if inside != 0:
+            if sizes.inside != 0:
                 if at < 0.0:
                     at = 0.0
-                if at > extent - 1.0:
-                    at = extent - 1.0
+                if at > sizes.extent - 1.0:
+                    at = sizes.extent - 1.0
             low = whole((at - reach) // 1.0) + 1
             behind = 0 - whole((0.0 - at - reach) // 1.0)
-            if edges == 0:
+            if sizes.edges == 0:
                 low = max(low, 0)
-                behind = min(behind, extent)
-            first = min(max(low, 0), extent - 1)
-            last = min(max(behind - 1, 0), extent - 1)
+                behind = min(behind, sizes.extent)
+            first = min(max(low, 0), sizes.extent - 1)
+            last = min(max(behind - 1, 0), sizes.extent - 1)
             if turn == 0:
                 taps = max(taps, last - first + 1)
             else:
-                first = min(first, extent - taps)
+                first = min(first, sizes.extent - taps)
                 for t in range(taps):
                     st[f64](sums + t * 8, 0.0)
                 total = 0.0
@@ -135,16 +157,16 @@ def filter_table(
                     if d < 0.0:
                         d = 0.0 - d
                     w = 1.0 - d
-                    if cube != 0:
+                    if sizes.cube != 0:
                         w = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
                         if d >= 1.0:
                             w = ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
                     if d >= reach * slope:
                         w = 0.0
                     total += w
-                    q = sums + (min(max(place, 0), extent - 1) - first) * 8
+                    q = sums + (min(max(place, 0), sizes.extent - 1) - first) * 8
                     st[f64](q, ld[f64](q) + w)
-                if edges != 0 or total == 0.0:
+                if sizes.edges != 0 or total == 0.0:
                     total = 1.0
                 st[i32](starts + (HEAD + o) * 4, first)
                 for t in range(taps):
@@ -153,33 +175,40 @@ def filter_table(
     st[i32](starts, taps)
 
 
-@kernel
-def spread_table(
-    starts: Ptr, weights: Ptr, across: Ptr, spread_weights: Ptr, within: Ptr, outputs, c, n, permutes
-):
+class SpreadSizes(NamedTuple):
+    """Outputs, channels, columns of the table, and whether vectors are permuted."""
+
+    outputs: int
+    c: int
+    n: int
+    permutes: int
+
+
+@kernel(sizes=Raw(SpreadSizes))
+def spread_table(starts: Ptr, weights: Ptr, across: Ptr, spread_weights: Ptr, within: Ptr, sizes):
     """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every
     vector lie within one, starts are where that begins, and `within` has where they are from there."""
     taps = ld[i32](starts) + 0
-    near = permutes
+    near = sizes.permutes
     for t in range(taps):
-        store[f32](spread_weights + (t * n + n - VL) * 4, const[f32](0.0))
-    for o in range(outputs):
-        first = (ld[i32](starts + (HEAD + o) * 4) + 0) * c
-        for i in range(c):
-            st[i32](across + (HEAD + o * c + i) * 4, first + i)
+        store[f32](spread_weights + (t * sizes.n + sizes.n - VL) * 4, const[f32](0.0))
+    for o in range(sizes.outputs):
+        first = (ld[i32](starts + (HEAD + o) * 4) + 0) * sizes.c
+        for i in range(sizes.c):
+            st[i32](across + (HEAD + o * sizes.c + i) * 4, first + i)
             for t in range(taps):
                 w = ld[f32](weights + (o * taps + t) * 4)
-                st[f32](spread_weights + (t * n + o * c + i) * 4, w)
-    for k in range(outputs * c, n):
-        st[i32](across + (HEAD + k) * 4, ld[i32](across + (HEAD + outputs * c - 1) * 4))
-    for k in range(0, n, VL):
+                st[f32](spread_weights + (t * sizes.n + o * sizes.c + i) * 4, w)
+    for k in range(sizes.outputs * sizes.c, sizes.n):
+        st[i32](across + (HEAD + k) * 4, ld[i32](across + (HEAD + sizes.outputs * sizes.c - 1) * 4))
+    for k in range(0, sizes.n, VL):
         v = load[i32](across + (HEAD + k) * 4)
         if hmax[i32](v) - hmin[i32](v) >= VL:
             near = 0
     st[i32](across, taps)
     st[i32](across + 4, near)
     if near != 0:
-        for k in range(0, n, VL):
+        for k in range(0, sizes.n, VL):
             v = load[i32](across + (HEAD + k) * 4)
             low = spread[i32](hmin[i32](v))
             store[i32](within + k * 4, v - low)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.function import kernel
+from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner, ceil_div, split
@@ -21,15 +22,15 @@ SAME_BITS = {"boolean": "u8", "u64": "i64"}
 MOST_DIMS = 8
 
 
-@kernel
-def nonzero_count(x: Ptr, counts: Ptr, n, blocks, items, per_chunk, *, T):
+@kernel(of=Raw(BlockShare))
+def nonzero_count(x: Ptr, counts: Ptr, n, of, *, T):
     """counts[chunk] = how many elements of its blocks are not zero."""
     zero = const[T](0)
     total = 0
-    for item in share(items, per_chunk):
-        first = item % blocks * BLOCK
+    for item in share(of.items, of.per_chunk):
+        first = item % of.blocks * BLOCK
         many = min(n - first, BLOCK)
-        p = x + (item // blocks * n + first) * SIZE[T]
+        p = x + (item // of.blocks * n + first) * SIZE[T]
         found = const[i32](0)
         for k in range(0, many, VL):
             v = loadm[T](p + k * SIZE[T], many - k)

@@ -6,7 +6,10 @@ all 100, a vector of them at a time, takes 3 ns.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import *
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
@@ -24,17 +27,25 @@ def number_at(p, T):
     return ld[i64](p) ^ _SIGN if T == "u64" else ld[T](p)
 
 
-@kernel
-def search(x: Ptr, rows: Ptr, y: Ptr, n, row, m, items, per_chunk, *, T, index, right):
+class Sizes(NamedTuple):
+    """Numbers of a list, bytes between lists, values of a list."""
+
+    n: int
+    row: int
+    m: int
+
+
+@kernel(sizes=Raw(Sizes), of=Raw(Share))
+def search(x: Ptr, rows: Ptr, y: Ptr, sizes, of, *, T, index, right):
     """y[i] = how many of the row's n numbers are below x[i] (not above it when `right`).
 
     A number that is not one, NaN, stands above all others.
     """
-    for item in share(items, per_chunk):
+    for item in share(of.items, of.per_chunk):
         value = number_at(x + item * SIZE[T], T)
-        p = rows + item // m * row
+        p = rows + item // sizes.m * sizes.row
         low = 0
-        high = n
+        high = sizes.n
         while low < high:
             middle = (low + high) // 2
             number = number_at(p + middle * SIZE[T], T)

@@ -6,12 +6,14 @@ Segments are shared out. Numbers that fall, or are negative, are error code 1.
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.planning.lower import Lowering
@@ -23,26 +25,35 @@ from ovjit_ops.indexing.cpu_embedding import first_of
 TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"))
 
 
-@kernel
-def segment_max(x: Ptr, ids: Ptr, y: Ptr, count, width, many, per_chunk, *, T, index, lowest, empty):
+class Sizes(NamedTuple):
+    """Rows, elements of a row, segments; segments of a chunk."""
+
+    count: int
+    width: int
+    many: int
+    per_chunk: int
+
+
+@kernel(sizes=Raw(Sizes))
+def segment_max(x: Ptr, ids: Ptr, y: Ptr, sizes, *, T, index, lowest, empty):
     """y[s] = the largest of the rows whose number is s, `empty` where there are none."""
     if chunk == 0:  # the first chunk sees to it that numbers do not fall
         last = 0
-        for i in range(count):
+        for i in range(sizes.count):
             number = ld[index](ids + i * SIZE[index]) + 0
             if number < last:
                 return 1
             last = number
-    for s in share(many, per_chunk):
-        first = first_of(ids, s, count, index)
-        end = first_of(ids, s + 1, count, index)
-        for j in range(0, width, VL):
+    for s in share(sizes.many, sizes.per_chunk):
+        first = first_of(ids, s, sizes.count, index)
+        end = first_of(ids, s + 1, sizes.count, index)
+        for j in range(0, sizes.width, VL):
             best = const[T](lowest)
             if end <= first:
                 best = const[T](empty)
             for i in range(first, end):
-                best = maximum(best, loadm[T](x + (i * width + j) * SIZE[T], width - j))
-            storem[T](y + (s * width + j) * SIZE[T], best, width - j)
+                best = maximum(best, loadm[T](x + (i * sizes.width + j) * SIZE[T], sizes.width - j))
+            storem[T](y + (s * sizes.width + j) * SIZE[T], best, sizes.width - j)
 
 
 def lowest_of(dtype: np.dtype) -> float | int:

@@ -9,10 +9,11 @@ adjacent, `DEEP` columns.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import DIMS, View, merge_dims, placed_values, product
@@ -38,56 +39,81 @@ def add_products(sums, p, b_k, w, deep, left, whole):
     store[f32](sums, load[f32](sums) + total)
 
 
-@kernel
+class Sizes(NamedTuple):
+    """Rows, depth and outputs."""
+
+    rows: int
+    k: int
+    outs: int
+
+
+class Steps(NamedTuple):
+    """Bytes from row to row of a and y, and along both axes of b."""
+
+    a_w: int
+    b_k: int
+    b_n: int
+    y_w: int
+
+
+class Shares(NamedTuple):
+    """Outputs of a block, blocks of a row; items, and how many a chunk takes."""
+
+    block: int
+    blocks: int
+    items: int
+    per_chunk: int
+
+
+@kernel(sizes=Raw(Sizes), steps=Raw(Steps), shares=Raw(Shares))
 def few_rows(
-    a: Ptr, b: Ptr, y: Ptr, rows, k, outs, a_w, b_k, b_n, y_w, block, blocks, items, per_chunk,
-    e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
+    a: Ptr, b: Ptr, y: Ptr, sizes, steps, shares, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
 ):  # fmt: skip
     """A chunk is a range of (matrix, block of columns). The elements of a's rows are adjacent."""
     made, w, at, c = registers()
-    for item in share(items, per_chunk):
-        matrix = item // blocks
-        first = item % blocks * block
+    for item in share(shares.items, shares.per_chunk):
+        matrix = item // shares.blocks
+        first = item % shares.blocks * shares.block
         pa, pb = placed(matrix, a, b)
-        pb += first * b_n
-        count = min(block, outs - first)
-        if b_n == SIZE_F32:
+        pb += first * steps.b_n
+        count = min(shares.block, sizes.outs - first)
+        if steps.b_n == SIZE_F32:
             into = scratch
-            for start in range(0, max(k, 1), LONG):
-                stop = min(start + LONG, k)
-                for i in range(0, rows * block * SIZE_F32, VL * SIZE_F32):
+            for start in range(0, max(sizes.k, 1), LONG):
+                stop = min(start + LONG, sizes.k)
+                for i in range(0, sizes.rows * shares.block * SIZE_F32, VL * SIZE_F32):
                     store[f32](into + i, const[f32](0))
                 h = start
                 for deep in (DEEP, 1):
                     while h + deep <= stop:
-                        for r in range(rows):
+                        for r in range(sizes.rows):
                             for d in static_range(deep):
-                                w[d] = splat[f32](pa + r * a_w + (h + d) * SIZE_F32)
-                            sums = into + r * block * SIZE_F32
+                                w[d] = splat[f32](pa + r * steps.a_w + (h + d) * SIZE_F32)
+                            sums = into + r * shares.block * SIZE_F32
                             p = pb
                             j = count
                             while j >= VL:
-                                add_products(sums, p, b_k, w, deep, j, True)
+                                add_products(sums, p, steps.b_k, w, deep, j, True)
                                 sums += VL * SIZE_F32
                                 p += VL * SIZE_F32
                                 j -= VL
                             if j > 0:
-                                add_products(sums, p, b_k, w, deep, j, False)
-                        pb += deep * b_k
+                                add_products(sums, p, steps.b_k, w, deep, j, False)
+                        pb += deep * steps.b_k
                         h += deep
                 if start > 0:
-                    for i in range(0, rows * block * SIZE_F32, VL * SIZE_F32):
+                    for i in range(0, sizes.rows * shares.block * SIZE_F32, VL * SIZE_F32):
                         store[f32](scratch + i, load[f32](scratch + i) + load[f32](into + i))
-                into = scratch + rows * block * SIZE_F32
+                into = scratch + sizes.rows * shares.block * SIZE_F32
         else:
-            for start in range(0, max(k, 1), LONG):
+            for start in range(0, max(sizes.k, 1), LONG):
                 for j in range(0, count, DEEP):
-                    for r in range(rows):
+                    for r in range(sizes.rows):
                         for d in static_range(DEEP):
-                            at[d] = pb + min(j + d, count - 1) * b_n + start * SIZE_F32
+                            at[d] = pb + min(j + d, count - 1) * steps.b_n + start * SIZE_F32
                             c[d] = const[f32](0)
-                        p = pa + r * a_w + start * SIZE_F32
-                        left = min(LONG, k - start)
+                        p = pa + r * steps.a_w + start * SIZE_F32
+                        left = min(LONG, sizes.k - start)
                         while left >= VL:
                             x = load[f32](p)
                             for d in static_range(DEEP):
@@ -101,18 +127,18 @@ def few_rows(
                                 c[d] = fma(x, loadm[f32](at[d], left), c[d])
                         for d in static_range(DEEP):
                             if j + d < count:
-                                sums = scratch + (r * block + j + d) * SIZE_F32
+                                sums = scratch + (r * shares.block + j + d) * SIZE_F32
                                 if start > 0:
                                     st[f32](sums, ld[f32](sums) + hadd[f32](c[d]))
                                 else:
                                     st[f32](sums, hadd[f32](c[d]))
-        for r in range(rows):
+        for r in range(sizes.rows):
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):
-                    made[0, v] = load[f32](scratch + (r * block + j + v * lanes) * SIZE_F32)
+                    made[0, v] = load[f32](scratch + (r * shares.block + j + v * lanes) * SIZE_F32)
                 finish_row(
-                    made, 0, e, y, y_w, matrix * rows + r, (first + j) // (vectors * lanes), outs, vectors,
-                    lanes, operands, body, out,
+                    made, 0, e, y, steps.y_w, matrix * sizes.rows + r, (first + j) // (vectors * lanes),
+                    sizes.outs, vectors, lanes, operands, body, out,
                 )  # fmt: skip
 
 

@@ -6,10 +6,13 @@ so there are as many tiles as groups of any lengths may need.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Planner, ceil_div
@@ -17,23 +20,47 @@ from ovjit.planning.views import Layout
 from ovjit_ops.matmul.cpu_plain import FEW, ROWS, multiplied, place_panels
 
 
-@kernel
-def grouped_product(
-    a: Ptr, b: Ptr, y: Ptr, ends: Ptr, m, n, k, groups, a_m, a_k, b_g, b_j, b_k, tiles, items, per_chunk, *,
-    T, index, tall, few, wide,
-):  # fmt: skip
+class Sizes(NamedTuple):
+    """Rows, columns, depth and groups."""
+
+    m: int
+    n: int
+    k: int
+    groups: int
+
+
+class Steps(NamedTuple):
+    """Bytes along both axes of a, and along groups and both axes of b."""
+
+    a_m: int
+    a_k: int
+    b_g: int
+    b_j: int
+    b_k: int
+
+
+class Shares(NamedTuple):
+    """Tiles of a group; items, and how many a chunk takes."""
+
+    tiles: int
+    items: int
+    per_chunk: int
+
+
+@kernel(sizes=Raw(Sizes), steps=Raw(Steps), shares=Raw(Shares))
+def grouped_product(a: Ptr, b: Ptr, y: Ptr, ends: Ptr, sizes, steps, shares, *, T, index, tall, few, wide):
     """y[i] = a[i] b[g] of the rows i of group g. Blocks of columns of b are b_j bytes apart."""
     x, c, w = registers()
-    for item in share(items, per_chunk):
-        tile = item % tiles
-        column = item // tiles
+    for item in share(shares.items, shares.per_chunk):
+        tile = item % shares.tiles
+        column = item // shares.tiles
         first = 0
         stop = 0
         group = 0
         rows = 0
-        for g in range(groups):
+        for g in range(sizes.groups):
             end = ld[index](ends + g * SIZE[index]) + 0
-            if end < stop or end > m:
+            if end < stop or end > sizes.m:
                 return 1
             if rows == 0 and tile >= 0:
                 blocks = (end - stop + tall - 1) // tall
@@ -43,36 +70,36 @@ def grouped_product(
                     rows = min(end - first, tall)
                 tile -= blocks
             stop = end
-        if stop != m:
+        if stop != sizes.m:
             return 1
         j = column * wide * VL
-        left = n - j
+        left = sizes.n - j
         for way in ("tall", "few"):
             if way == "few" or rows > few:
                 if rows > 0:
-                    pb = b + group * b_g + column * b_j
+                    pb = b + group * steps.b_g + column * steps.b_j
                     for r in static_range(tall if way == "tall" else few):
                         # rows that are not there repeat the last one, and are not stored
-                        x[r] = a + (first + min(r, rows - 1)) * a_m
+                        x[r] = a + (first + min(r, rows - 1)) * steps.a_m
                     for r, v in np.ndindex(tall if way == "tall" else few, wide):
                         c[r, v] = const[T](0)
                     h = 0
                     for whole in (True, False):
                         if not whole or left >= wide * VL:
-                            while h < k:
+                            while h < sizes.k:
                                 for v in static_range(wide):
                                     p = pb + v * VL * SIZE[T]
                                     w[v] = load[T](p) if whole else loadm[T](p, left - v * VL)
                                 for r in static_range(tall if way == "tall" else few):
-                                    e = splat[T](x[r] + h * a_k)
+                                    e = splat[T](x[r] + h * steps.a_k)
                                     for v in static_range(wide):
                                         c[r, v] = multiplied(e, w[v], c[r, v], T)
-                                pb += b_k
+                                pb += steps.b_k
                                 h += 1
                     for r in static_range(tall if way == "tall" else few):
                         if r < rows:
                             for v in static_range(wide):
-                                q = y + (first + r) * n * SIZE[T] + (j + v * VL) * SIZE[T]
+                                q = y + (first + r) * sizes.n * SIZE[T] + (j + v * VL) * SIZE[T]
                                 storem[T](q, c[r, v], left - v * VL)
                 break
 

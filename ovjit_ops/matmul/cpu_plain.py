@@ -15,13 +15,14 @@ before.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
@@ -97,28 +98,48 @@ def settle(way, left_most, right_most, lefts, rights, k):
             way["exact"] = 1
 
 
-@kernel
-def put_together(
-    x: Ptr, y: Ptr, left_most: Ptr, right_most: Ptr, lefts, rights, x_o, x_k, outer, k, blocks, items,
-    per_chunk, *, T, real, height, wide,
-):  # fmt: skip
+class Bounds(NamedTuple):
+    """The largest magnitude of each part of both operands, and how many parts there are."""
+
+    left_most: Ptr
+    right_most: Ptr
+    lefts: int
+    rights: int
+
+
+class Apart(NamedTuple):
+    """Bytes between outer rows and along the depth."""
+
+    x_o: int
+    x_k: int
+
+
+class Packed(NamedTuple):
+    """Outer rows and depth."""
+
+    outer: int
+    k: int
+
+
+@kernel(bounds=Raw(Bounds), apart=Raw(Apart), sizes=Raw(Packed), of=Raw(BlockShare))
+def put_together(x: Ptr, y: Ptr, bounds, apart, sizes, of, *, T, real, height, wide):
     """[..., outer, k] -> [..., block, k, elements of a block]: `height` rows, or `wide` vectors of adjacent
     columns. Zeros stand for what is not there. Elements become `real` where sums are exact in it."""
     way = registers()
     way["exact"] = 0
     if real:
-        settle(way, left_most, right_most, lefts, rights, k)
-    for item in share(items, per_chunk):
-        p = placed(item // blocks, x)
-        first = item % blocks * (height if height else wide * VL)
-        left = outer - first
-        p += first * x_o
-        q = y + item * k * (height if height else wide * VL) * SIZE[T]
+        settle(way, bounds.left_most, bounds.right_most, bounds.lefts, bounds.rights, sizes.k)
+    for item in share(of.items, of.per_chunk):
+        p = placed(item // of.blocks, x)
+        first = item % of.blocks * (height if height else wide * VL)
+        left = sizes.outer - first
+        p += first * apart.x_o
+        q = y + item * sizes.k * (height if height else wide * VL) * SIZE[T]
         for kind in ("exact", "own") if real else ("own",):
             if kind == "own" or way["exact"] == 1:
-                for _ in range(k):
+                for _ in range(sizes.k):
                     if height:
-                        v = gather[T](p, x_o, min(left, height))
+                        v = gather[T](p, apart.x_o, min(left, height))
                         storem[real if kind == "exact" else T](
                             q, cast[real](v) if kind == "exact" else v, height
                         )
@@ -128,33 +149,50 @@ def put_together(
                             v = loadm[T](p + i * VL * SIZE[T], left - i * VL)
                             store[real if kind == "exact" else T](q, cast[real](v) if kind == "exact" else v)
                             q += VL * SIZE[real if kind == "exact" else T]
-                    p += x_k
+                    p += apart.x_k
                 break
 
 
-@kernel
-def panel_product(
-    a: Ptr, b: Ptr, y: Ptr, left_most: Ptr, right_most: Ptr, lefts, rights, m, n, k, depth, y_m, row_blocks,
-    column_blocks, groups, items, per_chunk, *, T, height, wide, real, packed,
-):  # fmt: skip
+class PanelSizes(NamedTuple):
+    """Rows, columns, depth, depth of a panel; bytes from row to row of y."""
+
+    m: int
+    n: int
+    k: int
+    depth: int
+    y_m: int
+
+
+class GroupShares(NamedTuple):
+    """Blocks of rows and columns, groups; items, and how many a chunk takes."""
+
+    row_blocks: int
+    column_blocks: int
+    groups: int
+    items: int
+    per_chunk: int
+
+
+@kernel(bounds=Raw(Bounds), sizes=Raw(PanelSizes), shares=Raw(GroupShares))
+def panel_product(a: Ptr, b: Ptr, y: Ptr, bounds, sizes, shares, *, T, height, wide, real, packed):
     """Of panels that are put together. A chunk is a range of (matrix, block of columns, group of blocks of
     rows). `packed`: the type of a constant b's panels. Sums of more than `depth` rows of b wait in y for the
     next ones, which only those in T do."""
     c, w, e, way = registers()
     if real:
-        settle(way, left_most, right_most, lefts, rights, k)
-    for item in share(items, per_chunk):
-        first = (item % groups) * TOGETHER
-        column = item // groups
-        j = (column % column_blocks) * wide * VL
-        ga, gb, gy = placed(column // column_blocks, a, b, y)
-        for done in range(0, max(k, 1), depth):
-            some = min(depth, k - done)
-            for block in range(first, min(first + TOGETHER, row_blocks)):
+        settle(way, bounds.left_most, bounds.right_most, bounds.lefts, bounds.rights, sizes.k)
+    for item in share(shares.items, shares.per_chunk):
+        first = (item % shares.groups) * TOGETHER
+        column = item // shares.groups
+        j = (column % shares.column_blocks) * wide * VL
+        ga, gb, gy = placed(column // shares.column_blocks, a, b, y)
+        for done in range(0, max(sizes.k, 1), sizes.depth):
+            some = min(sizes.depth, sizes.k - done)
+            for block in range(first, min(first + TOGETHER, shares.row_blocks)):
                 i = block * height
-                pa = ga + (i * k + done * height) * SIZE[T]
-                pb = gb + (j * k + done * wide * VL) * SIZE[packed or T]
-                py = gy + i * y_m + j * SIZE[T]
+                pa = ga + (i * sizes.k + done * height) * SIZE[T]
+                pb = gb + (j * sizes.k + done * wide * VL) * SIZE[packed or T]
+                py = gy + i * sizes.y_m + j * SIZE[T]
                 for kind in ("exact", "own") if real else ("own",):
                     if kind == "own" or way["exact"] == 1:
                         E = real if kind == "exact" else T  # numbers of different types have different names
@@ -163,9 +201,11 @@ def panel_product(
                             c[E, r, v] = const[E](0)
                         if not real and done > 0:
                             for r in static_range(height):
-                                if i + r < m:
+                                if i + r < sizes.m:
                                     for v in static_range(wide):
-                                        c[E, r, v] = loadm[T](py + r * y_m + v * VL * SIZE[T], n - j - v * VL)
+                                        c[E, r, v] = loadm[T](
+                                            py + r * sizes.y_m + v * VL * SIZE[T], sizes.n - j - v * VL
+                                        )
                         for _ in range(some):
                             for v in static_range(wide):
                                 w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
@@ -180,52 +220,76 @@ def panel_product(
                                 c[T, r, v] = trunc_int[T](c[E, r, v])
                         break
                 for r in static_range(height):
-                    if i + r < m:
+                    if i + r < sizes.m:
                         for v in static_range(wide):
-                            storem[T](py + v * VL * SIZE[T], c[T, r, v], n - j - v * VL)
-                    py += y_m
+                            storem[T](py + v * VL * SIZE[T], c[T, r, v], sizes.n - j - v * VL)
+                    py += sizes.y_m
 
 
-@kernel
-def plain_product(
-    a: Ptr, b: Ptr, y: Ptr, m, n, k, a_m, a_k, b_k, b_j, y_m, row_blocks, column_blocks, items, per_chunk, *,
-    T, height, wide, packed,
-):  # fmt: skip
+class Sizes(NamedTuple):
+    """Rows, columns and depth."""
+
+    m: int
+    n: int
+    k: int
+
+
+class Steps(NamedTuple):
+    """Bytes along both axes of a and b, and from row to row of y."""
+
+    a_m: int
+    a_k: int
+    b_k: int
+    b_j: int
+    y_m: int
+
+
+class Shares(NamedTuple):
+    """Blocks of rows and columns; items, and how many a chunk takes."""
+
+    row_blocks: int
+    column_blocks: int
+    items: int
+    per_chunk: int
+
+
+@kernel(sizes=Raw(Sizes), steps=Raw(Steps), shares=Raw(Shares))
+def plain_product(a: Ptr, b: Ptr, y: Ptr, sizes, steps, shares, *, T, height, wide, packed):
     """Of few rows, where both sides lie; blocks of b's columns are b_j bytes apart. `packed`: b's type where
     it lies in panels."""
     x, c, w = registers()
     R = packed or T
-    for item in share(items, per_chunk):
-        i = (item % row_blocks) * height
-        column = item // row_blocks
-        j = (column % column_blocks) * wide * VL
-        pa, pb, py = placed(column // column_blocks, a, b, y)
-        pb += column % column_blocks * b_j
-        py += i * y_m + j * SIZE[T]
-        left = n - j
+    for item in share(shares.items, shares.per_chunk):
+        i = (item % shares.row_blocks) * height
+        column = item // shares.row_blocks
+        j = (column % shares.column_blocks) * wide * VL
+        pa, pb, py = placed(column // shares.column_blocks, a, b, y)
+        pb += column % shares.column_blocks * steps.b_j
+        py += i * steps.y_m + j * SIZE[T]
+        left = sizes.n - j
         for r in static_range(height):
             # rows that are not there repeat the last one, and are not stored
-            x[r] = pa + min(i + r, m - 1) * a_m
+            x[r] = pa + min(i + r, sizes.m - 1) * steps.a_m
         for r, v in np.ndindex(height, wide):
             c[r, v] = const[T](0)
         h = 0
         for whole in (True, False):
             if not whole or left >= wide * VL:
-                while h < k:
+                while h < sizes.k:
                     for v in static_range(wide):
                         p = pb + v * VL * SIZE[R]
                         w[v] = stored_as(load[R](p) if whole else loadm[R](p, left - v * VL), R, T)
                     for r in static_range(height):
-                        e = splat[T](x[r] + h * a_k)
+                        e = splat[T](x[r] + h * steps.a_k)
                         for v in static_range(wide):
                             c[r, v] = multiplied(e, w[v], c[r, v], T)
-                    pb += b_k
+                    pb += steps.b_k
                     h += 1
         for r in static_range(height):
-            if i + r < m:
+            if i + r < sizes.m:
                 for v in static_range(wide):
                     storem[T](py + v * VL * SIZE[T], c[r, v], left - v * VL)
-            py += y_m
+            py += steps.y_m
 
 
 def blocks_of(m: int, most: int) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
@@ -82,35 +83,59 @@ def words(p, x_k, x_n, left, rest, T, way):
     )  # fmt: skip
 
 
-@kernel
-def pack_panels(
-    x: Ptr, y: Ptr, x_g, x_k, x_n, y_g, y_panel, k, n, panels, inner, x_o, items, per_chunk, *, T, group,
-    width, lanes,
-):  # fmt: skip
+class PackSteps(NamedTuple):
+    """Bytes between groups and along both axes of x; between groups and panels of y."""
+
+    x_g: int
+    x_k: int
+    x_n: int
+    y_g: int
+    y_panel: int
+
+
+class PackSizes(NamedTuple):
+    """Depth, columns and panels; groups inside of an outer one, and bytes between outer ones of x."""
+
+    k: int
+    n: int
+    panels: int
+    inner: int
+    x_o: int
+
+
+@kernel(steps=Raw(PackSteps), sizes=Raw(PackSizes), of=Raw(Share))
+def pack_panels(x: Ptr, y: Ptr, steps, sizes, of, *, T, group, width, lanes):
     """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs. Matrices
     are read with a stride `x_g`, every `inner` of them with a stride `x_o`, and lie `y_g` apart.
 
     A word of f32 is an element; one of bf16 has two neighbours along K, one of bytes four, which are 0 where
     there are none.
     """
-    for item in share(items, per_chunk):
-        matrix = item // panels
-        panel = item % panels
-        left = n - panel * width
-        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
-        target = y + matrix * y_g + panel * y_panel
+    for item in share(of.items, of.per_chunk):
+        matrix = item // sizes.panels
+        panel = item % sizes.panels
+        left = sizes.n - panel * width
+        source = (
+            x
+            + matrix // sizes.inner * sizes.x_o
+            + matrix % sizes.inner * steps.x_g
+            + panel * width * steps.x_n
+        )
+        target = y + matrix * steps.y_g + panel * steps.y_panel
         i = 0
         for way in WAYS[T]:
             for wide in (True, False):
                 while (
-                    suits(way, x_n, WORD // group)
+                    suits(way, steps.x_n, WORD // group)
                     and (left > lanes if wide else left <= lanes)
-                    and i + (0 if way == "last" else group - 1) < k
+                    and i + (0 if way == "last" else group - 1) < sizes.k
                 ):
                     for v in static_range(0, width if wide else lanes, lanes):
-                        word = words(source + v * x_n, x_k, x_n, left - v, k - i, T, way)
+                        word = words(
+                            source + v * steps.x_n, steps.x_k, steps.x_n, left - v, sizes.k - i, T, way
+                        )
                         store["f32" if T == "f32" else u32](target + v * WORD, word)
-                    source += x_k * group
+                    source += steps.x_k * group
                     target += (width if wide else lanes) * WORD
                     i += group
 
@@ -123,30 +148,53 @@ def pack_kernel(isa: Isa, form: Format) -> Kernel:
     return pack_panels.kernel(name, T=form.w, group=form.group, width=width, lanes=isa.lanes)
 
 
-@kernel
-def transpose_panels(
-    x: Ptr, y: Ptr, x_g, x_n, y_g, y_panel, words, n, panels, inner, x_o, items, per_chunk, *, width, lanes
-):
+class TransposeSteps(NamedTuple):
+    """Bytes between groups and columns of x; between groups and panels of y."""
+
+    x_g: int
+    x_n: int
+    y_g: int
+    y_panel: int
+
+
+class TransposeSizes(NamedTuple):
+    """Words of depth, columns, panels; groups inside of an outer one, bytes between outer ones of x."""
+
+    words: int
+    n: int
+    panels: int
+    inner: int
+    x_o: int
+
+
+@kernel(steps=Raw(TransposeSteps), sizes=Raw(TransposeSizes), of=Raw(Share))
+def transpose_panels(x: Ptr, y: Ptr, steps, sizes, of, *, width, lanes):
     """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them. Zeros
     fill the last panel up: products of what lay there before would not be read, but denormal numbers would
     make them up to five times as slow."""
-    for item in share(items, per_chunk):
-        matrix = item // panels
-        panel = item % panels
-        left = n - panel * width
-        source = x + matrix // inner * x_o + matrix % inner * x_g + panel * width * x_n
-        target = y + matrix * y_g + panel * y_panel
+    for item in share(of.items, of.per_chunk):
+        matrix = item // sizes.panels
+        panel = item % sizes.panels
+        left = sizes.n - panel * width
+        source = (
+            x
+            + matrix // sizes.inner * sizes.x_o
+            + matrix % sizes.inner * steps.x_g
+            + panel * width * steps.x_n
+        )
+        target = y + matrix * steps.y_g + panel * steps.y_panel
         whole = width
         if left <= lanes:
             whole = lanes
         step = whole * WORD
         for v in range(left // VL * VL, whole, VL):
-            for k in range(words):
+            for k in range(sizes.words):
                 store[i32](target + k * step + v * WORD, const[i32](0))
         for v in range(0, min(left, width), VL):
-            for k in range(0, words, VL):
+            for k in range(0, sizes.words, VL):
                 transpose(
-                    source + v * x_n + k * WORD, x_n, left - v, target + k * step + v * WORD, step, words - k
+                    source + v * steps.x_n + k * WORD, steps.x_n, left - v, target + k * step + v * WORD,
+                    step, sizes.words - k,
                 )  # fmt: skip
 
 
@@ -285,12 +333,9 @@ class Product(Tiled):
                 groups = product(inner)
                 stride = view.strides[len(view.shape) - 3] if inner else 0
                 return View(
-                    view.buffer,
-                    (groups, *view.shape[-2:]),
-                    (stride, *view.strides[-2:]),
-                    view.itemsize,
+                    view.buffer, (groups, *view.shape[-2:]), (stride, *view.strides[-2:]), view.itemsize,
                     offset,
-                )
+                )  # fmt: skip
 
             left, right, out = pick(a), pick(b), pick(full(y))
             groups = left.shape[0]
@@ -335,9 +380,7 @@ class Product(Tiled):
         return order, turned
 
     def _pixel_operands(self) -> list[tuple[Value, Operand]]:
-        return [
-            (v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if not o.shared
-        ]
+        return [(v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if not o.shared]
 
     def _matrix(self, planner: Planner, which: int, transpose: bool, vector_axis: int) -> View:
         """An input as [..., rows, columns], lists as a row (0) or column (-1); its depth adjacent if left."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
@@ -72,17 +74,26 @@ def some(p, n, part):
     return loadm[f32](p, n) if part else load[f32](p)
 
 
-@kernel
-def lrn_planes(x: Ptr, y: Ptr, n, x_c, y_c, width, blocks, items, per_chunk, *, half, body):
+class Planes(NamedTuple):
+    """How many planes there are, bytes between those of x and y, adjacent elements of one."""
+
+    n: int
+    x_c: int
+    y_c: int
+    width: int
+
+
+@kernel(planes=Raw(Planes), of=Raw(BlockShare))
+def lrn_planes(x: Ptr, y: Ptr, planes, of, *, half, body):
     """The same where `width` elements of each of the n planes are adjacent. A chunk is a range of (row, block
     of columns), so that the blocks of a window's planes stay in the first-level cache."""
-    for item in share(items, per_chunk):
-        p, q = placed(item // blocks, x, y)
-        first = item % blocks * BLOCK
-        count = min(width - first, BLOCK)
+    for item in share(of.items, of.per_chunk):
+        p, q = placed(item // of.blocks, x, y)
+        first = item % of.blocks * BLOCK
+        count = min(planes.width - first, BLOCK)
         p += first * 4
         q += first * 4
-        for k in range(n):
+        for k in range(planes.n):
             i = 0
             for part in static_range(2):  # whole vectors, then the rest
                 while i < count - (0 if part else VL - 1):
@@ -91,10 +102,10 @@ def lrn_planes(x: Ptr, y: Ptr, n, x_c, y_c, width, blocks, items, per_chunk, *, 
                     total = v * v
                     for s in static_range(1, half + 1):
                         if k >= s:
-                            low = some(here - s * x_c, count - i, part)
+                            low = some(here - s * planes.x_c, count - i, part)
                             total = fma(low, low, total)
-                        if k + s < n:
-                            high = some(here + s * x_c, count - i, part)
+                        if k + s < planes.n:
+                            high = some(here + s * planes.x_c, count - i, part)
                             total = fma(high, high, total)
                     result = applied(body, v, total)
                     if part:
@@ -102,8 +113,8 @@ def lrn_planes(x: Ptr, y: Ptr, n, x_c, y_c, width, blocks, items, per_chunk, *, 
                     else:
                         store[f32](q + i * 4, result)
                     i += VL
-            p += x_c
-            q += y_c
+            p += planes.x_c
+            q += planes.y_c
 
 
 @functools.cache

@@ -6,7 +6,7 @@ side, one in each lane.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.template import Template, rows
+from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.shapes import is_static
@@ -132,24 +133,33 @@ def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, loga
         e += ABREAST * VL * 4
 
 
-@kernel
-def softmax_beside(
-    x: Ptr, y: Ptr, n, x_n, y_n, x_w, y_w, width, blocks, items, per_chunk, *, near, logarithm, exp, log,
-    normal,
-):  # fmt: skip
+class RowsBeside(NamedTuple):
+    """Elements of a row; bytes between elements and between rows, of x and y; how many rows."""
+
+    n: int
+    x_n: int
+    y_n: int
+    x_w: int
+    y_w: int
+    width: int
+
+
+@kernel(rows=Raw(RowsBeside), of=Raw(BlockShare))
+def softmax_beside(x: Ptr, y: Ptr, rows, of, *, near, logarithm, exp, log, normal):
     """Of `width` rows, x_w bytes apart, whose n elements are x_n bytes apart."""
     top, total, size = registers()
-    for item in share(items, per_chunk):
-        p, q = placed(item // blocks, x, y)
-        first = item % blocks * (ABREAST * VL)
-        p += first * x_w
-        q += first * y_w
-        left = width - first
+    for item in share(of.items, of.per_chunk):
+        p, q = placed(item // of.blocks, x, y)
+        first = item % of.blocks * (ABREAST * VL)
+        p += first * rows.x_w
+        q += first * rows.y_w
+        left = rows.width - first
         for way in ("near", "last") if near else ("apart",):
             if way != "near" or left >= ABREAST * VL:
                 softmax_block(
-                    p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, logarithm, exp, log, normal
-                )
+                    p, q, rows.n, rows.x_n, rows.y_n, rows.x_w, rows.y_w, left, top, total, size, way,
+                    logarithm, exp, log, normal,
+                )  # fmt: skip
                 break
 
 

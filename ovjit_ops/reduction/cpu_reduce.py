@@ -24,6 +24,7 @@ from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.trace import WIDENED
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
@@ -250,17 +251,31 @@ def finished(acc, total, number, R, made_in, how):
     return wide(made, R, made_in)
 
 
-@kernel
+class Reduced(NamedTuple):
+    """Numbers of an output, of a run, and along the other reduced axes; parts, numbers of a part, and bytes
+    between parts of y."""
+
+    total: int
+    run: int
+    r0: int
+    r1: int
+    r2: int
+    parts: int
+    per: int
+    y_part: int
+
+
+@kernel(reduced=Raw(Reduced), of=Raw(Share))
 def reduce_kept(
-    y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
-    x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, inputs, front, operands, body,
+    y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out,
+    how, long, inputs, front, operands, body,
 ):  # fmt: skip
     """The contiguous dimension is kept: an item is WIDE vectors of outputs, of which `run` rows are combined,
     `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 .. r2. T, R, out:
     element types of what is reduced, of sums and of y; halves are added in f32, M. `long`: sums may be of
     more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of what
     is made and the `operands`."""
-    number = const[R](max(total, 1))
+    number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     acc, at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
@@ -269,17 +284,17 @@ def reduce_kept(
     # in scratch memory: what is combined, sums of BLOCK numbers, sums of BLOCK of these
     bank = WIDE * VL * SIZE[M]
     made = scratch + bank
-    for item in share(items, per_chunk):
+    for item in share(of.items, of.per_chunk):
         i = urem(item, blocks) * (WIDE * VL)
         row = udiv(item, blocks)
-        part = urem(row, parts)
-        row = udiv(row, parts)
+        part = urem(row, reduced.parts)
+        row = udiv(row, reduced.parts)
         find_row(at, row, d1, d2)
         find(p, at, x, inputs)
         find(g, at, e, operands)
-        target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2 + part * y_part
-        begin = part * per
-        end = min(begin + per, run)
+        target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2 + part * reduced.y_part
+        begin = part * reduced.per
+        end = min(begin + reduced.per, reduced.run)
         for u in static_range(WIDE):
             acc[u] = first
         if long:
@@ -288,9 +303,9 @@ def reduce_kept(
                 store[M](place + 2 * bank, first)
         added = 0
         sums = 0
-        for b0 in range(r0):
-            for b1 in range(r1):
-                for b2 in range(r2):
+        for b0 in range(reduced.r0):
+            for b1 in range(reduced.r1):
+                for b2 in range(reduced.r2):
                     step_in(q, p, x, b0, b1, b2, begin, i, inputs)
                     for start in range(begin, end, BLOCK) if long else (0,):
                         stop = min(start + BLOCK, end) if long else end
@@ -323,20 +338,20 @@ def reduce_kept(
             whole = load[M](place)
             if long and sums > 0:
                 whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
-            whole = finished(whole, total, number, R, body.inputs[0], how)
+            whole = finished(whole, reduced.total, number, R, body.inputs[0], how)
             put(target, y_inner, whole, j, n, w, g, e, operands, body, out, "inner")
             place += VL * SIZE[M]
 
 
-@kernel
+@kernel(reduced=Raw(Reduced), of=Raw(Share))
 def reduce_rows(
-    y: Ptr, y_0, y_1, y_2, d1, d2, total, run, r0, r1, r2, parts, per, y_part, items, per_chunk,
-    x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, parted, inputs, front, operands, body,
+    y: Ptr, y_0, y_1, y_2, d1, d2, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long,
+    parted, inputs, front, operands, body,
 ):  # fmt: skip
     """The contiguous dimension is reduced: an item is one output, of `run` adjacent elements, or of `per` of
     them where a row is `parted`. What rows that follow one another give is in scratch memory until it is WIDE
     vectors: one after the other would wait for the body each time."""
-    number = const[R](max(total, 1))
+    number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
@@ -345,23 +360,23 @@ def reduce_rows(
     find(g, at, e, operands)
     block = BLOCK * VL
     begin = 0
-    end = run
+    end = reduced.run
     count = 0
     home = y
-    last = min(chunk * per_chunk + per_chunk, items) - 1
-    for item in share(items, per_chunk):
+    last = min(chunk * of.per_chunk + of.per_chunk, of.items) - 1
+    for item in share(of.items, of.per_chunk):
         row = item
         if parted:
-            part = urem(item, parts)
-            row = udiv(item, parts)
-            begin = part * per
-            end = min(begin + per, run)
+            part = urem(item, reduced.parts)
+            row = udiv(item, reduced.parts)
+            begin = part * reduced.per
+            end = min(begin + reduced.per, reduced.run)
         find_row(at, row, d1, d2)
         find(p, at, x, inputs)
         if count == 0:
             home = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2
             if parted:
-                home += part * y_part
+                home += part * reduced.y_part
             find(g, at, e, operands)
         whole = end - (end - begin) % VL
         acc = first
@@ -369,9 +384,9 @@ def reduce_rows(
         many = first
         added = 0
         sums = 0
-        for b0 in range(r0):
-            for b1 in range(r1):
-                for b2 in range(r2):
+        for b0 in range(reduced.r0):
+            for b1 in range(reduced.r1):
+                for b2 in range(reduced.r2):
                     step_in(q, p, x, b0, b1, b2, 0, 0, inputs)
                     ones(v, q, inputs, "s", 0)
                     for start in range(begin, whole, block) if long else (0,):
@@ -400,7 +415,7 @@ def reduce_rows(
         if parted or count == WIDE * VL or at[2] == d2 - 1 or item == last:
             for i in range(0, count, VL):
                 held = loadm[M](scratch + i * SIZE[M], count - i)
-                held = finished(held, total, number, R, body.inputs[0], how)
+                held = finished(held, reduced.total, number, R, body.inputs[0], how)
                 put(home, y_2, held, i, count, w, g, e, operands, body, out, 2)
             count = 0
 

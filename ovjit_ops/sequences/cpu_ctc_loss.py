@@ -6,9 +6,12 @@ before anything is read by them.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
@@ -87,36 +90,47 @@ def go_on(alpha, stay, skip, here, norm, n, exp, log):
         store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
 
 
-@kernel
+class Sizes(NamedTuple):
+    """Steps, classes, the most labels, sequences, states of a sequence; sequences of a chunk."""
+
+    steps: int
+    classes: int
+    most: int
+    batch: int
+    room: int
+    per_chunk: int
+
+
+@kernel(sizes=Raw(Sizes))
 def ctc_loss(
-    x: Ptr, times: Ptr, labels: Ptr, counts: Ptr, blanks: Ptr, y: Ptr, steps, classes, most, batch, room,
-    per_chunk, *, E, L, N, B, merge, collapse, unique, exp, log,
+    x: Ptr, times: Ptr, labels: Ptr, counts: Ptr, blanks: Ptr, y: Ptr, sizes, *, E, L, N, B, merge,
+    collapse, unique, exp, log,
 ):  # fmt: skip
     """`alpha` has the logarithm of the probability of all alignments that have come to a place of the target
     with blanks around its labels. E, L, N, B: types of lengths, labels, their numbers and the blank (None:
     the last class). `room`: bytes of a place in scratch."""
     alpha = scratch + 16
-    stay = alpha + room  # 0 where a place may go on, else NEVER
-    skip = stay + room  # the same for coming from two places before
-    here = skip + room
-    target = here + room
-    line = target + room
-    blank = classes - 1
+    stay = alpha + sizes.room  # 0 where a place may go on, else NEVER
+    skip = stay + sizes.room  # the same for coming from two places before
+    here = skip + sizes.room
+    target = here + sizes.room
+    line = target + sizes.room
+    blank = sizes.classes - 1
     if B is not None:
         blank = ld[B](blanks) + 0
-    if blank < 0 or blank >= classes:
+    if blank < 0 or blank >= sizes.classes:
         return 1
     never = const[f64](NEVER)
-    for b in share(batch, per_chunk):
+    for b in share(sizes.batch, sizes.per_chunk):
         time = ld[E](times + b * SIZE[E]) + 0
         count = ld[N](counts + b * SIZE[N]) + 0
-        if time < 0 or time > steps or count < 0 or count > most or count > time:
+        if time < 0 or time > sizes.steps or count < 0 or count > sizes.most or count > time:
             return 4
         many = 0
         last = -1
         for i in range(count):
-            label = ld[L](labels + (b * most + i) * SIZE[L]) + 0
-            if label < 0 or label >= classes:
+            label = ld[L](labels + (b * sizes.most + i) * SIZE[L]) + 0
+            if label < 0 or label >= sizes.classes:
                 return 1
             told = 1
             if collapse and label == last:
@@ -138,8 +152,8 @@ def ctc_loss(
             store[f64](skip + s * 8, never)
         allow_ways(target, stay, skip, many, blank, merge)
         for t in range(time):
-            p = x + (b * steps + t) * classes * 4
-            norm = log_norm(p, line, classes, exp, log)
+            p = x + (b * sizes.steps + t) * sizes.classes * 4
+            norm = log_norm(p, line, sizes.classes, exp, log)
             at_blank = ld[f32](line + blank * 4) * 1.0
             for i in range(many):
                 st[f64](here + 16 * i, at_blank)
