@@ -28,7 +28,7 @@ TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"
 class Sizes(NamedTuple):
     """Rows, elements of a row, segments; segments of a chunk."""
 
-    count: int
+    rows: int
     width: int
     many: int
     per_chunk: int
@@ -39,14 +39,14 @@ def segment_max(x: Ptr, ids: Ptr, y: Ptr, sizes, *, T, index, lowest, empty):
     """y[s] = the largest of the rows whose number is s, `empty` where there are none."""
     if chunk == 0:  # the first chunk sees to it that numbers do not fall
         last = 0
-        for i in range(sizes.count):
+        for i in range(sizes.rows):
             number = ld[index](ids + i * SIZE[index]) + 0
             if number < last:
                 return 1
             last = number
     for s in share(sizes.many, sizes.per_chunk):
-        first = first_of(ids, s, sizes.count, index)
-        end = first_of(ids, s + 1, sizes.count, index)
+        first = first_of(ids, s, sizes.rows, index)
+        end = first_of(ids, s + 1, sizes.rows, index)
         for j in range(0, sizes.width, VL):
             best = const[T](lowest)
             if end <= first:
@@ -85,7 +85,7 @@ class Segments(Lowering):
         cost = width * max(1, ids.count // max(many, 1))
         per_chunk = split(many, cost)
         values = {
-            "x": x.ptr, "ids": ids.ptr, "y": y.ptr, "count": ids.count, "width": width, "many": many,
+            "x": x.ptr, "ids": ids.ptr, "y": y.ptr, "rows": ids.count, "width": width, "many": many,
             "per_chunk": per_chunk,
         }  # fmt: skip
         # without segments, too, the numbers are looked at

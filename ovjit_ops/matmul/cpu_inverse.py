@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
@@ -79,6 +81,6 @@ class Inverses(Lowering):
         line = host_isa().lanes * 8
         width = ceil_div(16 * n, line) * line
         planner.need_scratch(n * width)
-        options = {"work": 2.0 * n * n * width, "flops": 2.0 * y.count * n, "width": width}
+        options: dict[str, Any] = {"work": 2.0 * n * n * width, "flops": 2.0 * y.count * n, "width": width}
         if not try_launch(planner, self.kernel, {"x": planner.view(data), "y": y}, ("y",), **options):
             launch(planner, self.kernel, {"x": planner.contiguous(data), "y": y}, ("y",), **options)
