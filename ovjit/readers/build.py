@@ -154,10 +154,10 @@ class Builder:
         if array.dtype == object:
             array = encoded(array)
         if dtype is None:
-            if not isinstance(value, np.ndarray) and array.dtype.kind == "f":
-                array = array.astype(np.float32)
-            elif array.size == 0 and array.dtype == np.float64:
+            if array.size == 0 and array.dtype == np.float64:
                 array = array.astype(np.int64)
+            elif not isinstance(value, np.ndarray) and array.dtype.kind == "f":
+                array = array.astype(np.float32)
             dtype = from_numpy(array.dtype)
         elif array.dtype != numpy_dtype(dtype):
             wanted = numpy_dtype(dtype)

@@ -55,7 +55,11 @@ class Call(Builder):
     def real(self, value: Any) -> Output:
         """A tensor as one of reals: integers become f32."""
         value = self.tensor(value)
-        return value if self.is_real(value) else self.convert(value, DEFAULT_REAL)
+        return (
+            value
+            if self.dtype(value) == "dynamic" or self.is_real(value)
+            else self.convert(value, DEFAULT_REAL)
+        )
 
     def wide(self, value: Output) -> Output:
         """Halves as f32, in which PyTorch computes them."""
@@ -97,7 +101,15 @@ class Call(Builder):
         return self.const(value, kind)
 
     def same_kind(self, values: Sequence[Any]) -> list[Output]:
-        """Tensors and numbers in the type that PyTorch promotes them to."""
+        """Tensors and numbers in the type that PyTorch promotes them to.
+
+        Where a tensor's type is not known, numbers take that type and tensors are left as they are.
+        """
+        open_type = next((v for v in values if isinstance(v, Output) and self.dtype(v) == "dynamic"), None)
+        if open_type is not None:
+            return [
+                v if isinstance(v, Output) else self("ConvertLike", self.tensor(v), open_type) for v in values
+            ]
         kind = self.common(values)
         return [self.tensor(value, kind) for value in values]
 

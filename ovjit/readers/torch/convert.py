@@ -30,6 +30,8 @@ from ovjit.readers.torch.trace import (
     warn_again,
 )
 
+#: How many operators are decomposed that have rules.
+MOST_REFUSED = 8
 #: Turns the bytes or the path of an ONNX file into a Model.
 ReadOnnx = Callable[[Any], Model]
 
@@ -72,8 +74,7 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     kept: list[Any] = []
     try:
         with quietly(kept):
-            ready = decomposed(program, converters)
-        model, _ = read_exported(ready, converters)
+            model = _read_program(program, converters)
     except (Refused, ModelError, UnsupportedError) as error:
         return _exported(prepared(program, example, ()), read_onnx, error)
     warn_again(kept)
@@ -145,12 +146,28 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
             ready.module, tuple(ready.leaves), dynamic_shapes=(dims,), strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )  # fmt: skip
-        program = decomposed(program, converters)
-    _, values = made = read_exported(program, converters, ready.names, scopes=True)
-    for port, name in zip(made[0].outputs, ready.module.names, strict=True):
+        model = _read_program(program, converters, ready.names, scopes=True)
+    for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
-    del values
-    return made[0]
+    return model
+
+
+def _read_program(
+    program: Any,
+    converters: Mapping[str, Any] | None,
+    names: Sequence[str] | None = None,
+    scopes: bool = False,
+) -> Model:
+    """A program as it is after decomposition. Operators that their rules refuse are decomposed, too."""
+    refused: frozenset[str] = frozenset()
+    while True:
+        ready = decomposed(program, converters, refused)
+        try:
+            return read_exported(ready, converters, names, scopes)
+        except Refused as error:
+            if error.operator in refused or len(refused) >= MOST_REFUSED:
+                raise
+            refused |= {error.operator}
 
 
 def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> Model:

@@ -18,21 +18,21 @@ def has_rule(target: Any, converters: Mapping[str, Any] | None = None) -> bool:
 
 
 @cache
-def _table() -> Any:
-    """What is to be decomposed: all that PyTorch can, but what has a rule."""
+def _table(refused: frozenset[str] = frozenset()) -> Any:
+    """What is to be decomposed: all that PyTorch can, but what has a rule and is not in `refused`."""
     from torch.export import default_decompositions
 
     table = default_decompositions()
     for target in list(table.keys()):
-        if hasattr(target, "_schema") and has_rule(target):
+        if hasattr(target, "_schema") and has_rule(target) and target._schema.name not in refused:
             table.pop(target)
-    for target, function in more_decompositions().items():
+    for target, function in more_decompositions(refused).items():
         if target not in table:
             table[target] = function
     return table
 
 
-def more_decompositions() -> dict[Any, Any]:
+def more_decompositions(refused: frozenset[str] = frozenset()) -> dict[Any, Any]:
     """All that PyTorch can decompose and that has no rule, beyond the core set too."""
     import torch
     from torch._decomp import decomposition_table
@@ -40,13 +40,19 @@ def more_decompositions() -> dict[Any, Any]:
     return {
         target: function
         for target, function in decomposition_table.items()
-        if isinstance(target, torch._ops.OpOverload) and not has_rule(target)
+        if isinstance(target, torch._ops.OpOverload)
+        and (not has_rule(target) or target._schema.name in refused)
     }
 
 
-def decomposed(program: Any, converters: Mapping[str, Any] | None = None) -> Any:
-    """The program, functional, its operators decomposed as far as there are no rules for them."""
-    table = _table()
+def decomposed(
+    program: Any, converters: Mapping[str, Any] | None = None, refused: frozenset[str] = frozenset()
+) -> Any:
+    """The program, functional, its operators decomposed as far as there are no rules for them.
+
+    `refused` are operators whose rules do not take what is given here.
+    """
+    table = _table(refused)
     if converters:
         table = table.copy() if hasattr(table, "copy") else dict(table)
         for target in list(table.keys()):

@@ -505,11 +505,6 @@ def heaviside(n: Call, x: Output, values: Output) -> Output:
     return n("Select", n("Equal", x, n.like(x, 0)), values, above)
 
 
-@aten("gcd", "lcm")
-def no_divisors(n: Call, x: Output) -> Output:
-    raise UnsupportedError("the number of steps depends on data")
-
-
 @aten("ldexp")
 def ldexp(n: Call, x: Any, other: Any) -> Output:
     """x * 2^other"""

@@ -155,11 +155,10 @@ def refusal(target: Any) -> str | None:
 def read_exported(
     program: Any, converters: Mapping[str, Any] | None = None, names: Sequence[str] | None = None,
     scopes: bool = False,
-) -> tuple[Model, list[Any]]:  # fmt: skip
+) -> Model:  # fmt: skip
     """An ExportedProgram that has been decomposed -> Model, all dimensions of its inputs open.
 
-    `names` are those of the inputs, where they are not the program's own. Returns the model and the values of
-    its outputs as the reader has them.
+    `names` are those of the inputs, where they are not the program's own.
     """
     from torch.export.graph_signature import InputKind, OutputKind
 
@@ -185,7 +184,7 @@ def read_exported(
         if spec.kind == OutputKind.USER_OUTPUT and value is not None:
             outputs.append((f"{node.name}:0" if hasattr(node, "name") else "", value))
     results = [reader.result(value, [] if scopes or not name else [name]) for name, value in outputs]
-    return reader.model(results, "Model0"), [value for _, value in outputs]
+    return reader.model(results, "Model0")
 
 
 def _parameter(reader: TorchReader, node: Any, name: str, spec: Any) -> Any:

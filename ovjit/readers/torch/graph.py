@@ -10,7 +10,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.graph.shapes import ANY
+from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import Draft
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import find_rule
@@ -121,7 +121,26 @@ class TorchReader(Draft):
             raise OvjitError("the module gives no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
+        _channels_of_convolutions(made)
         return made
+
+
+def _channels_of_convolutions(model: Model) -> None:
+    """An input that a convolution reads has its channels: OpenVINO's models tell that too."""
+    changed = False
+    for parameter in model.get_parameters():
+        shape = parameter._attrs["shape"]
+        for target in parameter.output(0).get_target_inputs():
+            node = target.get_node()
+            kind = node.get_type_name()
+            if target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
+                weights = node.input_value(1)._tensor._type.shape
+                if shape is not None and is_static(weights) and not isinstance(shape[1], int):
+                    count = weights[1] if kind == "Convolution" else weights[0] * weights[2]
+                    parameter._attrs = {**parameter._attrs, "shape": (shape[0], count, *shape[2:])}
+                    changed = True
+    if changed:
+        model.validate_nodes_and_infer_types()
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:

@@ -53,7 +53,12 @@ def _forward(module: Any, extension: Any) -> Any:
     def forward(*args: Any, **kwargs: Any) -> Any:
         def target(*given: Any) -> Any:
             def run(context: Any, *inner: Any) -> Any:
-                return evaluated(*args, **kwargs)
+                state = torch._C._get_tracing_state()
+                torch._C._set_tracing_state(None)  # what the module does is not recorded
+                try:
+                    return evaluated(*args, **kwargs)
+                finally:
+                    torch._C._set_tracing_state(state)
 
             kind = {"forward": staticmethod(run)}
             function: Any = type(extension.target_op, (torch.autograd.Function,), kind)

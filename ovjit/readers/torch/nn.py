@@ -79,7 +79,9 @@ def linear(n: Call, x: Output, weight: Output, bias: Any = None) -> Output:
     if n.dtype(x) != n.dtype(weight):
         x, weight = n.same_kind([x, weight])
     out = n("MatMul", x, weight, transpose_a=False, transpose_b=True)
-    return out if bias is None else n("Add", out, n.to_type(bias, n.dtype(out)))
+    if bias is None:
+        return out
+    return n("Add", out, bias if n.dtype(out) == "dynamic" else n.to_type(bias, n.dtype(out)))
 
 
 @aten("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner_product", "linalg_matmul", "_int_mm")

@@ -32,7 +32,7 @@ def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
         raise OvjitError(
-            f"torch.compile has no option {unknown[0]!r} with this backend: {sorted(KNOWN)} are known"
+            f"this backend has no option {unknown[0]!r}: {sorted(KNOWN)} are known"
         )
     device = str(given.get("device") or "CPU")
     if device.split(":")[0] not in {*devices, "AUTO", "HETERO", "MULTI", "BATCH"}:

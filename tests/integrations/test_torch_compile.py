@@ -1,0 +1,168 @@
+"""torch.compile(backend="openvino"): beside eager mode."""
+
+from __future__ import annotations
+
+import copy
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+import ovjit.torch  # noqa: E402  (torch may be missing)
+
+SEED = 20261122
+CONFIG = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+    torch.manual_seed(SEED)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=r"torch.compile\(backend='openvino'\)")
+        yield
+
+
+def close(got, wanted, tolerance=1e-5):
+    assert got.shape == wanted.shape and got.dtype == wanted.dtype
+    np.testing.assert_allclose(
+        got.detach().float().numpy(), wanted.detach().float().numpy(), rtol=tolerance, atol=tolerance,
+        err_msg=f"seed {SEED}",
+    )  # fmt: skip
+
+
+def network():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(), torch.nn.Linear(32, 6), torch.nn.LayerNorm(6), torch.nn.GELU(),
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["openvino", "ovjit"])
+def test_a_network_is_as_in_eager_mode(backend) -> None:
+    module = network()
+    compiled = torch.compile(module, backend=backend, options=CONFIG)
+    for _ in range(2):
+        x = torch.randn(2, 3, 9, 9)
+        close(compiled(x), module(x), 1e-4)
+
+
+def test_weights_that_change_are_seen() -> None:
+    module = torch.nn.Linear(4, 3)
+    compiled = torch.compile(module, backend="openvino", options=CONFIG)
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        close(compiled(x), module(x))
+        module.weight.mul_(2)
+        close(compiled(x), module(x))
+        module.load_state_dict({name: value + 1 for name, value in module.state_dict().items()})
+        close(compiled(x), module(x))
+
+
+def test_results_are_kept_by_later_calls() -> None:
+    module = torch.nn.Linear(4, 3)
+    compiled = torch.compile(module, backend="openvino", options=CONFIG)
+    a, b = torch.randn(2, 4), torch.randn(2, 4)
+    first = compiled(a)
+    compiled(b)
+    close(first, module(a).detach())
+
+
+def test_open_shapes_are_compiled_once() -> None:
+    module = network()
+    compiled = torch.compile(module, backend="openvino", options=CONFIG, dynamic=True)
+    torch._dynamo.utils.counters.clear()
+    for batch, size in ((2, 9), (3, 12), (5, 7)):
+        x = torch.randn(batch, 3, size, size + 1)
+        close(compiled(x), module(x), 1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+class Counting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+        self.register_buffer("calls", torch.zeros(3))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        x = self.layer(x)
+        x[0].mul_(2)
+        return x + self.calls
+
+
+def test_buffers_and_views_that_are_written() -> None:
+    module = Counting()
+    compiled = torch.compile(copy.deepcopy(module), backend="openvino", options=CONFIG)
+    for _ in range(3):
+        x = torch.randn(2, 3)
+        close(compiled(x), module(x))
+    close(compiled.calls, module.calls)
+
+
+def test_an_operator_that_is_not_compiled_runs_in_eager_mode_and_is_told_once() -> None:
+    def function(x):
+        return torch.linalg.eigvalsh(x @ x.T).sin() + x.relu().sum()
+
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    x = torch.randn(4, 4)
+    with pytest.warns(UserWarning, match="aten::_linalg_eigh is not compiled: there is no rule for it"):
+        close(compiled(x), function(x), 1e-4)
+    close(compiled(x), function(x), 1e-4)
+
+
+def test_disabled_operators_run_in_eager_mode() -> None:
+    options = {**CONFIG, "disabled_ops": ["torch.ops.aten.sin.default"]}
+    compiled = torch.compile(lambda x: x.cos().sin() + 1, backend="openvino", options=options)
+    x = torch.randn(3)
+    with pytest.warns(UserWarning, match="aten::sin is not compiled: it is one of disabled_ops"):
+        close(compiled(x), x.cos().sin() + 1)
+
+
+def test_gradients_with_aot_autograd() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.LayerNorm(8))
+    other = copy.deepcopy(module)
+    compiled = torch.compile(other, backend="openvino", options={"aot_autograd": True})
+    x = torch.randn(5, 4)
+    for _ in range(2):
+        for network in (module, compiled):
+            network(x).square().sum().backward()
+    for a, b in zip(module.parameters(), other.parameters(), strict=True):
+        close(b.grad, a.grad, 1e-4)
+
+
+def test_inference_mode_and_autocast() -> None:
+    module = network()
+    x = torch.randn(2, 3, 9, 9)
+    wanted = module(x)
+    with torch.inference_mode():
+        close(torch.compile(module, backend="openvino", options=CONFIG)(x), wanted, 1e-4)
+    layer = torch.nn.Linear(8, 8)
+    y = torch.randn(2, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        close(torch.compile(layer, backend="openvino")(y), layer(y), 2e-2)
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    ({"device": "NPU7"}, "Specified device NPU7 is not in the list of OpenVINO Available Devices"),
+    ({"devices": "CPU"}, "this backend has no option 'devices'"),
+])  # fmt: skip
+def test_wrong_options_are_told(options, says) -> None:
+    with pytest.raises(Exception, match=says):
+        torch.compile(torch.nn.Linear(2, 2), backend="openvino", options=options)(torch.ones(1, 2))
+
+
+def test_compiled_models_are_cached(tmp_path) -> None:
+    options = {**CONFIG, "model_caching": True, "cache_dir": str(tmp_path)}
+    compiled = torch.compile(torch.nn.Linear(2, 2), backend="openvino", options=options)
+    compiled(torch.ones(1, 2))
+    assert any(tmp_path.iterdir())
+
+
+def test_the_entry_points_name_the_backends() -> None:
+    text = (pathlib.Path(ovjit.torch.__file__).parents[3] / "pyproject.toml").read_text()
+    for name in ("openvino", "ovjit"):
+        assert f'{name} = "{ovjit.torch.backend.__name__}:{name}"' in text
+        assert callable(getattr(ovjit.torch.backend, name))

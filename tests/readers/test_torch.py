@@ -1,0 +1,362 @@
+"""PyTorch modules as Models: beside what PyTorch itself computes, with all dimensions open."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+SEED = 20261122
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+class Of(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function, **weights):
+        super().__init__()
+        self.function = function
+        for name, value in weights.items():
+            self.register_buffer(name, value)
+
+    def forward(self, *args):
+        return self.function(self, *args)
+
+
+def of(function, **weights):
+    return Of(lambda _, *args: function(*args), **weights) if not weights else Of(function, **weights)
+
+
+def leaves(value):
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf.detach().numpy() for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def compare(module, *given, more=(), tolerance=1e-5, model=None):
+    """Convert with `given`, and run with these and with the lists of inputs in `more`."""
+    module.eval()
+    if model is None:
+        model = ov.convert_model(module, example_input=tuple(x.clone() for x in given))
+    assert all(port.get_partial_shape().is_dynamic for port in model.inputs if len(port.get_partial_shape()))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for inputs in (given, *more):
+        with torch.no_grad():
+            wanted = leaves(module(*(x.clone() for x in inputs)))
+        result = compiled([x.numpy() for x in inputs])
+        assert len(result) == len(wanted)
+        for i, want in enumerate(wanted):
+            assert result[i].shape == want.shape and result[i].dtype == want.dtype, f"seed {SEED}, output {i}"
+            np.testing.assert_allclose(
+                result[i], want, rtol=tolerance, atol=tolerance, err_msg=f"seed {SEED}"
+            )
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(SEED)
+
+
+def rand(*shape):
+    return torch.randn(*shape)
+
+
+I5 = torch.tensor([0, 2, 2, 1, 0])
+HALF = torch.tensor([[0, 1, 0, 1], [2, 0, 2, 2]])
+#: name -> function, inputs, and inputs of other shapes.
+OPERATORS = {
+    "index_add": (lambda x, s: x.index_add(0, I5, s), [rand(3, 4), rand(5, 4)], [[rand(6, 2), rand(5, 2)]]),
+    "index_put": (lambda x, s: x.index_put((I5,), s, accumulate=True), [rand(3, 4), rand(5, 4)], []),
+    "index_put_pairs": (
+        lambda x: x.index_put((I5, torch.tensor([0, 1, 1, 3, 0])), torch.ones(5), accumulate=True),
+        [rand(3, 4)],
+        [[rand(7, 5)]],
+    ),
+    **{
+        f"scatter_reduce_{mode}_{own}": (
+            lambda x, s, mode=mode, own=own: x.scatter_reduce(0, HALF, s, mode, include_self=own),
+            [rand(3, 4), rand(2, 4)],
+            [[rand(5, 4), rand(2, 4)]],
+        )
+        for mode in ("sum", "prod", "mean", "amax", "amin")
+        for own in (True, False)
+    },
+    "scatter_add": (lambda x, s: x.scatter_add(0, HALF, s), [rand(3, 4), rand(2, 4)], []),
+    "rms_norm": (lambda x: F.rms_norm(x, (4,)), [rand(2, 4)], [[rand(3, 4)]]),
+    "attention_gqa": (
+        lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
+        [rand(1, 4, 5, 8), rand(1, 2, 5, 8)],
+        [[rand(2, 4, 3, 8), rand(2, 2, 7, 8)]],
+    ),
+    "attention_causal": (
+        lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True, scale=0.3),
+        [rand(1, 2, 5, 8)],
+        [[rand(2, 2, 3, 8)]],
+    ),
+    "rotary": (
+        lambda x, f: torch.view_as_real(
+            torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * torch.polar(torch.ones_like(f), f)
+        ).flatten(-2),
+        [rand(2, 5, 8), rand(5, 4)],
+        [[rand(1, 3, 8), rand(3, 4)]],
+    ),
+    "adaptive_avg": (lambda x: F.adaptive_avg_pool2d(x, (3, 2)), [rand(1, 2, 7, 5)], [[rand(2, 2, 8, 9)]]),
+    "adaptive_max": (lambda x: F.adaptive_max_pool2d(x, 3), [rand(1, 2, 7, 5)], [[rand(2, 2, 8, 9)]]),
+    "area": (lambda x: F.interpolate(x, (3, 4), mode="area"), [rand(1, 2, 7, 5)], [[rand(1, 2, 9, 8)]]),
+    "bicubic_aa": (
+        lambda x: F.interpolate(x, (4, 5), mode="bicubic", antialias=True),
+        [rand(1, 2, 9, 12)],
+        [],
+    ),
+    "bilinear": (lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear"), [rand(1, 2, 5, 6)], []),
+    "sort": (lambda x: torch.sort(x.round(), dim=0, stable=True), [rand(9, 3)], [[rand(12, 2)]]),
+    "argsort": (lambda x: torch.argsort(x.round(), dim=-1, descending=True, stable=True), [rand(3, 9)], []),
+    "take_along_dim": (lambda x: torch.take_along_dim(x, x.argsort(1), 1), [rand(3, 5)], [[rand(2, 7)]]),
+    "searchsorted": (lambda x, v: torch.searchsorted(x.sort().values, v), [rand(9), rand(4)], []),
+    "bincount": (lambda x: torch.bincount(x, minlength=3), [torch.tensor([1, 4, 4, 0])], []),
+    "kthvalue": (lambda x: torch.kthvalue(x, 3, dim=1), [rand(4, 6)], [[rand(2, 5)]]),
+    "rfft": (lambda x: torch.fft.irfft(torch.fft.rfft(x) * 2, n=10), [rand(2, 10)], []),
+    "fft2": (lambda x: torch.fft.fft2(x).abs(), [rand(2, 6, 5)], []),
+    "stft": (
+        lambda x: torch.stft(x, 16, 4, window=torch.hann_window(16), return_complex=True).abs(),
+        [rand(2, 64)],
+        [[rand(1, 80)]],
+    ),
+    "inv": (
+        lambda x: torch.linalg.inv(x @ x.mT + torch.eye(x.shape[-1])),
+        [rand(2, 4, 4)],
+        [[rand(1, 3, 3)]],
+    ),
+    "fold": (
+        lambda x: F.fold(F.unfold(x, 3, padding=1), x.shape[-2:], 3, padding=1),
+        [rand(1, 2, 6, 5)],
+        [[rand(2, 2, 4, 7)]],
+    ),
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), [rand(1, 4, 3, 3)], [[rand(2, 6, 2, 2)]]),
+    "rot90": (lambda x: torch.rot90(x, 3, (1, 2)), [rand(2, 3, 4)], [[rand(1, 5, 2)]]),
+    "bitwise": (
+        lambda x: (x & 6) | (x ^ 3) | (~x << 1),
+        [torch.arange(8)],
+        [],
+    ),
+    "repeat_interleave": (
+        lambda x: torch.repeat_interleave(x[None].expand(2, -1, 1), 3, dim=-1),
+        [rand(5, 1)],
+        [[rand(7, 1)]],
+    ),
+    "repeat_counts": (
+        lambda x, n: torch.repeat_interleave(x, n, dim=0),
+        [rand(3, 2), torch.tensor([2, 0, 3])],
+        [],
+    ),
+    "masks": (lambda x: x[x > 0], [rand(4, 5)], [[rand(2, 3)]]),
+    "index_between": (lambda x: x[:, I5, :, torch.tensor([1, 0, 2, 2, 1])], [rand(2, 3, 4, 3)], []),
+    "cdist": (lambda x, y: torch.cdist(x, y), [rand(2, 3, 4), rand(2, 5, 4)], []),
+    "cumulative": (lambda x: (x.cumsum(1), x.cumprod(0), *x.cummax(1)), [rand(3, 5)], [[rand(2, 6)]]),
+    "quantile": (lambda x: torch.quantile(x, 0.3, dim=1), [rand(3, 8)], []),
+    "group_norm": (lambda x: F.group_norm(x, 2), [rand(2, 4, 5)], [[rand(1, 4, 3)]]),
+    "chunks": (lambda x: x.chunk(3, dim=1), [rand(2, 7)], []),
+    "written": (lambda x: torch.cat([x[:, :1].clone().add_(1), x.clone().relu_()], 1), [rand(2, 4)], []),
+    "remainder": (lambda x: (x // 2, x % 3, torch.fmod(x, 3)), [torch.arange(-5, 6)], []),
+    "grid": (
+        lambda x, g: F.grid_sample(x, g.tanh(), align_corners=False),
+        [rand(1, 2, 5, 5), rand(1, 3, 4, 2)],
+        [],
+    ),
+    "max_pool_ceil": (
+        lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
+        [rand(1, 2, 8, 8)],
+        [[rand(2, 2, 9, 7)]],
+    ),
+    "tril": (lambda x: (x.tril(1), x.triu(-1)), [rand(3, 4)], [[rand(5, 3)]]),
+    "einsum": (lambda x, y: torch.einsum("bij,bkj->bik", x, y), [rand(2, 3, 4), rand(2, 5, 4)], []),
+    "logs": (
+        lambda x: (x.abs().log1p(), x.expm1(), torch.logsumexp(x, 0), x.logcumsumexp(1)),
+        [rand(3, 4)],
+        [],
+    ),
+    "distances": (lambda x: (x.norm(dim=1), x.norm(p=3), x.std(0), x.var(correction=0)), [rand(3, 4)], []),
+    "atan2": (lambda x, y: (torch.atan2(x, y), torch.hypot(x, y)), [rand(3, 4), rand(3, 4)], []),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_are_as_in_pytorch(name) -> None:
+    function, given, more = OPERATORS[name]
+    compare(of(function), *given, more=more, tolerance=1e-4)
+
+
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8)
+        self.head, self.scale = torch.nn.Linear(8, 5), torch.nn.LayerNorm(5)
+
+    def forward(self, x, unused, y=None):
+        h = torch.relu(self.norm(self.conv(x)))
+        h = F.adaptive_avg_pool2d(h, 1).flatten(1)
+        return {"logits": self.scale(self.head(h)), "hidden": h}
+
+
+def test_names_and_shapes_are_those_of_openvino() -> None:
+    import openvino as real
+
+    module, given = Small().eval(), (rand(1, 3, 8, 8), rand(2))
+    told = []
+    for package in (real, ov):
+        model = package.convert_model(module, example_input=given)
+        ports = [[(sorted(p.names), str(p.get_element_type()), str(p.get_partial_shape())) for p in side]
+                 for side in (model.inputs, model.outputs)]  # fmt: skip
+        kinds = {"MatMul", "Relu"}
+        nodes = sorted(n.get_friendly_name() for n in model.get_ordered_ops() if n.get_type_name() in kinds)
+        told.append((ports, nodes))
+    assert told[0] == told[1]
+    compare(module, *given, more=[[rand(2, 3, 5, 6), rand(4)]], tolerance=1e-4)
+
+
+def test_weights_are_shared_with_the_module() -> None:
+    module = torch.nn.Linear(64, 64)
+    model = ov.convert_model(module, example_input=rand(1, 64))
+    weight = next(n for n in model.get_ordered_ops() if n.get_friendly_name() == "self.weight")
+    assert np.shares_memory(weight.data, module.weight.detach().numpy())
+
+
+def test_exported_programs() -> None:
+    module, given = Small().eval(), (rand(2, 3, 8, 8), rand(2))
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(module, given, dynamic_shapes=({0: batch}, None))
+    model = ov.convert_model(program)
+    assert [port.any_name for port in model.inputs] == ["x", "unused"]
+    compare(module, *given, more=[[rand(3, 3, 8, 8), rand(2)]], tolerance=1e-4, model=model)
+
+
+class Untraceable(torch.nn.Module):
+    """What torch.jit cannot trace: a view that is written to, and a function in `torch.func`."""
+
+    def forward(self, x):
+        y = x * 2
+        y[:, 0] = 0
+        return torch.vmap(lambda row: row.sum() + row)(y)
+
+
+def test_what_cannot_be_traced_is_exported() -> None:
+    compare(Untraceable(), rand(3, 4), more=[[rand(2, 5)]])
+
+
+def test_scripts_and_modules_without_an_example() -> None:
+    class Branch(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 3)
+
+        def forward(self, x):
+            rows = []
+            for i in range(3):
+                rows.append(self.layer(x) * i)
+            return torch.relu(rows[0] + rows[1] - rows[2])
+
+    module = Branch().eval()
+    for given in (module, torch.jit.script(module)):
+        model = ov.convert_model(given)
+        model.inputs[0].get_node().set_element_type(ov.Type.f32)
+        model.reshape([-1, 4])
+        x = rand(2, 4)
+        result = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
+        np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
+    module = torch.nn.Sequential(of(lambda x: torch.linalg.svdvals(x)))
+    with pytest.raises(
+        RuntimeError, match=r"No conversion rule found for operations: aten::\w*svd.*test_torch.py"
+    ):
+        ov.convert_model(module, example_input=rand(3, 3))
+    assert capfd.readouterr().out == ""
+
+
+def test_warnings_of_what_may_be_incorrect_are_shown() -> None:
+    module = of(lambda x: x * 2 if x.sum() > 0 else x - 1)
+    with pytest.warns(torch.jit.TracerWarning, match="might cause the trace to be incorrect"):
+        ov.convert_model(module, example_input=torch.ones(3))
+
+
+def test_extensions_for_operators_and_modules() -> None:
+    from ovjit.frontend.pytorch import ConversionExtension, ModuleExtension
+
+    from ovjit import opset13
+
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sigmoid()).eval()
+    x = rand(2, 4)
+
+    def tripled(context):
+        return opset13.multiply(context.get_input(0), np.float32(3)).outputs()
+
+    model = ov.convert_model(module, example_input=x, extension=ConversionExtension("aten::sigmoid", tripled))
+    wanted = module[0](x).detach().numpy() * 3
+    np.testing.assert_allclose(
+        ov.compile_model(model, "CPU", EXACT)(x.numpy())[0], wanted, rtol=1e-5, atol=1e-5
+    )
+    both = [ModuleExtension(torch.nn.Linear, "MyLinear"), ConversionExtension("MyLinear", tripled)]
+    model = ov.convert_model(module, example_input=x, extension=both)
+    wanted = torch.sigmoid(3 * x).numpy()
+    np.testing.assert_allclose(
+        ov.compile_model(model, "CPU", EXACT)(x.numpy())[0], wanted, rtol=1e-5, atol=1e-5
+    )
+    assert "forward" not in module[0].__dict__
+
+
+@pytest.mark.parametrize("example", ["tuple", "dict", "list", "tensor"])
+def test_forms_of_examples(example) -> None:
+    module = of(lambda a, b=None: a if b is None else a - b)
+    a, b = rand(2, 3), rand(3)
+    if example == "dict":
+
+        class Named(torch.nn.Module):
+            def forward(self, a, b):
+                return a - b
+
+        module = Named()
+    given = {"tuple": (a, b), "dict": {"b": b, "a": a}, "list": [a, b], "tensor": a}[example]
+    model = ov.convert_model(module, example_input=given)
+    result = ov.compile_model(model, "CPU", EXACT)([a.numpy(), b.numpy()][: len(model.inputs)])[0]
+    np.testing.assert_allclose(result, (a if example == "tensor" else a - b).numpy())
+
+
+def test_complex_inputs_are_pairs() -> None:
+    module = of(lambda x: torch.view_as_real(x * (1 + 2j)))
+    x = torch.view_as_complex(rand(3, 2))
+    model = ov.convert_model(module, example_input=x)
+    result = ov.compile_model(model, "CPU", EXACT)(torch.view_as_real(x).numpy())[0]
+    np.testing.assert_allclose(result, module(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_saved_model_is_the_same(tmp_path) -> None:
+    """index_add with equal indices: the file has the sum."""
+    x, s = torch.zeros(3, 2), torch.ones(5, 2)
+    model = ov.convert_model(of(lambda x, s: x.index_add(0, I5, s)), example_input=(x, s))
+    ov.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
+    import openvino as real
+
+    core = real.Core()
+    again = core.read_model(tmp_path / "m.xml")
+    result = core.compile_model(again, "CPU")([x.numpy(), s.numpy()])[0]
+    np.testing.assert_allclose(result, x.index_add(0, I5, s).numpy())
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("ways", [False, True])
+def test_recurrent_layers(kind, ways) -> None:
+    layer = getattr(torch.nn, kind)(4, 3, num_layers=2, bidirectional=ways, batch_first=ways)
+    compare(layer, rand(5, 2, 4), more=[[rand(3, 1, 4)]])
+
+
+def test_quiet_conversion_of_a_plain_module() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ov.convert_model(torch.nn.Linear(2, 2), example_input=rand(1, 2))
