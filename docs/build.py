@@ -23,8 +23,10 @@ ORDER = {
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/custom_operations.md",
         "docs/onnx.md", "docs/debugging.md",
     ],
-    "Production": ["docs/deployment.md", "docs/serving.md", "docs/distributed.md", "docs/platforms.md",
-                   "SECURITY.md"],
+    "Production": [
+        "docs/deployment.md", "docs/serving.md", "docs/language_models.md", "docs/distributed.md",
+        "docs/platforms.md", "SECURITY.md",
+    ],
     "What is there": ["docs/operations.md", "docs/parity.md", "docs/special_values.md",
                       "docs/benchmarks.md", "CHANGELOG.md"],
     "Inside": ["docs/architecture.md", "docs/adding_an_op.md", "docs/blob_format.md", "CONTRIBUTING.md"],

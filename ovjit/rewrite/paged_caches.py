@@ -40,6 +40,10 @@ def settle_pages(
             known = kinds.setdefault(value, kind)
             if known != kind:
                 raise ModelError(f"node {node.name!r} reads the cache {value!r} otherwise than another layer")
+    moves = [node for node in graph.nodes if node.op.name == "PaKVReorder"]
+    for node in moves:
+        if not all(v in kinds for v in node.inputs[:2]):
+            kinds.update(zip(node.inputs[:2], _kinds_of_moves(node, config), strict=True))
     builder = Builder()
     new: dict[Value, Value] = {}
     ports: dict[int, TensorType] = {}
@@ -61,6 +65,11 @@ def settle_pages(
             ).output
         elif node in work.layers:
             work.replace(node)
+        elif node in moves:
+            attrs = _attributes(*(kinds[v] for v in node.inputs[:2]))
+            inputs, name = [new[v] for v in node.inputs], node.name
+            moved = builder.add("PagedMoves", inputs, attrs, name=name, origins=node.origins)
+            new[node.output] = moved.output
         else:
             copy_into(new, builder, node)
     return builder.finish([new[v] for v in graph.outputs], [new[v] for v in graph.inputs]), ports
@@ -102,6 +111,36 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
     if found[0].tokens != found[1].tokens or found[0].heads != found[1].heads:
         raise ModelError(f"node {node.name!r}: blocks of keys and of values differ in tokens or heads")
     return found[0], found[1]
+
+
+def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
+    """What nodes say of the caches of keys and of values."""
+    return {
+        "keys": keys.kind, "values": values.kind, "heads": keys.heads, "size": keys.size,
+        "wide": values.size, "block": keys.tokens, "group": values.group,
+    }  # fmt: skip
+
+
+def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
+    """How the caches of a PaKVReorder lie, by their ports alone."""
+    found = []
+    for cache, want, is_key in zip(node.inputs[:2], caches_of(config), (True, False), strict=True):
+        shape: Any = cache.shape or ()
+        if len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
+            raise ModelError(
+                f"node {node.name!r}: give the cache {cache.node.name!r} the shape [?, heads, {BLOCK}, size]"
+            )
+        kind = cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
+        heads, tokens, size = shape[1:]
+        more = {"u8": 8, "u4": 16}.get(kind, 0)
+        group = want.group if more and not is_key else 0
+        if more and cache.dtype in KINDS:  # the port's own shape, with its scales
+            if is_key:
+                tokens -= more
+            else:
+                size = size // (group + more) * group if group else size - more
+        found.append(CacheKind(kind, heads, tokens, size, group, is_key))
+    return found
 
 
 def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
@@ -183,10 +222,7 @@ class _Work:
                 self._guard(layer)
         key = self._key(node)
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
-        attrs = dict(key[-1]) | {
-            "keys": keys.kind, "values": values.kind, "heads": keys.heads, "size": keys.size,
-            "wide": values.size, "group": values.group,
-        }  # fmt: skip
+        attrs = dict(key[-1]) | _attributes(keys, values)
         attrs["scores"] = node.outputs[1] in self.read
         inputs = [self.new[v] for v in node.inputs]
         b, name, origins = self.builder, node.name, node.origins

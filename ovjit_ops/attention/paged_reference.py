@@ -169,6 +169,26 @@ def write_block(
     )
 
 
+def write_token(
+    cache: np.ndarray, index: int, head: int, kind: CacheKind, at: int, token: np.ndarray
+) -> None:
+    """A token [size] in the midst of a block; scales of channels grow where they do not hold it."""
+    if not (kind.packed and kind.by_channel):
+        write_block(cache, index, head, kind, at, token[None])
+        return
+    data = _bytes_of(cache, kind)[index, head]
+    whole = read_block(cache, index, head, kind, kind.tokens)
+    scales = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
+    factor, zero = scales.copy()
+    low, high = -zero * factor, (TOP[kind.kind] - zero) * factor
+    within = (token >= low) & (token <= high)
+    made = _scales(np.minimum(low, token), np.maximum(high, token), kind)
+    scales[...] = np.where(within, (factor, zero), made)
+    whole[at] = token
+    numbers = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)
+    numbers[...] = _packed(whole / scales[0] + scales[1], kind)
+
+
 def _number(x: np.ndarray) -> Any:
     return x.reshape(-1)[0]
 

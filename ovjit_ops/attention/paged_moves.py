@@ -1,0 +1,88 @@
+"""PaKVReorder: tokens of a paged cache moved within their sequence, as speculative decoding asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Int, Str, TensorType, op
+from ovjit.graph.paged_caches import CacheKind, kinds_of
+from ovjit_ops.attention.cpu_paged_moves import PagedMoves as LoweredMoves
+from ovjit_ops.attention.paged_reference import read_block, write_token
+
+
+def move_tokens(
+    kinds: tuple[CacheKind, CacheKind], keys: Any, values: Any, entries: Any, ends: Any, moves: Any,
+    moves_at: Any,
+) -> np.ndarray:  # fmt: skip
+    """Move the tokens; all numbers are looked at before."""
+    block, found = kinds[0].tokens, []
+    for s in range(len(ends) - 1):
+        table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
+        rows = moves[2 * int(moves_at[s]) : 2 * int(moves_at[s + 1])].reshape(-1, 2).tolist()
+        for row in rows:
+            if any(not 0 <= t < len(table) * block or not 0 <= table[t // block] < len(keys) for t in row):
+                raise InferenceError(f"PaKVReorder: the tokens {row} do not lie in blocks of sequence {s}")
+            found.append([(table[t // block], t % block) for t in row])
+    for (one, at), (other, to) in found:
+        for cache, kind in zip((keys, values), kinds, strict=True):
+            for head in range(kind.heads):
+                token = read_block(cache, one, head, kind, block)[at]
+                write_token(cache, other, head, kind, to, token)
+    return np.zeros(1, np.uint8)
+
+
+def _infer(key_cache, value_cache, *tables):
+    for name, x in (("key_cache", key_cache), ("value_cache", value_cache)):
+        check(x.rank in (None, 4), f"{name} should have 4 dimensions, not {x}")
+    names = ("block_indices", "block_indices_begins", "block_update_indices", "block_update_indices_begins")
+    for name, x in zip(names, tables, strict=True):
+        check(x.rank in (None, 1) and x.dtype in ("i32", "dynamic"), f"{name} should be i32 of one dimension")
+    return TensorType("u8", (1,))
+
+
+def _sample(rng):
+    caches = [rng.standard_normal((4, 2, 8, n)).astype(np.float32) for n in (6, 5)]
+    tables = ([2, 0, 1], [0, 2, 3], [15, 3, 4, 5, 1, 0], [0, 2, 3])
+    return [*caches, *(np.array(x, np.int32) for x in tables)]
+
+
+@op("PaKVReorder", opset=1, plugin="extension", stateful=True)
+class PaKVReorder:
+    """Tokens `block_update_indices` (from, to) of each sequence moved in its blocks; 0."""
+
+    def infer(
+        key_cache, value_cache, block_indices, block_indices_begins, block_update_indices,
+        block_update_indices_begins,
+    ):  # fmt: skip
+        tables = block_indices, block_indices_begins, block_update_indices, block_update_indices_begins
+        return _infer(key_cache, value_cache, *tables)
+
+    def ref(*inputs):
+        keys, values = (
+            CacheKind(str(x.dtype).replace("float", "f"), x.shape[1], x.shape[2], x.shape[3])
+            for x in inputs[:2]
+        )
+        return move_tokens((keys, values), *inputs)
+
+    def samples(rng, dtype="f32"):
+        yield _sample(rng), {}
+
+
+@op("PagedMoves", internal=True, lower=LoweredMoves.of, stateful=True)
+class PagedMoves:
+    """PaKVReorder of caches whose kinds are known."""
+
+    def infer(
+        *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int
+    ):  # fmt: skip
+        return _infer(*inputs[:6])
+
+    def ref(*inputs, **kinds):
+        return move_tokens(kinds_of(kinds), *inputs[:6])
+
+    def samples(rng, dtype="f32"):
+        kinds = {"keys": "f32", "values": "f32", "heads": 2, "size": 6, "wide": 5, "block": 8, "group": 0}
+        yield _sample(rng), kinds
