@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from ovjit import forks as _forks  # noqa: F401  before all that registers for forks
+from ovjit import handed as _handed
 from ovjit.alias import install_names as _install_names
 from ovjit.compat import NAMES as _COMPAT
 from ovjit.version import __version__ as __version__
@@ -23,7 +24,7 @@ _NAMES = {
     "ovjit.api.run.remote": "RemoteContext RemoteTensor VAContext VASurfaceTensor",
     "ovjit.compat.ovc": "convert_model",
     "ovjit.compat.utils.data_helpers.wrappers": "tensor_from_file",
-    "ovjit.api.run.core": "Core Version compile_model read_model shutdown",
+    "ovjit.api.run.core": "Core Version _unpickle compile_model read_model shutdown",
     "ovjit.api.tensors.dimension": "Dimension Symbol",
     "ovjit.api.tensors.layout": "Layout",
     "ovjit.api.model.model": "Model",
@@ -43,6 +44,11 @@ _NAMES = {
 }
 _MODULES = {"errors", "tools", *(name[6:] for name in _COMPAT if name.count(".") == 1)}
 _install_names(_COMPAT)
+_handed.hand_down(
+    model_bytes=lambda: __getattr__("_model_bytes"),
+    model_of=lambda: __getattr__("_model_of"),
+    compiled_of=lambda: __getattr__("_unpickle"),
+)
 _PLACES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = sorted((*(name for name in _PLACES if name[0] != "_"), "get_version"))

@@ -16,7 +16,7 @@ import ovjit
 import ovjit.tools
 from ovjit import native_packages
 from ovjit.alias import install
-from ovjit.version import openvino_version
+from ovjit.version import openvino_version, stand_in_for_openvino
 
 
 def _add_tools() -> None:
@@ -38,6 +38,6 @@ install("openvino", "ovjit")
 native_packages.install()
 sys.modules["openvino"] = ovjit
 # programs choose by OpenVINO's version; ovjit's own is in ovjit.version
+stand_in_for_openvino()
 ovjit.__version__ = openvino_version()
-ovjit.get_version = openvino_version
 _add_tools()

@@ -20,7 +20,18 @@ def openvino_version() -> str:
     return f"{OPENVINO}-{_BUILD}-ovjit{__version__}-releases/{major}/{minor}"
 
 
+_stands_in = False
+
+
+def stand_in_for_openvino() -> None:
+    """From now on `get_version` gives OpenVINO's: programs that know the package as openvino choose by it."""
+    global _stands_in
+    _stands_in = True
+
+
 def get_version() -> str:
     """`0.2.0-0-source-releases/0/2`, formed as OpenVINO's `2026.4.1-22982-e213a147257-releases/2026/4`."""
+    if _stands_in:
+        return openvino_version()
     major, minor = __version__.split(".")[:2]
     return f"{__version__}-{_BUILD}-{_COMMIT}-releases/{major}/{minor}"

@@ -8,12 +8,16 @@ type checkers and packagers follow, and no thread waits for an alias that anothe
 from __future__ import annotations
 
 _MODULES = (
-    "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "exceptions", "experimental",
-    "frontend", "helpers", "layout_helpers", "op", "package_utils", "passes", "preprocess", "properties",
-    "runtime", "torch", "utils",
+    "_offline_transformations", "_op_base", "_ov_api", "_pyopenvino", "experimental", "frontend",
+    "helpers", "layout_helpers", "op", "package_utils", "passes", "preprocess", "properties", "runtime",
+    "torch", "utils",
     *(f"opset{i}" for i in range(1, 18)),
 )  # fmt: skip
 
 #: public name -> module. What is below a name follows.
 NAMES = {f"ovjit.{name}": f"ovjit.compat.{name}" for name in _MODULES}
-NAMES["ovjit.tools.ovc"] = "ovjit.compat.ovc"
+NAMES |= {
+    "ovjit.tools.ovc": "ovjit.compat.ovc",
+    "ovjit.exceptions": "ovjit.api.exceptions",
+    "ovjit.helpers.packing": "ovjit.api.tensors.packing",
+}

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import openvino
 
-from ovjit.api.tensors import dimension, layout, shapes, tensor, vectors
+from ovjit.api.tensors import dimension, layout, packing, shapes, tensor, vectors
 from ovjit.api.tensors import types as element_types
-from ovjit.helpers import packing
 
 OVJIT = types.SimpleNamespace(
     helpers=packing,

@@ -137,6 +137,12 @@ STRANGERS = {
         "ovjit.api", "ovjit.codegen", "ovjit.compat", "ovjit.compiler", "ovjit.execution", "ovjit.planning",
         "ovjit.rewrite", "ovjit.storage", "ovjit_ops",
     ),
+    "ovjit.api": (
+        "ovjit.compat", "ovjit.integrations", "ovjit.tools",
+    ),
+    "ovjit.readers": (
+        "ovjit.integrations", "ovjit.tools",
+    ),
     "ovjit.codegen": (
         "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.execution", "ovjit.planning", "ovjit.rewrite",
         "ovjit.storage", "ovjit.tiles", "ovjit_ops",
@@ -157,6 +163,75 @@ def test_folders_know_what_stands_before_them(graph, folder) -> None:
         if any(target == other or target.startswith(other + ".") for other in STRANGERS[folder])
     ]
     assert not wrong, "\n" + "\n".join(wrong)
+
+
+#: Who stands above all others: what users start, and OpenVINO's modules, which have all that `ovjit` has.
+ABOVE = ("ovjit.__main__", "ovjit.as_openvino", "ovjit.compat", "ovjit.integrations", "ovjit.tools", "ovjit")
+#: (file, what it names) -> why that is no reach upwards.
+NO_REACH = {
+    ("ovjit.codegen.versions", "ovjit.tiles"): "its sources are part of a hash",
+    ("ovjit.codegen.module_texts", "ovjit.tiles"): "its sources are kept",
+}
+
+
+def reaches(name: str, tree: ast.Module, known: dict[str, pathlib.Path]) -> Iterator[str]:
+    """How a module gets at what stands above it, other than by an import of a module: by the package itself,
+    by a module's name in a text, or by attributes that it sets of what it has imported."""
+    imported: set[str] = set()
+    for node in run_nodes(tree):
+        if isinstance(node, ast.Import) and any(alias.name == "ovjit" for alias in node.names):
+            yield f"line {node.lineno}: import ovjit, which has everything"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("ovjit", "ovjit_ops"):
+            imported |= {alias.asname or alias.name for alias in node.names}
+            wrong = [a.name for a in node.names if node.module == "ovjit" and f"ovjit.{a.name}" not in known]
+            if wrong:
+                yield f"line {node.lineno}: from ovjit import {', '.join(wrong)}, which are handed out late"
+    for node in run_nodes(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known:
+            reach = "." in node.value and stands_above(name, node.value)  # `ovjit_ops` is a plug-in's name
+            if reach and (name, node.value) not in NO_REACH:
+                yield f"line {node.lineno}: {node.value!r} by its name"
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                if target.value.id in imported:
+                    yield f"line {node.lineno}: sets {ast.unparse(target)}, which is another module's"
+
+
+def stands_above(name: str, other: str) -> bool:
+    """Whether the room of `other` is a stranger to that of `name`."""
+
+    def within(module: str, folder: str) -> bool:
+        return module == folder or module.startswith(folder + ".")
+
+    return any(
+        within(name, room) and any(within(other, stranger) for stranger in strangers)
+        for room, strangers in STRANGERS.items()
+    )
+
+
+def test_nothing_reaches_upwards_by_other_ways() -> None:
+    known = modules()
+    wrong = [
+        f"{name}, {reach}"
+        for name, path in known.items()
+        if not any(name == top or (name.startswith(top + ".") and top != "ovjit") for top in ABOVE)
+        for reach in reaches(name, ast.parse(path.read_text()), known)
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_reaches_are_seen() -> None:
+    known = {"ovjit.api.run.core": ROOT, "ovjit.api.run.compiled": ROOT, "ovjit.debug": ROOT}
+    made = """
+from ovjit import debug, Core
+from ovjit.api.run.compiled import CompiledModel
+def late():
+    import ovjit
+    return ovjit.Core, find("ovjit.api.run.core")
+CompiledModel._importer = late
+"""
+    found = list(reaches("ovjit.storage.blob", ast.parse(made), known))
+    assert [what.partition(":")[0] for what in found] == ["line 2", "line 5", "line 7", "line 6"], found
 
 
 def test_a_circle_is_found_and_named() -> None:

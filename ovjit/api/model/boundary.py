@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
+from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output, makes_constants
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.dimension import Dimension
@@ -319,6 +319,7 @@ class Constant(Node):
     tensor_view = property(get_tensor_view)
 
 
+@makes_constants
 def constant_node(
     value: Any, element_type: str | None = None, name: str | None = None, share: bool = False
 ) -> Constant:
@@ -376,7 +377,7 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
         return np.ascontiguousarray(dtypes.cast(array, dtype)).reshape(array.shape), element_type
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
-    from ovjit.compat.helpers.packing import pack_data
+    from ovjit.api.tensors.packing import pack_data
 
     return pack_data(array.astype(np.uint8), type_of(element_type)), element_type
 
@@ -529,6 +530,3 @@ def as_output(value: Any, name: str | None = None) -> Output:
     if name:
         made._friendly_name = f"{name}/{made.get_name()}"
     return made.output(0)
-
-
-Node._constant_of = staticmethod(constant_node)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.exceptions import UserInputError
 from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.convert import dims_of, element_name
-from ovjit.compat.exceptions import UserInputError
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import op
 from ovjit.graph.attributes import REQUIRED

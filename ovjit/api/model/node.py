@@ -12,7 +12,7 @@ import itertools
 import operator
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -48,6 +48,17 @@ __all__ = [
 _instance_ids = itertools.count()
 
 
+#: What makes a Constant of a value: `boundary` has it, which knows nodes.
+_constants: list[Callable[..., Node]] = []
+Maker = TypeVar("Maker", bound="Callable[..., Node]")
+
+
+def makes_constants(function: Maker) -> Maker:
+    """Decorator: the function with which nodes make Constants of the numbers that they are added to."""
+    _constants[:] = [function]
+    return function
+
+
 class Node:
     """One operation of an editable graph. Made by the builders of `ovjit.opset1` ... and by `ovjit.op`."""
 
@@ -71,7 +82,6 @@ class Node:
     #: defined.
     _classes: ClassVar[dict[tuple[str, int], type[Node]]] = {}
     #: Makes the Constant of a number or array; set where that class is defined.
-    _constant_of: ClassVar[Callable[[Any], Any]]
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError("ovjit.Node cannot be made directly; use the builders of ovjit.opset13 and the like")
@@ -465,7 +475,7 @@ def _arithmetic(op_name: str, left: Any, right: Any) -> Node:
             sides.append(side.output(0))
         elif isinstance(side, (bool, int, float, np.ndarray, np.generic)):
             value = int(side) if isinstance(side, bool) else side
-            sides.append(Node._constant_of(value).output(0))
+            sides.append(_constants[0](value).output(0))
         else:
             return NotImplemented
     return make_node(op_name, sides, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+import warnings
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
@@ -224,14 +225,9 @@ class FixedRTMap(RTMap):
 
 
 def _warn_of_writing() -> None:
-    from ovjit.compat.package_utils import deprecation_warning
-
-    deprecation_warning(
-        "Setting rt_info via ConstOutput",
-        version="2027.0",
-        message="Use a non-const output to modify runtime info.",
-        stacklevel=3,
-    )
+    text = "Setting rt_info via ConstOutput is deprecated and will be removed in version 2027.0. "
+    text += "Use a non-const output to modify runtime info."
+    warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
 def _out(value: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import operator
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovjit import handed
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
@@ -44,7 +44,6 @@ class CompiledModel:
     _config: dict[str, Any]
     _loaded_from_cache: bool
     #: Makes a compiled model of an export and a device's name; set by `core`, which knows how to import.
-    _importer: ClassVar[Callable[[bytes, str], CompiledModel]]
     _first: InferRequest | None
     _free: list[InferRequest]
 
@@ -235,7 +234,7 @@ class CompiledModel:
     def __reduce__(self) -> Any:
         stream = self.export_model()
         assert stream is not None
-        return type(self)._importer, (stream.getvalue(), self._device)
+        return handed.compiled_of(), (stream.getvalue(), self._device)
 
     def _ports_text(self) -> str:
         inputs = ",\n".join(map(repr, self._input_ports))

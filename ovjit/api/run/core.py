@@ -16,6 +16,7 @@ from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
+from ovjit.version import get_version
 
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
@@ -153,9 +154,7 @@ class Core:
         if device not in DEVICES:
             return {}
         self._used.add(device)
-        import ovjit
-
-        version = ovjit.get_version()  # OpenVINO's, for a program that knows the package under that name
+        version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
         return {device: Version(major, minor, patch, version, DEVICES[device])}
 
@@ -562,8 +561,6 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
 def _unpickle(blob: bytes, device: str) -> CompiledModel:
     return Core().import_model(blob, device if device in ("CPU", "AUTO") else f"{device}:CPU")
 
-
-CompiledModel._importer = staticmethod(_unpickle)
 
 
 def compile_model(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compat.exceptions import UserInputError
+from ovjit.api.exceptions import UserInputError
 
 log = logging.getLogger(__name__)
 

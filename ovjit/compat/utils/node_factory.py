@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.api.exceptions import UserInputError
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.custom import Extension, OpExtension, extension_records
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.exceptions import UserInputError
 from ovjit.errors import ModelError
 from ovjit.graph.attributes import REQUIRED
 from ovjit.graph.op import Op, find_op

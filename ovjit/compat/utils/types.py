@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.exceptions import OVTypeError
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.api.tensors.vectors import Shape
-from ovjit.compat.exceptions import OVTypeError
 
 log = logging.getLogger(__name__)
 

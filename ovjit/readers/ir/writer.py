@@ -18,7 +18,6 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-import ovjit
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
@@ -35,6 +34,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.readers.ir.subgraphs import port_map_lines
+from ovjit.version import get_version
 
 F16_MAX = 65504.0
 _XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
@@ -49,7 +49,7 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
     values beyond f16 stays as it is, and all of a model that `is_quantized`. Raises RuntimeError for a model
     that xml cannot hold or files that cannot be written.
     """
-    _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": ovjit.get_version()})
+    _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": get_version()})
 
 
 #: Versions that are written, by name.

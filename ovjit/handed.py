@@ -1,0 +1,31 @@
+"""What lower rooms need of higher ones: the package knows them all, and hands it down when it is imported.
+
+Each is a function that gives what is needed, so that nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_given: dict[str, Callable[[], Any]] = {}
+
+
+def hand_down(**functions: Callable[[], Any]) -> None:
+    """Called by the package, once: the functions of this module answer with what these give."""
+    _given.update(functions)
+
+
+def model_bytes(model: Any) -> tuple[bytes, bytes]:
+    """A Model as IR: the text of its .xml, and its weights."""
+    return _given["model_bytes"]()(model)
+
+
+def model_of(xml: bytes, weights: bytes) -> Any:
+    """The Model that `model_bytes` made these of."""
+    return _given["model_of"]()(xml, weights)
+
+
+def compiled_of() -> Callable[[bytes, str], Any]:
+    """What makes a CompiledModel of the bytes that it was exported as, and of its device's name."""
+    return _given["compiled_of"]()
