@@ -261,7 +261,7 @@ class Constant(Node):
         kind = self._attrs["element_type"]
         if kind not in dtypes.WITHOUT_DTYPE:
             return self.value
-        from ovjit.compat.helpers.packing import unpack_data
+        from ovjit.api.tensors.packing import unpack_data
 
         return unpack_data(self.value, type_of(kind), Shape(list(self._tensors[0]._type.shape)))
 
