@@ -1,4 +1,4 @@
-"""Operations driven by indices: gather, one-hot, top-k.
+"""Gather, GatherElements, GatherND: elements where indices say.
 
 A negative index counts from the end. An index out of range gives zeros where an element is read
 (Gather) and is refused, with InferenceError, everywhere else: memory outside of a tensor is never touched.
@@ -13,27 +13,17 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, Count, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, merge, normalize_axis, text, up_to
-from ovjit_ops.common.checks import check_type
+from ovjit.graph.op import Count, Int, TensorType, op
+from ovjit.graph.shapes import ANY, Dim, Interval, merge, normalize_axis, text
 from ovjit_ops.common.values import (
-    INDEX_TYPES,
     INTEGERS,
-    check_scalar,
-    partial_sizes,
     shape_scalar,
-    widened,
     with_value,
 )
-from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
+from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing import cpu_gather
 from ovjit_ops.indexing.cpu_gather import GatherND, lower_gather
-from ovjit_ops.indexing.cpu_topk import TopK
 from ovjit_ops.movement.shape import MOVABLE, ints
-
-#: The depth up to which one-hot codes are made by comparing with all positions.
-MOST_DEPTH = 1 << 20
 
 
 def check_index_type(indices: TensorType, says: str = "") -> None:
@@ -276,178 +266,3 @@ class GatherND8:
 
     def ref(data, indices, *, batch_dims=0):
         return _gather_nd(data, indices, batch_dims, False)
-
-
-def _infer_one_hot(indices, depth, on_value, off_value, axis):
-    check_index_type(indices, "Indices must be integral element type.")
-    check(
-        on_value.dtype == off_value.dtype,
-        "on_value element type must be compatible with off_value element type. They are "
-        f"{on_value.dtype} and {off_value.dtype}",
-    )
-    count = shape_scalar(depth, "depth", "Depth must be integral element type.")
-    for name, x in (("depth", depth), ("on_value", on_value), ("off_value", off_value)):
-        check_scalar(x, f"{name} input must be scalar.")
-    check(
-        count is None or count >= 1,
-        f"OneHot depth value can't be negative. It is {count}, and should be positive",
-    )
-    if indices.shape is None:
-        return TensorType(on_value.dtype, None)
-    place = normalize_axis(axis, len(indices.shape) + 1)
-    sizes = partial_sizes(depth)
-    new = count if count is not None else ANY if sizes is None else sizes[0]
-    return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
-
-
-def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
-    on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
-    for variant in variants:
-        for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
-            low = -depth - 1 if len(variants) > 1 else -1
-            index = np.asarray(rng.integers(low, depth + 1, shape), dtype=numpy_dtype(dtype))
-            yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
-
-
-@op("OneHot", opset=1, types=["i32", "i64"])
-class OneHot1:
-    """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
-    (negative ones too) have no such position."""
-
-    def infer(indices, depth, on_value, off_value, *, axis: Int):
-        return _infer_one_hot(indices, depth, on_value, off_value, axis)
-
-    def ref(indices, depth, on_value, off_value, *, axis, negative_indices_mode="ignore_negative"):
-        place = normalize_axis(axis, indices.ndim + 1)
-        count = int(depth.reshape(()))
-        check(count >= 0, f"depth {count} should not be negative")
-        from_end = negative_indices_mode == "normalize"
-        named = np.where(indices < 0, indices + count, indices) if from_end else indices
-        hit = np.expand_dims(named, place) == np.arange(count).reshape(-1, *(1,) * (indices.ndim - place))
-        return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
-
-    def shown(attrs, inputs):
-        rank = inputs[0].rank
-        return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
-
-    def expand(w, node, inputs):
-        """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
-
-        Where negative indices count from the end, depth is added to them first.
-        """
-        indices, depth, on, off = inputs
-        known = depth.type.value
-        if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
-            return None
-        count = int(known.reshape(-1)[0])
-        rank = len(indices.shape) + 1
-        place = normalize_axis(node.attrs["axis"], rank)
-        if node.attrs.get("negative_indices_mode") == "normalize":
-            indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
-        if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
-            indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
-        at = np.arange(count, dtype=np.int32)
-        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
-        return [w("Select", hit, on, off)]
-
-    samples = partial(_one_hot_samples, [{}])
-
-
-@op("OneHot", opset=16, like=OneHot1)
-class OneHot16:
-    """OneHot-1 in which negative indices may count from the end."""
-
-    words = {"negative_indices_mode": "ignore_negative normalize"}
-
-    def infer(
-        indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Word = "ignore_negative"
-    ):
-        return _infer_one_hot(indices, depth, on_value, off_value, axis)
-
-    samples = partial(
-        _one_hot_samples, [{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")]
-    )
-
-
-TOPK = (*NUMBERS, "boolean")
-
-
-def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
-    check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
-    check_type(data, TOPK)
-    says = "K input has to be an integer type, which does match the provided one:{type}"
-    count = shape_scalar(k, "k", says)
-    check_scalar(k, "The 'K' input must be a scalar.")
-    check(
-        count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count})."
-    )
-    if data.shape is None:
-        return TensorType(data.dtype, None), TensorType(index, None)
-    place = normalize_axis(axis, len(data.shape))
-    extent = data.shape[place]
-    most = bounds(extent)[1]
-    if count is None:
-        extent = up_to(extent)
-    else:
-        check(most is None or count <= most, f"k {count} is more than the {extent} elements there are")
-        extent = count
-    shape = (*data.shape[:place], extent, *data.shape[place + 1 :])
-    return TensorType(data.dtype, shape), TensorType(index, shape)
-
-
-def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest (smallest) along `axis` and where they were. Of equals the first wins; NaN counts as
-    the largest number, as NumPy sorts it. `sort` none gives the order of values too."""
-    axis = normalize_axis(axis, data.ndim)
-    if not 0 <= k <= data.shape[axis]:
-        raise InferenceError(f"k {k} is not from 0 to {data.shape[axis]}")
-    keys = widened(data)  # NumPy does not know where NaN belongs among bf16
-    if mode == "min":
-        order = np.argsort(keys, axis, kind="stable")
-    else:
-        # from the back, so that the stable sort leaves equals in their order
-        order = data.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis, kind="stable"), axis)
-    order = np.take(order, np.arange(k), axis)
-    if sort == "index":
-        order = np.sort(order, axis)
-    return np.take_along_axis(data, order, axis), order
-
-
-@op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=TopK.of)
-class TopK1:
-    """The k largest or smallest elements along `axis`, and their positions as i32."""
-
-    words = {"mode": "ov::op::TopKMode: max min", "sort": "none index value"}
-
-    def infer(data, k, *, axis: Int, mode: Word, sort: Word, index_element_type: DType = "i32"):
-        return _infer_topk(data, k, axis, index_element_type)
-
-    def ref(data, k, *, axis, mode, sort, index_element_type="i32", stable=False):
-        values, order = top_k(data, int(k.reshape(-1)[0]), axis, mode, sort)
-        return values, order.astype(numpy_dtype(index_element_type))
-
-    samples = cases(
-        ((7,), 3, {"axis": 0}),
-        ((3, 17), 5, {"axis": 1}),
-        ((16, 3), 1, {"axis": 0}),
-        ((2, 5, 33), 33, {"axis": -1}),
-        ((1, 1000), 5, {"axis": 1}),
-        each=[{"mode": mode, "sort": sort} for mode in ("max", "min") for sort in ("value", "index")],
-        domain=(-100, 100),
-    )
-
-
-@op("TopK", opset=3, like=TopK1)
-class TopK3:
-    """The k largest or smallest elements along `axis`, and their positions."""
-
-
-@op("TopK", opset=11, like=TopK3)
-class TopK11:
-    """TopK-3; ours is always stable."""
-
-    def infer(data, k, *, stable: Bool = False, **attrs):
-        sort = attrs["sort"]
-        says = "Stable sort can only be used when TopK's sorting mode is set to 'VALUE' or 'INDEX'."
-        check(not stable or sort != "none", f"{says}{sort}")
-        return _infer_topk(data, k, attrs["axis"], attrs["index_element_type"])

@@ -1,0 +1,112 @@
+"""OneHot: a value where an index says so, and another everywhere else."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import Int, TensorType, Word, op
+from ovjit.graph.shapes import ANY, normalize_axis
+from ovjit_ops.common.values import (
+    check_scalar,
+    partial_sizes,
+    shape_scalar,
+)
+from ovjit_ops.indexing.gather import check_index_type
+
+#: The depth up to which one-hot codes are made by comparing with all positions.
+MOST_DEPTH = 1 << 20
+
+
+def _infer_one_hot(indices, depth, on_value, off_value, axis):
+    check_index_type(indices, "Indices must be integral element type.")
+    check(
+        on_value.dtype == off_value.dtype,
+        "on_value element type must be compatible with off_value element type. They are "
+        f"{on_value.dtype} and {off_value.dtype}",
+    )
+    count = shape_scalar(depth, "depth", "Depth must be integral element type.")
+    for name, x in (("depth", depth), ("on_value", on_value), ("off_value", off_value)):
+        check_scalar(x, f"{name} input must be scalar.")
+    check(
+        count is None or count >= 1,
+        f"OneHot depth value can't be negative. It is {count}, and should be positive",
+    )
+    if indices.shape is None:
+        return TensorType(on_value.dtype, None)
+    place = normalize_axis(axis, len(indices.shape) + 1)
+    sizes = partial_sizes(depth)
+    new = count if count is not None else ANY if sizes is None else sizes[0]
+    return TensorType(on_value.dtype, (*indices.shape[:place], new, *indices.shape[place:]))
+
+
+def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
+    on, off = np.array(1.5, dtype=np.float32), np.array(-0.5, dtype=np.float32)
+    for variant in variants:
+        for shape, depth, axis in (((5,), 3, -1), ((2, 17), 16, 0), ((), 4, 0), ((2, 3), 5, 1)):
+            low = -depth - 1 if len(variants) > 1 else -1
+            index = np.asarray(rng.integers(low, depth + 1, shape), dtype=numpy_dtype(dtype))
+            yield [index, np.array(depth, dtype=np.int64), on, off], {"axis": axis, **variant}
+
+
+@op("OneHot", opset=1, types=["i32", "i64"])
+class OneHot1:
+    """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
+    (negative ones too) have no such position."""
+
+    def infer(indices, depth, on_value, off_value, *, axis: Int):
+        return _infer_one_hot(indices, depth, on_value, off_value, axis)
+
+    def ref(indices, depth, on_value, off_value, *, axis, negative_indices_mode="ignore_negative"):
+        place = normalize_axis(axis, indices.ndim + 1)
+        count = int(depth.reshape(()))
+        check(count >= 0, f"depth {count} should not be negative")
+        from_end = negative_indices_mode == "normalize"
+        named = np.where(indices < 0, indices + count, indices) if from_end else indices
+        hit = np.expand_dims(named, place) == np.arange(count).reshape(-1, *(1,) * (indices.ndim - place))
+        return np.where(hit, on_value.reshape(()), off_value.reshape(())).astype(on_value.dtype)
+
+    def shown(attrs, inputs):
+        rank = inputs[0].rank
+        return {} if rank is None else {"axis": normalize_axis(attrs["axis"], rank + 1)}
+
+    def expand(w, node, inputs):
+        """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
+
+        Where negative indices count from the end, depth is added to them first.
+        """
+        indices, depth, on, off = inputs
+        known = depth.type.value
+        if indices.shape is None or known is None or known.reshape(-1)[0] > MOST_DEPTH:
+            return None
+        count = int(known.reshape(-1)[0])
+        rank = len(indices.shape) + 1
+        place = normalize_axis(node.attrs["axis"], rank)
+        if node.attrs.get("negative_indices_mode") == "normalize":
+            indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
+        if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
+            indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
+        at = np.arange(count, dtype=np.int32)
+        hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
+        return [w("Select", hit, on, off)]
+
+    samples = partial(_one_hot_samples, [{}])
+
+
+@op("OneHot", opset=16, like=OneHot1)
+class OneHot16:
+    """OneHot-1 in which negative indices may count from the end."""
+
+    words = {"negative_indices_mode": "ignore_negative normalize"}
+
+    def infer(
+        indices, depth, on_value, off_value, *, axis: Int, negative_indices_mode: Word = "ignore_negative"
+    ):
+        return _infer_one_hot(indices, depth, on_value, off_value, axis)
+
+    samples = partial(
+        _one_hot_samples, [{"negative_indices_mode": m} for m in ("ignore_negative", "normalize")]
+    )
