@@ -67,7 +67,8 @@ class PagedAttention(Lowering):
         group = width // (self.keys.heads * self.keys.size) if isinstance(width, int) else 1
         tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries that one key is read for
         self.rows = paged_rows(
-            T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed, tall=tall
+            T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed, tall=tall,
+            grouped=self.values.group > 0,
         )
         self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
         self.tiles = None
@@ -240,7 +241,8 @@ class PagedAttention(Lowering):
         sizes_of = {
             "q_at": count * steps["q_step"], "s_at": count * steps["s_step"],
             "o_at": count * steps["o_step"], "m_at": count * 4 + 64, "l_at": count * 4 + 64,
-            "u_at": (self.keys.tokens + 1) * unpacked,
+            "u_at": (self.keys.tokens + 1) * unpacked, "less_at": count * 4 + ALIGNMENT,
+            "c_at": count * steps["q_step"],
         }  # fmt: skip
         at = ceil_div(count, ROWS[self.isa.name][0]) * TABLE_BYTES if tiles else 0
         if tiles:

@@ -102,16 +102,66 @@ def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind, tall, ahead):
             for j in range(0, size, VL):
                 for a in static_range(ahead):
                     at = k + min(s + a, count - 1) * k_row + j * SIZE[kind]
-                    key[a] = loadm[kind](at, size - j)
+                    number = loadm[kind](at, size - j)
+                    key[a] = cast[f32](number) if kind == "u8" else number
                 for i in static_range(tall):
-                    number = load[f32](p + i * q_step + j * 4)
+                    query = load[f32](p + i * q_step + j * 4)
                     for a in static_range(ahead):
-                        acc[i, a] = fma(number, key[a], acc[i, a])
+                        acc[i, a] = fma(query, key[a], acc[i, a])
             for a in static_range(ahead):
                 if s + a < count:
                     for i in static_range(tall):
                         product = spread[f32](hadd[f32](acc[i, a]))
                         storem[f32](t + (m + i) * t_step + (s + a) * 4, product, 1)
+
+
+@inline
+def by_channels(q, q_step, k, to, less, rows, size):
+    """Rows of q times the scales of a block's channels, at `to`; and at `less`, for each row, what the zeros
+    take from a product with numbers as they are: q (scale (n - zero)) = (q scale) n - (q scale) zero."""
+    for m in range(rows):
+        acc = const[f32](0.0)
+        for j in range(0, size, VL):
+            scaled = loadm[f32](q + m * q_step + j * 4, size - j) * loadm[f32](k + j * 4, size - j)
+            storem[f32](to + m * q_step + j * 4, scaled, size - j)
+            acc = fma(scaled, loadm[f32](k + (size + j) * 4, size - j), acc)
+        storem[f32](less + m * 4, spread[f32](hadd[f32](acc)), 1)
+
+
+@inline
+def take_less(t, t_step, less, rows, count):
+    """Scores of each row less a number."""
+    for m in range(rows):
+        number = splat[f32](less + m * 4)
+        for j in range(0, count, VL):
+            at = t + m * t_step + j * 4
+            storem[f32](at, loadm[f32](at, count - j) - number, count - j)
+
+
+@inline
+def add_bytes(w, w_step, v, v_row, o, o_step, rows, count, wide, tall, ahead):
+    """To `rows` sums at o, values of bytes by weight: w (scale (n - zero)) = (w scale) n - (w scale) zero."""
+    acc, value, base = registers()
+    for m in range(0, rows, tall):
+        for j in range(0, wide, ahead * VL):
+            for i in static_range(tall):
+                base[i] = const[f32](0.0)
+                for a in static_range(ahead):
+                    acc[i, a] = load[f32](o + (m + i) * o_step + (j + a * VL) * 4)
+            for s in range(count):
+                head = v + s * v_row
+                factor = splat[f32](head)
+                zero = splat[f32](head + 4)
+                for a in static_range(ahead):
+                    value[a] = cast[f32](loadm[u8](head + 8 + j + a * VL, wide - j - a * VL))
+                for i in static_range(tall):
+                    weight = splat[f32](w + (m + i) * w_step + s * 4) * factor
+                    base[i] = fma(weight, zero, base[i])
+                    for a in static_range(ahead):
+                        acc[i, a] = fma(weight, value[a], acc[i, a])
+            for i in static_range(tall):
+                for a in static_range(ahead):
+                    store[f32](o + (m + i) * o_step + (j + a * VL) * 4, acc[i, a] - base[i])
 
 
 @inline
@@ -183,8 +233,8 @@ def paged_rows(
     sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, side,
     number_at, items_at, heads, group, size, wide, block, part, q_row,
     y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at,
-    o_at, m_at, l_at, u_at, slot_size, *, T, out, kind, vkind, sloped, sinking, paired, typed,
-    summed, sparse, tall,
+    o_at, m_at, l_at, u_at, c_at, less_at, slot_size, *, T, out, kind, vkind, sloped, sinking, paired, typed,
+    summed, sparse, tall, grouped,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
     item = chunk // heads
@@ -235,16 +285,22 @@ def paged_rows(
                     fill(t + m * s_step, i * block, i * block + live, -inf)
             else:
                 k = keys + index * k_block + head * k_head
-                p = k
-                p_row = k_row
-                if kind in TOP:
-                    unpack_block(k, k_row, scratch + u_at, u_step, 0, live, size, 0, kind, True)
-                    p = scratch + u_at
-                    p_row = u_step
-                dots(
-                    scratch, q_step, p, p_row, t + i * block * 4, s_step, count, live, size,
-                    "f32" if kind in TOP else kind, tall, 4 // tall,
-                )  # fmt: skip
+                to = t + i * block * 4
+                if kind == "u8":
+                    by_channels(scratch, q_step, k, scratch + c_at, scratch + less_at, count, size)
+                    dots(
+                        scratch + c_at, q_step, k + size * 8, k_row, to, s_step, count, live, size, kind,
+                        tall, 4 // tall,
+                    )  # fmt: skip
+                    take_less(to, s_step, scratch + less_at, count, live)
+                elif kind == "u4":
+                    room = scratch + u_at
+                    unpack_block(k, k_row, room, u_step, 0, live, size, 0, kind, True)
+                    dots(
+                        scratch, q_step, room, u_step, to, s_step, count, live, size, "f32", tall, 4 // tall
+                    )
+                else:
+                    dots(scratch, q_step, k, k_row, to, s_step, count, live, size, kind, tall, 4 // tall)
         for m in range(count):
             place = past + first + m // group
             line = t + m * s_step
@@ -271,16 +327,19 @@ def paged_rows(
             if index >= 0:
                 v = values + index * v_block + head * v_head
                 w = t + i * block * 4
-                p = v
-                p_row = v_row
-                if vkind in TOP:
-                    unpack_block(v, v_row, scratch + u_at, u_step, 0, live, wide, v_group, vkind, False)
-                    p = scratch + u_at
-                    p_row = u_step
-                add_values(
-                    w, s_step, p, p_row, scratch + o_at, o_step, count, live, wide,
-                    "f32" if vkind in TOP else vkind, tall, 4 // tall,
-                )  # fmt: skip
+                sums_of = scratch + o_at
+                if vkind == "u8" and not grouped:
+                    add_bytes(w, s_step, v, v_row, sums_of, o_step, count, live, wide, tall, 4 // tall)
+                elif vkind in TOP:
+                    room = scratch + u_at
+                    unpack_block(v, v_row, room, u_step, 0, live, wide, v_group, vkind, False)
+                    add_values(
+                        w, s_step, room, u_step, sums_of, o_step, count, live, wide, "f32", tall, 4 // tall
+                    )
+                else:
+                    add_values(
+                        w, s_step, v, v_row, sums_of, o_step, count, live, wide, vkind, tall, 4 // tall
+                    )
     for m in range(count):
         o = scratch + o_at + m * o_step
         if slot < 0:
