@@ -29,13 +29,13 @@ EXTRA = ("_offline_transformations", "exceptions", "frontend.onnx", "op.util", "
 LEFT_OUT = {
     "frontend.jax": "JAX is not read; a decoder's root is there",
     "frontend.paddle": "Paddle is not read; the extensions' names are there",
-    "frontend.pytorch": "`convert_model` traces modules by PyTorch's own exporter; the front end's decoders "
-    "are not there, its extensions refused",
+    "frontend.pytorch": "`convert_model` reads modules; the front end's decoders hold what they are given "
+    "([pytorch.md](pytorch.md))",
     "frontend.tensorflow": "TensorFlow is not read (export to ONNX); the extensions' names are there",
     "tools.benchmark": "served by the real package's files where they are on the path",
     "tools.ovc": "`convert_model` and `ovc` are there, and below them what reads their arguments; the rest "
     "serves frameworks that are not read",
-    "torch": "a backend of torch.compile",
+    "torch": "importing it needs PyTorch; the backend is there ([pytorch.md](pytorch.md))",
 }
 #: Gaps by name (`fnmatch`), and why they are there. The first that fits counts.
 GAPS = {

@@ -407,3 +407,17 @@ def loss(n: Call, x: Output, target: Output, weight: Any = None, reduction: int 
     if reduction == 0:
         return each
     return n.also("mean" if reduction == 1 else "sum", each)
+
+
+@aten("_grouped_mm")
+def grouped_mm(
+    n: Call, x: Output, mat2: Output, offs: Any = None, bias: Any = None, out_dtype: Any = None
+) -> Output:
+    """Rows in groups that end at `offs`, each group times its own matrix [groups, K, N]."""
+    if n.rank(mat2) != 3 or (n.rank(x) == 3 and offs is not None):
+        raise UnsupportedError("groups of other than rows are not supported")
+    weights = n.transpose(mat2, [0, 2, 1])
+    offsets = [] if offs is None else [n.convert(offs, "i32")]
+    out = n("GroupedMatMul", x, weights, *offsets)
+    out = out if bias is None else n("Add", out, bias)
+    return n.cast(out, out_dtype)

@@ -103,9 +103,24 @@ class ScriptReader(TorchReader):
     def _python(self, node: Any, inputs: list[Any]) -> None:
         """An operator of Python's: one that an extension stands for, or one that has a row."""
         name, _, overload = node.pyname().partition(".")
+        if name not in self.converters and find_rule(name, "") is None and node.hasAttribute("Subgraph"):
+            self._subgraph(node, inputs)
+            return
         arguments = {f"input{i}": value for i, value in enumerate(inputs)}
         made = self.call(name, overload, arguments, label(node.scopeName(), name), _where(node))
         made = made if isinstance(made, list) else [made]
+        for output, value in zip(node.outputs(), made, strict=False):
+            self.env[output.debugName()] = value
+
+    def _subgraph(self, node: Any, inputs: list[Any]) -> None:
+        """What a function of autograd's computes, from its recorded graph."""
+        graph, outer = node.g("Subgraph"), self.env
+        self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
+        try:
+            self._block(graph)
+            made = [self._value(v) for v in graph.outputs()]
+        finally:
+            self.env = outer
         for output, value in zip(node.outputs(), made, strict=False):
             self.env[output.debugName()] = value
 
