@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ovjit.compiler.options import caches_of
+from ovjit.compiler.options import Cache, caches_of
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
@@ -79,7 +79,7 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
     """How the caches of keys and values of a layer lie."""
     query, key, value, *caches = node.inputs[:5]
     found = []
-    asked = caches_of(config)
+    asked = _asked(config)
     widths = [v.shape[1] if v.shape else None for v in (key, value)]
     told = _told(node, caches, said)
     for cache, width, heads, size, want, is_key in zip(
@@ -113,6 +113,14 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
     return found[0], found[1]
 
 
+def _asked(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
+    """How keys and values are to be stored: by default in u8, whatever the model computes in, as in OpenVINO;
+    in f32 where accuracy is asked for."""
+    given = dict(config.get("given", config))
+    given.pop("INFERENCE_PRECISION_HINT", None)
+    return caches_of({"given": given})
+
+
 def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
     """What nodes say of the caches of keys and of values."""
     return {
@@ -124,7 +132,7 @@ def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
 def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
     """How the caches of a PaKVReorder lie, by their ports alone."""
     found = []
-    for cache, want, is_key in zip(node.inputs[:2], caches_of(config), (True, False), strict=True):
+    for cache, want, is_key in zip(node.inputs[:2], _asked(config), (True, False), strict=True):
         shape: Any = cache.shape or ()
         if len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
             raise ModelError(

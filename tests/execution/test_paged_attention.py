@@ -135,3 +135,85 @@ def test_a_file_has_what_the_model_had() -> None:
 def test_models_without_state_are_refused() -> None:
     with pytest.raises(RuntimeError, match="stateful"):
         paged_attention_transformation(ov.Model([], [], "empty"))
+
+
+def test_mixtures_share_plans() -> None:
+    """Numbers of sequences, tokens and blocks make no plan of their own."""
+    rng = np.random.default_rng(SEED)
+    compiled = paged("f32")
+    traces = compiled._executable.program.traces
+    for _ in range(3):
+        decoded(Cache(ov, compiled, rng), [rng.integers(0, 50, int(n)) for n in rng.integers(1, 150, 7)], rng)
+        made, hits = traces.made, traces.hits
+    assert made < 12 and hits > 3 * made and not traces.refused, (SEED, made, hits, traces.refused)
+
+
+def test_threads_change_no_bit() -> None:
+    rng = np.random.default_rng(SEED)
+    sequences = [rng.integers(0, 50, int(n)) for n in (700, 33, 5)]
+    found = []
+    for threads in (1, 2):
+        model = decoder(ov)
+        paged_attention_transformation(model)
+        config = {"KV_CACHE_PRECISION": "u8", "INFERENCE_NUM_THREADS": threads}
+        cache = Cache(ov, ov.Core().compile_model(model, "CPU", config), np.random.default_rng(SEED))
+        found.append(decoded(cache, sequences, np.random.default_rng(SEED)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_long_sequence_is_cut_into_parts() -> None:
+    """Tokens behind 700 others: parts of blocks are added up."""
+    rng = np.random.default_rng(SEED)
+    cache = Cache(ov, paged("f32"), rng)
+    tokens = rng.integers(0, 50, 703)
+    want = alone(
+        ov.Core().compile_model(decoder(ov), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), tokens
+    )
+    cache.request.infer(cache.inputs([(0, 0, tokens[:700])]))
+    for at in range(700, 703):
+        got = np.array(cache.request.infer(cache.inputs([(0, at, tokens[at : at + 1])]))[0])[0, 0]
+        assert np.abs(got - want[at]).max() <= 1e-5 * np.abs(want).max(), (SEED, at)
+
+
+def test_hostile_tables_of_any_kind() -> None:
+    """Random numbers in the tables: an error and no write, or an answer; never beside the caches."""
+    rng = np.random.default_rng(SEED)
+    compiled = paged("f32")
+    for trial in range(150):
+        cache = Cache(ov, compiled, rng, 6)
+        given = cache.inputs([(0, 0, rng.integers(0, 50, 33)), (1, 3, rng.integers(0, 50, 2))])
+        name = ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins")[trial % 4]
+        array = given[name].copy()
+        limit = int(rng.choice([3, 8, 40, 2**31 - 1]))
+        array[rng.integers(len(array))] = rng.integers(-limit, limit)
+        try:
+            cache.request.infer({**given, name: array})
+        except RuntimeError as error:
+            assert "paged attention" in str(error), (SEED, trial, name, array)
+            assert not any(tensor.data.any() for tensor in cache.caches.values()), (SEED, trial)
+
+
+def test_tables_of_all_layers_are_looked_at_first() -> None:
+    """A bad table of the last layer: the first has written nothing."""
+    rng = np.random.default_rng(SEED)
+    cache = Cache(ov, paged("f32", use_block_indices_inputs=True), rng)
+    given = cache.inputs([(0, 0, rng.integers(0, 50, 40))])
+    table = np.array(cache.table(0, 40), np.int32)
+    with pytest.raises(RuntimeError, match="block_indices"):
+        bad = np.array([table[0], 48], np.int32)
+        cache.request.infer({**given, "block_indices.0": table, "block_indices.1": bad})
+    assert not any(tensor.data.any() for tensor in cache.caches.values())
+    cache.request.infer({**given, "block_indices.0": table, "block_indices.1": table[::-1].copy()})
+    assert all(tensor.data.any() for tensor in cache.caches.values())
+
+
+def test_a_cache_needs_memory_without_gaps() -> None:
+    rng = np.random.default_rng(SEED)
+    cache = Cache(ov, paged("f32"), rng)
+    tensor = cache.caches["key_cache.0"]
+    shape = list(tensor.shape)
+    window = ov.Tensor(tensor, ov.Coordinate([0, 0, 0, 0]), ov.Coordinate([*shape[:3], shape[3] // 2]))
+    with pytest.raises(RuntimeError):
+        cache.request.set_tensor("key_cache.0", window)
+        cache.request.infer(cache.inputs([(0, 0, rng.integers(0, 50, 4))]))
