@@ -54,7 +54,8 @@ def settle_pages(
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
     work = _Work(builder, layers, kinds, new, read)
-    for node in graph.nodes:
+    # inputs and constants first, so that the first layer finds the tables of all
+    for node in sorted(graph.nodes, key=lambda n: n.op.name not in ("Parameter", "Constant")):
         if node.op.name == "Parameter" and node.output in kinds:
             kind = kinds[node.output]
             dtype, last = kind.stored
