@@ -210,14 +210,17 @@ def hide(
                 if ld[u8](kept + 64 + (head * side + place // each) * side + b) == 0:
                     fill(line, b * each - base, min((b + 1) * each - base, columns), -inf)
     last = place
+    start = place
     if typed:
         if ld[i32](kinds + (begin + place - past) * 4) != 0:
             last += 1
             while last < past + new and ld[i32](kinds + (begin + min(last, past + new - 1) - past) * 4) != 0:
                 last += 1
             last -= 1
+            while start > past and ld[i32](kinds + (begin + max(start - 1, past) - past) * 4) != 0:
+                start -= 1
     if seen > 0:
-        fill(line, 0, min(place + 1 - seen - base, columns), -inf)
+        fill(line, 0, min(min(place + 1 - seen, start) - base, columns), -inf)
     fill(line, last + 1 - base, columns, -inf)
     if paired:
         at = ld[i32](pairs_at + sequence * 4) + 0

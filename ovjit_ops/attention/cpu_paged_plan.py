@@ -95,7 +95,7 @@ def paged_plan(
                 st[i64](to + 8, i)
                 number += 1
             start = 0
-            if seen > 0:
+            if seen > 0 and not typed:
                 start = max(before + 1 - seen, 0) // block
             if new <= few:
                 parts = (blocks - start + part - 1) // part
@@ -120,7 +120,7 @@ def paged_plan(
                     to = table + (many_at + prompts * 6) * 8
                     count = min(rows, new - r)
                     at_first = 0
-                    if seen > 0:
+                    if seen > 0 and not typed:
                         at_first = max(before + r + 1 - seen, 0) // block
                     st[i64](to, s)
                     st[i64](to + 8, r)

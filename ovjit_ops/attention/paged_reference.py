@@ -61,7 +61,7 @@ def list_work(
         row = [past, new, first, entry, -1, 0, lengths, blocks]
         lengths += past + new
         writes += [[s, i] for i in touched]
-        start = max(past + 1 - seen, 0) // block if seen > 0 else 0
+        start = max(past + 1 - seen, 0) // block if seen > 0 and not typed else 0
         if 0 < new <= few:
             parts = -(-(blocks - start) // part)
             if parts > 1:
@@ -72,7 +72,7 @@ def list_work(
                 slots += parts > 1
         for r in range(0, new, rows) if new > few else ():
             count = min(rows, new - r)
-            at = max(past + r + 1 - seen, 0) // block if seen > 0 else 0
+            at = max(past + r + 1 - seen, 0) // block if seen > 0 and not typed else 0
             stop_at = past + (new if typed else r + count)
             long.append([s, r, count, at, -(-stop_at // block) - at, -1])
         table[FIRST + s * SEQUENCE :][:SEQUENCE] = row
@@ -324,15 +324,17 @@ def paged_attention(
                 v[at] = read_block(value_cache, table[b], h, values, at.stop - at.start)
             place, columns = past + np.arange(new)[:, None], np.arange(past + new)
             visible = (columns <= place) & there
-            for i in range(new) if types.size else ():
-                stop = i
-                while types[rows.start + i] and stop + 1 < new and types[rows.start + stop + 1]:
-                    stop += 1
-                visible[i, past + i : past + stop + 1] = there[past + i : past + stop + 1]
-            if pairs_at.size and pairs_at[s + 1] > pairs_at[s]:
-                visible[:, past:] &= pairs[pairs_at[s] : pairs_at[s + 1]].reshape(new, new) != 0
             if seen > 0:
                 visible &= columns > place - seen
+            for i in range(new) if types.size else ():  # all tokens of a picture, before and behind
+                first, stop = i, i + 1
+                while types[rows.start + i] and stop < new and types[rows.start + stop]:
+                    stop += 1
+                while types[rows.start + i] and first and types[rows.start + first - 1]:
+                    first -= 1
+                visible[i, past + first : past + stop] = there[past + first : past + stop]
+            if pairs_at.size and pairs_at[s + 1] > pairs_at[s]:
+                visible[:, past:] &= pairs[pairs_at[s] : pairs_at[s + 1]].reshape(new, new) != 0
             for g in range(group):
                 head = h * group + g
                 kept = visible

@@ -121,3 +121,13 @@ def test_xattention(threshold: float, block: int, stride: int) -> None:
     more = dict(zip(names, ([threshold], block, stride), strict=True))
     runs = tuple(Run(p, model(p, names), blocks=20) for p in (ov, openvino))
     compare(runs, [([(0, 512, list(range(16, 0, -1)))], more)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_tokens_of_pictures(window: int) -> None:
+    """They see one another, behind and before; two pictures, and text around them."""
+    kinds = [0] * 10 + [1] * 25 + [0] * 5 + [0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 0]
+    more = {"token_type_ids": kinds}
+    runs = both(("token_type_ids",), sliding_window=window)
+    then = [(40, 1, [3, 4]), (12, 1, [0])], {"token_type_ids": [0, 0]}
+    compare(runs, [([(0, 40, [3, 4]), (0, 12, [0])], more), then])
