@@ -113,9 +113,13 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     reader = ScriptReader(
         None if is_function else script, converters, "self." if script is ready.given else ""
     )
+    names = ready.names
+    if is_script(ready.given):  # a script's inputs are called as in its graph, as by OpenVINO
+        own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :]
+        names = own if len(own) == len(names) else names
     values = [
         reader.parameter(name, leaf.dtype, [None] * leaf.dim())
-        for name, leaf in zip(ready.names, ready.leaves, strict=True)
+        for name, leaf in zip(names, ready.leaves, strict=True)
     ]
     made = reader.run(inlined, values)
     if not is_script(ready.given):

@@ -56,9 +56,7 @@ def convolution(
         out = n("Convolution", x, weight, **own)
     else:
         out = n("GroupConvolution", x, grouped(n, weight, groups), **own)
-    if bias is not None:
-        out._node._friendly_name += "/WithoutBiases"
-        out = n.bias(out, bias, rank)
+    out = n.bias(out, bias, rank)
     return n.squeeze(out, [0]) if single else out
 
 
