@@ -161,7 +161,7 @@ class Core:
     # -- models --------------------------------------------------------------------------------------------
 
     def read_model(self, model: Any, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
-        """A Model from a file (.xml with .bin beside it, or .onnx) or from its contents.
+        """A Model from a file (.xml with .bin beside it, .onnx or .gguf) or, but for .gguf, its contents.
 
         `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or
         a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}; others
@@ -407,7 +407,12 @@ def _read(
             weights = None  # the file beside the model
         if not path or not os.path.exists(path):
             raise OvjitError(f'Could not open the file: "{path}": there is no such file')
-        if os.path.splitext(path)[1].lower() == ".onnx":
+        ending = os.path.splitext(path)[1].lower()
+        if ending == ".gguf":
+            from ovjit.readers.gguf.reader import read_gguf
+
+            return read_gguf(path)
+        if ending == ".onnx":
             from pathlib import Path  # milliseconds that others do not pay
 
             return _read_onnx(Path(path), weights, use_mmap, converters)

@@ -34,7 +34,7 @@ from ovjit.compat.frontend.failures import (
 from ovjit.errors import ModelError, OvjitError, no_such_form
 
 #: Framework -> endings of its files.
-FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt")}
+FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt"), "gguf": (".gguf",)}
 #: Fields of ONNX's ModelProto whose tags are one byte.
 _MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
 

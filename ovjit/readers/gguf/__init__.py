@@ -1,0 +1,1 @@
+"""llama.cpp's files of language models -> Model: a decoder with state."""

@@ -1,0 +1,134 @@
+"""Attention of a decoder with state: masks, caches that grow, and heads that share keys and values."""
+
+from __future__ import annotations
+
+from ovjit.api.model.boundary import Parameter
+from ovjit.api.model.node import Node, Output
+from ovjit.graph.shapes import ANY
+from ovjit.readers.gguf.rope import Turns
+from ovjit.readers.gguf.weights import Weights, unpermuted
+
+#: What hides a position: the lowest number of f16, as exporters write it.
+HIDDEN = -65504.0
+
+
+class Inputs:
+    """The model's inputs, as optimum exports them."""
+
+    def __init__(self, w: Weights):
+        def parameter(name: str, dtype: str, rank: int) -> Parameter:
+            node = Parameter._of(dtype, (ANY,) * rank, name)
+            node.output(0).tensor.set_names({name})
+            return node
+
+        self.parameters = [
+            parameter("input_ids", "i64", 2), parameter("attention_mask", "i64", 2),
+            parameter("position_ids", "i64", 2), parameter("beam_idx", "i32", 1),
+        ]  # fmt: skip
+        self.ids, self.given, self.places, self.beams = (Output._of(p, 0) for p in self.parameters)
+        self.batch = w.dim_of(self.ids, 0)
+
+
+class Attention:
+    """Makes the attention of each layer; `sinks` are the Assigns of its caches."""
+
+    def __init__(self, w: Weights, inputs: Inputs):
+        self.w, self.inputs, self.sinks = w, inputs, list[Node]()
+        self.turns = Turns(w, inputs.places)
+        self._masks: dict[int, Output] = {}
+
+    def __call__(self, x: Output, layer: int) -> Output:
+        """x [B, L, wide] -> the same, attended to."""
+        w, s, name = self.w, self.w.settings, f"blk.{layer}"
+        q, k, v = self._projected(x, name)
+        q = self._normed(self._heads(q, s.heads, s.size), f"{name}.attn_q_norm")
+        k = self._normed(self._heads(k, s.shared, s.size), f"{name}.attn_k_norm")
+        window = s.windows[layer]
+        if s.arch != "gpt2":
+            q, k = self.turns.rotated(q, bool(window)), self.turns.rotated(k, bool(window))
+        k = self._cached(k, f"past_key_values.{layer}.key", s.size)
+        v = self._heads(v, s.shared, s.value_size)
+        v = self._cached(v, f"past_key_values.{layer}.value", s.value_size)
+        z = self._attended(q, self._repeated(k), self._repeated(v), self._mask(window))
+        z = w("Reshape", w.transpose(z, [0, 2, 1, 3]), [0, 0, s.heads * s.value_size], special_zero=True)
+        return w.linear(z, f"{name}.attn_output", s.wide)
+
+    def _projected(self, x: Output, name: str) -> list[Output]:
+        w, s = self.w, self.w.settings
+        sizes = [s.heads * s.size, s.shared * s.size, s.shared * s.value_size]
+        if w.has(f"{name}.attn_qkv.weight"):
+            return w.split(w.linear(x, f"{name}.attn_qkv", sum(sizes)), 2, sizes)
+        orders = [unpermuted(n, s.size, s.turned) if s.kind.paired else None for n in (s.heads, s.shared)]
+        return [
+            w.linear(x, f"{name}.attn_{letter}", size, order)
+            for letter, size, order in zip("qkv", sizes, [*orders, None], strict=True)
+        ]
+
+    def _heads(self, x: Output, count: int, size: int) -> Output:
+        """[B, L, count * size] -> [B, count, L, size]"""
+        w = self.w
+        return w.transpose(w("Reshape", x, [0, 0, count, size], special_zero=True), [0, 2, 1, 3])
+
+    def _normed(self, x: Output, name: str) -> Output:
+        return rms_norm(self.w, x, name) if self.w.has(f"{name}.weight") else x
+
+    def _cached(self, value: Output, name: str, size: int) -> Output:
+        """The values so far, in the order of the beams, with the new ones behind them."""
+        w, shared = self.w, self.w.settings.shared
+        start = w.concat([self.inputs.batch, w.const([shared]), w.const([0]), w.const([size])], 0)
+        before = w(
+            "ReadValue", w("Broadcast", 0.0, start), variable_id=name, variable_type="f32",
+            variable_shape=(ANY, shared, ANY, size),
+        )  # fmt: skip
+        joined = w.concat([w("Gather", before, self.inputs.beams, 0), value], 2)
+        self.sinks.append(w("Assign", joined, variable_id=name)._node)
+        return joined
+
+    def _repeated(self, x: Output) -> Output:
+        """[B, shared, L, size] -> [B, heads, L, size]"""
+        w, s, size = self.w, self.w.settings, self.w.last_dim(x)
+        if s.heads == s.shared:
+            return x
+        times = [w.const([s.shared, s.heads // s.shared]), w.dim_of(x, 2), w.const([size])]
+        wider = w("Broadcast", w.unsqueeze(x, [2]), w.concat([self.inputs.batch, *times], 0))
+        return w("Reshape", wider, [0, s.heads, -1, size], special_zero=True)
+
+    def _attended(self, q: Output, k: Output, v: Output, mask: Output) -> Output:
+        w, s = self.w, self.w.settings
+        if not s.attention_cap:
+            return w("ScaledDotProductAttention", q, k, v, mask, float(s.scale), causal=False)
+        scores = w("MatMul", q, k, transpose_a=False, transpose_b=True)
+        scores = capped(w, w("Multiply", scores, float(s.scale)), s.attention_cap)
+        chances = w("Softmax", w("Add", scores, mask), axis=-1)
+        return w("MatMul", chances, v, transpose_a=False, transpose_b=False)
+
+    def _mask(self, window: int) -> Output:
+        """0 where a new position sees one of all: not those behind it, those that attention_mask hides, and
+        those that are a `window` and more before it."""
+        if window in self._masks:
+            return self._masks[window]
+        w, one = self.w, self.w.const(1)
+        new, whole = (w.scalar(w.dim_of(v, 1)) for v in (self.inputs.ids, self.inputs.given))
+        columns = w.unsqueeze(w("Range", 0, whole, one, output_type="i64"), [0])
+        rows = w("Range", w("Subtract", whole, new), whole, one, output_type="i64")
+        rows = w.unsqueeze(rows, [1])
+        seen = w("LessEqual", columns, rows)
+        if window:
+            seen = w("LogicalAnd", seen, w("Greater", columns, w("Subtract", rows, window)))
+        shown = w.unsqueeze(w.convert(self.inputs.given, "boolean"), [1, 2])
+        both = w("LogicalAnd", w.unsqueeze(seen, [0, 1]), shown)
+        self._masks[window] = w("Select", both, 0.0, HIDDEN)
+        return self._masks[window]
+
+
+def rms_norm(w: Weights, x: Output, name: str) -> Output:
+    """x over the root of the mean of its squares, times `name`.weight"""
+    mean = w("ReduceMean", w("Power", x, 2.0), [-1], keep_dims=True)
+    root = w("Sqrt", w("Add", mean, w.settings.eps))
+    normed = w("Multiply", x, w("Divide", 1.0, root))
+    return w("Multiply", normed, w.array(f"{name}.weight", w.last_dim(x)))
+
+
+def capped(w: Weights, x: Output, cap: float) -> Output:
+    """cap * tanh(x / cap)"""
+    return w("Multiply", w("Tanh", w("Multiply", x, 1 / cap)), cap)

@@ -1,0 +1,172 @@
+"""A GGUF file's metadata and tensors, parsed by the package `gguf`.
+
+That package trusts the counts and lengths in a file. They are checked against the file's size first: what is
+damaged or hostile is refused here, and the package only sees headers that are whole.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError, UnsupportedError, unreadable
+from ovjit.readers.ir.weights import open_regular
+
+MAGIC = b"GGUF"
+#: The most tensors, entries of metadata, dimensions of a tensor, and bytes of a name.
+MOST, RANK, NAME = 1 << 17, 4, 1 << 16
+#: Sizes of the values of metadata, by their types; 8 are texts, 9 arrays.
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_TEXT, _ARRAY, _U32 = 8, 9, 4
+
+
+class Stored(NamedTuple):
+    """A tensor: its type's name, its shape (rows first), and its bytes as the package gives them."""
+
+    kind: str
+    shape: tuple[int, ...]
+    data: np.ndarray
+
+
+class GgufFile(NamedTuple):
+    """Metadata by name, plain values and lists; tensors by name."""
+
+    metadata: dict[str, Any]
+    tensors: dict[str, Stored]
+
+
+class _Walk:
+    """Reads a header once, with bounds."""
+
+    def __init__(self, data: np.ndarray):
+        self.data, self.at, self.alignment = data.data, 0, 32
+
+    def take(self, size: int, what: str) -> memoryview:
+        if size > len(self.data) - self.at:
+            raise ModelError(
+                f"the file is truncated or damaged: {what} at byte {self.at} has {size} bytes, "
+                f"and the file has {len(self.data)}"
+            )
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def number(self, code: str, what: str) -> int:
+        return int(struct.unpack("<" + code, self.take(struct.calcsize(code), what))[0])
+
+    def text(self, what: str, most: int | None = None) -> bytes:
+        size = self.number("Q", f"the length of {what}")
+        if most is not None and size > most:
+            raise ModelError(f"{what} has {size} bytes, {most} are the most")
+        return bytes(self.take(size, what))
+
+    def value(self, kind: int, what: str, inside: bool = False) -> None:
+        if kind == _TEXT:
+            self.take(self.number("Q", f"the length of {what}"), what)
+        elif kind in _SIZES:
+            self.take(_SIZES[kind], what)
+        elif kind != _ARRAY or inside:
+            raise ModelError(f"{what} has values of an unknown type ({kind})")
+        else:
+            kind, count = self.number("I", what), self.number("Q", f"the length of {what}")
+            if kind in _SIZES:
+                self.take(_SIZES[kind] * count, what)
+                return
+            if count > len(self.data) // 8:
+                raise ModelError(f"{what} has {count} values, more than the file has bytes for")
+            for _ in range(count):
+                self.value(kind, what, inside=True)
+
+    def entry(self) -> None:
+        key = self.text("a key of metadata", NAME)
+        what = f"metadata {key.decode(errors='replace')!r}"
+        kind, start = self.number("I", what), self.at
+        self.value(kind, what)
+        if key == b"general.alignment" and kind == _U32:
+            self.alignment = int(struct.unpack("<I", self.data[start : start + 4])[0])
+
+    def tensor(self, sizes: dict[int, tuple[str, int, int]]) -> tuple[str, int, int]:
+        """The tensor's name, and the offset and number of its bytes."""
+        name = repr(self.text("a tensor's name", NAME).decode(errors="replace"))
+        what = f"the tensor {name}"
+        rank = self.number("I", what)
+        if rank > RANK:
+            raise ModelError(f"{what} has {rank} dimensions, {RANK} are the most")
+        dims = [self.number("Q", what) for _ in range(rank)]
+        kind, offset = self.number("I", what), self.number("Q", what)
+        if kind not in sizes:
+            raise UnsupportedError(f"{what} is of the unknown type {kind}")
+        label, block, size = sizes[kind]
+        if not dims or min(dims) < 1:
+            raise ModelError(f"{what} has the shape {dims[::-1]}")
+        if dims[0] % block:
+            raise ModelError(f"{what} has rows of {dims[0]} elements, and {label} has blocks of {block}")
+        return name, offset, math.prod(dims) // block * size
+
+
+def check_header(data: np.ndarray) -> None:
+    """Raises ModelError unless all that the header speaks of lies within the bytes `data`."""
+    import gguf
+
+    sizes = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
+    walk = _Walk(data)
+    if bytes(walk.take(4, "the magic number")) != MAGIC:
+        raise ModelError("it does not begin with GGUF")
+    version = walk.number("I", "the version")
+    if version and not version & 0xFFFF:
+        raise UnsupportedError("a GGUF file of big-endian numbers")
+    if version not in (2, 3):
+        raise UnsupportedError(f"GGUF version {version}; 2 and 3 are read")
+    tensors, entries = walk.number("Q", "the counts"), walk.number("Q", "the counts")
+    for count, what in ((tensors, "tensors"), (entries, "entries of metadata")):
+        if count > MOST:
+            raise ModelError(f"the file speaks of {count} {what}, {MOST} are the most")
+    for _ in range(entries):
+        walk.entry()
+    found = [walk.tensor(sizes) for _ in range(tensors)]
+    if walk.alignment < 1 or walk.alignment & (walk.alignment - 1):
+        raise ModelError(f"general.alignment is {walk.alignment}, no power of two")
+    start = -(-walk.at // walk.alignment) * walk.alignment
+    for name, offset, size in found:
+        if start + offset + size > data.size:
+            raise ModelError(
+                f"the file is truncated or damaged: the tensor {name} has {size} bytes at "
+                f"{start + offset}, and the file has {data.size}"
+            )
+
+
+def _plain(field: Any) -> Any:
+    """The value of a field; a text that is no UTF-8 keeps its bytes as surrogates."""
+    from gguf import GGUFValueType
+
+    def text(part: Any) -> str:
+        return part.tobytes().decode("utf-8", "surrogateescape")
+
+    if field.types[-1:] == [GGUFValueType.STRING]:
+        parts = [text(field.parts[i]) for i in field.data]
+        return parts if field.types[0] == GGUFValueType.ARRAY else parts[0]
+    return field.contents()
+
+
+def open_gguf(path: str) -> GgufFile:
+    """The contents of a file, whose tensors stay mapped. ModelError for one that is damaged."""
+    try:
+        import gguf
+    except ImportError as error:
+        raise UnsupportedError(
+            "GGUF files are parsed by the package gguf, which is not there: pip install 'ovjit[gguf]'"
+        ) from error
+    with open_regular(path, "file") as file:
+        if os.fstat(file.fileno()).st_size < len(MAGIC):
+            raise ModelError(unreadable(path, "it is no GGUF file"))
+        check_header(np.memmap(file, mode="r"))
+    reader = gguf.GGUFReader(path)
+    metadata = {name: _plain(field) for name, field in reader.fields.items()}
+    tensors = {
+        tensor.name: Stored(tensor.tensor_type.name, tuple(int(d) for d in tensor.shape[::-1]), tensor.data)
+        for tensor in reader.tensors
+    }
+    return GgufFile(metadata, tensors)

@@ -1,0 +1,111 @@
+"""The layers between attention: gated and plain feed-forward parts, and mixtures of experts."""
+
+from __future__ import annotations
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError
+from ovjit.readers.gguf.attention import rms_norm
+from ovjit.readers.gguf.weights import Weights
+
+
+def norm(w: Weights, x: Output, name: str) -> Output:
+    """The norm of the architecture, over the last axis."""
+    if w.settings.arch != "gpt2":
+        return rms_norm(w, x, name)
+    y = w("MVN", x, [-1], normalize_variance=True, eps=w.settings.eps, eps_mode="inside_sqrt", opset=6)
+    y = w("Multiply", y, w.array(f"{name}.weight", w.settings.wide))
+    return w("Add", y, w.array(f"{name}.bias", w.settings.wide))
+
+
+def activated(w: Weights, x: Output) -> Output:
+    if w.settings.kind.act == "silu":
+        return w("Swish", x)
+    return w("Gelu", x, approximation_mode="tanh", opset=7)
+
+
+def feed_forward(w: Weights, x: Output, layer: int) -> Output:
+    """x [B, L, wide] -> the same."""
+    name = f"blk.{layer}"
+    if w.settings.experts and w.has(f"{name}.ffn_gate_inp.weight"):
+        return experts(w, x, name)
+    return _dense(w, x, name)
+
+
+def _rows(w: Weights, name: str) -> int:
+    return w.tensor(name).shape[-2] if len(w.tensor(name).shape) > 1 else -1
+
+
+def _dense(w: Weights, x: Output, name: str, suffix: str = "") -> Output:
+    up = w.linear(x, f"{name}.ffn_up{suffix}", _rows(w, f"{name}.ffn_up{suffix}.weight"))
+    if w.has(f"{name}.ffn_gate{suffix}.weight"):
+        inner = w.last_dim(up)
+        up = w("Multiply", activated(w, w.linear(x, f"{name}.ffn_gate{suffix}", inner)), up)
+    elif w.settings.arch == "phi3":  # both in one
+        if w.last_dim(up) % 2:
+            raise ModelError(f"the tensor '{name}.ffn_up.weight' has an odd number of rows")
+        gate, up = w.split(up, 2, [w.last_dim(up) // 2] * 2)
+        up = w("Multiply", activated(w, gate), up)
+    elif w.settings.arch == "gpt2":
+        up = activated(w, up)
+    else:
+        w.tensor(f"{name}.ffn_gate{suffix}.weight")  # says that it is missing
+    return w.linear(up, f"{name}.ffn_down{suffix}", w.settings.wide)
+
+
+def experts(w: Weights, x: Output, name: str) -> Output:
+    """Each row's best experts, weighted by their chances, and perhaps one that all rows share."""
+    s = w.settings
+    rows = w.reshape(x, [-1, s.wide])
+    chances = w("Softmax", w.linear(rows, f"{name}.ffn_gate_inp", s.experts), axis=1)
+    best, picks = w.all(
+        "TopK", chances, s.chosen, axis=1, mode="max", sort="value", index_element_type="i64", opset=11
+    )
+    if s.kind.normed_experts:
+        best = w("Divide", best, w("ReduceSum", best, [1], keep_dims=True))
+    names = [f"{name}.ffn_{part}_exps.weight" for part in ("gate", "up", "down")]
+    made = (_by_row if all(map(w.chosen, names)) else _by_expert)(w, rows, best, picks, names)
+    if w.has(f"{name}.ffn_gate_inp_shexp.weight"):
+        gate = w.array(f"{name}.ffn_gate_inp_shexp.weight", s.wide).reshape(1, -1)
+        shown = w("Sigmoid", w("MatMul", rows, gate, transpose_a=False, transpose_b=True))
+        shared = w.reshape(_dense(w, x, name, "_shexp"), [-1, s.wide])
+        made = w("Add", made, w("Multiply", shared, shown))
+    return w("Reshape", made, w("ShapeOf", x, output_type="i64"), special_zero=False)
+
+
+def _tables(w: Weights, names: list[str]) -> list[Output]:
+    """gate and up [experts, inner, wide], down [experts, wide, inner]"""
+    s, inner = w.settings, _rows(w, names[0])
+    shapes = [(s.experts, inner, s.wide)] * 2 + [(s.experts, s.wide, inner)]
+    return [w.matrix(name, *shape) for name, shape in zip(names, shapes, strict=True)]
+
+
+def _by_row(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
+    """Each row times the matrices that it chooses: no other expert's weights are read."""
+    s = w.settings
+    gate, up, down = _tables(w, names)
+    flat = w.reshape(picks, [-1])
+    each = w.reshape(w("Tile", w.unsqueeze(rows, [1]), [1, s.chosen, 1]), [-1, 1, s.wide])
+
+    def times(x: Output, table: Output) -> Output:
+        return w("MatMul", x, w("Gather", table, flat, 0), transpose_a=False, transpose_b=True)
+
+    made = times(w("Multiply", activated(w, times(each, gate)), times(each, up)), down)
+    made = w("Multiply", w.reshape(made, [-1, s.chosen, s.wide]), w.unsqueeze(best, [2]))
+    return w("ReduceSum", made, [1], keep_dims=False)
+
+
+def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: list[str]) -> Output:
+    """All rows times all experts, which have weights of 0 where a row does not choose them: a table of reals
+    is never gathered, which would copy it."""
+    s = w.settings
+    gate, up, down = _tables(w, names)
+    none = w("Broadcast", 0.0, w.concat([w.dim_of(rows, 0), w.const([s.experts])], 0))
+    weights = w("ScatterElementsUpdate", none, picks, best, 1, opset=3)
+    x = w.unsqueeze(rows, [0])
+
+    def times(x: Output, table: Output) -> Output:
+        return w("MatMul", x, table, transpose_a=False, transpose_b=True)
+
+    made = times(w("Multiply", activated(w, times(x, gate)), times(x, up)), down)
+    made = w("Multiply", made, w.unsqueeze(w.transpose(weights, [1, 0]), [2]))
+    return w("ReduceSum", made, [0], keep_dims=False)

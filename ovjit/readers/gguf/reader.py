@@ -1,0 +1,88 @@
+"""A GGUF file -> a decoder with state, as optimum exports them: input_ids, attention_mask, position_ids and
+beam_idx in, logits out, keys and values in variables."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from typing import Any
+
+from ovjit.api.model.boundary import Result
+from ovjit.api.model.model import Model
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.readers.gguf.attention import Attention, Inputs, capped
+from ovjit.readers.gguf.header import open_gguf
+from ovjit.readers.gguf.layers import feed_forward, norm
+from ovjit.readers.gguf.settings import Settings
+from ovjit.readers.gguf.weights import Weights
+
+#: Names of metadata that may be names in an IR.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+
+
+def read_gguf(path: str | os.PathLike[str]) -> Model:
+    """The Model of a GGUF file; its metadata, with the tokenizer's tables, are `rt_info["gguf"]`.
+
+    Lists are there as JSON. RuntimeError that names the file and what is wrong; UnsupportedError, one too,
+    names the architecture, the type of tensor or the tensors that are not read.
+    """
+    where = os.fsdecode(path)
+    try:
+        file = open_gguf(where)
+        settings = Settings(file.metadata)
+        model = _decoder(Weights(file, settings))
+        _note(model, file.metadata)
+        return model
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{where}: {error}") from error
+    except OvjitError as error:
+        raise ModelError(f"{where}: {error}") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"[:500]
+        raise ModelError(f"{where}: the model is not valid ({what})") from error
+
+
+def _decoder(w: Weights) -> Model:
+    s = w.settings
+    inputs = Inputs(w)
+    words = w.matrix("token_embd.weight", -1, s.wide)
+    x = w("Gather", words, inputs.ids, 0)
+    if s.kind.root:
+        x = w("Multiply", x, math.sqrt(s.wide))
+    if s.arch == "gpt2":
+        places = w.matrix("position_embd.weight", -1, s.wide)
+        x = w("Add", x, w("Gather", places, inputs.places, 0))
+    attention = Attention(w, inputs)
+    for layer in range(s.layers):
+        w.base = f"blk.{layer}"
+        x = w("Add", x, _part(w, attention(norm(w, x, f"{w.base}.attn_norm"), layer), "post_attention_norm"))
+        x = w("Add", x, _part(w, feed_forward(w, norm(w, x, f"{w.base}.ffn_norm"), layer), "post_ffw_norm"))
+    w.base = ""
+    x = norm(w, x, "output_norm")
+    if w.has("output.weight"):
+        logits = w.linear(x, "output", w.tensor("token_embd.weight").shape[0])
+    else:
+        logits = w("MatMul", x, words, transpose_a=False, transpose_b=True)
+    if s.final_cap:
+        logits = capped(w, logits, s.final_cap)
+    w.check_used()
+    logits.tensor.set_names({"logits"})
+    name = w.file.metadata.get("general.name")
+    name = name if isinstance(name, str) and name else s.arch
+    return Model._from_parts([Result._of(logits, "logits")], inputs.parameters, attention.sinks, name)
+
+
+def _part(w: Weights, x: Any, name: str) -> Any:
+    """What a part of a layer adds, with the norm behind it that gemma has."""
+    return norm(w, x, f"{w.base}.{name}") if w.settings.kind.post_norms else x
+
+
+def _note(model: Model, metadata: dict[str, Any]) -> None:
+    for key, value in metadata.items():
+        if key.startswith("GGUF.") or not _NAME.fullmatch(key):
+            continue
+        if isinstance(value, str):
+            value = value.encode("utf-8", "replace").decode()
+        model.set_rt_info(json.dumps(value) if isinstance(value, list) else value, ["gguf", key])

@@ -1,0 +1,123 @@
+"""What a GGUF file's metadata says of a decoder, with the defaults of its architecture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from ovjit.errors import ModelError, UnsupportedError
+
+#: The most layers, and the largest of other sizes.
+LAYERS, LARGEST = 4096, 1 << 24
+
+
+class Kind(NamedTuple):
+    """What an architecture has."""
+
+    #: Files have the two elements of a pair of queries and keys side by side.
+    paired: bool = False
+    #: Norms follow attention and feed-forward parts.
+    post_norms: bool = False
+    #: Embeddings are multiplied with the root of their width.
+    root: bool = False
+    #: Of so many layers the last sees all positions, the others a window; 0: all layers are alike.
+    every: int = 0
+    #: Weights of the chosen experts sum to 1.
+    normed_experts: bool = True
+    act: str = "silu"
+
+
+KINDS = {
+    "llama": Kind(paired=True),
+    "qwen2": Kind(),
+    "qwen2moe": Kind(normed_experts=False),
+    "qwen3": Kind(),
+    "qwen3moe": Kind(),
+    "gemma2": Kind(post_norms=True, root=True, every=2, act="gelu"),
+    "gemma3": Kind(post_norms=True, root=True, every=6, act="gelu"),
+    "phi3": Kind(),
+    "gpt2": Kind(act="gelu"),
+}
+#: Layers of the models whose queries are scaled by their width over their heads.
+_WIDE_SCALE = {"gemma2": 46, "gemma3": 62}
+
+
+class Settings:
+    """Checked numbers of one file. ModelError for what is missing, or makes no sense."""
+
+    def __init__(self, metadata: dict[str, Any]):
+        self.metadata = metadata
+        arch = metadata.get("general.architecture")
+        if not isinstance(arch, str):
+            raise ModelError("the metadata 'general.architecture' is missing")
+        if arch not in KINDS:
+            raise UnsupportedError(f"the architecture {arch!r}; what is read: {', '.join(KINDS)}")
+        self.arch, self.kind = arch, KINDS[arch]
+        self.layers = self.whole("block_count", most=LAYERS)
+        self.wide = self.whole("embedding_length")
+        self.heads = self.whole("attention.head_count")
+        self.shared = self.whole("attention.head_count_kv", self.heads)
+        if self.heads % self.shared:
+            raise ModelError(f"{self.heads} heads of queries for {self.shared} of keys")
+        self.size = self.whole("attention.key_length", self.wide // self.heads or None)
+        self.value_size = self.whole("attention.value_length", self.wide // self.heads or None)
+        self.eps = self.real(
+            "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
+        )
+        self.turned = self.whole("rope.dimension_count", self.size)
+        if self.turned > self.size or self.turned % 2:
+            raise ModelError(f"rope.dimension_count is {self.turned}, of heads of {self.size}")
+        self.scale = self.real("attention.scale", 0.0) or 1 / math.sqrt(
+            self.wide / self.heads if _WIDE_SCALE.get(arch) == self.layers else self.size
+        )
+        self.experts = self.whole("expert_count", 0, least=0)
+        self.chosen = self.whole("expert_used_count", 0, least=0) if self.experts else 0
+        if self.experts and not 1 <= self.chosen <= self.experts:
+            raise ModelError(f"{self.chosen} of {self.experts} experts are used")
+        self.attention_cap = self.real("attn_logit_softcapping", 50.0 if arch == "gemma2" else 0.0)
+        self.final_cap = self.real("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)
+        self.windows = self._windows()
+
+    def key(self, name: str) -> str:
+        return f"{self.arch}.{name}"
+
+    def _number(self, name: str, default: Any) -> Any:
+        """A number, or one that is the same for all layers."""
+        value = self.metadata.get(self.key(name), default)
+        if isinstance(value, list) and value:
+            if any(v != value[0] for v in value):
+                raise UnsupportedError(f"{self.key(name)!r} differs between layers")
+            value = value[0]
+        if value is None:
+            raise ModelError(f"the metadata {self.key(name)!r} is missing")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, no number")
+        return value
+
+    def whole(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
+        value = self._number(name, default)
+        if value != int(value) or not least <= value <= most:
+            raise ModelError(f"the metadata {self.key(name)!r} is {value}, not {least} to {most}")
+        return int(value)
+
+    def real(self, name: str, default: float | None = None) -> float:
+        return float(self._number(name, default))
+
+    def text(self, name: str, default: str) -> str:
+        value = self.metadata.get(self.key(name), default)
+        if not isinstance(value, str):
+            raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, no text")
+        return value
+
+    def _windows(self) -> list[int]:
+        """The sliding window of each layer: 0 where it sees all."""
+        window = self.whole("attention.sliding_window", 0, least=0)
+        pattern = self.metadata.get(self.key("attention.sliding_window_pattern"), self.kind.every)
+        if isinstance(pattern, list):
+            if len(pattern) != self.layers:
+                raise ModelError(f"windows of {len(pattern)} layers, and there are {self.layers}")
+            return [window if has else 0 for has in pattern]
+        every = self.whole("attention.sliding_window_pattern", self.kind.every, least=0)
+        if not every:
+            return [window] * self.layers
+        return [window if i % every < every - 1 else 0 for i in range(self.layers)]

@@ -1,0 +1,127 @@
+"""Tensors of a GGUF file as nodes: small ones as f32, matrices as they are stored, worked out by nodes that
+the compiler knows as compressed weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.converted import Unmade
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.readers.build import Builder, Draft
+from ovjit.readers.gguf.blocks import REALS, groups_of
+from ovjit.readers.gguf.header import GgufFile, Stored
+from ovjit.readers.gguf.settings import Settings
+
+#: Tensors that say nothing that metadata does not say.
+_SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.inv_freq")
+#: Tables of matrices of which rows choose their own have outputs in multiples.
+_PANEL = 32
+
+
+def unpermuted(heads: int, size: int, turned: int) -> np.ndarray:
+    """The order of rows in which llama's queries and keys turn as halves of a head: files have the two
+    elements of a pair beside one another, in the first `turned` of the `size` rows of each head."""
+    pairs = np.arange(turned).reshape(-1, 2).T.reshape(-1)
+    one = np.concatenate([pairs, np.arange(turned, size)])
+    return (np.arange(heads)[:, None] * size + one).reshape(-1)
+
+
+class Weights(Builder):
+    """Makes nodes of one file's tensors, and knows which ones have been read."""
+
+    def __init__(self, file: GgufFile, settings: Settings):
+        self.reader, self.base = Draft(), ""
+        self.file, self.settings = file, settings
+        self._used: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        return name in self.file.tensors
+
+    def tensor(self, name: str) -> Stored:
+        """The tensor. ModelError if it is missing."""
+        found = self.file.tensors.get(name)
+        if found is None:
+            raise ModelError(f"the tensor {name!r} of the architecture {self.settings.arch!r} is missing")
+        self._used.add(name)
+        return found
+
+    def check_used(self) -> None:
+        """UnsupportedError with the names of tensors that nothing has read: the model means more than what
+        has been made of it."""
+        left = [n for n in self.file.tensors if n not in self._used and not n.endswith(_SPARE)]
+        if left:
+            raise UnsupportedError(
+                f"tensors that are not read for the architecture {self.settings.arch!r}: "
+                + ", ".join(map(repr, left[:10]))
+                + (f" and {len(left) - 10} more" if len(left) > 10 else "")
+            )
+
+    def array(self, name: str, *shape: int) -> np.ndarray:
+        """A small tensor in f32, of this shape. ModelError for another one."""
+        from gguf import GGMLQuantizationType, quants
+
+        found = self.tensor(name)
+        self._check(name, found, shape)
+        if found.kind not in REALS:
+            groups_of(found.kind, found.data[:0], (0, found.shape[-1]), None)
+        real = quants.dequantize(found.data, GGMLQuantizationType[found.kind])
+        return np.asarray(real, np.float32).reshape(shape)
+
+    def matrix(self, name: str, *shape: int, order: np.ndarray | None = None) -> Output:
+        """A matrix [outputs, inputs], or a table of such, in f32; -1 is any size, `order` that of rows."""
+        found = self.tensor(name)
+        self._check(name, found, shape)
+        if found.kind in REALS:
+            return self._reals(found, name, order)
+        try:
+            codes, dtype, scale, zero, levels = groups_of(found.kind, found.data, found.shape, order)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"the tensor {name!r}: {error}") from None
+        stored = self._stored(codes, dtype, name)
+        if levels is not None:
+            real = self("Gather", self.const(levels), self.convert(stored, "i32"), 0)
+        else:
+            real = self("Convert", stored, destination_type="f32")
+        if zero is not None:
+            real = self("Subtract", real, zero)
+        real = self("Multiply", real, self.convert(self.const(scale), "f32"))
+        return self.reshape(real, list(found.shape))
+
+    def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
+        """x [..., K] times `name`.weight [outs, K], and `name`.bias if there is one."""
+        w = self.matrix(f"{name}.weight", outs, self.last_dim(x), order=order)
+        y = self("MatMul", x, w, transpose_a=False, transpose_b=True)
+        if not self.has(f"{name}.bias"):
+            return y
+        bias = self.array(f"{name}.bias", self.last_dim(y))
+        return self("Add", y, bias if order is None else bias[order])
+
+    def chosen(self, name: str) -> bool:
+        """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
+        found = self.tensor(name)
+        return found.kind not in (*REALS, "IQ4_NL") and len(found.shape) == 3 and not found.shape[1] % _PANEL
+
+    def _check(self, name: str, found: Stored, shape: tuple[int, ...]) -> None:
+        fits = len(shape) == len(found.shape) and all(
+            n in (-1, has) for n, has in zip(shape, found.shape, strict=False)
+        )
+        if not fits:
+            raise ModelError(
+                f"the tensor {name!r} is {list(found.shape)}, and {['any' if n < 0 else n for n in shape]} "
+                "is what the metadata says"
+            )
+
+    def _reals(self, found: Stored, name: str, order: np.ndarray | None) -> Output:
+        dtype = REALS[found.kind]
+        array = found.data.view(numpy_dtype(dtype)).reshape(found.shape)
+        if order is not None:
+            array = array[order]
+        if not array.flags.aligned:
+            array = array.copy()
+        return self.convert(self._stored(array, dtype, name), "f32")
+
+    def _stored(self, array: np.ndarray | Unmade, dtype: str, name: str) -> Output:
+        return Output._of(Constant._of(array, dtype, None, self.reader.name("", name)), 0)

@@ -1,0 +1,244 @@
+"""GGUF files: every type of block, every architecture, prompts and tokens against NumPy in f64; refusals."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+pytest.importorskip("gguf")
+
+from gguf import GGMLQuantizationType, quants
+
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.readers.gguf.blocks import FORMS, groups_of
+from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
+
+SEED = 20261122
+EXACT = {
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32",
+}  # fmt: skip
+
+
+def made_file(path: Path, s: Sizes, kind: str = "F32") -> dict[str, tuple[str, np.ndarray]]:
+    made = tensors(s, kind, np.random.default_rng(SEED))
+    write(path, s, made)
+    return made
+
+
+def fed(ids: np.ndarray, begin: int, end: int) -> dict[str, np.ndarray]:
+    return {
+        "input_ids": ids[None, begin:end], "attention_mask": np.ones((1, end), np.int64),
+        "position_ids": np.arange(begin, end)[None], "beam_idx": np.zeros(1, np.int32),
+    }  # fmt: skip
+
+
+def decoded(compiled: Any, ids: np.ndarray, prompt: int) -> np.ndarray:
+    """Logits of a prompt, and of the other tokens one by one."""
+    request = compiled.create_infer_request()
+    parts = [request.infer(fed(ids, 0, prompt))["logits"][0].copy()]
+    parts += [request.infer(fed(ids, i, i + 1))["logits"][0].copy() for i in range(prompt, len(ids))]
+    return np.concatenate(parts)
+
+
+def check(path: Path, s: Sizes, kind: str, length: int = 10, prompt: int = 6) -> Any:
+    made = made_file(path, s, kind)
+    ids = np.random.default_rng([SEED, 1]).integers(0, s.words, length)
+    expected = Reference(s, made)(ids)
+    compiled = ov.Core().compile_model(path, "CPU", EXACT)
+    got = decoded(compiled, ids, prompt)
+    worst = abs(got - expected).max() / abs(expected).max()
+    assert worst < 2e-5, f"{s.arch} {kind} seed {SEED}: {worst}"
+    assert (got.argmax(1) == expected.argmax(1)).all(), f"{s.arch} {kind} seed {SEED}"
+    return compiled
+
+
+def operations(compiled: Any) -> list[str]:
+    return [o.get_rt_info()["layerType"].astype(str) for o in compiled.get_runtime_model().get_ops()]
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_groups_are_what_the_package_dequantises(kind: str) -> None:
+    rng = np.random.default_rng([SEED, len(kind), ord(kind[1])])
+    data = quantised(rng, kind, (5, 512), 0.1)
+    data[2] = 0  # scales of 0
+    if kind in ("Q4_1", "Q5_1"):
+        data[2, 2:4] = np.full(1, 0.5, np.float16).view(np.uint8)
+    order = np.array([3, 2, 1, 4, 0])
+    groups = groups_of(kind, data, (5, 512), order)
+    codes = np.asarray(groups.codes).astype(np.float64)
+    if groups.levels is not None:
+        codes = groups.levels[codes.astype(int)].astype(np.float64)
+    real = (codes - (0 if groups.zero is None else groups.zero)) * groups.scale.astype(np.float64)
+    expected = quants.dequantize(data, GGMLQuantizationType[kind])[order].astype(np.float64)
+    assert abs(real.reshape(5, 512) - expected).max() <= 1e-6 * abs(expected).max(), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_K", "IQ4_NL"])
+def test_types(tmp_path: Path, kind: str) -> None:
+    compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind)
+    assert operations(compiled).count("CompressedMatMul") == (0 if kind in ("F32", "BF16") else 6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q5_K", "Q6_K"])
+def test_other_types(tmp_path: Path, kind: str) -> None:
+    compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind)
+    assert operations(compiled).count("CompressedMatMul") == (0 if kind == "F16" else 6)
+
+
+MODELS = {
+    "qwen2": (Sizes("qwen2"), "Q8_0"),
+    "qwen3": (Sizes("qwen3", size=64, turned=64), "F32"),
+    "gemma2": (Sizes("gemma2", window=4, tied=True), "Q8_0"),
+    "gemma3": (Sizes("gemma3", layers=7, window=4, tied=True, extra={"scaling": "linear"}), "F32"),
+    "phi3": (Sizes("phi3", window=5), "F32"),
+    "gpt2": (Sizes("gpt2", shared=8), "F32"),
+    "mixtral": (Sizes("llama", experts=4), "Q4_K"),
+    "experts of reals": (Sizes("llama", experts=4), "F32"),
+    "qwen2moe": (Sizes("qwen2moe", experts=6, chosen=3), "Q8_0"),
+    "qwen3moe": (Sizes("qwen3moe", experts=4), "IQ4_NL"),
+    "factors": (Sizes("llama", layers=1, turned=16, extra={"factors": True}), "F32"),
+    "linear": (Sizes("llama", layers=1, tied=True, extra={"scaling": "linear"}), "F32"),
+    "yarn": (Sizes("llama", layers=1, extra={"scaling": "yarn"}), "F32"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_architectures(tmp_path: Path, name: str) -> None:
+    check(tmp_path / "a.gguf", *MODELS[name])
+
+
+@pytest.mark.parametrize(("length", "prompt"), [(8, 4), (13, 10)], ids=["short", "long"])
+def test_two_tables_of_factors(tmp_path: Path, length: int, prompt: int) -> None:
+    check(tmp_path / "a.gguf", Sizes("phi3", layers=1, extra={"longrope": True}), "F32", length, prompt)
+
+
+def test_padded_batch_and_beams(tmp_path: Path) -> None:
+    s = Sizes("llama", layers=1)
+    reference = Reference(s, made_file(tmp_path / "a.gguf", s, "Q8_0"))
+    request = ov.Core().compile_model(tmp_path / "a.gguf", "CPU", EXACT).create_infer_request()
+    ids = np.random.default_rng([SEED, 2]).integers(0, s.words, (2, 7))
+    mask = np.ones((2, 6), np.int64)
+    mask[1, :2] = 0  # the second sequence is shorter
+    places = np.maximum(mask.cumsum(1) - 1, 0)
+    got = request.infer([ids[:, :6], mask, places, np.arange(2, dtype=np.int32)])["logits"]
+    for row, start in ((0, 0), (1, 2)):
+        expected = reference(ids[row, start:6])
+        assert abs(got[row, start:] - expected).max() < 2e-5 * abs(expected).max(), f"seed {SEED}"
+    mask = np.concatenate([mask[::-1], np.ones((2, 1), np.int64)], 1)  # beams change places
+    got = request.infer([ids[::-1, 6:], mask, np.array([[4], [6]]), np.array([1, 0], np.int32)])["logits"]
+    for row, whole in ((0, ids[1, 2:]), (1, ids[0])):
+        expected = reference(whole)[-1]
+        assert abs(got[row, 0] - expected).max() < 2e-5 * abs(expected).max(), f"seed {SEED}"
+
+
+def test_the_ir_means_the_same_to_openvino(tmp_path: Path) -> None:
+    real: Any = pytest.importorskip("openvino")
+    s = Sizes("qwen2", layers=1)
+    made = made_file(tmp_path / "a.gguf", s, "Q4_K")
+    model = ov.Core().read_model(tmp_path / "a.gguf")
+    assert [p.get_any_name() for p in model.inputs] == [
+        "input_ids", "attention_mask", "position_ids", "beam_idx",
+    ]  # fmt: skip
+    assert {v.info.variable_id for v in model.get_variables()} == {
+        "past_key_values.0.key", "past_key_values.0.value"
+    }  # fmt: skip
+    ov.save_model(model, tmp_path / "a.xml", compress_to_fp16=False)
+    ids = np.random.default_rng([SEED, 3]).integers(0, s.words, 8)
+    expected = Reference(s, made)(ids)
+    got = decoded(real.Core().compile_model(tmp_path / "a.xml", "CPU", EXACT), ids, 5)
+    assert abs(got - expected).max() < 1e-4 * abs(expected).max(), f"seed {SEED}"
+    again = ov.Core().read_model(tmp_path / "a.xml")
+    tokens = json.loads(again.get_rt_info(["gguf", "tokenizer.ggml.tokens"]).astype(str))
+    assert tokens == [f"<{i}>\n" for i in range(s.words)]
+
+
+def test_metadata_is_in_rt_info(tmp_path: Path) -> None:
+    made_file(tmp_path / "a.gguf", Sizes("llama", layers=1))
+    model = ov.Core().read_model(tmp_path / "a.gguf")
+    notes = {k: model.get_rt_info(["gguf", k]).value for k in ("general.architecture", "llama.block_count")}
+    assert notes == {"general.architecture": "llama", "llama.block_count": 1}
+    assert json.loads(model.get_rt_info(["gguf", "tokenizer.ggml.scores"]).value)[3] == -3.0
+    assert model.get_rt_info(["gguf", "tokenizer.ggml.bos_token_id"]).value == 1
+
+
+def test_the_front_end_is_found(tmp_path: Path) -> None:
+    made_file(tmp_path / "a.gguf", Sizes("llama", layers=1))
+    manager = ov.frontend.FrontEndManager()
+    assert "gguf" in manager.get_available_front_ends()
+    assert manager.load_by_model(tmp_path / "a.gguf").get_name() == "gguf"
+    front = manager.load_by_framework("gguf")
+    assert front.convert(front.load(tmp_path / "a.gguf")).outputs[0].get_any_name() == "logits"
+
+
+def changed(kind: str, made: dict[str, tuple[str, np.ndarray]]) -> None:
+    if kind == "missing":
+        del made["blk.0.ffn_down.weight"]
+    elif kind == "more":
+        made["blk.0.attn_sinks.weight"] = "F32", np.zeros(8, np.float32)
+    elif kind == "shape":
+        made["blk.0.attn_q.weight"] = "F32", np.zeros((128, 256), np.float32)
+    else:
+        data = np.zeros((256, 256), np.float32)
+        made["blk.0.ffn_down.weight"] = "TQ2_0", quants.quantize(data, GGMLQuantizationType.TQ2_0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "said"),
+    [
+        ("missing", ModelError, "'blk.0.ffn_down.weight' of the architecture 'llama' is missing"),
+        ("more", UnsupportedError, "blk.0.attn_sinks.weight"),
+        ("shape", ModelError, r"attn_q.weight' is \[128, 256\], and \[256, 256\]"),
+        ("type", UnsupportedError, "ffn_down.weight': tensors of type TQ2_0"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, kind: str, error: type, said: str) -> None:
+    s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    changed(kind, made)
+    write(path, s, made)
+    with pytest.raises(error, match=said):
+        ov.Core().read_model(path)
+
+
+def test_unknown_architectures_are_named(tmp_path: Path) -> None:
+    s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    s.arch = "mamba"
+    write(path, s, made)
+    with pytest.raises(UnsupportedError, match="the architecture 'mamba'; what is read: llama"):
+        ov.Core().read_model(path)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    s = Sizes("llama", layers=1, words=8, wide=32, size=32, heads=1, shared=1, inner=32)
+    made_file(tmp_path / "a.gguf", s)
+    whole, path = (tmp_path / "a.gguf").read_bytes(), tmp_path / "b.gguf"
+    rng = np.random.default_rng(SEED)
+    hurt = [b"", b"GGUF", b"ONNX" + whole[4:], b"GGUF" + struct.pack(">I", 3) + whole[8:]]
+    hurt += [whole[:4] + struct.pack("<I", 9) + whole[8:], whole[:-200]]
+    hurt += [whole[:n] for n in rng.integers(8, len(whole) - 200, 40)]
+    for at in (8, 16):  # counts of tensors and of entries
+        hurt += [whole[:at] + struct.pack("<Q", n) + whole[at + 8 :] for n in (1 << 62, 1 << 16, 10**5)]
+    at = whole.index(b"tokenizer.ggml.scores") + len("tokenizer.ggml.scores") + 8
+    hurt += [whole[:at] + struct.pack("<Q", n) + whole[at + 8 :] for n in (1 << 63, 1 << 40)]
+    for content in hurt:
+        path.write_bytes(content)
+        with pytest.raises(OvjitError, match=r"b\.gguf"):
+            ov.Core().read_model(path)
+    end = whole.index(b"output.weight")
+    for _ in range(150):  # any byte of the header: an error of ours, or another model
+        content = bytearray(whole)
+        content[rng.integers(0, end)] = rng.integers(0, 256)
+        path.write_bytes(content)
+        try:
+            ov.Core().read_model(path)
+        except OvjitError:
+            pass
