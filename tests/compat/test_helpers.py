@@ -7,10 +7,10 @@ import openvino
 import pytest
 from openvino.helpers import pack_data as openvino_pack
 from openvino.helpers import unpack_data as openvino_unpack
+from ovjit.helpers import pack_data, unpack_data
 
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape
-from ovjit.helpers import pack_data, unpack_data
 
 BITS = {"u1": 1, "u2": 2, "u3": 3, "u4": 4, "u6": 6, "i4": 4, "nf4": 4, "f4e2m1": 4}
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ovjit.preprocess.torchvision import PreprocessConverter
 from PIL import Image
 
 import ovjit as ov
 from ovjit import opset13 as op
-from ovjit.preprocess.torchvision import PreprocessConverter
 
 SEED = 20261121
 

@@ -9,11 +9,11 @@ import threading
 
 import numpy as np
 import pytest
+from ovjit.op import if_op, loop, tensor_iterator
+from ovjit.op.util import ConcatOutputDescription, MergedInputDescription, SliceInputDescription
 
 import ovjit
 from ovjit import opset13
-from ovjit.op import if_op, loop, tensor_iterator
-from ovjit.op.util import ConcatOutputDescription, MergedInputDescription, SliceInputDescription
 from ovjit.readers.ir.writer import to_bytes
 from tests.support import control_models
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import openvino
 import openvino.opset14 as real
+import ovjit.opset14 as ours
 import pytest
 
 import ovjit
-import ovjit.opset14 as ours
 from ovjit.execution.build import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder

@@ -143,6 +143,7 @@ def write(path: Any, s: Sizes, made: dict[str, tuple[str, np.ndarray]]) -> None:
     w.add_token_list([f"<{i}>\n" for i in range(s.words)])
     w.add_token_scores([float(-i) for i in range(s.words)])
     w.add_bos_token_id(1)
+    w.add_chat_template("{{ messages[0]['content'] }}")
     for name, (kind, data) in made.items():
         w.add_tensor(name, data, raw_dtype=None if kind in ("F32", "F16") else Q[kind])
     w.write_header_to_file()
