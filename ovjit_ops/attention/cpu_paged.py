@@ -21,17 +21,11 @@ from ovjit.planning.views import Layout, View, product
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
-from ovjit_ops.attention.cpu_paged_kernels import (
-    paged_guard,
-    paged_merge,
-    paged_rotate,
-    paged_rows,
-    paged_scores,
-    paged_write,
-)
+from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged_scores
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
+from ovjit_ops.attention.cpu_paged_writes import paged_guard, paged_rotate, paged_write
 
 #: Inputs that few models have, and what kernels call them.
 _OPTIONAL = {

@@ -14,7 +14,7 @@ from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP, kinds_of
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
-from ovjit_ops.attention.cpu_paged_kernels import keep_range, quantize_block, unpack_block, unpack_token
+from ovjit_ops.attention.cpu_paged_numbers import keep_range, quantize_block, unpack_block, unpack_token
 
 
 @kernel

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit_ops.attention.cpu_attention_kernels import soften
-from ovjit_ops.attention.cpu_paged_kernels import fill
+from ovjit_ops.attention.cpu_paged_numbers import fill
 
 #: The smallest block, for which there is room.
 LEAST_BLOCK = 16

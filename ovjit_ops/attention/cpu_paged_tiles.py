@@ -21,14 +21,8 @@ from ovjit.tiles.driver import ROWS
 from ovjit.tiles.micro import make_tile
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply, soften
-from ovjit_ops.attention.cpu_paged_kernels import (
-    copy_token,
-    fill,
-    hide,
-    incline,
-    scaled_rows,
-    unpack_block,
-)
+from ovjit_ops.attention.cpu_paged_kernels import hide, incline, scaled_rows
+from ovjit_ops.attention.cpu_paged_numbers import copy_token, fill, unpack_block
 
 #: Keys of which the scores are in scratch memory at a time.
 TILE_COLUMNS = 256

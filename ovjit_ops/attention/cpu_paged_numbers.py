@@ -1,0 +1,164 @@
+"""Tokens of a paged cache as f32, and back.
+
+Numbers of 8 and 4 bits have scales and zeros in their block (`ovjit.graph.paged_caches`).
+"""
+
+from __future__ import annotations
+
+from ovjit.codegen.function import inline
+from ovjit.codegen.words import *
+from ovjit.graph.paged_caches import FLAT, LEAST
+
+
+@inline
+def fill(t, first, stop, value):
+    """`value` for elements from `first` to `stop`."""
+    for j in range(max(first, 0), stop, VL):
+        storem[f32](t + j * 4, const[f32](value), stop - j)
+
+
+@inline
+def unpack_token(p, head, to, size, group, kind, by_channel):
+    """A token's numbers as f32, at `to`. `head`: the scales and zeros of channels."""
+    if kind == "u8":
+        if by_channel:
+            for j in range(0, size, VL):
+                number = cast[f32](loadm[u8](p + j, size - j)) - loadm[f32](head + (size + j) * 4, size - j)
+                storem[f32](to + j * 4, number * loadm[f32](head + j * 4, size - j), size - j)
+        else:
+            numbers = p + size // group * 8
+            for g in range(0, size, group):
+                factor = splat[f32](p + g // group * 8)
+                zero = splat[f32](p + g // group * 8 + 4)
+                for j in range(g, g + group, VL):
+                    number = cast[f32](loadm[u8](numbers + j, g + group - j)) - zero
+                    storem[f32](to + j * 4, number * factor, g + group - j)
+    else:
+        numbers = p
+        if not by_channel:
+            numbers = p + size // group * 8
+        for j in range(0, size // 2, VL):
+            both = cast[i32](loadm[u8](numbers + j, size // 2 - j))
+            high = cast[f32](both >> const[i32](4))
+            low = cast[f32](both & const[i32](15))
+            scatter[f32](to + j * 8, 8, high, size // 2 - j)
+            scatter[f32](to + j * 8 + 4, 8, low, size // 2 - j)
+        if by_channel:
+            for j in range(0, size, VL):
+                number = loadm[f32](to + j * 4, size - j) - loadm[f32](head + (size + j) * 4, size - j)
+                storem[f32](to + j * 4, number * loadm[f32](head + j * 4, size - j), size - j)
+        else:
+            for g in range(0, size, group):
+                factor = splat[f32](p + g // group * 8)
+                zero = splat[f32](p + g // group * 8 + 4)
+                for j in range(g, g + group, VL):
+                    number = loadm[f32](to + j * 4, g + group - j) - zero
+                    storem[f32](to + j * 4, number * factor, g + group - j)
+
+
+@inline
+def unpack_block(p, row, to, to_row, first, count, size, group, kind, by_channel):
+    """Tokens from `first` on of a block at p as f32, at `to`."""
+    start = p
+    if by_channel:
+        start = p + size * 8
+    for t in range(first, count):
+        unpack_token(start + t * row, p, to + t * to_row, size, group, kind, by_channel)
+
+
+@inline
+def copy_token(x, to, size, T, kind):
+    """A token of one element type in another."""
+    for j in range(0, size, VL):
+        storem[kind](to + j * SIZE[kind], loadm[T](x + j * SIZE[T], size - j), size - j)
+
+
+@inline
+def step_of(low, high, most):
+    """The scale of numbers from `low` to `high`; of equal ones so small that no other lies within."""
+    flat = maximum(absolute(low) * const[f32](FLAT), const[f32](LEAST))
+    return maximum((high - low) * const[f32](1.0 / most), flat)
+
+
+@inline
+def write_numbers(from_, p, size, kind):
+    """Whole numbers as f32 at `from_`, to u8, or two to a byte, at p."""
+    if kind == "u8":
+        for j in range(0, size, VL):
+            storem[u8](p + j, cast[u8](cast[i32](loadm[f32](from_ + j * 4, size - j))), size - j)
+    else:
+        for j in range(0, size // 2, VL):
+            high = cast[i32](gather[f32](from_ + j * 8, 8, size // 2 - j))
+            low = cast[i32](gather[f32](from_ + j * 8 + 4, 8, size // 2 - j))
+            storem[u8](p + j, cast[u8]((high << const[i32](4)) | low), size // 2 - j)
+
+
+@inline
+def quantize_token(from_, p, size, group, kind):
+    """A token of f32 at `from_` as numbers with scales of its groups, at p."""
+    most = 255.0 if kind == "u8" else 15.0
+    numbers = p + size // group * 8
+    for g in range(0, size, group):
+        low = const[f32](inf)
+        high = const[f32](-inf)
+        for j in range(g, g + group, VL):
+            x = loadm[f32](from_ + j * 4, g + group - j)
+            low = blend[f32](g + group - j, minimum(low, x), low)
+            high = blend[f32](g + group - j, maximum(high, x), high)
+        low = spread[f32](hmin[f32](low))
+        high = spread[f32](hmax[f32](high))
+        factor = step_of(low, high, most)
+        zero = (const[f32](0.0) - low) / factor
+        storem[f32](p + g // group * 8, factor, 1)
+        storem[f32](p + g // group * 8 + 4, zero, 1)
+        for j in range(g, g + group, VL):
+            x = loadm[f32](from_ + j * 4, g + group - j) / factor + zero
+            x = minimum(maximum(rint(x), const[f32](0.0)), const[f32](most))
+            storem[f32](from_ + j * 4, x, g + group - j)
+    write_numbers(from_, numbers, size, kind)
+
+
+@inline
+def keep_range(block_at, numbers, size, kind, old, room, room_row, count):
+    """Scales and zeros of the channels of a block, of which the first `old` tokens have numbers and all
+    `count` are at `room` as f32: as they are where new tokens lie within them."""
+    most = 255.0 if kind == "u8" else 15.0
+    for j in range(0, size, VL):
+        left = size - j
+        low = const[f32](inf)
+        high = const[f32](-inf)
+        if old > 0:
+            factor = loadm[f32](block_at + j * 4, left)
+            zero = loadm[f32](block_at + (size + j) * 4, left)
+            low = (const[f32](0.0) - zero) * factor
+            high = (const[f32](most) - zero) * factor
+        newest = const[f32](inf)
+        largest = const[f32](-inf)
+        for t in range(old, count):
+            x = loadm[f32](room + t * room_row + j * 4, left)
+            newest = minimum(newest, x)
+            largest = maximum(largest, x)
+        bottom = minimum(low, newest)
+        top = maximum(high, largest)
+        made = step_of(bottom, top, most)
+        new_zero = (const[f32](0.0) - bottom) / made
+        if old > 0:
+            within = (newest >= low) & (largest <= high)
+            made = select(within, factor, made)
+            new_zero = select(within, zero, new_zero)
+        storem[f32](block_at + j * 4, made, left)
+        storem[f32](block_at + (size + j) * 4, new_zero, left)
+
+
+@inline
+def quantize_block(block_at, row, size, kind, room, room_row, count):
+    """All `count` tokens of a block at `room` as numbers, by the scales and zeros that the block has."""
+    most = 255.0 if kind == "u8" else 15.0
+    for t in range(count):
+        p = room + t * room_row
+        for j in range(0, size, VL):
+            left = size - j
+            x = loadm[f32](p + j * 4, left) / loadm[f32](block_at + j * 4, left)
+            x = rint(x + loadm[f32](block_at + (size + j) * 4, left))
+            storem[f32](p + j * 4, minimum(maximum(x, const[f32](0.0)), const[f32](most)), left)
+        write_numbers(p, block_at + size * 8 + t * row, size, kind)

@@ -1,0 +1,116 @@
+"""The kernels that write to a paged cache: new keys and values, and cached keys that are rotated."""
+
+from __future__ import annotations
+
+from ovjit.codegen.function import kernel
+from ovjit.codegen.words import *
+from ovjit.graph.paged_caches import TOP
+from ovjit_ops.attention.cpu_paged_numbers import (
+    copy_token,
+    keep_range,
+    quantize_block,
+    quantize_token,
+    unpack_block,
+)
+
+
+@kernel
+def paged_write(
+    k: Ptr, v: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, writes_at, heads, size, wide, block,
+    x_row, w_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, u_step, *, T, kind, vkind,
+):  # fmt: skip
+    """New keys and values to a block of a sequence, for one head."""
+    item = chunk // heads
+    head = chunk % heads
+    if item >= ld[i64](table):
+        return 0
+    at = table + (writes_at + item * 2) * 8
+    row = table + (8 + ld[i64](at) * 8) * 8
+    b = ld[i64](at + 8)
+    past = ld[i64](row)
+    behind = past + ld[i64](row + 8)
+    index = ld[i32](entries + (ld[i64](row + 24) + b) * 4) + 0
+    first = max(past - b * block, 0)
+    count = min(behind - b * block, block)
+    token = ld[i64](row + 16) + b * block - past  # of what would be the block's first
+    x = k + token * x_row + head * size * SIZE[T]
+    p = keys + index * k_block + head * k_head
+    if kind in TOP:
+        unpack_block(p, k_row, scratch, u_step, 0, first, size, 0, kind, True)
+        for t in range(first, count):
+            copy_token(x + t * x_row, scratch + t * u_step, size, T, "f32")
+        keep_range(p, 0, size, kind, first, scratch, u_step, count)
+        quantize_block(p, k_row, size, kind, scratch, u_step, count)
+    else:
+        for t in range(first, count):
+            copy_token(x + t * x_row, p + t * k_row, size, T, kind)
+    x = v + token * w_row + head * wide * SIZE[T]
+    p = values + index * v_block + head * v_head
+    for t in range(first, count):
+        if vkind in TOP:
+            copy_token(x + t * w_row, scratch, wide, T, "f32")
+            quantize_token(scratch, p + t * v_row, wide, v_group, vkind)
+        else:
+            copy_token(x + t * w_row, p + t * v_row, wide, T, vkind)
+
+
+@kernel
+def paged_rotate(
+    keys: Ptr, rotated: Ptr, deltas: Ptr, angles: Ptr, heads, size, block, k_block, k_head, k_row, each,
+    u_step, *, kind,
+):  # fmt: skip
+    """Keys of a cached block turned: halves x, y of a token become x cos - y sin, x sin + y cos, by the row
+    of `angles` (cosines, then sines) that `deltas` says of the block, or of each of its tokens."""
+    head = chunk % heads
+    p = keys + (ld[i32](rotated + chunk // heads * 4) + 0) * k_block + head * k_head
+    half = size // 2
+    room = scratch + u_step
+    if kind in TOP:
+        unpack_block(p, k_row, room, u_step, 0, block, size, 0, kind, True)
+    for t in range(block):
+        delta = ld[i32](deltas + chunk // heads * each * 4) + 0
+        if each > 1:
+            delta = ld[i32](deltas + (chunk // heads * each + t) * 4) + 0
+        x = p + t * k_row
+        if kind in TOP:
+            x = room + t * u_step
+        else:
+            copy_token(x, scratch, size, kind, "f32")
+            x = scratch
+        for j in range(0, half, VL):
+            low = loadm[f32](x + j * 4, half - j)
+            high = loadm[f32](x + (half + j) * 4, half - j)
+            cosine = loadm[f32](angles + (delta * size + j) * 4, half - j)
+            sine = loadm[f32](angles + (delta * size + half + j) * 4, half - j)
+            storem[f32](x + j * 4, low * cosine - high * sine, half - j)
+            storem[f32](x + (half + j) * 4, low * sine + high * cosine, half - j)
+        if kind not in TOP:
+            copy_token(scratch, p + t * k_row, size, "f32", kind)
+    if kind in TOP:
+        keep_range(p, 0, size, kind, 0, room, u_step, block)
+        quantize_block(p, k_row, size, kind, room, u_step, block)
+
+
+@kernel
+def paged_guard(
+    begins: Ptr, rotated: Ptr, deltas: Ptr, pairs_at: Ptr, done: Ptr, sequences, turned, held, each, rows,
+    pairs,
+):  # fmt: skip
+    """Refuses blocks, rows of angles and places among pairs that are not there."""
+    for i in range(turned):
+        index = ld[i32](rotated + i * 4) + 0
+        if index < 0 or index >= held:
+            return 10
+        for t in range(each):
+            if ld[i32](deltas + (i * each + t) * 4) < 0 or ld[i32](deltas + (i * each + t) * 4) >= rows:
+                return 10
+    if pairs >= 0:
+        for s in range(sequences):
+            new = ld[i32](begins + s * 4 + 4) - ld[i32](begins + s * 4) + 0
+            at = ld[i32](pairs_at + s * 4) + 0
+            stop = ld[i32](pairs_at + s * 4 + 4) + 0
+            if at < 0 or stop < at or stop > pairs:
+                return 11
+            if stop > at and stop - at != new * new:
+                return 11
+    st[i64](done, 0)
