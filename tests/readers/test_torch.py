@@ -169,6 +169,12 @@ OPERATORS = {
         [rand(1, 2, 5, 5), rand(1, 3, 4, 2)],
         [],
     ),
+    "circular": (lambda x: F.pad(x, (-1, 2), mode="circular"), [rand(1, 2, 5)], [[rand(2, 2, 7)]]),
+    "avg_pool_divisor": (
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, divisor_override=2),
+        [rand(1, 2, 8, 7)],
+        [[rand(2, 2, 6, 9)]],
+    ),
     "max_pool_ceil": (
         lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True),
         [rand(1, 2, 8, 8)],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.nn import spread
 from ovjit.readers.torch.registry import aten
@@ -62,10 +61,15 @@ def avg_pool(
         count = 1
         for size in kernel:
             count *= size
-        if ceil_mode:
-            raise UnsupportedError("divisor_override with ceil_mode")
-        wide = n("Pad", v, [0, 0, *pads], [0, 0, *pads], n.like(v, 0), pad_mode="constant")
+        more = [p + (k - 1 if ceil_mode else 0) for p, k in zip(pads, step, strict=True)]
+        wide = n("Pad", v, [0, 0, *pads], [0, 0, *more], n.like(v, 0), pad_mode="constant")
+        own["rounding_type"] = "floor"
         mean = n("AvgPool", wide, pads_begin=[0] * dims, pads_end=[0] * dims, exclude_pad=False, **own)
+        if ceil_mode:  # as many windows as PyTorch has: those that begin inside
+            own["rounding_type"] = "ceil_torch"
+            like = n("AvgPool", v, pads_begin=pads, pads_end=pads, exclude_pad=False, **own)
+            for axis in range(2, 2 + dims):
+                mean = n.cut(mean, axis, 0, n.size(like, axis))
         return n("Multiply", mean, n.like(mean, count / divisor_override))
 
     return _batched(n, x, dims, pooled)

@@ -386,11 +386,11 @@ def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any 
 
 def _circular(n: Call, x: Output, begin: list[int], end: list[int]) -> Output:
     for axis, (before, behind) in enumerate(zip(begin, end, strict=True)):
-        if before or behind:
-            last = [n.cut(x, axis, -before, LAST)] if before > 0 else []
-            first = [n.cut(x, axis, 0, behind)] if behind > 0 else []
-            x = n.concat([*last, x, *first], axis)
-            x = n.cut(x, axis, max(-before, 0), behind if behind < 0 else LAST)
+        # what is cut off is cut off first, and the rest goes round
+        x = n.cut(x, axis, max(-before, 0), behind if behind < 0 else LAST)
+        last = [n.cut(x, axis, -before, LAST)] if before > 0 else []
+        first = [n.cut(x, axis, 0, behind)] if behind > 0 else []
+        x = n.concat([*last, x, *first], axis)
     return x
 
 
