@@ -160,6 +160,14 @@ def test_the_ir_means_the_same_to_openvino(tmp_path: Path) -> None:
     assert tokens == [f"<{i}>\n" for i in range(s.words)]
 
 
+def test_a_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "sha256-0"
+    made_file(path, Sizes("llama", layers=1))
+    assert ov.Core().read_model(path).outputs[0].get_any_name() == "logits"
+    with pytest.raises(UnsupportedError, match="from its path"):
+        ov.Core().read_model(path.read_bytes())
+
+
 def test_metadata_is_in_rt_info(tmp_path: Path) -> None:
     made_file(tmp_path / "a.gguf", Sizes("llama", layers=1))
     model = ov.Core().read_model(tmp_path / "a.gguf")
@@ -214,6 +222,15 @@ def test_unknown_architectures_are_named(tmp_path: Path) -> None:
     s.arch = "mamba"
     write(path, s, made)
     with pytest.raises(UnsupportedError, match="the architecture 'mamba'; what is read: llama"):
+        ov.Core().read_model(path)
+
+
+def test_huge_sizes_are_refused(tmp_path: Path) -> None:
+    s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    s.heads = s.shared = s.size = s.turned = 1 << 20
+    write(path, s, made)
+    with pytest.raises(ModelError, match="1048576 heads of 1048576 elements"):
         ov.Core().read_model(path)
 
 

@@ -408,7 +408,7 @@ def _read(
         if not path or not os.path.exists(path):
             raise OvjitError(f'Could not open the file: "{path}": there is no such file')
         ending = os.path.splitext(path)[1].lower()
-        if ending == ".gguf":
+        if ending == ".gguf" or (ending not in (".xml", ".onnx") and _begins_as_gguf(path)):
             from ovjit.readers.gguf.reader import read_gguf
 
             return read_gguf(path)
@@ -427,6 +427,8 @@ def _read(
     elif isinstance(weights, (int, float)):  # what is no path and no bytes is read as a path, and not there
         raise no_path(weights)
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
+        if bytes(memoryview(model)[:4]) == b"GGUF":
+            raise UnsupportedError("a GGUF file is read from its path, not from its contents")
         return _read_onnx(model, weights, use_mmap, converters)
     from ovjit.readers.ir.reader import read_ir
 
@@ -437,6 +439,14 @@ def _is_model_proto(model: Any) -> bool:
     """Whether it is an onnx.ModelProto, which is looked for without importing onnx."""
     kind = getattr(model, "DESCRIPTOR", None)
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
+
+
+def _begins_as_gguf(path: str) -> bool:
+    """Whether a file is one of llama.cpp's, which stores of models keep without an ending."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def _looks_like_xml(content: Any) -> bool:

@@ -39,6 +39,8 @@ def read_gguf(path: str | os.PathLike[str]) -> Model:
         raise UnsupportedError(f"{where}: {error}") from error
     except OvjitError as error:
         raise ModelError(f"{where}: {error}") from error
+    except MemoryError as error:
+        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"[:500]
         raise ModelError(f"{where}: the model is not valid ({what})") from error

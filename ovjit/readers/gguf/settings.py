@@ -61,6 +61,8 @@ class Settings:
             raise ModelError(f"{self.heads} heads of queries for {self.shared} of keys")
         self.size = self.whole("attention.key_length", self.wide // self.heads or None)
         self.value_size = self.whole("attention.value_length", self.wide // self.heads or None)
+        if self.heads * max(self.size, self.value_size) > LARGEST:
+            raise ModelError(f"{self.heads} heads of {self.size} elements; {LARGEST} in all are the most")
         self.eps = self.real(
             "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
         )
