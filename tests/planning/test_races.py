@@ -107,7 +107,8 @@ class Run:
             start = [m.copy() for m in before]
             if flip:  # what is written with the value that it had shows now
                 for view in writes:
-                    if id(view.buffer) not in read:
+                    own = view.buffer.base == ARENA or view.buffer.base >= 3 + len(self.inputs)
+                    if own and id(view.buffer) not in read:  # not an input that the step writes
                         place = 0 if view.buffer.base == ARENA else view.buffer.base - 2 - len(self.inputs)
                         low = view.buffer.offset if view.buffer.base == ARENA else 0
                         start[place][low : low + view.buffer.size] ^= flip

@@ -164,6 +164,10 @@ def _grown(inputs: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.nd
     return [np.resize(a, [new.get(d, d) for d in a.shape]) for a in inputs]
 
 
+#: Operations whose list of work names the rows that they write: others, of larger shapes, are not written.
+LISTED = frozenset(("PagedAttention",))
+
+
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_every_operation(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     opened_samples(record, monkeypatch, 2)
@@ -187,7 +191,8 @@ def opened_samples(record: Op, monkeypatch: pytest.MonkeyPatch, most: int) -> No
             compile_graph(graph, {})
         except OvjitError:
             continue  # not with open dimensions
-        sets = [[inputs[i] for i in data]] + [_grown([inputs[i] for i in data], rng) for _ in range(3)]
+        given = [inputs[i] for i in data]
+        sets = [given, *(_grown(given, rng) for _ in range(0 if record.name in LISTED else 3))]
         check(graph, sets, f"{record!r} {attrs}")
 
 

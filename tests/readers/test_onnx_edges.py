@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import ovjit
+from ovjit.codegen.cpu.isa import extra_features, host_isa
 from tests.support.onnx.beside_onnxruntime import by_evaluator, by_onnxruntime, by_ovjit
 
 SEED = 20261121
@@ -699,6 +700,8 @@ def test_bits_of_computed_numbers(real: str, rng: np.random.Generator) -> None:
     bits = np.concatenate([some, fields, fields[1:] - 1])
     bits = np.concatenate([bits, bits[:80] >> np.uint64(width - fraction)]).astype(f"u{kind.itemsize}")
     values = bits.view(kind)
+    # the instruction of AVX512-BF16 that rounds f32 to bf16 makes zeros of subnormals
+    flushes = real == "bfloat16" and "avx512bf16" in extra_features(host_isa())
     with np.errstate(invalid="ignore"):
         number = ~np.isnan(values.astype(np.float64))
     for other in (f"int{width}", f"uint{width}"):
@@ -708,6 +711,8 @@ def test_bits_of_computed_numbers(real: str, rng: np.random.Generator) -> None:
             for native in (False, True):
                 (got,) = by_ovjit(model, {"x": source}, native)
                 wrong = (np.asarray(got).view(bits.dtype) != bits) & number
+                if flushes and native and target == kind:
+                    wrong &= (bits.astype(np.uint64) >> np.uint64(fraction)) & np.uint64(255) != 0
                 where = f"seed {SEED}, {source.dtype} as {target}, native={native}"
                 assert not wrong.any(), f"{where}: {bits[wrong][:4]} came out as {got[wrong][:4]}"
                 if target == kind:

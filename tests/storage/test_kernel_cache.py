@@ -755,13 +755,19 @@ def test_descriptors_are_given_back(home, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_fork_while_a_thread_holds_the_locks(home):
+def test_fork_while_another_thread_holds_the_locks(home):
     """The child's copies of the locks would stay taken for ever."""
     script = """
-import os, signal
+import os, signal, threading
 from ovjit.disk import cache, keys
-cache._lock.acquire()
-keys._lock.acquire()
+held = threading.Event()
+def hold():
+    cache._lock.lock.acquire()
+    keys._lock.lock.acquire()
+    held.set()
+    threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+assert held.wait(60)
 child = os.fork()
 if not child:
     signal.alarm(20)
