@@ -40,10 +40,11 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
 
 
 #: What runs on the host by element type of the data: what data decide the size of, strings, and types that a
-#: kernel does not know. `UsedPart` is a view that is cut off between two programs.
+#: kernel does not know. `UsedPart` is a view that is cut off between two programs. A cache that is a constant,
+#: as the second one is here, is not written where it lies.
 CUT = {"UsedPart", "SparseFillEmptyRows"}
 HOST = {
-    "f32": CUT | {"MulticlassNms", "Range"},
+    "f32": CUT | {"MulticlassNms", "Range", "PaKVReorder"},
     "i32": CUT | {"GridSample", "Interpolate", "StringTensorPack"},
     "u8": CUT | {"GridSample", "Range"},
 }
