@@ -44,10 +44,12 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
 @kernel
 def paged_plan(
     past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, sequences, tokens, listed, held,
-    block, part, rows, few, writes_at, few_at, many_at, *, writing, typed,
+    block, part, rows, few, writes_at, few_at, many_at, words, *, writing, typed,
 ):  # fmt: skip
     """The table. `held`: blocks of the smallest cache; `few`: sequences of so many new tokens are tokens'."""
     seen = ld[i32](window) + 0
+    for i in range(0, words, VL):  # what is behind the end of a list is zeros
+        storem[i64](table + i * 8, spread[i64](0), words - i)
     number = 0
     tokens_items = 0
     prompts = 0
@@ -164,6 +166,6 @@ class PagedPlan(Lowering):
             "listed": listed, "held": least(*caches) if len(caches) > 1 else caches[0],
         }  # fmt: skip
         values |= {name: attrs[name] for name in ("block", "part", "rows", "few")}
-        values |= {name: made[name] for name in ("writes_at", "few_at", "many_at")}
+        values |= {name: made[name] for name in ("writes_at", "few_at", "many_at", "words")}
         reads = [past, begins, entries, ends, window]
         planner.step(self.kernel, values, 1, reads, [table])

@@ -40,8 +40,8 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
 
 
 #: What runs on the host by element type of the data: what data decide the size of, strings, and types that a
-#: kernel does not know. `UsedPart` is a view that is cut off between two programs. A cache that is a constant,
-#: as the second one is here, is not written where it lies.
+#: kernel does not know. `UsedPart` is a view that is cut off between two programs. Caches that are constants,
+#: as one is here, are not written where they lie.
 CUT = {"UsedPart", "SparseFillEmptyRows"}
 HOST = {
     "f32": CUT | {"MulticlassNms", "Range", "PaKVReorder"},

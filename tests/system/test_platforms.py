@@ -71,7 +71,8 @@ for name in NAMES:
     if hasattr(os, name):
         delattr(os, name)
 left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
-            "ovjit.integrations.ray", "ovjit.__main__"}
+            "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
+            "ovjit.compat.frontend.pytorch.torchdynamo.backend"}
 root = pathlib.Path(ROOT)
 for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):

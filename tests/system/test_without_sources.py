@@ -208,7 +208,7 @@ def test_a_wheel_on_the_path_compiles_its_modules_once(tmp_path: Path) -> None:
     file, first = printed(packed.start(wheel, program, tmp_path / "cache"))
     assert file == str(wheel / "ovjit" / "__init__.py") and int(first) > 200
     again = packed.start(wheel, program, tmp_path / "cache")
-    assert int(printed(again)[1]) < 16 and again.stderr == ""
+    assert int(printed(again)[1]) < 24 and again.stderr == ""  # what the cache itself needs
     unkept = packed.start(wheel, "import ovjit", "0")
     assert "every start compiles its modules anew" in unkept.stderr and "OVJIT_CACHE" in unkept.stderr
     kernels = (tmp_path / "cache").glob("*.kernel")
