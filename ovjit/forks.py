@@ -99,9 +99,17 @@ _ATTEMPTS = 100
 def _before_fork() -> None:
     import _thread
 
-    mine, told = _mine(), {name for name in _HOLDING if name not in _EARLIER and _is_taken(name)}
+    mine = _mine()
+    told = {name for name in _HOLDING if name not in _EARLIER and _is_taken(name)}
+    logging: Any = None
+    if not {"logging"} & (_EARLIER | mine):
+        # imported now, it cannot come while we wait and let go of what it was not asked to take
+        _wait_for(["logging"])
+        logging = getattr(sys.modules.get("logging"), "_lock", None)
+        if logging is not None and not logging._is_owned():
+            logging.acquire()
+        told.add("logging")
     taken = _taken[_thread.get_ident()] = []
-    logging: Any = getattr(sys.modules.get("logging"), "_lock", None) if "logging" in told else None
     lent = 0
     try:
         while logging is not None and logging._is_owned():
