@@ -159,8 +159,10 @@ def _of_two() -> Iterator[Case]:
 
 
 def _conversions() -> Iterator[Case]:
-    for source, (values, targets) in CONVERTED.items():
+    for source, (numbers, targets) in CONVERTED.items():
         for target in targets:
+            # AVX512-BF16 flushes subnormal numbers as it rounds to bf16, other CPUs do not
+            values = tuple(v for v in numbers if target != "bf16" or v != 1e-40)
             yield Case(
                 f"convert {source} to {target}", tuple(map(_said, values)),
                 lambda o, x, target=target: o.convert(x, target), (_repeated(values, NUMPY[source]),),
