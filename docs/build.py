@@ -29,7 +29,8 @@ ORDER = {
     ],
     "What is there": ["docs/operations.md", "docs/parity.md", "docs/special_values.md",
                       "docs/benchmarks.md", "CHANGELOG.md"],
-    "Inside": ["docs/architecture.md", "docs/adding_an_op.md", "docs/blob_format.md", "CONTRIBUTING.md"],
+    "Inside": ["docs/architecture.md", "docs/decisions.md", "docs/adding_an_op.md", "docs/blob_format.md",
+               "CONTRIBUTING.md"],
 }  # fmt: skip
 #: What pdoc describes: what users import.
 MODULES = [
