@@ -64,7 +64,8 @@ def test_answers_are_those_of_weights_in_memory(path, hint, monkeypatch) -> None
     program = lazy._executable.program
     constants = [n.attrs["value"] for n in program.graph.nodes if n.op.name == "Constant"]
     count = sum(isinstance(c, Converted) for c in constants)
-    assert count > LAYERS if hint == "bf16" else count == 1
+    in_bf16 = lazy.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16  # f32 on CPUs without AVX-512
+    assert count > LAYERS if in_bf16 else count == 1
     assert not made, "somebody asked for a copy"
     places = {low.weights.at for low in program.lowerings if isinstance(low, Tiled)}
     assert len(places) == LAYERS + 1
