@@ -1,11 +1,13 @@
-"""What type checkers find under the names of OpenVINO's modules, made when a wheel is built.
+"""What a build adds to a wheel: its bill of materials, and what type checkers find under OpenVINO's names.
 
-At run time `ovjit.preprocess` is an alias of `ovjit.compat.preprocess`, which type checkers cannot know. The
-wheel therefore has a package of stubs beside ovjit, "partial" as PEP 561 calls it: a line for each module.
+At run time `ovjit.preprocess` is an alias of `ovjit.compat.preprocess`, and `ovjit.Core` is imported when it
+is first used. Type checkers know neither. The wheel therefore has a package of stubs beside ovjit, "partial"
+as PEP 561 calls it: a line for each module, and one for each name of the package itself.
 """
 
 from __future__ import annotations
 
+import ast
 import pathlib
 import re
 import runpy
@@ -17,18 +19,35 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Stubs(BuildHookInterface):
-    """Adds `ovjit-stubs` to a wheel, and to an environment in which ovjit is editable."""
+    """Adds `ovjit-stubs` to a wheel, and to an environment in which ovjit is editable; to a wheel its bill of
+    materials (`sbom.py`)."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        self.made = pathlib.Path(tempfile.mkdtemp())
+        self.made = self.bills = pathlib.Path(tempfile.mkdtemp())
         for path, text in stubs(pathlib.Path(self.root)).items():
             (self.made / path).parent.mkdir(parents=True, exist_ok=True)
             (self.made / path).write_text(text)
         kind = "force_include_editable" if version == "editable" else "force_include"
         build_data.setdefault(kind, {})[str(self.made)] = "ovjit-stubs"
+        if version != "editable":
+            build_data["sbom_files"].append(self.bill())
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         shutil.rmtree(self.made)
+        shutil.rmtree(self.bills, ignore_errors=True)
+
+    def bill(self) -> str:
+        """The path of the wheel's bill of materials."""
+        about = self.metadata
+        make = runpy.run_path(str(pathlib.Path(self.root) / ".ci" / "sbom.py"))["bill"]
+        text = make(
+            pathlib.Path(self.root), about.core.name, about.version, about.core.dependencies,
+            about.core.optional_dependencies,
+        )  # fmt: skip
+        self.bills = pathlib.Path(tempfile.mkdtemp())
+        path = self.bills / f"{about.core.name}.cdx.json"
+        path.write_text(text)
+        return str(path)
 
 
 def has_getattr(file: pathlib.Path) -> bool:
@@ -38,7 +57,7 @@ def has_getattr(file: pathlib.Path) -> bool:
 
 def stubs(root: pathlib.Path) -> dict[str, str]:
     """path below `ovjit-stubs` -> its text."""
-    found = {"py.typed": "partial\n"}
+    found = {"py.typed": "partial\n", "__init__.pyi": package(root)}
     for name, target in runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"].items():
         base = root.joinpath(*target.split("."))
         files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
@@ -50,3 +69,20 @@ def stubs(root: pathlib.Path) -> dict[str, str]:
                 text += f"from {module} import __getattr__ as __getattr__\n"
             found[f"{path.removeprefix('ovjit/')}i"] = text
     return found
+
+
+def package(root: pathlib.Path) -> str:
+    """The stub of `ovjit` itself: its names by where they are defined, and its modules."""
+    tree = ast.parse((root / "ovjit" / "__init__.py").read_text())
+    (places,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_NAMES"
+    )
+    lines = ["from ovjit.version import __version__ as __version__, get_version as get_version"]
+    for module, names in places.items():
+        lines += [f"from {module} import {name} as {name}" for name in names.split()]
+    compat = runpy.run_path(str(root / "ovjit" / "compat" / "__init__.py"))["NAMES"]
+    modules = ["errors", "tools", *(name[6:] for name in compat if name.count(".") == 1)]
+    lines += [f"from ovjit import {name} as {name}" for name in modules]
+    return "\n".join(lines) + "\n"

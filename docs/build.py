@@ -25,9 +25,9 @@ ORDER = {
     ],
     "Production": [
         "docs/deployment.md", "docs/serving.md", "docs/language_models.md", "docs/distributed.md",
-        "docs/platforms.md", "SECURITY.md",
+        "docs/platforms.md", "docs/versions.md", "SECURITY.md",
     ],
-    "What is there": ["docs/operations.md", "docs/parity.md", "docs/special_values.md",
+    "What is there": ["docs/operations.md", "docs/parity.md", "docs/types.md", "docs/special_values.md",
                       "docs/benchmarks.md", "CHANGELOG.md"],
     "Inside": ["docs/architecture.md", "docs/decisions.md", "docs/adding_an_op.md", "docs/blob_format.md",
                "CONTRIBUTING.md"],

@@ -47,4 +47,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*_PLACES, *_MODULES, *dir(ovjit)})
+    return sorted({*_PLACES, *_MODULES, *(name for name in dir(ovjit) if not name.startswith("__"))})
