@@ -245,7 +245,9 @@ def test_small_weights_are_exact(rows):
     k, v = np.array([[[0, 1], [1, 0]]], np.float32), np.array([[[0], [1]]], np.float32)
     got = attend(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0]
     exact = np.exp(x.astype(np.float64))
-    np.testing.assert_allclose(got, exact / (1 + exact), rtol=6e-7)
+    # the exponent, up to 125, is one rounding nearer where it is a fused multiply-add
+    rounded = 87 * np.log2(np.e) * 2**-24 if host_isa().name == "generic" else 0
+    np.testing.assert_allclose(got, exact / (1 + exact), rtol=6e-7 + rounded)
     for far, want in ((-100.0, 0.0), (-3e38, 0.0), (np.nan, np.nan)):
         q[0, :, 0] = far
         np.testing.assert_array_equal(attend(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0], want)

@@ -351,7 +351,8 @@ Answers for real numbers are those of IEEE 754 and NumPy: NaN in gives NaN out. 
 `clamp` and `max_pool` turn NaN into a number, by the CPU's minimum and maximum. So an image with a NaN
 has a plain answer in OpenVINO; in ovjit the output shows that the input is faulty. `select(is_nan(x), 0,
 x)` before them gives OpenVINO's answer. Integers are exact where the type holds the result, and wrap
-around where it does not. OpenVINO's answers depend on the CPU in some rows; ovjit's are the same on all.
+around where it does not. OpenVINO's answers depend on the CPU in some rows. ovjit's do not, with one
+exception: `fake_quantize` of NaN is NaN on CPUs with neither AVX2 nor AVX-512.
 
 Two numbers under "given" are the operation's two inputs. Where a cell has several numbers, they are a
 row of the result.

@@ -7,6 +7,7 @@ it hangs.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -43,6 +44,14 @@ def in_child(work):
 FEW_AND_MANY = [1, pytest.param(10, marks=pytest.mark.long)]
 
 
+#: What CPython says where another thread imports concurrent.futures.thread between a fork's first and last
+#: handlers: its own handler then lets go of a lock that was not taken, and stays free.
+_UNTAKEN = re.compile(
+    r"Exception ignored in: <built-in method release of _thread\.lock .*\nTraceback .*\n"
+    r"  File .*\n(    .*\n)*RuntimeError: release unlocked lock\n"
+)
+
+
 def quietly(tmp_path, program, times=1, **environment):
     for i in range(times):
         done = subprocess.run(
@@ -50,7 +59,7 @@ def quietly(tmp_path, program, times=1, **environment):
             env={**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_CACHE": str(tmp_path / str(i)), **environment},
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert (done.returncode, _UNTAKEN.sub("", done.stderr)) == (0, ""), done.stdout
 
 
 @pytest.mark.parametrize("times", FEW_AND_MANY)
