@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from ovjit.execution.control_groups import folders, read_text
+from ovjit.control_groups import folders, read_text
 
 
 def usable_cores(root: str | os.PathLike[str] = "/") -> tuple[int, str]:

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any
 
+#: A timeout of `join` that does not end: about what the system's clock can count.
+FOREVER = 1e8
+
 
 def start(function: Callable[..., object], arguments: tuple[Any, ...], name: str) -> Any:
     """A daemon thread that runs `function`, with a method `join(timeout)`. RuntimeError where the process may

@@ -24,9 +24,10 @@ def routines(
     functions: Sequence[str],
     module: Callable[[], Any],
     intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+    key: str = "",
 ) -> Kernel:
     """A kernel that has these functions of a module, which is imported by need: the first as its `kernel`,
-    the others by their names."""
+    the others by their names. `key`: what `intrinsics` depends on besides the instruction set."""
 
     def make() -> texts.Printed:
         from ovjit.codegen.function import printed_routine
@@ -35,4 +36,4 @@ def routines(
         return "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named), [], {}
 
     text, *_ = texts.kept(texts.place_of(name, functions), name, make)
-    return Kernel(name, text, KernelArgs(), intrinsics)
+    return Kernel(name, text, KernelArgs(), intrinsics, key)

@@ -21,7 +21,7 @@ from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import VL, Ptr, Word, placed, share
 
 #: What stands for an element of so many bytes.
-_ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
+ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
 
 
 def transpose_sizes(isa: Isa) -> tuple[int, ...]:
@@ -161,7 +161,7 @@ def transpose_blocks(x: Ptr, y: Ptr, steps, of, *, size):
 @functools.cache
 def transpose_kernel(size: int) -> Kernel:
     """The kernel over whole tensors of elements of `size` bytes."""
-    elem = _ELEMENTS[size]
+    elem = ELEMENTS[size]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
         return {"transpose": make_transpose(isa, elem)}
@@ -228,7 +228,7 @@ def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int,
 
 def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
     """The intrinsic `interleave`, back, on `words`."""
-    lanes, size = words.lanes, {element: size for size, element in _ELEMENTS.items()}[elem]
+    lanes, size = words.lanes, {element: size for size, element in ELEMENTS.items()}[elem]
     firsts = range(0, rows * lanes, lanes)
     loaded = np.concatenate(
         [words[f"loadm_{elem}"](y + first * size, left * rows - first) for first in firsts]
@@ -249,7 +249,7 @@ def interleave_rows(x: Ptr, y: Ptr, apart, n, items, per_chunk, *, size, rows):
 @functools.cache
 def interleave_kernel(size: int, rows: int, back: bool = False) -> Kernel:
     """The kernel over elements of `size` bytes."""
-    elem = _ELEMENTS[size]
+    elem = ELEMENTS[size]
 
     def intrinsics(isa: Isa) -> dict[str, Any]:
         return {"interleave": make_interleave(isa, elem, rows, back)}

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.execution.control_groups import memory_left
+from ovjit.control_groups import memory_left
 from ovjit.planning.constants import aligned_bytes
 
 #: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit import locks, logs
-from ovjit.execution import os_threads, runner
+from ovjit import locks, logs, os_threads
+from ovjit.execution import runner
 from ovjit.execution.blocks import Arena, release_arenas
 from ovjit.execution.runner import JOB_WORDS, LEADS, NOTIFY, OWNER, POOL_WORDS, STATE, STOP, STREAMS, WAKE
 from ovjit.forks import ForkLock

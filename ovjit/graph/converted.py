@@ -79,6 +79,28 @@ class Arranged(Unmade):
         rows = given.rows(first, end) if isinstance(given, Unpacked) else np.asarray(given)[first:end]
         return self.arrange(rows)
 
+    @property
+    def stored_type(self) -> str:
+        """The element type of a source that lies in fewer bits than a byte, else ""."""
+        return self._given.element_type if isinstance(self._given, Unpacked) else ""
+
+    def stored_rows(self) -> tuple[np.ndarray, int] | None:
+        """The bytes of the source that each column is made of, [columns, bytes], and the bits of an element.
+        None where columns are not rows of the source, or begin within a byte."""
+        given, outs = self._given, self.shape[1]
+        if not self.by_rows or not self.size:
+            return None
+        if isinstance(given, Unpacked):
+            bits = ELEMENT_TYPES[given.element_type].bits
+            each = self.shape[0] * bits
+            raw = given.source.reshape(-1)
+            if each % 8 or raw.dtype.itemsize != 1 or raw.size * 8 < each * outs:
+                return None
+            return raw.view(np.uint8)[: each * outs // 8].reshape(outs, each // 8), bits
+        if not isinstance(given, np.ndarray) or not given.flags.c_contiguous or given.size != self.size:
+            return None
+        return given.reshape(outs, -1).view(np.uint8), 8 * given.itemsize
+
 
 class Unpacked(Unmade):
     """Numbers of 2 or 4 bits, of the type `element_type`, that lie in the bytes `source`."""

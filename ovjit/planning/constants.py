@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import mmap
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ovjit import cores, os_threads
 from ovjit.codegen.memory import SIZE
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
@@ -183,13 +186,16 @@ class Constants:
         """
         shared = memory is not None and is_mapped(memory)
         memory = aligned_bytes(self.size) if memory is None else memory
+        tasks = []
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
             memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0  # the same in every process
             if isinstance(array, Filling):
-                array.fill(place)
-            elif array.size:
-                fill_copy(place, array, shared)  # tables, as a rule, of which few rows are read
+                tasks.append((array.nbytes, functools.partial(array.fill, place)))
+            elif array.size:  # tables, as a rule, of which few rows are read
+                tasks.append((array.nbytes, functools.partial(fill_copy, place, array, shared)))
+        in_threads(tasks)
+        for offset, array in self.arrays:
             source = array.source if isinstance(array, Filling) else array
             if source is not None and is_mapped(source):
                 release_pages(source)
@@ -198,6 +204,45 @@ class Constants:
                     self.of_files.append((offset, array.nbytes, source, recipe))
         self.arrays = []
         return memory
+
+
+#: Bytes from which on constant memory is filled by several threads, and of what a thread takes for itself.
+_MANY, _PIECE = 1 << 23, 1 << 17
+
+
+def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
+    """Run all tasks (bytes that are written, function), the large ones by as many threads as there are cores.
+    The first exception is raised once no task is running."""
+    large = sorted((task for task in tasks if task[0] >= _PIECE), key=lambda task: -task[0])
+    left, errors = collections.deque(run for _, run in large), list[BaseException]()
+
+    def work() -> None:
+        while not errors:
+            try:
+                run = left.popleft()
+            except IndexError:
+                return
+            try:
+                run()
+            except BaseException as error:
+                errors.append(error)
+
+    helpers = []
+    if sum(size for size, _ in large) >= _MANY:
+        with contextlib.suppress(RuntimeError):  # no more threads: those that there are do it
+            for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
+                helpers.append(os_threads.start(work, (), "ovjit-packing"))
+    try:
+        for size, run in tasks:
+            if size < _PIECE:
+                run()
+        work()
+    except BaseException as error:
+        errors.append(error)
+    for helper in helpers:
+        helper.join(os_threads.FOREVER)
+    if errors:
+        raise errors[0]
 
 
 def steers(array: np.ndarray | Filling) -> bool:

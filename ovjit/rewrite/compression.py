@@ -221,7 +221,7 @@ def _halves(array: np.ndarray | None, transposed: bool) -> Stored | None:
     depth, outs = array.shape[::-1] if transposed else array.shape
     bits = Arranged(
         array, (depth, outs), np.dtype(np.uint16),
-        lambda of: np.ascontiguousarray(of.T if transposed else of).view(np.uint16), transposed,
+        lambda of: np.ascontiguousarray(of.T if transposed else of).view(np.uint16), transposed, transposed,
     )  # fmt: skip
     scale = np.ones((-(-depth // F16_GROUP), outs), np.float32)
     return Stored(bits, scale, None, 16, F16_GROUP, "f16", False)

@@ -36,7 +36,7 @@ from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.plan import Filling, ceil_div
-from ovjit.tiles.pack import fill_later, spread_out, tile_width
+from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Floats of 8 bits -> how far they are shifted down from the upper byte of an f16, the bits that are kept, of
@@ -693,6 +693,17 @@ def how_unpacked(
     return Unpack(bits, integers.dtype.kind == "i", kind, "f16" if fit_f16(scale) else "f32", stored)
 
 
+def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Isa) -> Woven | None:
+    """How native code packs such weights; None where groups are filled up, or words are put together."""
+    if filled != integers.shape[0] or unpack.by_bytes(isa.lanes):
+        return None
+    if unpack.paired:
+        return Woven(2, 8)
+    if unpack.bits == 4:
+        return Woven(4, 4, mask=flipped(integers, 4))
+    return Woven(unpack.bits // 8, unpack.bits)
+
+
 def pack_compressed(
     integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, unpack: Unpack, size: int,
     isa: Isa,
@@ -732,7 +743,7 @@ def pack_compressed(
         zeros = spread_out(zero, numpy_dtype(unpack.zero), width) if unpack.each_zero else one
     scales = spread_out(scale, numpy_dtype(unpack.scale), width)
     zero_panel = 0 if zeros is None or not unpack.each_zero else zeros[0].nbytes
-    packed = fill_later(integers, width, panel, arrange)
+    packed = fill_later(integers, width, panel, arrange, _woven(unpack, integers, filled, isa))
     return Compressed(packed, scales, zeros, panel, scales[0].nbytes, zero_panel, filled)
 
 

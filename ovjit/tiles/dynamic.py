@@ -27,8 +27,9 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.converted import Unmade
 from ovjit.planning.plan import Filling, ceil_div
+from ovjit.tiles import weave
 from ovjit.tiles.compressed import fetch, fetch_group
-from ovjit.tiles.pack import fill_later, spread_out, tile_width
+from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers.
@@ -273,4 +274,9 @@ def pack_dynamic(
         zeros = spread_out(zero + 128 * signed, np.uint8, width)
     sizes = (0 if a is None else a[0].nbytes for a in (scales, zeros))
     panel = rows * width * stored.bits // 8
-    return Packed(stored, fill_later(integers, width, panel, arrange), scales, zeros, panel, *sizes)
+    woven = None
+    if rows == depth and stored.bits == 4:
+        woven = Woven(4, 4, weave.SPREAD, flipped(integers, 4))
+    elif rows == depth:
+        woven = Woven(4, 8, mask=0x80808080 * signed)
+    return Packed(stored, fill_later(integers, width, panel, arrange, woven), scales, zeros, panel, *sizes)

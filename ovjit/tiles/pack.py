@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.graph.converted import Arranged, Unmade
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.planning.constants import release_pages
 from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
+from ovjit.tiles import weave
 
 #: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
 _PACKED = 1 << 19
@@ -92,8 +93,17 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
     panels = source[..., : full * width].reshape(*each, group, full, width)
     panels = np.moveaxis(panels, (-2, -1), (0, -2))
     some = max(1, _PACKED // max(1, math.prod(each) * width * group * target.itemsize))
+    rows = _words_of(weights, target, group)
     for first in range(0, full, some):
         part = body[first : first + some]
+        if rows is not None:
+            of_part = rows[first * width : (first + len(part)) * width]
+            flushes = target.dtype == np.float32
+            weave.weave(of_part, part, width, WORD, weave.FLUSH if flushes else weave.AS_THEY_ARE)
+            if not flushes:
+                flush_subnormals(part)
+            release_pages(of_part)
+            continue
         np.copyto(part, panels[first : first + some])
         flush_subnormals(part)
         release_pages(panels[first : first + some])
@@ -104,17 +114,58 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
         flush_subnormals(tail)
 
 
+def _words_of(weights: np.ndarray, target: np.ndarray, group: int) -> np.ndarray | None:
+    """The rows of words [outs, bytes] that the panels of [runs..., k, O] are woven of. None where there are
+    few, or where a word's elements are not adjacent."""
+    *runs, depth, outs = weights.shape
+    if math.prod(runs) != 1 or group * weights.itemsize != WORD or weights.dtype != target.dtype:
+        return None
+    if target.nbytes < weave.WORTH:
+        return None
+    return weave.rows_of_words(weights.reshape(depth, outs), WORD)
+
+
+class Woven(NamedTuple):
+    """How integers become panels: bytes of a word, bits of an element as it is stored, what is done to words
+    (`weave`), and the bits of each four bytes that are flipped."""
+
+    size: int
+    bits: int
+    change: int = weave.AS_THEY_ARE
+    mask: int = 0
+
+
+def flipped(integers: np.ndarray | Unmade, bits: int) -> int:
+    """The bits of `Woven.mask`: signed integers of 4 bits become those from 0 to 15 that are packed."""
+    signed = isinstance(integers, Arranged) and integers.stored_type == "i4"
+    return 0x88888888 * signed if bits == 4 else 0
+
+
 def fill_later(
-    integers: np.ndarray | Unmade, width: int, panel: int, arrange: Callable[[np.ndarray], np.ndarray]
+    integers: np.ndarray | Unmade,
+    width: int,
+    panel: int,
+    arrange: Callable[[np.ndarray], np.ndarray],
+    woven: Woven | None = None,
 ) -> Filling:
     """The panels that `arrange(columns)` gives of the columns of integers [K, N], `width` of them in each of
-    `panel` bytes, when there is memory for them, and not before: some at a time."""
+    `panel` bytes, when there is memory for them, and not before: some at a time. `woven`: how native code
+    makes the same of whole panels where each column is stored in one piece."""
     depth, outs = integers.shape
     some = max(1, _PACKED // max(1, depth * width)) * width
 
     def fill(memory: np.ndarray) -> None:
         whole = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
-        for first in range(0, outs, some):
+        rows = _stored_rows(whole, panel // width, woven) if memory.size >= weave.WORTH else None
+        done = 0
+        if rows is not None and woven is not None:
+            done = outs // width * width
+            for first in range(0, done, some):
+                part = rows[first : min(first + some, done)]
+                place = memory[first // width * panel :][: part.size]
+                weave.weave(part, place, width, woven.size, woven.change, woven.mask)
+                release_pages(part)
+        for first in range(done, outs, some):
             end = min(first + some, outs)
             part = whole.columns(first, end) if isinstance(whole, Arranged) else whole[:, first:end]
             made = arrange(part)
@@ -123,6 +174,16 @@ def fill_later(
 
     source = integers.source if isinstance(integers, Unmade) else integers
     return Filling(ceil_div(outs, width) * panel, fill, source)
+
+
+def _stored_rows(integers: Any, length: int, woven: Woven | None) -> np.ndarray | None:
+    """The rows of `length` bytes that whole panels are woven of, None where they are not stored so."""
+    if woven is None or not isinstance(integers, Arranged) or woven.size not in weave.word_sizes(host_isa()):
+        return None
+    found = integers.stored_rows()
+    if found is None or found[1] != woven.bits or found[0].shape[1] != length or length % woven.size:
+        return None
+    return found[0]
 
 
 def spread_out(values: np.ndarray, kind: type | np.dtype, width: int) -> np.ndarray:

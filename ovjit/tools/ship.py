@@ -36,13 +36,17 @@ PICK = ""
 def kernels() -> list[Kernel]:
     """The common kernels for the instruction set of this process, each once."""
     import ovjit as ov
+    from ovjit.codegen.cpu.isa import host_isa
     from ovjit.data import DIGITS_XML
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
+    from ovjit.tiles import weave
     from ovjit.tools.layers import layers
 
-    found: dict[Kernel, None] = dict.fromkeys((*native_kernels(), tags.kernel(), evaluating_kernel()))
+    found: dict[Kernel, None] = dict.fromkeys(
+        (*native_kernels(), tags.kernel(), evaluating_kernel(), *weave.kernels(host_isa()))
+    )
     for model in (ov.Core().read_model(str(DIGITS_XML)), *layers()):
         for some in kernels_of(model).values():
             found.update(dict.fromkeys(some))

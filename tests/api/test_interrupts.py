@@ -315,7 +315,7 @@ def test_compilations(tmp_path, monkeypatch, step) -> None:
     cache = KernelCache(tmp_path)
     monkeypatch.setattr(compiling, "default_cache", lambda: cache)
     symbols = (f"interrupted_{i:08d}" for i in range(1_000_000))
-    state = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
+    state, frozen = (gc.isenabled(), gc.get_threshold()), gc.get_freeze_count()
 
     def two():
         return {symbol: _Kernel(symbol) for symbol in (next(symbols), next(symbols))}
@@ -325,7 +325,8 @@ def test_compilations(tmp_path, monkeypatch, step) -> None:
             assert code == symbol.encode()
 
     def check():
-        assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()) == state
+        assert (gc.isenabled(), gc.get_threshold()) == state
+        assert gc.get_freeze_count() <= frozen  # frozen ones may be dropped
         failed = []
 
         def elsewhere():

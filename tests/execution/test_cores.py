@@ -8,7 +8,7 @@ import pytest
 
 import ovjit
 from ovjit.api.run import properties_table
-from ovjit.execution.cores import usable_cores
+from ovjit.cores import usable_cores
 from tests.support import api_cases as cases
 
 QUOTA = "control group quota"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.execution import blocks, control_groups
+from ovjit import control_groups
+from ovjit.control_groups import memory_left
+from ovjit.execution import blocks
 from ovjit.execution.blocks import Arena, release_arenas
-from ovjit.execution.control_groups import memory_left
 from ovjit.integrations.rest import RestModel
 from ovjit.integrations.served import ServedModel
 

@@ -17,8 +17,8 @@ from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.codegen.cpu.formats import emulates_bf16, float_types
 from ovjit.compiler.options import CACHES, caches_of
+from ovjit.cores import usable_cores
 from ovjit.errors import OvjitError, no_such_form
-from ovjit.execution.cores import usable_cores
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel

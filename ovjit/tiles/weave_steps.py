@@ -1,0 +1,49 @@
+"""The native functions behind `ovjit.tiles.weave`: rows of a matrix become panels."""
+
+from __future__ import annotations
+
+from ovjit.codegen.parts import routine
+from ovjit.codegen.words import Word, ld
+
+transpose = Word("transpose")
+flip_bits, spread_nibbles, flush_tiny = Word("flip_bits"), Word("spread_nibbles"), Word("flush_tiny")
+
+#: What is done to words once they are in their place.
+AS_THEY_ARE, SPREAD, FLUSH = 0, 1, 2
+
+
+@routine
+def weave(x, y, sizes, change):
+    """y[panel][a][b] = x[panel, b][a] for words of `size` bytes, and `change` of what was written.
+
+    `sizes`: bytes from row to row of x, rows of a panel, words of a row, panels, bytes of a word, lanes of a
+    vector, bits that are flipped.
+    """
+    apart = ld(sizes, 0)
+    width = ld(sizes, 1)
+    words = ld(sizes, 2)
+    panels = ld(sizes, 3)
+    size = ld(sizes, 4)
+    lanes = ld(sizes, 5)
+    mask = ld(sizes, 6)
+    line = width * size
+    p = x
+    q = y
+    for _panel in range(panels):
+        a = 0
+        while a < words:
+            b = 0
+            while b < width:
+                transpose(p + b * apart + a * size, apart, width - b, q + b * size, line, words - a)
+                b += lanes
+            written = min(lanes, words - a) * line
+            if mask != 0:
+                flip_bits(q, written, mask)
+            if change == SPREAD:
+                spread_nibbles(q, written)
+            if change == FLUSH:
+                flush_tiny(q, written)
+            q += written
+            a += lanes
+        p += width * apart
+    return 0

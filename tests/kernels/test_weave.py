@@ -1,0 +1,155 @@
+"""Weights that native code packs: the bytes that NumPy packs, whatever they are stored in."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit import opset13 as ops
+from ovjit import os_threads
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.errors import OvjitError
+from ovjit.graph.dtypes import flush_subnormals
+from ovjit.planning.constants import in_threads
+from ovjit.tiles import weave
+from ovjit.tiles.pack import tile_width
+
+SEED = 20261123
+WIDTH = tile_width(host_isa())
+
+
+@pytest.mark.parametrize("size", weave.word_sizes(host_isa()))
+@pytest.mark.parametrize("panels, words", [(1, 1), (1, 16), (3, 37), (2, 512), (5, 7)])
+def test_words_in_their_places(size: int, panels: int, words: int) -> None:
+    rng = np.random.default_rng([SEED, size, panels, words])
+    wider = rng.integers(0, 256, (panels * WIDTH, words * size + 24), np.uint8)
+    for rows in (wider[:, : words * size], np.ascontiguousarray(wider[:, 8 : 8 + words * size])):
+        memory = np.full(rows.size + 128, 7, np.uint8)
+        weave.weave(rows, memory[64:-64], WIDTH, size)
+        want = rows.reshape(panels, WIDTH, words, size).transpose(0, 2, 1, 3).reshape(-1)
+        np.testing.assert_array_equal(memory[64:-64], want, err_msg=f"seed {SEED}")
+        assert (memory[:64] == 7).all() and (memory[-64:] == 7).all()
+
+
+def test_what_is_done_to_words() -> None:
+    rng = np.random.default_rng(SEED)
+    rows = rng.integers(0, 256, (WIDTH, 4 * 33), np.uint8)
+    rows.view(np.float32)[:, :3] = np.float32([1e-40, -1e-40, -0.0])
+    rows.view(np.float32)[:, 3] = np.nan
+    made = np.empty((33, WIDTH), np.uint32)
+    weave.weave(rows, made, WIDTH, 4, weave.SPREAD, 0x88888888)
+    words = rows.view(np.uint32).T ^ np.uint32(0x88888888)
+    nibbles = [words >> np.uint32(4 * i) & np.uint32(15) for i in (0, 4, 1, 5, 2, 6, 3, 7)]
+    want = sum(n << np.uint32(4 * i) for i, n in enumerate(nibbles))
+    np.testing.assert_array_equal(made, want, err_msg=f"seed {SEED}")
+    weave.weave(rows, made, WIDTH, 4, weave.FLUSH)
+    plain = np.ascontiguousarray(rows.view(np.float32).T)
+    assert flush_subnormals(plain)
+    np.testing.assert_array_equal(made, plain.view(np.uint32), err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize(
+    "rows, panels, width, message",
+    [
+        ((WIDTH + 1, 8), (WIDTH + 1) * 8, WIDTH, "no panels"),
+        ((WIDTH, 6), WIDTH * 6, WIDTH, "no panels"),
+        ((WIDTH, 8), WIDTH * 4, WIDTH, "bytes of panels"),
+    ],
+)
+def test_sizes_are_checked(rows, panels, width, message) -> None:
+    with pytest.raises(OvjitError, match=message):
+        weave.weave(np.zeros(rows, np.uint8), np.zeros(panels, np.uint8), width, 4)
+
+
+def stored_weights(kind: str, outs: int, depth: int, group: int, rng: np.random.Generator):
+    """[outs, depth] as `kind`, with a scale for each group."""
+    blocks = (outs, depth // group, group)
+    if kind == "f16":
+        return ops.convert(ops.constant(rng.standard_normal((outs, depth)).astype(np.float16)), "f32")
+    if kind in ("u4", "i4", "nf4"):
+        raw = rng.integers(0, 256, outs * depth // 2, np.uint8)
+        whole = ov.op.Constant(ov.Tensor(raw, ov.Shape(list(blocks)), getattr(ov.Type, kind)))
+    elif kind.startswith("f8"):
+        whole = ops.convert(ops.constant(rng.standard_normal(blocks).astype(np.float32)), kind)
+        whole = ops.constant(ov.compile_model(ov.Model([whole], []), "CPU")([])[0])
+    else:
+        low, high = (-128, 128) if kind == "i8" else (0, 256)
+        whole = ops.constant(rng.integers(low, high, blocks).astype(np.int8 if kind == "i8" else np.uint8))
+    made = ops.convert(whole, "f32")
+    if kind in ("u8", "u4"):
+        zero = rng.integers(0, 16, (*blocks[:2], 1)).astype(np.uint8)
+        made = ops.subtract(made, ops.convert(ops.constant(zero), "f32"))
+    scale = rng.uniform(0.5, 1, (*blocks[:2], 1)).astype(np.float16).astype(np.float32)
+    made = ops.multiply(made, ops.constant(scale))
+    return ops.reshape(made, ops.constant(np.array([outs, depth])), False)
+
+
+CASES = [
+    *((kind, outs, depth, group) for kind in ("u8", "i8", "u4", "i4", "f8e4m3", "nf4")
+      for outs, depth, group in ((96, 704, 32), (1025, 64, 64), (256, 264, 24), (300, 231 * 2, 22))),
+    ("f16", 1031, 1024, 1), ("f16", 1024, 1025, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["PERFORMANCE", "ACCURACY"])
+@pytest.mark.parametrize("kind, outs, depth, group", CASES)
+def test_packed_bytes_are_the_same(kind, outs, depth, group, mode, monkeypatch, tmp_path) -> None:
+    """By quantized rows and without, with groups that are filled up and a last panel that is not full."""
+    seed = [SEED, outs, depth]
+    memory, calls = [], []
+    native = weave.weave
+    monkeypatch.setattr(weave, "weave", lambda *a: calls.append(a) or native(*a))
+    x = ops.parameter([-1, depth], np.float32)
+    weights = stored_weights(kind, outs, depth, group, np.random.default_rng(seed))
+    path = tmp_path / "model.xml"  # a file's numbers of 4 bits are packed from its bytes
+    ov.save_model(ov.Model([ops.matmul(x, weights, False, True)], [x]), path, compress_to_fp16=False)
+    for worth in (1, 1 << 60):
+        monkeypatch.setattr(weave, "WORTH", worth)
+        model = ov.Core().read_model(path)
+        config = {"EXECUTION_MODE_HINT": mode, "INFERENCE_PRECISION_HINT": "f32"}
+        memory.append(ov.compile_model(model, "CPU", config)._executable.program.memory.copy())
+    assert memory[0].size >= outs * depth // 2
+    assert calls or kind not in ("u4", "i4") or group % 8, "none was packed by native code"
+    np.testing.assert_array_equal(memory[0], memory[1], err_msg=f"seed {seed}")
+
+
+@pytest.mark.parametrize("hint", ["f32", "bf16"])
+@pytest.mark.parametrize("outs, depth", [(520, 515), (77, 1024), (512, 512)])
+def test_packed_reals_are_the_same(outs, depth, hint, monkeypatch) -> None:
+    seed = [SEED, outs, depth]
+    weights = np.random.default_rng(seed).standard_normal((outs, depth), np.float32)
+    weights[::7, ::5] = [1e-39]
+    weights[1::7, ::5] = -1e-39
+    memory = []
+    for worth in (1, 1 << 60):
+        monkeypatch.setattr(weave, "WORTH", worth)
+        x = ops.parameter([-1, depth], np.float32)
+        model = ov.Model([ops.matmul(x, ops.constant(weights), False, True)], [x])
+        compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        memory.append(compiled._executable.program.memory.copy())
+    np.testing.assert_array_equal(memory[0], memory[1], err_msg=f"seed {seed}")
+
+
+def test_tasks_in_threads(monkeypatch) -> None:
+    """Each runs once; the first error comes when none runs any more; without threads the caller runs them."""
+    done: list[int] = []
+    size = 1 << 22
+    for start in (os_threads.start, None):
+        if start is None:
+            monkeypatch.setattr(
+                os_threads, "start", lambda *a: (_ for _ in ()).throw(RuntimeError("no thread"))
+            )
+        done.clear()
+        in_threads([(size if i % 2 else 1, lambda i=i: done.append(i)) for i in range(20)])
+        assert sorted(done) == list(range(20))
+
+    def fail() -> None:
+        raise ValueError("seven")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="seven"):
+        in_threads([(size, fail if i == 7 else lambda: None) for i in range(20)])
+    assert threading.active_count() == before
