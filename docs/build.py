@@ -28,7 +28,7 @@ ORDER = {
         "docs/platforms.md", "docs/versions.md", "SECURITY.md",
     ],
     "What is there": ["docs/operations.md", "docs/parity.md", "docs/types.md", "docs/special_values.md",
-                      "docs/benchmarks.md", "CHANGELOG.md"],
+                      "docs/accuracy.md", "docs/benchmarks.md", "CHANGELOG.md"],
     "Inside": ["docs/architecture.md", "docs/decisions.md", "docs/adding_an_op.md", "docs/blob_format.md",
                "CONTRIBUTING.md"],
 }  # fmt: skip
