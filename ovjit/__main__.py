@@ -42,6 +42,7 @@ TOOLS = {
     "inspect": ("ovjit.tools.inspect", "main", "inputs, outputs, operations, sizes; a picture of the graph"),
     "convert": ("ovjit.tools.files", "convert_main", "an ONNX file to OpenVINO IR"),
     "compile": ("ovjit.tools.files", "compile_main", "a model file to a compiled blob"),
+    "generate": ("ovjit.tools.generate", "main", "text from a language model, as it comes"),
     "cache": ("ovjit.tools.cache", "main", "list, prune or warm the kernel cache"),
     "shim": ("ovjit.tools.shim", "main", "give ovjit the name openvino in this environment"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,11 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
     return made
 
 
-def write(path: Any, s: Sizes, made: dict[str, tuple[str, np.ndarray]]) -> None:
-    """The file."""
+def write(
+    path: Any, s: Sizes, made: dict[str, tuple[str, np.ndarray]],
+    words: Callable[[GGUFWriter], None] | None = None,
+) -> None:  # fmt: skip
+    """The file; `words` writes the tokenizer's tables."""
     w = GGUFWriter(str(path), s.arch)
     w.add_block_count(s.layers)
     w.add_embedding_length(s.wide)
@@ -139,11 +143,14 @@ def write(path: Any, s: Sizes, made: dict[str, tuple[str, np.ndarray]]) -> None:
         w.add_uint32(f"{s.arch}.rope.scaling.original_context_length", 32 if "scaling" in s.extra else 8)
     if s.extra.get("longrope"):
         w.add_float32(f"{s.arch}.rope.scaling.attn_factor", 1.19)
-    w.add_tokenizer_model("llama")
-    w.add_token_list([f"<{i}>\n" for i in range(s.words)])
-    w.add_token_scores([float(-i) for i in range(s.words)])
-    w.add_bos_token_id(1)
-    w.add_chat_template("{{ messages[0]['content'] }}")
+    if words is not None:
+        words(w)
+    else:
+        w.add_tokenizer_model("llama")
+        w.add_token_list([f"<{i}>\n" for i in range(s.words)])
+        w.add_token_scores([float(-i) for i in range(s.words)])
+        w.add_bos_token_id(1)
+        w.add_chat_template("{{ messages[0]['content'] }}")
     for name, (kind, data) in made.items():
         w.add_tensor(name, data, raw_dtype=None if kind in ("F32", "F16") else Q[kind])
     w.write_header_to_file()

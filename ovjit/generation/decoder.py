@@ -1,0 +1,108 @@
+"""One sequence through a decoder with state, token by token, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+
+#: The inputs of decoders as optimum-intel exports them. Only the first is required.
+INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
+#: Names of a model's file in a folder.
+FILES = ("openvino_model.xml", "model.xml", "openvino_language_model.xml")
+
+
+class Decoder:
+    """A sequence in a compiled decoder with state: `input_ids` [1, tokens] (and the other `INPUTS`) to
+    `logits` [1, tokens, words]. `length` counts the tokens whose keys and values are in its state.
+
+    Raises OvjitError for a model with other inputs, or without logits.
+    """
+
+    def __init__(self, compiled: Any):
+        self.compiled = compiled
+        self._names = [sorted(port.get_names())[0] if port.get_names() else "" for port in compiled.inputs]
+        unknown = sorted(set(self._names) - set(INPUTS))
+        if "input_ids" not in self._names or unknown:
+            raise OvjitError(
+                f"not a decoder with state: its inputs are {self._names}, where {list(INPUTS)} are expected; "
+                "export it with a cache (optimum-cli export openvino --task text-generation-with-past)"
+            )
+        if not any("logits" in port.get_names() for port in compiled.outputs):
+            raise OvjitError("not a decoder: it has no output named 'logits'")
+        self._request = compiled.create_infer_request()
+        self.length = 0
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "CPU", config: Mapping[str, Any] | None = None) -> Decoder:
+        """The decoder of a file, or of a folder with one."""
+        from ovjit.api.run.core import Core
+
+        return cls(Core().compile_model(str(model_file(path)), device, dict(config or {})))
+
+    def reset(self) -> None:
+        """Begin a new sequence."""
+        self._request.reset_state()
+        self.length = 0
+
+    def feed(self, tokens: Sequence[int]) -> np.ndarray:
+        """The logits [tokens, words] of these tokens, which follow those before."""
+        ids = np.asarray(tokens, np.int64)[None]
+        if not ids.size:
+            raise OvjitError("no tokens: a prompt has at least one")
+        end = self.length + ids.shape[1]
+        given = {
+            "input_ids": ids,
+            "attention_mask": np.ones((1, end), np.int64),
+            "position_ids": np.arange(self.length, end)[None],
+            "beam_idx": np.zeros(1, np.int32),
+        }
+        found = self._request.infer({name: given[name] for name in self._names})["logits"]
+        self.length = end
+        return np.asarray(found[0], np.float32)
+
+    def rewind(self, length: int) -> None:
+        """Forget all tokens from `length` on. OvjitError for a state that has no axis of tokens, as that of
+        recurrent layers."""
+        if length == self.length:
+            return
+        if not 0 < length < self.length:
+            raise OvjitError(f"{self.length} tokens cannot be cut to {length}")
+        from ovjit.api.tensors.tensor import Tensor
+
+        for state in self._request.query_state():
+            values = state.state.data
+            axes = [axis for axis, extent in enumerate(values.shape) if extent == self.length and axis]
+            if not axes:
+                raise OvjitError(
+                    f"the state {state.name!r} of shape {list(values.shape)} has no axis of {self.length} "
+                    "tokens: this model cannot go back, as speculative decoding does"
+                )
+            # of a head as long as the sequence, the axis of tokens is the one before the last
+            axis = axes[0] if len(axes) == 1 or values.ndim - 2 not in axes else values.ndim - 2
+            part = values[(slice(None),) * axis + (slice(0, length),)]
+            state.state = Tensor(np.ascontiguousarray(part))
+        self.length = length
+
+
+def model_file(path: str | Path) -> Path:
+    """The model's file at `path`, which may be the folder. OvjitError where there is none."""
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise OvjitError(f"can't open the model {str(path)!r}: there is no such file or folder")
+        return path
+    for name in FILES:
+        if (path / name).is_file():
+            return path / name
+    found = [*sorted(path.glob("*.gguf")), *sorted(path.glob("*.xml"))]
+    found = [file for file in found if "tokenizer" not in file.name]
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        wanted = f"{' or '.join(FILES)}, an .xml or a .gguf"
+        raise OvjitError(f"{str(path)!r} should have one model: {wanted}; found: {names}")
+    return found[0]

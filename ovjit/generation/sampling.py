@@ -1,0 +1,62 @@
+"""The next token from logits: the greatest, or a random one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+
+
+class Settings(NamedTuple):
+    """How tokens are chosen and when to stop.
+
+    `most`: new tokens at most. `temperature`: 0 for the greatest logit, else logits are divided by it.
+    `top_k`: only the k greatest, 0 for all. `top_p`: only the fewest whose probabilities reach p. `seed` of
+    the random numbers, None for others each time. `ends`: tokens after which nothing follows.
+    """
+
+    most: int = 128
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    ends: frozenset[int] = frozenset()
+
+    def check(self) -> None:
+        """OvjitError for a value out of range."""
+        for name, good, wanted in (
+            ("most", self.most >= 1, "1 or more"),
+            ("temperature", 0 <= self.temperature < float("inf"), "a number from 0 on"),
+            ("top_k", self.top_k >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0, and 1 at most"),
+        ):
+            if not good:
+                raise OvjitError(f"{name} is {getattr(self, name)}, and should be {wanted}")
+
+
+class Chooser:
+    """Chooses one token after the other. Each takes one random number, so that the same logits give the same
+    tokens however many are computed at a time."""
+
+    def __init__(self, settings: Settings):
+        settings.check()
+        self._settings = settings
+        self._random = np.random.default_rng(settings.seed)
+
+    def __call__(self, logits: np.ndarray) -> int:
+        """The token for `logits` [words]."""
+        s = self._settings
+        if s.temperature == 0:
+            return int(logits.argmax())
+        values = logits.astype(np.float64) / s.temperature
+        order = np.argsort(-values, kind="stable")
+        if s.top_k:
+            order = order[: s.top_k]
+        weights = np.exp(values[order] - values[order[0]])
+        sums = np.cumsum(weights / weights.sum())
+        if s.top_p < 1:
+            order = order[: int(np.searchsorted(sums, s.top_p)) + 1]
+            sums = sums[: len(order)]
+        return int(order[np.searchsorted(sums, self._random.random() * sums[-1], side="right")])

@@ -1,0 +1,102 @@
+"""Generation, and drafts that let the model check several tokens in one inference.
+
+A draft changes how fast tokens come and not which: the model's own logits choose each of them. (Rounding may
+differ between one row and several, so that logits that are equal but for it may change places.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.generation.decoder import Decoder
+from ovjit.generation.sampling import Chooser, Settings
+
+
+class Draft(Protocol):
+    """Guesses what follows."""
+
+    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
+        """At most so many tokens that may follow all `tokens` of the sequence."""
+
+
+class Assistant:
+    """A smaller decoder with the same words proposes `count` tokens, each its greatest logit."""
+
+    def __init__(self, decoder: Decoder, count: int = 5):
+        if count < 1:
+            raise OvjitError(f"an assistant proposes at least one token at a time, not {count}")
+        self._decoder, self._count = decoder, count
+        self._fed: list[int] = []
+
+    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
+        known = 0
+        for ours, theirs in zip(self._fed, tokens, strict=False):
+            if ours != theirs:
+                break
+            known += 1
+        known = min(known, len(tokens) - 1)  # the last one's logits are asked for
+        if known == 0 and self._fed:
+            self._decoder.reset()
+        elif known < len(self._fed):
+            self._decoder.rewind(known)
+        self._fed = list(tokens)
+        found: list[int] = []
+        following = list(tokens[known:])
+        while len(found) < min(self._count, most):
+            found.append(int(self._decoder.feed(following)[-1].argmax()))
+            following = found[-1:]
+        self._fed += found[:-1]
+        return found
+
+
+class Lookup:
+    """What followed the last tokens where they stood before: `count` tokens behind the longest match of up to
+    `longest` tokens."""
+
+    def __init__(self, count: int = 10, longest: int = 3):
+        if count < 1 or longest < 1:
+            raise OvjitError(f"{count} tokens behind {longest}: both are at least 1")
+        self._count, self._longest = count, longest
+
+    def propose(self, tokens: Sequence[int], most: int) -> list[int]:
+        whole = np.asarray(tokens)
+        for size in range(min(self._longest, len(whole) - 1), 0, -1):
+            windows = np.lib.stride_tricks.sliding_window_view(whole[:-1], size)
+            found = np.flatnonzero((windows == whole[-size:]).all(1))
+            if found.size:
+                first = int(found[-1]) + size
+                return [int(t) for t in whole[first : first + min(self._count, most)]]
+        return []
+
+
+def generate(
+    decoder: Decoder, prompt: Sequence[int], settings: Settings | None = None, draft: Draft | None = None
+) -> Iterator[int]:
+    """The tokens that follow `prompt`, one by one as they are chosen, up to and with one of `settings.ends`.
+
+    The decoder begins a new sequence. With a draft each inference computes its proposals, too. Those behind
+    the first wrong one are forgotten again.
+    """
+    settings = settings or Settings()
+    choose = Chooser(settings)
+    decoder.reset()
+    tokens = [int(t) for t in prompt]
+    logits = decoder.feed(tokens)[-1:]
+    left, proposed = settings.most, list[int]()
+    while True:
+        for place, row in enumerate(logits):
+            token = choose(row)
+            tokens.append(token)
+            yield token
+            left -= 1
+            if not left or token in settings.ends:
+                return
+            if place >= len(proposed) or proposed[place] != token:
+                break
+        decoder.rewind(len(tokens) - 1)
+        proposed = draft.propose(tokens, left - 1) if draft is not None and left > 1 else []
+        logits = decoder.feed([tokens[-1], *proposed])

@@ -1,0 +1,265 @@
+"""Text to tokens and back, by the package `tokenizers`, from `tokenizer.json` or a GGUF file's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ovjit.errors import OvjitError, UnsupportedError
+
+#: `tokenizer.ggml.token_type`: those that stand for themselves in a text, and those of one byte.
+_UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
+_SPACE = "\u2581"
+#: How texts are cut before byte pairs are merged, `tokenizer.ggml.pre`. None: as GPT-2 does.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3, _QWEN2, _DIGITS = _WORDS % "{1,3}", _WORDS % "", r"\p{N}"
+_PRE: Mapping[str, str | None] = {
+    **dict.fromkeys(("", "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "roberta-bpe"), None),
+    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"), _LLAMA3),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2"), _QWEN2),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _DIGITS),
+}
+
+
+class Tokenizer:
+    """`encode` and `decode` of a model's tokens; `ends` are those that end an answer."""
+
+    def __init__(
+        self, inner: Any, ends: frozenset[int], template: str = "", names: Mapping[str, str] | None = None,
+        first: tuple[int, ...] = (),
+    ):  # fmt: skip
+        self._inner, self.ends, self._template, self._names = inner, ends, template, dict(names or {})
+        self._first = first
+
+    @classmethod
+    def of(cls, path: str | Path, model: Any = None) -> Tokenizer:
+        """The tokenizer of a GGUF file, or of a folder with `tokenizer.json`, given by one of its files, too.
+        `model`: the GGUF file's Model, if it has been read."""
+        path = Path(path)
+        if path.suffix == ".gguf" or (path.is_file() and _starts_with_gguf(path)):
+            from ovjit.api.run.core import Core
+
+            return of_tables((model or Core().read_model(str(path))).get_rt_info("gguf"))
+        return of_folder(path if path.is_dir() else path.parent)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, with those that begin every text of the model."""
+        return [*self._first, *self._inner.encode(text).ids]
+
+    def chat(self, text: str) -> list[int]:
+        """The tokens of a user's message in the model's chat template. OvjitError where there is none."""
+        if not self._template:
+            raise OvjitError("the model has no chat template: ask without it")
+        try:
+            from jinja2.sandbox import ImmutableSandboxedEnvironment
+        except ImportError as error:
+            raise OvjitError("chat templates need jinja2: pip install 'ovjit[generate]'") from error
+
+        def refuse(message: str) -> None:
+            raise OvjitError(f"the chat template refuses the message: {message}")
+
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = refuse
+        made = environment.from_string(self._template).render(
+            messages=[{"role": "user", "content": text}], add_generation_prompt=True, **self._names
+        )
+        return list(self._inner.encode(made, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without those that are no text."""
+        text: str = self._inner.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+    def stream(self, tokens: Iterator[int]) -> Iterator[str]:
+        """The texts of tokens as they come. What begins a character waits for its end."""
+        held: list[int] = []
+        told = ""
+        for token in tokens:
+            held.append(token)
+            text = self.decode(held)
+            if text.endswith("\ufffd"):
+                yield ""
+                continue
+            yield text[len(told) :]
+            told = text
+            if told.endswith("\n"):  # what came before has no bearing on what comes
+                held, told = [], ""
+        rest = self.decode(held)
+        if rest != told:
+            yield rest[len(told) :]
+
+
+def _starts_with_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise OvjitError("text needs the package tokenizers: pip install 'ovjit[generate]'") from error
+    return tokenizers
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OvjitError(f"{path.name} is not valid JSON: {error}") from error
+    return found
+
+
+def of_folder(folder: Path) -> Tokenizer:
+    """From `tokenizer.json`, with the ends that the model's settings name and the chat template."""
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise OvjitError(f"{str(folder)!r} has no tokenizer.json, which says what the model's tokens are")
+    inner = _package().Tokenizer.from_file(str(file))
+    settings = _json(folder / "tokenizer_config.json")
+    ends: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        found = _json(folder / name).get("eos_token_id")
+        if found is not None:
+            ends = {int(t) for t in (found if isinstance(found, list) else [found])}
+            break
+    names = {}
+    for name in ("bos_token", "eos_token"):
+        token = settings.get(name)
+        names[name] = token.get("content", "") if isinstance(token, dict) else token or ""
+    if not ends and names["eos_token"]:
+        number = inner.token_to_id(names["eos_token"])
+        ends = set() if number is None else {number}
+    template = settings.get("chat_template") or ""
+    if isinstance(template, list):
+        template = next((t["template"] for t in template if t.get("name") == "default"), "")
+    own = folder / "chat_template.jinja"
+    if own.is_file():
+        template = own.read_text(encoding="utf-8")
+    return Tokenizer(inner, frozenset(ends), template, names)
+
+
+def of_tables(info: Any) -> Tokenizer:
+    """From `rt_info["gguf"]`: byte pairs (`gpt2`) and SentencePiece's (`llama`)."""
+    kind = _text(info, "model")
+    makers = {"gpt2": _byte_pairs, "llama": _sentence_pieces}
+    if kind not in makers:
+        known = ", ".join(makers)
+        raise UnsupportedError(
+            f"tokenizer.ggml.model is {kind!r}: there are {known}. Give a folder with tokenizer.json"
+        )
+    tokens, types = _list(info, "tokens"), _list(info, "token_type")
+    inner = makers[kind](info, tokens, types)
+    tokenizers = _package()
+    special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
+    inner.add_special_tokens([tokenizers.AddedToken(tokens[i], normalized=False) for i in special])
+    own = [i for i, t in enumerate(types) if t == _OWN]
+    inner.add_tokens([tokenizers.AddedToken(tokens[i], normalized=False) for i in own])
+    begin = _number(info, "bos_token_id")
+    adds = _text(info, "add_bos_token").lower()
+    first: tuple[int, ...] = ()
+    if begin is not None and (adds in ("true", "1") or (not adds and kind == "llama")):
+        first = (begin,)
+    numbers = (_number(info, name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
+    ends = {number for number in numbers if number is not None}
+    end = _number(info, "eos_token_id")
+    names = {
+        "bos_token": "" if begin is None else tokens[begin],
+        "eos_token": "" if end is None else tokens[end],
+    }
+    return Tokenizer(inner, frozenset(ends), _text(info, "", "tokenizer.chat_template"), names, first)
+
+
+def _value(info: Any, key: str) -> Any:
+    try:
+        found = info[key]
+    except (KeyError, RuntimeError, TypeError):
+        return None
+    return getattr(found, "value", found)
+
+
+def _text(info: Any, name: str, key: str = "") -> str:
+    found = _value(info, key or f"tokenizer.ggml.{name}")
+    return "" if found is None else str(found)
+
+
+def _number(info: Any, name: str) -> int | None:
+    found = _text(info, name)
+    return int(found) if found else None
+
+
+def _list(info: Any, name: str) -> list[Any]:
+    text = _text(info, name)
+    found: list[Any] = json.loads(text) if text else []
+    return found
+
+
+def _byte_pairs(info: Any, tokens: list[str], types: list[int]) -> Any:
+    tokenizers = _package()
+    pre = _text(info, "pre")
+    if pre not in _PRE:
+        raise UnsupportedError(
+            f"tokenizer.ggml.pre is {pre!r}: how it cuts words is not known here. "
+            "Give a folder with tokenizer.json"
+        )
+    merges = [tuple(m.split(" ", 1)) for m in _list(info, "merges")]
+    inner = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=_PRE[pre] == _LLAMA3
+        )
+    )
+    cut, parts = _PRE[pre], tokenizers.pre_tokenizers
+    if cut is None:
+        inner.pre_tokenizer = parts.ByteLevel(add_prefix_space=False, use_regex=True)
+    elif cut == _DIGITS:
+        inner.pre_tokenizer = parts.Sequence(
+            [parts.Digits(individual_digits=True), parts.ByteLevel(False, use_regex=True)]
+        )
+    else:
+        split = parts.Split(tokenizers.Regex(cut), "isolated")
+        inner.pre_tokenizer = parts.Sequence([split, parts.ByteLevel(False, use_regex=False)])
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    return inner
+
+
+def _sentence_pieces(info: Any, tokens: list[str], types: list[int]) -> Any:
+    """SentencePiece's byte pairs: of two neighbours those merge first whose whole has the greatest score."""
+    tokenizers = _package()
+    scores = _list(info, "scores")
+    if len(scores) != len(tokens):
+        raise OvjitError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(tokens)} tokens")
+    vocabulary = {t: i for i, t in enumerate(tokens)}
+    merges = []
+    for i, (whole, score) in enumerate(zip(tokens, scores, strict=True)):
+        if types and types[i] in (_UNKNOWN, _CONTROL, _OWN, _BYTE):
+            continue
+        parts = [(whole[:n], whole[n:]) for n in range(1, len(whole))]
+        known = [(a, b) for a, b in parts if a in vocabulary and b in vocabulary]
+        known.sort(key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))
+        merges += [(-score, n, pair) for n, pair in enumerate(known)]
+    merges.sort(key=lambda row: row[0])  # stable: in the order of the tokens
+    unknown = next((t for t, kind in zip(tokens, types, strict=False) if kind == _UNKNOWN), None)
+    inner = tokenizers.Tokenizer(
+        tokenizers.models.BPE(
+            vocab=vocabulary,
+            merges=[pair for _, _, pair in merges],
+            unk_token=unknown,
+            fuse_unk=True,
+            byte_fallback="<0x00>" in vocabulary,
+        )  # fmt: skip
+    )
+    prefix = _text(info, "add_space_prefix").lower() not in ("false", "0")
+    parts = tokenizers.normalizers
+    steps = [parts.Prepend(_SPACE)] if prefix else []
+    inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])
+    parts = tokenizers.decoders
+    ends = [parts.Strip(" ", 1, 0)] if prefix else []
+    inner.decoder = parts.Sequence([parts.Replace(_SPACE, " "), parts.ByteFallback(), parts.Fuse(), *ends])
+    return inner

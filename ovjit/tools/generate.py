@@ -1,0 +1,146 @@
+"""`ovjit generate`: text from a decoder with state, as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_FAULTS = (RuntimeError, ValueError, OSError, TypeError, KeyError)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ovjit generate",
+        description="Text from a language model: a GGUF file, or a folder with IR and tokenizer.json.",
+    )
+    add = parser.add_argument
+    add("model", help="a .gguf file, or a folder with the model and its tokenizer.json")
+    add("-p", "--prompt", help="the text to go on with; - reads it from standard input")
+    add("--prompt_file", type=Path, help="a file with the prompt")
+    add("--chat", action="store_true", help="put the prompt into the model's chat template")
+    add("-n", "--max_new_tokens", type=int, default=128)
+    add("--temperature", type=float, default=0.0, help="0 (the default): the likeliest token each time")
+    add("--top_k", type=int, default=0, help="choose among so many tokens; 0: all")
+    add("--top_p", type=float, default=1.0, help="choose among the likeliest tokens of this probability")
+    add("--seed", type=int, help="of the random numbers")
+    add("--ignore_eos", action="store_true", help="do not stop at the end of an answer")
+    add("--tokenizer", type=Path, help="a folder with tokenizer.json; default: the model's")
+    add("--assistant", help="a smaller model with the same tokens that drafts")
+    add("--draft_tokens", type=int, default=5, help="tokens that the assistant drafts at a time")
+    add("--prompt_lookup", type=int, default=0, metavar="COUNT", help="draft what the text has had before")
+    add("-d", "--device", default="CPU")
+    add("-c", "--config", action="append", default=[], metavar="KEY=VALUE", help="as of compile_model")
+    add("--quiet", action="store_true", help="no times on standard error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ovjit generate`. Returns the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    options = _parser().parse_args([_underscored(word) for word in given])
+    try:
+        prompt = _prompt(options)
+        return _generate(options, prompt)
+    except _FAULTS as error:
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
+
+
+def _underscored(word: str) -> str:
+    """`--max-new-tokens` is `--max_new_tokens`, too."""
+    name, equals, value = word.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word
+
+
+def _prompt(options: argparse.Namespace) -> str:
+    given = [x for x in (options.prompt, options.prompt_file) if x is not None]
+    if len(given) != 1:
+        raise ValueError("give the prompt: --prompt TEXT, --prompt - (standard input) or --prompt_file FILE")
+    if options.prompt_file is not None:
+        text: str = options.prompt_file.read_text(encoding="utf-8")
+        return text
+    return sys.stdin.read() if options.prompt == "-" else options.prompt
+
+
+def _config(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise ValueError(f"-c {pair}: a property is KEY=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+@contextmanager
+def _waiting(about: str) -> Iterator[None]:
+    """A line that moves on standard error meanwhile, on a terminal where `rich` is installed."""
+    console: Any = None
+    if sys.stderr.isatty():
+        try:
+            from rich.console import Console
+
+            console = Console(stderr=True)
+        except ImportError:
+            pass
+    if console is None:
+        yield
+        return
+    with console.status(about):
+        yield
+
+
+def _generate(options: argparse.Namespace, prompt: str) -> int:
+    from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
+    from ovjit.generation.decoder import model_file
+    from ovjit.generation.speculative import Draft
+
+    o = options
+    settings = Settings(o.max_new_tokens, o.temperature, o.top_k, o.top_p, o.seed)
+    settings.check()
+    if options.assistant and options.prompt_lookup:
+        raise ValueError("--assistant and --prompt_lookup both draft: choose one")
+    config = _config(options.config)
+    draft: Draft | None = Lookup(options.prompt_lookup) if options.prompt_lookup else None
+    begun = time.perf_counter()
+    with _waiting(f"loading {options.model}"):
+        tokenizer = Tokenizer.of(options.tokenizer or model_file(options.model))
+        tokens = tokenizer.chat(prompt) if options.chat else tokenizer.encode(prompt)
+        decoder = Decoder.load(options.model, options.device, config)
+        if options.assistant:
+            draft = Assistant(Decoder.load(options.assistant, options.device, config), options.draft_tokens)
+    loaded = time.perf_counter()
+    ends = frozenset() if options.ignore_eos else tokenizer.ends
+    made = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))
+    try:
+        for text in tokenizer.stream(iter(made)):
+            print(text, end="", flush=True)
+    finally:
+        print(flush=True)
+        if not options.quiet:
+            print(made.summary(len(tokens), loaded - begun, loaded), file=sys.stderr)
+    return 0
+
+
+class _Timed:
+    """Tokens, and when they came."""
+
+    def __init__(self, tokens: Iterator[int]):
+        self._tokens = tokens
+        self.times: list[float] = []
+
+    def __iter__(self) -> Iterator[int]:
+        for token in self._tokens:
+            self.times.append(time.perf_counter())
+            yield token
+
+    def summary(self, prompt: int, loading: float, begin: float) -> str:
+        parts = [f"loaded in {loading:.2f} s", f"prompt of {prompt} tokens"]
+        if self.times:
+            parts.append(f"first token after {self.times[0] - begin:.3f} s")
+        if len(self.times) > 1:
+            rate = (len(self.times) - 1) / max(self.times[-1] - self.times[0], 1e-9)
+            parts.append(f"{len(self.times)} tokens, {rate:.1f} tokens/s")
+        return ", ".join(parts)

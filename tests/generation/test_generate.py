@@ -1,0 +1,328 @@
+"""Text from decoders with state: tokens, drafts, tokenizers of GGUF files and folders, the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
+from ovjit.generation.decoder import model_file
+from ovjit.generation.sampling import Chooser
+
+pytest.importorskip("gguf")
+tokenizers = pytest.importorskip("tokenizers")
+
+from tests.readers.gguf_decoders import Sizes, tensors, write  # noqa: E402
+
+SEED = 20261123
+EXACT = {
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32",
+}  # fmt: skip
+TEXTS = [
+    "Once upon a time, there were 1234 little kernels.", "déjà vu — naïve café",
+    "日本語のテキスト and 한국어",
+    "tabs\tand\n\nnew  lines   ", "it's we'll I'M 3.14159e-10", "🙂🙃 emoji", " leading space", "",
+]  # fmt: skip
+CORPUS = [
+    *TEXTS,
+    "the quick brown fox jumps over the lazy dog. " * 20,
+    "1 22 333 4444 upon time little were",
+] * 4
+
+
+def trained(pre: Any) -> Any:
+    """A tokenizer of byte pairs, trained on a few sentences."""
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer, made.decoder = pre, tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=["<|begin|>", "<|end|>"], show_progress=False,
+    )  # fmt: skip
+    made.train_from_iterator(CORPUS, trainer)
+    return made
+
+
+def byte_pairs(inner: Any, pre: str, begin: bool | None = None) -> Callable[[Any], None]:
+    """What writes its tables into a GGUF file."""
+    said = json.loads(inner.to_str())["model"]
+    words = sorted(said["vocab"], key=said["vocab"].get)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in said["merges"]]
+
+    def tables(w: Any) -> None:
+        w.add_tokenizer_model("gpt2")
+        w.add_tokenizer_pre(pre)
+        w.add_token_list(words)
+        w.add_token_types([3 if word.startswith("<|") else 1 for word in words])
+        w.add_token_merges(merges)
+        w.add_bos_token_id(0)
+        w.add_eos_token_id(1)
+        if begin is not None:
+            w.add_add_bos_token(begin)
+        w.add_chat_template(
+            "{{ bos_token }}[user] {{ messages[0]['content'] }}{% if add_generation_prompt %} [me]{% endif %}"
+        )
+
+    return tables
+
+
+def file_with(
+    path: Path, tables: Callable[[Any], None] | None, words: int = 600, seed: int = SEED, **sizes: Any
+) -> Path:
+    s = Sizes(
+        "llama", **({"layers": 1, "words": words, "wide": 128, "heads": 4, "shared": 2, "inner": 128} | sizes)
+    )
+    write(path, s, tensors(s, "F32", np.random.default_rng(seed)), tables)
+    return path
+
+
+def parts() -> Any:
+    return tokenizers.pre_tokenizers
+
+
+PRE = {
+    "gpt-2": lambda: parts().ByteLevel(add_prefix_space=False),
+    "smollm": lambda: parts().Sequence([parts().Digits(True), parts().ByteLevel(add_prefix_space=False)]),
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    inner = trained(PRE["gpt-2"]())
+    return file_with(
+        tmp_path_factory.mktemp("m") / "model.gguf", byte_pairs(inner, "gpt-2"), inner.get_vocab_size()
+    )
+
+
+@pytest.mark.parametrize("pre", PRE)
+@pytest.mark.parametrize("begin", [None, True, False])
+def test_byte_pairs_of_a_file(tmp_path: Path, pre: str, begin: bool | None) -> None:
+    inner = trained(PRE[pre]())
+    path = file_with(tmp_path / "a.gguf", byte_pairs(inner, pre, begin), inner.get_vocab_size())
+    made = Tokenizer.of(path)
+    for text in TEXTS:
+        assert made.encode(text) == [0] * (begin is True) + inner.encode(text).ids, text
+        assert made.decode(made.encode(text)) == text
+    assert made.ends == {1}
+    assert made.encode("a<|end|>")[-1] == 1
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "qwen2"])
+def test_words_are_cut_as_the_model_has_them(tmp_path: Path, pre: str) -> None:
+    """Numbers of up to three digits in one piece, or each digit apart."""
+    inner = trained(PRE["gpt-2"]())
+    made = Tokenizer.of(file_with(tmp_path / "a.gguf", byte_pairs(inner, pre), inner.get_vocab_size()))
+    cut = [piece for piece, _ in made._inner.pre_tokenizer.pre_tokenize_str("ab 12345 I'm\n\n x")]
+    digits = ["123", "45"] if pre == "llama-bpe" else list("12345")
+    assert cut == ["ab", "Ġ", *digits, "ĠI", "'m", "ĊĊ", "Ġx"]
+
+
+def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
+    """Merged by score, bytes for what no piece has, a blank in front."""
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    types = [2, 3, 3, *[6] * 256]
+    pieces = ["▁", "a", "b", "c", "ab", "bc", "abc", "▁a", "▁abc", "▁ab", "ca"]
+    scores = [0.0] * 259 + [-10.0, -11.0, -12.0, -13.0, -1.0, -2.0, -5.0, -3.0, -6.0, -4.0, -0.5]
+
+    def tables(w: Any) -> None:
+        w.add_tokenizer_model("llama")
+        w.add_token_list(words + pieces)
+        w.add_token_scores(scores)
+        w.add_token_types(types + [1] * len(pieces))
+        w.add_bos_token_id(1)
+        w.add_eos_token_id(2)
+        w.add_unk_token_id(0)
+
+    made = Tokenizer.of(file_with(tmp_path / "a.gguf", tables, 270))
+    number = {word: i for i, word in enumerate(words + pieces)}
+
+    def by_score(text: str) -> list[int]:
+        """SentencePiece's rule: merge the neighbours whose whole has the greatest score, from the left."""
+        symbols = list("▁" + text.replace(" ", "▁"))
+        while True:
+            found = [
+                (-scores[number[a + b]], i)
+                for i, (a, b) in enumerate(zip(symbols, symbols[1:], strict=False))
+                if a + b in number
+            ]
+            if not found:
+                break
+            _, i = min(found)
+            symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
+        out: list[int] = []
+        for s in symbols:
+            out += [number[s]] if s in number else [number[f"<0x{byte:02X}>"] for byte in s.encode()]
+        return out
+
+    rng = np.random.default_rng(SEED)
+    for text in ("abc", "cab abc", "ä", "🙂a", *("".join(rng.choice(list("abc "), 12)) for _ in range(40))):
+        assert made.encode(text) == [1, *by_score(text)], (SEED, text)
+        assert made.decode(made.encode(text)) == text, (SEED, text)
+    assert "".join(made.stream(iter(made.encode("a🙂b ä")[1:]))) == "a🙂b ä"
+
+
+def test_other_tokenizers_are_named(tmp_path: Path) -> None:
+    inner = trained(PRE["gpt-2"]())
+    path = file_with(tmp_path / "a.gguf", byte_pairs(inner, "minerva-7b"), inner.get_vocab_size())
+    with pytest.raises(UnsupportedError, match="minerva-7b.*tokenizer.json"):
+        Tokenizer.of(path)
+    path = file_with(
+        tmp_path / "b.gguf", lambda w: (w.add_tokenizer_model("t5"), w.add_token_list(["a"])), 300
+    )
+    with pytest.raises(UnsupportedError, match="'t5'"):
+        Tokenizer.of(path)
+
+
+def plain(path: Path, prompt: list[int], count: int) -> list[int]:
+    """Greedy tokens by whole sequences, without a state."""
+    out = list(prompt)
+    for _ in range(count):
+        out.append(int(Decoder.load(path, config=EXACT).feed(out)[-1].argmax()))
+    return out[len(prompt) :]
+
+
+def test_tokens_are_those_of_whole_sequences(model: Path) -> None:
+    decoder = Decoder.load(model, config=EXACT)
+    prompt = [5, 90, 300, 7]
+    assert list(generate(decoder, prompt, Settings(6))) == plain(model, prompt, 6)
+    assert list(generate(decoder, prompt, Settings(6))) == plain(model, prompt, 6), "a new sequence"
+    found = list(generate(decoder, prompt, Settings(20)))
+    end = found[4]
+    assert (
+        list(generate(decoder, prompt, Settings(20, ends=frozenset((end,))))) == found[: found.index(end) + 1]
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_drafts_change_nothing(model: Path, tmp_path: Path, temperature: float) -> None:
+    other = file_with(
+        tmp_path / "small.gguf", byte_pairs(trained(PRE["gpt-2"]()), "gpt-2"), 600, seed=SEED + 1
+    )
+    decoder = Decoder.load(model, config=EXACT)
+    rng = np.random.default_rng(SEED)
+    for n in range(4):
+        prompt = [int(t) for t in rng.integers(2, 500, 3 + 5 * n)]
+        settings = Settings(40, temperature, top_k=20, seed=n)
+        wanted = list(generate(decoder, prompt, settings))
+        drafts = (
+            Assistant(Decoder.load(model, config=EXACT), 4),
+            Assistant(Decoder.load(other, config=EXACT), 3),
+            Lookup(6),
+        )
+        for draft in drafts:
+            assert list(generate(decoder, prompt, settings, draft)) == wanted, (SEED, n, draft)
+
+
+def test_a_draft_that_is_right_saves_inferences(model: Path) -> None:
+    decoder, calls = Decoder.load(model, config=EXACT), []
+    feed = decoder.feed
+    decoder.feed = lambda tokens: calls.append(len(tokens)) or feed(tokens)  # type: ignore[method-assign]
+    list(generate(decoder, [5, 9], Settings(30), Assistant(Decoder.load(model, config=EXACT), 5)))
+    assert len(calls) <= 7 and max(calls[1:]) == 6
+
+
+def test_lookup() -> None:
+    assert Lookup(3).propose([1, 2, 3, 9, 1, 2, 3], 10) == [9, 1, 2]
+    assert Lookup(3).propose([1, 2, 3, 9, 1, 2, 3], 1) == [9]
+    assert Lookup(3).propose([1, 2, 3], 5) == [] and Lookup(3).propose([4], 5) == []
+    assert Lookup(2, 1).propose([7, 7], 5) == [7]
+
+
+def test_choosing() -> None:
+    rng = np.random.default_rng(SEED)
+    logits = rng.standard_normal(50).astype(np.float32) * 2
+    order = np.argsort(-logits)
+    assert Chooser(Settings())(logits) == order[0]
+    draw = Chooser(Settings(temperature=1.0, top_k=3, seed=1))
+    assert {draw(logits) for _ in range(300)} == set(order[:3].tolist())
+    weights = np.exp(logits.astype(np.float64))
+    weights /= weights.sum()
+    few = order[: int(np.searchsorted(np.cumsum(weights[order]), 0.5)) + 1]
+    draw = Chooser(Settings(temperature=1.0, top_p=0.5, seed=2))
+    assert {draw(logits) for _ in range(500)} == set(few.tolist())
+    draw = Chooser(Settings(temperature=1.0, seed=3))
+    counts = np.bincount([draw(logits) for _ in range(20000)], minlength=50) / 20000
+    np.testing.assert_allclose(counts, weights, atol=0.02, err_msg=f"seed {SEED}")
+    for wrong in (
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_k": -1},
+        {"most": 0},
+        {"temperature": float("nan")},
+    ):
+        with pytest.raises(OvjitError, match=next(iter(wrong))):
+            Chooser(Settings(**wrong))
+
+
+def test_what_is_no_decoder(tmp_path: Path) -> None:
+    x = ov.opset8.parameter([1], np.float32, name="x")
+    with pytest.raises(OvjitError, match=r"not a decoder.*\['x'\]"):
+        Decoder(ov.compile_model(ov.Model([ov.opset8.relu(x)], [x]), "CPU"))
+    with pytest.raises(OvjitError, match="no such file"):
+        model_file(tmp_path / "nothing")
+    with pytest.raises(OvjitError, match="found: none"):
+        model_file(tmp_path)
+    with pytest.raises(OvjitError, match="has no tokenizer.json"):
+        Tokenizer.of(tmp_path)
+
+
+def command(*arguments: Any, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "ovjit", "generate", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, input=stdin, timeout=300)
+
+
+def test_the_command(model: Path, tmp_path: Path) -> None:
+    """A GGUF file, and a folder with IR and tokenizer.json, give the text of the tokens."""
+    tokenizer = Tokenizer.of(model)
+    exact = [x for key, value in EXACT.items() for x in ("-c", f"{key}={value}")]
+    decoder = Decoder.load(model, config=EXACT)
+    wanted = tokenizer.decode(
+        list(generate(decoder, tokenizer.encode("Once upon"), Settings(12, ends=tokenizer.ends)))
+    )
+    done = command(model, "--prompt", "Once upon", "--max-new-tokens", 12, *exact)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == wanted + "\n"
+    assert "first token after" in done.stderr and "tokens/s" in done.stderr
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    ov.save_model(ov.Core().read_model(model), folder / "openvino_model.xml", compress_to_fp16=False)
+    tokenizer._inner.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text('{"eos_token_id": 1}')
+    done = command(folder, "-p", "-", "-n", 12, "--prompt_lookup", 4, "--quiet", *exact, stdin="Once upon")
+    assert (done.returncode, done.stdout, done.stderr) == (0, wanted + "\n", "")
+    done = command(model, "-p", "hi", "--chat", "-n", 3, "--temperature", 1, "--seed", 5)
+    again = command(model, "-p", "hi", "--chat", "-n", 3, "--temperature", 1, "--seed", 5)
+    assert done.returncode == 0 and done.stdout == again.stdout
+    assert tokenizer.chat("hi") == [0, *tokenizer.encode("[user] hi [me]")]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("nothing.gguf", "-p", "a"), "no such file"),
+        ((), "required"),
+        (("MODEL",), "give the prompt"),
+        (("MODEL", "-p", "a", "--temperature", "-1"), "temperature"),
+        (("MODEL", "-p", "a", "-c", "KEY"), "KEY=VALUE"),
+        (("MODEL", "-p", "a", "--assistant", "x", "--prompt_lookup", "3"), "choose one"),
+        (("MODEL", "-p", ""), "no tokens"),
+    ],
+)
+def test_errors_of_the_command(
+    model: Path, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    from ovjit.tools import generate as tool
+
+    try:
+        code = tool.main([str(model) if a == "MODEL" else a for a in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2 and said in capsys.readouterr().err
