@@ -12,11 +12,89 @@ in scratch memory. A sequence of many blocks is cut into parts, and `paged_merge
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
 from ovjit_ops.attention.cpu_attention_kernels import EXP, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
+
+
+class Scoring(NamedTuple):
+    """What scores are multiplied by, the window, the slopes of ALiBi, sinks, the distances of keys."""
+
+    scale: Ptr
+    window: Ptr
+    slopes: Ptr
+    sinks: Ptr
+    ramp: Ptr
+
+
+class Hidden(NamedTuple):
+    """Keys that queries do not see: pairs of new tokens and where a sequence's begin, kinds of tokens, the
+    blocks that XAttention keeps, and how many blocks a side of its table has."""
+
+    pairs: Ptr
+    pairs_at: Ptr
+    kinds: Ptr
+    kept: Ptr
+    side: int
+
+
+class Items(NamedTuple):
+    """Where in the table the number of items is, and where they begin."""
+
+    number_at: int
+    items_at: int
+
+
+class HeadShape(NamedTuple):
+    """Heads of keys, heads of queries that share one, elements of a key and of a value, tokens of a block."""
+
+    heads: int
+    group: int
+    size: int
+    wide: int
+    block: int
+
+
+class CacheSteps(NamedTuple):
+    """Bytes from block to block, head to head and token to token of both caches, and a group's values."""
+
+    k_block: int
+    k_head: int
+    k_row: int
+    v_block: int
+    v_head: int
+    v_row: int
+    v_group: int
+
+
+class RowMemory(NamedTuple):
+    """Where in scratch memory queries, scores, sums and unpacked blocks lie, and their rows are apart."""
+
+    q_step: int
+    s_step: int
+    o_step: int
+    u_step: int
+    s_at: int
+    o_at: int
+    m_at: int
+    l_at: int
+    u_at: int
+    c_at: int
+    less_at: int
+
+
+class ScoreMemory(NamedTuple):
+    """The same of one query's scores."""
+
+    q_step: int
+    u_step: int
+    u_at: int
+    s_at: int
 
 
 @inline
@@ -142,54 +220,56 @@ def incline(t, ramp, slope, distance, count):
 
 @inline
 def hide(
-    line, base, columns, place, past, new, seen, sequence, begin, pairs, pairs_at, kinds, kept, side, head,
-    paired, typed, sparse,
+    line, base, columns, place, past, new, seen, sequence, begin, hidden, head, paired, typed, sparse
 ):  # fmt: skip
     """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it,
     but for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` hides, and
     blocks that XAttention does not keep."""
     if sparse:
-        each = ld[i64](kept)
+        each = ld[i64](hidden.kept)
         if each > 0:
             for b in range(base // each, (base + columns - 1) // each + 1):
-                if ld[u8](kept + 64 + (head * side + place // each) * side + b) == 0:
+                if ld[u8](hidden.kept + 64 + (head * hidden.side + place // each) * hidden.side + b) == 0:
                     fill(line, b * each - base, min((b + 1) * each - base, columns), -inf)
     last = place
     start = place
     if typed:
-        if ld[i32](kinds + (begin + place - past) * 4) != 0:
+        if ld[i32](hidden.kinds + (begin + place - past) * 4) != 0:
             last += 1
-            while last < past + new and ld[i32](kinds + (begin + min(last, past + new - 1) - past) * 4) != 0:
+            while (
+                last < past + new
+                and ld[i32](hidden.kinds + (begin + min(last, past + new - 1) - past) * 4) != 0
+            ):
                 last += 1
             last -= 1
-            while start > past and ld[i32](kinds + (begin + max(start - 1, past) - past) * 4) != 0:
+            while start > past and ld[i32](hidden.kinds + (begin + max(start - 1, past) - past) * 4) != 0:
                 start -= 1
     if seen > 0:
         fill(line, 0, min(min(place + 1 - seen, start) - base, columns), -inf)
     fill(line, last + 1 - base, columns, -inf)
     if paired:
-        at = ld[i32](pairs_at + sequence * 4) + 0
-        if ld[i32](pairs_at + sequence * 4 + 4) > at:
+        at = ld[i32](hidden.pairs_at + sequence * 4) + 0
+        if ld[i32](hidden.pairs_at + sequence * 4 + 4) > at:
             for j in range(max(past - base, 0), min(columns, last + 1 - base)):
-                if ld[u8](pairs + at + (place - past) * new + base + j - past) == 0:
+                if ld[u8](hidden.pairs + at + (place - past) * new + base + j - past) == 0:
                     storem[f32](line + j * 4, const[f32](-inf), 1)
 
 
-@kernel
+@kernel(
+    scoring=Raw(Scoring), hidden=Raw(Hidden), items=Raw(Items), shape=Raw(HeadShape), caches=Raw(CacheSteps),
+    memory=Raw(RowMemory),
+)  # fmt: skip
 def paged_rows(
-    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
-    sinks: Ptr, ramp: Ptr, partial: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, side,
-    number_at, items_at, heads, group, size, wide, block, part, q_row,
-    y_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, q_step, s_step, o_step, u_step, s_at,
-    o_at, m_at, l_at, u_at, c_at, less_at, slot_size, *, T, out, kind, vkind, sloped, sinking, paired, typed,
-    summed, sparse, tall, grouped,
+    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, partial: Ptr, sums: Ptr, scoring,
+    hidden, items, shape, caches, memory, part, q_row, y_row, slot_size, *, T, out, kind, vkind, sloped,
+    sinking, paired, typed, summed, sparse, tall, grouped,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
-    item = chunk // heads
-    head = chunk % heads
-    if item >= ld[i64](table + number_at * 8):
+    item = chunk // shape.heads
+    head = chunk % shape.heads
+    if item >= ld[i64](table + items.number_at * 8):
         return 0
-    at = table + (items_at + item * 6) * 8
+    at = table + (items.items_at + item * 6) * 8
     row = table + (8 + ld[i64](at) * 8) * 8
     first = ld[i64](at + 8)
     rows = ld[i64](at + 16)
@@ -199,113 +279,135 @@ def paged_rows(
     past = ld[i64](row)
     token = ld[i64](row + 16) + first
     entry = ld[i64](row + 24)
-    seen = ld[i32](window) + 0
-    count = rows * group
+    seen = ld[i32](scoring.window) + 0
+    count = rows * shape.group
     new = ld[i64](row + 8)
     behind = past + first + rows  # of the last key that a row of the item sees
     if typed:
         behind = past + new
-    factor = splat[f32](scale)
+    factor = splat[f32](scoring.scale)
     scaled_rows(
-        q + token * q_row + head * group * size * SIZE[T], scratch, q_step, tall, rows, group, size, q_row,
-        factor, T,
+        q + token * q_row + head * shape.group * shape.size * SIZE[T], scratch, memory.q_step, tall, rows,
+        shape.group, shape.size, q_row, factor, T,
     )  # fmt: skip
     for m in range((count + tall - 1) // tall * tall):
-        o = scratch + o_at + m * o_step
-        for j in range(0, o_step, VL * 4):
+        o = scratch + memory.o_at + m * memory.o_step
+        for j in range(0, memory.o_step, VL * 4):
             store[f32](o + j, const[f32](0.0))
-        storem[f32](scratch + m_at + m * 4, const[f32](-inf), 1)
-        storem[f32](scratch + l_at + m * 4, const[f32](0.0), 1)
+        storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
+        storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
         if sinking:
             if m < count and slot <= ld[i64](row + 32):
-                sink = splat[f32](sinks + (head * group + m % group) * 4)
-                storem[f32](scratch + m_at + m * 4, sink, 1)
-                storem[f32](scratch + l_at + m * 4, const[f32](1.0), 1)
+                sink = splat[f32](scoring.sinks + (head * shape.group + m % shape.group) * 4)
+                storem[f32](scratch + memory.m_at + m * 4, sink, 1)
+                storem[f32](scratch + memory.l_at + m * 4, const[f32](1.0), 1)
     for b in range(start, stop, part):
         many = min(part, stop - b)
-        columns = min(many * block, behind - b * block)
-        t = scratch + s_at
+        columns = min(many * shape.block, behind - b * shape.block)
+        t = scratch + memory.s_at
         for i in range(many):
             index = ld[i32](entries + (entry + b + i) * 4) + 0
-            live = min(block, columns - i * block)
+            live = min(shape.block, columns - i * shape.block)
             if index < 0:
                 for m in range(count):
-                    fill(t + m * s_step, i * block, i * block + live, -inf)
+                    fill(t + m * memory.s_step, i * shape.block, i * shape.block + live, -inf)
             else:
-                k = keys + index * k_block + head * k_head
-                to = t + i * block * 4
+                k = keys + index * caches.k_block + head * caches.k_head
+                to = t + i * shape.block * 4
                 if kind == "u8":
-                    by_channels(scratch, q_step, k, scratch + c_at, scratch + less_at, count, size)
-                    dots(
-                        scratch + c_at, q_step, k + size * 8, k_row, to, s_step, count, live, size, kind,
-                        tall, 4 // tall,
+                    by_channels(
+                        scratch, memory.q_step, k, scratch + memory.c_at, scratch + memory.less_at, count,
+                        shape.size,
                     )  # fmt: skip
-                    take_less(to, s_step, scratch + less_at, count, live)
-                elif kind == "u4":
-                    room = scratch + u_at
-                    unpack_block(k, k_row, room, u_step, 0, live, size, 0, kind, True)
                     dots(
-                        scratch, q_step, room, u_step, to, s_step, count, live, size, "f32", tall, 4 // tall
-                    )
+                        scratch + memory.c_at, memory.q_step, k + shape.size * 8, caches.k_row, to,
+                        memory.s_step, count, live, shape.size, kind, tall, 4 // tall,
+                    )  # fmt: skip
+                    take_less(to, memory.s_step, scratch + memory.less_at, count, live)
+                elif kind == "u4":
+                    room = scratch + memory.u_at
+                    unpack_block(k, caches.k_row, room, memory.u_step, 0, live, shape.size, 0, kind, True)
+                    dots(
+                        scratch, memory.q_step, room, memory.u_step, to, memory.s_step, count, live,
+                        shape.size, "f32", tall, 4 // tall,
+                    )  # fmt: skip
                 else:
-                    dots(scratch, q_step, k, k_row, to, s_step, count, live, size, kind, tall, 4 // tall)
+                    dots(
+                        scratch, memory.q_step, k, caches.k_row, to, memory.s_step, count, live, shape.size,
+                        kind, tall, 4 // tall,
+                    )  # fmt: skip
         for m in range(count):
-            place = past + first + m // group
-            line = t + m * s_step
+            place = past + first + m // shape.group
+            line = t + m * memory.s_step
             if sloped:
                 incline(
-                    line,
-                    ramp,
-                    splat[f32](slopes + (head * group + m % group) * 4),
-                    b * block - place,
-                    columns,
-                )
+                    line, scoring.ramp,
+                    splat[f32](scoring.slopes + (head * shape.group + m % shape.group) * 4),
+                    b * shape.block - place, columns,
+                )  # fmt: skip
             hide(
-                line, b * block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16), pairs,
-                pairs_at, kinds, kept, side, head * group + m % group, paired, typed, sparse,
+                line, b * shape.block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16),
+                hidden, head * shape.group + m % shape.group, paired, typed, sparse,
             )  # fmt: skip
-            shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
+            shrink = soften(
+                line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32"
+            )
             if b > start:
-                o = scratch + o_at + m * o_step
-                for j in range(0, wide, VL):
+                o = scratch + memory.o_at + m * memory.o_step
+                for j in range(0, shape.wide, VL):
                     store[f32](o + j * 4, load[f32](o + j * 4) * shrink)
         for i in range(many):
             index = ld[i32](entries + (entry + b + i) * 4) + 0
-            live = min(block, columns - i * block)
+            live = min(shape.block, columns - i * shape.block)
             if index >= 0:
-                v = values + index * v_block + head * v_head
-                w = t + i * block * 4
-                sums_of = scratch + o_at
+                v = values + index * caches.v_block + head * caches.v_head
+                w = t + i * shape.block * 4
+                sums_of = scratch + memory.o_at
                 if vkind == "u8" and not grouped:
-                    add_bytes(w, s_step, v, v_row, sums_of, o_step, count, live, wide, tall, 4 // tall)
+                    add_bytes(
+                        w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
+                        tall, 4 // tall,
+                    )  # fmt: skip
                 elif vkind in TOP:
-                    room = scratch + u_at
-                    unpack_block(v, v_row, room, u_step, 0, live, wide, v_group, vkind, False)
+                    room = scratch + memory.u_at
+                    unpack_block(
+                        v, caches.v_row, room, memory.u_step, 0, live, shape.wide, caches.v_group, vkind,
+                        False,
+                    )  # fmt: skip
                     add_values(
-                        w, s_step, room, u_step, sums_of, o_step, count, live, wide, "f32", tall, 4 // tall
-                    )
+                        w, memory.s_step, room, memory.u_step, sums_of, memory.o_step, count, live,
+                        shape.wide, "f32", tall, 4 // tall,
+                    )  # fmt: skip
                 else:
                     add_values(
-                        w, s_step, v, v_row, sums_of, o_step, count, live, wide, vkind, tall, 4 // tall
-                    )
+                        w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
+                        vkind, tall, 4 // tall,
+                    )  # fmt: skip
     for m in range(count):
-        o = scratch + o_at + m * o_step
+        o = scratch + memory.o_at + m * memory.o_step
         if slot < 0:
-            total = splat[f32](scratch + l_at + m * 4)
+            total = splat[f32](scratch + memory.l_at + m * 4)
             scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
-            p = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
-            for j in range(0, wide, VL):
-                storem[out](p + j * SIZE[out], load[f32](o + j * 4) * scaled, wide - j)
+            p = (
+                y
+                + (token + m // shape.group) * y_row
+                + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
+            )
+            for j in range(0, shape.wide, VL):
+                storem[out](p + j * SIZE[out], load[f32](o + j * 4) * scaled, shape.wide - j)
             if summed:
-                p = sums + (((token + m // group) * heads + head) * group + m % group) * 8
-                storem[f32](p, splat[f32](scratch + m_at + m * 4), 1)
+                p = (
+                    sums
+                    + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
+                )
+                storem[f32](p, splat[f32](scratch + memory.m_at + m * 4), 1)
                 storem[f32](p + 4, scaled, 1)
         else:
-            p = partial + (slot * heads + head) * slot_size + m * (o_step + 8)
-            for j in range(0, wide, VL):
-                storem[f32](p + j * 4, load[f32](o + j * 4), wide - j)
-            storem[f32](p + o_step, splat[f32](scratch + m_at + m * 4), 1)
-            storem[f32](p + o_step + 4, splat[f32](scratch + l_at + m * 4), 1)
+            p = partial + (slot * shape.heads + head) * slot_size + m * (memory.o_step + 8)
+            for j in range(0, shape.wide, VL):
+                storem[f32](p + j * 4, load[f32](o + j * 4), shape.wide - j)
+            storem[f32](p + memory.o_step, splat[f32](scratch + memory.m_at + m * 4), 1)
+            storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
 
 
 @kernel
@@ -346,12 +448,14 @@ def paged_merge(
                 storem[out](to + j * SIZE[out], acc * scaled, wide - j)
 
 
-@kernel
+@kernel(
+    scoring=Raw(Scoring), hidden=Raw(Hidden), shape=Raw(HeadShape), caches=Raw(CacheSteps),
+    memory=Raw(ScoreMemory),
+)  # fmt: skip
 def paged_scores(
-    q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr, ramp: Ptr, sums: Ptr,
-    pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, recent: Ptr, y: Ptr, count: Ptr, side, sequences,
-    listed, heads, group, size, block, q_row, k_block, k_head, k_row, recent_step, q_step, u_step, u_at, s_at,
-    *, T, kind, sloped, paired, typed, sparse,
+    q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, sums: Ptr, recent: Ptr, y: Ptr, count: Ptr, scoring,
+    hidden, shape, caches, memory, sequences, listed, q_row, recent_step, *, T, kind, sloped, paired, typed,
+    sparse,
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
     `recent` queries, of all where that is negative, of one where nothing is said."""
@@ -371,8 +475,8 @@ def paged_scores(
     past = ld[i64](row)
     new = ld[i64](row + 8)
     b = chunk - ld[i64](row + 24)
-    live = min(block, past + new - b * block)
-    to = y + (ld[i64](row + 48) + b * block) * 4
+    live = min(shape.block, past + new - b * shape.block)
+    to = y + (ld[i64](row + 48) + b * shape.block) * 4
     fill(to, 0, live, 0.0)
     last = 1
     if recent_step >= 0:
@@ -381,32 +485,37 @@ def paged_scores(
         last = new
     first = max(new - last, 0)
     index = ld[i32](entries + chunk * 4) + 0
-    seen = ld[i32](window) + 0
-    factor = splat[f32](scale)
+    seen = ld[i32](scoring.window) + 0
+    factor = splat[f32](scoring.scale)
     if index < 0:
         return 0
-    for head in range(heads):
-        k = keys + index * k_block + head * k_head
+    for head in range(shape.heads):
+        k = keys + index * caches.k_block + head * caches.k_head
         if kind in TOP:
-            unpack_block(k, k_row, scratch + u_at, u_step, 0, live, size, 0, kind, True)
+            unpack_block(
+                k, caches.k_row, scratch + memory.u_at, memory.u_step, 0, live, shape.size, 0, kind, True
+            )
         for r in range(first, new):
             token = ld[i64](row + 16) + r
-            for g in range(group):
-                line = scratch + s_at
-                place = q + token * q_row + (head * group + g) * size * SIZE[T]
-                scaled_rows(place, scratch, q_step, 1, 1, 1, size, q_row, factor, T)
+            for g in range(shape.group):
+                line = scratch + memory.s_at
+                place = q + token * q_row + (head * shape.group + g) * shape.size * SIZE[T]
+                scaled_rows(place, scratch, memory.q_step, 1, 1, 1, shape.size, q_row, factor, T)
                 if kind in TOP:
-                    dots(scratch, q_step, scratch + u_at, u_step, line, 0, 1, live, size, "f32", 1, 4)
+                    dots(
+                        scratch, memory.q_step, scratch + memory.u_at, memory.u_step, line, 0, 1, live,
+                        shape.size, "f32", 1, 4,
+                    )  # fmt: skip
                 else:
-                    dots(scratch, q_step, k, k_row, line, 0, 1, live, size, kind, 1, 4)
+                    dots(scratch, memory.q_step, k, caches.k_row, line, 0, 1, live, shape.size, kind, 1, 4)
                 if sloped:
-                    slope = splat[f32](slopes + (head * group + g) * 4)
-                    incline(line, ramp, slope, b * block - past - r, live)
+                    slope = splat[f32](scoring.slopes + (head * shape.group + g) * 4)
+                    incline(line, scoring.ramp, slope, b * shape.block - past - r, live)
                 hide(
-                    line, b * block, live, past + r, past, new, seen, s, ld[i64](row + 16), pairs, pairs_at,
-                    kinds, kept, side, head * group + g, paired, typed, sparse,
+                    line, b * shape.block, live, past + r, past, new, seen, s, ld[i64](row + 16), hidden,
+                    head * shape.group + g, paired, typed, sparse,
                 )  # fmt: skip
-                p = sums + ((token * heads + head) * group + g) * 8
+                p = sums + ((token * shape.heads + head) * shape.group + g) * 8
                 for j in range(0, live, VL):
                     less = loadm[f32](line + j * 4, live - j) - splat[f32](p)
                     weight = applied(EXP, less)

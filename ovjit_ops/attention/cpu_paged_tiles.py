@@ -8,12 +8,13 @@ kind of tile makes both products, as in `cpu_attention_kernels`; between them is
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.formats import F32
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
@@ -21,7 +22,16 @@ from ovjit.tiles.driver import ROWS
 from ovjit.tiles.micro import make_tile
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply, soften
-from ovjit_ops.attention.cpu_paged_kernels import hide, incline, scaled_rows
+from ovjit_ops.attention.cpu_paged_kernels import (
+    CacheSteps,
+    HeadShape,
+    Hidden,
+    Items,
+    Scoring,
+    hide,
+    incline,
+    scaled_rows,
+)  # fmt: skip
 from ovjit_ops.attention.cpu_paged_numbers import copy_token, fill, unpack_block
 
 #: Keys of which the scores are in scratch memory at a time.
@@ -60,21 +70,40 @@ def widen(p, row, to, to_row, count, size, group, kind, by_channel):
             copy_token(p + t * row, to + t * to_row, size, kind, "f32")
 
 
-@kernel
+class TileMemory(NamedTuple):
+    """Where in scratch memory queries, scores, sums, unpacked blocks and panels of keys and values lie, and
+    their rows and panels are apart."""
+
+    q_at: int
+    q_step: int
+    s_step: int
+    o_step: int
+    u_step: int
+    s_at: int
+    o_at: int
+    m_at: int
+    l_at: int
+    u_at: int
+    kp_at: int
+    vp_at: int
+    vp_step: int
+
+
+@kernel(
+    scoring=Raw(Scoring), hidden=Raw(Hidden), items=Raw(Items), shape=Raw(HeadShape), caches=Raw(CacheSteps),
+    memory=Raw(TileMemory),
+)  # fmt: skip
 def paged_tiles(
-    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, scale: Ptr, window: Ptr, slopes: Ptr,
-    sinks: Ptr, ramp: Ptr, sums: Ptr, pairs: Ptr, pairs_at: Ptr, kinds: Ptr, kept: Ptr, zeros: Ptr,
-    ones: Ptr, side,
-    number_at, items_at, heads, group, size, wide, block, some, q_row, y_row, k_block, k_head, k_row, v_block,
-    v_head, v_row, v_group, q_at, q_step, s_step, o_step, u_step, s_at, o_at, m_at, l_at, u_at, kp_at, vp_at,
-    vp_step, *, T, out, kind, vkind, sloped, sinking, paired, typed, summed, sparse, heights, width, lanes,
+    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, sums: Ptr, zeros: Ptr, ones: Ptr,
+    scoring, hidden, items, shape, caches, memory, some, q_row, y_row, *, T, out, kind, vkind, sloped,
+    sinking, paired, typed, summed, sparse, heights, width, lanes,
 ):  # fmt: skip
     """Queries of an item with its blocks, `some` at a time: y."""
-    item = chunk // heads
-    head = chunk % heads
-    if item >= ld[i64](table + number_at * 8):
+    item = chunk // shape.heads
+    head = chunk % shape.heads
+    if item >= ld[i64](table + items.number_at * 8):
         return 0
-    at = table + (items_at + item * 6) * 8
+    at = table + (items.items_at + item * 6) * 8
     row = table + (8 + ld[i64](at) * 8) * 8
     first = ld[i64](at + 8)
     rows = ld[i64](at + 16)
@@ -83,96 +112,131 @@ def paged_tiles(
     past = ld[i64](row)
     token = ld[i64](row + 16) + first
     entry = ld[i64](row + 24)
-    seen = ld[i32](window) + 0
-    count = rows * group
+    seen = ld[i32](scoring.window) + 0
+    count = rows * shape.group
     new = ld[i64](row + 8)
     behind = past + first + rows
     if typed:
         behind = past + new
-    factor = splat[f32](scale)
+    factor = splat[f32](scoring.scale)
     scaled_rows(
-        q + token * q_row + head * group * size * SIZE[T], scratch + q_at, q_step, 1, rows, group, size,
-        q_row, factor, T,
+        q + token * q_row + head * shape.group * shape.size * SIZE[T], scratch + memory.q_at, memory.q_step,
+        1, rows, shape.group, shape.size, q_row, factor, T,
     )  # fmt: skip
     for m in range(count):
-        fill(scratch + o_at + m * o_step, 0, wide, 0.0)
+        fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
         if sinking:
-            storem[f32](scratch + m_at + m * 4, splat[f32](sinks + (head * group + m % group) * 4), 1)
-            storem[f32](scratch + l_at + m * 4, const[f32](1.0), 1)
+            storem[f32](
+                scratch + memory.m_at + m * 4,
+                splat[f32](scoring.sinks + (head * shape.group + m % shape.group) * 4),
+                1,
+            )
+            storem[f32](scratch + memory.l_at + m * 4, const[f32](1.0), 1)
         else:
-            storem[f32](scratch + m_at + m * 4, const[f32](-inf), 1)
-            storem[f32](scratch + l_at + m * 4, const[f32](0.0), 1)
+            storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
+            storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
     for b in range(start, stop, some):
         many = min(some, stop - b)
-        columns = min(many * block, behind - b * block)
+        columns = min(many * shape.block, behind - b * shape.block)
         for i in range(many):
             index = ld[i32](entries + (entry + b + i) * 4) + 0
-            live = min(block, columns - i * block)
+            live = min(shape.block, columns - i * shape.block)
             if index >= 0:
-                k = keys + index * k_block + head * k_head
-                v = values + index * v_block + head * v_head
+                k = keys + index * caches.k_block + head * caches.k_head
+                v = values + index * caches.v_block + head * caches.v_head
                 if kind == "f32":
-                    pack_keys(k, k_row, scratch + kp_at, i * block, live, size, width)
+                    pack_keys(
+                        k, caches.k_row, scratch + memory.kp_at, i * shape.block, live, shape.size, width
+                    )
                 else:
-                    widen(k, k_row, scratch + u_at, u_step, live, size, 0, kind, True)
-                    pack_keys(scratch + u_at, u_step, scratch + kp_at, i * block, live, size, width)
+                    widen(
+                        k, caches.k_row, scratch + memory.u_at, memory.u_step, live, shape.size, 0, kind, True
+                    )
+                    pack_keys(
+                        scratch + memory.u_at, memory.u_step, scratch + memory.kp_at, i * shape.block, live,
+                        shape.size, width,
+                    )  # fmt: skip
                 if vkind == "f32":
-                    pack_values(v, v_row, scratch + vp_at, vp_step, i * block, live, wide, width)
+                    pack_values(
+                        v, caches.v_row, scratch + memory.vp_at, memory.vp_step, i * shape.block, live,
+                        shape.wide, width,
+                    )  # fmt: skip
                 else:
-                    widen(v, v_row, scratch + u_at, u_step, live, wide, v_group, vkind, False)
-                    room = scratch + u_at
-                    pack_values(room, u_step, scratch + vp_at, vp_step, i * block, live, wide, width)
+                    widen(
+                        v, caches.v_row, scratch + memory.u_at, memory.u_step, live, shape.wide,
+                        caches.v_group, vkind, False,
+                    )  # fmt: skip
+                    room = scratch + memory.u_at
+                    pack_values(
+                        room, memory.u_step, scratch + memory.vp_at, memory.vp_step, i * shape.block, live,
+                        shape.wide, width,
+                    )  # fmt: skip
             else:
-                for c in range(0, wide, width):
+                for c in range(0, shape.wide, width):
                     for t in range(live):
-                        to = scratch + vp_at + c // width * vp_step + (i * block + t) * width * 4
+                        to = (
+                            scratch
+                            + memory.vp_at
+                            + c // width * memory.vp_step
+                            + (i * shape.block + t) * width * 4
+                        )
                         fill(to, 0, width, 0.0)
-        fill_tables(scratch + q_at, q_step, scratch + s_at, s_step, zeros, 0, count, heights[0])
+        fill_tables(
+            scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, zeros, 0, count,
+            heights[0],
+        )  # fmt: skip
         c = 0
         while c * width < columns:
             multiply(
-                scratch + kp_at + c * size * width * 4, size, c * width, columns - c * width, WHOLE, zeros,
-                ones, False, count, heights, lanes,
+                scratch + memory.kp_at + c * shape.size * width * 4, shape.size, c * width,
+                columns - c * width, WHOLE, zeros, ones, False, count, heights, lanes,
             )  # fmt: skip
             c += 1
         for m in range(count):
-            place = past + first + m // group
-            line = scratch + s_at + m * s_step
+            place = past + first + m // shape.group
+            line = scratch + memory.s_at + m * memory.s_step
             if sloped:
-                slope = splat[f32](slopes + (head * group + m % group) * 4)
-                incline(line, ramp, slope, b * block - place, columns)
+                slope = splat[f32](scoring.slopes + (head * shape.group + m % shape.group) * 4)
+                incline(line, scoring.ramp, slope, b * shape.block - place, columns)
             for i in range(many):
                 if ld[i32](entries + (entry + b + i) * 4) < 0:
-                    fill(line, i * block, min((i + 1) * block, columns), -inf)
+                    fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
             hide(
-                line, b * block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16), pairs,
-                pairs_at, kinds, kept, side, head * group + m % group, paired, typed, sparse,
+                line, b * shape.block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16),
+                hidden, head * shape.group + m % shape.group, paired, typed, sparse,
             )  # fmt: skip
-            shrink = soften(line, scratch + m_at + m * 4, scratch + l_at + m * 4, columns, "f32")
+            shrink = soften(
+                line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32"
+            )
             if b > start:
-                o = scratch + o_at + m * o_step
-                for j in range(0, wide, VL):
-                    storem[f32](o + j * 4, loadm[f32](o + j * 4, wide - j) * shrink, wide - j)
+                o = scratch + memory.o_at + m * memory.o_step
+                for j in range(0, shape.wide, VL):
+                    storem[f32](o + j * 4, loadm[f32](o + j * 4, shape.wide - j) * shrink, shape.wide - j)
         fill_tables(
-            scratch + s_at, s_step, scratch + o_at, o_step, scratch + o_at, o_step, count, heights[0]
-        )
+            scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
+            scratch + memory.o_at, memory.o_step, count, heights[0],
+        )  # fmt: skip
         c = 0
-        while c * width < wide:
+        while c * width < shape.wide:
             multiply(
-                scratch + vp_at + c * vp_step, columns, c * width, wide - c * width, WHOLE, zeros, ones,
-                False, count, heights, lanes,
+                scratch + memory.vp_at + c * memory.vp_step, columns, c * width, shape.wide - c * width,
+                WHOLE, zeros, ones, False, count, heights, lanes,
             )  # fmt: skip
             c += 1
     for m in range(count):
-        o = scratch + o_at + m * o_step
-        total = splat[f32](scratch + l_at + m * 4)
+        o = scratch + memory.o_at + m * memory.o_step
+        total = splat[f32](scratch + memory.l_at + m * 4)
         scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
-        p = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
-        for j in range(0, wide, VL):
-            storem[out](p + j * SIZE[out], loadm[f32](o + j * 4, wide - j) * scaled, wide - j)
+        p = (
+            y
+            + (token + m // shape.group) * y_row
+            + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
+        )
+        for j in range(0, shape.wide, VL):
+            storem[out](p + j * SIZE[out], loadm[f32](o + j * 4, shape.wide - j) * scaled, shape.wide - j)
         if summed:
-            p = sums + (((token + m // group) * heads + head) * group + m % group) * 8
-            storem[f32](p, splat[f32](scratch + m_at + m * 4), 1)
+            p = sums + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
+            storem[f32](p, splat[f32](scratch + memory.m_at + m * 4), 1)
             storem[f32](p + 4, scaled, 1)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ovjit.codegen.function import kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
+from ovjit_ops.attention.cpu_paged_kernels import CacheSteps, HeadShape
 from ovjit_ops.attention.cpu_paged_numbers import (
     copy_token,
     keep_range,
@@ -14,14 +16,14 @@ from ovjit_ops.attention.cpu_paged_numbers import (
 )
 
 
-@kernel
+@kernel(shape=Raw(HeadShape), caches=Raw(CacheSteps))
 def paged_write(
-    k: Ptr, v: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, writes_at, heads, size, wide, block,
-    x_row, w_row, k_block, k_head, k_row, v_block, v_head, v_row, v_group, u_step, *, T, kind, vkind,
+    k: Ptr, v: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, shape, caches, writes_at, x_row,
+    w_row, u_step, *, T, kind, vkind,
 ):  # fmt: skip
     """New keys and values to a block of a sequence, for one head."""
-    item = chunk // heads
-    head = chunk % heads
+    item = chunk // shape.heads
+    head = chunk % shape.heads
     if item >= ld[i64](table):
         return 0
     at = table + (writes_at + item * 2) * 8
@@ -30,28 +32,28 @@ def paged_write(
     past = ld[i64](row)
     behind = past + ld[i64](row + 8)
     index = ld[i32](entries + (ld[i64](row + 24) + b) * 4) + 0
-    first = max(past - b * block, 0)
-    count = min(behind - b * block, block)
-    token = ld[i64](row + 16) + b * block - past  # of what would be the block's first
-    x = k + token * x_row + head * size * SIZE[T]
-    p = keys + index * k_block + head * k_head
+    first = max(past - b * shape.block, 0)
+    count = min(behind - b * shape.block, shape.block)
+    token = ld[i64](row + 16) + b * shape.block - past  # of what would be the block's first
+    x = k + token * x_row + head * shape.size * SIZE[T]
+    p = keys + index * caches.k_block + head * caches.k_head
     if kind in TOP:
-        unpack_block(p, k_row, scratch, u_step, 0, first, size, 0, kind, True)
+        unpack_block(p, caches.k_row, scratch, u_step, 0, first, shape.size, 0, kind, True)
         for t in range(first, count):
-            copy_token(x + t * x_row, scratch + t * u_step, size, T, "f32")
-        keep_range(p, 0, size, kind, first, scratch, u_step, count)
-        quantize_block(p, k_row, size, kind, scratch, u_step, count)
+            copy_token(x + t * x_row, scratch + t * u_step, shape.size, T, "f32")
+        keep_range(p, 0, shape.size, kind, first, scratch, u_step, count)
+        quantize_block(p, caches.k_row, shape.size, kind, scratch, u_step, count)
     else:
         for t in range(first, count):
-            copy_token(x + t * x_row, p + t * k_row, size, T, kind)
-    x = v + token * w_row + head * wide * SIZE[T]
-    p = values + index * v_block + head * v_head
+            copy_token(x + t * x_row, p + t * caches.k_row, shape.size, T, kind)
+    x = v + token * w_row + head * shape.wide * SIZE[T]
+    p = values + index * caches.v_block + head * caches.v_head
     for t in range(first, count):
         if vkind in TOP:
-            copy_token(x + t * w_row, scratch, wide, T, "f32")
-            quantize_token(scratch, p + t * v_row, wide, v_group, vkind)
+            copy_token(x + t * w_row, scratch, shape.wide, T, "f32")
+            quantize_token(scratch, p + t * caches.v_row, shape.wide, caches.v_group, vkind)
         else:
-            copy_token(x + t * w_row, p + t * v_row, wide, T, vkind)
+            copy_token(x + t * w_row, p + t * caches.v_row, shape.wide, T, vkind)
 
 
 @kernel

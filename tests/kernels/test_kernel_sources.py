@@ -6,6 +6,7 @@ import ast
 import inspect
 import logging
 import os
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -36,14 +37,26 @@ def same(function) -> None:
         assert p.default is (None if q.default is q.empty else q.default)
 
 
-def test_every_kernel_of_the_operations() -> None:
+def defined(*kinds: type) -> list:
+    """What the modules of the project define of these kinds, each once."""
     op.load_ops()
     modules = [m for name, m in list(sys.modules.items()) if name.startswith(("ovjit_ops.", "ovjit."))]
-    kinds = (FunctionKernel, Inline, Template)
     found = {id(k): k for m in modules for k in vars(m).values() if isinstance(k, kinds)}
     assert len(found) > 20
-    for kernel in found.values():
+    return list(found.values())
+
+
+def test_every_kernel_of_the_operations() -> None:
+    for kernel in defined(FunctionKernel, Inline, Template):
         same(kernel.function)
+
+
+def test_kernels_take_tensors_and_structures() -> None:
+    """A kernel of more than 20 positional parameters, or a median above 5, wants structures
+    (`ovjit.codegen.tensors`)."""
+    counts = {k.function.__name__: len(k.arguments) for k in defined(FunctionKernel)}
+    assert not {name: n for name, n in counts.items() if n > 20}
+    assert statistics.median(counts.values()) <= 5
 
 
 def texts_to_the_left(a, b: int, *, c):
