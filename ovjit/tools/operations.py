@@ -28,7 +28,8 @@ SPECIAL = {
     "TensorIterator": "bodies are programs",
 }
 #: What a reader of the table should know of an operation's way.
-_LAYERS = "f32 and halves; peepholes and f64: reference"
+_LAYERS = "f32, f16 and bf16; peepholes and f64: reference"
+_PREFIX = "written to a buffer of the maximum size; the output is a view of the valid prefix"
 _SMALL_PRIMES = "lengths whose prime factors are at most 1000, known with the shapes; others: reference"
 NOTES = {
     "LSTMCell": _LAYERS,
@@ -44,71 +45,70 @@ NOTES = {
     "STFT": _SMALL_PRIMES,
     "ISTFT": "frames of known size; others: reference",
     "Col2Im": "windows of known size; others: reference",
-    "ScaledDotProductAttention": "f32 and halves, up to three batch dimensions; others: reference",
+    "ScaledDotProductAttention": "f32, f16 and bf16, up to three batch dimensions; others: reference",
     "RandomUniform": "every inference draws the same numbers for seeds other than 0",
-    "NonMaxSuppression": "a kernel has room for all rows, of which those found are a view; a computed sigma: "
-    "reference",
-    "NMSRotated": "a kernel has room for all rows, of which those found are a view",
-    "Unique": "a kernel has room for all, of which those found are a view",
-    "SegmentMax": "a number of segments that is known with the shapes; others: reference",
-    "NonZero": "a kernel has room for all positions, of which those found are a view",
-    "ExperimentalDetectronROIFeatureExtractor": "f32 and halves; f64: reference",
-    "ExperimentalDetectronGenerateProposalsSingleImage": "known shapes, f32 and halves; others: reference",
-    "Proposal": "f32 and halves; f64: reference",
-    "ExperimentalDetectronDetectionOutput": "f32 and halves; f64: reference",
-    "ExperimentalDetectronTopKROIs": "f32 and halves; f64: reference",
+    "NonMaxSuppression": f"{_PREFIX}; a computed sigma: reference",
+    "NMSRotated": _PREFIX,
+    "Unique": _PREFIX,
+    "SegmentMax": "a number of segments known with the shapes; others: reference",
+    "NonZero": _PREFIX,
+    "ExperimentalDetectronROIFeatureExtractor": "f32, f16 and bf16; f64: reference",
+    "ExperimentalDetectronGenerateProposalsSingleImage": "known shapes, f32, f16 and bf16; others: reference",
+    "Proposal": "f32, f16 and bf16; f64: reference",
+    "ExperimentalDetectronDetectionOutput": "f32, f16 and bf16; f64: reference",
+    "ExperimentalDetectronTopKROIs": "f32, f16 and bf16; f64: reference",
     "CTCGreedyDecoder": "floats with a mask of floats; others: reference",
-    "CTCLoss": "f32 and halves; f64: reference",
-    "GatherTree": "f32, halves, i32 and i64; others: reference",
-    "DeformablePSROIPooling": "f32 and halves; f64: reference",
+    "CTCLoss": "f32, f16 and bf16; f64: reference",
+    "GatherTree": "f32, f16, bf16, i32 and i64; others: reference",
+    "DeformablePSROIPooling": "f32, f16 and bf16; f64: reference",
     "Interpolate": "f64, and sums of integers of 32 bits and more: reference",
     "MulticlassNms": "f32, regions that are not split among images; others: reference",
     "MatrixNms": "f32; f64: reference",
     "GenerateProposals": "f32; f64: reference",
     "DetectionOutput": "f32, priors of known number; auxiliary inputs and decrease_label_id: reference",
-    "GridSample": "f32 and halves; f64: reference",
-    "ROIPooling": "f32 and halves; f64: reference",
-    "PSROIPooling": "f32 and halves; f64: reference",
-    "ROIAlign": "f32 and halves; f64: reference",
-    "ROIAlignRotated": "f32 and halves; f64: reference",
-    "DeformableConvolution": "f32 and halves, filters of known shape; others: reference",
-    "Convolution": "in three dimensions groups and spread windows become sums of slices",
-    "GroupConvolution": "in three dimensions a sum over slices",
-    "ConvolutionBackpropData": "constant filters in f32 and halves; with others a product, then Col2Im",
-    "GroupConvolutionBackpropData": "constant filters in f32 and halves; with others a product, then Col2Im",
+    "GridSample": "f32, f16 and bf16; f64: reference",
+    "ROIPooling": "f32, f16 and bf16; f64: reference",
+    "PSROIPooling": "f32, f16 and bf16; f64: reference",
+    "ROIAlign": "f32, f16 and bf16; f64: reference",
+    "ROIAlignRotated": "f32, f16 and bf16; f64: reference",
+    "DeformableConvolution": "f32, f16 and bf16, filters of known shape; others: reference",
+    "Convolution": "in three dimensions, groups and dilated windows become sums of slices",
+    "GroupConvolution": "in three dimensions, a sum over slices",
+    "ConvolutionBackpropData": "constant filters in f32, f16 and bf16; others: a product, then Col2Im",
+    "GroupConvolutionBackpropData": "constant filters in f32, f16 and bf16; others: a product, then Col2Im",
     "ExtractImagePatches": "patches of at most 64 elements; larger: reference",
-    "RGBtoNV12": "OpenVINO 2026.4 declares it, without a builder and without a way to run it",
-    "BGRtoNV12": "OpenVINO 2026.4 declares it, without a builder and without a way to run it",
-    "PriorBox": "worked out once, when shapes are known",
-    "PriorBoxClustered": "worked out once, when shapes are known",
+    "RGBtoNV12": "OpenVINO 2026.4 declares it without a builder and cannot run it",
+    "BGRtoNV12": "OpenVINO 2026.4 declares it without a builder and cannot run it",
+    "PriorBox": "computed once, when shapes are known",
+    "PriorBoxClustered": "computed once, when shapes are known",
 }
 #: (operation, version) -> why it is not there.
 MISSING: dict[tuple[str, int], str] = {}
 #: Where the answers differ from OpenVINO's, and why.
 DIFFERENCES = [
-    ("f64, i64, u64", "computed as such; the CPU device computes f64 as f32, and 64-bit integers as i32"),
+    ("f64, i64, u64", "computed in their own types; the CPU device computes f64 as f32, i64 and u64 as i32"),
     (
         "Divide of integers",
-        "rounds down unless `m_pythondiv` is false, as specified; the CPU device cuts off whatever it says",
+        "rounds down unless `m_pythondiv` is false, as specified; the CPU device always truncates",
     ),
-    ("MatMul of integers", "exact; the CPU device adds in f32, which is not beyond 2^24"),
+    ("MatMul of integers", "exact; the CPU device adds in f32, which is exact up to 2^24 only"),
     (
         "Softmax, MVN and other functions of reals on integers",
-        "the nearest integer, as on the CPU device; bytes saturate, of 16 bits the last 16 stay",
+        "the nearest integer, as on the CPU device; 8-bit results saturate, 16-bit results wrap around",
     ),
     (
         "lists where one number is meant",
         "refused: axes of CumSum and ScatterElementsUpdate, alpha of Selu; the CPU device takes the first "
         "or refuses to compile",
     ),
-    ("FakeQuantize", "less than two levels are refused; the CPU device gives NaN for one, and 0 means 2"),
+    ("FakeQuantize", "fewer than two levels are refused; the CPU device gives NaN for one, takes 0 for 2"),
     (
         "Interpolate, linear, antialias",
         "as specified and as `Model.evaluate` has it; the CPU device ignores `antialias` in two dimensions",
     ),
     (
         "Interpolate, bicubic_pillow",
-        "as Pillow and the CPU device: a = -0.5 always; `Model.evaluate` uses `cube_coeff`",
+        "as Pillow and the CPU device: always a = -0.5; `Model.evaluate` uses `cube_coeff`",
     ),
     (
         "NonMaxSuppression 1 to 4",
@@ -121,16 +121,16 @@ DIFFERENCES = [
     ("Proposal 4", "the scores of regions that are missing are 0; OpenVINO leaves them undefined"),
     (
         "ROIAlign",
-        "a region without samples gives 0, OpenVINO NaN; an image that there is not is an error; the largest "
-        "sample counts from 0 on, as in OpenVINO",
+        "a region without samples gives 0, OpenVINO NaN; an index of a missing image is an error; the "
+        "largest sample counts from 0 on, as in OpenVINO",
     ),
     (
         "ROIPooling, PSROIPooling, DeformablePSROIPooling",
-        "a region of an image that there is not is an error; a negative one is absent",
+        "an index of a missing image is an error; a region with a negative index is absent",
     ),
     (
         "PriorBox",
-        "several fixed_ratio, or max_size without scale_all_sizes: all boxes count; OpenVINO counts fewer, "
+        "several fixed_ratio, or max_size without scale_all_sizes: all boxes count; OpenVINO counts fewer "
         "and crashes",
     ),
     (
@@ -140,38 +140,40 @@ DIFFERENCES = [
     ("BinaryConvolution", "as specified; OpenVINO 2026's CPU device cannot run it"),
     (
         "AvgPool",
-        "elements behind the padding (rounding up) never count; OpenVINO counts them when there is padding",
+        "elements behind the padding (rounding up) never count; OpenVINO counts them if there is padding",
     ),
     (
         "MaxPool",
-        "a window of nothing but padding is minus infinity, as minus infinity of the data is; OpenVINO gives "
-        "the lowest finite number for both",
+        "a window of padding alone gives minus infinity, and so does minus infinity in the data; OpenVINO "
+        "gives the lowest finite number for both",
     ),
-    ("Unique, axis", "equal slices along any axis are one; OpenVINO sees them along the first axis alone"),
-    ("SearchSorted", "0 for a list of no numbers; OpenVINO's answer is undefined"),
+    ("Unique, axis", "equal slices are merged along any axis; OpenVINO does so along the first axis only"),
+    ("SearchSorted", "0 for an empty list; OpenVINO's answer is undefined"),
     ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads behind the indices"),
     ("RDFT, IRDFT", "take -1 in signal_size, and longer signals; OpenVINO refuses both"),
-    ("AUGRUSequence", "takes sequences of different lengths; OpenVINO full ones alone"),
-    ("FakeConvert", "NaN stays NaN; OpenVINO makes the lowest number of it"),
+    ("AUGRUSequence", "takes sequences of different lengths; OpenVINO only full ones"),
+    ("FakeConvert", "NaN stays NaN; OpenVINO gives the lowest number"),
     (
         "RandomUniform",
         "the numbers of OpenVINO's specification in every type; its CPU device draws f64 and f16 as f32, i64 "
         "as i32, and other numbers at the next inference",
     ),
     ("Multinomial", "draws by Philox; OpenVINO's stream is not specified"),
-    ("GridSample", "a place that is NaN gives NaN, or element 0 for nearest; OpenVINO's answer is undefined"),
+    ("GridSample", "a NaN coordinate gives NaN, or element 0 for nearest; OpenVINO's answer is undefined"),
 ]
 _INTRODUCTION = """# Operations
 
-Every operation of OpenVINO's opsets 1 to 17, and how it runs. The page is made by
-`python -m ovjit.tools.operations` from the registry; a test keeps it true, and compares the list with the
-installed OpenVINO.
+Every operation of OpenVINO's opsets 1 to 17, and how it runs. `python -m ovjit.tools.operations` makes the
+page from the registry. A test keeps it true and compares the list with the installed OpenVINO.
 
-- *native*: kernels of its own. *elementwise*: a row of a kernel that is fused from its neighbours.
-- *expanded*: as simpler operations, which are native where they say so.
-- *reference*: by NumPy, as a step between native ones; the profile shows it as `ref_numpy`.
+| runs | meaning |
+|---|---|
+| native | by kernels of its own |
+| elementwise | as part of a kernel that is fused from neighbouring operations |
+| expanded | as simpler operations; their rows say how they run |
+| reference | by NumPy, as a step between native ones; the profile shows it as `ref_numpy` |
 
-A native operation runs by the reference where it meets types or shapes that its kernel does not know.
+A native operation runs by the reference for types or shapes that its kernel does not support.
 
 | operation | since opset | family | runs | note |
 |---|---|---|---|---|
@@ -221,7 +223,7 @@ def page() -> str:
                 continue
             note = NOTES.get(name, "")
             lines.append(f"| {name} | {version} | {family(record)} | {way(record)} | {note} |")
-    lines += ["", "## Where answers differ from OpenVINO's", "", "| operation | here |", "|---|---|"]
+    lines += ["", "## Differences from OpenVINO's answers", "", "| operation | ovjit |", "|---|---|"]
     lines += [f"| {name} | {text} |" for name, text in DIFFERENCES]
     return "\n".join(lines) + "\n"
 

@@ -221,16 +221,15 @@ def table() -> str:
     """docs/parity.md."""
     found, counts = gaps()
     lines = [
-        "# OpenVINO's names and ovjit's",
+        "# API parity with OpenVINO",
         "",
-        "Made by `python -m tests.support.parity` from the real package (2026.4), kept true by "
-        "`tests/compat/test_parity.py`: every",
-        "public name of every module below, every method, and the arguments of every function, beside "
-        "ovjit's. The",
-        "private modules that programs import are among them. Builders of operations that ovjit does not "
-        "have are",
-        "in the table of operations. Names of methods and functions end in `()` where their arguments "
-        "differ.",
+        "Made by `python -m tests.support.parity` from the real package (2026.4). "
+        "`tests/compat/test_parity.py` keeps it true.",
+        "It compares every public name of every module below, every method, and the arguments of every "
+        "function.",
+        "Private modules that programs import are included. Missing builders of operations are listed in "
+        "[operations.md](operations.md).",
+        "Names end in `()` if only their arguments differ.",
         "",
         "| module | names | gaps |",
         "|---|---:|---:|",

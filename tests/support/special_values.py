@@ -340,22 +340,24 @@ def reason(operation: str, given: str, theirs: str, ours: str) -> str:
     raise KeyError(f"{operation} of {given}: {theirs} there, {ours} here, and REASONS does not say why")
 
 
-HEAD = """# Where answers differ: special values
+HEAD = """# Special values
 
-Made by `python -m tests.support.special_values` from the real package (2026.4, on a CPU with AVX-512),
-kept true by `tests/ops/test_special_values.py`. Operations are given NaN, infinities, signed zeros,
-subnormal numbers, numbers out of range, divisors of 0 and empty lists: {elements} answers of {cases}
-cases. The table has those that differ.
+Where answers for special values differ from OpenVINO's. Made by `python -m tests.support.special_values`
+from the real package (2026.4, on a CPU with AVX-512), kept true by `tests/ops/test_special_values.py`.
+Operations get NaN, infinities, signed zeros, subnormal numbers, numbers out of range, divisors of 0 and
+empty lists. These are {elements} answers of {cases} cases. The table has those that differ.
 
-Answers for real numbers are those of IEEE 754 and NumPy: NaN in gives NaN out. OpenVINO's `relu`,
-`clamp` and `max_pool` turn NaN into a number, by the CPU's minimum and maximum. So an image with a NaN
-has a plain answer in OpenVINO; in ovjit the output shows that the input is faulty. `select(is_nan(x), 0,
-x)` before them gives OpenVINO's answer. Integers are exact where the type holds the result, and wrap
-around where it does not. OpenVINO's answers depend on the CPU in some rows. ovjit's do not, with one
-exception: `fake_quantize` of NaN is NaN on CPUs with neither AVX2 nor AVX-512.
+Answers for real numbers are those of IEEE 754 and NumPy: NaN in gives NaN out. OpenVINO's `relu`, `clamp`
+and `max_pool` turn NaN into a number, by the CPU's minimum and maximum. So an image with a NaN has a plain
+answer in OpenVINO. In ovjit the output shows that the input is faulty. `select(is_nan(x), 0, x)` before
+them gives OpenVINO's answer.
 
-Two numbers under "given" are the operation's two inputs. Where a cell has several numbers, they are a
-row of the result.
+Integers are exact if the type holds the result, and wrap around otherwise. OpenVINO's answers depend on the
+CPU in some rows. ovjit's do not, with one exception: `fake_quantize` of NaN is NaN on CPUs with neither
+AVX2 nor AVX-512.
+
+Two numbers under "given" are the operation's two inputs. Several numbers in another cell are a row of the
+result.
 
 | operation | given | OpenVINO | ovjit | why |
 |---|---|---|---|---|

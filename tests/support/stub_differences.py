@@ -13,6 +13,7 @@ import collections
 import re
 import sys
 import tempfile
+from itertools import groupby
 from pathlib import Path
 
 import openvino
@@ -96,14 +97,14 @@ def table() -> str:
         "Made by `python -m tests.support.stub_differences` from the stubs of OpenVINO "
         f"{release and release[0]}; `tests/compat/test_stubs.py` (marker `long`) keeps it true.",
         "",
-        "ovjit's wheel has types (PEP 561): in the sources, and in `ovjit-stubs` for the names of OpenVINO's",
-        "modules. `mypy --strict` reads `tests/system/typed_program.py`, as a user has it, without",
-        "a complaint. Builders of operations (`ovjit.opset13.relu`) are `Any` to type checkers, and so are",
-        "properties such as `Core.available_devices`.",
+        "ovjit's wheel has types (PEP 561). They are in the sources, and in `ovjit-stubs` for the names of",
+        "OpenVINO's modules. `mypy --strict` accepts `tests/system/typed_program.py`, a user's program.",
+        "Builders of operations (`ovjit.opset13.relu`) are `Any` to type checkers. So are properties such as",
+        "`Core.available_devices`.",
         "",
-        "mypy's `stubtest` compares ovjit as it is imported with OpenVINO's own stubs. Differences that it",
-        "finds between OpenVINO and its own stubs too are left out. One object can differ in several ways.",
-        "[parity.md](parity.md) compares the two packages as they are imported, with a reason for each gap.",
+        "mypy's `stubtest` compares the imported ovjit with OpenVINO's own stubs. Differences that also",
+        "exist between OpenVINO and its own stubs are left out. One object can differ in several ways.",
+        "[parity.md](parity.md) compares the two imported packages, with a reason for each gap.",
         "",
         "| difference | objects |",
         "|---|---:|",
@@ -111,8 +112,16 @@ def table() -> str:
         "",
     ]
     for key, names in rows.items():
-        lines += [f"## {key[0].upper()}{key[1:]}", "", ", ".join(f"`{name}`" for name in names), ""]
+        lines += [f"## {key[0].upper()}{key[1:]}", "", "| module or class | objects |", "|---|---|"]
+        for owner, members in groupby(sorted(names, key=_owner), _owner):
+            lines.append(f"| `{owner}` | {', '.join(f'`{name[len(owner) + 1 :]}`' for name in members)} |")
+        lines.append("")
     return "\n".join(lines)
+
+
+def _owner(name: str) -> str:
+    """The module or class of a dotted name."""
+    return name.rpartition(".")[0]
 
 
 if __name__ == "__main__":
