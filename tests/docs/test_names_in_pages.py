@@ -63,8 +63,8 @@ def test_the_tour(tmp_path: Path) -> None:
 
 def test_every_promise_names_tests_that_exist() -> None:
     """SECURITY.md: each row of the table has tests, and each of these is there."""
-    text = (ROOT / "SECURITY.md").read_text()
-    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")][1:]
+    text = (ROOT / "SECURITY.md").read_text().partition("| promise | tests |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) > 12
     for promise, tests in rows:
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
