@@ -84,6 +84,8 @@ def no_front_end(path: str) -> str:
     others."""
     saved = os.path.isfile(os.path.join(path, "saved_model.pb"))
     framework = "TensorFlow" if saved else _UNREAD.get(os.path.splitext(path)[1].lower())
+    if framework == "PyTorch":
+        return "Files of PyTorch are read by convert_model."
     return f"ovjit has no front end for {framework}: export the model to ONNX." if framework else ""
 
 

@@ -28,7 +28,7 @@ from ovjit.compat.ovc.cli_parser import (
 from ovjit.compat.ovc.error import Error
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
-from ovjit.errors import OvjitError
+from ovjit.errors import ModelError, OvjitError
 from ovjit.readers.torch.trace import is_torch
 
 #: What need not be said of a conversion.
@@ -98,21 +98,36 @@ def _driver(
     argv: argparse.Namespace, described: list[_InputCutInfo], outputs: list[Any] | None, extensions: Any
 ) -> Model:
     core = Core()
-    traced = is_torch(argv.input_model)
+    given = _from_torch_file(argv.input_model)
+    traced = is_torch(given)
     listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
     mine = [item for item in listed if traced and is_of_torch(item)]
     for item in listed:
         if item is not None and item not in mine and not isinstance(item, ModuleExtension):
             core.add_extension(item)
     if traced:
-        model = _read_torch(core, argv.input_model, argv.example_input, described, mine)
+        model = _read_torch(core, given, argv.example_input, described, mine)
     else:
-        model = _read(core, argv.input_model)
+        model = _read(core, given)
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
         _set_inputs(model, described)
     return model
+
+
+def _from_torch_file(given: Any) -> Any:
+    """The script or exported program of a file of PyTorch's; anything else as it is."""
+    path = given[0] if isinstance(given, (list, tuple)) and len(given) == 1 else given
+    if not isinstance(path, (str, os.PathLike)):
+        return given
+    from ovjit.readers.torch.files import load
+
+    try:
+        loaded = load(os.fspath(path))
+    except ModelError as error:
+        raise Error("Cannot recognize input model. {}", error) from error
+    return given if loaded is None else loaded
 
 
 def _read(core: Core, given: Any) -> Model:

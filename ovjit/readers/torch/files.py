@@ -1,0 +1,57 @@
+"""Files of PyTorch: a path -> a script or an exported program. A file is known by what its archive holds."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from typing import Any
+
+from ovjit.errors import ModelError
+from ovjit.readers.torch.trace import quietly
+
+#: Members of the archives that torch.jit.save and torch.export.save write, below their first folder.
+_SCRIPT = "constants.pkl"
+_PROGRAM = ("archive_format", "serialized_exported_program.json")
+
+
+def kind_of(path: str) -> str | None:
+    """ "script", "program", or "pickle" for what torch.save wrote; None for a file that is not PyTorch's."""
+    try:
+        if not os.path.isfile(path) or not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return None
+    members = {name.split("/", 1)[-1] for name in names}
+    if any(name in members or name in names for name in _PROGRAM):
+        return "program"
+    if _SCRIPT in members and any(name.startswith("code/") for name in members):
+        return "script"
+    return "pickle" if "data.pkl" in members else None
+
+
+def load(path: str) -> Any:
+    """The ScriptModule or ExportedProgram of a file, None where the file is not PyTorch's.
+
+    Raises ModelError for a file that holds weights or a pickled module, and for one that PyTorch cannot load.
+    """
+    kind = kind_of(path)
+    if kind is None:
+        return None
+    if kind == "pickle":
+        raise ModelError(
+            f"{path} holds weights or a pickled module, no graph. Load it in Python and give the module to "
+            "convert_model, or save it with torch.jit.save or torch.export.save"
+        )
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError(f"{path} is a file of PyTorch: install torch to read it") from error
+    try:
+        with quietly():
+            if kind == "program":
+                return torch.export.load(path)
+            return torch.jit.load(path, map_location="cpu").eval()
+    except Exception as error:
+        raise ModelError(f"PyTorch cannot load {path}: {error}") from error
