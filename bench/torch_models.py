@@ -4,8 +4,8 @@
                                  [--kinds] [--json out.json]
 
 torchvision: every model that it lists. timm: up to two small models of each of its modules. transformers:
-small random networks of `ARCHITECTURES`, made from configurations. Nothing is downloaded. A model is right if it
-converts, compiles and gives eager mode's numbers within 1e-4 of the largest one. The second number is the CPU
+small random networks of `ARCHITECTURES`, made from configurations. Nothing is downloaded. A model is right if
+it converts, compiles and gives eager mode's numbers within 1e-4 of the largest. The second number is the CPU
 time of `convert_model`. `--kinds` prints the types of operations whose numbers differ between the packages.
 Each model runs in a process of its own.
 """
