@@ -21,7 +21,7 @@ ORDER = {
     "Start": ["README.md", "docs/start.md", "docs/command_line.md", "docs/openvino_programs.md"],
     "Guides": [
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/custom_operations.md",
-        "docs/onnx.md", "docs/gguf.md", "docs/pytorch.md", "docs/debugging.md",
+        "docs/onnx.md", "docs/gguf.md", "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/debugging.md",
     ],
     "Production": [
         "docs/deployment.md", "docs/serving.md", "docs/language_models.md", "docs/distributed.md",

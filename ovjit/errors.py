@@ -74,7 +74,7 @@ def no_path(value: object) -> OvjitError:
 
 #: Endings of files of frameworks that ovjit does not read.
 _UNREAD = {
-    ".pb": "TensorFlow", ".pbtxt": "TensorFlow", ".meta": "TensorFlow", ".tflite": "TensorFlow Lite",
+    ".pb": "TensorFlow", ".pbtxt": "TensorFlow", ".meta": "TensorFlow",
     ".pdmodel": "Paddle", ".pt": "PyTorch", ".pt2": "PyTorch", ".pth": "PyTorch",
 }  # fmt: skip
 

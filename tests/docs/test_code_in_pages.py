@@ -13,12 +13,13 @@ from ovjit.data import DIGITS_XML
 from tests.readers.gguf_decoders import Sizes, tensors, write
 from tests.support import ROOT, doc_pages
 from tests.support.run import python
+from tests.support.tflite.cases import one, x
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What the pages' programs and commands find where they are run: model.xml, model.onnx, model.gguf,
-    images.npy."""
+    model.tflite, images.npy."""
     import onnx
 
     for suffix in (".xml", ".bin"):
@@ -30,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
     graph = helper.make_graph(nodes, "g", *ends)
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
     s = Sizes("llama", layers=1, words=64)
+    (tmp_path / "model.tflite").write_bytes(one("ABS", [x(2, 3)], [((2, 3), "FLOAT32")]))
     write(tmp_path / "model.gguf", s, tensors(s, "F32", np.random.default_rng(1)))
     np.save(tmp_path / "images.npy", np.zeros((1, 1, 8, 8), np.float32))
     return tmp_path

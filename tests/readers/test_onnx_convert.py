@@ -202,7 +202,6 @@ def test_names_of_nodes_of_pytorch():
 
 
 @pytest.mark.parametrize(("name", "framework"), [("m.pb", "TensorFlow"), ("m.PDMODEL", "Paddle"),
-                                                 ("m.tflite", "TensorFlow Lite"),
                                                  ("saved", "TensorFlow")])  # fmt: skip
 def test_a_framework_without_a_front_end_is_named(tmp_path, name, framework):
     path = tmp_path / name

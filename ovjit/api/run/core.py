@@ -161,7 +161,7 @@ class Core:
     # -- models --------------------------------------------------------------------------------------------
 
     def read_model(self, model: Any, weights: Any = None, config: Mapping[str, Any] | None = None) -> Model:
-        """A Model from a file (.xml with .bin beside it, .onnx or .gguf) or, but for .gguf, its contents.
+        """A Model from a file (.xml with .bin beside it, .onnx, .tflite, .gguf) or, but for .gguf, contents.
 
         `model`: a path, bytes-like, BytesIO or an onnx.ModelProto; `weights`: a path, bytes-like, BytesIO or
         a Tensor, for ONNX a dict with the contents of files of external data, {location: bytes}; others
@@ -412,6 +412,8 @@ def _read(
             from ovjit.readers.gguf.reader import read_gguf
 
             return read_gguf(path)
+        if ending == ".tflite":
+            return _read_tflite(path, use_mmap, converters)
         if ending == ".onnx":
             from pathlib import Path  # milliseconds that others do not pay
 
@@ -429,6 +431,8 @@ def _read(
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
         if bytes(memoryview(model)[:4]) == b"GGUF":
             raise UnsupportedError("a GGUF file is read from its path, not from its contents")
+        if bytes(memoryview(model)[4:8]) == b"TFL3":
+            return _read_tflite(model, use_mmap, converters)
         return _read_onnx(model, weights, use_mmap, converters)
     from ovjit.readers.ir.reader import read_ir
 
@@ -458,6 +462,12 @@ def _read_onnx(model: Any, weights: Any, use_mmap: bool, converters: Mapping[str
     from ovjit.readers.onnx.reader import read_onnx
 
     return read_onnx(model, weights, use_mmap, converters=converters)
+
+
+def _read_tflite(model: Any, use_mmap: bool, converters: Mapping[str, Any] | None) -> Model:
+    from ovjit.readers.tflite.reader import read_tflite
+
+    return read_tflite(model, use_mmap, converters)
 
 
 def _compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ovjit.errors import OvjitError, UnsupportedError
 
 #: What errors of a file say that are about its operations.
-_OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node")
+_OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node", "No translator found")
 
 
 class GeneralFailure(Exception):

@@ -34,7 +34,9 @@ from ovjit.compat.frontend.failures import (
 from ovjit.errors import ModelError, OvjitError, no_such_form
 
 #: Framework -> endings of its files.
-FORMATS = {"ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt"), "gguf": (".gguf",)}
+FORMATS = {
+    "ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt"), "gguf": (".gguf",), "tflite": (".tflite",),
+}  # fmt: skip
 #: Fields of ONNX's ModelProto whose tags are one byte.
 _MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
 
@@ -531,14 +533,17 @@ def _existing(model: Any, name: str) -> Path:
 
 
 def _fits(path: Path, name: str) -> bool:
-    """Whether a file may be of a format; binary ONNX files begin with a field that models have."""
+    """Whether a file may be of a format; binary ONNX files begin with a field that models have, and those of
+    TensorFlow Lite have an identifier."""
     if path.suffix.lower() not in FORMATS[name]:
         return False
-    if path.suffix.lower() != ".onnx" or not path.is_file():
+    if path.suffix.lower() not in (".onnx", ".tflite") or not path.is_file():
         return True
     with open(path, "rb") as file:
-        first = file.read(1)
-    return bool(first) and first[0] >> 3 in _MODEL_FIELDS
+        head = file.read(8)
+    if name == "tflite":
+        return head[4:] == b"TFL3"
+    return bool(head) and head[0] >> 3 in _MODEL_FIELDS
 
 
 #: The classes below in OpenVINO's native part; here they are one.

@@ -1,0 +1,118 @@
+"""Convolutions and pooling, whose images have channels last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+
+#: Padding by the schema's numbers.
+PADDING = {0: "same_upper", 1: "valid"}
+
+
+def padding(n: LiteNode) -> str:
+    code = n.option("Padding")
+    if code not in PADDING:
+        raise UnsupportedError(f"the padding {code} is not supported")
+    return PADDING[code]
+
+
+def _positive(n: LiteNode, *names: str) -> list[int]:
+    found = [n.option(name) for name in names]
+    if min(found) < 1:
+        raise ModelError(f"{', '.join(names)} are {found}: they should be positive")
+    return found
+
+
+def _geometry(n: LiteNode, axes: str) -> dict[str, Any]:
+    """Strides, dilations and padding; `axes` are letters of the options' names."""
+    strides = _positive(n, *(f"Stride{a}" for a in axes))
+    return {
+        "strides": strides, "dilations": _positive(n, *(f"Dilation{a}Factor" for a in axes)),
+        "pads_begin": [0] * len(axes), "pads_end": [0] * len(axes), "auto_pad": padding(n),
+    }  # fmt: skip
+
+
+def _finished(n: LiteNode, value: Output, bias: int) -> Output:
+    """A result with channels first, with its bias and its activation."""
+    out = n.last(value)
+    if n.has(bias):
+        out = n.each("Add", out, n[bias])
+    return n.activated(out)
+
+
+@tflite_op("CONV_2D")
+def conv_2d(n: LiteNode) -> Any:
+    """Fewer channels in the filter than in the image are those of one group."""
+    x = n.first(n[0])
+    outs, high, wide, ins = n.filter_shape(1, 4)
+    channels = n.shape(x)
+    given = channels[1] if channels and isinstance(channels[1], int) else ins
+    rest = _geometry(n, "HW")
+    if given == ins:
+        return _finished(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **rest), 2)
+    if not ins or given % ins or outs % (given // ins):
+        raise ModelError(f"a filter of {outs}x{high}x{wide}x{ins} does not fit {given} channels")
+    groups = given // ins
+    after = [groups, outs // groups, ins, high, wide]
+    weights = n.weights(1, [0, 3, 1, 2], [groups, outs // groups, 1, 1, 1], after=after)
+    return _finished(n, n("GroupConvolution", x, weights, **rest), 2)
+
+
+@tflite_op("DEPTHWISE_CONV_2D")
+def depthwise_conv_2d(n: LiteNode) -> Any:
+    """The filter is [1, H, W, channels * multiplier]: each channel has `multiplier` results."""
+    x = n.first(n[0])
+    _, high, wide, outs = n.filter_shape(1, 4)
+    channels = n.shape(x)
+    given = channels[1] if channels and isinstance(channels[1], int) else None
+    if given is None:
+        multiplier = n.option("DepthMultiplier")
+        given = outs // multiplier if multiplier else 0
+    if not given or outs % given:
+        raise ModelError(f"a filter of {outs} channels does not fit {given} channels")
+    each = outs // given
+    weights = n.weights(
+        1, [2, 3, 0, 1], [given, each, 1, 1, 1], before=[high, wide, given, each],
+        after=[given, each, 1, high, wide],
+    )  # fmt: skip
+    return _finished(n, n("GroupConvolution", x, weights, **_geometry(n, "HW")), 2)
+
+
+@tflite_op("CONV_3D")
+def conv_3d(n: LiteNode) -> Any:
+    """The filter is [D, H, W, inputs, outputs]."""
+    outs = n.filter_shape(1, 5)[4]
+    weights = n.weights(1, [4, 3, 0, 1, 2], [outs, 1, 1, 1, 1])
+    return _finished(n, n("Convolution", n.first(n[0]), weights, **_geometry(n, "DHW")), 2)
+
+
+@tflite_op("TRANSPOSE_CONV")
+def transpose_conv(n: LiteNode) -> Any:
+    """Inputs: the result's shape, the filter [outputs, H, W, inputs], the image."""
+    outs = n.filter_shape(1, 4)[0]
+    weights = n.weights(1, [3, 0, 1, 2], [1, outs, 1, 1])
+    size = n.slice(n[0], 0, 1, 3)
+    known = n.value(size)
+    made = n(
+        "ConvolutionBackpropData", n.first(n[2]), weights, size if known is None else n.const(known),
+        strides=_positive(n, "StrideH", "StrideW"), dilations=[1, 1], pads_begin=[0, 0], pads_end=[0, 0],
+        auto_pad="same_lower" if padding(n) == "same_upper" else "valid", output_padding=[0, 0],
+    )  # fmt: skip
+    return _finished(n, made, 3)
+
+
+@tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D")
+def pool_2d(n: LiteNode) -> Any:
+    """An average counts what lies inside the image alone."""
+    rest: dict[str, Any] = {
+        "strides": _positive(n, "StrideH", "StrideW"), "kernel": _positive(n, "FilterHeight", "FilterWidth"),
+        "pads_begin": [0, 0], "pads_end": [0, 0], "rounding_type": "floor", "auto_pad": padding(n),
+    }  # fmt: skip
+    x = n.first(n[0])
+    if n.op_type == "MAX_POOL_2D":
+        return n.activated(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **rest)))
+    return n.activated(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **rest)))

@@ -1,0 +1,158 @@
+"""Operators that compute each element alone."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.tflite.file import TYPES
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+
+#: Operator -> operation of OpenVINO of one operand with the same meaning.
+SAME_UNARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "ABS": ("Abs", {}), "CEIL": ("Ceiling", {}), "COS": ("Cos", {}), "ELU": ("Elu", {"alpha": 1.0}),
+    "EXP": ("Exp", {}), "FLOOR": ("Floor", {}), "HARD_SWISH": ("HSwish", {}), "LOG": ("Log", {}),
+    "LOGICAL_NOT": ("LogicalNot", {}), "LOGISTIC": ("Sigmoid", {}), "NEG": ("Negative", {}),
+    "RELU": ("Relu", {}), "RELU6": ("Clamp", {"min": 0.0, "max": 6.0}),
+    "RELU_0_TO_1": ("Clamp", {"min": 0.0, "max": 1.0}), "RELU_N1_TO_1": ("Clamp", {"min": -1.0, "max": 1.0}),
+    "ROUND": ("Round", {"mode": "half_to_even"}), "SIGN": ("Sign", {}), "SIN": ("Sin", {}),
+    "TANH": ("Tanh", {}),
+}  # fmt: skip
+#: ... of two operands that broadcast.
+SAME_BINARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "ADD": ("Add", {}), "SUB": ("Subtract", {}), "MUL": ("Multiply", {}), "MAXIMUM": ("Maximum", {}),
+    "MINIMUM": ("Minimum", {}), "POW": ("Power", {}), "EQUAL": ("Equal", {}),
+    "NOT_EQUAL": ("NotEqual", {}), "LESS": ("Less", {}), "LESS_EQUAL": ("LessEqual", {}),
+    "GREATER": ("Greater", {}), "GREATER_EQUAL": ("GreaterEqual", {}), "LOGICAL_AND": ("LogicalAnd", {}),
+    "LOGICAL_OR": ("LogicalOr", {}), "FLOOR_MOD": ("FloorMod", {}),
+    "SQUARED_DIFFERENCE": ("SquaredDifference", {}), "BITWISE_XOR": ("BitwiseXor", {}),
+}  # fmt: skip
+#: Powers, which operations of their own are not made for.
+POWERS = {"SQRT": 0.5, "RSQRT": -0.5}
+
+
+def _unary(name: str, op: str, attrs: dict[str, Any]) -> None:
+    tflite_op(name)(lambda n: n.each(op, n[0], **attrs))
+
+
+def _binary(name: str, op: str, attrs: dict[str, Any]) -> None:
+    tflite_op(name)(lambda n: n.activated(n.each(op, n[0], n[1], **attrs)))
+
+
+def _power(name: str, exponent: float) -> None:
+    tflite_op(name)(lambda n: n.each("Power", n[0], n.like(n[0], exponent)))
+
+
+for _name, (_op, _attrs) in SAME_UNARY.items():
+    _unary(_name, _op, _attrs)
+for _name, (_op, _attrs) in SAME_BINARY.items():
+    _binary(_name, _op, _attrs)
+for _name, _exponent in POWERS.items():
+    _power(_name, _exponent)
+
+
+@tflite_op("DIV")
+def div(n: LiteNode) -> Any:
+    """Quotients of integers are cut off towards zero."""
+    return n.activated(n.each("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0])))
+
+
+@tflite_op("FLOOR_DIV")
+def floor_div(n: LiteNode) -> Any:
+    """floor(a / b); OpenVINO's quotient of integers is that already."""
+    made = n.each("Divide", n[0], n[1], m_pythondiv=True)
+    return n.each("Floor", made) if n.is_real(n[0]) else made
+
+
+@tflite_op("SQUARE")
+def square(n: LiteNode) -> Any:
+    return n.each("Multiply", n[0], n[0])
+
+
+@tflite_op("GELU")
+def gelu(n: LiteNode) -> Any:
+    mode = "TANH" if n.option("Approximate", False) else "ERF"
+    return n.each("Gelu", n[0], approximation_mode=mode, opset=7)
+
+
+@tflite_op("LEAKY_RELU")
+def leaky_relu(n: LiteNode) -> Any:
+    return n.each("PRelu", n[0], n.like(n[0], n.option("Alpha")))
+
+
+@tflite_op("PRELU")
+def prelu(n: LiteNode) -> Any:
+    """The slope broadcasts from the last dimension on; OpenVINO's slope of one dimension is the second's."""
+    x, slope = n[0], n[1]
+    return n.each("PRelu", x, n.widened(slope, n.rank(x)))
+
+
+@tflite_op("ADD_N")
+def add_n(n: LiteNode) -> Any:
+    return reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0])
+
+
+@tflite_op("CAST")
+def cast(n: LiteNode) -> Any:
+    """To the type that the file gives the result."""
+    target, x = n.out().dtype, n[0]
+    if target not in ELEMENT_TYPES or n.dtype(x) not in ELEMENT_TYPES:
+        raise UnsupportedError(f"a cast to {target} is not supported")
+    return n.each("Convert", x, destination_type=target)
+
+
+@tflite_op("QUANTIZE")
+def quantize(n: LiteNode) -> Any:
+    """Real numbers stay so: the result is rounded as every tensor that is quantised."""
+    return n.each("Convert", n[0], destination_type="f32")
+
+
+@tflite_op("DEQUANTIZE")
+def dequantize(n: LiteNode) -> Any:
+    """Constants stay as they are stored, so that weights of 16 bits can be read as such."""
+    constant = n.stored(0)
+    if constant is not None:
+        return constant.as_type(n.out().dtype)
+    x = n[0]
+    target = n.out().dtype
+    return x if n.dtype(x) == target else n.each("Convert", x, destination_type=target)
+
+
+@tflite_op("SELECT", "SELECT_V2", "WHERE")
+def select(n: LiteNode) -> Any:
+    """SELECT's condition of one dimension picks rows. WHERE of a condition alone gives indices."""
+    if n.op_type == "WHERE":
+        return n.transpose(n("NonZero", n[0], output_type="i64"), [1, 0])
+    condition = n[0]
+    if n.op_type == "SELECT" and n.rank(condition) == 1 and n.rank(n[1]) > 1:
+        condition = n.unsqueeze(condition, list(range(1, n.rank(n[1]))))
+    return n.each("Select", condition, n[1], n[2])
+
+
+@tflite_op("ZEROS_LIKE")
+def zeros_like(n: LiteNode) -> Any:
+    return n("Broadcast", n.like(n[0], 0), n.shape_of(n[0]), mode="numpy")
+
+
+@tflite_op("BROADCAST_ARGS")
+def broadcast_args(n: LiteNode) -> Any:
+    """The shape to which two shapes broadcast: a dimension of 1 gives way to the other."""
+    a, b = n[0], n[1]
+    lengths = [n.static_shape(v, "the number of dimensions")[0] for v in (a, b)]
+    ones = [n.like(v, [1] * (max(lengths) - k)) for v, k in zip((a, b), lengths, strict=True)]
+    both = [n.concat([one, v], 0) for one, v in zip(ones, (a, b), strict=True)]
+    one = n.like(a, 1)
+    return n("Select", n("Equal", both[0], one), both[1], both[0])
+
+
+def typed(number: int) -> str:
+    """The element type of a number of TensorType."""
+    from ovjit.readers.tflite.file import _names
+
+    kind = TYPES.get(_names("TensorType").get(number, ""), "")
+    if kind not in ELEMENT_TYPES:
+        raise UnsupportedError(f"the element type {number} is not supported")
+    return kind

@@ -1,0 +1,282 @@
+"""A TensorFlow Lite file as plain rows of tensors and operators, parsed by the package `tflite`.
+
+That package's accessors check nothing. Counts are bounded here before they are used, indices and buffers are
+checked, and what the accessors raise for offsets that lead nowhere becomes a ModelError.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.shapes import ANY, Dim
+
+MAGIC = b"TFL3"
+#: The most tensors, operators and buffers of a file, and dimensions of a tensor.
+MOST, MAX_RANK = 1 << 20, 64
+#: Element types by the schema's names.
+TYPES = {
+    "FLOAT32": "f32", "FLOAT16": "f16", "FLOAT64": "f64", "BFLOAT16": "bf16", "INT4": "i4", "INT8": "i8",
+    "INT16": "i16", "INT32": "i32", "INT64": "i64", "UINT8": "u8", "UINT16": "u16", "UINT32": "u32",
+    "UINT64": "u64", "BOOL": "boolean", "STRING": "string", "COMPLEX64": "complex64",
+    "COMPLEX128": "complex128", "RESOURCE": "resource", "VARIANT": "variant",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quant:
+    """value = (stored - zero) * scale; a number each, or one for each channel of `axis`."""
+
+    scale: np.ndarray
+    zero: np.ndarray
+    axis: int
+
+    def per_channel(self) -> bool:
+        return self.scale.size > 1
+
+    def shaped(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and zero point, as they broadcast with a tensor of a rank."""
+        if not self.per_channel():
+            return self.scale.reshape(()), self.zero.reshape(())
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero.reshape(shape)
+
+
+@dataclass
+class TensorRow:
+    """A tensor. `data` are its bytes if it is a constant."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+    data: np.ndarray | None
+    quant: Quant | None
+    sparsity: Any = None
+
+
+@dataclass
+class OperatorRow:
+    """An operator: indices of tensors, -1 for an input that is left out."""
+
+    index: int
+    kind: str
+    custom: bool
+    inputs: list[int]
+    outputs: list[int]
+    options: Any
+    custom_options: bytes = b""
+
+
+@dataclass
+class GraphRow:
+    """A subgraph."""
+
+    name: str
+    tensors: list[TensorRow]
+    operators: list[OperatorRow]
+    inputs: list[int]
+    outputs: list[int]
+
+
+@dataclass
+class LiteFile:
+    """The subgraphs of a file; the first one is the model."""
+
+    graphs: list[GraphRow]
+    description: str = ""
+
+
+def schema() -> Any:
+    """The package with the schema's accessors. UnsupportedError that names the extra where it is missing."""
+    try:
+        import tflite
+    except ImportError as error:
+        raise UnsupportedError(
+            "TensorFlow Lite files are parsed by the package tflite, which is not there: "
+            "pip install 'ovjit[tflite]'"
+        ) from error
+    return tflite
+
+
+@contextmanager
+def damaged() -> Iterator[None]:
+    """What accessors raise for offsets that lead nowhere becomes a ModelError."""
+    try:
+        yield
+    except (struct.error, ValueError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        raise ModelError(
+            "the model file is corrupted or malformed (FlatBuffer verification failed): "
+            f"{type(error).__name__}: {error}"[:300]
+        ) from error
+
+
+def open_file(content: np.ndarray) -> LiteFile:
+    """The rows of a file's bytes. ModelError for one that is damaged."""
+    tflite = schema()
+    if content.size < 8 or bytes(content[4:8]) != MAGIC:
+        raise ModelError("it is no TensorFlow Lite file: the identifier TFL3 is missing")
+    with damaged():
+        return _Parser(tflite, content).file()
+
+
+@cache
+def _names(of: str) -> dict[int, str]:
+    """Number -> name of an enumeration of the schema."""
+    return {v: k for k, v in vars(getattr(schema(), of)).items() if isinstance(v, int)}
+
+
+class _Parser:
+    def __init__(self, tflite: Any, content: np.ndarray):
+        self.tflite = tflite
+        self.content = content
+        self.model = tflite.Model.GetRootAs(content.data, 0)
+
+    def file(self) -> LiteFile:
+        model = self.model
+        if not model.SubgraphsLength():
+            raise ModelError("TFLite model has no subgraphs")
+        codes = [self._code(row) for row in self._rows(model.OperatorCodes, model.OperatorCodesLength())]
+        self.codes: list[tuple[str, bool]] = codes
+        self.buffers = self._rows(model.Buffers, model.BuffersLength())
+        graphs = [self._graph(row) for row in self._rows(model.Subgraphs, model.SubgraphsLength())]
+        return LiteFile(graphs, _text(model.Description() or b""))
+
+    def _rows(self, get: Callable[[int], Any], count: int) -> list[Any]:
+        """The tables of a vector."""
+        if not 0 <= count <= min(MOST, self.content.size // 4):
+            raise ModelError(f"the file speaks of {count} entries of a list, more than it has bytes for")
+        return [get(i) for i in range(count)]
+
+    def _ints(self, table: Any, name: str) -> list[int]:
+        found = getattr(table, f"{name}AsNumpy")()
+        return [] if isinstance(found, int) else [int(v) for v in found]
+
+    def _code(self, row: Any) -> tuple[str, bool]:
+        """The name of an operator, and whether it is a custom one."""
+        number = max(row.BuiltinCode(), row.DeprecatedBuiltinCode())
+        kind = _names("BuiltinOperator").get(number)
+        if kind is None:
+            raise UnsupportedError(f"No translator found for builtin operator {number} node.")
+        if kind != "CUSTOM":
+            return kind, False
+        custom = row.CustomCode()
+        if not custom:
+            raise ModelError("Operator has CUSTOM type but no custom_code string")
+        return _text(custom), True
+
+    def _graph(self, graph: Any) -> GraphRow:
+        tensors = [self._tensor(row) for row in self._rows(graph.Tensors, graph.TensorsLength())]
+        rows = self._rows(graph.Operators, graph.OperatorsLength())
+        out = GraphRow(
+            _text(graph.Name() or b""), tensors, [self._operator(i, row) for i, row in enumerate(rows)],
+            self._ints(graph, "Inputs"), self._ints(graph, "Outputs"),
+        )  # fmt: skip
+        for index in (*out.inputs, *out.outputs):
+            if not 0 <= index < len(tensors):
+                raise ModelError(
+                    f"Graph input/output tensor index {index} is out of range. "
+                    f"Number of tensors: {len(tensors)}"
+                )
+        for op in out.operators:
+            for index in (*op.inputs, *op.outputs):
+                if not -1 <= index < len(tensors):
+                    raise ModelError(
+                        f"{op.kind} {op.index}: tensor index {index} is out of range. "
+                        f"Number of tensors: {len(tensors)}"
+                    )
+        return out
+
+    def _operator(self, index: int, row: Any) -> OperatorRow:
+        place = row.OpcodeIndex()
+        if not 0 <= place < len(self.codes):
+            raise ModelError(
+                f"Operator opcode index {place} is out of range. Number of operator codes: {len(self.codes)}"
+            )
+        kind, custom = self.codes[place]
+        options = self._options("BuiltinOptions", row.BuiltinOptionsType(), row.BuiltinOptions())
+        if options is None and hasattr(row, "BuiltinOptions2"):
+            options = self._options("BuiltinOptions2", row.BuiltinOptions2Type(), row.BuiltinOptions2())
+        given = row.CustomOptionsAsNumpy() if custom else 0
+        return OperatorRow(
+            index, kind, custom, self._ints(row, "Inputs"), self._ints(row, "Outputs"), options,
+            b"" if isinstance(given, int) else given.tobytes(),
+        )  # fmt: skip
+
+    def _options(self, union: str, number: int, table: Any) -> Any:
+        name = _names(union).get(number, "NONE")
+        if name == "NONE" or table is None:
+            return None
+        options = getattr(self.tflite, name)()
+        options.Init(table.Bytes, table.Pos)
+        return options
+
+    # -- tensors ---------------------------------------------------------------------------------------------
+
+    def _tensor(self, row: Any) -> TensorRow:
+        name = row.Name()
+        if name is None:
+            raise ModelError(
+                "TensorFlow Lite Frontend: tensor has no 'name' field (malformed flatbuffer: optional 'name' "
+                "string is absent)."
+            )
+        label = _text(name)
+        kind = _names("TensorType").get(row.Type())
+        if kind not in TYPES:
+            raise UnsupportedError(f"the tensor {label[:200]!r} is of the unknown type {row.Type()}")
+        dims = self._ints(row, "Shape")
+        data = self._data(row.Buffer(), label)
+        signature = self._ints(row, "ShapeSignature") if data is None else []
+        if len(dims) > MAX_RANK or (signature and len(signature) != len(dims)):
+            raise ModelError(f"the tensor {label[:200]!r} has the shape {dims} and the signature {signature}")
+        shape: tuple[Dim, ...] = tuple(ANY if d < 0 else d for d in signature or dims)
+        quant = self._quant(row.Quantization(), label, len(shape))
+        return TensorRow(label, TYPES[kind], shape, data, quant, row.Sparsity())
+
+    def _data(self, index: int, label: str) -> np.ndarray | None:
+        """The bytes of a tensor's buffer: None where it has none, as what operators compute."""
+        if not index:
+            return None
+        if not 0 <= index < len(self.buffers):
+            raise ModelError(
+                f"Tensor buffer index {index} of {label[:200]!r} is out of range. "
+                f"Number of buffers: {len(self.buffers)}"
+            )
+        buffer = self.buffers[index]
+        if buffer.DataLength():
+            return buffer.DataAsNumpy()
+        offset, size = (buffer.Offset(), buffer.Size()) if hasattr(buffer, "Offset") else (0, 0)
+        if offset < 2 and not size:
+            return None
+        if offset + size > self.content.size:
+            raise ModelError(f"the data of {label[:200]!r} lie outside the file")
+        return self.content[offset : offset + size]
+
+    def _quant(self, row: Any, label: str, rank: int) -> Quant | None:
+        if row is None or not row.ScaleLength():
+            return None
+        scale = np.array(row.ScaleAsNumpy(), np.float32)
+        zero = np.zeros(1, np.int64)
+        if row.ZeroPointLength():
+            zero = np.array(row.ZeroPointAsNumpy(), np.int64)
+        axis = row.QuantizedDimension()
+        if zero.size not in (1, scale.size):
+            raise ModelError(
+                f"the tensor {label[:200]!r} has {scale.size} scales and {zero.size} zero points"
+            )
+        if scale.size > 1 and not 0 <= axis < max(rank, 1):
+            raise ModelError(
+                f"Per-Channel Quantization axis {axis} is out of range for tensor of rank {rank}"
+            )
+        return Quant(scale, np.broadcast_to(zero, scale.shape), axis)
+
+
+def _text(data: bytes) -> str:
+    return bytes(data).decode("utf-8", "replace")

@@ -1,0 +1,77 @@
+"""Operators on images: resizing, blocks of pixels and of batches, Fourier transforms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+
+
+@tflite_op("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")
+def resize(n: LiteNode) -> Any:
+    """Rows and columns of a result: corners aligned, centres of pixels, or neither."""
+    corners, centers = bool(n.option("AlignCorners", False)), bool(n.option("HalfPixelCenters", False))
+    if corners and centers:
+        raise ModelError(
+            f"If half_pixel_centers attribute of the node {n.op_type} is True, the attribute align_corners "
+            "must be False."
+        )
+    near = n.op_type == "RESIZE_NEAREST_NEIGHBOR"
+    places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
+    nearest = "round_prefer_floor"
+    if near:
+        nearest = "round_prefer_ceil" if corners else "floor"
+        places = "tf_half_pixel_for_nn" if centers else places
+    first = n.reader.layouts.find(n[0])
+    x = n[0] if first is None else first
+    made = n(
+        "Interpolate", x, n[1], n.const(np.array([1, 2] if first is None else [2, 3], np.int32)),
+        mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
+        coordinate_transformation_mode=places, nearest_mode=nearest, antialias=False, pads_begin=[0, 0, 0, 0],
+        pads_end=[0, 0, 0, 0], cube_coeff=-0.75, opset=11,
+    )  # fmt: skip
+    return made if first is None else n.last(made)
+
+
+@tflite_op("DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
+def blocks(n: LiteNode) -> Any:
+    op = "DepthToSpace" if n.op_type == "DEPTH_TO_SPACE" else "SpaceToDepth"
+    return n.last(n(op, n.first(n[0]), block_size=n.option("BlockSize"), mode="blocks_first"))
+
+
+@tflite_op("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
+def batches(n: LiteNode) -> Any:
+    """The blocks' sizes, and pads or crops [dimensions, 2], of the dimensions behind the batch."""
+    x, rank = n[0], n.rank(n[0])
+    sizes = n.known(1, "the size of blocks").reshape(-1)
+    ends = n.known(2, "pads and crops").reshape(-1, 2)
+    behind = rank - 1 - len(sizes)
+    if behind < 0 or len(ends) != len(sizes):
+        raise ModelError(f"blocks {sizes.tolist()} and {ends.tolist()} do not fit rank {rank}")
+
+    def whole(values: np.ndarray, fill: int) -> Output:
+        return n.const(np.array([fill, *values.tolist(), *[fill] * behind], np.int64))
+
+    op = "SpaceToBatch" if n.op_type == "SPACE_TO_BATCH_ND" else "BatchToSpace"
+    return n(op, x, whole(sizes, 1), whole(ends[:, 0], 0), whole(ends[:, 1], 0))
+
+
+@tflite_op("RFFT2D")
+def rfft_2d(n: LiteNode) -> Any:
+    """The spectrum of real numbers along the last two axes; a complex number is a pair along a last axis."""
+    return n("RDFT", n[0], n.const([-2, -1]), n.convert(n[1], "i64"))
+
+
+@tflite_op("COMPLEX_ABS", "REAL", "IMAG")
+def complex_part(n: LiteNode) -> Any:
+    """Of pairs along the last axis."""
+    if n.scope.graph.tensors[n.row.inputs[0]].dtype != "complex64":
+        raise UnsupportedError("it takes complex numbers of 64 bits")
+    if n.op_type != "COMPLEX_ABS":
+        return n("Gather", n[0], 0 if n.op_type == "REAL" else 1, -1)
+    return n("ReduceL2", n[0], n.const([-1]), keep_dims=False)

@@ -1,0 +1,50 @@
+"""Operators that pick elements by indices or by their size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.readers.tflite.elementwise import typed
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+
+
+@tflite_op("GATHER")
+def gather(n: LiteNode) -> Any:
+    return n("Gather", n[0], n[1], n.option("Axis", 0), batch_dims=n.option("BatchDims", 0))
+
+
+@tflite_op("GATHER_ND")
+def gather_nd(n: LiteNode) -> Any:
+    return n("GatherND", n[0], n[1], batch_dims=0)
+
+
+@tflite_op("EMBEDDING_LOOKUP")
+def embedding_lookup(n: LiteNode) -> Any:
+    return n("Gather", n[1], n[0], 0)
+
+
+@tflite_op("SCATTER_ND")
+def scatter_nd(n: LiteNode) -> Any:
+    """Updates added up in a tensor of zeros."""
+    zeros = n("Broadcast", n.like(n[1], 0), n[2], mode="numpy")
+    return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
+
+
+@tflite_op("ONE_HOT")
+def one_hot(n: LiteNode) -> Any:
+    """Indices that are not there, negative ones among them, have no hot element."""
+    return n("OneHot", n[0], n[1], n[2], n[3], axis=n.option("Axis"))
+
+
+@tflite_op("TOPK_V2")
+def top_k(n: LiteNode) -> Any:
+    kind = n.out(1).dtype
+    return n.all("TopK", n[0], n[1], axis=-1, mode="max", sort="value", index_element_type=kind, stable=True)
+
+
+@tflite_op("UNIQUE")
+def unique(n: LiteNode) -> Any:
+    """Values in the order in which they come, and where each element's value is among them."""
+    found = n.all("Unique", n[0], sorted=False, index_element_type=typed(n.option("IdxOutType", 2)))
+    return [found[0], found[2]]

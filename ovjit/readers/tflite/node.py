@@ -1,0 +1,261 @@
+"""An operator of a TensorFlow Lite graph as the rules see it: inputs, options, and builders of nodes.
+
+TensorFlow Lite keeps channels last, OpenVINO's convolutions want them second. A tensor may therefore have a
+second form, with channels first: rules that work on each element compute that form where an operand has it,
+so that Transposes stay at the edges of a chain of such operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.node import Node, Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.build import Builder
+from ovjit.readers.tflite.file import OperatorRow, TensorRow
+from ovjit.readers.tflite.stored import Stored, output_of
+
+if TYPE_CHECKING:
+    from ovjit.readers.tflite.reader import Reader, Scope
+
+#: Operations that compute each element alone: the second form goes through them backwards.
+_FOLLOWED = ("Convert", "FakeQuantize")
+#: Functions that options name to follow an operator, by ActivationFunctionType.
+ACTIVATIONS = {
+    0: None, 1: ("Relu", {}), 2: ("Clamp", {"min": -1.0, "max": 1.0}), 3: ("Clamp", {"min": 0.0, "max": 6.0}),
+    4: ("Tanh", {}),
+}  # fmt: skip
+
+
+def first_order(rank: int) -> list[int]:
+    """The order of axes that brings the last one, the channels, behind the batch."""
+    return [0, rank - 1, *range(1, rank - 1)]
+
+
+def last_order(rank: int) -> list[int]:
+    """The reverse."""
+    return [0, *range(2, rank), 1]
+
+
+class LiteNode(Builder):
+    """One operator that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
+
+    reader: Reader
+
+    def __init__(self, reader: Reader, scope: Scope, row: OperatorRow):
+        self.reader = reader
+        self.scope = scope
+        self.row = row
+        self.op_type = row.kind
+        self.base = f"{scope.prefix}{row.index}"
+
+    # -- inputs and outputs ----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.row.inputs)
+
+    def has(self, index: int) -> bool:
+        return index < len(self.row.inputs) and self.row.inputs[index] >= 0
+
+    def __getitem__(self, index: int) -> Output:
+        """An input that must be there."""
+        if not self.has(index):
+            raise ModelError(f"input {index} is missing")
+        return self.reader.value_at(self.scope, self.row.inputs[index], self)
+
+    @property
+    def inputs(self) -> list[Output]:
+        """All inputs that are there."""
+        return [self[i] for i in range(len(self)) if self.has(i)]
+
+    def stored(self, index: int) -> Stored | None:
+        """An input that is a constant of the file, as it is stored."""
+        return self.scope.stored.get(self.row.inputs[index]) if self.has(index) else None
+
+    def out(self, index: int = 0) -> TensorRow:
+        """What the file says of an output."""
+        if index >= len(self.row.outputs) or self.row.outputs[index] < 0:
+            raise ModelError(f"output {index} is missing")
+        return self.scope.graph.tensors[self.row.outputs[index]]
+
+    # -- options ---------------------------------------------------------------------------------------------
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """An option by the schema's name. ModelError where the operator has none and there is no default."""
+        if self.row.options is None:
+            if default is None:
+                raise ModelError("Chosen Builtin Option is not accessible for this node: it has no options")
+            return default
+        getter = getattr(self.row.options, name, None)
+        if getter is None:
+            if default is None:
+                raise ModelError(f"Chosen Builtin Option is not accessible for this node: {name}")
+            return default
+        return getter()
+
+    def options(self, name: str) -> list[int] | None:
+        """An option that is a list of ints, None where it is left out."""
+        getter = getattr(self.row.options, f"{name}AsNumpy", None)
+        found = 0 if getter is None else getter()
+        return None if isinstance(found, int) else [int(v) for v in found]
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """All options, as converters of the caller's ask for them: by the schema's names in lower case."""
+        if self.row.custom:
+            return {"custom_options": self.row.custom_options}
+        methods = [m for m in dir(self.row.options) if m[0].isupper() and m != "Init"]
+        suffixes = ("AsNumpy", "Length", "IsNone", "HasIdentifier")
+        plain = [m for m in methods if not m.startswith("GetRootAs") and not m.endswith(suffixes)]
+        out: dict[str, Any] = {}
+        for name in plain:
+            listed = f"{name}AsNumpy" in methods
+            out[_snake(name)] = self.options(name) if listed else getattr(self.row.options, name)()
+        return out
+
+    # -- what is known of values -----------------------------------------------------------------------------
+
+    def known(self, index: int, what: str) -> np.ndarray:
+        """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
+        value = self.value(self[index])
+        if value is None:
+            raise UnsupportedError(
+                f"{what} should be constant: its value is not known when the model is read"
+            )
+        return value
+
+    def known_ints(self, index: int, what: str) -> list[int]:
+        return [int(v) for v in self.known(index, what).reshape(-1)]
+
+    def is_real(self, value: Output) -> bool:
+        return ELEMENT_TYPES[self.dtype(value)].is_real
+
+    # -- layouts ---------------------------------------------------------------------------------------------
+
+    def first(self, value: Output) -> Output:
+        """The form of a tensor with channels first."""
+        return self.reader.layouts.first(self, value)
+
+    def last(self, value: Output) -> Output:
+        """The tensor whose form with channels first is given."""
+        return self.reader.layouts.last(self, value)
+
+    def each(self, op: str, *values: Any, **attrs: Any) -> Output:
+        """An operation on each element alone, of tensors that broadcast; in the form that they have."""
+        made = [v if isinstance(v, Output) else self.const(v) for v in values]
+        return self.reader.layouts.each(self, lambda *ready: self(op, *ready, **attrs), made)
+
+    def activated(self, value: Output, code: int | None = None) -> Output:
+        """A tensor behind the function that the operator's options name."""
+        code = self.option("FusedActivationFunction", 0) if code is None else code
+        if code not in ACTIVATIONS:
+            raise UnsupportedError(f"Unknown Activation fused to {self.op_type}: {code}")
+        row = ACTIVATIONS[code]
+        return value if row is None else self.each(row[0], value, **row[1])
+
+    def widened(self, value: Output, rank: int) -> Output:
+        """A tensor with dimensions of 1 before its own."""
+        return widened(self, value, rank)
+
+    # -- constants -------------------------------------------------------------------------------------------
+
+    def weights(
+        self, index: int, order: Sequence[int], channels: Sequence[int],
+        before: Sequence[int] | None = None, after: Sequence[int] | None = None,
+    ) -> Output:  # fmt: skip
+        """A filter, reshaped to `before`, transposed and reshaped to `after`.
+
+        `channels` is the shape in which a number for each channel broadcasts with that. Constants keep the
+        type that they are stored in.
+        """
+        constant = self.stored(index)
+        if constant is None:
+            value = self[index] if before is None else self.reshape(self[index], list(before))
+            value = self.transpose(value, order)
+            return value if after is None else self.reshape(value, list(after))
+
+        def change(array: np.ndarray) -> np.ndarray:
+            array = array if before is None else array.reshape(before)
+            array = np.ascontiguousarray(array.transpose(order))
+            return array if after is None else array.reshape(after)
+
+        return output_of(self, constant, change, channels)
+
+    def filter_shape(self, index: int, rank: int) -> tuple[int, ...]:
+        shape = self.static_shape(self[index], "the filter's shape")
+        if len(shape) != rank:
+            raise ModelError(f"the filter has {len(shape)} dimensions, {rank} are right")
+        return shape
+
+
+class Layouts:
+    """Which tensors have a second form, with channels first."""
+
+    def __init__(self) -> None:
+        self.firsts: dict[tuple[Node, int], Output] = {}
+
+    def find(self, value: Output) -> Output | None:
+        return self.firsts.get((value._node, value._index))
+
+    def keep(self, plain: Output, first: Output) -> None:
+        self.firsts[plain._node, plain._index] = first
+
+    def first(self, n: Builder, value: Output) -> Output:
+        found = self.find(value)
+        if found is not None:
+            return found
+        rank = n.rank(value)
+        known = n.value(value) if isinstance(value._node, Constant) else None
+        node = value._node
+        if known is not None:
+            found = n.const(np.ascontiguousarray(known.transpose(first_order(rank))), n.dtype(value))
+        elif node._op.name in _FOLLOWED and all(s._tensor._type.shape == () for s in node._inputs[1:]):
+            source = Output._of(node._inputs[0]._node, node._inputs[0]._index)
+            rest = [Output._of(s._node, s._index) for s in node._inputs[1:]]
+            found = n(node._op.name, self.first(n, source), *rest, **node._attrs)
+        else:
+            found = n.transpose(value, first_order(rank))
+        self.keep(value, found)
+        return found
+
+    def last(self, n: Builder, first: Output) -> Output:
+        plain = n.transpose(first, last_order(n.rank(first)))
+        self.keep(plain, first)
+        return plain
+
+    def each(self, n: Builder, make: Callable[..., Output], values: Sequence[Output]) -> Output:
+        ranks = [len(n.shape(v) or ()) for v in values]
+        rank = max(ranks, default=0)
+        formed = any(self.find(v) is not None and r == rank for v, r in zip(values, ranks, strict=True))
+        if not formed or any(n.shape(v) is None for v in values):
+            return make(*values)
+        return self.last(n, make(*(self._fitted(n, v, r, rank) for v, r in zip(values, ranks, strict=True))))
+
+    def _fitted(self, n: Builder, value: Output, rank: int, wanted: int) -> Output:
+        """An operand as it broadcasts with channels first."""
+        if not rank:
+            return value
+        if rank < wanted:
+            value = widened(n, value, wanted)
+        return self.first(n, value)
+
+
+def widened(n: Builder, value: Output, rank: int) -> Output:
+    """A tensor with dimensions of 1 before its own."""
+    missing = rank - n.rank(value)
+    if missing <= 0:
+        return value
+    known = n.value(value)
+    if known is None:
+        return n.unsqueeze(value, list(range(missing)))
+    return n.const(known.reshape([1] * missing + list(known.shape)), n.dtype(value))
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

@@ -1,0 +1,295 @@
+"""Bytes of a TensorFlow Lite file -> Model. Operators are read by the rules of the families, see `registry`.
+
+Quantised tensors are real numbers between operators: a FakeQuantize behind each one that is computed, a
+Convert and Multiply behind those that are stored, as OpenVINO's front end gives them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.build import Builder, Draft
+from ovjit.readers.ir.weights import mapped_or_read, open_regular
+from ovjit.readers.tflite.file import GraphRow, LiteFile, OperatorRow, Quant, TensorRow, damaged, open_file
+from ovjit.readers.tflite.node import Layouts, LiteNode
+from ovjit.readers.tflite.registry import Rule, find_rule
+from ovjit.readers.tflite.stored import Stored, is_quantized, output_of, stored
+
+#: The name of models, as OpenVINO's front end gives it.
+MODEL_NAME = "TensorFlow_Lite_Frontend_IR"
+#: Subgraphs may call each other this deep.
+MAX_NESTING = 40
+#: The range of the numbers that quantised tensors are stored in.
+RANGES = {"u8": (0, 255), "i8": (-128, 127), "i16": (-32768, 32767), "u16": (0, 65535), "i4": (-8, 7)}
+
+
+def read_tflite(model: Any, use_mmap: bool = True, converters: Mapping[str, Rule] | None = None) -> Model:
+    """The Model of a TensorFlow Lite file: a path or the file's bytes.
+
+    `converters` are rules of the caller's, by the operator's name, before all others. Raises RuntimeError
+    that names the file and the operator for whatever is not valid; UnsupportedError, one too, lists all
+    operators that cannot be read.
+    """
+    where = "the given model"
+    if isinstance(model, (str, os.PathLike)):
+        where = os.fsdecode(model)
+        with open_regular(where, "file") as file:
+            content = mapped_or_read(file, where, use_mmap)
+    else:
+        content = np.frombuffer(bytes(model), np.uint8)
+    try:
+        with damaged():
+            return Reader(open_file(content), converters).read()
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{where}: {error}") from error
+    except OvjitError as error:
+        raise ModelError(f"{where}: {error}") from error
+    except RecursionError:
+        raise ModelError(f"{where}: the model nests too deep") from None
+    except MemoryError as error:
+        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
+    except (ArithmeticError, LookupError) as error:
+        what = f"{type(error).__name__}: {error}"[:500]
+        raise ModelError(f"{where}: the model is not valid ({what})") from error
+
+
+class Scope:
+    """The tensors of one subgraph that is being read: constants and values by their index."""
+
+    def __init__(self, graph: GraphRow, prefix: str = "", depth: int = 0):
+        self.graph = graph
+        self.prefix = prefix
+        self.depth = depth
+        self.values: dict[int, Output] = {}
+        self.stored: dict[int, Stored] = {}
+        self.parameters: list[Parameter] = []
+
+
+class Reader(Draft):
+    """Reads one model."""
+
+    def __init__(self, file: LiteFile, converters: Mapping[str, Rule] | None = None):
+        super().__init__()
+        self.file = file
+        self.converters = dict(converters or {})
+        self.layouts = Layouts()
+        #: Values before the FakeQuantize that was put behind them.
+        self.exact: dict[tuple[Node, int], Output] = {}
+        #: Names of tensors that a value has already.
+        self.taken: set[str] = set()
+
+    def read(self) -> Model:
+        graph = self.file.graphs[0]
+        self._check_operators()
+        scope = Scope(graph)
+        results = self.run(scope)
+        if not results:
+            raise ModelError("TFLite subgraph has no outputs")
+        model = Model._from_parts(results, scope.parameters, (), MODEL_NAME)
+        self._name_forms(model)
+        return model
+
+    # -- a graph ---------------------------------------------------------------------------------------------
+
+    def run(self, scope: Scope) -> list[Result]:
+        """Read a subgraph; its inputs become `scope.parameters`."""
+        graph = scope.graph
+        for index, row in enumerate(graph.tensors):
+            if row.data is not None:
+                scope.stored[index] = stored(row)
+        for index in graph.inputs:
+            if index not in scope.values:
+                scope.parameters.append(self._input(scope, index))
+        for op in graph.operators:
+            self._operator(scope, op)
+        seen: set[int] = set()
+        results = []
+        for index in graph.outputs:
+            if index in seen or (not scope.depth and index in scope.stored):
+                continue  # as OpenVINO: an output that is named twice is one, and constants are none
+            seen.add(index)
+            results.append(Result._of(self._output(scope, index)))
+        return results
+
+    def _input(self, scope: Scope, index: int) -> Parameter:
+        row = scope.graph.tensors[index]
+        if row.dtype not in ELEMENT_TYPES:
+            raise UnsupportedError(f"the input {row.name[:200]!r} is of the type {row.dtype}")
+        parameter = Parameter._of(row.dtype, row.shape, row.name)
+        value = Output._of(parameter, 0)
+        self._name(value, row)
+        if is_quantized(row):
+            value = dequantized(self._builder(row.name), value, row)
+        scope.values[index] = value
+        scope.stored.pop(index, None)
+        return parameter
+
+    def _output(self, scope: Scope, index: int) -> Output:
+        """The value of an output, in the element type that the file says."""
+        row = scope.graph.tensors[index]
+        value = self.value_at(scope, index, self._builder(row.name))
+        if not is_quantized(row) or isinstance(value._node, Parameter):
+            return value
+        exact = self.exact.get((value._node, value._index), value)
+        made = requantized(self, self._builder(row.name), exact, row)
+        names = exact._tensor._names
+        exact._tensor._names = {f"{row.name}_1"} if row.name in names else names
+        made._tensor._names = {row.name}
+        return made
+
+    def value_at(self, scope: Scope, index: int, n: Builder) -> Output:
+        """A tensor as operators see it. ModelError where no operator before computes it."""
+        if index in scope.values:
+            return scope.values[index]
+        if index not in scope.stored:
+            name = scope.graph.tensors[index].name
+            raise ModelError(
+                f"This tensor should be either input, constant or should be already produced by previous "
+                f"operators: {name[:200]}"
+            )
+        constant = scope.stored[index]
+        value = output_of(n, constant)
+        if isinstance(value._node, Constant):
+            self._name(value, scope.graph.tensors[index])
+        scope.values[index] = value
+        return value
+
+    def _builder(self, base: str) -> Builder:
+        n = Builder()
+        n.reader, n.base = self, base
+        return n
+
+    # -- operators -------------------------------------------------------------------------------------------
+
+    def _operator(self, scope: Scope, op: OperatorRow) -> None:
+        own = self.converters.get(op.kind)
+        rule = own or (None if op.custom else find_rule(op.kind))
+        label = f"operation {op.index} of type {op.kind[:80]}"
+        if rule is None:
+            raise UnsupportedError(f"No translator found for {op.kind[:80]} node.")
+        n = LiteNode(self, scope, op)
+        try:
+            found = rule(n)
+            outputs = found if isinstance(found, list) else [found]
+            if len(outputs) < sum(index >= 0 for index in op.outputs):
+                raise ModelError(f"it has {len(op.outputs)} outputs, {len(outputs)} are right")
+            for index, value in zip(op.outputs, outputs, strict=False):
+                if index >= 0:
+                    self._bind(scope, index, value, n)
+        except (ModelError, UnsupportedError) as error:
+            raise type(error)(f"{error}. Error is encountered while working with {label}") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}"[:300]
+            raise ModelError(f"{label}: it is not valid ({what})") from error
+
+    def _bind(self, scope: Scope, index: int, value: Output | Stored, n: LiteNode) -> None:
+        """Give an operator's output its name, and what its quantisation rounds it to."""
+        row = scope.graph.tensors[index]
+        if index in scope.values or index in scope.stored:
+            raise ModelError(f"the tensor {row.name[:200]!r} is computed twice")
+        if isinstance(value, Stored):
+            scope.stored[index] = value
+            return
+        node = value._node
+        if not isinstance(node, (Parameter, Constant)):
+            node._friendly_name = n.base
+        self._name(value, row)
+        if is_quantized(row) and ELEMENT_TYPES[n.dtype(value)].is_real:
+            exact, value = value, fake_quantized(self, n, value, row)
+            self.exact[value._node, value._index] = exact
+        scope.values[index] = value
+
+    def _name(self, value: Output, row: TensorRow) -> None:
+        if row.name and row.name not in self.taken and not value._tensor._names:
+            value._tensor._names = {row.name}
+            self.taken.add(row.name)
+
+    def _name_forms(self, model: Model) -> None:
+        """Give the names of tensors that only their form with channels first is left of to that form."""
+        left = set(model._walk())
+        for (node, index), first in self.layouts.firsts.items():
+            if node in left or first._node not in left:
+                continue
+            plain = Output._of(node, index)
+            if plain._tensor._names and not first._tensor._names:
+                first._tensor._names = plain._tensor._names
+            if node._op.name == "Transpose" and not isinstance(first._node, (Constant, Parameter)):
+                first._node._friendly_name = node._friendly_name
+
+    # -- what there is ---------------------------------------------------------------------------------------
+
+    def _check_operators(self) -> None:
+        """Raise UnsupportedError that lists all operators without a rule."""
+        missing: dict[str, int] = {}
+        for graph in self.file.graphs:
+            for op in graph.operators:
+                known = op.kind in self.converters or (not op.custom and find_rule(op.kind) is not None)
+                if not known:
+                    missing[op.kind[:80]] = missing.get(op.kind[:80], 0) + 1
+        if missing:
+            first = f"No translator found for {next(iter(missing))} node."
+            listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(missing.items()))
+            raise UnsupportedError(f"{first} Operators that are not supported, and how many: {listed}")
+
+
+# -- quantised tensors ------------------------------------------------------------------------------------
+
+
+def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray]:
+    """The range of stored numbers, and that of the numbers they stand for."""
+    quant = row.quant
+    assert isinstance(quant, Quant)
+    low, high = RANGES[row.dtype]
+    scale, zero = quant.shaped(rank)
+    return low, high, (scale * (low - zero)).astype(np.float32), (scale * (high - zero)).astype(np.float32)
+
+
+def dequantized(n: Builder, value: Output, row: TensorRow) -> Output:
+    """Stored numbers as those that they stand for."""
+    real = n.convert(value, "f32")
+    rank = n.rank(value)
+    assert row.quant is not None
+    if row.dtype not in RANGES:
+        scale, zero = row.quant.shaped(rank)
+        if zero.any():
+            real = n("Subtract", real, n.const(zero.astype(np.float32)))
+        return n("Multiply", real, n.const(scale))
+    low, high, bottom, top = _bounds(row, rank)
+    ends = [n.const(np.float32(v)) for v in (low, high)]
+    return n("FakeQuantize", real, *ends, n.const(bottom), n.const(top), levels=high - low + 1)
+
+
+def fake_quantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
+    """Numbers rounded to those that can be stored."""
+    if row.dtype not in RANGES:
+        return value
+    low, high, bottom, top = _bounds(row, n.rank(value))
+    ends = [n.const(bottom), n.const(top)]
+    return reader.layouts.each(
+        n, lambda x, a, b: n("FakeQuantize", x, a, b, a, b, levels=high - low + 1), [value, *ends]
+    )
+
+
+def requantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Output:
+    """Numbers as the ones that are stored for them."""
+    assert row.quant is not None
+    if row.dtype not in RANGES:
+        scale, zero = row.quant.shaped(n.rank(value))
+        steps = n("Round", n("Divide", value, n.const(scale)), mode="half_to_even")
+        return n.convert(n("Add", steps, n.const(zero.astype(np.float32))), row.dtype)
+    low, high, bottom, top = _bounds(row, n.rank(value))
+    ends = [n.const(bottom), n.const(top), n.const(np.float32(low)), n.const(np.float32(high))]
+
+    def make(x: Output, *bounds: Output) -> Output:
+        return n.convert(n("FakeQuantize", x, *bounds, levels=high - low + 1), row.dtype)
+
+    return reader.layouts.each(n, make, [value, *ends])

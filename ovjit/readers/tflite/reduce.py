@@ -1,0 +1,89 @@
+"""Reductions, positions of extremes, running sums, softmax and norms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.tflite.elementwise import typed
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+
+REDUCTIONS = {
+    "MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_PROD": "ReduceProd", "REDUCE_MAX": "ReduceMax",
+    "REDUCE_MIN": "ReduceMin", "REDUCE_ANY": "ReduceLogicalOr", "REDUCE_ALL": "ReduceLogicalAnd",
+}  # fmt: skip
+
+
+@tflite_op(*REDUCTIONS)
+def reduction(n: LiteNode) -> Any:
+    """Of a tensor with channels first too, where what is left has its axes in one order."""
+    x, keep, op = n[0], bool(n.option("KeepDims", False)), REDUCTIONS[n.op_type]
+    first, known = n.reader.layouts.find(x), n.value(n[1])
+    if first is None or known is None:
+        return n(op, x, n[1], keep_dims=keep)
+    rank = n.rank(x)
+    axes = n.axes(known.reshape(-1), rank)
+    if keep:
+        return n.last(n(op, first, moved(axes, rank), keep_dims=True))
+    left = moved([a for a in range(rank) if a not in axes], rank)
+    if left != sorted(left):
+        return n(op, x, n[1], keep_dims=False)
+    return n(op, first, moved(axes, rank), keep_dims=False)
+
+
+def moved(axes: list[int], rank: int) -> list[int]:
+    """Axes of a tensor with channels last, in its form with channels first."""
+    return [1 if a == rank - 1 else a + 1 if a else 0 for a in axes]
+
+
+@tflite_op("ARG_MAX", "ARG_MIN")
+def arg_extreme(n: LiteNode) -> Any:
+    """The first position of the extreme along one axis."""
+    x = n[0]
+    axes = n.known_ints(1, "the axis")
+    if len(axes) != 1:
+        raise UnsupportedError("ArgMax/ArgMin must be with a scalar axis input.")
+    axis = n.axis(axes[0], n.rank(x))
+    mode = "max" if n.op_type == "ARG_MAX" else "min"
+    kind = typed(n.option("OutputType"))
+    found = n.all("TopK", x, 1, axis=axis, mode=mode, sort="value", index_element_type=kind, stable=True)
+    return n.squeeze(found[1], [axis])
+
+
+@tflite_op("CUMSUM")
+def cumsum(n: LiteNode) -> Any:
+    exclusive, reverse = (bool(n.option(name, False)) for name in ("Exclusive", "Reverse"))
+    return n("CumSum", n[0], n[1], exclusive=exclusive, reverse=reverse)
+
+
+@tflite_op("SOFTMAX")
+def softmax(n: LiteNode) -> Any:
+    """softmax(beta * x) along the last axis"""
+    x, beta = n[0], n.option("Beta", 1.0)
+    if beta != 1:
+        x = n("Multiply", x, n.like(x, beta))
+    return n("Softmax", x, axis=-1, opset=8)
+
+
+@tflite_op("LOG_SOFTMAX")
+def log_softmax(n: LiteNode) -> Any:
+    return n("LogSoftmax", n[0], axis=-1)
+
+
+@tflite_op("L2_NORMALIZATION")
+def l2_normalization(n: LiteNode) -> Any:
+    """x / max(sqrt(sum(x ** 2)), eps) along the last axis"""
+    return n.activated(n("NormalizeL2", n[0], n.const([-1]), eps=1e-6, eps_mode="max"))
+
+
+@tflite_op("SEGMENT_SUM")
+def segment_sum(n: LiteNode) -> Any:
+    """Sums of the rows of one number; numbers rise from 0."""
+    x, numbers = n[0], n[1]
+    kind = n.dtype(numbers)
+    count = n("Add", n("Gather", numbers, n.like(numbers, -1), 0), n.like(numbers, 1))
+    rows = n("Range", n.like(numbers, 0), n.convert(n.scalar(n.dim_of(numbers, 0)), kind), n.like(numbers, 1),
+             output_type=kind)  # fmt: skip
+    known = n.value(count)
+    return n("EmbeddingSegmentsSum", x, rows, numbers, count if known is None else n.const(known, kind))

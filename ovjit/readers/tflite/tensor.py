@@ -1,0 +1,215 @@
+"""Operators that move elements: shapes, slices, pads, parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.shapes import is_static
+from ovjit.readers.tflite.elementwise import typed
+from ovjit.readers.tflite.node import LiteNode, first_order
+from ovjit.readers.tflite.reduce import moved
+from ovjit.readers.tflite.registry import tflite_op
+
+#: What stands for "to the end".
+LAST = (1 << 31) - 1
+
+
+@tflite_op("SHAPE")
+def shape(n: LiteNode) -> Any:
+    return n("ShapeOf", n[0], output_type=typed(n.option("OutType", 2)))
+
+
+@tflite_op("RANK")
+def rank(n: LiteNode) -> Any:
+    return n.const(np.int32(n.rank(n[0])))
+
+
+@tflite_op("RESHAPE")
+def reshape(n: LiteNode) -> Any:
+    """The shape is an option, else an input, else that which the file gives the result."""
+    given = n.options("NewShape")
+    if given is not None:
+        return n.reshape(n[0], given)
+    if n.has(1):
+        return n.reshape(n[0], n[1])
+    if not is_static(n.out().shape):
+        raise ModelError(
+            "Unexpected Reshape operation configuration. No new_shape attribute and no second input"
+        )
+    return n.reshape(n[0], np.array(n.out().shape, np.int64))
+
+
+@tflite_op("SQUEEZE")
+def squeeze(n: LiteNode) -> Any:
+    axes = n.options("SqueezeDims")
+    return n("Squeeze", n[0], axes, opset=1) if axes else n("Squeeze", n[0], opset=1)
+
+
+@tflite_op("EXPAND_DIMS")
+def expand_dims(n: LiteNode) -> Any:
+    return n("Unsqueeze", n[0], n[1])
+
+
+@tflite_op("TRANSPOSE")
+def transpose(n: LiteNode) -> Any:
+    """What brings channels to the front is the form that the tensor may have already."""
+    order, first = n.value(n[1]), n.reader.layouts.find(n[0])
+    if first is not None and order is not None and order.reshape(-1).tolist() == first_order(n.rank(n[0])):
+        return first
+    return n("Transpose", n[0], n[1])
+
+
+@tflite_op("TILE")
+def tile(n: LiteNode) -> Any:
+    return n("Tile", n[0], n[1])
+
+
+@tflite_op("BROADCAST_TO")
+def broadcast_to(n: LiteNode) -> Any:
+    return n("Broadcast", n[0], n[1], mode="numpy")
+
+
+@tflite_op("FILL")
+def fill(n: LiteNode) -> Any:
+    return n("Broadcast", n[1], n[0], mode="numpy")
+
+
+@tflite_op("RANGE")
+def range_(n: LiteNode) -> Any:
+    ends = [n[i] if n.shape(n[i]) == () else n.scalar(n[i]) for i in range(3)]
+    made = n("Range", *ends, output_type=n.dtype(n[0]))
+    known = n.value(made)
+    return made if known is None else n.const(known)
+
+
+def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
+    """What is added before and behind each dimension, and both if they are known."""
+    known = n.value(n[1])
+    if known is not None:
+        if known.ndim != 2 or known.shape[1] != 2:
+            raise ModelError(f"the pads are {list(known.shape)}, and [dimensions, 2] is right")
+        return n.const(known[:, 0].astype(np.int64)), n.const(known[:, 1].astype(np.int64)), known
+    columns = [n("Gather", n[1], i, 1) for i in range(2)]
+    return columns[0], columns[1], None
+
+
+@tflite_op("PAD", "PADV2", "MIRROR_PAD")
+def pad(n: LiteNode) -> Any:
+    x = n[0]
+    before, behind, known = _pads(n)
+    mode = "constant"
+    if n.op_type == "MIRROR_PAD":
+        mode = {0: "reflect", 1: "symmetric"}.get(n.option("Mode"), "")
+    fill = [n[2]] if n.op_type == "PADV2" else [n.like(x, 0)]
+    first = n.reader.layouts.find(x)
+    if first is None or known is None:
+        return n("Pad", x, before, behind, *fill, pad_mode=mode, opset=1)
+    turned = known[first_order(len(known))].astype(np.int64)
+    ends = [n.const(np.ascontiguousarray(column)) for column in turned.T]
+    return n.last(n("Pad", first, *ends, *fill, pad_mode=mode, opset=1))
+
+
+@tflite_op("SLICE")
+def slice_(n: LiteNode) -> Any:
+    """`size` elements from `begin` on; -1 are all that are left."""
+    x, begin, size = n[0], n[1], n[2]
+    axes = list(range(n.rank(x)))
+    stop = n("Select", n("Less", size, n.like(size, 0)), n.like(size, LAST), n("Add", begin, size))
+    ends = [n.value(v) for v in (begin, stop)]
+    sources = [v if known is None else n.const(known) for v, known in zip((begin, stop), ends, strict=True)]
+    return n("Slice", x, *sources, n.like(begin, [1] * len(axes)), n.like(begin, axes))
+
+
+@tflite_op("STRIDED_SLICE")
+def strided_slice(n: LiteNode) -> Any:
+    """Python's slices: a bit of each mask for each entry of begin, end and strides."""
+    count = n.static_shape(n[1], "the number of slices")[0]
+
+    def mask(name: str) -> list[int]:
+        bits = n.option(name, 0)
+        return [bits >> i & 1 for i in range(count)] if bits else [0] * count
+
+    if n.option("Offset", False):
+        ends = n("Add", n[1], n[2])
+    else:
+        ends = n[2]
+    return n(
+        "StridedSlice", n[0], n[1], ends, n[3], begin_mask=mask("BeginMask"), end_mask=mask("EndMask"),
+        new_axis_mask=mask("NewAxisMask"), shrink_axis_mask=mask("ShrinkAxisMask"),
+        ellipsis_mask=mask("EllipsisMask"),
+    )  # fmt: skip
+
+
+@tflite_op("SPLIT")
+def split(n: LiteNode) -> Any:
+    return n.all("Split", n[1], n[0], num_splits=n.option("NumSplits"))
+
+
+@tflite_op("SPLIT_V")
+def split_v(n: LiteNode) -> Any:
+    axis = n[2] if n.shape(n[2]) == () else n.scalar(n[2])
+    return n.all("VariadicSplit", n[0], axis, n[1])
+
+
+@tflite_op("PACK")
+def pack(n: LiteNode) -> Any:
+    axis = n.option("Axis", 0)
+    return n("Concat", *(n("Unsqueeze", v, n.const(axis)) for v in n.inputs), axis=axis)
+
+
+@tflite_op("UNPACK")
+def unpack(n: LiteNode) -> Any:
+    axis, count = n.option("Axis", 0), n.option("Num")
+    parts = n.all("Split", n[0], n.const(axis), num_splits=count)
+    return [n("Squeeze", part, n.const(axis), opset=1) for part in parts]
+
+
+@tflite_op("CONCATENATION")
+def concatenation(n: LiteNode) -> Any:
+    """With channels first where one of the tensors is. A fused activation is left out, as TensorFlow Lite's
+    own kernels leave it out."""
+    values, axis = n.inputs, n.option("Axis")
+    firsts = [n.reader.layouts.find(v) for v in values]
+    ranks = {len(n.shape(v) or ()) for v in values}
+    if any(f is not None for f in firsts) and len(ranks) == 1:
+        rank = ranks.pop()
+        place = moved([n.axis(axis, rank)], rank)[0]
+        return n.last(n("Concat", *(n.first(v) for v in values), axis=place))
+    return n("Concat", *values, axis=axis)
+
+
+@tflite_op("REVERSE_V2")
+def reverse(n: LiteNode) -> Any:
+    """Each axis backwards."""
+    x = n[0]
+    for axis in n.axes(n.known_ints(1, "the axes"), n.rank(x)):
+        x = n.slice(x, axis, -1, None, -1)
+    return x
+
+
+@tflite_op("REVERSE_SEQUENCE")
+def reverse_sequence(n: LiteNode) -> Any:
+    return n("ReverseSequence", n[0], n[1], batch_axis=n.option("BatchDim", 0), seq_axis=n.option("SeqDim"))
+
+
+@tflite_op("MATRIX_DIAG")
+def matrix_diag(n: LiteNode) -> Any:
+    """Matrices with the last axis on their diagonals: x * (row == column)."""
+    x = n[0]
+    count = n.convert(n.scalar(n.dim_of(x, n.rank(x) - 1)), "i64")
+    line = n("Range", n.const(0), count, n.const(1), output_type="i64")
+    eye = n("Equal", n("Unsqueeze", line, n.const([1])), n("Unsqueeze", line, n.const([0])))
+    return n("Select", eye, n("Unsqueeze", x, n.const([-1])), n.like(x, 0))
+
+
+@tflite_op("DENSIFY")
+def densify(n: LiteNode) -> Any:
+    """Sparse constants are dense already."""
+    constant = n.stored(0)
+    if constant is None:
+        raise UnsupportedError("it takes a sparse constant")
+    return constant
