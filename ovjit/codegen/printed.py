@@ -12,13 +12,13 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import extra_features, host_isa
-from ovjit.codegen.texts import PACKAGES, place_of
+from ovjit.codegen.texts import PACKAGES, Place, place_of
 
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: Any) -> str | None:
-    """The name under which what is printed of a function is kept, `given` what else decides it; None where
+def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: Any) -> Place | None:
+    """The place where what is printed of a function is kept, `given` what else decides it; None where
     it is not kept."""
     if function.__module__.partition(".")[0] not in PACKAGES or function.__closure__:
         return None

@@ -1,14 +1,22 @@
-"""Common kernels that come with ovjit, so that a first start does not compile them.
+"""Common kernels, and printed texts of kernels, that come with ovjit: a first start neither prints nor
+compiles them.
 
-`ovjit/data/kernels_<isa>.xz` holds their object code: for each instruction set it is made for one CPU by its
+`ovjit/data/kernels_<isa>.xz` holds object code: for each instruction set it is made for one CPU by its
 name, and is the same on all of them. What multiplies in further formats or rounds to bf16 is there for each
-set of features that such CPUs have. `python -m ovjit.tools.ship` writes the files. They are part of the
-package and trusted as such; a file that other sources or another llvmlite made is not looked at. With no
-file, or OVJIT_SHIPPED=0, everything works as before.
+set of features that such CPUs have. `ovjit/data/printed_<isa>.xz` holds what functions are printed as
+(`ovjit.codegen.texts`). `python -m ovjit.tools.ship` writes the files. They are part of the package and
+trusted as such; a file that other sources or another llvmlite made is not looked at. With no file, or
+OVJIT_SHIPPED=0, everything works as before.
 
-A file is the 32 bytes of `generators()`, then an xz stream: the length of a JSON object that says where each
-kernel's content is (little-endian, 4 bytes), the object, the contents, common ones first. In them the
-kernel's symbol is `SYMBOL`.
+A file has these parts, integers little-endian:
+
+- 32 bytes that say what made it: `generators()` or `printers()`;
+- the counts of chunks and of keys, and the version of Python, two bytes for its two numbers: `_HEAD`;
+- for each chunk its sizes, compressed and not: `_CHUNK`;
+- the keys in order, 20 bytes each, then for each key its chunk, its place in it and its size: `_PLACE`;
+- the chunks, each an LZMA2 stream of its own: what one model needs stands in few of them.
+
+The symbol of a kernel is `SYMBOL` in its object code.
 """
 
 from __future__ import annotations
@@ -16,20 +24,26 @@ from __future__ import annotations
 import functools
 import struct
 import sys
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ovjit import debug
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.isa import Isa, extra_features
-from ovjit.codegen.versions import code_digest, installed
+from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
 
 #: As long as the symbols of kernels: LLVM lays an object out by its names, and renamed to another of its
 #: length it is the same bytes whoever made it.
 SYMBOL = "ovjit_" + "shipped_kernel_".ljust(40, "0")
-_LENGTH = struct.Struct("<I")
-_PIECE = 1 << 17  # unpacked at least at a time
+_HEAD, _CHUNK, _PLACE = struct.Struct("<HIBB"), struct.Struct("<II"), struct.Struct("<HII")
+_STAMP = 32
+_KEY = 20
+#: Bytes of a chunk, uncompressed: some 2 ms to unpack. Smaller ones compress worse.
+CHUNK = 1 << 18
+_DICTIONARY = 1 << 20
 
 
 @functools.cache
@@ -58,72 +72,124 @@ def content_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> 
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
-def file_name(isa: Isa) -> str:
-    return f"kernels_{isa.name}.xz"
+@functools.cache
+def printers() -> bytes | None:
+    """32 bytes that name what prints texts: the sources that a text depends on, and Python's version. None
+    where there are no files of sources to tell by."""
+    digests = printing_digests()
+    return None if digests is None else sha256("\0".join((*digests, _python())).encode()).digest()
 
 
-def pack(contents: Mapping[str, bytes]) -> bytes:
-    """The file with these contents by their keys, in this order; equal ones are there once."""
-    import json
+def file_name(isa: Isa, kind: str = "kernels") -> str:
+    return f"{kind}_{isa.name}.xz"
+
+
+def _filters() -> list[dict[str, Any]]:
     import lzma
 
-    places: dict[bytes, tuple[int, int]] = {}
-    index: dict[str, tuple[int, int]] = {}
-    size = 0
-    for key, content in contents.items():
-        if content not in places:
-            places[content] = size, len(content)
-            size += len(content)
-        index[key] = places[content]
-    head = json.dumps({"python": _python(), "kernels": index}).encode()
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
-    body = _LENGTH.pack(len(head)) + head + b"".join(places)
-    return generators() + lzma.compress(body, filters=filters)
+    return [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}]
+
+
+def _chunks(
+    groups: Sequence[Mapping[str, bytes]],
+) -> tuple[list[list[bytes]], dict[str, tuple[int, int, int]]]:
+    """The contents of each chunk, and key -> (chunk, place, size). Each group begins a chunk."""
+    chunks: list[list[bytes]] = []
+    places: dict[bytes, tuple[int, int, int]] = {}
+    index: dict[str, tuple[int, int, int]] = {}
+    for group in groups:
+        size = CHUNK
+        for key, content in group.items():
+            if content not in places:
+                if size >= CHUNK:
+                    chunks.append([])
+                    size = 0
+                places[content] = len(chunks) - 1, size, len(content)
+                chunks[-1].append(content)
+                size += len(content)
+            index.setdefault(key, places[content])
+    return chunks, index
+
+
+def pack(groups: Sequence[Mapping[str, bytes]], stamp: bytes) -> bytes:
+    """The file with these contents by their keys, 40 hexadecimal digits each; equal ones are there once. What
+    is likely to be needed together is a group. `stamp`: what made them, `generators()` or `printers()`."""
+    import lzma
+
+    chunks, index = _chunks(groups)
+    bodies = [b"".join(chunk) for chunk in chunks]
+    packed = [lzma.compress(body, format=lzma.FORMAT_RAW, filters=_filters()) for body in bodies]
+    keys = sorted(index)
+    return b"".join((
+        stamp,
+        _HEAD.pack(len(chunks), len(keys), *sys.version_info[:2]),
+        *(_CHUNK.pack(len(some), len(body)) for some, body in zip(packed, bodies, strict=True)),
+        *map(bytes.fromhex, keys),
+        *(_PLACE.pack(*index[key]) for key in keys),
+        *packed,
+    ))  # fmt: skip
 
 
 class Archive:
-    """What a file has. Unpacked as far as somebody asks, as most of a start's kernels stand at its beginning:
-    to be asked by one thread at a time."""
+    """What a file has. A chunk is unpacked when somebody asks for a content of it, and kept: to be asked by
+    one thread at a time."""
 
-    def __init__(self, content: bytes):
+    def __init__(self, content: bytes, stamp: bytes):
         """ValueError when other sources or versions made the file."""
-        import json
-        import lzma
-
-        if content[:32] != generators():
+        if content[:_STAMP] != stamp:
             raise ValueError("of other code generators")
-        self._decoder = lzma.LZMADecompressor()
-        self._rest = content[32:]
-        self._have = bytearray()
-        self._unpack(_LENGTH.size)
-        (length,) = _LENGTH.unpack_from(self._have)
-        self._start = _LENGTH.size + length
-        self._unpack(self._start)
-        head = json.loads(self._have[_LENGTH.size : self._start])
-        self._places: dict[str, tuple[int, int]] = head["kernels"]
+        self._content = content
+        chunks, self._count, *python = _HEAD.unpack_from(content, _STAMP)
+        self._keys = _STAMP + _HEAD.size + chunks * _CHUNK.size
+        self._places = self._keys + self._count * _KEY
+        at = self._places + self._count * _PLACE.size
+        #: (where it begins, compressed size, size) of each chunk.
+        self._chunks: list[tuple[int, int, int]] = []
+        for sizes in _CHUNK.iter_unpack(content[_STAMP + _HEAD.size : self._keys]):
+            self._chunks.append((at, *sizes))
+            at += sizes[0]
+        if at != len(content):
+            raise EOFError("the file ends within a kernel")
+        self._unpacked: dict[int, bytes] = {}
         #: The Python that made it: what Numba's ordinary pipeline compiles may depend on it.
-        self.python: str = head["python"]
+        self.python = ".".join(map(str, python))
 
-    def _unpack(self, size: int) -> None:
-        while len(self._have) < size:
-            more = self._decoder.decompress(self._rest, max(size - len(self._have), _PIECE))
-            self._rest = b""
-            if not more and self._decoder.needs_input:
+    def _key(self, i: int) -> bytes:
+        at = self._keys + i * _KEY
+        return self._content[at : at + _KEY]
+
+    def _at(self, i: int) -> bytes:
+        chunk, begin, size = _PLACE.unpack_from(self._content, self._places + i * _PLACE.size)
+        if chunk not in self._unpacked:
+            import lzma
+
+            at, packed, whole = self._chunks[chunk]
+            body = lzma.decompress(self._content[at : at + packed], lzma.FORMAT_RAW, filters=_filters())
+            if len(body) != whole:
                 raise EOFError("the file ends within a kernel")
-            self._have += more
+            self._unpacked[chunk] = body
+        return self._unpacked[chunk][begin : begin + size]
 
     def find(self, key: str) -> bytes | None:
         """The content under a key; None when there is none."""
-        if key not in self._places:
+        try:
+            wanted = bytes.fromhex(key)
+        except ValueError:
             return None
-        at, size = self._places[key]
-        begin = self._start + at
-        self._unpack(begin + size)
-        return bytes(self._have[begin : begin + size])
+        i = bisect_left(range(self._count), wanted, key=self._key)
+        return self._at(i) if i < self._count and self._key(i) == wanted else None
+
+    def groups(self) -> list[dict[str, bytes]]:
+        """The contents by their keys, chunk by chunk, each in the order of its contents."""
+        found: list[list[tuple[int, str, bytes]]] = [[] for _ in self._chunks]
+        for i in range(self._count):
+            chunk, begin, _ = _PLACE.unpack_from(self._content, self._places + i * _PLACE.size)
+            found[chunk].append((begin, self._key(i).hex(), self._at(i)))
+        return [{key: content for _, key, content in sorted(chunk)} for chunk in found]
 
     def all(self) -> dict[str, bytes]:
         """All contents by their keys."""
-        return {key: self.find(key) or b"" for key in self._places}
+        return {key: content for group in self.groups() for key, content in group.items()}
 
 
 def _python() -> str:
@@ -131,22 +197,21 @@ def _python() -> str:
 
 
 @functools.cache
-def _archive(isa: Isa) -> Archive | None:
+def _archive(isa: Isa, kind: str = "kernels") -> Archive | None:
     try:
         import pkgutil  # not for those who find their kernels
 
-        content = pkgutil.get_data("ovjit.data", file_name(isa))
-        return Archive(content) if content else None
-    except (OSError, ImportError, ValueError):  # not there, or a Python without lzma
+        stamp = generators() if kind == "kernels" else printers()
+        content = pkgutil.get_data("ovjit.data", file_name(isa, kind)) if stamp else None
+        return Archive(content, stamp) if content and stamp else None
+    except (OSError, ImportError, ValueError, EOFError):  # not there, or a Python without lzma
         return None
 
 
-def find(key: str, isa: Isa) -> bytes | None:
+def find(key: str, isa: Isa, kind: str = "kernels") -> bytes | None:
     """What came with ovjit under that key, None when nothing did."""
     if debug.flag("OVJIT_SHIPPED") == "0" or debug.flag("OVJIT_JIT"):
         return None
-    archive = _archive(isa)
-    if archive is None:
-        return None
     with compiling.lock:
-        return archive.find(key)
+        archive = _archive(isa, kind)
+        return None if archive is None else archive.find(key)

@@ -1,5 +1,5 @@
 """Texts that functions were printed as, kept in the kernel cache: to print one takes longer than all else
-that a start does with a kernel which is there.
+that a start does with a kernel which is there. Those of common kernels come with ovjit.
 
 A text is good for one state of the sources of `ovjit` and `ovjit_ops`, as the index of operations is
 (`ovjit.graph.op_index`), and for what else its name says.
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from ovjit.codegen import shipped
+from ovjit.codegen.cpu.isa import host_isa
 from ovjit.disk.cache import default_cache
 from ovjit.hashes import sha256
 from ovjit.source_files import package_state
@@ -21,20 +23,40 @@ PACKAGES = ("ovjit", "ovjit_ops")
 Printed = tuple[str, list[tuple[str, bool]], dict[str, tuple[str, bool]]]
 
 
-def place_of(*parts: Any) -> str | None:
-    """The name for what these parts, and the state of all sources, decide; None where that is not known."""
+class Place(NamedTuple):
+    """Where a text is looked for: under `name` in the cache, for this state of the sources' files; under
+    `key` among what came with ovjit, whose file says of which sources it is."""
+
+    name: str
+    key: str
+
+
+#: While `ovjit.tools.ship` collects what to ship: key -> content.
+recorded: dict[str, bytes] | None = None
+
+
+def place_of(*parts: Any) -> Place | None:
+    """The place of what these parts, and the sources, decide; None where their state is not known."""
     state = package_state(*PACKAGES)
-    return None if state is None else "printed_" + sha256(repr((state, *parts)).encode()).hexdigest()[:40]
+    if state is None:
+        return None
+    name, key = (sha256(repr(all_of).encode()).hexdigest()[:40] for all_of in ((state, *parts), parts))
+    return Place("printed_" + name, key)
 
 
-def kept(name: str | None, title: str, make: Callable[[], Printed]) -> Printed:
-    """What is kept under a name, else what `make` prints of `title`, kept from then on if it has a name."""
-    content = None if name is None else default_cache().get(name)
-    if content is not None:
-        text, fields, tables = json.loads(content)
-        pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON has lists alone
-        return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}
-    made = make()
-    if name is not None:
-        default_cache().put(name, json.dumps(made).encode(), {"name": f"the text of {title}"})
-    return made
+def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
+    """What is kept at a place, else what came with ovjit, else what `make` prints of `title`; kept from then
+    on if it has a place."""
+    if place is None:
+        return make()
+    content = default_cache().get(place.name)
+    if content is None:
+        content = shipped.find(place.key, host_isa(), "printed") if recorded is None else None
+        if content is None:
+            content = json.dumps(make()).encode()
+        default_cache().put(place.name, content, {"name": f"the text of {title}"})
+    if recorded is not None:
+        recorded[place.key] = content
+    text, fields, tables = json.loads(content)
+    pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON has lists alone
+    return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}

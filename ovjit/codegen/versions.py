@@ -48,15 +48,33 @@ def code_digest() -> str:
     """
     digest = sha256()
     for package in ("ovjit.codegen", "ovjit.tiles"):
-        one = read_kept(package, _DIGEST)
-        if not isinstance(one, str):
-            one = package_digest(package)
-            keep(package, _DIGEST, one)
-        digest.update(one.encode())
+        digest.update(_kept_digest(package).encode())
     return digest.hexdigest()
 
 
+def printing_digests() -> list[str] | None:
+    """Hashes of the packages that texts of kernels depend on: those that print, and have functions or the
+    values that such functions find. To read them all takes 20 ms, once for each state of their files. None
+    for an installation without sources, where it takes seconds."""
+    for package in _PRINTING:
+        spec = find_spec(package)
+        if spec is None or not (spec.origin or "").endswith(".py") or not os.path.isfile(spec.origin or ""):
+            return None
+    return [_kept_digest(package) for package in _PRINTING]
+
+
+def _kept_digest(package: str) -> str:
+    one = read_kept(package, _DIGEST)
+    if not isinstance(one, str):
+        one = package_digest(package)
+        keep(package, _DIGEST, one)
+    return one
+
+
 _DIGEST = "digest_of_sources"
+#: Rooms of `ovjit` with kernels, or values that kernels find. Only their files are read, nothing is imported.
+_ROOMS = ("codegen", "tiles", "graph", "planning", "execution")
+_PRINTING = (*(f"ovjit.{room}" for room in _ROOMS), "ovjit_ops")
 
 
 def package_digest(package: str) -> str:

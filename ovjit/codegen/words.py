@@ -94,9 +94,7 @@ cast, trunc_int, bits, blend, lane, permute = (
     Word(name) for name in ("cast", "trunc_int", "bits", "blend", "lane", "permute")
 )
 turned_pairs = Word("turned_pairs")
-hadd, hmul, hmax, hmin, hand, hor = (
-    Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor")
-)
+hadd, hmul, hmax, hmin, hand, hor = (Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor"))
 # lane by lane
 maximum, minimum = Word("maximum", "max_"), Word("minimum", "min_")
 absolute = Word("absolute", "abs_")

@@ -112,7 +112,8 @@ class KernelCache:
         record = sealed.seal(_KIND, key, code, store.key, text)
         try:
             private_folder(store.folder, ours=self._named is None)  # it may have been removed, or swapped
-            write_whole(os.path.join(store.folder, f"{key}{_SUFFIX}"), record)
+            # Nobody waits for the disk: what a power cut leaves of a file is not authentic, and made again.
+            write_whole(os.path.join(store.folder, f"{key}{_SUFFIX}"), record, lasting=False)
         except (OSError, MemoryError) as error:
             warn_once(f"write {store.folder}", f"compiled kernels are not kept in {store.folder}: {error}")
             return False

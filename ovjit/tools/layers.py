@@ -475,11 +475,14 @@ def _functions() -> Iterator[Any]:
         yield alone(lambda x, i, u: o.scatter_elements_update(x, i, u, np.int64(0)), t, "i64", t)
 
 
+#: Kinds of layers, the commonest first. What models need together is of one kind.
+KINDS = (
+    _elementwise, _plain, _convolutional, _transformers, _decoders, _recurrent, _moves, _quantized,
+    _functions,
+)  # fmt: skip
+
+
 def layers() -> Iterator[Any]:
     """All of them, the commonest first."""
-    kinds = (
-        _elementwise, _plain, _convolutional, _transformers, _decoders, _recurrent, _moves, _quantized,
-        _functions,
-    )  # fmt: skip
-    for some in kinds:
+    for some in KINDS:
         yield from some()

@@ -1,4 +1,5 @@
-"""`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`), and texts of modules.
+"""`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`), what they are printed
+as, and texts of modules.
 
 Common are the kernels of the layers that most networks are made of, and of the embedded model. What is
 written is object code, and depends on the sources alone: not on this CPU, and not on the order of things. To
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import struct
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
@@ -29,28 +31,60 @@ TARGETS = {
 }
 
 
+_LENGTH = struct.Struct("<I")
+
 #: Beginnings of kernels' names, for tests that print some; "" for all.
 PICK = ""
 
 
 def kernels() -> list[Kernel]:
     """The common kernels for the instruction set of this process, each once."""
+    return [kernel for group in groups() for kernel in group.kernels]
+
+
+class Group(NamedTuple):
+    """What is likely to be needed together: kernels, and the texts that were printed for them."""
+
+    kernels: list[Kernel]
+    texts: dict[str, bytes]
+
+
+def groups() -> Iterator[Group]:
+    """The common kernels by the kinds of layers, each kernel once. First what every model needs."""
     import ovjit as ov
-    from ovjit.codegen.cpu.isa import host_isa
+    from ovjit.codegen import texts
     from ovjit.data import DIGITS_XML
+    from ovjit.tools.layers import KINDS
+
+    texts.recorded = {}
+    try:
+        found = dict.fromkeys(_always())
+        for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML))).values():
+            found.update(dict.fromkeys(kernel))
+        yield Group(list(found), texts.recorded)
+        for kind in KINDS:
+            before = dict(found)
+            texts.recorded = {}
+            for model in kind():
+                for some in kernels_of(model).values():
+                    found.update(dict.fromkeys(some))
+            yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
+    finally:
+        texts.recorded = None
+
+
+def _always() -> Iterator[Kernel]:
+    """Kernels that are no layer's."""
+    from ovjit.codegen.cpu.isa import host_isa
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
     from ovjit.tiles import weave
-    from ovjit.tools.layers import layers
 
-    found: dict[Kernel, None] = dict.fromkeys(
-        (*native_kernels(), tags.kernel(), evaluating_kernel(), *weave.kernels(host_isa()))
-    )
-    for model in (ov.Core().read_model(str(DIGITS_XML)), *layers()):
-        for some in kernels_of(model).values():
-            found.update(dict.fromkeys(some))
-    return list(found)
+    yield from native_kernels()
+    yield tags.kernel()
+    yield evaluating_kernel()
+    yield from weave.kernels(host_isa())
 
 
 def kernels_of(model: Any) -> dict[str, list[Kernel]]:
@@ -90,32 +124,81 @@ def show_missing(paths: Sequence[str]) -> None:
             print(f"{path} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
 
 
-def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> dict[str, bytes]:
-    """What is shipped by keys, but for the keys `known`, for an instruction set and what a CPU has besides.
+class Contents(NamedTuple):
+    """What is shipped for an instruction set: object code and printed texts by their keys, in groups."""
+
+    kernels: list[dict[str, bytes]]
+    printed: list[dict[str, bytes]]
+
+
+def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Contents:
+    """What is shipped for an instruction set and what a CPU has besides, but for the keys `known`.
 
     Once in a process."""
     from ovjit.codegen.cpu.isa import ISAS, assume
 
     assume(name, extra)
     isa = ISAS[name]
-    chosen = [k for k in kernels() if not PICK or k.name.startswith(tuple(PICK.split()))]
-    keys = {kernel.content_key(isa): kernel for kernel in chosen}
-    return {key: kernel.content(isa) for key, kernel in keys.items() if key not in known}
+    found = Contents([], [])
+    have = set(known)
+    for group in groups():
+        chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
+        keys = {kernel.content_key(isa): kernel for kernel in chosen}
+        found.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})
+        found.printed.append({key: text for key, text in group.texts.items() if key not in have})
+        have.update(keys, group.texts)
+    return found
 
 
-def write(folder: Path, isa: str) -> Path:
-    """Write the file of one instruction set; each of its variants is printed by a process of its own."""
+def written(found: Contents) -> Iterator[tuple[str, bytes]]:
+    """The kind and the content of each file."""
+    from ovjit.codegen import shipped
+
+    yield "kernels", shipped.pack(found.kernels, shipped.generators())
+    yield "printed", shipped.pack(found.printed, _printers())
+
+
+def _printers() -> bytes:
+    from ovjit.codegen import shipped
+
+    stamp = shipped.printers()
+    if stamp is None:
+        raise SystemExit("texts of kernels are shipped from files of sources, and ovjit has none here")
+    return stamp
+
+
+def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], program: Sequence[str]) -> Contents:
+    """`contents`, by a process that takes itself for another CPU."""
+    from ovjit.codegen import shipped
+
+    done = subprocess.run(
+        [sys.executable, *program, "--print", isa, *extra], input=" ".join(known).encode(),
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    (length,) = _LENGTH.unpack_from(done.stdout)
+    kernels, printed = done.stdout[_LENGTH.size :][:length], done.stdout[_LENGTH.size + length :]
+    return Contents(
+        shipped.Archive(kernels, shipped.generators()).groups(),
+        shipped.Archive(printed, _printers()).groups(),
+    )
+
+
+def write(folder: Path, isa: str) -> list[Path]:
+    """Write the files of one instruction set; each of its variants is printed by a process of its own."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.isa import ISAS
 
-    found: dict[str, bytes] = {}
+    found = Contents([], [])
     for extra in TARGETS[isa]:
-        command = [sys.executable, "-m", "ovjit.tools.ship", "--print", isa, *extra]
-        done = subprocess.run(command, input=" ".join(found).encode(), stdout=subprocess.PIPE, check=True)
-        found |= shipped.Archive(done.stdout).all()
-    path = folder / shipped.file_name(ISAS[isa])
-    path.write_bytes(shipped.pack(found))
-    return path
+        known = [key for groups in found for group in groups for key in group]
+        more = made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"])
+        found.kernels.extend(more.kernels)
+        found.printed.extend(more.printed)
+    paths = []
+    for kind, content in written(found):
+        paths.append(folder / shipped.file_name(ISAS[isa], kind))
+        paths[-1].write_bytes(content)
+    return paths
 
 
 #: What makes a function a kernel, or part of one.
@@ -161,14 +244,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_missing(options.missing)
         return 0
     if options.print:
-        from ovjit.codegen import shipped
-
         isa, *extra = options.print
-        sys.stdout.buffer.write(shipped.pack(contents(isa, extra, sys.stdin.read().split())))
+        files = dict(written(contents(isa, extra, sys.stdin.read().split())))
+        sys.stdout.buffer.write(_LENGTH.pack(len(files["kernels"])) + b"".join(files.values()))
         return 0
     for isa in () if options.texts else options.isa:
-        path = write(options.folder, isa)
-        print(f"{path}: {path.stat().st_size:,} bytes")
+        for path in write(options.folder, isa):
+            print(f"{path}: {path.stat().st_size:,} bytes")
     path = write_texts(options.folder)
     print(f"{path}: {path.stat().st_size:,} bytes")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import pytest
 
 import ovjit
 from bench import transformers
-from ovjit.codegen import module_texts, shipped
+from ovjit.codegen import module_texts, shipped, texts
 from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.isa import EXTRA, ISAS, extra_features, has_features, host_isa
 from ovjit.data import DIGITS_XML
+from ovjit.disk.cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship
 
@@ -23,9 +25,10 @@ DATA = DIGITS_XML.parent
 AGAIN = "python -m ovjit.tools.ship"
 
 
-def all_shipped(isa: str) -> dict[str, bytes]:
+def all_shipped(isa: str, kind: str = "kernels") -> dict[str, bytes]:
+    stamp = shipped.generators() if kind == "kernels" else shipped.printers()
     try:
-        return shipped.Archive((DATA / shipped.file_name(ISAS[isa])).read_bytes()).all()
+        return shipped.Archive((DATA / shipped.file_name(ISAS[isa], kind)).read_bytes(), stamp).all()
     except ValueError:
         raise AssertionError(f"the code generators have changed since: {AGAIN}") from None
 
@@ -37,24 +40,29 @@ def test_texts_are_those_of_the_sources() -> None:
     assert shipped_texts.keys() == ship.texts().keys(), f"{AGAIN} --texts"
 
 
-def made_again(isa: str, extra: tuple[str, ...], some: str) -> dict[str, bytes]:
+def made_again(isa: str, extra: tuple[str, ...], some: str) -> ship.Contents:
     """What the sources give, by a process that takes itself for another CPU; `some` picks kernels."""
     program = (
         f"import sys; from ovjit.tools import ship; ship.PICK = {some!r}; sys.exit(ship.main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", program, "--print", isa, *extra]
-    done = subprocess.run(command, input=b"", capture_output=True, check=False, cwd=DATA.parents[1])
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return shipped.Archive(done.stdout).all()
+    return ship.made_by_process(isa, extra, [], ["-c", program])
 
 
 def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
     packed = (DATA / shipped.file_name(ISAS[isa])).read_bytes()
-    have, made = all_shipped(isa), made_again(isa, extra, some)
+    again = made_again(isa, extra, some)
+    made = {key: content for group in again.kernels for key, content in group.items()}
+    have, printed = all_shipped(isa), all_shipped(isa, "printed")
     assert made and made.keys() <= have.keys(), AGAIN
-    if shipped.Archive(packed).python == f"{sys.version_info.major}.{sys.version_info.minor}":
+    if (
+        shipped.Archive(packed, shipped.generators()).python
+        == f"{sys.version_info.major}.{sys.version_info.minor}"
+    ):
         for key, content in made.items():
             assert have[key] == content, f"{isa} {extra}: {AGAIN}"
+    for group in again.printed:
+        for key, content in group.items():
+            assert printed[key] == content, f"{isa} {extra}: {AGAIN}"
     return set(made)
 
 
@@ -140,39 +148,70 @@ def test_a_first_start_compiles_little_and_answers_the_same(tmp_path: Path) -> N
     assert loaded == ["True", "True"] and again == without
 
 
+def key(i: int) -> str:
+    return f"{i:040x}"
+
+
 def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = shipped.pack({"key": b"text"})
-    assert shipped.Archive(content).all() == {"key": b"text"}
+    stamp = shipped.generators()
+    content = shipped.pack([{key(1): b"text"}], stamp)
+    assert shipped.Archive(content, stamp).all() == {key(1): b"text"}
     with pytest.raises(ValueError, match="other code generators"):
-        shipped.Archive(bytes(32) + content[32:])
+        shipped.Archive(bytes(32) + content[32:], stamp)
     monkeypatch.setattr(shipped, "installed", lambda package: "0.1")
     shipped.generators.cache_clear()
     try:
         with pytest.raises(ValueError, match="other code generators"):
-            shipped.Archive(content)
+            shipped.Archive(content, shipped.generators())
     finally:
         monkeypatch.undo()
         shipped.generators.cache_clear()
 
 
-def test_contents_are_unpacked_as_far_as_somebody_asks() -> None:
+def test_chunks_are_unpacked_as_somebody_asks() -> None:
     rng = np.random.default_rng(7)
-    contents = {f"key{i}": rng.bytes(200_000 * (i + 1)) for i in range(6)}
-    contents |= {"same": contents["key2"], "short": b"", "wide": "\u00e4".encode() * 9}
-    packed = shipped.pack(contents)
-    found = shipped.Archive(packed)
-    assert found.find("no such key") is None
-    assert found.find("key0") == contents["key0"]
-    assert len(found._have) < sum(map(len, contents.values())) // 4
-    for key in ("wide", "key3", "short", "same"):
-        assert found.find(key) == contents[key], key
-    assert found.all() == contents
-    with pytest.raises(EOFError):
-        shipped.Archive(packed[: len(packed) // 2]).all()
+    stamp = rng.bytes(32)
+    first = {key(5 * i): rng.bytes(200_000 * (i + 1)) for i in range(6)}
+    second = {key(3): first[key(10)], key(2**160 - 1): b"", key(1): b"wide" * 9}
+    packed = shipped.pack([first, second], stamp)
+    found = shipped.Archive(packed, stamp)
+    for missing in (key(2), key(4), key(2**159), "no such key"):
+        assert found.find(missing) is None, missing
+    assert not found._unpacked
+    assert found.find(key(0)) == first[key(0)]
+    assert len(found._unpacked) == 1
+    for one in (key(1), key(15), key(2**160 - 1), key(3)):
+        assert found.find(one) == (first | second)[one], one
+    assert found.all() == first | second
+    assert all(list(group) for group in found.groups())
+    for end in (len(packed) // 2, len(packed) - 1):
+        with pytest.raises(EOFError):
+            shipped.Archive(packed[:end], stamp)
+
+
+def test_groups_begin_chunks_and_keep_their_order() -> None:
+    groups = [{key(9): b"a", key(2): b"b"}, {}, {key(7): b"c", key(1): b"a"}]
+    found = shipped.Archive(shipped.pack(groups, bytes(32)), bytes(32))
+    assert [list(group) for group in found.groups()] == [[key(1), key(9), key(2)], [key(7)]]
+    empty = shipped.Archive(shipped.pack([], bytes(32)), bytes(32))
+    assert empty.groups() == [] and empty.find(key(0)) is None
+
+
+def test_texts_that_came_with_ovjit_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = ("@njit\n", [("x", True), ("n", False)], {"t0": ("t", True)})
+    place = texts.place_of("a function", 1)
+    packed = shipped.pack([{place.key: json.dumps(made).encode()}], shipped.printers())
+    monkeypatch.setattr(shipped, "_archive", lambda isa, kind: shipped.Archive(packed, shipped.printers()))
+    for _ in range(2):  # from the file, then from the cache
+        monkeypatch.setattr(texts, "default_cache", lambda: KernelCache(tmp_path))
+        assert texts.kept(place, "f", lambda: pytest.fail("printed")) == made
+        monkeypatch.setattr(shipped, "_archive", lambda isa, kind: None)
+    other = texts.place_of("a function", 2)
+    assert other.key != place.key and texts.kept(other, "f", lambda: made) == made
 
 
 def test_no_file_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "file_name", lambda isa: "no_such_file.xz")
+    monkeypatch.setattr(shipped, "file_name", lambda isa, kind: "no_such_file.xz")
     shipped._archive.cache_clear()
     try:
         x = ovjit.opset8.parameter([5], np.float32)

@@ -380,7 +380,7 @@ def test_a_file_in_the_folders_place(home, warnings):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["open", "write", "replace"])
 def test_failed_write(home, warnings, monkeypatch, call, number):
     cache = KernelCache()
     cache.put(KEY, CODE)

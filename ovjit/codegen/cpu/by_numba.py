@@ -140,9 +140,7 @@ def module_of(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.Module
     i64 = numba_types.int64
     module = llvm.parse_assembly("")
     for symbol, python in functions.items():
-        result = compiler.compile_extra(
-            typing, context, python, (i64,) * arity, i64, flags, {}
-        )
+        result = compiler.compile_extra(typing, context, python, (i64,) * arity, i64, flags, {})
         library = result.library
         module.link_in(library._final_module)
         for linked in library._linking_libraries:

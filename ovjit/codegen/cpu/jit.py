@@ -103,9 +103,7 @@ def _compiled(
         logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
     from ovjit.codegen.cpu import by_numba
 
-    def module(
-        source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
+    def module(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         functions = _define(source, symbol, isa, extra, by_numba.word, numba.njit)
         return by_numba.module_of(functions, isa, _ARITY), functions
 
