@@ -14,7 +14,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
-from ovjit.codegen.cpu import machine, objects
+from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.isa import Isa, host_isa, target
 from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
@@ -157,7 +157,7 @@ def _compiler() -> Any:
 
 @functools.lru_cache(4096)
 def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
-    here = (machine.name(), sys.platform)
+    here = (isa.machine, sys.platform)
     parts = [source, key, *here, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 

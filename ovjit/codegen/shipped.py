@@ -47,13 +47,14 @@ _DICTIONARY = 1 << 20
 
 
 @functools.cache
-def generators() -> bytes:
-    """32 bytes that name what makes the contents: ovjit's code generators, LLVM, and the system."""
+def generators(architecture: str = "") -> bytes:
+    """32 bytes that name what makes the contents: ovjit's code generators, LLVM, the system, and the machine
+    that they are for, this one where it is not said."""
     parts = (
         code_digest(),
         installed("llvmlite"),
         sys.platform,
-        machine.name(),
+        architecture or machine.name(),
     )
     return sha256("\0".join(parts).encode()).digest()
 
@@ -201,7 +202,7 @@ def _archive(isa: Isa, kind: str = "kernels") -> Archive | None:
     try:
         import pkgutil  # not for those who find their kernels
 
-        stamp = generators() if kind == "kernels" else printers()
+        stamp = generators(isa.machine) if kind == "kernels" else printers()
         content = pkgutil.get_data("ovjit.data", file_name(isa, kind)) if stamp else None
         return Archive(content, stamp) if content and stamp else None
     except (OSError, ImportError, ValueError, EOFError):  # not there, or a Python without lzma

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -28,7 +29,7 @@ from ovjit.tiles.narrow import RUN_BITS, WAYS
 FAR_PIXELS = 384 * 1024
 #: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
 #: costs some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
-ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "generic": (4, 2, 1)}
+ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "neon": shapes.TILES, "generic": (4, 2, 1)}
 
 tile = Word("tile")
 #: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
@@ -342,4 +343,5 @@ def tile_kernel(
         }
 
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
+    how += " flipped" if form.flips else ""
     return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, WORD, Format, product_format
+from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, product_format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
@@ -106,6 +106,8 @@ class Tiled(Lowering):
         self.form = self.choose_form()
         if self.form.products > 1 and self.takes_lists():
             self.form = self.form._replace(listed=True)
+        if self.form.flips and not self.takes_lists():
+            self.form = UNFLIPPED
         skip = self._take_bias()
         nodes, sums = group.body[skip:], group.nodes[skip].outputs[0]
         reach = self.reach() if nodes and self.joins else None
@@ -285,7 +287,11 @@ class Tiled(Lowering):
             if tuple(dims) == weights.shape and tuple(order) == (1, 0):
                 last = sizes.last or sizes.width
                 constants.note_rows(weights, PackedRows(at, WORD, shape[1], sizes.panel, sizes.width, last))
-        self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants))
+        first = self.bias
+        if self.form.flips:  # data are 128 less than they are
+            first = 128 * _sums(matrix, convert).reshape(-1)
+            first = first if self.bias is None else first + self.bias
+        self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants, first))
 
     def pack_lists(self, constants: Constants, matrix: np.ndarray) -> None:
         """The weights in an order of their own, see `narrow`."""
@@ -298,12 +304,12 @@ class Tiled(Lowering):
         step, runs = tile_width(self.isa) * WORD, math.prod(matrix.shape[1:-2])
         self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps, runs))
 
-    def pack_bias(self, constants: Constants) -> tuple[int, int]:
+    def pack_bias(self, constants: Constants, bias: np.ndarray | None) -> tuple[int, int]:
         """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
-        if self.bias is None:
+        if bias is None:
             zeros = np.zeros(tile_width(self.isa), numpy_dtype(self.form.acc))
             return constants.place(zeros, "zero panel").offset, 0
-        panels = pack_bias(self.bias, self.groups, self.isa)
+        panels = pack_bias(bias, self.groups, self.isa)
         return constants.place(panels, (self, "bias")).offset, tile_width(self.isa) * WORD
 
     #: Bytes of the weights where they are not stored as tiles read them.
@@ -512,6 +518,12 @@ class Tiled(Lowering):
             scratch += ROWS[self.isa.name][0] * packed
         planner.need_scratch(scratch)
         return values
+
+
+def _sums(matrix: np.ndarray, convert: Callable[[np.ndarray], np.ndarray] | None) -> np.ndarray:
+    """[G, O]: the sums of weights [G, runs..., k, O], in i32."""
+    groups = (group if convert is None else convert(group) for group in matrix)
+    return np.stack([group.sum(tuple(range(group.ndim - 1)), dtype=np.int32) for group in groups])
 
 
 def tile_format(data: Value, weights: Value) -> Format | None:

@@ -10,6 +10,7 @@ halos), `n` the `vectors * lanes` channels of one weight panel. All loop bounds 
 |---------|------------------------|--------------|
 | avx512  | 14 x 32                | 28 of 32 registers |
 | avx2    | 6 x 16                 | 12 of 16 |
+| neon    | 12 x 8 (`by_lane`)     | 24 of 32 |
 | generic | 4 x 8                  | 8 of 16 |
 """
 
@@ -35,7 +36,7 @@ LIST_ARGUMENTS = ("offsets", "steps")
 #: Vectors that are rounded to bytes at once: shallow products are made in 0.9 of the time.
 JOINED = 4
 #: Instruction sets that can.
-JOINING = ("avx512", "avx2")
+JOINING = ("avx512", "avx2", "neon")
 
 
 def arguments(isa: Isa, form: Format) -> list[str]:
@@ -63,11 +64,20 @@ def make_tile(
     from ovjit.codegen.cpu import parts
 
     name = f"tile_{rows}_{vectors}"
-    text = _Tile(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
+    text = _printer(isa)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
     count = len(arguments(isa, form)) + epilogue.shared_operands
     tile = parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
     tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
     return tile
+
+
+def _printer(isa: Isa) -> type[Tile]:
+    """What prints tiles for an instruction set."""
+    if isa.name == "neon":
+        from ovjit.tiles.by_lane import LaneTile
+
+        return LaneTile
+    return Tile
 
 
 def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
@@ -79,7 +89,7 @@ def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
 
     word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
     return word, inline_function(
-        "madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, isa.lanes, a, w, acc)
+        isa, "madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, isa.lanes, a, w, acc)
     )
 
 
@@ -102,7 +112,7 @@ def narrow_sums(isa: Isa, form: Format, way: Way, name: str) -> dict[str, str]:
         total = functools.reduce(lambda x, y: simd.add_pairs(b, kind, x, y), products)
         return simd.sum_pairs(b, kind, acc, total)
 
-    return inline_function(name, word, [word] * (1 + way.span + way.parts), body)
+    return inline_function(isa, name, word, [word] * (1 + way.span + way.parts), body)
 
 
 def _joined(isa: Isa, epilogue: Epilogue) -> tuple[Body, str] | None:
@@ -136,6 +146,7 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
     from ovjit.codegen.cpu.parts import inline_function
 
     lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
+    inline = functools.partial(inline_function, isa)
     word, madd = multiply_add(isa, form)
     for number, way in enumerate(WAYS if form.listed else ()):
         madd |= narrow_sums(isa, form, way, f"way{number}")
@@ -148,8 +159,8 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 
     out = {
         **madd,
-        **inline_function("epilogue", result, [word, *operands], emit),
-        **inline_function("hide", i64, [i64], simd.hidden),
+        **inline("epilogue", result, [word, *operands], emit),
+        **inline("hide", i64, [i64], simd.hidden),
     }
 
     def store(b: Any, p: Any, v: Any, n: Any = None) -> None:
@@ -157,28 +168,28 @@ def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
 
     if joined:
         whole = ir.VectorType(ir.IntType(8), JOINED * lanes)
-        out |= inline_function(
+        out |= inline(
             "join", whole, [result] * JOINED, lambda b, *vs: simd.join_bytes(b, joined[1], epilogue.out, *vs)
         )
         for count in range(1, isa.tile_vectors + 1):
             some = ir.VectorType(ir.IntType(8), count * lanes)
-            out |= inline_function(f"store{count}", none, [i64, some], store)
-            out |= inline_function(f"store_m{count}", none, [i64, some, i64], store)
+            out |= inline(f"store{count}", none, [i64, some], store)
+            out |= inline(f"store_m{count}", none, [i64, some, i64], store)
     else:
-        out |= inline_function("store", none, [i64, result], store)
-        out |= inline_function("store_m", none, [i64, result, i64], store)
+        out |= inline("store", none, [i64, result], store)
+        out |= inline("store_m", none, [i64, result, i64], store)
     for elem in {o.dtype for o in epilogue.operands}:
         kind = simd.vec(elem, lanes).ir
         load = functools.partial(simd.load_vector, elem=elem, lanes=lanes)
-        out |= inline_function(f"load_{elem}", kind, [i64], load)
-        out |= inline_function(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
+        out |= inline(f"load_{elem}", kind, [i64], load)
+        out |= inline(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
         splat = functools.partial(simd.splat, elem=elem, lanes=lanes)
-        out |= inline_function(f"splat_{elem}", kind, [i64], splat)
+        out |= inline(f"splat_{elem}", kind, [i64], splat)
     out["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     return out
 
 
-class _Tile:
+class Tile:
     """Prints one tile. The loop t goes over the taps (i, j) of the equation, k over the words of each; values
     are named by loop, pixel, vector."""
 

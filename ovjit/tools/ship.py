@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TARGETS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni")),
     "avx2": ((),),
+    "neon": ((), ("lse", "dotprod"), ("lse", "dotprod", "i8mm", "bf16")),
     "generic": ((),),
 }
 
@@ -150,11 +151,12 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
     return found
 
 
-def written(found: Contents) -> Iterator[tuple[str, bytes]]:
+def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
     """The kind and the content of each file."""
     from ovjit.codegen import shipped
+    from ovjit.codegen.cpu.isa import ISAS
 
-    yield "kernels", shipped.pack(found.kernels, shipped.generators())
+    yield "kernels", shipped.pack(found.kernels, shipped.generators(ISAS[isa].machine))
     yield "printed", shipped.pack(found.printed, _printers())
 
 
@@ -170,6 +172,7 @@ def _printers() -> bytes:
 def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], program: Sequence[str]) -> Contents:
     """`contents`, by a process that takes itself for another CPU."""
     from ovjit.codegen import shipped
+    from ovjit.codegen.cpu.isa import ISAS
 
     done = subprocess.run(
         [sys.executable, *program, "--print", isa, *extra], input=" ".join(known).encode(),
@@ -178,7 +181,7 @@ def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], progra
     (length,) = _LENGTH.unpack_from(done.stdout)
     kernels, printed = done.stdout[_LENGTH.size :][:length], done.stdout[_LENGTH.size + length :]
     return Contents(
-        shipped.Archive(kernels, shipped.generators()).groups(),
+        shipped.Archive(kernels, shipped.generators(ISAS[isa].machine)).groups(),
         shipped.Archive(printed, _printers()).groups(),
     )
 
@@ -195,7 +198,7 @@ def write(folder: Path, isa: str) -> list[Path]:
         found.kernels.extend(more.kernels)
         found.printed.extend(more.printed)
     paths = []
-    for kind, content in written(found):
+    for kind, content in written(found, isa):
         paths.append(folder / shipped.file_name(ISAS[isa], kind))
         paths[-1].write_bytes(content)
     return paths
@@ -245,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.print:
         isa, *extra = options.print
-        files = dict(written(contents(isa, extra, sys.stdin.read().split())))
+        files = dict(written(contents(isa, extra, sys.stdin.read().split()), isa))
         sys.stdout.buffer.write(_LENGTH.pack(len(files["kernels"])) + b"".join(files.values()))
         return 0
     for isa in () if options.texts else options.isa:

@@ -25,6 +25,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import WORD, product_format
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
@@ -47,7 +48,7 @@ from ovjit_ops.matmul.cpu_products import pack_kernels, packing
 from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Columns of a block: the scores of a chunk's rows take 24 to 28 KB of a core's nearest cache.
-COLUMNS = {"avx512": 256, "avx2": 512, "generic": 512}
+COLUMNS = {"avx512": 256, "avx2": 512, "neon": shapes.COLUMNS, "generic": 512}
 #: Tiles of a chunk's rows.
 TILES = 2
 #: With fewer rows than this, dot products are used.

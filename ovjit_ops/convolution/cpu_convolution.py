@@ -342,7 +342,7 @@ class ComputedConvolution(TiledConvolution):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        self.zeros, _ = self.pack_bias(constants)
+        self.zeros, _ = self.pack_bias(constants, self.bias)
 
     def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
         matrix = filter_matrix(planner, self.node.inputs[1], self.grouped)

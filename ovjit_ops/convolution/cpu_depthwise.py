@@ -25,6 +25,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, product_format
 from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -41,12 +42,14 @@ from ovjit.tiles.lowering import OPERANDS, Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Pixels of a row that are computed together.
-PIXELS = {"avx512": 6, "avx2": 4, "generic": 4}
+PIXELS = {"avx512": 6, "avx2": 4, "neon": shapes.PIXELS, "generic": 4}
 #: Bytes of the first-level cache that the rows of a cache line of channels may take.
 KEPT_BYTES = 28 * 1024
 #: As many of f32 where no vector is masked: a sum is a chain of multiply-adds, and four chains keep half of
 #: AVX2's units busy.
-WHOLE_PIXELS = {"avx512": (6, 1), "avx2": (8, 4, 1), "generic": (4, 1)}
+WHOLE_PIXELS = {
+    "avx512": (6, 1), "avx2": (8, 4, 1), "neon": shapes.WHOLE_PIXELS, "generic": (4, 1),
+}  # fmt: skip
 
 
 #: Taps of a filter that are in the code: more would not be registers but code.
@@ -56,7 +59,9 @@ MOST_TAPS = 49
 GROUPED, MOST_GROUPED = (2, 4, 8), 100
 
 #: Pixels where the code has a part of the taps: a single one waits for each of its many sums.
-PARTED = {"avx512": (8, 6, 4, 2, 1), "avx2": (8, 4, 2, 1), "generic": (4, 2, 1)}
+PARTED = {
+    "avx512": (8, 6, 4, 2, 1), "avx2": (8, 4, 2, 1), "neon": shapes.PARTED, "generic": (4, 2, 1),
+}  # fmt: skip
 
 
 def word_rows(kh: int, acc: str) -> list[range]:

@@ -158,7 +158,7 @@ class TransposedConvolution(Tiled):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        bias = self.pack_bias(constants)
+        bias = self.pack_bias(constants, self.bias)
         self.phases: dict[tuple, Weights] = {}
         for chosen in itertools.product(*self._tap_sets()):
             packed, sizes = pack_panels(self._taps(chosen), self.isa, self.form)

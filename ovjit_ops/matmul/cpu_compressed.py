@@ -89,7 +89,7 @@ class CompressedProduct(StoredWeights):
             self.sizes["z_panel"] = packed.zero_panel
         self.filled = packed.filled
         sizes = panel_sizes(self.form.words(self.depth), self.outs, self.isa)
-        self.weights = Weights(1, self.outs, sizes, self.places["q"], *self.pack_bias(constants))
+        self.weights = Weights(1, self.outs, sizes, self.places["q"], *self.pack_bias(constants, self.bias))
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
     def unpacking(self, planner: Planner) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class DynamicProduct(StoredWeights):
         if self.how.bits == 8 and self.integers.dtype == np.uint8:
             self.note_rows(constants, self.places["w"], packed.w_panel, WORD)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
-        self.bias_at = self.pack_bias(constants)
+        self.bias_at = self.pack_bias(constants, self.bias)
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
     def quantized(self, planner: Planner) -> tuple[View, View]:

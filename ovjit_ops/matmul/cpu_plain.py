@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import BlockShare, Raw
@@ -44,7 +45,7 @@ from ovjit.planning.views import (
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 #: Rows in registers for each instruction set, where there are as many: with `wide` vectors of columns there
 #: are as many accumulators as registers leave room for.
-ROWS = {"avx512": 12, "avx2": 6, "generic": 2}
+ROWS = {"avx512": 12, "avx2": 6, "neon": shapes.PLAIN, "generic": 2}
 #: Few rows, and elements whose products take registers of their own.
 FEW = 2
 #: Bytes of a panel of columns that the first-level cache keeps, and blocks of rows that it goes through then.

@@ -284,7 +284,7 @@ class Product(Tiled):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         place_constants(constants, self.node.inputs)
-        self.zeros, _ = self.pack_bias(constants)
+        self.zeros, _ = self.pack_bias(constants, self.bias)
 
     def plan(self, planner: Planner) -> None:
         ra, rb = len(self.node.inputs[0].shape), len(self.node.inputs[1].shape)

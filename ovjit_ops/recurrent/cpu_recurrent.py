@@ -26,6 +26,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -39,7 +40,7 @@ from ovjit.tiles.micro import TABLE, make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
 #: Tile heights for panels of `VECTORS` vectors; accumulators, weights and a pixel have to fit the registers.
-ROWS = {"avx512": (6, 3, 1), "avx2": (2, 1), "generic": (2, 1)}
+ROWS = {"avx512": (6, 3, 1), "avx2": (2, 1), "neon": shapes.RECURRENT, "generic": (2, 1)}
 VECTORS = 4
 #: Sequences of a block that are many, the most rows of a tile for them, and its vectors, of AVX-512: with the
 #: registers of AVX2 tiles of 4 to 6 rows by two vectors took 0.96 to 1.06 of the time of 2 by four.

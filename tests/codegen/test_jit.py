@@ -54,7 +54,7 @@ def no_fallback() -> Iterator[None]:
 
 def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel before LLVM's passes. Raises Outside for what is not in the language."""
-    return str(jit.lower_kernel(jit._define(source, symbol, isa, extra or {}), 4))
+    return str(jit.lower_kernel(jit._define(source, symbol, isa, extra or {}), 4, isa))
 
 
 def lowered(kernel: Kernel) -> str:

@@ -84,8 +84,13 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
     words = {16: 1 << 1 | 1 << 20, 26: 1 << 13}
     another.setattr(machine, "_auxiliary", words.get)
     assert machine.arm_features() == {"asimd", "asimddp", "i8mm"}
-    assert isa.best_isa() == "generic" and isa.host_isa().name == "generic"
-    assert isa.target(isa.host_isa()) == ("", "")
+    assert isa.best_isa() == "neon" and isa.host_isa().name == "neon"
+    assert isa.target(isa.host_isa()) == ("", "+dotprod,+i8mm")
+    another.setenv("OVJIT_ISA", "avx2")
+    with pytest.raises(ValueError, match="OVJIT_ISA=avx2 is not usable on this CPU; choose one of neon, gen"):
+        isa.host_isa()
+    another.setenv("OVJIT_ISA", "generic")
+    assert isa.host_isa().machine == "aarch64"
     machine.arm_features.cache_clear()
     another.setattr(machine, "_auxiliary", lambda word: 0)
     listed = "processor\t: 0\nFeatures\t: fp asimd bf16 crc32\n\nprocessor\t: 1\nFeatures\t: fp\n"

@@ -15,6 +15,7 @@ from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
+from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import emulates_bf16, float_types
 from ovjit.compiler.options import CACHES, caches_of
 from ovjit.cores import usable_cores
@@ -274,6 +275,8 @@ ROWS = {
 #: In what f32 models compute where neither EXECUTION_MODE_HINT nor INFERENCE_PRECISION_HINT says, on CPUs
 #: that have it (else in f32), as in OpenVINO.
 DEFAULT_PRECISION = "bf16"
+#: The same on AArch64, where OpenVINO computes in f16: there are no kernels of f16 arithmetic.
+DEFAULT_ON_ARM = "f32"
 
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
 
@@ -507,7 +510,8 @@ def _precision(config: Mapping[str, Any]) -> Type:
 
 def _of_environment() -> Type:
     """What OVJIT_PRECISION asks for, or the default."""
-    word = debug.flag("OVJIT_PRECISION") or DEFAULT_PRECISION
+    default = DEFAULT_ON_ARM if machine.is_arm() else DEFAULT_PRECISION
+    word = debug.flag("OVJIT_PRECISION") or default
     try:
         return _PRECISIONS(word)
     except ValueError as error:

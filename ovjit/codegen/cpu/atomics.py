@@ -19,6 +19,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import machine, types
 from ovjit.codegen.cpu.intrinsics import make
+from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_types import pointer
 
@@ -64,38 +65,39 @@ def now(b: ir.IRBuilder) -> Any:
 
 
 def _pause(b: ir.IRBuilder) -> None:
-    if machine.is_x86():
+    if isa_of(b).machine == machine.X86_64:
         b.call(_external(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
-    elif machine.is_arm():
+    elif isa_of(b).is_arm:
         b.call(_external(b, "llvm.aarch64.hint", ir.VoidType(), [_I32]), [_I32(1)])  # yield
 
 
 def _control_word(b: ir.IRBuilder) -> Any:
     """What says how this thread computes with denormal numbers; nothing but 0 where that is not known."""
-    if machine.is_x86():
+    if isa_of(b).machine == machine.X86_64:
         with b.goto_entry_block():
             place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
         b.call(_external(b, "llvm.x86.sse.stmxcsr", ir.VoidType(), [place.type]), [place])
         return b.zext(b.load(b.bitcast(place, _I32.as_pointer())), _I64)
-    if machine.is_arm():
+    if isa_of(b).is_arm:
         return b.call(_external(b, "llvm.aarch64.get.fpcr", _I64, []), [])
     return _I64(0)
 
 
 def _float_control(b: ir.IRBuilder, word: Any) -> None:
-    if machine.is_x86():
+    if isa_of(b).machine == machine.X86_64:
         with b.goto_entry_block():
             place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
         b.store(b.trunc(word, _I32), b.bitcast(place, _I32.as_pointer()))
         b.call(_external(b, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [place.type]), [place])
-    elif machine.is_arm():
+    elif isa_of(b).is_arm:
         b.call(_external(b, "llvm.aarch64.set.fpcr", ir.VoidType(), [_I64]), [word])
 
 
 def _no_denormals(b: ir.IRBuilder) -> Any:
     before = _control_word(b)
-    # results (15) and operands (6) of SSE; both of Arm's floating point unit
-    _float_control(b, b.or_(before, _I64(1 << 15 | 1 << 6 if machine.is_x86() else 1 << 24)))
+    # both of Arm's floating point unit (FZ); results (15) and operands (6) of SSE
+    zeros = 1 << 24 if isa_of(b).is_arm else 1 << 15 | 1 << 6
+    _float_control(b, b.or_(before, _I64(zeros)))
     return before
 
 
@@ -117,7 +119,7 @@ def _sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
 
 def _futex(b: ir.IRBuilder, p: Any, what: int, value: Any, timeout: Any) -> None:
     syscall = _external(b, "syscall", _I64, [_I64], True)
-    number = _FUTEX[machine.name()]
+    number = _FUTEX[isa_of(b).machine]
     b.call(syscall, [_I64(number), p, _I64(what), value, timeout, _I64(0), _I64(0)])
 
 

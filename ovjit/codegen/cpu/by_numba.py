@@ -18,11 +18,12 @@ from numba.core.types.misc import unliteral
 from numba.core.typing.templates import signature as numba_signature
 from numba.extending import intrinsic, models, overload, register_model
 
-from ovjit.codegen.cpu import types
+from ovjit.codegen.cpu import machine, types
 from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.types import Intrinsic, Type
 from ovjit.codegen.cpu.vector import OPERATORS, namespace
 from ovjit.codegen.cpu.vector_types import Vec
+from ovjit.errors import UnsupportedError
 
 _WRAPPER = """
 declare i32 @"{inner}"(ptr, ptr, {types})
@@ -68,6 +69,10 @@ def _ours(kind: Any) -> Type:
     return _NUMBERS.get(unliteral(kind)) or Type(str(kind))
 
 
+#: The instruction set of the modules that are being made.
+_printed_for: list[Isa] = []
+
+
 @functools.cache
 def word(one: Intrinsic) -> Any:
     """The intrinsic as one of Numba's."""
@@ -79,6 +84,7 @@ def word(one: Intrinsic) -> Any:
         sig, emit = found
 
         def codegen(context: Any, builder: ir.IRBuilder, s: Any, values: Any) -> Any:
+            builder.module.isa = _printed_for[-1]
             out = emit(builder, *values)
             return context.get_dummy_value() if sig.return_type is types.void else out
 
@@ -130,6 +136,9 @@ def module_of(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.Module
 
     Raises numba.core.errors.NumbaError for source that does not type, naming the line.
     """
+    if isa.machine != machine.name():
+        raise UnsupportedError(f"Numba compiles for this machine alone, not for {isa.machine}")
+    _printed_for[:] = [isa]
     flags = compiler.Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True

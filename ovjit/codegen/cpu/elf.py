@@ -1,8 +1,10 @@
-"""Map the object code of kernels without llvmlite: x86-64 ELF objects as LLVM makes them of ovjit's text.
+"""Map the object code of kernels without llvmlite: ELF objects as LLVM makes them of ovjit's text, for
+x86-64 and AArch64 (`relocations.py`).
 
 One mapping for each object: its sections, then a jump for each function of the C library that it calls.
-Memory is written first and executable afterwards, never both. What is not known here raises `Refused`, and
-llvmlite loads it; importing it takes as long as all the rest of a small model's warm start.
+Memory is written first and executable afterwards, never both; then the instruction cache is told of it, where
+an architecture has that to be done. What is not known here raises `Refused`, and llvmlite loads it; importing
+it takes as long as all the rest of a small model's warm start.
 """
 
 from __future__ import annotations
@@ -10,28 +12,26 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
-import os
 import struct
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
+
+from ovjit.codegen.cpu import machine
+from ovjit.codegen.cpu.relocations import ARCHITECTURES, Architecture
+from ovjit.codegen.cpu.relocations import Refused as Refused
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 
-_RELOCATABLE, _X86_64 = 1, 62
+_RELOCATABLE = 1
 _PROGBITS, _SYMTAB, _RELA, _NOBITS, _REL = 1, 2, 4, 8, 9
 _ALLOC, _WRITE, _TLS = 2, 1, 0x400
-_ABSOLUTE_64, _PC32, _PLT32 = 1, 2, 4
 _GLOBAL = 1
-_JUMP = b"\xff\x25\0\0\0\0"  # jmp *0(%rip), with the address behind it
-_JUMP_BYTES = 16
+_JUMP_BYTES = 16  # an architecture's jump, with the address behind it
 _LARGEST = 1 << 28
-
-
-class Refused(Exception):
-    """The object has something that this loader does not know."""
 
 
 class _Section(NamedTuple):
@@ -61,16 +61,17 @@ _kept: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker,
 
 def load_object(code: bytes) -> dict[str, int]:
     """The addresses of the object's global functions. Raises Refused."""
-    if not (sys.platform == "linux" and os.uname().machine == "x86_64" and sys.maxsize > 1 << 32):
+    architecture = ARCHITECTURES.get(machine.name())
+    if not (sys.platform == "linux" and architecture and sys.maxsize > 1 << 32):
         raise Refused("another system")
     try:
-        return _load(bytes(code))
+        return _load(bytes(code), architecture)
     except (struct.error, ArithmeticError, LookupError, ValueError, OSError) as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
 
 
-def _load(code: bytes) -> dict[str, int]:
-    sections = _sections(code)
+def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
+    sections = _sections(code, architecture)
     place, size = _layout(sections)
     table = next(s for s in (*sections, None) if s is None or s.kind == _SYMTAB)
     if table is None:
@@ -87,7 +88,7 @@ def _load(code: bytes) -> dict[str, int]:
         if sections[number].kind != _NOBITS:
             memory[at : at + sections[number].size] = _content(code, sections[number])
     for name, at in jumps.items():
-        jump = _JUMP + struct.pack("<Q", _external(_text(texts, name)))
+        jump = architecture.jump + struct.pack("<Q", _external(_text(texts, name)))
         memory[at : at + len(jump)] = jump
 
     def address(symbol: _Symbol) -> int:
@@ -100,21 +101,20 @@ def _load(code: bytes) -> dict[str, int]:
             raise Refused("relocations without addends")
         if section.kind == _RELA and section.info in place:
             for offset, info, addend in _RELOCATION.iter_unpack(_content(code, section)):
-                if not 0 <= offset <= sections[section.info].size - 4:
+                kind = info & 0xFFFFFFFF
+                if kind not in architecture.sizes:
+                    raise Refused(f"a relocation of kind {kind}")
+                if not 0 <= offset <= sections[section.info].size - architecture.sizes[kind]:
                     raise Refused("a relocation outside of its section")
                 at = place[section.info] + offset
                 target = address(symbols[info >> 32]) + addend
-                kind = info & 0xFFFFFFFF
-                if kind in (_PC32, _PLT32):
-                    struct.pack_into("<i", memory, at, target - (base + at))
-                elif kind == _ABSOLUTE_64 and offset <= sections[section.info].size - 8:
-                    struct.pack_into("<Q", memory, at, target)
-                else:
-                    raise Refused(f"a relocation of kind {kind}")
+                architecture.apply(kind, memory, at, base + at, target)
     try:
         protect(base, size, mmap.PROT_READ | mmap.PROT_EXEC)
     except OSError:
         raise Refused("memory may not be made executable") from None
+    if architecture.flushes:
+        flush(base, size)
     _kept.append(memory)
     return {_text(texts, s.name): address(s) for s in symbols if s.info >> 4 == _GLOBAL and s.section}
 
@@ -125,10 +125,36 @@ def protect(address: int, size: int, allowed: int) -> None:
         raise OSError(0, "the system does not protect this memory")
 
 
-def _sections(code: bytes) -> list[_Section]:
-    ident, kind, machine, _, _, _, start, _, _, _, _, each, count, _ = _HEADER.unpack_from(code)
-    if ident[:6] != b"\x7fELF\x02\x01" or (kind, machine, each) != (_RELOCATABLE, _X86_64, _SECTION.size):
-        raise Refused("no x86-64 object")
+def flush(address: int, size: int) -> None:
+    """Tell the instruction cache of new code. Raises Refused where no library has the function for it.
+
+    Linux does the same as it makes pages executable that were not before; the architecture asks for it.
+    """
+    clear = _clear_cache()
+    if clear is None:
+        raise Refused("no function flushes the instruction cache")
+    clear(address, address + size)
+
+
+@functools.cache
+def _clear_cache() -> Callable[[int, int], None] | None:
+    """The compiler's run-time function for that, of GCC or LLVM."""
+    for name in (None, "libgcc_s.so.1", "libclang_rt.builtins.so"):
+        try:
+            found = ctypes.CDLL(name).__clear_cache
+        except (OSError, AttributeError):
+            continue
+        found.argtypes, found.restype = [ctypes.c_void_p, ctypes.c_void_p], None
+        return found
+    return None
+
+
+def _sections(code: bytes, architecture: Architecture) -> list[_Section]:
+    ident, kind, number, _, _, _, start, _, _, _, _, each, count, _ = _HEADER.unpack_from(code)
+    if ident[:6] != b"\x7fELF\x02\x01":
+        raise Refused("no ELF object of 64 bits")
+    if (kind, number, each) != (_RELOCATABLE, architecture.machine, _SECTION.size):
+        raise Refused("the object is for another machine")
     return [_Section(*_SECTION.unpack_from(code, start + i * each)) for i in range(count)]
 
 

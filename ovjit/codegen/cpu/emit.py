@@ -29,11 +29,27 @@ def initialize() -> None:
     llvm.initialize_native_asmparser()  # of inline assembly, which words of kernels have
 
 
+@functools.cache
+def initialize_all() -> None:
+    """Prepare LLVM for the machines that code is printed for on another one."""
+    initialize()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+def triple(isa: Isa) -> str:
+    """LLVM's name of the machine and system that code for `isa` runs on: this one, or Linux on another."""
+    if isa.machine == machine.name():
+        text: str = llvm.get_process_triple()
+        return text
+    return f"{isa.machine}-unknown-linux-gnu"
+
+
 def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
     """What object code is made for: a CPU with all that code for `isa` may use here, or with no more than the
     instruction set has (`plain`)."""
     cpu, features = target(isa)
-    return _machine(cpu, "" if plain else features, level_of(kind))
+    return _machine(triple(isa), cpu, "" if plain else features, level_of(kind))
 
 
 def level_of(kind: Kind) -> int:
@@ -43,16 +59,19 @@ def level_of(kind: Kind) -> int:
 
 
 @functools.cache
-def _machine(cpu: str, features: str, level: int = 3) -> llvm.TargetMachine:
-    initialize()
-    return llvm.Target.from_default_triple().create_target_machine(
+def _machine(triple: str, cpu: str, features: str, level: int = 3) -> llvm.TargetMachine:
+    if triple == llvm.get_process_triple():
+        initialize()
+    else:
+        initialize_all()
+    return llvm.Target.from_triple(triple).create_target_machine(
         cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small"
     )
 
 
 def parse(text: str, isa: Isa) -> llvm.ModuleRef:
     """The module of that text, for this instruction set."""
-    if machine.is_x86() and "fma" not in isa.features:
+    if isa.machine == machine.X86_64 and "fma" not in isa.features:
         # Without the instruction LLVM would call libm's fmaf for every lane, some 40 times slower.
         text = text.replace("llvm.fma.", "llvm.fmuladd.")
     return llvm.parse_assembly(text)
@@ -87,7 +106,8 @@ def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, kind: Kind, whole:
     `inlined`: the module has tiles, whose functions are put in. `whole`: the module is Numba's, with
     functions that may have to go, and loops as they were written.
     """
-    made_for = _machine(isa.cpu, "")
+    made_for = _machine(triple(isa), isa.cpu, "")
+    module.triple = triple(isa)
     module.data_layout = str(made_for.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=1 if kind is Kind.VECTORS else 2)
     options.loop_vectorization = False

@@ -12,6 +12,15 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddubsw, vpmaddwd: see `ovjit.tiles.narrow` |
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddwd, twice |
 | i16    | i16   | i16     | i32         | 2               | vpmaddwd |
+
+On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`):
+
+| f32    | f32   | f32     | f32         | 1               | fmla        |
+| bf16   | bf16  | bf16    | f32         | 2               | bfdot (bf16) |
+| u8i8   | u8    | i8      | i32         | 4               | sudot (i8mm) |
+| u8i8   | u8    | i8      | i32         | 4               | sdot (dotprod) of pixels less 128: `flips` |
+
+Without dotprod products of bytes take as many instructions as those of f32, and models compute in f32.
 """
 
 from __future__ import annotations
@@ -22,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.isa import ISAS, Isa, has_features, host_isa
+from ovjit.codegen.cpu.neon import words as neon
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
@@ -34,7 +44,8 @@ class Format(NamedTuple):
 
     `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
     multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `listed`: the
-    words of weights are in an order of their own, see `ovjit.tiles.narrow`.
+    words of weights are in an order of their own, see `ovjit.tiles.narrow`. `flips`: bytes of pixels become
+    signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum.
     """
 
     name: str
@@ -47,6 +58,7 @@ class Format(NamedTuple):
     isas: tuple[str, ...] = tuple(ISAS)
     products: int = 1
     listed: bool = False
+    flips: bool = False
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""
@@ -96,8 +108,21 @@ _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
 #: Planes of bytes (`ovjit_ops/convolution/cpu_winograd.py`), and nothing that a graph has: its products of
 #: i16 are not summed in i32.
 I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
+_NEON = ("neon",)
+_BF16_NEON = BF16._replace(
+    madd=lambda b, lanes, a, w, acc: neon.dot_bf16(b, acc, a, w), features=("bf16",), isas=_NEON
+)
+_UNSIGNED = U8I8._replace(features=("i8mm",), isas=_NEON)
+_SIGNED = U8I8._replace(
+    madd=lambda b, lanes, a, w, acc: neon.dot_signed(b, acc, a, w),
+    features=("dotprod",), isas=_NEON, flips=True,
+)  # fmt: skip
+#: Where weights are not known before they are multiplied, nor what sums begin with.
+UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
 #: The first that fits is taken.
-FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED)
+FORMATS = (
+    F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _UNSIGNED, _SIGNED,
+)  # fmt: skip
 _WITH_BF16 = (*FULL, BF16.a)
 
 
@@ -109,8 +134,7 @@ def product_format(a: str, w: str) -> Format | None:
 def float_types() -> tuple[str, ...]:
     """The floating-point types that products are not upcast from: those that this CPU has a format for, and
     those that are computed as they are."""
-    isa = host_isa()
-    return _WITH_BF16 if isa.name in BF16.isas and has_features(isa, BF16.features) else FULL
+    return _WITH_BF16 if find_format("bf16", "bf16", host_isa()) else FULL
 
 
 def emulates_bf16() -> bool:

@@ -1,7 +1,7 @@
 """Instruction sets: how wide vectors are and how many accumulators a tile can hold.
 
-The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, generic) asks for a lesser one, and
-`OVJIT_HIDE` takes features like VNNI for absent.
+The instruction set follows the host's CPU; `OVJIT_ISA` (avx512, avx2, neon, generic) asks for a lesser one,
+and `OVJIT_HIDE` takes features like VNNI for absent. `ovjit.codegen.cpu.neon` has what is AArch64's alone.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ class Isa(NamedTuple):
     cpu: str  # LLVM's name of the CPU that passes and code generation see, whatever CPU is there
     features: tuple[str, ...]  # CPU features that the host must have
 
+    @property
+    def machine(self) -> str:
+        """The architecture that its code is for; of `generic`, this machine's."""
+        return _MACHINES.get(self.name) or machine.name()
+
+    @property
+    def is_arm(self) -> bool:
+        return self.machine == machine.AARCH64
+
 
 #: What came with AVX2; a virtual machine may hide some, which code would use.
 _HASWELL = ("fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
@@ -33,17 +42,23 @@ _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 ISAS = {
     "avx512": Isa("avx512", 16, 14, 2, "x86-64-v4", (*_AVX512, *_HASWELL)),
     "avx2": Isa("avx2", 8, 6, 2, "haswell", ("avx2", *_HASWELL)),
+    "neon": Isa("neon", 4, 12, 2, "", ("neon",)),
     "generic": Isa("generic", 4, 4, 2, "", ()),
 }
+_MACHINES = {"avx512": machine.X86_64, "avx2": machine.X86_64, "neon": machine.AARCH64}
 
 #: Features of the CPU beyond an instruction set's own that LLVM text may depend on, see `has_features`, and
 #: the instruction set whose code they are for.
-EXTRA = {"avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2"}
+EXTRA = {
+    "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2",
+    "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon",
+}  # fmt: skip
 
 #: What Linux calls features that LLVM calls otherwise.
 _LINUX = {
     "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
     "bmi": "bmi1", "lzcnt": "abm",
+    "neon": "asimd", "lse": "atomics", "dotprod": "asimddp",
 }  # fmt: skip
 
 #: An instruction set and features that are assumed instead of this CPU's, see `assume`.
@@ -72,15 +87,17 @@ def _said() -> tuple[str, ...] | None:
 
 @functools.cache
 def _features() -> frozenset[str]:
-    """Those features of this CPU that ISAS and EXTRA name: all are x86-64's. OvjitError for another machine
-    than code can be made for.
+    """Those features of this CPU that ISAS and EXTRA name. OvjitError for another machine than code can be
+    made for.
 
     Linux lists those that it lets programs use; to ask LLVM, llvmlite would have to be imported.
     """
     machine.check()
-    if not machine.is_x86():
-        return frozenset()
-    named = {*EXTRA, *(f for isa in ISAS.values() for f in isa.features)}
+    here = [isa for isa in ISAS.values() if _MACHINES.get(isa.name) == machine.name()]
+    named = {f for isa in here for f in isa.features}
+    named |= {f for f, name in EXTRA.items() if ISAS[name] in here}
+    if machine.is_arm():
+        return frozenset(f for f in named if _LINUX.get(f, f) in machine.arm_features())
     said = _said()
     if said is None:
         import llvmlite.binding as llvm
@@ -91,10 +108,15 @@ def _features() -> frozenset[str]:
     return frozenset(f for f in named if _LINUX.get(f, f) in flags)
 
 
+def _usable() -> list[str]:
+    """The instruction sets that this CPU has, the widest first."""
+    return [n for n, isa in ISAS.items() if _features().issuperset(isa.features)]
+
+
 @functools.cache
 def best_isa() -> str:
     """The widest instruction set that this CPU has."""
-    return next(n for n, isa in ISAS.items() if _features().issuperset(isa.features))
+    return _usable()[0]
 
 
 def host_isa() -> Isa:
@@ -102,11 +124,9 @@ def host_isa() -> Isa:
     UnsupportedError for a machine that no code is made for."""
     if _assumed:
         return ISAS[_assumed[0]]
-    best = best_isa()
-    wanted = debug.flag("OVJIT_ISA") or best
-    names = list(ISAS)
-    if wanted not in ISAS or names.index(wanted) < names.index(best):
-        usable = ", ".join(names[names.index(best) :])
+    wanted = debug.flag("OVJIT_ISA") or best_isa()
+    if wanted not in ISAS or (wanted != best_isa() and wanted not in _usable()):
+        usable = ", ".join(_usable())
         raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {usable}")
     return ISAS[wanted]
 

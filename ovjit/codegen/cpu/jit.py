@@ -141,7 +141,7 @@ def _kind(text: str) -> Kind:
 def _printed(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The LLVM module of the functions in `source` as text, by our pipeline, and the functions by symbols."""
     functions = _define(source, symbol, isa, extra)
-    return str(lower_kernel(functions, _ARITY)), functions
+    return str(lower_kernel(functions, _ARITY, isa)), functions
 
 
 def _define(

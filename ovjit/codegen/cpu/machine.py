@@ -20,6 +20,7 @@ _AT_HWCAP, _AT_HWCAP2 = 16, 26
 #: feature as Linux calls it -> (its word of the auxiliary vector, its bit, macOS's name of it)
 _ARM = {
     "asimd": (_AT_HWCAP, 1, "hw.optional.AdvSIMD"),
+    "atomics": (_AT_HWCAP, 8, "hw.optional.arm.FEAT_LSE"),
     "asimdhp": (_AT_HWCAP, 10, "hw.optional.arm.FEAT_FP16"),
     "asimddp": (_AT_HWCAP, 20, "hw.optional.arm.FEAT_DotProd"),
     "sve": (_AT_HWCAP, 22, ""),

@@ -12,7 +12,8 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
-from ovjit.codegen.cpu.printing import Builder
+from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.printing import Builder, Module
 from ovjit.codegen.cpu.types import Intrinsic, signature
 
 #: name of a function -> its LLVM text
@@ -22,11 +23,11 @@ _I64 = ir.IntType(64)
 
 
 def inline_function(
-    name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
+    isa: Isa, name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
 ) -> dict[str, str]:
-    """A function that is inlined wherever it is called; `body(builder, *arguments)` emits what it returns.
-    With it come the declarations that it needs."""
-    module = ir.Module(name)
+    """A function for `isa` that is inlined wherever it is called; `body(builder, *arguments)` emits what it
+    returns. With it come the declarations that it needs."""
+    module = Module(isa, name)
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.linkage = "internal"
     function.attributes.add("alwaysinline")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import llvmlite.binding as llvm
 import llvmlite.ir as ir
 from numba.core import bytecode, compiler
 from numba.core import types as numba_types
 from numba.core.compiler_machinery import AnalysisPass, LoweringPass, PassManager, register_pass
 
+from ovjit.codegen.cpu.emit import triple
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.language import lower
+from ovjit.codegen.cpu.printing import Module
 from ovjit.codegen.cpu.reading import read
 
 
@@ -78,13 +80,13 @@ class _Unneeded:
         return self
 
 
-def lower_kernel(functions: Mapping[str, Any], arity: int) -> ir.Module:
-    """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s.
+def lower_kernel(functions: Mapping[str, Any], arity: int, isa: Isa) -> Module:
+    """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s for `isa`.
 
     Raises Outside when one is not in the language.
     """
-    module = ir.Module()
-    module.triple = llvm.get_process_triple()
+    module = Module(isa)
+    module.triple = triple(isa)
     flags = compiler.Flags()
     flags.error_model = "numpy"
     context = _Unneeded()

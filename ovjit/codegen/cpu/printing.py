@@ -19,6 +19,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from ovjit.codegen.cpu.isa import Isa, host_isa
+
 _I1 = ir.IntType(1)
 _VOID = ir.VoidType()
 _CONDITIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
@@ -81,6 +83,19 @@ def _compare(operation: str, prefix: str, plain: Sequence[str] = ()) -> Callable
         return self.pure(kind, text, x, y)
 
     return emit
+
+
+class Module(ir.Module):
+    """A module of code for one instruction set, which words ask for: `isa_of`."""
+
+    def __init__(self, isa: Isa, name: str = ""):
+        super().__init__(name)
+        self.isa = isa
+
+
+def isa_of(b: ir.IRBuilder) -> Isa:
+    """The instruction set that the builder's code is for."""
+    return getattr(b.module, "isa", None) or host_isa()
 
 
 class Builder(ir.IRBuilder):

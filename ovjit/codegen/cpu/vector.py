@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.ir as ir
@@ -54,7 +55,9 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.atomics import now
 from ovjit.codegen.cpu.intrinsics import constant, conversion, generic, make
-from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.isa import has_features
+from ovjit.codegen.cpu.neon import words as neon
+from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_memory import (
     evens,
@@ -98,6 +101,18 @@ __all__ = [
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
 
 
+def _or_neon(word: Callable[..., Any]) -> Callable[..., Any]:
+    """The word as it is printed for x86, and by NEON's instructions for a CPU that has them."""
+    own = neon.WORDS[word.__name__]
+
+    @functools.wraps(word)
+    def printed(b: ir.IRBuilder, *given: Any) -> Any:
+        made = own(b, *given) if isa_of(b).name == "neon" else None
+        return word(b, *given) if made is None else made
+
+    return printed
+
+
 def _splat_constant(kind: Vec, value: Any) -> ir.Constant:
     return ir.Constant(kind.ir, [value] * kind.lanes)
 
@@ -132,6 +147,7 @@ def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(by_zero, zero, b.select(minus_one, b.sub(zero, x), quotient))
 
 
+@_or_neon
 def _reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
     """About 1 / x: within 2**-14 of it by the instruction of AVX-512, elsewhere a division."""
     if kind.lanes != 16 or str(kind.ir.element) != "float":
@@ -142,6 +158,8 @@ def _reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
 
 def _extreme(which: str) -> Any:
     def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
+        if kind.is_float and isa_of(b).name == "neon":
+            return neon.extreme(b, which, x, y)
         if kind.is_float:
             # the first select is one x86 instruction and keeps a NaN in x; a constant y folds the second
             kept = b.select(b.fcmp_ordered(">" if which == "max" else "<", y, x), y, x)
@@ -215,6 +233,7 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
 
 
+@_or_neon
 def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     """f32 to the nearest integer, ties to even, for values that the integer type holds; as u8, 0 or 255 where
     it does not, and 0 for NaN. AVX-512 narrows so, and what does not fit 32 bits is a large number without a
@@ -252,6 +271,7 @@ def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     return b.trunc(x, to.ir)
 
 
+@_or_neon
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
     """What `round_int` or `held` makes of four vectors of 16 or 8 lanes: bytes, one vector after the other.
     Narrowing one takes two instructions and more; four are joined in four, which saturate: i32 to i16 and
@@ -277,6 +297,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     return b.bitcast(turned, bytes_)
 
 
+@_or_neon
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
     """Float to integer: the nearest one there is, NaN gives 0.
 
@@ -367,11 +388,11 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
     return body
 
 
+@_or_neon
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32: exactly, and in one
     instruction where the CPU has it (AVX512-VNNI, AVX-VNNI)."""
-    isa = next(isa for isa in ISAS.values() if isa.lanes == kind.lanes)
-    if any(has_features(isa, (feature,)) for feature in ("avx512vnni", "avxvnni")):
+    if any(has_features(isa_of(b), (feature,)) for feature in ("avx512vnni", "avxvnni")):
         fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"
         return call_intrinsic(b, name, acc.type, [acc, b.bitcast(x, fours), b.bitcast(w, fours)])
@@ -387,6 +408,7 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
     return acc
 
 
+@_or_neon
 def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the products of two i16 of `x` and `w` in each lane of i32."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
@@ -419,12 +441,14 @@ def add_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.bitcast(b.add(b.bitcast(x, pairs), b.bitcast(y, pairs)), kind.ir)
 
 
+@_or_neon
 def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Value:
     """acc + the two i16 of each lane of `x`."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     return dot_halves(b, kind, acc, x, ir.Constant(pairs, [_I16(1)] * pairs.count))
 
 
+@_or_neon
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
     """The bytes of each 16 of `table` that those of `codes`, 0 to 15, name."""
     total = 4 * kind.lanes
@@ -617,6 +641,8 @@ def _permute(lanes: int) -> Any:
     floats = ir.VectorType(ir.FloatType(), lanes)
 
     def body(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
+        if isa_of(b).name == "neon":
+            return neon.permuted(b, v, index)
         if lanes in _PERMUTE:
             moved = call_intrinsic(b, _PERMUTE[lanes], floats, [b.bitcast(v, floats), index])
             return b.bitcast(moved, v.type)

@@ -11,6 +11,8 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.neon import words as neon
+from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.vector_types import (
     SIZE,
     bf16_vector,
@@ -43,9 +45,9 @@ def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         return ir.VectorType(s, lanes) if lanes else s
 
     if elem == "f16":
-        return (
-            builder.fpext(v, t(ir.FloatType())) if lanes > _NO_HALVES else _half_to_float(builder, v, lanes)
-        )
+        if _has_halves(builder, lanes):
+            return builder.fpext(v, t(ir.FloatType()))
+        return _half_to_float(builder, v, lanes)
     if elem == "bf16":
         wide = builder.zext(v, t(_I32))
         sixteen = ir.Constant(t(_I32), [16] * lanes if lanes else 16)
@@ -67,13 +69,15 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         return ir.Constant(t(s), [x] * lanes if lanes else x)
 
     if elem == "f16":
-        return (
-            builder.fptrunc(v, t(ir.HalfType())) if lanes > _NO_HALVES else _float_to_half(builder, v, lanes)
-        )
+        if _has_halves(builder, lanes):
+            return builder.fptrunc(v, t(ir.HalfType()))
+        return _float_to_half(builder, v, lanes)
     if elem == "bf16":
         if lanes == _BF16_LANES and has_features(ISAS["avx512"], ("avx512bf16",)):
             name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * lanes}"
             return builder.bitcast(call_intrinsic(builder, name, bf16_vector(lanes), [v]), t(_I16))
+        if lanes == 4 and isa_of(builder).name == "neon" and neon.rounds_bf16():
+            return neon.to_bf16(builder, v)
         i = builder.bitcast(v, t(_I32))
         odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
         rounded = builder.lshr(builder.add(builder.add(i, k(_I32, 0x7FFF)), odd), k(_I32, 16))
@@ -88,6 +92,11 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
 #: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call
 #: functions of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
 _NO_HALVES = 4
+
+
+def _has_halves(builder: ir.IRBuilder, lanes: int) -> bool:
+    """Whether an instruction converts f16: all AArch64 CPUs have it."""
+    return lanes > _NO_HALVES or isa_of(builder).name == "neon"
 
 
 #: Vectors of so many lanes are rounded to bf16 by the instruction, where the CPU has it. It takes denormals

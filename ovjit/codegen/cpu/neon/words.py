@@ -1,0 +1,194 @@
+"""Words of kernels in NEON's instructions: functions of the same names and arguments as in `vector.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+
+from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, places, vec
+
+_I8, _I16, _I32 = (ir.IntType(n) for n in (8, 16, 32))
+_BYTES, _HALVES, _WORDS = (ir.VectorType(t, 128 // t.width) for t in (_I8, _I16, _I32))
+_FLOATS = ir.VectorType(ir.FloatType(), 4)
+_FOUR_HALVES, _EIGHT_BYTES = ir.VectorType(_I16, 4), ir.VectorType(_I8, 8)
+
+#: Data of bytes without a sign, flipped by this, are bytes with one, and 128 less.
+FLIP = -128
+
+
+def _has(feature: str) -> bool:
+    return has_features(ISAS["neon"], (feature,))
+
+
+def _same(kind: ir.VectorType, value: int) -> ir.Constant:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def _dot(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    arguments = [acc, b.bitcast(x, _BYTES), b.bitcast(w, _BYTES)]
+    return call_intrinsic(b, f"llvm.aarch64.neon.{name}.v4i32.v16i8", _WORDS, arguments)
+
+
+def dot_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of four u8 of `x` and four i8 of `w`: usdot, or sudot by a lane of x (i8mm)."""
+    return _dot(b, "usdot", acc, x, w)
+
+
+def dot_signed(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of four i8 of `w` and four i8 of `x`: sdot, by a lane of x (dotprod)."""
+    return _dot(b, "sdot", acc, w, x)
+
+
+def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of four u8 of `x` and four i8 of `w`, exactly."""
+    if _has("i8mm"):
+        return dot_unsigned(b, acc, x, w)
+    if _has("dotprod"):
+        # x w = (x - 128) w + 128 w, and 128 is no byte with a sign
+        x = b.xor(b.bitcast(x, _BYTES), _same(_BYTES, FLIP))
+        for data in (x, _same(_BYTES, 64), _same(_BYTES, 64)):
+            acc = dot_signed(b, acc, data, w)
+        return acc
+    return widened(b, acc, x, w)
+
+
+def widened(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """The same where no instruction multiplies and adds bytes: products of 16 bits, added in pairs."""
+    x, w = b.bitcast(x, _BYTES), b.bitcast(w, _BYTES)
+    halves = []
+    for part in (0, 8):
+        some = places(*range(part, part + 8))
+        low, high = (b.shuffle_vector(v, ir.Constant(_BYTES, ir.Undefined), some) for v in (x, w))
+        pair = b.zext(low, _HALVES), b.sext(high, _HALVES)
+        halves.append(_pairs(b, *pair))
+    return b.add(acc, _added_pairs(b, *halves))
+
+
+def _pairs(b: ir.IRBuilder, x: ir.Value, w: ir.Value) -> ir.Value:
+    """[i32 x 4]: the sums of two products each of eight i16."""
+    parts = []
+    for part in (0, 4):
+        some = places(*range(part, part + 4))
+        low, high = (b.shuffle_vector(v, ir.Constant(_HALVES, ir.Undefined), some) for v in (x, w))
+        parts.append(call_intrinsic(b, "llvm.aarch64.neon.smull.v4i32", _WORDS, [low, high]))
+    return _added_pairs(b, *parts)
+
+
+def _added_pairs(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return call_intrinsic(b, "llvm.aarch64.neon.addp.v4i32", _WORDS, [x, y])
+
+
+def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of two i16 of `x` and `w` in each lane of i32."""
+    return b.add(acc, _pairs(b, b.bitcast(x, _HALVES), b.bitcast(w, _HALVES)))
+
+
+def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Value:
+    """acc + the two i16 of each lane of `x`."""
+    added = call_intrinsic(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", _WORDS, [b.bitcast(x, _HALVES)])
+    return b.add(acc, added)
+
+
+def dot_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of two bf16 of `x` and `w` in each lane of f32 (bf16)."""
+    pairs = [b.bitcast(v, bf16_vector(8)) for v in (w, x)]
+    return call_intrinsic(b, "llvm.aarch64.neon.bfdot.v4f32.v8bf16", _FLOATS, [acc, *pairs])
+
+
+def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
+    """The bytes of `table` that those of `codes`, 0 to 15, name."""
+    found = [b.bitcast(table, _BYTES), b.bitcast(codes, _BYTES)]
+    return b.bitcast(call_intrinsic(b, "llvm.aarch64.neon.tbl1.v16i8", _BYTES, found), codes.type)
+
+
+def permuted(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
+    """Lanes index % 4 of a vector of 4-byte lanes: their four bytes by a table."""
+    lanes = b.and_(index, _same(_WORDS, 3))
+    codes = b.add(b.mul(lanes, _same(_WORDS, 0x04040404)), _same(_WORDS, 0x03020100))
+    moved = look_up(b, vec("i32", 4), v, codes)
+    return b.bitcast(moved, v.type)
+
+
+def reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value | None:
+    """About 1 / x: the CPU's estimate of 8 bits and one step of Newton's, within 2**-14 of it."""
+    if x.type != _FLOATS:
+        return None
+    name = "llvm.aarch64.neon.frec%s.v4f32"
+    about = call_intrinsic(b, name % "pe", _FLOATS, [x])
+    return b.fmul(about, call_intrinsic(b, name % "ps", _FLOATS, [about, x]))
+
+
+def extreme(b: ir.IRBuilder, which: str, x: ir.Value, y: ir.Value) -> ir.Value:
+    """fmax or fmin: NaN where one is; of zeros with different signs max_ gives +0 and min_ -0."""
+    kind = {"float": "f32", "double": "f64"}[str(x.type.element)]
+    name = {"max": "maximum", "min": "minimum"}[which]
+    return call_intrinsic(b, f"llvm.{name}.v{x.type.count}{kind}", x.type, [x, y])
+
+
+def _nearest(b: ir.IRBuilder, x: ir.Value, signed: bool) -> ir.Value:
+    """f32 to the nearest i32 or u32, ties to even; saturating, NaN gives 0."""
+    return call_intrinsic(b, f"llvm.aarch64.neon.fcvtn{'s' if signed else 'u'}.v4i32.v4f32", _WORDS, [x])
+
+
+def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
+    """f32 to the nearest integer, ties to even, for values that the type holds; as u8, 0 or 255 where it does
+    not, and 0 for NaN."""
+    if x.type != _FLOATS or INTS[to.elem] > 32:
+        return None
+    whole = _nearest(b, x, to.is_signed)
+    if to.elem == "u8":
+        top = _same(_WORDS, 255)
+        whole = b.select(b.icmp_unsigned("<", whole, top), whole, top)
+    return whole if INTS[to.elem] == 32 else b.trunc(whole, to.ir)
+
+
+def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value | None:
+    """Float to integer: the nearest one there is, NaN gives 0. fcvtzs saturates to 32 bits from f32, and to
+    64 from f64."""
+    bits = INTS[to.elem]
+    if (source.elem, to.lanes) != ("f32", 4) or bits > 32:
+        return None
+    sign = "s" if to.is_signed else "u"
+    whole = call_intrinsic(b, f"llvm.fpto{sign}i.sat.v4i32.v4f32", _WORDS, [x])
+    if bits == 32:
+        return whole
+    ends = (-(1 << bits - 1), (1 << bits - 1) - 1) if to.is_signed else (0, (1 << bits) - 1)
+    for least, end in zip((True, False), ends, strict=True):
+        if to.is_signed or not least:
+            limit, compare = _same(_WORDS, end), b.icmp_signed if to.is_signed else b.icmp_unsigned
+            whole = b.select(compare("<" if least else ">", whole, limit), limit, whole)
+    return b.trunc(whole, to.ir)
+
+
+def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
+    """What `round_int` or `held` makes of four vectors: bytes, one vector after the other. i32 are narrowed
+    to 16 bits and those to bytes, both saturating."""
+    whole = [_nearest(b, x, elem == "i8") if how == "round_int" else x for x in vectors]
+    # u32 of `round_int` have no sign, sums have one
+    wide = "uqxtn" if how == "round_int" and elem == "u8" else "sqxtn"
+    last = {"uqxtn": "uqxtn", "sqxtn": "sqxtun" if elem == "u8" else "sqxtn"}[wide]
+    narrow = [call_intrinsic(b, f"llvm.aarch64.neon.{wide}.v4i16", _FOUR_HALVES, [x]) for x in whole]
+    eight = places(*range(8))
+    halves = [b.shuffle_vector(x, y, eight) for x, y in (narrow[:2], narrow[2:])]
+    parts = [call_intrinsic(b, f"llvm.aarch64.neon.{last}.v8i8", _EIGHT_BYTES, [x]) for x in halves]
+    return b.shuffle_vector(*parts, places(*range(16)))
+
+
+def rounds_bf16() -> bool:
+    """Whether f32 are rounded to bf16 by an instruction."""
+    return _has("bf16")
+
+
+def to_bf16(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
+    """f32 rounded to the nearest bf16, ties to even; NaN stays NaN (bfcvtn)."""
+    return b.bitcast(b.fptrunc(v, bf16_vector(v.type.count)), ir.VectorType(_I16, v.type.count))
+
+
+#: By the names of the functions in `vector.py`; None of what one gives means that NEON has nothing for it.
+WORDS: dict[str, Callable[..., Any]] = {
+    one.__name__: one
+    for one in (dot_bytes, dot_halves, sum_pairs, look_up, round_to_int, saturate, join_bytes)
+} | {"_reciprocal": reciprocal}

@@ -1,0 +1,108 @@
+"""Relocations of ELF objects, and jumps to functions that are far away, of each architecture.
+
+`apply(kind, memory, at, place, target)` writes what a relocation of that kind wants at the offset `at` of
+`memory`, which lies at the address `place`, for the address `target` (symbol and addend). The kinds are those
+that LLVM writes for kernels: position-independent code of the small code model. Numbers and equations are
+those of "ELF for the Arm 64-bit Architecture" and of the "System V ABI, AMD64 supplement".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, MutableSequence
+from typing import NamedTuple
+
+
+class Refused(Exception):
+    """The object has something that this loader does not know."""
+
+
+class Architecture(NamedTuple):
+    """`machine`: its number in ELF's header. `sizes`: relocation -> bytes that it writes. `jump`: the
+    instructions that go to the address in the 8 bytes behind them. `flushes`: an instruction cache has to be
+    told of new code."""
+
+    machine: int
+    sizes: dict[int, int]
+    apply: Callable[[int, MutableSequence[int], int, int, int], None]
+    jump: bytes
+    flushes: bool
+
+
+def _x86_64(kind: int, memory: MutableSequence[int], at: int, place: int, target: int) -> None:
+    if kind == _X86_ABSOLUTE_64:
+        struct.pack_into("<Q", memory, at, target)
+    else:  # PC32, PLT32
+        struct.pack_into("<i", memory, at, target - place)
+
+
+_X86_ABSOLUTE_64, _X86_PC32, _X86_PLT32 = 1, 2, 4
+
+(
+    _ABS64, _ABS32, _PREL64, _PREL32, _ADR_PREL_LO21, _ADR_PREL_PG_HI21, _ADD_ABS_LO12_NC,
+    _LDST8_ABS_LO12_NC, _JUMP26, _CALL26, _LDST16_ABS_LO12_NC, _LDST32_ABS_LO12_NC, _LDST64_ABS_LO12_NC,
+    _LDST128_ABS_LO12_NC,
+) = (257, 258, 260, 261, 274, 275, 277, 278, 282, 283, 284, 285, 286, 299)  # fmt: skip
+#: Loads and stores count their offset in elements: relocation -> log2 of an element's bytes.
+_SCALES = {
+    _ADD_ABS_LO12_NC: 0, _LDST8_ABS_LO12_NC: 0, _LDST16_ABS_LO12_NC: 1, _LDST32_ABS_LO12_NC: 2,
+    _LDST64_ABS_LO12_NC: 3, _LDST128_ABS_LO12_NC: 4,
+}  # fmt: skip
+
+
+def _aarch64(kind: int, memory: MutableSequence[int], at: int, place: int, target: int) -> None:
+    if kind in (_ABS64, _PREL64):
+        value = target - (place if kind == _PREL64 else 0)
+        struct.pack_into("<Q", memory, at, value & (1 << 64) - 1)
+    elif kind == _PREL32:
+        struct.pack_into("<i", memory, at, target - place)
+    elif kind == _ABS32:
+        struct.pack_into("<I", memory, at, target)
+    elif kind in (_CALL26, _JUMP26):
+        _put(memory, at, _signed(target - place, 26, 2), 0x03FFFFFF)
+    elif kind in _SCALES:
+        offset, scale = target & 0xFFF, _SCALES[kind]
+        if offset & ((1 << scale) - 1):
+            raise Refused(f"an address that is no multiple of {1 << scale}")
+        _put(memory, at, offset >> scale << 10, 0xFFF << 10)
+    else:  # ADR and ADRP: two low bits in 29 and 30, the others from 5 on
+        if kind == _ADR_PREL_PG_HI21:
+            value = _signed((target & -0x1000) - (place & -0x1000), 21, 12)
+        else:
+            value = _signed(target - place, 21, 0)
+        _put(memory, at, (value & 3) << 29 | value >> 2 << 5, 3 << 29 | 0x7FFFF << 5)
+
+
+def _signed(value: int, bits: int, scale: int) -> int:
+    """`value` without its `scale` low bits, in so many bits."""
+    if value & ((1 << scale) - 1) or not -(1 << bits - 1) <= value >> scale < 1 << bits - 1:
+        raise Refused("a target that is too far away")
+    return value >> scale & (1 << bits) - 1
+
+
+def _put(memory: MutableSequence[int], at: int, field: int, mask: int) -> None:
+    """Write the bits of an instruction that `mask` has."""
+    (word,) = struct.unpack_from("<I", memory, at)  # type: ignore[arg-type]
+    struct.pack_into("<I", memory, at, word & ~mask | field)
+
+
+_WORDS = dict.fromkeys(
+    (_ABS32, _PREL32, _ADR_PREL_LO21, _ADR_PREL_PG_HI21, _CALL26, _JUMP26, *_SCALES), 4
+)
+#: By the names of `ovjit.codegen.cpu.machine`.
+ARCHITECTURES = {
+    "x86_64": Architecture(
+        62,
+        {_X86_ABSOLUTE_64: 8, _X86_PC32: 4, _X86_PLT32: 4},
+        _x86_64,
+        b"\xff\x25\0\0\0\0",  # jmp *0(%rip)
+        False,
+    ),
+    "aarch64": Architecture(
+        183,
+        {**_WORDS, _ABS64: 8, _PREL64: 8},
+        _aarch64,
+        struct.pack("<II", 0x58000050, 0xD61F0200),  # ldr x16, .+8; br x16
+        True,
+    ),
+}
