@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.isa import ISAS, Isa, has_features, host_isa
-from ovjit.codegen.cpu.neon import words as neon
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
@@ -100,6 +99,18 @@ def _dot_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
     return vector.dot_halves(b, vector.vec("i32", lanes), acc, a, w)
 
 
+def _dot_bf16_neon(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.dot_bf16(b, acc, a, w)
+
+
+def _dot_signed(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.dot_signed(b, acc, a, w)
+
+
 F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
 BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",), ("avx512",))
 U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",), ("avx512",))
@@ -109,20 +120,13 @@ _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
 #: i16 are not summed in i32.
 I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
 _NEON = ("neon",)
-_BF16_NEON = BF16._replace(
-    madd=lambda b, lanes, a, w, acc: neon.dot_bf16(b, acc, a, w), features=("bf16",), isas=_NEON
-)
+_BF16_NEON = BF16._replace(madd=_dot_bf16_neon, features=("bf16",), isas=_NEON)
 _UNSIGNED = U8I8._replace(features=("i8mm",), isas=_NEON)
-_SIGNED = U8I8._replace(
-    madd=lambda b, lanes, a, w, acc: neon.dot_signed(b, acc, a, w),
-    features=("dotprod",), isas=_NEON, flips=True,
-)  # fmt: skip
+_SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, flips=True)
 #: Where weights are not known before they are multiplied, nor what sums begin with.
 UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
 #: The first that fits is taken.
-FORMATS = (
-    F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _UNSIGNED, _SIGNED,
-)  # fmt: skip
+FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _UNSIGNED, _SIGNED)
 _WITH_BF16 = (*FULL, BF16.a)
 
 

@@ -8,9 +8,12 @@ those of "ELF for the Arm 64-bit Architecture" and of the "System V ABI, AMD64 s
 
 from __future__ import annotations
 
+import mmap
 import struct
-from collections.abc import Callable, MutableSequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+Memory: TypeAlias = "mmap.mmap | bytearray"
 
 
 class Refused(Exception):
@@ -24,12 +27,12 @@ class Architecture(NamedTuple):
 
     machine: int
     sizes: dict[int, int]
-    apply: Callable[[int, MutableSequence[int], int, int, int], None]
+    apply: Callable[[int, Memory, int, int, int], None]
     jump: bytes
     flushes: bool
 
 
-def _x86_64(kind: int, memory: MutableSequence[int], at: int, place: int, target: int) -> None:
+def _x86_64(kind: int, memory: Memory, at: int, place: int, target: int) -> None:
     if kind == _X86_ABSOLUTE_64:
         struct.pack_into("<Q", memory, at, target)
     else:  # PC32, PLT32
@@ -50,7 +53,7 @@ _SCALES = {
 }  # fmt: skip
 
 
-def _aarch64(kind: int, memory: MutableSequence[int], at: int, place: int, target: int) -> None:
+def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> None:
     if kind in (_ABS64, _PREL64):
         value = target - (place if kind == _PREL64 else 0)
         struct.pack_into("<Q", memory, at, value & (1 << 64) - 1)
@@ -80,9 +83,9 @@ def _signed(value: int, bits: int, scale: int) -> int:
     return value >> scale & (1 << bits) - 1
 
 
-def _put(memory: MutableSequence[int], at: int, field: int, mask: int) -> None:
+def _put(memory: Memory, at: int, field: int, mask: int) -> None:
     """Write the bits of an instruction that `mask` has."""
-    (word,) = struct.unpack_from("<I", memory, at)  # type: ignore[arg-type]
+    (word,) = struct.unpack_from("<I", memory, at)
     struct.pack_into("<I", memory, at, word & ~mask | field)
 
 
