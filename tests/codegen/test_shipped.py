@@ -118,9 +118,10 @@ def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> N
     for kernel in list(chosen.values())[::8]:
         text = kernel.text(isa)
         kind = jit._kind(text)
-        other = emit._machine(isa.cpu, more, emit.level_of(kind)).emit_object(emit.parse(text, isa))
+        other = emit._machine(emit.triple(isa), isa.cpu, more, emit.level_of(kind))
         plainly = emit.target_machine(isa, kind, plain=True)
-        assert other == plainly.emit_object(emit.parse(text, isa)), kernel
+        made = [machine.emit_object(emit.parse(text, isa)) for machine in (other, plainly)]
+        assert made[0] == made[1], kernel
 
 
 FIRST = """
