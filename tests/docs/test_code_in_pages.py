@@ -58,6 +58,8 @@ ELSEWHERE = {
     "python3 -m venv": "needs the network; .ci/run runs the one of the tests",
     "pip install": "needs the network",
     "python -m pip install": "needs the network",
+    "pip uninstall": "of an environment that test_vllm.py makes",
+    "OVJIT_VLLM=1 python": "test_vllm.py does, where it is installed",
     "SOURCE_DATE_EPOCH": "test_release.py does",
     "sha256sum": "is not of ovjit",
     "python -m pytest": "are these tests",

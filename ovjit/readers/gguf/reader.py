@@ -32,7 +32,7 @@ def read_gguf(path: str | os.PathLike[str]) -> Model:
     try:
         file = open_gguf(where)
         settings = Settings(file.metadata)
-        model = _decoder(Weights(file, settings))
+        model = decoder(Weights(file, settings))
         _note(model, file.metadata)
         return model
     except UnsupportedError as error:
@@ -46,7 +46,8 @@ def read_gguf(path: str | os.PathLike[str]) -> Model:
         raise ModelError(f"{where}: the model is not valid ({what})") from error
 
 
-def _decoder(w: Weights) -> Model:
+def decoder(w: Weights) -> Model:
+    """The decoder of these tensors and settings."""
     s = w.settings
     inputs = Inputs(w)
     words = w.matrix("token_embd.weight", -1, s.wide)

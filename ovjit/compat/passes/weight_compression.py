@@ -1,0 +1,112 @@
+"""Weights of products as integers of 8 or 4 bits with scales, made from a model's reals.
+
+    w -> Convert(integers) [- zero] * scale
+
+8 bits: unsigned, a scale and a zero for each output. 4 bits: signed, a scale for each group of the depth;
+tables of words, the last product, and depths that no group divides keep 8 bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, constant_node
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output, make_node
+
+#: Elements of a group of 4 bits, and the fewest elements of a weight that is made smaller.
+GROUP, SMALLEST = 128, 1 << 12
+_REALS = ("f32", "f16", "bf16")
+
+
+def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
+    """Make the matrices that products read, and tables of words, integers of `bits` bits, in place; returns
+    how many. Weights that are integers already stay as they are.
+
+    `group`: elements of the depth that share a scale, of 4 bits. ValueError for other numbers
+    of bits, and for groups that are no positive multiple of 16.
+    """
+    if bits not in (8, 4):
+        raise ValueError(f"weights have 8 or 4 bits, not {bits!r}")
+    if group < 16 or group % 16:
+        raise ValueError(f"groups of {group!r}: a multiple of 16 is needed")
+    order = model.get_ordered_ops()
+    products = [n for n in order if n._op.name == "MatMul" and _weight(n.input_value(1)) is not None]
+    last = {id(_weight(n.input_value(1))) for n in products[-1:]}
+    tables = [n for n in order if n._op.name == "Gather" and _is_table(n)]
+    done: dict[int, Output | None] = {}
+    for node, index in [*((n, 0) for n in tables), *((n, 1) for n in products)]:
+        source = node.input_value(index)
+        weight = _weight(source)
+        if weight is None:  # made smaller as another node's input
+            continue
+        small = bits == 4 and index == 1 and id(weight) not in last and node._attrs["transpose_b"]
+        if id(weight) not in done:
+            by_row = index == 0 or node._attrs["transpose_b"]
+            done[id(weight)] = _compressed(weight, 4 if small else 8, group, bool(by_row))
+        made = done[id(weight)]
+        if made is not None:
+            node.input(index).replace_source_output(made)
+    model.validate_nodes_and_infer_types()
+    return sum(made is not None for made in done.values())
+
+
+def _weight(source: Output) -> Constant | None:
+    """The constant of reals behind this matrix, or None."""
+    node = source._node
+    while node._op.name == "Convert":
+        node = node.input_value(0)._node
+    if not isinstance(node, Constant) or node._attrs["element_type"] not in _REALS:
+        return None
+    shape = node._tensors[0]._type.shape
+    return node if len(shape) == 2 and int(np.prod(shape)) >= SMALLEST else None
+
+
+def _is_table(node: Node) -> bool:
+    axis = node.input_value(2)._node
+    whole = _weight(node.input_value(0))
+    return whole is not None and isinstance(axis, Constant) and int(axis.value.reshape(-1)[0]) == 0
+
+
+def _compressed(weight: Constant, bits: int, group: int, by_row: bool) -> Output | None:
+    """The nodes that give the weights in f32; None for weights that no scale can hold."""
+    real = weight.value.astype(np.float32)
+    if not np.isfinite(real).all():
+        return None
+    name = weight.get_friendly_name()
+    if bits == 4 and real.shape[1] % group == 0:
+        return _signed(real.reshape(real.shape[0], -1, group), name)
+    return _unsigned(real, 1 if by_row else 0, name)
+
+
+def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
+    low, high = real.min(axis, keepdims=True).clip(max=0), real.max(axis, keepdims=True).clip(min=0)
+    scale = _scale((high - low) / 255)
+    zero = np.rint(-low / scale).clip(0, 255)
+    whole = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
+    made = _convert(constant_node(whole, "u8"))
+    made = make_node("Subtract", [made, _convert(constant_node(zero.astype(np.uint8), "u8"))], {}).output(0)
+    return make_node("Multiply", [made, constant_node(scale).output(0)], {}, name).output(0)
+
+
+def _signed(blocks: np.ndarray, name: str) -> Output:
+    """Of the number with the largest magnitude the sign counts: it becomes -8."""
+    at = abs(blocks).argmax(2, keepdims=True)
+    scale = np.take_along_axis(blocks, at, 2) / -8
+    scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
+    scale = scale.astype(np.float16).astype(np.float32)
+    whole = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
+    made = _convert(constant_node(whole, "i4"))
+    scales = _convert(constant_node(scale.astype(np.float16), "f16"))
+    made = make_node("Multiply", [made, scales], {}).output(0)
+    target = np.array([blocks.shape[0], -1], np.int64)
+    sources = [made, constant_node(target).output(0)]
+    return make_node("Reshape", sources, {"special_zero": False}, name).output(0)
+
+
+def _scale(scale: np.ndarray) -> np.ndarray:
+    return np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
+
+
+def _convert(node: Node) -> Output:
+    return make_node("Convert", [node.output(0)], {"destination_type": "f32"}).output(0)

@@ -1,0 +1,24 @@
+"""A platform of vLLM: its scheduler, sampling and server over decoders that ovjit computes.
+
+vLLM finds `platform` by the entry point group `vllm.platform_plugins`, and asks it in every process. It
+answers nothing unless the environment variable OVJIT_VLLM is set, so that an installed ovjit changes no vLLM.
+See docs/serving.md.
+"""
+
+from __future__ import annotations
+
+import os
+
+#: The environment variable that chooses this platform.
+CHOSEN = "OVJIT_VLLM"
+
+
+def platform() -> str | None:
+    """The platform's class, by name, if OVJIT_VLLM is 1 (true, yes or on); None if it is unset or 0 (false,
+    no, off or empty). ValueError for anything else."""
+    said = os.environ.get(CHOSEN, "").strip().lower()
+    if said in ("", "0", "false", "no", "off"):
+        return None
+    if said not in ("1", "true", "yes", "on"):
+        raise ValueError(f"{CHOSEN} should be 1 or 0, not {said!r}")
+    return "ovjit.integrations.vllm.platform.OvjitPlatform"

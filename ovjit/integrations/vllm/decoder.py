@@ -1,0 +1,149 @@
+"""A decoder over blocks of a cache: loaded, compressed, rewritten, compiled, and run for batches.
+
+In: a folder (an IR as optimum-intel exports it, one GGUF file, or config.json and safetensors). Out: hidden
+states of new tokens, and logits of those that are wanted. The last product is a model of its own, so that it
+is not computed for the other tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import ovjit as ov
+from ovjit.compat._offline_transformations import paged_attention_transformation
+from ovjit.compat.passes.weight_compression import compress_weights
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.generation.decoder import FILES
+from ovjit.integrations.vllm.options import Options
+from ovjit.integrations.vllm.tables import Tables, tables_of
+
+DEFAULTS = Options()
+#: Operations between the last product and the logits.
+_TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
+
+
+def read_folder(folder: Path) -> ov.Model:
+    """The decoder with state of a folder. ModelError where there is none, or more than one GGUF file."""
+    for name in FILES:
+        if (folder / name).is_file():
+            return ov.Core().read_model(folder / name)
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) == 1:
+        return ov.Core().read_model(files[0])
+    if len(files) > 1:
+        raise ModelError(f"{folder}: several GGUF files, {', '.join(f.name for f in files)}; one is needed")
+    from ovjit.readers.checkpoint.reader import read_checkpoint
+
+    return read_checkpoint(folder)
+
+
+def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
+    """A paged decoder as two models: one gives what the last product reads, the other one the logits.
+
+    UnsupportedError for a decoder whose logits do not come from a product with weights."""
+    result = next((r for r in model.get_results() if "logits" in r.output(0).get_names()), None)
+    result = result or model.get_results()[0]
+    source = result.input_value(0)
+    while source.get_node().get_type_name() in _TAIL:
+        changing = [v for v in source.get_node().input_values() if v.get_node().get_type_name() != "Constant"]
+        source = changing[0]
+    product = source.get_node()
+    if product.get_type_name() != "MatMul":
+        raise UnsupportedError(
+            f"logits come from {product.get_type_name()} {product.get_friendly_name()!r}; "
+            "a MatMul is expected"
+        )
+    hidden = product.input_value(0)
+    ops = ov.opset13
+    begin = ops.parameter(hidden.get_partial_shape(), hidden.get_element_type(), name="hidden_states")
+    begin.output(0).set_names({"hidden_states"})
+    product.input(0).replace_source_output(begin.output(0))
+    head = ov.Model([result], [begin], "head")
+    body = ov.Model([ops.result(hidden)], model.get_parameters(), "decoder")
+    return body, head
+
+
+class PagedDecoder:
+    """A decoder compiled for batches of sequences whose keys and values lie in blocks of `block` tokens.
+
+    `layers`: for each layer the shapes of a block of keys and of values, and their element type.
+    """
+
+    def __init__(self, model: ov.Model, options: Options = DEFAULTS):
+        if options.weights:
+            compress_weights(model, options.weights, options.group)
+        paged_attention_transformation(model)
+        body, head = split_head(model)
+        core = ov.Core()
+        self._body = core.compile_model(body, "CPU", options.config)
+        self._head = core.compile_model(head, "CPU", options.config)
+        self._ports = [p for p in self._body.inputs if "_cache." in p.get_any_name()]
+        self.inputs = {name for port in self._body.inputs for name in port.get_names()}
+        unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields}
+        unknown -= {name for port in self._ports for name in port.get_names()}
+        if unknown or not self._ports:
+            raise UnsupportedError(f"a decoder with the inputs {sorted(self.inputs)} is not served")
+        shapes = {p.get_any_name(): [*p.get_partial_shape()][1:] for p in self._ports}
+        self.layers = [
+            tuple([d.get_length() for d in shapes[f"{what}_cache.{i}"]] for what in ("key", "value"))
+            for i in range(len(self._ports) // 2)
+        ]
+        kind = self._ports[0].get_element_type()
+        self.kind, self.bits = kind.get_type_name(), kind.bitwidth
+        self.block = self.layers[0][1][1]  # of values: scales lie beside them, not between them
+        self._request, self._logits = self._body.create_infer_request(), self._head.create_infer_request()
+        self.caches: dict[str, ov.Tensor] = {}
+        self.blocks = 0
+        self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
+
+    @classmethod
+    def load(cls, folder: str | Path, options: Options = DEFAULTS) -> PagedDecoder:
+        """The decoder of a folder, see `read_folder`."""
+        return cls(read_folder(Path(folder)), options)
+
+    @property
+    def layer_bytes(self) -> list[int]:
+        """Bytes of a block of each layer, keys and values."""
+        return [sum(int(np.prod(shape)) * self.bits // 8 for shape in layer) for layer in self.layers]
+
+    def allocate(self, blocks: int) -> None:
+        """Caches of so many blocks: all memory that sequences ever take."""
+        self.blocks = blocks
+        for port in self._ports:
+            name = port.get_any_name()
+            shape = [blocks, *(d.get_length() for d in [*port.get_partial_shape()][1:])]
+            self.caches[name] = ov.Tensor(port.get_element_type(), ov.Shape(shape))
+            self._request.set_tensor(name, self.caches[name])
+
+    def hidden(self, tokens: np.ndarray, positions: np.ndarray, tables: Tables) -> np.ndarray:
+        """Hidden states [tokens, width] of the new tokens of all sequences, in f32, valid until the next
+        call; their keys and values are in the caches then."""
+        given = {
+            "input_ids": tokens.astype(np.int64, copy=False),
+            "position_ids": positions.astype(np.int64, copy=False),
+            **tables._asdict(),
+        }
+        given = {name: array for name, array in given.items() if name in self.inputs}
+        found = self._request.infer(given, share_inputs=True, share_outputs=True)[0]
+        return found.reshape(len(tokens), -1)
+
+    def logits(self, hidden: np.ndarray) -> np.ndarray:
+        """Logits [rows, words] of hidden states [rows, width], valid until the next call."""
+        rows = np.ascontiguousarray(hidden)[:, None]
+        found = self._logits.infer([rows], share_inputs=True, share_outputs=True)[0]
+        return found.reshape(len(hidden), -1)
+
+    def warm_up(self, counts: Sequence[int]) -> None:
+        """Compile what calls need: a prompt of each of these lengths, and a token behind it. Block 0 is
+        written."""
+        width = -(-max(counts, default=1) // self.block)
+        for count in counts:
+            for begin, new in ((0, count), (count - 1, 1)):
+                blocks = np.zeros((1, width), np.int32)
+                tables = tables_of(np.array([0, new]), np.array([begin + new]), blocks, self.block)
+                ids = np.zeros(new, np.int64)
+                rows = self.hidden(ids, np.arange(begin, begin + new), tables)
+                self.logits(rows[-1:])

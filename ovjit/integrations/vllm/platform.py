@@ -1,0 +1,80 @@
+"""vLLM's CPU platform with ovjit's worker in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.logger import init_logger
+from vllm.platforms.cpu import CpuPlatform
+
+from ovjit.integrations.vllm.options import Options
+
+logger = init_logger("vllm.ovjit")  # shown as vLLM's own messages are
+
+#: Tokens of a block, as ovjit's compiled decoders have it.
+BLOCK = 32
+WORKER = "ovjit.integrations.vllm.worker.OvjitWorker"
+
+
+class OvjitPlatform(CpuPlatform):
+    """The platform that `OVJIT_VLLM=1` chooses. Options come by vLLM's `additional_config`, see `Options`."""
+
+    device_name = "ovjit"
+
+    @classmethod
+    def get_device_name(cls, device_id: int = 0) -> str:
+        """The platform's name in vLLM's messages."""
+        return "ovjit"
+
+    @classmethod
+    def check_and_update_config(cls, vllm_config: Any) -> None:
+        """Set what ovjit's worker needs. ValueError names an option that it does not have."""
+        parallel, cache = vllm_config.parallel_config, vllm_config.cache_config
+        executor = parallel.distributed_executor_backend
+        super().check_and_update_config(vllm_config)
+        _check(vllm_config)
+        # The CPU platform wants a process for each worker, to bind threads of OpenMP. ovjit has its own.
+        parallel.distributed_executor_backend = executor
+        if parallel.worker_cls == "vllm.v1.worker.cpu_worker.CPUWorker":
+            parallel.worker_cls = WORKER
+        if cache.user_specified_block_size and cache.block_size != BLOCK:
+            raise ValueError(f"ovjit's caches have blocks of {BLOCK} tokens, not {cache.block_size}")
+        cache.block_size = BLOCK
+        model = vllm_config.model_config
+        if model is not None:
+            Options.of(vllm_config.additional_config, cache.cache_dtype)
+            if model.dtype != torch.float32:
+                logger.info("hidden states and logits are in float32, not in %s", model.dtype)
+                model.dtype = torch.float32
+            model.enforce_eager = True
+        from vllm.config import CompilationMode, CUDAGraphMode
+
+        vllm_config.compilation_config.mode = CompilationMode.NONE
+        vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.NONE
+
+
+def _check(vllm_config: Any) -> None:
+    """Refuse what this platform does not have. ValueError."""
+    model, parallel = vllm_config.model_config, vllm_config.parallel_config
+    refused = {
+        "tensor, pipeline and context parallelism": parallel.world_size > 1,
+        "LoRA adapters": vllm_config.lora_config is not None,
+        "transfer of caches between servers": vllm_config.kv_transfer_config is not None,
+        "a draft model (prompt look-up, method 'ngram', is there)": _drafts(vllm_config.speculative_config),
+    }
+    if model is not None:
+        refused |= {
+            "models of pictures, sound or video": model.is_multimodal_model,
+            "pooling": model.runner_type != "generate",
+            "models with an encoder": model.is_encoder_decoder,
+            "prompts as embeddings": model.enable_prompt_embeds,
+            "the quantization of vLLM (additional_config's weights: 8 or 4)": model.quantization is not None,
+        }
+    asked = [what for what, is_asked in refused.items() if is_asked]
+    if asked:
+        raise ValueError(f"ovjit's platform of vLLM does not have {', '.join(asked)}; unset OVJIT_VLLM")
+
+
+def _drafts(speculative: Any) -> bool:
+    return speculative is not None and speculative.method not in ("ngram", "suffix")

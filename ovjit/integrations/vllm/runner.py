@@ -1,0 +1,109 @@
+"""vLLM's model runner (batches, sampling, structured output) with an ovjit decoder as its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from vllm.forward_context import get_forward_context
+from vllm.logger import init_logger
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+from ovjit.integrations.vllm.attention import PagedLayer
+from ovjit.integrations.vllm.decoder import PagedDecoder
+from ovjit.integrations.vllm.options import Options
+
+logger = init_logger("vllm.ovjit")  # shown as vLLM's own messages are
+
+
+class OvjitModel(torch.nn.Module):
+    """A paged decoder with the methods that vLLM calls. It has no parameters of PyTorch."""
+
+    def __init__(self, *, vllm_config: Any, prefix: str = ""):
+        super().__init__()
+        options = Options.of(vllm_config.additional_config, vllm_config.cache_config.cache_dtype)
+        self.decoder = PagedDecoder.load(_folder(vllm_config), options)
+        if self.decoder.block != vllm_config.cache_config.block_size:
+            raise ValueError(
+                f"the decoder's blocks have {self.decoder.block} tokens, vLLM's "
+                f"{vllm_config.cache_config.block_size}"
+            )
+        context = vllm_config.compilation_config.static_forward_context
+        sizes = zip(self.decoder.layers, self.decoder.layer_bytes, strict=True)
+        self.names = [f"{prefix}layers.{i}.attn" for i in range(len(self.decoder.layers))]
+        for name, ((keys, _), size) in zip(self.names, sizes, strict=True):
+            context[name] = PagedLayer(keys, size)
+
+    def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Not there: embedding is part of the decoder."""
+        raise NotImplementedError("ovjit's decoders take tokens")
+
+    def forward(
+        self, input_ids: torch.Tensor, positions: torch.Tensor, intermediate_tensors: Any = None,
+        inputs_embeds: Any = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Hidden states [tokens, width] of new tokens; keys and values go to the blocks of the batch."""
+        known = get_forward_context().attn_metadata
+        if not known:  # vLLM asks how much memory a call takes; caches are not there yet
+            width = self.decoder.width
+            return torch.zeros(len(input_ids), width)
+        tables = known[self.names[0]]
+        count = int(tables.subsequence_begins[-1])
+        ids, places = input_ids[:count].numpy(), positions[:count].numpy()
+        return torch.from_numpy(self.decoder.hidden(ids, places, tables))
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Logits [rows, words]."""
+        return torch.from_numpy(self.decoder.logits(hidden_states.numpy()))
+
+
+def _folder(vllm_config: Any) -> Path:
+    """The model's folder. A name of the hub is looked up where vLLM's loader puts files."""
+    name = vllm_config.model_config.model
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    kinds = ["*.json", "*.safetensors", "*.xml", "*.bin", "*.gguf"]
+    load = vllm_config.load_config
+    return Path(
+        snapshot_download(
+            name, revision=vllm_config.model_config.revision, cache_dir=load.download_dir,
+            allow_patterns=kinds, ignore_patterns=["pytorch_model*.bin", "original/*"],
+        )  # fmt: skip
+    )
+
+
+class OvjitModelRunner(CPUModelRunner):
+    """The runner of vLLM's CPU backend; its model, and the caches, are ovjit's."""
+
+    def load_model(self, load_dummy_weights: bool = False) -> None:
+        """Read and compile the decoder. ValueError for weights that are to be made up."""
+        if load_dummy_weights or self.load_config.load_format == "dummy":
+            raise ValueError("ovjit reads a model's weights; load_format 'dummy' is not there")
+        self.model = OvjitModel(vllm_config=self.vllm_config)
+        self._setup_eagle3_aux_hidden_state_outputs()
+
+    def initialize_kv_cache_tensors(
+        self, kv_cache_config: Any, kernel_block_sizes: list[int], kv_cache_allocation_context: Any = None
+    ) -> dict[str, torch.Tensor]:
+        """Make the decoder's caches, of as many blocks as vLLM's manager hands out."""
+        decoder = self.model.decoder
+        decoder.allocate(kv_cache_config.num_blocks)
+        size = sum(tensor.byte_size for tensor in decoder.caches.values())
+        logger.info("caches of %d blocks, %.1f MiB", kv_cache_config.num_blocks, size / 2**20)
+        for tensor in decoder.caches.values():
+            self.kv_caches.append(torch.from_numpy(_bytes_of(tensor)))
+        return {}
+
+    def _zero_block_ids(self, block_ids: list[int]) -> None:
+        """Nothing: what lies behind a sequence's last token is never read."""
+
+
+def _bytes_of(tensor: Any) -> Any:
+    """A cache as bytes [blocks, ...], in place."""
+    import numpy as np
+
+    data = tensor.data if tensor.byte_size == tensor.data.nbytes else np.asarray(tensor.data)
+    return data.view(np.uint8).reshape(tensor.shape[0], -1)

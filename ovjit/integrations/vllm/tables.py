@@ -1,0 +1,38 @@
+"""A batch as vLLM describes it -> the inputs of a paged decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tables(NamedTuple):
+    """The inputs that all layers share, all i32: tokens of each sequence in the cache; where its new tokens
+    begin, [sequences + 1]; the blocks of all sequences one behind the other; where each one's begin; the
+    length of the longest sequence."""
+
+    past_lens: np.ndarray
+    subsequence_begins: np.ndarray
+    block_indices: np.ndarray
+    block_indices_begins: np.ndarray
+    max_context_len: np.ndarray
+
+
+def tables_of(begins: np.ndarray, lengths: np.ndarray, blocks: np.ndarray, block: int) -> Tables:
+    """From where new tokens begin [sequences + 1], lengths with the new tokens [sequences], and a table of
+    blocks [sequences, most], of which only those that a sequence needs are read; `block`: tokens of a block.
+
+    ValueError where a table has fewer columns than a sequence needs, or lengths are less than what is new."""
+    begins, lengths = begins.astype(np.int32), lengths.astype(np.int32)
+    past = lengths - np.diff(begins)
+    needed = -(-lengths // block)
+    if (past < 0).any() or needed.max(initial=0) > blocks.shape[1]:
+        raise ValueError(
+            f"lengths {lengths.tolist()} do not fit new tokens that begin at {begins.tolist()} and tables of "
+            f"{blocks.shape[1]} blocks"
+        )
+    used = np.arange(blocks.shape[1]) < needed[:, None]
+    ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(needed, dtype=np.int32)])
+    indices = blocks[: len(lengths)][used].astype(np.int32)
+    return Tables(past, begins, indices, ends, np.array(lengths.max(initial=0), np.int32))

@@ -1,0 +1,59 @@
+"""A folder of transformers (config.json and safetensors) -> a decoder with state, as of a GGUF file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.readers.checkpoint.files import read_json, read_tensors
+from ovjit.readers.checkpoint.names import real, renamed
+from ovjit.readers.checkpoint.settings import told
+from ovjit.readers.gguf.header import GgufFile, Stored
+from ovjit.readers.gguf.reader import decoder
+from ovjit.readers.gguf.settings import Settings
+from ovjit.readers.gguf.weights import Weights
+
+
+class _Weights(Weights):
+    """Tensors of safetensors files: reals, whose small ones need no package to be read."""
+
+    def array(self, name: str, *shape: int) -> np.ndarray:
+        found = self.tensor(name)
+        self._check(name, found, shape)
+        return real(found).astype(np.float32).reshape(shape)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Model:
+    """The decoder of a folder that transformers has written: `input_ids`, `attention_mask`, `position_ids`
+    and `beam_idx` in, `logits` out, keys and values in variables.
+
+    Weights stay as they are stored (f32, f16, bf16). ModelError that names the folder and what is wrong;
+    UnsupportedError, one too, names a kind of model, an option or tensors that are not read.
+    """
+    folder = Path(path)
+    try:
+        config = read_json(folder / "config.json")
+        found = told(config)
+        settings = Settings(found.metadata)
+        kind = settings.kind
+        if found.act != kind.act:
+            raise UnsupportedError(f"the activation of {config['model_type']} is not {kind.act}")
+        normed = kind.normed_experts if found.normed_experts is None else found.normed_experts
+        settings.kind = kind._replace(paired=False, normed_experts=normed)
+        tied = bool(config.get("tie_word_embeddings", settings.arch in ("gpt2", "gemma2", "gemma3")))
+        tensors = renamed(read_tensors(folder), settings.arch, tied)
+        extra = {name: Stored("F32", table.shape, table) for name, table in found.tensors.items()}
+        return decoder(_Weights(GgufFile(found.metadata, tensors | extra), settings))
+    except UnsupportedError as error:
+        raise UnsupportedError(_placed(folder, error)) from error
+    except OvjitError as error:
+        raise ModelError(_placed(folder, error)) from error
+
+
+def _placed(folder: Path, error: Exception) -> str:
+    text = str(error)
+    return text if text.startswith(str(folder)) else f"{folder}: {text}"

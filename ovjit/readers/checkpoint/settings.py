@@ -1,0 +1,206 @@
+"""config.json of transformers -> the metadata that the reader of GGUF files takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import ModelError, UnsupportedError
+
+#: model_type -> architecture of `ovjit.readers.gguf.settings`.
+FAMILIES = {
+    "llama": "llama", "mistral": "llama", "mixtral": "llama", "qwen2": "qwen2", "qwen3": "qwen3",
+    "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gemma2": "gemma2", "gemma3_text": "gemma3",
+    "phi3": "phi3", "gpt2": "gpt2",
+}  # fmt: skip
+#: Activations, by the name that `Kind.act` has for them.
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
+#: Parts of a scaling of rotary positions that are read; others would change what is computed.
+_ROPE = frozenset(
+    "rope_type type rope_theta factor original_max_position_embeddings low_freq_factor high_freq_factor "
+    "short_factor long_factor attention_factor beta_fast beta_slow partial_rotary_factor".split()
+)
+
+
+class Told(NamedTuple):
+    """`metadata` by GGUF's names; `tensors` that are computed from the configuration; whether weights of
+    the chosen experts sum to 1; the name of the activation."""
+
+    metadata: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    normed_experts: bool | None
+    act: str
+
+
+class Config:
+    """A configuration's entries, checked where they are read."""
+
+    def __init__(self, entries: dict[str, Any]):
+        self.entries = entries
+
+    def any_of(self, *names: str, default: Any = None) -> Any:
+        """The first entry of these names that is not null. ModelError if all are missing, without default."""
+        for name in names:
+            if self.entries.get(name) is not None:
+                return self.entries[name]
+        if default is None:
+            raise ModelError(f"config.json has no {' or '.join(map(repr, names))}")
+        return default
+
+    def real(self, *names: str, default: float | None = None) -> float:
+        value = self.any_of(*names, default=default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ModelError(f"config.json: {names[0]!r} is {value!r:.80}, no number")
+        return value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        return bool(self.entries.get(name, default))
+
+
+def told(entries: dict[str, Any]) -> Told:
+    """What config.json says. UnsupportedError names a kind of model, or an option, that is not read."""
+    kind = entries.get("model_type")
+    if kind not in FAMILIES:
+        raise UnsupportedError(
+            f"model_type {kind!r}; weights of {', '.join(FAMILIES)} are read. Others: export the model "
+            "(optimum-cli export openvino --task text-generation-with-past)"
+        )
+    arch, c = FAMILIES[kind], Config(entries)
+    rope: dict[str, Any] = {}
+    tensors: dict[str, np.ndarray] = {}
+    wide = c.real("hidden_size", "n_embd")
+    heads = c.real("num_attention_heads", "n_head")
+    made = {
+        "block_count": c.real("num_hidden_layers", "n_layer"),
+        "embedding_length": wide,
+        "attention.head_count": heads,
+        "attention.head_count_kv": c.real("num_key_value_heads", default=heads),
+        "context_length": c.real("max_position_embeddings", "n_positions", default=2048),
+    }
+    size = c.real("head_dim", default=wide // heads if heads else 0)
+    made["attention.key_length"] = made["attention.value_length"] = size
+    if arch == "gpt2":
+        made["attention.layer_norm_epsilon"] = c.real("layer_norm_epsilon", default=1e-5)
+        _refuse(entries, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True)
+    else:
+        made["attention.layer_norm_rms_epsilon"] = c.real("rms_norm_eps", default=1e-6)
+        rope, tensors = _rotary(c, size, arch)
+    if arch.startswith("gemma"):
+        made["attention.scale"] = c.real("query_pre_attn_scalar", default=size) ** -0.5
+        for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+            made[name] = entries.get(name) or 0.0
+        _refuse(entries, use_bidirectional_attention=True)
+    experts = _experts(c, kind)
+    windows = _windows(c, kind, int(made["block_count"]))
+    all_made = {f"{arch}.{name}": value for name, value in (made | rope | experts | windows).items()}
+    act = c.any_of("hidden_act", "hidden_activation", "activation_function", default="silu")
+    if act not in ACTIVATIONS:
+        raise UnsupportedError(f"the activation {act!r}; {', '.join(ACTIVATIONS)} are read")
+    normed = c.flag("norm_topk_prob") if "moe" in kind else None
+    return Told({"general.architecture": arch, **all_made}, tensors, normed, ACTIVATIONS[act])
+
+
+def _refuse(entries: dict[str, Any], **options: Any) -> None:
+    for name, value in options.items():
+        if entries.get(name) == value:
+            raise UnsupportedError(f"config.json: {name} = {value!r} is not read")
+
+
+def _experts(c: Config, kind: str) -> dict[str, Any]:
+    if "moe" not in kind and kind != "mixtral":
+        return {}
+    if c.entries.get("mlp_only_layers") or c.real("decoder_sparse_step", default=1) != 1:
+        raise UnsupportedError("config.json: layers without experts among those with experts are not read")
+    count = c.real("num_local_experts", "num_experts")
+    return {"expert_count": count, "expert_used_count": c.real("num_experts_per_tok")}
+
+
+def _windows(c: Config, kind: str, layers: int) -> dict[str, Any]:
+    """The sliding window, and which layers have it."""
+    window = c.entries.get("sliding_window")
+    has_switch = kind.startswith("qwen")
+    if not window or (has_switch and not c.flag("use_sliding_window")):
+        return {"attention.sliding_window": 0, "attention.sliding_window_pattern": 0}
+    kinds = c.entries.get("layer_types")
+    if kinds is None and has_switch:
+        first = c.real("max_window_layers", default=layers)
+        kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(layers)]
+    found: dict[str, Any] = {"attention.sliding_window": window}
+    if kinds is not None:
+        known = {"sliding_attention", "full_attention"}
+        if not isinstance(kinds, list) or not known.issuperset(map(str, kinds)):
+            raise UnsupportedError(f"config.json: layer_types {kinds!r:.200}; {sorted(known)} are read")
+        found["attention.sliding_window_pattern"] = [x == "sliding_attention" for x in kinds]
+    elif kind == "gemma3_text":
+        found["attention.sliding_window_pattern"] = int(c.real("sliding_window_pattern", default=6))
+    return found
+
+
+def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metadata of rotary positions, and tables of factors."""
+    scaling = c.entries.get("rope_parameters") or c.entries.get("rope_scaling") or {}
+    if not isinstance(scaling, dict):
+        raise ModelError(f"config.json: the scaling of rotary positions is {scaling!r:.80}")
+    found: dict[str, Any] = {}
+    if "full_attention" in scaling:  # one for each kind of layer
+        near = scaling.get("sliding_attention") or {}
+        scaling = scaling["full_attention"]
+        found["rope.freq_base_swa"] = near.get("rope_theta", 10000.0)
+        if near.get("rope_type", "default") != "default" or (
+            arch != "gemma3" and near.get("rope_theta") != scaling.get("rope_theta")
+        ):
+            raise UnsupportedError("config.json: rotary positions of layers with a window that are scaled")
+    elif arch == "gemma3":
+        found["rope.freq_base_swa"] = c.real("rope_local_base_freq", default=10000.0)
+    r = Config(scaling)
+    found["rope.freq_base"] = base = r.real("rope_theta", default=c.real("rope_theta", default=10000.0))
+    part = r.real("partial_rotary_factor", default=c.real("partial_rotary_factor", default=1.0))
+    found["rope.dimension_count"] = turned = int(size * part)
+    kind = r.any_of("rope_type", "type", default="default")
+    unread = sorted(set(scaling) - _ROPE)
+    if unread:
+        raise UnsupportedError(f"config.json: the scaling of rotary positions has {', '.join(unread)}")
+    if kind == "default":
+        return found, {}
+    if kind == "linear":
+        return found | {"rope.scaling.type": "linear", "rope.scaling.factor": r.real("factor")}, {}
+    if kind == "llama3":
+        return found, {"rope_freqs.weight": _llama3(r, base, turned)}
+    original = r.real(
+        "original_max_position_embeddings",
+        default=c.real("original_max_position_embeddings", "max_position_embeddings"),
+    )
+    found["rope.scaling.original_context_length"] = original
+    if kind == "yarn":
+        return found | _yarn(r), {}
+    if kind != "longrope" or arch != "phi3":
+        known = "linear, llama3, yarn and, of phi3, longrope"
+        raise UnsupportedError(f"rotary positions scaled by {kind!r}; {known} are read")
+    factor = c.real("max_position_embeddings") / original
+    longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    found |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}
+    found["rope.scaling.attn_factor"] = r.real("attention_factor", default=longer)
+    tables = {name: np.asarray(r.any_of(f"{name}_factor"), np.float32) for name in ("long", "short")}
+    return found, {f"rope_factors_{name}.weight": table for name, table in tables.items()}
+
+
+def _yarn(r: Config) -> dict[str, Any]:
+    factor = r.real("factor")
+    usual = 1 + 0.1 * math.log(factor) if factor > 1 else 1.0
+    return {
+        "rope.scaling.type": "yarn", "rope.scaling.factor": factor,
+        "rope.scaling.attn_factor": r.real("attention_factor", default=usual) / usual,
+        "rope.scaling.yarn_beta_fast": r.real("beta_fast", default=32.0),
+        "rope.scaling.yarn_beta_slow": r.real("beta_slow", default=1.0),
+    }  # fmt: skip
+
+
+def _llama3(r: Config, base: float, turned: int) -> np.ndarray:
+    """By how much each speed is divided: 1 for short waves, `factor` for long ones, between them in part."""
+    factor, low, high = (r.real(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
+    original = r.real("original_max_position_embeddings")
+    turns = original * base ** (-np.arange(0, turned, 2) / turned) / (2 * math.pi)
+    near = np.clip((turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - near) / factor + near)).astype(np.float32)

