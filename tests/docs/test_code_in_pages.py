@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ def folder(tmp_path: Path) -> Path:
     graph = helper.make_graph(nodes, "g", *ends)
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "model.onnx")
     s = Sizes("llama", layers=1, words=64)
-    (tmp_path / "model.tflite").write_bytes(one("ABS", [x(2, 3)], [((2, 3), "FLOAT32")]))
+    if find_spec("tflite") is not None:
+        (tmp_path / "model.tflite").write_bytes(one("ABS", [x(2, 3)], [((2, 3), "FLOAT32")]))
     write(tmp_path / "model.gguf", s, tensors(s, "F32", np.random.default_rng(1)))
     np.save(tmp_path / "images.npy", np.zeros((1, 1, 8, 8), np.float32))
     return tmp_path
@@ -48,6 +50,8 @@ PROGRAMS = [
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_python(program: str, folder: Path) -> None:
     """In a process of its own: some register operations."""
+    if ".tflite" in program:
+        pytest.importorskip("tflite")
     (folder / "program.py").write_text(program)
     done = python("program.py", folder=folder, seconds=110)
     assert done.returncode == 0, done.stderr

@@ -20,12 +20,14 @@ from tests.fuzz import (
     fuzz_onnx,
     fuzz_quantized,
     fuzz_sealed,
+    fuzz_tflite,
     fuzzing,
     planted,
 )
 
 FUZZERS = [
     fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
+    fuzz_tflite,
 ]  # fmt: skip
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
@@ -38,6 +40,8 @@ def name_of(module: ModuleType) -> str:
 @pytest.mark.parametrize("module", FUZZERS, ids=name_of)
 @pytest.mark.timeout(0)
 def test_fuzz(module: ModuleType) -> None:
+    if module is fuzz_tflite:
+        pytest.importorskip("tflite")
     report = fuzzing.fuzz(module, fuzzing.seconds(), SEED)
     assert not report.findings, report.text()
 
@@ -46,6 +50,8 @@ def test_fuzz(module: ModuleType) -> None:
 @pytest.mark.parametrize("module", FUZZERS, ids=name_of)
 @pytest.mark.timeout(0)
 def test_fuzz_for_long(module: ModuleType) -> None:
+    if module is fuzz_tflite:
+        pytest.importorskip("tflite")
     seconds = float(os.environ.get("OVJIT_FUZZ_SECONDS", 600))
     report = fuzzing.fuzz(module, seconds, int(time.time()) // 86400 * 10_000_000)
     print(report.text())

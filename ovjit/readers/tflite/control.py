@@ -1,1 +1,137 @@
-"""Loops."""
+"""Loops, conditions, and operators that are subgraphs. A subgraph takes all that it needs as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, join
+from ovjit.graph.op import TensorType, find_op
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+
+
+def _kind(value: Output) -> TensorType:
+    return TensorType(value._tensor._type.dtype, value._tensor._type.shape)
+
+
+def _parameters(kinds: Sequence[TensorType]) -> tuple[list[Parameter], list[Output]]:
+    nodes = [Parameter._of(kind.dtype, kind.shape) for kind in kinds]
+    return nodes, [Output._of(node, 0) for node in nodes]
+
+
+@tflite_op("WHILE")
+def while_(n: LiteNode) -> Any:
+    """The body runs as long as the condition's subgraph says so, which is asked before each time.
+
+    A value that comes with another shape has the dimensions that change open.
+    """
+    from ovjit.api.model.subgraphs import loop
+
+    cond, body = n.option("CondSubgraphIndex"), n.option("BodySubgraphIndex")
+    given = n.inputs
+    kinds = [_kind(value) for value in given]
+    go_on = _one(n.subgraph(cond, given))
+    while True:
+        nodes, values = _parameters(kinds)
+        made = n.subgraph(body, values)
+        if len(made) != len(given):
+            raise ModelError(
+                f"[TensorFlow Lite Frontend] Internal error or inconsistent model: body graphs must have the "
+                f"same number of Result nodes as a number of inputs to While: {len(made)} and {len(given)}"
+            )
+        more = _one(n.subgraph(cond, made))
+        joined = [join(kind, _kind(value)) for kind, value in zip(kinds, made, strict=True)]
+        if joined == kinds:
+            break
+        kinds = joined
+    model = Model._from_parts([Result._of(value) for value in (more, *made)], nodes, (), n.base)
+    rows = [Port(MERGED, 2 + i, i, 1 + i) for i in range(len(given))]
+    outputs = [Port(LAST, i, 1 + i) for i in range(len(given))]
+    sources = [n.const(-1, "i32"), go_on, *given]
+    node = loop._of_parts(find_op("Loop"), sources, [model], [rows], [outputs], n.base, (-1, 0))
+    return [Output._of(node, i) for i in range(len(given))]
+
+
+def _one(values: Sequence[Output]) -> Output:
+    if len(values) != 1:
+        raise ModelError(
+            "[TensorFlow Lite Frontend] Internal error or inconsistent model: condition body must contain "
+            f"one Result node, not {len(values)}"
+        )
+    return values[0]
+
+
+@tflite_op("IF")
+def if_(n: LiteNode) -> Any:
+    """One of two subgraphs of the same inputs. A condition that is known chooses while the model is read."""
+    from ovjit.api.model.subgraphs import if_op
+
+    places = [n.option("ThenSubgraphIndex"), n.option("ElseSubgraphIndex")]
+    condition, given = n[0], n.inputs[1:]
+    known = n.value(condition)
+    if known is not None and known.size == 1:
+        return n.subgraph(places[not bool(known.reshape(()))], given)
+    models = []
+    for place in places:
+        nodes, values = _parameters([_kind(value) for value in given])
+        results = [Result._of(value) for value in n.subgraph(place, values)]
+        models.append(Model._from_parts(results, nodes, (), n.base))
+    counts = [len(model.get_results()) for model in models]
+    if counts[0] != counts[1]:
+        raise ModelError(f"the subgraphs of a condition have {counts[0]} and {counts[1]} outputs")
+    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(len(given))] for _ in models]
+    outputs = [[Port(LAST, i, i) for i in range(counts[0])] for _ in models]
+    node = if_op._of_parts(find_op("If"), [condition, *given], models, inputs, outputs, n.base)
+    return [Output._of(node, i) for i in range(counts[0])]
+
+
+@tflite_op("CALL")
+def call(n: LiteNode) -> Any:
+    return n.subgraph(n.option("Subgraph"), n.inputs)
+
+
+@tflite_op("STABLEHLO_COMPOSITE")
+def composite(n: LiteNode) -> Any:
+    """An operator with a name and the subgraph that it is made of."""
+    name = n.option("Name")
+    if not name:
+        raise ModelError("composite_name is missing in STABLEHLO_COMPOSITE op")
+    if n.option("CompositeAttributesFormat", 0):
+        raise UnsupportedError("Unsupported composite_attributes_format for STABLEHLO_COMPOSITE op")
+    label = bytes(name).decode("utf-8", "replace")
+    if label == "odml.rms_norm":
+        return _rms_norm(n)
+    place = n.option("DecompositionSubgraphIndex")
+    if not 0 < place < len(n.reader.file.graphs):
+        raise UnsupportedError(
+            f"STABLEHLO_COMPOSITE '{label[:80]}' has no decomposition_subgraph_index and no hand-written "
+            "translator"
+        )
+    return n.subgraph(place, n.inputs)
+
+
+def _rms_norm(n: LiteNode) -> Output:
+    """gamma * x / sqrt(mean(x ** 2) + epsilon) along the last axis"""
+    if len(n) != 2:
+        raise ModelError(f"STABLEHLO_COMPOSITE odml.rms_norm expects 2 inputs (data, gamma), got {len(n)}")
+    x, gamma = n[0], n[1]
+    epsilon = _composite_attributes(n).get("epsilon", 1e-6)
+    mean = n("ReduceMean", n("Power", x, n.like(x, 2)), n.const([-1]), keep_dims=True)
+    root = n("Sqrt", n("Add", mean, n.like(x, epsilon)))
+    return n("Multiply", gamma, n("Multiply", x, n("Power", root, n.like(x, -1))))
+
+
+def _composite_attributes(n: LiteNode) -> dict[str, Any]:
+    """The attributes of a composite operator, a FlexBuffer."""
+    found = n.options("CompositeAttributes")
+    if not found:
+        return {}
+    from flatbuffers import flexbuffers  # type: ignore[import-untyped]
+
+    made = flexbuffers.Loads(bytes(found))
+    return made if isinstance(made, dict) else {}

@@ -119,6 +119,12 @@ class LiteNode(Builder):
             out[_snake(name)] = self.options(name) if listed else getattr(self.row.options, name)()
         return out
 
+    # -- subgraphs -------------------------------------------------------------------------------------------
+
+    def subgraph(self, index: int, values: Sequence[Output]) -> list[Output]:
+        """The outputs of another subgraph of the file for values of its inputs."""
+        return self.reader.inlined(self.scope, index, values, f"{self.base}/")
+
     # -- what is known of values -----------------------------------------------------------------------------
 
     def known(self, index: int, what: str) -> np.ndarray:

@@ -7,7 +7,7 @@ Convert and Multiply behind those that are stored, as OpenVINO's front end gives
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from ovjit.readers.tflite.stored import Stored, is_quantized, output_of, stored
 MODEL_NAME = "TensorFlow_Lite_Frontend_IR"
 #: Subgraphs may call each other this deep.
 MAX_NESTING = 40
+#: The most operators of subgraphs that are read in place.
+MAX_OPERATORS = 300_000
 #: The range of the numbers that quantised tensors are stored in.
 RANGES = {"u8": (0, 255), "i8": (-128, 127), "i16": (-32768, 32767), "u16": (0, 65535), "i4": (-8, 7)}
 
@@ -84,6 +86,10 @@ class Reader(Draft):
         self.layouts = Layouts()
         #: Values before the FakeQuantize that was put behind them.
         self.exact: dict[tuple[Node, int], Output] = {}
+        #: Constants by the rows that they are of.
+        self.constants: dict[int, Stored] = {}
+        #: How many operators of subgraphs have been read.
+        self.operators = 0
         #: Names of tensors that a value has already.
         self.taken: set[str] = set()
 
@@ -101,23 +107,56 @@ class Reader(Draft):
     # -- a graph ---------------------------------------------------------------------------------------------
 
     def run(self, scope: Scope) -> list[Result]:
-        """Read a subgraph; its inputs become `scope.parameters`."""
-        graph = scope.graph
-        for index, row in enumerate(graph.tensors):
-            if row.data is not None:
-                scope.stored[index] = stored(row)
-        for index in graph.inputs:
+        """Read the main graph; its inputs become `scope.parameters`."""
+        for index in scope.graph.inputs:
             if index not in scope.values:
                 scope.parameters.append(self._input(scope, index))
-        for op in graph.operators:
-            self._operator(scope, op)
+        self._read(scope)
         seen: set[int] = set()
         results = []
-        for index in graph.outputs:
-            if index in seen or (not scope.depth and index in scope.stored):
+        for index in scope.graph.outputs:
+            if index in seen or index in scope.stored:
                 continue  # as OpenVINO: an output that is named twice is one, and constants are none
             seen.add(index)
             results.append(Result._of(self._output(scope, index)))
+        return results
+
+    def _read(self, scope: Scope) -> None:
+        """Read the operators of a subgraph whose inputs have values."""
+        for index, row in enumerate(scope.graph.tensors):
+            if row.data is not None and index not in scope.values:
+                scope.stored[index] = self._stored(row)
+        for op in scope.graph.operators:
+            self._operator(scope, op)
+
+    def _stored(self, row: TensorRow) -> Stored:
+        """The constant of a tensor, once for all places that its subgraph is read into."""
+        found = self.constants.get(id(row))
+        if found is None:
+            found = self.constants[id(row)] = stored(row)
+        return found
+
+    def inlined(self, outer: Scope, index: int, values: Sequence[Output], prefix: str) -> list[Output]:
+        """Read a subgraph in place: its outputs for values of its inputs, as operators see them."""
+        if not 0 <= index < len(self.file.graphs):
+            raise ModelError(f"There is no subgraph with idx {index}")
+        if outer.depth >= MAX_NESTING:
+            raise ModelError(f"the subgraphs call each other more than {MAX_NESTING} deep")
+        graph = self.file.graphs[index]
+        if len(graph.inputs) != len(values):
+            raise ModelError(
+                f"the subgraph {index} has {len(graph.inputs)} inputs, and {len(values)} are given"
+            )
+        self.operators += len(graph.operators)
+        if self.operators > MAX_OPERATORS:
+            raise UnsupportedError(f"the subgraphs come to more than {MAX_OPERATORS} operators")
+        scope = Scope(graph, prefix, outer.depth + 1)
+        scope.values.update(zip(graph.inputs, values, strict=True))
+        self._read(scope)
+        results = [self.value_at(scope, place, self._builder(prefix)) for place in graph.outputs]
+        for value in results:
+            if value not in values and not isinstance(value._node, (Constant, Parameter)):
+                value._tensor._names = set()  # the operator around it gives it its own
         return results
 
     def _input(self, scope: Scope, index: int) -> Parameter:
@@ -130,7 +169,6 @@ class Reader(Draft):
         if is_quantized(row):
             value = dequantized(self._builder(row.name), value, row)
         scope.values[index] = value
-        scope.stored.pop(index, None)
         return parameter
 
     def _output(self, scope: Scope, index: int) -> Output:

@@ -499,6 +499,54 @@ def complex_numbers() -> Iterator[tuple[str, bytes]]:
     yield "RFFT2D COMPLEX_ABS", write(G(tensors, ops, ["x"], ["out0"]))
 
 
+def subgraphs() -> Iterator[tuple[str, bytes]]:
+    """i counts to 3 while x doubles; composites by name and by subgraph."""
+    ends = [x(dtype=WHOLE, name="i"), x(2), T("io", (), WHOLE), T("xo", (2,))]
+    cond = [T("ci", (), WHOLE), T("cx", (2,)), const("cn", np.int32(3)), T("cb", (), B)]
+    less = G(cond, [Op("LESS", ["ci", "cn"], ["cb"])], ["ci", "cx"], ["cb"], "cond")
+    body = [T("bi", (), WHOLE), T("bx", (2,)), const("one", np.int32(1)), T("bio", (), WHOLE), T("bxo", (2,))]
+    steps = [Op("ADD", ["bi", "one"], ["bio"], "AddOptions"), Op("ADD", ["bx", "bx"], ["bxo"], "AddOptions")]
+    double = G(body, steps, ["bi", "bx"], ["bio", "bxo"], "body")
+    op = Op(
+        "WHILE", ["i", "x"], ["io", "xo"], "WhileOptions", {"CondSubgraphIndex": 1, "BodySubgraphIndex": 2}
+    )
+    yield "WHILE", write(G(ends, [op], ["i", "x"], ["io", "xo"]), less, double)
+    parts = [T("sx", (2, 4)), T("sg", (4,)), T("so", (2, 4))]
+    scaled = G(parts, [Op("MUL", ["sx", "sg"], ["so"], "MulOptions")], ["sx", "sg"], ["so"], "parts")
+    for name in ("odml.rms_norm", "own"):
+        op = Op(
+            "STABLEHLO_COMPOSITE",
+            ["x", "g"],
+            ["y"],
+            "StableHLOCompositeOptions",
+            {"Name": name, "DecompositionSubgraphIndex": 1},
+        )
+        tensors = [x(2, 4), const("g", _numbers(4)), T("y", (2, 4))]
+        yield f"STABLEHLO_COMPOSITE {name}", write(G(tensors, [op], ["x"], ["y"]), scaled)
+
+
+def sparse() -> Iterator[tuple[str, bytes]]:
+    """A matrix in compressed sparse rows, and one in blocks of 2 x 2."""
+    dense = np.zeros((4, 6), np.float32)
+    dense[0, 1], dense[2, 0], dense[2, 5], dense[3, 3] = 1, 2, 3, 4
+    rows, columns = dense.nonzero()
+    segments = np.searchsorted(rows, np.arange(5)).tolist()
+    sparsity = {
+        "order": [0, 1],
+        "dims": [{"size": 4}, {"format": 1, "segments": segments, "indices": columns.tolist()}],
+    }
+    values = dense[rows, columns]
+    for kind in ("Int32Vector", "Uint16Vector", "Uint8Vector"):
+        dims = [sparsity["dims"][0], {**sparsity["dims"][1], "kind": kind}]
+        w = T("w", (4, 6), F, values.tobytes(), sparsity={"order": [0, 1], "dims": dims})
+        tensors = [x(2, 6), w, T("d", (4, 6)), T("y", (2, 4))]
+        ops = [
+            Op("DENSIFY", ["w"], ["d"], "DensifyOptions"),
+            Op("FULLY_CONNECTED", ["x", "d", ""], ["y"], "FullyConnectedOptions"),
+        ]
+        yield f"DENSIFY {kind}", write(G(tensors, ops, ["x"], ["y"]))
+
+
 def types() -> Iterator[tuple[str, bytes]]:
     for dtype, zero in (("UINT8", 128), ("INT8", -3), ("INT16", 0)):
         q = quantized(0.05, zero)
@@ -521,5 +569,17 @@ def types() -> Iterator[tuple[str, bytes]]:
 
 def all_cases() -> dict[str, bytes]:
     """Name -> file."""
-    families = (unary, binary, images, linear, shapes, reductions, picking, complex_numbers, types)
+    families = (
+        unary,
+        binary,
+        images,
+        linear,
+        shapes,
+        reductions,
+        picking,
+        complex_numbers,
+        subgraphs,
+        sparse,
+        types,
+    )
     return dict(row for family in families for row in family())
