@@ -3,35 +3,44 @@
     pip install -e '.[docs]'
     python -m docs.build [folder]
 
-The site needs no network and fetches nothing. `ORDER` is its table of contents; a page that is not in it is
-an error.
+The site needs no network and fetches nothing. The search runs in the page. `ORDER` is the table of contents,
+and a page that is not in it is an error. Pages are of four kinds: tutorials, how-to guides, reference,
+explanation.
 """
 
 from __future__ import annotations
 
 import html
+import importlib
+import inspect
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: section -> its pages
+#: kind of page -> its pages, in the order of the menu. The first page of all is the site's first page.
 ORDER = {
-    "Start": ["README.md", "docs/start.md", "docs/command_line.md", "docs/openvino_programs.md"],
-    "Guides": [
-        "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/custom_operations.md",
-        "docs/onnx.md", "docs/gguf.md", "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/debugging.md",
+    "Tutorials": [
+        "docs/index.md", "docs/start.md", "docs/tutorials/image.md", "docs/tutorials/text.md",
+        "docs/tutorials/speech.md", "docs/tutorials/own_operation.md", "docs/tutorials/server.md",
     ],
-    "Production": [
-        "docs/deployment.md", "docs/serving.md", "docs/language_models.md", "docs/distributed.md",
-        "docs/platforms.md", "docs/versions.md", "SECURITY.md",
+    "How-to guides": [
+        "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/onnx.md", "docs/pytorch.md",
+        "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md", "docs/custom_operations.md",
+        "docs/adding_an_op.md", "docs/openvino_programs.md", "docs/deployment.md", "docs/serving.md", "docs/distributed.md",
+        "docs/debugging.md",
     ],
-    "What is there": ["docs/operations.md", "docs/parity.md", "docs/types.md", "docs/special_values.md",
-                      "docs/accuracy.md", "docs/benchmarks.md", "CHANGELOG.md"],
-    "Inside": ["docs/architecture.md", "docs/decisions.md", "docs/adding_an_op.md", "docs/blob_format.md",
-               "CONTRIBUTING.md"],
+    "Reference": [
+        "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/versions.md",
+        "docs/parity.md", "docs/types.md", "docs/special_values.md", "docs/benchmarks.md", "docs/accuracy.md",
+    ],
+    "Explanation": ["docs/architecture.md", "docs/decisions.md", "docs/blob_format.md", "SECURITY.md"],
+    "Project": ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"],
 }  # fmt: skip
+#: Pages whose title says nothing in a menu.
+LABELS = {"docs/index.md": "Home", "README.md": "Readme"}
 #: What pdoc describes: what users import.
 MODULES = [
     "ovjit", "ovjit.preprocess", "ovjit.properties", "ovjit.passes", "ovjit.frontend", "ovjit.errors",
@@ -40,54 +49,37 @@ MODULES = [
     "ovjit.integrations.triton",
 ]  # fmt: skip
 
-_STYLE = """
-:root { --line: #d8dee4; --soft: #f6f8fa; --text: #1b1f24; --link: #1f6f8b; }
-* { box-sizing: border-box; }
-body { margin: 0; color: var(--text); font: 16px/1.6 system-ui, sans-serif; display: flex; }
-nav { flex: 0 0 15rem; padding: 1.5rem 1rem; border-right: 1px solid var(--line); min-height: 100vh;
-      background: var(--soft); font-size: .93rem; }
-nav h2 { font-size: .8rem; text-transform: uppercase; letter-spacing: .05em; margin: 1.2rem 0 .2rem;
-         color: #57606a; }
-nav a { display: block; padding: .1rem .5rem; color: var(--text); text-decoration: none; border-radius: 4px; }
-nav a:hover, nav a[aria-current] { background: #e3ecf6; }
-main { flex: 1; min-width: 0; max-width: 60rem; padding: 1.5rem 2.5rem 4rem; }
-h1 { font-size: 1.8rem; line-height: 1.25; } h2 { margin-top: 2.2rem; font-size: 1.3rem; }
-a { color: var(--link); }
-pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem;
-      overflow-x: auto; font-size: .86rem; line-height: 1.45; }
-code { font-family: ui-monospace, monospace; font-size: .88em; } :not(pre) > code { background: var(--soft);
-      padding: .1em .3em; border-radius: 4px; } pre code { font-size: 1em; }
-table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .93rem; }
-th, td { border: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; }
-th { background: var(--soft); } img { max-width: 100%; }
-@media (max-width: 50rem) { body { display: block; } nav { min-height: 0; border-right: 0; }
-                           main { padding: 1rem; } }
-"""
 _EXTRAS = ["fenced-code-blocks", "tables", "header-ids", "cuddled-lists", "code-friendly"]
+
+
+_ASSETS = ROOT / "docs" / "assets"
+#: Characters of a section that the index of the search has: tables of names would make most of it.
+_INDEXED = 3000
 
 
 def pages() -> list[str]:
     """All pages, in order. ValueError where one is missing from `ORDER` or from the folder."""
     listed = [page for section in ORDER.values() for page in section]
-    found = {p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
+    folders = (ROOT, ROOT / "docs", ROOT / "docs" / "tutorials")
+    found = {p.relative_to(ROOT).as_posix() for folder in folders for p in folder.glob("*.md")}
     if set(listed) != found:
         raise ValueError(f"pages and ORDER differ in {sorted(set(listed) ^ found)}")
     return listed
 
 
 def target(page: str) -> str:
-    """The file of the site that a page becomes; all are in one folder."""
-    return "index.html" if page == "README.md" else Path(page).stem.lower() + ".html"
+    """The file of the site that a page becomes. All are in one folder."""
+    return Path(page).stem.lower() + ".html"
 
 
 def title(page: str) -> str:
-    """What the page calls itself."""
+    """The heading of a page."""
     found = re.search(r"^# (.+)$", (ROOT / page).read_text(), re.M)
     return found[1] if found else page
 
 
 def relinked(page: str, body: str) -> str:
-    """Links to pages go to their files of the site; to other files of the repository, they become text."""
+    """Links to pages lead to their files of the site. Links to other files of the repository become text."""
     known = set(pages())
 
     def change(found: re.Match[str]) -> str:
@@ -103,39 +95,124 @@ def relinked(page: str, body: str) -> str:
     return re.sub(r'<a href="([^"]*)">(.*?)</a>', change, body, flags=re.S)
 
 
-def rendered(page: str) -> str:
-    """A page of the site."""
+def body_of(page: str) -> str:
+    """A page's text as HTML. Tables scroll by themselves."""
     import markdown2
 
     text = re.sub(r"^<!-- python\n.*?^-->\n", "", (ROOT / page).read_text(), flags=re.M | re.S)
     body = relinked(page, str(markdown2.markdown(text, extras=_EXTRAS)))
-    menu = []
+    return re.sub(r"<table>.*?</table>", r'<div class="table">\g<0></div>', body, flags=re.S)
+
+
+def _menu(page: str) -> str:
+    parts = []
     for section, members in ORDER.items():
-        menu.append(f"<h2>{section}</h2>")
+        parts.append(f"<h2>{section}</h2>")
         for member in members:
             here = ' aria-current="page"' if member == page else ""
-            menu.append(f'<a href="{target(member)}"{here}>{html.escape(title(member))}</a>')
-    menu.append('<h2>Reference</h2><a href="api/index.html">The API</a>')
-    name = html.escape(title(page))
+            text = LABELS.get(member, title(member))
+            parts.append(f'<a href="{target(member)}"{here}>{html.escape(text)}</a>')
+        if section == "Reference":
+            parts.append('<a href="api/index.html">Python API</a>')
+    return "".join(parts)
+
+
+def _contents(body: str) -> str:
+    """Links to the headings of a page that has several."""
+    found = re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', body, re.S)
+    if len(found) < 3:
+        return ""
+    rows = (f'<a class="h{n}" href="#{at}">{re.sub("<[^>]+>", "", text)}</a>' for n, at, text in found)
+    return f"<aside><h2>On this page</h2>{''.join(rows)}</aside>"
+
+
+def _around(page: str) -> str:
+    """Links to the page before and the page after, within a kind."""
+    section = next(members for members in ORDER.values() if page in members)
+    at, out = section.index(page), []
+    for name, other in (("before", at - 1), ("after", at + 1)):
+        if 0 <= other < len(section):
+            out.append(
+                f'<a class="{name}" href="{target(section[other])}">{html.escape(title(section[other]))}</a>'
+            )
+    return f'<p class="around">{"".join(out)}</p>' if out else ""
+
+
+def rendered(page: str) -> str:
+    """A page of the site."""
+    body, name = body_of(page), html.escape(title(page))
+    kind = next(section for section, members in ORDER.items() if page in members)
+    notebook = ROOT / "docs" / "notebooks" / f"{Path(page).stem}.ipynb"
+    if "tutorials" in page and notebook.exists():
+        link = f'<p class="notebook"><a href="{notebook.name}" download>Download as a notebook</a></p>'
+        body = body.replace("</h1>", f"</h1>{link}", 1)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{name} - ovjit</title>'
-        f"<style>{_STYLE}</style></head>\n<body><nav>{''.join(menu)}</nav>\n<main>{body}</main></body></html>\n"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{name} - ovjit</title>'
+        '<link rel="stylesheet" href="site.css"><script defer src="index.js"></script>'
+        '<script defer src="search.js"></script></head>\n<body>'
+        '<header><a class="home" href="index.html">ovjit</a>'
+        '<div class="search"><input type="search" placeholder="Search ( / )" aria-label="Search">'
+        '<div class="results" hidden></div></div>'
+        '<button class="menu" aria-expanded="false">Menu</button></header>\n'
+        f'<div class="columns"><nav>{_menu(page)}</nav>\n'
+        f'<main><p class="kind">{kind}</p>{body}{_around(page)}</main>{_contents(body)}</div></body></html>\n'
     )
+
+
+def sections(page: str) -> list[dict[str, str]]:
+    """The parts of a page that the search finds: title, heading, address and text."""
+    body = body_of(page)
+    parts = re.split(r'<h[123] id="([^"]+)">(.*?)</h[123]>', body, flags=re.S)
+    out = []
+    for i in range(1, len(parts), 3):
+        at, heading, text = (html.unescape(re.sub("<[^>]+>", " ", part)).strip() for part in parts[i : i + 3])
+        url = target(page) if i == 1 else f"{target(page)}#{at}"
+        text = re.sub(r"\s+", " ", text)[:_INDEXED]
+        out.append({"page": title(page), "heading": "" if i == 1 else heading, "url": url, "text": text})
+    return out
+
+
+def api_names() -> list[dict[str, str]]:
+    """Public classes, functions and methods of `MODULES`, for the search."""
+    out = []
+    for module in MODULES:
+        found = importlib.import_module(module)
+        address = f"api/{module.replace('.', '/')}.html"
+        for name in getattr(found, "__all__", dir(found)):
+            value = getattr(found, name)
+            if name.startswith("_") or not callable(value):
+                continue
+            members = {name: value}
+            if inspect.isclass(value):
+                methods = {m: f for m, f in vars(value).items() if callable(f) and not m.startswith("_")}
+                members |= {f"{name}.{m}": f for m, f in methods.items()}
+            for member, item in members.items():
+                text = (inspect.getdoc(item) or "").partition("\n")[0]
+                url = f"{address}#{member}"
+                out.append({"page": f"{module}.{member}", "heading": "", "url": url, "text": text})
+    return out
 
 
 def build(folder: Path, api: bool = True) -> None:
     """Write the site into the folder. ImportError where the extra `docs` is not installed."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = []
     for page in pages():
         (folder / target(page)).write_text(rendered(page), encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.svg"):
-        shutil.copy(picture, folder)
+        rows += sections(page)
+    docs = ROOT / "docs"
+    for file in (*docs.glob("*.svg"), *docs.glob("tutorials/*.svg"), *docs.glob("notebooks/*.ipynb"),
+                 *_ASSETS.iterdir()):  # fmt: skip
+        shutil.copy(file, folder)
     if api:
         import pdoc
 
         pdoc.render.configure(docformat="markdown", footer_text="ovjit")
         pdoc.pdoc(*MODULES, output_directory=folder / "api")
+        rows += api_names()
+    index = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    (folder / "index.js").write_text(f"const PAGES = {index};\n", encoding="utf-8")
 
 
 def main() -> int:

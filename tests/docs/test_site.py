@@ -1,34 +1,88 @@
-"""The site of all pages: it is whole, and its links lead somewhere."""
+"""The site of all pages: it is whole, its links lead somewhere, and its search finds pages and names."""
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import re
-import sys
+import shutil
+import subprocess
 
 import pytest
 
-from tests.support import ROOT
+from tests.support.doc_pages import module_of_docs
 
-_spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs" / "build.py")
-assert _spec and _spec.loader
-site = importlib.util.module_from_spec(_spec)
-sys.modules["docs_build"] = site
-_spec.loader.exec_module(site)
+site = module_of_docs("build")
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
     assert len(site.pages()) == len({site.target(page) for page in site.pages()})
 
 
-def test_pages_link_to_each_other(tmp_path) -> None:
+def test_kinds_are_apart() -> None:
+    assert list(site.ORDER)[:4] == ["Tutorials", "How-to guides", "Reference", "Explanation"]
+    assert site.target(site.pages()[0]) == "index.html"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder of the site, without the API's part."""
     pytest.importorskip("markdown2", reason="needs ovjit[docs]")
-    site.build(tmp_path, api=False)
-    files = {p.name for p in tmp_path.iterdir()}
-    assert "index.html" in files and "calls.svg" in files
-    for page in tmp_path.glob("*.html"):
+    folder = tmp_path_factory.mktemp("site")
+    site.build(folder, api=False)
+    return folder
+
+
+def test_pages_link_to_each_other(built) -> None:
+    files = {p.name for p in built.iterdir()}
+    assert {"index.html", "calls.svg", "search.js", "site.css", "image.ipynb", "digits.svg"} <= files
+    headings = {p.name: set(re.findall(r'id="([^"]+)"', p.read_text())) for p in built.glob("*.html")}
+    for page in built.glob("*.html"):
         text = page.read_text()
         assert "<!-- python" not in text and text.count("<h1") == 1, page.name
-        for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text):
-            assert link in files or link == "api/index.html", f"{page.name} links to {link}"
+        for link, part in re.findall(r'(?:href|src)="([^"#:]*)(?:#([^"]*))?"', text):
+            assert not link or link in files or link == "api/index.html", f"{page.name} links to {link}"
+            if part and link.endswith((".html", "")):
+                assert part in headings[link or page.name], f"{page.name} links to {link}#{part}"
         assert not re.search(r'(?:src|href)="https?://[^"]+\.(?:css|js)"', text), "nothing is fetched"
+
+
+def index_of(folder) -> list[dict[str, str]]:
+    text = (folder / "index.js").read_text()
+    return json.loads(text.removeprefix("const PAGES = ").rstrip().removesuffix(";"))
+
+
+def test_the_index_has_all_pages(built) -> None:
+    rows = index_of(built)
+    assert {row["page"] for row in rows} == {site.title(page) for page in site.pages()}
+    addresses = [row["url"] for row in rows]
+    assert len(set(addresses)) == len(addresses)
+    assert any(row["heading"] == "A queue" and row["url"] == "async.html#a-queue" for row in rows)
+
+
+def test_the_search_finds(built, tmp_path) -> None:
+    """`points` of search.js, by Node where it is installed."""
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("needs node")
+    script = (built / "search.js").read_text()
+    points = script[script.index("function points") : script.index("function excerpt")]
+    code = (
+        (built / "index.js").read_text()
+        + points
+        + """
+    for (const words of [["asynchronous"], ["queue", "callback"], ["xyzzy"]])
+      console.log((PAGES.map((row) => [points(row, words), row.url]).filter(([sum]) => sum)
+        .sort((one, other) => other[0] - one[0])[0] || ["", "nothing"])[1]);
+    """
+    )
+    (tmp_path / "search.js").write_text(code)
+    done = subprocess.run(
+        [node, tmp_path / "search.js"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["async.html", "async.html#a-queue", "nothing"]
+
+
+def test_names_of_the_api_are_in_the_index() -> None:
+    rows = {row["page"]: row for row in site.api_names()}
+    assert rows["ovjit.Core.compile_model"]["url"] == "api/ovjit.html#Core.compile_model"
+    assert rows["ovjit.preprocess.PrePostProcessor"]["url"] == "api/ovjit/preprocess.html#PrePostProcessor"

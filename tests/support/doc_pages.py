@@ -7,13 +7,19 @@ Commands are the lines of blocks marked `sh`.
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from tests.support import ROOT
 
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    + [*(ROOT / "docs" / "tutorials").glob("*.md")]
+)
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$|^<!-- python\n(.*?)^-->$", re.M | re.S)
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
@@ -65,3 +71,13 @@ def commands(page: Path) -> list[str]:
 def links(page: Path) -> list[str]:
     """Where the page's links go."""
     return _LINK.findall(re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S))
+
+
+def module_of_docs(name: str) -> ModuleType:
+    """`docs/NAME.py` as a module. Other packages may have a folder `docs` on the path, too."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
