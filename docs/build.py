@@ -29,8 +29,8 @@ ORDER = {
     "How-to guides": [
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/onnx.md", "docs/pytorch.md",
         "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md", "docs/custom_operations.md",
-        "docs/adding_an_op.md", "docs/openvino_programs.md", "docs/deployment.md", "docs/serving.md", "docs/distributed.md",
-        "docs/debugging.md",
+        "docs/adding_an_op.md", "docs/openvino_programs.md", "docs/deployment.md", "docs/serving.md",
+        "docs/distributed.md", "docs/debugging.md",
     ],
     "Reference": [
         "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/versions.md",
