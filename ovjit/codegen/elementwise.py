@@ -15,6 +15,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE as SIZE
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import (
     VL,
     Each,
@@ -90,17 +91,24 @@ def apply_twice(v, p, q, i, inputs, outputs, body):
             store[dtype](q[k] + (i + j * VL) * SIZE[dtype], w[k, j])
 
 
-@kernel
+class RowShare(NamedTuple):
+    """Elements of a row, how many rows there are, and how many of them a chunk takes."""
+
+    n: int
+    rows: int
+    per_chunk: int
+
+
+@kernel(of=Raw(RowShare))
 def elementwise(
-    general, n, rows, per_chunk, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims,
-    inner, body, twice,
+    general, of, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims, inner, body, twice,
 ):  # fmt: skip
     at, p, q, v = registers()
     for k, operand in enumerate(inputs):
         if operand.one:
             v[k] = splat[operand.dtype](x[k])
-    row = chunk * per_chunk
-    stop = min(row + per_chunk, rows)
+    row = chunk * of.per_chunk
+    stop = min(row + of.per_chunk, of.rows)
     if outer:
         at[0] = row
     for k in outer[:0:-1]:
@@ -122,17 +130,17 @@ def elementwise(
                 if operand.mode == "s":
                     v[k] = splat[operand.dtype](p[k])
             if twice:
-                while i + 2 * VL <= n:
+                while i + 2 * VL <= of.n:
                     apply_twice(v, p, q, i, inputs, outputs, body)
                     i += 2 * VL
-            while i + VL <= n:
-                apply_body(v, p, q, x, y, i, n, "whole", inputs, outputs, inner, body)
+            while i + VL <= of.n:
+                apply_body(v, p, q, x, y, i, of.n, "whole", inputs, outputs, inner, body)
                 i += VL
-            if i < n:
-                apply_body(v, p, q, x, y, i, n, "part", inputs, outputs, inner, body)
+            if i < of.n:
+                apply_body(v, p, q, x, y, i, of.n, "part", inputs, outputs, inner, body)
         else:
-            while i < n:
-                apply_body(v, p, q, x, y, i, n, "strided", inputs, outputs, inner, body)
+            while i < of.n:
+                apply_body(v, p, q, x, y, i, of.n, "strided", inputs, outputs, inner, body)
                 i += VL
         for k in outer[::-1]:
             if k + 1 < inner:

@@ -7,19 +7,20 @@ each, as long as the halos that meet there.
 from __future__ import annotations
 
 from ovjit.codegen.function import kernel
+from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import VL, Ptr, const, i32, placed, share, store, storem, u8
 
 
-@kernel
-def clear_gaps(whole: Ptr, y: Ptr, size, run, items, per_chunk):
+@kernel(of=Raw(Share))
+def clear_gaps(whole: Ptr, y: Ptr, size, run, of):
     """Zero the gap in front of each row of `run` bytes, and the one behind the last; `size` bytes in all."""
-    for item in share(items, per_chunk):
+    for item in share(of.items, of.per_chunk):
         first = whole
         if item > 0:
             first = placed(item - 1, y)
             first += run
         stop = whole + size
-        if item < items - 1:
+        if item < of.items - 1:
             stop = placed(item, y)
         left = stop - first
         for i in range(0, left // (4 * VL) * (4 * VL), 4 * VL):

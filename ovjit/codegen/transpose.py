@@ -237,10 +237,10 @@ def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, le
         words[f"storem_{elem}"](x + i * apart, loaded[i::rows], left)
 
 
-@kernel
-def interleave_rows(x: Ptr, y: Ptr, apart, n, items, per_chunk, *, size, rows):
+@kernel(of=Raw(Share))
+def interleave_rows(x: Ptr, y: Ptr, apart, n, of, *, size, rows):
     """Items are pixels: `rows` rows of `n` adjacent elements become n times `rows` adjacent ones, or back."""
-    for item in share(items, per_chunk):
+    for item in share(of.items, of.per_chunk):
         p, q = placed(item, x, y)
         for j in range(0, n, VL):
             interleave(p + j * size, apart, q + j * size * rows, n - j)

@@ -255,6 +255,109 @@ def hide(
                     storem[f32](line + j * 4, const[f32](-inf), 1)
 
 
+@inline
+def score_block(k, to, count, live, shape, caches, memory, kind, tall):
+    """Scores of `count` queries in scratch memory with the `live` first keys of a block."""
+    if kind == "u8":
+        by_channels(
+            scratch, memory.q_step, k, scratch + memory.c_at, scratch + memory.less_at, count,
+            shape.size,
+        )  # fmt: skip
+        dots(
+            scratch + memory.c_at, memory.q_step, k + shape.size * 8, caches.k_row, to,
+            memory.s_step, count, live, shape.size, kind, tall, 4 // tall,
+        )  # fmt: skip
+        take_less(to, memory.s_step, scratch + memory.less_at, count, live)
+    elif kind == "u4":
+        room = scratch + memory.u_at
+        unpack_block(k, caches.k_row, room, memory.u_step, 0, live, shape.size, 0, kind, True)
+        dots(
+            scratch, memory.q_step, room, memory.u_step, to, memory.s_step, count, live,
+            shape.size, "f32", tall, 4 // tall,
+        )  # fmt: skip
+    else:
+        dots(
+            scratch, memory.q_step, k, caches.k_row, to, memory.s_step, count, live, shape.size,
+            kind, tall, 4 // tall,
+        )  # fmt: skip
+
+
+@inline
+def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall):
+    """The first `live` values of a block, by the weights at w, to the sums of `count` queries."""
+    sums_of = scratch + memory.o_at
+    if vkind == "u8" and not grouped:
+        add_bytes(
+            w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
+            tall, 4 // tall,
+        )  # fmt: skip
+    elif vkind in TOP:
+        room = scratch + memory.u_at
+        unpack_block(
+            v, caches.v_row, room, memory.u_step, 0, live, shape.wide, caches.v_group, vkind,
+            False,
+        )  # fmt: skip
+        add_values(
+            w, memory.s_step, room, memory.u_step, sums_of, memory.o_step, count, live,
+            shape.wide, "f32", tall, 4 // tall,
+        )  # fmt: skip
+    else:
+        add_values(
+            w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
+            vkind, tall, 4 // tall,
+        )  # fmt: skip
+
+
+@inline
+def finish_row(y, y_row, sums, token, head, m, shape, memory, out, summed):
+    """y of row m of an item: its sums divided by the sum of weights. At `sums`, where these are wanted, the
+    largest score and what weights are multiplied by."""
+    query = head * shape.group + m % shape.group
+    total = splat[f32](scratch + memory.l_at + m * 4)
+    scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+    result = y + token * y_row + query * shape.wide * SIZE[out]
+    for j in range(0, shape.wide, VL):
+        made = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.wide - j) * scaled
+        storem[out](result + j * SIZE[out], made, shape.wide - j)
+    if summed:
+        kept_at = sums + (token * shape.heads * shape.group + query) * 8
+        storem[f32](kept_at, splat[f32](scratch + memory.m_at + m * 4), 1)
+        storem[f32](kept_at + 4, scaled, 1)
+
+
+@inline
+def begin_row(m, sink, memory, sinking):
+    """The largest score of row m so far, -inf, and its sum of weights, 0. With `sinking` those of the sink at
+    the address `sink`, unless that is 0."""
+    storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
+    storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
+    if sinking:
+        if sink != 0:
+            storem[f32](scratch + memory.m_at + m * 4, splat[f32](sink), 1)
+            storem[f32](scratch + memory.l_at + m * 4, const[f32](1.0), 1)
+
+
+@inline
+def weigh_row(
+    line, m, b, begun, columns, place, past, new, seen, sequence, begin, query, scoring, hidden, shape,
+    memory, sloped, paired, typed, sparse,
+):  # fmt: skip
+    """Scores of row m with the keys from block b on become weights: ALiBi, masks, and the softmax so far.
+    Sums of earlier blocks, of which there are some where `begun`, shrink to the new maximum."""
+    if sloped:
+        slope = splat[f32](scoring.slopes + query * 4)
+        incline(line, scoring.ramp, slope, b * shape.block - place, columns)
+    hide(
+        line, b * shape.block, columns, place, past, new, seen, sequence, begin, hidden, query, paired, typed,
+        sparse,
+    )  # fmt: skip
+    shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32")
+    if begun:
+        o = scratch + memory.o_at + m * memory.o_step
+        for j in range(0, shape.wide, VL):
+            storem[f32](o + j * 4, loadm[f32](o + j * 4, shape.wide - j) * shrink, shape.wide - j)
+
+
 @kernel(
     scoring=Raw(Scoring), hidden=Raw(Hidden), items=Raw(Items), shape=Raw(HeadShape), caches=Raw(CacheSteps),
     memory=Raw(RowMemory),
@@ -294,13 +397,10 @@ def paged_rows(
         o = scratch + memory.o_at + m * memory.o_step
         for j in range(0, memory.o_step, VL * 4):
             store[f32](o + j, const[f32](0.0))
-        storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
-        storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
-        if sinking:
-            if m < count and slot <= ld[i64](row + 32):
-                sink = splat[f32](scoring.sinks + (head * shape.group + m % shape.group) * 4)
-                storem[f32](scratch + memory.m_at + m * 4, sink, 1)
-                storem[f32](scratch + memory.l_at + m * 4, const[f32](1.0), 1)
+        sink = 0
+        if m < count and slot <= ld[i64](row + 32):  # it is counted in the first part alone
+            sink = scoring.sinks + (head * shape.group + m % shape.group) * 4
+        begin_row(m, sink, memory, sinking)
     for b in range(start, stop, part):
         many = min(part, stop - b)
         columns = min(many * shape.block, behind - b * shape.block)
@@ -314,94 +414,24 @@ def paged_rows(
             else:
                 k = keys + index * caches.k_block + head * caches.k_head
                 to = t + i * shape.block * 4
-                if kind == "u8":
-                    by_channels(
-                        scratch, memory.q_step, k, scratch + memory.c_at, scratch + memory.less_at, count,
-                        shape.size,
-                    )  # fmt: skip
-                    dots(
-                        scratch + memory.c_at, memory.q_step, k + shape.size * 8, caches.k_row, to,
-                        memory.s_step, count, live, shape.size, kind, tall, 4 // tall,
-                    )  # fmt: skip
-                    take_less(to, memory.s_step, scratch + memory.less_at, count, live)
-                elif kind == "u4":
-                    room = scratch + memory.u_at
-                    unpack_block(k, caches.k_row, room, memory.u_step, 0, live, shape.size, 0, kind, True)
-                    dots(
-                        scratch, memory.q_step, room, memory.u_step, to, memory.s_step, count, live,
-                        shape.size, "f32", tall, 4 // tall,
-                    )  # fmt: skip
-                else:
-                    dots(
-                        scratch, memory.q_step, k, caches.k_row, to, memory.s_step, count, live, shape.size,
-                        kind, tall, 4 // tall,
-                    )  # fmt: skip
+                score_block(k, to, count, live, shape, caches, memory, kind, tall)
         for m in range(count):
-            place = past + first + m // shape.group
-            line = t + m * memory.s_step
-            if sloped:
-                incline(
-                    line, scoring.ramp,
-                    splat[f32](scoring.slopes + (head * shape.group + m % shape.group) * 4),
-                    b * shape.block - place, columns,
-                )  # fmt: skip
-            hide(
-                line, b * shape.block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16),
-                hidden, head * shape.group + m % shape.group, paired, typed, sparse,
+            weigh_row(
+                t + m * memory.s_step, m, b, b > start, columns, past + first + m // shape.group, past, new,
+                seen, ld[i64](at), ld[i64](row + 16), head * shape.group + m % shape.group, scoring, hidden,
+                shape, memory, sloped, paired, typed, sparse,
             )  # fmt: skip
-            shrink = soften(
-                line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32"
-            )
-            if b > start:
-                o = scratch + memory.o_at + m * memory.o_step
-                for j in range(0, shape.wide, VL):
-                    store[f32](o + j * 4, load[f32](o + j * 4) * shrink)
         for i in range(many):
             index = ld[i32](entries + (entry + b + i) * 4) + 0
             live = min(shape.block, columns - i * shape.block)
             if index >= 0:
                 v = values + index * caches.v_block + head * caches.v_head
                 w = t + i * shape.block * 4
-                sums_of = scratch + memory.o_at
-                if vkind == "u8" and not grouped:
-                    add_bytes(
-                        w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
-                        tall, 4 // tall,
-                    )  # fmt: skip
-                elif vkind in TOP:
-                    room = scratch + memory.u_at
-                    unpack_block(
-                        v, caches.v_row, room, memory.u_step, 0, live, shape.wide, caches.v_group, vkind,
-                        False,
-                    )  # fmt: skip
-                    add_values(
-                        w, memory.s_step, room, memory.u_step, sums_of, memory.o_step, count, live,
-                        shape.wide, "f32", tall, 4 // tall,
-                    )  # fmt: skip
-                else:
-                    add_values(
-                        w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
-                        vkind, tall, 4 // tall,
-                    )  # fmt: skip
+                add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall)
     for m in range(count):
         o = scratch + memory.o_at + m * memory.o_step
         if slot < 0:
-            total = splat[f32](scratch + memory.l_at + m * 4)
-            scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
-            p = (
-                y
-                + (token + m // shape.group) * y_row
-                + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
-            )
-            for j in range(0, shape.wide, VL):
-                storem[out](p + j * SIZE[out], load[f32](o + j * 4) * scaled, shape.wide - j)
-            if summed:
-                p = (
-                    sums
-                    + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
-                )
-                storem[f32](p, splat[f32](scratch + memory.m_at + m * 4), 1)
-                storem[f32](p + 4, scaled, 1)
+            finish_row(y, y_row, sums, token + m // shape.group, head, m, shape, memory, out, summed)
         else:
             p = partial + (slot * shape.heads + head) * slot_size + m * (memory.o_step + 8)
             for j in range(0, shape.wide, VL):

@@ -21,16 +21,17 @@ from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.driver import ROWS
 from ovjit.tiles.micro import make_tile
 from ovjit.tiles.pack import tile_width
-from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply, soften
+from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply
 from ovjit_ops.attention.cpu_paged_kernels import (
     CacheSteps,
     HeadShape,
     Hidden,
     Items,
     Scoring,
-    hide,
-    incline,
+    begin_row,
+    finish_row,
     scaled_rows,
+    weigh_row,
 )  # fmt: skip
 from ovjit_ops.attention.cpu_paged_numbers import copy_token, fill, unpack_block
 
@@ -68,6 +69,25 @@ def widen(p, row, to, to_row, count, size, group, kind, by_channel):
     else:
         for t in range(count):
             copy_token(p + t * row, to + t * to_row, size, kind, "f32")
+
+
+@inline
+def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
+    """The first `live` tokens of a block to the panels in scratch memory, from the token `at` on."""
+    x = k
+    x_row = caches.k_row
+    if kind != "f32":
+        x = scratch + memory.u_at
+        x_row = memory.u_step
+        widen(k, caches.k_row, x, x_row, live, shape.size, 0, kind, True)
+    pack_keys(x, x_row, scratch + memory.kp_at, at, live, shape.size, width)
+    x = v
+    x_row = caches.v_row
+    if vkind != "f32":
+        x = scratch + memory.u_at
+        x_row = memory.u_step
+        widen(v, caches.v_row, x, x_row, live, shape.wide, caches.v_group, vkind, False)
+    pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.wide, width)
 
 
 class TileMemory(NamedTuple):
@@ -125,16 +145,7 @@ def paged_tiles(
     )  # fmt: skip
     for m in range(count):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
-        if sinking:
-            storem[f32](
-                scratch + memory.m_at + m * 4,
-                splat[f32](scoring.sinks + (head * shape.group + m % shape.group) * 4),
-                1,
-            )
-            storem[f32](scratch + memory.l_at + m * 4, const[f32](1.0), 1)
-        else:
-            storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
-            storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
+        begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
     for b in range(start, stop, some):
         many = min(some, stop - b)
         columns = min(many * shape.block, behind - b * shape.block)
@@ -144,43 +155,11 @@ def paged_tiles(
             if index >= 0:
                 k = keys + index * caches.k_block + head * caches.k_head
                 v = values + index * caches.v_block + head * caches.v_head
-                if kind == "f32":
-                    pack_keys(
-                        k, caches.k_row, scratch + memory.kp_at, i * shape.block, live, shape.size, width
-                    )
-                else:
-                    widen(
-                        k, caches.k_row, scratch + memory.u_at, memory.u_step, live, shape.size, 0, kind, True
-                    )
-                    pack_keys(
-                        scratch + memory.u_at, memory.u_step, scratch + memory.kp_at, i * shape.block, live,
-                        shape.size, width,
-                    )  # fmt: skip
-                if vkind == "f32":
-                    pack_values(
-                        v, caches.v_row, scratch + memory.vp_at, memory.vp_step, i * shape.block, live,
-                        shape.wide, width,
-                    )  # fmt: skip
-                else:
-                    widen(
-                        v, caches.v_row, scratch + memory.u_at, memory.u_step, live, shape.wide,
-                        caches.v_group, vkind, False,
-                    )  # fmt: skip
-                    room = scratch + memory.u_at
-                    pack_values(
-                        room, memory.u_step, scratch + memory.vp_at, memory.vp_step, i * shape.block, live,
-                        shape.wide, width,
-                    )  # fmt: skip
+                pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width)
             else:
                 for c in range(0, shape.wide, width):
-                    for t in range(live):
-                        to = (
-                            scratch
-                            + memory.vp_at
-                            + c // width * memory.vp_step
-                            + (i * shape.block + t) * width * 4
-                        )
-                        fill(to, 0, width, 0.0)
+                    panel = scratch + memory.vp_at + c // width * memory.vp_step
+                    fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
         fill_tables(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, zeros, 0, count,
             heights[0],
@@ -193,25 +172,15 @@ def paged_tiles(
             )  # fmt: skip
             c += 1
         for m in range(count):
-            place = past + first + m // shape.group
             line = scratch + memory.s_at + m * memory.s_step
-            if sloped:
-                slope = splat[f32](scoring.slopes + (head * shape.group + m % shape.group) * 4)
-                incline(line, scoring.ramp, slope, b * shape.block - place, columns)
             for i in range(many):
                 if ld[i32](entries + (entry + b + i) * 4) < 0:
                     fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
-            hide(
-                line, b * shape.block, columns, place, past, new, seen, ld[i64](at), ld[i64](row + 16),
-                hidden, head * shape.group + m % shape.group, paired, typed, sparse,
+            weigh_row(
+                line, m, b, b > start, columns, past + first + m // shape.group, past, new, seen, ld[i64](at),
+                ld[i64](row + 16), head * shape.group + m % shape.group, scoring, hidden, shape, memory,
+                sloped, paired, typed, sparse,
             )  # fmt: skip
-            shrink = soften(
-                line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32"
-            )
-            if b > start:
-                o = scratch + memory.o_at + m * memory.o_step
-                for j in range(0, shape.wide, VL):
-                    storem[f32](o + j * 4, loadm[f32](o + j * 4, shape.wide - j) * shrink, shape.wide - j)
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
             scratch + memory.o_at, memory.o_step, count, heights[0],
@@ -224,20 +193,7 @@ def paged_tiles(
             )  # fmt: skip
             c += 1
     for m in range(count):
-        o = scratch + memory.o_at + m * memory.o_step
-        total = splat[f32](scratch + memory.l_at + m * 4)
-        scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
-        p = (
-            y
-            + (token + m // shape.group) * y_row
-            + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
-        )
-        for j in range(0, shape.wide, VL):
-            storem[out](p + j * SIZE[out], loadm[f32](o + j * 4, shape.wide - j) * scaled, shape.wide - j)
-        if summed:
-            p = sums + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
-            storem[f32](p, splat[f32](scratch + memory.m_at + m * 4), 1)
-            storem[f32](p + 4, scaled, 1)
+        finish_row(y, y_row, sums, token + m // shape.group, head, m, shape, memory, out, summed)
 
 
 @functools.cache

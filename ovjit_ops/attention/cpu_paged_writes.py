@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ovjit.codegen.function import kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
@@ -93,25 +95,41 @@ def paged_rotate(
         quantize_block(p, k_row, size, kind, room, u_step, block)
 
 
-@kernel
-def paged_guard(
-    begins: Ptr, rotated: Ptr, deltas: Ptr, pairs_at: Ptr, done: Ptr, sequences, turned, held, each, rows,
-    pairs,
-):  # fmt: skip
+class Rotation(NamedTuple):
+    """Blocks whose keys are turned, and rows of angles for them."""
+
+    rotated: Ptr
+    deltas: Ptr
+
+
+class GuardSizes(NamedTuple):
+    """Sequences, blocks that are turned, blocks of the cache, deltas of one, rows of angles, and pairs."""
+
+    sequences: int
+    turned: int
+    held: int
+    each: int
+    rows: int
+    pairs: int
+
+
+@kernel(rotation=Raw(Rotation), sizes=Raw(GuardSizes))
+def paged_guard(begins: Ptr, rotation, pairs_at: Ptr, done: Ptr, sizes):
     """Refuses blocks, rows of angles and places among pairs that are not there."""
-    for i in range(turned):
-        index = ld[i32](rotated + i * 4) + 0
-        if index < 0 or index >= held:
+    for i in range(sizes.turned):
+        index = ld[i32](rotation.rotated + i * 4) + 0
+        if index < 0 or index >= sizes.held:
             return 10
-        for t in range(each):
-            if ld[i32](deltas + (i * each + t) * 4) < 0 or ld[i32](deltas + (i * each + t) * 4) >= rows:
+        for t in range(sizes.each):
+            row = ld[i32](rotation.deltas + (i * sizes.each + t) * 4) + 0
+            if row < 0 or row >= sizes.rows:
                 return 10
-    if pairs >= 0:
-        for s in range(sequences):
+    if sizes.pairs >= 0:
+        for s in range(sizes.sequences):
             new = ld[i32](begins + s * 4 + 4) - ld[i32](begins + s * 4) + 0
             at = ld[i32](pairs_at + s * 4) + 0
             stop = ld[i32](pairs_at + s * 4 + 4) + 0
-            if at < 0 or stop < at or stop > pairs:
+            if at < 0 or stop < at or stop > sizes.pairs:
                 return 11
             if stop > at and stop - at != new * new:
                 return 11

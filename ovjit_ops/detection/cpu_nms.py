@@ -264,16 +264,24 @@ class JoinSizes(NamedTuple):
     size: int
 
 
-@kernel(sizes=Raw(JoinSizes))
-def nms_join(chosen: Ptr, values: Ptr, counts: Ptr, rows: Ptr, scored: Ptr, valid: Ptr, sizes, *, T, ordered):
+class Kept(NamedTuple):
+    """Boxes that are kept of each image and class, their scores, and how many they are."""
+
+    chosen: Ptr
+    values: Ptr
+    counts: Ptr
+
+
+@kernel(sizes=Raw(JoinSizes), kept=Raw(Kept))
+def nms_join(kept, rows: Ptr, scored: Ptr, valid: Ptr, sizes, *, T, ordered):
     """All rows together, by falling score or as they come; the rest is filled with -1."""
     a = scratch + COUNTS
     many = 0
     for i in range(sizes.total):
-        n = ld[i64](counts + i * 8) + 0
+        n = ld[i64](kept.counts + i * 8) + 0
         for k in range(n):
             slot = i * sizes.room + k
-            key = key_of(values + slot * 4)
+            key = key_of(kept.values + slot * 4)
             st[i64](a + many * 8, (key << 32) | slot)
             many += 1
     if ordered:
@@ -284,11 +292,11 @@ def nms_join(chosen: Ptr, values: Ptr, counts: Ptr, rows: Ptr, scored: Ptr, vali
         p = rows + i * (3 * SIZE[T])
         st[T](p, which // sizes.classes)
         st[T](p + SIZE[T], which % sizes.classes)
-        st[T](p + 2 * SIZE[T], ld[i32](chosen + slot * 4))
+        st[T](p + 2 * SIZE[T], ld[i32](kept.chosen + slot * 4))
         q = scored + i * 12
         st[f32](q, which // sizes.classes)
         st[f32](q + 4, which % sizes.classes)
-        st[f32](q + 8, ld[f32](values + slot * 4))
+        st[f32](q + 8, ld[f32](kept.values + slot * 4))
     for k in range(many * 3, sizes.size * 3, VL):
         storem[T](rows + k * SIZE[T], const[T](-1), sizes.size * 3 - k)
         storem[f32](scored + k * 4, const[f32](-1.0), sizes.size * 3 - k)

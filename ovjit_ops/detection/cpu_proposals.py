@@ -195,11 +195,24 @@ class TableSizes(NamedTuple):
     images: int
 
 
-@kernel(sizes=Raw(TableSizes))
-def proposal_table(
-    boxes: Ptr, numbers: Ptr, values: Ptr, counts: Ptr, info: Ptr, regions: Ptr, best: Ptr, sizes, *,
-    swapped, clipped, normalized,
-):  # fmt: skip
+class KeptAnchors(NamedTuple):
+    """All boxes, the numbers of those that are kept of each image, their scores, and how many they are."""
+
+    boxes: Ptr
+    numbers: Ptr
+    values: Ptr
+    counts: Ptr
+
+
+class Regions(NamedTuple):
+    """Rows of the result, and their scores."""
+
+    regions: Ptr
+    best: Ptr
+
+
+@kernel(sizes=Raw(TableSizes), kept=Raw(KeptAnchors), made=Raw(Regions))
+def proposal_table(kept, info: Ptr, made, sizes, *, swapped, clipped, normalized):
     """What is kept of each image, in `rows` rows; see the operation ProposalTable. `lead`: 1 where rows begin
     with the image's number."""
     high = ld[f32](info) * 1.0
@@ -209,19 +222,19 @@ def proposal_table(
         st[f32](scratch + k * 8 + 4, wide if swapped else high)
     whole = loadm[f32](scratch, 4)
     for n in share(sizes.images, 1):
-        many = min(ld[i64](counts + n * 8) + 0, sizes.rows)
+        many = min(ld[i64](kept.counts + n * 8) + 0, sizes.rows)
         for r in range(sizes.rows):
-            q = regions + (n * sizes.rows + r) * (4 + sizes.lead) * 4
+            q = made.regions + (n * sizes.rows + r) * (4 + sizes.lead) * 4
             v = const[f32](0.0)
             score = const[f32](0.0)
             if r < many:
                 slot = (n * sizes.room + r) * 4
-                v = loadm[f32](boxes + (n * sizes.anchors + ld[i32](numbers + slot)) * 16, 4)
+                v = loadm[f32](kept.boxes + (n * sizes.anchors + ld[i32](kept.numbers + slot)) * 16, 4)
                 if clipped:
                     v = maximum(minimum(v, whole), const[f32](0.0))
                 if normalized:
                     v = v / whole
-                score = loadm[f32](values + slot, 1)
+                score = loadm[f32](kept.values + slot, 1)
             if sizes.lead == 1:
                 if r < many:
                     st[f32](q, n)
@@ -230,7 +243,7 @@ def proposal_table(
                 else:
                     st[f32](q, 0.0)
             storem[f32](q + sizes.lead * 4, v, 4)
-            storem[f32](best + (n * sizes.rows + r) * 4, score, 1)
+            storem[f32](made.best + (n * sizes.rows + r) * 4, score, 1)
 
 
 class RegionSizes(NamedTuple):

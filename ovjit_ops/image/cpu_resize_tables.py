@@ -184,35 +184,50 @@ class SpreadSizes(NamedTuple):
     permutes: int
 
 
-@kernel(sizes=Raw(SpreadSizes))
-def spread_table(starts: Ptr, weights: Ptr, across: Ptr, spread_weights: Ptr, within: Ptr, sizes):
+class OneChannel(NamedTuple):
+    """The table of one channel: where the inputs of an output begin, and their weights."""
+
+    starts: Ptr
+    weights: Ptr
+
+
+class AllChannels(NamedTuple):
+    """The table of adjacent channels: the same, and places within a vector."""
+
+    across: Ptr
+    spread_weights: Ptr
+    within: Ptr
+
+
+@kernel(sizes=Raw(SpreadSizes), given=Raw(OneChannel), made=Raw(AllChannels))
+def spread_table(given, made, sizes):
     """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every
     vector lie within one, starts are where that begins, and `within` has where they are from there."""
-    taps = ld[i32](starts) + 0
+    taps = ld[i32](given.starts) + 0
     near = sizes.permutes
     for t in range(taps):
-        store[f32](spread_weights + (t * sizes.n + sizes.n - VL) * 4, const[f32](0.0))
+        store[f32](made.spread_weights + (t * sizes.n + sizes.n - VL) * 4, const[f32](0.0))
     for o in range(sizes.outputs):
-        first = (ld[i32](starts + (HEAD + o) * 4) + 0) * sizes.c
+        first = (ld[i32](given.starts + (HEAD + o) * 4) + 0) * sizes.c
         for i in range(sizes.c):
-            st[i32](across + (HEAD + o * sizes.c + i) * 4, first + i)
+            st[i32](made.across + (HEAD + o * sizes.c + i) * 4, first + i)
             for t in range(taps):
-                w = ld[f32](weights + (o * taps + t) * 4)
-                st[f32](spread_weights + (t * sizes.n + o * sizes.c + i) * 4, w)
+                w = ld[f32](given.weights + (o * taps + t) * 4)
+                st[f32](made.spread_weights + (t * sizes.n + o * sizes.c + i) * 4, w)
     for k in range(sizes.outputs * sizes.c, sizes.n):
-        st[i32](across + (HEAD + k) * 4, ld[i32](across + (HEAD + sizes.outputs * sizes.c - 1) * 4))
+        st[i32](made.across + (HEAD + k) * 4, ld[i32](made.across + (HEAD + sizes.outputs * sizes.c - 1) * 4))
     for k in range(0, sizes.n, VL):
-        v = load[i32](across + (HEAD + k) * 4)
+        v = load[i32](made.across + (HEAD + k) * 4)
         if hmax[i32](v) - hmin[i32](v) >= VL:
             near = 0
-    st[i32](across, taps)
-    st[i32](across + 4, near)
+    st[i32](made.across, taps)
+    st[i32](made.across + 4, near)
     if near != 0:
         for k in range(0, sizes.n, VL):
-            v = load[i32](across + (HEAD + k) * 4)
+            v = load[i32](made.across + (HEAD + k) * 4)
             low = spread[i32](hmin[i32](v))
-            store[i32](within + k * 4, v - low)
-            store[i32](across + (HEAD + k) * 4, low)
+            store[i32](made.within + k * 4, v - low)
+            store[i32](made.across + (HEAD + k) * 4, low)
 
 
 class Made(NamedTuple):

@@ -57,13 +57,13 @@ def search(x: Ptr, rows: Ptr, y: Ptr, sizes, of, *, T, index, right):
         st[index](y + item * SIZE[index], low)
 
 
-@kernel
-def search_count(x: Ptr, rows: Ptr, y: Ptr, n, items, per_chunk, *, T, index, right):
+@kernel(of=Raw(Share))
+def search_count(x: Ptr, rows: Ptr, y: Ptr, n, of, *, T, index, right):
     """The same for one list, by counting: the numbers are compared with vectors of values."""
     zero = const[index](0)
     one = const[index](1)
-    stop = min(chunk * per_chunk + per_chunk, items)
-    for item in range(chunk * per_chunk, stop, VL):
+    stop = min(chunk * of.per_chunk + of.per_chunk, of.items)
+    for item in range(chunk * of.per_chunk, stop, VL):
         value = loadm[T](x + item * SIZE[T], stop - item)
         below = zero
         for i in range(n):

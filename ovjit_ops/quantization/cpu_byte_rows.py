@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 from ovjit.codegen.function import DIMS, kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
 from ovjit.planning.lower import Lowering
@@ -16,58 +18,67 @@ from ovjit.planning.views import View, merge_dims, placed_values, plain, product
 _BYTE = "u8"
 
 
-@kernel
-def quantize_rows(x: Ptr, y: Ptr, n, size, rows, per_chunk, *, bits):
+class GroupRows(NamedTuple):
+    """Elements of a row and of a group, how many rows there are, and how many of them a chunk takes."""
+
+    n: int
+    size: int
+    rows: int
+    per_chunk: int
+
+
+@kernel(of=Raw(GroupRows))
+def quantize_rows(x: Ptr, y: Ptr, of, *, bits):
     """y = scales, zeros and numbers of each row of n elements, in groups of `size`"""
-    for row in share(rows, per_chunk):
+    for row in share(of.rows, of.per_chunk):
         p, head = placed(row, x, y)
-        q = head + n // size * HEAD
-        for _ in range(0, n, size):
-            low = loadm[f32](p, size)
-            low = blend[f32](size, low, spread[f32](lane[f32](low, 0)))
+        q = head + of.n // of.size * HEAD
+        for _ in range(0, of.n, of.size):
+            low = loadm[f32](p, of.size)
+            low = blend[f32](of.size, low, spread[f32](lane[f32](low, 0)))
             high = low
-            for i in range(0, size, VL):
-                v = loadm[f32](p + i * 4, size - i)
-                low = blend[f32](size - i, minimum(low, v), low)
-                high = blend[f32](size - i, maximum(high, v), high)
+            for i in range(0, of.size, VL):
+                v = loadm[f32](p + i * 4, of.size - i)
+                low = blend[f32](of.size - i, minimum(low, v), low)
+                high = blend[f32](of.size - i, maximum(high, v), high)
             low = spread[f32](hmin[f32](low))
             scale = (spread[f32](hmax[f32](high)) - low) * const[f32](1 / ((1 << bits) - 1))
             steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
             st[f32](head, lane[f32](scale, 0))
             st[f32](head + 4, lane[f32](low, 0))
-            for i in range(0, size * bits // 8, VL):
-                left = size * bits // 8 - i
+            for i in range(0, of.size * bits // 8, VL):
+                left = of.size * bits // 8 - i
                 v = rint((loadm[f32](p + i * 4, left) - low) * steps)
                 if bits == 4:  # 16 times what goes into the high bits
-                    other = rint((loadm[f32](p + (size // 2 + i) * 4, left) - low) * steps)
+                    other = rint((loadm[f32](p + (of.size // 2 + i) * 4, left) - low) * steps)
                     v = fma(other, const[f32](16.0), v)
                 storem[_BYTE](q + i, cast[_BYTE](v), left)
-            p += size * 4
-            q += size * bits // 8
+            p += of.size * 4
+            q += of.size * bits // 8
             head += HEAD
 
 
-@kernel
-def dequantize_rows(x: Ptr, y: Ptr, n, size, rows, per_chunk, *, bits, T):
+@kernel(of=Raw(GroupRows))
+def dequantize_rows(x: Ptr, y: Ptr, of, *, bits, T):
     """y = scale * number + zero of each row of n numbers, in groups of `size`"""
-    for row in share(rows, per_chunk):
+    for row in share(of.rows, of.per_chunk):
         head, q = placed(row, x, y)
-        p = head + n // size * HEAD
-        for _ in range(0, n, size):
+        p = head + of.n // of.size * HEAD
+        for _ in range(0, of.n, of.size):
             scale = splat[f32](head)
             zero = splat[f32](head + 4)
-            for i in range(0, size * bits // 8, VL):
-                left = size * bits // 8 - i
+            for i in range(0, of.size * bits // 8, VL):
+                left = of.size * bits // 8 - i
                 if bits == 4:
                     both = cast[i32](loadm[_BYTE](p + i, left))
                     v = cast[f32](both & const[i32](15))
                     other = cast[f32](both >> const[i32](4))
-                    storem[T](q + (size // 2 + i) * SIZE[T], fma(other, scale, zero), left)
+                    storem[T](q + (of.size // 2 + i) * SIZE[T], fma(other, scale, zero), left)
                 else:
                     v = cast[f32](loadm[_BYTE](p + i, left))
                 storem[T](q + i * SIZE[T], fma(v, scale, zero), left)
-            p += size * bits // 8
-            q += size * SIZE[T]
+            p += of.size * bits // 8
+            q += of.size * SIZE[T]
             head += HEAD
 
 

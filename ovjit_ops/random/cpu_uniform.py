@@ -5,9 +5,12 @@ Of Philox every block follows from the seeds and where it is; the Mersenne Twist
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.planning.launch import launch
@@ -111,8 +114,16 @@ def rounded(v, T):
     return held
 
 
-@kernel
-def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T, torch):
+class DrawnShare(NamedTuple):
+    """Numbers to draw, the blocks that they are drawn in, and how many of these a chunk takes."""
+
+    n: int
+    blocks: int
+    per_chunk: int
+
+
+@kernel(of=Raw(DrawnShare))
+def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
     """n numbers from low to high, see `ovjit_ops.random.random.uniform`."""
     drawn = scratch + 256
     state = drawn + BLOCK * 4
@@ -147,13 +158,13 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, n, blocks, per_chunk, *, T,
         if (end & _MASK) < (least & _MASK):
             borrow = 1
         length_high = ((end >> 32) - (least >> 32) - borrow) & _MASK
-    for block in share(blocks, per_chunk):
+    for block in share(of.blocks, of.per_chunk):
         if torch:
             twisted(drawn, state, block * BLOCK)
         else:
             philox(drawn, seed, counter, lanes, block * (BLOCK // 4))
         each = BLOCK // wide
-        many = min(n - block * each, each)
+        many = min(of.n - block * each, each)
         q = y + block * each * SIZE[T]
         if T in MANTISSA:
             for k in range(0, many, VL):

@@ -101,11 +101,17 @@ class Sizes(NamedTuple):
     per_chunk: int
 
 
-@kernel(sizes=Raw(Sizes))
-def ctc_loss(
-    x: Ptr, times: Ptr, labels: Ptr, counts: Ptr, blanks: Ptr, y: Ptr, sizes, *, E, L, N, B, merge,
-    collapse, unique, exp, log,
-):  # fmt: skip
+class Targets(NamedTuple):
+    """Steps of each sequence, labels, how many labels a sequence has, and the number of the blank."""
+
+    times: Ptr
+    labels: Ptr
+    counts: Ptr
+    blanks: Ptr
+
+
+@kernel(sizes=Raw(Sizes), targets=Raw(Targets))
+def ctc_loss(x: Ptr, targets, y: Ptr, sizes, *, E, L, N, B, merge, collapse, unique, exp, log):
     """`alpha` has the logarithm of the probability of all alignments that have come to a place of the target
     with blanks around its labels. E, L, N, B: types of lengths, labels, their numbers and the blank (None:
     the last class). `room`: bytes of a place in scratch."""
@@ -117,19 +123,19 @@ def ctc_loss(
     line = target + sizes.room
     blank = sizes.classes - 1
     if B is not None:
-        blank = ld[B](blanks) + 0
+        blank = ld[B](targets.blanks) + 0
     if blank < 0 or blank >= sizes.classes:
         return 1
     never = const[f64](NEVER)
     for b in share(sizes.batch, sizes.per_chunk):
-        time = ld[E](times + b * SIZE[E]) + 0
-        count = ld[N](counts + b * SIZE[N]) + 0
+        time = ld[E](targets.times + b * SIZE[E]) + 0
+        count = ld[N](targets.counts + b * SIZE[N]) + 0
         if time < 0 or time > sizes.steps or count < 0 or count > sizes.most or count > time:
             return 4
         many = 0
         last = -1
         for i in range(count):
-            label = ld[L](labels + (b * sizes.most + i) * SIZE[L]) + 0
+            label = ld[L](targets.labels + (b * sizes.most + i) * SIZE[L]) + 0
             if label < 0 or label >= sizes.classes:
                 return 1
             told = 1
