@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from ovjit.readers.onnx import nchwc
+from ovjit.readers.onnx_contrib import nchwc
 from tests.support.onnx.beside_onnxruntime import by_onnxruntime, by_ovjit
 from tests.support.onnx.exported import NETS, STEPS
 from tests.support.onnx.nets import Built, F, Net

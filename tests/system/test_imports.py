@@ -151,6 +151,8 @@ STRANGERS = {
         "ovjit.api", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tools",
     ),
 }  # fmt: skip
+#: Reached by entry points alone.
+PLUG_INS = ("ovjit.readers.onnx_contrib",)
 
 
 @pytest.mark.parametrize("folder", STRANGERS)
@@ -161,6 +163,18 @@ def test_folders_know_what_stands_before_them(graph, folder) -> None:
         if name == folder or name.startswith(folder + ".")
         for target, line in targets.items()
         if any(target == other or target.startswith(other + ".") for other in STRANGERS[folder])
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("folder", PLUG_INS)
+def test_plug_ins_are_imported_by_nobody(graph, folder) -> None:
+    wrong = [
+        f"{name} imports {target} in line {line}"
+        for name, targets in graph.items()
+        if not name.startswith(folder)
+        for target, line in targets.items()
+        if target.startswith(folder)
     ]
     assert not wrong, "\n" + "\n".join(wrong)
 

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.nn import Window, ceiled, convolve, per_channel
+from ovjit.readers.onnx.nn import convolve, per_channel
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
+from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.tensor import LARGEST, to_float8
 
 #: f32 holds every integer up to this one.
@@ -117,7 +116,6 @@ def saturate(n: OnnxNode, steps: Output, zero: Output | None, kind: str) -> Outp
 
 
 @onnx_op("QuantizeLinear")
-@onnx_op("QuantizeLinear", domain=MICROSOFT)
 def quantize_linear(n: OnnxNode) -> Any:
     zero = n.optional(2)
     number = n.attr("output_dtype", 0)
@@ -132,7 +130,6 @@ def quantize_linear(n: OnnxNode) -> Any:
 
 
 @onnx_op("DequantizeLinear")
-@onnx_op("DequantizeLinear", domain=MICROSOFT)
 def dequantize_linear(n: OnnxNode) -> Any:
     number = n.attr("output_dtype", 0)
     kind = tensors.element_type(number) if number else None
@@ -212,7 +209,6 @@ def requantize(
 
 
 @onnx_op("QLinearConv", 10)
-@onnx_op("QLinearConv", domain=MICROSOFT)
 def qlinear_conv(n: OnnxNode) -> Any:
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (n[i] for i in range(8))
     last = bool(n.attr("channels_last", 0))
@@ -234,155 +230,3 @@ def qlinear_matmul(n: OnnxNode) -> Any:
     if len(n.shape(a_scale) or ()) == 1 and n.shape(a_scale) != (1,):
         a_scale = n.unsqueeze(a_scale, [1])
     return requantize(n, total, n("Multiply", a_scale, b_scale), y_scale, y_zero, n.dtype(y_zero))
-
-
-# -- what ONNX Runtime's quantisers write --------------------------------------------------------------------
-
-
-def _ms(name: str):
-    return onnx_op(name, domain=MICROSOFT)
-
-
-def _through_f32(n: OnnxNode, function: Any, first: int = 0) -> Output:
-    """function(dequantised input), quantised again: (x, scale, zero, y scale, y zero) from input `first` on.
-    """
-    zero = n.optional(first + 2)
-    x = dequantize(n, n[first], n[first + 1], zero)
-    return quantize(n, function(x), n[first + 3], n.optional(first + 4), n.dtype(n[first]))
-
-
-def _two(op: str):
-    def rule(n: OnnxNode) -> Any:
-        """(a, scale, zero, b, scale, zero, y scale, y zero)"""
-        a = dequantize(n, n[0], n[1], n.optional(2))
-        b = dequantize(n, n[3], n[4], n.optional(5))
-        return quantize(n, n(op, a, b), n[6], n.optional(7), n.dtype(n[0]))
-
-    return rule
-
-
-_ms("QLinearAdd")(_two("Add"))
-_ms("QLinearMul")(_two("Multiply"))
-
-
-@_ms("QLinearSigmoid")
-def qlinear_sigmoid(n: OnnxNode) -> Any:
-    return _through_f32(n, lambda x: n("Sigmoid", x))
-
-
-@_ms("QLinearLeakyRelu")
-def qlinear_leaky_relu(n: OnnxNode) -> Any:
-    return _through_f32(n, lambda x: n("PRelu", x, np.array([n.attr("alpha", 0.01)], np.float32)))
-
-
-@_ms("QLinearSoftmax")
-def qlinear_softmax(n: OnnxNode) -> Any:
-    """From opset 13 on along `axis`, before over all dimensions from it on."""
-    x = n[0]
-    axis = n.axis(n.attr("axis", -1), n.rank(x))
-    if n.attr("opset", 13) < 13 and axis != n.rank(x) - 1:
-
-        def all_from_axis(x: Output) -> Output:
-            rows = n("Reshape", x, [0] * axis + [-1], special_zero=True)
-            return n("Reshape", n("Softmax", rows, axis=axis, opset=8), n.shape_of(x), special_zero=False)
-
-        return _through_f32(n, all_from_axis)
-    return _through_f32(n, lambda x: n("Softmax", x, axis=axis, opset=8))
-
-
-def _pool_axes(n: OnnxNode, last: bool) -> list[int]:
-    rank = n.rank(n[0])
-    return list(range(1, rank - 1)) if last else list(range(2, rank))
-
-
-@_ms("QLinearGlobalAveragePool")
-def qlinear_global_average_pool(n: OnnxNode) -> Any:
-    axes = _pool_axes(n, bool(n.attr("channels_last", 0)))
-    return _through_f32(n, lambda x: n("ReduceMean", x, axes, keep_dims=True))
-
-
-@_ms("QLinearReduceMean")
-def qlinear_reduce_mean(n: OnnxNode) -> Any:
-    axes, keep = list(n.attr("axes") or range(n.rank(n[0]))), bool(n.attr("keepdims", 1))
-    return _through_f32(n, lambda x: n("ReduceMean", x, axes, keep_dims=keep))
-
-
-@_ms("QLinearAveragePool")
-def qlinear_average_pool(n: OnnxNode) -> Any:
-    """An average that, where it counts padding, divides by the whole window also beyond that."""
-    rank = n.rank(n[0])
-    last = bool(n.attr("channels_last", 0))
-    window = Window(n, None, rank - 2)
-    ceil, counted = bool(n.attr("ceil_mode", 0)), bool(n.attr("count_include_pad", 0))
-
-    def pool(x: Output) -> Output:
-        x = n.transpose(x, [0, rank - 1, *range(1, rank - 1)]) if last else x
-        padded = ceil and counted and window.auto_pad == "explicit"
-        x = ceiled(n, x, window) if padded else x
-        rounding = "ceil_torch" if ceil and not padded else "floor"
-        out = n(
-            "AvgPool",
-            x,
-            **window.attributes(),
-            kernel=window.kernel,
-            exclude_pad=not counted,
-            rounding_type=rounding,
-            opset=1 if rounding == "floor" else 14,
-        )
-        return n.transpose(out, [0, *range(2, rank), 1]) if last else out
-
-    return _through_f32(n, pool)
-
-
-@_ms("QLinearConcat")
-def qlinear_concat(n: OnnxNode) -> Any:
-    """(y scale, y zero, then x, scale, zero of each part)"""
-    if (len(n) - 2) % 3 or len(n) < 5:
-        raise ModelError(f"{len(n)} inputs are not two and three for each part")
-    parts = [dequantize(n, n[i], n[i + 1], n.optional(i + 2)) for i in range(2, len(n), 3)]
-    return quantize(n, n("Concat", *parts, axis=n.required("axis")), n[0], n.optional(1), n.dtype(n[2]))
-
-
-@_ms("QLinearWhere")
-def qlinear_where(n: OnnxNode) -> Any:
-    """(condition, x, scale, zero, y, scale, zero, z scale, z zero)"""
-    x = dequantize(n, n[1], n[2], n.optional(3))
-    y = dequantize(n, n[4], n[5], n.optional(6))
-    return quantize(n, n("Select", n[0], x, y), n[7], n.optional(8), n.dtype(n[1]))
-
-
-@_ms("QGemm")
-def qgemm(n: OnnxNode) -> Any:
-    """(a, scale, zero, b, scale, zero, c, y scale, y zero): alpha * a @ b + c, quantised if there is a y
-    scale"""
-    a, b = n[0], n[3]
-    if n.attr("transA", 0):
-        a = n.transpose(a, [1, 0])
-    if n.attr("transB", 0):
-        b = n.transpose(b, [1, 0])
-    total = integer_matmul(n, a, b, n.optional(2), n.optional(5))
-    if n.has(6):
-        total = n("Add", total, n.convert(n[6], n.dtype(total)))
-    factor = n("Multiply", n[1], n[4])
-    if n.attr("alpha", 1.0) != 1:
-        factor = n("Multiply", factor, n.const(float(n.attr("alpha"))))
-    if not n.has(7):
-        return n("Multiply", n.convert(total, "f32"), factor)
-    return requantize(n, total, factor, n[7], n.optional(8), n.dtype(n[8]) if n.has(8) else n.dtype(n[0]))
-
-
-@_ms("MatMulIntegerToFloat")
-def matmul_integer_to_float(n: OnnxNode) -> Any:
-    """(a, b, a scale, b scale, a zero, b zero, bias)"""
-    total = n.convert(integer_matmul(n, n[0], n[1], n.optional(4), n.optional(5)), n.dtype(n[2]))
-    out = n("Multiply", total, n("Multiply", n[2], n[3]))
-    return n("Add", out, n[6]) if n.has(6) else out
-
-
-@_ms("DynamicQuantizeMatMul")
-def dynamic_quantize_matmul(n: OnnxNode) -> Any:
-    """(a, b, b scale, b zero, bias), a in real numbers"""
-    a, scale, zero = dynamic_quantize(n, n[0])
-    total = n.convert(integer_matmul(n, a, n[1], zero, n.optional(3)), "f32")
-    out = n("Multiply", total, n("Multiply", scale, n[2]))
-    return n("Add", out, n[4]) if n.has(4) else out

@@ -36,13 +36,13 @@ from ovjit.readers.onnx.node import (
     reads,
 )
 from ovjit.readers.onnx.registry import (
-    BLOCKED_IMAGES,
     DEFAULT_DOMAINS,
     Rule,
     Schema,
     find_rule,
     find_schema,
     function_body,
+    prepared,
 )
 from ovjit.readers.onnx.wire import cut_out
 
@@ -137,7 +137,7 @@ class Scope:
         call: Any = None,
     ):
         self.values: dict[str, Any] = {}
-        self.nodes: Iterable[Any] = ()  # those that are read into it
+        self.nodes: Sequence[Any] = ()  # those that are read into it
         self.opsets = opsets
         self.outer = outer
         self.captures = captures
@@ -378,12 +378,7 @@ class Reader(Draft):
 
     def run(self, graph: Any, scope: Scope) -> None:
         """Read the nodes of a graph (or function) into its scope. Calls of functions are read in place."""
-        nodes = _in_order(graph.node)
-        if BLOCKED_IMAGES in scope.opsets:
-            from ovjit.readers.onnx.nchwc import in_domain
-
-            nodes = in_domain(nodes)
-        scope.nodes = nodes
+        scope.nodes = nodes = prepared(_in_order(graph.node))
         stack = [_Frame(iter(nodes), scope)]
         while stack:
             frame = stack[-1]
@@ -714,7 +709,7 @@ def _range(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}" if high < 1 << 30 else f"{low} or more"
 
 
-def _in_order(nodes: Sequence[Any]) -> Iterable[Any]:
+def _in_order(nodes: Sequence[Any]) -> Sequence[Any]:
     """The nodes, producers first: as they stand if that is so, else sorted. Raises ModelError for a cycle."""
     producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     made: set[str] = set()

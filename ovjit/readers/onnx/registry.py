@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-#: The modules with the rows, one for each family of operators.
+from ovjit.plugins import import_others
+
+#: The modules with the standard's rows, one for each family of operators.
 FAMILIES = (
-    "attention", "blocks", "control", "decoders", "image", "linear", "math", "microsoft", "microsoft_layers",
-    "ml", "nchwc", "nn", "quant", "random", "recurrent", "reduce", "search", "sequence", "signal", "tensor",
-    "text", "tokenizer", "tokens", "training", "trees",
+    "control", "image", "math", "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal",
+    "tensor", "text", "training",
 )  # fmt: skip
+#: Operators of other domains. Further packages announce themselves in this group of entry points.
+CONTRIBUTED, GROUP = "ovjit.readers.onnx_contrib", "ovjit.onnx"
 #: The default domain by either of its names.
 DEFAULT_DOMAINS = ("", "ai.onnx")
-MICROSOFT, BLOCKED_IMAGES = "com.microsoft", "com.microsoft.nchwc"
 
 #: Reads one node: takes an `OnnxNode`, returns its outputs (one, or a list in the operator's order).
 Rule = Callable[[Any], Any]
 
 _ROWS: dict[tuple[str, str], list[tuple[int, Rule]]] = {}
-_loaded = False
+#: domain -> what rewrites the nodes of a graph that imports it, before they are read
+_PREPARED: dict[str, Callable[[Iterable[Any]], list[Any]]] = {}
 
 
 def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Rule], Rule]:
@@ -38,17 +41,49 @@ def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Rule], Rul
 
 def find_rule(domain: str, name: str, version: int) -> Rule | None:
     """The function that reads this operator, None if there is none."""
-    global _loaded
-    if not _loaded:
-        for family in FAMILIES:
-            importlib.import_module(f"ovjit.readers.onnx.{family}")
-        _loaded = True
+    _load_standard()
     domain = "" if domain in DEFAULT_DOMAINS else domain
+    if (domain, name) not in _ROWS:
+        _load_contributed()
     found = None
     for since, rule in _ROWS.get((domain, name), ()):
         if since <= version:
             found = rule
     return found
+
+
+def prepares(domain: str) -> Callable[[Any], Any]:
+    """Decorator: the function takes the nodes of a graph that has some of `domain`, and returns those to
+    read."""
+
+    def decorate(function: Any) -> Any:
+        _PREPARED[domain] = function
+        return function
+
+    return decorate
+
+
+def prepared(nodes: Sequence[Any]) -> Sequence[Any]:
+    """The nodes of a graph as the functions of their domains want them read."""
+    for domain in {node.domain for node in nodes}.difference(DEFAULT_DOMAINS):
+        _load_contributed()
+        if domain in _PREPARED:
+            nodes = _PREPARED[domain](nodes)
+    return nodes
+
+
+@cache
+def _load_standard() -> None:
+    for family in FAMILIES:
+        importlib.import_module(f"ovjit.readers.onnx.{family}")
+
+
+@cache
+def _load_contributed() -> None:
+    """Import what reads operators of other domains."""
+    _load_standard()
+    importlib.import_module(CONTRIBUTED)
+    import_others(GROUP, CONTRIBUTED)
 
 
 class Schema(NamedTuple):
@@ -109,6 +144,5 @@ def function_body(domain: str, name: str, version: int, node: Any, types: Any) -
 
 
 def _nearest(versions: list[int], version: int) -> int:
-    """The newest of the body's versions up to `version`, else the oldest: a body says which opset it is in.
-    """
+    """The newest of the body's versions up to `version`, else the oldest. A body says its opset."""
     return max((v for v in versions if v <= version), default=min(versions))

@@ -16,7 +16,7 @@ from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.readers.build import MOST_ELEMENTS
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
-from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
+from ovjit.readers.onnx.registry import onnx_op
 
 _INT_MAX = (1 << 63) - 1
 
@@ -52,7 +52,6 @@ def constant_of_shape(n: OnnxNode) -> Any:
 
 @onnx_op("MemcpyFromHost")
 @onnx_op("MemcpyToHost")
-@onnx_op("SampleOp", domain=MICROSOFT)
 @onnx_op("Identity")
 def identity(n: OnnxNode) -> Any:
     value = n.inputs[0]

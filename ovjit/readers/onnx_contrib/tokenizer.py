@@ -14,10 +14,10 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.attention import ms
 from ovjit.readers.onnx.control import circulated, stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
+from ovjit.readers.onnx_contrib.attention import ms
 
 #: What stands before the first and behind the last part where these are marked.
 _MARKS = b"\x02\x03"
@@ -55,9 +55,7 @@ def tokenizer(n: OnnxNode) -> Any:
     return _filled_up(n, parts, texts, letters, fill, bool(n.required("mark")))
 
 
-def _cut(
-    n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: bool, shortest: int
-) -> _Parts:
+def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: bool, shortest: int) -> _Parts:
     """What `pattern` matches in each part, or what is `between`, of at least `shortest` letters."""
     table = table_of(pattern, anywhere=True)
     begins, ends = (n.unsqueeze(v, [1]) for v in (parts.begin, parts.end))

@@ -9,11 +9,11 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attention import bias_of, ms, numbers
 from ovjit.readers.onnx.control import stepped
-from ovjit.readers.onnx.decoders import group_query_attention
 from ovjit.readers.onnx.nn import rms_norm
 from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx_contrib.attention import bias_of, ms, numbers
+from ovjit.readers.onnx_contrib.decoders import group_query_attention
 
 
 @ms("LinearAttentionGate")

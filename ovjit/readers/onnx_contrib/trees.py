@@ -10,9 +10,9 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import circulated
-from ovjit.readers.onnx.ml import ml
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.text import same_text, text_at
+from ovjit.readers.onnx_contrib.ml import ml
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.reader import Scope

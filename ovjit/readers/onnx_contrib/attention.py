@@ -12,8 +12,10 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import MICROSOFT, onnx_op
+from ovjit.readers.onnx.registry import onnx_op
 
+#: The domain of ONNX Runtime's own operators.
+MICROSOFT = "com.microsoft"
 #: What a masked place adds to its score.
 MASKED = -1e30
 #: What ONNX Runtime gives for such a score.
@@ -22,6 +24,7 @@ _END = (1 << 63) - 1
 
 
 def ms(name: str) -> Any:
+    """Decorator: the function reads operator `name` of `MICROSOFT`."""
     return onnx_op(name, domain=MICROSOFT)
 
 
@@ -108,9 +111,7 @@ def causal_bias(
     return bias_of(n, n("LessEqual", places, own), like, masked)
 
 
-def padding_bias(
-    n: OnnxNode, mask: Output, k: Output, like: Output, masked: float = MASKED
-) -> Output:
+def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: float = MASKED) -> Output:
     """A mask of keys: [batch] lengths, [batch, keys], [batch, queries, keys] of 0 and 1 -> a bias of four
     dimensions."""
     rank = n.rank(mask)

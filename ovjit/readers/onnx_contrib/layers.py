@@ -8,12 +8,12 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attention import ms
-from ovjit.readers.onnx.blocks import unpacked
 from ovjit.readers.onnx.image import crop_and_resize_places
 from ovjit.readers.onnx.nn import Window, conv_transpose, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.tensor import unique
+from ovjit.readers.onnx_contrib.attention import ms
+from ovjit.readers.onnx_contrib.blocks import unpacked
 
 
 @ms("ExpandDims")

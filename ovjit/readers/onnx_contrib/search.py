@@ -12,9 +12,10 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attention import ms, numbers
 from ovjit.readers.onnx.control import circulated
-from ovjit.readers.onnx.generation import (
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx_contrib.attention import ms, numbers
+from ovjit.readers.onnx_contrib.generation import (
     GPT,
     T5,
     WHISPER,
@@ -26,7 +27,6 @@ from ovjit.readers.onnx.generation import (
     for_beams,
     inside,
 )
-from ovjit.readers.onnx.node import OnnxNode
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.reader import Scope
@@ -288,8 +288,7 @@ def _settings(n: OnnxNode, beams: int, places: list[int], default: int = GPT) ->
 
 
 def _begun(n: OnnxNode, form: int) -> Output:
-    """The tokens that a decoder begins with, behind an encoder: given, or for each item the one that says so
-    """
+    """The tokens that a decoder begins with, behind an encoder: given, or for each item the one told"""
     if n.has(10) and form == WHISPER:
         return n.convert(n[10], "i32")
     start = n.required("decoder_start_token_id")

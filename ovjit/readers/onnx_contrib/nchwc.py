@@ -16,12 +16,12 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.readers.onnx.image import interpolate
-from ovjit.readers.onnx.microsoft import activated, as_standard, channels_first, channels_last
 from ovjit.readers.onnx.nn import convolve
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import BLOCKED_IMAGES as DOMAIN
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.registry import onnx_op, prepares
+from ovjit.readers.onnx_contrib.fusions import activated, as_standard, channels_first, channels_last
 
+DOMAIN = "com.microsoft.nchwc"
 _op = functools.partial(onnx_op, domain=DOMAIN)
 
 for _name, _version in {
@@ -65,6 +65,7 @@ def _block_of_cpu() -> int:
     return 16 if best_isa() == "avx512" else 8
 
 
+@prepares(DOMAIN)
 def in_domain(nodes: Iterable[Any]) -> list[Any]:
     """Nodes of a graph, those Reshapes renamed into this domain that take blocks for a dimension.
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attention import ms
 from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx_contrib.attention import ms
 
 #: What the sixteen values of bitsandbytes' formats stand for: 4-bit floats, and quantiles of a normal.
 _FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
@@ -65,8 +65,7 @@ def matmul_nbits(n: OnnxNode) -> Any:
 
 @ms("MatMulBnb4")
 def matmul_bnb4(n: OnnxNode) -> Any:
-    """a @ b.T: b is [N, K] flat, two values in a byte, high bits first, times their block's largest.
-    """
+    """a @ b.T: b is [N, K] flat, two values in a byte, high bits first, times their block's largest."""
     a, packed, largest = n[0], n.known(1, "the packed weights").reshape(-1), n.known(2, "absmax").reshape(-1)
     rows, depth, block = n.required("N"), n.required("K"), n.required("block_size")
     kind = n.required("quant_type")

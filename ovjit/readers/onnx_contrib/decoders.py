@@ -8,7 +8,9 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attention import (
+from ovjit.readers.onnx.nn import rms_norm
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx_contrib.attention import (
     attend,
     bias_of,
     buffered,
@@ -21,8 +23,6 @@ from ovjit.readers.onnx.attention import (
     scores_of,
     to_heads,
 )
-from ovjit.readers.onnx.nn import rms_norm
-from ovjit.readers.onnx.node import OnnxNode
 
 
 @ms("GroupQueryAttention")
@@ -70,9 +70,7 @@ def group_query_attention(n: OnnxNode) -> Any:
         known, present = [n("Slice", x, [0], total, [1], [2]) for x in past], past
     else:
         known = present
-    k_all, v_all = (
-        n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, known, strict=True)
-    )
+    k_all, v_all = (n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, known, strict=True))
     columns = n.reshape(numbers(n, n.dim_of(k_all, 2)), [1, 1, 1, -1])
     own = n.unsqueeze(places, [1, 3])
     keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
@@ -161,9 +159,7 @@ def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
     return [to_heads(n, x, c) if n.rank(x) == 3 else x for x, c in zip(parts, counts, strict=True)]
 
 
-def _grown(
-    n: OnnxNode, past: Output, new: Output, done: Output, total: Output, places: Output
-) -> Output:
+def _grown(n: OnnxNode, past: Output, new: Output, done: Output, total: Output, places: Output) -> Output:
     """A cache, in its own type, with what is new written at `places` of each item."""
     new = n.convert(new, n.dtype(past))
     out = buffered(n, past, new, done, total)

@@ -6,11 +6,12 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.attention import ms, projected_attention
 from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
-from ovjit.readers.onnx.registry import MICROSOFT, find_rule, find_schema, onnx_op
+from ovjit.readers.onnx.registry import find_rule, find_schema, onnx_op
+from ovjit.readers.onnx.tensor import identity
+from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attention
 
 #: Operators that com.microsoft has as ai.onnx has them, with the version that says so.
 SAME = {
@@ -34,6 +35,7 @@ def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
 
 for _name, _version in SAME.items():
     as_standard(_name, _version)
+ms("SampleOp")(identity)
 
 
 @ms("Gelu")
