@@ -259,3 +259,20 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             ov.Core().read_model(path)
         except OvjitError:
             pass
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16"])
+def test_norms_may_be_quantised(tmp_path: Path, kind: str) -> None:
+    """Vectors that files mostly have in f32 are dequantised, whatever type the file has them in."""
+    s, path = Sizes("llama", layers=1, tied=True), tmp_path / "m.gguf"
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    name = "blk.0.ffn_norm.weight"
+    real = made[name][1]
+    stored = real.astype(np.float16) if kind == "F16" else quants.quantize(real, GGMLQuantizationType[kind])
+    made[name] = kind, stored
+    write(path, s, made)
+    ids = np.random.default_rng([SEED, 2]).integers(0, s.words, 8)
+    expected = Reference(s, made)(ids)
+    got = decoded(ov.Core().compile_model(path, "CPU", EXACT), ids, 5)
+    worst = abs(got - expected).max() / abs(expected).max()
+    assert worst < 2e-5, f"{kind} seed {SEED}: {worst}"

@@ -98,5 +98,5 @@ def unpack_data(array: NDArray[Any], type: Type, shape: Shape | Sequence[int]) -
         )
     values = values[:count].reshape(dims)
     if name == "i4":
-        return ((values ^ 8).astype(np.int8) - np.int8(8)).astype(np.int8)
+        return np.asarray((values ^ 8).astype(np.int8) - np.int8(8), np.int8)  # an array of a scalar, too
     return values

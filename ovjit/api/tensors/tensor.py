@@ -306,7 +306,7 @@ class Tensor:
             return Strides([stride // self._array.itemsize * step for stride in self._array.strides])
         strides: list[int] = []
         for dim in reversed(self._shape):
-            strides.append(step)
+            strides.append(step if dim or strides else 0)  # as OpenVINO counts a last axis without elements
             step *= dim
         return Strides(strides[::-1])
 

@@ -170,14 +170,20 @@ FORMS = {
 REALS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
+def form_of(kind: str) -> Form:
+    """How blocks of this type are read. UnsupportedError, which names the type, for one that is not read."""
+    form = FORMS.get(kind)
+    if form is None:
+        raise UnsupportedError(f"tensors of type {kind}; what is read: {', '.join([*REALS, *FORMS])}")
+    return form
+
+
 def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.ndarray | None) -> Groups:
     """A tensor of the type `kind`, rows along all axes but the last; `order`: that of its rows.
 
     UnsupportedError, which names the type, for one that is not read.
     """
-    form = FORMS.get(kind)
-    if form is None:
-        raise UnsupportedError(f"tensors of type {kind}; what is read: {', '.join([*REALS, *FORMS])}")
+    form = form_of(kind)
     rows, depth = math.prod(shape[:-1]), shape[-1]
     each = depth // form.block
     by_row = data.reshape(rows, each, form.size)

@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.gguf.blocks import REALS, groups_of
+from ovjit.readers.gguf.blocks import REALS, form_of, groups_of
 from ovjit.readers.gguf.header import GgufFile, Stored
 from ovjit.readers.gguf.settings import Settings
 
@@ -66,7 +66,7 @@ class Weights(Builder):
         found = self.tensor(name)
         self._check(name, found, shape)
         if found.kind not in REALS:
-            groups_of(found.kind, found.data[:0], (0, found.shape[-1]), None)
+            form_of(found.kind)
         real = quants.dequantize(found.data, GGMLQuantizationType[found.kind])
         return np.asarray(real, np.float32).reshape(shape)
 
