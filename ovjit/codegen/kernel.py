@@ -15,7 +15,7 @@ from ovjit import debug
 from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
-from ovjit.codegen.cpu.isa import Isa, host_isa, target
+from ovjit.codegen.cpu.isa import Isa, check_runs, host_isa, llvm_names
 from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
 from ovjit.disk.cache import default_cache
@@ -158,7 +158,7 @@ def _compiler() -> Any:
 @functools.lru_cache(4096)
 def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
     here = (isa.machine, sys.platform)
-    parts = [source, key, *here, isa.name, *target(isa), *versions(), code_digest(), intrinsics, jit]
+    parts = [source, key, *here, isa.name, *llvm_names(isa), *versions(), code_digest(), intrinsics, jit]
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
@@ -175,11 +175,17 @@ def _none(kernels: Collection[Kernel]) -> Collection[Kernel]:
 
 
 def addresses(
-    kernels: Iterable[Kernel], provided: Mapping[str, bytes] | None = None, unlikely: Unlikely = _none
+    kernels: Iterable[Kernel],
+    provided: Mapping[str, bytes] | None = None,
+    unlikely: Unlikely = _none,
+    target: Isa | None = None,
 ) -> dict[Kernel, int]:
     """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
-    that are `unlikely`, which is asked of what did not come with ovjit."""
-    isa = host_isa()
+    that are `unlikely`, which is asked of what did not come with ovjit. `target`: what they are compiled for,
+    by default the host's. UnsupportedError for one whose code does not run here."""
+    isa = target or host_isa()
+    if target is not None:
+        check_runs(target)
     symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
     missing: dict[str, Kernel] = {}
 
@@ -214,15 +220,16 @@ class Loaded(dict[Any, int]):
         kernels: Iterable[Kernel] = (),
         provided: Mapping[str, bytes] | None = None,
         unlikely: Unlikely = _none,
+        target: Isa | None = None,
     ):
-        self.provided = provided
+        self.provided, self.target = provided, target
         self.need(kernels, unlikely)
 
     def need(self, kernels: Iterable[Kernel], unlikely: Unlikely = _none) -> None:
         """Have the addresses of these kernels, compiling at once those that are nowhere; see `addresses`."""
         missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
         if missing:
-            self.update(addresses(missing, self.provided, unlikely))
+            self.update(addresses(missing, self.provided, unlikely, self.target))
 
 
 def _show(kernel: Kernel, isa: Isa) -> None:

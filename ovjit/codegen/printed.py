@@ -11,7 +11,6 @@ from typing import Any
 
 from ovjit import debug
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import extra_features, host_isa
 from ovjit.codegen.texts import PACKAGES, Place, place_of
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -24,10 +23,9 @@ def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: An
         return None
     if not _is_plain((*constants.values(), *given)):
         return None
-    isa = host_isa()
     return place_of(
         function.__module__, function.__qualname__, sorted(constants.items()), given,
-        sorted(_found(function, set())), isa.name, extra_features(isa), debug.program_flags(),
+        sorted(_found(function, set())), debug.program_flags(),
     )  # fmt: skip
 
 

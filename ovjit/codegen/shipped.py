@@ -31,7 +31,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.isa import Isa, extra_features
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
 
@@ -68,7 +68,7 @@ def is_plain(source: str, key: str, form: str) -> bool:
 def content_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> str:
     """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
     has, where the code depends on it."""
-    extra = () if is_plain(source, key, form) else extra_features(isa)
+    extra = () if is_plain(source, key, form) else isa.extras
     parts = (source, key, intrinsics, isa.name, *extra)
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 

@@ -1,38 +1,40 @@
-"""What a compilation may do, for lowerings to ask: set while a program is being made."""
+"""What a compilation is for and what it may do: the target, and the options that properties give."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit import debug
 from ovjit.codegen.cpu.formats import float_types
+from ovjit.codegen.cpu.isa import Isa
 
 
 class Options(NamedTuple):
     """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
     element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT).
-    `caches`: all that caches of keys and values may be stored in where that is another type (`Cache.names`).
-    `dynamic`: elements of the groups in which rows are quantized before they are
-    multiplied with compressed weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not."""
+    `dynamic`: elements of the groups in which rows are quantized before they are multiplied with compressed
+    weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not. `kept`: how caches of keys and of values are
+    stored; `caches`: all that they may be stored in where that is another type (`Cache.names`)."""
 
     exact: bool = False
     precision: str = "f32"
     dynamic: int = 0
     caches: tuple[str, ...] = ()
+    kept: tuple[Cache, Cache] | None = None
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> Options:
-        """What a compilation's properties say of it."""
+    def of(config: Mapping[str, Any], target: Isa) -> Options:
+        """What a compilation's properties say of it, for this target."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
         precision = _precision(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
-        names = (name for cache in caches_of(config) for name in cache.names(precision))
-        return Options(exact, precision, dynamic, tuple(dict.fromkeys(n for n in names if n != precision)))
+        kept, floats = caches_of(config), float_types(target)
+        names = (name for cache in kept for name in cache.names(precision, floats))
+        low = tuple(dict.fromkeys(name for name in names if name != precision))
+        return Options(exact, precision, dynamic, low, kept)
 
 
 #: Properties that say how caches of keys and values are stored.
@@ -61,10 +63,11 @@ class Cache(NamedTuple):
         """What blobs say of it."""
         return f"{self.kind}:{self.group}" + ("" if self.asked else " by default")
 
-    def names(self, computed: str) -> tuple[str, ...]:
+    def names(self, computed: str, floats: Collection[str] = ()) -> tuple[str, ...]:
         """The types to store them in, in a model that computes in the type `computed`: the first that fits.
+        `floats`: the types that the target multiplies.
         Halves have room for rows that cannot be bytes."""
-        plain = computed if computed in float_types() else "f32"
+        plain = computed if computed in floats else "f32"
         if self.kind not in ("u8", "u4"):
             return (self.kind,)
         behind = f":{self.group}" if self.group else ""
@@ -89,41 +92,14 @@ def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
     return found[0], found[1]
 
 
-_DEFAULT = Options()
-_current: contextvars.ContextVar[Options] = contextvars.ContextVar("ovjit_options", default=_DEFAULT)
+class Context(NamedTuple):
+    """What a graph is compiled for. Passes and fusion are given it; rules find it as `Builder.context`,
+    lowerings as `Group.context`."""
+
+    target: Isa
+    options: Options = Options()
 
 
-def options() -> Options:
-    """The options of the compilation under way."""
-    return _current.get()
-
-
-@contextlib.contextmanager
-def _having(variable: contextvars.ContextVar[Any], value: Any) -> Iterator[None]:
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
-
-
-def compiling(chosen: Options) -> contextlib.AbstractContextManager[None]:
-    """Lowerings made inside see `chosen`."""
-    return _having(_current, chosen)
-
-
-#: Gives bytes at a multiple of 64 for so many of constants, or None.
+#: Gives bytes at a multiple of 64 for so many of constants, or None. A mapping is a file's, and shared with
+#: it.
 Memory = Callable[[int], "np.ndarray | None"]
-_memory: contextvars.ContextVar[Memory | None] = contextvars.ContextVar("ovjit_memory", default=None)
-
-
-def memory_for(size: int) -> np.ndarray | None:
-    """The memory that the constants of a program are to lie in, None for any. A mapping is a file's, and
-    shared with it."""
-    give = _memory.get()
-    return None if give is None else give(size)
-
-
-def constants_in(give: Memory) -> contextlib.AbstractContextManager[None]:
-    """Programs made inside have their constants in the memory that `give` has for them."""
-    return _having(_memory, give)

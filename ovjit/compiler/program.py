@@ -17,9 +17,8 @@ from typing import Any
 
 from ovjit import debug, logs
 from ovjit.codegen import kernel as kernels
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
-from ovjit.compiler.options import memory_for, options
+from ovjit.compiler.options import Context, Memory
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype
@@ -43,7 +42,7 @@ from ovjit.rewrite.expand import expand_graph, upcast_graph
 from ovjit.rewrite.halves import widen_halves
 from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
 
-Pass = Callable[[Graph], Graph]
+Pass = Callable[[Graph, Context], Graph]
 
 
 def _with(operations: str, module: str, name: str, rule: bool = False) -> Pass:
@@ -51,22 +50,27 @@ def _with(operations: str, module: str, name: str, rule: bool = False) -> Pass:
     operations: others start without the module, as it leaves them as they are."""
     names = frozenset(operations.split())
 
-    def run(graph: Graph) -> Graph:
+    def run(graph: Graph, context: Context) -> Graph:
         if not any(n.op.name in names for n in graph.nodes):
             return graph
         found = getattr(import_module(f"ovjit.rewrite.{module}"), name)
-        return rebuild(graph, found) if rule else found(graph)
+        return rebuild(graph, found, context=context) if rule else found(graph, context)
 
     return run
 
 
-def _append_dimensions(graph: Graph) -> Graph:
+def _rules(*rules: simplify.Rule) -> Pass:
+    """The pass that applies these rules."""
+    return lambda graph, context: simplify.run_rules(graph, rules, context)
+
+
+def _append_dimensions(graph: Graph, context: Context) -> Graph:
     given = any(node.attrs.get("auto_broadcast") == "pdpd" for node in graph.nodes)
-    return simplify.run_rules(graph, [simplify.append_dimensions]) if given else graph
+    return simplify.run_rules(graph, [simplify.append_dimensions], context) if given else graph
 
 
-def _store_caches(graph: Graph) -> Graph:
-    for low in options().caches:
+def _store_caches(graph: Graph, context: Context) -> Graph:
+    for low in context.options.caches:
         graph = store_caches(graph, low)
     return rebuild(graph, read_halves)
 
@@ -74,25 +78,21 @@ def _store_caches(graph: Graph) -> Graph:
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
-    "halves": widen_halves,
+    "halves": lambda graph, _: widen_halves(graph),
     "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),
     "decompress": _with("Convert", "decompression", "decompress", rule=True),
     "compress": _with("Convert Gather", "compression", "compress", rule=True),
     "embeddings": _with("Gather", "embeddings", "gather_compressed", rule=True),
-    "fold": lambda g: simplify.run_rules(g, [simplify.drop_noops, simplify.fold_constants]),
-    "align": lambda g: simplify.run_rules(g, [simplify.align_operands]),
-    "transposes": lambda g: simplify.run_rules(g, [simplify.transpose_the_narrow]),
-    "batch_norm": lambda g: simplify.run_rules(g, [simplify.expand_batch_norm]),
-    "ops": lambda g: simplify.run_rules(g, op_rules(g)),
-    "weights": lambda g: simplify.run_rules(
-        g, [simplify.scale_into_weights, simplify.join_offsets, simplify.join_scales]
-    ),
+    "fold": _rules(simplify.drop_noops, simplify.fold_constants),
+    "align": _rules(simplify.align_operands),
+    "transposes": _rules(simplify.transpose_the_narrow),
+    "batch_norm": _rules(simplify.expand_batch_norm),
+    "ops": lambda graph, context: simplify.run_rules(graph, op_rules(graph), context),
+    "weights": _rules(simplify.scale_into_weights, simplify.join_offsets, simplify.join_scales),
     "expand": expand_graph,
-    "clean": lambda g: simplify.run_rules(
-        g, [simplify.drop_noops, simplify.fold_constants, simplify.flush_factors]
-    ),
+    "clean": _rules(simplify.drop_noops, simplify.fold_constants, simplify.flush_factors),
     "requantize": _with("Convert", "requantization", "requantize_graph"),
-    "precision": lambda g: lower_precision(g, options().precision),
+    "precision": lower_precision,
     "upcast": upcast_graph,
     "caches": _store_caches,
 }
@@ -107,7 +107,7 @@ def op_rules(graph: Graph | None = None) -> list[simplify.Rule]:
     return [rule for record in ops_with_rules(names) for rule in record.rules]
 
 
-def run_passes(graph: Graph) -> Graph:
+def run_passes(graph: Graph, context: Context) -> Graph:
     """The graph after all passes that `OVJIT_SKIP` does not name."""
     showing, checking = debug.level() >= debug.GRAPHS, debug.is_on("OVJIT_CHECK")
     if showing:
@@ -117,7 +117,7 @@ def run_passes(graph: Graph) -> Graph:
         if name in skipped:
             continue
         before, began = graph, time.perf_counter()
-        graph = run(graph)
+        graph = run(graph, context)
         if showing:
             debug.show_pass(name, graph, before, time.perf_counter() - began)
         if checking:
@@ -131,11 +131,15 @@ class Program:
     With `watched`, plans say after which step each value is complete (`Plan.probes`).
     """
 
-    def __init__(self, graph: Graph, watched: bool = False):
+    def __init__(
+        self, graph: Graph, context: Context, watched: bool = False, memory: Memory | None = None
+    ):
+        """`memory`: gives the bytes that constants are to lie in."""
+        self.context = context
         interpreted = debug.is_on("OVJIT_INTERP")
         self.watched = watched
-        self.graph = graph if interpreted else run_passes(graph)
-        groups = fuse(self.graph, alone=interpreted or debug.skips("fuse"))
+        self.graph = graph if interpreted else run_passes(graph, context)
+        groups = fuse(self.graph, context, alone=interpreted or debug.skips("fuse"))
         if debug.level() >= debug.GRAPHS:
             debug.show_groups(groups)
         lowered = [ReferenceStep(group) for group in groups] if interpreted else lower_groups(groups)
@@ -162,7 +166,7 @@ class Program:
         #: bytes of the elements that plans may transpose in blocks; smaller programs do without the kernels
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
         deep |= {4} if deep and 4 in sizes else set()
-        self.transposed = [size for size in transpose_sizes(host_isa()) if size in deep]
+        self.transposed = [size for size in transpose_sizes(context.target) if size in deep]
         needed += map(transpose_kernel, self.transposed)
         #: Of the kernels, which it takes is a matter of how memory lies.
         self._by_strides = by_strides.union(needed) - surely
@@ -184,7 +188,7 @@ class Program:
         for value in self.graph.outputs:
             if value.constant is not None and value.dtype != "string":
                 self.constants.view(value.constant, value.dtype)
-        self.memory = self.constants.materialize(memory_for(self.constants.size))
+        self.memory = self.constants.materialize(memory and memory(self.constants.size))
 
     @made_once
     def layers(self) -> Layers | None:
@@ -216,8 +220,8 @@ class Program:
         compiled and is not likely to be needed.
         """
         if _is_closed(self.graph):
-            return kernels.Loaded((), provided)
-        return kernels.Loaded(self.kernels, provided, self._unlikely)
+            return kernels.Loaded((), provided, target=self.context.target)
+        return kernels.Loaded(self.kernels, provided, self._unlikely, self.context.target)
 
     def _unlikely(self, missing: Collection[kernels.Kernel]) -> Collection[kernels.Kernel]:
         """The kernels, of those that would have to be compiled, that a plan for guessed dimensions has no
@@ -333,7 +337,10 @@ class Program:
         layouts = self.layouts
         if self._open_halos:
             layouts = choose_layouts(self.lowerings, lambda value: types[value].shape)
-        planner = Planner(types, self.graph.inputs, self.graph.outputs, layouts, self.constants, strides)
+        planner = Planner(
+            types, self.graph.inputs, self.graph.outputs, layouts, self.constants, strides,
+            target=self.context.target,
+        )  # fmt: skip
         planner.may_transpose = self.transposed
         if not self.watched:
             planner.readers = self.readers

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.errors import InferenceError
 from ovjit.execution import runner
 from ovjit.execution.blocks import Arena
@@ -64,7 +63,7 @@ class PythonJob(Job):
         pieces += [(scratch, plan.scratch_size, "scratch")]
         for base, offset, size in given:
             pieces.append((int(bases[base]) + offset, size, _BASES.get(base, "an input or output")))
-        isa = host_isa()
+        isa = self.executable.program.context.target
         names = Words(isa.lanes, Memory(pieces))
         for name, intrinsic in (step.kernel.intrinsics(isa) or {}).items():
             names[name] = _bound(intrinsic, names)

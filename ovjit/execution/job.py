@@ -92,7 +92,7 @@ class Executable:
         bodies: Callable[[], Any],
         began: float,
     ):
-        """Of a `program` made by `ovjit.execution.build`, or an `ovjit.storage.program.StoredProgram`.
+        """Of a `program` made by `ovjit.engine`, or an `ovjit.storage.program.StoredProgram`.
 
         `graph`: as it was given to the compiler, if it is known. `job`: the class of this executable's jobs.
         `segments(cut, config)` makes what runs a graph that has to be cut. `began`: when compiling began.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.kernel import Loaded
-from ovjit.compiler.options import Options, caches_of
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.blocks import LARGE_STATE, new_array
 from ovjit.execution.job import Executable, Job, Row
@@ -19,11 +18,9 @@ from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import GUESS, LONG_GUESS, check_shapes, fits, guessed_input
 from ovjit.planning.growing import Outgrown, Place, Room
 from ovjit.planning.plan_steps import Plan
-from ovjit.rewrite.model_variables import Lifted, Start, Variable, keep_low, lift
 
-#: Makes an executable of a graph and properties.
-Build = Callable[[Graph, Mapping[str, Any]], Executable]
-
+if TYPE_CHECKING:
+    from ovjit.rewrite.model_variables import Variable
 
 class Init(NamedTuple):
     """What computes the value that a variable begins with: output `output` of `executable`, which reads the
@@ -52,14 +49,6 @@ class StatefulProgram:
         self._starts = starts
         self._lock = ForkLock("model")
         self._inits: list[np.ndarray | Init | None] | None = None
-
-    @classmethod
-    def of(cls, graph: Graph, config: Mapping[str, Any], build: Build) -> StatefulProgram:
-        """Compile a graph with state operations."""
-        inner = inner_config(config)
-        lifted = lifted_for(graph, inner)
-        main, inits = build(lifted.main, inner), _compiled(lifted.inits, inner, build)
-        return cls(main, lifted.variables, lambda: graph, lambda: inits)
 
     def inits(self) -> list[np.ndarray | Init | None]:
         """For each variable: an array, what computes it, or None for zeros."""
@@ -393,14 +382,6 @@ class StatefulProgram:
         return inner.profile()
 
 
-def _compiled(
-    starts: Sequence[np.ndarray | Start | None], config: Mapping[str, Any], build: Build
-) -> list[np.ndarray | Init | None]:
-    graphs = {id(start.graph): start.graph for start in starts if isinstance(start, Start)}
-    built = {key: build(graph, config) for key, graph in graphs.items()}
-    return [Init(built[id(s.graph)], s.inputs, s.output) if isinstance(s, Start) else s for s in starts]
-
-
 class States:
     """The values of a job's variables; None after a reset, until a run works out what they begin with."""
 
@@ -460,11 +441,6 @@ class States:
         self.settle()
         self.values[k] = _owned(as_stored(value, variable))
         self.memory[k], self.shown[k] = None, False
-
-
-def lifted_for(graph: Graph, config: Mapping[str, Any]) -> Lifted:
-    """`graph` without state operations, its caches stored as `config` has it."""
-    return keep_low(lift(graph), caches_of(config), Options.of(config).precision)
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:

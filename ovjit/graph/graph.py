@@ -163,9 +163,14 @@ class Graph:
 
 
 class Builder:
-    """Makes a graph node by node, inferring types and keeping names unique."""
+    """Makes a graph node by node, inferring types and keeping names unique.
 
-    def __init__(self) -> None:
+    `context`: what the graph is compiled for, an `ovjit.compiler.options.Context`; None outside of the
+    compiler. Rules ask it for the target and the options.
+    """
+
+    def __init__(self, context: Any = None) -> None:
+        self.context = context
         self.nodes: list[Node] = []
         self.inputs: list[Value] = []
         self.replaced: list[Node] = []
@@ -304,11 +309,14 @@ Visit = Callable[[Builder, Node, tuple[Value, ...]], Replacement]
 
 
 def rebuild(
-    graph: Graph, visit: Visit, returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None
+    graph: Graph,
+    visit: Visit,
+    returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None,
+    context: Any = None,
 ) -> Graph:
     """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before. Dead nodes fall
-    away. `returned` makes its outputs of what has become of them."""
-    builder = Builder()
+    away. `returned` makes its outputs of what has become of them. `context`: see `Builder`."""
+    builder = Builder(context)
     new: dict[Value, Value] = {}  # of those values alone that are not themselves any more
     for node in graph.nodes:
         inputs = node.inputs

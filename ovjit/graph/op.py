@@ -183,7 +183,8 @@ class Declared:
     views: bool = False
     #: element types of the first input that samples are tried with
     types: Sequence[str] = ("f32",)
-    #: the floating-point types that the lowering or expansion computes, or what tells them; None: any
+    #: the floating-point types that the lowering or expansion computes, or what tells them of a target;
+    #: None: any
     native: Any = None
     #: so many of its first inputs are multiplied, in types that the CPU has
     multiplied: int = 0
@@ -278,13 +279,12 @@ class Op(Declared):
             return self.plugin
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
-    @property
-    def native_types(self) -> tuple[str, ...] | None:
-        """The floating-point types that the lowering or expansion computes on this CPU, None: any.
+    def native_types(self, target: Any) -> tuple[str, ...] | None:
+        """The floating-point types that the lowering or expansion computes on a target, None: any.
 
         Others are upcast to f32.
         """
-        given = self.native() if callable(self.native) else self.native
+        given = self.native(target) if callable(self.native) else self.native
         return None if given is None else tuple(given)
 
     def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -180,9 +180,10 @@ class Constants:
         return view
 
     def materialize(self, memory: np.ndarray | None = None) -> np.ndarray:
-        """One aligned byte array with everything in it, `memory` if that is given, of a file as `memory_for`
-        has it. The addresses stay. The arrays are let go, but for those in mapped files: `of_files` has them
-        from now on, and the pages that were read are given back.
+        """One aligned byte array with everything in it: `memory`, if that is given, which may be a file's.
+
+        The addresses stay. The arrays are let go, but for those in mapped files: `of_files` has them from now
+        on, and the pages that were read are given back.
         """
         shared = memory is not None and is_mapped(memory)
         memory = aligned_bytes(self.size) if memory is None else memory

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.halos import clear_gaps
@@ -277,7 +276,7 @@ def _plan_transpose(planner: Planner, source: View, target: View) -> bool:
     # each by itself: which of two traced numbers is the smaller would be a guard
     if na < SHORTEST_TRANSPOSED or nb < SHORTEST_TRANSPOSED or x_b == 0:
         return False
-    side = max(host_isa().lanes, CACHE_LINE // size)
+    side = max(planner.target.lanes, CACHE_LINE // size)
     blocks = ceil_div(na, side)
     items = product(extents) * blocks
     values: dict[str, Any] = {

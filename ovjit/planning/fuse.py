@@ -12,16 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.trace import Recorder, Tracer, fma, is_common, number, trace, where
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import LONG_GUESS, Interval
 from ovjit.planning.symbols import Symbols
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
 
 #: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
 LONGEST_BODY = 24
@@ -48,15 +51,18 @@ SHORTEST_ROW, LINE = 48, 16
 class Group:
     """`anchor` (or None), the elementwise `front` that makes its first input and the `body` after it, each in
     order. Outputs: those of the last node, and without an anchor whatever else of the body is read elsewhere,
-    `more`."""
+    `more`. `context`: what they are compiled for, for lowerings to ask."""
 
-    __slots__ = ("anchor", "body", "front", "instructions", "more", "sure", "used")
+    __slots__ = ("anchor", "body", "context", "front", "instructions", "more", "sure", "used")
 
-    def __init__(self, anchor: Node | None, body: Sequence[Node] = (), front: Sequence[Node] = ()):
+    def __init__(
+        self, context: Context, anchor: Node | None, body: Sequence[Node] = (), front: Sequence[Node] = ()
+    ):
+        self.context = context
         self.anchor = anchor
         self.body = list(body)
         self.front = tuple(front)
-        self.instructions = sum(map(instructions, self.body))
+        self.instructions = self.count(self.body)
         self.more: tuple[Value, ...] = ()
         #: Whether all its values surely have one shape. An anchor's kernel walks one only.
         self.sure = True
@@ -65,13 +71,17 @@ class Group:
     def extend(self, nodes: Sequence[Node]) -> None:
         """Append to the body."""
         self.body += nodes
-        self.instructions += sum(map(instructions, nodes))
+        self.instructions += self.count(nodes)
+
+    def count(self, nodes: Sequence[Node]) -> int:
+        """The instructions of the bodies of nodes."""
+        return sum(instructions(node, self.context.target) for node in nodes)
 
     def insert(self, nodes: Sequence[Node], value: Value) -> None:
         """Put `nodes`, which make `value`, before the first of the body that reads it."""
         at = next(i for i, n in enumerate(self.body) if value in n.inputs)
         self.body[at:at] = nodes
-        self.instructions += sum(map(instructions, nodes))
+        self.instructions += self.count(nodes)
 
     @property
     def nodes(self) -> list[Node]:
@@ -136,9 +146,10 @@ class Group:
         """Two groups that do the same: the body is on its own, or the front where all values surely have one
         shape, or there is no body."""
         if self.body and not (self.front and self.sure):
-            first, last = Group(self.anchor, (), self.front), Group(None, self.body)
+            parts: Any = (self.anchor, (), self.front), (None, self.body)
         else:
-            first, last = Group(None, self.front), Group(self.anchor, self.body)
+            parts = (None, self.front), (self.anchor, self.body)
+        first, last = (Group(self.context, *part) for part in parts)
         first.used, last.used = frozenset((0,)), self.used
         return first, last
 
@@ -149,11 +160,12 @@ class Group:
         if not nodes:
             return None
         first = [self.nodes[len(self.front) + skip].outputs[0]] if self.anchor is not None else []
-        return trace_nodes(nodes, first + self.operands_after(skip), near, self.more)
+        inputs = first + self.operands_after(skip)
+        return trace_nodes(self.context.target, nodes, inputs, near, self.more)
 
     def make_front(self) -> Body | None:
         """The traced front, whose inputs are `sources`; None where there is none."""
-        return trace_nodes(self.front, self.sources) if self.front else None
+        return trace_nodes(self.context.target, self.front, self.sources) if self.front else None
 
     def operands_after(self, skip: int) -> list[Value]:
         """The operands that nodes after the first `skip` of the body read."""
@@ -161,7 +173,11 @@ class Group:
 
 
 def trace_nodes(
-    nodes: Sequence[Node], inputs: Sequence[Value], near: bool = False, more: Sequence[Value] = ()
+    target: Isa,
+    nodes: Sequence[Node],
+    inputs: Sequence[Value],
+    near: bool = False,
+    more: Sequence[Value] = (),
 ) -> Body:
     """The bodies of elementwise nodes, one after the other: code from `inputs` to the last node's value, and
     to those of them that are wanted besides."""
@@ -176,7 +192,7 @@ def trace_nodes(
             for i, v in enumerate(node.inputs)
         ]
         recorder.rough = node.output.dtype == "bf16"
-        scalar = quotient if by_multiplying(node) else node.op.scalar
+        scalar = quotient if by_multiplying(node, target) else node.op.scalar
         values[node.output] = trace(scalar, arguments, attrs)
     made = (nodes[-1].output, *more)
     return Body(
@@ -184,12 +200,12 @@ def trace_nodes(
     )
 
 
-def by_multiplying(node: Node) -> bool:
+def by_multiplying(node: Node, target: Isa) -> bool:
     """True for a division by a number that `quotient` makes faster: AVX-512 divides 16 times as slowly as it
     multiplies, narrower vectors a few times."""
     if node.op.name != "Divide" or node.output.dtype != "f32" or not is_number(node.inputs[1]):
         return False
-    return host_isa().name == "avx512" and 1 <= abs(one_number(node.inputs[1])) <= 2.0**64
+    return target.name == "avx512" and 1 <= abs(one_number(node.inputs[1])) <= 2.0**64
 
 
 def quotient(x: Any, y: Any, **attrs: Any) -> Any:
@@ -232,12 +248,12 @@ def is_literal(node: Node, i: int) -> bool:
     return is_common(float(one_number(value)))
 
 
-def fuse(graph: Graph, alone: bool = False) -> list[Group]:
+def fuse(graph: Graph, context: Context, alone: bool = False) -> list[Group]:
     """Groups in the order in which they run. Constants and Parameters are not in any group.
 
     With `alone`, every node is a group of its own: nothing is fused.
     """
-    return _Fusion(graph).run(alone)
+    return _Fusion(graph, context).run(alone)
 
 
 class _Fusion:
@@ -248,7 +264,8 @@ class _Fusion:
     t = conv(x); y = relu(t + (q - 3) * 0.1)        -> conv, sub, mul, add, relu
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, context: Context):
+        self.context = context
         self.nodes = [n for n in graph.nodes if n.op.name not in ("Parameter", "Constant")]
         self.order = {n: i for i, n in enumerate(graph.nodes)}
         self.uses = graph.uses_of_elements()
@@ -259,12 +276,12 @@ class _Fusion:
     def run(self, alone: bool) -> list[Group]:
         anchors = [n for n in self.nodes if not is_elementwise(n)]
         for node in reversed(anchors):  # the latest takes a sum of two, whose other side is there by then
-            group = self.group_of[node] = Group(node)
+            group = self.group_of[node] = Group(self.context, node)
             if not alone and takes_epilogue(node):
                 self.grow(group)
         for node in self.nodes:
             if node not in self.group_of:
-                group = self.group_of[node] = Group(None, [node])
+                group = self.group_of[node] = Group(self.context, None, [node])
                 if not alone:
                     self.grow(group)
         groups = sorted(set(self.group_of.values()), key=lambda g: self.order[g.last])
@@ -332,7 +349,7 @@ class _Fusion:
         """True when `group` may have as many nodes more."""
         if len(group.body) + len(more) > LONGEST_BODY:
             return False
-        if group.body and group.instructions + sum(map(instructions, more)) > MOST_INSTRUCTIONS:
+        if group.body and group.instructions + group.count(more) > MOST_INSTRUCTIONS:
             return False
         return (
             group.anchor is not None
@@ -434,7 +451,8 @@ class _Fusion:
         read = other.inputs
         if any(_ends(n) and n.output in read for n in one.body):
             return None
-        both = Group(None, sorted([*one.body, *other.body], key=self.order.__getitem__))
+        merged = sorted([*one.body, *other.body], key=self.order.__getitem__)
+        both = Group(self.context, None, merged)
         inside = set(both.body)
         given = {v for v in (*one.outputs, *other.outputs) if not self.readers(v) <= inside}
         both.more = tuple(n.output for n in both.body[:-1] if n.output in given)
@@ -498,25 +516,26 @@ def is_elementwise(node: Node) -> bool:
     )
 
 
-#: (operation, types, attributes) -> instructions of its body, and of the longest way through it
+#: (target, operation, types, attributes) -> instructions of its body, and of the longest way through it
 _instructions: dict[tuple, tuple[int, int]] = {}
 
 
-def instructions(node: Node) -> int:
+def instructions(node: Node, target: Isa) -> int:
     """How many instructions the body of an elementwise node has."""
-    return _measures(node)[0]
+    return _measures(node, target)[0]
 
 
-def _measures(node: Node) -> tuple[int, int]:
+def _measures(node: Node, target: Isa) -> tuple[int, int]:
     """How many instructions an elementwise node's body has, and how many of them wait for one another."""
-    key = (node.op.name, node.op.opset, tuple(v.dtype for v in node.inputs), repr(node.attrs))
+    types = tuple(v.dtype for v in node.inputs)
+    key = (target.name, node.op.name, node.op.opset, types, repr(node.attrs))
     known = _instructions.get(key)
     if known is None:
         read = [v for i, v in enumerate(node.inputs) if not is_literal(node, i)]
-        body = trace_nodes([node], list(dict.fromkeys(read)))
+        body = trace_nodes(target, [node], list(dict.fromkeys(read)))
         depth: dict[str, int] = {}
-        for target, _, args, _ in body.lines:
-            depth[target] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
+        for made, _, args, _ in body.lines:
+            depth[made] = 1 + max((depth.get(a, 0) for a in args if isinstance(a, str)), default=0)
         known = _instructions[key] = len(body.lines), max(depth.values(), default=0)
     return known
 
@@ -525,8 +544,9 @@ def _cost(group: Group) -> float:
     """About what one vector of a group's results costs, in instructions. Where many of them wait for one
     another, the next vectors' are too far behind them for the CPU to begin with those meanwhile."""
     depth: dict[Value, int] = {}
+    target = group.context.target
     for node in group.body:
-        depth[node.output] = _measures(node)[1] + max(depth.get(v, 0) for v in node.inputs)
+        depth[node.output] = _measures(node, target)[1] + max(depth.get(v, 0) for v in node.inputs)
     waiting = max(depth.values()) / DEEPEST
     return group.instructions * max(waiting, 1.0) + STREAM * (len(group.tensors) + len(group.outputs))
 

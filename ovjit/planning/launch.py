@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import DIMS
 from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of, given_fields
@@ -86,7 +85,7 @@ def try_launch(
     outer = [*found.rest, *(extents[axis] for axis in signature.named)]
     counted, blocks, each = outer, 1, 1
     if signature.split is not None:
-        each = signature.split.elements(host_isa().lanes)
+        each = signature.split.elements(planner.target.lanes)
         blocks = ceil_div(outer[-1], each)
         counted = [*outer[:-1], blocks]
     items = product(counted)

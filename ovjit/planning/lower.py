@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
 from ovjit.errors import ModelError
 from ovjit.forks import made_once
@@ -65,6 +66,11 @@ class Lowering:
         self.node = group.node
         self.out = group.last.outputs[0]
         self.set_up()
+
+    @property
+    def target(self) -> Isa:
+        """What its kernels are compiled for."""
+        return self.group.context.target
 
     def set_up(self) -> None:
         """What a class makes of its group at once: its kernels, above all. Raises NotNative where the

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ovjit import debug
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import given_fields
@@ -89,7 +90,8 @@ class Views(dict):
 
 
 class Planner:
-    """Collects the steps for concrete shapes. `types`: value -> (dtype, shape, known value or None)."""
+    """Collects the steps for concrete shapes on a target. `types`: value -> (dtype, shape, known value or
+    None)."""
 
     def __init__(
         self,
@@ -99,7 +101,10 @@ class Planner:
         layouts: Mapping[Value, Layout],
         constants: Constants,
         strides: Strides = NO_STRIDES,
+        *,
+        target: Isa,
     ):
+        self.target = target
         self.types = types
         self.outputs = list(outputs)
         self.layouts = layouts

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
-from ovjit.codegen.cpu.isa import has_features, host_isa
-from ovjit.compiler.options import options
+from ovjit.codegen.cpu.isa import Isa, has_features
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
@@ -64,14 +63,14 @@ class Stored(NamedTuple):
         attrs |= {"bits": self.bits, "group": self.group, "kind": self.kind}
         return w("CompressedMatMul", x, w.b.constant(self.integers), self.scale, *zeros, *indices, **attrs)
 
-    def dynamic(self, size: int) -> int:
+    def dynamic(self, size: int, target: Isa) -> int:
         """`size` where rows are to be quantized in groups of it before they are multiplied, else 0: as in
         OpenVINO for groups that lie within those of the weights, if integers with a sign have no zero."""
         depth = self.integers.shape[0]
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
-        fits = within and size % GROUP_STEP == 0 and plain and has_features(host_isa(), FEATURES)
-        if not fits or host_isa().lanes != GROUP_STEP:
+        fits = within and size % GROUP_STEP == 0 and plain and has_features(target, FEATURES)
+        if not fits or target.lanes != GROUP_STEP:
             return 0
         try:
             how_stored(self.integers, self.scale, self.zero, self.bits)
@@ -93,12 +92,13 @@ def compress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
 
 def _plain(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     """MatMul(x, stored [K, N])  ->  CompressedMatMul"""
-    stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]))
+    stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]), b.context.options.precision)
     least = SMALLEST_F16 if stored is not None and stored.kind == "f16" else SMALLEST
     if stored is None or stored.integers.size < least or node.inputs[0].shape is None:
         return None
     transposed = node.attrs["transpose_a"]
-    dynamic = 0 if transposed else stored.dynamic(options().dynamic)
+    target, options = b.context
+    dynamic = 0 if transposed else stored.dynamic(options.dynamic, target)
     return stored.product(Writer(b, node), inputs[0], transpose_a=transposed, dynamic=dynamic)
 
 
@@ -171,7 +171,7 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
     return None
 
 
-def stored_weights(value: Value, transposed: bool) -> Stored | None:
+def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | None:
     """What a product's right-hand side is stored as: the depth is its last axis but one, `transposed` its
     last. None where it is nothing of the kind."""
     value, transposed = _before_transposes(value, transposed)
@@ -180,7 +180,7 @@ def stored_weights(value: Value, transposed: bool) -> Stored | None:
     final = tuple(value.shape)
     node = value.node
     if node.op.name == "Convert" and node.inputs[0].dtype == "f16":
-        return _halves(node.inputs[0].constant, transposed)
+        return _halves(node.inputs[0].constant, transposed, precision)
     found = next(scaled_integers(value), None)
     return None if found is None else _arranged(*found, final, transposed)
 
@@ -214,9 +214,9 @@ def scaled_integers(
             yield *found, scale
 
 
-def _halves(array: np.ndarray | None, transposed: bool) -> Stored | None:
+def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Stored | None:
     """A matrix of f16, with scales of 1; None where products are in bf16, whose weights take no more room."""
-    if array is None or options().precision != "f32":
+    if array is None or precision != "f32":
         return None
     depth, outs = array.shape[::-1] if transposed else array.shape
     bits = Arranged(

@@ -9,7 +9,7 @@ outputs, or None where it stays as it is. Halves that an operation does not comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +20,16 @@ from ovjit.graph.op import Op, StandIn
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.simplify import fold_constants, run_rules
 
+if TYPE_CHECKING:
+    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.compiler.options import Context
+
 #: How often what has been expanded is looked at again.
 ROUNDS = 4
 
 
 class Writer:
-    """Adds nodes that stand for `node`: `w("Add", x, 1.0)`.
+    """Adds nodes that stand for `node`: `w("Add", x, 1.0)`. `w.b.context` is what they are compiled for.
 
     Numbers become constants of the first value's type, arrays and lists (axes, patterns) their own. Lists may
     have `Extent`s.
@@ -118,33 +122,34 @@ def not_negative(extent: Any) -> Any:
     return max(extent, 0) if isinstance(extent, int) else extent.not_negative()
 
 
-def expand_graph(graph: Graph) -> Graph:
+def expand_graph(graph: Graph, context: Context) -> Graph:
     """The graph with all expansions done."""
+    target = context.target
     for _ in range(ROUNDS):
-        if not any(n.op.expand is not None or _is_half(n) or _stand_in(n) for n in graph.nodes):
+        if not any(n.op.expand is not None or _is_half(n, target) or _stand_in(n) for n in graph.nodes):
             break
         before = len(graph.nodes)
-        graph, changed = _round(graph, expand=True)
+        graph, changed = _round(graph, context, expand=True)
         if not changed and len(graph.nodes) == before:
             break
     return graph
 
 
-def upcast_graph(graph: Graph) -> Graph:
+def upcast_graph(graph: Graph, context: Context) -> Graph:
     """The graph with all halves upcast that operations do not compute."""
-    if not any(map(_is_half, graph.nodes)):
+    if not any(_is_half(node, context.target) for node in graph.nodes):
         return graph
-    return run_rules(_round(graph, expand=False)[0], [fold_constants])
+    return run_rules(_round(graph, context, expand=False)[0], [fold_constants])
 
 
-def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
+def _round(graph: Graph, context: Context, expand: bool) -> tuple[Graph, bool]:
     changed = False
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         nonlocal changed
         first = len(b.nodes)
         out, w, expanded = None, Writer(b, node), False
-        if _is_half(node):
+        if _is_half(node, context.target):
             out = _computed(w, node, inputs, "f32", lambda _, kind: kind in HALVES)
         elif (found := _stand_in(node)) is not None:
             out = _computed(w, node, inputs, found.real, found.concerns)
@@ -159,7 +164,7 @@ def _round(graph: Graph, expand: bool) -> tuple[Graph, bool]:
             b.rename(out[0].node, node.name)
         return out
 
-    return rebuild(graph, visit), changed
+    return rebuild(graph, visit, context=context), changed
 
 
 def whole(w: Writer, x: Value, kind: str) -> Value:
@@ -196,9 +201,9 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
     return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
 
 
-def _is_half(node: Node) -> bool:
+def _is_half(node: Node, target: Isa) -> bool:
     """True where the operation computes in f32 what this node has in halves."""
-    native = node.op.native_types
+    native = node.op.native_types(target)
     return native is not None and any(
         v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
     )

@@ -21,17 +21,20 @@ needed there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ovjit.codegen.cpu.formats import float_types
-from ovjit.compiler.options import options
 from ovjit.errors import OvjitError
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
 
 #: Elementwise operations whose results hang on the last bits of what they are given.
 EXACT = frozenset(
@@ -60,15 +63,16 @@ def part_of(op: Op) -> str:
     return "carry" if moves or op.name in POOLS else "keep"
 
 
-def lower_precision(graph: Graph, low: str) -> Graph:
+def lower_precision(graph: Graph, context: Context) -> Graph:
     """Convolution(x: f32, w) -> Convolution(Convert(x, bf16), w: bf16): bf16     and what follows from it"""
+    low = context.options.precision
     computed = {n for n in graph.nodes if low != "f32" and _computes(n)}
     if not computed:
         return graph
     computed -= _angles(graph)
-    caches = _given(graph)
+    caches = _given(graph, context.options.caches)
     lowered = _choose(graph, computed, caches, low)
-    if low not in float_types():
+    if low not in float_types(context.target):
         lowered -= _in_epilogues(graph)
     casts: dict[tuple[Value, str], Value] = {}
 
@@ -161,12 +165,12 @@ def _angles(graph: Graph) -> set[Node]:
     return {node for node in found if part_of(node.op) == "compute"}
 
 
-def _given(graph: Graph) -> set[Value]:
-    """Inputs, caches in a type of their own as f32, and what they are moved and joined to."""
+def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
+    """Inputs, caches in types of their own (`stored`) as f32, and what they are moved and joined to."""
     found: set[Value] = set()
     for node in graph.nodes:
         moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
-        if node.op.name == "Parameter" or moved or any(_widens_input(node, t) for t in options().caches):
+        if node.op.name == "Parameter" or moved or any(_widens_input(node, t) for t in stored):
             found.update(v for v in node.outputs if v.dtype == "f32")
     return found
 

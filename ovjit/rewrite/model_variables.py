@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,10 +129,13 @@ def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
     return makers(values, graph.nodes, lambda node: node.op.name == "ReadValue")
 
 
-def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str) -> Lifted:
+def keep_low(
+    lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats: Collection[str]
+) -> Lifted:
     """Caches of keys and of values in the element types that `caches` asks for, or that those who read them
-    multiply (`computed`): the hidden ends of `main` have them, with conversions beside them, which the
-    precision pass takes out, or `store_caches` where the model computes in another type.
+    multiply: `computed`, where it is one of `floats`, which the target multiplies. The hidden ends of `main`
+    have them, with conversions beside them, which the precision pass takes out, or `store_caches` where the
+    model computes in another type.
 
     A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
     its shape and what is multiplied: of attention and matrices, where the model computes in another type.
@@ -149,7 +152,8 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str) -> Lift
             following = main.outputs[output_of[k]]
             readers = _readers(main, value, output_of[k], uses)
             role = "k" if "k" in readers.values() else "v"
-            low = _stored_in(main, value, following, readers, caches[role == "v"], computed, uses)
+            names = caches[role == "v"].names(computed, floats)
+            low = _stored_in(main, value, following, readers, caches[role == "v"], names, computed, uses)
             if low:
                 chosen[k] = low, role
     if not chosen:
@@ -186,12 +190,13 @@ ATTENTION = frozenset(("MatMul", "ScaledDotProductAttention", "GuardedAttention"
 
 
 def _stored_in(
-    main: Graph, value: Value, following: Value, readers: dict[Node, str], cache: Cache, computed: str,
-    uses: Any,
+    main: Graph, value: Value, following: Value, readers: dict[Node, str], cache: Cache,
+    names: Sequence[str], computed: str, uses: Any,
 ) -> str:  # fmt: skip
-    """How the hidden input `value`, the next value of which is `following`, is stored, "": as it is."""
+    """How the hidden input `value`, the next value of which is `following`, is stored: the first of `names`
+    that fits, "": as it is."""
     of_attention = all(node.op.name in ATTENTION for node in readers)
-    for low in cache.names(computed) if readers else ():
+    for low in names if readers else ():
         rows = ByteRows.of(low)
         if not of_attention and low != computed:
             continue

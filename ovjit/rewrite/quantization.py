@@ -23,11 +23,11 @@ products.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import product_format
+from ovjit.codegen.cpu.formats import find_format
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
@@ -36,6 +36,9 @@ from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
 from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
 from ovjit.rewrite.expand import Writer
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
 
 #: How far from a whole number a zero point may be, in steps.
 NEARLY = 1e-2
@@ -81,9 +84,9 @@ class Weights(NamedTuple):
     offset: np.ndarray | None = None
 
 
-def quantize_graph(graph: Graph) -> Graph:
+def quantize_graph(graph: Graph, context: Context) -> Graph:
     """FakeQuantize, products -> Quantize, products of integers"""
-    if not any(map(_quantizes, graph.nodes)) or product_format("u8", "i8") is None:
+    if not any(map(_quantizes, graph.nodes)) or find_format("u8", "i8", context.target) is None:
         return graph
     return rebuild(graph, _Quantizer(graph).visit)
 

@@ -14,7 +14,7 @@ of integers stays as it is.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.settled import settled
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
 
 #: How far, in steps, an activation may be from where Quantize cuts off: what is between is rounded to that.
 WITHIN = 0.25
@@ -51,7 +54,7 @@ class Steps(NamedTuple):
     attrs: dict[str, Any]
 
 
-def requantize_graph(graph: Graph) -> Graph:
+def requantize_graph(graph: Graph, context: Context) -> Graph:
     """Scales, offsets and activations between sums of integers and Quantize -> its factor and offset"""
     if not any(map(_converts_sums, graph.nodes)):
         return graph

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.graph.shapes import is_static
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
 
 #: A folded constant may have at most this many bytes more than what it is made from.
 FOLD_BUDGET = 64 * 1024 * 1024
@@ -43,8 +47,9 @@ class Uses:
         )
 
 
-def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
-    """One pass over the graph with all rules; the first that matches a node replaces it."""
+def run_rules(graph: Graph, rules: Sequence[Rule], context: Context | None = None) -> Graph:
+    """One pass over the graph with all rules; the first that matches a node replaces it. Rules that depend on
+    the target or the options need the `context`."""
     if not rules:
         return graph
     uses = Uses(graph)
@@ -56,7 +61,7 @@ def run_rules(graph: Graph, rules: Sequence[Rule]) -> Graph:
                 return out
         return None
 
-    return rebuild(graph, visit)
+    return rebuild(graph, visit, context=context)
 
 
 def fold_constants(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Replacement:

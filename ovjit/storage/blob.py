@@ -81,7 +81,7 @@ def save_blob(
     if stored is not None:
         source = parse(stored["header"], "header")["source"]
         if is_kept(source):  # it has what a start needs, and not what every other may
-            from ovjit.execution.build import compile_graph
+            from ovjit.engine import compile_graph
 
             stored, executable = None, compile_graph(executable.graph, executable.config)
     if stored is None:
@@ -168,11 +168,11 @@ def key_of(settings: Mapping[str, Any]) -> bytes:
 
 def machine() -> dict[str, str]:
     """What object code depends on: versions, code generators, the CPU, and switches that change code."""
-    from ovjit.codegen.cpu.isa import host_isa, target
+    from ovjit.codegen.cpu.isa import host_isa, llvm_names
     from ovjit.codegen.versions import code_digest, versions
 
     isa = host_isa()
-    cpu, features = target(isa)
+    cpu, features = llvm_names(isa)
     numba, llvmlite = versions()
     return {
         "ovjit": __version__,
@@ -327,7 +327,7 @@ def _compile(
     ):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
             raise BlobError(f"the blob is not valid: its {what}s are not those of its graph")
-    from ovjit.execution.build import compile_graph
+    from ovjit.engine import compile_graph
 
     try:
         return compile_graph(graph, config)

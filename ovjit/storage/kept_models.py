@@ -78,20 +78,18 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
 
 @contextlib.contextmanager
 def compiling(source: Source | None, settings: Mapping[str, Any]) -> Iterator[KeptMemory | None]:
-    """What is compiled of the file inside has its packed weights in the file of the kept model to be; gives
-    that memory, for `keep`. None where nothing will be kept."""
+    """Gives the memory that the packed weights of what is compiled of the file inside are to lie in, which is
+    that of the kept model to be: for the compiler and `keep`. None where nothing will be kept."""
     where = folder()
     settled = source is not None and all(origin.is_settled() for origin in source.origins)
     if where is None or not settled or not find_key(settings.get("OVJIT_KEY") or None).lasting:
         yield None
         return
-    from ovjit.compiler.options import constants_in
     from ovjit.storage.kept_memory import KeptMemory
 
     kept = KeptMemory(where, lambda size: _has_room(where, size))
     try:
-        with constants_in(kept.give):
-            yield kept
+        yield kept
     finally:
         kept.drop()
 

@@ -33,8 +33,8 @@ import numpy as np
 from ovjit import debug
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
+from ovjit.engine import context_of, executable_of, lifted_for, make_program
 from ovjit.execution import runner
-from ovjit.execution.build import executable_of, make_program
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.op import Op, TensorType, find_op
@@ -528,7 +528,7 @@ def stored_with_variables(
     config: Mapping[str, Any],
 ) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
-    from ovjit.execution.variables import StatefulProgram, inner_config, lifted_for
+    from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Variable
 
     try:
@@ -547,7 +547,7 @@ def stored_with_variables(
         memory,
         [*inputs, *(t for _, t in hidden)],
         [*outputs, *(t for v, t in hidden if v.assigned)],
-        lambda: lifted_for(given(), inner).main,
+        lambda: lifted_for(given(), context_of(inner)).main,
         inner,
     )
     main = executable_of(stored, inner)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, product_format
+from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, find_format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Each
 from ovjit.graph.converted import Converted
@@ -102,7 +102,6 @@ class Tiled(Lowering):
 
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
-        self.isa = host_isa()
         self.form = self.choose_form()
         if self.form.products > 1 and self.takes_lists():
             self.form = self.form._replace(listed=True)
@@ -135,7 +134,7 @@ class Tiled(Lowering):
     @property
     def joins(self) -> bool:
         """True where the tile makes bytes of several vectors of sums at once."""
-        return self.isa.name in JOINING and (self.form.a, self.form.w) == ("u8", "i8")
+        return self.target.name in JOINING and (self.form.a, self.form.w) == ("u8", "i8")
 
     def reach(self) -> np.ndarray | None:
         """[2, channels]: what sums may come to, from and to; None where weights are computed."""
@@ -170,7 +169,7 @@ class Tiled(Lowering):
 
     def choose_form(self) -> Format:
         """The format of the tiles: that of the operands' types."""
-        form = product_format(self.data.dtype, self.weight_type)
+        form = find_format(self.data.dtype, self.weight_type, self.target)
         assert form is not None  # whoever lowers has asked `tile_format`
         return form
 
@@ -180,17 +179,17 @@ class Tiled(Lowering):
         return arranged is not None and isinstance(arranged[0], np.ndarray)
 
     def make_kernel(self, names: str) -> Kernel:
-        rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
-        name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.isa.name}{'_' + names if names else ''}"
+        rows, width = ROWS[self.target.name][0], tile_width(self.target)
+        name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.target.name}{'_' + names if names else ''}"
         picked = self.picks is not None
         return tile_kernel(
-            name, self.epilogue, self.isa, self.form, picked=picked, gathered=self.gathered > 0
+            name, self.epilogue, self.target, self.form, picked=picked, gathered=self.gathered > 0
         )
 
     def make_blocked(self, name: str) -> Kernel:
         """The kernel that sums in blocks."""
         return tile_kernel(
-            name, self.epilogue, self.isa, self.form, blocked=True, picked=self.picks is not None
+            name, self.epilogue, self.target, self.form, blocked=True, picked=self.picks is not None
         )
 
     def along(self, view: View, axes: Sequence[int | None]) -> list[int]:
@@ -274,7 +273,7 @@ class Tiled(Lowering):
             return
         weights = None if arranged is None else arranged[0]
         convert = weights.convert if isinstance(weights, Converted) else None
-        packed, sizes = pack_panels(matrix, self.isa, self.form, convert)
+        packed, sizes = pack_panels(matrix, self.target, self.form, convert)
         key: tuple = (self, "weights")
         if arranged is not None:  # the same weights in the same arrangement are placed once
             source = (id(weights.source), *weights.through) if isinstance(weights, Converted) else id(weights)
@@ -295,22 +294,22 @@ class Tiled(Lowering):
 
     def pack_lists(self, constants: Constants, matrix: np.ndarray) -> None:
         """The weights in an order of their own, see `narrow`."""
-        listed = list_panels(matrix, self.isa, self.form)
+        listed = list_panels(matrix, self.target, self.form)
         if self.bias is not None:
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
         parts = listed._asdict()
         names = ("memory", "places", "steps", "bias")
         at, places, steps, bias = (constants.place(parts[name], (self, name)).offset for name in names)
-        step, runs = tile_width(self.isa) * WORD, math.prod(matrix.shape[1:-2])
+        step, runs = tile_width(self.target) * WORD, math.prod(matrix.shape[1:-2])
         self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps, runs))
 
     def pack_bias(self, constants: Constants, bias: np.ndarray | None) -> tuple[int, int]:
         """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
         if bias is None:
-            zeros = np.zeros(tile_width(self.isa), numpy_dtype(self.form.acc))
+            zeros = np.zeros(tile_width(self.target), numpy_dtype(self.form.acc))
             return constants.place(zeros, "zero panel").offset, 0
-        panels = pack_bias(bias, self.groups, self.isa)
-        return constants.place(panels, (self, "bias")).offset, tile_width(self.isa) * WORD
+        panels = pack_bias(bias, self.groups, self.target)
+        return constants.place(panels, (self, "bias")).offset, tile_width(self.target) * WORD
 
     #: Bytes of the weights where they are not stored as tiles read them.
     stored: int | None = None
@@ -388,14 +387,14 @@ class Tiled(Lowering):
     def _blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
         how many ranges of panels."""
-        rows = ROWS[self.isa.name][0]
+        rows = ROWS[self.target.name][0]
         panel_bytes = weights.sizes.panel
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
         # Shares of pixels that let two and four threads end together gain, by count, 0.3 to 1.4 % of
         # quantized networks at two threads, and lose as much and more at eight and sixteen.
         # of one lane: the last panel may have one vector, but then takes little less
-        vectors, rate = self.isa.tile_vectors, self.form.rate
+        vectors, rate = self.target.tile_vectors, self.form.rate
         tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
         wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
@@ -407,7 +406,7 @@ class Tiled(Lowering):
     def _shares(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
         """The flops of a step, what `_blocks` gives, the bytes that a word and a tile fetch ahead, and how
         many chunks there are."""
-        rows, width = ROWS[self.isa.name][0], weights.sizes.width
+        rows, width = ROWS[self.target.name][0], weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
         blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
@@ -451,7 +450,7 @@ class Tiled(Lowering):
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
         numbers = identity((groups, outs, pixels, words, *sizes))
-        key = ("tiles", self.isa.name, self.form.group, self.form.rate, numbers)
+        key = ("tiles", self.target.name, self.form.group, self.form.rate, numbers)
         shares = planner.shared(key, lambda: self._shares(weights, pixels, words))  # of equal layers
         flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
 
@@ -510,12 +509,12 @@ class Tiled(Lowering):
             places, steps, runs = weights.lists
             values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
             values["runs"] = runs
-            scratch += (pn_per * self.isa.tile_vectors * words + runs) * 8
+            scratch += (pn_per * self.target.tile_vectors * words + runs) * 8
         if self.gathered:
-            stored = (lines[0] - 1) * self.gathered + 2 * self.isa.lanes
+            stored = (lines[0] - 1) * self.gathered + 2 * self.target.lanes
             packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
             values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
-            scratch += ROWS[self.isa.name][0] * packed
+            scratch += ROWS[self.target.name][0] * packed
         planner.need_scratch(scratch)
         return values
 
@@ -526,6 +525,6 @@ def _sums(matrix: np.ndarray, convert: Callable[[np.ndarray], np.ndarray] | None
     return np.stack([group.sum(tuple(range(group.ndim - 1)), dtype=np.int32) for group in groups])
 
 
-def tile_format(data: Value, weights: Value) -> Format | None:
-    """The format in which this CPU multiplies such values, None where it has none."""
-    return product_format(data.dtype, weights.dtype)
+def tile_format(data: Value, weights: Value, target: Isa) -> Format | None:
+    """The format in which the target multiplies such values, None where it has none."""
+    return find_format(data.dtype, weights.dtype, target)

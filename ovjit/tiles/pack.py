@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.graph.converted import Arranged, Unmade
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.planning.constants import release_pages
@@ -156,7 +156,7 @@ def fill_later(
 
     def fill(memory: np.ndarray) -> None:
         whole = integers if isinstance(integers, Arranged) and integers.by_rows else np.asarray(integers)
-        rows = _stored_rows(whole, panel // width, woven) if memory.size >= weave.WORTH else None
+        rows = _stored_rows(whole, width, panel // width, woven) if memory.size >= weave.WORTH else None
         done = 0
         if rows is not None and woven is not None:
             done = outs // width * width
@@ -176,9 +176,10 @@ def fill_later(
     return Filling(ceil_div(outs, width) * panel, fill, source)
 
 
-def _stored_rows(integers: Any, length: int, woven: Woven | None) -> np.ndarray | None:
-    """The rows of `length` bytes that whole panels are woven of, None where they are not stored so."""
-    if woven is None or not isinstance(integers, Arranged) or woven.size not in weave.word_sizes(host_isa()):
+def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:
+    """The rows of `length` bytes that whole panels of `width` columns are woven of, None where they are not
+    stored so, or native code does not weave such panels here."""
+    if woven is None or not isinstance(integers, Arranged) or not weave.weaves(woven.size, width):
         return None
     found = integers.stored_rows()
     if found is None or found[1] != woven.bits or found[0].shape[1] != length or length % woven.size:

@@ -33,6 +33,12 @@ def word_sizes(isa: Isa) -> tuple[int, ...]:
     return transpose_sizes(isa)
 
 
+def weaves(size: int, width: int) -> bool:
+    """Whether this process weaves panels of `width` words of `size` bytes, whatever they are packed for."""
+    isa = host_isa()
+    return size in word_sizes(isa) and not width % isa.lanes
+
+
 def rows_of_words(matrix: np.ndarray, size: int) -> np.ndarray | None:
     """[outs, bytes] of whole words of a matrix [depth, outs] whose columns lie in one piece; else None."""
     depth, outs = matrix.shape

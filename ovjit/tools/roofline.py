@@ -168,7 +168,8 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline
         )
     span = min(max(MEMORY_BYTES, 4 * last), MOST_BYTES) // threads
     levels.append(Level("memory", math.inf, _stream(stream, isa, span, threads)))
-    peaks = {f.name: dot_peak(f, threads) for f in available_formats() if f.name in formats and f is not F32}
+    measured = (f for f in available_formats(isa) if f.name in formats and f is not F32)
+    peaks = {f.name: dot_peak(f, threads) for f in measured}
     return Roofline(isa.name, threads, dot_peak(F32, threads), tuple(levels), peaks)
 
 

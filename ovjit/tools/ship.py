@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from ovjit.codegen.cpu.isa import Isa
     from ovjit.codegen.kernel import Kernel
 
 #: Instruction sets and what CPUs have besides, as `isa.EXTRA` names it: server CPUs of ten years.
@@ -38,9 +39,9 @@ _LENGTH = struct.Struct("<I")
 PICK = ""
 
 
-def kernels() -> list[Kernel]:
-    """The common kernels for the instruction set of this process, each once."""
-    return [kernel for group in groups() for kernel in group.kernels]
+def kernels(target: Isa) -> list[Kernel]:
+    """The common kernels for a target, each once."""
+    return [kernel for group in groups(target) for kernel in group.kernels]
 
 
 class Group(NamedTuple):
@@ -50,8 +51,8 @@ class Group(NamedTuple):
     texts: dict[str, bytes]
 
 
-def groups() -> Iterator[Group]:
-    """The common kernels by the kinds of layers, each kernel once. First what every model needs."""
+def groups(target: Isa) -> Iterator[Group]:
+    """The common kernels for a target by kinds of layers, each kernel once. First what every model needs."""
     import ovjit as ov
     from ovjit.codegen import texts
     from ovjit.data import DIGITS_XML
@@ -59,24 +60,23 @@ def groups() -> Iterator[Group]:
 
     texts.recorded = {}
     try:
-        found = dict.fromkeys(_always())
-        for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML))).values():
+        found = dict.fromkeys(_always(target))
+        for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML)), target).values():
             found.update(dict.fromkeys(kernel))
         yield Group(list(found), texts.recorded)
         for kind in KINDS:
             before = dict(found)
             texts.recorded = {}
             for model in kind():
-                for some in kernels_of(model).values():
+                for some in kernels_of(model, target).values():
                     found.update(dict.fromkeys(some))
             yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
     finally:
         texts.recorded = None
 
 
-def _always() -> Iterator[Kernel]:
+def _always(target: Isa) -> Iterator[Kernel]:
     """Kernels that are no layer's."""
-    from ovjit.codegen.cpu.isa import host_isa
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
@@ -85,29 +85,29 @@ def _always() -> Iterator[Kernel]:
     yield from native_kernels()
     yield tags.kernel()
     yield evaluating_kernel()
-    yield from weave.kernels(host_isa())
+    yield from weave.kernels(target)
 
 
-def kernels_of(model: Any) -> dict[str, list[Kernel]]:
-    """precision -> the kernels of a model that computes in it, for the instruction set of this process: with
-    state, of what computes its variables' first values, too."""
+def kernels_of(model: Any, target: Isa) -> dict[str, list[Kernel]]:
+    """precision -> the kernels of a model that computes in it, for a target: with state, of what computes its
+    variables' first values, too."""
     from ovjit.api.run.properties_table import ROWS
     from ovjit.codegen.cpu.formats import float_types
-    from ovjit.compiler.options import Options, compiling
-    from ovjit.compiler.program import Program
-    from ovjit.execution.variables import lifted_for
+    from ovjit.compiler import compile as compile_program
+    from ovjit.compiler.options import Context, Options
+    from ovjit.engine import lifted_for
     from ovjit.rewrite.model_variables import Start
 
     found: dict[str, list[Kernel]] = {}
     graph, groups = model._graph(), "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-    for precision in [kind for kind in ("f32", "bf16") if kind in float_types()]:
+    for precision in [kind for kind in ("f32", "bf16") if kind in float_types(target)]:
         config = {"INFERENCE_PRECISION_HINT": precision, groups: ROWS[groups].default}
-        graphs = [graph]
+        graphs, options = [graph], Options.of(config, target)
         if graph.has_state:
-            lifted = lifted_for(graph, config)
+            lifted = lifted_for(graph, Context(target, options))
             graphs = [lifted.main, *(start.graph for start in lifted.inits if isinstance(start, Start))]
-        with compiling(Options.of(config)):
-            needed = [kernel for one in dict.fromkeys(graphs) for kernel in Program(one).kernels]
+        programs = [compile_program(one, target, options) for one in dict.fromkeys(graphs)]
+        needed = [kernel for program in programs for kernel in program.kernels]
         found[precision] = list(dict.fromkeys(needed))
     return found
 
@@ -120,7 +120,7 @@ def show_missing(paths: Sequence[str]) -> None:
 
     isa = host_isa()
     for path in paths:
-        for precision, needed in kernels_of(ov.Core().read_model(path)).items():
+        for precision, needed in kernels_of(ov.Core().read_model(path), isa).items():
             missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
             print(f"{path} {precision}: {len(missing)} of {len(needed)} missing", *sorted(missing))
 
@@ -135,14 +135,14 @@ class Contents(NamedTuple):
 def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Contents:
     """What is shipped for an instruction set and what a CPU has besides, but for the keys `known`.
 
-    Once in a process."""
-    from ovjit.codegen.cpu.isa import ISAS, assume
+    Once in a process, as texts are printed once in one."""
+    from ovjit.codegen.cpu.isa import assume, host_isa
 
     assume(name, extra)
-    isa = ISAS[name]
+    isa = host_isa()
     found = Contents([], [])
     have = set(known)
-    for group in groups():
+    for group in groups(isa):
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
         found.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, product_format
+from ovjit.codegen.cpu.formats import WORD, find_format
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
@@ -70,21 +70,20 @@ class Attention(Lowering):
         if "mask" in named and _is_zero(named["mask"].constant):
             del named["mask"]  # there because a scale follows it
         self.named = named
-        self.isa = host_isa()
         elem, out, sink = named["q"].dtype, self.out.dtype, "sink" in named
-        form = product_format(elem, elem)
+        form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
         self.form = form
         #: of k and v how they are stored, where they are made of rows of bytes
         self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
-        self.few = _rows_kernel(self.isa, named, self.rows, ways)
-        self.many = attention_kernel(self.isa, form, **ways)
+        self.few = _rows_kernel(self.target, named, self.rows, ways)
+        self.many = attention_kernel(self.target, form, **ways)
         low, high = bounds(named["q"].shape[-2])
         kernels = [self.few] if low < FEW_ROWS else []
         least_many = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
-        kernels += [self.many, *pack_kernels(self.isa, form)] if high is None or high >= least_many else []
+        kernels += [self.many, *pack_kernels(self.target, form)] if high is None or high >= least_many else []
         #: of k and v what makes them the tiles': of each of their types
         self.narrow: dict[ByteRows | str, Kernel] = {
             rows: dequantize_kernel(rows, elem) for rows in self.rows.values()
@@ -99,7 +98,7 @@ class Attention(Lowering):
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
-        self.per_block = COLUMNS[self.isa.name]
+        self.per_block = COLUMNS[self.target.name]
         self.zeros = constants.place(np.zeros(self.per_block, np.float32), "attention zeros").offset
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
         unseen = np.full(1, 0 if self.guarded else np.nan, np.float32)
@@ -165,7 +164,7 @@ class Attention(Lowering):
         strides: dict[str, list[int]], few: bool, reads: list[View], y: View,
     ) -> None:  # fmt: skip
         rows, columns, depth, wide = (values[n] for n in ("rows", "columns", "depth", "wide"))
-        tall = ROWS[self.isa.name][0]
+        tall = ROWS[self.target.name][0]
         block = 1 if few else least(TILES * tall, ceil_div(rows, tall) * tall)
         parts = ceil_div(rows, block)
         values |= {"parts": parts, "block": block, "unseen": planner.constants.at(self.unseen)}
@@ -223,12 +222,12 @@ class Attention(Lowering):
     def _packed(self, planner: Planner, view: View) -> tuple[View, int]:
         """Matrices [..., depth, n] as panels: (a view with a stride for each matrix, bytes of a panel)."""
         depth, n = view.shape[-2:]
-        sizes, batch = panel_sizes(self.form.words(depth), n, self.isa), view.shape[:-2]
+        sizes, batch = panel_sizes(self.form.words(depth), n, self.target), view.shape[:-2]
         each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
         packed = planner.allocate((*batch, 1, most(each // WORD, 1)), WORD)
         if not view.count:
             return packed, sizes.panel
-        kernel, values = packing(view, self.isa, self.form)
+        kernel, values = packing(view, self.target, self.form)
         extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)], 2)
         inner, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
         groups, x_o = inner, 0

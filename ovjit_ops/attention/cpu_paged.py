@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit.graph.traced import most
@@ -46,8 +45,7 @@ class PagedAttention(Lowering):
         self.named = dict(zip(INPUTS, self.node.inputs, strict=False))
         attrs = self.node.attrs
         self.keys, self.values = kinds_of(attrs)
-        self.isa = host_isa()
-        self.lanes, self.width = self.isa.lanes, tile_width(self.isa)
+        self.lanes, self.width = self.target.lanes, tile_width(self.target)
         dtype = self.named["query"].dtype
         if any(self.named[n].dtype != dtype for n in ("key", "value")):
             raise NotNative
@@ -68,7 +66,7 @@ class PagedAttention(Lowering):
         self.tiles = None
         if not self.keys.tokens % self.lanes:
             ways |= {"sinking": self.has("sinks"), "summed": summed}
-            self.tiles = tiles_kernel(self.isa, T=dtype, out=out, **kinds, **ways)
+            self.tiles = tiles_kernel(self.target, T=dtype, out=out, **kinds, **ways)
         self.merge = paged_merge(out=out, summed=summed)
         self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
         self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
@@ -238,7 +236,7 @@ class PagedAttention(Lowering):
             "u_at": (self.keys.tokens + 1) * unpacked, "less_at": count * 4 + ALIGNMENT,
             "c_at": count * steps["q_step"],
         }  # fmt: skip
-        at = ceil_div(count, ROWS[self.isa.name][0]) * TABLE_BYTES if tiles else 0
+        at = ceil_div(count, ROWS[self.target.name][0]) * TABLE_BYTES if tiles else 0
         if tiles:
             sizes_of["kp_at"] = ceil_div(columns, self.width) * size * self.width * 4
             sizes_of["vp_at"] = ceil_div(wide, self.width) * steps["vp_step"]

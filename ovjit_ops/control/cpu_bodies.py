@@ -26,7 +26,7 @@ class LoweredControl(Lowering):
         graph = retyped(body, types, outputs)
         if graph.has_state:
             raise NotNative
-        self.programs.append(Program(graph))
+        self.programs.append(Program(graph, self.group.context))
         self.programs[-1].traces = None  # their plans are parts of another, whose trace is for their shapes
         self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
 

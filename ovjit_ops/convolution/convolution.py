@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.codegen.cpu.formats import float_types
-from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.options import options
 from ovjit.errors import ModelError, check
 from ovjit.graph import windows
 from ovjit.graph.dtypes import numpy_dtype
@@ -28,6 +26,10 @@ from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static
 from ovjit.rewrite.expand import Writer, not_negative
 from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
+
+if TYPE_CHECKING:
+    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.compiler.options import Context
 
 
 def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | None:
@@ -262,9 +264,10 @@ class Convolution:
         from ovjit_ops.convolution.cpu_depthwise import is_depthwise
 
         data, filters = inputs
-        if _leaves_lanes(node):
+        context = w.b.context
+        if _leaves_lanes(node, context):
             return [_sum_of_columns(w, node, *inputs)]
-        if _repeats_channels(node):
+        if _repeats_channels(node, context.target):
             groups, outs, _, *kernel = filters.shape
             data = w("Gather", data, np.repeat(np.arange(groups), outs), np.array(1), batch_dims=0)
             filters = w("Reshape", filters, (groups * outs, 1, 1, *kernel), special_zero=False)
@@ -280,7 +283,7 @@ class Convolution:
             types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
         elif data.dtype not in ("f32", "f16", "bf16"):
             return None  # those are computed directly, in any form
-        whole = is_depthwise(node) if grouped else window["dilations"][2] == 1
+        whole = is_depthwise(node, context.target) if grouped else window["dilations"][2] == 1
         if whole or 0 in (*data.shape, *shape, *filters.shape):
             return None
         begin, _ = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
@@ -309,16 +312,16 @@ class Convolution:
     samples = cases(*_CASES, domain=(-2, 2))
 
 
-def _leaves_lanes(node: Node) -> bool:
+def _leaves_lanes(node: Node, context: Context) -> bool:
     """Whether a convolution of reals has so few outputs that those of a window's columns fit fewer vectors,
     and its sums are as long as makes the sum of columns worth it."""
     data, filters = node.inputs
     if node.op.name != "Convolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
         return False
-    if options().precision != "f32":  # what is added up would be rounded
+    if context.options.precision != "f32":  # what is added up would be rounded
         return False
     outs, channels, *kernel = filters.shape or (0, 0, 0)
-    sizes, lanes = (outs, channels, *kernel, data.shape[-1], node.output.shape[-1]), host_isa().lanes
+    sizes, lanes = (outs, channels, *kernel, data.shape[-1], node.output.shape[-1]), context.target.lanes
     if not is_static(sizes) or 0 in sizes or outs >= lanes or (node.attrs["strides"] or (1,))[-1] != 1:
         return False
     if node.attrs["auto_pad"].startswith("same") and not is_static(data.shape[2:]):
@@ -327,7 +330,7 @@ def _leaves_lanes(node: Node) -> bool:
     return deep and 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1]
 
 
-def _repeats_channels(node: Node) -> bool:
+def _repeats_channels(node: Node, target: Isa) -> bool:
     """Whether a convolution of reals makes several outputs of each channel alone, so few that a tile, which
     does a group at a time, would leave most of a vector empty."""
     data, filters = node.inputs
@@ -335,7 +338,7 @@ def _repeats_channels(node: Node) -> bool:
         return False
     if not is_static(filters.shape):
         return False
-    (groups, outs, channels), lanes = filters.shape[:3], host_isa().lanes
+    (groups, outs, channels), lanes = filters.shape[:3], target.lanes
     # of four from every second pixel what is copied takes longer than what is left empty
     few = 1 < outs < lanes // 4 + (set(node.attrs["strides"]) <= {1})
     return channels == 1 and few and 2 * -(-groups * outs // lanes) <= groups
@@ -532,7 +535,9 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     x, filters = inputs[:2]
     lead = 3 if node.op.name.startswith("Group") else 2
     wanted = inputs[2].type.value if len(inputs) > 2 else None
-    if has_tiles(node) or x.shape is None or not is_static(filters.shape) or 0 in filters.shape:
+    if x.shape is None or not is_static(filters.shape) or 0 in filters.shape:
+        return None
+    if has_tiles(node, w.b.context.target):
         return None
     if (len(inputs) > 2 and wanted is None) or 0 in x.shape or 0 in node.output.shape:
         return None
@@ -632,13 +637,14 @@ class GroupConvolutionBackpropData:
         """
         from ovjit_ops.convolution.cpu_transposed import has_tiles, is_depthwise, tap_sets
 
-        if not has_tiles(node):
+        target = w.b.context.target
+        if not has_tiles(node, target):
             return _as_columns(w, node, inputs)
 
         filters = inputs[1].shape
         if not is_static(filters) or len(filters) != 6 or filters[0] < 2 or 0 in filters:
             return None
-        if is_depthwise(node):
+        if is_depthwise(node, target):
             return None
         ones = (1, 1, 1)
         window = (filters[3:], node.attrs["strides"] or ones, node.attrs["dilations"] or ones)

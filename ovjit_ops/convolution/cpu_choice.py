@@ -24,17 +24,17 @@ def lower_convolution(group: Group) -> Lowering | None:
     """Tiled if this CPU has a format for the types, else directly."""
     anchor = group.node
     data, filters = anchor.inputs
-    constant = filters.constant
-    if 0 in filters.shape or len(data.shape) not in (3, 4, 5) or tile_format(data, filters) is None:
+    constant, target = filters.constant, group.context.target
+    if 0 in filters.shape or len(data.shape) not in (3, 4, 5) or tile_format(data, filters, target) is None:
         return Direct.of(group)
     if len(data.shape) == 5:
         # others have been expanded, where their shapes are known
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1
-        if not adjacent and not is_depthwise(anchor):
+        if not adjacent and not is_depthwise(anchor, target):
             return Direct.of(group)
     if constant is None:
         return computed(group)
-    if is_depthwise(anchor):
+    if is_depthwise(anchor, target):
         return Depthwise(group)
     way = winograd_way(group)
     return Winograd(group, way) if way else TiledConvolution(group)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import product_format
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.formats import find_format
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
@@ -41,7 +40,7 @@ class TiledConvolution(Tiled):
     channel_axis = 1
 
     def __init__(self, group: Group):
-        anchor = group.node
+        self.group, anchor = group, group.node
         self.data = anchor.inputs[0]
         filters = anchor.inputs[1]
         self.weight_type = filters.dtype
@@ -72,14 +71,14 @@ class TiledConvolution(Tiled):
         """The bytes of a line of the window, where windows are put together for a tile, as whole words of few
         channels would be many more: three colours 7x7 are 37 words and not 49, which takes 0.87 of the time.
         Lines of planes are too many and too short. 0: they are not."""
-        form = product_format(self.data.dtype, self.weight_type)
+        form = find_format(self.data.dtype, self.weight_type, self.target)
         if self.constant is None or form is None or form.group != 4 or form.products > 1 or self.groups > 1:
             return 0
         if len(self.kernel_size) != 2 or self.planar or self.shuffle:
             return 0
         lines, taps = self.kernel_size
         line = taps * self.channels
-        lanes = host_isa().lanes
+        lanes = self.target.lanes
         saved = lines * taps * form.words(self.channels) - form.words(lines * line)
         few = saved * ceil_div(self.outs, lanes) > LINE_WORDS * lines
         narrow = line <= 2 * lanes and (self.attrs["dilations"] or (1, 1))[-1] == 1
@@ -148,7 +147,7 @@ class TiledConvolution(Tiled):
         panels have to be of one width."""
         if self.constant is None or self.planar or self.shuffle or self.gathered or self.form.listed:
             return False
-        sizes = panel_sizes(1, self.outs, self.isa)
+        sizes = panel_sizes(1, self.outs, self.target)
         return sizes.last in (0, sizes.width) and bool(np.isfinite(self.constant).all())
 
     def taps_of(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
@@ -189,7 +188,7 @@ class TiledConvolution(Tiled):
         if self.planar:  # a kernel's row is read in whole words
             halo[-1] = halo[-1][0], halo[-1][1] + -self.kernel_size[-1] % self.form.group
         if self.gathered:  # and a line of a window by two bytes for a lane
-            more = ceil_div(2 * self.isa.lanes - self.gathered, self.channels)
+            more = ceil_div(2 * self.target.lanes - self.gathered, self.channels)
             halo[-1] = halo[-1][0], halo[-1][1] + more
         return [(0, 0), (0, self.odd), *halo]
 
@@ -297,7 +296,7 @@ class TiledConvolution(Tiled):
     ) -> list[tuple[int, int, tuple[int, int]]]:
         """(first, count, taps) of the output's slices that are computed together: those whose windows meet
         data with the same taps, where that leaves out more than tiles that are not full add."""
-        out, kernel, rows = outs[0], self.kernel_size[0], ROWS[self.isa.name][0]
+        out, kernel, rows = outs[0], self.kernel_size[0], ROWS[self.target.name][0]
         if not self.leaves_out:
             return [(0, out, (0, kernel - 1))]
         first, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
@@ -331,7 +330,7 @@ class ComputedConvolution(TiledConvolution):
         super().__init__(group)
         if self.form.a not in WAYS or self.channels % self.form.group:
             raise NotNative
-        self.kernels = (*self.kernels, *pack_kernels(self.isa, self.form))
+        self.kernels = (*self.kernels, *pack_kernels(self.target, self.form))
 
     def takes_lists(self) -> bool:
         return False
@@ -346,5 +345,5 @@ class ComputedConvolution(TiledConvolution):
 
     def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
         matrix = filter_matrix(planner, self.node.inputs[1], self.grouped)
-        packed, sizes = pack_step(planner, matrix, self.isa, self.form)
+        packed, sizes = pack_step(planner, matrix, self.target, self.form)
         return Weights(self.groups, self.outs, sizes, packed.ptr, self.zeros, 0), [packed]

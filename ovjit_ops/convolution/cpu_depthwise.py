@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, product_format
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.formats import F32, find_format
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -310,17 +310,17 @@ class ByChannels(Tiled):
         types = [v.dtype for v in (self.data, self.out, *self.operands)]
         window = "x".join(map(str, ([1, *kernel_size])[-max(2, len(kernel_size)) :]))
         kind = "grouped" if self.outs > 1 else "depthwise"
-        name = f"{kind}_{self.data.dtype}_{window}_{self.isa.name}{'_' + names if names else ''}"
+        name = f"{kind}_{self.data.dtype}_{window}_{self.target.name}{'_' + names if names else ''}"
         return depthwise.kernel(
             name, T=self.data.dtype, acc=self.form.acc, kd=kd, kh=kh, kw=kw, sw=sw, dw=dw,
-            passes=passes(self.isa, self.groups * self.outs, part, *types),
-            free=self.isa.name == "avx512", part=part, each=self.outs,
+            passes=passes(self.target, self.groups * self.outs, part, *types),
+            free=self.target.name == "avx512", part=part, each=self.outs,
             **self.epilogue.constants(self.form.acc),
         )  # fmt: skip
 
     def place_filters(self, constants: Constants, given: np.ndarray, key: object) -> int:
         """Where the filters [G, O, C, taps] lie as vectors of channels."""
-        lanes, ins, channels = self.isa.lanes, self.outs, self.groups * self.outs
+        lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
         kw = given.shape[-1]
         rows = math.prod(given.shape[3:-1])
         blocks, words = ceil_div(channels, lanes), len(word_rows(rows, self.form.acc))
@@ -338,7 +338,7 @@ class ByChannels(Tiled):
         return constants.place(packed, key).offset
 
     def place_bias(self, constants: Constants) -> None:
-        lanes, ins, channels = self.isa.lanes, self.outs, self.groups * self.outs
+        lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
         swaps = np.arange(lanes, dtype=np.int32) ^ np.arange(ins, dtype=np.int32)[:, None]
         self.swaps_at = constants.place(swaps, f"lanes of groups of {ins}").offset
         bias = np.zeros(ceil_div(channels, lanes) * lanes, numpy_dtype(self.form.acc))
@@ -358,7 +358,7 @@ class ByChannels(Tiled):
         (sd, sh), (dd, dh) = (((1,) * missing + tuple(row))[:2] for row in (window.steps, window.spread))
         x_d, x_h, x_w = (0,) * missing + tuple(x.strides[2:])
         taps, channels = kd * kh * kw * self.outs, self.groups * self.outs
-        line = min(channels, max(self.isa.lanes, CACHE_LINE // x.itemsize))
+        line = min(channels, max(self.target.lanes, CACHE_LINE // x.itemsize))
         read = kd * kh * window.across * CACHE_LINE
         # 1 or 0: most of these rows are read again, and are there still
         by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
@@ -435,23 +435,22 @@ class Depthwise(ByChannels, TiledConvolution):
         self.emit_window(planner, self.kernel, self.weights_at, x, y, window)
 
 
-def is_depthwise(node: Node) -> bool:
+def is_depthwise(node: Node, target: Isa) -> bool:
     """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images; and for groups of few
     channels, of reals, where the CPU permutes lanes."""
     filters = node.inputs[1]
     if node.op.name != "GroupConvolution" or filters.stored is None or not is_static(filters.shape):
         return False
-    return goes_by_channels(node, filters.shape[3:])
+    return goes_by_channels(node, filters.shape[3:], target)
 
 
-def goes_by_channels(node: Node, kernel: Sequence[int]) -> bool:
+def goes_by_channels(node: Node, kernel: Sequence[int], target: Isa) -> bool:
     """Whether the grouped filters' channels let `ByChannels` multiply by windows of so many taps."""
     data, filters = node.inputs[:2]
     shape = filters.shape
-    taps, real = math.prod(kernel), product_format(data.dtype, filters.dtype) is F32
+    taps, real = math.prod(kernel), find_format(data.dtype, filters.dtype, target) is F32
     if shape[1] == shape[2] and shape[1] in GROUPED:
-        isa = host_isa()
-        several = isa.name != "generic" and shape[1] < isa.lanes and shape[0] > 1
+        several = target.name != "generic" and shape[1] < target.lanes and shape[0] > 1
         return real and several and 1 < taps and taps * shape[1] <= MOST_GROUPED
     if tuple(shape[1:3]) != (1, 1):
         return False

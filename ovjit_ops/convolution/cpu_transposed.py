@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, product_format
+from ovjit.codegen.cpu.formats import F32, find_format
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
@@ -66,9 +67,10 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
     return [(), *found] if len(found) < stride else found
 
 
-def has_tiles(node: Node) -> bool:
+def has_tiles(node: Node, target: Isa) -> bool:
     """Whether tiles multiply what the node is given: constant filters, of some types."""
-    return node.inputs[1].constant is not None and tile_format(*node.inputs[:2]) is not None
+    data, filters = node.inputs[:2]
+    return filters.constant is not None and tile_format(data, filters, target) is not None
 
 
 class TransposedConvolution(Tiled):
@@ -82,7 +84,7 @@ class TransposedConvolution(Tiled):
         anchor = group.node
         self.data = anchor.inputs[0]
         weights = anchor.inputs[1].constant
-        if weights is None or not weights.size or not has_tiles(anchor):
+        if weights is None or not weights.size or not has_tiles(anchor, group.context.target):
             raise NotNative
         self.weight_type = anchor.inputs[1].dtype
         self.filters = weights if anchor.op.name.startswith("Group") else weights[None]
@@ -161,7 +163,7 @@ class TransposedConvolution(Tiled):
         bias = self.pack_bias(constants, self.bias)
         self.phases: dict[tuple, Weights] = {}
         for chosen in itertools.product(*self._tap_sets()):
-            packed, sizes = pack_panels(self._taps(chosen), self.isa, self.form)
+            packed, sizes = pack_panels(self._taps(chosen), self.target, self.form)
             key = ("phase", self.form.name, id(self.node.inputs[1].constant), self.groups, chosen)
             at = constants.place(packed, key).offset
             self.phases[chosen] = Weights(self.groups, self.outs, sizes, at, *bias)
@@ -273,7 +275,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
             )
 
 
-def is_depthwise(node: Node) -> bool:
+def is_depthwise(node: Node, target: Isa) -> bool:
     """True for constant filters of reals of small groups, where each phase of the stride has taps."""
     data, filters = node.inputs[:2]
     if not node.op.name.startswith("Group") or filters.constant is None or not filters.constant.size:
@@ -282,10 +284,12 @@ def is_depthwise(node: Node) -> bool:
     ones = (1,) * len(kernel)
     window = (kernel, node.attrs["strides"] or ones, node.attrs["dilations"] or ones)
     sets = [tap_sets(*row) for row in zip(*window, strict=True)]
-    real = product_format(data.dtype, filters.dtype) is F32
-    return real and all(map(all, sets)) and goes_by_channels(node, [max(map(len, row)) for row in sets])
+    real = find_format(data.dtype, filters.dtype, target) is F32
+    taps = [max(map(len, row), default=0) for row in sets]
+    return real and all(map(all, sets)) and goes_by_channels(node, taps, target)
 
 
 def lower_transposed(group: Group) -> Lowering | None:
     """By vectors of channels where groups are small, else tiled."""
-    return (DepthwiseTransposed if is_depthwise(group.node) else TransposedConvolution).of(group)
+    by_channels = is_depthwise(group.node, group.context.target)
+    return (DepthwiseTransposed if by_channels else TransposedConvolution).of(group)

@@ -37,13 +37,11 @@ from ovjit import debug
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
-from ovjit.compiler.options import options
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.planning.fuse import Group
@@ -325,9 +323,9 @@ class Winograd(TiledConvolution):
     def make_kernel(self, names: str) -> Kernel:
         self.input_kernel = input_kernel(self.m, self.data.dtype, self.form.a)
         self.output_kernel = output_kernel(self.m, self.epilogue, names, self.form.acc)
-        rows, width = self.isa.tile_rows, tile_width(self.isa)
-        name = f"conv_{self.form.name}_{rows}x{width}_{self.isa.name}"
-        return tile_kernel(name, Epilogue(None, [], self.form.acc), self.isa, self.form)
+        rows, width = self.target.tile_rows, tile_width(self.target)
+        name = f"conv_{self.form.name}_{rows}x{width}_{self.target.name}"
+        return tile_kernel(name, Epilogue(None, [], self.form.acc), self.target, self.form)
 
     @property
     def kernels(self) -> Sequence[Kernel]:
@@ -343,18 +341,18 @@ class Winograd(TiledConvolution):
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         planes = (self.m + 2) ** 2
-        sizes = panel_sizes(self.form.words(self.channels), self.outs, self.isa)
+        sizes = panel_sizes(self.form.words(self.channels), self.outs, self.target)
         filling = Filling.by(
             planes * sizes.group, self.filters.reshape(self.outs, -1, 3, 3), fill_planes, m=self.m,
             kind=self.form.w, group=self.form.group, width=sizes.width, last=sizes.last,
         )  # fmt: skip
         at = constants.place(filling, (self, "weights")).offset
-        zeros = constants.place(np.zeros(tile_width(self.isa), np.float32), "zero panel").offset
+        zeros = constants.place(np.zeros(tile_width(self.target), np.float32), "zero panel").offset
         # the output transform adds the bias
         self.weights = Weights(planes, self.outs, sizes, at, zeros, 0)
         none = np.zeros(self.outs, numpy_dtype(self.form.acc))
         bias = self.bias if self.bias is not None else none
-        self.bias_at = constants.place(pack_bias(bias, 1, self.isa), (self, "bias")).offset
+        self.bias_at = constants.place(pack_bias(bias, 1, self.target), (self, "bias")).offset
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2
@@ -376,7 +374,7 @@ class Winograd(TiledConvolution):
             return
         space = planner.allocate((planes, n * band * tw, c), size)
         room = planner.allocate((n * band * tw, planes, self.outs), 4)
-        lanes = self.isa.lanes
+        lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         axes = (0, 2, 3)
@@ -435,12 +433,13 @@ def winograd_way(group: Group) -> int:
     suits one: of several, weights come at less."""
     node = group.node
     data, filters = node.inputs[0], node.inputs[1]
-    form = tile_format(data, filters)
+    target, options = group.context
+    form = tile_format(data, filters, target)
     flat = tuple(filters.shape[2:])[-2:] == (3, 3) and set(filters.shape[2:-2]) <= {1}
     if form is None or node.op.name != "Convolution" or not flat:
         return 0
     ways = possible_ways(form, filters.shape[1])
-    if not ways or (options().exact and form in (F32, BF16)):
+    if not ways or (options.exact and form in (F32, BF16)):
         return 0
     shape, out = data.shape[1:], node.output.shape[1:]
     if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(shape):
@@ -451,7 +450,7 @@ def winograd_way(group: Group) -> int:
     if forced:
         return int(forced) if int(forced) in ways else 0
     outs, channels = filters.shape[:2]
-    lanes = host_isa().lanes
+    lanes = target.lanes
     if channels < lanes or outs < lanes:
         return 0
     *slices, oh, ow = out[1:]
@@ -467,4 +466,4 @@ def winograd_way(group: Group) -> int:
         return way
     matrix = filters.constant.reshape(outs, channels, 3, 3).transpose(2, 3, 1, 0)
     matrix = matrix.reshape(1, 3, -1, outs)  # rows of a window are runs
-    return choose(word=word_time(matrix, host_isa(), form))
+    return choose(word=word_time(matrix, target, form))

@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
@@ -414,7 +413,7 @@ class Fourier(Lowering):
             )
             return made
         comps = () if loading == REAL else (len(view.shape) - 1,)
-        if lanes >= host_isa().lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
+        if lanes >= self.target.lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
             # the other dimensions adjacent, so that lanes are loaded in one piece
             order = (axis, *comps, *others)
             source = self._arranged(planner, view, order)
@@ -426,7 +425,7 @@ class Fourier(Lowering):
             first = Signals(source, per, n_in * per, 0, 0, size)
         made, target = self._result(planner, view, (), axis, others, n_out, real_out)
         pair = split_length(n)
-        long = n > SPLIT_ALWAYS or lanes < host_isa().lanes // 2
+        long = n > SPLIT_ALWAYS or lanes < self.target.lanes // 2
         if pair and n >= SPLIT_FROM and long and loading == COMPLEX and n_in >= n:
             self._split(planner, first, target, pair, lanes, scale, inverse)
         else:
@@ -446,7 +445,7 @@ class Fourier(Lowering):
         size = self.size
         per = size if loading == REAL else 2 * size
         lanes, outer = (product([view.shape[a] for a in part]) for part in (behind, before))
-        if lanes < host_isa().lanes or not _one_run(view, behind) or not _one_run(view, before):
+        if lanes < self.target.lanes or not _one_run(view, behind) or not _one_run(view, before):
             return None
         if view.strides[behind[-1]] != per or (loading != REAL and view.strides[-1] != size):
             return None
@@ -508,7 +507,7 @@ class Fourier(Lowering):
         numbers = planner.data.view(np.full(1, scale, table.dtype), self.dtype)
         twiddles = planner.data.view(table, self.dtype)
         radices = factors(n)
-        width = host_isa().lanes
+        width = self.target.lanes
         blocks = ceil_div(lanes, width)
         items = blocks * outer
         work = n * width * (8 + 4 * len(radices))

@@ -6,7 +6,6 @@ out once and lie in scratch; all channels then use them. Where channels are adja
 
 from __future__ import annotations
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
@@ -145,7 +144,7 @@ class GridSample(Lowering):
     def turned(self) -> bool:
         """True where there are surely enough channels to have them adjacent."""
         channels = self.data.shape[1]
-        return self.mode != "nearest" and isinstance(channels, int) and channels >= host_isa().lanes // 2
+        return self.mode != "nearest" and isinstance(channels, int) and channels >= self.target.lanes // 2
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(4))] if self.turned else []
@@ -161,7 +160,7 @@ class GridSample(Lowering):
         reach = (h - 1) * abs(x.strides[2]) + (w - 1) * abs(x.strides[3])
         if not x.count or reach // 4 > _MOST or min(x.strides) < 0 or max(h, w) > 1 << 24:
             raise NotNative
-        lanes = host_isa().lanes
+        lanes = self.target.lanes
         # gathering every tap of every channel costs more than turning the data
         adjacent = c >= lanes // 2 and (x.strides[1] == 4 or self.mode != "nearest")
         if adjacent and x.strides[1] != 4:

@@ -16,7 +16,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -221,7 +220,7 @@ def plan_resize(
     """
     if not y.count:
         return
-    size, lanes = x.itemsize, host_isa().lanes
+    size, lanes = x.itemsize, planner.target.lanes
     taken = {inner} | {a.axis for a in (vertical, horizontal) if a is not None}
     rest = [a for a in range(len(x.shape)) if a not in taken]
     values: dict[str, Any] = dict.fromkeys(("ow", "c", "columns", "x_h", "y_h", "y_run", "x_run"), 0)

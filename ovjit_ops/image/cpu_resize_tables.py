@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
@@ -247,7 +246,7 @@ class Tables:
         self.attrs = attrs
         self.open = open_axes
         self.nearest = attrs["mode"] == "nearest"
-        self.lanes = host_isa().lanes
+        self.lanes = planner.target.lanes
         self._made: dict[int, Any] = {}
 
     def of(self, axis: int, one: Resized) -> Made:

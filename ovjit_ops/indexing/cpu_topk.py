@@ -7,7 +7,6 @@ types: NaN is above all numbers, zeros are equal. Of equals the first comes firs
 
 from __future__ import annotations
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
@@ -309,7 +308,7 @@ class TopK(Lowering):
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
         n, best = x.shape[axis], y.shape[axis]
         counted = n < 1 << 31
-        lanes, block = host_isa().lanes, VECTORS * host_isa().lanes
+        lanes, block = self.target.lanes, VECTORS * self.target.lanes
 
         def step(kernel: Kernel, work: float, scratch: int) -> bool:
             tensors, axes = {"x": x, "y": y, "z": z}, {"n": axis, "best": axis}

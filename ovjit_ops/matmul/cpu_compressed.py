@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.cpu.formats import product_format
+from ovjit.codegen.cpu.formats import find_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.fuse import Group
@@ -40,35 +40,35 @@ class CompressedProduct(StoredWeights):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        name = f"rows_{self.unpack.name}_{self.data.dtype}_{self.isa.name}"
+        name = f"rows_{self.unpack.name}_{self.data.dtype}_{self.target.name}"
         names = [n.op.name.lower() for n in group.body[self.bias is not None :][:4]]
         self.by_rows = row_kernel(
-            "_".join((name, *names)), self.epilogue, self.isa, self.data.dtype, self.unpack
+            "_".join((name, *names)), self.epilogue, self.target, self.data.dtype, self.unpack
         )
         self.kernels = (*self.kernels, self.by_rows)
         self.by_digits = None
-        if takes_digits(self.unpack, self.isa):
+        if takes_digits(self.unpack, self.target):
             self.to_digits = digits_kernel(self.data.dtype)
             self.by_digits = product_kernel(
-                "_".join((f"row_{self.unpack.name}_{self.isa.name}", *names)),
-                self.epilogue, self.isa, self.unpack,
+                "_".join((f"row_{self.unpack.name}_{self.target.name}", *names)),
+                self.epilogue, self.target, self.unpack,
             )  # fmt: skip
             self.kernels = (*self.kernels, self.to_digits, self.by_digits)
 
     def make_kernel(self, names: str) -> Kernel:
-        rows, width = ROWS[self.isa.name][0], tile_width(self.isa)
-        name = f"matmul_{self.unpack.name}_{self.form.name}_{rows}x{width}_{self.isa.name}"
+        rows, width = ROWS[self.target.name][0], tile_width(self.target)
+        name = f"matmul_{self.unpack.name}_{self.form.name}_{rows}x{width}_{self.target.name}"
         name += f"_{names}" if names else ""
-        return tile_kernel(name, self.epilogue, self.isa, self.form, unpack=self.unpack)
+        return tile_kernel(name, self.epilogue, self.target, self.form, unpack=self.unpack)
 
     def make_blocked(self, name: str) -> Kernel:
-        return tile_kernel(name, self.epilogue, self.isa, self.form, True, self.unpack)
+        return tile_kernel(name, self.epilogue, self.target, self.form, True, self.unpack)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         place_constants(constants, self.node.inputs[4:])
-        packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.isa)
-        levels = self.unpack.table(self.isa, levels_of(self.node.attrs["kind"]))
+        packed = pack_compressed(self.integers, self.scale, self.zero, self.unpack, self.size, self.target)
+        levels = self.unpack.table(self.target, levels_of(self.node.attrs["kind"]))
         arrays: dict[str, Any] = {
             "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": levels,
         }  # fmt: skip
@@ -78,7 +78,7 @@ class CompressedProduct(StoredWeights):
                 self.note_rows(constants, self.places["q"], packed.integer_panel, self.unpack.bits // 8)
         self.lower_at = None
         if self.unpack.shifts_data:
-            self.lower_at = constants.place(lowering_factors(self.isa), "place of 4 bits").offset
+            self.lower_at = constants.place(lowering_factors(self.target), "place of 4 bits").offset
         if self.by_digits:
             self.turned_at = constants.place(TURNED, "order of digits").offset
         self.sizes = {
@@ -88,7 +88,7 @@ class CompressedProduct(StoredWeights):
         if self.unpack.each_zero:
             self.sizes["z_panel"] = packed.zero_panel
         self.filled = packed.filled
-        sizes = panel_sizes(self.form.words(self.depth), self.outs, self.isa)
+        sizes = panel_sizes(self.form.words(self.depth), self.outs, self.target)
         self.weights = Weights(1, self.outs, sizes, self.places["q"], *self.pack_bias(constants, self.bias))
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
@@ -124,7 +124,7 @@ class CompressedProduct(StoredWeights):
             y = planner.instead(y)
         panels = ceil_div(self.outs, self.weights.sizes.width)
         per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
-        abreast = self.unpack.abreast(self.isa.lanes)
+        abreast = self.unpack.abreast(self.target.lanes)
         if rows == 1 and panels >= LEAST_CHUNKS * abreast:
             per_chunk = ceil_div(per_chunk, abreast) * abreast
         values |= {
@@ -173,8 +173,8 @@ class ChosenProduct(CompressedProduct):
         self.outs //= self.kinds
 
     def make_kernel(self, names: str) -> Kernel:
-        name = f"chosen_{self.unpack.name}_{self.data.dtype}_{self.isa.name}{'_' + names if names else ''}"
-        return row_kernel(name, self.epilogue, self.isa, self.data.dtype, self.unpack, chosen=True)
+        name = f"chosen_{self.unpack.name}_{self.data.dtype}_{self.target.name}{'_' + names if names else ''}"
+        return row_kernel(name, self.epilogue, self.target, self.data.dtype, self.unpack, chosen=True)
 
     def plan(self, planner: Planner) -> None:
         y = planner.output(self.out, plain(2))
@@ -216,7 +216,8 @@ def lower_compressed(group: Group) -> Lowering | None:
     """Native where the weights are constant, and x has dimensions and a type that tiles multiply."""
     anchor = group.node
     data = anchor.inputs[0]
-    if any(v.stored is None for v in anchor.inputs[1:4]) or product_format(data.dtype, data.dtype) is None:
+    form = find_format(data.dtype, data.dtype, group.context.target)
+    if any(v.stored is None for v in anchor.inputs[1:4]) or form is None:
         return None
     integers = anchor.inputs[1].stored
     assert integers is not None

@@ -43,12 +43,12 @@ class DynamicProduct(StoredWeights):
         self.kernels = (self.quantize, *self.kernels)
 
     def make_kernel(self, names: str) -> Kernel:
-        name = f"matmul_i8_{self.how.name}_{self.isa.name}{'_' + names if names else ''}"
-        return product_kernel(name, self.epilogue, self.isa, self.how)
+        name = f"matmul_i8_{self.how.name}_{self.target.name}{'_' + names if names else ''}"
+        return product_kernel(name, self.epilogue, self.target, self.how)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.isa)
+        packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.target)
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
         self.place(constants, arrays)
         if self.how.bits == 8 and self.integers.dtype == np.uint8:
@@ -84,12 +84,12 @@ class DynamicProduct(StoredWeights):
         operands, reads = self.operand_rows(planner)
         if not y.is_contiguous:  # a concatenation has placed it
             y = planner.instead(y)
-        panels = ceil_div(self.outs, tile_width(self.isa))
+        panels = ceil_div(self.outs, tile_width(self.target))
         wide = q.shape[1]
         height = HEIGHTS[0]
         rows_per = least(ceil_div(rows, height), most(1, ROW_BYTES // (wide * height))) * height
         row_blocks = ceil_div(rows, rows_per)
-        per_chunk = split(panels, least(rows, rows_per) * wide * (tile_width(self.isa) // 4), CHUNK_DOTS)
+        per_chunk = split(panels, least(rows, rows_per) * wide * (tile_width(self.target) // 4), CHUNK_DOTS)
         values = {
             "x": q.ptr, "p": p.ptr, "y": y.ptr, "b": planner.constants.at(self.bias_at[0]),
             "b_step": self.bias_at[1], "x_w": wide, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,
@@ -98,7 +98,7 @@ class DynamicProduct(StoredWeights):
             "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
         values |= self.placed(planner)
-        planner.need_scratch(max(ABREAST, height) * tile_width(self.isa) * 4)
+        planner.need_scratch(max(ABREAST, height) * tile_width(self.target) * 4)
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs
         planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)

@@ -144,9 +144,9 @@ def few_rows(
 
 def few_rows_kernel(lowering: Tiled, names: str) -> Kernel:
     """Its kernel for the epilogue of a product."""
-    name = f"matmul_few_{lowering.isa.name}{'_' + names if names else ''}"
-    constants = lowering.epilogue.constants("f32")
-    return few_rows.kernel(name, vectors=lowering.isa.tile_vectors, lanes=lowering.isa.lanes, **constants)
+    name = f"matmul_few_{lowering.target.name}{'_' + names if names else ''}"
+    target, constants = lowering.target, lowering.epilogue.constants("f32")
+    return few_rows.kernel(name, vectors=target.tile_vectors, lanes=target.lanes, **constants)
 
 
 def plan_few(lowering: Tiled, kernel: Kernel, planner: Planner, a: View, b: View, y: View) -> bool:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
@@ -108,9 +107,9 @@ class GroupedProduct(Lowering):
     ranks = ((2,),)
 
     def set_up(self) -> None:
-        dtype, rows = self.out.dtype, ROWS[host_isa().name]
+        dtype, rows = self.out.dtype, ROWS[self.target.name]
         self.wide = 1 if SIZE[dtype] == 8 else 2
-        self.tall = rows if dtype not in ("i64", "u64") or host_isa().name == "avx512" else 4
+        self.tall = rows if dtype not in ("i64", "u64") or self.target.name == "avx512" else 4
         self.kernel = grouped_product(
             T=dtype, index=self.node.inputs[2].dtype, tall=self.tall, few=FEW, wide=self.wide
         )
@@ -120,14 +119,15 @@ class GroupedProduct(Lowering):
         place_constants(constants, (a, ends))
         right, self.panels = b.constant, None
         if right is not None and right.size:
-            self.panels = place_panels(constants, self, right.swapaxes(-1, -2), b.dtype, self.wide)
+            width = self.wide * self.target.lanes
+            self.panels = place_panels(constants, self, right.swapaxes(-1, -2), b.dtype, width)
 
     def plan(self, planner: Planner) -> None:
         left, right, offsets = self.node.inputs
         a, ends = planner.view(left), planner.contiguous(offsets)
         groups, n, k = planner.shape(right)
         y = planner.row_major_output(self.out)
-        width, size, m = self.wide * host_isa().lanes, y.itemsize, a.shape[0]
+        width, size, m = self.wide * self.target.lanes, y.itemsize, a.shape[0]
         columns = ceil_div(n, width)
         if self.panels is not None:
             b = self.panels

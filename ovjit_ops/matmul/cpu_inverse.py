@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.forks import made_once
@@ -78,7 +77,7 @@ class Inverses(Lowering):
         n, rank = y.shape[-1], len(y.shape)
         if self.node.attrs["adjoint"]:
             y = y.permute((*range(rank - 2), rank - 1, rank - 2))
-        line = host_isa().lanes * 8
+        line = self.target.lanes * 8
         width = ceil_div(16 * n, line) * line
         planner.need_scratch(n * width)
         options: dict[str, Any] = {"work": 2.0 * n * n * width, "flops": 2.0 * y.count * n, "width": width}

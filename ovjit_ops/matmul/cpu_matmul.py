@@ -219,7 +219,7 @@ def lower_matmul(group: Group) -> Lowering | None:
     """With panels of constant right-hand matrices, where they are such; else packed while running."""
     anchor = group.node
     data, weights = anchor.inputs[:2]
-    b = weights.stored
-    if b is None or b.ndim < 2 or not b.size or not data.shape or not tile_format(data, weights):
+    b, form = weights.stored, tile_format(data, weights, group.context.target)
+    if b is None or b.ndim < 2 or not b.size or not data.shape or form is None:
         return lower_product(group) if len(anchor.inputs) == 2 else None
     return TiledMatMul(group)

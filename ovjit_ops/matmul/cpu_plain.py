@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -298,11 +297,11 @@ def blocks_of(m: int, most: int) -> int:
     return min(range(most, most - most // 3 - 1, -1), key=lambda rows: ceil_div(m, rows) * (rows + 1))
 
 
-def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, wide: int) -> View:
-    """Matrices [..., k, n] in panels of `wide` vectors of columns, as constants of type `kind`: a view of
-    [..., 1, elements of all panels]."""
+def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, width: int) -> View:
+    """Matrices [..., k, n] in panels of `width` columns, as constants of type `kind`: a view of [..., 1,
+    elements of all panels]."""
     *batch, k, n = right.shape
-    width, dtype = wide * host_isa().lanes, numpy_dtype(kind)
+    dtype = numpy_dtype(kind)
     whole = (*batch, ceil_div(n, width), k, width)
 
     def fill(memory: np.ndarray) -> None:
@@ -329,9 +328,9 @@ class PlainProduct(Lowering):
         a, b = self.node.inputs
         if self.group.body or a.dtype != b.dtype or not a.shape or not b.shape:
             raise NotNative
-        dtype, isa = self.out.dtype, host_isa()
+        dtype, target = self.out.dtype, self.target
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
-        rows = ROWS[isa.name] if dtype not in ("i64", "u64") or isa.name == "avx512" else 4
+        rows = ROWS[target.name] if dtype not in ("i64", "u64") or target.name == "avx512" else 4
         real, self.packed = REAL.get(dtype, ""), ""
         constant = b.constant
         if constant is not None and constant.ndim > 1 and constant.size:
@@ -364,7 +363,7 @@ class PlainProduct(Lowering):
             return
         place_constants(constants, self.node.inputs[:1])
         right = right.swapaxes(-1, -2) if self.node.attrs["transpose_b"] else right
-        self.panels = place_panels(constants, self, right, self.packed, self.wide)
+        self.panels = place_panels(constants, self, right, self.packed, self.wide * self.target.lanes)
         if self.real:
             self.right_most = constants.view(np.array([self.largest], np.int64), "i64")
 
@@ -385,7 +384,7 @@ class PlainProduct(Lowering):
         whole = y.as_shape((*batch, m, n))  # it has no gaps
         many = m > self.in_place
         height = self.height if many or self.in_place > 2 * FEW else FEW
-        width = self.wide * host_isa().lanes
+        width = self.wide * self.target.lanes
         row_blocks, column_blocks = ceil_div(m, height), ceil_div(n, width)
         b_k, b_j = b.strides[-2], width * size
         if self.packed:

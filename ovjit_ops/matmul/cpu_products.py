@@ -249,7 +249,7 @@ class Product(Tiled):
         self.data, right = anchor.inputs
         self.weight_type = right.dtype
         super().__init__(group, "matmul")
-        self.kernels = (*self.kernels, *pack_kernels(self.isa, self.form))
+        self.kernels = (*self.kernels, *pack_kernels(self.target, self.form))
         self.pads = (self.data, right) if self.form.group > 1 else ()
         #: What multiplies few rows.
         self.few: Kernel | None = None
@@ -339,7 +339,7 @@ class Product(Tiled):
 
             left, right, out = pick(a), pick(b), pick(full(y))
             groups = left.shape[0]
-            packed, sizes = pack_step(planner, right, self.isa, self.form)
+            packed, sizes = pack_step(planner, right, self.target, self.form)
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
                 planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1),
@@ -425,6 +425,6 @@ def lower_product(group: Group) -> Lowering | None:
     """Native where this CPU has a format for the types."""
     anchor = group.node
     a, b = anchor.inputs
-    if not a.shape or not b.shape or tile_format(a, b) is None:
+    if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:
         return PlainProduct.of(group)
     return Product(group)

@@ -36,7 +36,7 @@ class StoredWeights(TiledMatMul):
 
     def note_rows(self, constants: Constants, at: int, panel: int, word: int) -> None:
         """Who takes rows of the model's table finds them in panels of so many bytes."""
-        whole, width = self.integers, tile_width(self.isa)
+        whole, width = self.integers, tile_width(self.target)
         if isinstance(whole, Arranged) and whole.turned and len(whole.source) == self.outs:
             count, rest = divmod(self.depth * whole.dtype.itemsize, word)
             if not rest:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import float_types, product_format
+from ovjit.codegen.cpu.formats import find_format, float_types
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
@@ -95,7 +95,8 @@ class MatMul:
         MatMul(x: i8 or u8, y) -> Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8): which sign
         bytes have is nothing to sums that wrap around"""
         out = node.output
-        if out.dtype in ("i8", "u8") and out.shape is not None and product_format("u8", "i8"):
+        in_bytes = out.dtype in ("i8", "u8") and out.shape is not None
+        if in_bytes and find_format("u8", "i8", w.b.context.target):
             made = [w("Convert", x, destination_type=t) for x, t in zip(inputs, ("u8", "i8"), strict=True)]
             types = [TensorType("i32", out.shape)]
             sums = w.b.add(node.op, made, node.attrs, origins=node.origins, types=types, lowered=True).output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.graph.traced import is_traced
@@ -64,7 +63,7 @@ class Ranged(Lowering):
             out = planner.instead(out)
         if not exact:
             limits = planner.data.view(np.array([start.item(), step.item()], np.float64), "f64")
-            work = 8 * host_isa().lanes
+            work = 8 * self.target.lanes
             planner.need_scratch(work)
             launch(planner, self.kernels[1], {"y": out, "limits": limits}, ("y",), work=work)
             return

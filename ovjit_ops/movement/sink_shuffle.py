@@ -11,9 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
-from ovjit.compiler.options import options
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Interval, is_static, normalize_axis
 from ovjit.planning.copies import MOST_WOVEN, plan_interleave
@@ -29,7 +27,7 @@ class Shuffled(Lowering):
     def set_up(self) -> None:
         size, self.groups = element_size(self.group.last.output.dtype), self.group.last.attrs["group"]
         #: a kernel for few groups, whose channels are woven together in registers
-        self.weaves = 1 < self.groups <= MOST_WOVEN and size in transpose_sizes(host_isa())
+        self.weaves = 1 < self.groups <= MOST_WOVEN and size in transpose_sizes(self.target)
         self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:
@@ -83,7 +81,9 @@ def recognize_shuffle(
     """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...])
     -> ShuffleChannels(x), as exporters write it; where bf16 is asked for: a convolution that takes its
     depth in the shuffled order adds in another order"""
-    if options().precision == "f32" or node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
+    if node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
+        return None
+    if b.context.options.precision == "f32":
         return None
     turn = inputs[0].node
     apart, order = turn.inputs[0], turn.inputs[1].constant

@@ -16,7 +16,6 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import BlockShare, Raw
@@ -133,7 +132,7 @@ class LocalResponse(Lowering):
     def set_up(self) -> None:
         self.data, axes = self.node.inputs
         known, rank = axes.type.value, len(self.data.shape)
-        wide = (self.node.attrs["size"] - 1) // 2 > host_isa().lanes
+        wide = (self.node.attrs["size"] - 1) // 2 > self.target.lanes
         if known is None or known.size != 1 or not rank or wide:
             raise NotNative
         self.axis = axis = int(known.reshape(-1)[0]) % rank
@@ -180,7 +179,7 @@ class LocalResponse(Lowering):
         if self.turned:
             items, work = product(extents), n * 12
             values["rows"] = items
-            planner.need_scratch(2 * 4 * host_isa().lanes)
+            planner.need_scratch(2 * 4 * self.target.lanes)
         else:
             blocks = ceil_div(width, BLOCK)
             items, work = product(extents) * blocks, n * 12 * least(width, BLOCK)
@@ -209,7 +208,7 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
     rank, attrs = len(x.shape), node.attrs
     along = normalize_axes((int(a) for a in axes.type.value.reshape(-1)), rank)
     half, count = (attrs["size"] - 1) // 2, len(along)
-    if count == 1 and x.dtype == "f32" and half <= host_isa().lanes:
+    if count == 1 and x.dtype == "f32" and half <= w.b.context.target.lanes:
         return None
     if is_static(x.shape):
         half = min(half, max(*(x.shape[a] for a in along), 1))  # what is farther away is nothing

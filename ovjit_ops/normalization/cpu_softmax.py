@@ -13,7 +13,6 @@ import numpy as np
 from ovjit.codegen import approx
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.template import Template, rows
@@ -181,7 +180,7 @@ class Softmax(RowLowering):
         plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.front)
         # of open shapes how many rows there are decides nothing, as a trace may not know it
         others = [extent for a, extent in enumerate(data.shape) if a != axis]
-        few = is_static(others) and product(others) < host_isa().lanes
+        few = is_static(others) and product(others) < self.target.lanes
         if plainly and not few:
             bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
             logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
@@ -199,7 +198,7 @@ class Softmax(RowLowering):
 
     def _plan_beside(self, planner: Planner) -> bool:
         """False where rows are better taken one by one."""
-        x, lanes = planner.view(self.data), host_isa().lanes
+        x, lanes = planner.view(self.data), self.target.lanes
         (axis,) = self.axes
         n, block = x.shape[axis], ABREAST * lanes
         if (x.strides[axis] == x.itemsize and n >= SHORT * lanes) or n > MOST:

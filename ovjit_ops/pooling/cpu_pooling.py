@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -288,7 +287,7 @@ class Pooling(Lowering):
             c = least(row.outputs, LINES)
             reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
             given["used"] = least(column.extent, most(reach - column.before, 0))
-            lanes = host_isa().lanes
+            lanes = self.target.lanes
             span = reach + 2 * lanes * (column.stride + 1)
             planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))
         launch(

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body, Epilogue
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -374,15 +374,14 @@ class RecurrentSteps(Lowering):
         self.turns = directions(attrs["direction"])
         self.named = dict(zip(attrs["roles"], self.node.inputs, strict=True))
         self.hidden = int(attrs["hidden_size"])
-        self.isa = host_isa()
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
         fits = lengths is None or lengths.dtype == "i64"
         if self.named["x"].dtype != "f32" or not fits:
             raise NotNative
-        self.tiles = tiles_for(self.named["x"].shape[0], len(self.turns), self.isa)
-        self.width = self.tiles.vectors * self.isa.lanes
-        self.kernel = steps_kernel(self.step, lengths is not None, self.isa, self.tiles)
+        self.tiles = tiles_for(self.named["x"].shape[0], len(self.turns), self.target)
+        self.width = self.tiles.vectors * self.target.lanes
+        self.kernel = steps_kernel(self.step, lengths is not None, self.target, self.tiles)
 
     def pack(self, constants: Constants) -> None:
         for role, value in self.named.items():
@@ -447,7 +446,7 @@ class RecurrentSteps(Lowering):
         batch, steps, hidden = x.shape[0], x.shape[1], self.hidden
         turns, gates = len(self.turns), KINDS[self.step.kind].gates
         width = self.width
-        block, blocks = blocks_of(batch, turns, ROWS[self.isa.name][0])
+        block, blocks = blocks_of(batch, turns, ROWS[self.target.name][0])
         sums = ceil_div(gates * hidden * 4, 64) * 64
         mid_at = _TABLES + block * sums
         planner.need_scratch(mid_at + block * hidden * 4)

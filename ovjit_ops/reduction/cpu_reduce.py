@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
@@ -490,7 +489,7 @@ class Reduce(Lowering):
             if axis not in self.axes and extent != 1:
                 break
             run *= extent
-        lanes = host_isa().lanes
+        lanes = self.target.lanes
         return ceil_div(run, lanes) * lanes / run - 1 if run > 1 else 0.0
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
@@ -597,7 +596,7 @@ class Reduce(Lowering):
             return
         per = ceil_div(walk.run, parts)
         if walk.kind == "reduce":
-            per = ceil_div(per, host_isa().lanes) * host_isa().lanes
+            per = ceil_div(per, self.target.lanes) * self.target.lanes
         per = most(1, per)
         parts = most(1, ceil_div(walk.run, per))
         size, inner = SIZE[self.between], (walk.n,) if walk.kind == "keep" else ()
@@ -689,7 +688,7 @@ class Reduce(Lowering):
         """Add the step. `shares`: parts, how much of the run is one, and y's stride from one to the next."""
         extents, (y_inner, _, ky), *others = walk.kept, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
-        n, lanes, kind = walk.n, WIDE * host_isa().lanes, walk.kind
+        n, lanes, kind = walk.n, WIDE * self.target.lanes, walk.kind
         planner.need_scratch(3 * lanes * 8)
         kernel = self.by_role[step, kind]
         values = {"y": y.ptr, "n": n, "y_inner": y_inner, "total": total, "run": walk.run}

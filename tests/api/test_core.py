@@ -13,9 +13,9 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.codegen.cpu.formats import product_format
 from ovjit.data import digits
 from tests.support import api_cases as cases
+from tests.support.compiled import product_format
 
 X = np.arange(8, dtype=np.float32)
 

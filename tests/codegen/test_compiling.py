@@ -17,9 +17,9 @@ import ovjit
 from ovjit import opset8
 from ovjit.codegen import compiling
 from ovjit.codegen.kernel import Kernel, KernelArgs, Loaded, addresses
-from ovjit.compiler.program import Program
 from ovjit.disk import cache as storage
 from tests.support import ROOT
+from tests.support.compiled import program_of
 
 
 def new_kernels(count: int, tag: str) -> list[Kernel]:
@@ -168,7 +168,7 @@ def test_of_open_shapes_only_what_their_strides_ask_for_is_compiled(
     weights = np.random.default_rng(7).standard_normal((8, 3, 3, 3)).astype(np.float32)
     y = opset8.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
     graph = ovjit.Model([opset8.reduce_max(y, list(axes), False)], [x])._graph()
-    program = Program(graph)
+    program = program_of(graph)
     every = {kernel.name for kernel in program.kernels}
     unlikely = {kernel.name for kernel in program._unlikely(program.kernels)}
     assert {f"reducemax_{wanted}_f32", f"reducemax_{other}_f32"} <= every

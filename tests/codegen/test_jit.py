@@ -21,10 +21,10 @@ from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.printing import Builder
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder
-from ovjit.compiler.program import Program, run_passes
 from ovjit.execution.runner import native_kernels
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op
+from tests.support.compiled import program_of, run_passes
 from tests.support.isa_answers import OPS
 from tests.support.op_samples import SEED, graph_of, native_answer, native_ops
 
@@ -71,7 +71,7 @@ def test_no_kernel_falls_back(record: Op) -> None:
     """Every kernel of the operation's samples is in the language, and says what is fused."""
     for dtype, _, inputs, attrs in sampled(record):
         graph, _ = graph_of(record, inputs, attrs, dtype)
-        for kernel in Program(run_passes(graph)).kernels:
+        for kernel in program_of(run_passes(graph)).kernels:
             if kernel not in _SEEN:
                 _SEEN.add(kernel)
                 text = lowered(kernel) + parts_of((kernel.intrinsics(host_isa()) or {}).values())

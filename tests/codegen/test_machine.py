@@ -16,7 +16,10 @@ from ovjit.codegen.cpu import emit, isa, machine
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import ROOT
 
-CACHED = (machine.name, machine.check, machine.arm_features, isa._features, isa.best_isa, emit.initialize)
+CACHED = (
+    machine.name, machine.check, machine.arm_features, isa._features, isa.best_isa, isa._host,
+    emit.initialize,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
     another.setattr(machine, "_auxiliary", words.get)
     assert machine.arm_features() == {"asimd", "asimddp", "i8mm"}
     assert isa.best_isa() == "neon" and isa.host_isa().name == "neon"
-    assert isa.target(isa.host_isa()) == ("", "+dotprod,+i8mm")
+    assert isa.llvm_names(isa.host_isa()) == ("", "+dotprod,+i8mm")
     another.setenv("OVJIT_ISA", "avx2")
     with pytest.raises(ValueError, match="OVJIT_ISA=avx2 is not usable on this CPU; choose one of neon, gen"):
         isa.host_isa()

@@ -15,7 +15,7 @@ import ovjit
 from bench import transformers
 from ovjit.codegen import module_texts, shipped, texts
 from ovjit.codegen.cpu import emit, jit
-from ovjit.codegen.cpu.isa import EXTRA, ISAS, extra_features, has_features, host_isa
+from ovjit.codegen.cpu.isa import EXTRA, ISAS, has_features, host_isa
 from ovjit.data import DIGITS_XML
 from ovjit.disk.cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
@@ -82,9 +82,9 @@ def test_all_of_it_is_what_the_sources_give(isa: str) -> None:
 def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     isa = host_isa()
     checked = 0
-    for kernel in ship.kernels()[::9]:
+    for kernel in ship.kernels(isa)[::9]:
         key = kernel.content_key(isa)
-        if extra_features(isa) in ship.TARGETS[isa.name]:
+        if isa.extras in ship.TARGETS[isa.name]:
             assert key in all_shipped(isa.name)
         monkeypatch.delenv("OVJIT_SHIPPED", raising=False)
         one = kernel.compile(isa)
@@ -103,7 +103,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
     made = getattr(transformers, name)(transformers.Net(ovjit, name, stored), sizes)
     xml, weights = to_bytes(made)
     isa, read = host_isa(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
-    for precision, needed in ship.kernels_of(read).items():
+    for precision, needed in ship.kernels_of(read, isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
 
@@ -112,7 +112,7 @@ def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> N
     # text that speaks of no further feature has one key whatever the CPU has, and so one object
     isa = host_isa()
     more = ",".join(f"+{feature}" for feature, home in EXTRA.items() if home == isa.name)
-    plain = [k for k in ship.kernels() if shipped.is_plain(k.source, k.key, k.form)]
+    plain = [k for k in ship.kernels(isa) if shipped.is_plain(k.source, k.key, k.form)]
     chosen = {k.name.partition("_")[0]: k for k in plain}
     assert len(chosen) > 20
     for kernel in list(chosen.values())[::8]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.codegen.cpu.formats import float_types
+from tests.support.compiled import float_types
 
 PROGRAM = """
 import json, sys

@@ -8,12 +8,11 @@ import openvino
 import openvino.opset13 as ov
 import pytest
 
-from ovjit.compiler.program import run_passes
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import Interval
-from ovjit.planning.fuse import fuse
+from tests.support.compiled import fuse, run_passes
 from tests.support.graph_nets import SEED, Net
 from tests.support.oracle import our_answers, real_answers
 

@@ -12,18 +12,17 @@ import pytest
 
 import ovjit
 from ovjit.codegen.kernel import addresses
-from ovjit.compiler.program import Program, run_passes
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY, Dim, Interval, Symbol, bounds, broadcast_dims, dim, surely_equal
 from ovjit.planning.copies import halo_kernels
-from ovjit.planning.fuse import fuse
 from ovjit.planning.lower import TwoWays
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.races import Trace
 from ovjit.planning.symbols import Symbols
 from ovjit.planning.views import Layout
+from tests.support.compiled import fuse, here, program_of, run_passes
 
 SEED = 20261128
 CONV: dict[str, Any] = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
@@ -121,7 +120,7 @@ def test_residual_networks_of_open_batch_and_size_stay_fused() -> None:
     groups = fuse(run_passes(graph))
     assert [g.sure for g in groups] == [True] * 3
     assert [len(g.body) for g in groups if g.anchor] == [1, 0, 2]
-    assert not any(isinstance(low, TwoWays) for low in Program(graph).lowerings)
+    assert not any(isinstance(low, TwoWays) for low in program_of(graph).lowerings)
 
 
 def test_symbols_follow_arithmetic() -> None:
@@ -204,7 +203,7 @@ HALOS = [
 @pytest.mark.parametrize("itemsize", [1, 2, 4, 8])
 @pytest.mark.parametrize("shape, order, halo", HALOS)
 def test_halos_of_any_element_size_are_cleared_to_the_byte(itemsize, shape, order, halo) -> None:
-    planner = Planner({}, [], [], {}, Constants())
+    planner = Planner({}, [], [], {}, Constants(), target=here().target)
     planner.trace = Trace()
     planner.begin(type("Group", (), {"name": "g", "origins": (), "nodes": [], "anchor": None, "body": []})())
     view = planner.allocate(shape, itemsize, Layout(order, halo))

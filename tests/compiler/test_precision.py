@@ -8,14 +8,12 @@ import openvino
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import ISAS, best_isa
-from ovjit.compiler.options import Options, compiling
-from ovjit.compiler.program import run_passes
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import all_ops, find_op
 from ovjit.rewrite.low_precision import lower_precision, part_of
+from tests.support.compiled import float_types, here, run_passes
 from tests.support.networks import NAMES, build, error, expected, network_input, real_core
 
 SEED = 20261120
@@ -144,8 +142,7 @@ def lowered(output, inputs):
         b.add("Parameter", (), {"shape": s, "element_type": "f32"}, name=f"p{i}").output
         for i, s in enumerate(inputs)
     ]
-    with compiling(Options(precision="bf16")):
-        return run_passes(b.finish([output(b, *values)]))
+    return run_passes(b.finish([output(b, *values)]), precision="bf16")
 
 
 def types_of(graph):
@@ -262,7 +259,7 @@ def test_graphs_without_products_are_left_alone():
     b = Builder()
     x = b.add("Parameter", (), {"shape": (3,), "element_type": "f32"}).output
     graph = b.finish([b.add("Exp", [b.add("Relu", [x]).output]).output])
-    assert lower_precision(graph, "bf16") is graph
+    assert lower_precision(graph, here(precision="bf16")) is graph
 
 
 def test_every_operation_has_a_part():

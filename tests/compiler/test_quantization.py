@@ -11,10 +11,10 @@ import openvino
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.graph.interp import evaluate
 from ovjit.rewrite.settled import settled
+from tests.support.compiled import product_format
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -655,15 +655,15 @@ INSTRUCTIONS = """
 from ovjit.codegen.cpu import isa
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
-from ovjit.codegen.cpu.formats import product_format
+from ovjit.codegen.cpu.formats import find_format
 
 for name, *extra in (("avx512", "avx512vnni"), ("avx512",), ("avx2", "avxvnni"), ("avx2",), ("generic",)):
-    isa.assume(name, extra)
-    form = product_format("u8", "i8")
+    target = isa.target_of(name, extra)
+    form = find_format("u8", "i8", target)
     if form is None:
         print("none")
         continue
-    text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), form).text(isa.host_isa())
+    text = tile_kernel("tile", Epilogue(None, [], "i32"), target, form).text(target)
     print(*(word for word in ("vpdpbusd.512", "vpdpbusd.256", "pmaddw.d.512", "pmadd.wd") if word in text))
 """
 
@@ -684,12 +684,12 @@ from ovjit.codegen.cpu import isa
 from ovjit.tools.ship import kernels_of
 
 for name, channels in (("avx512", 40), ("avx2", 44), ("avx2", 40)):
-    isa.assume(name, ())
+    target = isa.target_of(name)
     x = op.parameter([1, channels, 9, 20], np.float32)
     weights = op.constant(np.ones((channels, 1, 1, 3, 3), np.float32))
     y = op.group_convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
-    (one,) = (k for k in kernels_of(ov.Model([y], [x]))["f32"] if k.name.startswith("depthwise"))
-    text = one.text(isa.host_isa())
+    (one,) = (k for k in kernels_of(ov.Model([y], [x]), target)["f32"] if k.name.startswith("depthwise"))
+    text = one.text(target)
     print(len(re.findall("call void @llvm.masked.store", text)), len(re.findall(r"store <\\d+ x", text)))
 """
 

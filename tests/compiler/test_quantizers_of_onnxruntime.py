@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.formats import product_format
+from tests.support.compiled import product_format
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ovjit.compiler.program import run_passes
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.interp import evaluate
+from tests.support.compiled import run_passes
 from tests.support.random_graphs import Maker
 
 SEED = 20261124

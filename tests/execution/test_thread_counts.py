@@ -15,8 +15,8 @@ import pytest
 
 import ovjit
 from ovjit.data import digits
+from ovjit.engine import compile_graph
 from ovjit.execution import runner
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op
 from ovjit.planning import chunks, plan

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, Graph, Value

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import ovjit
+from ovjit import engine as build
 from ovjit.api.run import properties_table
-from ovjit.execution import build
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph
 from ovjit.graph.interp import evaluate

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.shapes import ANY

@@ -11,8 +11,8 @@ import pytest
 
 import ovjit
 from ovjit import opset13 as op
+from ovjit.engine import compile_graph
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.execution.build import compile_graph
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, rebuild
 from ovjit.graph.interp import evaluate

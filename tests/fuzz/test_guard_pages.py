@@ -58,7 +58,7 @@ import numpy as np
 from tests.support import guard_pages
 side, what, by = sys.argv[1], sys.argv[2], int(sys.argv[3])
 guard_pages.install(side)
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 b = Builder()
 x = b.add("Parameter", (), {"shape": (5,), "element_type": "f32"}).output
@@ -104,7 +104,7 @@ guard_pages.install(sys.argv[1])
 from ovjit.planning import copies
 from ovjit.planning.views import View
 wrong = int(sys.argv[2])
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.planning.plan import Planner
 Planner._within = lambda self, view: 0  # the check that would tell

@@ -14,8 +14,8 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.trace import is_common
-from ovjit.compiler.program import Program
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY
-from ovjit.planning.fuse import MOST_INSTRUCTIONS, fuse, instructions
+from ovjit.planning.fuse import MOST_INSTRUCTIONS, instructions
+from tests.support.compiled import fuse, here, program_of
 
 SEED = 20261130
 CONV = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
@@ -60,10 +60,10 @@ def test_layers_with_numbers_of_their_own_share_kernels(
     if anchor == "winograd":
         monkeypatch.setenv("OVJIT_WINOGRAD", "2")
     graphs = [_layers(anchor, np.random.default_rng([SEED, i])) for i in range(2)]
-    kernels = [{k.symbol() for k in Program(graph).kernels} for graph in graphs]
+    kernels = [{k.symbol() for k in program_of(graph).kernels} for graph in graphs]
     assert kernels[0] == kernels[1], "another model with other numbers"
     graph = graphs[0]
-    names = [k.name for k in Program(graph).kernels if "maximum" in k.name]
+    names = [k.name for k in program_of(graph).kernels if "maximum" in k.name]
     # a softmax takes them behind it, the first one in front of it, too, where its input lies so that it can
     assert len(names) == (3 if anchor == "none" else 1), names
     x = _random(np.random.default_rng(SEED), *graph.inputs[0].shape)
@@ -120,7 +120,7 @@ def test_long_chains_are_cut_by_instructions() -> None:
     assert all(g.instructions <= MOST_INSTRUCTIONS for g in groups)
     assert len({len(g.body) for g in groups[:-1]}) == 1, "equal cuts: one kernel"
     assert sum(len(g.body) for g in groups) == 60
-    assert instructions(groups[0].body[0]) * len(groups[0].body) == groups[0].instructions
+    assert instructions(groups[0].body[0], here().target) * len(groups[0].body) == groups[0].instructions
 
 
 def test_one_heavy_node_is_a_group_all_the_same() -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from ovjit.codegen.cpu.isa import ISAS, best_isa
 from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
+from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.execution.numpy_words import F32, Memory, OutOfBounds, Words, program
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, find_op

@@ -8,14 +8,13 @@ import pytest
 import ovjit
 from ovjit.codegen.template import Template, rows
 from ovjit.codegen.words import exp, finish, load, splat, vectors
-from ovjit.compiler.program import run_passes
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph import interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
-from ovjit.planning.fuse import fuse
 from ovjit_ops.normalization.cpu_mvn import mvn, rms
 from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
+from tests.support.compiled import fuse, run_passes
 from tests.support.graph_nets import SEED, Net
 
 #: The smallest normal number.

@@ -17,6 +17,7 @@ from ovjit.planning.constants import Constants
 from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.plan import Planner
 from ovjit.planning.views import View
+from tests.support.compiled import here
 
 SEED = 20261122
 
@@ -44,7 +45,7 @@ def view(planner: Planner, shape: tuple[int, ...], order: tuple[int, ...] | None
 
 
 def planner() -> Planner:
-    made = Planner({}, [], [], {}, Constants())
+    made = Planner({}, [], [], {}, Constants(), target=here().target)
     made.begin(type("Group", (), {"name": "g", "nodes": [], "origins": (), "anchor": None, "body": ()}))
     return made
 

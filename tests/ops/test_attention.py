@@ -10,13 +10,13 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import addresses
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.matmul.cpu_products import transposed_panels_kernel
+from tests.support.compiled import float_types
 
 SEED = 7100
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}

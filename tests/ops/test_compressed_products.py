@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.formats import FEATURES, float_types
+from ovjit.codegen.cpu.formats import FEATURES
 from ovjit.codegen.cpu.isa import has_features, host_isa
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.rewrite.compression import stored_weights
 from ovjit.tiles import pack
 from ovjit_ops.matmul.cpu_compressed import FEW_ROWS
+from tests.support.compiled import float_types
 from tests.support.run import run
 
 SEED = 20261120
@@ -316,14 +317,14 @@ def test_small_weights_and_near_misses_are_left_alone():
         real = b.add("Convert", [b.constant(whole)], {"destination_type": "f32"}).output
         return b.add("Multiply", [real, b.constant(np.full(shape, 0.5, np.float32))]).output
 
-    assert stored_weights(made(1, 300), False) is not None
-    assert stored_weights(made(256, 1), True) is not None
-    assert stored_weights(made(256, 1), False) is None  # a scale for each element of depth
-    assert stored_weights(made(256, 300), False) is None
-    assert stored_weights(b.constant(np.ones((256, 300), np.float32)), False) is None
+    assert stored_weights(made(1, 300), False, "f32") is not None
+    assert stored_weights(made(256, 1), True, "f32") is not None
+    assert stored_weights(made(256, 1), False, "f32") is None  # a scale for each element of depth
+    assert stored_weights(made(256, 300), False, "f32") is None
+    assert stored_weights(b.constant(np.ones((256, 300), np.float32)), False, "f32") is None
     order = b.constant(np.array([0, 1]))  # this one turns nothing
     same = b.add("Transpose", [made(256, 1), order]).output
-    assert stored_weights(same, False) is None
+    assert stored_weights(same, False, "f32") is None
 
 
 RESHAPED = [((64, 2048), (128, 1024), False), ((256, 512), (128, 1024), False),

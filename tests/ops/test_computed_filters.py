@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op

@@ -9,10 +9,10 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as ops
-from ovjit.codegen.cpu.formats import float_types
 from ovjit_ops.matmul.cpu_compressed import CompressedProduct
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 from ovjit_ops.matmul.cpu_products import Product
+from tests.support.compiled import float_types
 
 SEED = 20261121
 K, N = 37, 41

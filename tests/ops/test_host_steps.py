@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
+from ovjit.engine import compile_graph, make_program
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph, make_program
 from ovjit.graph import dtypes, interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import Op, all_ops, find_op

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node
 from ovjit.graph.interp import evaluate

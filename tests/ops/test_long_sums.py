@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from ovjit.compiler.program import Program
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
+from tests.support.compiled import program_of
 from tests.support.run import run
 
 SEED = 20261202
@@ -69,7 +69,7 @@ def test_short_products_have_no_second_kernel() -> None:
     for k, wanted in ((64, 0), (LONG_SUM, 0), (LONG_SUM + 1, 1)):
         for constant in (True, False):
             graph, _ = _product(k, constant, False, rng)
-            kernels = [kernel.name for kernel in Program(graph).kernels]
+            kernels = [kernel.name for kernel in program_of(graph).kernels]
             assert sum("blocks" in name for name in kernels) == wanted, kernels
             assert sum(name.startswith("matmul_f32") for name in kernels) == 1, kernels
 

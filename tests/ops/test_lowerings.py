@@ -18,9 +18,8 @@ import pytest
 
 import ovjit_ops
 from ovjit.codegen.cpu.isa import host_isa
-from ovjit.compiler.program import Program
+from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
@@ -32,6 +31,7 @@ from ovjit.rewrite import simplify
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.cpu_columns import window_counts
+from tests.support.compiled import program_of
 from tests.support.graph_nets import add, parameter
 from tests.support.op_samples import SEED, graph_of, native_ops
 from tests.support.run import run
@@ -405,7 +405,7 @@ def test_samples_have_no_host_steps(record: Op) -> None:
         graph, _ = graph_of(record, inputs, attrs, dtype)
         if any(a.size == 0 for a in inputs):
             continue  # reductions over nothing
-        steps = Program(graph).plan([v.shape for v in graph.inputs]).steps
+        steps = program_of(graph).plan([v.shape for v in graph.inputs]).steps
         if any(s.host for s in steps):
             found.append(f"{record!r} {[a.shape for a in inputs]} {attrs}")
     assert not found or record.name in PARTLY, found

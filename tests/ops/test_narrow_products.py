@@ -270,15 +270,15 @@ INSTRUCTIONS = """
 from ovjit.codegen.cpu import isa
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
-from ovjit.codegen.cpu.formats import I16, product_format
+from ovjit.codegen.cpu.formats import I16, find_format
 
 for name in ("avx512", "avx2"):
-    isa.assume(name, [])
-    form = product_format("u8", "i8")._replace(listed=True)
-    text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), form).text(isa.host_isa())
+    target = isa.target_of(name)
+    form = find_format("u8", "i8", target)._replace(listed=True)
+    text = tile_kernel("tile", Epilogue(None, [], "i32"), target, form).text(target)
     words = ("pmaddubs.w.512", "pmadd.ub.sw")
     print(*(word for word in words if word in text))
-    text = tile_kernel("tile", Epilogue(None, [], "i32"), isa.host_isa(), I16).text(isa.host_isa())
+    text = tile_kernel("tile", Epilogue(None, [], "i32"), target, I16).text(target)
     print(*(word for word in ("pmaddw.d.512", "avx2.pmadd.wd") if word in text))
 """
 

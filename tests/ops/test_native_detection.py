@@ -14,7 +14,7 @@ import pytest
 import ovjit as ov
 from ovjit.api.model.builders import as_output
 from ovjit.api.model.node import Node
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op

@@ -11,7 +11,7 @@ import pytest
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
 from ovjit.codegen.memory import SIZE
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY

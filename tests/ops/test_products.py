@@ -10,7 +10,7 @@ import pytest
 from ovjit.codegen.cpu.formats import BF16, F32, U8I8
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.codegen.kernel import addresses
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate

@@ -7,7 +7,7 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op

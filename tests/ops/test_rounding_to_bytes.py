@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.formats import product_format
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.tiles import lowering
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.micro import JOINING
 from ovjit.tiles.rounding import first_within, one_rounding, reach_of
+from tests.support.compiled import product_format
 
 SEED = 20261122
 CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}

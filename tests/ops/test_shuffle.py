@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.compiler.options import Options, compiling
 from ovjit.compiler.program import op_rules
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.rewrite.simplify import run_rules
+from tests.support.compiled import here
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -75,8 +75,8 @@ def test_what_is_a_shuffle(inner, order, found):
     mixed = ops.reshape(ops.transpose(apart, list(order)), [2, 24, 5, 5], False)
     graph = ovjit.Model([mixed.output(0)], [x])._graph()
     for precision in ("f32", "bf16"):
-        with compiling(Options(precision=precision)):
-            names = [n.op.name for n in run_rules(graph, op_rules()).nodes]
+        context = here(precision=precision)
+        names = [n.op.name for n in run_rules(graph, op_rules(), context).nodes]
         assert ("ShuffleChannels" in names) == (found and precision == "bf16")
     data = np.random.default_rng(SEED).standard_normal((2, 24, 5, 5)).astype(np.float32)
     want = data.reshape(2, *inner, 5, 5).transpose(order).reshape(2, 24, 5, 5)

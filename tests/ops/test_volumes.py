@@ -9,7 +9,7 @@ import ovjit.opset14 as ours
 import pytest
 
 import ovjit
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import TensorType, find_op

@@ -9,7 +9,8 @@ import pytest
 
 from ovjit.codegen.cpu.formats import BF16, F32, FORMATS, Format
 from ovjit.codegen.cpu.isa import ISAS
-from ovjit.execution.build import compile_graph
+from ovjit.compiler.options import Context
+from ovjit.engine import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
@@ -75,7 +76,6 @@ def test_weights_decide_the_way_of_bytes(
     """Those that are normally distributed go by slower loops; where one is eight times as large, they are so
     small that they go by faster ones."""
     monkeypatch.setattr(cpu_winograd, "tile_format", lambda *_: BYTES)
-    monkeypatch.setattr(cpu_winograd, "host_isa", lambda: ISAS["avx2"])
     channels, height, width, outs = shape
     rng = np.random.default_rng([SEED, *shape])
     for most, way in ((None, 2 if helps else 0), (8, 0)):
@@ -89,7 +89,7 @@ def test_weights_decide_the_way_of_bytes(
         attrs = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
         sums = [TensorType("i32", (1, outs, height, width))]
         node = b.add("Convolution", [x, b.constant(bytes)], attrs, types=sums)
-        assert cpu_winograd.winograd_way(Group(node)) == way, (shape, most, SEED)
+        assert cpu_winograd.winograd_way(Group(Context(ISAS["avx2"]), node)) == way, (shape, most, SEED)
 
 
 @pytest.mark.parametrize("form", [F32, BF16, BYTES])

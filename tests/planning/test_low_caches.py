@@ -10,8 +10,8 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.codegen.cpu.formats import float_types
 from tests.support.cached_attention import HEADS, SIZE, decoder, step, stored
+from tests.support.compiled import float_types
 
 SEED = 20261120
 BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16"}  # u8 is the default

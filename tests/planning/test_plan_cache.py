@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ovjit.engine import compile_graph
 from ovjit.execution import job as jobs
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 from ovjit.planning.copies import copy_kernel, fill_kernel

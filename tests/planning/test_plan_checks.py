@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ovjit.compiler.program import Program
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.op import Op as Record
 from ovjit.graph.op import TensorType, register, unregister
@@ -19,6 +19,7 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, plan_copy
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.views import Buffer, View, row_major
+from tests.support.compiled import here, program_of
 
 
 def view(*shape: int, size: int | None = None, **more: Any) -> View:
@@ -60,7 +61,7 @@ def _plan_with(plan: Callable[[Any, Planner], None]) -> Program:
     try:
         b = Builder()
         x = b.add("Parameter", (), {"shape": (8,), "element_type": "f32"}).output
-        return Program(b.finish([b.add(record, [b.add("Relu", [x]).output]).output]))
+        return program_of(b.finish([b.add(record, [b.add("Relu", [x]).output]).output]))
     finally:
         unregister(record)
 
@@ -145,6 +146,6 @@ def test_an_anchor_and_its_epilogue_have_one_shape() -> None:
     product = b.add("MatMul", [x, b.constant(np.zeros((8, 8), np.float32))])
     total = b.add("Add", [product.output, y])
     types = {v: v.type for n in (product, total) for v in (*n.inputs, *n.outputs)}
-    planner = Planner(types, [x, y], [total.output], {}, Constants())
+    planner = Planner(types, [x, y], [total.output], {}, Constants(), target=here().target)
     with pytest.raises(OvjitError, match="fused"):
-        planner.begin(Group(product, [total]))
+        planner.begin(Group(here(), product, [total]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ovjit.compiler import program
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 

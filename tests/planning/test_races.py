@@ -14,8 +14,8 @@ import ovjit
 from ovjit.codegen import kernel as kernels
 from ovjit.compiler.program import Program
 from ovjit.data import digits
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
@@ -24,6 +24,7 @@ from ovjit.planning.plan import Planner
 from ovjit.planning.races import Piece, Rows, Trace
 from ovjit.planning.views import ARENA, Layout
 from ovjit.tiles import lowering
+from tests.support.compiled import program_of
 from tests.support.op_samples import graph_of, native_ops
 
 SEED = 20261120
@@ -134,7 +135,7 @@ def check_touches(graph: Graph, inputs: list[np.ndarray], planned: list[Planner]
     """Run every chunk of every native step alone and compare what it writes with what it says, and with what
     other chunks write. The number of chunks."""
     planned.clear()
-    program = Program(graph)
+    program = program_of(graph)
     made = program.plan([a.shape for a in inputs])
     if made.cut is not None or any(s.host or s.control for s in made.steps) or made.arena_size > 1 << 18:
         return 0
@@ -169,7 +170,7 @@ def test_samples(record: Op, planned: list[Planner]) -> None:
         if i < 3:
             check_touches(graph, inputs, planned)
         else:
-            Program(graph).plan([v.shape for v in graph.inputs])
+            program_of(graph).plan([v.shape for v in graph.inputs])
 
 
 @pytest.mark.long
@@ -263,12 +264,12 @@ def padded() -> Graph:
 
 def refused(graph: Graph, text: str) -> None:
     with pytest.raises(OvjitError, match=text):
-        Program(graph).plan([v.shape for v in graph.inputs])
+        program_of(graph).plan([v.shape for v in graph.inputs])
 
 
 def test_correct_plans_pass() -> None:
     for graph in (chain(), padded()):
-        assert Program(graph).plan([v.shape for v in graph.inputs]).steps
+        assert program_of(graph).plan([v.shape for v in graph.inputs]).steps
 
 
 def test_overlapping_tensors_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,9 +305,9 @@ def test_an_uncleared_halo_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def by_hand(step: Callable[[Planner, Any, Any], None]) -> None:
     """A planner with two tensors of 4 x 8 floats, and one step."""
-    program = Program(chain())
+    program = program_of(chain())
     kernel = next(k for k in program.kernels if k.name.startswith("copy_i32"))
-    planner = Planner({}, [], [], {}, program.constants)
+    planner = Planner({}, [], [], {}, program.constants, target=program.context.target)
     planner.trace = Trace()
 
     class Group:
@@ -372,7 +373,7 @@ def test_a_step_that_begins_too_early_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_halos_are_cleared_beside_the_step_that_fills_them() -> None:
-    made = Program(padded()).plan([(1, 8, 6, 6)])
+    made = program_of(padded()).plan([(1, 8, 6, 6)])
     first = [step.goes_on for step in made.steps]
     assert any(first) and not first[-1]
     assert all(step.kernel.name == "clear_gaps" for step in made.steps if step.goes_on)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY

@@ -83,7 +83,7 @@ def test_a_converted_constant_that_is_read_as_it_is(path) -> None:
     table = rng.standard_normal((256, 256), np.float32)
     held = np.frombuffer(table.tobytes(), np.float32).reshape(table.shape)  # somebody else's memory
     converted = Converted(held, [np.dtype("float16"), np.dtype("float32")])
-    from ovjit.execution.build import compile_graph
+    from ovjit.engine import compile_graph
     from ovjit.graph.graph import Builder
     from ovjit.graph.shapes import Interval
 

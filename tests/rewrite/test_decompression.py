@@ -9,9 +9,9 @@ import pytest
 
 import ovjit
 from ovjit import opset13 as op
-from ovjit.compiler.program import run_passes
 from ovjit.errors import ModelError
 from ovjit.graph.graph import Builder
+from tests.support.compiled import run_passes
 
 SEED = 20261211
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.engine import compile_graph
 from ovjit.execution import blocks
 from ovjit.execution import job as jobs
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Graph
 from ovjit.planning import parametric
 from ovjit.planning import plan as planning

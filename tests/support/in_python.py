@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.graph.graph import Graph
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.execution.build import compile_graph
+from ovjit.engine import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Graph
 from tests.support import ROOT

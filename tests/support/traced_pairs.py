@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.build import compile_graph
 from ovjit.execution.job import Executable
 from ovjit.graph.graph import Graph
 from tests.support.run import run

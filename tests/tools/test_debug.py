@@ -12,12 +12,12 @@ import pytest
 
 import ovjit as ov
 from ovjit import debug
-from ovjit.codegen.cpu.formats import float_types
 from ovjit.data import digits
 from ovjit.errors import InferenceError
 from ovjit.execution import watch
 from ovjit.graph import op as registry
 from tests.support import ROOT
+from tests.support.compiled import float_types
 
 
 @pytest.fixture(autouse=True)

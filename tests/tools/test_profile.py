@@ -13,11 +13,12 @@ import pytest
 import ovjit as ov
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
-from ovjit.codegen.cpu.formats import F32, float_types
+from ovjit.codegen.cpu.formats import F32
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
 from ovjit.execution.job import Row
 from ovjit.tools import profile, roofline
+from tests.support.compiled import float_types
 
 DIGITS = (16, 1, 8, 8)
 

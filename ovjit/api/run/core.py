@@ -20,6 +20,7 @@ from ovjit.version import get_version
 
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
+    from ovjit.compiler.options import Memory
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -476,8 +477,10 @@ def _compile(
     settings: dict[str, Any],
     noted: Callable[[str], None] | None = None,
     keep: Callable[[Any], None] | None = None,
+    memory: Memory | None = None,
 ) -> CompiledModel:
-    """`noted`: as for `cached_model`. `keep` is given the Imported of what was compiled with no CACHE_DIR."""
+    """`noted`: as for `cached_model`. `keep` is given the Imported of what was compiled with no CACHE_DIR.
+    `memory`: gives the bytes that constants are to lie in."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
         inputs = tuple(map(port_info, model.inputs))
@@ -497,9 +500,9 @@ def _compile(
             )
 
     def make() -> Any:
-        from ovjit.execution.build import compile_graph  # the first import of Numba
+        from ovjit.engine import compile_graph  # the first import of Numba
 
-        return compile_graph(graph, settings)
+        return compile_graph(graph, settings, memory)
 
     if not settings["CACHE_DIR"]:
         executable = make()
@@ -549,7 +552,7 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
             if source is not None:
                 kept_models.keep(source, lambda: file_models.source_of(path, given), made, room)
 
-        return _compile(read, device, settings, noted, keep)
+        return _compile(read, device, settings, noted, keep, None if room is None else room.give)
 
 
 def _imported(found: Any, name: str, device: str) -> CompiledModel:

@@ -9,7 +9,7 @@ from collections.abc import Container
 import llvmlite.binding as llvm
 
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.isa import Isa, target
+from ovjit.codegen.cpu.isa import Isa, llvm_names
 
 
 class Kind(enum.Enum):
@@ -48,7 +48,7 @@ def triple(isa: Isa) -> str:
 def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
     """What object code is made for: a CPU with all that code for `isa` may use here, or with no more than the
     instruction set has (`plain`)."""
-    cpu, features = target(isa)
+    cpu, features = llvm_names(isa)
     return _machine(triple(isa), cpu, "" if plain else features, level_of(kind))
 
 

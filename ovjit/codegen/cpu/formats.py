@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import ISAS, Isa, has_features, host_isa
+from ovjit.codegen.cpu.isa import ISAS, Isa, has_features
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
@@ -130,21 +130,16 @@ FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _UNSIGNED, _SIGNED)
 _WITH_BF16 = (*FULL, BF16.a)
 
 
-def product_format(a: str, w: str) -> Format | None:
-    """The format in which this CPU multiplies elements of these types, None where it has none."""
-    return find_format(a, w, host_isa())
-
-
-def float_types() -> tuple[str, ...]:
-    """The floating-point types that products are not upcast from: those that this CPU has a format for, and
+def float_types(isa: Isa) -> tuple[str, ...]:
+    """The floating-point types that products are not upcast from: those that the target has a format for, and
     those that are computed as they are."""
-    return _WITH_BF16 if find_format("bf16", "bf16", host_isa()) else FULL
+    return _WITH_BF16 if find_format("bf16", "bf16", isa) else FULL
 
 
-def emulates_bf16() -> bool:
+def emulates_bf16(isa: Isa) -> bool:
     """Whether models compute in bf16, where that is asked for, on a CPU without instructions for it: where
     OpenVINO does, and elsewhere f32 is as fast and more exact."""
-    return host_isa().name in BF16.isas
+    return isa.name in BF16.isas
 
 
 def find_format(a: str, w: str, isa: Isa) -> Format | None:
@@ -153,9 +148,9 @@ def find_format(a: str, w: str, isa: Isa) -> Format | None:
     return next((f for f in fitting if has_features(isa, f.features)), None)
 
 
-def available_formats() -> tuple[Format, ...]:
-    """The formats that this CPU has, one of each name."""
-    found = (find_format(f.a, f.w, host_isa()) for f in FORMATS)
+def available_formats(isa: Isa) -> tuple[Format, ...]:
+    """The formats that a target has, one of each name."""
+    found = (find_format(f.a, f.w, isa) for f in FORMATS)
     return tuple(dict.fromkeys(f for f in found if f is not None))
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ovjit import debug
 from ovjit.codegen.cpu import machine
+from ovjit.errors import UnsupportedError
 
 
 class Isa(NamedTuple):
@@ -23,6 +24,7 @@ class Isa(NamedTuple):
     tile_vectors: int
     cpu: str  # LLVM's name of the CPU that passes and code generation see, whatever CPU is there
     features: tuple[str, ...]  # CPU features that the host must have
+    extras: tuple[str, ...] = ()  # those of EXTRA that code may use besides
 
     @property
     def machine(self) -> str:
@@ -122,19 +124,39 @@ def best_isa() -> str:
 def host_isa() -> Isa:
     """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU,
     UnsupportedError for a machine that no code is made for."""
-    if _assumed:
-        return ISAS[_assumed[0]]
-    wanted = debug.flag("OVJIT_ISA") or best_isa()
+    return _host(debug.flag("OVJIT_ISA"), debug.flag("OVJIT_HIDE"), _assumed)
+
+
+@functools.cache
+def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> Isa:
+    if assumed:
+        return target_of(*assumed)
+    wanted = asked or best_isa()
     if wanted not in ISAS or (wanted != best_isa() and wanted not in _usable()):
         usable = ", ".join(_usable())
         raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {usable}")
-    return ISAS[wanted]
+    return target_of(wanted, _features() - _hidden(hide))
+
+
+def check_runs(isa: Isa) -> None:
+    """Raise UnsupportedError for code that this CPU cannot run."""
+    missing = sorted({*isa.features, *isa.extras} - _features())
+    if missing:
+        lacking = ", ".join(missing)
+        raise UnsupportedError(f"code for {isa.name} does not run on this CPU, which lacks {lacking}")
+
+
+def target_of(name: str, features: Collection[str] = ()) -> Isa:
+    """An instruction set by its name, on a CPU that has these of EXTRA, too."""
+    return ISAS[name]._replace(extras=tuple(f for f, of in EXTRA.items() if of == name and f in features))
 
 
 def has_features(isa: Isa, features: tuple[str, ...]) -> bool:
-    """True when code for `isa` may use these features of the CPU beyond the instruction set's own. Raises
-    ValueError for an `OVJIT_HIDE` that names others than EXTRA."""
-    return not features or _has_features(isa.name, features, _assumed, debug.flag("OVJIT_HIDE"))
+    """True when code for `isa` may use these features of the CPU. ValueError for one that is not known."""
+    unknown = set(features) - {*EXTRA, *isa.features}
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
+    return {*isa.features, *isa.extras}.issuperset(features)
 
 
 @functools.cache
@@ -147,26 +169,6 @@ def _hidden(names: str) -> frozenset[str]:
     return hidden
 
 
-@functools.cache
-def _has_features(
-    name: str, features: tuple[str, ...], assumed: tuple[str, frozenset[str]] | None, hide: str
-) -> bool:
-    unknown = set(features) - {*EXTRA, *ISAS[name].features}
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
-    beyond = set(features) & set(EXTRA)
-    if any(EXTRA[f] != name for f in beyond):
-        return False
-    if assumed:
-        return assumed[1].issuperset(beyond)
-    return _hidden(hide).isdisjoint(beyond) and _features().issuperset(features)
-
-
-def extra_features(isa: Isa) -> tuple[str, ...]:
-    """Those of EXTRA that code for `isa` may use."""
-    return tuple(f for f in EXTRA if has_features(isa, (f,)))
-
-
-def target(isa: Isa) -> tuple[str, str]:
+def llvm_names(isa: Isa) -> tuple[str, str]:
     """(cpu, features) for LLVM."""
-    return isa.cpu, ",".join(f"+{f}" for f in extra_features(isa))
+    return isa.cpu, ",".join(f"+{f}" for f in isa.extras)

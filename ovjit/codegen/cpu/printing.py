@@ -19,7 +19,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.isa import Isa
 
 _I1 = ir.IntType(1)
 _VOID = ir.VoidType()
@@ -95,7 +95,8 @@ class Module(ir.Module):
 
 def isa_of(b: ir.IRBuilder) -> Isa:
     """The instruction set that the builder's code is for."""
-    return getattr(b.module, "isa", None) or host_isa()
+    isa: Isa = b.module.isa
+    return isa
 
 
 class Builder(ir.IRBuilder):

@@ -10,7 +10,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.isa import has_features
 from ovjit.codegen.cpu.neon import words as neon
 from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.vector_types import (
@@ -73,10 +73,10 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
             return builder.fptrunc(v, t(ir.HalfType()))
         return _float_to_half(builder, v, lanes)
     if elem == "bf16":
-        if lanes == _BF16_LANES and has_features(ISAS["avx512"], ("avx512bf16",)):
+        if lanes == _BF16_LANES and has_features(isa_of(builder), ("avx512bf16",)):
             name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * lanes}"
             return builder.bitcast(call_intrinsic(builder, name, bf16_vector(lanes), [v]), t(_I16))
-        if lanes == 4 and isa_of(builder).name == "neon" and neon.rounds_bf16():
+        if lanes == 4 and isa_of(builder).name == "neon" and neon.rounds_bf16(builder):
             return neon.to_bf16(builder, v)
         i = builder.bitcast(v, t(_I32))
         odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))

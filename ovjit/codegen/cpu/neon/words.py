@@ -7,7 +7,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.isa import ISAS, has_features
+from ovjit.codegen.cpu.isa import has_features
+from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, places, vec
 
 _I8, _I16, _I32 = (ir.IntType(n) for n in (8, 16, 32))
@@ -19,8 +20,8 @@ _FOUR_HALVES, _EIGHT_BYTES = ir.VectorType(_I16, 4), ir.VectorType(_I8, 8)
 FLIP = -128
 
 
-def _has(feature: str) -> bool:
-    return has_features(ISAS["neon"], (feature,))
+def _has(b: ir.IRBuilder, feature: str) -> bool:
+    return has_features(isa_of(b), (feature,))
 
 
 def _same(kind: ir.VectorType, value: int) -> ir.Constant:
@@ -44,9 +45,9 @@ def dot_signed(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.V
 
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the products of four u8 of `x` and four i8 of `w`, exactly."""
-    if _has("i8mm"):
+    if _has(b, "i8mm"):
         return dot_unsigned(b, acc, x, w)
-    if _has("dotprod"):
+    if _has(b, "dotprod"):
         # x w = (x - 128) w + 128 w, and 128 is no byte with a sign
         x = b.xor(b.bitcast(x, _BYTES), _same(_BYTES, FLIP))
         for data in (x, _same(_BYTES, 64), _same(_BYTES, 64)):
@@ -177,9 +178,9 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     return b.shuffle_vector(*parts, places(*range(16)))
 
 
-def rounds_bf16() -> bool:
+def rounds_bf16(b: ir.IRBuilder) -> bool:
     """Whether f32 are rounded to bf16 by an instruction."""
-    return _has("bf16")
+    return _has(b, "bf16")
 
 
 def to_bf16(b: ir.IRBuilder, v: ir.Value) -> ir.Value:

@@ -1,0 +1,32 @@
+"""Graphs that no program can be made of."""
+
+from __future__ import annotations
+
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.bodies import bodies_of
+from ovjit.graph.dtypes import WITHOUT_DTYPE
+from ovjit.graph.graph import Graph
+
+
+def check_graph(graph: Graph) -> None:
+    """Raise ModelError for an input of unknown rank or element type, and what `check_types` raises."""
+    check_types(graph)
+    for value in graph.inputs:
+        if value.dtype == "dynamic":
+            raise ModelError(f"input {value.node.name!r} has no element type; set one first")
+        if value.shape is None:
+            raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
+
+
+def check_types(graph: Graph) -> None:
+    """Raise UnsupportedError for values of an element type that no array has, or that no run will tell."""
+    for node in graph.nodes:
+        if node.attrs.get("destination_type") == "dynamic":
+            what = f"node {node.name!r} ({node.op.name})"
+            raise UnsupportedError(f"{what} converts to no element type (dynamic)")
+        for value in node.outputs:
+            if node.op.name != "Constant" and value.dtype in WITHOUT_DTYPE:
+                what = f"node {node.name!r} ({node.op.name}) gives {value.dtype}"
+                raise UnsupportedError(f"{what}, of which there are only constants")
+        for body in bodies_of(node.attrs):
+            check_types(body)

@@ -1,0 +1,139 @@
+"""From a graph to an executable: where the compiler and what runs its programs meet.
+
+The compiler is asked for programs here, and for those of segments, bodies and initial values too: what runs
+a graph is handed `build`, and knows no compiler. Programs are compiled for this process's CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ovjit import debug
+from ovjit.codegen.cpu.isa import host_isa
+from ovjit.compiler import compile as compile_program
+from ovjit.compiler.options import Context, Memory, Options, caches_of
+from ovjit.execution.job import Executable, Job
+from ovjit.graph.graph import Graph
+from ovjit.graph.shapes import guessed_input
+
+if TYPE_CHECKING:
+    from ovjit.rewrite.model_variables import Lifted
+
+
+def context_of(config: Mapping[str, Any]) -> Context:
+    """What a compilation with these properties is for, in this process."""
+    target = host_isa()
+    return Context(target, Options.of(config, target))
+
+
+def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None) -> Executable:
+    """Compile `graph` for this machine. `config`: streams, threads (per stream), PERF_COUNT ...
+
+    `memory` gives the bytes that its constants are to lie in.
+
+    ModelError and UnsupportedError as `ovjit.compiler.compile` raises them.
+    """
+    executable = build(graph, config, memory)
+    trace = executable.program.foresee()
+    plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])
+    if plan is not None:
+        executable.prepare(plan, {}, len(plan.output_shapes))
+    return executable
+
+
+def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None) -> Executable:
+    """An executable of `graph`, of which nothing is traced or prepared."""
+    began = time.perf_counter()
+    watch = config.get("watch")
+    if watch is None and debug.is_on("OVJIT_COMPARE"):
+        from ovjit.execution.watch import stop_at_difference
+
+        watch = stop_at_difference
+    program = make_program(graph, config, watch is not None, memory)
+    return _executable(program, config, graph, watch, began)
+
+
+def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:
+    """An executable of a program that was not made here, see `ovjit.storage.program`."""
+    return _executable(program, config, None, config.get("watch"), time.perf_counter())
+
+
+def _executable(
+    program: Any, config: Mapping[str, Any], graph: Graph | None, watch: Any, began: float
+) -> Executable:
+    job: type[Job] = Job
+    if watch is not None:
+        from ovjit.execution.watch import WatchedJob
+
+        job = WatchedJob
+    elif debug.flag("OVJIT_INTERP") == "kernels":
+        from ovjit.execution.in_python import PythonJob
+
+        job = PythonJob
+    return Executable(
+        program,
+        config,
+        graph,
+        watch=watch,
+        job=job,
+        segments=_segments,
+        bodies=functools.partial(_bodies, config),
+        began=began,
+    )
+
+
+def make_program(
+    graph: Graph, config: Mapping[str, Any], watched: bool = False, memory: Memory | None = None
+) -> Any:
+    """The compiler's program of `graph`, or for one with state what runs that; what `config` says of
+    algorithms is heeded."""
+    context = context_of(config)
+    if graph.has_state:
+        return _stateful(graph, context, config, memory)
+    return compile_program(graph, *context, watched=watched, memory=memory)
+
+
+def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory: Memory | None) -> Any:
+    """What runs a graph with state operations: programs of the graph without them, and of what computes what
+    variables begin with."""
+    from ovjit.compiler.checks import check_graph
+    from ovjit.execution.variables import Init, StatefulProgram, inner_config
+    from ovjit.rewrite.model_variables import Start
+
+    check_graph(graph)
+    inner = inner_config(config)
+    lifted = lifted_for(graph, context)
+    main = build(lifted.main, inner, memory)
+    graphs = {id(start.graph): start.graph for start in lifted.inits if isinstance(start, Start)}
+    built = {key: build(one, inner) for key, one in graphs.items()}
+    inits = [
+        Init(built[id(start.graph)], start.inputs, start.output) if isinstance(start, Start) else start
+        for start in lifted.inits
+    ]
+    return StatefulProgram(main, lifted.variables, lambda: graph, lambda: inits)
+
+
+def lifted_for(graph: Graph, context: Context) -> Lifted:
+    """`graph` without state operations, its caches stored as the options have it."""
+    from ovjit.codegen.cpu.formats import float_types
+    from ovjit.rewrite.model_variables import keep_low, lift
+
+    kept = context.options.kept or caches_of({})
+    return keep_low(lift(graph), kept, context.options.precision, float_types(context.target))
+
+
+def _bodies(config: Mapping[str, Any]) -> Any:
+    """What evaluates nodes on the host, and makes executables of their bodies."""
+    from ovjit.execution.control import Bodies
+
+    return Bodies(config, build)
+
+
+def _segments(cut: Any, config: Mapping[str, Any]) -> Any:
+    """What runs a graph that has to be cut in this way."""
+    from ovjit.execution.segments import Chain
+
+    return Chain(cut, config, build)
