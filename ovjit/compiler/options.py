@@ -13,11 +13,12 @@ from ovjit.codegen.cpu.isa import Isa
 
 
 class Options(NamedTuple):
-    """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY). `precision`: the
-    element type that convolutions and matrix products of f32 compute in (INFERENCE_PRECISION_HINT).
-    `dynamic`: elements of the groups in which rows are quantized before they are multiplied with compressed
-    weights (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0: they are not. `kept`: how caches of keys and of values are
-    stored; `caches`: all that they may be stored in where that is another type (`Cache.names`)."""
+    """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY).
+
+    `precision`: the element type of f32 convolutions and matrix products (INFERENCE_PRECISION_HINT).
+    `caches`: the types in which caches of keys and values may be stored, if different (`Cache.names`).
+    `dynamic`: size of the groups in which rows are quantized before products with compressed weights
+    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `kept`: how caches of keys and of values are stored."""
 
     exact: bool = False
     precision: str = "f32"
@@ -65,8 +66,8 @@ class Cache(NamedTuple):
 
     def names(self, computed: str, floats: Collection[str] = ()) -> tuple[str, ...]:
         """The types to store them in, in a model that computes in the type `computed`: the first that fits.
-        `floats`: the types that the target multiplies.
-        Halves have room for rows that cannot be bytes."""
+        `floats`: the types that the target multiplies. 16-bit floats have room for rows that cannot be
+        bytes."""
         plain = computed if computed in floats else "f32"
         if self.kind not in ("u8", "u4"):
             return (self.kind,)

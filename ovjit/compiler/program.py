@@ -46,8 +46,8 @@ Pass = Callable[[Graph, Context], Graph]
 
 
 def _with(operations: str, module: str, name: str, rule: bool = False) -> Pass:
-    """The pass `name` of a module, or what its `rule` of this name makes, for graphs that have one of these
-    operations: others start without the module, as it leaves them as they are."""
+    """The pass `name` of a module, or the one that its `rule` of this name makes, for graphs with one of
+    these operations. Other graphs start without the module, as the pass would not change them."""
     names = frozenset(operations.split())
 
     def run(graph: Graph, context: Context) -> Graph:
@@ -170,7 +170,7 @@ class Program:
         needed += map(transpose_kernel, self.transposed)
         #: Of the kernels, which it takes is a matter of how memory lies.
         self._by_strides = by_strides.union(needed) - surely
-        #: Plans for shapes that may be anything, None where they are static or nobody must trace.
+        #: Plans for open shapes; None for static shapes, or if tracing is switched off.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
         #: Those of them that were made before any shape was known, which a blob has too.
@@ -192,8 +192,8 @@ class Program:
 
     @made_once
     def layers(self) -> Layers | None:
-        """Layers that are planned alike, where plans are traced. They are looked for before anything is
-        planned, which may add to what lowerings know: whoever plans at the same time waits."""
+        """Layers with equal plans, if plans are traced. The search precedes all planning, which may add to
+        what lowerings know. Concurrent planners wait for it."""
         with self._lock.lock:
             if "layers" not in self.__dict__:
                 found = None
@@ -213,19 +213,19 @@ class Program:
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
     def load(self, provided: Mapping[str, bytes] | None = None) -> kernels.Loaded:
-        """Kernel -> address, compiled where neither `provided` nor the cache has it.
+        """Kernel -> address, compiled if neither `provided` nor the cache has it.
 
-        Of a static model nothing yet: its plan is made at once and knows which kernels have a step. Models
-        with open shapes load all that any plan may need, so that no inference compiles, but what has to be
-        compiled and is not likely to be needed.
+        A static model loads none yet: its plan is made at once and knows the kernels of its steps. Models
+        with open shapes load every kernel that a plan may need, so that no inference compiles. Kernels that
+        would have to be compiled and are unlikely to be needed are left out.
         """
         if _is_closed(self.graph):
             return kernels.Loaded((), provided, target=self.context.target)
         return kernels.Loaded(self.kernels, provided, self._unlikely, self.context.target)
 
     def _unlikely(self, missing: Collection[kernels.Kernel]) -> Collection[kernels.Kernel]:
-        """The kernels, of those that would have to be compiled, that a plan for guessed dimensions has no
-        step of, though strides might have chosen them: how memory lies hardly depends on extents."""
+        """Uncompiled kernels that have no step in a plan for guessed dimensions, though strides might have
+        chosen them. The layout of memory hardly depends on extents."""
         found = self._by_strides.intersection(missing)
         trace = self._guess if found else None
         return () if trace is None else found - {step.kernel for step in trace.steps}
@@ -238,7 +238,7 @@ class Program:
         return self._ahead([guessed_input(v.shape) for v in self.graph.inputs], None)
 
     def _ahead(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Parametric | None:
-        """A trace for shapes that nobody has given: that they cannot be planned means nothing."""
+        """A trace for guessed shapes. A failure to plan them is ignored."""
         traces = self.traces
         if traces is None:
             return None
@@ -253,9 +253,9 @@ class Program:
     def foresee(
         self, shapes: Sequence[tuple[int, ...]] | None = None, room: Room | None = None
     ) -> Parametric | None:
-        """Trace the plan for input shapes that may be (default: guessed ones) before there are any, so that
-        the first inference, and who imports the model's blob, finds it. None where there is nothing to trace,
-        or dimensions that have to fit together do not.
+        """Trace the plan for likely input shapes (default: guessed ones) ahead of time, so that the first
+        inference, and importers of the model's blob, find it. None if nothing can be traced, or dimensions do
+        not fit together.
 
         Raises Outgrown as `plan` does.
         """
@@ -289,10 +289,10 @@ class Program:
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
     ) -> Plan:
-        """The plan for these input shapes; `strides`: which inputs and outputs are not row-major; `room`:
-        which have room to grow.
+        """The plan for these input shapes. `strides`: inputs and outputs that are not row-major. `room`:
+        capacities of those that grow.
 
-        Raises ModelError when an operation does not accept the shapes, Outgrown where the room is too small.
+        Raises ModelError if an operation does not accept the shapes, Outgrown if a capacity is exceeded.
 
         Threads may plan at once: a program and its lowerings do not change once they are made.
         """
@@ -357,10 +357,10 @@ class Program:
         for lowering in reversed(active):
             with sizes_of_64_bits(lowering.group.last.name):
                 lowering.place_outputs(planner)
-        if not self.watched:  # whoever compares steps looks at their inputs afterwards
+        if not self.watched:  # a comparison of steps reads their inputs afterwards
             planner.last_use = last_uses(active, self.graph.outputs)
         repeats, following = None, 0
-        if self.layers is not None and planner.trace is None:  # which has all that is planned
+        if self.layers is not None and planner.trace is None:  # a trace has every planned step
             repeats = Repeats(planner, self.layers, self.lowerings, flags)
         for index, lowering in enumerate(active):
             if repeats is not None and index >= following:
@@ -505,8 +505,8 @@ def _is_closed(graph: Graph) -> bool:
 def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[tuple]:
     """The shapes with traced numbers for open dimensions; the others are guarded.
 
-    Inputs of one type that have the same extent along an axis, as the states of a decoder's layers have,
-    share one number, and a guard sees that they are equal: then equal layers compute the same things, once.
+    Inputs of one type with equal extents along an axis share one number, with a guard that they are equal.
+    The states of a decoder's layers are such inputs. Then equal layers compute the same numbers once.
     """
     out, index = [], 0
     alike: dict[tuple, Any] = {}

@@ -112,7 +112,7 @@ class KernelCache:
         record = sealed.seal(_KIND, key, code, store.key, text)
         try:
             private_folder(store.folder, ours=self._named is None)  # it may have been removed, or swapped
-            # Nobody waits for the disk: what a power cut leaves of a file is not authentic, and made again.
+            # No flush: a file damaged by a power cut is not authentic, and is made again.
             write_whole(os.path.join(store.folder, f"{key}{_SUFFIX}"), record, lasting=False)
         except (OSError, MemoryError) as error:
             warn_once(f"write {store.folder}", f"compiled kernels are not kept in {store.folder}: {error}")
@@ -183,7 +183,7 @@ class KernelCache:
             warn_once(f"open {self._named}", f"compiled kernels are not kept on disk: {error}. {advice}")
             return None
         key = find_key()
-        # What a passing key seals nobody can use later; the missing key was warned of.
+        # Data sealed with a temporary key cannot be used later. The missing key has been reported.
         return _Store(folder, key.value) if key.lasting else None
 
     def _evict(self, limit: int, target: int, max_age: float | None) -> int:

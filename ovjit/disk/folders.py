@@ -1,8 +1,8 @@
-"""Folders that nobody but this user may write to.
+"""Folders that only this user may write to.
 
-Native code is read from them, so a folder counts only when it is a real folder (no symbolic link), belongs to
-the effective user and is closed to writes of group and others. Those who may write to a folder *above* it can
-still swap it for another one; what is read is therefore authenticated as well (`sealed.py`).
+Native code is read from them. So a folder must be a real folder (no symbolic link), belong to the effective
+user, and be closed to writes of group and others. Users who may write to a folder *above* it can still
+replace it. The files are therefore authenticated as well (`sealed.py`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | g
 
 
 class Untrusted(PermissionError):
-    """A folder or file that somebody else could have written."""
+    """A folder or file that another user could have written."""
 
     def __init__(self, reason: str):
         super().__init__(reason)
@@ -97,10 +97,10 @@ def private_folder(path: str, ours: bool) -> None:
 
 
 def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
-    """Write a file of these parts, bytes-like, that only this user can read; it is on the disk, or gone, when
-    this ends. Not `lasting`: who reads it sees whether it is whole, and nobody waits for the disk.
+    """Write a file of these parts, bytes-like, that only this user can read. At return it is on the disk or
+    gone. Without `lasting` there is no flush: readers check whether it is whole.
 
-    Raises FileExistsError for a path that is there already, OSError when it can't be written in full.
+    Raises FileExistsError for an existing path, OSError when it can't be written in full.
     """
     descriptor = os.open(path, _CREATE, 0o600)
     try:
@@ -129,8 +129,8 @@ def draft_in(folder: str) -> str:
 
 
 def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
-    """Put a file of these parts at `path`, as `write_new` does, in the place of what is there: whole or not
-    at all. Raises OSError."""
+    """Put a file of these parts at `path`, as `write_new` does, and replace an existing one: whole or not at
+    all. Raises OSError."""
     draft = draft_in(os.path.dirname(path))
     write_new(draft, *parts, lasting=lasting)
     try:
@@ -186,7 +186,7 @@ def _make(path: str) -> None:
 
 def _check_root_owns_above(path: str) -> None:
     parent = os.path.dirname(path)
-    while parent != os.path.dirname(parent):  # "/" itself may belong to nobody in a container
+    while parent != os.path.dirname(parent):  # in a container "/" may have an unknown owner
         try:
             owner = os.stat(parent).st_uid
         except FileNotFoundError:
@@ -213,8 +213,8 @@ def files_in(folder: str | os.PathLike[str], names: str) -> Iterator[tuple[str, 
 
 
 def unused_for(status: os.stat_result) -> float:
-    """Seconds since a file of a cache was used. For ever, where its time is a day or more in the future: the
-    clock was ahead then, and since it was set back nobody has used the file, who would have set its time."""
+    """Seconds since a file of a cache was used. Infinite if its time is a day or more in the future: the
+    clock was ahead then, and the file has not been used since it was set back."""
     age = time.time() - status.st_mtime
     return age if age > -_CLOCK_SECONDS else math.inf
 

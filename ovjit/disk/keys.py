@@ -1,8 +1,8 @@
-"""This user's key: what makes native code from a disk trustworthy to this user and to nobody else.
+"""This user's key: it authenticates native code from a disk for this user only.
 
 32 random bytes, made on first use, in the file `key` (mode 0600) of the user's configuration folder. The
-environment variable OVJIT_KEY, 64 hexadecimal digits or more, goes before it, so that a fleet can share one.
-Where neither can be had, or OVJIT_CACHE=0 forbids to write files, the key lives and dies with the process.
+environment variable OVJIT_KEY, 64 hexadecimal digits or more, takes precedence, so that a fleet can share
+one. If neither is available, or OVJIT_CACHE=0 forbids files, the key lives as long as the process.
 """
 
 from __future__ import annotations

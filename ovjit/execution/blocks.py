@@ -1,8 +1,8 @@
-"""Memory that is asked for and given back: of threads that lead jobs, and of large results.
+"""Memory blocks for threads that lead jobs, and for large results.
 
-Pages that the system hands out afresh it clears first, and in a virtual machine it may have to ask its host
-for them: that can take longer than what is then computed. So large blocks are mapped in pages of 2 MiB where
-these come cheaper, grow with the pages that they have, and are lent again when the arrays in them are gone.
+The system clears fresh pages. In a virtual machine it may also have to request them from its host. This can
+take longer than the computation. So large blocks are mapped in pages of 2 MiB where these are cheaper. They
+keep their pages when they grow, and are reused when the arrays in them are freed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ LOOKED_AT = 16 << 20
 _SPARE = 4 << 20
 #: What grows by less does so by small pages: a dear large one takes longer than they all.
 WORTH_LARGE = 32 << 20
-#: Of blocks that nobody has so many bytes stay beside the largest one; or twice as many as that has, but no
-#: more than the second number.
+#: Free blocks beside the largest one keep at most this many bytes, or twice the largest one's bytes up to the
+#: second number.
 KEPT = 24 << 20, 64 << 20
 #: Memory that is made ready before any shape is known is no more.
 MOST_PREPARED = 64 << 20
@@ -108,9 +108,9 @@ class Arena:
             _advise(memory, mmap.MADV_HUGEPAGE)
 
     def _touch(self, memory: mmap.mmap, begin: int) -> None:
-        """Have the system clear large pages from `begin` on, as long as it has them at hand. Where a virtual
-        machine has to ask its host for each, or other pages have to move away, they take longer than small
-        ones, which are used again soon after others have freed them."""
+        """Have the system clear large pages from `begin` on, while it has free ones. If a virtual machine
+        must request each page from its host, or move other pages, they take longer than small pages. Small
+        ones are reused soon after others have freed them."""
         first = begin + -(self.address + begin) % HUGE_PAGE
         for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
             if Arena.large_are_dear:
@@ -156,8 +156,8 @@ def _give_back(lease: Any) -> None:
 users: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-#: Blocks that nobody has, the one that was given back last at the end. Whoever takes one removes it in one
-#: stroke: arrays may go at any time, in any thread.
+#: Free blocks, the last one returned at the end. A thread takes one in one atomic operation, since arrays may
+#: be freed at any time, in any thread.
 free_blocks: list[Arena] = []
 
 
@@ -168,14 +168,15 @@ def give(arena: Arena) -> None:
         *others, largest = sorted(free_blocks, key=lambda block: block.size) or [arena]
         if sum(block.size for block in others) <= max(KEPT[0], min(2 * largest.size, KEPT[1])):
             return
-        with contextlib.suppress(ValueError, StopIteration):  # somebody was quicker
+        with contextlib.suppress(ValueError, StopIteration):  # another thread was quicker
             free_blocks.remove(next(block for block in free_blocks if block is not largest))
 
 
 def _taken(size: int) -> Arena:
-    """A block of `size` bytes: the smallest one that there is, or the largest of those that grow to it. The
-    last one as a rule: when results are copied the caches are full of them, and what is looked at besides
-    takes four times as long as it does otherwise."""
+    """A block of `size` bytes: the smallest free one that fits, or the largest of those that can grow to it.
+
+    The search begins at the last one, which fits as a rule. When results are copied the caches are full of
+    them, and each further block takes four times as long to inspect."""
     try:
         arena = free_blocks.pop()
     except IndexError:
@@ -193,14 +194,14 @@ def _taken(size: int) -> Arena:
         try:
             free_blocks.remove(arena)
         except ValueError:
-            continue  # somebody was quicker
+            continue  # another thread was quicker
         arena.reserve(size, mmap.PAGESIZE)
         return arena
 
 
 def lent(size: int, shape: Sequence[int] = (), dtype: Any = np.uint8) -> np.ndarray:
-    """So many bytes, a multiple of 64 their address, of a block that is free when nobody has them; as an
-    array of this shape, if one is given."""
+    """`size` bytes at an address that is a multiple of 64, from a block that is freed with the last
+    reference. They are an array of `shape`, if one is given."""
     arena = _taken(size)
     lease = _lease(arena.size).from_address(arena.address)
     lease.arena = arena
@@ -216,7 +217,7 @@ def new_array(shape: Sequence[int], dtype: np.dtype, large: int = LARGE) -> np.n
 
 
 def copied(array: np.ndarray) -> np.ndarray:
-    """A copy for whoever is given results, row-major."""
+    """A row-major copy of results for the caller."""
     if array.nbytes < LARGE or array.dtype.hasobject:
         return array.copy()
     copy = lent(array.nbytes, array.shape, array.dtype)
@@ -237,7 +238,7 @@ def taken_arena() -> Arena:
 
 
 def release_arenas() -> None:
-    """Give the memory that nobody uses back to the system."""
+    """Return unused memory to the system."""
     free_arenas.clear()
     free_blocks.clear()
 

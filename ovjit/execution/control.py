@@ -1,8 +1,8 @@
-"""If, Loop and TensorIterator where the runner cannot lead them by itself: Python goes from trip to trip.
+"""If, Loop and TensorIterator that the runner cannot run alone: Python leads each iteration.
 
-That is so where shapes change on the way, or a body has parts for the host. The bodies are executables, one
-for each set of ranks, planned and cached by shape. A Loop whose trips are all alike, and only their number
-depends on data, is one native run nevertheless: into memory with room for as many trips as there may be.
+This is needed where shapes change between iterations, or where a body has host steps. Bodies are executables,
+one for each set of ranks, planned and cached by shape. A Loop with equal iterations whose number depends on
+data is still one native run, into memory with room for the maximum number of iterations.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from ovjit.graph.shapes import ANY, fits, is_static
 if TYPE_CHECKING:
     from ovjit.execution.job import Executable, Job
 
-#: Trips that there is room for at first where their number is not known; then four times as many, from the
-#: start.
+#: Initial room for iterations of unknown number. It grows by a factor of four, with a restart.
 FIRST_ROOM = 256
 #: Sets of shapes whose executables are found at once.
 MOST_SEEN = 4096
-#: Bytes of concatenated outputs beyond which trips are not done in one native run.
+#: Bytes of concatenated outputs beyond which iterations are not one native run.
 MOST_ROOM = 1 << 30
-#: As often it is tried to make a loop's trips native, in one job.
+#: Attempts to make a loop's iterations native, in one job.
 MOST_LESSONS = 16
 
 
@@ -112,7 +111,7 @@ class Bodies:
 
 
 class Round:
-    """How far a loop is: what its body is fed next, what it has made last, and what all trips have."""
+    """Progress of a loop: the body's next inputs, its last results, and the constants of all iterations."""
 
     def __init__(self, feeds: list[Any], kept: dict[int, list[np.ndarray]], trips: int | None, go_on: bool):
         self.feeds = feeds
@@ -256,7 +255,7 @@ class _Loop(_Control):
                 counter[...] = loop.done
             inner = self.job_of(body, feeds)
             made = loop.made = list(inner.outputs)
-            # what goes round is taken; what was taken the trip before is written to next, where nobody has it
+            # carried values are read; memory of the previous iteration is written next if it is free
             for r in taken:
                 spare = spares.pop(r, None)
                 fits = spare is not None and spare.shape == inner.outputs[r].shape
@@ -277,7 +276,7 @@ class _Loop(_Control):
         return list(ends.results(arrays, loop.made, kept, picked, loop.done))
 
     def _in_native_trips(self, arrays: Sequence[np.ndarray], loop: Round) -> None:
-        """Make the trips that need no Python, after one by Python, of which they learn how."""
+        """Run the native iterations, after one in Python has given their shapes."""
         key, last = ("trips", id(self.node)), self.last
         executable, trips, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
         if left and last is not None and (trips is None or last[0] is not executable):
@@ -303,7 +302,7 @@ def _types(values: Sequence[Any], arrays: Sequence[np.ndarray]) -> list[TensorTy
 
 
 def _is_uniform(ends: Any, node: Any, arrays: Sequence[np.ndarray]) -> bool:
-    """Whether all trips of a Loop have the same shapes, and a runner's loop can make its outputs."""
+    """Whether all iterations of a Loop have the same shapes, and a native loop can write its outputs."""
     for port in ends.outputs:
         if (port.kind == CONCAT and port.stride < 0) or (port.kind == LAST and port.iteration != -1):
             return False

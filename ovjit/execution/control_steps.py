@@ -1,16 +1,16 @@
-"""The runner's control steps: a body again and again, or one of two bodies, without Python and its lock.
+"""The runner's control steps: repeat a body, or run one of two bodies, without Python and its lock.
 
 A control step is a row of a table whose kernel is `repeat` or `branch`. The leader calls it between two
-stretches of other rows, as
+ranges of other rows, as
 
     function(job, args, pool, step) -> 0
 
-and it leads the body's own job (`lead`), so that helpers join a body's steps as they join all others, and
-bodies may have control steps themselves. `args` is the row's block of integers: which of the job's records is
-the step's, then what is below, places as pairs of a base of the job and an offset. The record has the
-addresses of the bodies' jobs, then one word for each output of a body: where it was written in the last trip.
+It leads the body's own job (`lead`). So helpers join a body's steps as they join all others, and bodies may
+have control steps themselves. `args` is the row's block of integers: the index of the step's record in the
+job, then the arguments below. A place is a base of the job and an offset. The record has the addresses of the
+bodies' jobs, then one word for each output of a body: where the last iteration wrote it.
 
-What goes round is not copied: a result that a parameter takes next lies in one of two places in turn, or in
+Carried values are not copied. A result that becomes a parameter is written to two places alternately, or to
 its slot of a concatenation.
 """
 
@@ -22,11 +22,11 @@ from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import copy_bytes, led, put_places
 from ovjit.execution.words import *
 
-#: Words of the arguments of `repeat`. COUNT: base, offset and size of the trip count (size 0: the offset is
-#: the number, -1 for no end). GO: base and offset of the condition (base -1: true). LIMIT: trips that there
-#: is room for (-1: any); beyond, STRICT makes an error of it. COUNTER: the body's base for the counter (-1:
-#: none), its size, base and offset. AGAIN: the output that is the condition, -1. DONE: base (-1: none) and
-#: offset of where the number of trips is written.
+#: Arguments of `repeat`. COUNT: base, offset and size of the number of iterations (size 0: the offset is the
+#: number, -1 for no end). GO: base and offset of the condition (base -1: true). LIMIT: capacity in iterations
+#: (-1: any); exceeding it is an error with STRICT. COUNTER: the body's base for the counter (-1: none), its
+#: size, base and offset. AGAIN: the output that is the condition, or -1. DONE: base (-1: none) and offset
+#: for the final number of iterations.
 (
     R_RECORD, R_COUNT, R_COUNT_AT, R_COUNT_SIZE, R_GO, R_GO_AT, R_LIMIT, R_STRICT, R_COUNTER, R_COUNTER_SIZE,
     R_COUNTER_BASE, R_COUNTER_AT, R_AGAIN, R_INPUTS, R_CARRIED, R_OUTPUTS, R_LASTS, R_DONE, R_DONE_AT,
@@ -34,7 +34,7 @@ from ovjit.execution.words import *
 R_ROWS = 20
 #: Rows behind: inputs (body's base, base, offset, step), carried (body's base, base, offset, output), outputs
 #: (body's base, base, offset, step, other base or -1, its offset), lasts (output, base or -1 and offset of
-#: what it is after no trip, base, offset, bytes).
+#: its value after no iteration, base, offset, bytes).
 INPUT_WORDS, CARRIED_WORDS, OUTPUT_WORDS, LAST_WORDS = 4, 4, 6, 6
 
 #: Words of the arguments of `branch`: the condition's place, then for each of the two bodies how many rows it

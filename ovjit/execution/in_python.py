@@ -1,8 +1,8 @@
 """OVJIT_INTERP=kernels: every kernel of a plan in plain Python, each address checked.
 
-The plan is the same as any other: kernels, layouts, arguments, chunks. A step may touch what its arguments
-point into (`Plan.pieces`), its thread's scratch, and nothing else: one byte too far, also into another tensor
-of the arena, is an `OutOfBounds` that names the step. Bodies of loops run natively.
+The plan is an ordinary one, with its kernels, layouts, arguments and chunks. A step may touch the tensors of
+its arguments (`Plan.pieces`) and its thread's scratch. Any other byte, also of another tensor of the arena,
+raises `OutOfBounds` with the step's name. Bodies of loops run natively.
 """
 
 from __future__ import annotations

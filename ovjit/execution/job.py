@@ -222,9 +222,9 @@ class Executable:
             blocks.release_arenas()
 
     def prepare(self, plan: Any, states: Mapping[int, Sequence[int]], results: int) -> None:
-        """Have memory for what a foreseen plan works in and for its outputs, `states` of which have room to
-        grow to these shapes; for the first `results` for the caller's copies, too: who asks for fresh pages
-        waits till they are cleared."""
+        """Allocate the working memory and outputs of a plan that was traced ahead of time, with room for
+        `states` to grow to these shapes, and for the caller's copies of the first `results`. Otherwise the
+        first inference would wait until fresh pages are cleared."""
         ends = enumerate(zip(self.outputs, plan.output_shapes, strict=True))
         sizes = [math.prod(states.get(i, shape)) * dtypes.numpy_dtype(value.dtype).itemsize
                  for i, (value, shape) in ends]  # fmt: skip
@@ -427,8 +427,8 @@ class Job:
     def bind_with(
         self, room: Room, first: int = 0, shapes: Sequence[tuple[int, ...]] | None = None
     ) -> list[tuple[int, ...]]:
-        """Find the table for the current shapes and `room`; the outputs' shapes. Raises Outgrown.
-        `shapes`: of the inputs from `first` on, which lie where they lay."""
+        """Find the table for the current shapes and `room`, and the outputs' shapes. Raises Outgrown if the
+        capacity is exceeded. `shapes`: of the inputs from `first` on, whose memory is unchanged."""
         self.room = room
         if shapes is not None:
             self._bound = False
@@ -473,7 +473,7 @@ class Job:
             raise
 
     def _clear_times(self) -> None:
-        """The runner adds to what is there, since a body's steps run more than once."""
+        """The runner adds to the counts, since a body's steps run more than once."""
         assert self._perf is not None
         self._perf[:] = 0
         if self._busy is not None:
@@ -755,8 +755,8 @@ class Job:
         self.outputs[i] = self._own[i] = self._memory_for(i, shape)
 
     def _memory_for(self, i: int, shape: Sequence[int]) -> np.ndarray:
-        """An array for output i, of another shape than the one that it has. A large one lies where the one
-        before did if nobody else has that."""
+        """An array for output i of another shape. A large one reuses the memory of the previous output if it
+        has no other reference."""
         dtype = self.outputs[i].dtype
         other = None if self._written_for is None else self._written_for()
         jobs = [self] if other is None or i >= len(other.outputs) else [self, other]
@@ -765,7 +765,7 @@ class Job:
             for arrays in [arrays for job in jobs for arrays in (job.outputs, job._own)]:
                 if arrays[i] is self.outputs[i] and arrays is not self.outputs:
                     arrays[i] = nothing
-            self.outputs[i] = nothing  # the block is free now, unless somebody has a view of it
+            self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
         return blocks.new_array(shape, dtype)
 
     def give_output(self, i: int, result: np.ndarray) -> None:
@@ -856,9 +856,9 @@ class Job:
         return step_rows(table, self._perf, self._bodies)
 
     def by_threads(self) -> np.ndarray | None:
-        """What each thread did in the last run, int64 [steps, threads, 3]: when its first chunk of the step
-        began, when its last one ended, in ns from the beginning of the run, and how many it computed. None
-        where that is not known: without profiling, and where other jobs ran in the place of steps."""
+        """The work of each thread in the last run, int64 [steps, threads, 3]: begin of its first chunk of the
+        step, end of its last one, in ns from the beginning of the run, and the number of chunks. None
+        without profiling, and where other jobs ran in the place of steps."""
         table = self._table
         if table is None or self._perf is None or table.composite is not None or table.bodies:
             return None

@@ -12,7 +12,8 @@ from ovjit.planning.plan_steps import STEP_KERNEL as STEP_KERNEL
 from ovjit.planning.plan_steps import STEP_NEXT as STEP_NEXT
 from ovjit.planning.plan_steps import STEP_WORDS as STEP_WORDS
 
-#: So many chunks are claimed in halves, two counts in a claim's low word; more from the first one on.
+#: Steps with at most so many chunks are claimed in two ranges, with a count for each in a claim's low word.
+#: Steps with more chunks are claimed from the first one on.
 IN_HALVES = 0xFFFF
 
 #: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
@@ -23,11 +24,11 @@ IN_HALVES = 0xFFFF
     WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, COMPLETIONS, FIRST, OWNER, LEADS, AT,
     STOP_AT, CONTROLS, ROOT, NESTED, BUSY, FLUSH,
 ) = range(31)  # fmt: skip
-#: OWNER is the thread that has taken the job to bring it to its end, written in the same stroke as it is
-#: taken: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS.
-#: BUSY: 0, or where threads write down what they did, for each step and then slot: when the first chunk was
-#: begun, when the last one ended (ns), how many there were. FLUSH is 1 where denormal numbers are zeros to
-#: all threads, as long as they work at this job.
+#: OWNER is the thread that has taken the job to finish it. It is written in the same atomic operation, since
+#: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS. BUSY
+#: is 0, or the address where threads record their work for each step and slot: begin of the first chunk, end
+#: of the last one (ns), number of chunks. FLUSH is 1 if all threads flush denormal numbers while they work at
+#: this job.
 BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
 BUSY_WORDS = 3
 JOB_WORDS = 32
@@ -36,12 +37,12 @@ IDLE, QUEUED, RUNNING, DONE = range(4)
 #: A pool: what its workers share. WAKE is slept on.
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
 LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
-SPINNERS = 62  # workers that look out for work: nobody needs to be woken for what they will see
+SPINNERS = 62  # spinning workers; they will see new work, so no wake-up is needed
 OPEN_SLOTS = 16  # jobs that want helpers, from word OPEN on
 POOL_WORDS = 64
 
-#: What NOTIFY asks for at the end of a job: nothing; that the worker goes to Python; that Python runs the job
-#: (it has host steps); that the job is posted to its COMPLETIONS.
+#: Actions that NOTIFY requests at the end of a job: none; the worker calls Python; Python runs the job (it
+#: has host steps); the job is posted to its COMPLETIONS.
 SILENT, CALL_BACK, IN_PYTHON, POST = range(4)
 
 #: A completion queue: jobs that are over and whose callbacks are due. A thread that waits there pops them;
@@ -54,11 +55,12 @@ STOPPED = 0
 
 SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, some 100 us
 SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
-SPIN_POST = 4_000  # pauses of a worker that has posted a job, until somebody comes: the GIL takes longer
+SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a taker: the GIL takes longer
 LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 
 STEP_BYTES = STEP_WORDS * 8
 
-#: Error codes beside those of kernels: something in a body; a trip behind the last part of a sliced input.
+#: Error codes beside those of kernels: an error in a body; an iteration beyond the last part of a sliced
+#: input.
 IN_BODY, PAST_END = 1000, 1001

@@ -392,7 +392,7 @@ class Words(dict):
         return v.view(np.float16)[v.size :].astype(register_type(dtype))
 
     def _across(self, combine: Any, dtype: str, v: np.ndarray) -> Any:
-        """Halves first, as in LLVM."""
+        """Adds the two half vectors first, as LLVM does."""
         while len(v) > 1:
             v = combine(v[: len(v) // 2], v[len(v) // 2 :])
         return self._scalar(v[0], dtype)

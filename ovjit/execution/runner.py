@@ -1,22 +1,23 @@
 """The native runner: one loop that walks any program's table, and the worker loop around it.
 
-A program is a table of steps; every step calls one kernel for each of its chunks:
+A program is a table of steps. Every step calls one kernel for each of its chunks:
 
     kernel(bases, args, chunk, scratch) -> 0, or an error code
 
-`bases` holds the addresses of arena, constants, inputs and outputs; `args` is the step's block of
-integers; which chunk computes what is fixed by the table, so results do not depend on who runs it.
-Threads claim chunks, and a step is over when all its chunks are done, not when all threads have
-arrived: a thread that was put off by the operating system holds up nobody who has work. Threads of even
-slots claim the first half of the chunks first, those of odd slots the second. Chunks go along the rows of
-a tensor: so of two threads each finds in its own cache what it wrote a step before. Both go forward, as
-kernels do that fetch the weights of the next chunk ahead.
+`bases` has the addresses of arena, constants, inputs and outputs. `args` is the step's block of integers. The
+table fixes the content of each chunk, so results do not depend on the thread that runs it.
 
-A claim is a compare-and-swap on (generation, next chunk). A thread that comes late to a job that is
-over therefore claims nothing, whatever the job's memory is used for by then. That memory must only stay
-mapped while `ACTIVE` is not 0: `streams.py` sees to it.
+Threads claim chunks. A step is complete when its chunks are complete, not when all threads have arrived. So a
+thread that is preempted does not block the others. Threads of even slots claim the first half of the chunks
+first, those of odd slots the second half. Chunks go along the rows of a tensor, so each of two threads finds
+in its own cache what it wrote a step before. Both go forward, as kernels prefetch the weights of the next
+chunk.
 
-Everything is int64 in memory shared by all threads, laid out as `ovjit.execution.layout` says; the functions
+A claim is a compare-and-swap on (generation, next chunk). So a thread that comes late to a finished job
+claims nothing, for any later use of the job's memory. That memory must stay mapped while `ACTIVE` is not 0.
+`streams.py` ensures this.
+
+Everything is int64 in memory shared by all threads, in the layout of `ovjit.execution.layout`. The functions
 are in `ovjit.execution.runner_functions`.
 """
 
@@ -110,8 +111,8 @@ def native(*needed: str) -> Native:
             addresses = {
                 text: entry_address(symbol, text if i else "kernel") for i, text in enumerate(ROUTINES[name])
             }
-            # All of them before any is called: whoever takes a job must not be interrupted while he gets hold
-            # of the function that brings it to its end.
+            # Compile all before any is called. A thread that takes a job must not be interrupted while it
+            # looks up the function that finishes it.
             vars(_native).update({text: function(at, 4, text in _LONG) for text, at in addresses.items()})
             _addresses.update(addresses)  # last: interrupted on the way here, the next call does it again
     return _native

@@ -348,14 +348,14 @@ def finish(job, unused, unused2, unused3):
 
 @routine
 def wake(address, count, unused, unused2):
-    """Wake whoever sleeps on that address."""
+    """Wake the thread that sleeps on that address."""
     wake_at(address, count)
     return 0
 
 
 @routine
 def release(pool, job, unused, unused2):
-    """Whoever has run the job in Python no longer leads, if he did."""
+    """The thread that has run the job in Python stops leading, if it led."""
     if ld(job, LEADS) == 0:
         return 0
     st[i64](job + LEADS * 8, 0)

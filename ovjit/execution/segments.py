@@ -52,7 +52,7 @@ class Rest:
         self._settled = False
         self._placed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
-        self.part: Executable | None = None  # all that is left, or what comes before the hosts
+        self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
         """Decide how to go on, by input shapes, and compile it."""

@@ -120,7 +120,7 @@ class Pool:
                 self.complete(address)
 
     def sweep(self) -> None:
-        """Forget jobs that are over and that nobody has waited for."""
+        """Forget finished jobs without a waiter."""
         for address, job in list(self.running.items()):
             if job.words[STATE] == runner.DONE:
                 self.running.pop(address, None)
@@ -169,8 +169,8 @@ def _work(pool: Pool) -> None:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """True for a Ctrl-C in the thread that Python gives them to. It is nobody's error: it is raised where it
-    comes, when what was under way has been brought to an end."""
+    """True for a Ctrl-C in the thread to which Python delivers it. It is not an error of the job. It is
+    raised there after the current work has been completed."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
@@ -253,8 +253,8 @@ _graveyard: list[tuple[int, memoryview, object]] = []
 
 
 def give_block(address: int, words: memoryview, memory: object) -> None:
-    """Recycle a block. `memory` is all that the job pointed to. While a late worker looks at the block, both
-    stay as they are: it may have claimed a slot and not yet read where the tables are."""
+    """Recycle a block. `memory` is everything that the job pointed to. Both stay unchanged while a late
+    worker reads the block: it may have claimed a slot and not yet read the tables' addresses."""
     with _blocks_lock.lock:
         _graveyard.append((address, words, memory))
         _sweep_graveyard()
@@ -280,7 +280,7 @@ def _after_fork() -> None:
         slab[words + runner.ACTIVE : words + _BLOCKS * JOB_WORDS : JOB_WORDS] = 0
     for memory in _completion_memories:
         memory[:] = 0
-    _sweep_graveyard()  # nobody looks at anything here
+    _sweep_graveyard()  # no thread reads a block here
     release_arenas()
     for pool in _pools.values():
         lost = list(pool.running.values())

@@ -127,8 +127,8 @@ class Table:
         return self.moves
 
     def _first(self, plan: Plan, addresses: Loaded) -> tuple[np.ndarray, dict[int, list[Table]], bool]:
-        """What all plans of a trace have: rows whose arguments begin at 0, the tables of bodies, whose shapes
-        the guards have settled, and whether a loop may go on for ever."""
+        """Parts shared by all plans of a trace: rows whose arguments begin at 0, the tables of bodies, whose
+        shapes the guards fix, and whether a loop may be endless."""
         kernels = [step.kernel for step in plan.steps]
         addresses.need(kernel for kernel in kernels if kernel is not None)
         rows = np.zeros((max(len(kernels), 1), runner.STEP_WORDS), np.int64)
@@ -152,8 +152,8 @@ def _tables(plan: Plan, addresses: Loaded) -> dict[int, list[Table]]:
 
 
 def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
-    """One row for each step. The steps of bodies follow the step that runs them, with what they took in all
-    trips together, which its own row does not count again."""
+    """One row for each step. Steps of bodies follow the step that runs them, with their total of all
+    iterations. The row of the loop does not count it again."""
     rows = []
     for i, step in enumerate(table.plan.steps):
         spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])

@@ -1,7 +1,7 @@
-"""The runner's function for trips whose plans differ: what it is told, and its text.
+"""The runner's function for iterations with different plans: its arguments and its source.
 
-All that it is told is in arrays of int64, to which `Trips` (`ovjit.execution.trips`) keeps references. A
-value of the body has a *slot*: its address, its rank and its dimensions.
+All arguments are in arrays of int64, to which `Trips` (`ovjit.execution.trips`) keeps references. A value of
+the body has a *slot*: its address, its rank and its dimensions.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import copy_bytes
 from ovjit.execution.words import *
 
-#: What it returns: the loop is over; a trip is Python's; time is up; the job is cancelled; a concatenation
-#: has no room, or is not of parts of one shape.
+#: Return values: the loop is over; Python must run the next iteration; time is up; the job is cancelled; a
+#: concatenation has no room, or parts of different shapes.
 OVER, TRIP_OF_PYTHON, TIME_UP, CANCELLED, FULL, UNEVEN = range(6)
 
 #: Numbers are told up to here, as `ovjit.planning.partition` tells them.
@@ -22,23 +22,23 @@ FARTHEST = 1 << 55
 #: Words of a slot, and the most dimensions.
 SLOT_WORDS, MOST_RANK = 10, 8
 
-#: What it is told. COUNT: -1 for no end. GO: the condition's slot, or -1. COUNTER: address of the counter, or
-#: 0, and its size. TURN: which of two places results are written to next. WORK: trips with more are Python's.
+#: Arguments. COUNT: -1 for no end. GO: the condition's slot, or -1. COUNTER: address of the counter, or 0,
+#: and its size. TURN: which of two places gets the next results. WORK: Python runs iterations with more work.
 (
     T_PARTS, T_PARTS_AT, T_COUNT, T_DONE, T_COUNTER, T_COUNTER_SIZE, T_GO, T_CARRIED, T_CARRIED_AT, T_SLICED,
     T_SLICED_AT, T_KEPT, T_KEPT_AT, T_SLOTS, T_SPARE, T_TURN, T_ROOT, T_EVALUATE, T_ARENA, T_WORK, T_GOES_ON,
 ) = range(21)  # fmt: skip
-#: A part of a body: its job and that one's bases; rows of numbers that are told, of inputs and of outputs;
-#: its leaves (dimensions of inputs) now and when its plan was made, and between which numbers they may be;
-#: its traces, and which of them the plan is of (0: none).
+#: A part of a body: its job and that job's bases; rows of run-time extents, of inputs and of outputs; its
+#: leaves (dimensions of inputs), now and at planning, with their bounds; its traces, and the index of the
+#: plan's trace (0: none).
 (
     P_JOB, P_BASES, P_TOLD, P_TOLD_AT, P_INPUTS, P_INPUTS_AT, P_LEAVES, P_NOW, P_BEFORE, P_LOW, P_HIGH,
     P_TRACES, P_TRACES_AT, P_TRACE, P_OUTPUTS, P_OUTPUTS_AT,
 ) = range(16)  # fmt: skip
 PART_WORDS = 16
-#: Rows: told (slot of the numbers, offset and size in bytes, slot that tells; where that is the used part of
-#: something, the slot of that, else -1, and where the dimension is), inputs (slot, base, first leaf), outputs
-#: (slot, base, two places, their bytes, bytes of an element).
+#: Rows: extents (slot of the numbers, offset and size in bytes, slot that gets them; for a valid prefix, the
+#: slot of its buffer, else -1, and the dimension's position), inputs (slot, base, first leaf), outputs (slot,
+#: base, two places, their bytes, bytes of an element).
 TOLD_ROW, INPUT_ROW, OUTPUT_ROW, PATCH_ROW = 6, 3, 6, 3
 #: A trace in one memory: what `evaluate` takes, the table that it fills, and where it finds chunks and
 #: results. Rows 0: a plan for the leaves at `whole` alone. Patches: numbers among the constants (address,
@@ -251,7 +251,7 @@ def carry(told, slots):
 
 @routine
 def trips(told, pool, arena, deadline):
-    """Trip after trip, as `told` by T_PARTS and those behind it, until one of OVER and those behind it."""
+    """Run iterations, with the arguments from T_PARTS on, until a status from OVER on."""
     slots = ld(told, T_SLOTS)
     count = ld(told, T_COUNT)
     done = ld(told, T_DONE)

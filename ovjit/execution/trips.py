@@ -1,12 +1,13 @@
-"""Trips of a loop whose shapes change on the way, without Python between them: `Trips`.
+"""Iterations of a loop with changing shapes, without Python between them: `Trips`.
 
-A body's parts (`ovjit.execution.segments`) have plans that are functions of shapes and of numbers that are
-told, see `ovjit.planning.parametric`. So one native function makes a plan after the other, writes it over the
-last one's rows and runs it, trip after trip, as `ovjit.execution.control` does step by step. It stops, with
-everything as it was before the trip, where no trace that is known serves, where results outgrow their memory,
-and where a trip is worth several threads: that trip is Python's, and afterwards there are more traces.
+The plans of a body's parts (`ovjit.execution.segments`) are functions of shapes and run-time extents, see
+`ovjit.planning.parametric`. So one native function makes the next plan, writes it over the rows of the last
+one, and runs it. This is what `ovjit.execution.control` does step by step.
 
-Results lie in one of two places in turn, for what goes round is read while the next is made.
+The function stops before an iteration, with all state unchanged, if no known trace applies, if results exceed
+their memory, or if the work is worth several threads. Python runs that iteration, and may add traces.
+
+Results use two places alternately, since carried values are read while the next ones are written.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
     from ovjit.execution.control import Round
     from ovjit.execution.job import Executable
 
-#: ns of native trips after which Python looks for signals.
+#: ns of native iterations after which Python checks for signals.
 _SLICE = 50_000_000
 #: Results get this many times the memory that they need, and so much at least. Larger ones are Python's.
 _ROOM, _LEAST_ROOM, _MOST_ROOM = 2, 4096, 1 << 24
-#: Bytes for what trips give one after the other, at first, and the most; beyond, Python collects it.
+#: Bytes for concatenated results of iterations: initial and largest. Python collects larger ones.
 _FIRST_KEPT, _MOST_KEPT = 1 << 16, 1 << 24
 #: As many traces of a part are tried, each in as many memories.
 _MOST_TRACES, _MOST_MEMORIES = 4, 4
-#: A run of fewer trips comes to little; after so many of them in a row there are no more.
+#: A run of fewer iterations does not pay. After so many such runs in sequence there are no more.
 _FEW, _MOST_POOR = 4, 8
 _FAR = 1 << 62
 
@@ -78,7 +79,7 @@ class Unfit(Exception):
 
 
 class Trips:
-    """The native trips of one body in one job, once Python has made one."""
+    """The native iterations of one body in one job, after Python has run one."""
 
     def __init__(self, ends: Any, executable: Executable, inner: Job):
         """`inner`: the job of the body's `executable`, which has run. Raises Unfit."""
@@ -120,7 +121,7 @@ class Trips:
             raise Unfit
 
     def _check_carried(self) -> None:
-        """What goes round is made anew in each trip, or stays: nothing is read a trip later than that."""
+        """Carried values are new in each iteration, or constant. None is read one iteration later."""
         feeds = {slot.number: i for i, slot in enumerate(self.feeds)}
         for port in self.ends.of(MERGED):
             slot = self.results[port.back]
@@ -131,7 +132,7 @@ class Trips:
         again = {port.back for port in self.ends.of(MERGED)}
         for port in self.ends.outputs:
             if port.kind == LAST and self.results[port.inner].number in feeds and port.inner not in again:
-                raise Unfit  # it has moved on when the last trip is over
+                raise Unfit  # it has changed when the last iteration is over
         if self.ends.condition != -1 and self.results[self.ends.condition].dtype != np.bool_:
             raise Unfit
 
@@ -349,8 +350,8 @@ class Trips:
     # --- running
 
     def run(self, job: Job, arrays: Sequence[np.ndarray], loop: Round) -> bool:
-        """Make as many trips as can be made, of a Loop or TensorIterator in `job` with the inputs `arrays`,
-        and note in `loop` what there is behind them. False where this has to be made anew. Raises Cancelled.
+        """Run as many iterations as possible of a Loop or TensorIterator in `job`, with the inputs `arrays`,
+        and store the state after them in `loop`. False if this object must be made again. Raises Cancelled.
         """
         if self.poor > _MOST_POOR or not self._fits(arrays, loop):
             return True
@@ -407,7 +408,7 @@ class Trips:
         carried = {port.back: self.feeds[port.inner] for port in self.ends.of(MERGED)}
         for port in self.ends.of(MERGED):
             loop.feeds[port.inner] = self._taken(self.feeds[port.inner])
-        if status == ts.OVER:  # else there are more trips, or the results of one that has been begun
+        if status == ts.OVER:  # otherwise more iterations follow, or results of a begun one
             loop.made = [None] * len(self.results)
             for port in self.ends.outputs:
                 if port.kind == LAST:
@@ -446,11 +447,11 @@ class Trips:
         return out.view(slot.dtype).reshape(shape)
 
     def _forget_plans(self) -> None:
-        """The next trip looks for its plans anew: the last one may have stopped between two."""
+        """The next iteration looks up its plans again: the last one may have stopped between two."""
         for i in range(len(self._parts)):
             self._part_rows[i * ts.PART_WORDS + ts.P_TRACE] = 0
 
-    # --- what all trips give, one after the other
+    # --- concatenated results of all iterations
 
     def _make_room(self) -> None:
         """Write where it goes."""
@@ -474,7 +475,7 @@ class Trips:
                 loop.kept[port.outer].append(whole.copy())
 
     def _more_room(self) -> bool:
-        """Whether a trip has room now, which it had not."""
+        """Whether an iteration that had no room has it now."""
         more = False
         for port, _ in self._concatenated():
             size = 4 * self._kept[port.outer].nbytes

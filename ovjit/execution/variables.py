@@ -53,7 +53,7 @@ class StatefulProgram:
     def inits(self) -> list[np.ndarray | Init | None]:
         """For each variable: an array, what computes it, or None for zeros."""
         with self._lock.lock:
-            if self._inits is None:  # imported: nobody has needed them so far
+            if self._inits is None:  # imported: not needed so far
                 self._inits = self._starts()
             return self._inits
 
@@ -84,12 +84,12 @@ class StatefulProgram:
         return plan
 
     def foresee(self) -> None:
-        """Have plans traced before any shape is known (see `Program.foresee`): of a first run after a reset,
-        and of one that appends one more element to what that has left."""
+        """Trace plans before any shape is known (see `Program.foresee`): of a first run after a reset, and of
+        a run that then appends one element."""
         self._foresee(1, 1)
 
     def foresee_more(self) -> None:
-        """See `Program.foresee_more`: of runs that append many, and of batches of several."""
+        """See `Program.foresee_more`: runs that append many elements, and batches of several."""
         self._foresee(1, LONG_GUESS)
         self._foresee(GUESS, 1)
 
@@ -243,8 +243,8 @@ class StatefulProgram:
                 job.give_output(i, inner.outputs[i])
 
     def _step(self, job: Job, inner: Job, states: States) -> bool:
-        """A run after one that left all variables growing, of which nobody has asked for any: then they are
-        where they were, and longer. False where that is not so; nothing is changed."""
+        """A run after one that left all variables growing, none of which has been read: then they keep their
+        memory and are longer. False otherwise; nothing is changed."""
         assert states.steady is not None
         for number, rows in {(v.order, s[0]) for v, s in zip(self.variables, states.steady, strict=True)
                              if v.order >= 0}:  # fmt: skip
@@ -315,8 +315,8 @@ class StatefulProgram:
     def _make_room(
         self, inner: Job, states: States, current: list[np.ndarray]
     ) -> dict[int, tuple[np.ndarray, tuple[int, ...]]]:
-        """See that variables which grow have room for what this run appends, in memory that nobody else sees:
-        for each its memory and the shape that it will have."""
+        """Give growing variables room for the elements that this run appends, in memory without other
+        references. Returns for each its memory and its future shape."""
         growing = self.growing
         inner.room = None
         if not growing or self.main.is_cut:
@@ -390,7 +390,7 @@ class States:
         self.variables = tuple(variables)
         self._computed = list(computed)
         self.values: list[np.ndarray | None] = [None] * len(self.variables)
-        #: Whether somebody holds a tensor on the value's memory, which is then not written to again.
+        #: Whether the caller holds a tensor on the value's memory, which is then not written again.
         self.shown = [False] * len(self.variables)
         #: The memory with room that the value is the beginning of, of those that grow; for how many elements.
         self.memory: list[np.ndarray | None] = [None] * len(self.variables)
@@ -512,7 +512,7 @@ def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def as_words(array: np.ndarray) -> np.ndarray:
-    """Halves as integers, which NumPy moves by rows and not one by one; all else as it is."""
+    """16-bit floats as integers, which NumPy moves by rows and not one by one; other types unchanged."""
     return array if array.dtype.isbuiltin != 2 else array.view(f"u{array.dtype.itemsize}")
 
 

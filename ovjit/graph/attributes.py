@@ -36,8 +36,9 @@ FILE_NAMES = {"exclude_pad": "exclude-pad"}
 
 
 class Attribute(NamedTuple):
-    """One attribute: its type's name (see above), default (`REQUIRED` if none), and which of the type's
-    values it may have: a name in `LIMITS`, "" for all, or the members of an enumeration (`Op.words`)."""
+    """One attribute: its type's name (see above), its default (`REQUIRED` if none), and its allowed values.
+
+    Allowed values are a name in `LIMITS`, "" for all, or the members of an enumeration (`Op.words`)."""
 
     name: str
     type: str

@@ -39,12 +39,12 @@ class Port(NamedTuple):
 
     `outer` is an input or output of the node, `inner` a parameter or result of the body, by index.
 
-    - invariant: the parameter is the input in every trip;
-    - merged: it is the input in the first trip, later what the result `back` was in the trip before;
-    - sliced: in trip i it is the i-th part of the input along `axis`, see `slice_bounds`;
-    - last: the output is what the result was in trip `iteration`, -1 for the last one;
-    - concat: it is the results of all trips one after the other along `axis`, with a negative stride the
-      last one first.
+    - invariant: the parameter is the input in every iteration;
+    - merged: it is the input in the first iteration, then the previous iteration's result `back`;
+    - sliced: in iteration i it is the i-th part of the input along `axis`, see `slice_bounds`;
+    - last: the output is the result of iteration `iteration`, -1 for the last one;
+    - concat: it is the results of all iterations, concatenated along `axis`, in reverse order for a negative
+      stride.
     """
 
     kind: str
@@ -345,9 +345,9 @@ def join_shapes(a: Shape | None, b: Shape | None) -> Shape | None:
 def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
     """(index where part 0 begins, step from part to part, number of parts) along the axis of this extent.
 
-    `start` and `end` are half-open, -1 meaning the end of the axis; a negative stride begins at the end. An
-    `end` is the last index where only then parts fill the range, as OpenVINO counts trips. Raises
-    ModelError where parts do not fit.
+    `start` and `end` are half-open, -1 meaning the end of the axis. A negative stride begins at the end. An
+    `end` is inclusive if parts fill the range only then, as OpenVINO counts iterations. Raises ModelError if
+    parts do not fit.
     """
     first = port.start + (extent + 1 if port.start < 0 else 0)
     last = port.end + (extent + 1 if port.end < 0 else 0)
@@ -389,7 +389,7 @@ _watch = _Watch()
 
 @contextmanager
 def stopping(stop: Any) -> Iterator[None]:
-    """Inside, references of loops call `stop()` before every trip; it raises to end them."""
+    """Inside, references of loops call `stop()` before every iteration; it raises to end them."""
     before, _watch.stop = _watch.stop, stop
     try:
         yield

@@ -1,10 +1,10 @@
-"""Rows of bytes: what caches of keys and values hold in the place of rows of f32.
+"""Rows of bytes: caches of keys and values store them in the place of rows of f32.
 
-A row of n numbers is one group or several. Each has a scale and a zero, x ~ scale * number + zero, with
-numbers of 8 bits or of 4. First are the scales and zeros of all groups, by turns, in f32, then the numbers,
-so that whatever moves or joins whole rows does it to their scales too: a tensor [..., n] of f32 is one
-[..., `ByteRows.size(n)`] of u8. Of numbers of 4 bits a byte has one of the first half of its group in the low
-bits, and the one as far behind the middle in the high ones.
+A row of n numbers is one group or several. Each group has a scale and a zero, x ~ scale * number + zero, with
+numbers of 8 bits or of 4. First come the scales and zeros of all groups, interleaved, in f32, then the
+numbers. So an operation that moves or joins whole rows does it to their scales too: a tensor [..., n] of f32
+is one [..., `ByteRows.size(n)`] of u8. With 4 bits, the low bits of a byte have a number of the first half of
+its group. The high bits have the number as far behind the middle.
 """
 
 from __future__ import annotations

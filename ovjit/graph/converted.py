@@ -13,7 +13,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype, unpack_low_first
 
 
 class Unmade:
-    """Values that are made of `source` when somebody asks, and kept only as long as he holds them."""
+    """Values converted from `source` on demand, and kept only while a caller holds them."""
 
     __slots__ = ("_made", "dtype", "shape", "source")
     source: np.ndarray
@@ -37,7 +37,7 @@ class Unmade:
         raise NotImplementedError
 
     def array(self) -> np.ndarray:
-        """The values: the same array as long as somebody holds it."""
+        """The values: the same array while a caller holds it."""
         made = self._made and self._made()
         if made is None:
             made = self.make()
@@ -164,7 +164,7 @@ def is_worth(array: np.ndarray | Converted) -> bool:
 
 
 def stays(array: np.ndarray) -> bool:
-    """Whether the memory of an array is a file's or somebody else's, and so is there in any case."""
+    """Whether the memory of an array belongs to a file or to the caller, so that it is not extra memory."""
     base: Any = array
     while isinstance(base, np.ndarray):
         array, base = base, base.base

@@ -18,7 +18,7 @@ from ovjit.graph.nf4 import NF4, from_nf4, to_nf4
 FULL = ("f32", "f64")
 #: Those that are only stored: registers hold f32.
 HALVES = frozenset(("f16", "bf16"))
-#: All that vector kernels compute.
+#: The types that vector kernels compute in.
 FLOATS = (*FULL, "f16", "bf16")
 
 
@@ -124,7 +124,7 @@ def from_numpy(dtype: np.dtype | type) -> str:
         return "string"
     native = dtype.newbyteorder("=")
     name = _BY_NUMPY.get(native)
-    if name is None and "ml_dtypes" in sys.modules:  # else nobody has a dtype of its
+    if name is None and "ml_dtypes" in sys.modules:  # otherwise none of its dtypes can exist
         name = _of_ml_dtypes().get(native)
     if name is None:
         raise TypeError(f"Unsupported data type: {dtype}")

@@ -45,7 +45,7 @@ class Value:
 
     @property
     def stored(self) -> np.ndarray | Unmade | None:
-        """The value of a Constant as the graph has it: perhaps as a conversion that nobody has made yet."""
+        """The value of a Constant as stored in the graph, perhaps as a lazy conversion."""
         return self.node.attrs["value"] if self.node.op.name == "Constant" else None
 
     def __repr__(self) -> str:
@@ -70,8 +70,8 @@ class Node:
         origins: Iterable[str] | None = None,
         lowered: bool = False,
     ):
-        #: True where tensors are stored in other types than the operation's record knows of: what it calls
-        #: f32 may be halves or 8-bit integers, and its outputs have the types that are given.
+        #: True if tensors are stored in other types than the operation's record states: its f32 may be a
+        #: 16-bit float or an 8-bit integer, and its outputs have the given types.
         self.lowered = lowered
         self.op = op
         self.inputs = tuple(inputs)
@@ -108,9 +108,8 @@ class Replaced(Node):
 class Graph:
     """`inputs` are the outputs of Parameter nodes; `outputs` any values; `nodes` in topological order.
 
-    `replaced` do not run. They are nodes of which others make the outputs, and what these nodes alone read,
-    in order: each is asked again whether it takes its inputs when open dimensions are known, see
-    `Builder.replace`.
+    `replaced` nodes do not run. Other nodes make their outputs. The list also has nodes that only they read,
+    in order. Each checks its inputs again when open dimensions are known, see `Builder.replace`.
     """
 
     __slots__ = ("inputs", "nodes", "outputs", "replaced")
@@ -152,8 +151,8 @@ class Graph:
         return out
 
     def uses_of_elements(self) -> dict[Value, list[tuple[Node | None, int]]]:
-        """`uses` without those that ask for a shape: types tell it when a plan is made, so that nobody has to
-        compute what is read by these alone."""
+        """`uses` without those that ask for a shape. Types give the shape at planning, so values that only
+        these read are not computed."""
         asks = {node for node in self.nodes if node.op.name == "ShapeOf"}
         uses = self.uses()
         if asks:
@@ -263,7 +262,7 @@ class Builder:
         node.name = self._unique(name)
 
     def finish(self, outputs: Iterable[Value], inputs: Iterable[Value] | None = None) -> Graph:
-        """The graph of all that the outputs need, and the Parameters (unused ones stay inputs)."""
+        """The graph of all ancestors of the outputs, and the Parameters (unused ones stay inputs)."""
         outputs = tuple(outputs)
         self._finished = True
         needed = makers((*outputs, *self.inputs), self.nodes)

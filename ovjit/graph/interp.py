@@ -41,9 +41,10 @@ def evaluate(
 
 
 def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """A node's outputs by its operation's reference. In a graph that computes in lower types a node may have
-    tensors of them and of f32, or sums of bytes in i32: it computes in that, and stores its outputs as they
-    are declared."""
+    """A node's outputs by its operation's reference.
+
+    In a graph of mixed types, a node may have tensors of lower types and of f32, or sums of bytes in i32. It
+    computes in the wider type, and stores its outputs as they are declared."""
     low = {"bf16", "u8", "i8"} if node.lowered else {"bf16"}
     here = {value.dtype for value in (*node.inputs, *node.outputs)}
     full, low = ("f32", low) if "f32" in here else ("i32", low - {"bf16"})

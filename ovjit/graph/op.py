@@ -176,8 +176,8 @@ class Declared:
     attribute_prefix: str = ""
     #: optional input -> (input that it has the type of, number): for a builder that is given a later one
     absent: Mapping[str, tuple[int, float]] = MappingProxyType({})
-    #: inputs that decide, with the shapes of the others, about the output's shape: places among the elements
-    #: of the first one, of which all that lie beyond it say the same
+    #: inputs whose values bound the output's shape: positions in the first input's elements. All positions
+    #: beyond its end are equivalent
     bounds: Sequence[int] = ()
     #: its reference is a view of the first input, for which no step is needed where data decide its shape
     views: bool = False
@@ -462,8 +462,8 @@ def unregister(record: Op) -> None:
 def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
     """Class decorator: register the operation that the class's functions describe.
 
-    `like=Earlier` says only what differs from an earlier version: what is not given is that one's, and so are
-    the attributes that `infer` takes as `**attrs`, but for those named in `without`.
+    `like=Earlier` states only the differences from an earlier version. All other fields are inherited, and so
+    are the attributes that `infer` takes as `**attrs`, except those named in `without`.
     """
 
     def decorate(cls: type) -> Op:

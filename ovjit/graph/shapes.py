@@ -211,7 +211,7 @@ def compatible_shapes(a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
     """NumPy's rule for one pair of dimensions; None when they do not fit."""
     if (type(b) is int and b == 1) or (is_traced_number(a) and alike(a, b)):
-        return a  # which nobody asks whether it is 1: the plan of a batch of 1 is that of others
+        return a  # without comparing a to 1: a batch of 1 shares the plan of others
     if a == 1 or surely_equal(a, b):
         return b
     if b == 1:
@@ -223,7 +223,7 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
         return a if 1 in b or a in b else None  # type: ignore[operator]
     if b_int:
         return b if 1 in a or b in a else None  # type: ignore[operator]
-    # what is there is b where a is 1, a where b is 1, or what both can be; 0 beside 1 is 0
+    # the result is b where a is 1, a where b is 1, or their common values; 0 beside 1 is 0
     ways = [bounds(other) for one, other in ((a, b), (b, a)) if 1 in one]  # type: ignore[operator]
     both = merge(a, b)
     ways += [] if both is None else [bounds(both)]

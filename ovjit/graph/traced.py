@@ -1,13 +1,13 @@
-"""Numbers that remember how they were made, so that a plan for one shape is a function of its dimensions.
+"""Numbers that record their computation, so that a plan is a function of its dimensions.
 
-Planning is arithmetic on dimensions and decisions by comparing them. Done with `Traced` numbers in the place
-of dimensions, it leaves a `Tape`: every sum and product as a row, and every decision as a *guard*, a
-comparison whose outcome was relied on. For other dimensions the rows are computed again, in microseconds;
-where all guards come out as before, planning anew would have decided the same and made the same numbers.
+Planning is arithmetic on dimensions, and decisions by comparing them. With `Traced` numbers as dimensions it
+leaves a `Tape`. Every sum and product is a row. Every decision is a *guard*: a comparison and its outcome.
+For other dimensions the rows are computed again, in microseconds. If all guards have the same outcome, new
+planning would make the same decisions and the same numbers.
 
-A Traced is not an `int`, though it passes for one: whatever needs a number of C's (an index, a range, a NumPy
-array of integers, a hash) gets it by `__index__` and the like, which *pin* it: from then on the tape is for
-this number alone. So nothing can slip through; what is not written with care only makes tapes good for less.
+A Traced is not an `int`, though it passes for one. A consumer that needs a C integer (an index, a range, a
+NumPy array of integers, a hash) gets it by `__index__` and the like, which *specialise* it: then the tape
+is valid for this number only. So careless code is correct, but its tapes apply to fewer shapes.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ class Traced:
         return self._beyond(operator.ge, other) if self._place(other) is None else not self < other
 
     def _ask(self, what: int, number: int) -> bool:
-        """A comparison with an int that nobody has made before."""
+        """A new comparison with an int."""
         tape, node = self.tape, self.node
         place = tape.constant(number)
         if what == EQUAL:
@@ -444,8 +444,8 @@ def surely_same(a: Any, b: Any) -> bool:
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Whether two numbers are equal; a traced one beside a plain 1 is not asked, which it would be for this
-    shape alone: that a batch is 1 is no reason to plan in another way."""
+    """Whether two numbers are equal. A traced one beside a plain 1 counts as unequal without a guard, which
+    would specialise the plan: a batch of 1 needs no other plan."""
     plain = next((n for n in (a, b) if type(n) is not Traced), None)
     return surely_same(a, b) or (plain != 1 and bool(a == b))
 

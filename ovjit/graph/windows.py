@@ -105,8 +105,8 @@ def _torch(windows: int, end: int, stride: int) -> int:
 
 
 def _same_up(extent: int, stride: int, window: int) -> int:
-    """Windows of auto_pad=same_* where a rest that is shorter than a stride is rounded up: one more than the
-    rule alone makes if the last one ends before the input does."""
+    """Windows of auto_pad=same_* where a remainder shorter than a stride is rounded up. This adds one window
+    to the rule if the last one ends before the input does."""
     windows = -(-extent // stride)
     return windows + (windows > 0 and (windows - 1) * stride + window < extent)
 
