@@ -27,9 +27,11 @@ _SMALL_TABLE = 4096
 
 
 class Panels(NamedTuple):
-    """Where and how a constant lies rearranged for the tile kernel: at `offset` for each of G groups panels
-    of `widths[0]` outputs, [depth, width] each, the last of `widths[1]` (0: none). Seen as [G, depth, O] the
-    constant is `reshape(dims).transpose(order).reshape(matrix)`.
+    """Place and form of a constant that is rearranged for the tile kernel.
+
+    At `offset`, each of G groups has panels of `widths[0]` outputs, [depth, width] each, the last of
+    `widths[1]` (0: none). Seen as [G, depth, O] the constant is
+    `reshape(dims).transpose(order).reshape(matrix)`.
     """
 
     offset: int
@@ -158,7 +160,7 @@ class Constants:
             self._alive.append(table)
 
     def rows_of(self, table: np.ndarray) -> PackedRows | None:
-        """Where the rows of `table` lie, bit by bit; None where they lie nowhere else."""
+        """The position of the rows of `table`, bit by bit; None if they are in no other array."""
         rows = self._rows.get(id(table))
         return None if rows is None or self.holds(table) or _has_subnormals(table) else rows
 
@@ -247,9 +249,10 @@ def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
 
 
 def steers(array: np.ndarray | Filling) -> bool:
-    """Whether kernels may take the elements for places in memory, counts or orders, and not look whether they
-    are in range: all integers but many of 8 bits, which are weights. (Packed weights are `Filling`s. What is
-    computed of floats and of 8 bits is held within bounds wherever it is an index.)"""
+    """Whether kernels may use the elements as addresses, counts or orders without range checks.
+
+    True for all integers, except large arrays of 8-bit ones, which are weights. Packed weights are
+    `Filling`s. Indices computed from floats or 8-bit integers are clamped where they are used."""
     if isinstance(array, Filling) or array.dtype.kind not in "iub":
         return False
     return array.dtype.itemsize > 1 or array.nbytes <= _SMALL_TABLE
@@ -270,9 +273,11 @@ def is_mapped(array: np.ndarray) -> bool:
 
 
 def release_pages(array: np.ndarray, shared: bool = False) -> None:
-    """Give the pages of a mapped file back that an array alone lies on; who reads it again finds them in the
-    system's cache. Arrays in other memory stay as they are, mappings that can be written to unless they are
-    `shared`, for what was written to a private one is nowhere else, and those with pages of their own."""
+    """Return the pages of a mapped file that only this array uses. A later reader finds them in the system's
+    cache.
+
+    Unchanged are arrays in other memory, and those with pages of their own. So are writable mappings unless
+    they are `shared`, since changes of a private mapping exist only there."""
     home = mapping_of(array)
     if home is None or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
         return
@@ -301,7 +306,7 @@ def is_native(dtype: str) -> bool:
 
 
 def element_size(dtype: str) -> int:
-    """Bytes of an element as it lies in memory; elements of packed types have a byte each."""
+    """Bytes of an element in memory; elements of packed types have a byte each."""
     size = SIZE.get(dtype)
     if size is None:
         natural = dtypes.ELEMENT_TYPES[dtype].numpy

@@ -57,7 +57,7 @@ def plan_elementwise(
     # equal layers walk alike
     along = tuple(identity((v.itemsize, *v.strides)) for v in views)
     cut = planner.open and bool(modes) and planner.last_is_open  # what `_cut_open` asks
-    several = outer > 1 and type is None  # of a copy of a part nobody knows in how many shapes it is one row
+    several = outer > 1 and type is None  # of a partial copy it is unknown in how many shapes it is one row
     key = ("elementwise", modes, outer, operations, cut, several, identity(out.shape), along)
     walks = planner.shared(key, lambda: _walks(planner, modes, views, names, outer, operations, several))
     if isinstance(walks, int):
@@ -93,9 +93,9 @@ def _walks(
     planner: Planner, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
     several: bool,
 ) -> list[_Walk] | int:  # fmt: skip
-    """The steps for these views, by a kernel of `outer` dimensions of rows to which `y0` and those behind it
-    are written; or the dimension that a step is to be added for each index of. `several` long rows may be
-    walked where there could be one."""
+    """The steps for these views, by a kernel of `outer` dimensions of rows that writes `y0` and the outputs
+    behind it; or the dimension for whose indices separate steps are needed. `several` long rows may be walked
+    in place of one."""
     read = names.index("y0")
     out = views[read]
     if out.count == 0:
@@ -168,9 +168,8 @@ def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
 def _cut_open(
     planner: Planner, out: View, order: Sequence[int], row: int, most: int, several: bool
 ) -> tuple[int, int, bool]:
-    """The same for all elements of a tensor of an open shape, or for each of `several` rows that they are:
-    along its last dimension where that is known, else into parts of one length. What a row divides by is
-    different every time."""
+    """The same for all elements of a tensor of an open shape, or for each of its `several` rows: along its
+    last dimension if that is known, else into parts of one length. The divisor of a row differs each time."""
     if not planner.last_is_open:
         last = out.shape[order[-1]] if order else 1
         if ROW <= last < OPEN_ROW and not surely_same(row, last) and (not several or row >= OPEN_ROW):
@@ -182,9 +181,8 @@ def _cut_open(
 
 
 def _cut_filled(out: View, order: Sequence[int], row: int) -> tuple[int, int, bool]:
-    """The same for a row of what is filled, as the slabs of the halos are: along the last dimension in
-    memory, which is asked for nothing but whether it is short. A guard on the size of each row would make
-    many plans of few sizes."""
+    """The same for a row of a filled region, such as the slabs of halos: along the last dimension in memory.
+    Its only guard is whether it is short. A guard on each row's size would give many plans of few sizes."""
     last = out.shape[order[-1]] if order else 1
     return (0, row, False) if last < PIECE else (row // last, last, False)
 
@@ -204,8 +202,8 @@ SHORTEST_ROW = 4
 def _innermost(
     extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
 ) -> int:
-    """The dimension that runs in vectors: the last one, unless its short rows are not contiguous anyway, or
-    so short that walking from one to the next costs more than to take elements from here and there."""
+    """The dimension that runs in vectors: the last one as a rule. Not if its short rows are not contiguous
+    anyway, or if steps between rows cost more than gathered elements."""
     last = len(extents) - 1
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
     adjacent = all(s[last] == w for s, w in zip(strides, wanted, strict=True))

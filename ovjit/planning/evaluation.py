@@ -1,6 +1,6 @@
-"""The native function that computes a trace's values again, and what a plan of them has.
+"""The native function that recomputes a trace's values and writes the plan for them.
 
-Its numbers are those of `ovjit.planning.parametric`; the loop over trips calls it too.
+Its numbers are those of `ovjit.planning.parametric`. The loop over iterations calls it too.
 """
 
 from __future__ import annotations
@@ -99,16 +99,16 @@ def write_plan(use, values):
 
 @routine
 def evaluate(rows, count, values, use):
-    """Compute the rows; the number of the first guard that does not hold, from 1, or 0. What may not fit 64
-    bits is such a guard.
+    """Compute the rows. Returns the number of the first failed guard, from 1, or 0. A value that may not fit
+    64 bits counts as such a guard.
 
-    `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`): then the values behind the
-    leaves are written first, and behind all of them what a plan of these values has. -1 where they want
-    another memory.
+    `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`). Then the values behind the
+    leaves are written first, and behind all of them the plan of these values. Returns -1 if they need another
+    memory.
 
-    Where `count` is -1, `rows` are the numbers of a `Recipe`, and `use` is the address of leaves: then of
-    values that have been computed, and of what is behind them, only that is computed again which the recipe
-    has. MISFIT, and nothing is changed, where other leaves differ than those that it is for.
+    If `count` is -1, `rows` are the numbers of a `Recipe`, and `use` is the address of leaves. Then only the
+    recipe's values are computed again, from values that have been computed. Returns MISFIT without a change
+    if other leaves differ than those of the recipe.
     """
     recipe = 0
     before = 0

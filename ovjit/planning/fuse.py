@@ -1,11 +1,10 @@
 """Fusion: the graph's nodes in groups, each of which becomes one kernel.
 
-A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or nodes of
-that kind alone. What is between the first and the last node of a group is needed by nobody else and has the
-same shape; a group stands where its last node stood, so all its operands are there before it. In front of an
-anchor that reads its elements one by one, a sum or a softmax, stand the elementwise nodes that make these.
-Where one loop can do what several groups of elementwise nodes do, these are joined, and it writes what each
-of them gives.
+A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or
+elementwise nodes alone. Values between a group's first and last node have no other reader and the same shape.
+A group takes its last node's position, so all its operands precede it. An anchor that reads its elements one
+by one, such as a sum or a softmax, also takes the elementwise nodes before it as a prologue. Groups of
+elementwise nodes that one loop can compute are joined, and the loop writes the output of each.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ FARTHEST = 16
 DEEPEST = 24
 #: What reading or writing a vector costs, in instructions.
 STREAM = 4
-#: Elements of rows of joined groups, at least, and of a cache line: outputs of which a line is written in two
-#: parts, by turns, take up to two thirds longer than one after the other.
+#: Smallest number of elements in rows of joined groups, and in a cache line. Outputs whose lines are written
+#: in two interleaved parts take up to two thirds longer than one after the other.
 SHORTEST_ROW, LINE = 48, 16
 
 
@@ -209,10 +208,11 @@ def by_multiplying(node: Node, target: Isa) -> bool:
 
 
 def quotient(x: Any, y: Any, **attrs: Any) -> Any:
-    """x / y of f32 to the last bit, by the reciprocal of a number of 1 or more that is the same all along:
-    the product, and what it leaves of x, whose share is added (P. Markstein, IBM J. Res. Dev. 34, 1990).
-    What leaves nothing, as zeros of either sign, or no number, as infinities, is the product. Where x is
-    below 2**-100 the last bit may be off."""
+    """x / y of f32 to the last bit, for a uniform y of 1 or more.
+
+    The result is the product with the reciprocal, plus the share of its remainder (P. Markstein, IBM J. Res.
+    Dev. 34, 1990). If the remainder is zero (zeros of either sign) or not a number (infinities), the result
+    is the product. If x is below 2**-100, the last bit may be off."""
     reciprocal = 1 / y
     product = x * reciprocal
     left = fma(-y, product, x)
@@ -257,7 +257,7 @@ def fuse(graph: Graph, context: Context, alone: bool = False) -> list[Group]:
 
 
 class _Fusion:
-    """Grows groups: forwards as long as one value alone leaves them, then by what makes their operands.
+    """Grows groups: forwards while they have one output, then by the producers of their operands.
 
     a = relu(x); y = a + b * c                      -> relu, mul, add
     t = conv(x); y = t * sigmoid(t)                 -> conv, sigmoid, mul
@@ -296,7 +296,7 @@ class _Fusion:
         return groups if alone else self.wanted(groups)
 
     def wanted(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups without those of which nobody reads but shapes."""
+        """The groups without those whose only readers ask for shapes."""
         out: list[Group] = []
         kept: set[Node | None] = {None}
         for group in reversed(groups):
@@ -310,10 +310,10 @@ class _Fusion:
         return {node for node, _ in self.uses[value]}
 
     def grow(self, group: Group) -> None:
-        """Add the elementwise nodes behind `group`, up to the last one through which all of them go.
+        """Add the elementwise nodes behind `group`, up to the last one through which all their values go.
 
-        Nodes are taken in order. Where only one reader of all that was taken is left, whatever was between
-        the group and it is read by nobody else, and cannot lead to an operand of it by another way.
+        Nodes are taken in order. If only one reader of the taken nodes is left, the values between the group
+        and it have no other reader. So none can lead to its operands on another path.
         """
         if len(group.outputs) != 1 or _ends(group.last) or is_undecided(group.last):
             return
@@ -357,7 +357,7 @@ class _Fusion:
         )
 
     def absorb(self, group: Group) -> None:
-        """Take in what makes an operand of the body element by element and for nobody else."""
+        """Take in elementwise producers of the body's operands that have no other reader."""
         if not group.body or (group.anchor is not None and not takes_epilogue(group.anchor)):
             return
         if any(map(is_undecided, group.body)):
@@ -399,7 +399,7 @@ class _Fusion:
                 self.group_of.update(dict.fromkeys(maker.body, group))
 
     def joined(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups, in an order in which they can run, with those joined that walk the same tensors.
+        """The groups in a valid order. Groups that walk the same tensors are joined.
 
         t = a + b; y = relu(t); z = conv(t)             -> add, relu: y and t
         y = a * c - b * s; z = a * s + b * c            -> mul, mul, sub, mul, mul, add: z and y
@@ -444,8 +444,8 @@ class _Fusion:
         return {self.group_of.get(value.node) for value in group.inputs}
 
     def _both(self, one: Group, other: Group) -> Group | None:
-        """What does the work of both; None where their values may have several shapes, or where one loop may
-        take longer than two: as its rows are not whole lines, or one function's end waits for another's."""
+        """A group with the work of both. None if their values may have different shapes, or if one loop may
+        take longer than two: its rows are not whole lines, or one function's end waits for another's."""
         if not self.symbols.same(one.last.output, other.last.output):
             return None
         read = other.inputs
@@ -464,13 +464,14 @@ class _Fusion:
         return both if _cost(both) <= _cost(one) + _cost(other) and _in_lines(both) else None
 
     def _walked(self, group: Group) -> frozenset[Value] | None:
-        """The tensors that an elementwise group reads element by element, as it writes; None for one that is
-        not joined: one with an anchor, or of so few elements that a kernel is not worth making.
+        """The tensors that an elementwise group reads element by element as it writes. None for a group that
+        is not joined: one with an anchor, or with too few elements to be worth a kernel.
 
-        Tiles that wrote two values, as blocks with their activation in front want (t = conv(x) + a, read by
-        relu and by the next sum), waited for memory to write both, where a loop's stores stream. Blocks of
-        f32 took 0.97 to 1.0 of the time with AVX-512 where images leave the cache, 1.02 to 1.06 where they
-        stay there, where sums are short, or with GELU; with bytes as one value 0.94 to 1.03, on AVX2 to 1.1.
+        Tiles with two outputs were tried for blocks with an activation in front (t = conv(x) + a, read by
+        relu and by the next sum). They waited for memory to write both, where a loop's stores stream. With
+        AVX-512, blocks of f32 took 0.97 to 1.0 of the time if images leave the cache. They took 1.02 to 1.06
+        if images stay there, if sums are short, or with GELU. With bytes as one output they took 0.94 to
+        1.03, and on AVX2 up to 1.1.
         """
         if group not in self.walked:
             out, found = group.last.output, None
@@ -566,8 +567,8 @@ def same_shape(a: Value, b: Value) -> bool:
 
 
 def may_be_same_shape(a: Value, b: Value) -> bool:
-    """True when the shapes are equal where they are known, whatever the bounds of open dimensions. That is
-    enough without an anchor: a loop over the last value's shape is right for all that broadcast to it."""
+    """True if the shapes are equal where they are known, for any bounds of open dimensions. This suffices
+    without an anchor: a loop over the last value's shape is right for all operands that broadcast to it."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return False
     return all(

@@ -1,8 +1,8 @@
-"""Variables that grow in place: what is appended is written behind what is there, and nothing is copied.
+"""Variables that grow in place: new elements are written behind the existing ones, and nothing is copied.
 
-A variable whose next value is a Concat of its value and something new lies in memory with room for more along
-that axis. The program's hidden input and output are then views of this memory, whose strides go by the room;
-the Concat finds its first part where it should be, and writes the new one.
+If a variable's next value is a Concat of its value and new elements, its memory has extra capacity along that
+axis. The program's hidden input and output are views of this memory, with strides of the capacity. The Concat
+finds its first part in place and writes the new one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Place(NamedTuple):
 
 
 class Room(NamedTuple):
-    """All of these places have room for fewer than `capacity` elements along their axes: never full, tensors
-    have gaps in all their plans, and need no others where they just fit."""
+    """All of these tensors have fewer than `capacity` elements along their axes. So they are never full: they
+    have gaps in all plans, and need no separate plan for an exact fit."""
 
     capacity: int
     places: tuple[Place, ...]
@@ -66,7 +66,7 @@ def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]
 
 
 def check_room(room: Room, graph: Graph, types: Mapping[Value, Any]) -> None:
-    """Raise Outgrown where the room is too small for these types; nothing is decided of traced numbers."""
+    """Raise Outgrown if the capacity is too small for these types. Adds no guard on traced numbers."""
     for output, _, axis in room.places:
         length = as_found_number(types[graph.outputs[output]].shape[axis])
         if length >= room.capacity:
@@ -74,7 +74,7 @@ def check_room(room: Room, graph: Graph, types: Mapping[Value, Any]) -> None:
 
 
 def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: Any) -> Strides:
-    """How the inputs and outputs lie with so much room, an int or a traced one. Raises Outgrown."""
+    """Layouts of the inputs and outputs with this capacity, an int or a traced one. Raises Outgrown."""
     inputs: dict[int, Any] = {}
     outputs: dict[int, Any] = {}
     over: dict[int, int] = {}

@@ -1,8 +1,8 @@
 """Lowering: each group of nodes becomes an object that can plan its steps for any shapes.
 
-An operation's record says how with `lower(group)`: it returns a `Lowering`, made once per compilation (it
-prints its kernels and packs its weights), whose `plan(planner)` is called for every new set of shapes. Groups
-without an anchor, copies and fills are lowered here; a node without a native lowering becomes a host step.
+`lower(group)` of an operation's record returns a `Lowering`. It is made once per compilation, prints its
+kernels and packs its weights. Its `plan(planner)` is called for every new set of shapes. Groups without an
+anchor, copies and fills are lowered here. A node without a native lowering becomes a host step.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Lowering:
     """What `lower` of an operation returns. A record names `of` of a class that is the lowering wherever the
     inputs are such as the class says."""
 
-    #: Element types of the inputs, one after the other, the last for all that follow. None: any native one.
+    #: Element types of the inputs in order, the last one for all that follow. None: any native one.
     takes: Sequence[Collection[str] | None] = (None,)
     #: How many dimensions the first inputs may have.
     ranks: Sequence[Collection[int]] = ()
@@ -162,8 +162,9 @@ class ReferenceStep(Lowering):
 
 
 class TwoWays(Lowering):
-    """An anchor whose epilogue may turn out to broadcast its value, or whose front to read what the kernel
-    cannot walk: fused where an inference's shapes are equal and all fits, else in steps of their own."""
+    """An anchor whose epilogue may broadcast its value, or whose prologue may read strides that the kernel
+    does not support. It is fused if an inference's shapes are equal and strides fit, else planned as separate
+    steps."""
 
     def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
         super().__init__(fused.group)
@@ -261,8 +262,8 @@ class Elementwise(Lowering):
     def _all_adjacent(
         self, planner: Planner, read: Sequence[View], outs: Sequence[View]
     ) -> tuple[list[View], list[View]]:
-        """The views, with copies where one of them alone would have the loop take all of them element by
-        element. What takes and gives all that way has no better one."""
+        """The views, with copies if one of them alone would make the loop gather all of them element by
+        element. A group in which all views are such has no better way."""
         layout, inner = Layout(self.order), self.order[-1:]
         torn = [any(out.strides[a] != out.itemsize and out.shape[a] != 1 for a in inner) for out in outs]
         if all(torn):
@@ -297,9 +298,9 @@ class Elementwise(Lowering):
         return True
 
     def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
-        """The views, with constants of a few channels written out for a row of pixels where that makes long
-        rows of short ones: the mean of each colour, for example, in an image whose colours are adjacent.
-        Only where shapes are static: what a constant is written out to is no function of a plan's shapes."""
+        """The views, with constants of a few channels expanded to a row of pixels if that makes long rows of
+        short ones. An example is the mean of each colour, in an image whose colours are adjacent. Only for
+        static shapes: the expanded constant is not a function of a plan's shapes."""
         if not is_static(self.out.shape):
             return views
         axes = sorted((a for a in range(self.rank) if out.shape[a] != 1), key=lambda a: out.strides[a])

@@ -1,11 +1,11 @@
 """Plans as functions of their dimensions: planned once with traced numbers, made for others in microseconds.
 
-`Parametric` has what a traced planning has left (see `ovjit.graph.traced`): the rows to compute again, and
-where their results go: into the steps' arguments, numbers of chunks, constants of the plan, shapes. Its `at`
-gives the `Plan` for given shapes, or None where a guard does not hold: the shapes would be planned otherwise.
+`Parametric` has the result of a traced planning (see `ovjit.graph.traced`): the rows to compute again, and
+the destinations of their results. These are the steps' arguments, numbers of chunks, constants of the plan,
+and shapes. `at` returns the `Plan` for given shapes, or None if a guard fails.
 
-Where buffers lie in the arena is not traced. It is decided for sizes with room to spare, so that it stays as
-dimensions grow, and anew where they have grown out of it.
+Offsets of buffers in the arena are not traced. They are decided for sizes with spare room, and again if
+dimensions exceed it.
 """
 
 from __future__ import annotations
@@ -85,9 +85,8 @@ class Recipe:
     __slots__ = ("_parts", "address")
 
     def __init__(self, *parts: Any):
-        """1 for each leaf that is another one each time, 0 for all others; rows; sizes, each a value and what
-        there is room for; words, each its place behind the values' beginning, what it is besides, and a
-        value, to be added."""
+        """1 for each leaf that differs each time, 0 for others; rows; sizes, each a value and its capacity;
+        words, each an offset behind the values' beginning, a constant, and a value to be added."""
         arrays = [np.array(part, np.int64) for part in parts]
         numbers = np.array([(len(array), array.ctypes.data) for array in arrays], np.int64)
         self._parts = [*arrays, numbers]
@@ -157,7 +156,7 @@ class Parametric:
         self.table: Any = None
 
     def facts(self) -> dict[str, Any] | None:
-        """All that it is but for `steps`: arrays, and numbers. None for what is one process's own: bodies."""
+        """All of its content but `steps`: arrays, and numbers. None for content of one process: bodies."""
         if any(step.control is not None for step in self.steps):
             return None
         facts: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
@@ -277,9 +276,9 @@ class Parametric:
     # --- for given shapes
 
     def at(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
-        """The plan for these input shapes; None where it is another one.
+        """The plan for these input shapes; None if they need another one.
 
-        Raises Outgrown where the room is too small.
+        Raises Outgrown if a capacity is exceeded.
         """
         if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
@@ -317,9 +316,9 @@ class Parametric:
         return struct.Struct(f"{self.leaves}q")
 
     def move(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> bool:
-        """Make `plan`, which this trace has made and nobody else looks at, that of other shapes of the same
-        ranks, where but a few numbers of it are others, as from one token to the next. False: it is of no
-        more use."""
+        """Turn `plan`, which this trace has made and which has no other user, into the plan of other shapes
+        of the same ranks. Only a few numbers change, as from one token to the next. False: it is not usable
+        any more."""
         places = None if room is None else room.places
         if places is not self.places:
             if places != self.places:

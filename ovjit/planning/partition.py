@@ -1,12 +1,14 @@
-"""Where a graph is cut because a shape depends on data, or because values are not numbers.
+"""Graph breaks: places where a shape depends on data, or values are not numbers.
 
-With the input shapes given, most shapes follow. Those behind a NonZero, a Range of computed bounds or the
-like do not: they are known when that node has run. Such a node is evaluated on the host, by its reference,
-between two native programs: one of all nodes that do not need it, and one of the rest, whose inputs then have
-shapes.
-A slice whose bounds are few numbers made by data does not run on the host: the bounds are *told* to the
-program of the rest, as dimensions of inputs without elements, and there the slice is a view. So the plan of
-the rest is a function of the bounds as of shapes, and later slices by the same bounds cut nothing more.
+With the input shapes given, most shapes follow. Shapes behind a NonZero, a Range of computed bounds or the
+like do not: they are known after that node has run. The host evaluates such a node by its reference, between
+two native programs. The first has all nodes that do not need it. The second has the remainder, whose inputs
+then have shapes.
+
+A slice with few bounds that depend on data does not run on the host. The bounds are *run-time extents* of the
+second program, passed as dimensions of inputs without elements, and the slice is a view there. So that plan
+is a function of the bounds as of shapes. Later slices by the same bounds cause no further break.
+
 Nodes that touch strings are evaluated on the host in the same place.
 """
 

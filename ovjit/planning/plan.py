@@ -115,14 +115,14 @@ class Planner:
         self.index = 0  # of the group that is being planned
         #: Inputs that steps write where they lie: the caches of paged attention.
         self.written_inputs: set[Buffer] = set()
-        self.pinned: set[Buffer] = set()  # buffers that nobody may overwrite in place
+        self.pinned: set[Buffer] = set()  # buffers that must not be overwritten in place
         self.read_later: set[Value] = set()  # by what else is planned for the group in hand
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.scratch = 0
         self.open = False  # True where shapes are open: plans decide nothing by what divides a dimension
         self.may_transpose: Collection[int] = ()  # bytes of the elements for which the program has the kernel
-        #: What is made when somebody asks for its view, and by which group.
+        #: Values that are made at the first request for their view, and the group that makes each.
         self.deferred: dict[Value, tuple[Any, Callable[[], View]]] = {}
         #: Deferred values that are another one with its elements repeated: that one, and axis -> how often.
         self.repeats: dict[Value, tuple[Value, Mapping[int, int]]] = {}
@@ -199,7 +199,7 @@ class Planner:
         return known
 
     def made(self, group: Any) -> list[tuple[Value, View]]:
-        """Where the values lie that a planned group has made and somebody reads."""
+        """Places of the values that a planned group has made and that have readers."""
         outputs = ((v, self.views.get(v)) for v in group.outputs if v.index in group.used)
         return [(v, view) for v, view in outputs if view is not None]
 
@@ -233,8 +233,8 @@ class Planner:
         return self.with_layout(value, channels_last(len(halo), halo))
 
     def with_layout(self, value: Value, layout: Layout) -> View:
-        """A view of `value` that is adjacent along the layout's fastest dimension and has at least its halo,
-        copied into one if need be; the strides of other dimensions are free."""
+        """A view of `value` that is adjacent along the layout's fastest dimension and has at least its halo.
+        It is copied if needed. The strides of other dimensions are free."""
         view = self.view(value)
         inner = layout.order[-1]
         fits = (view.strides[inner] == view.itemsize or view.shape[inner] == 1) and all(
@@ -286,11 +286,11 @@ class Planner:
         return View(self.buffers[-1], shape, strides, itemsize, offset, layout.halo)
 
     def output(self, value: Value, layout: Layout | None = None, over: Sequence[View] = ()) -> View:
-        """The view that a group writes `value` to, in `layout` (default: as the layout pass wants it).
+        """The view to which a group writes `value`, in `layout` (default: that of the layout pass).
 
         A concatenation may have placed it in its own buffer, and a plain model output is written in place. So
-        is one of the views in `over`, which the group reads element by element where it writes, if it fits
-        and nobody reads it later.
+        is one of the views in `over`, which the group reads element by element as it writes, if it fits and
+        has no later reader.
         """
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
@@ -356,8 +356,9 @@ class Planner:
         return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
-        """`value` is made by `make` when somebody asks for its view; who reads its source does not ask. Parts
-        of a concatenation are made when the whole is: until then it needs no memory for them."""
+        """Register `make` as the lazy producer of `value`. It runs at the first request for its view. A
+        consumer that reads the source never triggers it. Parts of a concatenation are made with the whole, so
+        they need no memory before."""
         self.pinned.add(self.view(source).buffer)
         if value in self._output_of:
             self.views[value] = make()
@@ -373,7 +374,7 @@ class Planner:
         self.defer(value, make, source)
 
     def before_repeats(self, value: Value) -> tuple[View, Mapping[int, int]] | None:
-        """Of what nobody has asked to be made yet: the elements that are repeated, and how often."""
+        """Of a value that is not made yet: the elements that are repeated, and how often."""
         if value not in self.deferred or value not in self.repeats:
             return None
         source, times = self.repeats[value]
@@ -395,7 +396,7 @@ class Planner:
     def reserve(self, value: Value) -> View:
         """An output buffer whose parts others write; its halo is cleared before the first of them.
 
-        Whoever asks again for the same value gets the same view.
+        A second request for the same value returns the same view.
         """
         known = self._reserved.get(value)
         if known is None:
@@ -573,7 +574,7 @@ class Planner:
         return buffer.base, buffer.offset, buffer.size
 
     def write_outputs(self) -> None:
-        """Model outputs that nobody has written in place: other layouts, inputs, constants, duplicates."""
+        """Model outputs that no step writes in place: other layouts, inputs, constants, duplicates."""
         for i, value in enumerate(self.outputs):
             buffer = self.output_buffers[i]
             view = self.view(value)

@@ -52,14 +52,14 @@ class Step:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the next step may begin before this one is over. A halo is cleared for whoever reads it
-        after the next step, which writes the inside."""
+        """Whether the next step may begin before this one is over. Readers of a cleared halo come after the
+        next step, which writes the inside."""
         return self.kernel is not None and self.kernel.name == CLEAR_GAPS
 
 
 class ControlCall(NamedTuple):
-    """Bodies that a control step runs, see `ovjit.execution.control_steps`: which function of the runner, the
-    plans of the bodies, how many words its record has after them, and whether it may go on for ever."""
+    """Bodies that a control step runs, see `ovjit.execution.control_steps`: the runner's function, the plans
+    of the bodies, the number of words after them in its record, and whether it may be endless."""
 
     function: str
     bodies: Sequence[Plan]
@@ -80,7 +80,7 @@ Probe = tuple[int, Any, list[tuple[Value, View]]]
 
 
 class Plan:
-    """What `Planner.finish` gives; all that a job needs to run with these shapes."""
+    """The result of `Planner.finish`: everything that a job needs to run with these shapes."""
 
     __slots__ = (
         "address", "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures",
@@ -106,9 +106,9 @@ class Plan:
         self.types: Mapping[Value, Any] = {}
         # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
         self.pieces: list[list[tuple[int, int, int]]] | None = None
-        # of a plan made by `ovjit.planning.parametric`, in place of `words` and the steps' own numbers: what
-        # made it, how the arena is laid out, all argument blocks in one array, the steps' chunks, what tells
-        # flops and bytes, room for the rows of its table, and the array that all of these are in, its address
+        # of a plan made by `ovjit.planning.parametric`, in place of `words` and the steps' own numbers: its
+        # maker, the arena's layout, all argument blocks in one array, the steps' chunks, the source of flops
+        # and bytes, room for the rows of its table, and the array that holds all of these, its address
         self.trace: Any = None
         self.arena: Any = None
         self.block: np.ndarray | None = None

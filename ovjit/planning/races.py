@@ -1,19 +1,17 @@
-"""Proves of a plan that its steps and their chunks do not get in each other's way. Run under OVJIT_CHECK=1.
+"""Proves that the steps of a plan and their chunks have no data races. Run under OVJIT_CHECK=1.
 
-A plan is walked once, step by step, with a map that says of every byte of the arena and of the outputs which
-step has written it last and for which buffer. It is checked that
+A plan is walked once, step by step. A map has the last writer and its buffer for every byte of the arena and
+of the outputs. It is checked that
 
-- a step reads nothing but what was written for the buffer that it names, halos among it: no other tensor has
-  been put over it meanwhile, and no byte was left out;
-- what a group reads is as it was when its producer was done: nobody has written in place over a value that is
-  still wanted;
-- a step that begins while the one before may not be over neither reads nor writes what that one writes;
-- no two chunks of a step write the same byte, and none reads what another one writes, where the step says
-  which bytes a chunk touches (`touches`, for most kernels a `Rows`); of other steps of several chunks, that
-  what they write over is what they read, element by element.
+- a step reads only bytes that were written for the buffer that it names, halos included;
+- a group reads its inputs unchanged: no step has written in place over a value with later readers;
+- a step that begins before the previous one is over neither reads nor writes that one's outputs;
+- no two chunks of a step write the same byte, and none reads a byte that another one writes, if the step
+  states the bytes of each chunk (`touches`, for most kernels a `Rows`); other steps of several chunks may
+  overwrite only what they read, element by element.
 
-Inputs and constants are written by nobody, but for inputs that a plan names (`Planner.written_inputs`), of
-which the lowering itself says that its chunks do not meet. OvjitError says which step and which byte.
+Inputs and constants have no writer, except inputs that a plan names (`Planner.written_inputs`). For these the
+lowering states that its chunks are disjoint. OvjitError names the step and the byte.
 """
 
 from __future__ import annotations
@@ -135,7 +133,7 @@ class _Memory:
         self.step = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.owner = {base: np.full(size, -1, np.int32) for base, size in sizes.items()}
         self.numbers: dict[int, int] = {}
-        for view in planner.grown:  # what is there before the first step
+        for view in planner.grown:  # written before the first step
             self.window(self.owner[view.buffer.base], view, False)[...] = self.number(view.buffer)
 
     def number(self, buffer: Buffer) -> int:

@@ -1,11 +1,11 @@
-"""Equal layers: what planning one of them has added is repeated for those that follow.
+"""Equal layers: the planned steps of one layer are repeated for those that follow.
 
-Networks are layers that differ in their weights alone. `find_layers` says which lowerings are such layers,
-before a program's first trace is made; `Repeats` sees to it while one is made. The first layers are planned,
-and so is the last one, as what it reads of all layers has no reader behind it. What one layer has added
-(steps, buffers, views) is added for the next ones with their buffers and weights in the place of its own, if
-what lies before it and before the next layer is the same: then planning would have done the same, layer by
-layer. Whatever is not surely the same is planned.
+Networks are layers that often differ only in their weights. `find_layers` finds such lowerings before a
+program's first trace. `Repeats` applies them while one is made. The first layers are planned. So is the last
+one, as values that it reads from all layers have no reader behind it. The additions of one layer (steps,
+buffers, views) are repeated for the next ones with their own buffers and weights. The condition is an equal
+state before the layer and before the next one: then planning would give the same. Layers that are not
+provably equal are planned.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def _compared(program: Lowered, period: int, first: int, behind: int) -> Layers 
 
 
 class Layers:
-    """The lowerings `first + k * period` and those behind them, up to the next multiple, are layer k of
-    `many`, as far as they have been compared with those one period later."""
+    """The lowerings from `first + k * period` up to the next multiple are layer k of `many`, as far as they
+    have been compared with those one period later."""
 
     def __init__(self, program: Lowered, made_by: Mapping[Value, int], first: int, period: int):
         self.first = first

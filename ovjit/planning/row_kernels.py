@@ -1,8 +1,8 @@
-"""Lowerings of kernels over rows (`ovjit.codegen.template`): their arguments, and where their tensors must
-lie.
+"""Lowerings of kernels over rows (`ovjit.codegen.template`): their arguments, and the layouts of their
+tensors.
 
-A row is the elements along some dimensions, adjacent and in one piece; all other dimensions are the rows'.
-What fits no kernel's nest is copied first, here and nowhere else.
+A row is the elements along some dimensions, adjacent and in one piece. All other dimensions count rows.
+Tensors that fit no kernel's nest are copied first, only here.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class RowLowering(Lowering):
         assert done
 
     def _lies(self, planner: Planner, order: Sequence[int]) -> Layout:
-        """How the result is to lie: as what it is made of, or as an output of the model, where rows are rows
-        of that, too, and their dimensions need not merge."""
+        """The layout of the result: that of its source, or that of a model output if rows are rows there,
+        too, and their dimensions need not merge."""
         rank = len(order)
         last = set(self.axes) == set(range(rank - len(self.axes), rank))
         asked = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)

@@ -254,8 +254,8 @@ def merge_dims(
 ) -> tuple[list[int], list[list[int]]]:
     """Drop dimensions of 1 and merge neighbours that all operands (rows of `strides`) walk as one.
 
-    A traced number is not asked whether it is 1, and the trace then serves other numbers too, where it merges
-    anyway, or is the first of at most `most` dimensions: to walk these costs no more than to walk fewer.
+    A traced number is not compared with 1 if it merges anyway, or is the first of at most `most` dimensions.
+    The trace then serves other numbers, too, and walking these dimensions costs no more than walking fewer.
     """
     extents: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]

@@ -1,13 +1,13 @@
-"""Weights that are stored as small numbers with scales stay so, where they are large.
+"""Large weights that are stored as small numbers with scales stay so.
 
 In: a graph whose products may have right-hand sides such as
 
     [Convert] [Reshape] Multiply([Subtract(] Convert(integers), zero)], scale)
 
-of integers or floats of 8 or 4 bits, by row, by column or by groups along the depth, Convert(x: f16), or
-Gather(numbers, integers) in the place of Convert(integers): a codebook, perhaps with no scale. Out:
-CompressedMatMul in their place. Small ones are left to be folded into constants, which costs little memory
-and nothing later.
+The numbers are integers or floats of 8 or 4 bits, with scales by row, by column or by groups along the depth.
+Other forms are Convert(x: f16), and a codebook: Gather(numbers, integers) in the place of Convert(integers),
+perhaps without a scale. Out: CompressedMatMul in their place. Small weights are left to constant folding,
+which costs little memory and no time later.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STORED = INTEGERS | set(FLOAT_BITS) - {"f16"}
 
 class Stored(NamedTuple):
     """integers [K, N], bytes (0 to 15 where `bits` is 4) or the bits of floats; scale and zero [groups, N];
-    elements of a group; the type that they are stored in."""
+    elements of a group; their storage type."""
 
     integers: Arranged
     scale: np.ndarray
@@ -64,8 +64,8 @@ class Stored(NamedTuple):
         return w("CompressedMatMul", x, w.b.constant(self.integers), self.scale, *zeros, *indices, **attrs)
 
     def dynamic(self, size: int, target: Isa) -> int:
-        """`size` where rows are to be quantized in groups of it before they are multiplied, else 0: as in
-        OpenVINO for groups that lie within those of the weights, if integers with a sign have no zero."""
+        """`size` if rows are quantized in groups of it before products, else 0. As in OpenVINO, this holds
+        for groups that lie within those of the weights, if signed integers have no zero."""
         depth = self.integers.shape[0]
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
@@ -260,10 +260,11 @@ def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
 def stored_integers(
     value: Value, rounded: bool = False
 ) -> tuple[np.ndarray | Unmade, str, np.ndarray | None] | None:
-    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); None for
-    another value, and for integers of more than 8 bits. Of floats, and of a codebook, the codes.
+    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); the codes of
+    floats and codebooks. None for another value, and for integers of more than 8 bits.
 
-    nf4 that is converted to halves first is `rounded` to these where OpenVINO does so: not in products.
+    nf4 levels that are converted to f16 or bf16 first are `rounded` to it where OpenVINO does so: not in
+    products.
     """
     node, zero = value.node, None
     book = _named(node)

@@ -1,11 +1,11 @@
-"""Weights stored as small numbers with half-precision scales are worked out in f32, as OpenVINO does.
+"""Weights stored as small numbers with 16-bit scales are decompressed in f32, as OpenVINO does.
 
     Convert([Reshape] Multiply([Subtract(] Convert(integers, f16), zero: f16)], scale: f16), f32)
     -> [Reshape] Multiply([Subtract(] Convert(integers, f32), zero: f32)], scale: f32)
 
-So are numbers that small integers pick from a table, Gather(table: f16, integers), and scales that are
-products themselves, which become constants. Conversions of numbers and of scales to halves do round. Taken
-literally the product would be rounded to f16, too: 5e-4 of each weight.
+The same holds for numbers that small integers pick from a table, Gather(table: f16, integers), and for scales
+that are products themselves, which become constants. Conversions of numbers and of scales to f16 do round.
+Taken literally the product would be rounded to f16, too: 5e-4 of each weight.
 """
 
 from __future__ import annotations

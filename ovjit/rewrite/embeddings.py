@@ -1,11 +1,11 @@
-"""Rows of compressed tables are taken first and worked out then, so that no table is ever there in f32.
+"""Rows of compressed tables are gathered first and decompressed then, so no table is expanded to f32.
 
     Gather([Reshape] Multiply([Subtract(] Convert(integers), zero)], scale), indices)     along the first axis
     -> [Reshape] Multiply([Subtract(] Convert(Gather(integers)), Gather(zero))], Gather(scale))
     Gather(Convert(x: f16), indices) -> Convert(Gather(x, indices))
 
-Numbers of 4 bits lie two in a byte, the first half of a row in the low halves. Floats of 8 or 4 bits are
-looked up among all that there are. An index out of range gives zeros as before: its scale is 0.
+A byte has two numbers of 4 bits, with the first half of a row in the low bits. Floats of 8 or 4 bits are
+looked up in a table of all their values. An index out of range gives zeros as before: its scale is 0.
 """
 
 from __future__ import annotations

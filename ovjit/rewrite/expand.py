@@ -1,9 +1,8 @@
 """Expansion: operations rewritten to simpler ones that run natively.
 
-An operation says how in its own record: `expand(b, node, inputs)` returns the values that replace its
-outputs, or None where it stays as it is. Halves that an operation does not compute
-(`Op.native_types`) are upcast to f32 first, and other types that it takes become those that it computes in
-(`Op.stand_in`).
+`expand(b, node, inputs)` of an operation's record returns the values that replace its outputs, or None to
+keep it. f16 and bf16 tensors of operations that do not compute in these types (`Op.native_types`) are upcast
+to f32 first. Other types are promoted to the operation's compute type (`Op.stand_in`).
 """
 
 from __future__ import annotations
@@ -136,7 +135,7 @@ def expand_graph(graph: Graph, context: Context) -> Graph:
 
 
 def upcast_graph(graph: Graph, context: Context) -> Graph:
-    """The graph with all halves upcast that operations do not compute."""
+    """The graph with 16-bit floats upcast for operations that do not compute in them."""
     if not any(_is_half(node, context.target) for node in graph.nodes):
         return graph
     return run_rules(_round(graph, context, expand=False)[0], [fold_constants])
@@ -186,7 +185,7 @@ def _stand_in(node: Node) -> StandIn | None:
 def _computed(
     w: Writer, node: Node, inputs: Sequence[Value], real: str, concerns: Callable[[int, str], bool]
 ) -> Sequence[Value]:
-    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     the halves are rounded once, at the end
+    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     rounded once, at the end
     Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
     given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(inputs)]
     made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
@@ -202,7 +201,7 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
 
 
 def _is_half(node: Node, target: Isa) -> bool:
-    """True where the operation computes in f32 what this node has in halves."""
+    """True if the operation computes in f32 for this node's 16-bit floats."""
     native = node.op.native_types(target)
     return native is not None and any(
         v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)

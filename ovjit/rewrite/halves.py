@@ -1,13 +1,13 @@
-"""What a model computes in f16 is computed in f32, as OpenVINO does it: results are rounded where they leave
-the graph, or meet what is stored so.
+"""Models of f16 are computed in f32, as OpenVINO does. Results are rounded at outputs and at f16 storage.
 
     Add(x: f16, y: f16)                   -> Convert(Add(Convert(x, f32), Convert(y, f32)), f16)
     Convert(Convert(x: f32, f16), f32)    -> x
     Add(Transpose(x: f16), y: f32)        -> Add(Transpose(Convert(x, f32)), y)
 
-Without it the patterns of other passes (attention, normalizations, rotations) would be torn by conversions,
-and each operation's result rounded on its way to the next. What only moves elements does so in f16 as long as
-it has been given f16, and what is made of constants alone is left to be folded, or to be found compressed.
+Otherwise conversions would break the patterns of other passes (attention, normalizations, rotations), and
+each result would be rounded on its way to the next operation. Operations that only move elements stay in f16
+while their input is f16. Values of constants alone are left to folding, or to the passes for compressed
+weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def widen_halves(graph: Graph) -> Graph:
     computed: set[Value] = set()  # those of them that have been rounded from f32
     moved: dict[Value, tuple[Node, tuple[Value, ...]]] = {}  # others, which patterns of f32 are to see moved
     fixed: set[Value] = set()  # made of constants alone
-    # a quotient of halves comes to other ties: ONNX divides so before it rounds to integers
+    # ONNX divides in f16 before it rounds to integers: the quotient has other ties
     ties = {node.inputs[0] for node in graph.nodes if node.op.name == "Round"}
 
     def widened(b: Builder, value: Value) -> Value:

@@ -5,17 +5,17 @@ plays one of four parts (`part_of`):
 
 | part    | which                                | inputs                   | output                       |
 |---------|--------------------------------------|--------------------------|------------------------------|
-| compute | convolutions, products, attention     | what it multiplies: low  | low where anybody takes it   |
+| compute | convolutions, products, attention    | its factors: low         | low if a reader takes it     |
 | fuse    | elementwise                          | as they come             | as an input, if taken        |
-| carry   | what only moves or pools elements    | all of the output's type | as the input                 |
+| carry   | moves and pooling of elements        | all of the output's type | as the input                 |
 | read    | reductions                            | as they come             | f32                          |
-| keep    | all others: normalizations, softmax, exp, what rounds or compares | f32 | f32                 |
+| keep    | others: normalizations, softmax, exp, rounding, comparisons | f32      | f32                  |
 
-Arithmetic and accumulators are f32 everywhere; bf16 is how tensors are stored. A model's inputs and outputs
-keep their types, what is joined to an input has its type (a cache of keys that is given to the model, say,
-which attention reads as it is; one in a variable is an input of the lower type, see `variables.keep_low`),
-and shapes and other integers are not touched. An elementwise kernel takes mixed inputs, so no conversion is
-needed there.
+Arithmetic and accumulators are f32 everywhere; bf16 is the storage type of tensors. A model's inputs and
+outputs keep their types. A tensor that is joined to an input has its type. An example is a cache of keys that
+the caller passes, which attention reads in place. A cache in a variable is an input of the lower type, see
+`variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed inputs, so
+no conversion is needed there.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     casts: dict[tuple[Value, str], Value] = {}
 
     def cast(b: Builder, value: Value, dtype: str) -> Value:
-        """`value` as `dtype`, converted once for all that ask."""
+        """`value` as `dtype`, converted once for all readers."""
         if value.dtype == dtype:
             return value
         known = casts.get((value, dtype))
@@ -112,7 +112,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
         taken = node.op.multiplied if part == "compute" else len(inputs)
         if part == "compute" and taken > 2 and caches.issuperset(node.inputs[1:taken]):
-            taken = 1  # attention reads a cache as it lies
+            taken = 1  # attention reads a cache in place
         given = [
             cast(b, new, wanted) if old.dtype == "f32" and i < taken else new
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
@@ -176,8 +176,7 @@ def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
 
 
 def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> set[Value]:
-    """The values to store in `low`: what has been computed so, or is widened from it, as long as somebody
-    takes it so."""
+    """The values to store in `low`: those computed in it or widened from it, if a reader takes them so."""
     candidates: set[Value] = set()
     for node in graph.nodes:
         if node in computed or _widens(node, low):
@@ -317,7 +316,7 @@ def store_caches(graph: Graph, low: str) -> Graph:
 
 
 def read_halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-    """Attention(q, [Transpose] Convert(k: f16, f32), v) -> Attention(q, [Transpose] k, v)     as they lie"""
+    """Attention(q, [Transpose] Convert(k: f16, f32), v) -> Attention(q, [Transpose] k, v)     in place"""
     if node.op.multiplied < 3:
         return None
     factors = [_as_half(b, v) or v for v in inputs[1:3]]

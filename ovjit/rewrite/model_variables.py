@@ -53,11 +53,12 @@ class Start(NamedTuple):
 
 
 class Lifted(NamedTuple):
-    """A graph without state operations. The inputs of `main` are the graph's, then one for each variable, its
-    rows in the order that they are read; its outputs the graph's, then one for each that is assigned.
+    """A graph without state operations.
 
-    `inits` has for each variable what it is after a reset: an array, what computes it, or None for zeros. All
-    that are computed of the graph's inputs alone are outputs of one graph.
+    The inputs of `main` are the graph's, then one for each variable, whose rows are in the order of their
+    reads. Its outputs are the graph's, then one for each assigned variable. `inits` has each variable's value
+    after a reset: an array, its computation, or None for zeros. Those computed from the graph's inputs alone
+    are outputs of one graph.
     """
 
     main: Graph
@@ -132,13 +133,14 @@ def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
 def keep_low(
     lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats: Collection[str]
 ) -> Lifted:
-    """Caches of keys and of values in the element types that `caches` asks for, or that those who read them
-    multiply: `computed`, where it is one of `floats`, which the target multiplies. The hidden ends of `main`
-    have them, with conversions beside them, which the precision pass takes out, or `store_caches` where the
-    model computes in another type.
+    """Caches of keys and of values in the element types that `caches` asks for, or that their readers
+    multiply: `computed`, if it is one of `floats`, which the target multiplies.
 
-    A cache is a variable of f32 whose next value is its value, moved and joined, of which nothing is read but
-    its shape and what is multiplied: of attention and matrices, where the model computes in another type.
+    The hidden inputs and outputs of `main` get these types, with conversions beside them. The precision pass
+    removes the conversions, or `store_caches` if the model computes in another type.
+
+    A cache is a variable of f32 whose next value is its value, moved and joined. Its only readers take its
+    shape or multiply it: attention, and matrix products if the model computes in another type.
     """
     main, count = lifted.main, len(lifted.variables)
     assigned = [k for k, v in enumerate(lifted.variables) if v.assigned]
@@ -293,9 +295,9 @@ def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
 
 
 def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
-    """The input of the model by which rows are gathered, where a variable is read through that Gather alone:
-    decoders write it for the beams of a search. Whoever keeps the value can do it, and mostly there is
-    nothing to do. Else -1."""
+    """The model's input that gathers rows, if a variable is read through that Gather alone, else -1. Decoders
+    have it for beam search. The owner of the value can gather in its place, and mostly there is nothing to
+    move."""
     value = reads[0].output
     if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
         return -1
@@ -331,9 +333,9 @@ def _check_assigned(node: Node, read: Value) -> None:
 
 
 def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
-    """Attention over keys and values in the order of beams: as OpenVINO computes it there, a row of which all
-    is masked is the mean of the values where the mask is boolean, else 0. Elsewhere it is NaN, which the next
-    layer would carry from the padding of a batch to all of its tokens."""
+    """Attention over keys and values in the order of beams, computed as OpenVINO does there. A fully masked
+    row is the mean of the values for a boolean mask, else 0. Elsewhere it is NaN, and the next layer would
+    carry it from a batch's padding to all of its tokens."""
     if len(inputs) > 3 and inputs[3].dtype == "boolean" and not node.attrs["causal"]:
         dtype = numpy_dtype(inputs[0].dtype)
         numbers = (0, np.finfo(dtype if dtype.kind == "f" else np.float32).min)

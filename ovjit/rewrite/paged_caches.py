@@ -20,7 +20,7 @@ from ovjit.graph.paged_caches import BLOCK, CacheKind
 from ovjit.graph.shapes import ANY
 
 #: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
-#: up to so many new tokens are not cut into tiles.
+#: up to so many new tokens are not split into tiles.
 COLUMNS, ROWS, FEW = 512, 96, 4
 
 #: The kinds that the kernels read and write.
@@ -200,7 +200,7 @@ class _Work:
     ):
         self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
         self._ordered = list(layers)
-        #: The outputs that somebody reads.
+        #: The outputs that have readers.
         self.read = read
         self._made: dict[tuple[Any, ...], Value] = {}
         #: What looks at blocks that are rotated and the like, before anything is written.

@@ -1,23 +1,22 @@
 """The quantization pass: graphs that say how they are quantized are computed in integers.
 
-In: the graph as it was read. FakeQuantize says between which reals, and in how many steps, a tensor is held;
-weights are integers with a scale for each output channel, or behind a FakeQuantize of their own. Out: the
-same graph, in which
+In: the graph as it was read. FakeQuantize gives the range of a tensor and its number of steps. Weights are
+integers with a scale for each output channel, or behind a FakeQuantize of their own. Out: the same graph, in
+which
 
     Convolution(FakeQuantize(x), w)  ->  q = Quantize(x): u8;  Convolution(q, w: i8): i32;  * scale, in f32
 
-and what only moves or compares elements works on `q`. Every tensor that is quantized is known as
-`(q - zero) * scale`, which is written down as ordinary operations: whoever reads the real tensor reads them,
-in its own loop, and where nobody does they are gone. Sums of integers are exact, so that results differ from
-those of the graph as it was by the rounding of scales alone: a step of the quantization now and then.
+and operations that only move or compare elements work on `q`. Every quantized tensor is
+`(q - zero) * scale`, written as ordinary operations. A reader of the real tensor computes them in its own
+loop. Without a reader they are removed. Sums of integers are exact. So results differ from those of the
+original graph only by the rounding of scales: a step of the quantization now and then.
 
-Weights whose zero point leaves no room in 8 signed bits are moved by an offset; the sums of the data that it
-is to be multiplied with are a product with ones. A zero point that only a run knows is subtracted likewise.
+Weights whose zero point leaves no room in 8 signed bits are shifted by an offset. A product with ones gives
+the sums of data that the offset multiplies. A zero point known only at run time is subtracted likewise.
 
-Ranges that differ by channel are taken where no sum goes over several of them (depthwise convolutions).
-What has no exact form here stays as it is: other ranges that differ by channel, more than 256 levels, zero
-points that are no whole number, weights that do not fit 8 bits. So does everything on a CPU without 8-bit dot
-products.
+Ranges that differ by channel are supported if no sum goes over several of them (depthwise convolutions).
+Operations without an exact form are not changed: other ranges that differ by channel, more than 256 levels,
+fractional zero points, weights that do not fit 8 bits. A CPU without 8-bit dot products changes none.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ class _Quantizer:
     def __init__(self, graph: Graph) -> None:
         self.uses = graph.uses()
         self.known: dict[Value, Quantized] = {}
-        self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all that read it
+        self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
     def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         name = node.op.name
@@ -228,8 +227,8 @@ class _Quantizer:
     def _before(
         self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value]
     ) -> Value | None:
-        """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: where what is quantized
-        only joins or compares elements and nobody else reads it, its parts are written as bytes"""
+        """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: if a quantized
+        operation only joins or compares elements and has no other reader, its parts are written as bytes"""
         maker = x.node
         if x in self.known or len(self.uses[node.inputs[0]]) != 1 or x.index:
             return None
@@ -248,7 +247,7 @@ class _Quantizer:
         return b.add(maker.op, given, maker.attrs, name=name, origins=maker.origins).outputs[0]
 
     def _by_channel(self, node: Node) -> bool:
-        """True where somebody reads a tensor whose channels have scales of their own as integers."""
+        """True if a tensor whose channels have different scales has a reader of integers."""
         readers = {user for user, _ in self.uses[node.output]}
         return any(user is not None and user.op.name == "GroupConvolution" for user in readers)
 
@@ -557,7 +556,7 @@ def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
     found = _whole_steps(low, high, out_low, out_high, levels)
     if found is None:
         return None
-    # FakeQuantize itself counts the steps: halves between two of them are rounded as its own type has them
+    # FakeQuantize itself counts the steps: ties between two of them are rounded as in its own type
     dtype = np.dtype(np.float64 if maker.output.dtype == "f64" else np.float32)
     ends = np.zeros((), dtype), np.full((), levels - 1, dtype)
     (counted,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)

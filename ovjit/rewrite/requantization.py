@@ -197,8 +197,8 @@ class _Requantizer:
         return b.add("Convert", integers, maker.attrs, name=maker.name, origins=maker.origins).output
 
     def _linear(self, x: Value, most: int, shared: bool = False) -> Linear:
-        """`x` as a sum of at most so many tensors, as far back as nobody else reads what is on the way (`x`
-        itself if not `shared`), or as it is but a conversion of bytes."""
+        """`x` as a sum of at most so many tensors, as far back as values on the way have no other reader (`x`
+        itself if not `shared`), or unchanged if it is a conversion of bytes."""
         whole = Linear(((x, np.ones(())),), np.zeros(()))
         node = x.node
         if node.op.name not in ("Multiply", "Add", "Subtract") or x.dtype != "f32" or x.shape is None:

@@ -1,7 +1,7 @@
-"""Factors and offsets by which sums of integers become steps of a quantization.
+"""Factors and offsets that map sums of integers to steps of a quantization.
 
-A sum is a whole number, so that only the one next to each border between two steps may be rounded to the
-wrong one: few, and among the numbers of f32 beside the nearest there are mostly some that round all as exact
+A sum is an integer. So only the sum next to each border between two steps may be rounded to the wrong one.
+There are few such sums. Some f32 number beside the nearest one mostly rounds all of them as exact
 arithmetic does.
 """
 
@@ -23,8 +23,8 @@ TRIED += [(1, 0), (-1, 0), (1, -20), (-1, 20), (1, 8), (-1, -8)]
 
 
 def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of f32 (as f64, of the same shapes) by which round(sum * factor + offset), held between `low`
-    and `high`, differs for the fewest sums from what the given f64 make of them. Offsets of 0 stay."""
+    """Numbers of f32 (as f64, of the same shapes) for round(sum * factor + offset), clamped to `low` and
+    `high`. They differ for the fewest sums from the result of the given f64. Offsets of 0 stay."""
     flat = [a.reshape(-1) for a in np.broadcast_arrays(factor, offset)]
     moves = [a.size == flat[0].size for a in (factor, offset)]
     moves[1] &= bool(offset.any())

@@ -40,7 +40,7 @@ class Uses:
         return self.times(value) == 1
 
     def only_weights(self, value: Value) -> bool:
-        """Whether nobody reads it but matrix products, as the right-hand side that they pack."""
+        """Whether its only readers are matrix products that pack it as their right-hand side."""
         return all(
             user is not None and user.op.name in ("MatMul", "ChosenMatMul") and i == 1
             for user, i in self._uses.get(value, ())
