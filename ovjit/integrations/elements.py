@@ -1,7 +1,7 @@
 """The elements of a tensor as clients send them: lists, strings and raw bytes become arrays, and back.
 
-Nothing here trusts a length. A shape is looked at before it is multiplied, the data are counted against it
-before they are converted, and long lists are converted in pieces, so that other threads go on.
+No length is trusted. A shape is checked before it is multiplied. Data are counted before they are converted.
+Long lists are converted in pieces, so that other threads go on.
 """
 
 from __future__ import annotations

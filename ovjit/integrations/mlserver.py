@@ -1,10 +1,10 @@
 """A runtime for MLServer: a model folder over the Open Inference Protocol, REST and gRPC.
 
-In `model-settings.json`: `"implementation": "ovjit.integrations.mlserver.OvjitRuntime"`, and under
-`parameters` the `uri` of a model file or folder and, in `extra`, `config` (properties for compiling),
-`jobs` (requests of the queue; 0: as many as the model finds best) and `limits` (of requests, see `Limits`).
-`max_batch_size` and `max_batch_time` are MLServer's adaptive batching. Clients that send tensors as raw bytes
-find the model below `/binary`.
+In `model-settings.json`, `"implementation"` is `"ovjit.integrations.mlserver.OvjitRuntime"`. Under
+`parameters` are the `uri` of a model file or folder and `extra`, with `config` (properties for compiling),
+`jobs` (requests of the queue; 0: the model's optimum) and `limits` (of requests, see `Limits`).
+`max_batch_size` and `max_batch_time` are MLServer's adaptive batching. Clients with raw tensors use the
+address below `/binary`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, TooLarge,
 
 
 class Port(NamedTuple):
-    """An input or output: `shape` has -1 for open dimensions, `names` all that it may be called."""
+    """An input or output: `shape` has -1 for open dimensions, `names` has all accepted names."""
 
     name: str
     datatype: str
@@ -129,8 +129,8 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 class Request(NamedTuple):
-    """Inputs by name; the outputs that are asked for, None for all; the request's id; and which of the
-    outputs shall come as raw bytes, by name, or all that are not named (`raw_unless_named`)."""
+    """Inputs by name; the requested outputs, None for all; the request's id; and which outputs are sent as
+    raw bytes, by name, or all unnamed ones (`raw_unless_named`)."""
 
     arrays: dict[str, np.ndarray]
     wanted: list[str] | None

@@ -1,5 +1,6 @@
-"""The Open Inference Protocol's REST for one model, without a server: a request's method, path, body and
-headers become a status, a body and headers, or the JSON of an answer."""
+"""The Open Inference Protocol's REST for one model, without a server.
+
+A request's method, path, body and headers become a status, a body and headers, or the JSON of an answer."""
 
 from __future__ import annotations
 
@@ -48,9 +49,9 @@ class RestModel:
         self._inside = 0  # requests that are read, in line or running
 
     async def answer(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
-        """Status and JSON. 400 for what does not fit the model, 404 for what is not here, 413 for too many
-        bytes, 503 where memory, threads or room in the line are missing; `path` may have a prefix before
-        /v2."""
+        """Status and JSON. 400 for a request that does not fit the model, 404 for an unknown path, 413 for
+        too many bytes, 503 if memory, threads or room in the queue are missing. `path` may have a prefix
+        before /v2."""
         found = self._look_up(method, path)
         if found is not None:
             return found

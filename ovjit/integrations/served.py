@@ -1,8 +1,8 @@
-"""A model as servers run it: a folder or file becomes inputs and outputs by name, requests run in a queue.
+"""A model in a server: a folder or file becomes inputs and outputs by name, and requests run in a queue.
 
-In: arrays by name, from any number of threads or from an event loop. Out: a future each, with the outputs
-by name. Requests go through one `AsyncInferQueue`; those that find no free job wait in line and hold up
-nobody. Every future ends: with the outputs, with an `InvalidRequest`, or with the error of the inference.
+In: arrays by name, from any number of threads or from an event loop. Out: a future each, with the outputs by
+name. Requests go through one `AsyncInferQueue`. If no job is free they wait in line without blocking a
+thread. Every future ends: with the outputs, with an `InvalidRequest`, or with the error of the inference.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
 def find_model(place: str | Path, version: str | None = None) -> Path:
     """The model file at `place`: that file, or the one in that folder, or in its folder `version` (without
-    one the highest number). ModelError says what is there instead."""
+    one the highest number). ModelError lists the folder's content."""
     path = Path(place)
     if path.is_file():
         return path
@@ -119,7 +119,7 @@ class ServedModel:
         self.jobs = len(self._queue)
         self._waiting: deque[_Item] = deque()
         self._running: list[_Item | None] = [None] * self.jobs
-        self._turn = locks.lock("server")  # whoever starts jobs
+        self._turn = locks.lock("server")  # held while jobs are started
         self._failures = 0  # inferences that failed, whose error the queue may still raise
         self._wake = threading.Event()
         self._closed = False
@@ -186,7 +186,7 @@ class ServedModel:
                 answer.set_result(cast(Answer, found))
 
         def settle(found: Answer | None, error: BaseException | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits any more
                 loop.call_soon_threadsafe(deliver, found, error)
 
         self._enter(_Item(*self.check(arrays, wanted), settle))

@@ -14,8 +14,8 @@ plays one of four parts (`part_of`):
 Arithmetic and accumulators are f32 everywhere; bf16 is the storage type of tensors. A model's inputs and
 outputs keep their types. A tensor that is joined to an input has its type. An example is a cache of keys that
 the caller passes, which attention reads in place. A cache in a variable is an input of the lower type, see
-`variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed inputs, so
-no conversion is needed there.
+`model_variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed
+inputs, so no conversion is needed there.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _encode(executable: Any) -> dict[str, Any]:
 def header_for(
     source: str, inputs: Sequence[PortInfo], outputs: Sequence[PortInfo], config: Mapping[str, Any]
 ) -> bytes:
-    """All that tells this compilation from others, so that equal headers mean equal blobs.
+    """Every property that distinguishes this compilation from others, so that equal headers mean equal blobs.
 
     `source`: the `source_digest` of the graph; `config`: all properties, from `properties_table.resolve`.
     """

@@ -4,11 +4,10 @@
      "literal": [[offset, bytes, offset in `packed`], ...],
      "filled": [[offset, bytes, [function, arguments], [offset in the file, type, shape, strides]], ...]}
 
-Packed constants that were made of a mapped file (`Constants.of_files`) are made of it again, by the function
-that made them first, one of `_FUNCTIONS`; all others are in the section `packed`. Arrays of the graph are
-places in the file. They decide what is read and written, so that they are only ever used when they are
-authenticated, and with the very bytes that they were made for: `file_models.Source` says when a file is the
-same.
+Constants packed from a mapped file (`Constants.of_files`) are packed from it again, by the same function, one
+of `_FUNCTIONS`. All others are in the section `packed`. Arrays of the graph are places in the file. They
+decide about reads and writes. So they are used only if authenticated, and only with the bytes for which they
+were made: `file_models.Source` checks that a file is the same.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ _NAMES = {function: name for name, function in _FUNCTIONS.items()}
 
 
 def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, Any]:
-    """The sections of a blob but for the header, of what this process has loaded, without the bytes that are
-    those of the file `origin`: its graph's, and unless `whole` the packed ones. TypeError for a model with
-    something that has no form here."""
+    """The sections of a blob, except its header, for content of this process. Bytes of the file `origin` are
+    left out: the graph's, and unless `whole` the packed ones. TypeError for a model with content that has no
+    form here."""
     state = getattr(executable.program, "variables", None)
     inner = executable.main
     program = inner.program

@@ -1,7 +1,7 @@
 """Blobs that the user's own functions encrypt: the property CACHE_ENCRYPTION_CALLBACKS.
 
-The functions, from bytes to bytes, are called for whole blobs. What leaves the process begins with `MARK`, so
-that a blob that somebody has to decrypt first is told from one that is damaged.
+The functions, from bytes to bytes, get whole blobs. Output begins with `MARK`, which distinguishes an
+encrypted blob from a damaged one.
 """
 
 from __future__ import annotations

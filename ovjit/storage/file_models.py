@@ -1,10 +1,11 @@
-"""Which cached model a model file was compiled to, so that it need not be read to find it.
+"""A record of the cached model that a model file was compiled to, so that the file need not be read to find
+it.
 
-The model cache finds a blob by what the graph is, and for that the file has to be read: more than half of a
-warm start. Here a sealed record says which blob came of a file, under a name that derives from the file's
-bytes, those of its weights, all properties, the machine, and the files of ovjit itself. Large files are told
-by their state, as in `origins`. What has no record is read and looked up as ever: so are ONNX files that have
-data in further files, for which none is made.
+The model cache finds a blob by the content of the graph. For that the file has to be read, which is more than
+half of a warm start. A sealed record names the blob of a file. The record's name derives from the file's
+bytes, those of its weights, all properties, the machine, and the files of ovjit itself. Large files are
+identified by their state, as in `origins`. A file without a record is read and looked up as before. ONNX
+files with data in further files never get a record.
 """
 
 from __future__ import annotations

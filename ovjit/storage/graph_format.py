@@ -99,7 +99,7 @@ def raw_bytes(array: np.ndarray) -> np.ndarray:
 
 
 def source_digest(graph: Graph) -> str:
-    """SHA-256, in hexadecimal digits, of all that `graph` is: nodes, names, attributes, constants' bytes."""
+    """SHA-256, in hexadecimal digits, of `graph`: nodes, names, attributes, constants' bytes."""
     arrays = Arrays()
     tables = dump(encode_graph(graph, arrays))
     digest = sha256_for(sum(array.nbytes for array in arrays.parts))(tables)

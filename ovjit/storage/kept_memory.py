@@ -1,8 +1,8 @@
-"""Constant memory in the file that a kept model will be.
+"""Constant memory in the file of a future kept model.
 
-Weights that are packed into memory of their own and then written to a file are on twice as many pages, and
-pages that the system hands out afresh are most of what packing costs. So the file is made before the weights
-are packed, and mapped: what is packed is in it. Its name comes with the rest of the blob, once that is known.
+Weights that are packed into separate memory and then written to a file use twice as many pages. Fresh pages
+are most of the cost of packing. So the file is created and mapped before the weights are packed into it. It
+gets its name with the other parts of the blob, once that is known.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 
 class KeptMemory:
-    """The memory of one program's constants in a file in `folder`, for which `has_room` says how many bytes
-    it takes. It is kept under a name, or the file is gone when it is dropped; the memory stays as long as
-    somebody has it."""
+    """The memory of one program's constants in a file in `folder`. `has_room` tells whether so many bytes
+    fit. The file is kept under a name, or removed when this object is dropped. The memory lives until its
+    last reference."""
 
     def __init__(self, folder: str, has_room: Callable[[int], bool]):
         self.folder, self._has_room = folder, has_room
@@ -68,8 +68,8 @@ class KeptMemory:
         return found
 
     def keep(self, path: str, before: Sequence[Any], behind: Sequence[Any]) -> None:
-        """Put a file at `path` of the parts `before`, the memory and the parts `behind` it. Nobody can write
-        to the memory after that. Raises OSError."""
+        """Put a file at `path` of the parts `before`, the memory and the parts `behind` it. The memory is
+        read-only after that. Raises OSError."""
         memory, draft = self.memory, self._draft
         assert memory is not None and draft is not None
         if sum(map(len, before)) != FIRST:

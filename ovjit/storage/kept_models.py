@@ -1,12 +1,14 @@
-"""Compiled models of files, kept beside the kernels unasked, so that a second start need not compile them.
+"""Compiled models of files, kept automatically beside the kernels, so that a second start need not compile
+them.
 
-What CACHE_DIR does where the user names a folder, this does in the folder of the kernel cache for models that
-are given by their file's name: a blob under a name that derives from the file's bytes, those of its weights
-(or the state of a large file, as in `origins`), all properties, the machine, and the files of ovjit: see
-`file_models.Source`. The header says the same name under the user's key, so that no file can stand in for
-another. Packed weights are kept as kernels want them, packed into the file at once (`kept_memory`), and
-mapped, where they are not too many for the disk; else those of mapped files stay in their files and are
-packed at every start (`by_file`). What is not found, or not what its name says, is compiled as ever.
+It works like CACHE_DIR, in the folder of the kernel cache, for models that are given by file name. A blob's
+name derives from the file's bytes, those of its weights (or the state of a large file, as in `origins`), all
+properties, the machine, and the files of ovjit, see `file_models.Source`. The header has the same name under
+the user's key, so no file can replace another.
+
+Packed weights are kept in the kernels' form, packed straight into the file (`kept_memory`) and mapped, if the
+disk has room. Otherwise those of mapped files stay in their files and are packed at every start (`by_file`).
+A missing or wrong file means a compilation as before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Bytes of blobs where they lie: mapped files, and pages of these that nobody else can change.
+"""Bytes of blobs in place: mapped files, and private copies of their pages.
 
-Pages of a mapped file are shared by all processes that map it, and a process that writes to the file changes
-them. Tables that kernels follow without a check are therefore read from private pages: `pin` makes these
-before the content is authenticated.
+Processes that map a file share its pages, and a process that writes to the file changes them. So tables that
+kernels follow without a check are read from private pages. `pin` makes these before the content is
+authenticated.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_file(path: str, use_mmap: bool) -> memoryview:
 
 
 def aligned(section: memoryview) -> np.ndarray:
-    """The section's bytes at a multiple of 64: where it lies if that is one and nobody can write there."""
+    """The section's bytes at a multiple of 64: in place if that is one and the memory is read-only."""
     array = np.frombuffer(section, np.uint8)
     return array if section.readonly and array.ctypes.data % ALIGNMENT == 0 else own_copy(section)
 

@@ -1,8 +1,8 @@
-"""The model cache (CACHE_DIR): one blob for every compilation, found again by all that it depends on.
+"""The model cache (CACHE_DIR): one blob for every compilation, found by a hash of all inputs.
 
-A file's name is the hash of its blob's header: what the graph is, down to its weights' bytes, properties,
-versions, CPU. What is found under it counts only when this user's key authenticates it and its header is the
-one looked for; everything else, and whatever the disk does, is a compilation and at most one warning.
+A file's name is the hash of its blob's header: the graph's content down to its weights' bytes, properties,
+versions, CPU. A file is used only if this user's key authenticates it and its header is the requested one.
+Anything else, and any fault of the disk, means a compilation and at most one warning.
 """
 
 from __future__ import annotations

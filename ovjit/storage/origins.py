@@ -1,12 +1,12 @@
-"""Where weights were read from, and what was found when they were last hashed.
+"""Files that weights were read from, and their digests.
 
 A model read from a file is hashed to look it up among cached models. While a file's device, inode, size and
-times are those of the last time, its bytes are too, and a sealed record in the cache folder stands for the
-hash: its name derives from everything but those bytes, its content is the digest.
+times are unchanged, its bytes are, too. A sealed record in the cache folder then replaces the hash. Its name
+derives from all these properties; its content is the digest.
 
-Stores through a shared mapping show in a file's times when they touch a page for the first time since it was
-mapped; in memory (tmpfs) never. So a record is only made on file systems of which this is known, and while
-nobody has the file open for writing: the system grants a lease then. It does so to the file's owner; the
+A store through a shared mapping changes a file's times when it touches a page for the first time since the
+file was mapped; in memory (tmpfs) never. So a record is made only on file systems with known behaviour, and
+only while the file is not open for writing: then the system grants a lease. It does so to the file's owner;
 weights of others are hashed each time.
 """
 
@@ -60,7 +60,7 @@ class Origin(NamedTuple):
         return max(self.state[-2:]) < (time.time() - SETTLED_SECONDS) * 1e9 and self._has_no_writer()
 
     def _has_no_writer(self) -> bool:
-        """True when nobody has the file open or mapped for writing, and later writes will show."""
+        """True if the file is not open or mapped for writing, and later writes will show."""
         if _file_system(self.state[0]) not in _TELLING:
             return False
         import fcntl
@@ -69,7 +69,7 @@ class Origin(NamedTuple):
         try:
             descriptor = os.open(self.path, READ)
             try:
-                # whoever opens it in this moment waits; we would be told by a signal, of which nobody dies
+                # a process that opens it at this moment waits; the signal that would report it is ignored
                 fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,14 +1,14 @@
 """Plans for open shapes, kept beside the blob of their model, so that a later start need not make them again.
 
-A blob is written when a model is compiled, and what open shapes will be is known when inputs arrive. So the
-traces that a process makes (`compiler/parametric.py`) are put into a file of their own, which names the blob
-by its authentication code and is sealed under the same key: they hold for that blob's code and constants and
-for no other. What is not found, or not what it should be, is planned as ever.
+A blob is written at compilation, and actual dimensions are known when inputs arrive. So a process stores its
+traces (`planning/parametric.py`) in a file of their own. It names the blob by its authentication code, and is
+sealed under the same key: traces are valid for that blob's code and constants only. A missing or wrong file
+means planning as before.
 
     {"programs": [{"kernels": [[symbol, name], ...],
                    "traces": [what `program.encode_trace` makes, ...]}, ...]}
 
-Before it stands its length (little-endian, 8 bytes), behind it the traces' arrays.
+Its length precedes it (little-endian, 8 bytes); the traces' arrays follow.
 """
 
 from __future__ import annotations

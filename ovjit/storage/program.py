@@ -1,8 +1,9 @@
 """A compiled program as tables, words and object code, and the program that is made of them again.
 
-For static shapes the plan is stored ready to run: to import it takes neither compiler nor operations. Plans
-for open shapes are made by the traces that the compiler has foreseen, or another process has left
-(`plans.py`), else by the compiler, from the graph, when they are first needed; their kernels' code is stored.
+For static shapes the plan is stored ready to run: an import needs neither compiler nor operations. Plans for
+open shapes come from traces that the compiler made ahead of time, or that another process has left
+(`plans.py`). Otherwise the compiler makes them from the graph when they are first needed. Their kernels' code
+is stored.
 
     {"variables": [[name, type, dimensions, whether assigned, order, stored type], ...] (only with state),
      "starts": {"values": for each variable null, an array, or [program, numbers of its inputs, output],

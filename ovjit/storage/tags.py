@@ -1,12 +1,12 @@
 """Authentication codes of large sections: a keyed universal hash at the speed of memory, then HMAC.
 
     while there is a whole block of 8 KiB:
-        content = NH of each block, 32 bytes, with the keys of this level; then the rest as it is
+        content = NH of each block, 32 bytes, with the keys of this level; then the remainder unchanged
     tag = the first 16 bytes of HMAC-SHA256(key, purpose, kind, length, content)
 
 NH is in `ovjit.codegen.cpu.universal_hash`. Two different blocks have equal sums for at most one in 2**128 of
-its keys, which nobody knows who does not have the user's key; `SECURITY.md` has the bound for the whole.
-SHA-256 does 0.3 to 2 GB/s on one core and BLAKE2 1; this does 25, so that weights are checked as fast as they
+its keys. Only a holder of the user's key knows these; `SECURITY.md` has the bound for the whole. SHA-256 does
+0.3 to 2 GB/s on one core and BLAKE2 1 GB/s. This hash does 25 GB/s, so weights are checked as fast as they
 are read.
 """
 

@@ -25,11 +25,11 @@ def compare(
     config: Mapping[str, Any] | None = None,
     show: Callable[[str], None] | None = print,
 ) -> list[Difference]:
-    """Run `model` (a Model or a file) once on `inputs`, as `InferRequest.infer` takes them, step by step
-    beside the NumPy references; print a table by `show` (None: nothing) and return its rows.
+    """Run `model` (a Model or a file) once on `inputs`, step by step beside the NumPy references. Inputs are
+    as for `InferRequest.infer`. Prints a table by `show` (None: nothing) and returns its rows.
 
-    A row's `error` is what its own step adds, `total` what has come together up to there. The last rows are
-    the model's outputs against the references of the model as it was given, before any rewriting.
+    A row's `error` is that of its own step, `total` the accumulated one. The last rows compare the model's
+    outputs with the references of the original model, before any rewriting.
     """
     core = Core()
     if not isinstance(model, Model):

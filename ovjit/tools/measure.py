@@ -1,8 +1,8 @@
 """`ovjit benchmark`: latency and throughput of models, with the option names of OpenVINO's benchmark_app.
 
 In: one or more model files (IR, ONNX or a blob), and lists of precisions, hints or numbers of streams to
-compare. Every combination is a subject; all are measured in turn, round after round, so that what the
-machine does besides falls on all alike. Out: a table; with --json, --csv or --html files.
+compare. Every combination is a subject. Subjects are measured in interleaved rounds, so other load of the
+machine affects all alike. Out: a table; with --json, --csv or --html files.
 
     ovjit benchmark -m model.xml -hint latency
     ovjit benchmark -m model.xml other.onnx -infer_precision f32 bf16 -t 20 --html report.html
@@ -59,7 +59,8 @@ class Result(NamedTuple):
 def measure(
     chosen: Sequence[Subject], seconds: float, count: int, rounds: int, warm_up: bool = True
 ) -> list[Result]:
-    """All subjects in turn, `rounds` times; `seconds` for all together, or `count` inferences of each."""
+    """All subjects, interleaved, `rounds` times; `seconds` for all together, or `count` inferences of
+    each."""
     results = [Result(subject, [], []) for subject in chosen]
     each = seconds / (rounds * len(chosen))
     for subject in chosen if warm_up else ():

@@ -1,10 +1,9 @@
-"""`python -m ovjit profile MODEL`: what each step of a model takes, and how near that is to the roofline.
+"""`python -m ovjit profile MODEL`: the time of each step of a model, and its share of the roofline.
 
-In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel.
-A step's time is the median over the runs; its GFLOP/s and GB/s count the arithmetic it does (Winograd's own,
-not that of the convolution it stands for) and the bytes of what it reads and writes, once each. The share of
-the roofline is the larger of the shares of compute, in the format of its instruction, and bandwidth that it
-reaches, as in `ovjit.tools.roofline`.
+In: a model file. Out: a table with one row for each step, in the order of execution, and totals by kernel. A
+step's time is the median over the runs. GFLOP/s count its executed arithmetic (for Winograd, the reduced
+number). GB/s count the bytes of its inputs and outputs once each. The share of the roofline is the larger of
+two: of compute, in the format of its instruction, and of bandwidth, as in `ovjit.tools.roofline`.
 """
 
 from __future__ import annotations
@@ -180,9 +179,10 @@ def table(found: Profile) -> str:
 
 
 def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
-    """An inference in the Trace Event Format: complete events in microseconds, a row for each thread with
-    what it computed of each step, from its first chunk to the end of its last. Where that is not known, one
-    row with the steps' medians, one after the other.
+    """An inference in the Trace Event Format: complete events in microseconds.
+
+    Each thread has a row with its part of each step, from its first chunk to the end of its last. If that is
+    not known, one row has the steps' medians, one after the other.
     """
     events: list[dict[str, Any]] = []
 

@@ -34,8 +34,8 @@ SAMPLE, SAMPLES = 2e-3, 15
 ENOUGH, FEWEST = 0.2, 3
 #: Cache sizes where the system does not tell.
 L2_BYTES = 1 << 20
-#: Bytes that are surely not in a cache; more where the last-level cache is larger than a quarter of it, up to
-#: MOST_BYTES: a server's cache of hundreds of megabytes is shared, and memory may be limited.
+#: Bytes that no cache holds; more if the last-level cache is larger than a quarter of it, up to MOST_BYTES. A
+#: server's cache of hundreds of megabytes is shared, and memory may be limited.
 MEMORY_BYTES, MOST_BYTES = 128 << 20, 512 << 20
 
 

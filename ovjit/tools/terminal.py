@@ -1,5 +1,4 @@
-"""Tables and progress for people: by `rich` where it is installed and somebody looks, as plain text
-elsewhere."""
+"""Tables and progress for people: by `rich` on a terminal where it is installed, as plain text elsewhere."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _check(model: Any) -> None:
 
 
 def _batched(model: Model) -> list[tuple[Parameter, int]]:
-    """(parameter, its batch axis) of all that have one."""
+    """(parameter, its batch axis) of each parameter with one."""
     found = []
     for parameter in model.get_parameters():
         layout = parameter.get_layout()

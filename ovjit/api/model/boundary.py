@@ -401,7 +401,7 @@ def _natural(element_type: str) -> bool:
 
 
 def to_storage(value: np.ndarray, element_type: str) -> np.ndarray:
-    """A constant's values as they lie in memory and in files, read-only. Below 8 bits: flat packed bytes, the
+    """A constant's values as stored in memory and in files, read-only. Below 8 bits: flat packed bytes, the
     first value in the lowest bits."""
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.kind == "s":

@@ -1,9 +1,9 @@
 """The opset builders: for every operation of the registry a snake_case function that makes its node.
 
-Inputs come first, then the attributes in the order of the record, then `name`; where the record says so
-(`builder=`) an argument or the function has another name than in the IR. An input may be a Node, an Output or
-anything that makes a constant: a number, list or array. As in OpenVINO a name counts where it is given by
-keyword: one that stands in its place among the arguments is taken and left unused.
+Inputs come first, then the attributes in the order of the record, then `name`. `builder=` of the record may
+give an argument or the function another name than in the IR. An input may be a Node, an Output or a value
+that makes a constant: a number, list or array. As in OpenVINO, `name` is used only as a keyword. A positional
+one is accepted and ignored.
 """
 
 from __future__ import annotations
@@ -347,9 +347,9 @@ def constant_13(
     shared_memory: bool = False,
     tensor: Any = None,
 ) -> Constant:
-    """A constant of a number, list, array or Tensor, the last also as `tensor`; with `shared_memory` an array
-    that needs no conversion is not copied: later writes to it change the constant. Raises TypeError for what
-    has no element type."""
+    """A constant of a number, list, array or Tensor, the last also as `tensor`. With `shared_memory`, an
+    array that needs no conversion is not copied: later writes to it change the constant. Raises TypeError for
+    a value without an element type."""
     if tensor is not None:
         value = tensor
     element_type = None if dtype is None else element_name(dtype)

@@ -53,14 +53,14 @@ class OutputDescription(_Description):
 
 
 class InvariantInputDescription(InputDescription):
-    """The parameter is the input, in every trip."""
+    """The parameter is the input, in every iteration."""
 
     __slots__ = ()
     _fields = ("input_index", "body_parameter_index")
 
 
 class MergedInputDescription(InputDescription):
-    """The parameter is the input in the first trip, then the body's result of the trip before."""
+    """The parameter is the input in the first iteration, then the body's previous result."""
 
     __slots__ = ("body_value_index",)
     body_value_index: int
@@ -68,7 +68,7 @@ class MergedInputDescription(InputDescription):
 
 
 class SliceInputDescription(InputDescription):
-    """The parameter is another part of the input in every trip."""
+    """The parameter is another part of the input in every iteration."""
 
     __slots__ = ("axis", "end", "part_size", "start", "stride")
     axis: int
@@ -80,7 +80,7 @@ class SliceInputDescription(InputDescription):
 
 
 class BodyOutputDescription(OutputDescription):
-    """The output is the body's result in one trip, -1 for the last."""
+    """The output is the body's result in one iteration, -1 for the last."""
 
     __slots__ = ("iteration",)
     iteration: int
@@ -89,7 +89,7 @@ class BodyOutputDescription(OutputDescription):
 
 
 class ConcatOutputDescription(OutputDescription):
-    """The output is the body's results of all trips one after the other."""
+    """The output is the concatenation of the body's results of all iterations."""
 
     __slots__ = ("axis", "end", "part_size", "start", "stride")
     axis: int

@@ -1,8 +1,8 @@
 """Nodes of the public, editable graph; the ports of nodes are in `ovjit.api.model.node_ports`.
 
-A `Node` is one operation applied to outputs of other nodes; it holds its producers strongly and knows its
-consumers weakly, so that a graph lives as long as a Model or a node at its end. Types are inferred when a
-node is made and again by `Model.reshape` and `validate_and_infer_types`. Nodes compare by identity.
+A `Node` is one operation applied to outputs of other nodes. It holds its producers by strong references and
+its consumers by weak ones. So a graph lives as long as a Model or a node at its end. Types are inferred when
+a node is made, and again by `Model.reshape` and `validate_and_infer_types`. Nodes compare by identity.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class SubGraphNode(Node):
         raise NotImplementedError
 
     def _set_special(self, ports: tuple[int, int]) -> None:
-        """The indices of the parameter that counts trips and the result that is the condition, of a Loop."""
+        """The indices of a Loop's iteration counter (a parameter) and of its condition (a result)."""
 
     def _captured(self, index: int) -> Graph:
         model = self._models[index]
@@ -210,11 +210,12 @@ class _Repeated(SubGraphNode):
     __slots__ = ()
 
     def _rounds(self) -> dict[int, str]:
-        """The inputs that begin with one element type and go round with another, as index -> the latter.
+        """The inputs whose initial value has another element type than their next values, as index -> the
+        latter.
 
-        OpenVINO's plugin lets them: what begins is converted to what the body makes, and each trip converts
-        that to what the body takes. Between floats and integers it would take the bits of one for the
-        other: that is an error here.
+        OpenVINO's plugin allows them. The initial value is converted to the type of the body's result, and
+        each iteration converts that to the parameter's type. Between floats and integers it would reinterpret
+        the bits: that is an error here.
         """
         model = self._models[0]
         assert model is not None
@@ -287,8 +288,8 @@ class _Repeated(SubGraphNode):
         end: int,
         axis: int,
     ) -> None:
-        """A new input of which every trip gets another part: `part_size` elements along `axis`, from `start`
-        on, `stride` further each time; -1 is the end of the axis. A negative stride begins there."""
+        """A new input with another part for every iteration: `part_size` elements along `axis`, from `start`
+        on, `stride` further each time. -1 is the end of the axis. A negative stride begins there."""
         self._feed(
             SLICED, parameter, value, start=start, stride=stride, part_size=part_size, end=end, axis=axis
         )
@@ -296,11 +297,11 @@ class _Repeated(SubGraphNode):
     def set_merged_input(
         self, body_parameter: Parameter, initial_value: Output, successive_value: Output
     ) -> None:
-        """A new input for the first trip; later ones get what the result `successive_value` was before."""
+        """A new input for the first iteration. Later ones get the previous result `successive_value`."""
         self._feed(MERGED, body_parameter, initial_value, back=self._result(0, successive_value))
 
     def set_invariant_input(self, body_parameter: Parameter, value: Output) -> None:
-        """A new input that is the same in every trip."""
+        """A new input that is the same in every iteration."""
         self._feed(INVARIANT, body_parameter, value)
 
     def _feed(self, kind: str, parameter: Parameter, value: Output, **more: int) -> None:
@@ -311,14 +312,14 @@ class _Repeated(SubGraphNode):
                 self._refresh()
 
     def get_iter_value(self, body_value: Output, iteration: int = -1) -> Output:
-        """A new output: what a result of the body is in one trip, -1 for the last."""
+        """A new output: a result of the body in one iteration, -1 for the last."""
         return self._make(LAST, body_value, iteration=iteration)
 
     def get_concatenated_slices(
         self, value: Output, start: int, stride: int, part_size: int, end: int, axis: int
     ) -> Output:
-        """A new output: a result of the body in all trips one after the other along `axis`; with a negative
-        stride the last one first."""
+        """A new output: a result of the body, concatenated over all iterations along `axis`, in reverse order
+        for a negative stride."""
         return self._make(CONCAT, value, start=start, stride=stride, part_size=part_size, end=end, axis=axis)
 
     def _make(self, kind: str, value: Output, **more: int) -> Output:
@@ -345,7 +346,7 @@ class _Repeated(SubGraphNode):
         self._describe_outputs(0, outputs)
 
     def get_num_iterations(self) -> int:
-        """The number of trips, -1 where it is not known."""
+        """The number of iterations, -1 if unknown."""
         if not self._whole():
             return -1
         with GRAPH_LOCK:
@@ -368,7 +369,7 @@ class loop(_Repeated):
         self._special = (-1, -1)
 
     def get_special_body_ports(self) -> list[int]:
-        """[the parameter that counts trips, the result that says whether to go on], by index, -1 for none."""
+        """[the parameter that counts iterations, the result that is the condition], by index, -1 for none."""
         return list(self._special)
 
     def set_special_body_ports(self, special_body_ports: list[int]) -> None:
@@ -386,8 +387,8 @@ class loop(_Repeated):
         return {self._counter()} - {-1}
 
     def _counter(self) -> int:
-        """The parameter that counts trips. Where none is named, one that nothing feeds and nothing reads may
-        as well: such bodies are common, and OpenVINO takes them."""
+        """The parameter that counts iterations. If none is named, an unfed and unread one may count. Such
+        bodies are common, and OpenVINO accepts them."""
         model = self._models[0]
         if self._special[0] != -1 or model is None:
             return self._special[0]
@@ -414,7 +415,7 @@ class loop(_Repeated):
 
 
 class tensor_iterator(_Repeated):
-    """TensorIterator, which makes one trip for each part of its sliced inputs."""
+    """TensorIterator, with one iteration for each part of its sliced inputs."""
 
     __slots__ = ()
 

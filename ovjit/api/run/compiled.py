@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class CompiledModel:
-    """A model compiled for the CPU. Safe to be shared and called by several threads.
+    """A model compiled for the CPU. Several threads may share and call it.
 
-    Calling it runs an inference on a request that it keeps; while another thread is using that one, on a
-    further request, of which as many are kept as were ever needed at the same time.
+    A call runs an inference on a request that the model keeps. If another thread uses that one, the call
+    takes a further request. The model keeps as many requests as were ever in use at the same time.
     """
 
     __slots__ = (

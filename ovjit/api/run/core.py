@@ -331,8 +331,8 @@ class Core:
         )
 
     def register_plugin(self, plugin: Any, device_name: str, config: Mapping[str, Any] | None = None) -> None:
-        """Note a device of a library. The library is never loaded: whoever asks the device for something gets
-        a RuntimeError. RuntimeError for a device that there is."""
+        """Register a device of a library. The library is never loaded, so any use of the device raises
+        RuntimeError. RuntimeError for a device that exists."""
         if device_name in DEVICES or device_name in self._plugins:
             raise UnsupportedError(f"Device with {device_name!r} name is registered already")
         name = os.fspath(plugin)

@@ -39,8 +39,9 @@ class ProfilingInfo:
 
 
 def profiling_infos(rows: Sequence[Any]) -> list[ProfilingInfo]:
-    """Of rows of a job's profile. Of several with an operation's name those that compute keep it, and what
-    only moves elements for them gets one of its own: who looks an operation up by its name finds itself."""
+    """Names for the rows of a job's profile. Of several rows with an operation's name, those that compute
+    keep it, and rows that only move elements for them get their own. So a search by an operation's name finds
+    it."""
     computing = {row.name for row in rows if row.node_type != "Reorder"}
     infos = [profiling_info(row) for row in rows]
     for info in infos:

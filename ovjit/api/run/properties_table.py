@@ -369,7 +369,7 @@ def _accepted(device: str) -> str:
 
 
 def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
-    """The value of a property that nobody set, beside those that are set (`config`)."""
+    """The default value of a property that is not set, given the properties that are set (`config`)."""
     if row.name == "INFERENCE_PRECISION_HINT":
         return _precision(config)
     if row.name in CACHES:

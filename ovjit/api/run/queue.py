@@ -1,14 +1,15 @@
-"""`AsyncInferQueue`: a pool of requests that are started in turn, with one callback for all.
+"""`AsyncInferQueue`: a pool of requests that share one callback.
 
-A job is in exactly one of two places: its number in `idle`, or it runs. Where there is no callback, nobody
-is told the end of an inference: started jobs stand in `silent`, oldest first, and are reaped by whoever
-needs one. With a callback, the worker that ran the inference calls it and puts the number back, whatever
-happened. Callbacks that have proved quick need not wait for a worker to get the GIL: jobs that are over then
-go to the completion queue, and a thread that waits for a job pops them and runs their callbacks itself.
-The first exception is kept and raised by the next `start_async` or `wait_all`.
+A job is in exactly one of two places: its number is in `idle`, or it runs. Without a callback, the end of an
+inference is not reported. Started jobs are in `silent`, oldest first, and the next caller that needs one
+collects it. With a callback, the worker that ran the inference calls it and always puts the number back.
+Quick callbacks need not wait until a worker gets the GIL. Their finished jobs go to the completion queue, and
+a thread that waits for a job pops them and runs their callbacks itself.
 
-Ctrl-C may come between two calls anywhere, see `request.py`. A job that is on its way between those places
-then is in none; `find_lost` puts it back.
+The first exception is kept, and raised by the next `start_async` or `wait_all`.
+
+Ctrl-C may come between two calls anywhere, see `request.py`. A job that is moving between those places at
+that moment is in neither. `find_lost` puts it back.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class _Pool:
                     job.client = self
                     self.running[i] = None
                     starting = True
-                    # a callback that may block belongs on a worker, where it holds up nobody
+                    # a callback that may block belongs on a worker, where it blocks no other job
                     job.start(True, self.completions.address if self.quick >= _QUICK_CALLS else 0)
             except BaseException:
                 if starting and request._job.started:  # interrupted too late: it runs
@@ -123,7 +124,7 @@ class _Pool:
             self.completions.wake()
 
     def serve(self, ns: int) -> bool:
-        """Run the callback of a job that is over, if one is within `ns`; or a job that nobody has begun."""
+        """Run the callback of a job that finishes within `ns`, or a job that no thread has begun."""
         try:
             alone = not self.workers.workers
             if ns:
@@ -145,7 +146,8 @@ class _Pool:
             raise
 
     def serve_the_rest(self) -> None:
-        """Before leaving the completion queue: what came while this thread waited is nobody else's."""
+        """Before leaving the completion queue: run jobs that came while this thread waited. No other thread
+        will."""
         while self.serve(0):
             pass
 

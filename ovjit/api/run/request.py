@@ -1,18 +1,18 @@
 """`InferRequest`: one inference at a time, synchronous or not, with tensors of its own.
 
-The short way through `infer` is the point of this file: arrays that fit are taken by a few comparisons,
-everything that is rare lives elsewhere (`inputs.py`, `slots.py`) or behind a flag that is usually False.
+This file keeps the common path through `infer` short. Arrays that fit pass a few comparisons. Rare cases are
+elsewhere (`inputs.py`, `slots.py`) or behind a flag that is usually False.
 
-States. The guard (a lock) is held from the check of the inputs to the end of the inference; whoever finds
-it taken gets `Busy`. After an asynchronous inference without a callback nobody is there to let go of it:
-`_pending` says SILENT, and the next who comes collects the result (`_collect`). With a callback, `_done` does
-that on the worker, before it calls, so that a request is free again in its own callback; `wait` goes on
-until the callback has returned.
+States. The guard (a lock) is held from the check of the inputs to the end of the inference. A caller that
+finds it taken gets `Busy`. After an asynchronous inference without a callback no code runs that could release
+it. Then `_pending` is SILENT, and the next caller collects the result (`_collect`). With a callback, `_done`
+does that on the worker, before the call. So a request is free again in its own callback. `wait` returns after
+the callback.
 
-Ctrl-C. CPython looks for signals when a call returns, when a function begins and at the end of a loop's body;
-stores between two calls are one stroke. One interrupt at any such place leaves a request that goes on
-working: what is under way is ended first (`_cut_short`), and a guard whose taker never came to use it is
-found by looking for him (`_is_abandoned`).
+Ctrl-C. CPython checks for signals when a call returns, when a function begins, and at the end of a loop's
+body. Stores between two calls are not interrupted. After one interrupt at any such place, a request still
+works. The current work is ended first (`_cut_short`). A guard whose owner never used it is found by a search
+for the owner (`_is_abandoned`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ovjit.api.model.variables import VariableState
     from ovjit.api.run.compiled import CompiledModel
 
-#: What is under way: nothing asynchronous, an inference that nobody is told the end of, one with a callback.
+#: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
 NOTHING, SILENT, NOTIFIED = range(3)
 
 _ndarray = np.ndarray
@@ -686,11 +686,12 @@ def _wait_quietly(job: Any, timeout: int | None = None) -> None:
 
 
 def untold(error: BaseException, *caused: BaseException) -> BaseException:
-    """The error for whoever waits again. Not the one that is raised: its traceback has frames with the
-    request and the caller's arrays, which would be kept as long as the request, or by a cycle. `caused`: what
-    it is the cause of, which may be its own cause again."""
+    """The error for a repeated wait. It is a copy: the traceback of the raised one has frames with the
+    request and the caller's arrays, which would live as long as the request, or in a cycle. `caused`: the
+    error whose cause it is, which may be its own cause again."""
     try:
-        # whoever pickles errors for other processes (tblib, for one) may have had their copies take all along
+        # packages that pickle errors for other processes (tblib, for one) may have changed how they are
+        # copied
         again = copy.copy(error).with_traceback(None)
         again.__context__ = again.__cause__ = None
         cause, caused = error.__cause__, (error, *caused)

@@ -1,8 +1,8 @@
-"""The places of a request where arrays enter and leave: which array a job reads or writes, and who owns it.
+"""The places of a request where arrays enter and leave: the array that a job reads or writes, and its owner.
 
 A job works on arrays of the element types' own dtypes (`numpy_dtype`), here called native. A Tensor shows
-some types otherwise (`Type.to_dtype`): bf16 and 8-bit floats as bits in another dtype, which is the same
-memory, and types below 8 bits as packed bytes, which must be converted at every inference.
+some types in another way (`Type.to_dtype`). bf16 and 8-bit floats are bits in another dtype, in the same
+memory. Types below 8 bits are packed bytes, which must be converted at every inference.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ class InputSlot:
         self.current = array
 
     def bind(self, job: Any, tensor: Tensor, private: bool = False) -> None:
-        """Let the job read `tensor`, which also takes later copies. `private`: nobody else knows the tensor,
-        so that its shape changes only here."""
+        """Let the job read `tensor`, which also takes later copies. `private`: the tensor has no other
+        reference, so its shape changes only here."""
         self.target = tensor
         self.batch = []
         self.shape = self.own_shape = None

@@ -1,8 +1,8 @@
 """`Dimension`: a length that may be unknown, and the symbols that mark equal unknowns.
 
-A dimension is an interval of lengths. It is kept in its plainest form, `Bounds`, which is also what the rest
-of ovjit is handed: an int for one length, None for any length, `(low, high)` for a range, where a high of
-None means that there is no upper bound.
+A dimension is an interval of lengths. It is kept in its simplest form, `Bounds`, which the rest of ovjit also
+gets: an int for one length, None for any length, `(low, high)` for a range. A high of None means that there
+is no upper bound.
 """
 
 from __future__ import annotations

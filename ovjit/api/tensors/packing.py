@@ -1,8 +1,8 @@
 """Values of 1, 2, 3, 4 and 6 bits to bytes and back, as OpenVINO's helpers do it.
 
-The first value goes to the highest bits of a byte: [7, 8] as u4 is 0x78. Models read u4, i4 and nf4
-constants and inputs the other way round, low half first; both are OpenVINO's conventions, and a tensor
-filled by `pack_data` therefore comes out of a model with its pairs swapped (u1 is the same in both).
+The first value goes to the highest bits of a byte: [7, 8] as u4 is 0x78. Models read u4, i4 and nf4 constants
+and inputs in the opposite order, low bits first. Both are OpenVINO's conventions. So a tensor filled by
+`pack_data` comes out of a model with its pairs swapped (u1 is the same in both).
 
 u3 and u6 are split: the low bits of a group of values are packed together, then their high bits.
 

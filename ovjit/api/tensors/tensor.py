@@ -7,10 +7,10 @@ Every inference makes and reads tensors, so a Tensor is a few slots around one n
   _type     the Type (Type.bf16 holds bits in float16, as `Type.to_dtype` says)
   _shape    tuple of ints, in elements
   _address  of the first element, valid as long as the tensor lives and keeps its shape; 0 for strings
-  _memory   the array with all the memory there is: what `set_shape` can fall back on
-  _kind     whose that memory is: OWN (can be replaced by more), LENT (an array's), WINDOW (another tensor's)
+  _memory   the array with all of the memory, for later calls of `set_shape`
+  _kind     its owner: OWN (can be replaced by more), LENT (an array's), WINDOW (another tensor's)
 
-Own memory starts at a multiple of 64 bytes; lent memory lies where it lies, and may be read-only.
+Own memory starts at a multiple of 64 bytes. Lent memory has any address, and may be read-only.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ class Tensor:
     - `Tensor(tensor, begin, end)`: a window on another tensor; writes go through.
     - `Tensor(image)`: a copy of a Pillow image.
 
-    TypeError for other arguments; RuntimeError for types that tensors don't have and for memory that is
-    not there.
+    TypeError for other arguments; RuntimeError for types that tensors don't have and for missing memory.
     """
 
     __slots__ = ("__weakref__", "_address", "_array", "_kind", "_memory", "_shape", "_type")
@@ -449,7 +448,7 @@ def _kinds(given: list[Any], named: dict[str, Any]) -> str:
 
 
 class _Handle(Tensor):
-    """What `copy.copy` makes of a Tensor: all that it has is its origin's."""
+    """The result of `copy.copy` of a Tensor. It shares everything with its origin."""
 
     __slots__ = ("_origin",)
     _origin: Tensor

@@ -20,9 +20,11 @@ __version__ = get_version()
 
 
 def apply_moc_transformations(model: Model, cf: bool, smart_reshape: bool = False) -> None:
-    """The rewritings that need no device: nodes that do nothing are taken out, and with `cf` what is
-    constant is folded; weights stay as small as they are, subnormal ones become 0. `smart_reshape` has
-    nothing to do: ovjit infers every shape anew."""
+    """The rewriting passes that need no device: nodes without effect are removed, and with `cf` constants are
+    folded.
+
+    Weights stay compressed, and subnormal ones become 0. `smart_reshape` has no effect: ovjit infers every
+    shape anew."""
     with GRAPH_LOCK:
         check_model(model)
         if cf:

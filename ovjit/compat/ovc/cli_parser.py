@@ -284,8 +284,7 @@ def get_all_cli_parser() -> argparse.ArgumentParser:
 def pack_params_to_args_namespace(
     args: dict[str, Any], cli_parser: argparse.ArgumentParser, python_api_used: bool
 ) -> argparse.Namespace:
-    """The arguments of a call as those of the command. Error for one that nobody knows, or a file that is not
-    there."""
+    """The arguments of a call as those of the command. Error for an unknown one, or a missing file."""
     if not python_api_used:
         return cli_parser.parse_args()
     known: Sequence[str] = [name for params in PARAMETERS.values() for name in params]

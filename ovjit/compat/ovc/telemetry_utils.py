@@ -1,4 +1,4 @@
-"""What OpenVINO's converter tells of its use. Here it is told to nobody: `Telemetry` sends nothing."""
+"""The converter's telemetry functions. `Telemetry` sends nothing."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ def _passed_on(node: Node) -> Output | None:
 
 
 def _beside_neutral(node: Node) -> Output | None:
-    """What is added to a single 0, multiplied by a single 1 ...; not constants, which are weights that come
-    with their scales and zero points, nor what would be of another shape."""
+    """Values that are added to a single 0, multiplied by a single 1, and so on. Constants are excluded, as
+    they are weights with scales and zero points. So are values whose shape would change."""
     number, places = NEUTRAL[node._op.name]
     for place in places:
         value, other = _numbers(node._inputs[place]), node._inputs[1 - place]

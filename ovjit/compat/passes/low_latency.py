@@ -1,8 +1,8 @@
-"""What loops and recurrent layers carry from one step to the next, made into variables of the model.
+"""Carried values of loops and recurrent layers, made into variables of the model.
 
-Of each merged input, and of each state of an LSTM, GRU or RNN sequence, the first value comes from a
-ReadValue, and the value after the last step goes to an Assign. A loop of one trip is then replaced by its
-body, a sequence of one step by its cell.
+For each merged input, and each state of an LSTM, GRU or RNN sequence, the first value comes from a ReadValue,
+and the value after the last step goes to an Assign. A loop of one iteration is then replaced by its body, a
+sequence of one step by its cell.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _zeros_like(value: Output) -> Output:
 
 
 def _last_value(loop: _Repeated, result: int) -> Output:
-    """What the body's result is after the last trip: an output of the loop, a new one if there is none."""
+    """The body's result after the last iteration: an output of the loop, a new one if there is none."""
     for port in loop._output_ports[0]:
         if port.kind == LAST and port.iteration == -1 and port.inner == result:
             return loop.output(port.outer)
@@ -122,7 +122,8 @@ def _last_value(loop: _Repeated, result: int) -> Output:
 
 
 def _takes_whole_inputs(loop: _Repeated) -> bool:
-    """Whether in its one trip each sliced input is what comes in, and each concatenated output the result."""
+    """Whether in the only iteration each sliced input is the whole input, and each concatenated output the
+    result."""
 
     def whole(value: Output, port: Port) -> bool:
         shape = value._tensor._type.shape

@@ -1,8 +1,8 @@
-"""What the mask of a decoder's attention lets queries see, found by computing it.
+"""The visible tokens of a decoder's attention, found by computing its mask.
 
-Exporters write masks in many ways; what they do is one of a few things. So a mask is evaluated for one new
-token behind a past of some length, and its row says how far back the token sees, and what is added to its
-scores: a window, slopes (ALiBi), or nothing.
+Exporters write masks in many ways, for few purposes. So a mask is evaluated for one new token behind a past
+of some length. Its row gives the visible range and the values added to scores: a window, slopes (ALiBi), or
+neither.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class MakeStateful(ModelPass):
 
 
 class LowLatency2(ModelPass):
-    """What loops carry from one trip to the next, made into variables of the model."""
+    """Values that loops carry between iterations, made into variables of the model."""
 
     def __init__(self, use_const_initializer: bool = True):
         self._constants = use_const_initializer

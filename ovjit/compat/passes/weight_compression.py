@@ -2,8 +2,8 @@
 
     w -> Convert(integers) [- zero] * scale
 
-8 bits: unsigned, a scale and a zero for each output. 4 bits: signed, a scale for each group of the depth;
-tables of words, the last product, and depths that no group divides keep 8 bits.
+8 bits: unsigned, a scale and a zero for each output. 4 bits: signed, a scale for each group of the depth.
+Tables of words, the last product, and depths that no group divides keep 8 bits.
 """
 
 from __future__ import annotations

@@ -356,7 +356,7 @@ def _show_input(info: InputInfo, old: Parameter, lines: list[str]) -> None:
         lines += ["", f"Error occurred: {error}"]
         return
     tensor = info._tensor
-    # the layout that a colour format brings is nobody's request
+    # a layout that follows from a colour format was not requested
     requested = tensor._layout is not None or info._model._layout is not None
     if not _changes(info, front, old, requested):
         return

@@ -274,8 +274,8 @@ _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Min
 
 
 def _behind(users: _Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
-    """What an order of the channels in a node's output can go into; None unless convolutions are all that it
-    comes to."""
+    """The nodes that can absorb a channel order of a node's output; None unless all its consumers are
+    convolutions."""
     places: list[_Reorder] = []
     pending = [(node, axis)]
     convolutions = 0

@@ -37,7 +37,7 @@ class PreprocessConverter:
     def from_torchvision(
         model: Model, transform: Callable, input_example: Any, input_name: str | None = None
     ) -> Model:
-        """The Model, changed: it takes what `transform` takes.
+        """The Model, changed: it takes the inputs of `transform`.
 
         `transform` is a Compose or a Sequential of Normalize, ConvertImageDtype, Grayscale, Pad, ToTensor,
         CenterCrop and Resize. `input_example` is an image as the pipeline gets it: a Pillow image or an array

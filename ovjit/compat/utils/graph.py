@@ -51,11 +51,11 @@ def replace_node(
 
 
 def replace_output_update_name(output: Output, target_output: Output) -> bool:
-    """Let all who take `output` take `target_output`, which is before it in the graph, and keep the names
-    that a user sees: the friendly name of `output`'s node goes to `target_output`'s node if a Result took it.
+    """Let all consumers of `output` read `target_output`, which precedes it in the graph, and keep the names
+    that a user sees. The friendly name of `output`'s node goes to `target_output`'s node if a Result read it.
 
-    False, and nothing is changed, where that would lose a name: both are outputs of the model, or the node to
-    take the name is a Parameter or has other outputs.
+    False without a change if that would lose a name: both are outputs of the model, or the node for the name
+    is a Parameter or has other outputs.
     """
     for port in (output, target_output):
         if not isinstance(port, Output):

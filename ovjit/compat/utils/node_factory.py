@@ -102,7 +102,7 @@ class NodeFactory:
                 self._added.update((name, made) for (name, _), made in extension_records(item).items())
 
 
-#: What an attribute is that nobody has given and that has no default, by the kind of its values.
+#: Values of attributes that are not given and have no default, by the kind of their values.
 _ZEROS: dict[str, Any] = {
     "Int": 0, "Float": 0.0, "Bool": False, "Ints": (), "Floats": (), "Strs": (), "Str": "", "Word": "",
     "DType": "dynamic", "OpenShape": (),

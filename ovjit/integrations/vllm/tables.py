@@ -8,9 +8,10 @@ import numpy as np
 
 
 class Tables(NamedTuple):
-    """The inputs that all layers share, all i32: tokens of each sequence in the cache; where its new tokens
-    begin, [sequences + 1]; the blocks of all sequences one behind the other; where each one's begin; the
-    length of the longest sequence."""
+    """The inputs that all layers share, all i32.
+
+    In order: tokens of each sequence in the cache; begins of its new tokens, [sequences + 1]; the blocks of
+    all sequences, concatenated; the begins of each one's blocks; the length of the longest sequence."""
 
     past_lens: np.ndarray
     subsequence_begins: np.ndarray

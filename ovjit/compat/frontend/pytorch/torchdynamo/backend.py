@@ -64,7 +64,7 @@ def register() -> None:
 
 
 def _decompositions(chosen: Options) -> dict[Any, Any]:
-    """What PyTorch decomposes: all that has no rule here, and what is asked for."""
+    """Operators that PyTorch decomposes: those without a rule here, and the requested ones."""
     from torch._decomp import get_decompositions
 
     table = more_decompositions()
@@ -87,7 +87,7 @@ def _plain(chosen: Options) -> Callable[..., Any]:
 
 
 def _inference(chosen: Options) -> Callable[..., Any]:
-    """Compiles graphs whose weights are constants until somebody writes to them."""
+    """Compiles graphs whose weights are constants until they are written to."""
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
         places = _weights(module)
