@@ -7,6 +7,7 @@ A rule is given tensors as `Output`s or `Complex`, numbers that are known as Pyt
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import Interval, bounds
+from ovjit.graph.shapes import Interval, bounds, is_static
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 
@@ -180,6 +181,8 @@ class Call(Builder):
     def known_number(self, value: Any) -> Any:
         """Python's number, None where it is not known."""
         if isinstance(value, Number):
+            if value.key is not None:
+                return None
             value = value.value
         if isinstance(value, Output):
             found = self.value(value)
@@ -200,7 +203,8 @@ class Call(Builder):
         shape = self.shape(value)
         if shape is not None and not isinstance(shape[axis], Interval):
             return shape[axis]
-        return Number(self("Gather", self.shape_of(value), axis, 0))
+        dim = None if shape is None else shape[axis]
+        return Number(lambda: self("Gather", self.shape_of(value), axis, 0), dim)
 
     def sizes(self, value: Output) -> list[int | Number]:
         return [self.size(value, axis) for axis in range(self.rank(value))]
@@ -226,8 +230,7 @@ class Call(Builder):
         known = [self.known_number(v) for v in (a, b)]
         if None not in known:
             return int(_ARITHMETIC[op](*known))
-        left, right = (self.scalar(self.one(v)) for v in (a, b))
-        return Number(self(op, left, right))
+        return Number(lambda: self(op, *(self.scalar(self.one(v)) for v in (a, b))), _dim_of(op, a, b))
 
     def may_be_one(self, dim: Any) -> bool:
         """Whether a dimension is open to be 1."""
@@ -249,8 +252,36 @@ class Call(Builder):
     # -- shapes ----------------------------------------------------------------------------------------------
 
     def to_shape(self, value: Output, dims: Sequence[Any]) -> Output:
-        """A tensor in another shape; a dimension of -1 follows from the others."""
+        """A tensor in another shape; a dimension of -1 follows from the others.
+
+        The pattern is constant where each open dimension is the value's own one at its place, or is the only
+        one that is left: (?, ?, 8) -> (?, ?, 2, 4) is [0, 0, 2, 4].
+        """
+        pattern = self._pattern(value, list(dims))
+        if pattern is not None:
+            return self("Reshape", value, self.const(pattern, "i64"), special_zero=True)
         return self.reshape(value, self.ints(list(dims)))
+
+    def _pattern(self, value: Output, dims: list[Any]) -> list[int] | None:
+        """Dimensions as a pattern in which 0 copies one, None where it has to be computed."""
+        given = [v if isinstance(v, Number) and v.key is not None else self.known_number(v) for v in dims]
+        shape = self.shape(value)
+        if shape is None or None in given or not any(isinstance(v, Number) for v in given) or 0 in given:
+            return None
+        copied = [
+            i for i, v in enumerate(given)
+            if isinstance(v, Number) and i < len(shape) and getattr(shape[i], "key", None) == v.key
+        ]  # fmt: skip
+        pattern = [0 if i in copied else -1 if isinstance(v, Number) else int(v) for i, v in enumerate(given)]
+        if pattern.count(-1) > 1:
+            return None
+        rest = [d for i, d in enumerate(shape) if i not in copied]
+        known = math.prod(v for v in pattern if v > 0)
+        if -1 in pattern and is_static(rest) and known and math.prod(rest) % known == 0:
+            pattern[pattern.index(-1)] = math.prod(rest) // known
+            if math.prod(rest) == 0:
+                return None
+        return pattern
 
     def expand(self, value: Output, dims: Any) -> Output:
         """A tensor repeated to a shape, by broadcasting."""
@@ -303,6 +334,15 @@ def _bounds(kind: str) -> tuple[int, int]:
         return 0, 1
     info = np.iinfo(ELEMENT_TYPES[kind].numpy)
     return int(info.min), int(info.max)
+
+
+def _dim_of(op: str, a: Any, b: Any) -> Any:
+    """The open dimension that a sum, difference or product is, None where nothing is known of it."""
+    function = {"Add": operator.add, "Subtract": operator.sub, "Multiply": operator.mul}.get(op)
+    parts = [v.dim if isinstance(v, Number) else v if isinstance(v, int) else None for v in (a, b)]
+    if function is None or None in parts or not isinstance(parts[0], Interval) and op == "Subtract":
+        return None
+    return function(*parts)
 
 
 def _category(kind: Any) -> int:

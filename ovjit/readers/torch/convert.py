@@ -18,6 +18,7 @@ from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
+from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
@@ -59,8 +60,8 @@ def convert(
     ready = prepared(given, example, described)
     if ready is None:
         return _without_example(given, converters)
-    with replaced(given, modules or {}):
-        return _by_any_way(ready, read_onnx, converters)
+    with replaced(given, modules or {}), packed_layers(given) as more:
+        return _by_any_way(ready, read_onnx, {**more, **(converters or {})})
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:

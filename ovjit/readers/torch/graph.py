@@ -10,7 +10,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.graph.shapes import ANY, is_static
+from ovjit.graph.shapes import Interval, Symbol, is_static
 from ovjit.readers.build import Draft
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import find_rule
@@ -39,7 +39,8 @@ class TorchReader(Draft):
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
         """An input of the model, open where a dimension is None; complex ones are pairs."""
-        dims = tuple(ANY if d is None else int(d) for d in shape)
+        base = ("input", len(self.parameters))  # open dimensions are known by name while the graph is read
+        dims = tuple(Symbol(0, None, (*base, axis)) if d is None else int(d) for axis, d in enumerate(shape))
         pairs = is_complex(dtype)
         node = Parameter._of(element_type(dtype), (*dims, 2) if pairs else dims, name)
         node._tensors[0]._names = {name}
@@ -121,26 +122,26 @@ class TorchReader(Draft):
             raise OvjitError("the module gives no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
-        _channels_of_convolutions(made)
+        _shapes_of_inputs(made)
         return made
 
 
-def _channels_of_convolutions(model: Model) -> None:
-    """An input that a convolution reads has its channels: OpenVINO's models tell that too."""
-    changed = False
+def _shapes_of_inputs(model: Model) -> None:
+    """Inputs have plain open dimensions; one that a convolution reads has its channels, as in OpenVINO."""
     for parameter in model.get_parameters():
         shape = parameter._attrs["shape"]
+        if shape is None:
+            continue
+        dims = [Interval(d.lo, d.hi) if isinstance(d, Interval) else d for d in shape]
         for target in parameter.output(0).get_target_inputs():
             node = target.get_node()
             kind = node.get_type_name()
             if target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
                 weights = node.input_value(1)._tensor._type.shape
-                if shape is not None and is_static(weights) and not isinstance(shape[1], int):
-                    count = weights[1] if kind == "Convolution" else weights[0] * weights[2]
-                    parameter._attrs = {**parameter._attrs, "shape": (shape[0], count, *shape[2:])}
-                    changed = True
-    if changed:
-        model.validate_nodes_and_infer_types()
+                if is_static(weights) and not isinstance(dims[1], int):
+                    dims[1] = weights[1] if kind == "Convolution" else weights[0] * weights[2]
+        parameter._attrs = {**parameter._attrs, "shape": tuple(dims)}
+    model.validate_nodes_and_infer_types()
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:

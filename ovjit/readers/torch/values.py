@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.graph.shapes import Dim, Interval
 
 #: OpenVINO's names of element types by PyTorch's.
 ELEMENT_NAMES = {
@@ -28,10 +30,28 @@ class Complex(NamedTuple):
     pair: Output
 
 
-class Number(NamedTuple):
-    """A number that Python computes, such as an open dimension: a tensor without dimensions."""
+class Number:
+    """A number that Python computes, such as an open dimension: a tensor without dimensions.
 
-    value: Output
+    `dim` is the open dimension that it is, where it is one. Its nodes are made when `value` is first read.
+    """
+
+    __slots__ = ("_made", "dim")
+
+    def __init__(self, value: Output | Callable[[], Output], dim: Dim | None = None):
+        self._made = value
+        self.dim = dim
+
+    @property
+    def value(self) -> Output:
+        if not isinstance(self._made, Output):
+            self._made = self._made()
+        return self._made
+
+    @property
+    def key(self) -> tuple | None:
+        """What two numbers have in common that are surely equal, None where nothing is known."""
+        return self.dim.key if isinstance(self.dim, Interval) else None
 
 
 class Unbound(NamedTuple):

@@ -1,0 +1,258 @@
+"""Linear layers with weights of 4 or 8 bits (GPTQ, AWQ, torchao) -> OpenVINO's pattern of compressed weights.
+
+While its model is traced or exported, such a layer is one operator. That operator is read as a MatMul with
+(Convert(codes) - zero) * scale, which stays packed when the model is compiled:
+
+    codes u4 [out, groups, group] -> Convert -> Subtract -> Multiply -> Reshape [out, in] -> MatMul
+
+A layer is known by its attributes, as the classes differ from package to package. Its unpacked weights are
+checked against what the layer itself computes; one that computes otherwise keeps its own arithmetic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.node import Output
+from ovjit.graph.converted import Unmade, Unpacked
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.trace import is_script
+
+#: The operator that stands for a layer while a model is traced: ovjit::packed_linear(x, number, outputs).
+OPERATOR = "ovjit::packed_linear"
+#: AWQ's order of the 8 numbers of 4 bits in a word.
+_AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+#: How far a layer's own result may be from that of its unpacked weights, as a share of the largest number.
+_AGREES = 2e-2
+
+
+class Packed(NamedTuple):
+    """A layer: codes [out, in], zero points and scales [out, groups], `kind` of the codes, the bias.
+
+    `zeros` may be None, and `order` says which column of the codes belongs to each input, None for its own.
+    """
+
+    codes: np.ndarray
+    zeros: np.ndarray | None
+    scales: np.ndarray
+    kind: str
+    bias: np.ndarray | None
+    order: np.ndarray | None = None
+
+    def weights(self) -> np.ndarray:
+        """The matrix [out, in] in f32."""
+        outs, depth = self.codes.shape
+        groups = self.scales.shape[1]
+        real = self.codes.reshape(outs, groups, -1).astype(np.float32)
+        if self.zeros is not None:
+            real -= self.zeros[..., None].astype(np.float32)
+        real *= self.scales[..., None].astype(np.float32)
+        matrix = real.reshape(outs, depth)
+        return matrix if self.order is None else matrix[:, self.order]
+
+
+@contextlib.contextmanager
+def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
+    """While the context lasts, layers with packed weights call `OPERATOR`. Gives the converter for it."""
+    layers: list[Packed] = []
+    replaced: list[Any] = []
+    for module in root.modules() if hasattr(root, "modules") and not is_script(root) else ():
+        found = _layer_of(module)
+        if found is not None:
+            module.forward = _forward(len(layers), found.codes.shape[0])
+            layers.append(found)
+            replaced.append(module)
+
+    def convert(call: Call, arguments: Mapping[str, Any]) -> Any:
+        x, number, _ = arguments.values()
+        return linear(call, x, layers[int(number)])
+
+    try:
+        yield {OPERATOR: convert} if layers else {}
+    finally:
+        for module in replaced:
+            del module.forward
+
+
+def _forward(number: int, outputs: int) -> Callable[..., Any]:
+    operator = _operator()
+    return lambda x, *_, **__: operator(x, number, outputs)
+
+
+@cache
+def _operator() -> Any:
+    """The operator, registered with PyTorch once for a process."""
+    import torch
+
+    def empty(x: torch.Tensor, number: int, outputs: int) -> torch.Tensor:
+        return x.new_zeros((*x.shape[:-1], outputs))
+
+    empty.__annotations__ = {"x": torch.Tensor, "number": int, "outputs": int, "return": torch.Tensor}
+    made = torch.library.custom_op(OPERATOR, empty, mutates_args=())
+    made.register_fake(lambda x, number, outputs: x.new_empty((*x.shape[:-1], outputs)))
+    return made
+
+
+def linear(n: Call, x: Output, layer: Packed) -> Output:
+    """x [..., in] times the weights of a layer, and its bias."""
+    outs, depth = layer.codes.shape
+    groups = layer.scales.shape[1]
+    shape = (outs, groups, depth // groups) if groups > 1 else (outs, depth)
+    each = (outs, groups, 1) if groups > 1 else (outs, 1)
+    kind = "f16" if layer.scales.dtype == np.float16 else "f32"
+    real = n.convert(_stored(layer.codes.reshape(shape), layer.kind), kind)
+    if layer.zeros is not None:
+        zeros = layer.zeros.reshape(each)
+        fits = zeros.min() >= 0 and zeros.max() <= 15 and layer.kind == "u4"
+        whole = _stored(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
+        real = n("Subtract", real, n.convert(whole, kind))
+    real = n("Multiply", real, n.const(layer.scales.reshape(each)))
+    real = n.convert(n.reshape(real, [outs, depth]) if groups > 1 else real, "f32")
+    if layer.order is not None:
+        x = n("Gather", x, np.argsort(layer.order), -1)
+    wide = n.convert(x, "f32")
+    made = n("MatMul", wide, real, transpose_a=False, transpose_b=True)
+    if layer.bias is not None:
+        made = n("Add", made, n.const(layer.bias.astype(np.float32)))
+    return n.convert(made, n.dtype(x))
+
+
+def _stored(values: np.ndarray, kind: str) -> Output:
+    """A constant of 4 or 8 bits."""
+    stored: np.ndarray | Unmade = values
+    if kind in ("u4", "i4"):
+        flat = (values.reshape(-1).astype(np.int16) & 15).astype(np.uint8)
+        flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
+        stored = Unpacked(flat[0::2] | flat[1::2] << 4, values.shape, kind)
+    return Output._of(Constant._of(stored, kind, tuple(values.shape)), 0)
+
+
+# -- what layers look like ---------------------------------------------------------------------------------
+
+
+def _layer_of(module: Any) -> Packed | None:
+    """The packed weights of a module, None for one that is no such layer or computes something else."""
+    for read in (_gptq, _awq, _torchao):
+        try:
+            candidates = read(module)
+        except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
+            continue  # attributes of another meaning
+        known = sorted(candidates, key=lambda found: _distance(module, found))  # of equal ones the first
+        if known and _distance(module, known[0]) <= _AGREES:
+            return known[0]
+    return None
+
+
+def _distance(module: Any, found: Packed) -> float:
+    """How far a layer's result is from that of these weights; 0 for one that cannot run here."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, found.codes.shape[1], generator=generator)
+    wanted = x.numpy() @ found.weights().T + (0 if found.bias is None else found.bias.astype(np.float32))
+    for kind in (torch.float32, torch.float16, torch.bfloat16):
+        try:
+            with torch.no_grad():
+                made = module(x.to(kind)).float().numpy()
+        except Exception:  # whatever its kernels raise
+            continue
+        most = float(np.abs(wanted).max()) or 1.0
+        return float(np.abs(made - wanted).max()) / most if made.shape == wanted.shape else np.inf
+    return 0.0
+
+
+def _words(tensor: Any, bits: int, axis: int) -> np.ndarray:
+    """The numbers of `bits` bits in the words of 32 along an axis, the lowest bits first."""
+    words = tensor.detach().cpu().numpy().view(np.uint32)
+    shifts = np.arange(0, 32, bits, dtype=np.uint32)
+    words = np.moveaxis(words, axis, -1)
+    apart = (words[..., None] >> shifts & np.uint32((1 << bits) - 1)).astype(np.uint8)
+    return np.moveaxis(apart.reshape(*words.shape[:-1], -1), -1, axis)
+
+
+def _array(tensor: Any) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def _bias(module: Any) -> np.ndarray | None:
+    return None if getattr(module, "bias", None) is None else _array(module.bias)
+
+
+def _gptq(module: Any) -> list[Packed]:
+    """GPTQ: words of codes along the inputs; stored zero points are one less, in the first format."""
+    if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales", "g_idx", "bits")):
+        return []
+    bits = int(module.bits)
+    if bits not in (4, 8):
+        return []
+    codes = _words(module.qweight, bits, 0)
+    scales = _array(module.scales).T
+    zeros = _words(module.qzeros, bits, 1)[:, : codes.shape[1]].T
+    groups = _array(module.g_idx).astype(np.int64)
+    order = None
+    if (np.diff(groups) < 0).any():  # inputs in an order of their own: codes are laid by their groups
+        order = np.argsort(groups, kind="stable")
+        codes, order = codes[order], np.argsort(order)
+    if not np.array_equal(np.bincount(groups), np.full(scales.shape[1], len(groups) // scales.shape[1])):
+        return []
+    points = zeros.astype(np.int16)
+    made = Packed(np.ascontiguousarray(codes.T), points + 1, scales, f"u{bits}", _bias(module), order)
+    second = made._replace(zeros=points)
+    return [second, made] if getattr(module, "qzero_format", lambda: 1)() == 2 else [made, second]
+
+
+def _awq(module: Any) -> list[Packed]:
+    """AWQ: words of codes along the outputs, in an order of their own."""
+    if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales")) or hasattr(module, "g_idx"):
+        return []
+    bits = int(getattr(module, "w_bit", getattr(module, "bits", 0)))
+    if bits != 4:
+        return []
+    place = np.argsort(_AWQ_ORDER)
+    scales = _array(module.scales).T
+    codes, zeros = (
+        _words(words, bits, 1).reshape(words.shape[0], -1, 8)[..., place].reshape(words.shape[0], -1)
+        for words in (module.qweight, module.qzeros)
+    )
+    if codes.shape[1] != scales.shape[0]:
+        return []
+    return [Packed(np.ascontiguousarray(codes.T), zeros.T.astype(np.int16), scales, "u4", _bias(module))]
+
+
+def _torchao(module: Any) -> list[Packed]:
+    """A Linear whose weight is a tensor of torchao's: integers [out, in], scales, zero points."""
+    import torch
+
+    weight: Any = getattr(module, "weight", None)
+    if not isinstance(module, torch.nn.Linear) or not type(weight).__module__.startswith("torchao."):
+        return []
+    data = getattr(weight, "tensor_impl", weight)
+    codes = next(getattr(data, name) for name in ("qdata", "int_data") if hasattr(data, name))
+    outs = codes.shape[0]
+    if codes.dtype not in (torch.int8, torch.uint8) or codes.shape != weight.shape:
+        return []
+    values = _array(codes)
+    scales = _by_row(_array(getattr(data, "scale", None)), outs)
+    points = getattr(data, "zero_point", None)
+    zeros = None if points is None else _by_row(_array(points).astype(np.int16), outs)
+    if zeros is not None and not zeros.any():
+        zeros = None
+    narrow = values.dtype == np.int8 and values.min() >= -8 and values.max() <= 7
+    kind = "i4" if narrow else "i8" if values.dtype == np.int8 else "u8"
+    return [Packed(values, zeros, scales, kind, _bias(module))]
+
+
+def _by_row(values: np.ndarray, outs: int) -> np.ndarray:
+    """One number for all, or numbers [out, groups] in any shape, as [out, groups]."""
+    if values.size == 1:
+        return np.full((outs, 1), values.reshape(()))
+    return np.ascontiguousarray(values.reshape(outs, -1))
