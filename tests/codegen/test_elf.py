@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from ovjit.codegen.cpu import elf, jit, objects
+from ovjit.codegen.cpu import elf, jit, machine, objects, relocations
 from ovjit.codegen.cpu.emit import Kind, parse, target_machine
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.isa import ISAS, host_isa
+from ovjit.codegen.cpu.relocations import ARCHITECTURES
 from ovjit.execution.runner import native_kernels
 
 SOURCE = """@njit(nogil=True)
@@ -106,6 +108,86 @@ define i64 @test_elf_global(i64 %a, i64 %b, i64 %c, i64 %d) {
         elf.load_object(made)
     address = objects.load("test_elf_global", made)
     assert call(address, 1, 0, 0, 0) == 6 and call(address, 1, 0, 0, 0) == 7
+
+
+ARM = ARCHITECTURES["aarch64"]
+
+
+@pytest.mark.parametrize("isa", ["neon", "avx2"])
+def test_code_for_another_machine_is_refused(isa: str) -> None:
+    if ISAS[isa].machine == machine.name():
+        pytest.skip("this machine's own")
+    with pytest.raises(elf.Refused, match="for another machine"):
+        elf.load_object(jit.object_code(SOURCE, "test_elf_foreign", ISAS[isa]))
+
+
+def test_code_for_arm_is_mapped_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it runs here: calls go to jumps, jumps to functions, and constants are where they belong."""
+    flushed = []
+    monkeypatch.setattr(elf, "flush", lambda address, size: flushed.append((address, size)))
+    found = elf._load(jit.object_code(SOURCE, "test_elf_arm", ISAS["neon"]), ARM)
+    assert set(found) == {"test_elf_arm", "test_elf_arm_other"}
+    (base, size), begin = flushed[0], found["test_elf_arm"]
+    words = np.frombuffer(ctypes.string_at(base, size), "<u4").astype(np.int64)
+    calls, pages = [], []
+    for i in range((begin - base) // 4, (found["test_elf_arm_other"] - base) // 4):
+        word, place = int(words[i]), base + 4 * i
+        if word >> 26 == 0b100101:  # bl
+            calls.append(place + 4 * ((word & 0x3FFFFFF ^ 0x2000000) - 0x2000000))
+        if word >> 31 and word >> 24 & 31 == 0b10000:  # adrp
+            value = (word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3
+            pages.append((place & -4096) + ((value ^ 0x100000) - 0x100000) * 4096)
+    assert len(calls) == 4 and all(base <= call < base + size for call in calls)  # tanhf for each lane
+    for call in set(calls):
+        jump = ctypes.string_at(call, 16)
+        assert jump[:8] == ARM.jump
+        assert struct.unpack("<Q", jump[8:])[0] == elf._external("tanhf")
+    assert all(page == base & -4096 or base <= page < base + size for page in pages)
+
+
+#: kind, instruction, where it lies, what it is to reach -> the instruction (by "ELF for the Arm 64-bit
+#: Architecture" and the encodings of A64), or None where it cannot.
+RELOCATIONS = {
+    "adrp, the same page": (275, 0x90000000, 0x5008, 0x5FF8, 0x90000000),
+    "adrp, three pages on": (275, 0x90000001, 0x5FFC, 0x8000, 0xF0000001),
+    "adrp, a page back": (275, 0x90000000, 0x5000, 0x4FFF, 0xF0FFFFE0),
+    "adrp, too far": (275, 0x90000000, 0, 1 << 32, None),
+    "add": (277, 0x91000000, 0, 0x12345, 0x910D1400),
+    "ldrb": (278, 0x39400000, 0, 0x12345, 0x394D1400),
+    "ldrh": (284, 0x79400000, 0, 0x12344, 0x79468800),
+    "ldr w": (285, 0xB9400000, 0, 0x12344, 0xB9434400),
+    "ldr x": (286, 0xF9400000, 0, 0x12348, 0xF941A400),
+    "ldr q": (299, 0x3DC00000, 0, 0x12340, 0x3DC0D000),
+    "ldr q, not aligned": (299, 0x3DC00000, 0, 0x12348, None),
+    "bl, on": (283, 0x94000000, 0x1000, 0x1FFC, 0x940003FF),
+    "b, back": (282, 0x14000000, 0x1000, 0x0FFC, 0x17FFFFFF),
+    "bl, too far": (283, 0x94000000, 0, 1 << 27, None),
+    "bl, to half an instruction": (283, 0x94000000, 0, 2, None),
+}
+
+
+@pytest.mark.parametrize("what", RELOCATIONS)
+def test_relocations_of_arm(what: str) -> None:
+    kind, before, place, target, wanted = RELOCATIONS[what]
+    memory = bytearray(struct.pack("<II", before, 0xDEADBEEF))
+    if wanted is None:
+        with pytest.raises(relocations.Refused):
+            ARM.apply(kind, memory, 0, place, target)
+        return
+    ARM.apply(kind, memory, 0, place, target)
+    assert [hex(word) for word in struct.unpack("<II", memory)] == [hex(wanted), hex(0xDEADBEEF)]
+
+
+def test_relocated_addresses() -> None:
+    memory = bytearray(8)
+    ARM.apply(257, memory, 0, 0x5000, 0x123456789ABC)
+    assert struct.unpack("<Q", memory)[0] == 0x123456789ABC
+    ARM.apply(260, memory, 0, 0x5000, 0x4000)
+    assert struct.unpack("<q", memory)[0] == -0x1000
+    ARM.apply(261, memory, 4, 0x5004, 0x5000)
+    assert struct.unpack("<ii", memory)[1] == -4
+    for architecture in ARCHITECTURES.values():
+        assert set(architecture.sizes.values()) <= {4, 8} and len(architecture.jump) <= 8
 
 
 WARM = """

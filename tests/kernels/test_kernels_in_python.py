@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovjit.codegen.cpu.isa import ISAS, best_isa
+from ovjit.codegen.cpu.isa import ISAS, usable
 from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
 from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
@@ -147,7 +147,7 @@ def test_words() -> None:
     assert program(text, words)(-7, 2, 5, 3) == -4 + 2 + 1
 
 
-USABLE = list(ISAS)[list(ISAS).index(best_isa()) :]
+USABLE = usable()
 
 
 def both_ways(kernel: Kernel, v: np.ndarray, w: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,6 @@ import ovjit as ov
 from ovjit.codegen.cpu.isa import host_isa
 from ovjit.data import digits
 from tests.support import op_samples
-from tests.support.networks import build, network_input
 from tests.support.op_samples import SEED, check, native_ops
 
 #: One of every kind of kernel.
@@ -82,6 +81,8 @@ def main() -> None:
             xml, images, _ = digits()
             arrays[name] = np.array(core.compile_model(xml, "CPU")(images)[0])
         else:
+            from tests.support.networks import build, network_input  # which need OpenVINO
+
             arrays[name] = np.array(core.compile_model(str(build(name)), "CPU")([network_input(name)])[0])
     np.savez(out, **arrays)
 

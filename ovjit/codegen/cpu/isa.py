@@ -110,7 +110,7 @@ def _features() -> frozenset[str]:
     return frozenset(f for f in named if _LINUX.get(f, f) in flags)
 
 
-def _usable() -> list[str]:
+def usable() -> list[str]:
     """The instruction sets that this CPU has, the widest first."""
     return [n for n, isa in ISAS.items() if _features().issuperset(isa.features)]
 
@@ -118,7 +118,7 @@ def _usable() -> list[str]:
 @functools.cache
 def best_isa() -> str:
     """The widest instruction set that this CPU has."""
-    return _usable()[0]
+    return usable()[0]
 
 
 def host_isa() -> Isa:
@@ -132,9 +132,9 @@ def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> 
     if assumed:
         return target_of(*assumed)
     wanted = asked or best_isa()
-    if wanted not in ISAS or (wanted != best_isa() and wanted not in _usable()):
-        usable = ", ".join(_usable())
-        raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {usable}")
+    if wanted not in ISAS or (wanted != best_isa() and wanted not in usable()):
+        choice = ", ".join(usable())
+        raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {choice}")
     return target_of(wanted, _features() - _hidden(hide))
 
 

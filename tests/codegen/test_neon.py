@@ -1,0 +1,169 @@
+"""Code for AArch64, printed on whatever machine this is: its instructions, and that registers suffice."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from ovjit.codegen.cpu import atomics, isa, jit
+from ovjit.codegen.cpu.formats import F32, Format, find_format
+from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.isa import ISAS
+from ovjit.codegen.cpu.neon import shapes
+from ovjit.execution.runner import native_kernels
+from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.micro import make_tile
+
+NEON = ISAS["neon"]
+#: What a CPU has beside NEON: an early one, one of 2018, one of 2022.
+FIRST, DOT, ALL = (), ("lse", "dotprod"), ("lse", "dotprod", "i8mm", "bf16")
+
+
+@pytest.fixture
+def has(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """Sets what a CPU has."""
+
+    def cpu(*features: str) -> None:
+        monkeypatch.setattr(isa, "_assumed", ("neon", frozenset(features)))
+
+    yield cpu
+
+
+def instructions(text: str) -> Counter:
+    return Counter(re.findall(r"^\t([a-z]\w*)", text, re.M))
+
+
+def code_of(body: str, extra=None) -> str:
+    """The assembly of a kernel of these lines."""
+    source = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n" + "".join(f"    {line}\n" for line in body.split("; "))
+    return jit.assembly(source, "ovjit_test_neon", NEON, extra)
+
+
+def inner_loop(form: Format, rows: int, vectors: int = 2, blocked: bool = False) -> str:
+    """The block of a tile that multiplies most."""
+    tile = make_tile(NEON, rows, vectors, Epilogue(None, [], form.acc), form, blocked)
+    given = ", ".join(["a"] * tile.arity)
+    text = code_of(f"tile_of({given}); return 0", {"tile_of": tile})
+    blocks = re.split(r"^(?=\.LBB)", text, flags=re.M)
+    return max(blocks, key=lambda block: len(re.findall(r"\t(?:fmla|bfdot|[us]*dot)\t", block)))
+
+
+# --- products
+
+TILES = {
+    "f32": ("f32", "f32", FIRST, r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.s\[[01]\]"),
+    "bf16": ("bf16", "bf16", ALL, r"bfdot\tv\d+\.4s, v\d+\.8h, v\d+\.2h\[[01]\]"),
+    "bytes": ("u8", "i8", ALL, r"sudot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[[01]\]"),
+    "bytes without i8mm": ("u8", "i8", DOT, r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[[01]\]"),
+}
+
+
+@pytest.mark.parametrize("rows", shapes.TILES)
+@pytest.mark.parametrize("what", TILES)
+def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int, has) -> None:
+    a, w, features, pattern = TILES[what]
+    has(*features)
+    form = find_format(a, w, NEON)
+    assert form is not None
+    loop = inner_loop(form, rows)
+    found, all_ = len(re.findall(pattern, loop)), instructions(loop)
+    assert found == 4 * rows, f"{found} by a lane\n{loop}"  # words x vectors x pixels
+    assert "[sp" not in loop, loop
+    assert not {"dup", "ld1r", "mul", "umull", "smull"} & set(all_), loop
+    # two words of each pixel at once, two vectors of weights at once, and little besides
+    assert all_["ldr"] == rows and all_["ldp"] + all_["ld1"] in (1, 2), loop
+    flips = form.flips * rows
+    assert (all_["eor"], all_["fmov"]) == (flips, flips), loop  # by integer units
+    assert sum(all_.values()) - found <= rows + 12 + 2 * flips, loop
+
+
+def test_sums_in_blocks_spill_nothing_in_their_loop(has) -> None:
+    has()
+    assert "[sp" not in inner_loop(F32, shapes.TILES[0], blocked=True)
+
+
+def test_formats_follow_what_the_cpu_has(has) -> None:
+    has()
+    assert find_format("u8", "i8", NEON) is None and find_format("bf16", "bf16", NEON) is None
+    assert find_format("f32", "f32", NEON) is F32
+    has(*DOT)
+    form = find_format("u8", "i8", NEON)
+    assert form is not None and form.flips
+    has(*ALL)
+    form = find_format("u8", "i8", NEON)
+    assert form is not None and not form.flips
+    kernel = tile_kernel("t", Epilogue(None, [], form.acc), NEON, form)
+    assert instructions(kernel.assembly(NEON))["sudot"] > 0
+
+
+# --- words
+
+V, W, X = "v = load_f32(p)", "w = load_f32(p + 16)", "x = load_i32(p + 32)"
+WORDS = {
+    "minimum and maximum": (f"{V}; {W}; store_f32(p, max_(min_(v, w), v))", FIRST, {"fmin": 1, "fmax": 1}),
+    "multiply and add": (f"{V}; {W}; store_f32(p, fma(v, w, v))", FIRST, {"fmla": 1}),
+    "reciprocals": (f"{V}; store_f32(p, rcp(v))", FIRST, {"frecpe": 1, "frecps": 1, "fdiv": 0}),
+    "f16 to f32": ("v = load_f16(p); store_f32(p, v)", FIRST, {"fcvtl": 1}),
+    "f32 to f16": (f"{V}; store_f16(p, v)", FIRST, {"fcvtn": 1}),
+    "f32 to bf16": (f"{V}; store_bf16(p, v)", ALL, {"bfcvtn": 1}),
+    "f32 to bf16 by integers": (f"{V}; store_bf16(p, v)", FIRST, {"bfcvtn": 0}),
+    "f32 to i32": (f"{V}; store_i32(p, cast_i32(v))", FIRST, {"fcvtzs": 1, "fcmgt": 0}),
+    "f32 to u8, rounded": (f"{V}; store_u8(p, round_int_u8(v))", FIRST, {"fcvtnu": 1, "frintx": 0}),
+    "bytes by a table": (f"{X}; store_i32(p, look_up(x, x))", FIRST, {"tbl": 1}),
+    "lanes by a vector": (f"{V}; {X}; store_f32(p, permute_f32(v, x))", FIRST, {"tbl": 1}),
+    "products of bytes": (f"{X}; store_i32(p, dot_bytes(x, x, x))", ALL, {"usdot": 1}),
+    "products of bytes without i8mm": (f"{X}; store_i32(p, dot_bytes(x, x, x))", DOT, {"sdot": 3}),
+    "products of bytes without either": (f"{X}; store_i32(p, dot_bytes(x, x, x))", FIRST, {"smull": 2, "smull2": 2}),
+    "sums of pairs": (f"{X}; store_i32(p, sum_pairs(x, x))", FIRST, {"saddlp": 0, "sadalp": 1}),
+}
+
+
+@pytest.mark.parametrize("what", WORDS)
+def test_words_are_neons_instructions(what: str, has) -> None:
+    body, features, wanted = WORDS[what]
+    has(*features)
+    text = code_of(f"{body}; return 0")
+    found = instructions(text)
+    assert {name: found[name] for name in wanted} == wanted, text
+    assert "\tbl\t" not in text and "[sp" not in text, text
+
+
+# --- what threads share
+
+ATOMICS = {
+    "loads acquire": ("return aload(p)", {"ldar": 1}, {"ldar": 1}),
+    "stores release": ("astore(p, a); return 0", {"stlr": 1}, {"stlr": 1}),
+    "swaps": ("return cas(p, a, b)", {"ldaxr": 1, "stlxr": 1}, {"casal": 1}),
+    "additions": ("return aadd(p, a)", {"ldaxr": 1, "stlxr": 1}, {"ldaddal": 1}),
+}
+
+
+@pytest.mark.parametrize("what", ATOMICS)
+def test_atomics_say_their_order(what: str, has) -> None:
+    body, plainly, by_one = ATOMICS[what]
+    for features, wanted in (((), plainly), (("lse",), by_one)):
+        has(*features)
+        found = instructions(code_of(body, atomics.intrinsics()))
+        assert {name: found[name] for name in wanted} == wanted, found
+        assert not {"ldxr", "stxr", "cas", "casa", "casl", "ldadd"} & set(found), found
+
+
+def test_what_else_the_runner_does(has) -> None:
+    has()
+    text = code_of("pause(); return no_denormals()", atomics.intrinsics())
+    found = instructions(text)
+    assert (found["yield"], found["mrs"], found["msr"]) == (1, 1, 1) and "FPCR" in text.upper()
+    assert re.search(r"orr\t\w+, \w+, #0x1000000", text), text
+    text = code_of("sleep_on(p, a, b); return 0", atomics.intrinsics())
+    assert re.search(r"mov\tw0, #98", text) and "bl\tsyscall" in text, text
+
+
+def test_the_runner_is_compiled_for_it(has) -> None:
+    has(*ALL)
+    text = native_kernels()[0].assembly(NEON)
+    found = instructions(text)
+    assert found["casal"] and found["ldaddal"] and found["ldar"] and found["stlr"] and found["yield"]
+    assert not {"ldxr", "stxr", "ldaxr"} & set(found)
