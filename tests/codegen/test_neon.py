@@ -38,7 +38,8 @@ def instructions(text: str) -> Counter:
 
 def code_of(body: str, extra=None) -> str:
     """The assembly of a kernel of these lines."""
-    source = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n" + "".join(f"    {line}\n" for line in body.split("; "))
+    lines = "".join(f"    {line}\n" for line in body.split("; "))
+    source = f"@njit(nogil=True)\ndef kernel(a, b, c, p):\n{lines}"
     return jit.assembly(source, "ovjit_test_neon", NEON, extra)
 
 
@@ -116,9 +117,11 @@ WORDS = {
     "lanes by a vector": (f"{V}; {X}; store_f32(p, permute_f32(v, x))", FIRST, {"tbl": 1}),
     "products of bytes": (f"{X}; store_i32(p, dot_bytes(x, x, x))", ALL, {"usdot": 1}),
     "products of bytes without i8mm": (f"{X}; store_i32(p, dot_bytes(x, x, x))", DOT, {"sdot": 3}),
-    "products of bytes without either": (f"{X}; store_i32(p, dot_bytes(x, x, x))", FIRST, {"smull": 2, "smull2": 2}),
+    "products of bytes without either": (
+        f"{X}; store_i32(p, dot_bytes(x, x, x))", FIRST, {"smull": 2, "smull2": 2},
+    ),
     "sums of pairs": (f"{X}; store_i32(p, sum_pairs(x, x))", FIRST, {"saddlp": 0, "sadalp": 1}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", WORDS)

@@ -1,19 +1,27 @@
-"""First light on AArch64, by an emulator that somebody has set up."""
+"""AArch64, emulated: `python -m pytest -m aarch64` prepares the emulator (`tests/support/aarch64.py`)."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
+import logging
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.support import ROOT
-
-pytestmark = [pytest.mark.aarch64, pytest.mark.timeout(1500)]
-PROGRAM = """
-import numpy as np, ovjit as ov
+import ovjit as ov
 from ovjit.codegen.cpu import machine
+from tests.support import aarch64
+from tests.support.aarch64 import CPUS, run
+from tests.support.blob_models import CASES
+from tests.support.isa_answers import OPS
+
+pytestmark = [
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(not machine.is_x86(), reason="Arm is not emulated on Arm"),
+]
+FIRST_LIGHT = """
+import numpy as np, ovjit as ov
+from ovjit.codegen.cpu import isa, machine
 from ovjit.data import digits
 xml, images, labels = digits()
 compiled = ov.compile_model(xml, "CPU", {"NUM_STREAMS": 2, "INFERENCE_NUM_THREADS": 2})
@@ -26,18 +34,135 @@ queue.wait_all()
 assert [seen[i] for i in range(50)] == answers[:50].argmax(1).tolist()
 blob = ov.Core().import_model(compiled.export_model().getvalue(), "CPU")
 assert np.array_equal(blob(images)[0], answers)
-print(machine.name(), (answers.argmax(1) == labels).sum())
+here = isa.host_isa()
+print(machine.name(), here.name, *isa.extra_features(here), (answers.argmax(1) == labels).sum())
 """
+#: CPU -> what code for it uses beside NEON.
+EXTRA = {
+    "cortex-a72": [], "neoverse-n1": ["lse", "dotprod"], "max": ["lse", "dotprod", "i8mm", "bf16"],
+}  # fmt: skip
+#: CPU -> the formats of products that it has.
+FORMATS = {"cortex-a72": {"f32"}, "neoverse-n1": {"f32", "u8i8"}, "max": {"f32", "u8i8", "bf16"}}
+#: Of the largest output: a real in f32, and in bf16.
+LIMITS = {"f32": 1e-5, "bf16": 0.02}
 
 
+@pytest.fixture(scope="session")
+def emulator() -> None:
+    aarch64.prepare()
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory) -> dict[str, Path]:
+    """Kernel caches by CPU, which tests share: compiling takes longest."""
+    return {cpu: tmp_path_factory.mktemp(cpu) for cpu in CPUS}
+
+
+def check_first_light(cpu: str, cache: Path) -> None:
+    assert run(cpu, cache, "-c", FIRST_LIGHT).split() == ["aarch64", "neon", *EXTRA[cpu], "359"]
+
+
+@pytest.mark.skipif(not aarch64.is_ready(), reason="no emulator is prepared: python -m pytest -m aarch64")
 def test_the_network_of_digits(tmp_path) -> None:
-    command = shlex.split(os.environ.get("OVJIT_AARCH64", ""))
-    if not command:
-        pytest.skip("OVJIT_AARCH64 names no Python of emulated AArch64")
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("OVJIT_AARCH64_PATH")])])
-    env = {**os.environ, "PYTHONPATH": path, "OVJIT_CACHE": str(tmp_path)}
-    done = subprocess.run(
-        [*command, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=1400, env=env
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["aarch64", "359"]
+    check_first_light("max", tmp_path)
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", CPUS)
+def test_the_network_of_digits_on_each_cpu(cpu: str, emulator, caches) -> None:
+    check_first_light(cpu, caches[cpu])
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", CPUS)
+def test_networks_are_as_numpy_has_them(cpu: str, emulator, caches, tmp_path) -> None:
+    """In the formats that the CPU has, as the kernels' names say."""
+    run(cpu, caches[cpu], "-m", "tests.support.aarch64_nets", str(tmp_path / "nets.npz"))
+    with np.load(tmp_path / "nets.npz") as arrays:
+        found = dict(arrays)
+    names = found.pop("kernels").tolist()
+    tiles = {name.split("_")[1] for name in names if "_12x8_neon" in name}
+    assert tiles == FORMATS[cpu], names
+    wanted = {key: found.pop(key) for key in list(found) if key.endswith(".wanted")}
+    assert len(found) == len(wanted) >= 9
+    for key, got in found.items():
+        exact = wanted[f"{key}.wanted"]
+        precision = key.rpartition(".")[0].rpartition(" ")[2]
+        off = np.abs(got - exact).max() / np.abs(exact).max()
+        assert off <= LIMITS[precision], f"{key} on {cpu}: off by {off:.2g} of the largest"
+
+
+@pytest.mark.aarch64
+def test_operations_are_as_their_references(emulator, caches, tmp_path) -> None:
+    """As on the lesser instruction sets of x86."""
+    out = tmp_path / "ops.npz"
+    run("max", caches["max"], "-m", "tests.support.isa_answers", str(out), "--ops", timeout=2900)
+    with np.load(out) as arrays:
+        assert arrays["isa"] == "neon" and set(arrays["ops"]) == OPS
+        assert not arrays["faults"].tolist()
+
+
+EXPORT = """
+import sys, ovjit as ov
+from tests.support.blob_models import CASES
+for name in sys.argv[2:]:
+    model = ov.Core().compile_model(CASES[name].build(), "CPU")
+    open(f"{sys.argv[1]}/{name}.blob", "wb").write(model.export_model().getvalue())
+"""
+IMPORT = """
+import sys, numpy as np, ovjit as ov
+from tests.support.blob_models import CASES
+for name in sys.argv[2:]:
+    model = ov.Core().import_model(f"{sys.argv[1]}/{name}.blob", "CPU")
+    print(name, model.get_property("LOADED_FROM_CACHE"))
+    for i, feed in enumerate(CASES[name].feeds):
+        np.savez(f"{sys.argv[1]}/{name}.{i}.npz", *model(feed).values())
+"""
+NAMES = ("small", "integers")
+
+
+def check_answers(folder: Path) -> None:
+    """Those that another machine has written, beside this one's."""
+    for name in NAMES:
+        model = ov.Core().compile_model(CASES[name].build(), "CPU")
+        for i, feed in enumerate(CASES[name].feeds):
+            with np.load(folder / f"{name}.{i}.npz") as got:
+                for k, wanted in enumerate(model(feed).values()):
+                    np.testing.assert_allclose(got[f"arr_{k}"], wanted, 1e-5, 1e-6, err_msg=name)
+
+
+@pytest.mark.aarch64
+def test_blobs_of_this_machine_are_compiled_anew_on_arm(emulator, caches, tmp_path) -> None:
+    for name in NAMES:
+        blob = ov.Core().compile_model(CASES[name].build(), "CPU").export_model().getvalue()
+        (tmp_path / f"{name}.blob").write_bytes(blob)
+    said = run("max", caches["max"], "-c", IMPORT, str(tmp_path), *NAMES)
+    assert said.split() == [word for name in NAMES for word in (name, "False")]
+    check_answers(tmp_path)
+
+
+@pytest.mark.aarch64
+def test_blobs_of_arm_are_compiled_anew_on_this_machine(
+    emulator, caches, tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run("max", caches["max"], "-c", EXPORT, str(tmp_path), *NAMES)
+    run("max", caches["max"], "-c", IMPORT, str(tmp_path), *NAMES)  # there they are what they were
+    check_answers(tmp_path)
+    for name in NAMES:
+        with caplog.at_level(logging.WARNING, "ovjit"):
+            model = ov.Core().import_model((tmp_path / f"{name}.blob").read_bytes(), "CPU")
+        assert not model.get_property("LOADED_FROM_CACHE")
+        for feed in CASES[name].feeds:
+            exact = ov.Core().compile_model(CASES[name].build(), "CPU")(feed).values()
+            for got, wanted in zip(model(feed).values(), exact, strict=True):
+                np.testing.assert_allclose(got, wanted, 1e-5, 1e-6)
+    assert caplog.text.count("the blob's code is not used, its model is compiled") == len(NAMES)
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", CPUS)
+def test_the_loader_and_the_runner_on_arm(cpu: str, emulator, caches) -> None:
+    """The default suite's tests of the loader, of jobs and queues, and of arithmetic with denormals."""
+    files = ["tests/codegen/test_elf.py", "tests/execution/test_denormals.py"]
+    said = run(cpu, caches[cpu], "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, timeout=2900)
+    assert " passed" in said
