@@ -26,7 +26,8 @@ CPUS = ("cortex-a72", "neoverse-n1", "max")
 _EMULATOR = "qemu-aarch64-static"
 _DEBS = (
     "python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 libgcc-s1 libstdc++6 "
-    "zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libreadline8 libtinfo6 libncursesw6 "
+    "zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libreadline8 libtinfo6 "
+    "libncursesw6 "
     "libcrypt1 libdb5.3 libnsl2 libtirpc3 libgomp1"
 ).split()
 _WHEELS = (
