@@ -4,50 +4,40 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from ovjit.codegen.cpu import atomics, isa, jit
+from ovjit.codegen.cpu import atomics, jit
 from ovjit.codegen.cpu.formats import F32, Format, find_format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import ISAS
+from ovjit.codegen.cpu.isa import Isa, target_of
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.execution.runner import native_kernels
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.micro import make_tile
 
-NEON = ISAS["neon"]
-#: What a CPU has beside NEON: an early one, one of 2018, one of 2022.
-FIRST, DOT, ALL = (), ("lse", "dotprod"), ("lse", "dotprod", "i8mm", "bf16")
-
-
-@pytest.fixture
-def has(monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    """Sets what a CPU has."""
-
-    def cpu(*features: str) -> None:
-        monkeypatch.setattr(isa, "_assumed", ("neon", frozenset(features)))
-
-    yield cpu
+#: A CPU of the first years, one of 2018, one of 2022: what they have beside NEON.
+FIRST = target_of("neon")
+DOT = target_of("neon", ("lse", "dotprod"))
+ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16"))
 
 
 def instructions(text: str) -> Counter:
     return Counter(re.findall(r"^\t([a-z]\w*)", text, re.M))
 
 
-def code_of(body: str, extra=None) -> str:
+def code_of(body: str, isa: Isa, extra=None) -> str:
     """The assembly of a kernel of these lines."""
     lines = "".join(f"    {line}\n" for line in body.split("; "))
     source = f"@njit(nogil=True)\ndef kernel(a, b, c, p):\n{lines}"
-    return jit.assembly(source, "ovjit_test_neon", NEON, extra)
+    return jit.assembly(source, "ovjit_test_neon", isa, extra)
 
 
-def inner_loop(form: Format, rows: int, vectors: int = 2, blocked: bool = False) -> str:
+def inner_loop(isa: Isa, form: Format, rows: int, blocked: bool = False) -> str:
     """The block of a tile that multiplies most."""
-    tile = make_tile(NEON, rows, vectors, Epilogue(None, [], form.acc), form, blocked)
+    tile = make_tile(isa, rows, 2, Epilogue(None, [], form.acc), form, blocked)
     given = ", ".join(["a"] * tile.arity)
-    text = code_of(f"tile_of({given}); return 0", {"tile_of": tile})
+    text = code_of(f"tile_of({given}); return 0", isa, {"tile_of": tile})
     blocks = re.split(r"^(?=\.LBB)", text, flags=re.M)
     return max(blocks, key=lambda block: len(re.findall(r"\t(?:fmla|bfdot|[us]*dot)\t", block)))
 
@@ -64,12 +54,11 @@ TILES = {
 
 @pytest.mark.parametrize("rows", shapes.TILES)
 @pytest.mark.parametrize("what", TILES)
-def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int, has) -> None:
-    a, w, features, pattern = TILES[what]
-    has(*features)
-    form = find_format(a, w, NEON)
+def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int) -> None:
+    a, w, isa, pattern = TILES[what]
+    form = find_format(a, w, isa)
     assert form is not None
-    loop = inner_loop(form, rows)
+    loop = inner_loop(isa, form, rows)
     found, all_ = len(re.findall(pattern, loop)), instructions(loop)
     assert found == 4 * rows, f"{found} by a lane\n{loop}"  # words x vectors x pixels
     assert "[sp" not in loop, loop
@@ -81,23 +70,18 @@ def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int, has) ->
     assert sum(all_.values()) - found <= rows + 12 + 2 * flips, loop
 
 
-def test_sums_in_blocks_spill_nothing_in_their_loop(has) -> None:
-    has()
-    assert "[sp" not in inner_loop(F32, shapes.TILES[0], blocked=True)
+def test_sums_in_blocks_spill_nothing_in_their_loop() -> None:
+    assert "[sp" not in inner_loop(FIRST, F32, shapes.TILES[0], blocked=True)
 
 
-def test_formats_follow_what_the_cpu_has(has) -> None:
-    has()
-    assert find_format("u8", "i8", NEON) is None and find_format("bf16", "bf16", NEON) is None
-    assert find_format("f32", "f32", NEON) is F32
-    has(*DOT)
-    form = find_format("u8", "i8", NEON)
-    assert form is not None and form.flips
-    has(*ALL)
-    form = find_format("u8", "i8", NEON)
-    assert form is not None and not form.flips
-    kernel = tile_kernel("t", Epilogue(None, [], form.acc), NEON, form)
-    assert instructions(kernel.assembly(NEON))["sudot"] > 0
+def test_formats_follow_what_the_cpu_has() -> None:
+    assert find_format("u8", "i8", FIRST) is None and find_format("bf16", "bf16", FIRST) is None
+    assert find_format("f32", "f32", FIRST) is F32
+    forms = [find_format("u8", "i8", isa) for isa in (DOT, ALL)]
+    assert [form is not None and form.flips for form in forms] == [True, False]
+    assert forms[1] is not None
+    kernel = tile_kernel("t", Epilogue(None, [], "i32"), ALL, forms[1])
+    assert instructions(kernel.assembly(ALL))["sudot"] > 0
 
 
 # --- words
@@ -125,10 +109,9 @@ WORDS = {
 
 
 @pytest.mark.parametrize("what", WORDS)
-def test_words_are_neons_instructions(what: str, has) -> None:
-    body, features, wanted = WORDS[what]
-    has(*features)
-    text = code_of(f"{body}; return 0")
+def test_words_are_neons_instructions(what: str) -> None:
+    body, isa, wanted = WORDS[what]
+    text = code_of(f"{body}; return 0", isa)
     found = instructions(text)
     assert {name: found[name] for name in wanted} == wanted, text
     assert "\tbl\t" not in text and "[sp" not in text, text
@@ -145,28 +128,25 @@ ATOMICS = {
 
 
 @pytest.mark.parametrize("what", ATOMICS)
-def test_atomics_say_their_order(what: str, has) -> None:
+def test_atomics_say_their_order(what: str) -> None:
     body, plainly, by_one = ATOMICS[what]
-    for features, wanted in (((), plainly), (("lse",), by_one)):
-        has(*features)
-        found = instructions(code_of(body, atomics.intrinsics()))
+    for isa, wanted in ((FIRST, plainly), (DOT, by_one)):
+        found = instructions(code_of(body, isa, atomics.intrinsics()))
         assert {name: found[name] for name in wanted} == wanted, found
         assert not {"ldxr", "stxr", "cas", "casa", "casl", "ldadd"} & set(found), found
 
 
-def test_what_else_the_runner_does(has) -> None:
-    has()
-    text = code_of("pause(); return no_denormals()", atomics.intrinsics())
+def test_what_else_the_runner_does() -> None:
+    text = code_of("pause(); return no_denormals()", FIRST, atomics.intrinsics())
     found = instructions(text)
     assert (found["yield"], found["mrs"], found["msr"]) == (1, 1, 1) and "FPCR" in text.upper()
     assert re.search(r"orr\t\w+, \w+, #0x1000000", text), text
-    text = code_of("sleep_on(p, a, b); return 0", atomics.intrinsics())
+    text = code_of("sleep_on(p, a, b); return 0", FIRST, atomics.intrinsics())
     assert re.search(r"mov\tw0, #98", text) and "bl\tsyscall" in text, text
 
 
-def test_the_runner_is_compiled_for_it(has) -> None:
-    has(*ALL)
-    text = native_kernels()[0].assembly(NEON)
+def test_the_runner_is_compiled_for_it() -> None:
+    text = native_kernels()[0].assembly(ALL)
     found = instructions(text)
     assert found["casal"] and found["ldaddal"] and found["ldar"] and found["stlr"] and found["yield"]
     assert not {"ldxr", "stxr", "ldaxr"} & set(found)
