@@ -1,4 +1,4 @@
-"""Tensors of safetensors files, as they lie in the file.
+"""Tensors of safetensors files, in place.
 
 A file has the length of its header (8 bytes, little-endian), a header in JSON (for each tensor: dtype, shape,
 begin and end of its bytes behind the header), and the bytes. Everything is checked against the file's size.

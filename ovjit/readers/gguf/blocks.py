@@ -1,10 +1,10 @@
 """Tensors in llama.cpp's blocks -> codes with a scale and perhaps a zero for each group.
 
-    w = (code - zero) * scale          or, where there are levels,          w = level[code] * scale
+    w = (code - zero) * scale          or, with levels,          w = level[code] * scale
 
 Types of one scale in a block of 32 keep it as f16. The super-blocks of 256 store scales of groups of 16 or 32
-as integers of 4 to 8 bits times an f16: their products, and zeros made of minima, are f32. Codes of up to 4
-bits lie two in a byte, those of 5, 6 and 8 bits have a byte each. No weight is rounded.
+as integers of 4 to 8 bits times an f16. Their products, and zeros computed from minima, are f32. A byte has
+two codes of up to 4 bits, or one of 5, 6 or 8 bits. No weight is rounded.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Parts(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a type is read: bytes and elements of a block, elements of a group, the type of codes, the zero of
-    all (None: as `apart` says), levels that codes name, and what takes blocks apart."""
+    """How a type is read: bytes and elements of a block, elements of a group, the type of codes, the common
+    zero (None: as `apart` says), the levels of codes, and the function that unpacks blocks."""
 
     size: int
     block: int
@@ -60,7 +60,7 @@ def _half(blocks: np.ndarray, at: int) -> np.ndarray:
 
 
 def _nibbles(blocks: np.ndarray, run: int) -> np.ndarray:
-    """Of each `run` of bytes the low halves, then the high ones."""
+    """The low 4 bits of each `run` of bytes, then the high ones."""
     runs = blocks.reshape(len(blocks), -1, 1, run)
     return np.concatenate([runs & 15, runs >> 4], 2).reshape(len(blocks), -1)
 

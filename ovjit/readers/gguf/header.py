@@ -108,7 +108,7 @@ class _Walk:
 
 
 def check_header(data: np.ndarray) -> None:
-    """Raises ModelError unless all that the header speaks of lies within the bytes `data`."""
+    """Raises ModelError unless everything that the header names lies within the bytes `data`."""
     import gguf
 
     sizes = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}

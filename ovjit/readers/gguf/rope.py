@@ -56,7 +56,7 @@ class Turns:
         return both[0], both[1]
 
     def _factored(self, speeds: np.ndarray) -> Output:
-        """[1, turned / 2, 1]: speeds over the factors of a tensor; phi3 has two such tensors, and takes the
+        """[1, turned / 2, 1]: speeds over the factors of a tensor. phi3 has two such tensors, and uses the
         second as soon as a position is beyond the original context."""
         w, count = self.w, len(speeds)
 

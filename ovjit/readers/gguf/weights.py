@@ -22,8 +22,9 @@ _PANEL = 32
 
 
 def unpermuted(heads: int, size: int, turned: int) -> np.ndarray:
-    """The order of rows in which llama's queries and keys turn as halves of a head: files have the two
-    elements of a pair beside one another, in the first `turned` of the `size` rows of each head."""
+    """The order of rows in which the two elements of a rotated pair are half a head apart, as the operation
+    expects. In files they are adjacent, in the first `turned` of the `size` rows of each head of llama's
+    queries and keys."""
     pairs = np.arange(turned).reshape(-1, 2).T.reshape(-1)
     one = np.concatenate([pairs, np.arange(turned, size)])
     return (np.arange(heads)[:, None] * size + one).reshape(-1)

@@ -47,9 +47,9 @@ def read_ir(
     """The Model of an IR. `extensions`: classes derived from Op, by their operations' names and versions.
 
     `xml` is a path (str or PathLike), or the file's content (bytes-like). `weights` is a path, bytes-like or
-    a Tensor; None takes the file beside the xml that ends in .bin, if there is one. Raises RuntimeError
-    naming the file and the layer for whatever is not valid, UnsupportedError (one too) that lists all
-    operations which ovjit does not have, and TypeError for another kind of object.
+    a Tensor. None takes the .bin file beside the xml, if it exists. Raises RuntimeError with the file and the
+    layer for an invalid file. UnsupportedError (a RuntimeError too) lists all operations that ovjit does not
+    have. TypeError for another kind of object.
     """
     where = "the given xml"
     if isinstance(xml, (str, os.PathLike)):
@@ -84,8 +84,8 @@ def read_ir(
 
 
 def _with_ports_of_version_10(model: Model) -> Model:
-    """The model with the element types that its inputs and outputs have for OpenVINO when its file is of
-    version 10: f16 is given as f32, and results are f32 or i32, whatever is computed inside."""
+    """The model with OpenVINO's element types of inputs and outputs for a file of version 10: inputs of f16
+    are f32, and results are f32 or i32, for any computation inside."""
     inputs = [i for i, port in enumerate(model.inputs) if port.element_type._name == "f16"]
     outputs = {
         i: "i32" if port.element_type._name in ("i64", "u32", "u64") else "f32"
@@ -152,8 +152,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
 
 
 def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tuple[str, str], Op | type]:
-    """(type, version) -> record, or class of an operation that was added. Raises UnsupportedError that lists
-    all that ovjit does not have."""
+    """(type, version) -> record, or class of an added operation. UnsupportedError lists all missing ones."""
     records: dict[tuple[str, str], Op | type] = {}
     missing: dict[str, list[str]] = {}
     layers = [layer for part in nested_nets(net) for layer in part.layers]

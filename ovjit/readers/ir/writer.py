@@ -1,7 +1,7 @@
 """Writer of OpenVINO IR v11: an xml file with the graph, a bin file with the constants.
 
-Files appear whole or not at all: they are written beside their place and moved there at the end, so that a
-model may be saved over the files it was read from.
+Files appear whole or not at all: they are written beside their place and moved there at the end. So a model
+may be saved over the files it was read from.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -> None:
     """Write an IR to the path `output_model` (.xml) and the .bin beside it; missing folders are made.
 
-    `compress_to_fp16` stores f32 and f64 constants as f16, each followed by a Convert; a constant with finite
-    values beyond f16 stays as it is, and all of a model that `is_quantized`. Raises RuntimeError for a model
-    that xml cannot hold or files that cannot be written.
+    `compress_to_fp16` stores f32 and f64 constants as f16, each followed by a Convert. Constants with finite
+    values beyond f16 are not changed, nor are those of a model that `is_quantized`. Raises RuntimeError for a
+    model that xml cannot hold or files that cannot be written.
     """
     _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": get_version()})
 
@@ -393,8 +393,8 @@ def _scales_weights(one: Output, other: Output) -> bool:
 
 
 def compressible(node: Constant) -> bool:
-    """Whether a constant is stored as f16 where that is asked for: a real one that f16 holds well enough, but
-    not what is quantised or says how, as in OpenVINO."""
+    """Whether a constant is stored as f16 on request: a real one that f16 represents well enough. Quantised
+    constants and their scales are excluded, as in OpenVINO."""
     if node._attrs["element_type"] not in ("f32", "f64") or not _serves_as_f16(node.value):
         return False
     return not any(user._op.name == "FakeQuantize" for user in node._users or ())
@@ -406,8 +406,8 @@ def as_f16(value: np.ndarray) -> np.ndarray:
 
 
 def _serves_as_f16(value: np.ndarray) -> bool:
-    """OpenVINO's rule: no number within the range is off by more than 1, and fewer than three quarters of all
-    are beyond the range or off by more than a thousandth. A single number may be off by a ten-thousandth."""
+    """OpenVINO's rule. No number within the range may be off by more than 1. Fewer than three quarters may be
+    beyond the range or off by more than a thousandth. A single number may be off by a ten-thousandth."""
     if value.size == 0:
         return False
     with np.errstate(all="ignore"):

@@ -22,7 +22,7 @@ from ovjit.readers.onnx.repeats import repeated
 if TYPE_CHECKING:
     from ovjit.readers.onnx.reader import Scope
 
-#: Loops over sequences are written out, up to this many trips.
+#: Loops over sequences are unrolled, up to this many iterations.
 MAX_TRIPS = 1024
 
 
@@ -180,11 +180,11 @@ def circulated(
     state: dict[str, Output],
     collected: Sequence[str] = (),
 ) -> dict[str, Output]:
-    """A loop of an operator's own: `once(state, number of the trip, scope)` gives the next state and whether
-    to go on. What it takes from around the body it asks the scope for (`Scope.capture`).
+    """A loop that an operator needs: `once(state, iteration number, scope)` returns the next state and the
+    condition. It gets outer values from the scope (`Scope.capture`).
 
-    A state whose shape changes on the way has the changing dimensions open. What `once` gives under a name of
-    `collected`, in addition to the state, comes back as [trips, ...].
+    Changing dimensions of a state are open. Further results of `once` under names in `collected` are returned
+    as [iterations, ...].
     """
     names = list(state)
     kinds = [TensorType(n.dtype(v), n.shape(v)) for v in state.values()]
@@ -216,8 +216,8 @@ def _loop(
     sources: Sequence[Output],
     name: str,
 ) -> list[Output]:
-    """The Loop of a body with (number of the trip, condition, what goes round) as parameters and (what goes
-    round, condition, what is collected) as results; `sources` are (trips, condition, what goes round)."""
+    """The Loop of a body with the parameters (iteration number, condition, state) and the results (state,
+    condition, collected values). `sources` are (number of iterations, condition, state)."""
     from ovjit.api.model.subgraphs import loop as loop_node
 
     model = _body(results, inner, name, parameters)
@@ -240,8 +240,9 @@ def stepped(
     pieces: dict[str, Output],
     fixed: dict[str, Output] | None = None,
 ) -> tuple[Output, Output]:
-    """A loop of an operator's own over the first dimension of `pieces`: `once(state, pieces of one trip and
-    what is `fixed`)` gives the next state and what is collected. The last state, and [trips, ...]."""
+    """A loop that an operator needs over the first dimension of `pieces`: `once(state, one iteration's pieces
+    and `fixed` values)` returns the next state and collected values. Returns the last state, and [iterations,
+    ...]."""
     from ovjit.api.model.subgraphs import tensor_iterator
 
     parameters = [_parameter("state", TensorType(n.dtype(state), n.shape(state)))]
@@ -358,8 +359,8 @@ def _joined_along(n: OnnxNode, name: str, rank: int) -> int | None:
 
 
 def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int]) -> Any:
-    """A copy of a body that gives what would be added to sequences of these numbers as further outputs, or
-    where sequences are `growing` along axes, puts it behind tensors of their names."""
+    """A copy of a body with further outputs: the tensors that it would add to sequences of these numbers. If
+    sequences are `growing` along axes, it appends them to tensors of their names."""
     body = type(graph)()
     body.CopyFrom(graph)
     gone = {i: node for i, node in added.items() if i not in growing}
@@ -386,7 +387,7 @@ def _without_sequences(graph: Any, added: dict[int, Any], growing: dict[int, int
 
 
 def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequence[Any]) -> list[Any]:
-    """A loop over sequences as its trips one after the other: their number must be known."""
+    """A loop over sequences, unrolled: the number of iterations must be known."""
     trips = n.value(n.optional(0))
     go_on = n.value(n.optional(1))
     if trips is None or (n.has(1) and go_on is None):

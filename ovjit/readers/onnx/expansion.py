@@ -72,7 +72,7 @@ class Expansion:
         return own, calls
 
     def _size(self, key: Key) -> None:
-        """Find the sizes of a function and of all that it calls."""
+        """Find the sizes of a function and of the functions that it calls."""
         path: dict[Key, tuple[int, Counter[Key], Iterator[Key]]] = {}
         following: Key | None = key
         while following is not None or path:

@@ -21,10 +21,10 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 class ExternalData:
     """Reads the data files of one model.
 
-    `model` is the model's path, None if it was given as bytes; `contents` may give files by their location.
-    A file is read if it really lies in the model's folder, or in the folder that the model really lies in: a
-    model and its data may be links into a store, as in a Hugging Face cache, but neither ".." nor a link
-    leads out. Each file is opened once, and mapped from 1 MiB on if `use_mmap`.
+    `model` is the model's path, None if it was given as bytes. `contents` may give files by their location. A
+    file is read if it lies in the model's folder, or in the folder of the file that the model links to. A
+    model and its data may be links into a store, as in a Hugging Face cache. Neither ".." nor a link may lead
+    out. Each file is opened once, and mapped from 1 MiB on if `use_mmap`.
     """
 
     def __init__(self, model: Any = None, contents: Mapping[str, Any] | None = None, use_mmap: bool = True):

@@ -155,8 +155,8 @@ def conv_transpose(n: OnnxNode) -> Any:
 
 
 def _middle(n: OnnxNode, x: Output, wanted: Sequence[int], upper: bool) -> Output:
-    """`wanted` pixels of images of open sizes: what is too much is taken from both sides, what an odd number
-    leaves from the end if `upper`; what is missing is 0 behind the end."""
+    """`wanted` pixels of images of open sizes. Excess pixels are removed from both sides, an odd one at the
+    end if `upper`. Missing pixels are 0 behind the end."""
     dims, goal = len(wanted), np.array(wanted, np.int64)
     sizes = n.slice(n.shape_of(x), 0, 2)
     more = n("Maximum", n("Subtract", sizes, goal), 0)
@@ -452,7 +452,7 @@ def layer_normalization(n: OnnxNode) -> Any:
 
 
 def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:
-    """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for halves"""
+    """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for 16-bit floats"""
     kind, rank = n.dtype(x), n.rank(x)
     wide = n.convert(x, "f32") if kind in ("f16", "bf16") else x
     mean = n("ReduceMean", n("Multiply", wide, wide), list(range(n.axis(axis, rank), rank)), keep_dims=True)

@@ -34,10 +34,10 @@ class TensorList(list):
 
 
 class Rows:
-    """A sequence to which a loop adds a tensor on each trip: these are the rows of one tensor, [trips, ...].
+    """A sequence to which a loop adds a tensor in each iteration: the rows of one tensor, [iterations, ...].
 
-    `first` are the tensors that it began with. Tensors that may be of different lengths and that the model
-    joins along an axis are so in `joined`, by that axis.
+    `first` are its initial tensors. Tensors that may have different lengths and that the model joins along an
+    axis are in `joined` in that form, by that axis.
     """
 
     def __init__(self, first: TensorList, rows: Output, joined: Mapping[int, Output] | None = None) -> None:

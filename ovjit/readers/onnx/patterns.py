@@ -1,8 +1,8 @@
 """Regular expressions in RE2's syntax, as tables that read texts byte by byte.
 
-An expression becomes a graph of byte ranges (Thompson's construction), and that a table of the next state for
-each state and byte. RE2's expressions need no more: they have no references back and look around no corner,
-but for anchors and the borders of words, which a state settles when it sees the byte that follows.
+An expression becomes a graph of byte ranges (Thompson's construction), and that becomes a table of the next
+state for each state and byte. RE2's expressions need no more: they have no back references and no lookaround,
+except anchors and word borders. A state decides these when it reads the following byte.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ _CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
 
 
 class Table(NamedTuple):
-    """`following[state, kind of byte]` is the next state, `kind[byte]` its kind. It begins in the state
-    `starts[what is before]`, 0 at the begin of a text, and a match may end where `accepts[state, what is
-    behind]` is true; in state 1 there is no more match. `sides[kind of byte]` is what such a byte is before
-    and behind others, EDGE what no byte is."""
+    """`following[state, kind of byte]` is the next state, `kind[byte]` its kind.
+
+    It begins in the state `starts[kind before]`, 0 at the begin of a text. A match may end where
+    `accepts[state, kind behind]` is true. In state 1 no match is possible. `sides[kind of byte]` is the side
+    that such a byte forms before and behind others, EDGE the one without a byte."""
 
     following: np.ndarray
     kind: np.ndarray

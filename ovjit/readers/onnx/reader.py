@@ -67,12 +67,12 @@ def read_onnx(
 ) -> Model:
     """The Model of an ONNX file.
 
-    `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict that gives the contents of
-    files with external data by their location, for a model that is not given by its path; any other weights
-    are left aside, as OpenVINO does: an ONNX model holds its own. `shapes` gives inputs other (element type
-    or None, shape or None) than the file says. `converters` are rules of the caller's, by the type of
-    operator, before all others. Raises RuntimeError that names the file and the node for whatever is not
-    valid; UnsupportedError, one too, lists all operators that cannot be read.
+    `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict with the contents of files
+    with external data by their location, for a model that is not given by its path. Other weights are
+    ignored, as in OpenVINO: an ONNX model has its own. `shapes` overrides the inputs' (element type or None,
+    shape or None). `converters` are the caller's rules by operator type, before all others. Raises
+    RuntimeError with the file and the node for an invalid model. UnsupportedError, a RuntimeError too, lists
+    all operators that cannot be read.
     """
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):

@@ -49,7 +49,7 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
 
 
 def _wide(n: OnnxNode, x: Output) -> Output:
-    """Halves as f32, in which sums are kept."""
+    """f16 and bf16 as f32, the type of sums."""
     return n.convert(x, "f32") if n.dtype(x) in ("f16", "bf16") else x
 
 

@@ -12,13 +12,14 @@ from ovjit.readers.onnx.tensors import decode
 
 
 def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int) -> Output | None:
-    """What the Loop `n` of these inputs joins along `axis`, if for the trip i its body adds to a sequence
+    """The result that the Loop `n` of these inputs joins along `axis`, if in iteration i its body adds to a
+    sequence
 
         Reshape(Expand(Unsqueeze(SequenceAt(items, i), axis + 1), [1, SequenceAt(counts, i), ...]), [-1, ...])
 
     by the node `insert`: Gather(items, SearchSorted(CumSum(counts), Range(0, ReduceSum(counts))), axis), with
     the places to the right of equal sums. The shape may be guarded, as Where(Equal(shape, -1), 1, shape).
-    None for any other loop. So is torch.repeat_interleave exported.
+    None for any other loop. torch.repeat_interleave is exported in this form.
     """
     body = _Body(n, graph)
     trips, go_on = [*inputs, None][:2]
@@ -93,7 +94,7 @@ class _Body:
         return [int(v) for v in value]
 
     def item(self, name: str) -> Rows | None:
-        """The sequence of which `name` is the item of this trip."""
+        """The sequence of which `name` is this iteration's item."""
         at = self.node(name, "SequenceAt")
         if at is None or at.input[1] != self.graph.input[0].name or at.input[0] in self.made:
             return None
@@ -132,7 +133,7 @@ class _Body:
         return value is not None and value.size == 1 and value.reshape(-1)[0] == number
 
     def goes_on(self, begins: Output | None) -> bool:
-        """Whether nothing ends the loop before its last trip."""
+        """Whether the loop always runs to its last iteration."""
         start = self.n.value(begins)
         name = self.graph.output[0].name
         while (node := self.node(name, "Cast") or self.node(name, "Identity")) is not None:

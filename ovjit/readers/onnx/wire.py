@@ -1,11 +1,11 @@
-"""An ONNX file without its large data, which parsing would copy: these stay where they are, as views.
+"""An ONNX file without its large data, which parsing would copy: these become views of the content.
 
-    content -> (what protobuf parses, {mark: the bytes that it stands for})
+    content -> (bytes for protobuf to parse, {mark: the bytes that it replaces})
 
-A file is a message of nested messages (protobuf's wire format): fields, each a tag and what it holds, a
-number or a length and so many bytes. In tensors, wherever they stand, each large `raw_data` gives way to a
-mark that no file can contain, as a part of it is random; all else is parsed as it is. Nothing is judged here:
-what does not keep to the format is left whole, for protobuf to refuse.
+A file is a message of nested messages (protobuf's wire format). Each field has a tag and a number, or a tag,
+a length and so many bytes. In all tensors, each large `raw_data` is replaced by a mark. No file can contain
+the mark, as a part of it is random. The remainder is parsed unchanged. Malformed parts are left whole, for
+protobuf to refuse.
 """
 
 from __future__ import annotations

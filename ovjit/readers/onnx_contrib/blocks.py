@@ -122,7 +122,7 @@ def gather_block_quantized(n: OnnxNode) -> Any:
 
 
 def _nibbles(n: OnnxNode, x: Output) -> Output:
-    """Bytes [..., m] as their halves [..., 2 * m], the low one first."""
+    """Bytes [..., m] as 4-bit numbers [..., 2 * m], the low one first."""
     rank = n.rank(x)
     low = n("BitwiseAnd", x, n.like(x, 15))
     high = n("BitwiseRightShift", x, n.like(x, 4))

@@ -30,8 +30,8 @@ def group_query_attention(n: OnnxNode) -> Any:
     """(query, key, value, past key, past value, last place of each item, total length, cos, sin, position
     ids, attention bias, sinks of the heads, two scales of a quantised cache, weights of two norms)
 
-    Keys and values of the past that are valid come first in its buffers; the present has them and the new
-    ones, and keeps what a longer buffer has behind them.
+    Valid keys and values of the past come first in its buffers. The present has them and the new ones, and
+    keeps the content of a longer buffer behind them.
     """
     heads, groups = n.required("num_heads"), n.required("kv_num_heads")
     if groups < 1 or heads % groups:
@@ -117,7 +117,7 @@ class _Cache:
         self.scale = n.reshape(scale, [1, groups, 1, size] if kind == "PER_CHANNEL" else [1])
 
     def stored(self, x: Output) -> Output:
-        """[batch, heads, length, size] as it lies in the cache"""
+        """[batch, heads, length, size], the layout of the cache"""
         n = self.n
         if self.scale is None:
             return x
@@ -205,15 +205,15 @@ def _turned_heads(n: OnnxNode, cos: Output) -> tuple[Output, int, bool]:
 
 @ms("GemmaRotaryEmbedding")
 def gemma_rotary_embedding(n: OnnxNode) -> Any:
-    """(angles [batch, length, size], q, q with its halves turned, k, k with its halves turned)"""
+    """(angles [batch, length, size], q, q with swapped half heads, k, k with swapped half heads)"""
     cos, sin = (n.unsqueeze(n.convert(n(op, n[0]), n.dtype(n[1])), [1]) for op in ("Cos", "Sin"))
     return [n("Add", n("Multiply", n[i], cos), n("Multiply", n[i + 1], sin)) for i in (1, 3)]
 
 
 @ms("MRotaryEmbedding")
 def multimodal_rotary_embedding(n: OnnxNode) -> Any:
-    """(input, position ids [3, batch, length], cos, sin): each of `mrope_section`'s parts of the angles goes
-    by other positions; parts lie one behind the other, or with mrope_layout=1 element by element in turn."""
+    """(input, position ids [3, batch, length], cos, sin): each of `mrope_section`'s parts of the angles uses
+    other positions. Parts are consecutive, or with mrope_layout=1 interleaved."""
     ids, cos, sin = (n[i] for i in range(1, 4))
     x, turned, flat = _turned_heads(n, cos)
     sections = [int(v) for v in n.required("mrope_section")]

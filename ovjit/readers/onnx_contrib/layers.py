@@ -119,9 +119,8 @@ def conv_transpose_with_dynamic_pads(n: OnnxNode) -> Any:
 
 @ms("CausalConvWithState")
 def causal_conv_with_state(n: OnnxNode) -> Any:
-    """(x [batch, channels, length], or [batch, length, ...] with its channels last, filters
-    [channels, 1, size], bias, the inputs before)
-    -> (a convolution that looks back only, the inputs for the next call)"""
+    """(x [batch, channels, length], or [batch, length, ...] with its channels last, filters [channels, 1,
+    size], bias, the inputs before) -> (a causal convolution, the inputs for the next call)"""
     x, w, past = n[0], n[1], n.optional(3)
     if n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
         raise UnsupportedError("more than one dimension, or a window of states")
@@ -297,8 +296,8 @@ def experts(
 
 
 def _swiglu(n: OnnxNode, x: Output, fusion: int) -> Output:
-    """gate * sigmoid(alpha * gate) * (linear + beta) of two halves: with fusion=1 element by element in turn,
-    with 2 one behind the other"""
+    """gate * sigmoid(alpha * gate) * (linear + beta) of two parts: interleaved with fusion=1, consecutive
+    with 2"""
     axis = n.rank(x) - 1
     if fusion == 1:
         gate, linear = n.slice(x, axis, 0, step=2), n.slice(x, axis, 1, step=2)

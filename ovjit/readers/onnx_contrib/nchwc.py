@@ -31,10 +31,10 @@ for _name, _version in {
 
 
 def block_of(n: OnnxNode) -> int:
-    """How many channels a block of this model has: 8 or 16, which files do not say.
+    """The number of channels in a block of this model: 8 or 16, which files do not state.
 
-    Counts of channels tell where they are no multiples of 16; else it is what ONNX Runtime takes on this CPU,
-    as such a file is meant for machines like the one that wrote it.
+    Counts of channels decide it if they are not multiples of 16. Otherwise it is ONNX Runtime's number on
+    this CPU, as such a file is meant for machines like the one that wrote it.
     """
     memo = n.reader.memo
     if DOMAIN not in memo:

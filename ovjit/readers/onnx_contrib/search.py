@@ -51,7 +51,7 @@ class _Settings(NamedTuple):
     """What a search is told, by its inputs and attributes."""
 
     form: Form
-    begun: Output  # [batch, length] i32: what is there before the first step
+    begun: Output  # [batch, length] i32: the tokens before the first step
     longest: Output  # i64 [1]
     beams: int
     pad: int
@@ -94,8 +94,8 @@ def _said_until_the_end(
 @ms("Sampling")
 def sampling(n: OnnxNode) -> Any:
     """(tokens, most, fewest, penalty of repeated ones, allowed tokens, those allowed first, mask of the
-    prompt, which tokens are penalised, seed): one of the likely tokens at each step, by the numbers that ONNX
-    Runtime's generator gives for the seed"""
+    prompt, which tokens are penalised, seed): one of the likely tokens at each step, by the numbers of ONNX
+    Runtime's generator for the seed"""
     if n.wants(1):
         raise UnsupportedError("the filtered scores of the tokens")
     known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
@@ -255,7 +255,7 @@ def beam_search(n: OnnxNode) -> Any:
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
     if wanted:
         trips = n("Subtract", known.longest, n.dim_of(known.begun, 1))
-        every = _fitted(n, out["scores"], trips, 0, 0.0)  # [trips, rows, vocabulary]
+        every = _fitted(n, out["scores"], trips, 0, 0.0)  # [iterations, rows, vocabulary]
         shape = n.concat([trips, batch, per_item, n.dim_of(every, 2)], 0)
         outputs.append(n.reshape(every, shape))
     return outputs
@@ -414,8 +414,9 @@ def _ruled(
 
 
 def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
-    """The scores [rows, vocabulary] where tokens from one number on are times: these come in pairs and do not
-    go back, the first is not late, and one has to come where all of them together are likelier than any text.
+    """The scores [rows, vocabulary] with times, which are the tokens from one number on. Times come in pairs
+    and do not decrease, and the first is not late. A time is forced if all times together are likelier than
+    any text.
     """
     begin, latest = n.required("beginning_timestamp_token_id"), 50
     column = n.unsqueeze(numbers(n, n.dim_of(scores, 1)), [0])

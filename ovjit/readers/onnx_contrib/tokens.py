@@ -251,9 +251,9 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
 @ms("BifurcationDetector")
 def bifurcation_detector(n: OnnxNode) -> Any:
     """(source, tokens so far, where they left the source, predicted tokens)
-    -> (tokens with the predicted ones up to the first that is not the source's, where they enter it again)
+    -> (tokens with the predicted ones up to the first that differs from the source, where they return to it)
 
-    They enter it behind their last n-gram, if the source has that once; longer ones decide among several.
+    They return behind their last n-gram, if the source has that once. Longer n-grams decide among several.
     """
     source, tokens = n[0], n[1]
     least, most = n.attr("min_ngram_size", 1), n.attr("max_ngram_size", 3)

@@ -449,8 +449,8 @@ def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
 
 
 def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]], classes: int) -> Output:
-    """Probabilities of classes, from those that each of two classes is the right one: the p whose p' Q p is
-    the least, Newton's way one class after the other, as often and as exactly as libsvm does."""
+    """Probabilities of classes from those of each pair of classes: the p that minimises p' Q p. Newton's
+    method updates one class after the other, with libsvm's number of rounds and tolerance."""
     slopes, offsets = (np.asarray(n.attr(f"prob_{which}") or [], np.float32) for which in "ab")
     if slopes.size != len(pairs) or offsets.size != len(pairs):
         raise ModelError(f"{slopes.size} and {offsets.size} parameters for {len(pairs)} pairs of classes")

@@ -1,4 +1,5 @@
-"""Loops, conditions, and operators that are subgraphs. A subgraph takes all that it needs as inputs."""
+"""Loops, conditions, and operators that are subgraphs. A subgraph takes every value that it needs as an
+input."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """An operator of a TensorFlow Lite graph as the rules see it: inputs, options, and builders of nodes.
 
-TensorFlow Lite keeps channels last, OpenVINO's convolutions want them second. A tensor may therefore have a
-second form, with channels first: rules that work on each element compute that form where an operand has it,
-so that Transposes stay at the edges of a chain of such operators.
+TensorFlow Lite keeps channels last, OpenVINO's convolutions want them second. So a tensor may have a second
+form, with channels first. Rules that work on each element compute that form if an operand has it. Then
+Transposes stay at the edges of a chain of such operators.
 """
 
 from __future__ import annotations

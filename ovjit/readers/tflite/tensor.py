@@ -115,7 +115,7 @@ def pad(n: LiteNode) -> Any:
 
 @tflite_op("SLICE")
 def slice_(n: LiteNode) -> Any:
-    """`size` elements from `begin` on; -1 are all that are left."""
+    """`size` elements from `begin` on; -1 takes the remainder."""
     x, begin, size = n[0], n[1], n[2]
     axes = list(range(n.rank(x)))
     stop = n("Select", n("Less", size, n.like(size, 0)), n.like(size, LAST), n("Add", begin, size))

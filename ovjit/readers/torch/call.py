@@ -63,7 +63,7 @@ class Call(Builder):
         )
 
     def wide(self, value: Output) -> Output:
-        """Halves as f32, in which PyTorch computes them."""
+        """f16 and bf16 as f32, in which PyTorch computes them."""
         return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
 
     def cast(self, value: Any, dtype: Any) -> Any:

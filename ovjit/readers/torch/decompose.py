@@ -19,7 +19,8 @@ def has_rule(target: Any, converters: Mapping[str, Any] | None = None) -> bool:
 
 @cache
 def _table(refused: frozenset[str] = frozenset()) -> Any:
-    """What is to be decomposed: all that PyTorch can, but what has a rule and is not in `refused`."""
+    """Operators to decompose: those that PyTorch can, without those that have a rule and are not in
+    `refused`."""
     from torch.export import default_decompositions
 
     table = default_decompositions()
@@ -33,7 +34,7 @@ def _table(refused: frozenset[str] = frozenset()) -> Any:
 
 
 def more_decompositions(refused: frozenset[str] = frozenset()) -> dict[Any, Any]:
-    """All that PyTorch can decompose and that has no rule, beyond the core set too."""
+    """Operators without a rule that PyTorch can decompose, also beyond the core set."""
     import torch
     from torch._decomp import decomposition_table
 

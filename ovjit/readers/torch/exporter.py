@@ -51,7 +51,7 @@ def takes(operator: str) -> bool:
 
 @contextlib.contextmanager
 def _no_dumps() -> Iterator[None]:
-    """The exporter writes graphs to the standard output from C++ where it fails: nobody wants to see them."""
+    """If the exporter fails, it writes graphs to the standard output from C++. They are suppressed."""
     sys.stdout.flush()
     with open(os.devnull, "w") as nowhere:
         kept = os.dup(1)

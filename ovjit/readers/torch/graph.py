@@ -49,7 +49,7 @@ class TorchReader(Draft):
         return Complex(value) if pairs else value
 
     def constant(self, tensor: Any, name: str | None) -> Any:
-        """A tensor's constant, one for all that ask for the tensor."""
+        """A tensor's constant, shared by all uses of the tensor."""
         found = self._constants.get(id(tensor))
         if found is None:
             found = self._constants[id(tensor)] = constant_of(tensor, name)

@@ -102,7 +102,7 @@ def index_put(
         return n("Add", x, out) if reduction == "sum" else out
     masks = [i for i in given if n.dtype(i) in ("boolean", "u8")]
     if len(given) == 1 and masks and n.rank(values) == 0 and len(indices) == 1 and reduction == "none":
-        mask = n.to_type(given[0], "boolean")  # one number for all that a mask selects
+        mask = n.to_type(given[0], "boolean")  # one number for all elements that a mask selects
         mask = n.unsqueeze(mask, list(range(n.rank(mask), n.rank(x))))
         return n("Select", mask, values, x)
     axes, listed, at = places(n, x, indices)

@@ -136,10 +136,10 @@ class ScriptReader(TorchReader):
         return None
 
     def _overwrite(self, node: Any, written: Any, made: Any) -> Any:
-        """A tensor that is written in place: all that is read of it behind is what was made.
+        """A tensor that is written in place: later readers get the new value.
 
-        A view of it, or what it is a view of, would change too. That needs functionalisation, as torch.export
-        does it, so it is refused here where anything still reads such a value.
+        A view of it, or its base, would change too. That needs functionalisation, as torch.export does it. So
+        it is refused here if such a value still has a reader.
         """
         name = written.debugName()
         old = self.env[name]
