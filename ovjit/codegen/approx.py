@@ -57,9 +57,9 @@ ROUNDING = 1.5 * 2.0**23 + 127
 
 
 def one_more_than_exp(x: t.Tracer) -> t.Tracer:
-    """1 + exp(x), within 3 ULP; infinity where exp(x) is. Beside 1, what is small need not be exact, which is
-    half of `exp_f32`: the exponent is made one too small by a shift of the sum that rounds, and the
-    multiplication by 2 that is then left over is one with the addition."""
+    """1 + exp(x), within 3 ULP; infinity where exp(x) is. Beside 1, a small exp(x) need not be exact, which
+    takes half of `exp_f32`. A shift of the sum that rounds makes the exponent one too small. The remaining
+    multiplication by 2 is one instruction with the addition."""
     x = t.where(x < -87.0, t.constant(x, -87.0), t.where(x > 89.0, t.constant(x, 89.0), x))
     shifted = t.fma(x, LOG2E, t.constant(x, ROUNDING - 1))
     n = shifted - (ROUNDING - 1)
@@ -266,8 +266,8 @@ LN2_LEAST = 1.9082149292705877e-10
 EXP_WIDE = [1 / math.factorial(k) for k in range(2, 14)]
 #: The bits of sqrt(1/2).
 ROOT_HALF = 0x3FE6A09E667F3BCD
-#: ln((1 + s) / (1 - s)) = 2 s + s z (LOG_WIDE[0] + LOG_WIDE[1] z + ...) with z = s^2 up to (sqrt(2) - 1)^4:
-#: fitted at Chebyshev's points, to 1.1e-18.
+#: ln((1 + s) / (1 - s)) = 2 s + s z (LOG_WIDE[0] + LOG_WIDE[1] z + ...). Here z = s^2, up to (sqrt(2) - 1)^4.
+#: Fitted at Chebyshev's points, to 1.1e-18.
 LOG_WIDE = [
     0.6666666666666666, 0.4000000000000088, 0.2857142857080315, 0.22222222391792662, 0.18181795631159273,
     0.15386240272217483, 0.13268755541930133, 0.13086833005966172,
@@ -276,8 +276,8 @@ LOG_WIDE = [
 QUARTER_HI = math.floor(math.pi / 2 * 2.0**26) / 2.0**26
 QUARTER_LO = math.pi / 2 - QUARTER_HI + 6.123233995736766e-17
 FAR = 2.0**26
-#: sin(r) = r + r^3 (SIN[0] + SIN[1] r^2 + ...) and cos(r) = 1 - r^2 / 2 + r^4 (COS[0] + COS[1] r^2 + ...) for
-#: |r| <= pi/4.
+#: For |r| <= pi/4: sin(r) = r + r^3 (SIN[0] + SIN[1] r^2 + ...).
+#: Likewise: cos(r) = 1 - r^2 / 2 + r^4 (COS[0] + COS[1] r^2 + ...).
 SIN = [-0.16666655, 0.00833218, -0.00019517]
 COS = [0.0416666457, -0.00138873156, 2.44330826e-05]
 

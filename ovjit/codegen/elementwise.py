@@ -1,8 +1,8 @@
 """Elementwise kernels: a traced body in a loop nest over strided operands.
 
-The innermost dimension runs in vectors. Every operand has a mode there, "v" (contiguous), "s" (one element
-for the whole row) or "n" (one element for all, without strides), which the planner confirms; when a shape at
-run time says otherwise, `general` is set and the same body runs on lanes from anywhere, right for every
+The innermost dimension runs in vectors. Every operand has a mode there, which the planner confirms: "v"
+(contiguous), "s" (one element for the whole row) or "n" (one element for all, without strides). If a shape at
+run time has another mode, `general` is set. Then the same body gathers its lanes, which is right for every
 stride. Chunks are ranges of rows.
 """
 

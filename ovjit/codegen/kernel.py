@@ -1,7 +1,7 @@
 """A kernel: readable source, the frame of its arguments, and its content address.
 
-Kernels are values: equal source means the same kernel, whatever model or layer it came from. The symbol
-under which it is linked derives from a hash of all that its machine code depends on, and from nothing else.
+Kernels are values: equal source means the same kernel, for any model or layer. Its linker symbol derives from
+a hash of every input of its machine code, and from nothing else.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ kept does without."""
 
 from __future__ import annotations
 
-#: Bytes of each element type, as they lie in memory.
+#: Bytes of each element type in memory.
 SIZE = {
     "boolean": 1, "i8": 1, "u8": 1, "i16": 2, "u16": 2, "f16": 2, "bf16": 2, "i32": 4, "u32": 4, "f32": 4,
     "i64": 8, "u64": 8, "f64": 8,

@@ -37,7 +37,7 @@ def has_own_file(names: dict[str, Any]) -> bool:
 
 
 def is_registered(path: str) -> bool:
-    """Whether somebody has given `linecache` the text itself, as for what was made while the program runs."""
+    """Whether the program has given `linecache` the source itself, as for code made at run time."""
     entry = linecache.cache.get(path)
     return entry is not None and len(entry) == 4 and entry[1] is None
 
@@ -109,7 +109,7 @@ def _candidates(names: dict[str, Any], path: str) -> Iterator[str]:
         yield shipped_texts()[module]
     beside = [] if not isinstance(file, str) else [os.path.splitext(file)[0] + ".py"]
     for place in (*beside, path):
-        if os.path.isabs(place):  # never what lies in the folder that somebody happens to be in
+        if os.path.isabs(place):  # never a file of the current folder
             try:
                 import tokenize
 

@@ -1,6 +1,7 @@
-"""Under which names the texts of kernels are kept (`ovjit.codegen.texts`): a text is good for the constants
-that the function was given, and for the plain values that it finds in its module. What has other constants,
-or stands elsewhere, is printed each time.
+"""The names under which printed sources of kernels are kept (`ovjit.codegen.texts`).
+
+A source is valid for the constants that the function was given, and for the plain values that it finds in its
+module. A function with other constants, or outside of a module's file, is printed each time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _is_plain(value: Any) -> bool:
 
 def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, str, str]]:
     """(function, name, value) of the plain values that a function, and the inline functions that it calls,
-    find in their modules: somebody may have set them to others."""
+    find in their modules. A program may have changed them."""
     if function in seen:
         return
     seen.add(function)

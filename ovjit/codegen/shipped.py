@@ -35,8 +35,8 @@ from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
 
-#: As long as the symbols of kernels: LLVM lays an object out by its names, and renamed to another of its
-#: length it is the same bytes whoever made it.
+#: As long as the symbols of kernels. LLVM's layout of an object depends on the length of its names, so a
+#: renamed object has the same bytes for every maker.
 SYMBOL = "ovjit_" + "shipped_kernel_".ljust(40, "0")
 _HEAD, _CHUNK, _PLACE = struct.Struct("<HIBB"), struct.Struct("<II"), struct.Struct("<HII")
 _STAMP = 32
@@ -132,8 +132,8 @@ def pack(groups: Sequence[Mapping[str, bytes]], stamp: bytes) -> bytes:
 
 
 class Archive:
-    """What a file has. A chunk is unpacked when somebody asks for a content of it, and kept: to be asked by
-    one thread at a time."""
+    """The contents of a file. A chunk is unpacked on the first request for one of its contents, and kept.
+    Only one thread at a time may ask."""
 
     def __init__(self, content: bytes, stamp: bytes):
         """ValueError when other sources or versions made the file."""

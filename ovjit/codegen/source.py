@@ -1,7 +1,7 @@
-"""What a function is in its file: its definition as a syntax tree, and its parameters.
+"""A function's definition in its file as a syntax tree, and its parameters.
 
-`inspect` can tell both and takes longer: it splits the rest of the file into tokens to find where a function
-ends, and makes objects of whatever a signature may have.
+`inspect` gives both but takes longer. It tokenises the remainder of the file to find a function's end, and
+makes objects for every possible part of a signature.
 """
 
 from __future__ import annotations

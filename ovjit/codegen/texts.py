@@ -24,8 +24,8 @@ Printed = tuple[str, list[tuple[str, bool]], dict[str, tuple[str, bool]]]
 
 
 class Place(NamedTuple):
-    """Where a text is looked for: under `name` in the cache, for this state of the sources' files; under
-    `key` among what came with ovjit, whose file says of which sources it is."""
+    """Where a source is looked up: under `name` in the cache, for this state of the files; under `key` among
+    the shipped ones, whose file states the sources that it was made from."""
 
     name: str
     key: str

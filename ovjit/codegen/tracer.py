@@ -1,7 +1,7 @@
 """The tracer that turns a scalar body into straight-line code, and the vocabulary of such bodies.
 
-What users of the vocabulary import is `ovjit.codegen.trace`, which has the transcendental functions as well:
-they are written in this vocabulary (`approx.py`).
+Users of the vocabulary import `ovjit.codegen.trace`, which also has the transcendental functions. These are
+written in this vocabulary (`approx.py`).
 
 A scalar body such as `lambda x: maximum(x, 0)` is plain Python. The functions here run on Python
 numbers and NumPy arrays (by NumPy) and on `Tracer`s, which record one instruction per call. The

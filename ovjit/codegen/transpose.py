@@ -1,10 +1,10 @@
-"""Copies that transpose two dimensions: what is adjacent in the source is apart in the target, and back.
+"""Copies that transpose two dimensions: adjacent elements of the source are apart in the target, and back.
 
     y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
 
-Blocks of lanes x lanes elements of 4 bytes (and with AVX-512, whose masks are for any size, of 2 and 1) are
-loaded row by row, transposed in registers by log2(lanes) rounds of
-shuffles, and stored row by row. Chunks are ranges of lines of the cache along a (times the outer dimensions).
+Blocks of lanes x lanes elements are loaded row by row, transposed in registers by log2(lanes) rounds of
+shuffles, and stored row by row. Elements have 4 bytes, and with AVX-512, whose masks have any size, also 2
+and 1. Chunks are ranges of cache lines along a (times the outer dimensions).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def transpose_sizes(isa: Isa) -> tuple[int, ...]:
 def transposed(b: Any, rows: list[Any]) -> list[Any]:
     """The transpose of a square block: lane j of row i becomes lane i of row j.
 
-    Shuffles are those that x86 has since SSE, which LLVM knows at once and CPUs do in a cycle: elements are
+    The shuffles exist on x86 since SSE, LLVM recognises them, and CPUs do each in a cycle. Elements are
     interleaved within pieces of 16 bytes, then whole pieces change places.
     """
     import llvmlite.ir as ir

@@ -50,9 +50,10 @@ class Table(int):
 
 
 class Each(NamedTuple):
-    """Of a parameter `e` of which it is the default: an argument e[i] for each item i of a constant of the
-    kernel's, and int64s e[i, name] for each name in `more`, or item of the constant `along`, but of items
-    whose attribute `unless` is true."""
+    """The default of a parameter `e` with an argument e[i] for each item i of one of the kernel's constants.
+
+    Each item also has int64s e[i, name] for each name in `more`, or item of the constant `along`. Items
+    whose attribute `unless` is true have none."""
 
     constant: str
     more: str = ""

@@ -1,22 +1,22 @@
-"""Weights that stay integers in memory: a chunk of the driver unpacks its panels into scratch before it uses
-them.
+"""Weights that stay integers in memory: a chunk of the driver unpacks its panels into scratch before use.
 
     w[k, n] = (integers[k, n] - zero[k // group, n]) * scale[k // group, n]
 
     integers [panel][group][k][width] of 8 bits, or [panel][group][k / 8][width] words of eight times 4, the
                 first k in the lowest bits; groups are filled up with zeros to whole `STEP`s
     scales      [panel][group][width] of f16 where that is exact, else of f32
-    zeros       likewise, of u8 or f32; one f32 where it is the same everywhere
+    zeros       likewise, of u8 or f32; one f32 if all are equal
 
-In the place of integers there may be codes of 4 or 8 bits that are looked up among levels (nf4, f4e2m1,
-codebooks), floats of 8 bits, and f16.
-Where levels are looked up by bytes (`Unpack.by_bytes`), the eight numbers are in [2][4][4] bytes of as many
-halves of a vector, elements of depth and lanes of a half: the low 4 bits of the first four elements of depth.
-Where bf16 has all levels (`Unpack.short`), they are in [2][2][4][2] bytes: halves of a vector, pairs of
-elements of depth, lanes, elements of a pair. Floats of 8 bits are in pairs of elements of depth, too:
-[width][2], so that one shift and one mask make those of a vector's f16 that the CPU widens.
+The place of integers may have codes of 4 or 8 bits for a table of levels (nf4, f4e2m1, codebooks), floats of
+8 bits, and f16.
 
-A panel that has been unpacked fits the second-level cache: memory is read as it is stored, once for all rows.
+If levels are looked up by bytes (`Unpack.by_bytes`), the eight numbers are in [2][4][4] bytes. The dimensions
+are parts of a vector, elements of depth and lanes of a part. The low 4 bits have the first four elements of
+depth. If bf16 represents all levels (`Unpack.short`), they are in [2][2][4][2] bytes: parts of a vector,
+pairs of elements of depth, lanes, elements of a pair. Floats of 8 bits are in pairs of elements of depth,
+too: [width][2]. So one shift and one mask make a vector's f16, which the CPU widens.
+
+An unpacked panel fits the second-level cache. Memory is read in its stored form, once for all rows.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from ovjit.planning.plan import Filling, ceil_div
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: Floats of 8 bits -> how far they are shifted down from the upper byte of an f16, the bits that are kept, of
-#: two f16, and what makes up for the other bias. NaN of f8e4m3 comes out as a number: who packs has none.
+#: Floats of 8 bits -> their shift down from the upper byte of an f16, the mask of kept bits of two f16, and
+#: the factor for the other bias. NaN of f8e4m3 becomes a number: packed weights have none.
 SHIFTED = {"f8e4m3": (1, ~0x407F407F, 2.0**8), "f8e5m2": (0, ~0x00FF00FF, 1.0)}
 #: Kinds of codes that stand for any f32, and for numbers of bf16: of these only the upper two bytes are
 #: looked up.
@@ -50,19 +50,18 @@ STEP = {4: 8, 8: 2, 16: 2}
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
 #: twice that.
 HEIGHTS = (4, 2, 1)
-#: Lanes of a vector -> panels that one row is multiplied with at a time, more streams for the CPU's own
-#: prefetching: on a Xeon whose core reads 17 GB/s, nf4 comes at 12.5 GB/s by one, 13.0 by two, 13.7 by four.
+#: Lanes of a vector -> panels that one row is multiplied with at a time: more streams for the CPU's own
+#: prefetching. On a Xeon whose core reads 17 GB/s, nf4 reaches 12.5 GB/s by one, 13.0 by two, 13.7 by four.
 ABREAST = {16: 4, 8: 2}
-#: Bytes that weights are asked for ahead, for the first level of caches and for the second, which has room
-#: for more requests, shared by the panels that are read at a time; of scales and zeros so many times less.
-#: Weights of 4 bits for the first level alone had 0.92 of what they have with both.
-#:
-#: Vector instructions for a line of 64 bytes with AVX-512, which has two ports for them, while memory brings
-#: one in 11 cycles: i4 in bytes 5, f16 6, f8e4m3 19 (5 for f16, 2 for upper halves, 4 times 2 for f32, 4
-#: products), nf4 and f4e2m1 23 (8 permutations, 7 shifts, 8 products). The last, 11.5 cycles if nothing ever
-#: waits, are at 0.80 to 0.83 of memory's bandwidth: from the second-level cache nf4 comes at 16.5 GB/s,
-#: f8e4m3 at 19.4 and i4 at 63, from memory what is only read at 17. 20 (codes that begin a byte loaded
-#: from there) were no faster, nor were eight panels with one accumulator each, or one panel after another.
+#: Prefetch distances of weights in bytes, for the first level of caches and for the second, which has room
+#: for more requests. Panels that are read at a time share them. Distances of scales and zeros are smaller in
+#: proportion. Weights of 4 bits with the first level alone reached 0.92 of the speed with both.  AVX-512 has
+#: two ports for vector instructions. Memory brings a line of 64 bytes in 11 cycles. Instructions for a line
+#: are: i4 in bytes 5, f16 6, f8e4m3 19 (5 for f16, 2 for upper halves, 4 times 2 for f32, 4 products), nf4
+#: and f4e2m1 23 (8 permutations, 7 shifts, 8 products). The last take 11.5 cycles if nothing ever waits, and
+#: reach 0.80 to 0.83 of memory's bandwidth. From the second-level cache nf4 reaches 16.5 GB/s, f8e4m3 19.4
+#: and i4 63. Reading alone reaches 17 from memory. 20 instructions (codes that begin a byte loaded from
+#: there) were no faster. Neither were eight panels with one accumulator each, or one panel after another.
 NEAR, FAR, SCALES = 2048, 16384, 8
 #: Elements of a group in a part: sums lose with their length. Whole steps, and whole vectors.
 PART = 256
@@ -71,8 +70,9 @@ PART = 256
 class Unpack(NamedTuple):
     """How panels are stored.
 
-    `bits` of an integer (8 or 4), whether bytes are signed; `kind`: of what are no integers the type, or how
-    they are looked up; the types of scales and of zeros, "one" where all zeros are one f32, "" for no zeros.
+    `bits` of an integer (8 or 4), and whether bytes are signed. `kind`: the type of numbers that are no
+    integers, or their look-up. The types of scales and of zeros: "one" if all zeros are one f32, "" for no
+    zeros.
     """
 
     bits: int
@@ -160,8 +160,8 @@ class Unpack(NamedTuple):
         return 1 if self.by_bytes(lanes) else ABREAST.get(lanes, 1)
 
     def table(self, isa: Isa, levels: np.ndarray | None) -> np.ndarray | None:
-        """What codes are looked up in: the levels, or for each of `planes` a vector with a byte of each level
-        in both halves."""
+        """The look-up tables of codes: the levels, or for each of `planes` a vector with a byte of each level
+        in both of its halves of lanes."""
         if levels is None or not self.by_bytes(isa.lanes):
             return levels
         bytes_of = levels.view(np.uint8).reshape(16, 1, 4)[..., self.planes.start :]

@@ -2,15 +2,15 @@
 
     x[k] ~ p[g] * (65536 * high[k] + 256 * middle[k] + low[k]),  p[g] = max |x[k]| / LARGEST,  g = k // group
 
-which is as near as f32 is to the greatest element of a group. `vpmaddubsw` multiplies four elements of depth
-at once by the integers 0 to 15 as they are in memory, masked, and the products of `DEEP` words fit 16 bits:
-two thirds of the instructions that there are where each integer becomes an f32. Sums of a group are exact
-until they are joined:
+This is as exact as f32 relative to the greatest element of a group. `vpmaddubsw` multiplies four elements of
+depth at once by the masked integers 0 to 15 in memory. The products of `DEEP` words fit 16 bits. This takes
+two thirds of the instructions of a conversion of each integer to f32. Sums of a group are exact until they
+are joined:
 
     y[n] = bias[n] + sum over g of p[g] * scale[g, n] * sum over the digits d of
            256**d * (sum of d[k] * integers[k, n] - zero[g, n] * sum of d[k])
 
-More rows than one share what it takes to make an f32, and are no faster by this.
+Several rows share the conversion to f32, so digits are no faster for them.
 
     digits     [k / 8][digit, the highest first][8] i8: even elements of depth first
     of groups  [group][4] f32: p, and the sums of the digits

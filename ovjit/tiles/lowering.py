@@ -170,7 +170,7 @@ class Tiled(Lowering):
     def choose_form(self) -> Format:
         """The format of the tiles: that of the operands' types."""
         form = find_format(self.data.dtype, self.weight_type, self.target)
-        assert form is not None  # whoever lowers has asked `tile_format`
+        assert form is not None  # `tile_format` has been checked before
         return form
 
     def takes_lists(self) -> bool:
@@ -391,9 +391,9 @@ class Tiled(Lowering):
         panel_bytes = weights.sizes.panel
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
-        # Shares of pixels that let two and four threads end together gain, by count, 0.3 to 1.4 % of
-        # quantized networks at two threads, and lose as much and more at eight and sixteen.
-        # of one lane: the last panel may have one vector, but then takes little less
+        # Equal shares of pixels for two and four threads gain, by count, 0.3 to 1.4 % of quantized networks
+        # at two threads. They lose as much and more at eight and sixteen. of one lane: the last panel may
+        # have one vector, but then takes little less
         vectors, rate = self.target.tile_vectors, self.form.rate
         tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
@@ -409,8 +409,8 @@ class Tiled(Lowering):
         rows, width = ROWS[self.target.name][0], weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
         blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), words)
-        # All tiles together prefetch each panel of the next block once. Few rows read weights as fast as they
-        # come, and what they ask for besides is in the way of the CPU's own prefetching (5 to 10 % at 1 row).
+        # All tiles together prefetch each panel of the next block once. Few rows read weights at the speed of
+        # memory. Further requests then disturb the CPU's own prefetching (5 to 10 % at 1 row).
         ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
         ahead_step = ahead_step * least(1, pixels // (FEW_PIXELS + 1))
         return flops, *blocks, ahead_step, ahead_step * words, blocks[1] * blocks[3] * weights.groups
@@ -433,13 +433,14 @@ class Tiled(Lowering):
         plain: bool = False,
         lines: tuple[int, int] = (0, 0),
     ) -> None:
-        """Add the step. `images` = (N, OH, OW), `strides` the byte strides of x for them, `axes` the axes of
-        y (and of operands) they stand for, `taps` = (n1, s1, n2, s2, words), `origin` x's first byte from its
-        element 0.
+        """Add the step.
 
-        `part` picks what this step computes of y and the operands. Groups lie along the channels, or along
-        `group_axis` of y. `more`: views that are read; `plain`: without the epilogue's operands.
-        `lines`: how many are gathered, and the bytes from one to the next.
+        `images` = (N, OH, OW); `strides` are the byte strides of x for them; `axes` are their axes of y (and
+        of operands); `taps` = (n1, s1, n2, s2, words); `origin` is x's first byte from its element 0.
+
+        `part` selects this step's part of y and the operands. Groups lie along the channels, or along
+        `group_axis` of y. `more`: views that are read; `plain`: without the epilogue's operands. `lines`: the
+        number of gathered lines, and the bytes from one to the next.
         """
         n, oh, ow = images
         pixels = n * oh * ow

@@ -27,9 +27,9 @@ from ovjit.planning.copies import CACHE_LINE
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
 from ovjit.tiles.narrow import WAYS, Way
 
-#: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k;
-#: first channel; valid channels; what to prefetch and by how many bytes to go on there at each k; then one
-#: address for each operand that pixels share.
+#: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k; first
+#: channel; valid channels; prefetch address and its step at each k; then one address for each operand that
+#: pixels share.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 #: What follows them where words have an order: where each vector's offsets are, and its steps of each way.
 LIST_ARGUMENTS = ("offsets", "steps")
@@ -54,12 +54,15 @@ def make_tile(
     fewest: int = 1,
 ) -> Any:
     """The Numba intrinsic of one tile size. `epilogue` gets accumulators of type `form.acc`; `k` counts
-    words. `blocked`: `n2` counts blocks of `BLOCK` words of the depth k, each of which is summed by itself
-    and then added: what a sum of reals loses grows with the length of its chain. `fewest`: so many pixels
-    are given at least, and the last of them again for all that are missing.
+    words.
+
+    `blocked`: `n2` counts blocks of `BLOCK` words of the depth k. Each is summed by itself and then added,
+    since the rounding error of a sum grows with the length of its chain. `fewest`: at least so many pixels
+    are given, and the last of them is repeated for all missing ones.
 
     The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands. The tile
-    is a function of its own, printed as text; what depends on types is in functions that are inlined into it.
+    is a function of its own, printed as text. Code that depends on types is in functions that are inlined
+    into it.
     """
     from ovjit.codegen.cpu import parts
 

@@ -1,19 +1,19 @@
-"""Weights of 8 bits listed so that sums of their products fit 16 bits, for CPUs without VNNI.
+"""Weights of 8 bits, ordered so that sums of their products fit 16 bits, for CPUs without VNNI.
 
-`vpmaddubsw` multiplies bytes without a sign by bytes with one and adds pairs of products, cut off at 16 bits.
-Sums fit whatever the data, where a word of four bytes of depth is added in one of these ways:
+`vpmaddubsw` multiplies unsigned bytes by signed bytes and adds pairs of products, saturated at 16 bits. Sums
+fit for all data if a word of four bytes of depth is added in one of these ways:
 
-- as it is: a sum of products with data of 0 to 255 fits where its positive weights add up to no more than
+- unchanged: a sum of products with data of 0 to 255 fits if its positive weights add up to no more than
   `MOST`, and its negative ones likewise;
-- *turned*: |w| is the byte without a sign, and the data x are flipped, by an exclusive or, into
+- *turned*: |w| is the unsigned byte, and an exclusive or maps the data x to
 
       x - 128 where w >= 0,  127 - x where w < 0          (from -128 to 127)
 
-  so that |w| times them is w x, and `128 w` or `127 w` too little, which starts the sum. One word fits with
-  any weights, two where |w| adds up to no more than `MOST_TURNED`.
+  so that |w| times them is w x, minus `128 w` or `127 w`, which starts the sum. One word fits with any
+  weights, two if |w| adds up to no more than `MOST_TURNED`.
 
-Integers may be added in any order. So each vector of channels has its words in the order of `WAYS`, which
-are the tile's loops, and a list of where they lie in a pixel.
+Integers may be added in any order. So each vector of channels has its words in the order of `WAYS`, which are
+the tile's loops, and a list of their offsets in a pixel.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
 
 
 class Way(NamedTuple):
-    """How words are added: `span` of them in 16 bits, before they are widened to 32. `time`: of a word for
-    one vector of channels, in halves of a multiply-add of f32."""
+    """How words are added: `span` of them in 16 bits, before they are widened to 32. `time`: the time of a
+    word for one vector of channels, in units of half a multiply-add of f32."""
 
     span: int
     turned: bool
@@ -170,8 +170,9 @@ def _pair_sums(size: np.ndarray) -> np.ndarray:
 def _pairs(
     sums: np.ndarray, most: int, left: np.ndarray, one: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(vectors, words, other words) that are added: words that are `left` [vectors, words], `one` of the two
-    one of these, whose `sums` [vectors, words, bytes] are no more than `most` together, as they are each."""
+    """(vectors, words, other words) of pairs that can be added. Words are `left` [vectors, words], `one` of
+    the two is one of these, and the `sums` [vectors, words, bytes] of both are no more than `most` together,
+    as they are each."""
     left = left.copy()
     # eight bytes at once, of which what is `most` and `255 - most` together is 255
     some = sums.view(np.uint64)

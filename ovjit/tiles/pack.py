@@ -126,7 +126,7 @@ def _words_of(weights: np.ndarray, target: np.ndarray, group: int) -> np.ndarray
 
 
 class Woven(NamedTuple):
-    """How integers become panels: bytes of a word, bits of an element as it is stored, what is done to words
+    """How integers become panels: bytes of a word, bits of a stored element, the permutation of words
     (`weave`), and the bits of each four bytes that are flipped."""
 
     size: int
@@ -148,9 +148,9 @@ def fill_later(
     arrange: Callable[[np.ndarray], np.ndarray],
     woven: Woven | None = None,
 ) -> Filling:
-    """The panels that `arrange(columns)` gives of the columns of integers [K, N], `width` of them in each of
-    `panel` bytes, when there is memory for them, and not before: some at a time. `woven`: how native code
-    makes the same of whole panels where each column is stored in one piece."""
+    """The panels that `arrange(columns)` makes from the columns of integers [K, N], `width` of them in each
+    of `panel` bytes. They are made when memory for them exists, some at a time. `woven`: how native code
+    makes the same whole panels if each column is stored in one piece."""
     depth, outs = integers.shape
     some = max(1, _PACKED // max(1, depth * width)) * width
 

@@ -1,18 +1,17 @@
-"""Sums of integers that become bytes without being converted, where constants prove that it is the same.
+"""Sums of integers that become bytes without a conversion, if constants prove that the result is equal.
 
-    byte = held(round(sum * factor + zero))         convert, multiply-add, hold, round, hold and narrow
+    byte = held(round(sum * factor + zero))         convert, multiply-add, clamp, round, clamp and narrow
 
-A sum that begins with the bits of `FIRST`, 1.5 * 2**23, are the bits of FIRST + sum, an f32. So
+A sum that begins with the bits of `FIRST`, 1.5 * 2**23, has the bits of FIRST + sum, an f32. So
 
     byte = held(round((FIRST + start + sum) * factor + offset))
 
-with numbers `start` and `offset`, for each channel, for which all sums that there may be give the same
-byte as above. The offset alone is far too coarse: it is `start`, one of millions, whose product with the
-factor has the fraction that is wanted. What is rounded is smaller than an i32 can be, so instructions that
-narrow hold it, and nothing else needs to.
+with numbers `start` and `offset`, for each channel, for which all possible sums give the same byte as above.
+The offset alone is far too coarse. `start`, one of millions, supplies the fraction by its product with the
+factor. The rounded number fits an i32, so narrowing instructions saturate it, and no clamp is needed.
 
-To have the multiply-add round to whole numbers, too, as it would beside 1.5 * 2**23, gives other bytes: what
-is rounded to f32 first is rounded twice, and every layer has such sums in some channel.
+A multiply-add that also rounds to whole numbers, as it would beside 1.5 * 2**23, gives other bytes. A number
+that is rounded to f32 first is rounded twice, and every layer has such sums in some channel.
 """
 
 from __future__ import annotations
@@ -157,8 +156,8 @@ def thresholds(
 
 
 def first_within(step: int, modulus: int, low: int, width: int) -> int | None:
-    """The least x >= 0 with low <= step * x mod modulus <= low + width, of which the end may be beyond the
-    modulus and then is before it; None where there is none. As Euclid's algorithm goes."""
+    """The least x >= 0 with low <= step * x mod modulus <= low + width; None if there is none. The end of the
+    range may exceed the modulus and then wraps around. The method is Euclid's algorithm."""
     if low + width >= modulus:
         return 0
     stack: list[tuple[int, int, int]] = []
@@ -180,8 +179,8 @@ def first_within(step: int, modulus: int, low: int, width: int) -> int | None:
 
 
 def reach_of(matrix: np.ndarray) -> np.ndarray:
-    """[2, G * O]: the least and the most that data of 0 to 255 times the weights [G, runs..., depth, O] come
-    to; of deep sums, whose weights are not looked at, the widest there may be."""
+    """[2, G * O]: the smallest and largest products of data of 0 to 255 and the weights [G, runs..., depth,
+    O]. For deep sums, whose weights are not inspected, the widest possible range."""
     groups, *deep, outs = matrix.shape
     if math.prod(deep) > MOST_DEPTH:
         return np.full((2, groups * outs), 255 * 128 * math.prod(deep)) * [[-1], [1]]

@@ -37,8 +37,10 @@ def fill_planes(
     memory: np.ndarray, source: np.ndarray, m: int, kind: str, group: int, width: int, last: int
 ) -> None:
     """The transformed filters G w G' as panels of `width` outputs, the last of `last`, a matrix of them for
-    each plane: source [O, C, 3, 3]; elements of type `kind`, `group` of them in a word, zeros for subnormal
-    ones. Integers are four times as much."""
+    each plane.
+
+    Source [O, C, 3, 3]. Elements have the type `kind`, `group` of them in a word, with zeros for subnormal
+    ones. Integers are multiplied by four."""
     g = np.array(MATRICES[m]["G"]) * (2 if kind == "i16" else 1)
     out = memory.view(numpy_dtype(kind)).reshape(len(g), len(g), -1)
     n, (outs, channels) = len(g), source.shape[:2]

@@ -46,8 +46,8 @@ def triple(isa: Isa) -> str:
 
 
 def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
-    """What object code is made for: a CPU with all that code for `isa` may use here, or with no more than the
-    instruction set has (`plain`)."""
+    """The target machine of object code: a CPU with every feature that code for `isa` may use here, or with
+    the plain instruction set (`plain`)."""
     cpu, features = llvm_names(isa)
     return _machine(triple(isa), cpu, "" if plain else features, level_of(kind))
 
@@ -78,10 +78,10 @@ def parse(text: str, isa: Isa) -> llvm.ModuleRef:
 
 
 def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: str) -> None:
-    """Make `functions` all that others see of a module, with `shown` for the symbol in their names, and its
-    bytes the same in every process.
+    """Make `functions` the only exported names of a module, with `shown` for the symbol in their names, and
+    its bytes the same in every process.
 
-    Numba's own names carry a counter of the process, and would be in the object's symbol table.
+    Numba's own names have a counter of the process, and would be in the object's symbol table.
     """
     module.name = shown
     for i, function in enumerate(module.functions):

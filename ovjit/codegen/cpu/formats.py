@@ -1,8 +1,8 @@
 """Formats of the tile: which element types meet, and the instruction that multiplies and adds them.
 
-A tile's depth counts words of 4 bytes: one f32, two bf16 or four 8-bit integers of a pixel, which one
-instruction multiplies by as many of every lane's weights and adds to the lane's accumulator. Driver, address
-tables, panels and epilogues see words alone, so a format is a row of data here.
+A tile's depth counts words of 4 bytes: one f32, two bf16 or four 8-bit integers of a pixel. One instruction
+multiplies a word by as many of every lane's weights, and adds the products to the lane's accumulator. Driver,
+address tables, panels and epilogues see only words, so a format is a row of data here.
 
 | format | pixel | weights | accumulator | depth of a word | instruction |
 |--------|-------|---------|-------------|-----------------|-------------|
@@ -10,7 +10,7 @@ tables, panels and epilogues see words alone, so a format is a row of data here.
 | bf16   | bf16  | bf16    | f32         | 2               | vdpbf16ps (AVX512-BF16) |
 | u8i8   | u8    | i8      | i32         | 4               | vpdpbusd (AVX512-VNNI, AVX-VNNI) |
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddubsw, vpmaddwd: see `ovjit.tiles.narrow` |
-| u8i8   | u8    | i8      | i32         | 4               | vpmaddwd, twice |
+| u8i8   | u8    | i8      | i32         | 4               | two vpmaddwd |
 | i16    | i16   | i16     | i32         | 2               | vpmaddwd |
 
 On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`):

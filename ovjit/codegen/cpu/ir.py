@@ -122,7 +122,7 @@ def body_of(function: Callable[..., Any], inputs: int = 1, dtype: str = "f32") -
 
 
 class Operand(NamedTuple):
-    """What an epilogue reads besides the accumulator.
+    """An operand of an epilogue besides the accumulator.
 
     kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address),
     "channel" (vector at an address shared by all pixels) or "number" (one element for all). where: row of the

@@ -39,8 +39,8 @@ class Isa(NamedTuple):
 #: What came with AVX2; a virtual machine may hide some, which code would use.
 _HASWELL = ("fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
 _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-# Code for the very CPU that is there was tried for AVX-512: of 45 kernels, sapphirerapids, icelake-server and
-# znver4 have 0.98 to 1.09 of the instructions, 1.00 in the median, and each would need its own file.
+# Code for the exact CPU was tried for AVX-512. Of 45 kernels, sapphirerapids, icelake-server and znver4 have
+# 0.98 to 1.09 of the instructions, 1.00 in the median. Each would need its own file.
 ISAS = {
     "avx512": Isa("avx512", 16, 14, 2, "x86-64-v4", (*_AVX512, *_HASWELL)),
     "avx2": Isa("avx2", 8, 6, 2, "haswell", ("avx2", *_HASWELL)),

@@ -1,11 +1,12 @@
-"""From the source of one kernel to its object code. This module imports Numba, and so do `pipeline.py` and
-`by_numba.py`, which nobody else imports.
+"""From the source of one kernel to its object code.
 
-A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see
-`ovjit.execution.runner`), printed as Python and decorated with `@njit(nogil=True)`. It is compiled as
-a unit of its own, to one C function under the kernel's own symbol, optimised once for the wanted instruction
-set and emitted as an object. Numba compiles it by a pipeline of ours (`pipeline.py`); what is outside of the
-language that this one knows, and everything with OVJIT_JIT=numba, by its ordinary one (`by_numba.py`).
+Only this module, `pipeline.py` and `by_numba.py` import Numba, and no other module imports these two.
+
+A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see `ovjit.execution.runner`),
+printed as Python and decorated with `@njit(nogil=True)`. It is a unit of its own: one C function under the
+kernel's symbol, optimised once for the wanted instruction set and emitted as an object. Numba compiles it by
+ovjit's pipeline (`pipeline.py`). Code outside of the language that this one supports, and all code with
+OVJIT_JIT=numba, uses its ordinary pipeline (`by_numba.py`).
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The language of kernels: from the blocks of a function to LLVM, types and lowering in one walk.
 
-What ovjit prints as kernels is small: int64s, numbers, vectors and intrinsics of fixed meaning, `while`,
-`for` over `range` and `if`; no objects, no exceptions, no reference counts. Numba's type inference and
-lowering, made for all of Python, take four times as long for it. `lower` goes through the blocks once, in an
-order in which definitions come before uses, and knows every type when it needs it.
+Printed kernels use little of Python: int64s, numbers, vectors and intrinsics of fixed meaning, `while`, `for`
+over `range` and `if`; no objects, no exceptions, no reference counts. Numba's type inference and lowering,
+made for all of Python, take four times as long. `lower` goes through the blocks once. Definitions come before
+uses in its order, so every type is known when it is needed.
 
-Variables that live in one block are LLVM values, and so are those with one definition that lies on every way
-to their uses; others are memory, which LLVM's SROA turns into registers.
-Whatever is not in the language raises `Outside`, and Numba's ordinary pipeline has it.
+Variables of one block are LLVM values. So are those with one definition that dominates their uses. Others are
+memory, which LLVM's SROA turns into registers.
+
+Code that is not in the language raises `Outside`, and Numba's ordinary pipeline compiles it.
 """
 
 from __future__ import annotations

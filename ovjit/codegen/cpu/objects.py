@@ -79,10 +79,10 @@ def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..
 
 
 def _execution_engine(llvm: Any, initialize: Callable[[], None]) -> Any:
-    """An engine for one object; it flushes the instruction cache where an architecture needs that.
+    """An engine for one object. It flushes the instruction cache where an architecture needs that.
 
-    One for all would ask for the memory of its code and of its data at different times: what was mapped in
-    between may be larger than code reaches, and LLVM ends the process.
+    A shared engine would allocate memory for its code and for its data at different times. Mappings in
+    between may be larger than the reach of code, and LLVM ends the process.
     """
     initialize()
     machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")

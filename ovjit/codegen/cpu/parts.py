@@ -41,8 +41,8 @@ def inline_function(
 
 
 def calling(name: str, count: int, parts: Parts) -> Intrinsic:
-    """An intrinsic of `count` int64s that calls the function `name`, which is among `parts`: it is external
-    there (the kernel's module makes it its own) and has the fast calling convention."""
+    """An intrinsic of `count` int64s that calls the function `name` among `parts`. There it is external (the
+    kernel's module makes it its own) and has the fast calling convention."""
 
     def call(b: ir.IRBuilder, *values: ir.Value) -> None:
         function = b.module.globals.get(name)

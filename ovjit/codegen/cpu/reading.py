@@ -100,8 +100,8 @@ class Block:
 
 
 class Function(NamedTuple):
-    """Blocks in the order of the source, by their numbers; the first is where it is entered. `nests`: the
-    loops around each, from without, by the number of the block that goes to the loop and nowhere else."""
+    """Blocks in the order of the source, by their numbers; the first is the entry. `nests`: the loops around
+    each, from the outermost, by the number of the block that only jumps to the loop."""
 
     blocks: dict[int, Block]
     nests: dict[int, tuple[int, ...]]

@@ -1,9 +1,9 @@
-"""Relocations of ELF objects, and jumps to functions that are far away, of each architecture.
+"""Relocations of ELF objects, and jumps to far functions, for each architecture.
 
-`apply(kind, memory, at, place, target)` writes what a relocation of that kind wants at the offset `at` of
-`memory`, which lies at the address `place`, for the address `target` (symbol and addend). The kinds are those
-that LLVM writes for kernels: position-independent code of the small code model. Numbers and equations are
-those of "ELF for the Arm 64-bit Architecture" and of the "System V ABI, AMD64 supplement".
+`apply(kind, memory, at, place, target)` applies a relocation of that kind at the offset `at` of `memory`,
+whose address is `place`, for the address `target` (symbol and addend). The kinds are those that LLVM writes
+for kernels: position-independent code of the small code model. Numbers and equations are those of "ELF for
+the Arm 64-bit Architecture" and of the "System V ABI, AMD64 supplement".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Numbers in kernels: which types meet in which, and their LLVM instructions.
+"""Numbers in kernels: promotion of types, and their LLVM instructions.
 
-What Numba does with int64s, bools and floats (`error_model="numpy"`), without its tables of overloads:
-integers meet in 64 bits, a quotient or remainder by zero is 0, of comparisons with NaN only `!=` is true.
-`Outside` is raised for what Numba's ordinary pipeline has to do.
+The rules are Numba's for int64s, bools and floats (`error_model="numpy"`), without its tables of overloads.
+Integers are promoted to 64 bits. A quotient or remainder by zero is 0. Of comparisons with NaN only `!=` is
+true. `Outside` is raised for code that needs Numba's ordinary pipeline.
 """
 
 from __future__ import annotations

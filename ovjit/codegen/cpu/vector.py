@@ -127,9 +127,10 @@ def _float_or_int(float_op: str, int_op: str) -> Any:
 
 
 def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN (neither may trap). A CPU divides vectors
-    of floats alone: quotients of 16 bits that are not whole are 2**-16 and more of themselves away from
-    whole numbers, which f32 tells from them, and those of 32 bits f64."""
+    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN (neither may trap).
+
+    A CPU divides vectors of floats only. Fractional quotients of 16 bits differ from whole numbers by a share
+    of 2**-16 or more, which f32 resolves. Those of 32 bits need f64."""
     if kind.is_float:
         return b.fdiv(x, y)
     zero, one = _splat_constant(kind, 0), _splat_constant(kind, 1)
@@ -332,7 +333,7 @@ def _libm(name: str, elem: str) -> Any:
         fn = b.module.globals.get(symbol)
         if fn is None:
             fn = ir.Function(b.module, fnty, symbol)
-            # so lanes that nobody reads are not computed; llvmlite does not know the last one
+            # so unused lanes are not computed; llvmlite does not know the last one
             set.update(fn.attributes, ("nounwind", "readnone", "willreturn"))
         out = ir.Constant(kind.ir, ir.Undefined)
         for i in range(kind.lanes):
@@ -372,7 +373,7 @@ def _seldom(name: str, elem: str) -> Any:
 
 
 def _horizontal(combine: Any, kind: Vec) -> Any:
-    """Combine the lanes pairwise: halves first, so the order does not depend on anything but `lanes`."""
+    """Combine the lanes pairwise: the two half vectors first, so the order depends only on `lanes`."""
 
     def body(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
         n = kind.lanes
@@ -390,8 +391,8 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
 
 @_or_neon
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32: exactly, and in one
-    instruction where the CPU has it (AVX512-VNNI, AVX-VNNI)."""
+    """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32, exactly. One instruction
+    if the CPU has it (AVX512-VNNI, AVX-VNNI)."""
     if any(has_features(isa_of(b), (feature,)) for feature in ("avx512vnni", "avxvnni")):
         fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"

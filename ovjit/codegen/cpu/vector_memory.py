@@ -173,8 +173,8 @@ def load_vector(
 
 
 #: Vectors of so many lanes are AVX-512's, whose masks cost nothing. Without them a masked store is some ten
-#: times as slow as a whole one on some CPUs, and a masked load of elements of 1 and 2 bytes is a branch for
-#: each lane.
+#: times as slow as a whole one on some CPUs. A masked load of elements of 1 and 2 bytes is a branch for each
+#: lane.
 _MASKED_LANES = 16
 
 

@@ -1,14 +1,14 @@
-"""What is AArch64's alone: how words are done in NEON's instructions, and the shapes of tiles.
+"""AArch64: intrinsics in NEON's instructions, and the shapes of tiles.
 
-`words.py`: LLVM text of those words that NEON has instructions for; all others are printed as on any CPU and
-LLVM finds their instructions. `shapes.py`: heights of tiles and numbers of rows and pixels.
+`words.py`: LLVM text of the intrinsics that NEON has instructions for. All others are printed as on any CPU,
+and LLVM finds their instructions. `shapes.py`: heights of tiles and numbers of rows and pixels.
 
-NEON has 32 registers of 128 bits. Beyond it code uses what `isa.EXTRA` names:
+NEON has 32 registers of 128 bits. Beyond it code uses the features in `isa.EXTRA`:
 
 | feature | instructions | used by |
 |---------|--------------|---------|
 | lse     | ldadd, cas   | the runner's atomics |
-| dotprod | sdot         | products of bytes; data become signed by an exclusive or as they are loaded |
-| i8mm    | usdot, sudot | products of bytes, as they are |
+| dotprod | sdot         | products of bytes; data become signed by an exclusive or when they are loaded |
+| i8mm    | usdot, sudot | products of bytes, unchanged |
 | bf16    | bfdot, bfcvtn | products of bf16, and rounding to it |
 """
