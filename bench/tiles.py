@@ -116,10 +116,10 @@ def tile_row(request: Any) -> Any:
 
 def measure(found: Counter[Shape], form: str, rounds: int) -> list[dict[str, Any]]:
     from ovjit.codegen.cpu.formats import available_formats
-    from ovjit.codegen.cpu.isa import host_isa
+    from ovjit.codegen.cpu.host import host_target
     from ovjit.tools.roofline import dot_peak
 
-    words = next((f for f in available_formats(host_isa()) if form.startswith(f.name)), None)
+    words = next((f for f in available_formats(host_target()) if form.startswith(f.name)), None)
     if words is None:
         raise SystemExit(f"this CPU has no {form}")
     requests = {shape: request_of(shape, form) for shape in found}

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
     from ovjit.graph.graph import Graph
     from ovjit.planning.fuse import Group
@@ -150,7 +150,7 @@ def show_groups(groups: Sequence[Group]) -> None:
 # --- levels 4 and 5
 
 
-def show_kernel(kernel: Kernel, isa: Isa, level: int) -> None:
+def show_kernel(kernel: Kernel, isa: Target, level: int) -> None:
     """The source of a kernel that is being loaded, and from level 5 on its machine code."""
     tell(f"ovjit: kernel {kernel.name}, {kernel.symbol(isa)}")
     tell(kernel.source)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ovjit import debug
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options, caches_of
 from ovjit.execution.job import Executable, Job
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def context_of(config: Mapping[str, Any]) -> Context:
     """What a compilation with these properties is for, in this process."""
-    target = host_isa()
+    target = host_target()
     return Context(target, Options.of(config, target))
 
 

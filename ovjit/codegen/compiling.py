@@ -17,7 +17,7 @@ from ovjit.disk.cache import default_cache
 from ovjit.forks import ForkLock
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
 
 #: Held while Numba and LLVM work, and over a fork. Nothing is imported, logged or asked of a user under it.
@@ -88,7 +88,7 @@ class _Teller:
             logs.info("compiled %d kernels in %.1f s, %s", self.compiled, seconds, kept)
 
 
-def compile_all(missing: Mapping[str, Kernel], isa: Isa) -> Iterator[tuple[str, bytes]]:
+def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[str, bytes]]:
     """The symbol and the object code of each kernel, given by symbols, as they are there."""
     cache = default_cache()
     teller = _Teller(len(missing))
@@ -120,7 +120,7 @@ def compile_all(missing: Mapping[str, Kernel], isa: Isa) -> Iterator[tuple[str, 
     teller.end()
 
 
-def _compile(kernel: Kernel, isa: Isa) -> bytes:
+def _compile(kernel: Kernel, isa: Target) -> bytes:
     began = time.perf_counter()
     code = kernel.compile(isa)
     counts["compiled"] += 1

@@ -46,7 +46,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from ovjit.codegen import printed, texts
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.memory import SIZE
@@ -157,7 +157,7 @@ class FunctionKernel:
     def kernel(
         self,
         name: str,
-        intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+        intrinsics: Callable[[Target], Mapping[str, Any]] | None = None,
         key: str = "",
         form: str = "f32",
         **constants: Any,

@@ -15,7 +15,8 @@ from ovjit import debug
 from ovjit.codegen import compiling, shipped
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
-from ovjit.codegen.cpu.isa import Isa, check_runs, host_isa, llvm_names
+from ovjit.codegen.cpu.host import check_runs, host_target
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.tensors import Signature
 from ovjit.codegen.versions import code_digest, file_digest, versions
 from ovjit.disk.cache import default_cache
@@ -92,7 +93,7 @@ class Kernel:
         name: str,
         source: str,
         frame: KernelArgs,
-        intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+        intrinsics: Callable[[Target], Mapping[str, Any]] | None = None,
         key: str = "",
         form: str = "f32",
         signature: Signature | None = None,
@@ -114,37 +115,37 @@ class Kernel:
     def __repr__(self) -> str:
         return f"<kernel {self.name}>"
 
-    def symbol(self, isa: Isa | None = None) -> str:
-        isa = isa or host_isa()
+    def symbol(self, isa: Target | None = None) -> str:
+        isa = isa or host_target()
         intrinsics = file_digest(self._intrinsics)
         return "ovjit_" + _digest(self.source, self.key, isa, intrinsics, debug.flag("OVJIT_JIT"))
 
-    def intrinsics(self, isa: Isa) -> Mapping[str, Any] | None:
+    def intrinsics(self, isa: Target) -> Mapping[str, Any] | None:
         return self._intrinsics(isa) if self._intrinsics else None
 
-    def compile(self, isa: Isa) -> bytes:
+    def compile(self, isa: Target) -> bytes:
         """The object code, as it came with ovjit or is made now."""
         code = shipped.find(self.content_key(isa), isa) or self.content(isa)
         return code.replace(shipped.SYMBOL.encode(), self.symbol(isa).encode())
 
-    def content_key(self, isa: Isa) -> str:
+    def content_key(self, isa: Target) -> str:
         """The name under which it may come with ovjit."""
         return shipped.content_key(self.source, self.key, self.form, file_digest(self._intrinsics), isa)
 
-    def content(self, isa: Isa) -> bytes:
+    def content(self, isa: Target) -> bytes:
         """The object code, with the symbol of all shipped kernels."""
         plain = shipped.is_plain(self.source, self.key, self.form)
         more = self.intrinsics(isa)
         return _compiler().object_code(self.source, self.symbol(isa), isa, more, plain, shipped.SYMBOL)
 
-    def text(self, isa: Isa) -> str:
+    def text(self, isa: Target) -> str:
         """The LLVM module that code is generated from as text, with the symbol of all shipped kernels."""
         symbol = self.symbol(isa)
         text = _compiler().optimised_text(self.source, symbol, isa, self.intrinsics(isa))
         return text.replace(symbol, shipped.SYMBOL)
 
-    def assembly(self, isa: Isa | None = None) -> str:
-        isa = isa or host_isa()
+    def assembly(self, isa: Target | None = None) -> str:
+        isa = isa or host_target()
         return _compiler().assembly(self.source, self.symbol(isa), isa, self.intrinsics(isa))
 
 
@@ -156,9 +157,10 @@ def _compiler() -> Any:
 
 
 @functools.lru_cache(4096)
-def _digest(source: str, key: str, isa: Isa, intrinsics: str, jit: str) -> str:
+def _digest(source: str, key: str, isa: Target, intrinsics: str, jit: str) -> str:
     here = (isa.machine, sys.platform)
-    parts = [source, key, *here, isa.name, *llvm_names(isa), *versions(), code_digest(), intrinsics, jit]
+    for_cpu = (isa.name, isa.cpu, isa.llvm_features)
+    parts = [source, key, *here, *for_cpu, *versions(), code_digest(), intrinsics, jit]
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
@@ -178,12 +180,12 @@ def addresses(
     kernels: Iterable[Kernel],
     provided: Mapping[str, bytes] | None = None,
     unlikely: Unlikely = _none,
-    target: Isa | None = None,
+    target: Target | None = None,
 ) -> dict[Kernel, int]:
     """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
     that are `unlikely`, which is asked of what did not come with ovjit. `target`: what they are compiled for,
     by default the host's. UnsupportedError for one whose code does not run here."""
-    isa = target or host_isa()
+    isa = target or host_target()
     if target is not None:
         check_runs(target)
     symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
@@ -220,7 +222,7 @@ class Loaded(dict[Any, int]):
         kernels: Iterable[Kernel] = (),
         provided: Mapping[str, bytes] | None = None,
         unlikely: Unlikely = _none,
-        target: Isa | None = None,
+        target: Target | None = None,
     ):
         self.provided, self.target = provided, target
         self.need(kernels, unlikely)
@@ -232,7 +234,7 @@ class Loaded(dict[Any, int]):
             self.update(addresses(missing, self.provided, unlikely, self.target))
 
 
-def _show(kernel: Kernel, isa: Isa) -> None:
+def _show(kernel: Kernel, isa: Target) -> None:
     """OVJIT_DUMP=folder: the source of every kernel that is loaded. OVJIT_DEBUG=4: the same on stderr."""
     level = debug.level()
     if level >= debug.SOURCES:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen import texts
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
 
 
@@ -23,7 +23,7 @@ def routines(
     name: str,
     functions: Sequence[str],
     module: Callable[[], Any],
-    intrinsics: Callable[[Isa], Mapping[str, Any]] | None = None,
+    intrinsics: Callable[[Target], Mapping[str, Any]] | None = None,
     key: str = "",
 ) -> Kernel:
     """A kernel that has these functions of a module, which is imported by need: the first as its `kernel`,

@@ -31,7 +31,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
 
@@ -65,7 +65,7 @@ def is_plain(source: str, key: str, form: str) -> bool:
     return form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
 
 
-def content_key(source: str, key: str, form: str, intrinsics: str, isa: Isa) -> str:
+def content_key(source: str, key: str, form: str, intrinsics: str, isa: Target) -> str:
     """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
     has, where the code depends on it."""
     extra = () if is_plain(source, key, form) else isa.extras
@@ -81,7 +81,7 @@ def printers() -> bytes | None:
     return None if digests is None else sha256("\0".join((*digests, _python())).encode()).digest()
 
 
-def file_name(isa: Isa, kind: str = "kernels") -> str:
+def file_name(isa: Target, kind: str = "kernels") -> str:
     return f"{kind}_{isa.name}.xz"
 
 
@@ -198,7 +198,7 @@ def _python() -> str:
 
 
 @functools.cache
-def _archive(isa: Isa, kind: str = "kernels") -> Archive | None:
+def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
         import pkgutil  # not for those who find their kernels
 
@@ -209,7 +209,7 @@ def _archive(isa: Isa, kind: str = "kernels") -> Archive | None:
         return None
 
 
-def find(key: str, isa: Isa, kind: str = "kernels") -> bytes | None:
+def find(key: str, isa: Target, kind: str = "kernels") -> bytes | None:
     """What came with ovjit under that key, None when nothing did."""
     if debug.flag("OVJIT_SHIPPED") == "0" or debug.flag("OVJIT_JIT"):
         return None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ovjit.codegen import shipped
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.cache import default_cache
 from ovjit.hashes import sha256
 from ovjit.source_files import package_state
@@ -51,7 +51,7 @@ def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printe
         return make()
     content = default_cache().get(place.name)
     if content is None:
-        content = shipped.find(place.key, host_isa(), "printed") if recorded is None else None
+        content = shipped.find(place.key, host_target(), "printed") if recorded is None else None
         if content is None:
             content = json.dumps(make()).encode()
         default_cache().put(place.name, content, {"name": f"the text of {title}"})

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw, Share
@@ -24,7 +24,7 @@ from ovjit.codegen.words import VL, Ptr, Word, placed, share
 ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
 
 
-def transpose_sizes(isa: Isa) -> tuple[int, ...]:
+def transpose_sizes(isa: Target) -> tuple[int, ...]:
     """The bytes of elements that are transposed in blocks."""
     return (4, 2, 1) if isa.name == "avx512" else (4,)
 
@@ -71,7 +71,7 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
     return [out[j % size][j // size] for j in range(n)]
 
 
-def make_transpose(isa: Isa, elem: str) -> Any:
+def make_transpose(isa: Target, elem: str) -> Any:
     """transpose(x, x_b, nb, y, y_a, na): one block of at most na rows and nb columns."""
     import llvmlite.ir as ir
 
@@ -163,13 +163,13 @@ def transpose_kernel(size: int) -> Kernel:
     """The kernel over whole tensors of elements of `size` bytes."""
     elem = ELEMENTS[size]
 
-    def intrinsics(isa: Isa) -> dict[str, Any]:
+    def intrinsics(isa: Target) -> dict[str, Any]:
         return {"transpose": make_transpose(isa, elem)}
 
     return transpose_blocks.kernel(f"transpose_{elem}", intrinsics, f"transpose {elem}", size=size)
 
 
-def make_interleave(isa: Isa, elem: str, rows: int, back: bool) -> Any:
+def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
     """interleave(x, apart, y, left): y[j * rows + i] = x[i][j] for the first `left` j of a vector, with rows
     of x `apart` bytes from each other; `back`: the other way, x[i][j] = y[j * rows + i]."""
     import llvmlite.ir as ir
@@ -251,7 +251,7 @@ def interleave_kernel(size: int, rows: int, back: bool = False) -> Kernel:
     """The kernel over elements of `size` bytes."""
     elem = ELEMENTS[size]
 
-    def intrinsics(isa: Isa) -> dict[str, Any]:
+    def intrinsics(isa: Target) -> dict[str, Any]:
         return {"interleave": make_interleave(isa, elem, rows, back)}
 
     name = f"{'unweave' if back else 'interleave'}_{elem}_{rows}"

@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.compiler.options import Memory, Options
     from ovjit.compiler.program import Program
     from ovjit.graph.graph import Graph
 
 
 def compile(
-    graph: Graph, target: Isa, options: Options, *, watched: bool = False, memory: Memory | None = None
+    graph: Graph, target: Target, options: Options, *, watched: bool = False, memory: Memory | None = None
 ) -> Program:
     """The program of a graph without state, for any target: its kernels' sources, its packed constants, and
     what plans it for shapes. `Program.load` compiles the sources, where the target is one of this machine.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen.cpu.formats import float_types
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 
 
 class Options(NamedTuple):
@@ -27,7 +27,7 @@ class Options(NamedTuple):
     kept: tuple[Cache, Cache] | None = None
 
     @staticmethod
-    def of(config: Mapping[str, Any], target: Isa) -> Options:
+    def of(config: Mapping[str, Any], target: Target) -> Options:
         """What a compilation's properties say of it, for this target."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
         precision = _precision(config)
@@ -97,7 +97,7 @@ class Context(NamedTuple):
     """What a graph is compiled for. Passes and fusion are given it; rules find it as `Builder.context`,
     lowerings as `Group.context`."""
 
-    target: Isa
+    target: Target
     options: Options = Options()
 
 

@@ -14,7 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.trace import Recorder, Tracer, fma, is_common, number, trace, where
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES
@@ -172,7 +172,7 @@ class Group:
 
 
 def trace_nodes(
-    target: Isa,
+    target: Target,
     nodes: Sequence[Node],
     inputs: Sequence[Value],
     near: bool = False,
@@ -199,7 +199,7 @@ def trace_nodes(
     )
 
 
-def by_multiplying(node: Node, target: Isa) -> bool:
+def by_multiplying(node: Node, target: Target) -> bool:
     """True for a division by a number that `quotient` makes faster: AVX-512 divides 16 times as slowly as it
     multiplies, narrower vectors a few times."""
     if node.op.name != "Divide" or node.output.dtype != "f32" or not is_number(node.inputs[1]):
@@ -521,12 +521,12 @@ def is_elementwise(node: Node) -> bool:
 _instructions: dict[tuple, tuple[int, int]] = {}
 
 
-def instructions(node: Node, target: Isa) -> int:
+def instructions(node: Node, target: Target) -> int:
     """How many instructions the body of an elementwise node has."""
     return _measures(node, target)[0]
 
 
-def _measures(node: Node, target: Isa) -> tuple[int, int]:
+def _measures(node: Node, target: Target) -> tuple[int, int]:
     """How many instructions an elementwise node's body has, and how many of them wait for one another."""
     types = tuple(v.dtype for v in node.inputs)
     key = (target.name, node.op.name, node.op.opset, types, repr(node.attrs))

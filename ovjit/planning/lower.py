@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
 from ovjit.errors import ModelError
 from ovjit.forks import made_once
@@ -68,7 +68,7 @@ class Lowering:
         self.set_up()
 
     @property
-    def target(self) -> Isa:
+    def target(self) -> Target:
         """What its kernels are compiled for."""
         return self.group.context.target
 

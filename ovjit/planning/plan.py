@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import given_fields
@@ -102,7 +102,7 @@ class Planner:
         constants: Constants,
         strides: Strides = NO_STRIDES,
         *,
-        target: Isa,
+        target: Target,
     ):
         self.target = target
         self.types = types

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
-from ovjit.codegen.cpu.isa import Isa, has_features
+from ovjit.codegen.cpu.targets import Target, has_features
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
@@ -63,7 +63,7 @@ class Stored(NamedTuple):
         attrs |= {"bits": self.bits, "group": self.group, "kind": self.kind}
         return w("CompressedMatMul", x, w.b.constant(self.integers), self.scale, *zeros, *indices, **attrs)
 
-    def dynamic(self, size: int, target: Isa) -> int:
+    def dynamic(self, size: int, target: Target) -> int:
         """`size` if rows are quantized in groups of it before products, else 0. As in OpenVINO, this holds
         for groups that lie within those of the weights, if signed integers have no zero."""
         depth = self.integers.shape[0]

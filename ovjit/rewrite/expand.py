@@ -20,7 +20,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.rewrite.simplify import fold_constants, run_rules
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.compiler.options import Context
 
 #: How often what has been expanded is looked at again.
@@ -200,7 +200,7 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
     return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
 
 
-def _is_half(node: Node, target: Isa) -> bool:
+def _is_half(node: Node, target: Target) -> bool:
     """True if the operation computes in f32 for this node's 16-bit floats."""
     native = node.op.native_types(target)
     return native is not None and any(

@@ -168,11 +168,10 @@ def key_of(settings: Mapping[str, Any]) -> bytes:
 
 def machine() -> dict[str, str]:
     """What object code depends on: versions, code generators, the CPU, and switches that change code."""
-    from ovjit.codegen.cpu.isa import host_isa, llvm_names
+    from ovjit.codegen.cpu.host import host_target
     from ovjit.codegen.versions import code_digest, versions
 
-    isa = host_isa()
-    cpu, features = llvm_names(isa)
+    isa = host_target()
     numba, llvmlite = versions()
     return {
         "ovjit": __version__,
@@ -180,8 +179,8 @@ def machine() -> dict[str, str]:
         "llvmlite": llvmlite,
         "generators": code_digest(),
         "isa": isa.name,
-        "cpu": cpu,
-        "features": features,
+        "cpu": isa.cpu,
+        "features": isa.llvm_features,
         "platform": "-".join((os.uname().sysname, os.uname().machine)) if hasattr(os, "uname") else os.name,
         "switches": " ".join(debug.program_flags()),
     }

@@ -27,7 +27,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, fit_f16
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -159,7 +159,7 @@ class Unpack(NamedTuple):
         """How many panels one row is multiplied with at a time."""
         return 1 if self.by_bytes(lanes) else ABREAST.get(lanes, 1)
 
-    def table(self, isa: Isa, levels: np.ndarray | None) -> np.ndarray | None:
+    def table(self, isa: Target, levels: np.ndarray | None) -> np.ndarray | None:
         """The look-up tables of codes: the levels, or for each of `planes` a vector with a byte of each level
         in both of its halves of lanes."""
         if levels is None or not self.by_bytes(isa.lanes):
@@ -655,7 +655,7 @@ def chosen_rows(
 
 
 def row_kernel(
-    name: str, epilogue: Epilogue, isa: Isa, dtype: str, unpack: Unpack, chosen: bool = False
+    name: str, epilogue: Epilogue, isa: Target, dtype: str, unpack: Unpack, chosen: bool = False
 ) -> Kernel:
     """The product of a few rows of `dtype`; or of any, each with a matrix of its own."""
     given: dict[str, Any] = {"T": dtype, "vectors": isa.tile_vectors, "lanes": isa.lanes, "unpack": unpack}
@@ -693,7 +693,7 @@ def how_unpacked(
     return Unpack(bits, integers.dtype.kind == "i", kind, "f16" if fit_f16(scale) else "f32", stored)
 
 
-def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Isa) -> Woven | None:
+def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
     """How native code packs such weights; None where groups are filled up, or words are put together."""
     if filled != integers.shape[0] or unpack.by_bytes(isa.lanes):
         return None
@@ -706,7 +706,7 @@ def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Isa)
 
 def pack_compressed(
     integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, unpack: Unpack, size: int,
-    isa: Isa,
+    isa: Target,
 ) -> Compressed:  # fmt: skip
     """integers [K, N] (8 or 16 bits, or 0 to 15), scale and zero [groups, N] of `size` elements -> panels."""
     depth = integers.shape[0]
@@ -747,7 +747,7 @@ def pack_compressed(
     return Compressed(packed, scales, zeros, panel, scales[0].nbytes, zero_panel, filled)
 
 
-def lowering_factors(isa: Isa) -> np.ndarray:
+def lowering_factors(isa: Target) -> np.ndarray:
     """1 / 16**i for the i-th number of a word of 4 bits (`row_kernel`), for all words of a vector of rows."""
     place = np.arange(max(8, isa.lanes)) % 8
     return np.where(place < 7, 1 / 16.0**place, 1).astype(np.float32)

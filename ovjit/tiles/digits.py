@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -44,7 +44,7 @@ _BYTE = "i8"
 TURNED = np.array([0, 2, 4, 6, 1, 3, 5, 7], np.int32)
 
 
-def takes_digits(unpack: Unpack, isa: Isa) -> bool:
+def takes_digits(unpack: Unpack, isa: Target) -> bool:
     """Whether one row goes by digits: vectors are of eight lanes, as many as a word has integers."""
     return unpack.shifts_data and isa.name == "avx2"
 
@@ -186,7 +186,7 @@ def digits_product(
         finish_row(made, 0, e, y, 0, 0, c, outs, vectors, lanes, operands, body, out)
 
 
-def product_kernel(name: str, epilogue: Epilogue, isa: Isa, unpack: Unpack) -> Kernel:
+def product_kernel(name: str, epilogue: Epilogue, isa: Target, unpack: Unpack) -> Kernel:
     """The product of one row."""
     return digits_product.kernel(
         name, vectors=isa.tile_vectors, lanes=isa.lanes, unpack=unpack, **epilogue.constants("f32")

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue, Operand
-from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.cpu.neon import shapes
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -27,9 +26,6 @@ from ovjit.tiles.narrow import RUN_BITS, WAYS
 #: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions. From 64 KB on
 #: bytes of depth 64 gain 3 % from cold caches, and layers of 7x7 pixels, whose weights come late, lose 20.
 FAR_PIXELS = 384 * 1024
-#: Tile heights for each instruction set: the full one, then what covers the rest of a chunk. Every height
-#: costs some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster.
-ROWS = {"avx512": (14, 7, 4, 1), "avx2": (6, 3, 1), "neon": shapes.TILES, "generic": (4, 2, 1)}
 
 tile = Word("tile")
 #: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
@@ -300,7 +296,7 @@ def tiles(
 def _driver(
     operands: tuple[Operand, ...],
     rows: int,
-    isa: Isa,
+    isa: Target,
     group: int,
     listed: bool,
     unpack: Unpack | None,
@@ -309,7 +305,7 @@ def _driver(
 ) -> Kernel:
     """The kernel without its tiles."""
     return tiles.kernel(
-        "", operands=operands, rows=rows, heights=ROWS[isa.name], vectors=isa.tile_vectors, lanes=isa.lanes,
+        "", operands=operands, rows=rows, heights=isa.shapes.tiles, vectors=isa.tile_vectors, lanes=isa.lanes,
         group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked, gathered=gathered,
     )  # fmt: skip
 
@@ -317,7 +313,7 @@ def _driver(
 def tile_kernel(
     name: str,
     epilogue: Epilogue,
-    isa: Isa,
+    isa: Target,
     form: Format = F32,
     blocked: bool = False,
     unpack: Unpack | None = None,
@@ -335,10 +331,10 @@ def tile_kernel(
         unpack, picked, gathered,
     )  # fmt: skip
 
-    def intrinsics(target: Isa) -> dict[str, Any]:
+    def intrinsics(target: Target) -> dict[str, Any]:
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked, less + 1)
-            for r, less in zip(ROWS[isa.name], (*ROWS[isa.name][1:], 0), strict=True)
+            for r, less in zip(isa.shapes.tiles, (*isa.shapes.tiles[1:], 0), strict=True)
             for v in (isa.tile_vectors, 1)
         }
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import Stored
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -226,7 +226,7 @@ def dynamic_product(
         c += wide
 
 
-def product_kernel(name: str, epilogue: Epilogue, isa: Isa, stored: Stored) -> Kernel:
+def product_kernel(name: str, epilogue: Epilogue, isa: Target, stored: Stored) -> Kernel:
     """The product of quantized rows."""
     return dynamic_product.kernel(
         name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, **epilogue.constants("f32")
@@ -247,7 +247,7 @@ class Packed(NamedTuple):
 
 def pack_dynamic(
     integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, stored: Stored, size: int,
-    isa: Isa,
+    isa: Target,
 ) -> Packed:  # fmt: skip
     """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels; K is filled up to groups of
     `size`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, find_format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import Each
 from ovjit.graph.converted import Converted
@@ -25,7 +25,7 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div, in_place_candidates
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Layout, Ptr, View
-from ovjit.tiles.driver import ROWS, tile_kernel
+from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
@@ -179,7 +179,7 @@ class Tiled(Lowering):
         return arranged is not None and isinstance(arranged[0], np.ndarray)
 
     def make_kernel(self, names: str) -> Kernel:
-        rows, width = ROWS[self.target.name][0], tile_width(self.target)
+        rows, width = self.target.shapes.tiles[0], tile_width(self.target)
         name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.target.name}{'_' + names if names else ''}"
         picked = self.picks is not None
         return tile_kernel(
@@ -387,7 +387,7 @@ class Tiled(Lowering):
     def _blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
         how many ranges of panels."""
-        rows = ROWS[self.target.name][0]
+        rows = self.target.shapes.tiles[0]
         panel_bytes = weights.sizes.panel
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
@@ -406,7 +406,7 @@ class Tiled(Lowering):
     def _shares(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
         """The flops of a step, what `_blocks` gives, the bytes that a word and a tile fetch ahead, and how
         many chunks there are."""
-        rows, width = ROWS[self.target.name][0], weights.sizes.width
+        rows, width = self.target.shapes.tiles[0], weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
         blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights at the speed of
@@ -515,7 +515,7 @@ class Tiled(Lowering):
             stored = (lines[0] - 1) * self.gathered + 2 * self.target.lanes
             packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
             values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
-            scratch += ROWS[self.target.name][0] * packed
+            scratch += self.target.shapes.tiles[0] * packed
         planner.need_scratch(scratch)
         return values
 
@@ -526,6 +526,6 @@ def _sums(matrix: np.ndarray, convert: Callable[[np.ndarray], np.ndarray] | None
     return np.stack([group.sum(tuple(range(group.ndim - 1)), dtype=np.int32) for group in groups])
 
 
-def tile_format(data: Value, weights: Value, target: Isa) -> Format | None:
+def tile_format(data: Value, weights: Value, target: Target) -> Format | None:
     """The format in which the target multiplies such values, None where it has none."""
     return find_format(data.dtype, weights.dtype, target)

@@ -22,7 +22,7 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.planning.copies import CACHE_LINE
 from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
 from ovjit.tiles.narrow import WAYS, Way
@@ -39,13 +39,13 @@ JOINED = 4
 JOINING = ("avx512", "avx2", "neon")
 
 
-def arguments(isa: Isa, form: Format) -> list[str]:
+def arguments(isa: Target, form: Format) -> list[str]:
     """The names of the arguments that all tiles of a format have."""
     return [*ARGUMENTS, *(LIST_ARGUMENTS if form.listed else ())]
 
 
 def make_tile(
-    isa: Isa,
+    isa: Target,
     rows: int,
     vectors: int,
     epilogue: Epilogue,
@@ -74,7 +74,7 @@ def make_tile(
     return tile
 
 
-def _printer(isa: Isa) -> type[Tile]:
+def _printer(isa: Target) -> type[Tile]:
     """What prints tiles for an instruction set."""
     if isa.name == "neon":
         from ovjit.tiles.by_lane import LaneTile
@@ -83,7 +83,7 @@ def _printer(isa: Isa) -> type[Tile]:
     return Tile
 
 
-def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
+def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
     """The vector of words that the format's instruction takes, and the function `madd(acc, a, w) -> acc`."""
     import llvmlite.ir as ir
 
@@ -96,7 +96,7 @@ def multiply_add(isa: Isa, form: Format) -> tuple[Any, dict[str, str]]:
     )
 
 
-def narrow_sums(isa: Isa, form: Format, way: Way, name: str) -> dict[str, str]:
+def narrow_sums(isa: Target, form: Format, way: Way, name: str) -> dict[str, str]:
     """The function `name(acc, a..., w...) -> acc` of words that are added in 16 bits; `way.parts` of `w`, the
     last of which say how data are flipped if they are."""
     import llvmlite.ir as ir
@@ -118,19 +118,19 @@ def narrow_sums(isa: Isa, form: Format, way: Way, name: str) -> dict[str, str]:
     return inline_function(isa, name, word, [word] * (1 + way.span + way.parts), body)
 
 
-def _joined(isa: Isa, epilogue: Epilogue) -> tuple[Body, str] | None:
+def _joined(isa: Target, epilogue: Epilogue) -> tuple[Body, str] | None:
     """The epilogue's body up to what becomes bytes, `JOINED` vectors at once, and how; None for others."""
     return epilogue.narrowed if isa.name in JOINING else None
 
 
-def _made(isa: Isa, epilogue: Epilogue) -> str:
+def _made(isa: Target, epilogue: Epilogue) -> str:
     """The type of what `epilogue` makes of a vector."""
     joined = _joined(isa, epilogue)
     return joined[0].outputs[0] if joined else epilogue.out
 
 
 @functools.lru_cache(64)
-def _functions(isa: Isa, epilogue: Epilogue, form: Format) -> dict[str, str]:
+def _functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
@@ -198,7 +198,7 @@ class Tile:
 
     def __init__(
         self,
-        isa: Isa,
+        isa: Target,
         rows: int,
         vectors: int,
         epilogue: Epilogue,

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
 
 
@@ -79,7 +79,7 @@ class Listed(NamedTuple):
     bias: np.ndarray
 
 
-def word_time(weights: np.ndarray, isa: Isa, form: Format) -> float:
+def word_time(weights: np.ndarray, isa: Target, form: Format) -> float:
     """The time of a word of weights [G, runs..., depth, O], as in `WAYS`."""
     width, (depth, outs) = tile_width(isa), weights.shape[-2:]
     panels = max(1, outs // width)
@@ -92,7 +92,7 @@ def word_time(weights: np.ndarray, isa: Isa, form: Format) -> float:
     return float(steps @ np.array([way.time for way in WAYS]) / max(1, steps.sum()))
 
 
-def list_panels(weights: np.ndarray, isa: Isa, form: Format) -> Listed:
+def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
     """The panels of weights [G, runs..., depth, O]."""
     filling, sizes = pack_panels(weights, isa, form)
     packed = np.zeros(filling.nbytes, np.int8)

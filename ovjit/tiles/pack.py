@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Unmade
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.planning.constants import release_pages
@@ -27,7 +27,7 @@ from ovjit.tiles import weave
 _PACKED = 1 << 19
 
 
-def tile_width(isa: Isa) -> int:
+def tile_width(isa: Target) -> int:
     """Channels of a full panel."""
     return isa.tile_vectors * isa.lanes
 
@@ -41,7 +41,7 @@ class PanelSizes(NamedTuple):
     group: int
 
 
-def panel_sizes(words: int, outs: int, isa: Isa) -> PanelSizes:
+def panel_sizes(words: int, outs: int, isa: Target) -> PanelSizes:
     """The sizes of the panels for `outs` channels of `words` words of depth."""
     width = tile_width(isa)
     rest = outs % width
@@ -50,7 +50,7 @@ def panel_sizes(words: int, outs: int, isa: Isa) -> PanelSizes:
 
 
 def pack_panels(
-    weights: np.ndarray, isa: Isa, form: Format, convert: Callable[[np.ndarray], np.ndarray] | None = None
+    weights: np.ndarray, isa: Target, form: Format, convert: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> tuple[Filling, PanelSizes]:
     """[G, runs..., k, O] -> (what writes the packed words, their sizes).
 
@@ -197,7 +197,7 @@ def spread_out(values: np.ndarray, kind: type | np.dtype, width: int) -> np.ndar
     return raw
 
 
-def pack_bias(bias: np.ndarray, groups: int, isa: Isa) -> np.ndarray:
+def pack_bias(bias: np.ndarray, groups: int, isa: Target) -> np.ndarray:
     """[G * O] of the accumulators' type -> one padded row of panels for each group."""
     outs = bias.size // groups
     panels = ceil_div(outs, tile_width(isa))

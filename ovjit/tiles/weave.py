@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import Target
 from ovjit.errors import OvjitError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ AS_THEY_ARE, SPREAD, FLUSH = 0, 1, 2
 WORTH = 1 << 18
 
 
-def word_sizes(isa: Isa) -> tuple[int, ...]:
+def word_sizes(isa: Target) -> tuple[int, ...]:
     """The bytes of words that are woven."""
     from ovjit.codegen.transpose import transpose_sizes
 
@@ -35,7 +36,7 @@ def word_sizes(isa: Isa) -> tuple[int, ...]:
 
 def weaves(size: int, width: int) -> bool:
     """Whether this process weaves panels of `width` words of `size` bytes, whatever they are packed for."""
-    isa = host_isa()
+    isa = host_target()
     return size in word_sizes(isa) and not width % isa.lanes
 
 
@@ -53,7 +54,7 @@ def weave(
 ) -> None:
     """Write `panels`, all of `width` outputs, of rows [n * width, bytes] that have words of `size` bytes.
     `change`: what is done to words; `mask`: the bits of each four bytes that are flipped before."""
-    isa = host_isa()
+    isa = host_target()
     outs, length = rows.shape
     if rows.dtype != np.uint8 or rows.strides[1] != 1 or length % size or outs % width or width % isa.lanes:
         raise OvjitError(f"internal error: no panels of {width} from {outs} rows of {length} bytes")
@@ -77,7 +78,7 @@ def kernel(size: int) -> Kernel:
     from ovjit.codegen.routines import routines
     from ovjit.codegen.transpose import ELEMENTS
 
-    def intrinsics(isa: Isa) -> dict[str, Any]:
+    def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
         from ovjit.codegen.transpose import make_transpose
 
@@ -86,7 +87,7 @@ def kernel(size: int) -> Kernel:
     return routines(f"weave_{size}", ("weave",), _module, intrinsics, f"weave {size}")
 
 
-def kernels(isa: Isa) -> tuple[Kernel, ...]:
+def kernels(isa: Target) -> tuple[Kernel, ...]:
     """The kernels of an instruction set."""
     return tuple(kernel(size) for size in word_sizes(isa))
 

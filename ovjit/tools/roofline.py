@@ -20,7 +20,8 @@ import numpy as np
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.formats import F32, WORD, Format, available_formats
-from ovjit.codegen.cpu.isa import Isa, host_isa
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.tiles.narrow import WAYS
 
@@ -85,7 +86,7 @@ def dot_kernel(form: Format) -> Kernel:
     )  # fmt: skip
 
 
-def _spin(isa: Isa, form: Format) -> Any:
+def _spin(isa: Target, form: Format) -> Any:
     from ovjit.codegen.cpu import parts
     from ovjit.tiles.micro import multiply_add, narrow_sums
 
@@ -154,7 +155,7 @@ def stream_kernel() -> Kernel:
 def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline:
     """The roofline of `threads` cores for the instruction set that is compiled for, with the peaks of these
     formats besides f32; measured once."""
-    isa = host_isa()
+    isa = host_target()
     (address,) = kernels.addresses((stream_kernel(),)).values()
     stream = objects.function(address, 4)
     l2, last = cache_sizes()
@@ -176,7 +177,7 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline
 def dot_peak(form: Format, threads: int = 1) -> float:
     """Operations a second of `threads` cores by the format's instruction, by a new measurement: clocks
     change."""
-    isa = host_isa()
+    isa = host_target()
     if form.products > 1:  # what the best weights allow, see `ovjit.tiles.narrow`
         form = form._replace(listed=True)
     (address,) = kernels.addresses((dot_kernel(form),)).values()
@@ -205,7 +206,7 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tupl
 def memory_reader() -> Callable[[], float]:
     """A function that reads more than caches hold, once, and returns the bytes in a second of CPU time."""
     (address,) = kernels.addresses((stream_kernel(),)).values()
-    call, isa = objects.function(address, 4), host_isa()
+    call, isa = objects.function(address, 4), host_target()
     block = STREAMS * isa.lanes * 4
     count = min(max(MEMORY_BYTES, 4 * cache_sizes()[1]), MOST_BYTES) // block * block
     x, y = np.ones(count // 4 + 16, np.float32), np.zeros(isa.lanes, np.float32)
@@ -219,7 +220,7 @@ def memory_reader() -> Callable[[], float]:
     return rate
 
 
-def _stream(call: Callable[..., int], isa: Isa, span: int, threads: int) -> float:
+def _stream(call: Callable[..., int], isa: Target, span: int, threads: int) -> float:
     block = STREAMS * isa.lanes * 4
     count = max(1, span // block) * block
     arrays = [np.zeros(count // 4 + 16, np.float32) for _ in range(threads)]

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
 
-#: Instruction sets and what CPUs have besides, as `isa.EXTRA` names it: server CPUs of ten years.
-TARGETS = {
+#: Instruction sets and what CPUs have besides, as `targets.EXTRA` names it: server CPUs of ten years.
+VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni")),
     "avx2": ((),),
     "neon": ((), ("lse", "dotprod"), ("lse", "dotprod", "i8mm", "bf16")),
@@ -39,7 +39,7 @@ _LENGTH = struct.Struct("<I")
 PICK = ""
 
 
-def kernels(target: Isa) -> list[Kernel]:
+def kernels(target: Target) -> list[Kernel]:
     """The common kernels for a target, each once."""
     return [kernel for group in groups(target) for kernel in group.kernels]
 
@@ -51,7 +51,7 @@ class Group(NamedTuple):
     texts: dict[str, bytes]
 
 
-def groups(target: Isa) -> Iterator[Group]:
+def groups(target: Target) -> Iterator[Group]:
     """The common kernels for a target by kinds of layers, each kernel once. First what every model needs."""
     import ovjit as ov
     from ovjit.codegen import texts
@@ -75,7 +75,7 @@ def groups(target: Isa) -> Iterator[Group]:
         texts.recorded = None
 
 
-def _always(target: Isa) -> Iterator[Kernel]:
+def _always(target: Target) -> Iterator[Kernel]:
     """Kernels that are no layer's."""
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
@@ -88,7 +88,7 @@ def _always(target: Isa) -> Iterator[Kernel]:
     yield from weave.kernels(target)
 
 
-def kernels_of(model: Any, target: Isa) -> dict[str, list[Kernel]]:
+def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:
     """precision -> the kernels of a model that computes in it, for a target: with state, of what computes its
     variables' first values, too."""
     from ovjit.api.run.properties_table import ROWS
@@ -116,9 +116,9 @@ def show_missing(paths: Sequence[str]) -> None:
     """Print which kernels of these models the package does not have, for this CPU."""
     import ovjit as ov
     from ovjit.codegen import shipped
-    from ovjit.codegen.cpu.isa import host_isa
+    from ovjit.codegen.cpu.host import host_target
 
-    isa = host_isa()
+    isa = host_target()
     for path in paths:
         for precision, needed in kernels_of(ov.Core().read_model(path), isa).items():
             missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
@@ -136,10 +136,10 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
     """What is shipped for an instruction set and what a CPU has besides, but for the keys `known`.
 
     Once in a process, as texts are printed once in one."""
-    from ovjit.codegen.cpu.isa import assume, host_isa
+    from ovjit.codegen.cpu.host import assume, host_target
 
     assume(name, extra)
-    isa = host_isa()
+    isa = host_target()
     found = Contents([], [])
     have = set(known)
     for group in groups(isa):
@@ -154,9 +154,9 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
 def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
     """The kind and the content of each file."""
     from ovjit.codegen import shipped
-    from ovjit.codegen.cpu.isa import ISAS
+    from ovjit.codegen.cpu.targets import TARGETS
 
-    yield "kernels", shipped.pack(found.kernels, shipped.generators(ISAS[isa].machine))
+    yield "kernels", shipped.pack(found.kernels, shipped.generators(TARGETS[isa].machine))
     yield "printed", shipped.pack(found.printed, _printers())
 
 
@@ -172,7 +172,7 @@ def _printers() -> bytes:
 def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], program: Sequence[str]) -> Contents:
     """`contents`, by a process that takes itself for another CPU."""
     from ovjit.codegen import shipped
-    from ovjit.codegen.cpu.isa import ISAS
+    from ovjit.codegen.cpu.targets import TARGETS
 
     done = subprocess.run(
         [sys.executable, *program, "--print", isa, *extra], input=" ".join(known).encode(),
@@ -181,7 +181,7 @@ def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], progra
     (length,) = _LENGTH.unpack_from(done.stdout)
     kernels, printed = done.stdout[_LENGTH.size :][:length], done.stdout[_LENGTH.size + length :]
     return Contents(
-        shipped.Archive(kernels, shipped.generators(ISAS[isa].machine)).groups(),
+        shipped.Archive(kernels, shipped.generators(TARGETS[isa].machine)).groups(),
         shipped.Archive(printed, _printers()).groups(),
     )
 
@@ -189,17 +189,17 @@ def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], progra
 def write(folder: Path, isa: str) -> list[Path]:
     """Write the files of one instruction set; each of its variants is printed by a process of its own."""
     from ovjit.codegen import shipped
-    from ovjit.codegen.cpu.isa import ISAS
+    from ovjit.codegen.cpu.targets import TARGETS
 
     found = Contents([], [])
-    for extra in TARGETS[isa]:
+    for extra in VARIANTS[isa]:
         known = [key for groups in found for group in groups for key in group]
         more = made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"])
         found.kernels.extend(more.kernels)
         found.printed.extend(more.printed)
     paths = []
     for kind, content in written(found, isa):
-        paths.append(folder / shipped.file_name(ISAS[isa], kind))
+        paths.append(folder / shipped.file_name(TARGETS[isa], kind))
         paths[-1].write_bytes(content)
     return paths
 
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m ovjit.tools.ship", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "data")
-    parser.add_argument("--isa", choices=list(TARGETS), nargs="*", default=list(TARGETS))
+    parser.add_argument("--isa", choices=list(VARIANTS), nargs="*", default=list(VARIANTS))
     parser.add_argument("--print", nargs="+", metavar=("ISA", "FEATURE"), help=argparse.SUPPRESS)
     parser.add_argument(
         "--missing", nargs="+", metavar="MODEL", help="write nothing; tell what the package lacks for models"

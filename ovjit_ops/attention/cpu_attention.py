@@ -24,8 +24,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, find_format
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.cpu.neon import shapes
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.kernel import Kernel
@@ -37,7 +36,6 @@ from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, pl
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
 from ovjit.planning.views import Layout, Ptr, View, merge_dims, product
-from ovjit.tiles.driver import ROWS
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
@@ -47,8 +45,6 @@ from ovjit_ops.attention.cpu_attention_kernels import (
 from ovjit_ops.matmul.cpu_products import pack_kernels, packing
 from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
-#: Columns of a block: the scores of a chunk's rows take 24 to 28 KB of a core's nearest cache.
-COLUMNS = {"avx512": 256, "avx2": 512, "neon": shapes.COLUMNS, "generic": 512}
 #: Tiles of a chunk's rows.
 TILES = 2
 #: With fewer rows than this, dot products are used.
@@ -98,7 +94,7 @@ class Attention(Lowering):
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
-        self.per_block = COLUMNS[self.target.name]
+        self.per_block = self.target.shapes.columns
         self.zeros = constants.place(np.zeros(self.per_block, np.float32), "attention zeros").offset
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
         unseen = np.full(1, 0 if self.guarded else np.nan, np.float32)
@@ -164,7 +160,7 @@ class Attention(Lowering):
         strides: dict[str, list[int]], few: bool, reads: list[View], y: View,
     ) -> None:  # fmt: skip
         rows, columns, depth, wide = (values[n] for n in ("rows", "columns", "depth", "wide"))
-        tall = ROWS[self.target.name][0]
+        tall = self.target.shapes.tiles[0]
         block = 1 if few else least(TILES * tall, ceil_div(rows, tall) * tall)
         parts = ceil_div(rows, block)
         values |= {"parts": parts, "block": block, "unseen": planner.constants.at(self.unseen)}
@@ -287,7 +283,7 @@ class Attention(Lowering):
 
 
 def _rows_kernel(
-    isa: Isa, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
+    isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
 ) -> Kernel:
     """The kernel of a few rows. Of values in groups, or in halves of 4 bits, no more vectors are summed at a
     time than there are."""

@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 from ovjit.codegen import approx
 from ovjit.codegen.cpu.formats import F32, Format
 from ovjit.codegen.cpu.ir import Epilogue, body_of
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
-from ovjit.tiles.driver import ROWS
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit.tiles.pack import tile_width
 
@@ -345,14 +344,14 @@ def attention_tiles(
 
 
 @functools.cache
-def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
+def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
     """The kernel of `attention_tiles` for a format and an instruction set."""
     epilogue = adding() if form is F32 else _scaling()
 
-    def intrinsics(target: Isa) -> dict[str, Any]:
+    def intrinsics(target: Target) -> dict[str, Any]:
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
-            for r in ROWS[target.name]
+            for r in target.shapes.tiles
             for v in (target.tile_vectors, 1)
         }
 
@@ -360,7 +359,7 @@ def attention_kernel(isa: Isa, form: Format, **ways: Any) -> Kernel:
     said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
     name, key = f"attention_{form.name}{out}_{isa.name}{said}", f"{form.name} {epilogue.text()}"
     return attention_tiles.kernel(
-        name, intrinsics, key, form.name, T=form.a, group=form.group, heights=ROWS[isa.name],
+        name, intrinsics, key, form.name, T=form.a, group=form.group, heights=isa.shapes.tiles,
         width=tile_width(isa), lanes=isa.lanes, **ways,
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ from ovjit.graph.traced import most
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import Layout, View, product
-from ovjit.tiles.driver import ROWS
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
 from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged_scores
@@ -236,7 +235,7 @@ class PagedAttention(Lowering):
             "u_at": (self.keys.tokens + 1) * unpacked, "less_at": count * 4 + ALIGNMENT,
             "c_at": count * steps["q_step"],
         }  # fmt: skip
-        at = ceil_div(count, ROWS[self.target.name][0]) * TABLE_BYTES if tiles else 0
+        at = ceil_div(count, self.target.shapes.tiles[0]) * TABLE_BYTES if tiles else 0
         if tiles:
             sizes_of["kp_at"] = ceil_div(columns, self.width) * size * self.width * 4
             sizes_of["vp_at"] = ceil_div(wide, self.width) * steps["vp_step"]

@@ -11,14 +11,13 @@ import functools
 from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.formats import F32
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit.tiles.driver import ROWS
 from ovjit.tiles.micro import make_tile
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply
@@ -197,20 +196,20 @@ def paged_tiles(
 
 
 @functools.cache
-def tiles_kernel(isa: Isa, **ways: Any) -> Kernel:
+def tiles_kernel(isa: Target, **ways: Any) -> Kernel:
     """The kernel of `paged_tiles` for an instruction set."""
     epilogue = adding()
 
-    def intrinsics(target: Isa) -> dict[str, Any]:
+    def intrinsics(target: Target) -> dict[str, Any]:
         tiles = {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, F32)
-            for r in ROWS[target.name]
+            for r in target.shapes.tiles
             for v in (target.tile_vectors, 1)
         }
         return {**tiles, "transpose": make_transpose(target, "i32")}
 
     said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
     return paged_tiles.kernel(
-        f"paged_tiles_{isa.name}{said}", intrinsics, f"paged {epilogue.text()}", heights=ROWS[isa.name],
+        f"paged_tiles_{isa.name}{said}", intrinsics, f"paged {epilogue.text()}", heights=isa.shapes.tiles,
         width=tile_width(isa), lanes=isa.lanes, **ways,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from ovjit_ops.common.values import length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.isa import Isa
+    from ovjit.codegen.cpu.targets import Target
     from ovjit.compiler.options import Context
 
 
@@ -330,7 +330,7 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
     return deep and 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1]
 
 
-def _repeats_channels(node: Node, target: Isa) -> bool:
+def _repeats_channels(node: Node, target: Target) -> bool:
     """Whether a convolution of reals makes several outputs of each channel alone, so few that a tile, which
     does a group at a time, would leave most of a vector empty."""
     data, filters = node.inputs

@@ -19,7 +19,6 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import Layout, View, channels_last
-from ovjit.tiles.driver import ROWS
 from ovjit.tiles.lowering import Tiled, Weights
 from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.convolution.cpu_direct import filter_matrix
@@ -296,7 +295,7 @@ class TiledConvolution(Tiled):
     ) -> list[tuple[int, int, tuple[int, int]]]:
         """(first, count, taps) of the output's slices that are computed together: those whose windows meet
         data with the same taps, where that leaves out more than tiles that are not full add."""
-        out, kernel, rows = outs[0], self.kernel_size[0], ROWS[self.target.name][0]
+        out, kernel, rows = outs[0], self.kernel_size[0], self.target.shapes.tiles[0]
         if not self.leaves_out:
             return [(0, out, (0, kernel - 1))]
         first, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)

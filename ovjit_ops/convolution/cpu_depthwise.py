@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, find_format
-from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.cpu.neon import shapes
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -41,15 +40,8 @@ from ovjit.planning.views import View
 from ovjit.tiles.lowering import OPERANDS, Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
-#: Pixels of a row that are computed together.
-PIXELS = {"avx512": 6, "avx2": 4, "neon": shapes.PIXELS, "generic": 4}
 #: Bytes of the first-level cache that the rows of a cache line of channels may take.
 KEPT_BYTES = 28 * 1024
-#: As many of f32 where no vector is masked: a sum is a chain of multiply-adds, and four chains keep half of
-#: AVX2's units busy.
-WHOLE_PIXELS = {
-    "avx512": (6, 1), "avx2": (8, 4, 1), "neon": shapes.WHOLE_PIXELS, "generic": (4, 1),
-}  # fmt: skip
 
 
 #: Taps of a filter that are in the code: more would not be registers but code.
@@ -58,10 +50,6 @@ MOST_TAPS = 49
 #: Inputs of a group for which vectors have several groups, and how many taps times inputs are in the code.
 GROUPED, MOST_GROUPED = (2, 4, 8), 100
 
-#: Pixels where the code has a part of the taps: a single one waits for each of its many sums.
-PARTED = {
-    "avx512": (8, 6, 4, 2, 1), "avx2": (8, 4, 2, 1), "neon": shapes.PARTED, "generic": (4, 2, 1),
-}  # fmt: skip
 
 
 def word_rows(kh: int, acc: str) -> list[range]:
@@ -70,14 +58,14 @@ def word_rows(kh: int, acc: str) -> list[range]:
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
 
 
-def passes(isa: Isa, channels: int, part: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
+def passes(isa: Target, channels: int, part: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
     """All vectors of channels masked, or none where all are whole; where masks are slow, as of bytes without
     AVX-512, the last alone."""
-    counts = PARTED[isa.name] if part else (PIXELS[isa.name], 1)
+    counts = isa.shapes.parted if part else (isa.shapes.pixels, 1)
     if isa.name == "avx512":
         return ((True, counts),)
     if all(SIZE[one] >= 4 for one in types):
-        whole = counts if part else WHOLE_PIXELS[isa.name]
+        whole = counts if part else isa.shapes.whole_pixels
         return ((True, counts),) if channels % isa.lanes else ((False, whole),)
     return ((False, counts), (True, (1,)))
 
@@ -435,7 +423,7 @@ class Depthwise(ByChannels, TiledConvolution):
         self.emit_window(planner, self.kernel, self.weights_at, x, y, window)
 
 
-def is_depthwise(node: Node, target: Isa) -> bool:
+def is_depthwise(node: Node, target: Target) -> bool:
     """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images; and for groups of few
     channels, of reals, where the CPU permutes lanes."""
     filters = node.inputs[1]
@@ -444,7 +432,7 @@ def is_depthwise(node: Node, target: Isa) -> bool:
     return goes_by_channels(node, filters.shape[3:], target)
 
 
-def goes_by_channels(node: Node, kernel: Sequence[int], target: Isa) -> bool:
+def goes_by_channels(node: Node, kernel: Sequence[int], target: Target) -> bool:
     """Whether the grouped filters' channels let `ByChannels` multiply by windows of so many taps."""
     data, filters = node.inputs[:2]
     shape = filters.shape

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, find_format
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval, is_static
@@ -67,7 +67,7 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
     return [(), *found] if len(found) < stride else found
 
 
-def has_tiles(node: Node, target: Isa) -> bool:
+def has_tiles(node: Node, target: Target) -> bool:
     """Whether tiles multiply what the node is given: constant filters, of some types."""
     data, filters = node.inputs[:2]
     return filters.constant is not None and tile_format(data, filters, target) is not None
@@ -275,7 +275,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
             )
 
 
-def is_depthwise(node: Node, target: Isa) -> bool:
+def is_depthwise(node: Node, target: Target) -> bool:
     """True for constant filters of reals of small groups, where each phase of the stride has taps."""
     data, filters = node.inputs[:2]
     if not node.op.name.startswith("Group") or filters.constant is None or not filters.constant.size:

@@ -21,7 +21,7 @@ from ovjit.tiles.compressed import (
     row_kernel,
 )
 from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
-from ovjit.tiles.driver import ROWS, tile_kernel
+from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.lowering import Weights
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit.tiles.rows import row_step
@@ -56,7 +56,7 @@ class CompressedProduct(StoredWeights):
             self.kernels = (*self.kernels, self.to_digits, self.by_digits)
 
     def make_kernel(self, names: str) -> Kernel:
-        rows, width = ROWS[self.target.name][0], tile_width(self.target)
+        rows, width = self.target.shapes.tiles[0], tile_width(self.target)
         name = f"matmul_{self.unpack.name}_{self.form.name}_{rows}x{width}_{self.target.name}"
         name += f"_{names}" if names else ""
         return tile_kernel(name, self.epilogue, self.target, self.form, unpack=self.unpack)

@@ -16,7 +16,7 @@ from ovjit.codegen.words import *
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Planner, ceil_div
 from ovjit.planning.views import Layout
-from ovjit_ops.matmul.cpu_plain import FEW, ROWS, multiplied, place_panels
+from ovjit_ops.matmul.cpu_plain import FEW, multiplied, place_panels
 
 
 class Sizes(NamedTuple):
@@ -107,7 +107,7 @@ class GroupedProduct(Lowering):
     ranks = ((2,),)
 
     def set_up(self) -> None:
-        dtype, rows = self.out.dtype, ROWS[self.target.name]
+        dtype, rows = self.out.dtype, self.target.shapes.plain
         self.wide = 1 if SIZE[dtype] == 8 else 2
         self.tall = rows if dtype not in ("i64", "u64") or self.target.name == "avx512" else 4
         self.kernel = grouped_product(

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import BlockShare, Raw
@@ -42,9 +41,6 @@ from ovjit.planning.views import (
 )
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
-#: Rows in registers for each instruction set, where there are as many: with `wide` vectors of columns there
-#: are as many accumulators as registers leave room for.
-ROWS = {"avx512": 12, "avx2": 6, "neon": shapes.PLAIN, "generic": 2}
 #: Few rows, and elements whose products take registers of their own.
 FEW = 2
 #: Bytes of a panel of columns that the first-level cache keeps, and blocks of rows that it goes through then.
@@ -330,7 +326,7 @@ class PlainProduct(Lowering):
             raise NotNative
         dtype, target = self.out.dtype, self.target
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
-        rows = ROWS[target.name] if dtype not in ("i64", "u64") or target.name == "avx512" else 4
+        rows = target.shapes.plain if dtype not in ("i64", "u64") or target.name == "avx512" else 4
         real, self.packed = REAL.get(dtype, ""), ""
         constant = b.constant
         if constant is not None and constant.ndim > 1 and constant.size:

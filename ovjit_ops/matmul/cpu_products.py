@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Operand
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw, Share
@@ -141,7 +141,7 @@ def pack_panels(x: Ptr, y: Ptr, steps, sizes, of, *, T, group, width, lanes):
 
 
 @functools.cache
-def pack_kernel(isa: Isa, form: Format) -> Kernel:
+def pack_kernel(isa: Target, form: Format) -> Kernel:
     """Its kernel for panels of a format."""
     width = tile_width(isa)
     name = f"pack_panels_{form.name}_{width}"
@@ -199,23 +199,23 @@ def transpose_panels(x: Ptr, y: Ptr, steps, sizes, of, *, width, lanes):
 
 
 @functools.cache
-def transposed_panels_kernel(isa: Isa) -> Kernel:
+def transposed_panels_kernel(isa: Target) -> Kernel:
     """Its kernel for panels of this width."""
     width = tile_width(isa)
 
-    def intrinsics(target: Isa) -> dict[str, Any]:
+    def intrinsics(target: Target) -> dict[str, Any]:
         return {"transpose": make_transpose(target, "i32")}
 
     name = f"transpose_panels_{width}"
     return transpose_panels.kernel(name, intrinsics, "transpose i32", width=width, lanes=isa.lanes)
 
 
-def pack_kernels(isa: Isa, form: Format) -> tuple[Kernel, Kernel]:
+def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, Kernel]:
     """What `pack_step` chooses from."""
     return pack_kernel(isa, form), transposed_panels_kernel(isa)
 
 
-def packing(matrices: View, isa: Isa, form: Format) -> tuple[Kernel, dict[str, Any]]:
+def packing(matrices: View, isa: Target, form: Format) -> tuple[Kernel, dict[str, Any]]:
     """What packs [..., K, N], and what it is told of one of them."""
     (k, n), (x_k, x_n), size = matrices.shape[-2:], matrices.strides[-2:], matrices.itemsize
     values = {"n": n, "x_n": x_n if n > 1 else size, "panels": ceil_div(n, tile_width(isa))}
@@ -225,7 +225,7 @@ def packing(matrices: View, isa: Isa, form: Format) -> tuple[Kernel, dict[str, A
     return packer, values | {"x_k": x_k, "k": k}
 
 
-def pack_step(planner: Planner, matrices: View, isa: Isa, form: Format) -> tuple[View, PanelSizes]:
+def pack_step(planner: Planner, matrices: View, isa: Target, form: Format) -> tuple[View, PanelSizes]:
     """Add the step that packs [G, K, N]: (the panels, their sizes)."""
     groups, k, n = matrices.shape
     sizes = panel_sizes(form.words(k), n, isa)

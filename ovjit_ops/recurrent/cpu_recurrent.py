@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body, Epilogue
-from ovjit.codegen.cpu.isa import Isa
-from ovjit.codegen.cpu.neon import shapes
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
@@ -39,8 +38,7 @@ from ovjit.planning.views import View, plain
 from ovjit.tiles.micro import TABLE, make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
-#: Tile heights for panels of `VECTORS` vectors; accumulators, weights and a pixel have to fit the registers.
-ROWS = {"avx512": (6, 3, 1), "avx2": (2, 1), "neon": shapes.RECURRENT, "generic": (2, 1)}
+#: Vectors of a panel, see `Shapes.recurrent`.
 VECTORS = 4
 #: Sequences of a block that are many, the most rows of a tile for them, and its vectors, of AVX-512: with the
 #: registers of AVX2 tiles of 4 to 6 rows by two vectors took 0.96 to 1.06 of the time of 2 by four.
@@ -130,9 +128,9 @@ def blocks_of(batch: Any, turns: int, rows: int) -> tuple[Any, Any]:
     return block, ceil_div(batch, block)
 
 
-def tiles_for(batch: Any, turns: int, isa: Isa) -> Tiles:
+def tiles_for(batch: Any, turns: int, isa: Target) -> Tiles:
     """Narrow ones where it is known that sequences of a block are many."""
-    rows = ROWS[isa.name]
+    rows = isa.shapes.recurrent
     if isa.name == "avx512" and isinstance(batch, int) and batch >= MANY:
         block, _ = blocks_of(batch, turns, rows[0])
         if block >= MANY:
@@ -348,14 +346,14 @@ def all_steps(
 
 
 @functools.lru_cache(64)
-def steps_kernel(step: Step, ragged: bool, isa: Isa, tiles: Tiles) -> Kernel:
+def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles) -> Kernel:
     """The kernel of one kind of layer with its activations; sizes and directions are arguments."""
     has_c, (vectors, heights) = KINDS[step.kind].states == 2, tiles
     left_out = [] if has_c else ["c0", "co", "c0_b", "c0_d", "co_b", "co_d"]
     left_out += [] if step.kind == "AUGRU" else ["att", "a_b", "a_t"]
     left_out += [] if ragged else ["lengths", "l_b"]
 
-    def intrinsics(target: Isa) -> dict[str, Any]:
+    def intrinsics(target: Target) -> dict[str, Any]:
         return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None)) for r in heights}
 
     return all_steps.kernel(
@@ -446,7 +444,7 @@ class RecurrentSteps(Lowering):
         batch, steps, hidden = x.shape[0], x.shape[1], self.hidden
         turns, gates = len(self.turns), KINDS[self.step.kind].gates
         width = self.width
-        block, blocks = blocks_of(batch, turns, ROWS[self.target.name][0])
+        block, blocks = blocks_of(batch, turns, self.target.shapes.recurrent[0])
         sums = ceil_div(gates * hidden * 4, 64) * 64
         mid_at = _TABLES + block * sums
         planner.need_scratch(mid_at + block * hidden * 4)

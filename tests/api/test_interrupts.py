@@ -18,7 +18,7 @@ import pytest
 
 import ovjit
 from ovjit.codegen import compiling
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.cache import KernelCache
 from ovjit.execution import runner
 from tests.support import api_cases as cases
@@ -321,7 +321,7 @@ def test_compilations(tmp_path, monkeypatch, step) -> None:
         return {symbol: _Kernel(symbol) for symbol in (next(symbols), next(symbols))}
 
     def compile_two():
-        for symbol, code in compiling.compile_all(two(), host_isa()):
+        for symbol, code in compiling.compile_all(two(), host_target()):
             assert code == symbol.encode()
 
     def check():

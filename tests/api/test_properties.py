@@ -10,7 +10,7 @@ import pytest
 
 import ovjit
 from ovjit.codegen.cpu.formats import emulates_bf16
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from tests.support import api_cases as cases
 from tests.support.compiled import float_types
 
@@ -366,7 +366,7 @@ def test_how_values_of_precision_may_be_spelled(name):
         # what OpenVINO makes of both depends on what it finds in the CPU, which cannot be hidden from it
         half, low = value in ("f16", "f16 ", "FP16"), value in ("bf16", "BF16")
         if said[0] != said[1] and (half or low):
-            ours = "bf16" if (emulates_bf16(host_isa()) if low else "bf16" in float_types()) else "f32"
+            ours = "bf16" if (emulates_bf16(host_target()) if low else "bf16" in float_types()) else "f32"
             assert said[0] == [ours] * 2 and said[1] in (["f32"] * 2, ["bf16"] * 2), (value, said)
             continue
         assert said[0] == said[1], (value, said)

@@ -12,8 +12,9 @@ import pytest
 
 from ovjit.codegen.cpu import elf, jit, machine, objects, relocations
 from ovjit.codegen.cpu.emit import Kind, parse, target_machine
-from ovjit.codegen.cpu.isa import ISAS, host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.relocations import ARCHITECTURES
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.execution.runner import native_kernels
 
 SOURCE = """@njit(nogil=True)
@@ -29,7 +30,7 @@ def other(a, b, c, p):
 
 
 def code(symbol: str) -> bytes:
-    return jit.object_code(SOURCE, symbol, host_isa())
+    return jit.object_code(SOURCE, symbol, host_target())
 
 
 def call(address: int, *args: int) -> int:
@@ -40,7 +41,7 @@ def test_functions_constants_and_calls_of_the_c_library() -> None:
     found = elf.load_object(code("test_elf_whole"))
     assert set(found) == {"test_elf_whole", "test_elf_whole_other"}
     data = np.linspace(-2, 2, 16, dtype=np.float32)
-    lanes = host_isa().lanes
+    lanes = host_target().lanes
     wanted = data.copy()
     wanted[:lanes] = np.tanh(data[:lanes].astype(np.float64)) + 0.1
     assert call(found["test_elf_whole"], 3, 4, 0, data.ctypes.data) == 11
@@ -50,7 +51,7 @@ def test_functions_constants_and_calls_of_the_c_library() -> None:
 
 def test_the_runner_needs_no_llvmlite() -> None:
     for kernel in native_kernels():
-        found = elf.load_object(kernel.compile(host_isa()))
+        found = elf.load_object(kernel.compile(host_target()))
         assert len(found) == kernel.source.count("def ")
 
 
@@ -100,8 +101,8 @@ define i64 @test_elf_global(i64 %a, i64 %b, i64 %c, i64 %d) {
   store i64 %y, ptr @state
   ret i64 %y
 }"""
-    machine = target_machine(host_isa(), Kind.VECTORS)
-    module = parse(text, host_isa())
+    machine = target_machine(host_target(), Kind.VECTORS)
+    module = parse(text, host_target())
     module.data_layout = str(machine.target_data)
     made = machine.emit_object(module)
     with pytest.raises(elf.Refused, match="written"):
@@ -115,17 +116,17 @@ ARM = ARCHITECTURES["aarch64"]
 
 @pytest.mark.parametrize("isa", ["neon", "avx2"])
 def test_code_for_another_machine_is_refused(isa: str) -> None:
-    if ISAS[isa].machine == machine.name():
+    if TARGETS[isa].machine == machine.name():
         pytest.skip("this machine's own")
     with pytest.raises(elf.Refused, match="for another machine"):
-        elf.load_object(jit.object_code(SOURCE, "test_elf_foreign", ISAS[isa]))
+        elf.load_object(jit.object_code(SOURCE, "test_elf_foreign", TARGETS[isa]))
 
 
 def test_code_for_arm_is_mapped_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it runs here: calls go to jumps, jumps to functions, and constants are where they belong."""
     flushed = []
     monkeypatch.setattr(elf, "flush", lambda address, size: flushed.append((address, size)))
-    found = elf._load(jit.object_code(SOURCE, "test_elf_arm", ISAS["neon"]), ARM)
+    found = elf._load(jit.object_code(SOURCE, "test_elf_arm", TARGETS["neon"]), ARM)
     assert set(found) == {"test_elf_arm", "test_elf_arm_other"}
     (base, size), begin = flushed[0], found["test_elf_arm"]
     words = np.frombuffer(ctypes.string_at(base, size), "<u4").astype(np.int64)

@@ -11,8 +11,9 @@ import llvmlite.binding
 import numpy as np
 import pytest
 
-from ovjit.codegen.cpu import isa as cpu
-from ovjit.codegen.cpu.isa import EXTRA, ISAS, best_isa
+from ovjit.codegen.cpu import host as cpu
+from ovjit.codegen.cpu.host import best_target
+from ovjit.codegen.cpu.targets import EXTRA, TARGETS
 from ovjit.data import digits
 from tests.support import ROOT
 from tests.support.isa_answers import OPS
@@ -20,7 +21,8 @@ from tests.support.networks import EXACT, NAMES, error, expected, real_core
 
 #: Of the output's largest value.
 LIMIT = 1e-4
-LESSER = [name for name in ("avx2", "generic") if list(ISAS).index(name) >= list(ISAS).index(best_isa())]
+NAMES_OF_ISAS = list(TARGETS)
+LESSER = [n for n in ("avx2", "generic") if NAMES_OF_ISAS.index(n) >= NAMES_OF_ISAS.index(best_target())]
 
 
 def answers(isa: str, folder: Path, *asked: str) -> dict[str, np.ndarray]:
@@ -47,7 +49,7 @@ def wanted(name: str) -> np.ndarray:
 
 def test_linux_and_llvm_say_the_same_of_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     host = llvmlite.binding.get_host_cpu_features()
-    named = {*EXTRA, *(f for isa in ISAS.values() for f in isa.features)}
+    named = {*EXTRA, *(f for isa in TARGETS.values() for f in isa.features)}
     wanted = {f for f in named if host.get(f)}
     assert cpu._said() is None or cpu._features() == wanted
     monkeypatch.setattr(cpu, "_said", lambda: None)
@@ -67,7 +69,7 @@ def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -
     cpu._features.cache_clear()
     try:
         extra = {feature for feature, isa in EXTRA.items() if isa != "neon"}
-        assert cpu._features() == {*ISAS["avx512"].features, "avx2", *extra}
+        assert cpu._features() == {*TARGETS["avx512"].features, "avx2", *extra}
         monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags.replace("avx512", "no")))
         cpu._features.cache_clear()
         assert cpu._features() == {"avx2", "fma", "avxvnni", "bmi", "bmi2", "f16c", "lzcnt", "movbe"}
@@ -79,12 +81,12 @@ def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -
 def test_code_uses_nothing_that_a_machine_hides(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     flags = [f for f in ("sse2", "avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe") if f != hidden]
     monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", " ".join(flags)))
-    for function in (cpu._features, cpu.best_isa):
+    for function in (cpu._features, cpu.best_target):
         function.cache_clear()
     try:
-        assert cpu.best_isa() == "generic"
+        assert cpu.best_target() == "generic"
     finally:
-        for function in (cpu._features, cpu.best_isa):
+        for function in (cpu._features, cpu.best_target):
             function.cache_clear()
 
 
@@ -96,19 +98,19 @@ def test_features_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
     monkeypatch.delenv("OVJIT_HIDE", raising=False)
     monkeypatch.delenv("OVJIT_ISA", raising=False)
-    cached = cpu._features, cpu.best_isa, cpu._host
+    cached = cpu._features, cpu.best_target, cpu._host
     for function in cached:
         function.cache_clear()
     try:
-        assert cpu.host_isa().extras == ("avx512bf16", "avx512vnni")
+        assert cpu.host_target().extras == ("avx512bf16", "avx512vnni")
         monkeypatch.setenv("OVJIT_HIDE", "avx512bf16")
-        assert cpu.host_isa().extras == ("avx512vnni",)
-        assert cpu.llvm_names(cpu.host_isa()) == ("x86-64-v4", "+avx512vnni")
+        assert cpu.host_target().extras == ("avx512vnni",)
+        assert cpu.host_target().llvm_features == "+avx512vnni"
         monkeypatch.setenv("OVJIT_HIDE", "avx512vnni,avx512bf16")
-        assert cpu.host_isa().extras == ()
+        assert cpu.host_target().extras == ()
         monkeypatch.setenv("OVJIT_HIDE", "avx512f")
         with pytest.raises(ValueError, match="OVJIT_HIDE=avx512f: avx512f is none of avx512bf16"):
-            cpu.host_isa()
+            cpu.host_target()
     finally:
         for function in cached:
             function.cache_clear()
@@ -125,7 +127,7 @@ HIDDEN = {
 def test_without_the_instructions_of_low_precision(what: str, tmp_path: Path) -> None:
     """What low precision says and computes where its instructions are hidden, beside OpenVINO in f32."""
     isa, hide = HIDDEN[what]
-    if list(ISAS).index(isa) < list(ISAS).index(best_isa()):
+    if list(TARGETS).index(isa) < list(TARGETS).index(best_target()):
         pytest.skip(f"this CPU has no {isa}")
     xml, images, _ = digits()
     exact = wanted("digits")

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu import jit
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import Isa, host_isa
 from ovjit.codegen.cpu.objects import function, load
 from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.printing import Builder
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder
 from ovjit.execution.runner import native_kernels
@@ -52,13 +53,13 @@ def no_fallback() -> Iterator[None]:
     assert jit.fallbacks[before:] == []
 
 
-def llvm_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
+def llvm_text(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel before LLVM's passes. Raises Outside for what is not in the language."""
     return str(jit.lower_kernel(jit._define(source, symbol, isa, extra or {}), 4, isa))
 
 
 def lowered(kernel: Kernel) -> str:
-    isa = host_isa()
+    isa = host_target()
     return llvm_text(kernel.source, kernel.symbol(isa), isa, kernel.intrinsics(isa))
 
 
@@ -74,7 +75,7 @@ def test_no_kernel_falls_back(record: Op) -> None:
         for kernel in program_of(run_passes(graph)).kernels:
             if kernel not in _SEEN:
                 _SEEN.add(kernel)
-                text = lowered(kernel) + parts_of((kernel.intrinsics(host_isa()) or {}).values())
+                text = lowered(kernel) + parts_of((kernel.intrinsics(host_target()) or {}).values())
                 assert not (found := LICENCES.search(text)), (kernel.name, found, SEED)
 
 
@@ -132,7 +133,7 @@ INTEGERS = [-(1 << 63), -(1 << 40) - 3, -17, -2, -1, 0, 1, 2, 3, 16, 1 << 40, (1
 
 
 def object_code(source: str, symbol: str) -> bytes:
-    return jit.object_code(source, symbol, host_isa())
+    return jit.object_code(source, symbol, host_target())
 
 
 def compiled(body: str, symbol: str):
@@ -228,7 +229,7 @@ return end if a > 0 else end - start"""
         for b in (0, 1, 2, 9):
             for c in (-1, 0, 9, 16):
                 assert f(a, b, c, 0) == scope["kernel"](a, b, c, 0), (a, b, c)
-    text = llvm_text("@njit(nogil=True)\n" + lines, "test_jit_slots", host_isa())
+    text = llvm_text("@njit(nogil=True)\n" + lines, "test_jit_slots", host_target())
     slots = {line.split()[0].strip('%"') for line in text.splitlines() if " = alloca " in line}
     assert {name.partition(".")[0] for name in slots} == {"total", "i", "seldom", "next"}
 
@@ -266,7 +267,7 @@ return total"""
     lines += [f"        st_i64(p + j * 8, {value} + j)" for value in ("b * 3", "i * 5", "j * 7")]
     text = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n"
     text += "\n".join(f"    {line}" for line in [*lines, "return 0"]) + "\n"
-    text = llvm_text(text, "test_jit_before_loops", host_isa())
+    text = llvm_text(text, "test_jit_before_loops", host_target())
     blocks = re.split(r"^(?=\S+:$)", text, flags=re.M)
 
     def having(pattern: str) -> list[int]:
@@ -284,7 +285,7 @@ def kernel(a, b, c, p):
     st_f64(p, lane_f64(libm_cos_f64(spread_f64(a * 0.5)), 0))
     return 0
 """
-    code = jit.optimised_text(text, "test_jit_lanes", host_isa())
+    code = jit.optimised_text(text, "test_jit_lanes", host_target())
     assert len(re.findall(r"call .*@cos\(", code)) == 1, code
 
 
@@ -351,7 +352,7 @@ none = select(const_boolean(False), load_i32(p), const_i32(7))
 return hadd_i32(some) + hmax_i32(none) * 1000000"""
     f = compiled(body, "test_jit_booleans")
     numbers = np.arange(64, dtype=np.int32)
-    lanes = host_isa().lanes
+    lanes = host_target().lanes
     for c in (-1, 0, 3, 99):
         expected = int(numbers[:lanes][numbers[:lanes] > c].sum()) + 7000000
         assert f(0, 0, c, numbers.ctypes.data) == expected, c
@@ -516,4 +517,4 @@ def test_instructions_that_are_printed_at_once() -> None:
 
 def test_the_same_source_has_the_same_machine_code() -> None:
     kernel = native_kernels()[0]
-    assert kernel.compile(host_isa()) == kernel.compile(host_isa())
+    assert kernel.compile(host_target()) == kernel.compile(host_target())

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 import pytest
 
 from ovjit.codegen import kernel
-from ovjit.codegen.cpu import emit, isa, machine
+from ovjit.codegen.cpu import emit, host, machine
+from ovjit.codegen.cpu.targets import target_of
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import ROOT
 
 CACHED = (
-    machine.name, machine.check, machine.arm_features, isa._features, isa.best_isa, isa._host,
+    machine.name, machine.check, machine.arm_features, host._features, host.best_target, host._host,
     emit.initialize,
 )  # fmt: skip
 
@@ -52,7 +53,7 @@ def test_architectures_have_one_name(said: str, name: str, another) -> None:
 @pytest.mark.parametrize("said", ["riscv64", "s390x", "i686", ""])
 def test_an_unknown_machine_is_named(said: str, another) -> None:
     call_it(another, said)
-    for attempt in (isa.host_isa, emit.initialize):
+    for attempt in (host.host_target, emit.initialize):
         with pytest.raises(UnsupportedError, match=f"{said or 'unknown'}.*x86_64 and aarch64") as caught:
             attempt()
         assert isinstance(caught.value, OvjitError)
@@ -87,13 +88,13 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
     words = {16: 1 << 1 | 1 << 20, 26: 1 << 13}
     another.setattr(machine, "_auxiliary", words.get)
     assert machine.arm_features() == {"asimd", "asimddp", "i8mm"}
-    assert isa.best_isa() == "neon" and isa.host_isa().name == "neon"
-    assert isa.llvm_names(isa.host_isa()) == ("", "+dotprod,+i8mm")
+    assert host.best_target() == "neon" and host.host_target().name == "neon"
+    assert host.host_target().llvm_features == "+dotprod,+i8mm"
     another.setenv("OVJIT_ISA", "avx2")
     with pytest.raises(ValueError, match="OVJIT_ISA=avx2 is not usable on this CPU; choose one of neon, gen"):
-        isa.host_isa()
+        host.host_target()
     another.setenv("OVJIT_ISA", "generic")
-    assert isa.host_isa().machine == "aarch64"
+    assert host.host_target().machine == "aarch64"
     machine.arm_features.cache_clear()
     another.setattr(machine, "_auxiliary", lambda word: 0)
     listed = "processor\t: 0\nFeatures\t: fp asimd bf16 crc32\n\nprocessor\t: 1\nFeatures\t: fp\n"
@@ -110,28 +111,24 @@ def test_arm_without_vectors_is_refused(another) -> None:
     call_it(another, "aarch64")
     another.setattr(machine, "_auxiliary", lambda word: 1 << 0)
     with pytest.raises(UnsupportedError, match="aarch64.*asimd"):
-        isa.host_isa()
+        host.host_target()
 
 
-def test_kernels_of_another_architecture_have_other_names(another) -> None:
+def test_kernels_of_another_architecture_have_other_names() -> None:
     """A folder of the cache may be shared, and code of the one ends the process on the other."""
     names = []
     for said in ("x86_64", "aarch64"):
-        machine.name.cache_clear()
-        kernel._digest.cache_clear()
-        call_it(another, said)
-        names.append(kernel._digest("text", "", isa.ISAS["generic"], "", ""))
-    kernel._digest.cache_clear()
+        names.append(kernel._digest("text", "", target_of("generic", machine=said), "", ""))
     assert names[0] != names[1]
 
 
 PRINTED = """
-from ovjit.codegen.cpu import emit, isa, machine
+from ovjit.codegen.cpu import emit, host, machine
 machine.name = lambda: "aarch64"
 machine._auxiliary = lambda word: 2
 import llvmlite.binding as llvm
 from ovjit.execution import runner
-generic = isa.host_isa()
+generic = host.host_target()
 llvm.initialize_all_targets(); llvm.initialize_all_asmprinters()
 made_for = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(
     cpu="generic", opt=0, reloc="pic", codemodel="small")

@@ -10,8 +10,8 @@ import pytest
 from ovjit.codegen.cpu import atomics, jit
 from ovjit.codegen.cpu.formats import F32, Format, find_format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import Isa, target_of
 from ovjit.codegen.cpu.neon import shapes
+from ovjit.codegen.cpu.targets import Target, target_of
 from ovjit.execution.runner import native_kernels
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.micro import make_tile
@@ -26,14 +26,14 @@ def instructions(text: str) -> Counter:
     return Counter(re.findall(r"^\t([a-z]\w*)", text, re.M))
 
 
-def code_of(body: str, isa: Isa, extra=None) -> str:
+def code_of(body: str, isa: Target, extra=None) -> str:
     """The assembly of a kernel of these lines."""
     lines = "".join(f"    {line}\n" for line in body.split("; "))
     source = f"@njit(nogil=True)\ndef kernel(a, b, c, p):\n{lines}"
     return jit.assembly(source, "ovjit_test_neon", isa, extra)
 
 
-def inner_loop(isa: Isa, form: Format, rows: int, blocked: bool = False) -> str:
+def inner_loop(isa: Target, form: Format, rows: int, blocked: bool = False) -> str:
     """The block of a tile that multiplies most."""
     tile = make_tile(isa, rows, 2, Epilogue(None, [], form.acc), form, blocked)
     given = ", ".join(["a"] * tile.arity)

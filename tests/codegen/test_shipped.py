@@ -15,7 +15,8 @@ import ovjit
 from bench import transformers
 from ovjit.codegen import module_texts, shipped, texts
 from ovjit.codegen.cpu import emit, jit
-from ovjit.codegen.cpu.isa import EXTRA, ISAS, has_features, host_isa
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import EXTRA, TARGETS, has_features
 from ovjit.data import DIGITS_XML
 from ovjit.disk.cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
@@ -28,7 +29,7 @@ AGAIN = "python -m ovjit.tools.ship"
 def all_shipped(isa: str, kind: str = "kernels") -> dict[str, bytes]:
     stamp = shipped.generators() if kind == "kernels" else shipped.printers()
     try:
-        return shipped.Archive((DATA / shipped.file_name(ISAS[isa], kind)).read_bytes(), stamp).all()
+        return shipped.Archive((DATA / shipped.file_name(TARGETS[isa], kind)).read_bytes(), stamp).all()
     except ValueError:
         raise AssertionError(f"the code generators have changed since: {AGAIN}") from None
 
@@ -49,7 +50,7 @@ def made_again(isa: str, extra: tuple[str, ...], some: str) -> ship.Contents:
 
 
 def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
-    packed = (DATA / shipped.file_name(ISAS[isa])).read_bytes()
+    packed = (DATA / shipped.file_name(TARGETS[isa])).read_bytes()
     again = made_again(isa, extra, some)
     made = {key: content for group in again.kernels for key, content in group.items()}
     have, printed = all_shipped(isa), all_shipped(isa, "printed")
@@ -80,7 +81,7 @@ def test_all_of_it_is_what_the_sources_give(isa: str) -> None:
 
 
 def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    isa = host_isa()
+    isa = host_target()
     checked = 0
     for kernel in ship.kernels(isa)[::9]:
         key = kernel.content_key(isa)
@@ -102,7 +103,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
     sizes = transformers.Sizes(layers=2, wide=384, heads=6, shared=shared, inner=768, words=640)
     made = getattr(transformers, name)(transformers.Net(ovjit, name, stored), sizes)
     xml, weights = to_bytes(made)
-    isa, read = host_isa(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
+    isa, read = host_target(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
     for precision, needed in ship.kernels_of(read, isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
@@ -110,7 +111,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
 
 def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> None:
     # text that speaks of no further feature has one key whatever the CPU has, and so one object
-    isa = host_isa()
+    isa = host_target()
     more = ",".join(f"+{feature}" for feature, home in EXTRA.items() if home == isa.name)
     plain = [k for k in ship.kernels(isa) if shipped.is_plain(k.source, k.key, k.form)]
     chosen = {k.name.partition("_")[0]: k for k in plain}
@@ -224,4 +225,4 @@ def test_no_file_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_features_that_text_depends_on_are_told_apart() -> None:
     with pytest.raises(ValueError, match="see EXTRA"):
-        has_features(ISAS["avx512"], ("amx-tile",))
+        has_features(TARGETS["avx512"], ("amx-tile",))

@@ -265,9 +265,9 @@ def test_quotients_by_numbers_are_right_to_the_last_bit():
 
 @pytest.mark.parametrize("divisor, lanes", [(1.5, 16), (6.0, 16), (0.7, 16), (2.0**70, 16), (1.5, 8)])
 def test_only_numbers_of_a_middling_size_are_divided_by_in_products(divisor, lanes):
-    from ovjit.codegen.cpu.isa import ISAS
+    from ovjit.codegen.cpu.targets import TARGETS
 
-    target = next(isa for isa in ISAS.values() if isa.lanes == lanes)
+    target = next(isa for isa in TARGETS.values() if isa.lanes == lanes)
     net = Net((3, 7))
     graph = net.b.finish([net.Divide(net.inputs[0], divisor)])
     (group,) = fusing.fuse(graph, Context(target))

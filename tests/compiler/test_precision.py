@@ -8,7 +8,8 @@ import openvino
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.isa import ISAS, best_isa
+from ovjit.codegen.cpu.host import best_target
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import all_ops, find_op
@@ -19,7 +20,7 @@ from tests.support.networks import NAMES, build, error, expected, network_input,
 SEED = 20261120
 BF16 = {"INFERENCE_PRECISION_HINT": "bf16"}
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
-needs_avx512 = pytest.mark.skipif(best_isa() != "avx512", reason="bf16 is emulated with AVX-512 alone")
+needs_avx512 = pytest.mark.skipif(best_target() != "avx512", reason="bf16 is emulated with AVX-512 alone")
 needs_bf16 = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
 PADDED = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
 POINT = {"strides": (1, 1), "pads_begin": (0, 0), "pads_end": (0, 0), "dilations": (1, 1)}
@@ -338,7 +339,7 @@ def test_emulated_sums_are_rounded_where_they_are_stored(monkeypatch, residual):
 @pytest.mark.parametrize("isa", ["avx2", "generic"])
 def test_bf16_is_f32_where_openvino_says_so(monkeypatch, isa):
     """Without AVX-512: OpenVINO answers with f32 when bf16 is asked for, and computes in it."""
-    if list(ISAS).index(isa) < list(ISAS).index(best_isa()):
+    if list(TARGETS).index(isa) < list(TARGETS).index(best_target()):
         pytest.skip(f"this CPU has no {isa}")
     monkeypatch.setenv("OVJIT_ISA", isa)
     rng = np.random.default_rng(SEED)

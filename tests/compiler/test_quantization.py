@@ -11,7 +11,7 @@ import openvino
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.interp import evaluate
 from ovjit.rewrite.settled import settled
 from tests.support.compiled import product_format
@@ -652,13 +652,13 @@ def test_sums_of_the_largest_products_are_exact(groups):
 
 
 INSTRUCTIONS = """
-from ovjit.codegen.cpu import isa
+from ovjit.codegen.cpu.targets import target_of
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
 from ovjit.codegen.cpu.formats import find_format
 
 for name, *extra in (("avx512", "avx512vnni"), ("avx512",), ("avx2", "avxvnni"), ("avx2",), ("generic",)):
-    target = isa.target_of(name, extra)
+    target = target_of(name, extra)
     form = find_format("u8", "i8", target)
     if form is None:
         print("none")
@@ -680,11 +680,11 @@ import re
 import numpy as np
 import ovjit as ov
 from ovjit import opset13 as op
-from ovjit.codegen.cpu import isa
+from ovjit.codegen.cpu.targets import target_of
 from ovjit.tools.ship import kernels_of
 
 for name, channels in (("avx512", 40), ("avx2", 44), ("avx2", 40)):
-    target = isa.target_of(name)
+    target = target_of(name)
     x = op.parameter([1, channels, 9, 20], np.float32)
     weights = op.constant(np.ones((channels, 1, 1, 3, 3), np.float32))
     y = op.group_convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1])
@@ -769,7 +769,7 @@ def test_halves_between_steps_are_rounded_to_even_where_steps_are_powers_of_two(
         np.testing.assert_array_equal(np.rint(got / step), want / step, package.__name__)
 
 
-@pytest.mark.skipif(not WORDS or WORDS.products > 1 or host_isa().lanes < 16, reason="lines are longer")
+@pytest.mark.skipif(not WORDS or WORDS.products > 1 or host_target().lanes < 16, reason="lines are longer")
 @pytest.mark.parametrize(
     "channels, kernel, outs, stride, open_shape",
     [(3, (7, 7), 64, 2, 0), (1, (5, 5), 40, 1, 1), (2, (6, 7), 48, 3, 0), (5, (3, 3), 72, 1, 1)],

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ovjit.codegen.cpu.isa import ISAS, usable
+from ovjit.codegen.cpu.host import usable
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
 from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
@@ -167,7 +168,7 @@ def both_ways(kernel: Kernel, v: np.ndarray, w: np.ndarray, shape: tuple[int, in
 def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     """In machine code and in Python, beside what is said of each 16 bytes."""
     monkeypatch.setenv("OVJIT_ISA", isa)
-    lanes = ISAS[isa].lanes
+    lanes = TARGETS[isa].lanes
     names = ["look_up", *(f"zip_{items}_{half}" for items in ("bytes", "halves") for half in ("low", "high"))]
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     frame = KernelArgs().pointers("v", "w", "y")
@@ -192,7 +193,7 @@ def test_words_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
 def test_words_of_pairs_of_bytes(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     """Products of bytes are added in 16 bits, from the least of them to the greatest, and then in 32."""
     monkeypatch.setenv("OVJIT_ISA", isa)
-    lanes = ISAS[isa].lanes
+    lanes = TARGETS[isa].lanes
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):"]
     frame = KernelArgs().pointers("v", "w", "y")
     src += [frame.prologue(), "    v0 = load_i32(v)", "    w0 = load_i32(w)", "    two = dot_pairs(v0, w0)"]

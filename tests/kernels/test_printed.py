@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ovjit.codegen import printed
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
@@ -81,14 +81,14 @@ def reduced(name: str) -> Kernel:
 
 
 def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: cache.KernelCache) -> None:
-    tiles = cpu_recurrent.tiles_for(1, 1, host_isa())
+    tiles = cpu_recurrent.tiles_for(1, 1, host_target())
     for make in (
         lambda: cpu_range.numbers.kernel("range_i64", T="i64"),
         lambda: reduced("ReduceMax"),
         lambda: reduced("ReduceMin"),
         lambda: cpu_softmax.softmax.kernel(("f32", "f32"), Finish(None, ""), keep=True, normal=1e-38),
-        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", GRU), False, host_isa(), tiles),
-        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", CUT), False, host_isa(), tiles),
+        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", GRU), False, host_target(), tiles),
+        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", CUT), False, host_target(), tiles),
     ):
         before = len(names(kept))
         one = make()

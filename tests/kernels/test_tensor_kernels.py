@@ -9,7 +9,7 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset8 as op
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import SIZE, VL, Tensor, items, loadm, share, storem
 from ovjit.errors import OvjitError
@@ -81,7 +81,7 @@ def test_other_axes_are_merged_and_the_fastest_makes_vectors():
     launch(p, made, {"x": x, "y": y}, ("y",), axes={"n": 1}, work=1)
     (step,) = p.steps
     values = dict(zip(frame(made), step.args, strict=True))
-    blocks = -(-280 // host_isa().lanes)  # 7 * 40 adjacent elements
+    blocks = -(-280 // host_target().lanes)  # 7 * 40 adjacent elements
     names = ("size_n", "size_lanes", "blocks", "item_count")
     assert [values[n] for n in names] == [3, 280, blocks, 2 * blocks]
     assert (values["x_n"], values["x_lanes"], values["x_2"]) == (1120, 4, 3360)

@@ -10,7 +10,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit import os_threads
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.errors import OvjitError
 from ovjit.graph.dtypes import flush_subnormals
 from ovjit.planning.constants import in_threads
@@ -18,10 +18,10 @@ from ovjit.tiles import weave
 from ovjit.tiles.pack import tile_width
 
 SEED = 20261123
-WIDTH = tile_width(host_isa())
+WIDTH = tile_width(host_target())
 
 
-@pytest.mark.parametrize("size", weave.word_sizes(host_isa()))
+@pytest.mark.parametrize("size", weave.word_sizes(host_target()))
 @pytest.mark.parametrize("panels, words", [(1, 1), (1, 16), (3, 37), (2, 512), (5, 7)])
 def test_words_in_their_places(size: int, panels: int, words: int) -> None:
     rng = np.random.default_rng([SEED, size, panels, words])

@@ -10,7 +10,7 @@ import openvino
 import pytest
 
 import ovjit
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.kernel import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
@@ -154,7 +154,7 @@ def run_native(inputs, mask, scale, causal):
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 48, 49, 65, 80, 96, 196])
 def test_panels_of_keys_are_filled_up_with_zeros(n):
     """What lay there before may be denormal numbers, with which products take five times as long."""
-    isa, depth = host_isa(), 11
+    isa, depth = host_target(), 11
     kernel, sizes = transposed_panels_kernel(isa), panel_sizes(depth, n, isa)
     x = np.random.default_rng(SEED).standard_normal((n, depth)).astype(np.float32)
     y = np.full(sizes.group // 4 + 64, 7e-42, np.float32)
@@ -246,7 +246,7 @@ def test_small_weights_are_exact(rows):
     got = attend(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0]
     exact = np.exp(x.astype(np.float64))
     # the exponent, up to 125, is one rounding nearer where it is a fused multiply-add
-    rounded = 87 * np.log2(np.e) * 2**-24 if host_isa().name == "generic" else 0
+    rounded = 87 * np.log2(np.e) * 2**-24 if host_target().name == "generic" else 0
     np.testing.assert_allclose(got, exact / (1 + exact), rtol=6e-7 + rounded)
     for far, want in ((-100.0, 0.0), (-3e38, 0.0), (np.nan, np.nan)):
         q[0, :, 0] = far

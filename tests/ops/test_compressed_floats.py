@@ -13,7 +13,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import ISAS
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.graph import converted, stored_floats
 from ovjit.graph.nf4 import LEVELS
 from ovjit.tiles import compressed
@@ -202,7 +202,7 @@ def test_each_code_is_its_level_exactly_wherever_it_stands(kind):
 
 
 def test_levels_of_bf16_are_looked_up_by_two_bytes():
-    isa = ISAS["avx2"]
+    isa = TARGETS["avx2"]
     for kind, planes in ("nf4", 4), ("f4e2m1", 2):
         codes, scale = np.zeros((64, 32), np.uint8), np.ones((1, 32), np.float32)
         unpack = compressed.how_unpacked(codes, scale, None, 4, kind)

@@ -9,7 +9,8 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.formats import FEATURES
-from ovjit.codegen.cpu.isa import has_features, host_isa
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import has_features
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
@@ -120,7 +121,7 @@ def test_models_as_they_are_written(kind, zero, groups, turned, wide):
         request = compiled.create_infer_request()
         got = request.infer([data])[0]
         kernels = [row.exec_type for row in request.get_profiling_info()]
-        by_digits = rows == 1 and kind[1] != "8" and host_isa().name == "avx2"
+        by_digits = rows == 1 and kind[1] != "8" and host_target().name == "avx2"
         name = f"{'row' if by_digits else 'rows' if rows <= FEW_ROWS else 'matmul'}_{STORED[kind]}_"
         assert [k for k in kernels if k.startswith(name)], kernels
         want = data.astype(np.float64) @ value
@@ -176,7 +177,7 @@ def test_rows_are_quantized_before_what_openvino_quantizes_them_for(kind, bits):
     got = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data)[0]
     want = data.astype(np.float64) @ value
     near = np.abs(got - want).max() < 1e-5 * np.abs(want).max()
-    assert near == (bits < 4 or not has_features(host_isa(), FEATURES)), f"seed {SEED}"
+    assert near == (bits < 4 or not has_features(host_target(), FEATURES)), f"seed {SEED}"
 
 
 @pytest.mark.parametrize("kind, zero", KINDS)

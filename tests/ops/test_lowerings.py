@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import ovjit_ops
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.graph import dtypes
@@ -625,7 +625,7 @@ def test_groups_of_few_channels_share_vectors(
         (got,), (expected,) = run(executable, [data]), evaluate(graph, [data])
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-5, err_msg=f"seed {SEED}")
     assert np.isfinite(got[1]).all() and np.isfinite(got[0, 2 * each :]).all()
-    isa = host_isa()
+    isa = host_target()
     named = any(k.name.startswith("grouped") for low in executable.program.lowerings for k in low.kernels)
     assert named == (isa.name != "generic" and each < isa.lanes)
 
@@ -659,7 +659,7 @@ def test_columns_of_few_outputs_share_a_vector(
         np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=f"seed {SEED}")
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
     known = closed or auto_pad not in ("same_upper", "same_lower")
-    lanes = host_isa().lanes
+    lanes = host_target().lanes
     fewer = 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1] and outs < lanes
     assert fewer or lanes < 16, "all of them with AVX-512"
     assert low.outs == (outs * kernel[-1] if known and fewer else outs)
@@ -695,7 +695,7 @@ def test_few_outputs_of_each_channel_are_those_of_repeated_channels(
     np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5, err_msg=f"seed {SEED}")
     assert np.isnan(got).any() and not np.isnan(got).all()
     tiled = any(k.name.startswith("conv_") for k in executable.program.kernels)
-    wide = host_isa().lanes >= lanes > 0 and 2 * -(-groups * outs // host_isa().lanes) <= groups
+    wide = host_target().lanes >= lanes > 0 and 2 * -(-groups * outs // host_target().lanes) <= groups
     direct = any(k.name.startswith("direct_") for k in executable.program.kernels)
     assert (tiled or direct) == (not wide)
 
@@ -790,7 +790,7 @@ def test_transposed_convolutions_of_small_groups_are_depthwise_ones(
         limit = 1e-6 * np.sqrt(filters[0, 0].size) * np.abs(wide).max()
         text = f"{extents} seed {SEED}\n{graph}"
         np.testing.assert_allclose(got, np.maximum(wide + added, 0), atol=limit, err_msg=text)
-    if each == 1 or (host_isa().name != "generic" and each < host_isa().lanes):
+    if each == 1 or (host_target().name != "generic" and each < host_target().lanes):
         names = [k.name for k in executable.program.kernels]
         assert any(n.startswith(("depthwise", "grouped")) for n in names), names
         assert not any(n.startswith("conv_") for n in names), names

@@ -12,7 +12,8 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.formats import U8I8, find_format
-from ovjit.codegen.cpu.isa import ISAS, host_isa
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.readers.ir import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.lowering import Tiled
@@ -24,7 +25,8 @@ from tests.support import ROOT
 SEED = 20261121
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 without_vnni = pytest.mark.skipif(
-    (find_format("u8", "i8", host_isa()) or U8I8).products == 1, reason="bytes are multiplied by VNNI, or not"
+    (find_format("u8", "i8", host_target()) or U8I8).products == 1,
+    reason="bytes are multiplied by VNNI, or not",
 )
 
 
@@ -42,7 +44,7 @@ KINDS = ["largest", "wide", "usual", "small"]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 9, 16, 40), (2, 3, 11, 24), (1, 1, 64, 5), (3, 1, 7, 16)])
 def test_lists_are_the_weights_and_fit(shape, kind, isa):
-    rng, isa = np.random.default_rng([SEED, *shape]), ISAS[isa]
+    rng, isa = np.random.default_rng([SEED, *shape]), TARGETS[isa]
     weights = weights_of(rng, kind, shape)
     weights.flat[:4] = (-128, -128, 127, -128)
     groups, runs, depth, outs = shape
@@ -86,7 +88,7 @@ def test_lists_are_the_weights_and_fit(shape, kind, isa):
 
 def test_words_go_by_all_ways():
     """Lists say nothing if words never go by one of them."""
-    rng, isa = np.random.default_rng(SEED), ISAS["avx2"]
+    rng, isa = np.random.default_rng(SEED), TARGETS["avx2"]
     weights = {kind: weights_of(rng, kind, (1, 1, 256, 64)) for kind in KINDS}
     found = {kind: narrow.list_panels(some, isa, U8I8).steps.sum(0) for kind, some in weights.items()}
     assert (found["largest"] > 0).tolist() == [False, False, False, True]
@@ -249,8 +251,8 @@ def test_small_layers_are_shared_by_threads():
 
 
 WITHOUT_VNNI = """
-from ovjit.codegen.cpu import isa
-isa.assume("avx512", [])
+from ovjit.codegen.cpu import host
+host.assume("avx512", [])
 from tests.ops import test_narrow_products as tests
 tests.check_products("planes", *tests.PLANES["odd extents"], (1, 1, 1), "largest")
 tests.check_convolution("groups", "usual")
@@ -267,13 +269,13 @@ def test_avx512_without_vnni():
 
 
 INSTRUCTIONS = """
-from ovjit.codegen.cpu import isa
+from ovjit.codegen.cpu.targets import target_of
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.tiles.driver import tile_kernel
 from ovjit.codegen.cpu.formats import I16, find_format
 
 for name in ("avx512", "avx2"):
-    target = isa.target_of(name)
+    target = target_of(name)
     form = find_format("u8", "i8", target)._replace(listed=True)
     text = tile_kernel("tile", Epilogue(None, [], "i32"), target, form).text(target)
     words = ("pmaddubs.w.512", "pmadd.ub.sw")

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
 from ovjit.codegen.memory import SIZE
 from ovjit.engine import compile_graph
@@ -24,7 +24,7 @@ SOURCES = ("f32", "i64", "i32", "f64")
 
 def _kernel(dtype: str) -> Kernel:
     """A row of targets for every source type: first counts that the compiler knows, then others."""
-    lanes = host_isa().lanes
+    lanes = host_target().lanes
     frame = KernelArgs().pointers("y", *(f"x_{s}" for s in (*SOURCES, "own")))
     src = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
     src += [f"    v_own = load_{dtype}(x_own)"]
@@ -43,7 +43,7 @@ def _kernel(dtype: str) -> Kernel:
 
 @pytest.mark.parametrize("dtype", sorted(SIZE))
 def test_masked_stores_write_their_bytes_only(dtype: str) -> None:
-    lanes, size = host_isa().lanes, SIZE[dtype]
+    lanes, size = host_target().lanes, SIZE[dtype]
     sources = [np.arange(1, lanes + 1).astype(dtypes.numpy_dtype(s)) for s in (*SOURCES, dtype)]
     out = np.full((5, 2, lanes + 1, APART), 0xAB, np.uint8)
     kernel = _kernel(dtype)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu.formats import BF16, F32, U8I8
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.kernel import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
@@ -75,7 +75,7 @@ def test_product_with_epilogue(case, flags) -> None:
 @pytest.mark.parametrize("n", [1, 16, 17, 33])
 def test_panels_of_computed_matrices(form, steps, depth, n) -> None:
     """Whatever lies adjacent; what is missing to the last word of a depth, and what fills a panel, is 0."""
-    isa, kernel, size = host_isa(), pack_kernel(host_isa(), form), 4 // form.group
+    isa, kernel, size = host_target(), pack_kernel(host_target(), form), 4 // form.group
     sizes = panel_sizes(form.words(depth), n, isa)
     x = np.random.default_rng(SEED).integers(1, 1 << 8 * size, 40 * 80 + 80).astype(f"u{size}")
     y = np.full(sizes.group // 4 + 64, 7, np.uint32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.tiles import lowering
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.micro import JOINING
@@ -104,7 +104,7 @@ def model_of(rng: np.random.Generator, kind: str, residual: bool, groups: int, s
 
 
 @pytest.mark.skipif(
-    host_isa().name not in JOINING or product_format("u8", "i8") is None, reason="tiles that join bytes"
+    host_target().name not in JOINING or product_format("u8", "i8") is None, reason="tiles that join bytes"
 )
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("kind, groups", [("u8", 1), ("i8", 1), ("u8", 2)])

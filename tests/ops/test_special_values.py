@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ovjit.codegen.cpu.isa import best_isa, host_isa
+from ovjit.codegen.cpu.host import best_target, host_target
 from tests.support import special_values
 
 
@@ -32,11 +32,11 @@ def test_ours_are_the_same_on_every_cpu(ours: list[list[str]]) -> None:
     assert found == len(page) > 100
 
 
-@pytest.mark.skipif(best_isa() != "avx512", reason="the page has OpenVINO's answers on a CPU with AVX-512")
+@pytest.mark.skipif(best_target() != "avx512", reason="the page has OpenVINO's answers on a CPU with AVX-512")
 def test_the_page_is_the_one_that_the_tool_makes(ours: list[list[str]]) -> None:
     made = special_values.table(special_values.answers("openvino"), ours)
     page = special_values.PAGE.read_text()
-    if host_isa().name == "generic":  # quantized graphs are computed in f32 there, so NaN stays NaN
+    if host_target().name == "generic":  # quantized graphs are computed in f32 there, so NaN stays NaN
         page, made = (re.sub(r"\n\| fake_quantize.*", "", text) for text in (page, made))
     assert page == made, "run python -m tests.support.special_values"
 

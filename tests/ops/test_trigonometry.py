@@ -19,8 +19,9 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen import trace
+from ovjit.codegen.cpu.host import best_target, host_target
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.cpu.isa import ISAS, best_isa, host_isa
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.codegen.tracer import Recorder
 from ovjit.execution.numpy_words import Memory, Words
 from ovjit.graph.dtypes import numpy_dtype
@@ -159,7 +160,7 @@ def test_functions_mean_the_same_in_numpy(name: str) -> None:
     check(name, data, answer, "in NumPy")
 
 
-@pytest.mark.parametrize("isa", [name for name in ISAS if name != best_isa() and name != "avx512"])
+@pytest.mark.parametrize("isa", [name for name in TARGETS if name != best_target() and name != "avx512"])
 def test_functions_of_lesser_instruction_sets(isa: str, tmp_path: Path) -> None:
     """Without fused multiply-add, above all: what is exact must not hang on it."""
     out = tmp_path / "answers.npz"
@@ -310,7 +311,7 @@ def main() -> None:
     data = numbers()
     found = {name: native(name, data) for name in FUNCTIONS}
     found |= {f"{name} f64": native(name, wide_numbers(), "f64") for name in WIDE}
-    np.savez(sys.argv[1], isa=np.array(host_isa().name), **found)
+    np.savez(sys.argv[1], isa=np.array(host_target().name), **found)
 
 
 if __name__ == "__main__":

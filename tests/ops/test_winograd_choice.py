@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu.formats import BF16, F32, FORMATS, Format
-from ovjit.codegen.cpu.isa import ISAS
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.compiler.options import Context
 from ovjit.engine import compile_graph
 from ovjit.execution.job import Executable
@@ -89,7 +89,7 @@ def test_weights_decide_the_way_of_bytes(
         attrs = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
         sums = [TensorType("i32", (1, outs, height, width))]
         node = b.add("Convolution", [x, b.constant(bytes)], attrs, types=sums)
-        assert cpu_winograd.winograd_way(Group(Context(ISAS["avx2"]), node)) == way, (shape, most, SEED)
+        assert cpu_winograd.winograd_way(Group(Context(TARGETS["avx2"]), node)) == way, (shape, most, SEED)
 
 
 @pytest.mark.parametrize("form", [F32, BF16, BYTES])

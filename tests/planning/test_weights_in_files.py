@@ -13,7 +13,7 @@ import pytest
 import ovjit as ov
 from ovjit import opset13 as ops
 from ovjit.codegen.cpu.formats import BF16
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.converted import Converted
 from ovjit.planning.constants import release_pages
 from ovjit.tiles.lowering import Tiled
@@ -151,7 +151,7 @@ def test_panels_of_bf16_are_the_same_bytes() -> None:
     converted = Converted(weights, [np.dtype(ml_dtypes.bfloat16)])
     made = []
     for given, convert in ((weights, converted.convert), (converted.array(), None)):
-        filling, _ = pack_panels(given, host_isa(), BF16, convert)
+        filling, _ = pack_panels(given, host_target(), BF16, convert)
         memory = np.zeros(filling.nbytes, np.uint8)
         filling.fill(memory)
         made.append(memory)

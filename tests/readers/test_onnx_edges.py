@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import ovjit
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from tests.support.onnx.beside_onnxruntime import by_evaluator, by_onnxruntime, by_ovjit
 
 SEED = 20261121
@@ -701,7 +701,7 @@ def test_bits_of_computed_numbers(real: str, rng: np.random.Generator) -> None:
     bits = np.concatenate([bits, bits[:80] >> np.uint64(width - fraction)]).astype(f"u{kind.itemsize}")
     values = bits.view(kind)
     # the instruction of AVX512-BF16 that rounds f32 to bf16 makes zeros of subnormals
-    flushes = real == "bfloat16" and "avx512bf16" in host_isa().extras
+    flushes = real == "bfloat16" and "avx512bf16" in host_target().extras
     with np.errstate(invalid="ignore"):
         number = ~np.isnan(values.astype(np.float64))
     for other in (f"int{width}", f"uint{width}"):

@@ -15,7 +15,7 @@ import pytest
 
 import ovjit
 from ovjit import opset8
-from ovjit.codegen.cpu.isa import host_isa, usable
+from ovjit.codegen.cpu.host import host_target, usable
 from ovjit.disk.keys import user_key
 from ovjit.storage.container import Container, write_container
 from ovjit.storage.graph_format import dump, parse
@@ -99,19 +99,19 @@ def test_the_networks_give_the_same_bits_in_another_process(tmp_path) -> None:
             file.unlink()
 
 
-@pytest.mark.skipif(host_isa().name == usable()[-1], reason="there is no lesser instruction set")
+@pytest.mark.skipif(host_target().name == usable()[-1], reason="there is no lesser instruction set")
 @pytest.mark.timeout(300)
 def test_a_blob_of_another_cpu_is_compiled_for_this_one(tmp_path) -> None:
     """Another process with a lesser instruction set: it says so, and answers within rounding."""
     cases = {name: CASES[name] for name in ("small", "integers", "sequences")}
     answers = export(tmp_path, cases)
-    lesser = usable()[usable().index(host_isa().name) + 1]
+    lesser = usable()[usable().index(host_target().name) + 1]
     found, said = import_elsewhere(tmp_path, OVJIT_ISA=lesser)
     assert [loaded for _, loaded, _ in found.values()] == [False] * len(cases)
     lines = [
         line for line in said.splitlines() if "the blob's code is not used, its model is compiled" in line
     ]
-    here = host_isa().name
+    here = host_target().name
     assert len(lines) == len(cases) and all(here in line and lesser in line for line in lines), said
     for name, values in answers.items():
         for i, wanted in enumerate(values):

@@ -17,7 +17,7 @@ import pytest
 import ovjit
 from ovjit import opset8
 from ovjit.codegen.cpu.formats import U8I8, find_format
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.keys import user_key
 from ovjit.planning import constants
 from ovjit.storage import mapped, tags
@@ -254,7 +254,7 @@ def test_pages_are_those_of_the_places() -> None:
 
 # --- lists of places
 
-without_vnni = (find_format("u8", "i8", host_isa()) or U8I8).products != 1
+without_vnni = (find_format("u8", "i8", host_target()) or U8I8).products != 1
 
 
 def bytes_convolution() -> ovjit.Model:
@@ -274,7 +274,7 @@ def bytes_convolution() -> ovjit.Model:
 def test_places_of_listed_weights_are_authenticated_and_pinned(tmp_path: Path, monkeypatch) -> None:
     """Kernels add what lies at listed places of a pixel: on CPUs without VNNI, or as if on one."""
     monkeypatch.setenv("OVJIT_ISA", "avx2")
-    if (find_format("u8", "i8", host_isa()) or U8I8).products == 1:
+    if (find_format("u8", "i8", host_target()) or U8I8).products == 1:
         pytest.skip("this CPU multiplies bytes by VNNI")
     monkeypatch.setattr(mapped, "SMALLEST_MAPPED", 0)
     x = np.random.default_rng(SEED).integers(0, 256, (1, 64, 9, 9)).astype(np.float32)

@@ -18,7 +18,7 @@ import numpy as np
 
 import ovjit as ov
 from ovjit import opset13 as op
-from ovjit.codegen.cpu import isa
+from ovjit.codegen.cpu import host
 from ovjit.codegen.cpu.formats import available_formats
 from ovjit.tools.roofline import dot_kernel
 
@@ -161,15 +161,15 @@ def main() -> None:
     os.environ["OVJIT_HIDE"] = "avx512bf16"  # products of tensors of bf16 are then those of f32 everywhere
     wanted = {name: answer(model, inputs[name], "f32", "f32")[0] for name, model in models.items()}
     del os.environ["OVJIT_HIDE"]
-    isa.assume("avx512", ("avx512bf16", "avx512vnni"))
+    host.assume("avx512", ("avx512bf16", "avx512vnni"))
     os.environ["OVJIT_INTERP"] = "kernels"
     for name, model in models.items():
         caches = "u8" if name == "cached in bytes" else "f16"
         got, kernels = answer(model, inputs[name], "bf16", caches)
         error = np.abs(got - wanted[name]).max() / np.abs(wanted[name]).max()
         print(f"{name}|{error}|{kernels}", flush=True)
-    for form in available_formats(isa.host_isa()):  # what measures the CPU's peak
-        dot_kernel(form).content(isa.host_isa())
+    for form in available_formats(host.host_target()):  # what measures the CPU's peak
+        dot_kernel(form).content(host.host_target())
 
 
 if __name__ == "__main__":

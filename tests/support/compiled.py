@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.cpu import formats
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler import program
 from ovjit.compiler.options import Context, Options
@@ -17,7 +17,7 @@ from ovjit.planning.fuse import Group
 
 def here(**options: Any) -> Context:
     """What a graph is compiled for in this process, with these options."""
-    return Context(host_isa(), Options(**options))
+    return Context(host_target(), Options(**options))
 
 
 def program_of(graph: Graph, **options: Any) -> Program:
@@ -34,9 +34,9 @@ def fuse(graph: Graph, **options: Any) -> list[Group]:
 
 def float_types() -> tuple[str, ...]:
     """The floating-point types that products are not upcast from on this CPU."""
-    return formats.float_types(host_isa())
+    return formats.float_types(host_target())
 
 
 def product_format(a: str, w: str) -> formats.Format | None:
     """The format in which this CPU multiplies elements of these types."""
-    return formats.find_format(a, w, host_isa())
+    return formats.find_format(a, w, host_target())

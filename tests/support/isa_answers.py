@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 import ovjit as ov
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.data import digits
 from tests.support import op_samples
 from tests.support.op_samples import SEED, check, native_ops
@@ -71,7 +71,7 @@ NEWER = {
 def main() -> None:
     out, *names = sys.argv[1:]
     core = ov.Core()
-    arrays: dict[str, np.ndarray] = {"isa": np.array(host_isa().name)}
+    arrays: dict[str, np.ndarray] = {"isa": np.array(host_target().name)}
     if "--ops" in names:
         names.remove("--ops")
         seen, wrong = faults()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op, all_ops
@@ -92,7 +92,7 @@ def is_float(array: np.ndarray) -> bool:
 def tolerance(record: Op, expected: np.ndarray, result: str) -> np.ndarray:
     scale = np.maximum(np.abs(expected), 1e-30)
     # alpha * x + beta: the product is rounded by itself where the CPU has no fused multiply-add
-    unfused = record.name == "HardSigmoid" and host_isa().name == "generic"
+    unfused = record.name == "HardSigmoid" and host_target().name == "generic"
     if record.epilogue or record.name.startswith(SUMS) or unfused:
         finite = np.abs(expected[np.isfinite(expected)])
         scale = np.maximum(scale, max(1.0, finite.max()) if finite.size else 1.0)

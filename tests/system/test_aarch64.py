@@ -21,7 +21,7 @@ pytestmark = [
 ]
 FIRST_LIGHT = """
 import numpy as np, ovjit as ov
-from ovjit.codegen.cpu import isa, machine
+from ovjit.codegen.cpu import host, machine
 from ovjit.data import digits
 xml, images, labels = digits()
 compiled = ov.compile_model(xml, "CPU", {"NUM_STREAMS": 2, "INFERENCE_NUM_THREADS": 2})
@@ -34,8 +34,8 @@ queue.wait_all()
 assert [seen[i] for i in range(50)] == answers[:50].argmax(1).tolist()
 blob = ov.Core().import_model(compiled.export_model().getvalue(), "CPU")
 assert np.array_equal(blob(images)[0], answers)
-here = isa.host_isa()
-print(machine.name(), here.name, *isa.extra_features(here), (answers.argmax(1) == labels).sum())
+here = host.host_target()
+print(machine.name(), here.name, *here.extras, (answers.argmax(1) == labels).sum())
 """
 #: CPU -> what code for it uses beside NEON.
 EXTRA = {

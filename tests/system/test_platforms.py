@@ -105,7 +105,7 @@ atomics._LINUX = False  # what is made from here on sleeps in slices
 import threading
 import numpy as np
 import ovjit as ov
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.data import digits
 from ovjit.execution import runner
 path, images, labels = digits()
@@ -139,7 +139,7 @@ for streams in (1, 2):
     threads = [threading.Thread(target=work) for _ in range(3)]
     [t.start() for t in threads]; [t.join() for t in threads]
     assert len(done) == 150
-text = runner.native_kernel("runner_queues").assembly(host_isa())
+text = runner.native_kernel("runner_queues").assembly(host_target())
 print("usleep" in text, "syscall" in text)
 """
 

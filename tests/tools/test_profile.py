@@ -14,7 +14,7 @@ import ovjit as ov
 from ovjit.codegen import kernel as kernels
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.formats import F32
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.data import digits
 from ovjit.execution.job import Row
 from ovjit.tools import profile, roofline
@@ -30,8 +30,8 @@ def measured() -> roofline.Roofline:
 
 def test_the_roofline_is_a_machines(measured: roofline.Roofline) -> None:
     """Orders of magnitude, from the slowest virtual machine to the fastest core."""
-    assert measured.isa == host_isa().name
-    clock = measured.flops / (4 * host_isa().lanes)  # at two vector operations a cycle
+    assert measured.isa == host_target().name
+    clock = measured.flops / (4 * host_target().lanes)  # at two vector operations a cycle
     assert 0.1e9 < clock < 10e9
     assert [level.name for level in measured.levels][0] == "L2"
     assert measured.levels[-1].size == math.inf
@@ -41,7 +41,7 @@ def test_the_roofline_is_a_machines(measured: roofline.Roofline) -> None:
 
 def test_kernels_compute_what_is_timed() -> None:
     """The sums that they store are those of the work that is counted."""
-    lanes = host_isa().lanes
+    lanes = host_target().lanes
     address = kernels.addresses((roofline.dot_kernel(F32), roofline.stream_kernel()))
     dot, stream = (objects.function(a, 4) for a in address.values())
     y = np.zeros(2 * lanes + roofline.ACCUMULATORS, np.float32)

@@ -17,7 +17,7 @@ from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import emulates_bf16, float_types
-from ovjit.codegen.cpu.isa import host_isa
+from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler.options import CACHES, caches_of
 from ovjit.cores import usable_cores
 from ovjit.errors import OvjitError, no_such_form
@@ -380,7 +380,7 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
         letter = _LETTERS[device]
         return {r.name: r.mutability for r in ROWS.values() if letter in r.devices and r.shown}
     if row.name == "OPTIMIZATION_CAPABILITIES":
-        bf16 = ["BF16"] if "bf16" in float_types(host_isa()) else []
+        bf16 = ["BF16"] if "bf16" in float_types(host_target()) else []
         return ["EXPORT_IMPORT"] if device == "HETERO" else [*bf16, *row.default]
     if row.name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config.get("NUM_STREAMS", 1))
@@ -502,11 +502,11 @@ def _precision(config: Mapping[str, Any]) -> Type:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
             return Type.dynamic
         asked = _of_environment()
-    elif asked == Type.bf16 and emulates_bf16(host_isa()):
+    elif asked == Type.bf16 and emulates_bf16(host_target()):
         return Type.bf16
     if asked not in (Type.f16, Type.bf16):
         return asked
-    return Type.bf16 if "bf16" in float_types(host_isa()) else Type.f32
+    return Type.bf16 if "bf16" in float_types(host_target()) else Type.f32
 
 
 def _of_environment() -> Type:

@@ -19,7 +19,7 @@ from numba.core.typing.templates import signature as numba_signature
 from numba.extending import intrinsic, models, overload, register_model
 
 from ovjit.codegen.cpu import machine, types
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Intrinsic, Type
 from ovjit.codegen.cpu.vector import OPERATORS, namespace
 from ovjit.codegen.cpu.vector_types import Vec
@@ -70,7 +70,7 @@ def _ours(kind: Any) -> Type:
 
 
 #: The instruction set of the modules that are being made.
-_printed_for: list[Isa] = []
+_printed_for: list[Target] = []
 
 
 @functools.cache
@@ -131,7 +131,7 @@ def _defined(module: llvm.ModuleRef) -> set[str]:
     return {function.name for function in module.functions if not function.is_declaration}
 
 
-def module_of(functions: Mapping[str, Any], isa: Isa, arity: int) -> llvm.ModuleRef:
+def module_of(functions: Mapping[str, Any], isa: Target, arity: int) -> llvm.ModuleRef:
     """The module of Python functions by their symbols, with C functions around what Numba makes.
 
     Raises numba.core.errors.NumbaError for source that does not type, naming the line.

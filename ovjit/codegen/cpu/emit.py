@@ -9,7 +9,7 @@ from collections.abc import Container
 import llvmlite.binding as llvm
 
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.isa import Isa, llvm_names
+from ovjit.codegen.cpu.targets import Target
 
 
 class Kind(enum.Enum):
@@ -37,7 +37,7 @@ def initialize_all() -> None:
     llvm.initialize_all_asmprinters()
 
 
-def triple(isa: Isa) -> str:
+def triple(isa: Target) -> str:
     """LLVM's name of the machine and system that code for `isa` runs on: this one, or Linux on another."""
     if isa.machine == machine.name():
         text: str = llvm.get_process_triple()
@@ -45,11 +45,11 @@ def triple(isa: Isa) -> str:
     return f"{isa.machine}-unknown-linux-gnu"
 
 
-def target_machine(isa: Isa, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
+def target_machine(isa: Target, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
     """The target machine of object code: a CPU with every feature that code for `isa` may use here, or with
     the plain instruction set (`plain`)."""
-    cpu, features = llvm_names(isa)
-    return _machine(triple(isa), cpu, "" if plain else features, level_of(kind))
+    features = "" if plain else isa.llvm_features
+    return _machine(triple(isa), isa.cpu, features, level_of(kind))
 
 
 def level_of(kind: Kind) -> int:
@@ -69,7 +69,7 @@ def _machine(triple: str, cpu: str, features: str, level: int = 3) -> llvm.Targe
     )
 
 
-def parse(text: str, isa: Isa) -> llvm.ModuleRef:
+def parse(text: str, isa: Target) -> llvm.ModuleRef:
     """The module of that text, for this instruction set."""
     if isa.machine == machine.X86_64 and "fma" not in isa.features:
         # Without the instruction LLVM would call libm's fmaf for every lane, some 40 times slower.
@@ -96,7 +96,7 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: s
             variable.name = f"{shown}_v{i}"
 
 
-def optimise(module: llvm.ModuleRef, isa: Isa, inlined: bool, kind: Kind, whole: bool) -> None:
+def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind, whole: bool) -> None:
     """LLVM's passes, which see the instruction set alone: the module is the same on every CPU that has it.
 
     What is printed is meant: vectors, how far loops are unrolled, and what stands before loops. So it is the

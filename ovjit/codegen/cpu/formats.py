@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.isa import ISAS, Isa, has_features
+from ovjit.codegen.cpu.targets import TARGETS, Target, has_features
 from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
@@ -54,7 +54,7 @@ class Format(NamedTuple):
     group: int
     madd: Callable[..., Any]
     features: tuple[str, ...] = ()
-    isas: tuple[str, ...] = tuple(ISAS)
+    isas: tuple[str, ...] = tuple(TARGETS)
     products: int = 1
     listed: bool = False
     flips: bool = False
@@ -130,25 +130,25 @@ FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _UNSIGNED, _SIGNED)
 _WITH_BF16 = (*FULL, BF16.a)
 
 
-def float_types(isa: Isa) -> tuple[str, ...]:
+def float_types(isa: Target) -> tuple[str, ...]:
     """The floating-point types that products are not upcast from: those that the target has a format for, and
     those that are computed as they are."""
     return _WITH_BF16 if find_format("bf16", "bf16", isa) else FULL
 
 
-def emulates_bf16(isa: Isa) -> bool:
+def emulates_bf16(isa: Target) -> bool:
     """Whether models compute in bf16, where that is asked for, on a CPU without instructions for it: where
     OpenVINO does, and elsewhere f32 is as fast and more exact."""
     return isa.name in BF16.isas
 
 
-def find_format(a: str, w: str, isa: Isa) -> Format | None:
+def find_format(a: str, w: str, isa: Target) -> Format | None:
     """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
     fitting = (f for f in FORMATS if (f.a, f.w) == (a, w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), None)
 
 
-def available_formats(isa: Isa) -> tuple[Format, ...]:
+def available_formats(isa: Target) -> tuple[Format, ...]:
     """The formats that a target has, one of each name."""
     found = (find_format(f.a, f.w, isa) for f in FORMATS)
     return tuple(dict.fromkeys(f for f in found if f is not None))

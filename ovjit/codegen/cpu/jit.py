@@ -25,10 +25,10 @@ from ovjit import debug, logs
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import Kind, optimise, own, parse, target_machine
-from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.objects import entry
 from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.pipeline import lower_kernel
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Intrinsic, Outside
 
 #: Arguments of a kernel.
@@ -41,7 +41,7 @@ _VECTOR, _SWAP = re.compile(r"<\d+ x "), " cmpxchg "
 fallbacks: list[tuple[str, str]] = []
 
 
-def assembly(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
+def assembly(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
     """The machine code of a kernel as text, for reading."""
 
     def emit(module: llvm.ModuleRef, kind: Kind) -> str:
@@ -51,7 +51,7 @@ def assembly(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None
     return _compiled(emit, source, symbol, isa, extra or {})
 
 
-def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] | None = None) -> str:
+def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
     """The LLVM module of a kernel after LLVM's passes: the same on every CPU of the instruction set.
 
     It has the external function `symbol`: int64 x 4 -> int64. `source` defines `kernel`, and perhaps more
@@ -65,7 +65,7 @@ def optimised_text(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any] 
 def object_code(
     source: str,
     symbol: str,
-    isa: Isa,
+    isa: Target,
     extra: Mapping[str, Any] | None = None,
     plain: bool = False,
     shown: str = "",
@@ -89,7 +89,7 @@ def _compiled(
     emit: Callable[[llvm.ModuleRef, Kind], _T],
     source: str,
     symbol: str,
-    isa: Isa,
+    isa: Target,
     extra: Mapping[str, Any],
     shown: str = "",
 ) -> _T:
@@ -104,7 +104,7 @@ def _compiled(
         logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
     from ovjit.codegen.cpu import by_numba
 
-    def module(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def module(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         functions = _define(source, symbol, isa, extra, by_numba.word, numba.njit)
         return by_numba.module_of(functions, isa, _ARITY), functions
 
@@ -116,7 +116,7 @@ def _optimised(
     make: Callable[..., tuple[Any, dict[str, Any]]],
     source: str,
     symbol: str,
-    isa: Isa,
+    isa: Target,
     extra: Mapping[str, Any],
     shown: str,
 ) -> tuple[llvm.ModuleRef, Kind]:
@@ -139,7 +139,7 @@ def _kind(text: str) -> Kind:
     return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
-def _printed(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _printed(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The LLVM module of the functions in `source` as text, by our pipeline, and the functions by symbols."""
     functions = _define(source, symbol, isa, extra)
     return str(lower_kernel(functions, _ARITY, isa)), functions
@@ -148,7 +148,7 @@ def _printed(source: str, symbol: str, isa: Isa, extra: Mapping[str, Any]) -> tu
 def _define(
     source: str,
     symbol: str,
-    isa: Isa,
+    isa: Target,
     extra: Mapping[str, Any],
     word: Callable[[Intrinsic], Any] = lambda one: one,
     njit: Callable[..., Any] = lambda **_: lambda function: function,

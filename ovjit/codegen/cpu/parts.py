@@ -12,8 +12,8 @@ from typing import Any
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
-from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.printing import Builder, Module
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Intrinsic, signature
 
 #: name of a function -> its LLVM text
@@ -23,7 +23,7 @@ _I64 = ir.IntType(64)
 
 
 def inline_function(
-    isa: Isa, name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
+    isa: Target, name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
 ) -> dict[str, str]:
     """A function for `isa` that is inlined wherever it is called; `body(builder, *arguments)` emits what it
     returns. With it come the declarations that it needs."""

@@ -11,10 +11,10 @@ from numba.core import types as numba_types
 from numba.core.compiler_machinery import AnalysisPass, LoweringPass, PassManager, register_pass
 
 from ovjit.codegen.cpu.emit import triple
-from ovjit.codegen.cpu.isa import Isa
 from ovjit.codegen.cpu.language import lower
 from ovjit.codegen.cpu.printing import Module
 from ovjit.codegen.cpu.reading import read
+from ovjit.codegen.cpu.targets import Target
 
 
 @register_pass(mutates_CFG=False, analysis_only=True)
@@ -80,7 +80,7 @@ class _Unneeded:
         return self
 
 
-def lower_kernel(functions: Mapping[str, Any], arity: int, isa: Isa) -> Module:
+def lower_kernel(functions: Mapping[str, Any], arity: int, isa: Target) -> Module:
     """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s for `isa`.
 
     Raises Outside when one is not in the language.

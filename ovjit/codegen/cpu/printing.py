@@ -19,7 +19,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 
 _I1 = ir.IntType(1)
 _VOID = ir.VoidType()
@@ -88,14 +88,14 @@ def _compare(operation: str, prefix: str, plain: Sequence[str] = ()) -> Callable
 class Module(ir.Module):
     """A module of code for one instruction set, which words ask for: `isa_of`."""
 
-    def __init__(self, isa: Isa, name: str = ""):
+    def __init__(self, isa: Target, name: str = ""):
         super().__init__(name)
         self.isa = isa
 
 
-def isa_of(b: ir.IRBuilder) -> Isa:
+def isa_of(b: ir.IRBuilder) -> Target:
     """The instruction set that the builder's code is for."""
-    isa: Isa = b.module.isa
+    isa: Target = b.module.isa
     return isa
 
 

@@ -55,9 +55,9 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.atomics import now
 from ovjit.codegen.cpu.intrinsics import constant, conversion, generic, make
-from ovjit.codegen.cpu.isa import has_features
 from ovjit.codegen.cpu.neon import words as neon
 from ovjit.codegen.cpu.printing import isa_of
+from ovjit.codegen.cpu.targets import has_features
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_memory import (
     evens,

@@ -10,9 +10,9 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.isa import has_features
 from ovjit.codegen.cpu.neon import words as neon
 from ovjit.codegen.cpu.printing import isa_of
+from ovjit.codegen.cpu.targets import has_features
 from ovjit.codegen.cpu.vector_types import (
     SIZE,
     bf16_vector,

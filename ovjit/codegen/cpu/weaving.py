@@ -16,7 +16,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.intrinsics import make
-from ovjit.codegen.cpu.isa import Isa
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_types import pointer
 
@@ -50,7 +50,7 @@ def _swapped(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> An
     return b.xor(word, b.xor(moved, b.shl(moved, shift)))
 
 
-def intrinsics(isa: Isa) -> dict[str, Any]:
+def intrinsics(isa: Target) -> dict[str, Any]:
     """The three, for vectors of an instruction set."""
     lanes, i = isa.lanes, types.int64
     kind = ir.VectorType(_I32, lanes)

@@ -60,9 +60,9 @@ def _told_block(graph: Any) -> int | None:
 def _block_of_cpu() -> int:
     if platform.machine() in ("aarch64", "arm64"):
         return 16
-    from ovjit.codegen.cpu.isa import best_isa
+    from ovjit.codegen.cpu.host import best_target
 
-    return 16 if best_isa() == "avx512" else 8
+    return 16 if best_target() == "avx512" else 8
 
 
 @prepares(DOMAIN)

@@ -3,7 +3,7 @@
 `words.py`: LLVM text of the intrinsics that NEON has instructions for. All others are printed as on any CPU,
 and LLVM finds their instructions. `shapes.py`: heights of tiles and numbers of rows and pixels.
 
-NEON has 32 registers of 128 bits. Beyond it code uses the features in `isa.EXTRA`:
+NEON has 32 registers of 128 bits. Beyond it code uses the features in `targets.EXTRA`:
 
 | feature | instructions | used by |
 |---------|--------------|---------|

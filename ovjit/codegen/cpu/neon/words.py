@@ -7,8 +7,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from ovjit.codegen.cpu.isa import has_features
 from ovjit.codegen.cpu.printing import isa_of
+from ovjit.codegen.cpu.targets import has_features
 from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, places, vec
 
 _I8, _I16, _I32 = (ir.IntType(n) for n in (8, 16, 32))

@@ -1,0 +1,115 @@
+"""This machine: which target its CPU is. The one place of the compiler that asks.
+
+`OVJIT_ISA` (avx512, avx2, neon, generic) asks for a lesser instruction set than the CPU has, and `OVJIT_HIDE`
+takes features like VNNI for absent.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+
+from ovjit import debug
+from ovjit.codegen.cpu import machine
+from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, target_of
+from ovjit.errors import UnsupportedError
+
+#: What Linux calls features that LLVM calls otherwise.
+_LINUX = {
+    "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
+    "bmi": "bmi1", "lzcnt": "abm",
+    "neon": "asimd", "lse": "atomics", "dotprod": "asimddp",
+}  # fmt: skip
+
+#: An instruction set and features that are assumed instead of this CPU's, see `assume`.
+_assumed: tuple[str, frozenset[str]] | None = None
+
+
+def assume(name: str, extra: Collection[str]) -> None:
+    """Print text in this process as for a CPU of that instruction set with those of EXTRA, whatever the CPU
+    is. The text can be compiled, and not run."""
+    global _assumed
+    _assumed = name, frozenset(extra)
+
+
+@functools.cache
+def _said() -> tuple[str, ...] | None:
+    """What Linux says of this CPU, its flags last; None where that is not all there."""
+    said = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            lines = file.read(1 << 14).split(b"\n\n")[0].decode().splitlines()
+    except (OSError, ValueError):
+        return None
+    cpu = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+    return tuple(cpu[name] for name in said) if all(cpu.get(name) for name in said) else None
+
+
+@functools.cache
+def _features() -> frozenset[str]:
+    """Those features of this CPU that TARGETS and EXTRA name. OvjitError for another machine than code can be
+    made for.
+
+    Linux lists those that it lets programs use; to ask LLVM, llvmlite would have to be imported.
+    """
+    machine.check()
+    here = [target for target in TARGETS.values() if target.machine == machine.name()]
+    named = {f for target in here for f in target.features}
+    named |= {f for f, name in EXTRA.items() if TARGETS[name] in here}
+    if machine.is_arm():
+        return frozenset(f for f in named if _LINUX.get(f, f) in machine.arm_features())
+    said = _said()
+    if said is None:
+        import llvmlite.binding as llvm
+
+        found = llvm.get_host_cpu_features()
+        return frozenset(f for f in named if found.get(f))
+    flags = said[-1].split()
+    return frozenset(f for f in named if _LINUX.get(f, f) in flags)
+
+
+def usable() -> list[str]:
+    """The instruction sets that this CPU has, the widest first."""
+    return [name for name, target in TARGETS.items() if _features().issuperset(target.features)]
+
+
+@functools.cache
+def best_target() -> str:
+    """The widest instruction set that this CPU has."""
+    return usable()[0]
+
+
+def host_target() -> Target:
+    """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU,
+    UnsupportedError for a machine that no code is made for."""
+    return _host(debug.flag("OVJIT_ISA"), debug.flag("OVJIT_HIDE"), _assumed)
+
+
+@functools.cache
+def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> Target:
+    if assumed:
+        return target_of(*assumed, machine.name())
+    wanted = asked or best_target()
+    if wanted not in TARGETS or (wanted != best_target() and wanted not in usable()):
+        choice = ", ".join(usable())
+        raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {choice}")
+    return target_of(wanted, _features() - _hidden(hide), machine.name())
+
+
+def check_runs(target: Target) -> None:
+    """Raise UnsupportedError for code that this CPU cannot run."""
+    missing = sorted({*target.features, *target.extras} - _features())
+    if missing:
+        lacking = ", ".join(missing)
+        raise UnsupportedError(f"code for {target.name} does not run on this CPU, which lacks {lacking}")
+
+
+@functools.cache
+def _hidden(names: str) -> frozenset[str]:
+    """The features that OVJIT_HIDE names."""
+    hidden = frozenset(filter(None, names.split(",")))
+    unknown = sorted(hidden - set(EXTRA))
+    if unknown:
+        raise ValueError(f"OVJIT_HIDE={names}: {', '.join(unknown)} is none of {', '.join(EXTRA)}")
+    return hidden
+

@@ -1,0 +1,113 @@
+"""Targets: what machine code can be made for, each a record that compilation is given.
+
+A record says what kernels, plans and packed weights depend on. Nothing here asks what this machine is: code
+for any target can be printed in any process. `ovjit.codegen.cpu.host` tells which of them this CPU is.
+`ovjit.codegen.cpu.neon` has the instructions that are AArch64's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from ovjit.codegen.cpu.machine import AARCH64, X86_64
+from ovjit.codegen.cpu.neon import shapes as neon
+
+
+class Shapes(NamedTuple):
+    """How many results kernels keep in registers at a time, and what they keep in the nearest cache."""
+
+    #: heights of tiles of products: the full one, then what covers the rest of a chunk. Every height costs
+    #: some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster
+    tiles: tuple[int, ...]
+    #: heights of tiles of four vectors: accumulators, weights and a pixel have to fit the registers
+    recurrent: tuple[int, ...]
+    #: rows of plain products, with as many accumulators as registers leave room for
+    plain: int
+    #: pixels of a row that depthwise convolutions compute together, where a vector may be masked
+    pixels: int
+    #: the same of f32 without masks: a sum is a chain of multiply-adds, four keep half of AVX2's units busy
+    whole_pixels: tuple[int, ...]
+    #: the same where the code has a part of the taps: a single pixel waits for each of its many sums
+    parted: tuple[int, ...]
+    #: columns of a block of attention: the scores of a chunk's rows take 24 to 28 KB
+    columns: int
+
+
+class Target(NamedTuple):
+    """An instruction set, and what a CPU has besides. `lanes`: f32 lanes of a vector."""
+
+    name: str
+    machine: str  # the architecture
+    lanes: int
+    tile_vectors: int  # vectors of a row of a tile's accumulators
+    shapes: Shapes
+    cpu: str = ""  # LLVM's name of the CPU that passes and code generation see, whatever CPU is there
+    features: tuple[str, ...] = ()  # CPU features that the machine must have
+    extras: tuple[str, ...] = ()  # those of EXTRA that code may use besides
+
+    @property
+    def is_arm(self) -> bool:
+        return self.machine == AARCH64
+
+    @property
+    def llvm_features(self) -> str:
+        """The features beyond its CPU's that LLVM is told of."""
+        return ",".join(f"+{f}" for f in self.extras)
+
+
+#: What came with AVX2; a virtual machine may hide some, which code would use.
+_HASWELL = ("fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
+_AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+# Code for the exact CPU was tried for AVX-512. Of 45 kernels, sapphirerapids, icelake-server and znver4 have
+# 0.98 to 1.09 of the instructions, 1.00 in the median. Each would need its own file.
+TARGETS = {
+    one.name: one
+    for one in (
+        Target(
+            "avx512", X86_64, 16, 2,
+            Shapes((14, 7, 4, 1), (6, 3, 1), 12, 6, (6, 1), (8, 6, 4, 2, 1), 256),
+            "x86-64-v4", (*_AVX512, *_HASWELL),
+        ),
+        Target(
+            "avx2", X86_64, 8, 2,
+            Shapes((6, 3, 1), (2, 1), 6, 4, (8, 4, 1), (8, 4, 2, 1), 512),
+            "haswell", ("avx2", *_HASWELL),
+        ),
+        Target(
+            "neon", AARCH64, 4, 2,
+            Shapes(
+                neon.TILES, neon.RECURRENT, neon.PLAIN, neon.PIXELS, neon.WHOLE_PIXELS, neon.PARTED,
+                neon.COLUMNS,
+            ),
+            "", ("neon",),
+        ),
+        Target(
+            "generic", X86_64, 4, 2,
+            Shapes((4, 2, 1), (2, 1), 2, 4, (4, 1), (4, 2, 1), 512),
+        ),
+    )
+}  # fmt: skip
+
+#: Features of a CPU beyond an instruction set's own that LLVM text may depend on, see `has_features`, and the
+#: instruction set whose code they are for.
+EXTRA = {
+    "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2",
+    "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon",
+}  # fmt: skip
+
+
+def target_of(name: str, features: Collection[str] = (), machine: str = "") -> Target:
+    """A target by its name, on a CPU that has these of EXTRA, too. `machine`: the architecture of `generic`,
+    which is for any."""
+    found = TARGETS[name]
+    extras = tuple(f for f, of in EXTRA.items() if of == name and f in features)
+    return found._replace(extras=extras, machine=machine if machine and not found.features else found.machine)
+
+
+def has_features(target: Target, features: Collection[str]) -> bool:
+    """True when code for `target` may use these features of the CPU. ValueError for one that is not known."""
+    unknown = set(features) - {*EXTRA, *target.features}
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
+    return {*target.features, *target.extras}.issuperset(features)
