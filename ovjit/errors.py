@@ -74,16 +74,13 @@ def no_path(value: object) -> OvjitError:
 
 #: Endings of files of frameworks that ovjit does not read.
 _UNREAD = {
-    ".pb": "TensorFlow", ".pbtxt": "TensorFlow", ".meta": "TensorFlow",
-    ".pdmodel": "Paddle", ".pt": "PyTorch", ".pt2": "PyTorch", ".pth": "PyTorch",
+    ".meta": "TensorFlow", ".pt": "PyTorch", ".pt2": "PyTorch", ".pth": "PyTorch",
 }  # fmt: skip
 
 
 def no_front_end(path: str) -> str:
-    """What is said of a file, or of a folder with a saved model, of a framework that is not read; "" of
-    others."""
-    saved = os.path.isfile(os.path.join(path, "saved_model.pb"))
-    framework = "TensorFlow" if saved else _UNREAD.get(os.path.splitext(path)[1].lower())
+    """What is said of a file of a framework that is not read; "" of others."""
+    framework = _UNREAD.get(os.path.splitext(path)[1].lower())
     if framework == "PyTorch":
         return "Files of PyTorch are read by convert_model."
     return f"ovjit has no front end for {framework}: export the model to ONNX." if framework else ""

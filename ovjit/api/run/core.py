@@ -419,6 +419,10 @@ def _read(
             from pathlib import Path  # milliseconds that others do not pay
 
             return _read_onnx(Path(path), weights, use_mmap, converters)
+        if ending != ".xml" and (framework := _framework_of(path)):
+            from ovjit.readers.frameworks.files import read_framework
+
+            return read_framework(path, framework, weights)
     elif isinstance(model, io.BytesIO):
         model = model.getvalue()
     elif _is_model_proto(model):
@@ -452,6 +456,13 @@ def _begins_as_gguf(path: str) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(4) == b"GGUF"
+
+
+def _framework_of(path: str) -> str | None:
+    """The framework that a file or folder is of, and is read through; None for formats of ovjit's own."""
+    from ovjit.readers.frameworks.files import framework_of
+
+    return framework_of(path)
 
 
 def _looks_like_xml(content: Any) -> bool:

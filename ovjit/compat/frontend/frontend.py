@@ -32,10 +32,12 @@ from ovjit.compat.frontend.failures import (
     is_of_operation,
 )
 from ovjit.errors import ModelError, OvjitError, no_such_form
+from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 
 #: Framework -> endings of its files.
 FORMATS = {
     "ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt"), "gguf": (".gguf",), "tflite": (".tflite",),
+    "tf": FRAMEWORKS["tf"].endings, "paddle": FRAMEWORKS["paddle"].endings,
 }  # fmt: skip
 #: Fields of ONNX's ModelProto whose tags are one byte.
 _MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
@@ -535,6 +537,8 @@ def _existing(model: Any, name: str) -> Path:
 def _fits(path: Path, name: str) -> bool:
     """Whether a file may be of a format; binary ONNX files begin with a field that models have, and those of
     TensorFlow Lite have an identifier."""
+    if name in FRAMEWORKS:
+        return framework_of(os.fspath(path)) == name
     if path.suffix.lower() not in FORMATS[name]:
         return False
     if path.suffix.lower() not in (".onnx", ".tflite") or not path.is_file():

@@ -29,6 +29,7 @@ from ovjit.compat.ovc.error import Error
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ModelError, OvjitError
+from ovjit.readers.frameworks.files import is_tensorflow
 from ovjit.readers.torch.trace import is_torch
 
 #: What need not be said of a conversion.
@@ -107,6 +108,8 @@ def _driver(
             core.add_extension(item)
     if traced:
         model = _read_torch(core, given, argv.example_input, described, mine)
+    elif is_tensorflow(given):
+        model = _read_tensorflow(given, argv.example_input)
     else:
         model = _read(core, given)
     if outputs is not None:
@@ -152,7 +155,7 @@ def _read_given(core: Core, given: Any) -> Model:
         return core.read_model(given.SerializeToString())
     kind = type(given)
     raise Error(
-        f"Unknown model type: {kind}. convert_model reads IR, ONNX and PyTorch modules, not "
+        f"Unknown model type: {kind}. convert_model reads files and models of PyTorch and TensorFlow, not "
         f"{kind.__module__}.{kind.__qualname__}: export the model to ONNX first"
     )
 
@@ -173,6 +176,16 @@ def _read_torch(
         if is_of_operation(error):
             raise Unconverted(str(error)) from error
         raise
+
+
+def _read_tensorflow(given: Any, example: Any) -> Model:
+    """Of a Keras model or a function of TensorFlow's."""
+    from ovjit.readers.frameworks.files import missing_packages, of_onnx
+    from ovjit.readers.frameworks.tensorflow import object_to_onnx
+
+    if why := missing_packages("tf"):
+        raise Error(why)
+    return of_onnx("the given model", "tf", lambda: object_to_onnx(given, example))
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
@@ -248,5 +261,6 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
     objects = input_model_is_object(argv.input_model)
     if objects and not isinstance(argv.input_model, Model):
         framework = "pytorch" if is_torch(argv.input_model) else "onnx"
+        framework = "tf" if is_tensorflow(argv.input_model) else framework
         model.set_rt_info(framework, ["conversion_parameters", "framework"])
     model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])

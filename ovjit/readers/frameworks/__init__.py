@@ -1,0 +1,1 @@
+"""Models of TensorFlow and Paddle, through the packages that write them as ONNX."""

@@ -1,0 +1,108 @@
+"""Files of TensorFlow and Paddle -> Model, by way of ONNX, where frameworks and exporters are installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ovjit.api.model.model import Model
+from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
+
+
+class Framework(NamedTuple):
+    """How the files of a framework are told, and what reads them."""
+
+    title: str
+    endings: tuple[str, ...]
+    packages: tuple[str, ...]
+    install: str
+
+
+FRAMEWORKS = {
+    "tf": Framework(
+        "TensorFlow", (".pb", ".pbtxt", ".keras", ".h5", ".hdf5"), ("tensorflow", "tf2onnx"),
+        "pip install 'ovjit[tensorflow]'",
+    ),
+    "paddle": Framework(
+        "Paddle", (".pdmodel", ".json"), ("paddle", "paddle2onnx"),
+        "pip install paddlepaddle packaging && pip install --no-deps paddle2onnx",
+    ),
+}  # fmt: skip
+
+
+def framework_of(path: str) -> str | None:
+    """The framework of a file, or of a folder with a SavedModel, by its name; None for others.
+
+    A .json is Paddle's where its parameters lie beside it, and a .pbtxt is TensorFlow's unless it is ONNX.
+    """
+    if os.path.isdir(path):
+        return "tf" if _saved_model(path) else None
+    stem, ending = os.path.splitext(path)
+    ending = ending.lower()
+    if ending == ".json":
+        return "paddle" if os.path.isfile(stem + ".pdiparams") else None
+    return next((name for name, row in FRAMEWORKS.items() if ending in row.endings), None)
+
+
+def _saved_model(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, f"saved_model.{kind}")) for kind in ("pb", "pbtxt"))
+
+
+def read_framework(path: str, framework: str, weights: Any = None) -> Model:
+    """The Model of a file. RuntimeError that names the packages where they are missing, and what the exporter
+    says where it refuses the model."""
+    exporter = _exporter(framework, path)
+    return of_onnx(path, framework, lambda: exporter(path, weights))
+
+
+def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
+    """The Model of what an exporter makes, whose errors become RuntimeErrors that name it."""
+    from ovjit.readers.onnx.reader import read_onnx
+
+    row = FRAMEWORKS[framework]
+    try:
+        proto = exported()
+    except OvjitError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"[:600]
+        raise ModelError(unreadable(where, f"{row.packages[1]} cannot convert it ({what})")) from error
+    try:
+        model = read_onnx(proto)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
+    except OvjitError as error:
+        raise ModelError(f"{where}, as {row.packages[1]} converts it: {error}") from error
+    model._of_one_file = False
+    return model
+
+
+def is_tensorflow(value: Any) -> bool:
+    """Whether an object is a Keras model or a function of TensorFlow's, found without importing either."""
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
+    return bool(names & {"keras.Model", "keras.Layer", "tensorflow.Function", "tensorflow.ConcreteFunction"})
+
+
+def missing_packages(framework: str) -> str:
+    """What is said where packages that read a framework's models are not installed; "" where all are."""
+    from importlib.util import find_spec
+
+    row = FRAMEWORKS[framework]
+    missing = [name for name in row.packages if find_spec(name) is None]
+    if not missing:
+        return ""
+    return (
+        f"Models of {row.title} are read through the packages {' and '.join(row.packages)}. Not installed: "
+        f"{', '.join(missing)} ({row.install}). Or export the model to ONNX."
+    )
+
+
+def _exporter(framework: str, path: str) -> Callable[[str, Any], Any]:
+    if why := missing_packages(framework):
+        raise UnsupportedError(unreadable(path, why))
+    if framework == "tf":
+        from ovjit.readers.frameworks.tensorflow import file_to_onnx
+    else:
+        from ovjit.readers.frameworks.paddle import file_to_onnx
+    return file_to_onnx

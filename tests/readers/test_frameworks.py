@@ -1,0 +1,39 @@
+"""TensorFlow's SavedModels, graphs and Keras files, Paddle's models, and files of TensorFlow Lite's converter.
+
+Needs PyPI: `pytest -m pypi tests/readers/test_frameworks.py`. The packages come into environments of their
+own, where programs make models, read them with ovjit, and compare with the framework and its interpreter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.environments import install, new_environment
+from tests.support.run import command
+
+pytestmark = [pytest.mark.pypi, pytest.mark.timeout(3600)]
+PROGRAMS = ROOT / "tests" / "support" / "frameworks"
+
+
+def run(folder: Path, name: str, *packages: str, alone: tuple[str, ...] = ()) -> None:
+    python = new_environment(folder / "env")
+    install(python, *packages)
+    if alone:
+        install(python, *alone, alone=True)
+    done = command(python, PROGRAMS / f"{name}.py", folder, folder=ROOT, seconds=3000)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_tensorflow(tmp_path: Path) -> None:
+    run(tmp_path, "tensorflow_models", "tensorflow", "tf2onnx")
+
+
+def test_tensorflow_lite(tmp_path: Path) -> None:
+    run(tmp_path, "lite_models", "tensorflow", "ai-edge-litert", "tflite")
+
+
+def test_paddle(tmp_path: Path) -> None:
+    run(tmp_path, "paddle_models", "paddlepaddle", "packaging", alone=("paddle2onnx",))
