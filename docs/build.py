@@ -27,9 +27,10 @@ ORDER = {
         "docs/tutorials/speech.md", "docs/tutorials/own_operation.md", "docs/tutorials/server.md",
     ],
     "How-to guides": [
-        "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/onnx.md", "docs/pytorch.md",
-        "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md", "docs/custom_operations.md",
-        "docs/adding_an_op.md", "docs/openvino_programs.md", "docs/deployment.md", "docs/serving.md",
+        "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/model_files.md", "docs/onnx.md",
+        "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md",
+        "docs/custom_operations.md", "docs/adding_an_op.md", "docs/openvino_programs.md",
+        "docs/deployment.md", "docs/serving.md",
         "docs/distributed.md", "docs/debugging.md",
     ],
     "Reference": [

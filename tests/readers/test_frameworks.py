@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModels, graphs and Keras files, Paddle's models, and files of TensorFlow Lite's converter.
+"""SavedModels, graphs and Keras files of TensorFlow, models of Paddle, and TensorFlow Lite by its converter.
 
 Needs PyPI: `pytest -m pypi tests/readers/test_frameworks.py`. The packages come into environments of their
 own, where programs make models, read them with ovjit, and compare with the framework and its interpreter.

@@ -1,7 +1,7 @@
-"""Extensions for Paddle's front end, which ovjit does not have.
+"""Extensions for Paddle's front end.
 
-Programs that make them for several frameworks run; models of Paddle are not read, and the operators of an
-ONNX file are not converted by them.
+Programs that make them for several frameworks run. Models of Paddle are read by way of ONNX, whose operators
+are not converted by these extensions.
 """
 
 from __future__ import annotations

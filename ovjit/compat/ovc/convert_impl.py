@@ -155,7 +155,7 @@ def _read_given(core: Core, given: Any) -> Model:
         return core.read_model(given.SerializeToString())
     kind = type(given)
     raise Error(
-        f"Unknown model type: {kind}. convert_model reads files and models of PyTorch and TensorFlow, not "
+        f"Unknown model type: {kind}. convert_model reads files, PyTorch modules and Keras models, not "
         f"{kind.__module__}.{kind.__qualname__}: export the model to ONNX first"
     )
 

@@ -45,7 +45,7 @@ def segmenting() -> keras.Model:
     down = LAYERS.Conv2D(4, 3, padding="same", activation="relu")(x)
     x = LAYERS.MaxPooling2D()(down)
     x = LAYERS.Conv2D(8, 3, dilation_rate=2, padding="same", activation="relu")(x)
-    x = LAYERS.ZeroPadding2D(1)(LAYERS.AveragePooling2D()(x))
+    x = LAYERS.ZeroPadding2D(1)(LAYERS.AveragePooling2D(2)(x))
     x = LAYERS.Conv2D(8, 3, activation="tanh")(x)
     x = LAYERS.UpSampling2D(interpolation="bilinear")(x)
     x = LAYERS.Conv2DTranspose(4, 3, 2, padding="same")(x)
