@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
+from ovjit.tools.layers_networks import networks, stored_weights
+from ovjit.tools.layers_quantized import quantised
 
 o = ov.opset13
 #: A function of a layer's input; mypy finds no type for lambdas with defaults.
@@ -251,24 +253,6 @@ def _transformers() -> Iterator[Any]:
     yield model((1, length, wide), lambda x: norm(block(block(x, None, True), None, True)))
 
 
-def _stored(stored: str, outs: int, ins: int) -> Any:
-    """A matrix [outs, ins] of reals, or of integers with scales as they are compressed: 8 bits by row with a
-    zero point, 4 bits in groups of 64."""
-    if stored == "f32":
-        return zeros(outs, ins)
-    scale = np.full((outs, 1), 0.5, np.float16)
-    if stored == "u8":
-        points = np.arange(outs, dtype=np.uint8)[:, None]  # no two alike: kernels read them
-        whole = o.convert(o.constant(np.full((outs, ins), 200, np.uint8)), "f16")
-        whole = o.multiply(o.subtract(whole, o.convert(o.constant(points), "f16")), scale)
-    else:
-        shape = [outs, ins // 64, 64]
-        fours = ov.Tensor(np.zeros(outs * ins // 2, np.uint8), ov.Shape(shape), ov.Type.i4)
-        whole = o.multiply(o.convert(o.constant(fours), "f16"), np.full((*shape[:2], 1), 0.5, np.float16))
-        whole = o.reshape(whole, np.array([outs, ins]), False)
-    return o.convert(whole, "f32")
-
-
 def _decoders() -> Iterator[Any]:
     """Decoders with keys and values in variables and a mask made of shapes: one in the order of GPT-2 and one
     in that of Llama, as linear layers are stored."""
@@ -291,7 +275,7 @@ def _decoder(stored: str, turns: bool) -> Any:
     batch = o.gather(o.shape_of(ids, "i64"), np.array([0]), zero)
 
     def linear(x: Any, ins: int, outs: int) -> Any:
-        y = o.matmul(x, _stored(stored, outs, ins), False, True)
+        y = o.matmul(x, stored_weights(stored, outs, ins), False, True)
         return y if turns else o.add(y, zeros(outs))
 
     def norm(x: Any) -> Any:
@@ -477,8 +461,8 @@ def _functions() -> Iterator[Any]:
 
 #: Kinds of layers, the commonest first. What models need together is of one kind.
 KINDS = (
-    _elementwise, _plain, _convolutional, _transformers, _decoders, _recurrent, _moves, _quantized,
-    _functions,
+    _elementwise, _plain, _convolutional, networks, _transformers, _decoders, _recurrent, _moves, _quantized,
+    quantised, _functions,
 )  # fmt: skip
 
 
