@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
-
 from ovjit.planning.constants import aligned
 from ovjit.planning.views import Buffer
+
+#: Steps of a span: placed buffers are looked up by spans.
+SPAN = 8
 
 
 def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
@@ -13,17 +14,20 @@ def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
 
     Largest first, each at the lowest gap among the already placed ones that live at the same time.
     """
-    placed: list[Buffer] = []
+    spans: dict[int, list[Buffer]] = {}  # number of a span -> placed buffers that are alive in it
     total = 0
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
         size = aligned(max(buffer.size, 1), alignment)
+        own = range(buffer.first // SPAN, buffer.last // SPAN + 1)
+        near = {id(other): other for span in own for other in spans.get(span, ())}.values()
+        beside = [b for b in near if b.first <= buffer.last and buffer.first <= b.last]
         offset = 0
-        for other in placed:  # sorted by offset
-            if other.first <= buffer.last and buffer.first <= other.last:
-                if other.offset - offset >= size:
-                    break
-                offset = max(offset, aligned(other.offset + max(other.size, 1), alignment))
+        for other in sorted(beside, key=lambda b: b.offset):
+            if other.offset - offset >= size:
+                break
+            offset = max(offset, aligned(other.offset + max(other.size, 1), alignment))
         buffer.offset = offset
-        bisect.insort(placed, buffer, key=lambda b: b.offset)
+        for span in own:
+            spans.setdefault(span, []).append(buffer)
         total = max(total, offset + size)
     return total

@@ -16,7 +16,8 @@ o = ov.opset13
 
 
 def real(*shape: int, value: float = 0.01) -> np.ndarray:
-    return np.full(shape, value, np.float32)
+    """Numbers from `value` to twice that: equal ones would be folded to one."""
+    return np.linspace(value, 2 * value, int(np.prod(shape))).astype(np.float32).reshape(shape)
 
 
 def ints(*values: int) -> np.ndarray:
@@ -85,7 +86,17 @@ def affine(x: Any, channels: int) -> Any:
     return o.add(o.multiply(x, real(1, channels, 1, 1, value=0.5)), real(1, channels, 1, 1))
 
 
-def densenet(side: int) -> Any:
+#: What follows the last map of a classifier; maps are not kept for others.
+TAILS: list[Callable[[Any, int], Any]] = [
+    lambda x, wide: conv(mean(x), wide, 48),
+    lambda x, wide: linear(o.reshape(mean(x), ints(1, wide), False), wide, 48),
+    lambda x, wide: linear(mean(x, False), wide, 48),
+    lambda x, wide: linear(layer_norm(mean(x, False), wide), wide, 48),
+    lambda x, wide: o.softmax(o.reshape(mean(x), ints(1, wide), False), 1),
+]
+
+
+def densenet(side: int, tail: Callable[[Any, int], Any]) -> Any:
     """Layers behind normalisation and a rectifier, concatenated; transitions by average pools."""
     x = start = image(side)
     x, wide = pool(o.relu(conv(x, 3, 64, 7, 2)), 3, 2), 64
@@ -97,11 +108,10 @@ def densenet(side: int) -> Any:
         if not last:
             x, wide = pool(conv(o.relu(affine(x, wide)), wide, 64), 2, 2, False), 64
     x = o.relu(affine(x, wide))
-    outputs = [linear(o.reshape(mean(x), ints(1, wide), False), wide, 48), conv(mean(x), wide, 48)]
-    return ov.Model([*outputs, mean(x, False)], [start], "densenet")
+    return ov.Model([tail(x, wide)], [start], "densenet")
 
 
-def convnext(side: int) -> Any:
+def convnext(side: int, tail: Callable[[Any, int], Any]) -> Any:
     """Depthwise 7 x 7, layer norms over channels, a scaled branch."""
     start = image(side)
     x = o.convolution(start, real(64, 3, 4, 4), [4, 4], [0, 0], [0, 0], [1, 1])
@@ -118,7 +128,7 @@ def convnext(side: int) -> Any:
     y = o.transpose(layer_norm(o.transpose(x, ints(0, 2, 3, 1)), 64), ints(0, 3, 1, 2))
     y = o.add(o.convolution(y, real(128, 64, 2, 2), [2, 2], [0, 0], [0, 0], [1, 1]), real(1, 128, 1, 1))
     x = inner(y, 128)
-    return ov.Model([linear(layer_norm(mean(x, False), 128), 128, 48), mean(x)], [start], "convnext")
+    return ov.Model([tail(x, 128)], [start], "convnext")
 
 
 def temporal() -> Any:
@@ -320,12 +330,14 @@ def quick_gelu(x: Any) -> Any:
 def networks() -> Iterator[Any]:
     """All of them, the commonest first."""
     yield residual(o.relu)
-    yield densenet(112)
-    yield densenet(56)
+    for tail in TAILS[:3]:
+        yield densenet(56, tail)
+    yield densenet(112, TAILS[0])
     yield residual(o.swish, True)
     yield detector(o.swish)
-    yield convnext(112)
-    yield convnext(56)
+    for tail in TAILS:
+        yield convnext(56, tail)
+    yield convnext(112, TAILS[3])
     yield segmenter()
     yield temporal()
     yield reader()

@@ -22,7 +22,8 @@ SIGNED, UNSIGNED, ASYMMETRIC = 128, 0, 117
 
 
 def real(*shape: int, value: float = 0.01) -> np.ndarray:
-    return np.full(shape, value, np.float32)
+    """Numbers from `value` to twice that: equal ones would be folded to one."""
+    return np.linspace(value, 2 * value, int(np.prod(shape))).astype(np.float32).reshape(shape)
 
 
 class Quantised:
@@ -37,8 +38,8 @@ class Quantised:
         is given."""
         below = self.below if below is None else below
         self.step = step or self.step * 1.013
-        shape = (1, channels, 1, 1) if channels else ()
-        ends = [np.full(shape, level * self.step, np.float32) for level in (-below, 255 - below)]
+        steps = real(1, channels, 1, 1, value=self.step) if channels else np.float32(self.step)
+        ends = [np.asarray(level * steps, np.float32) for level in (-below, 255 - below)]
         return o.fake_quantize(x, *ends, *ends, 256)
 
     def weights(self, *shape: int) -> Any:
@@ -104,18 +105,24 @@ def _convolutional(name: str, below: int, stem: int) -> Any:
         x = q.ranged(q.conv(act(q.depthwise(grown, 64, size, stride)), 64, 64))
     x = q.ranged(o.add(x, q.ranged(q.conv(x, 64, 64))))
     x = act(o.add(x, q.ranged(q.conv(x, 64, 64, 3))))
-    x = act(o.add(q.ranged(q.conv(x, 64, 64)), q.ranged(q.conv(x, 64, 64))))
+    x = act(o.add(x, q.ranged(q.conv(x, 64, 64))))
+    x = act(o.add(q.ranged(q.conv(x, 64, 64)), x))
+    x = act(o.add(q.ranged(q.conv(act(q.conv(x, 64, 64)), 64, 64)), q.ranged(q.conv(x, 64, 64))))
     small = x  # 7 x 7
     for most, size, stride in ((True, 3, 2), (True, 2, 2), (False, 3, 1)):
         x = act(q.conv(_pool(x, size, stride, most), 64, 64))
-    means = [
-        o.reduce_mean(x, np.array([2, 3]), True),
-        o.avg_pool(small, [1, 1], [0, 0], [0, 0], [7, 7], False),
-        o.reduce_mean(function(q.conv(x, 64, 64)), np.array([2, 3]), True),
+    tails: list[Layer] = [
+        lambda x: q.ranged(o.reduce_mean(x, np.array([2, 3]), True), kind),
+        lambda x: q.ranged(o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False), kind),
+        lambda x: q.ranged(o.reduce_mean(x, np.array([2, 3]), False), kind),
+        lambda x: o.reduce_mean(x, np.array([2, 3]), True),
     ]
-    rows = [o.reshape(q.ranged(mean, kind), np.array([1, 64]), False) for mean in means]
-    outputs = [o.softmax(q.linear(row, 64, 48), 1) for row in rows]
-    return ov.Model([*outputs, means[0]], [image], "quantised")
+    outputs = []
+    for tail in tails:
+        wide = 1024 if tail is tails[-1] else 64
+        row = o.reshape(tail(act(q.conv(small, 64, wide))), np.array([1, wide]), False)
+        outputs.append(o.softmax(row if tail is tails[-1] else q.linear(row, 64, 48), 1))
+    return ov.Model([*outputs, function(q.conv(x, 64, 64))], [image], "quantised")
 
 
 def _squeezed(name: str, below: int) -> Any:
@@ -192,8 +199,11 @@ def _branching(name: str, below: int) -> Any:
     return ov.Model(outputs, [image], "branching")
 
 
-def _transformer(below: int, rows: int, patches: bool, before: bool, gelu: str, scaled: str) -> Any:
-    """Two layers of BERT (sums are normalised) or ViT (`before` products), from words or `patches`."""
+def _transformer(
+    below: int, rows: int, patches: bool, before: bool, gelu: str, scaled: str, tail: str
+) -> Any:
+    """Two layers of BERT (sums are normalised) or ViT (`before` products), from words or `patches`. `tail`:
+    what reads the last norm's first row, plainly or quantised, or its whole, "hidden"."""
     q = Quantised(below)
     wide, heads, inner = 256, 4, 512
     size = wide // heads
@@ -208,7 +218,7 @@ def _transformer(below: int, rows: int, patches: bool, before: bool, gelu: str, 
     else:
         inputs = [o.parameter([1, rows], np.int64) for _ in "ab"]
         x = o.add(o.gather(q.weights(256, wide), inputs[0], np.int64(0)), real(1, rows, wide))
-        seen = o.unsqueeze(q.ranged(o.convert(inputs[1], "f32"), UNSIGNED), np.array([1, 2]))
+        seen = o.unsqueeze(q.ranged(o.convert(inputs[1], "f32"), UNSIGNED, step=1 / 255), np.array([1, 2]))
         hidden = o.multiply(o.subtract(np.float32(1), seen), np.float32(-10000))
         mask = q.ranged(hidden, UNSIGNED if scaled == "divide" else None)
     x = q.ranged(x)
@@ -243,12 +253,12 @@ def _transformer(below: int, rows: int, patches: bool, before: bool, gelu: str, 
         y = q.ranged(o.gelu(q.linear(norm(x) if before else x, wide, inner), gelu))
         added = q.ranged(o.add(x, q.ranged(q.linear(y, inner, wide))))
         x = added if before else norm(added)
-    last = layer_norm(added)  # nothing that is quantised reads it
-    first = o.gather(last, np.int64(0), np.int64(1))
-    pooled = o.tanh(q.linear(first, wide, wide))
-    quantised = q.ranged(o.tanh(q.linear(q.ranged(first), wide, wide)))
-    heads = [q.linear(one, wide, 256) for one in (first, pooled, quantised)]
-    return ov.Model([*heads, q.linear(norm(added), wide, 256), last], inputs, "transformer")
+    last = layer_norm(added)
+    if tail == "hidden":
+        return ov.Model([last, q.linear(norm(added), wide, 256)], inputs, "transformer")
+    first = o.gather(last if tail == "plain" else q.ranged(last), np.int64(0), np.int64(1))
+    result = q.linear(first, wide, 256)
+    return ov.Model([o.tanh(result) if tail == "pooled" else result], inputs, "transformer")
 
 
 def quantised() -> Iterator[Any]:
@@ -265,11 +275,12 @@ def quantised() -> Iterator[Any]:
             (True, True, "multiply"),
             (True, True, "sdpa"),
         ):
-            yield _transformer(below, 32, patches, before, "erf", scaled)
+            for tail in ("plain", "pooled", "quantised") if scaled != "sdpa" else ("hidden",):
+                yield _transformer(below, 32, patches, before, "erf", scaled, tail)
         for name in ("swish", "hswish"):
             yield _squeezed(name, below)
     for below in kinds:
         for name in ("hswish", "leaky", "gelu"):
             yield _convolutional(name, below, 3)
         yield _branching("leaky", below)
-        yield _transformer(below, 32, False, True, "tanh", "multiply")
+        yield _transformer(below, 32, False, True, "tanh", "multiply", "pooled")
