@@ -102,7 +102,16 @@ def body_of(page: str) -> str:
 
     text = re.sub(r"^<!-- python\n.*?^-->\n", "", (ROOT / page).read_text(), flags=re.M | re.S)
     body = relinked(page, str(markdown2.markdown(text, extras=_EXTRAS)))
+    body = re.sub(r"<td( [^>]*)?>(.*?)</td>", _cell, body, flags=re.S)
+    body = re.sub(r"<thead>(?:\s|</?tr>|<th[^>]*></th>)*</thead>", "", body)
     return re.sub(r"<table>.*?</table>", r'<div class="table">\g<0></div>', body, flags=re.S)
+
+
+def _cell(found: re.Match[str]) -> str:
+    """A cell of a table: numbers stay in one line, and long texts get a width to read them in."""
+    text = html.unescape(re.sub("<[^>]+>", "", found[2]))
+    kind = "number" if re.fullmatch(r"[-+\d.,±e%/ ]{1,24}", text) else "long" if len(text) > 50 else ""
+    return f'<td{found[1] or ""} class="{kind}">{found[2]}</td>' if kind else found[0]
 
 
 def _menu(page: str) -> str:
