@@ -1,13 +1,15 @@
-"""A tour of ovjit: a small model from its graph to its answer, printed as one goes.
+"""A tour of ovjit: prints a small model at each stage from its graph to its answer.
 
     python docs/tour.py
 
-Read it beside docs/architecture.md, which says why things are as they are here.
+docs/architecture.md explains the stages.
 """
 
 import numpy as np
 
 import ovjit as ov
+from ovjit.codegen.cpu.host import host_target
+from ovjit.compiler.options import Context
 from ovjit.compiler.program import PIPELINE, Program, run_passes
 from ovjit.graph import interp
 from ovjit.planning.fuse import fuse
@@ -28,20 +30,21 @@ y = ops.multiply(y, ops.sigmoid(y))
 y = ops.reduce_mean(y, ops.constant(np.array([2, 3])), False)
 model = ov.Model([ops.softmax(y, 1)], [image], "tour")
 
-title("The graph: immutable, element types by name, shapes worked out")
+title("The graph: immutable, element types by name, inferred shapes")
 graph = model._graph()
 print(graph)
 
 title(f"After the passes ({', '.join(PIPELINE)})")
-lowered = run_passes(graph)
+context = Context(host_target())
+lowered = run_passes(graph, context)
 print(lowered)
 
-title("Groups: each becomes a kernel or a view; what is behind an anchor is its epilogue")
-for group in fuse(lowered):
+title("Groups: each becomes a kernel or a view; nodes behind an anchor are its epilogue")
+for group in fuse(lowered, context):
     print(group)
 
 title("A program: lowerings, layouts, packed weights, kernels")
-program = Program(graph)
+program = Program(graph, context)
 for lowering in program.lowerings:
     print(f"{type(lowering).__name__:20s} {[kernel.name for kernel in lowering.kernels]}")
 
