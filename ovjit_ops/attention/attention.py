@@ -79,8 +79,8 @@ def _before_repetition(value: Value) -> Value | None:
 
 
 def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
-    """SDPA(q: [B, H, L, E], k and v repeated for groups of heads) -> SDPA in five dimensions, k and v as they
-    are: heads that share keys read them at the same place"""
+    """SDPA(q: [B, H, L, E], k and v repeated for groups of heads) -> SDPA in five dimensions, k and v
+    unchanged: heads that share keys read them in the same place"""
     q, k, v, *more = inputs
     if q.shape is None or len(q.shape) != 4 or len(more) > 2 or not isinstance(q.shape[-1], int):
         return None

@@ -7,9 +7,9 @@ of columns
     m' = max(m, row maxima of s)   p = exp(s - m')     l' = l exp(m - m') + row sums of p
     o' = o exp(m - m') + p v       by tiles, from values packed as panels
 
-in its scratch memory; then out = o / l. One kind of tile does both products: what it adds at the end is the
-mask, or o. Heads are reached by strides, so that heads that share keys read the same panels. A few rows
-(as in generating text) are not worth packing for: they go by dot products, from keys and values as they lie.
+in its scratch memory; then out = o / l. One kind of tile does both products: it adds the mask, or o, at its
+end. Heads are reached by strides, so heads that share keys read the same panels. Packing does not pay for a
+few rows (as in generating text). They use dot products, with keys and values in place.
 
 q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_attention_kernels`).
 """

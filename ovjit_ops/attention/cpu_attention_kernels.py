@@ -1,11 +1,10 @@
 """The kernels of attention: rows of a head by tiles, and a few rows by dot products.
 
-Both take q, k and v of one element type, f32 or bf16; scores, softmax and sums are f32 in either. The text of
-a kernel says nothing of shapes.
+Both take q, k and v of one element type, f32 or bf16; scores, softmax and sums are f32 in either. The source
+of a kernel has no shapes.
 
-In f32 q is copied and scaled once, and a tile adds the mask. In bf16 q is read where it lies, and a tile
-scales its sum and adds the mask, so that nothing is rounded but exp(s - m'), which is stored in bf16 over the
-scores that it is of.
+In f32 q is copied and scaled once, and a tile adds the mask. In bf16 q is read in place, and a tile scales
+its sum and adds the mask. So only exp(s - m') is rounded; it is stored in bf16 over its scores.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Native paged attention: what the kernels of `cpu_paged_kernels` are given, and in which steps they run.
+"""Native paged attention: arguments of the kernels in `cpu_paged_kernels`, and the steps that run them.
 
-New keys and values go to their blocks first, those of all sequences at once; then items of tokens and of
-prompts are computed, and parts of long sequences added up. Steps have as many chunks as the shapes allow for;
-the table says which of them have something to do.
+New keys and values of all sequences are written to their blocks first. Then items of tokens and of prompts
+are computed, and parts of long sequences added up. The number of chunks depends on shapes; the table says
+which ones have work.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class Scoring(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """Keys that queries do not see: pairs of new tokens and where a sequence's begin, kinds of tokens, the
-    blocks that XAttention keeps, and how many blocks a side of its table has."""
+    """Keys that queries do not see: pairs of new tokens and the begin of each sequence's, kinds of tokens,
+    the blocks that XAttention keeps, and the number of blocks along a side of its table."""
 
     pairs: Ptr
     pairs_at: Ptr

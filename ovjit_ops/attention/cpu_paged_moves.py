@@ -1,8 +1,8 @@
-"""Tokens of a paged cache moved within their sequence, where they lie.
+"""Tokens of a paged cache moved within their sequence, in place.
 
-One step looks at all numbers, one moves: a chunk takes a head, its moves in the order that is given. A token
-is copied with its scales; keys whose scales are those of channels are read as f32, and their new block gets
-wider scales where its own do not hold them.
+One step checks all numbers, one moves: a chunk takes a head, its moves in the given order. A token is copied
+with its scales. Keys with scales by channel are read as f32. Their new block gets wider scales if its own do
+not hold them.
 """
 
 from __future__ import annotations

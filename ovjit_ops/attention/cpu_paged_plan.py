@@ -1,13 +1,13 @@
 """The work of paged attention, listed once for all layers that read the same tables.
 
-Shapes say how many sequences, tokens and blocks there are; numbers in the tables say whose they are. One
-chunk reads these numbers, refuses those that lead outside of a cache, and writes a table of i64 that says
-which blocks get new tokens and which queries meet which blocks. What follows has as many chunks as the shapes
-allow for at most; those behind the end of a list have nothing to do. So a plan serves any mixture of prompts
-and tokens, and nothing is written before all numbers are known to be good.
+Shapes give the numbers of sequences, tokens and blocks; numbers in the tables assign them. One chunk reads
+these numbers and refuses those that lead outside of a cache. It writes a table of i64 with the blocks that
+get new tokens, and the pairs of queries and blocks. The following steps have as many chunks as the shapes
+allow at most. Chunks behind the end of a list have no work. So a plan serves any mixture of prompts and
+tokens, and nothing is written before all numbers are checked.
 
     words 0 ... 7            lengths of the lists below: writes, tokens, prompts
-    8 words a sequence       past, new tokens, first row, first block, slot, parts, where its scores begin
+    8 words a sequence       past, new tokens, first row, first block, slot, parts, begin of its scores
     2 words a write          sequence, block of it
     6 words of tokens        sequence, first row of it, rows, first block, blocks, slot of the result or -1
     6 words of a prompt      the same; all blocks, so that no slot is needed

@@ -1,9 +1,9 @@
-"""XAttention: which blocks of keys the blocks of a prompt's queries are computed with.
+"""XAttention: the blocks of keys for each block of a prompt's queries.
 
-The attention is estimated from sums along antidiagonals: queries and keys are taken `stride` at a time, each
-query with the key opposite to it, so that a product of `stride` pairs stands for stride * stride scores. Of
-each block of queries those blocks of keys are kept, the largest first, that have a part `threshold` of the
-whole; the first one and its own are kept in any case.
+The attention is estimated from sums along antidiagonals. Queries and keys are taken `stride` at a time, each
+query with the key opposite to it. So a product of `stride` pairs represents stride * stride scores. For each
+block of queries, the largest blocks of keys are kept until they have a part `threshold` of the total. The
+first one and its own are always kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Prompts against blocks of keys and values, by tiles.
 
 An item is a tile of queries of one sequence, of all heads that share a key. Some blocks at a time are packed
-into panels in scratch memory, keys transposed and values as they lie, numbers of 16, 8 and 4 bits as f32. One
-kind of tile makes both products, as in `cpu_attention_kernels`; between them is the same softmax.
+into panels in scratch memory: keys transposed, values in order, numbers of 16, 8 and 4 bits as f32. One kind
+of tile does both products, as in `cpu_attention_kernels`, with the same softmax between them.
 """
 
 from __future__ import annotations

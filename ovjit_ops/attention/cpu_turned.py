@@ -1,4 +1,4 @@
-"""Native halves of heads turned against each other, with what a rotation makes of them behind."""
+"""Native rotation of half heads, with the elementwise operations of a rotary embedding behind it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Paged attention: keys and values in blocks of a cache that the caller keeps.
+"""Paged attention: keys and values in blocks of a cache that the caller owns.
 
-`PagedAttentionExtension` is what models have. A compiled model has one list of work for all layers that read
-the same tables (`PagedPlan`), and for each layer a `PagedAttention` that writes new keys and values into the
-caller's cache and reads all of a sequence from there. The caches are inputs of the model, written in place.
+Models have `PagedAttentionExtension`. A compiled model has one work list for all layers that read the same
+tables (`PagedPlan`). For each layer a `PagedAttention` writes new keys and values into the caller's cache and
+reads a whole sequence from there. The caches are inputs of the model, written in place.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ _CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "few": 1, "writing": T
 
 @op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS)
 class PagedAttentionExtension:
-    """softmax(scale q k^T + bias) v for sequences whose keys and values lie in blocks of a cache: the
-    attention, the weights that keys have got, and how different keys are. `write_kv_cache`: new keys and
+    """softmax(scale q k^T + bias) v for sequences whose keys and values are in blocks of a cache.
+
+    Outputs are the attention, the weights of keys, and the diversity of keys. `write_kv_cache`: new keys and
     values are written to the cache first."""
 
     def infer(

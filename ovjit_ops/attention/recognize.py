@@ -24,14 +24,13 @@ def recognize_attention(
 ) -> Sequence[Value] | None:
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
-    The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head;
-    the key may be transposed by the product, or by a Transpose before it. Several masks, such as a bias of
-    relative positions, are added first. A mask may be a Select between the scores and a number that leaves
-    nothing of their weights. cap * tanh(scale * ...) in the place of the scaled product makes
-    CappedAttention. Where a mask of open shape may be larger than the
-    scores, q is broadcast to its rows, which is a view. Weights may be guarded, as
-    Select(IsNaN(weights), 0, weights): then it is GuardedAttention. Left alone: weights that somebody else
-    reads, masks that are larger, and products that transpose otherwise.
+    The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head.
+    The key may be transposed by the product, or by a Transpose before it. Several masks, such as a bias of
+    relative positions, are added first. A mask may be a Select between the scores and a number so low that
+    their weights vanish. cap * tanh(scale * ...) in the place of the scaled product makes CappedAttention. If
+    a mask of open shape may be larger than the scores, q is broadcast to its rows, which is a view. Weights
+    may be guarded, as Select(IsNaN(weights), 0, weights): this makes GuardedAttention. Not matched: weights
+    with another reader, larger masks, and products with other transpositions.
     """
     if node.op.name != "MatMul" or node.attrs["transpose_a"] or node.attrs["transpose_b"]:
         return None
@@ -95,8 +94,8 @@ def recognize_attention(
 
 
 def _unguarded(value: Value, old: Value, uses: Any) -> tuple[Value, Value] | None:
-    """(weights, what they were) where `value`, which was `old`, is Select(IsNaN(weights), 0, weights) of a
-    Softmax that nobody else reads."""
+    """(weights, their earlier value) if `value`, which was `old`, is Select(IsNaN(weights), 0, weights) of a
+    Softmax without another reader."""
     if not _alone(value, old, uses, "Select"):
         return None
     (is_nan, zero, weights), (asked, _, before) = value.node.inputs, old.node.inputs
@@ -121,9 +120,10 @@ class Chosen(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """cap tanh(scale factors q k^T) + masks, and without `cap` what is in the brackets + masks; `product` is
-    the MatMul of q and k. Masks are in the order in which they are applied; those of `windows` to scores of
-    this shape, whose second dimension has been taken from the first (Swin's windows of an image)."""
+    """cap tanh(scale factors q k^T) + masks, and without `cap` the term in brackets + masks.
+
+    `product` is the MatMul of q and k. Masks are in the order of application. Those of `windows` are applied
+    to scores of this shape, whose second dimension is split from the first (Swin's windows of an image)."""
 
     product: Value
     scale: float

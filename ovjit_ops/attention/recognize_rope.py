@@ -79,7 +79,7 @@ def _is_shared(factor: Value, part: Value) -> bool:
 
 
 def _twice(w: Writer, factor: Value, pairs: bool) -> Value:
-    """Each number of a factor twice, in halves or beside each other; made once for all that read it."""
+    """Each number of a factor twice, in both parts of a head or adjacent; made once for all readers."""
     at, width = (-1 if pairs else -2), 2 * factor.shape[-1]
     for node in reversed(w.b.nodes):
         spread = node.inputs[0].node if node.op.name == "Reshape" else node

@@ -91,7 +91,7 @@ class RoPE:
         attrs = node.attrs
         x, cos, sin = inputs
         if x.shape is None or not isinstance(x.shape[-1], int):
-            return None  # slices take what is there, and would not refuse a width that is too small
+            return None  # slices would accept a width that is too small
 
         if attrs["slice_stop"]:
             x = w.part(x, attrs["slice_start"], attrs["slice_stop"], -1)

@@ -54,8 +54,8 @@ class If:
         conditions.check_if(1 + len(inputs), *branches)
         check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
         check_one(condition, "the condition")
-        # A branch may not accept the shapes of this call, as where the two are networks for inputs of other
-        # sizes: that is an error when it is the one that runs, and no reason to refuse the other.
+        # A branch may not accept the shapes of this call, as if the two are networks for inputs of other
+        # sizes. This is an error only if it runs; the other branch is still valid.
         made = {}
         known = conditions.known_condition(condition)
         refused: ModelError | None = None

@@ -1,9 +1,8 @@
 """Loop and TensorIterator as control steps of the runner.
 
-Where every trip's body has the same shapes, its plan is made once and the runner goes through it again and
-again. A sliced input is a view into the whole whose beginning moves on; so is a part of a concatenated
-output. A result that goes round is written to two places in turn, or straight into its slot of the
-concatenation.
+If the body has the same shapes in every iteration, its plan is made once and the runner repeats it. A sliced
+input is a view into the whole whose begin moves. So is a part of a concatenated output. A carried result is
+written to two places alternately, or straight into its slot of the concatenation.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from ovjit.planning.views import FIRST_IO, Buffer, View, row_major
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 
-#: Trips beyond which a loop is run where Ctrl-C is heard.
+#: Number of iterations beyond which a loop runs where Ctrl-C is checked.
 MANY_TRIPS = 1 << 17
 
 
 class Role(NamedTuple):
-    """An output of the body's program: a result, and where it is written. `port`: into the parts of that
-    concatenation; else to two places in turn with `swap`, or to one."""
+    """An output of the body's program: a result and its destination. `port`: the parts of that concatenation.
+    Otherwise two places alternately with `swap`, or one."""
 
     result: int
     port: Port | None
@@ -61,14 +60,15 @@ class LoweredRepeat(LoweredControl):
         self.add_body(body, feeds, [body.outputs[role.result] for role in self.roles])
 
     def _settled(self, port: Port) -> Port:
-        """What goes round unchanged is the same in every trip."""
+        """Values that are carried unchanged are the same in every iteration."""
         body = self.ends.body
         if port.kind == MERGED and body.outputs[port.back] is body.inputs[port.inner]:
             return port._replace(kind=INVARIANT)
         return port
 
     def _roles(self, made: list[TensorType]) -> tuple[list[Role], dict[int, int]]:
-        """The outputs of the program; and for each result that is read after a trip, which of them it is."""
+        """The outputs of the program, and for each result that is read after an iteration the index of its
+        output."""
         ends = self.ends
         carried = {port.back for port in self.inputs if port.kind == MERGED}
         kept = {port.inner for port in ends.of(LAST)}
@@ -100,7 +100,7 @@ class LoweredRepeat(LoweredControl):
             raise NotNative
         trips = self.trips(given)
         if trips == 0 or (trips is None and ends.of(CONCAT) and not self.bounded):
-            raise NotNative  # without trips there are no parts to lead the body to
+            raise NotNative  # without iterations there are no parts for the body
         views, strides = self._inputs(planner)
         part_strides = self._part_strides(planner, made)
         body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, part_strides))
@@ -166,8 +166,8 @@ class LoweredRepeat(LoweredControl):
     def _writing(
         self, planner: Planner, outs: list[View], made: list[TensorType], trips: int | None
     ) -> tuple[list[Any], list[View]]:
-        """Where each result of the body is written, and the memory made for it: a part of an output that
-        moves on, one place, or two in turn."""
+        """The destination of each result of the body, and its memory: a moving part of an output, one place,
+        or two alternately."""
         writing: list[Any] = []
         writes: list[View] = []
         lasts = {p.inner: outs[p.outer] for p in reversed(self.ends.of(LAST))}
@@ -188,12 +188,12 @@ class LoweredRepeat(LoweredControl):
             there = planner.allocate(type.shape, size)
             writes.append(there)
             if trips is not None and trips % 2 == 0:
-                here, there = there, here  # the last trip writes where the output is
+                here, there = there, here  # the last iteration writes to the output
             writing.append([place, here.ptr, 0, there.ptr])
         return writing, writes
 
     def _may_be_endless(self, given: list[TensorType], trips: int | None) -> bool:
-        """Whether so many trips may be made that a user wants to interrupt them."""
+        """Whether there may be so many iterations that a user wants to interrupt them."""
         if trips is None:
             count = given[0].value
             trips = -1 if count is None else int(count.reshape(-1)[0])
@@ -255,7 +255,7 @@ def _part(port: Port, whole: View) -> View:
 
 
 def _slot(port: Port, whole: View, part: TensorType, trips: int) -> View:
-    """Where the first trip's part of a concatenated output lies."""
+    """The place of the first iteration's part of a concatenated output."""
     axis = axis_of(port, whole.shape)
     size = part.shape[axis]
     first = (trips - 1) * size if port.stride < 0 and trips else 0

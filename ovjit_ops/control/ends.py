@@ -1,4 +1,4 @@
-"""What goes in and out of a loop: ports, slices of inputs, joined outputs, the number of trips."""
+"""Inputs and outputs of a loop: ports, slices of inputs, joined outputs, the number of iterations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ovjit_ops.common.values import check_one
 
 class Ports:
     """The ports of a Loop or TensorIterator, checked. `iteration` and `condition`: the parameter that counts
-    trips and the result that says whether to go on, -1 for none. `given`: inputs of the node."""
+    iterations and the result that is the condition, -1 for none. `given`: inputs of the node."""
 
     def __init__(self, body: Any, inputs: Any, outputs: Any, given: int, iteration: int, condition: int):
         bodies.check_body(body, "the body")
@@ -79,7 +79,8 @@ class Ports:
         return feeds, made
 
     def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
-        """The types of the outputs; `given` of all inputs, `trips` None where unknown."""
+        """The types of the outputs; `given` of all inputs, `trips` (the number of iterations) None if
+        unknown."""
         feeds, made = self.feeds(given)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
@@ -126,7 +127,7 @@ class Ports:
         return counts.pop() if counts else None
 
     def run(self, given: Sequence[np.ndarray], trips: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
-        """The reference. `trips` None: until the condition ends it."""
+        """The reference. `trips`: the number of iterations, None to run until the condition ends it."""
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:
@@ -170,8 +171,8 @@ class Ports:
         picked: Mapping[int, np.ndarray],
         done: int,
     ) -> Iterator[np.ndarray]:
-        """The outputs after `done` trips: `made` by the body in the last one, `kept` of every trip for an
-        output that concatenates, `picked` from the trip that an output is about."""
+        """The outputs after `done` iterations: `made` by the body in the last one, `kept` of every iteration
+        for a concatenated output, `picked` from the iteration that an output selects."""
         initial = {port.back: given[port.outer] for port in self.of(bodies.MERGED)}
         for port in self.outputs:
             if port.kind == bodies.CONCAT and kept[port.outer]:
@@ -194,8 +195,8 @@ class Ports:
                 yield self.nothing(port, given)
 
     def nothing(self, port: bodies.Port, given: Sequence[np.ndarray]) -> np.ndarray:
-        """What an output is after no trip at all: no parts, or zeros where nothing has gone round, of the
-        shape that it would have had."""
+        """An output's value after no iteration: no parts, or zeros for a value that was not carried, of its
+        usual shape."""
         _, results = self._feeds_of(given)
         type = results[port.inner]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
@@ -215,7 +216,7 @@ def slice_shape(port: bodies.Port, shape: Any) -> Any:
 
 
 def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
-    """The shape of a result's parts from all trips, one after the other."""
+    """The shape of a result's parts of all iterations, concatenated."""
     if shape is None:
         return None
     check(len(shape) > 0, "the results that are concatenated are scalars; they need an axis")
@@ -225,7 +226,7 @@ def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
 
 
 def part(port: bodies.Port, whole: np.ndarray, trip: int) -> np.ndarray:
-    """What a sliced input gives in trip number `trip`. Raises InferenceError behind the last part."""
+    """The part of a sliced input for iteration number `trip`. Raises InferenceError behind the last part."""
     axis = bodies.axis_of(port, whole.shape)
     first, step, count = bodies.slice_bounds(port, whole.shape[axis])
     if trip >= count:
@@ -256,7 +257,7 @@ def known(type: TensorType, what: str) -> Any:
 
 
 def loop_trips(given: Sequence[TensorType], ends: Ports) -> int | None:
-    """The number of trips of a Loop where it is known: none may end it early."""
+    """The number of iterations of a Loop if it is known: no condition may end it early."""
     trip_count, condition = given[:2]
     count, go_on = known(trip_count, "the trip count"), known(condition, "the condition")
     if go_on is not None and not go_on:

@@ -71,6 +71,7 @@ def _bounded_types(*inputs: Any, body: Any_, input_ports: Any_, output_ports: An
     return (*made, TensorType("i64", ()))
 
 
-#: A Loop whose concatenated outputs have room for as many trips as its last input has elements, which nobody
-#: reads; its last output is the number of trips. No operation of a model: `ovjit.execution.control` makes it.
+#: A Loop whose concatenated outputs have capacity for as many iterations as its last input has elements,
+#: which are not read. Its last output is the number of iterations. `ovjit.execution.control` makes it; models
+#: do not have it.
 BOUNDED = Op("BoundedLoop", 1, _bounded_types, lower=lower_repeated, runs_body=True)

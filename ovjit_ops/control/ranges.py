@@ -1,11 +1,12 @@
-"""Loops whose trips reduce rows of a table, by a part of a list of indices each, are one operation.
+"""Loops whose iterations reduce rows of a table, each by a part of a list of indices, are one operation.
 
     Loop(n; body i: ReduceSum(Gather(table, Slice(indices, starts[i], ends[i])) [* Slice(weights, ...)]))
     (ReduceMean, ReduceMax without weights)
     -> EmbeddingBagRanges(table, indices, starts[0..n], ends[0..n], [weights])
 
-So exporters to ONNX write bags of embeddings. No trip needs another one; but how many rows it reads depends
-on data, so each would have a plan of its own, which takes a hundred times what its arithmetic takes.
+Exporters to ONNX write bags of embeddings in this form. Iterations are independent. The number of rows
+depends on data, so each iteration would need its own plan, which takes a hundred times as long as its
+arithmetic.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def sum_ranges(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> 
     one = w("Reshape", count, [], special_zero=False) if count.shape else count
     trips = w("Range", 0, one, 1, output_type="i64")
     first = b.constant(np.array(0))
-    for i in (2, 3):  # as the trips read them: zeros behind the end
+    for i in (2, 3):  # as the iterations read them: zeros behind the end
         values[i] = b.add("Gather", [values[i], trips, first], {"batch_dims": 0}, origins=node.origins).output
     made = b.add("EmbeddingBagRanges", values, {"reduction": reduction}, origins=node.origins)
     b.rename(made, node.name)
@@ -69,11 +70,11 @@ class _Loop:
         )  # fmt: skip
         parameters = self.ends.body.inputs
         self.counter = None if self.ends.iteration == -1 else parameters[self.ends.iteration]
-        #: The parameters that are the same in all trips, and which inputs of the node they are.
+        #: The parameters that are the same in all iterations, and their inputs of the node.
         self.shared = {parameters[p.inner]: p.outer for p in self.ends.of(INVARIANT)}
 
     def is_plain(self) -> bool:
-        """Whether it makes all its trips, and its output is what they make, one after the other."""
+        """Whether it runs all its iterations, and its output is the concatenation of their results."""
         port = self.ends.outputs[0]
         go_on = self.given[1].constant
         if port.kind != CONCAT or port.stride != 1 or port.axis != 0 or self.counter is None:
@@ -122,7 +123,7 @@ class _Loop:
         return None if starts is None or ends is None else _Part(node.inputs[0], starts, ends)
 
     def _of_trip(self, value: Value) -> Value | None:
-        """The list of which each trip takes its own element."""
+        """The list of which each iteration takes one element."""
         while value.node.op.name in ("Unsqueeze", "Reshape", "Squeeze") and value.shape in ((), (1,)):
             value = value.node.inputs[0]
         node = value.node
@@ -135,7 +136,7 @@ class _Loop:
         return numbers if good else None
 
     def is_shared(self, value: Value) -> bool:
-        """Whether the value is the same in all trips, and can be had without the body."""
+        """Whether the value is the same in all iterations, and is available without the body."""
         if value.node.op.name == "Convert":
             value = value.node.inputs[0]
         return value in self.shared or value.node.op.name == "Constant"

@@ -104,7 +104,7 @@ def _positive_kernel(kernel: Sequence[Dim]) -> None:
 
 
 def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
-    """The sum over taps of w[G, O, C, tap] @ x[N, G, C, windows]; halves accumulate in f32."""
+    """The sum over taps of w[G, O, C, tap] @ x[N, G, C, windows]; f16 and bf16 accumulate in f32."""
     dtype = x.dtype
     x, w = widened(x), widened(w)
     groups, outs, ins, *kernel = w.shape
@@ -313,8 +313,8 @@ class Convolution:
 
 
 def _leaves_lanes(node: Node, context: Context) -> bool:
-    """Whether a convolution of reals has so few outputs that those of a window's columns fit fewer vectors,
-    and its sums are as long as makes the sum of columns worth it."""
+    """Whether a convolution of reals has so few outputs that those of a window's columns need fewer vectors,
+    and sums long enough to be worth the sum of columns."""
     data, filters = node.inputs
     if node.op.name != "Convolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
         return False
@@ -331,8 +331,8 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
 
 
 def _repeats_channels(node: Node, target: Target) -> bool:
-    """Whether a convolution of reals makes several outputs of each channel alone, so few that a tile, which
-    does a group at a time, would leave most of a vector empty."""
+    """Whether a convolution of reals makes several outputs from each single channel, but so few that a tile,
+    which does a group at a time, would leave most of a vector empty."""
     data, filters = node.inputs
     if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
         return False

@@ -2,17 +2,17 @@
 
     y[n, i, j, c] = epilogue(bias[c] + sum over (a, b) of x[n, i*sh + a*dh, j*sw + b*dw, c] * w[a, b, c])
 
-The kernel is printed for one window (kd, kh, kw, sw, dw), so that an input column that several pixels of a
-row read is loaded once. The slices of a volume are images, whose windows have `kd` times as many rows. The
-input has a zero halo. An item is some output rows of a cache line of channels, where the first-level cache
-then keeps the rows of the input until the next output row reads them; where it would not, of all channels.
+The kernel is printed for one window (kd, kh, kw, sw, dw), so an input column that several pixels of a row
+read is loaded once. The slices of a volume are images, whose windows have `kd` times as many rows. The input
+has a zero halo. An item is some output rows of a cache line of channels, if the first-level cache then keeps
+the rows of the input until the next output row reads them. Otherwise it has all channels.
 
-Groups of 2, 4 or 8 inputs and as many outputs go by the same kernel: a vector of inputs meets the filters of
-each lane's own input, and then, with lanes changed in each group, those of the others. A tile would have one
-group in a vector. So do the phases of transposed convolutions.
+Groups of 2, 4 or 8 inputs and as many outputs use the same kernel. A vector of inputs meets the filters of
+each lane's own input. Then its lanes are permuted within groups, and it meets those of the others. A tile
+would have one group in a vector. Phases of transposed convolutions do the same.
 
-Of bytes, a column of up to four rows is put together to a word for each channel, which one instruction
-multiplies by the filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
+For bytes, a column of up to four rows becomes a word for each channel. One instruction multiplies it by the
+filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Transposed convolutions by the tile kernel, of small groups by vectors of channels: one step for each
-phase of the stride.
+"""Transposed convolutions by the tile kernel, of small groups by vectors of channels: one step for each phase
+of the stride.
 
-Output pixel o = i*stride - pad + k*dilation reads input pixel i for the taps k that make this whole: with
-stride s there are s phases of o in each dimension, and within a phase the taps and the pixels they read are
+Output pixel o = i*stride - pad + k*dilation reads input pixel i for the taps k that make i an integer. With
+stride s there are s phases of o in each dimension. Within a phase the taps and the pixels they read are
 evenly spaced. So a phase is an ordinary convolution of stride 1 that writes every s-th pixel.
 """
 
@@ -138,8 +138,8 @@ class TransposedConvolution(Tiled):
 
     @staticmethod
     def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
-        """True for a phase that has several taps in each of three dimensions: the tile has loops for two, so
-        those of the last are one run of adjacent elements, in the order in which these lie."""
+        """True for a phase that has several taps in each of three dimensions. The tile has loops for two, so
+        those of the last are one run of adjacent elements, in memory order."""
         return len(chosen) == 3 and all(len(taps) > 1 for taps in chosen)
 
     def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:

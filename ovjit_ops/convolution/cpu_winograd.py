@@ -263,24 +263,25 @@ _BYTES = {"f32": 5.5, "bf16": 6.3, "u8i8": 5.5}
 _NARROW = 0.55
 #: Cycles for each vector of a tile in the two transforms.
 _TRANSFORMS = {2: 110.0, 4: 280.0}
-#: Bytes of planes that stay in a core's cache, how many of the others are moved in a cycle, and the cycles
-#: that two steps more take, and their first touch of planes.
+#: Bytes of planes that stay in a core's cache; bytes of the others that are moved in a cycle; the cycles of
+#: two more steps, and of their first touch of planes.
 _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 
 
 def best_way(
     images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32, word: float = 1.0
 ) -> int:
-    """0 for the direct way in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times. `word`:
-    what a word takes the direct way, where that depends on the weights (`narrow.word_time`).
+    """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
+    `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
 
-    In cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of 1.85 dot
-    products); a tile of few rows waits for its own results, 4 cycles a step. Weights come mostly in parallel
-    with the products. Planes that do not stay in the cache are written and read again. Measured 2026 on one
-    Zen 5 core: 79 shapes, those of six networks and few channels among them, each way, with everything in
-    the cache and with nothing there, between which networks are. What is chosen takes 5 % and 3 % longer
-    than the fastest way, f32 and bf16, the mean of all. Bytes without VNNI: one Zen 3 core, 24 shapes, of
-    which what is chosen takes 1 % longer, and 13 with weights that leave a rest and with others.
+    Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
+    1.85 dot products). A tile of few rows waits for its own results, 4 cycles a step. Weights mostly arrive
+    in parallel with the products. Planes that do not stay in the cache are written and read again.
+
+    Measured 2026 on one Zen 5 core: 79 shapes, each algorithm, with a full and with an empty cache; networks
+    are between these. Shapes of six networks and of few channels are among them. The chosen algorithm takes 5
+    % (f32) and 3 % (bf16) longer than the fastest, the mean of all. Bytes without VNNI: one Zen 3 core, 24
+    shapes, 1 % longer; and 13 with weights that leave a remainder and with others.
     """
     height = 14
 

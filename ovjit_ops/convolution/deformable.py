@@ -83,8 +83,8 @@ def _columns(
 
 
 def _read(maps: np.ndarray, image: np.ndarray, y: np.ndarray, x: np.ndarray, pad: bool) -> np.ndarray:
-    """maps [N, C, H, W] at places [N, OH, OW] -> [N, OH, OW, C]: 0 outside; with `pad`, elements outside are
-    zeros between which one may read, else the last ones stand for them."""
+    """maps [N, C, H, W] at places [N, OH, OW] -> [N, OH, OW, C]: 0 outside. With `pad`, elements outside are
+    zeros for interpolation, else the border elements are repeated."""
     height, width = maps.shape[2:]
     if pad:
         inside = (y > -1) & (y < height) & (x > -1) & (x < width)

@@ -60,9 +60,9 @@ def suppress(
     measure: Overlaps = overlaps,
     eta: float = 1.0,
 ) -> list[int]:
-    """The boxes that are kept, in `order`, at most `most`: each overlaps all that were kept before it less
-    than `threshold`. `touching`: equal to the threshold is enough to be suppressed. With eta < 1 the
-    threshold falls with every box that is kept, while it is above 0.5."""
+    """The boxes that are kept, in `order`, at most `most`: each overlaps all boxes kept before it less than
+    `threshold`. `touching`: an overlap equal to the threshold is suppressed. With eta < 1 the threshold falls
+    with every kept box, while it is above 0.5."""
     kept: list[int] = []
     limit = np.float32(threshold)
     if eta < 1:  # the threshold of each candidate depends on how many were kept before it

@@ -1,7 +1,7 @@
 """Native ROIAlign and ROIAlignRotated in f32: channels last, vectors of channels.
 
-A chunk is a range of (region, row of bins). A bin's samples are added up in scratch, one sample at a time;
-where it lies is computed in f64 and checked against the map, so that no region reads anything else.
+A chunk is a range of (region, row of bins). A bin's samples are added up in scratch, one sample at a time.
+Its place is computed in f64 and checked against the map, so no region reads outside of it.
 """
 
 from __future__ import annotations

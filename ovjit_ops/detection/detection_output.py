@@ -173,8 +173,8 @@ def _detection_output(boxes, classes, proposals, aux_classes=None, aux_boxes=Non
 
 
 def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
-    """Decoded boxes [N, L, P, 4] and scores [N, C, P], by simpler operations: for priors and classes of known
-    number, those of each image where how many images there are is known, without auxiliary inputs."""
+    """Decoded boxes [N, L, P, 4] and scores [N, C, P], by simpler operations, without auxiliary inputs.
+    Priors and classes must have known numbers. With a known number of images, those of each image."""
     attrs = node.attrs
     if len(inputs) != 3 or any(v.shape is None for v in inputs) or not is_static(inputs[2].shape):
         return None

@@ -1,10 +1,10 @@
-"""What suppression keeps of each class of each image, with room for all that there can be.
+"""The boxes that suppression keeps of each class of each image, in buffers of the maximum size.
 
     boxes [B, N, 4] or [B, 1 or C, N, 4]  scores [B, C, N]
     ->  numbers [B, C, room] of i32, values [B, C, room] of f32, counts [B, C] of i64
 
-Numbers of boxes, best first, and the score of each, or how far MatrixNms lets it fall. The first `counts` of
-a class are valid. RankedRows sorts them and puts rows together.
+Numbers of boxes, best first, and the score of each, or the decayed score of MatrixNms. The first `counts` of
+a class are valid. RankedRows sorts them and joins the rows.
 """
 
 from __future__ import annotations
