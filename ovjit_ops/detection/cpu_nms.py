@@ -234,10 +234,11 @@ def select_step(
     planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], room: int, top: int = -1,
     skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
-    """Plan `nms_select`, or one with its arguments. inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores
-    [B, C, N], and the limits; made: numbers and f32s of what is chosen, `room` for each class, and counts;
-    `top`: so many candidates are looked at, -1 for all; `skip`: a class that is none; `each`: bytes of
-    scratch for each box that is kept."""
+    """Plan `nms_select`, or one with its arguments.
+
+    inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores [B, C, N], and the limits. made: numbers and f32s of
+    the chosen boxes, `room` for each class, and counts. `top`: number of candidates, -1 for all. `skip`: a
+    class that is ignored. `each`: bytes of scratch for each kept box."""
     boxes, scores, *limits = inputs
     images, classes, n = scores.shape
     each_class = (images, classes)

@@ -117,9 +117,10 @@ RANKING: dict[str, Any] = {
 
 
 def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> np.ndarray:
-    """The order of rows of these images, classes, boxes and scores: the best `keep` (-1: all) of each image,
-    sorted by `key` ("class", "score", or "kept": by score where there were more, else by class) in each image
-    or `across` all."""
+    """The order of rows of these images, classes, boxes and scores: the best `keep` (-1: all) of each image.
+
+    Rows are sorted by `key` in each image, or `across` all. Keys are "class", "score", and "kept": by score
+    if there were more, else by class."""
     image, label, box, score = columns
     order = np.lexsort((box, label, -score, image))
     if keep >= 0:
@@ -185,9 +186,9 @@ class KeptBoxes:
 
 @op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=lower_falls)
 class MatrixFalls:
-    """How far the scores of MatrixNms fall. With o[i, j] the overlap of a box and a better one, and w[j] the
-    largest o[j, .]: the least (1 - o[i, j]) / (1 - w[j]), at most 1, or `gaussian` the least
-    w[j]^2 - o[i, j]^2, at most 0."""
+    """The decay of the scores of MatrixNms. With o[i, j] the overlap of a box and a better one, and w[j] the
+    largest o[j, .]: the least (1 - o[i, j]) / (1 - w[j]), at most 1. With `gaussian` the least w[j]^2 - o[i,
+    j]^2, at most 0."""
 
     def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
         return _types(boxes, scores, top)
@@ -224,13 +225,14 @@ def rows_of(
 
 @op("RankedRows", internal=True, lower=cpu_ranked_rows.RankedRows.of)
 class RankedRows:
-    """Rows of what KeptBoxes chose, or MatrixFalls (`fallen`: those of which the score, in `values`, is above
-    the threshold), sorted as `ranked` says; the place of each among all boxes, or its class (`labels`); its
-    score; how many each image has; how many there are. There is room for all that may be, `room` (-1: all) of
-    a class.
+    """Rows of the boxes of KeptBoxes, or of MatrixFalls (`fallen`: those whose score, in `values`, is above
+    the threshold), sorted as `ranked` says.
 
-    A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: behind the
-    last are "zeros", or they are with a "mark", a -1 as the first of them.
+    Outputs are the place of each row among all boxes, or its class (`labels`); its score; the number of rows
+    of each image; the total. The buffer has the maximum size, `room` (-1: all) of a class.
+
+    A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: rows behind
+    the last are "zeros", or zeros with a "mark", a -1 as the first of them.
     """
 
     def infer(

@@ -1,7 +1,8 @@
-"""What suppression of boxes expands to: an operation with room for all rows, and one that cuts them off.
+"""The expansion of box suppression: an operation with a buffer for all rows, and one that takes the valid
+prefix.
 
-    boxes [B, N, 4, or 5 of turned ones]  scores [B, C, N]; with a sigma, scores fall instead of boxes
-    ->  rows (image, class, box) [room, 3], their scores [room, 3], and how many of them count [1]
+    boxes [B, N, 4, or 5 of rotated ones]  scores [B, C, N]; with a sigma, scores decay and no box is dropped
+    ->  rows (image, class, box) [room, 3], their scores [room, 3], and the number of valid rows [1]
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float
 
 
 def _whole(x: float) -> int:
-    """Rounded, halves away from zero; what is not finite or far away is held near."""
+    """Rounded, ties away from zero. Numbers that are not finite or too large are clamped."""
     if not np.isfinite(x):
         return 0 if np.isnan(x) else int(np.copysign(1 << 30, x))
     x = min(max(x, -(1 << 30)), 1 << 30)

@@ -289,8 +289,8 @@ def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, x - divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
 
 
-#: Quotients of f32 up to here are cut off rightly in f64: those that are not whole are 2**-24 or more away
-#: from whole numbers, and rounding takes 2**-26 at most. Times the divisor they have 52 bits.
+#: Quotients of f32 up to here are truncated exactly in f64. Fractional quotients are 2**-24 or more away from
+#: whole numbers, and rounding errors are 2**-26 at most. Times the divisor they have 52 bits.
 FMOD_QUOTIENT = 2.0**28
 
 
@@ -434,7 +434,7 @@ def reference_erf(x: np.ndarray) -> np.ndarray:
 
 
 def round_half_away(x: np.ndarray) -> np.ndarray:
-    """To the nearest integer, halves away from zero."""
+    """To the nearest integer, ties away from zero."""
     whole = np.trunc(x)
     return np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole).astype(x.dtype)
 

@@ -1,9 +1,9 @@
 """Element types: Convert, ConvertLike, and FakeQuantize.
 
-Reals become integers as the processor converts them: truncated towards zero; what does not fit (and
-NaN) becomes the smallest integer of 32 bits, or of 64 bits for i64, u64 and u32, of which narrower
-types keep the low bits. Integers keep their low bits. Anything but zero, NaN included, is True. Reals of 8
-and 4 bits are in `small_floats`.
+Reals become integers as the processor converts them: truncated towards zero. A number that does not fit, or
+NaN, becomes the smallest integer of 32 bits, or of 64 bits for i64, u64 and u32. Narrower types keep its low
+bits. Integers keep their low bits. Anything but zero, NaN included, is True. Reals of 8 and 4 bits are in
+`small_floats`.
 """
 
 from __future__ import annotations
@@ -368,8 +368,8 @@ class FakeQuantize:
 
     def scalar(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
         steps = float(levels - 1)
-        # where steps are powers of 2 nothing else is rounded: halves go to the even step, as OpenVINO's
-        # kernels have it; `ref` is how it folds constants
+        # with steps that are powers of 2 nothing else is rounded: ties go to the even step, as in OpenVINO's
+        # kernels; `ref` follows its constant folding
         scaled = t.round_even((x - input_low) * (steps / (input_high - input_low)))
         inner = scaled * ((output_high - output_low) / steps) + output_low
         below = x <= t.minimum(input_low, input_high)

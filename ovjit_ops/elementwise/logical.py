@@ -42,8 +42,8 @@ REFLEXIVE = {
 def compare_with_itself(
     b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
 ) -> Sequence[Value] | None:
-    """n == n -> true, n < n -> false, ...     of integers: an exporter's question whether two of a tensor's
-    dimensions differ decides between branches of which only one is there in the end"""
+    """n == n -> true, n < n -> false, ...     of integers: exporters compare two dimensions of a tensor to
+    decide between branches; the unused branch is then removed"""
     outcome = REFLEXIVE.get(node.op.name)
     if outcome is None or inputs[0] is not inputs[1] or inputs[0].dtype not in (*INTS, "boolean"):
         return None

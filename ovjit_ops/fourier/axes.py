@@ -30,8 +30,8 @@ def transform_axes(
 ) -> tuple[list[int], list[Dim], list[Dim]]:
     """(axes from 0, length of the signal along each, dimensions of the result).
 
-    `shape` and the result are without the dimension of complex numbers. The one check of all that runs it.
-    Raises ModelError.
+    `shape` and the result exclude the dimension of complex numbers. All users of this function share its
+    checks. Raises ModelError.
     """
     places = checked_axes(axes, len(shape))
     signal = checked_sizes(sizes, places, shape)

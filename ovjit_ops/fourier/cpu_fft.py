@@ -1,16 +1,17 @@
 """Native Fourier transforms of any length, vectors across signals.
 
 A chunk takes as many signals as a vector has lanes (or several times as many) and transforms each in its own
-lane: Stockham's algorithm between two halves of the scratch memory, in stages of radix 4, 2, 3, 5 and any
-other prime. With n elements left in each of s interleaved parts, a stage of radix r makes of a part's
+lane. The method is Stockham's algorithm between two parts of the scratch memory, in stages of radix 4, 2, 3,
+5 and any other prime. With n elements left in each of s interleaved parts, a stage of radix r computes for a
+part
 
     a_j = x[p + j n/r]      b_k = (sum over j of a_j w_r^(j k)) w_n^(p k)       w_m = exp(-2 pi i / m)
 
-A signal alone would leave the lanes empty: a long one is seen as a matrix [n1, n2], whose columns are
-transformed, multiplied by w_n^(k1 j2), then its rows, which makes element k1 + n1 k2.
+A single signal would leave the lanes empty. So a long one is a matrix [n1, n2]. Its columns are transformed
+and multiplied by w_n^(k1 j2), then its rows, which gives element k1 + n1 k2.
 
 The inverse is the transform with real and imaginary parts exchanged, before and after. Real signals have no
-imaginary part to load; a result that is real has none to store, and is loaded from half of its transform.
+imaginary part to load. A real result has none to store, and is loaded from half of its transform.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ def factors(n: int) -> tuple[int, ...]:
 
 @functools.lru_cache(256)
 def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
-    """(twiddles of all stages as [cos, sin] pairs, where each stage's begin in pairs).
+    """(twiddles of all stages as [cos, sin] pairs, the begin of each stage in pairs).
 
-    A stage has w_n^(p k) for every p and k = 1 .. r - 1; a radix that has no code of its own has the roots
-    w_r^j before them.
+    A stage has w_n^(p k) for every p and k = 1 .. r - 1. A radix without code of its own has the roots w_r^j
+    before them.
     """
     parts, starts, at, left = [], [], 0, n
     for r in factors(n):
@@ -436,9 +437,9 @@ class Fourier(Lowering):
         self, planner: Planner, view: View, axis: int, others: Sequence[int], n_out: int, loading: str,
         real_out: bool,
     ) -> tuple[Signals, Signals, View, int, int] | None:  # fmt: skip
-        """A pass that reads the view as it lies: dimensions behind the axis are lanes, those before it outer.
+        """A pass that reads the view in place: dimensions behind the axis are lanes, those before it outer.
 
-        Gives (source, target, its view, lanes, outer); None where strides do not allow it.
+        Returns (source, target, its view, lanes, outer); None if strides do not allow it.
         """
         behind = [a for a in others if a > axis]
         before = [a for a in others if a < axis]
@@ -582,7 +583,7 @@ def fits(n: int) -> bool:
 
 
 def lower_fourier(group: Group) -> Lowering | None:
-    """Native for f32 and f64; halves are upcast before."""
+    """Native for f32 and f64; f16 and bf16 are upcast before."""
     node = group.last
     if node.output.dtype not in ("f32", "f64") or node.inputs[0].shape is None:
         return None

@@ -1,7 +1,7 @@
 """Native GridSample in f32: a vector of places at a time.
 
-The taps of a vector of places (offset of each element, -1 for one that does not count, and weight) are worked
-out once and lie in scratch; all channels then use them. Where channels are adjacent, vectors go along them.
+The taps of a vector of places are computed once into scratch: the offset of each element, -1 for an ignored
+one, and its weight. All channels then use them. If channels are adjacent, vectors go along them.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     row[i]  = sum over t of wv[j, t] * x[vs[j] + t, i]         all of an input row, into scratch, in f32
     y[j, o] = sum over t of wh[o, t] * row[hs[o] + t * step]
 
-Vertical first: rows of the input are shorter than those of an output that grows. Where a row's elements are
-adjacent (planar data, or few adjacent channels, which are then part of the row), vectors go along the row:
-the inputs of one vector of outputs lie within a vector where the data grows (a permutation), else they are
-gathered. Where many channels are adjacent, vectors go along the channels. Nearest needs no sums and moves
-elements of any type. More than two axes are done one after the other.
+Vertical first: if the output is larger, rows of the input are shorter. If a row's elements are adjacent
+(planar data, or few adjacent channels, which are then part of the row), vectors go along the row. If the
+output is larger, the inputs of one vector of outputs lie within a vector (a permutation). Otherwise they are
+gathered. If many channels are adjacent, vectors go along the channels. Nearest needs no sums and moves
+elements of any type. More than two axes take further passes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Native bags of embeddings: rows of a table added up in registers.
 
-The bags of a kernel are ranges of the list of indices: given by offsets, all equally long, runs of equal
-segment numbers, or from a start to an end for each bag. Every index, offset and segment is checked before it
-is used; a bad one is error code 1. Starts and ends are cut as those of a Slice are, and there bad indices are
-rows of zeros.
+The bags of a kernel are ranges of the list of indices. They are given by offsets, by equal lengths, by runs
+of equal segment numbers, or by a start and an end for each bag. Every index, offset and segment is checked
+before use; an invalid one is error code 1. Starts and ends are clamped as those of a Slice, and invalid
+indices are rows of zeros there.
 """
 
 from __future__ import annotations

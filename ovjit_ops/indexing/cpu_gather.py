@@ -1,9 +1,9 @@
-"""Native Gather and Scatter: rows copied from or to where indices point.
+"""Native Gather and Scatter: rows copied from or to indexed places.
 
 One kernel walks up to four dimensions of items. An item reads `depth` indices, which name a place in the
-data, and copies a row of n elements from there to the output ("gather") or from the updates to there
-("scatter"); where every element has an index of its own, an item is a run of n of them. Every index is
-checked before it is used: one out of range gives zeros where the operation says so, else error code 1.
+data. It copies a row of n elements from there to the output ("gather") or from the updates to there
+("scatter"). If every element has an index of its own, an item is a run of n of them. Every index is checked
+before use. One out of range gives zeros if the operation defines that, else error code 1.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ def indexed(
 def index_kernel(
     direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False, panels: bool = False
 ) -> Kernel:
-    """`dtype` is moved as it is, or joined to what is there by the vector operation `combine`. `panels`: rows
-    lie as `PackedRows` says."""
+    """`dtype` is moved unchanged, or combined with the existing value by the vector operation `combine`.
+    `panels`: rows have the layout of `PackedRows`."""
     name = f"{direction}{'_' + combine if combine else ''}{'_panels' * panels}_{index}_{dtype}"
     how = Word(combine) if combine else None
     return indexed.kernel(
@@ -185,8 +185,8 @@ def index_kernel(
 
 
 class Walk(NamedTuple):
-    """What an index kernel walks: extents, and byte strides of source, target and indices for each dimension;
-    for each of the `depth` indices that name a place the extent and the byte stride in the data."""
+    """The dimensions that an index kernel walks: extents, and byte strides of source, target and indices for
+    each; and the extent and byte stride in the data for each of the `depth` indices of a place."""
 
     extents: Sequence[int]
     source: Sequence[int]

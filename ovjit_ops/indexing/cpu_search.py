@@ -1,7 +1,7 @@
 """Native Bucketize and SearchSorted: a binary search for each value, or all numbers counted in vectors.
 
-A search of a list of 100 takes 7 branches that no processor foretells, 40 ns; comparing values with
-all 100, a vector of them at a time, takes 3 ns.
+A search of a list of 100 takes 7 unpredictable branches, 40 ns. Comparing values with all 100, a vector of
+them at a time, takes 3 ns.
 """
 
 from __future__ import annotations

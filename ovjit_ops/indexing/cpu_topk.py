@@ -27,8 +27,8 @@ LOW = {size: (1 << (8 * size - 1)) - 1 for size in (1, 2, 4, 8)}
 BUILD, SCAN, TAKE = range(3)
 #: Vectors of neighbours whose single best elements are found at a time, or whose few best are.
 VECTORS = 4
-#: So many are few: they are kept in order, and a new one moves all that are worse. Of short rows all are: of
-#: 55 the 50 best for 846 neighbours took eight times as long by heaps.
+#: Up to so many results are kept in order, and a new one moves all worse ones. Short rows always use this.
+#: The 50 best of 55 for 846 neighbours took eight times as long by heaps.
 FEW, SHORT = 32, 256
 
 

@@ -138,7 +138,7 @@ def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType
     return _infer_scatter(data, indices, updates, integral, same)
 
 
-#: reduction -> how an update is joined to what is there
+#: reduction -> how an update is combined with the existing value
 ND_REDUCTIONS = {
     "none": None, "sum": np.add, "sub": np.subtract, "prod": np.multiply, "min": np.minimum,
     "max": np.maximum,
@@ -237,7 +237,7 @@ def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
         return w("ScatterElementsUpdate", onto, indices, added, axis, **how)
 
     total = summed(data, updates, kept)
-    # What is there counts as one more where something is joined to it; elsewhere it is divided by 1 anyway.
+    # The existing value counts as one more if an update is combined with it. Otherwise it is divided by 1.
     count = summed(filled(0, data), filled(1, indices), True)
     count = w("Add", count, 1) if kept else w("Maximum", count, 1)
     if kind in "iu":

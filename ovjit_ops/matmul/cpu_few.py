@@ -22,8 +22,8 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row, row_step
 
 #: Rows up to which it pays.
 FEW = 12
-#: What is multiplied at a time, and how much of k is summed before it meets the sums of what was before that:
-#: what a sum loses grows with the length of its chain.
+#: The number of factors at a time, and the length of partial sums over k. Partial sums are added to one
+#: another, since the rounding error of a sum grows with the length of its chain.
 DEEP, LONG = 8, 4096
 #: Columns of a block: several pages of a matrix are read side by side, some adjacent bytes of each.
 COLUMNS, TURNED = 512, 128

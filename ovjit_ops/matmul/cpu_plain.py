@@ -2,14 +2,13 @@
 
     y[m, n] = sum over k of a[m, k] b[k, n]
 
-Both sides are put into panels first, in which what is multiplied together lies together: `height` elements of
-k of as many rows, and `wide` vectors of columns. A block of both is in registers. Of a panel of columns the
-first-level cache keeps a part, which goes through a range of rows before the next part does. Few rows are
-multiplied with b where it lies. A constant b is put into panels once, as floats if those hold its integers.
+Both sides are first packed into panels, in which elements that are multiplied together are adjacent: `height`
+elements of k of as many rows, and `wide` vectors of columns. A block of both is in registers. The first-level
+cache keeps a part of a panel of columns, which goes through a range of rows before the next part does. Few
+rows are multiplied with b in place. A constant b is packed once, as floats if those represent its integers.
 
-Products of i32 and i64 are exact in f32 where the largest elements of both sides and the depth are such
-that no sum can pass 2^24: then a multiplication and an addition are one instruction. Elements are looked at
-before.
+Products of i32 and i64 are exact in f32 if no sum can pass 2^24, by the largest elements of both sides and
+the depth. Then a multiplication and an addition are one instruction. Elements are checked before.
 """
 
 from __future__ import annotations

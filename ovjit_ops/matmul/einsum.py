@@ -215,7 +215,7 @@ def _reshaped(w: Writer, value: Value, kept: int, groups: Sequence[Sequence[Any]
 
 
 def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tuple[Value, list[str]]:
-    """Without the dimensions that nobody needs."""
+    """Without unused dimensions."""
     axes = [i for i, x in enumerate(labels) if x not in needed]
     if not axes:
         return value, labels

@@ -91,9 +91,9 @@ class MatMul:
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
 
     def expand(w, node, inputs):
-        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0
-        MatMul(x: i8 or u8, y) -> Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8): which sign
-        bytes have is nothing to sums that wrap around"""
+        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0 MatMul(x: i8 or u8, y) ->
+        Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8): sums that wrap around do not depend on
+        the sign of bytes"""
         out = node.output
         in_bytes = out.dtype in ("i8", "u8") and out.shape is not None
         if in_bytes and find_format("u8", "i8", w.b.context.target):

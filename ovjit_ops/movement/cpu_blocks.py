@@ -1,7 +1,7 @@
 """Operations that are a few strided copies: blocks between channels and space, batch and space, Tile, Roll.
 
-The shapes of source and target are split until an element of one has its place in the other by strides alone;
-a split always has strides, so each of these reads and writes its data once, in any layout.
+The shapes of source and target are split until strides alone map an element of one to the other. A split
+always has strides, so each of these reads and writes its data once, in any layout.
 """
 
 from __future__ import annotations

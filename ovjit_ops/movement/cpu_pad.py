@@ -1,7 +1,7 @@
-"""Native Pad: the data written inside by who makes it, or copied, then the borders of one dimension after
-the other.
+"""Native Pad: its producer writes the data into the result, or it is copied. Then the borders are written,
+one dimension after the other.
 
-A border may read what is there already: the edge (a stride of 0) or its mirror image (a negative stride).
+A border may read existing elements: the edge (a stride of 0) or its mirror image (a negative stride).
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Padded(AsInput):
             constants.view(self.value.constant, self.value.dtype)
 
     def place_outputs(self, planner: Planner) -> None:
-        """The data lies as the result does. Where somebody reads it with a halo of zeros it stays apart."""
+        """The data has the layout of the result. If a reader needs it with a halo of zeros, it stays
+        separate."""
         pads = [planner.types[v].value for v in self.node.inputs[1:3]]
         layout = planner.layouts.get(self.data)
         apart = layout is not None and any(map(any, layout.halo))

@@ -291,9 +291,9 @@ class ReverseSequence:
 
     def expand(w, node, inputs):
         """ReverseSequence(x, n) -> GatherND(x, places) with t < n ? n - 1 - t : t as the place in time, or
-        GatherElements along time where no dimension is behind both
+        GatherElements along time if no dimension is behind both
 
-        A length below 0 or above what there is names a place that both refuse, where there is anything to
+        A length below 0 or above the extent names a place that both refuse, unless there is nothing to
         gather.
         """
         data, lengths = inputs
@@ -327,6 +327,6 @@ class ReverseSequence:
 
 
 def _check_lengths(lengths: np.ndarray, shape: Sequence[int], seq: int) -> None:
-    """Where there are elements: nobody asks which of none comes first."""
+    """True if there are elements: an empty tensor has no first one."""
     ok = 0 in shape or (lengths.min() >= 0 and lengths.max() <= shape[seq])
     check(ok, f"seq_lengths should be from 0 to {shape[seq]}")

@@ -297,7 +297,8 @@ def _squeeze(
 
 @op("Squeeze", opset=1, types=MOVABLE, lower=Reshaped)
 class Squeeze1:
-    """The data without the dimensions `axes`, which are 1; without all that are 1 when none is given."""
+    """The data without the dimensions `axes`, which are 1; without every dimension of 1 when none is
+    given."""
 
     def infer(data, axes=None):
         return _infer_squeeze(data, axes, False)

@@ -1,8 +1,8 @@
 """ShuffleChannels without a pass over memory.
 
-Two steps make it vanish: rewrite rules sink it below operations that treat channels one by one, by permuting
-their constants instead; and a 1x1 convolution that reads it takes its depth in the shuffled order, by the
-tile's taps. Only who reads it otherwise has it copied.
+Two steps remove it. Rewrite rules sink it below operations that treat channels one by one, by permuting their
+constants instead. A 1x1 convolution that reads it takes its depth in the shuffled order, by the tile's taps.
+Only other readers cause a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ovjit.rewrite.simplify import Uses
 
 
 class Shuffled(Lowering):
-    """The copy is made when somebody asks for it: see `Planner.defer`."""
+    """The copy is made on the first request: see `Planner.defer`."""
 
     def set_up(self) -> None:
         size, self.groups = element_size(self.group.last.output.dtype), self.group.last.attrs["group"]
@@ -78,9 +78,9 @@ def channel_shuffle(value: Value) -> int | None:
 def recognize_shuffle(
     b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
 ) -> Sequence[Value] | None:
-    """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...])
-    -> ShuffleChannels(x), as exporters write it; where bf16 is asked for: a convolution that takes its
-    depth in the shuffled order adds in another order"""
+    """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...]) ->
+    ShuffleChannels(x), as exporters write it. Only if bf16 is requested: a convolution that takes its depth
+    in the shuffled order adds in another order"""
     if node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
         return None
     if b.context.options.precision == "f32":

@@ -233,7 +233,7 @@ class Slice:
 
 
 def _cut_somehow(shape: shapes.Shape, touched: Container[int] | None) -> shapes.Shape:
-    """The shape with dimensions of which nobody knows how much is taken; None stands for all of them."""
+    """The shape with dimensions of unknown taken lengths; None stands for all of them."""
     return tuple(shapes.up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
 
 
@@ -348,7 +348,7 @@ class StridedSlice:
         if limits is None and count is None:
             masked = any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask)))
             return TensorType(data.dtype, None if masked else _cut_somehow(data.shape, None))
-        somehow = limits is None  # nobody knows how much is taken, only of how many dimensions
+        somehow = limits is None  # unknown lengths, of a known number of dimensions
         if limits is None:
             limits = [np.full(count or 0, UNKNOWN, object)] * 2
         plan = strided_plan(data.shape, limits[0], limits[1], limits[2] if len(limits) == 3 else None, masks)

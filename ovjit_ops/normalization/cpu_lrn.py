@@ -1,8 +1,9 @@
-"""Native LRN along one axis, as the data lies; over space it is an average pooling of squares.
+"""Native LRN along one axis, with the data in place; over space it is an average pooling of squares.
 
-Where the axis is adjacent, a row is one pixel's channels. The window's sum for a vector of channels is a sum
-of shifted loads: masked at the row's end, from a small zero-bordered copy of the row's first vector at its
-beginning. Otherwise vectors are along the dimensions behind the axis, and the window's planes are added up.
+If the axis is adjacent, a row is one pixel's channels. The window's sum for a vector of channels is a sum of
+shifted loads. They are masked at the row's end. At its begin they come from a small zero-bordered copy of the
+row's first vector. Otherwise vectors are along the dimensions behind the axis, and the window's planes are
+added up.
 """
 
 from __future__ import annotations

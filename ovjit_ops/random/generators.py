@@ -9,8 +9,8 @@ _32 = np.uint64(32)
 
 
 def philox(key: int, counter: int, count: int, first: int = 0) -> np.ndarray:
-    """`count` numbers of the stream, u32: four for each value of n = first, first + 1, ...; in every round
-    n and the counter are multiplied, and the key grows by Weyl's constants."""
+    """`count` numbers of the stream, u32: four for each value of n = first, first + 1, ... In every round n
+    and the counter are multiplied, and the key grows by Weyl's constants."""
     blocks = -(-count // 4)
     n = np.uint64(first) + np.arange(blocks, dtype=np.uint64)
     n_low, n_high = n & _LOW, n >> _32

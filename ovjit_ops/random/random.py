@@ -24,7 +24,7 @@ MOST = 1 << 34
 
 
 def _seeds(global_seed: int, op_seed: int) -> tuple[int, int]:
-    """The seeds; where both are 0, ones that nobody knows."""
+    """The seeds; unpredictable ones if both are 0."""
     return (
         (secrets.randbits(63), secrets.randbits(63))
         if not global_seed and not op_seed
@@ -58,7 +58,7 @@ def uniform(
     stream = mersenne_twister(seed, total) if torch else philox(seed, op_seed, total)
     if dtype[0] != "i":
         unit = unit_floats(stream, dtype, torch)
-        # OpenVINO's kernel for Philox rounds once; PyTorch's halves are computed in f32
+        # OpenVINO's kernel for Philox rounds once; PyTorch computes f16 and bf16 in f32
         length = np.asarray(high - low)
         wide = numpy_dtype({("f32", False): "f64", ("f16", True): "f32"}.get((dtype, torch), dtype))
         return (unit.astype(wide) * length.astype(wide) + low.astype(wide)).astype(unit.dtype)

@@ -5,15 +5,15 @@ A step of a block of sequences is
     hp = h R^T                     by tiles, panels of weights outside, rows of the block inside
     h', C' = gates(xp + hp, h, C)  in vectors along the hidden dimension
 
-A GRU without `linear_before_reset` does both twice, as r h is needed before its product. Sums lie in the
-thread's scratch memory between the two and stay in the first-level cache. Panels are four vectors wide: with
-one or two sequences, which is the usual case, a tile of two vectors waits for its own additions. Where there
-are many, tiles of AVX-512 are two vectors wide and as high as divides a block best: weights come from the
-second-level cache, and a tile of six rows asks for them faster than that gives.
+A GRU without `linear_before_reset` does both twice, as r h is needed before its product. Sums stay in the
+thread's scratch memory between the two, in the first-level cache. Panels are four vectors wide: with one or
+two sequences, the usual case, a tile of two vectors waits for its own additions. For many sequences, tiles of
+AVX-512 are two vectors wide, and their height divides a block best. Weights come from the second-level cache,
+and a tile of six rows needs them faster than that.
 
-Every row of a tile has an address of its own, so that sequences of different lengths, read from their ends in
-the reverse direction, go side by side. There, a length not from 0 to the number of steps is error 1.
-Forwards, such a sequence has all steps, or none, and its last states are 0.
+Every row of a tile has an address of its own, so sequences of different lengths, read from their ends in the
+reverse direction, run side by side. There, a length not from 0 to the number of steps is error 1. Forwards,
+such a sequence has all steps, or none, and its last states are 0.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
 #: Vectors of a panel, see `Shapes.recurrent`.
 VECTORS = 4
-#: Sequences of a block that are many, the most rows of a tile for them, and its vectors, of AVX-512: with the
-#: registers of AVX2 tiles of 4 to 6 rows by two vectors took 0.96 to 1.06 of the time of 2 by four.
+#: Smallest number of many sequences in a block, largest number of rows of a tile for them, and its vectors,
+#: for AVX-512. With the registers of AVX2, tiles of 4 to 6 rows by two vectors took 0.96 to 1.06 of the time
+#: of 2 by four.
 MANY, HIGH, NARROW = 7, 14, 2
 #: Tiles of a block at most: their tables of addresses lie at the start of the scratch memory.
 MOST_TILES = 4

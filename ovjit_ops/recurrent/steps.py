@@ -28,8 +28,8 @@ from ovjit_ops.recurrent.step import (
     run_steps,
 )
 
-#: What an input is, by its letter in `roles`: x products of the inputs [batch, steps, directions x gates x
-#: hidden], h and c states, l lengths, r recurrent weights, b bias behind the reset gate, a attention.
+#: The meaning of an input, by its letter in `roles`: x products of the inputs [batch, steps, directions x
+#: gates x hidden], h and c states, l lengths, r recurrent weights, b bias behind the reset gate, a attention.
 SHAPES = {"x": "BTQ", "h": "BDH", "c": "BDH", "l": "B", "r": "DGH", "b": "DH", "a": "BT1"}
 
 

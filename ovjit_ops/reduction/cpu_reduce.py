@@ -1,14 +1,15 @@
-"""Native reductions: one kernel for each way the innermost dimension lies.
+"""Native reductions: one kernel for each use of the innermost dimension.
 
     "keep"    the contiguous dimension is kept: a few vectors of outputs, summed over all reduced positions
     "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
 
-Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. What is reduced
-is made on the way of what the elementwise nodes in front read; those behind are applied to what is made.
+Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. The elementwise
+prologue is computed on the way, and the epilogue is applied to the result.
 
-Where many elements become few, parts of them are reduced first, and then these: by rows, a thread reads those
-that it has just written. By channels, each of two threads took the other's rows into its cache too, and what
-wrote over them next, as the scaling behind squeeze and excitation does, took up to five times as long.
+If many elements become few, parts of them are reduced first, and then these. Parts are rows, so a thread
+reads rows that it has just written. With parts by channels, each of two threads also took the other's rows
+into its cache. The next writer of these rows, such as the scaling behind squeeze and excitation, took up to
+five times as long.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def reductions(name: str, dtype: str) -> Reduction | None:
         "ReduceMean": Reduction("add", 0, after="mean"),
     }
     if kind == "f":
-        # of halves, which the reference reduces in f32, the lowest f32 is -inf
+        # for f16 and bf16, which the reference reduces in f32, the lowest f32 is -inf
         most = float(np.finfo(numpy_dtype(dtype)).max) if SIZE[dtype] > 2 else np.inf
         table["ReduceMax"] = Reduction("max", -np.inf, empty=-most)
         table["ReduceMin"] = Reduction("min", np.inf, empty=most)
@@ -72,8 +73,8 @@ def reductions(name: str, dtype: str) -> Reduction | None:
     return table.get(name)
 
 
-#: So many numbers are added one after the other, and so many of these sums, and all of those: what a sum of
-#: reals loses grows with the length of its chain.
+#: Lengths of sums: of numbers, of these sums, and of those. The rounding error of a sum grows with the length
+#: of its chain.
 BLOCK = 256
 
 #: Vectors of a kept contiguous dimension that are reduced together.
@@ -420,8 +421,8 @@ def reduce_rows(
 
 
 def sum_type(name: str, dtype: str, out: str) -> str:
-    """The element type in which `dtype` is reduced to `out`: bytes to f32 in f32, what a mean or a root is
-    made of in one that holds their sum, all others in their own."""
+    """The element type in which `dtype` is reduced to `out`: f32 for bytes to f32, a type that holds the sum
+    for means and roots, and `dtype` otherwise."""
     if dtype in ("u8", "i8") and out == "f32":
         return "f32"
     if ELEMENT_TYPES[dtype].kind in "iu" and name in ("ReduceMean", "ReduceL2"):
@@ -572,8 +573,8 @@ class Reduce(Lowering):
         views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
         walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None and not self.group.front:
-            # no dimension is contiguous, or there are too many: copied once, it may do; also where it has no
-            # gaps since an open dimension is 1, which nobody relies on when dimensions are merged
+            # no dimension is contiguous, or there are too many: a copy may fit. So may a copy of data without
+            # gaps because an open dimension is 1, since merging does not rely on that
             steps = row_major(views[0].shape, views[0].itemsize)
             if not all(map(surely_same, views[0].strides, steps)):
                 views = [planner.copy(self.data, plain(len(steps)))]

@@ -1,8 +1,8 @@
 """Reductions over the axes that the second input names.
 
-NaN propagates as in NumPy. Over no elements at all a sum, a norm and a mean are 0, a product is 1, a
-maximum is the lowest finite number of the type and a minimum the highest. Integers wrap; the mean and
-the L2 norm of integers truncate.
+NaN propagates as in NumPy. Over no elements a sum, a norm and a mean are 0, a product is 1, a maximum is the
+lowest finite number of the type and a minimum the highest. Integers wrap around; the mean and the L2 norm of
+integers truncate.
 """
 
 from __future__ import annotations
