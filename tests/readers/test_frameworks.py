@@ -1,4 +1,4 @@
-"""SavedModels, graphs and Keras files of TensorFlow, models of Paddle, and TensorFlow Lite by its converter.
+"""TensorFlow's models, TensorFlow Lite's by its converter, Paddle's, and functions of JAX.
 
 Needs PyPI: `pytest -m pypi tests/readers/test_frameworks.py`. The packages come into environments of their
 own, where programs make models, read them with ovjit, and compare with the framework and its interpreter.
@@ -33,6 +33,10 @@ def test_tensorflow(tmp_path: Path) -> None:
 
 def test_tensorflow_lite(tmp_path: Path) -> None:
     run(tmp_path, "lite_models", "tensorflow", "ai-edge-litert", "tflite")
+
+
+def test_jax(tmp_path: Path) -> None:
+    run(tmp_path, "jax_models", "jax")
 
 
 def test_paddle(tmp_path: Path) -> None:

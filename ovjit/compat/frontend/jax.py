@@ -1,5 +1,4 @@
-"""What programs derive from to describe a graph of JAX. ovjit has no front end that reads one, as
-`convert_model` says."""
+"""What programs derive from to describe a graph of JAX. `convert_model` reads jaxprs without it."""
 
 from ovjit.compat.frontend.extensions import _IDecoder
 

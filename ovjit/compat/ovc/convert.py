@@ -19,13 +19,13 @@ def convert_model(
     share_weights: bool = True,
     dynamo: bool = False,
 ) -> Model:
-    """A Model of a file (IR or ONNX), of its contents as BytesIO, of an onnx.ModelProto, of a PyTorch module,
-    or of a Model.
+    """A Model of a file, of its contents as BytesIO, of an onnx.ModelProto, of a PyTorch module, of a Keras
+    model or a function of TensorFlow's, of a ClosedJaxpr of JAX, or of a Model.
 
     A PyTorch module (or script, or what torch.export made) is traced with `example_input`: a tensor, a tuple
     or a dict of them. `input`: what inputs are to be, one for each in order, or for named ones: a shape, a
     type, a name, a tuple of these, or a dict by name. `output`: names of the tensors to be the outputs.
-    `ovjit.tools.ovc.error.Error`, a RuntimeError, for names that are not there and for models of frameworks
-    that ovjit does not read (TensorFlow, Paddle, JAX).
+    `ovjit.tools.ovc.error.Error`, a RuntimeError, for names that are not there and for models of other
+    frameworks.
     """
     return _convert(get_all_cli_parser(), dict(locals()), True)[0]

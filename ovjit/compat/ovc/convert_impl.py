@@ -30,6 +30,7 @@ from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ModelError, OvjitError
 from ovjit.readers.frameworks.files import is_tensorflow
+from ovjit.readers.jax.reader import is_jaxpr
 from ovjit.readers.torch.trace import is_torch
 
 #: What need not be said of a conversion.
@@ -108,6 +109,8 @@ def _driver(
             core.add_extension(item)
     if traced:
         model = _read_torch(core, given, argv.example_input, described, mine)
+    elif is_jaxpr(given):
+        model = _read_jaxpr(core, given)
     elif is_tensorflow(given):
         model = _read_tensorflow(given, argv.example_input)
     else:
@@ -172,6 +175,17 @@ def _read_torch(
     converters, modules = for_torch(extensions)
     try:
         return convert(given, example, inputs, core.read_model, converters, modules)
+    except OvjitError as error:
+        if is_of_operation(error):
+            raise Unconverted(str(error)) from error
+        raise
+
+
+def _read_jaxpr(core: Core, given: Any) -> Model:
+    from ovjit.readers.jax.reader import read_jaxpr
+
+    try:
+        return read_jaxpr(given, core._converters)
     except OvjitError as error:
         if is_of_operation(error):
             raise Unconverted(str(error)) from error
@@ -262,5 +276,6 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
     if objects and not isinstance(argv.input_model, Model):
         framework = "pytorch" if is_torch(argv.input_model) else "onnx"
         framework = "tf" if is_tensorflow(argv.input_model) else framework
+        framework = "jax" if is_jaxpr(argv.input_model) else framework
         model.set_rt_info(framework, ["conversion_parameters", "framework"])
     model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])

@@ -139,7 +139,8 @@ def check(data: bytes, name: str, form: str, folder: Path | None = None) -> None
             else:
                 bound = {"dynamic": 3e-2, "i16x8": 1e-2, "f16": 1e-4}.get(form, 1e-5)
                 np.testing.assert_allclose(got, want, rtol=bound, atol=bound, err_msg=f"{name} {form}")
-        kept |= {f"x{i}": inputs[0], f"y{i}": wanted[0]}
+        if folder is not None:
+            kept |= {f"x{i}": inputs[0], f"y{i}": wanted[0]}
     if folder is not None:
         (folder / f"{name}_{form}.tflite").write_bytes(data)
         np.savez_compressed(folder / f"{name}_{form}.npz", **kept)
@@ -147,7 +148,7 @@ def check(data: bytes, name: str, form: str, folder: Path | None = None) -> None
 
 #: Files by hand that LiteRT does not run, or computes without what its own schema says.
 LEFT_OUT = ("SQUARE i32", "CONV_2D no bias", "BROADCAST_TO", "BROADCAST_ARGS", "STABLEHLO_COMPOSITE", "ADD 4",
-            "SUB 4", "MUL 4", "DIV 4", "CONV_2D 0 4", "CONV_2D 1 4")  # fmt: skip
+            "SUB 4", "MUL 4", "DIV 4", "CONV_2D 0 4", "CONV_2D 1 4", "CAST FLOAT32 UINT8")  # fmt: skip
 
 
 def by_hand() -> Iterator[tuple[str, bytes]]:

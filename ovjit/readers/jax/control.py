@@ -1,0 +1,111 @@
+"""Loops and conditions. What a body needs is among the equation's operands: first what does not change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
+from ovjit.graph.op import TensorType, find_op
+from ovjit.readers.jax.reader import JaxNode
+from ovjit.readers.jax.registry import primitive
+
+
+def _parameters(values: Sequence[Output], piece: bool = False) -> tuple[list[Parameter], list[Output]]:
+    """Parameters like values; like one row of each if `piece`."""
+    nodes = []
+    for value in values:
+        known: TensorType = value._tensor._type
+        shape = (1, *(known.shape or ())[1:]) if piece else known.shape
+        nodes.append(Parameter._of(known.dtype, shape))
+    return nodes, [Output._of(node, 0) for node in nodes]
+
+
+def _outputs(node: Any) -> list[Output]:
+    return [Output._of(node, i) for i in range(len(node._tensors))]
+
+
+@primitive("while")
+def while_(n: JaxNode) -> Any:
+    """Operands: what the condition needs, what the body needs, what goes round."""
+    from ovjit.api.model.subgraphs import loop
+
+    split = int(n.params["cond_nconsts"])
+    end = split + int(n.params["body_nconsts"])
+    for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
+    cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
+    first = n.run(cond, [*for_cond, *carried])[0]
+    nodes, (*fixed,) = _parameters([*for_cond, *for_body])
+    turning, values = _parameters(carried)
+    made = n.run(body, [*fixed[split:], *values])
+    more = n.run(cond, [*fixed[:split], *made])[0]
+    model = Model._from_parts([Result._of(v) for v in (more, *made)], [*turning, *nodes], (), n.base)
+    count = len(carried)
+    rows = [Port(MERGED, 2 + i, i, 1 + i) for i in range(count)]
+    rows += [Port(INVARIANT, 2 + count + i, count + i) for i in range(end)]
+    ends = [Port(LAST, i, 1 + i) for i in range(count)]
+    sources = [n.const(-1, "i32"), first, *carried, *for_cond, *for_body]
+    return _outputs(loop._of_parts(find_op("Loop"), sources, [model], [rows], [ends], n.base, (-1, 0)))
+
+
+@primitive("scan")
+def scan(n: JaxNode) -> Any:
+    """Operands: what the body needs, what goes round, what is taken row by row. Results: what goes round, and
+    rows."""
+    from ovjit.api.model.subgraphs import tensor_iterator
+
+    consts, count = int(n.params["num_consts"]), int(n.params["num_carry"])
+    fixed, carried, pieces = n.inputs[:consts], n.inputs[consts : consts + count], n.inputs[consts + count :]
+    length = int(n.params["length"])
+    if not length:
+        raise UnsupportedError("a scan of no steps is not supported")
+    if not pieces:
+        pieces = [n("Broadcast", n.const(0, "i32"), [length], mode="numpy")]  # a row counts each step
+    kept, values = _parameters(fixed)
+    turning, state = _parameters(carried)
+    cut, rows = _parameters(pieces, piece=True)
+    given = [n.squeeze(row, [0]) for row in rows]
+    given = given[: len(n.inputs) - consts - count]
+    made = n.run(n.params["jaxpr"], [*values, *state, *given])
+    results = [*made[:count], *(n.unsqueeze(value, [0]) for value in made[count:])]
+    results = [n.same(v) if isinstance(v._node, Parameter) else v for v in results]
+    model = Model._from_parts([Result._of(v) for v in results], [*turning, *cut, *kept], (), n.base)
+    step, begin, end = (-1, -1, 0) if n.params["reverse"] else (1, 0, -1)
+    order = {"start": begin, "stride": step, "part_size": 1, "end": end, "axis": 0}
+    ports = [Port(MERGED, i, i, i) for i in range(count)]
+    ports += [Port(SLICED, count + i, count + i, **order) for i in range(len(pieces))]
+    ports += [Port(INVARIANT, count + len(pieces) + i, count + len(pieces) + i) for i in range(consts)]
+    ends = [Port(LAST, i, i) for i in range(count)]
+    ends += [Port(CONCAT, i, i, **order) for i in range(count, len(results))]
+    node = tensor_iterator._of_parts(
+        find_op("TensorIterator"), [*carried, *pieces, *fixed], [model], [ports], [ends], n.base
+    )
+    return _outputs(node)
+
+
+@primitive("cond")
+def cond(n: JaxNode) -> Any:
+    """One of several functions by a number, which is held within their count."""
+    from ovjit.api.model.subgraphs import if_op
+
+    which, given, branches = n[0], n.inputs[1:], list(n.params["branches"])
+    known = n.value(which)
+    if known is not None:
+        return n.run(branches[min(max(int(known.reshape(())), 0), len(branches) - 1)], given)
+    rest = branches[-1]
+    if len(branches) > 2:
+        raise UnsupportedError(f"a switch of {len(branches)} functions is not supported")
+    models = []
+    for branch in (rest, branches[0]):
+        nodes, values = _parameters(given)
+        made = [n.same(v) if isinstance(v._node, Parameter) else v for v in n.run(branch, values)]
+        models.append(Model._from_parts([Result._of(v) for v in made], nodes, (), n.base))
+    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(len(given))] for _ in models]
+    ends = [[Port(LAST, i, i) for i in range(len(n.eqn.outvars))] for _ in models]
+    truth = n("Greater", which, n.like(which, 0))
+    node = if_op._of_parts(find_op("If"), [truth, *given], models, inputs, ends, n.base)
+    return _outputs(node)

@@ -1,0 +1,185 @@
+"""Gather and scatter, in the general form that XLA gives them.
+
+A row of the index tensor says where a slice begins in some dimensions of the operand. Dimensions of the slice
+that are not collapsed are those of the result at `offset_dims`; all others are the index tensor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.jax.reader import JaxNode
+from ovjit.readers.jax.registry import primitive
+
+
+class Plan(NamedTuple):
+    """How slices lie: dimensions of the operand by their part, and those of the result."""
+
+    operand: tuple[int, ...]
+    indices: Output
+    sizes: list[int]  # of a slice
+    starts: list[int]  # the operand's dimension of each entry of a row
+    dropped: list[int]  # dimensions of the slice that are not in the result
+    batches: list[int]  # dimensions that go along with one of the index tensor's
+    index_batches: list[int]
+    offsets: list[int]  # places of the slice's dimensions in the result
+    result: tuple[int, ...]
+
+
+def _mode(n: JaxNode) -> str:
+    return str(n.params["mode"]).rpartition(".")[2].lower()
+
+
+def _batch_places(p: Plan) -> list[int]:
+    """Places of the index tensor's dimensions in the result."""
+    return [i for i in range(len(p.result)) if i not in p.offsets]
+
+
+def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
+    """For each dimension of the operand, its index as it broadcasts to the result; and whether each slice is
+    within the operand, None if all are known to be."""
+    rank, spots = len(p.result), _batch_places(p)
+    batch_shape = [p.result[i] for i in spots]
+    whole = [1] * rank
+    for i in spots:
+        whole[i] = p.result[i]
+    indices, known = n.convert(p.indices, "i64"), n.value(p.indices)
+    kept = [d for d in range(len(p.operand)) if d not in p.dropped and d not in p.batches]
+    out, inside = [], None
+    for d, size in enumerate(p.operand):
+        parts: list[Output] = []
+        if d in p.starts:
+            entry = p.starts.index(d)
+            start = n.reshape(n("Gather", indices, entry, -1), np.array(batch_shape, np.int64))
+            high = size - p.sizes[d]
+            held = (
+                known is not None
+                and 0 <= known[..., entry].min(initial=0)
+                and known[..., entry].max(initial=0) <= high
+            )
+            if not held:
+                fits = n(
+                    "LogicalAnd", n("GreaterEqual", start, n.const(0)), n("LessEqual", start, n.const(high))
+                )
+                inside = fits if inside is None else n("LogicalAnd", inside, fits)
+                start = n("Minimum", n("Maximum", start, n.const(0)), n.const(high))
+            parts.append(n.shaped(start, whole))
+        if d in p.batches:
+            spot = spots[p.index_batches[p.batches.index(d)]]
+            parts.append(_line(n, p.result[spot], spot, rank))
+        if d in kept and p.sizes[d] > 1:
+            spot = p.offsets[kept.index(d)]
+            parts.append(_line(n, p.sizes[d], spot, rank))
+        total = parts[0] if parts else n.const(np.zeros([1] * rank, np.int64))
+        for part in parts[1:]:
+            total = n("Add", total, part)
+        out.append(total)
+    return out, None if inside is None else n.shaped(inside, whole)
+
+
+def _line(n: JaxNode, size: int, place: int, rank: int) -> Output:
+    return n.const(np.arange(size).reshape([-1 if i == place else 1 for i in range(rank)]))
+
+
+def _stacked(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[int]) -> Output:
+    """Indices of GatherND: [result..., dimensions of the operand]."""
+    n.limited(int(np.prod(shape)) * len(coordinates), "indices")
+    spread = [n.unsqueeze(n.spread(c, shape), [len(shape)]) for c in coordinates]
+    return n.concat(spread, len(shape))
+
+
+@primitive("gather")
+def gather(n: JaxNode) -> Any:
+    """Slices beyond the operand are moved back, or are a fill value in the mode that says so."""
+    numbers, operand = n.params["dimension_numbers"], n[0]
+    p = Plan(
+        n.dims(operand), n[1], [int(s) for s in n.params["slice_sizes"]], list(numbers.start_index_map),
+        list(numbers.collapsed_slice_dims), list(numbers.operand_batching_dims),
+        list(numbers.start_indices_batching_dims), list(numbers.offset_dims), n.out_dims(),
+    )  # fmt: skip
+    taken = _taken(n, p)
+    coordinates, inside = _coordinates(n, p)
+    if taken is None:
+        taken = n("GatherND", operand, _stacked(n, coordinates, p.result), batch_dims=0)
+    if inside is None or _mode(n) != "fill_or_drop":
+        return taken
+    fill = n.params["fill_value"]
+    kind = n.dtype(operand)
+    if fill is None:
+        row = ELEMENT_TYPES[kind]
+        fill = np.nan if row.is_real else 0 if kind == "boolean" else _extreme(kind)
+    return n("Select", inside, taken, n.const(fill, kind))
+
+
+def _extreme(kind: str) -> int:
+    """What JAX fills integers with: the lowest of signed ones, the highest of others."""
+    info = np.iinfo(ELEMENT_TYPES[kind].numpy)
+    return int(info.min if info.min else info.max)
+
+
+def _taken(n: JaxNode, p: Plan) -> Output | None:
+    """Whole slices along one dimension, as `jnp.take` asks for them; None where it is another form."""
+    if len(p.starts) != 1 or p.dropped != p.starts or p.batches:
+        return None
+    axis = p.starts[0]
+    if any(p.sizes[d] != p.operand[d] for d in range(len(p.operand)) if d != axis):
+        return None
+    index = n.convert(p.indices, "i64")
+    shape = n.dims(index)
+    index = n(
+        "Minimum", n("Maximum", n.reshape(index, list(shape[:-1])), n.const(0)), n.const(p.operand[axis] - 1)
+    )
+    made = n("Gather", n[0], index, axis)
+    # operand dims before the axis, the index tensor's, operand dims behind it
+    before = [p.offsets[i] for i in range(axis)]
+    behind = [p.offsets[i] for i in range(axis, len(p.offsets))]
+    lies = [*before, *_batch_places(p), *behind]
+    return n.transpose(made, [lies.index(i) for i in range(len(lies))])
+
+
+#: How updates are joined with what is there.
+JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatter-mul": "prod",
+          "scatter_mul": "prod", "scatter-min": "min", "scatter_min": "min", "scatter-max": "max",
+          "scatter_max": "max"}  # fmt: skip
+
+
+@primitive(*JOINED)
+def scatter(n: JaxNode) -> Any:
+    """Updates beyond the operand are dropped: they go to a row behind it that is cut off again."""
+    numbers, operand, updates = n.params["dimension_numbers"], n[0], n[2]
+    shape, batches = n.dims(operand), list(numbers.operand_batching_dims)
+    dropped, result = list(numbers.inserted_window_dims), n.dims(updates)
+    offsets = list(numbers.update_window_dims)
+    kept = [d for d in range(len(shape)) if d not in dropped and d not in batches]
+    sizes = [1] * len(shape)
+    for d, place in zip(kept, offsets, strict=True):
+        sizes[d] = result[place]
+    p = Plan(
+        shape, n[1], sizes, list(numbers.scatter_dims_to_operand_dims), dropped, batches,
+        list(numbers.scatter_indices_batching_dims), offsets, result,
+    )  # fmt: skip
+    if not shape:
+        raise UnsupportedError("of a number it is not supported")
+    coordinates, inside = _coordinates(n, p)
+    reduction = JOINED[n.op_type]
+    if inside is None or _mode(n) == "clip":
+        return n(
+            "ScatterNDUpdate",
+            operand,
+            _stacked(n, coordinates, result),
+            updates,
+            reduction=reduction,
+            opset=15,
+        )
+    rest = [0] * (len(shape) - 1)
+    wider = n("Pad", operand, [0, *rest], [1, *rest], n.like(operand, 0), pad_mode="constant")
+    coordinates[0] = n("Select", inside, coordinates[0], n.const(shape[0]))
+    indices = _stacked(n, coordinates, result)
+    made = n("ScatterNDUpdate", wider, indices, updates, reduction=reduction, opset=15)
+    return n.slice(made, 0, 0, shape[0])

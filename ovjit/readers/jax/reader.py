@@ -1,0 +1,208 @@
+"""A ClosedJaxpr, as `jax.make_jaxpr(function)(*examples)` gives it -> Model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import ANY, Dim
+from ovjit.readers.build import Builder, Draft
+from ovjit.readers.jax.registry import Rule, find_rule
+
+#: Parameters of an equation that are jaxprs to be read in its place.
+INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+
+def is_jaxpr(value: Any) -> bool:
+    """Whether an object is a ClosedJaxpr, found without importing JAX."""
+    kind = type(value)
+    return kind.__name__ == "ClosedJaxpr" and kind.__module__.partition(".")[0] == "jax"
+
+
+def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Model:
+    """The Model of a ClosedJaxpr; inputs and outputs are named `jaxpr_invar_0`, `jaxpr_outvar_0` and so on.
+
+    RuntimeError that names the primitive for what is not valid; UnsupportedError, one too, lists all
+    primitives that cannot be read.
+    """
+    reader = Reader(converters)
+    missing = sorted(
+        {e.primitive.name for e in equations(closed.jaxpr) if reader.rule(e.primitive.name) is None}
+    )
+    if missing:
+        raise UnsupportedError(
+            f"Model wasn't fully converted. No conversion rule found for operations: {', '.join(missing)}"
+        )
+    parameters = []
+    for i, var in enumerate(closed.jaxpr.invars):
+        name = f"jaxpr_invar_{i}"
+        kind = type_of(var.aval)
+        parameters.append(Parameter._of(kind.dtype, kind.shape, name))
+        parameters[-1]._tensors[0]._names = {name}
+    values = reader.run(closed, [Output._of(p, 0) for p in parameters], "")
+    results = []
+    for i, value in enumerate(values):
+        if not value._tensor._names:
+            value._tensor._names = {f"jaxpr_outvar_{i}"}
+        results.append(Result._of(value))
+    return Model._from_parts(results, parameters, (), "")
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a jaxpr and of those inside it; not those that are only read in place."""
+    for eqn in jaxpr.eqns:
+        inner = inlined_of(eqn)
+        if inner is not None:
+            yield from equations(inner.jaxpr)
+            continue
+        yield eqn
+        for value in eqn.params.values():
+            for one in value if isinstance(value, (tuple, list)) else (value,):
+                if is_jaxpr(one):
+                    yield from equations(one.jaxpr)
+
+
+def inlined_of(eqn: Any) -> Any:
+    """The jaxpr that stands for an equation, such as a function that was jitted; None for others."""
+    if eqn.primitive.name in ("scan", "while", "cond"):
+        return None
+    for name in INLINED:
+        found = eqn.params.get(name)
+        if is_jaxpr(found):
+            return found
+    return None
+
+
+def type_of(aval: Any) -> TensorType:
+    """The element type and shape of an abstract value; symbolic dimensions are open."""
+    dims: tuple[Dim, ...] = tuple(int(d) if isinstance(d, (int, np.integer)) else ANY for d in aval.shape)
+    return TensorType(element_type(aval.dtype), dims)
+
+
+def element_type(dtype: Any) -> str:
+    """OpenVINO's name of a type. UnsupportedError for complex numbers, keys and the like."""
+    try:
+        name = from_numpy(np.dtype(dtype))
+    except (TypeError, KeyError, ValueError, OvjitError) as error:
+        raise UnsupportedError(f"values of the type {dtype} are not supported") from error
+    if ELEMENT_TYPES[name].numpy is None:
+        raise UnsupportedError(f"values of the type {dtype} are not supported")
+    return name
+
+
+class JaxNode(Builder):
+    """One equation that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
+
+    reader: Reader
+
+    def __init__(self, reader: Reader, eqn: Any, inputs: Sequence[Output], base: str):
+        self.reader = reader
+        self.eqn = eqn
+        self.op_type: str = eqn.primitive.name
+        self.params: Mapping[str, Any] = eqn.params
+        self.attributes = self.params
+        self.inputs = list(inputs)
+        self.base = base
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Output:
+        return self.inputs[index]
+
+    def out(self, index: int = 0) -> TensorType:
+        """The type of an output."""
+        return type_of(self.eqn.outvars[index].aval)
+
+    def dims(self, value: Output) -> tuple[int, ...]:
+        return self.static_shape(value, "a shape")
+
+    def out_dims(self, index: int = 0) -> tuple[int, ...]:
+        shape = self.out(index).shape
+        if shape is None or not all(isinstance(d, int) for d in shape):
+            raise UnsupportedError("a shape is symbolic")
+        return tuple(int(d) for d in shape)
+
+    def is_real(self, value: Output) -> bool:
+        return ELEMENT_TYPES[self.dtype(value)].is_real
+
+    def is_bool(self, value: Output) -> bool:
+        return self.dtype(value) == "boolean"
+
+    def spread(self, value: Output, shape: Sequence[int]) -> Output:
+        """A tensor repeated to a shape, by broadcasting."""
+        if self.shape(value) == tuple(shape):
+            return value
+        return self("Broadcast", value, np.array(shape, np.int64), mode="numpy")
+
+    def shaped(self, value: Output, shape: Sequence[int]) -> Output:
+        """A tensor in another shape; itself if it has that one."""
+        return value if self.shape(value) == tuple(shape) else self.reshape(value, np.array(shape, np.int64))
+
+    def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
+        """The outputs of a jaxpr for values of its inputs."""
+        return self.reader.run(closed, values, f"{self.base}/")
+
+
+class Reader(Draft):
+    """Reads one jaxpr."""
+
+    def __init__(self, converters: Mapping[str, Rule] | None = None):
+        super().__init__()
+        self.converters = dict(converters or {})
+        self.constants: dict[int, tuple[Any, np.ndarray]] = {}
+
+    def rule(self, name: str) -> Rule | None:
+        return self.converters.get(name) or find_rule(name)
+
+    def run(self, closed: Any, given: Sequence[Output], prefix: str) -> list[Output]:
+        jaxpr = closed.jaxpr
+        known: dict[Any, Output] = dict(zip(jaxpr.invars, given, strict=True))
+        n = Builder()
+        n.reader, n.base = self, prefix
+        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
+            known[var] = n.const(self._array(value), element_type(var.aval.dtype))
+        for i, eqn in enumerate(jaxpr.eqns):
+            inputs = [self._value(n, var, known) for var in eqn.invars]
+            outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}")
+            for var, value in zip(eqn.outvars, outputs, strict=False):
+                known[var] = value
+        return [self._value(n, var, known) for var in jaxpr.outvars]
+
+    def _array(self, value: Any) -> np.ndarray:
+        """The numbers of a constant, once for all places that use it."""
+        found = self.constants.get(id(value))
+        if found is None:
+            found = self.constants[id(value)] = value, np.asarray(value)
+        return found[1]
+
+    def _value(self, n: Builder, var: Any, known: Mapping[Any, Output]) -> Output:
+        if hasattr(var, "val"):  # a literal
+            return n.const(np.asarray(var.val, var.aval.dtype), element_type(var.aval.dtype))
+        return known[var]
+
+    def _equation(self, eqn: Any, inputs: Sequence[Output], base: str) -> list[Output]:
+        name = eqn.primitive.name
+        inner = inlined_of(eqn)
+        if inner is not None and name not in self.converters:
+            return self.run(inner, inputs, f"{base}/")
+        rule = self.rule(name)
+        if rule is None:
+            raise UnsupportedError(f"No conversion rule found for operations: {name}")
+        try:
+            found = rule(JaxNode(self, eqn, inputs, base))
+        except (ModelError, UnsupportedError) as error:
+            raise type(error)(f"While converting the primitive {name}: {error}") from error
+        outputs = found if isinstance(found, list) else [found]
+        for value in outputs:
+            if not isinstance(value._node, Parameter) and not value._node._friendly_name:
+                value._node._friendly_name = base
+        return outputs

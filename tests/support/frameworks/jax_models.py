@@ -1,0 +1,257 @@
+"""Functions of JAX, as `jax.make_jaxpr` gives them: ovjit beside JAX itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+import ovjit as ov
+
+SEED = 20261123
+RNG = np.random.default_rng(SEED)
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def real(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+X, Y, W, IMAGE, K = real(3, 4), real(3, 4), real(4, 5), real(2, 8, 8, 3), real(3, 3, 3, 4)
+IDS = np.array([2, 0, 1], np.int32)
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(**options: Any) -> Callable[..., Any]:
+    return lambda x, k: lax.conv_general_dilated(x, k, dimension_numbers=NHWC, **options)
+
+
+def attention(x: Any) -> Any:
+    """Two heads of a causal layer."""
+    q, k, v = (jnp.einsum("bld,dhe->bhle", x, w) for w in (Q1, Q2, Q3))
+    scores = jnp.einsum("bhle,bhme->bhlm", q, k) / np.sqrt(3)
+    scores = jnp.where(jnp.tril(jnp.ones((5, 5), bool)), scores, -1e9)
+    return jnp.einsum("bhlm,bhme->blhe", jax.nn.softmax(scores), v).reshape(2, 5, 6)
+
+
+Q1, Q2, Q3 = real(6, 2, 3), real(6, 2, 3), real(6, 2, 3)
+
+
+def norm(x: Any) -> Any:
+    mean = x.mean(-1, keepdims=True)
+    return (x - mean) * lax.rsqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-5)
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "layer": (lambda x, w: jax.nn.softmax(jax.nn.gelu(x @ w)), (X, W)),
+    "activations": (
+        lambda x: [
+            f(x)
+            for f in (
+                jax.nn.relu,
+                jax.nn.silu,
+                jax.nn.elu,
+                jax.nn.softplus,
+                jnp.tanh,
+                jax.nn.sigmoid,
+                jax.nn.hard_swish,
+                jax.nn.log_softmax,
+                lax.erfc,
+                jnp.exp2,
+            )
+        ],
+        (X,),
+    ),
+    "numbers": (
+        lambda x, y: (
+            x / y,
+            x % y,
+            jnp.power(jnp.abs(x), y),
+            jnp.round(x),
+            jnp.sign(x),
+            x**3,
+            jnp.clip(x, -1, 1),
+            jnp.cbrt(x),
+            jnp.log1p(jnp.abs(x)),
+            jnp.expm1(x),
+            jnp.floor(x),
+            jnp.maximum(x, y),
+        ),
+        (X, Y),
+    ),
+    "integers": (
+        lambda i: (i // 2, i % 2, i & 1, i | 4, i ^ 3, i << 1, i * 2 - 1, -i, (i > 0) & (i < 2)),
+        (IDS,),
+    ),
+    "types": (
+        lambda x, i: (x.astype(jnp.int32), i.astype(jnp.float32), x.astype(bool), x.astype(jnp.float16)),
+        (X, IDS),
+    ),
+    "reductions": (
+        lambda x: (
+            x.sum(),
+            x.max(0),
+            x.min(1),
+            x.prod(),
+            (x > 0).any(1),
+            (x > -9).all(),
+            x.mean(1, keepdims=True),
+            x.argmax(1),
+            x.argmin(0),
+            x.std(),
+            jnp.cumsum(x, 1),
+            jnp.cumsum(x, 0),
+        ),
+        (X,),
+    ),
+    "shapes": (
+        lambda x: (
+            x.T,
+            x.reshape(2, 6),
+            x[None, :, None],
+            x[::-1],
+            x[1:, ::2],
+            jnp.stack([x, x]),
+            jnp.tile(x, (2, 1)),
+            jnp.concatenate([x, x], 1),
+            jnp.pad(x, ((1, 0), (0, 2))),
+            jnp.pad(x, 1, mode="reflect"),
+            jnp.split(x, 2, 1),
+            jnp.repeat(x, 2, 0),
+            jnp.roll(x, 1, 1),
+            jnp.broadcast_to(x, (2, 3, 4)),
+            jnp.squeeze(x[:1]),
+        ),
+        (X,),
+    ),
+    "lax pad": (
+        lambda x: (lax.pad(x, 0.5, ((1, 2, 1), (0, 1, 2))), lax.pad(x, 0.0, ((-1, 0, 0), (1, -2, 0)))),
+        (X,),
+    ),
+    "sorting": (lambda x: (jnp.sort(x), jnp.argsort(x), jnp.sort(x, 0), lax.top_k(x, 2)), (X,)),
+    "picking": (
+        lambda x, i: (
+            x[i],
+            jnp.take(x, i, axis=1),
+            x[i, i],
+            x[0, 1],
+            x[:, 1],
+            jnp.take_along_axis(x, i[:, None], 1),
+            x[i % 2][:, i],
+        ),
+        (X, IDS),
+    ),
+    "picking beyond": (
+        lambda x, i: (
+            jnp.take(x, i, axis=0),
+            x.at[i].get(mode="fill", fill_value=-1),
+            x[i],
+            x.at[i].add(2.0),
+            x.at[i].set(1.0, mode="drop"),
+        ),
+        (X, np.array([0, 7, -1, 2], np.int32)),
+    ),
+    "putting": (
+        lambda x, i: (
+            x.at[i].add(1.0),
+            x.at[0].set(2.0),
+            x.at[:, i].max(0.5),
+            x.at[i, i].mul(3.0),
+            x.at[1, 2].set(5),
+        ),
+        (X, IDS),
+    ),
+    "dynamic slices": (
+        lambda x, i: (
+            lax.dynamic_slice(x, (i[1], i[0]), (2, 2)),
+            lax.dynamic_update_slice(x, x[:2, :2], (i[2], i[0])),
+            lax.dynamic_index_in_dim(x, i[0]),
+        ),
+        (X, IDS),
+    ),
+    "products": (
+        lambda x, w: (
+            x @ w,
+            jnp.einsum("ij,kj->ki", x, x),
+            jnp.einsum("bij,bjk->bik", x[None], w[None]),
+            jnp.tensordot(x, w, 1),
+            jnp.dot(x[0], x[1]),
+            jnp.outer(x[0], w[0]),
+        ),
+        (X, W),
+    ),
+    "attention": (attention, (real(2, 5, 6),)),
+    "norm": (norm, (X,)),
+    "conv same": (conv(window_strides=(2, 2), padding="SAME"), (IMAGE, K)),
+    "conv valid": (conv(window_strides=(1, 1), padding="VALID", rhs_dilation=(2, 2)), (IMAGE, K)),
+    "conv groups": (
+        conv(window_strides=(1, 1), padding="SAME", feature_group_count=3),
+        (IMAGE, real(3, 3, 1, 6)),
+    ),
+    "conv transposed": (lambda x, k: lax.conv_transpose(x, k, (2, 2), "SAME"), (IMAGE, K)),
+    "pooling": (
+        lambda x: (
+            lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
+            lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 2, 2, 1), "SAME"),
+            lax.reduce_window(x, jnp.inf, lax.min, (1, 2, 2, 1), (1, 1, 1, 1), "SAME"),
+        ),
+        (IMAGE,),
+    ),
+    "scan": (lambda x: lax.scan(lambda c, a: (c + a, c * a), x[0], x), (X,)),
+    "scan backwards": (lambda x: lax.scan(lambda c, a: (c * 0.5 + a, c), x[0], x, reverse=True), (X,)),
+    "loop": (lambda x: lax.fori_loop(0, 5, lambda i, v: v * 1.1 + i, x), (X,)),
+    "while": (lambda x: lax.while_loop(lambda v: v.sum() < 50, lambda v: v * 2 + 1, jnp.abs(x)), (X,)),
+    "cond": (
+        lambda x: (
+            lax.cond(x.sum() > 0, lambda v: v * 2, lambda v: v - 1, x),
+            lax.cond(x.sum() <= 0, lambda v: v * 2, lambda v: v - 1, x),
+        ),
+        (X,),
+    ),
+    "switch": (lambda x: lax.switch(1, [jnp.sin, jnp.cos, jnp.tan], x), (X,)),
+    "vmap": (jax.vmap(lambda x, i: x[i] + jnp.roll(x, 1)), (X, IDS)),
+    "gradient": (jax.grad(lambda x: jnp.sum(jnp.tanh(x @ W) ** 2)), (X,)),
+}
+
+
+def check(name: str) -> None:
+    function, arrays = FUNCTIONS[name]
+    given = [jnp.asarray(array) for array in arrays]
+    model = ov.convert_model(jax.make_jaxpr(function)(*given))
+    assert [p.get_any_name() for p in model.inputs] == [f"jaxpr_invar_{i}" for i in range(len(given))]
+    wanted = jax.tree_util.tree_leaves(function(*given))
+    result = ov.compile_model(model, "CPU", F32)(list(arrays))
+    assert len(result) == len(wanted), name
+    for i, want in enumerate(wanted):
+        want = np.asarray(want)
+        assert result[i].shape == want.shape and result[i].dtype == want.dtype, (
+            name,
+            i,
+            result[i].dtype,
+            want.dtype,
+        )
+        np.testing.assert_allclose(result[i], want, rtol=2e-5, atol=2e-5, err_msg=f"{name} {i}, seed {SEED}")
+
+
+def main() -> None:
+    failed = {}
+    for name in FUNCTIONS:
+        try:
+            check(name)
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"[:700]
+    assert not failed, "\n".join(f"{name}: {what}" for name, what in failed.items())
+    try:
+        ov.convert_model(jax.make_jaxpr(lambda x: (lax.cummax(x), jnp.linalg.cholesky(x @ x.T)))(X))
+    except RuntimeError as error:
+        assert "No conversion rule found for operations: cholesky, cummax" in str(error), error
+    else:
+        raise AssertionError("primitives that are not read were read")
+
+
+if __name__ == "__main__":
+    main()
