@@ -8,9 +8,11 @@ docs/architecture.md explains the stages.
 import numpy as np
 
 import ovjit as ov
+from ovjit import compiler
 from ovjit.codegen.cpu.host import host_target
-from ovjit.compiler.options import Context
-from ovjit.compiler.program import PIPELINE, Program, run_passes
+from ovjit.codegen.cpu.targets import target_of
+from ovjit.compiler.options import Context, Options
+from ovjit.compiler.program import PIPELINE, run_passes
 from ovjit.graph import interp
 from ovjit.planning.fuse import fuse
 
@@ -35,7 +37,7 @@ graph = model._graph()
 print(graph)
 
 title(f"After the passes ({', '.join(PIPELINE)})")
-context = Context(host_target())
+context = Context(host_target(), Options())
 lowered = run_passes(graph, context)
 print(lowered)
 
@@ -44,13 +46,17 @@ for group in fuse(lowered, context):
     print(group)
 
 title("A program: lowerings, layouts, packed weights, kernels")
-program = Program(graph, context)
+program = compiler.compile(graph, *context)
 for lowering in program.lowerings:
     print(f"{type(lowering).__name__:20s} {[kernel.name for kernel in lowering.kernels]}")
 
 title("The source of one kernel, as Numba compiles it")
 softmax = next(kernel for kernel in program.kernels if kernel.name.startswith("softmax"))
 print(softmax.source)
+
+title("The same for a target that this machine need not be")
+foreign = compiler.compile(graph, target_of("neon"), Options())
+print([kernel.name for kernel in foreign.kernels if "neon" in kernel.name])
 
 title("The plan for one set of shapes: steps with their chunks, one arena")
 plan = program.plan([(1, 3, 16, 16)])

@@ -19,8 +19,9 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.copies import CACHE_LINE
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
-from ovjit.tiles.micro import TABLE, make_tile
+from ovjit.tiles.micro import TABLE
 from ovjit.tiles.narrow import RUN_BITS, WAYS
+from ovjit.tiles.tile import make_tile
 
 #: Bytes of pixels from which on some are not in the second-level cache when their tile begins. Batches of six
 #: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions. From 64 KB on

@@ -20,11 +20,11 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ovjit.codegen.cpu.formats import F32, WORD, Format
+from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.planning.copies import CACHE_LINE
-from ovjit.tiles.in_python import BLOCK, TABLE, run_tile
+from ovjit.tiles.in_python import BLOCK, TABLE
 from ovjit.tiles.narrow import WAYS, Way
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k; first
@@ -42,45 +42,6 @@ JOINING = ("avx512", "avx2", "neon")
 def arguments(isa: Target, form: Format) -> list[str]:
     """The names of the arguments that all tiles of a format have."""
     return [*ARGUMENTS, *(LIST_ARGUMENTS if form.listed else ())]
-
-
-def make_tile(
-    isa: Target,
-    rows: int,
-    vectors: int,
-    epilogue: Epilogue,
-    form: Format = F32,
-    blocked: bool = False,
-    fewest: int = 1,
-) -> Any:
-    """The Numba intrinsic of one tile size. `epilogue` gets accumulators of type `form.acc`; `k` counts
-    words.
-
-    `blocked`: `n2` counts blocks of `BLOCK` words of the depth k. Each is summed by itself and then added,
-    since the rounding error of a sum grows with the length of its chain. `fewest`: at least so many pixels
-    are given, and the last of them is repeated for all missing ones.
-
-    The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands. The tile
-    is a function of its own, printed as text. Code that depends on types is in functions that are inlined
-    into it.
-    """
-    from ovjit.codegen.cpu import parts
-
-    name = f"tile_{rows}_{vectors}"
-    text = _printer(isa)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
-    count = len(arguments(isa, form)) + epilogue.shared_operands
-    tile = parts.calling(name, count, {**_functions(isa, epilogue, form), name: text})
-    tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
-    return tile
-
-
-def _printer(isa: Target) -> type[Tile]:
-    """What prints tiles for an instruction set."""
-    if isa.name == "neon":
-        from ovjit.tiles.by_lane import LaneTile
-
-        return LaneTile
-    return Tile
 
 
 def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
@@ -130,7 +91,7 @@ def _made(isa: Target, epilogue: Epilogue) -> str:
 
 
 @functools.lru_cache(64)
-def _functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
+def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes

@@ -21,8 +21,9 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
-from ovjit.tiles.micro import TABLE, make_tile
+from ovjit.tiles.micro import TABLE
 from ovjit.tiles.pack import tile_width
+from ovjit.tiles.tile import make_tile
 
 #: Bytes of one tile's table: inputs, outputs, what is added.
 TABLE_BYTES = 3 * TABLE * 8

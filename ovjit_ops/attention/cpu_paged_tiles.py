@@ -18,8 +18,8 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit.tiles.micro import make_tile
 from ovjit.tiles.pack import tile_width
+from ovjit.tiles.tile import make_tile
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply
 from ovjit_ops.attention.cpu_paged_kernels import (
     CacheSteps,

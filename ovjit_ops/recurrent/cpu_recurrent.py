@@ -35,7 +35,8 @@ from ovjit.graph.dtypes import flush_subnormals
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.planning.views import View, plain
-from ovjit.tiles.micro import TABLE, make_tile
+from ovjit.tiles.micro import TABLE
+from ovjit.tiles.tile import make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
 #: Vectors of a panel, see `Shapes.recurrent`.

@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import Target, target_of
 from ovjit.execution.runner import native_kernels
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.micro import make_tile
+from ovjit.tiles.tile import make_tile
 
 #: A CPU of the first years, one of 2018, one of 2022: what they have beside NEON.
 FIRST = target_of("neon")

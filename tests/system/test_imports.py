@@ -115,26 +115,35 @@ STRANGERS = {
     "ovjit.storage": (
         "ovjit.api", "ovjit.readers", "ovjit.tools",
     ),
-    "ovjit.execution": (
+    "ovjit.engine": (
         "ovjit.api", "ovjit.readers", "ovjit.storage", "ovjit.tools",
     ),
+    "ovjit.execution": (
+        "ovjit.api", "ovjit.compiler", "ovjit.engine", "ovjit.readers", "ovjit.rewrite", "ovjit.storage",
+        "ovjit.tiles", "ovjit.tools",
+    ),
     "ovjit.compiler": (
-        "ovjit.api", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tiles", "ovjit.tools",
+        "ovjit.api", "ovjit.engine", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tiles",
+        "ovjit.tools",
         "ovjit_ops",
     ),
     "ovjit.planning": (
-        "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.execution", "ovjit.readers", "ovjit.storage",
+        "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.engine", "ovjit.execution", "ovjit.readers",
+        "ovjit.storage",
         "ovjit.tiles", "ovjit.tools", "ovjit_ops",
     ),
     "ovjit.rewrite": (
-        "ovjit.api", "ovjit.compat", "ovjit.execution", "ovjit.planning", "ovjit.readers", "ovjit.storage",
+        "ovjit.api", "ovjit.compat", "ovjit.engine", "ovjit.execution", "ovjit.planning", "ovjit.readers",
+        "ovjit.storage",
         "ovjit.tiles", "ovjit.tools", "ovjit_ops",
     ),
     "ovjit.tiles": (
-        "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.execution", "ovjit.storage", "ovjit_ops",
+        "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.engine", "ovjit.execution", "ovjit.storage",
+        "ovjit_ops",
     ),
     "ovjit.graph": (
-        "ovjit.api", "ovjit.codegen", "ovjit.compat", "ovjit.compiler", "ovjit.execution", "ovjit.planning",
+        "ovjit.api", "ovjit.codegen", "ovjit.compat", "ovjit.compiler", "ovjit.engine", "ovjit.execution",
+        "ovjit.planning",
         "ovjit.rewrite", "ovjit.storage", "ovjit_ops",
     ),
     "ovjit.api": (
@@ -144,11 +153,12 @@ STRANGERS = {
         "ovjit.integrations", "ovjit.tools",
     ),
     "ovjit.codegen": (
-        "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.execution", "ovjit.planning", "ovjit.rewrite",
+        "ovjit.api", "ovjit.compat", "ovjit.compiler", "ovjit.engine", "ovjit.execution", "ovjit.planning",
+        "ovjit.rewrite",
         "ovjit.storage", "ovjit.tiles", "ovjit_ops",
     ),
     "ovjit_ops": (
-        "ovjit.api", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tools",
+        "ovjit.api", "ovjit.engine", "ovjit.execution", "ovjit.readers", "ovjit.storage", "ovjit.tools",
     ),
 }  # fmt: skip
 #: Reached by entry points alone.
@@ -185,12 +195,24 @@ ABOVE = ("ovjit.__main__", "ovjit.as_openvino", "ovjit.compat", "ovjit.integrati
 NO_REACH = {
     ("ovjit.codegen.versions", "ovjit.tiles"): "its sources are part of a hash",
     ("ovjit.codegen.module_texts", "ovjit.tiles"): "its sources are kept",
+    ("ovjit.api.model.builders", "sys.modules"): "the module that asks for builders",
+    ("ovjit.api.arguments", "sys.modules"): "packages of others, if they are there",
+    ("ovjit.forks", "sys.modules"): "what is being imported while a process forks",
+    ("ovjit.hashes", "import_module"): "modules of Python's own",
+    ("ovjit.codegen.versions", "import_module"): "packages of others, for their versions",
+    ("ovjit.graph.op", "import_module"): "the plug-in hook",
+    ("ovjit.alias", "import_module"): "aliases of OpenVINO's names",
+    ("ovjit_ops.everything", "import_module"): "its own package's modules",
+    ("ovjit.readers.onnx.registry", "import_module"): "the plug-in hook of ONNX's domains",
+    ("ovjit.forks", "import_module"): "what another thread is importing while a process forks",
+    ("ovjit.source_files", "sys.modules"): "whether a package is a compiled program",
 }
 
 
 def reaches(name: str, tree: ast.Module, known: dict[str, pathlib.Path]) -> Iterator[str]:
     """How a module gets at what stands above it, other than by an import of a module: by the package itself,
-    by a module's name in a text, or by attributes that it sets of what it has imported."""
+    by a module's name in a text or parts of one, by the table of modules, or by attributes that it sets of
+    what it has imported."""
     imported: set[str] = set()
     for node in run_nodes(tree):
         if isinstance(node, ast.Import) and any(alias.name == "ovjit" for alias in node.names):
@@ -205,10 +227,48 @@ def reaches(name: str, tree: ast.Module, known: dict[str, pathlib.Path]) -> Iter
             reach = "." in node.value and stands_above(name, node.value)  # `ovjit_ops` is a plug-in's name
             if reach and (name, node.value) not in NO_REACH:
                 yield f"line {node.lineno}: {node.value!r} by its name"
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-                if target.value.id in imported:
-                    yield f"line {node.lineno}: sets {ast.unparse(target)}, which is another module's"
+        for said in _looked_up(name, node):
+            yield f"line {node.lineno}: {said}"
+        for target in _set_by(node):
+            root = target
+            while isinstance(root, (ast.Attribute, ast.Subscript)):
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in imported:
+                yield f"line {node.lineno}: sets {ast.unparse(target)}, which is another module's"
+
+
+def _looked_up(name: str, node: ast.AST) -> Iterator[str]:
+    """Modules that are looked up by names that are made while the program runs."""
+    if isinstance(node, ast.Call) and node.args and not isinstance(node.args[0], ast.Constant):
+        given, called = node.args[0], node.func
+        word = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        if word in ("import_module", "__import__") and (name, "import_module") not in NO_REACH:
+            begins = given.values[0] if isinstance(given, ast.JoinedStr) else None
+            package = str(begins.value).rpartition(".")[0] if isinstance(begins, ast.Constant) else ""
+            if not package.startswith(("ovjit.", "ovjit_ops")) or stands_above(name, package):
+                yield f"{ast.unparse(node)} may be any module"
+        if word == "get" and isinstance(called, ast.Attribute) and _is_table(called.value):
+            if (name, "sys.modules") not in NO_REACH:
+                yield f"{ast.unparse(node)} may be any module"
+    if isinstance(node, ast.Subscript) and _is_table(node.value):
+        if not isinstance(node.slice, ast.Constant) and (name, "sys.modules") not in NO_REACH:
+            yield f"{ast.unparse(node)} may be any module"
+
+
+def _is_table(node: ast.AST) -> bool:
+    """True for `sys.modules`."""
+    return isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules"
+
+
+def _set_by(node: ast.AST) -> list[ast.expr]:
+    """What a node sets attributes of: by an assignment, `setattr` or its `vars`."""
+    if isinstance(node, ast.Assign):
+        return [t for t in node.targets if isinstance(t, ast.Attribute)]
+    if isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+        return [node.target] if isinstance(node.target, ast.Attribute) else []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("setattr", "vars"):
+        return node.args[:1]
+    return []
 
 
 def stands_above(name: str, other: str) -> bool:
@@ -239,13 +299,40 @@ def test_reaches_are_seen() -> None:
     made = """
 from ovjit import debug, Core
 from ovjit.api.run.compiled import CompiledModel
-def late():
+def late(room):
     import ovjit
     return ovjit.Core, find("ovjit.api.run.core")
 CompiledModel._importer = late
+setattr(CompiledModel, "_importer", late)
+CompiledModel.kinds.all += [1]
+vars(CompiledModel).update(importer=late)
+import_module(f"ovjit.api.{late}")
+import_module(late)
+sys.modules[late].Core
+sys.modules.get(late)
+import_module(f"ovjit.execution.{late}")
+sys.modules.get("numpy")
 """
     found = list(reaches("ovjit.storage.blob", ast.parse(made), known))
-    assert [what.partition(":")[0] for what in found] == ["line 2", "line 5", "line 7", "line 6"], found
+    lines = [what.partition(":")[0] for what in found]
+    assert sorted(lines) == sorted(f"line {n}" for n in (2, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)), found
+
+
+#: Who asks what this machine is: what compiles or loads for it, and what tells users of it.
+KNOW_THE_HOST = (
+    "ovjit.api.run.properties_table", "ovjit.codegen.kernel", "ovjit.codegen.texts", "ovjit.engine",
+    "ovjit.readers.onnx_contrib.nchwc", "ovjit.storage.blob", "ovjit.tiles.weave",
+)  # fmt: skip
+
+
+def test_targets_are_passed_and_not_asked_for(graph) -> None:
+    """Rewriting, planning, lowering and printing are for the target that they are given."""
+    users = {name for name, targets in graph.items() if "ovjit.codegen.cpu.host" in targets}
+    assert {name for name in users if not name.startswith("ovjit.tools.")} == set(KNOW_THE_HOST)
+    for name, path in modules().items():
+        nodes = run_nodes(ast.parse(path.read_text()))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        assert "contextvars" not in names, name
 
 
 def test_a_circle_is_found_and_named() -> None:

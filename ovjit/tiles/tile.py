@@ -1,0 +1,51 @@
+"""Tiles as intrinsics of kernels: of each target those that its instructions multiply best by."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.cpu.formats import F32, Format
+from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.targets import Target
+from ovjit.tiles.in_python import run_tile
+from ovjit.tiles.micro import Tile, arguments, functions
+
+
+def make_tile(
+    isa: Target,
+    rows: int,
+    vectors: int,
+    epilogue: Epilogue,
+    form: Format = F32,
+    blocked: bool = False,
+    fewest: int = 1,
+) -> Any:
+    """The Numba intrinsic of one tile size. `epilogue` gets accumulators of type `form.acc`; `k` counts
+    words.
+
+    `blocked`: `n2` counts blocks of `BLOCK` words of the depth k. Each is summed by itself and then added,
+    since the rounding error of a sum grows with the length of its chain. `fewest`: at least so many pixels
+    are given, and the last of them is repeated for all missing ones.
+
+    The address table holds `TABLE` int64s for each of: input pixels, output pixels, pixel operands. The tile
+    is a function of its own, printed as text. Code that depends on types is in functions that are inlined
+    into it.
+    """
+    from ovjit.codegen.cpu import parts
+
+    name = f"tile_{rows}_{vectors}"
+    text = _printer(isa)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
+    count = len(arguments(isa, form)) + epilogue.shared_operands
+    tile = parts.calling(name, count, {**functions(isa, epilogue, form), name: text})
+    tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
+    return tile
+
+
+def _printer(isa: Target) -> type[Tile]:
+    """What prints tiles for an instruction set."""
+    if isa.name == "neon":
+        from ovjit.tiles.by_lane import LaneTile
+
+        return LaneTile
+    return Tile
