@@ -64,11 +64,11 @@ def test_what_a_full_disk_does_not_keep_is_said(
 ) -> None:
     left, write = [None] * room, storage.write_whole
 
-    def write_while_there_is_room(*arguments: object) -> None:
+    def write_while_there_is_room(*arguments: object, **more: object) -> None:
         if not left:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         left.pop()
-        write(*arguments)
+        write(*arguments, **more)
 
     monkeypatch.setattr(storage, "write_whole", write_while_there_is_room)
     monkeypatch.setattr(compiling, "_LONG", 0.0)
