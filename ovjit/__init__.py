@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ovjit import forks as _forks  # noqa: F401  before all that registers for forks
+from ovjit import forks as _forks  # noqa: F401  before every module that registers for forks
 from ovjit import handed as _handed
 from ovjit.alias import install_names as _install_names
 from ovjit.compat import NAMES as _COMPAT

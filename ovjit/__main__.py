@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from ovjit.tools import demo
 
             return demo.main()
-    except BrokenPipeError:  # `ovjit inspect ... | head`: nobody reads on, and nobody is told at exit either
+    except BrokenPipeError:  # `ovjit inspect ... | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:  # nobody needs to be told where
+    except KeyboardInterrupt:  # no traceback is needed
         print("ovjit: interrupted", file=sys.stderr)
         return 130
     return run(options.program, options.arguments, options.module)

@@ -1,9 +1,9 @@
-"""`import ovjit.as_openvino`: from now on `import openvino`, with all that is below it, is ovjit.
+"""`import ovjit.as_openvino`: after it, `import openvino` and its submodules are ovjit.
 
 Programs written for OpenVINO then run unchanged: `openvino`, `openvino.runtime`, `openvino.properties.hint`
-and so on are the same module objects as `ovjit`, `ovjit.runtime` ... A submodule that ovjit does not have is
-a ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
-imported already: two engines behind one name would be worse than none. Packages that are linked to OpenVINO's
+and so on are the same module objects as `ovjit`, `ovjit.runtime` ... A missing submodule is a
+ModuleNotFoundError, as for a package that is not installed. Raises ImportError if the real package has been
+imported already, since two engines under one name would conflict. Packages that are linked to OpenVINO's
 native library raise an ImportError that says so.
 """
 
@@ -20,8 +20,8 @@ from ovjit.version import openvino_version, stand_in_for_openvino
 
 
 def _add_tools() -> None:
-    """`openvino.tools` is a package that other distributions add to: what lies in an `openvino/tools` on the
-    path, such as the benchmark_app of the real package, is found behind ovjit's own tools."""
+    """`openvino.tools` is a package that other distributions extend. Modules in an `openvino/tools` on the
+    path, such as the benchmark_app of the real package, are found after ovjit's own tools."""
     for folder in sys.path:
         tools = os.path.join(folder, "openvino", "tools")
         if tools not in ovjit.tools.__path__ and os.path.isdir(tools):

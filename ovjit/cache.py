@@ -16,13 +16,13 @@ def prune(
     max_age: float | timedelta | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> int:
-    """Remove what was unused for `max_age` (seconds, or a timedelta), then the least recently used until
+    """Remove entries unused for `max_age` (seconds, or a timedelta), then the least recently used until
     `max_bytes` remain. Returns the bytes freed.
 
-    `cache_dir` None: kernels (`max_bytes` None: 1 GiB), and times of last use are kept to the day; and of the
-    small models that are kept beside them as much (256 MiB, to the hour). Else the compiled models in that
-    CACHE_DIR (16 GiB, to the hour). Safe while other processes use the cache: what they miss they compile
-    again. Raises ValueError for negative bounds, OSError for a CACHE_DIR that cannot be listed.
+    `cache_dir` None means the kernel cache. `max_bytes` None is 1 GiB of kernels, with times of last use to
+    the day, and 256 MiB of small models kept beside them, to the hour. Otherwise it means the compiled models
+    in that CACHE_DIR (16 GiB, to the hour). Other processes may use the cache meanwhile: they compile missing
+    entries again. Raises ValueError for negative bounds, OSError for a CACHE_DIR that cannot be listed.
     """
     age = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
     if (max_bytes is not None and max_bytes < 0) or (age is not None and age < 0):

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class ForkLock:
-    """Holds a reentrant lock that nobody has in a forked child: `with fork_lock.lock: ...`. `name`: its kind
-    in `locks.ORDER`.
+    """Holds a reentrant lock that is free in a forked child: `with fork_lock.lock: ...`. `name`: its kind in
+    `locks.ORDER`.
 
-    It is no context manager itself: Ctrl-C may come at the end of a Python function that has taken a lock,
-    and nobody would let go of it. Between CPython's own lock and the body of a `with` it cannot.
+    It is no context manager itself. Ctrl-C may come at the end of a Python function that has taken a lock,
+    and the lock would never be released. Between CPython's own lock and the body of a `with` it cannot.
     """
 
     __slots__ = ("__weakref__", "_name", "lock")
@@ -71,7 +71,7 @@ class made_once:
         return value
 
 
-#: "locks": a WeakSet of all that there are, once there is one.
+#: "locks": a WeakSet of all locks, once the first exists.
 _kept: dict[str, Any] = {}
 
 #: Thread -> the locks that its fork has taken. Written before they are taken: Ctrl-C may come between.
@@ -80,9 +80,9 @@ _taken: dict[int, list[Any]] = {}
 #: Whose imports a fork waits for. A user's own may wait for a lock that is held over the fork.
 _OURS = ("ovjit", "ovjit_ops", "numba", "llvmlite", "numpy", "ml_dtypes", "onnx")
 
-#: Modules of the standard library that hold a lock over a fork, once they have asked for it on import: where
-#: it is. A fork waits for their imports, too: one that is told of the end of a fork and was not told of its
-#: beginning lets go of what nobody has taken.
+#: Modules of the standard library that hold a lock over a fork, once their import has registered it, with its
+#: place. A fork waits for their imports, too. A module that sees the end of a fork but not its begin would
+#: release an untaken lock.
 _HOLDING = {"logging": "_lock", "concurrent.futures.thread": "_global_shutdown_lock"}
 
 #: Locks of other packages that come after ours, in this order: (module, path to the lock). Finalizers call

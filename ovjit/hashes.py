@@ -36,7 +36,7 @@ same_bytes = _own("_compare_digest", "_operator", "hmac")
 
 
 def sha256_for(size: int) -> Callable[..., Any]:
-    """What hashes so many bytes: OpenSSL, too, where somebody has loaded it."""
+    """The hash function for so many bytes: OpenSSL's is included if it has been loaded."""
     small = size < LARGE and "_hashlib" not in sys.modules
     return sha256 if small else import_module("hashlib").sha256
 

@@ -1,6 +1,6 @@
 """The logger `ovjit`, for modules that are imported by every process: `logging` takes milliseconds to import.
 
-Where nobody has imported it, nobody has asked for more than warnings, so what is below has no reader.
+If `logging` was never imported, its level is still WARNING, so lower levels are dropped.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ovjit.errors import UnsupportedError
 #: What the files of modules and libraries have in them that are linked to OpenVINO's.
 _LINKED = (b"libopenvino.", b"@rpath/libopenvino", b"openvino.dll")
 
-#: Native extensions that somebody wanted, in order.
+#: Native extensions that the program has requested, in order.
 refusals: dict[str, None] = {}
 
 

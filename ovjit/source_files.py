@@ -1,11 +1,11 @@
-"""The state of a package's files: a cheap stand-in for their bytes.
+"""The state of a package's files: a cheap replacement for their bytes.
 
-What is made of the files can be kept beside Python's own bytecode of the package, with the same trust, or
-where nobody may write there in the kernel cache. It is good for one state of the files: what differs in a
-name, size or time makes it void.
+Data derived from the files can be kept beside Python's own bytecode of the package, with the same trust. If
+that folder is read-only, they are kept in the kernel cache. They are valid for one state of the files: a
+changed name, size or time makes them void.
 
-A package has its files in a folder (with sources, or bytecode alone), in a zip archive, or in the program
-that PyInstaller or Nuitka made of it.
+A package has its files in a folder (with sources, or bytecode alone), in a zip archive, or in a program made
+by PyInstaller or Nuitka.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def keep(package: str, name: str, value: Any) -> None:
 
 
 def _write(place: str, content: bytes) -> bool:
-    """False for a folder that nobody may write to."""
+    """False for a read-only folder."""
     draft = f"{place}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(place), exist_ok=True)

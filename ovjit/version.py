@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __version__ = "0.2.0"
 
-# OpenVINO's string is <version>-<build number>-<commit>-<branch>. ovjit is installed from its sources, which
-# know neither a build number nor a commit, and the two fields say so; programs split the string at "-".
+# OpenVINO's string is <version>-<build number>-<commit>-<branch>. ovjit is installed from sources without a
+# build number or commit, and the two fields say so. Programs split the string at "-".
 _BUILD = "0"
 _COMMIT = "source"
 

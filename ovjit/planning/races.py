@@ -199,7 +199,7 @@ def _check_read(planner: Planner, memory: _Memory, view: View, name: str) -> Non
     if wrong.any():
         at = np.argwhere(wrong)[0]
         step = int(memory.window(memory.step[base], view, True)[tuple(at)])
-        who = "nobody has written" if step < 0 else f"{planner.steps[step].name!r} has written for another"
+        who = "no step has written" if step < 0 else f"{planner.steps[step].name!r} has written for another"
         raise OvjitError(
             f"internal error: {name} reads what {who}: element {at[:-1].tolist()}, with its halo, of a view "
             f"of {list(view.shape)}"

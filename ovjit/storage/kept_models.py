@@ -80,8 +80,8 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
 
 @contextlib.contextmanager
 def compiling(source: Source | None, settings: Mapping[str, Any]) -> Iterator[KeptMemory | None]:
-    """Gives the memory that the packed weights of what is compiled of the file inside are to lie in, which is
-    that of the kept model to be: for the compiler and `keep`. None where nothing will be kept."""
+    """Gives the memory for the packed weights of a compilation of the file: that of the future kept model,
+    for the compiler and `keep`. None if nothing will be kept."""
     where = folder()
     settled = source is not None and all(origin.is_settled() for origin in source.origins)
     if where is None or not settled or not find_key(settings.get("OVJIT_KEY") or None).lasting:
@@ -99,8 +99,8 @@ def compiling(source: Source | None, settings: Mapping[str, Any]) -> Iterator[Ke
 def keep(
     source: Source, again: Callable[[], Source | None], made: Imported, room: KeptMemory | None = None
 ) -> None:
-    """Keep what was compiled of the file, if it is small, and if the file is still what it was: `again` looks
-    at it. `room`: as `compiling` gave it. Nothing is said where that cannot be done: nobody asked for it."""
+    """Keep the compiled form of the file, if it is small and the file has not changed: `again` checks that.
+    `room`: as `compiling` gave it. A failure is silent, since the caller did not request it."""
     from ovjit.storage import by_file, model_cache
     from ovjit.storage.blob import KEPT, header_for
     from ovjit.storage.container import BlobError, code_in, container_parts

@@ -52,8 +52,8 @@ FEW_ROWS = 6
 
 
 class Attention(Lowering):
-    """Attention of f32 or bf16 tensors, keys and values of these, f16 or rows of bytes; the mask, if there is
-    one, is f32 and added. bf16 is where this CPU multiplies it."""
+    """Attention of f32 or bf16 tensors, with keys and values of these types, f16 or rows of bytes. An
+    optional f32 mask is added. bf16 needs a CPU that multiplies it."""
 
     takes = (("f32", "bf16"), *[("f32", "bf16", "f16")] * 2, ("f32",))
     ranks = (range(DIMS + 3),)
@@ -285,8 +285,8 @@ class Attention(Lowering):
 def _rows_kernel(
     isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
 ) -> Kernel:
-    """The kernel of a few rows. Of values in groups, or in halves of 4 bits, no more vectors are summed at a
-    time than there are."""
+    """The kernel of a few rows. For values in groups, or in 4 bits, the number of vectors that are summed at
+    a time is limited to the existing ones."""
     types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
     values = rows.get("v")
     vectors = 4 if values is None or values.bits == 8 else 2

@@ -17,12 +17,12 @@ _PARTS = ("Slice", "StridedSlice", "Split", "VariadicSplit")
 
 
 def recognize_turned(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
-    """Concat(-x[h:], x[:h]) -> Turned(x)     of halves of the last axis
+    """Concat(-x[h:], x[:h]) -> Turned(x)     of the two parts of the last axis
 
     Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> Turned(x as [..., h, 2])     of neighbours
     Reshape(Turned(x as [..., h, 2])) to the shape of x -> Turned(x)
-    Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     where a and b are halves of x, or every other
-                                                            element, and c' and s' have each number twice
+    Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     with a and b the two parts of x, or every other
+                                                            element, and each number twice in c' and s'
     """
     w = Writer(b, node)
     if node.op.name == "Reshape":

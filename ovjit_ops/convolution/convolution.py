@@ -254,12 +254,13 @@ class Convolution:
         return lower_convolution(group)
 
     def expand(w, node, inputs):
-        """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window;
-        one of few outputs -> the sum of the columns of one of more outputs; one of several outputs of each
-        channel -> a depthwise one of repeated channels
+        """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window.
+        One of few outputs -> the sum of the columns of one of more outputs.
+        One of several outputs of each channel -> a depthwise one of repeated channels.
 
-        Where the tile cannot do all of it: groups, and a window that is spread along the last dimension. And
-        where outputs of several columns fit the vector that those of one leave empty.
+        This is for convolutions that the tile does not support: groups, and dilation along the last
+        dimension. It is also for outputs of several columns that fit the vector that those of one leave
+        empty.
         """
         from ovjit_ops.convolution.cpu_depthwise import is_depthwise
 

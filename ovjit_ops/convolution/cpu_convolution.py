@@ -67,9 +67,10 @@ class TiledConvolution(Tiled):
             self.pads = (self.data,)
 
     def _line(self) -> int:
-        """The bytes of a line of the window, where windows are put together for a tile, as whole words of few
-        channels would be many more: three colours 7x7 are 37 words and not 49, which takes 0.87 of the time.
-        Lines of planes are too many and too short. 0: they are not."""
+        """The bytes of a line of the window if windows are gathered for a tile, else 0.
+
+        Gathering pays if whole words of few channels would be many more: three colours 7x7 are 37 words and
+        not 49, which takes 0.87 of the time. Lines of planes are too many and too short."""
         form = find_format(self.data.dtype, self.weight_type, self.target)
         if self.constant is None or form is None or form.group != 4 or form.products > 1 or self.groups > 1:
             return 0
@@ -266,9 +267,9 @@ class TiledConvolution(Tiled):
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
         begin: Sequence[int], weights: Weights, more: Sequence[View],
     ) -> None:  # fmt: skip
-        """Three spatial dimensions, one step for each picture, or for those slices of it whose windows meet
-        data with the same taps along the first dimension, of which there are often few: the tile has loops
-        for two dimensions of the window, and the third is part of the depth."""
+        """Three spatial dimensions, in one step for each picture, or for those slices of it whose windows
+        meet data with the same taps along the first dimension. There are often few of these. The tile has
+        loops for two dimensions of the window, and the third is part of the depth."""
         channels = self.channels + self.odd
         if x.strides[4] != channels * x.itemsize:
             x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), self.halo(x.shape[2:], y.shape[2:])))
@@ -294,7 +295,7 @@ class TiledConvolution(Tiled):
         self, extent: int, outs: Sequence[int], stride: int, dilation: int, pad: int
     ) -> list[tuple[int, int, tuple[int, int]]]:
         """(first, count, taps) of the output's slices that are computed together: those whose windows meet
-        data with the same taps, where that leaves out more than tiles that are not full add."""
+        data with the same taps, if that leaves out more than partial tiles add."""
         out, kernel, rows = outs[0], self.kernel_size[0], self.target.shapes.tiles[0]
         if not self.leaves_out:
             return [(0, out, (0, kernel - 1))]

@@ -270,8 +270,8 @@ def depthwise(
 
 
 class Window(NamedTuple):
-    """Where a window of taps (kd, kh, kw) reads: steps from one output to the next along depth and height,
-    taps' distances, bytes from the input's first element, elements of a row."""
+    """The addresses of a window of taps (kd, kh, kw): steps from one output to the next along depth and
+    height, taps' distances, bytes from the input's first element, elements of a row."""
 
     taps: tuple[int, ...]
     steps: tuple[int, ...]

@@ -189,13 +189,13 @@ class AnchorGrid:
 @op("MovedAnchors", internal=True, lower=cpu_proposals.MovedAnchors.of)
 class MovedAnchors:
     """Boxes of anchors [H, W, A, 4] and deltas [N, 4 A, H, W]: [N, 1, M, 4], and of scores [N, A, H, W] (or
-    the `second` half of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
+    the `second` part of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
 
-    Differences of corners are `border` less than sides, and `outer` less afterwards; deltas are divided by
-    `weights`, logarithms multiplied by `size` and at most `most`; `clipped` boxes end `inset` before the
-    picture does. What is smaller than `min_size` times the picture's scale has the score 0, or, `marked`, a
-    NaN among its corners. `info` [N or 1,
-    2, 3 or 4] has height, width and scales; `checked` pictures have at least one pixel.
+    Differences of corners are `border` less than sides, and `outer` less afterwards. Deltas are divided by
+    `weights`. Logarithms are multiplied by `size` and are at most `most`. `clipped` boxes end `inset` before
+    the picture does. A box smaller than `min_size` times the picture's scale has the score 0, or, `marked`, a
+    NaN among its corners. `info` [N or 1, 2, 3 or 4] has height, width and scales; `checked` pictures have at
+    least one pixel.
     """
 
     def infer(

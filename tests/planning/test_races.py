@@ -300,7 +300,7 @@ def test_writing_over_what_is_read_later_is_found(monkeypatch: pytest.MonkeyPatc
 
 def test_an_uncleared_halo_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Planner, "halo_step", lambda self, view, layout: None)
-    refused(padded(), "nobody has written")
+    refused(padded(), "no step has written")
 
 
 def by_hand(step: Callable[[Planner, Any, Any], None]) -> None:

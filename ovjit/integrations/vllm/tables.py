@@ -21,10 +21,11 @@ class Tables(NamedTuple):
 
 
 def tables_of(begins: np.ndarray, lengths: np.ndarray, blocks: np.ndarray, block: int) -> Tables:
-    """From where new tokens begin [sequences + 1], lengths with the new tokens [sequences], and a table of
-    blocks [sequences, most], of which only those that a sequence needs are read; `block`: tokens of a block.
+    """From begins of new tokens [sequences + 1], lengths with the new tokens [sequences], and a table of
+    blocks [sequences, most]. Only the blocks that a sequence needs are read. `block`: tokens of a block.
 
-    ValueError where a table has fewer columns than a sequence needs, or lengths are less than what is new."""
+    ValueError if a table has fewer columns than a sequence needs, or a length is less than its number of new
+    tokens."""
     begins, lengths = begins.astype(np.int32), lengths.astype(np.int32)
     past = lengths - np.diff(begins)
     needed = -(-lengths // block)
