@@ -2,12 +2,14 @@
 
     python -m bench.compiling [--models add digits resnet50] [--rounds 7] [--precision f32] [--json out.json]
 
-Each figure is of fresh processes, in interleaved rounds; medians. `first` compiles on an empty cache;
-`unshipped` does so without the common kernels that come with ovjit; `warm` finds its kernels in the
-cache; `cached` finds the whole compiled model in CACHE_DIR, as OpenVINO does. `compile_cpu_s` is CPU time of
-all threads within `compile_model`, imports that it makes included, `compile_s` its wall time, `start_s` the
-time from the start of the process to the first result. `ratio` and `start_ratio` are medians over the rounds
-of compile_s and start_s to those of OpenVINO with its own CACHE_DIR in the same round.
+Figures are medians of fresh processes, in interleaved rounds. `first` compiles on an empty cache. `unshipped`
+does so without the kernels that come with ovjit. `warm` finds its kernels in the cache. `cached` finds the
+whole compiled model in CACHE_DIR, as OpenVINO does.
+
+`compile_cpu_s` is CPU time of all threads within `compile_model`, including its imports. `compile_s` is its
+wall time. `start_s` is the time from the start of the process to the first result. `ratio` and `start_ratio`
+compare compile_s and start_s with those of OpenVINO with its own CACHE_DIR in the same round, as medians over
+rounds.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
     python -m bench.errors [--precision bf16 int8] [--models squeezenet ...] [--inputs 40] [--seed 5000]
 
-For `bf16` exact is what OpenVINO computes in f32. For `int8`, the networks that NNCF has quantized
-(`bench.quantized`), exact is what FakeQuantize says in f64, evaluated here. A row is an output, the logits
-before a softmax too: root mean squares over all inputs, relative to the answers', of both engines; their
-ratio; and of the ratios of single inputs the median, the quartiles and the geometric mean with its standard
-error. One input's ratio is chance: where no rounding of a quantized network goes wrong its answer is exact to
-1e-7, and where one does it is a hundredth off.
+For `bf16` OpenVINO's answers in f32 are exact. For `int8`, the networks that NNCF has quantized
+(`bench.quantized`), exact answers are those of FakeQuantize in f64, evaluated here.
+
+A row is an output; logits before a softmax are outputs too. It has root mean squares over all inputs of both
+engines, relative to the answers', and their ratio. The ratios of single inputs have a median, quartiles, and
+a geometric mean with its standard error. One input's ratio is chance. If no rounding of a quantized network
+goes wrong, its answer is exact to 1e-7; otherwise it is a hundredth off.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python -m bench.generate [--models llama gpt2] [--precision f32 bf16 u8 i4] [--prompt 64 512]
     [--tokens 64] [--threads 1 2] [--rounds 5]
 
-The models are decoders of `bench.transformers`, with keys and values in variables as `optimum` exports them:
-for each precision ovjit and the real OpenVINO read the same file and generate greedily from the same prompt,
-in turn, round after round. f32 and bf16 are what both compute in; u8 and i4 are how weights are stored, in
-both engines' default precision. `same` counts the leading tokens on which both agree.
+The models are decoders of `bench.transformers`, with keys and values in variables as `optimum` exports them.
+For each precision ovjit and the real OpenVINO read the same file and generate greedily from the same prompt,
+in interleaved rounds. f32 and bf16 are compute types of both. u8 and i4 are storage types of weights, in both
+engines' default precision. `same` counts the leading tokens on which both agree.
 """
 
 from __future__ import annotations

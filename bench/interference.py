@@ -2,10 +2,10 @@
 
     python -m bench.interference [--models resnet50] [--threads 2] [--rounds 10] [--json out.json]
 
-In every round each engine runs for a while on the quiet machine and then beside a process that spins on one
-core, to which it is bound. `worse` is the 90th percentile beside it by the median of the quiet machine: with
-two cores, 2 is what the other core alone gives, and more is time lost waiting for the thread that shares its
-core.
+In every round each engine runs for a while on the quiet machine, and then beside a process that spins on one
+core, to which it is bound. `worse` is the 90th percentile beside it divided by the median of the quiet
+machine. With two cores, 2 is the speed of the other core alone. More is time lost waiting for the thread that
+shares its core.
 """
 
 from __future__ import annotations

@@ -4,14 +4,15 @@
     python -m bench.loadgen [--models digits resnet50 yolo bert128 gpt2] [--engines ovjit openvino]
     [--scenarios SingleStream MultiStream Server Offline] [--seconds 10] [--bound-ms MS] [--threads N]
 
-LoadGen issues the queries and takes the times; engines take turns, scenario by scenario. Numbers are those
-of its own summary: p90 of SingleStream (ms), p99 of MultiStream with 8 samples (ms), the largest rate of
-Server whose p99 keeps the bound (queries/s, found by bisection), the rate of Offline (samples/s). Without
-`--bound-ms` the bound of a model is ten times the slowest engine's p90 of SingleStream. `accuracy` is
-LoadGen's accuracy mode: the share of all samples, read from its log, with the right class. Only digits
-have labels; of the others, which have random weights, OpenVINO's answers in f32 count as right. A query of
-a decoder is a prompt of 64 tokens, and its answer the first token. Runs are shorter than MLPerf's rules
-ask for: these are no MLPerf results.
+LoadGen issues the queries and takes the times. Engines alternate, scenario by scenario. Numbers are those of
+its own summary. SingleStream has its p90 (ms), MultiStream with 8 samples its p99 (ms), Offline its rate
+(samples/s). Server has the largest rate whose p99 keeps the bound (queries/s, found by bisection). Without
+`--bound-ms` the bound of a model is ten times the slowest engine's p90 of SingleStream.
+
+`accuracy` is LoadGen's accuracy mode: the share of all samples, read from its log, with the right class. Only
+digits have labels. The other models have random weights, and OpenVINO's answers in f32 count as right. A
+query of a decoder is a prompt of 64 tokens, and its answer the first token. Runs are shorter than MLPerf's
+rules ask for, so these are no MLPerf results.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def transform_cases(normal: Normal) -> Iterator[Case]:
 
 
 def control_cases(normal: Normal) -> Iterator[Case]:
-    """A loop of 1,000 trips over three elementwise operations: its last value, and all of them."""
+    """A loop of 1,000 iterations over three elementwise operations: its last value, and all of them."""
 
     def loop(ops: Any, x: Any, whole: bool) -> Any:
         import ovjit

@@ -21,7 +21,7 @@ from bench import networks, transformers
 
 #: Inputs that the ranges of activations are measured on.
 SAMPLES = 8
-#: What is quantized unless somebody names others.
+#: The networks that are quantized by default.
 NAMES = ("resnet50", "squeezenet", "inception_v1", "mobilenet")
 
 

@@ -4,11 +4,10 @@ right.
     python -m bench.serving --requests 20000 --model digits --clients 1 4 16
     python -m bench.serving --requests 400 --model tower --clients 1 2 4 8 16 --json serving.json
 
-Needs ovjit[mlserver], tritonclient[all] and openvino. One server on the loopback interface has the model
-once for each engine. Clients are threads of a process of their own, each with a connection of its own;
-every request has an id and one of 64 inputs, whose answers all differ, and every answer is looked at. What
-the server is measured by is the queue alone: an AsyncInferQueue over the same inputs, in a process with
-nothing else.
+Needs ovjit[mlserver], tritonclient[all] and openvino. One server on the loopback interface has the model once
+for each engine. Clients are threads of a separate process, each with its own connection. Every request has an
+id and one of 64 inputs with different answers, and every answer is checked. The reference is the queue alone:
+an AsyncInferQueue over the same inputs, in a process with nothing else.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def inputs_for(path: Path) -> tuple[str, np.ndarray, np.ndarray]:
 
 
 def distinct(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the inputs whose answers differ from all that are kept before them."""
+    """The inputs whose answers differ from those of all inputs kept before."""
     kept: list[int] = []
     for i in range(len(y)):
         if all(np.abs(y[i] - y[j]).max() > 10 * LIMIT for j in kept):
@@ -281,7 +280,7 @@ def main() -> int:
         with server(path, options.engines) as (addresses, process):
             for protocol in options.protocols:
                 for clients in options.clients:
-                    for engine in options.engines:  # in turn, and each beside its queue
+                    for engine in options.engines:  # interleaved, each beside its queue
                         queue = _alone("queue", engine, path, options.seconds)
                         before = loop_seconds(process)
                         found = _alone(

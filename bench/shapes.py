@@ -3,16 +3,16 @@
     python -m bench.shapes [--models decoder recogniser FILE.onnx] [--precision f32] [--shapes 12]
     python -m bench.shapes --apart [--rounds 5] [--models bert whisper gpt2 llama gpt2-steps FILE.onnx]
 
-`decoder` is `llama` of `bench.transformers`: after a prompt every token makes all its caches longer, so that
-every step is a new shape; it is compared with the same step of a second generation. `recogniser` reads lines
-of text of any width by convolutions and attention; so may files be that are named, of inputs [N, 3, 48, W].
-ovjit and the real OpenVINO take turns. `beyond` is in milliseconds.
+`decoder` is `llama` of `bench.transformers`. After a prompt every token makes all its caches longer, so every
+step is a new shape. It is compared with the same step of a second generation. `recogniser` reads lines of
+text of any width by convolutions and attention. Files may have the same inputs [N, 3, 48, W]. ovjit and the
+real OpenVINO are interleaved. `beyond` is in milliseconds.
 
-`--apart` gives each engine and model a process of its own and counts its CPU time: what the inference of the
-first, second and fifth shape takes beyond the median of those that follow with that shape, and the most
-memory that was resident, medians of `--rounds` processes. `bert` has an open length, `efficientnet` and
-`whisper` an open batch; of a decoder a shape is a prompt of another length, or with `-steps` one more token;
-files have inputs as above, or pages [N, 3, H, W]. Rows are printed as they come.
+`--apart` gives each engine and model its own process and counts its CPU time. The table has the inferences of
+the first, second and fifth shape beyond the median of later ones with that shape, and the peak resident
+memory. Figures are medians of `--rounds` processes. `bert` has an open length, `efficientnet` and `whisper`
+an open batch. A shape of a decoder is a prompt of another length, or with `-steps` one more token. Files have
+inputs as above, or pages [N, 3, H, W]. Rows are printed as they come.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def alone(engine: str, name: str, precision: str, threads: int) -> dict[str, Any
 
 
 def apart(name: str, precision: str, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """A row for each engine, medians of `rounds` processes of its own, in turn with the other's."""
+    """A row for each engine, medians of `rounds` processes of its own, interleaved with the other's."""
     found: dict[str, list[dict[str, Any]]] = {"ovjit": [], "openvino": []}
     for _ in range(rounds):
         for engine, rows in found.items():

@@ -2,13 +2,12 @@
 
     python -m bench.tiles [--network resnet50] [--format f32 u8i8 ...] [--rounds 15] [--json tiles.json]
 
-Every distinct convolution of the network (with bias and relu, the direct way: no Winograd) is a model of its
-own. Only its tile step is timed, on one core: halos and layouts are other steps. In every round each shape
-runs a few times, between two measurements of the peak; its time is the fastest of the round, its share that
-of the higher peak. The medians over the rounds are shown; shares below GOALS are marked. `roof` is the share
-that is left where what is done with the sums takes turns with the products, as both are made by the same
-ports, and where words have room for more channels than there are; `gbs` what the step reads and writes in a
-second. u8i8 writes reals, u8i8u8 bytes, as within a network.
+Every distinct convolution of the network (with bias and relu, without Winograd) is a model of its own. Only
+its tile step is timed, on one core; halos and layouts are other steps. In every round each shape runs a few
+times, between two measurements of the peak. Its time is the fastest of the round, its share that of the
+higher peak. Medians over the rounds are shown, and shares below GOALS are marked. `roof` is the largest
+possible share: the epilogue uses the same ports as the products, and words may have room for more channels
+than there are. `gbs` is the step's traffic in a second. u8i8 writes reals, u8i8u8 bytes, as within a network.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Transformers, recurrent taggers and newer convolutional networks, built with seeded random weights.
 
-In: a name of NAMES. Out: its IR in the folder of `bench.networks`, in the forms in which exporters write
-such models, and inputs for it. Nothing is trained: weights keep activations in range, which is all that time
-and rounding need.
+In: a name of NAMES. Out: its IR in the folder of `bench.networks`, in the forms in which exporters write such
+models, and inputs for it. Nothing is trained. Weights keep activations in range, which suffices for time and
+rounding.
 
     python -m bench.transformers [--folder DIR] [name ...]
 """
