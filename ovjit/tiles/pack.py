@@ -93,7 +93,7 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
     panels = source[..., : full * width].reshape(*each, group, full, width)
     panels = np.moveaxis(panels, (-2, -1), (0, -2))
     some = max(1, _PACKED // max(1, math.prod(each) * width * group * target.itemsize))
-    rows = _words_of(weights, target, group)
+    rows = _words_of(weights, target, group) if weave.weaves(WORD, width) else None
     for first in range(0, full, some):
         part = body[first : first + some]
         if rows is not None:

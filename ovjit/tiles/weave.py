@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.host import running_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.errors import OvjitError
 
@@ -36,7 +36,7 @@ def word_sizes(isa: Target) -> tuple[int, ...]:
 
 def weaves(size: int, width: int) -> bool:
     """Whether this process weaves panels of `width` words of `size` bytes, whatever they are packed for."""
-    isa = host_target()
+    isa = running_target()
     return size in word_sizes(isa) and not width % isa.lanes
 
 
@@ -54,7 +54,7 @@ def weave(
 ) -> None:
     """Write `panels`, all of `width` outputs, of rows [n * width, bytes] that have words of `size` bytes.
     `change`: what is done to words; `mask`: the bits of each four bytes that are flipped before."""
-    isa = host_target()
+    isa = running_target()
     outs, length = rows.shape
     if rows.dtype != np.uint8 or rows.strides[1] != 1 or length % size or outs % width or width % isa.lanes:
         raise OvjitError(f"internal error: no panels of {width} from {outs} rows of {length} bytes")
@@ -98,4 +98,4 @@ def function(size: int) -> Callable[[int, int, int, int], int]:
     from ovjit.codegen.cpu.objects import function as callable_at
     from ovjit.codegen.kernel import addresses
 
-    return callable_at(addresses((kernel(size),))[kernel(size)], 4)
+    return callable_at(addresses((kernel(size),), target=running_target())[kernel(size)], 4)

@@ -85,6 +85,11 @@ def host_target() -> Target:
     return _host(debug.flag("OVJIT_ISA"), debug.flag("OVJIT_HIDE"), _assumed)
 
 
+def running_target() -> Target:
+    """The instruction set of code that runs in this process, also where another one is assumed."""
+    return _host(debug.flag("OVJIT_ISA"), debug.flag("OVJIT_HIDE"), None)
+
+
 @functools.cache
 def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> Target:
     if assumed:
@@ -98,6 +103,10 @@ def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> 
 
 def check_runs(target: Target) -> None:
     """Raise UnsupportedError for code that this CPU cannot run."""
+    if target.machine != machine.name():
+        raise UnsupportedError(
+            f"code for {target.name} does not run on this CPU, whose architecture is {machine.name()}"
+        )
     missing = sorted({*target.features, *target.extras} - _features())
     if missing:
         lacking = ", ".join(missing)
@@ -112,4 +121,3 @@ def _hidden(names: str) -> frozenset[str]:
     if unknown:
         raise ValueError(f"OVJIT_HIDE={names}: {', '.join(unknown)} is none of {', '.join(EXTRA)}")
     return hidden
-
