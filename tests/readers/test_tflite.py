@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,58 @@ def test_models_that_do_not_fit() -> None:
         ov.Core().read_model(
             one("CONV_2D", [x(1, 4, 4, 2), np.ones((1, 1, 1, 2))], [((1, 4, 4, 1), "FLOAT32")])
         )
+
+
+# -- files of TensorFlow's converter, and packages that are missing ----------------------------------------
+
+KEPT = Path(__file__).resolve().parents[1] / "support" / "tflite" / "kept"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in KEPT.glob("*.tflite")))
+def test_networks_of_the_converter(name: str) -> None:
+    """Networks of TensorFlow 2.21 and LiteRT's answers; `support/frameworks/lite_models.py` keeps both."""
+    path = KEPT / f"{name}.tflite"
+    ours, real = ov.Core().read_model(path), REAL.read_model(path)
+    for mine, theirs in zip([*ours.inputs, *ours.outputs], [*real.inputs, *real.outputs], strict=True):
+        assert mine.get_names() == theirs.get_names()
+    for kind in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"):
+        assert kinds_of(ours).count(kind) == kinds_of(real).count(kind), kind
+    for kind in ("Transpose", "FakeQuantize"):  # the real front end has some twice
+        assert kinds_of(ours).count(kind) <= kinds_of(real).count(kind), kind
+    compiled = ov.Core().compile_model(ours, "CPU", F32)
+    with np.load(KEPT / f"{name}.npz") as kept:
+        for i in range(3):
+            got, want = compiled(kept[f"x{i}"])[0], kept[f"y{i}"]
+            assert got.dtype == want.dtype
+            if want.dtype == np.int8:
+                assert np.abs(got.astype(int) - want.astype(int)).max() <= 2, f"{name} {i}"
+            else:
+                bound = 1e-4 if "f16" in name else 1e-5
+                np.testing.assert_allclose(got, want, rtol=bound, atol=bound, err_msg=f"{name} {i}")
+
+
+def test_the_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tflite", None)
+    data = CASES["ABS"]
+    with pytest.raises(
+        UnsupportedError, match=r"package tflite, which is not there: pip install 'ovjit\[tflite\]'"
+    ):
+        ov.Core().read_model(data)
+
+
+def test_front_ends_of_formats_that_go_through_onnx(tmp_path: Path) -> None:
+    from ovjit.compat.frontend.frontend import FrontEndManager
+
+    manager = FrontEndManager()
+    assert {"tf", "paddle", "tflite", "onnx", "ir"} <= set(manager.get_available_front_ends())
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "saved_model.pb").write_bytes(b"")
+    for name, framework in (("m.pb", "tf"), ("m.h5", "tf"), ("m.pdmodel", "paddle"), ("m.json", "paddle")):
+        (tmp_path / name).write_bytes(b"")
+        (tmp_path / "m.pdiparams").write_bytes(b"")
+        assert manager.load_by_model(tmp_path / name).get_name() == framework
+    assert manager.load_by_model(saved).get_name() == "tf"
+    (tmp_path / "other.json").write_bytes(b"")
+    assert manager.load_by_model(tmp_path / "other.json") is None
+    assert manager.load_by_framework("paddle").supported(tmp_path / "m.pdmodel")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.node import LiteNode, first_order
 from ovjit.readers.tflite.registry import tflite_op
 
 
@@ -54,11 +54,16 @@ def batches(n: LiteNode) -> Any:
     if behind < 0 or len(ends) != len(sizes):
         raise ModelError(f"blocks {sizes.tolist()} and {ends.tolist()} do not fit rank {rank}")
 
+    first = n.reader.layouts.find(x)
+    order = list(range(rank)) if first is None else first_order(rank)
+
     def whole(values: np.ndarray, fill: int) -> Output:
-        return n.const(np.array([fill, *values.tolist(), *[fill] * behind], np.int64))
+        row = np.array([fill, *values.tolist(), *[fill] * behind], np.int64)
+        return n.const(row[order])
 
     op = "SpaceToBatch" if n.op_type == "SPACE_TO_BATCH_ND" else "BatchToSpace"
-    return n(op, x, whole(sizes, 1), whole(ends[:, 0], 0), whole(ends[:, 1], 0))
+    made = n(op, x if first is None else first, whole(sizes, 1), whole(ends[:, 0], 0), whole(ends[:, 1], 0))
+    return made if first is None else n.last(made)
 
 
 @tflite_op("RFFT2D")
