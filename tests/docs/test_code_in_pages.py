@@ -64,6 +64,7 @@ ELSEWHERE = {
     "pip install": "needs the network",
     "python -m pip install": "needs the network",
     "pip uninstall": "of an environment that test_vllm.py makes",
+    "OVJIT_VLLM=1 serve run": "test_vllm.py does, where it is installed",
     "OVJIT_VLLM=1 python": "test_vllm.py does, where it is installed",
     "SOURCE_DATE_EPOCH": "test_release.py does",
     "sha256sum": "is not of ovjit",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import openvino as real
 import pytest
+from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from bench import hybrids
@@ -35,6 +36,14 @@ def test_tokens_give_what_prompts_give(tmp_path: Path, name: str) -> None:
     assert (whole == again).all()  # nothing is left of the sequence before
     theirs = np.concatenate(hybrids.Run(real, str(path), 1)(ids, 19)[0])
     assert abs(whole - theirs).max() < FAR.get(name, 3e-5) * scale, f"seed {SEED}"
+
+
+def test_recurrent_layers_are_not_rewritten_to_blocks() -> None:
+    """Their states would be lost; the model stays as it is."""
+    model = hybrids.build(ov, "jamba")
+    with pytest.raises(RuntimeError, match=r"'layers.0.conv', 'layers.0.ssm', .* are no caches of attention"):
+        paged_attention_transformation(model)
+    assert len(model.get_variables()) == 8 and len(model.get_parameters()) == 4
 
 
 def rows_of(rng: np.random.Generator, *shapes: tuple[int, ...]) -> list[np.ndarray]:

@@ -281,3 +281,19 @@ def test_memory_is_bounded_by_the_number_of_blocks(server: Server) -> None:
         thread.join()
     assert most - before < 48 << 20, (before, most)
     assert server.metric("vllm:num_preemptions_total") > 0
+
+
+def test_replicas_behind_ray_serve(python: Path, folder: Path) -> None:
+    """Of two replicas one is killed while 8 clients ask: only what it was computing fails, no answer is
+    wrong, and another replica takes its place."""
+    if command(python, "-c", "import ray.serve").returncode:
+        install(python, "ray[serve]")
+    program = PROGRAM.with_name("vllm_replicas.py")
+    done = subprocess.run(
+        [str(python), str(program), str(folder), str(free_port())], env=os.environ | {"OVJIT_VLLM": "1"},
+        capture_output=True, text=True, timeout=1200, cwd=program.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
+    assert found["before"] == found["after"] == 2 and not found["killed_answers"]
+    assert found["wrong"] == 0 and found["failed"] <= 8

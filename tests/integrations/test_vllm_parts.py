@@ -155,7 +155,7 @@ def test_folders(tmp_path: Path) -> None:
     ov.save_model(decoder(ov), tmp_path / "openvino_model.xml", compress_to_fp16=False)
     paged = PagedDecoder.load(tmp_path)
     paged.allocate(4)
-    paged.warm_up([1, 20])
+    paged.warm_up([1, 20], 4)
     assert paged.layers == [([2, 32, 16], [2, 32, 16])] * 2 and paged.block == 32 and paged.width == 64
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")

@@ -50,8 +50,19 @@ def make_paged(model: Model, options: Options) -> None:
             "paged attention takes a decoder whose attention (ScaledDotProductAttention) reads its keys and "
             "values from variables; this model has none"
         )
+    other = sorted(_variables(model) - {name for layer in layers for name in layer.variables()})
+    if other:
+        raise UnsupportedError(
+            f"the variables {', '.join(map(repr, other[:4]))} are no caches of attention: recurrent layers "
+            "keep their state by sequence, and are not rewritten to blocks"
+        )
     masks = _masks(layers)
     _Rewriting(model, options).run(layers, masks)
+
+
+def _variables(model: Model) -> set[str]:
+    """The variables that the model sets."""
+    return {str(n._attrs["variable_id"]) for n in model.get_sinks() if n._op.name == "Assign"}
 
 
 def _masks(layers: Iterable[_Layer]) -> list[Mask]:
@@ -111,6 +122,18 @@ class _Layer(NamedTuple):
             mask = None
         key, value = (_cache_of(node.input_value(i)).input_value(1) for i in (1, 2))  # type: ignore[union-attr]
         return _Layer(node, key, value, mask)
+
+    def variables(self) -> set[str]:
+        """The variables of keys and values."""
+        found = set()
+        for index in (1, 2):
+            joined = _cache_of(self.node.input_value(index))
+            assert joined is not None
+            node = joined.input_value(0)._node
+            while node._op.name != "ReadValue":
+                node = node.input_value(0)._node
+            found.add(str(node._attrs["variable_id"]))
+        return found
 
     def axis(self, index: int) -> int:
         """The axis along which the cache of keys (1) or values (2) grows."""

@@ -136,14 +136,18 @@ class PagedDecoder:
         found = self._logits.infer([rows], share_inputs=True, share_outputs=True)[0]
         return found.reshape(len(hidden), -1)
 
-    def warm_up(self, counts: Sequence[int]) -> None:
-        """Compile what calls need: a prompt of each of these lengths, and a token behind it. Block 0 is
-        written."""
+    def warm_up(self, counts: Sequence[int], sequences: int = 1) -> None:
+        """Compile what calls need: prompts of these lengths, tokens behind them, both in one call, and tokens
+        of up to so many sequences. Block 0 is written."""
+        batches = [[(count, count)] for count in counts]
+        batches += [[(count, 1)] for count in counts]
+        batches += [[(count, count), (count, 1)] for count in counts[1:] if sequences > 1]
+        batches += [[(8, 1)] * many for many in (2, 4, 8, 16, 32, sequences) if 1 < many <= sequences]
         width = -(-max(counts, default=1) // self.block)
-        for count in counts:
-            for begin, new in ((0, count), (count - 1, 1)):
-                blocks = np.zeros((1, width), np.int32)
-                tables = tables_of(np.array([0, new]), np.array([begin + new]), blocks, self.block)
-                ids = np.zeros(new, np.int64)
-                rows = self.hidden(ids, np.arange(begin, begin + new), tables)
-                self.logits(rows[-1:])
+        for batch in batches:
+            new, lengths = [n for _, n in batch], [length for length, _ in batch]
+            blocks = np.zeros((len(batch), width), np.int32)
+            tables = tables_of(np.cumsum([0, *new]), np.array(lengths), blocks, self.block)
+            places = [np.arange(end - n, end) for end, n in batch]
+            rows = self.hidden(np.zeros(sum(new), np.int64), np.concatenate(places), tables)
+            self.logits(rows[np.cumsum(new) - 1])

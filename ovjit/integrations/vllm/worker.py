@@ -50,8 +50,8 @@ class OvjitWorker(CPUWorker):
 
     def compile_or_warm_up_model(self) -> CompilationTimes:
         """Compile for prompts and tokens, in block 0, which belongs to no sequence."""
-        most = self.scheduler_config.max_num_batched_tokens
-        decoder = self.model_runner.model.decoder
-        decoder.warm_up(sorted({min(n, most, decoder.block * decoder.blocks) for n in (*_PROMPTS, most)}))
+        most = min(self.scheduler_config.max_num_batched_tokens, self.model_config.max_model_len)
+        counts = sorted({min(n, most) for n in (*_PROMPTS, most)})
+        self.model_runner.model.decoder.warm_up(counts, self.scheduler_config.max_num_seqs)
         set_random_seed(self.model_config.seed)
         return CompilationTimes(language_model=0.0, encoder=0.0)
