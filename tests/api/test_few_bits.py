@@ -16,7 +16,7 @@ BYTES = {
     "u4": lambda n: -(-n // 2), "u6": lambda n: 3 * -(-n // 4), "i4": lambda n: -(-n // 2),
     "nf4": lambda n: -(-n // 2), "f4e2m1": lambda n: -(-n // 2),
 }  # fmt: skip
-#: All that the lengths of a byte, a group and a vector may get wrong; the long test has all from 0 to 33.
+#: Lengths that a byte, a group and a vector may get wrong; the long test has all lengths from 0 to 33.
 LENGTHS = (0, 1, 3, 8, 9, 33)
 X = np.zeros(1, np.float32)
 

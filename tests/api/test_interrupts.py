@@ -1,7 +1,7 @@
-"""Ctrl-C at every place where Python may raise it: what was under way ends, and everything goes on working.
+"""Ctrl-C at every place where Python may raise it: current work ends, and everything goes on working.
 
-CPython looks for signals when a function begins and when a call returns. A profile function is called at just
-these places, so an interrupt can be put at each in turn, once a run; signals at random moments are in
+CPython checks for signals when a function begins and when a call returns. A profile function is called at
+just these places, so an interrupt can be put at each, one in a run. Signals at random moments are in
 `test_processes.py`.
 """
 

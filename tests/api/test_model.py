@@ -87,7 +87,7 @@ def test_results_that_hang_on_a_port_are_its_outputs() -> None:
         g.m.remove_result(removed)
         row.append(g.m.add_outputs(g.relu.output(0))[0].node is removed)
         row.append(len(g.m.results))
-        del removed  # nobody holds it
+        del removed  # drops the last reference
         added = g.m.add_outputs(g.relu.output(0))
         row += [added[0].node in g.m.results, len(g.m.results)]
         tanh = ov.opset8.tanh(g.a)
@@ -404,7 +404,7 @@ def test_constants_hold_the_same_bytes(value: Any, dtype: Any) -> None:
 
 
 def test_foreign_byte_order_keeps_the_values() -> None:
-    """OpenVINO copies the bytes as they lie."""
+    """OpenVINO copies the stored bytes."""
     assert ovjit.opset13.constant(np.arange(3, dtype=">i4")).data.tolist() == [0, 1, 2]
 
 

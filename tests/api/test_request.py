@@ -942,7 +942,7 @@ def test_an_output_that_is_the_next_input(way: str) -> None:
 def test_a_handled_error_keeps_no_memory(way, pickled, monkeypatch) -> None:
     """An error has frames, and they have requests and arrays: none of them waits for the collector, and an
     error that is told again has no frames of before."""
-    if pickled:  # as after `import dask`, if there is tblib: whoever pickles an error has its traceback, too
+    if pickled:  # as after `import dask`, if tblib is installed: a pickled error has its traceback, too
         for kind in (errors.OvjitError, errors.InferenceError, errors.Cancelled, ValueError):
             monkeypatch.setitem(copyreg.dispatch_table, kind, whole_error)
     compiled = cases.endless(ovjit)

@@ -281,7 +281,7 @@ def test_a_blob_carries_states(make, tmp_path):
 
 @pytest.mark.parametrize("make", [running_sum, growing, crossed, several])
 def test_a_blob_carries_what_variables_begin_with(make, tmp_path):
-    """Elsewhere nothing is compiled for it, and for closed shapes nobody reads the graph."""
+    """Elsewhere nothing is compiled for it. For closed shapes the graph is not read."""
     key = {"OVJIT_KEY": "0123456789abcdef" * 4}
     (tmp_path / "blob").write_bytes(
         ovjit.Core().compile_model(make(ovjit), "CPU", {**EXACT, **key}).export_model().getvalue()

@@ -25,7 +25,7 @@ X = np.array([[-1.0, 0.5, 2.0]], np.float32)
 
 @pytest.fixture
 def unknown(tmp_path: Path) -> Path:
-    """x + [1, 2, 3], then an operator that nobody knows."""
+    """x + [1, 2, 3], then an unknown operator."""
     nodes = [
         make.make_node("Add", ["x", "w"], ["y"]),
         make.make_node("Foo", ["y"], ["z"], alpha=0.5, times=3),

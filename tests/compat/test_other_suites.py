@@ -122,7 +122,7 @@ def test_a_device_of_another_library_is_only_noted(ov, tmp_path):
     if ov is ovjit:
         with pytest.raises(RuntimeError, match="Error loading XML file"):
             core.register_plugins(page)
-    core.set_property("GPU", {"PERF_COUNT": True})  # of use to nobody, and no error
+    core.set_property("GPU", {"PERF_COUNT": True})  # without effect, and no error
 
 
 @both

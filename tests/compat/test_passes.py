@@ -334,7 +334,7 @@ def test_the_order_of_nodes(seed):
 
 
 def looping(ov: Any, loop: bool, trips: int) -> Any:
-    """h = h / 2 + x in each trip; the last h, and all of them."""
+    """h = h / 2 + x in each iteration; the last h, and all of them."""
     o = ov.opset13
     x, h = o.parameter([trips, 3], np.float32, name="x"), o.parameter([1, 3], np.float32, name="h")
     one, state = (o.parameter([1, 3], np.float32, name=name) for name in ("one", "state"))

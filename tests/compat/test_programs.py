@@ -105,7 +105,8 @@ def test_benchmark_app(line, models):
 
 
 def steps(printed: str) -> list[str]:
-    """What benchmark_app says it does, and the model's ports: all that does not depend on speed or device."""
+    """The steps that benchmark_app reports, and the model's ports: lines that do not depend on speed or
+    device."""
     lines = re.findall(r"(?m)^\[Step .*|^\[ INFO \] (?:Model [io].*|Network [io].*|    .* / .*)", printed)
     return [re.sub(r"\d+\.\d+", "", line) for line in lines]
 

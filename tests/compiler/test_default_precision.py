@@ -1,4 +1,4 @@
-"""What models compute in where nobody says: bf16 where the CPU has it, as in the real OpenVINO."""
+"""The default precision: bf16 where the CPU has it, as in the real OpenVINO."""
 
 from __future__ import annotations
 

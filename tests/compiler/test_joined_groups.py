@@ -55,7 +55,7 @@ def test_what_is_stored_goes_on_in_registers():
 
 
 def test_two_products_by_the_same_tables_are_one_kernel():
-    """A rotation written out, as of positions: halves by cosines and sines"""
+    """A rotation written out, as of positions: two parts by cosines and sines"""
     net = Net((4, 7, 64), (4, 7, 64))
     a, b = net.inputs
     c, s = (net.b.constant(f(np.arange(7 * 64, dtype=np.float32)).reshape(7, 64)) for f in (np.cos, np.sin))

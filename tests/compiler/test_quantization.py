@@ -490,7 +490,7 @@ def test_quantize_and_dequantize_as_onnx_has_them(monkeypatch, kind):
     assert any(k.startswith("conv_u8i8") for k in kernels), kernels
     assert_equal(got[0], want[0])
     assert np.abs(got[1].astype(int) - want[1]).max() <= 1
-    # where nobody reads the reals, the division is part of the epilogue's multiply-add
+    # if the reals have no reader, the division is part of the epilogue's multiply-add
     last = ops.convolution(
         dequantize(quantize(y)), stored_weights(ops, rng, (8, 8, 1, 1), (0,)), [1, 1], [0, 0], [0, 0], [1, 1]
     )
@@ -855,8 +855,8 @@ def test_offsets_of_a_whole_tensor_take_no_memory_beside_them():
 
 
 def test_what_is_on_a_grid_stays_on_it_in_f32():
-    """Ranges by channel are nobody's bytes here: FakeQuantize itself makes the numbers, which are exact where
-    steps are powers of 2."""
+    """Ranges by channel are not computed in bytes: FakeQuantize itself makes the numbers, exact if steps are
+    powers of 2."""
     rng = np.random.default_rng(SEED)
     step, zero = np.exp2(rng.integers(-8, -2, (1, 32, 1, 1))), rng.integers(0, 256, (1, 32, 1, 1))
     limits = [(-zero * step).astype(np.float32), ((255 - zero) * step).astype(np.float32)]

@@ -33,7 +33,7 @@ SHAPES = [
 
 def images(dtype: str, planar: bool, side: str) -> None:
     """Every shape once, behind `guard_pages`: pixels of `dtype`, minus a mean and times a scale, as planes or
-    as they lie."""
+    in place."""
     from ovjit.graph.graph import Builder
     from tests.support import guard_pages
 

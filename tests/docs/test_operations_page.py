@@ -1,4 +1,4 @@
-"""docs/operations.md says what is there, and the list of operations is OpenVINO's."""
+"""docs/operations.md is up to date, and its list of operations is OpenVINO's."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_an_endless_loop_can_be_cancelled():
 
 
 def state_in_bodies(ov, ops, kind):
-    """A sum that a body keeps, from trip to trip and from inference to inference."""
+    """A sum that a body keeps, over iterations and inferences."""
     info = ov.op.util.VariableInfo()
     info.data_shape, info.data_type, info.variable_id = ov.PartialShape([1, 3]), ov.Type.f32, "sum"
     variable = ov.op.util.Variable(info)
@@ -497,7 +497,7 @@ def test_bodies_follow_when_a_model_is_reshaped():
 
 
 def test_an_end_may_be_the_last_index():
-    """Where parts fill the range only with it: OpenVINO counts trips so."""
+    """An inclusive end if parts fill the range only with it: OpenVINO counts iterations so."""
     x = ovjit.opset13.parameter([2, 8], name="x")
     cut = ovjit.opset13.parameter([2, 2])
     ten = ovjit.opset13.multiply(cut, np.float32(10))
@@ -519,7 +519,7 @@ BAGS = {
 
 
 def bags(ov, ops, reduce="sum", weighted=False, keep=False, halves=False, computed=False, trips=False):
-    """A Loop of which each trip adds up rows of a table from a start to an end of its own."""
+    """A Loop whose iterations each add up rows of a table from a start to an end."""
 
     def integers(*numbers):
         return ops.constant(np.array(numbers, np.int64))
@@ -561,8 +561,8 @@ def bags(ov, ops, reduce="sum", weighted=False, keep=False, halves=False, comput
 
 @pytest.mark.parametrize("name", BAGS)
 def test_a_loop_over_ranges_of_rows_is_bags(name):
-    """Trips that add up rows of a table by a part of a list are one operation, with the same results, for
-    bounds from the end, behind it and the wrong way round."""
+    """Iterations that add up rows of a table by a part of a list are one operation, with the same results,
+    for bounds from the end, behind it and in the wrong order."""
     how = BAGS[name]
     model, table = bags(ovjit, opset13, **how)
     theirs = openvino.Core().compile_model(bags(openvino, openvino.opset13, **how)[0], "CPU", SAME)
@@ -603,7 +603,7 @@ def test_bags_of_indices_out_of_range_and_of_fewer_bounds_than_trips():
 
 
 def test_a_loop_that_may_end_early_is_no_bags():
-    """A body whose condition depends on data makes as many trips as it says."""
+    """A body with a data-dependent condition runs the right number of iterations."""
 
     def build(ov, ops):
         zero, one = (ops.constant(np.array([k], np.int64)) for k in (0, 1))

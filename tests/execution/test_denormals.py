@@ -1,4 +1,4 @@
-"""CPU_DENORMALS_OPTIMIZATION: denormal numbers are zeros to those who compute, and to nobody afterwards."""
+"""CPU_DENORMALS_OPTIMIZATION: computing threads flush denormal numbers, and no thread does so afterwards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model(ov, rows: int = 4):
 
 
 def looped(trips: int, data_decides: bool):
-    """y * 0.5 for each trip; where shapes change, trips are not steps of the plan around them."""
+    """y * 0.5 for each iteration; with changing shapes, iterations are not steps of the plan around them."""
     y, x = o.parameter([-1] if data_decides else [64], np.float32), o.parameter([64], np.float32, name="x")
     count = o.parameter([], np.int32, name="n")
     half = o.multiply(y, o.constant(np.float32(0.5)))
@@ -64,7 +64,8 @@ def test_as_in_openvino(package):
 
 
 def test_threads_have_back_what_they_had():
-    """Whoever computes: callers, helpers, workers of streams and of queues; those of another model go on."""
+    """All computing threads: callers, helpers, workers of streams and of queues; those of another model go
+    on."""
     rows = 1 << 12
     data = np.tile(INPUT, (rows, 1))
     core = ovjit.Core()

@@ -188,8 +188,8 @@ def test_what_need_not_run_on_the_host_does_not():
 
 
 def test_slices_by_computed_bounds_run_in_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one cut where the bounds are known, for all that is sliced by them, and the host does nothing.
-    Traces serve the plans behind it, each of which is proved."""
+    """There is one graph break where the bounds are known, for all slices by them, and no host step. Traces
+    serve the plans behind it, each of which is proved."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
     compiled = ovjit.compile_model(experts(ovjit), "CPU", {"PERF_COUNT": True})
     reference = openvino.Core().compile_model(experts(openvino), "CPU", EXACT)

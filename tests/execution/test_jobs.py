@@ -55,7 +55,7 @@ def outputs_of_rows(state: bool) -> tuple[ovjit.InferRequest, Callable[[int, boo
 
 @pytest.mark.parametrize("state", [False, True])
 def test_large_outputs_lie_where_those_of_other_shapes_did(state: bool) -> None:
-    """Unless somebody has these: what a user holds is not written to for another shape."""
+    """Memory that a user holds is not reused for another shape."""
     request, infer = outputs_of_rows(state)
 
     def place() -> int:
@@ -113,7 +113,7 @@ def test_a_large_arena_grows_with_its_pages() -> None:
 def test_arenas_grow_by_small_pages_once_large_ones_are_dear(
     dear_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page at which that turns out may be any; what is there stays, and the mapping can still grow."""
+    """The failing page may be any; existing memory stays, and the mapping can still grow."""
     clock = {"calls": 0, "ns": 0}
 
     def thread_time_ns() -> int:
@@ -241,7 +241,7 @@ def test_a_late_helper_finds_no_claim_in_a_new_table() -> None:
     request.infer([np.ones(5000, np.float32)])
     job.words = plain
     job.words[runner.ACTIVE] = 0
-    assert kept in job._keep  # while somebody looks
+    assert kept in job._keep  # while a late helper looks
     assert written.index(runner.COUNTERS) < written.index(runner.STEPS)
     assert written.index(runner.COUNTERS) < written.index(runner.TABLE)
 

@@ -1,4 +1,5 @@
-"""Loops whose shapes depend on data: native trips beside trips by Python, and beside ONNX Runtime."""
+"""Loops with data-dependent shapes: native iterations beside iterations by Python, and beside ONNX
+Runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ KINDS = {np.dtype("f4"): TensorProto.FLOAT, np.dtype("i8"): TensorProto.INT64}
 
 
 class Body:
-    """Nodes of a loop's body, over `table` [rows, 4], `numbers` [n] and `starts`, `ends` [trips]."""
+    """Nodes of a loop's body, over `table` [rows, 4], `numbers` [n] and `starts`, `ends` [iterations]."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -42,11 +43,11 @@ class Body:
         return self("Unsqueeze", self("Gather", values, "i", axis=0), [0])
 
     def bound(self) -> tuple[str, str]:
-        """Two places that differ from trip to trip."""
+        """Two places that differ between iterations."""
         kind = self.rng.integers(4)
         if kind == 0:
             return self.at_trip("starts"), self.at_trip("ends")
-        if kind == 1:  # the rows before this trip's
+        if kind == 1:  # the rows before this iteration's
             one = self("Unsqueeze", "i", [0])
             return self("Sub", one, [2]), self("Add", one, [1])
         if kind == 2:  # from the end on
@@ -160,7 +161,7 @@ def names_of(request: Any) -> set[str]:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of native trips of each run from now on."""
+    """The number of native iterations of each run from now on."""
     runs: list[int] = []
     run = Trips.run
 
@@ -180,7 +181,7 @@ def compiled(data: bytes, threads: int = 1, **more: Any) -> Any:
 
 
 def check(seed: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A loop as this seed makes it; the native trips."""
+    """A loop as this seed makes it; the native iterations."""
     where = f"seed {seed}"
     data, given = model(seed)
     options = onnxruntime.SessionOptions()
@@ -217,7 +218,8 @@ def test_as_by_python(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def windows(endless: bool = False) -> bytes:
-    """A loop whose trip i gives the sums of rows i ... i + i % 3 and of rows 0 ... i, and counts rows."""
+    """A loop whose iteration i gives the sums of rows i ... i + i % 3 and of rows 0 ... i, and counts
+    rows."""
     b = Body(np.random.default_rng(0))
     one = b("Unsqueeze", "i", [0])
     last = b("Add", one, b("Add", b("Mod", one, [3]), [1]))

@@ -93,7 +93,7 @@ def test_hostile_numbers_are_refused_before_anything_is_written(name: str, more:
 
 
 def test_blocks_that_are_gone_are_not_seen() -> None:
-    """-1 in the place of a block before the window, or of keys that nobody is to see."""
+    """-1 in the place of a block before the window, or of invisible keys."""
     rng = np.random.default_rng(SEED)
     run, whole = (Run(ov, model(ov, sliding_window=20)) for _ in range(2))
     first, then = rows_of(rng, 70), rows_of(rng, 1)

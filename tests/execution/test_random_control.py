@@ -179,7 +179,7 @@ class Maker:
         self.keep(node.outputs[1], (extra_shape[0] * shape[axis] if known else None, extra_shape[1]))
 
     def longer(self, i: int) -> None:
-        """A loop whose value gets longer with every trip."""
+        """A loop whose value gets longer in every iteration."""
         rows, n = self.shapes[i]
         maker = self.inner((None, n))
         more = maker.add("Concat", maker.values[0], maker.add("Tanh", maker.values[0]), axis=0)

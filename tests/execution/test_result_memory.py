@@ -1,4 +1,4 @@
-"""Memory of large results: lent again when nobody has it, and never while somebody does."""
+"""Memory of large results: reused when it has no reference, and never before."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_results_are_the_callers_own() -> None:
     request = doubler()
     given: Callable[[int], np.ndarray] = lambda n: np.full((600, 1024), n, np.float32)  # noqa: E731
     results = [request.infer([given(n)])[0] for n in range(5)]
-    results[2] += 1  # nobody else's
+    results[2] += 1  # without another reference
     assert [float(r[3, 5]) for r in results] == [0, 2, 5, 6, 8]
     assert (request.get_output_tensor(0).data == 8).all()
     assert all(r.flags.writeable and r.flags.c_contiguous for r in results)

@@ -36,7 +36,7 @@ def many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_cores() -> Iterator[None]:
-    """Somebody else is busy, so that threads are put off in the midst of steps."""
+    """Another process is busy, so threads are preempted within steps."""
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     yield
     other.kill()

@@ -19,7 +19,7 @@ from tests.fuzz import fuzz_bases, fuzz_models, fuzzing
 
 FOREIGN = bytes(range(32))
 CHANGED = ("graph", "header")
-#: Sections of a stranger that nobody looks at.
+#: Sections of an untrusted blob that are not read.
 UNUSED = ("code", "program")
 #: Neighbouring seeds that change one blob.
 BLOCK = 128

@@ -577,7 +577,7 @@ def _check(case: dict[str, Any], graph: Graph) -> str:
                 return f"at {case['sets'][number]}: native {_brief(got)}, interpreter {_brief(want)}"
             if "internal error" in str(got):
                 return f"at {case['sets'][number]}: {got}"
-            ways = [None, None]  # what variables hold then is nobody's business
+            ways = [None, None]  # the values of variables are undefined then
             continue
         for i, (a, b) in enumerate(zip(got, want, strict=True)):
             wrong = _difference(a, b, 3e-2 if halves else 2e-3)

@@ -39,7 +39,7 @@ WILD = 1e10
 #: What gives another answer with every search where a list should be sorted and is not, and with every run
 #: where a seed is 0.
 UNDEFINED = frozenset(("Bucketize", "SearchSorted", "RandomUniform", "Multinomial"))
-#: Trips of the longest loop that is still run.
+#: Iterations of the longest loop that is still run.
 TRIPS = 100
 
 
@@ -94,7 +94,7 @@ def _alarm(number: int, frame: Any) -> None:
 
 
 def signature(graph: Graph) -> bytes:
-    """A digest of all that the answers of a graph depend on: everything but its names."""
+    """A digest of everything in a graph but its names."""
     digest = hashlib.blake2b(digest_size=16)
     _digest(digest, graph)
     return digest.digest()
@@ -301,7 +301,7 @@ def _strings(array: np.ndarray) -> list[bytes]:
 
 
 def _is_huge(graph: Graph) -> bool:
-    """Whether to run it would take too long: large tensors, many trips."""
+    """Whether to run it would take too long: large tensors, many iterations."""
     for node in graph.nodes:
         for value in node.outputs:
             if is_static(value.shape) and np.prod(value.shape, dtype=float) > MOST:

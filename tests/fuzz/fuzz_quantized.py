@@ -477,7 +477,7 @@ def _quantized(
     x: Any, low: Any, high: Any, out_low: Any, out_high: Any, levels: int, nudge: Any
 ) -> np.ndarray:
     at = (x - low) * (levels - 1) / (high - low)
-    if nudge is not None:  # all numbers alike now and then: what is halfway for one is for all that equal it
+    if nudge is not None:  # all numbers alike now and then: a tie for one is a tie for all equal ones
         each = at.shape if nudge.random() < 0.7 else ()
         at = at + nudge.uniform(-1, 1, each) * NUDGE * (levels + np.abs(at))
     steps = np.rint(np.clip(at, 0, levels - 1))

@@ -37,7 +37,7 @@ from tests.support import ROOT
 SECONDS = 4.0
 #: Runs that may be spent on making one finding smaller.
 ATTEMPTS = 150
-#: Cases of one child, which gets slower and larger with all that is cached; a fuzzer's own LIFE goes before.
+#: Cases of one child, which gets slower and larger with its caches; a fuzzer's own LIFE takes precedence.
 LIFE = 20_000
 #: Seconds of computing after which a case has taken too long: its process ends.
 PATIENCE = 60.0
@@ -188,7 +188,7 @@ def _death(done: Any) -> str:
 
 
 def without(items: list[Any]) -> Iterator[list[Any]]:
-    """The list with parts left out: halves first, then one at a time."""
+    """The list with parts left out: large parts first, then one item at a time."""
     size = len(items) // 2
     while size:
         for start in range(0, len(items), size):

@@ -35,7 +35,7 @@ os.environ.setdefault("OVJIT_PRECISION", "f32")  # answers are compared closely
 
 WARM_UP = 30
 GROWTH = 1.10
-#: Samples beyond the growth that are allowed: somebody else's pages.
+#: Samples beyond the growth that are allowed: pages of other parts of the process.
 OUTLIERS = 5
 #: From one third of a long run to the next, of so many medians, memory grows by less than this.
 LONG, TREND = 50, 1.05

@@ -151,7 +151,7 @@ def test_shapes_made_of_open_dimensions(first: int) -> None:
         for i, (their, our, real) in enumerate(
             zip(theirs, ours, _random_shapes(ovjit, SIZES, seed), strict=True)
         ):
-            if their is None:  # they refuse all that might become negative
+            if their is None:  # they refuse shapes that might become negative
                 continue
             assert our is not None, (seed, i, their)
             # theirs leave out what may be of slices from the end: 2..5 elements from -3 to 3..9 can be 1

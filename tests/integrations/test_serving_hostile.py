@@ -102,7 +102,7 @@ HOSTILE = {
 @pytest.mark.parametrize("inline", [DEFAULT.inline_bytes, 1], ids=["inline", "pieces"])
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_requests(rest, kind, inline) -> None:
-    """A 400 of less than 1,000 characters, whoever reads the body; the next request is answered."""
+    """A 400 of less than 1,000 characters for every reader of bodies; the next request is answered."""
     body, words = HOSTILE[kind]
     model = RestModel(rest.served, "digits", limits=Limits(inline_bytes=inline))
     reply = asyncio.run(model.reply("POST", INFER, body))
@@ -197,7 +197,7 @@ def test_more_requests_than_the_line_takes(rest) -> None:
     assert sorted({r.status for r in replies}) == [200, 503]
     assert all(r.headers["Retry-After"] == "1" for r in replies if r.status == 503)
     assert sum(r.status == 200 for r in replies) >= 3
-    assert asyncio.run(small.reply("POST", INFER, good())).status == 200  # and nobody is in line for ever
+    assert asyncio.run(small.reply("POST", INFER, good())).status == 200  # and no request waits for ever
 
 
 def test_memory_and_threads_that_are_missing_are_a_503(rest, monkeypatch) -> None:
@@ -500,7 +500,7 @@ async def crowd(model: RestModel, count: int) -> None:
         answers = await asyncio.gather(*tasks)
         assert [label_in(a) for a in answers] == [PREDICTED[i % 200] for i in range(count // 2)]
         assert all(b" 400 x" in answer for answer in await asyncio.gather(*wrong))
-        assert server.open == len(held) and not server.given_up  # they wait, and hold up nobody
+        assert server.open == len(held) and not server.given_up  # they wait without blocking others
         for i, (_, writer) in enumerate(held):
             if i % 2:
                 writer.transport.abort()

@@ -262,7 +262,7 @@ def test_memory_is_bounded_by_the_number_of_blocks(server: Server) -> None:
             answers = list(pool.map(lambda p: server.complete(p, 90), asked))
         assert all(len(a["token_ids"]) == 90 for a in answers)
 
-    assert 16 * 8 > blocks  # not all that vLLM would run at once fit
+    assert 16 * 8 > blocks  # vLLM would run more at once than fit
     round_of(64)
     before, most, stop = server.memory(), 0, threading.Event()
 

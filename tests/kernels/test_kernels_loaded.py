@@ -1,4 +1,5 @@
-"""Which kernels a model loads: of a static one those of its steps, of others all that a plan may need."""
+"""The kernels that a model loads: of a static one those of its steps, of others those that a plan may
+need."""
 
 import subprocess
 import sys
@@ -18,7 +19,7 @@ def addition(shape: list[int]) -> ov.CompiledModel:
 
 
 def loaded(compiled: ov.CompiledModel) -> tuple[set[str], set[str]]:
-    """Names of the kernels that are loaded, and of all that the program may use."""
+    """Names of the loaded kernels, and of those that the program may use."""
     executable = compiled._executable
     return {k.name for k in executable.addresses}, {k.name for k in executable.program.kernels}
 

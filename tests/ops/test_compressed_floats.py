@@ -65,7 +65,7 @@ class Weights:
         self.kept: list[Any] = []
 
     def rounded(self, wide: str) -> np.ndarray:
-        """What they are where levels are converted to halves: rows of tables, as in OpenVINO."""
+        """Their values if levels are converted to f16 or bf16: rows of tables, as in OpenVINO."""
         levels = LEVELS if self.kind == "nf4" else self.levels if self.kind in BOOKS else None
         if levels is None or wide == "f32":
             return self.real

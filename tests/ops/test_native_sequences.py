@@ -87,7 +87,7 @@ def test_gather_tree(kind: type) -> None:
 
 
 def test_beams_of_numbers_that_are_none() -> None:
-    """A parent that nobody goes on to may be NaN, a length infinite. Others are refused by both."""
+    """An unused parent may be NaN, a length infinite. Others are refused by both."""
     ids, nan, far = np.arange(6, dtype=np.float32).reshape(3, 1, 2), np.float32("nan"), np.float32("inf")
     for step, length, fine in (
         (0, 3, True), (2, 3, False), (1, 1, True), (0, far, True), (0, -far, True), (0, nan, False)

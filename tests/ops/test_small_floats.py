@@ -154,10 +154,10 @@ def test_they_do_not_mix() -> None:
 @pytest.mark.parametrize("scale, shift", [(1.5, ()), (1.5, (0.25,)), (1, ())])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_numbers_are_held_so_natively(kind: type, to: str, scale: float, shift: tuple[float, ...]) -> None:
-    """The kernel has the bits of the reference, of halves and what is beside them, NaN and infinities."""
+    """The kernel has the bits of the reference: ties and their neighbours, NaN and infinities."""
     with np.errstate(invalid="ignore"):
         x = _numbers("f32").astype(kind)
-    between = (np.arange(-4096, 4096) + 0.5).astype(kind) / 4096  # two halves
+    between = (np.arange(-4096, 4096) + 0.5).astype(kind) / 4096  # ties of two numbers
     x = np.concatenate([x, between, np.nextafter(between, kind(np.inf))])
     given = [np.array([v], kind) for v in (scale, *shift)]
     p = opset13.parameter([-1], kind)

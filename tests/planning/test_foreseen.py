@@ -72,7 +72,7 @@ def batches(rng: np.random.Generator, count: int) -> list[list[np.ndarray]]:
 
 
 def parts(rng: np.random.Generator, count: int) -> list[list[np.ndarray]]:
-    """Prompts and single elements by turns."""
+    """Prompts and single elements, alternating."""
     sizes = [int(rng.integers(20, 90)) if i % 2 == 0 else 1 for i in range(count)]
     return [[rng.standard_normal((1, size, 16)).astype(np.float32), np.zeros(1, np.int32)] for size in sizes]
 

@@ -1,5 +1,5 @@
-"""Variables that grow in place: decoders' caches are what copying would make them, bit by bit, and ordinary
-tensors for whoever looks at them. Beams change their order outside of the program."""
+"""Variables that grow in place: decoders' caches are equal to copied ones, bit by bit, and ordinary tensors
+for readers. Beams change their order outside of the program."""
 
 from __future__ import annotations
 

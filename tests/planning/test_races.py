@@ -359,7 +359,7 @@ def test_steps_that_say_nothing_may_only_write_where_they_read() -> None:
 
 
 def test_a_step_that_begins_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind a step that nobody waits for, one may write beside what that one writes, but not read it."""
+    """Behind a step without waiters, a step may write beside that one's outputs, but not read them."""
     by_hand(row_step((32, 32)))
     monkeypatch.setattr(plan_steps, "CLEAR_GAPS", "copy_i32")
     for touched in (row_step((32, 32)), row_step((32, 32), in_place=True)):

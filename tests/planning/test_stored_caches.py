@@ -1,4 +1,4 @@
-"""Caches of keys and values in a type that the model does not compute in: KV_CACHE_PRECISION of halves."""
+"""Caches of keys and values in another type than the compute type: KV_CACHE_PRECISION of f16 and bf16."""
 
 from __future__ import annotations
 

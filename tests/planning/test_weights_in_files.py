@@ -81,7 +81,7 @@ def test_a_converted_constant_that_is_read_as_it_is(path) -> None:
     """A reader that packs nothing gets the rounded numbers, at open and at static shapes."""
     rng = np.random.default_rng(SEED)
     table = rng.standard_normal((256, 256), np.float32)
-    held = np.frombuffer(table.tobytes(), np.float32).reshape(table.shape)  # somebody else's memory
+    held = np.frombuffer(table.tobytes(), np.float32).reshape(table.shape)  # memory of another owner
     converted = Converted(held, [np.dtype("float16"), np.dtype("float32")])
     from ovjit.engine import compile_graph
     from ovjit.graph.graph import Builder

@@ -33,7 +33,7 @@ def arrays(draw: Any) -> np.ndarray:
 
 
 def said(t: Any) -> list[Any]:
-    """All that a tensor says of itself."""
+    """Every public property of a tensor."""
     about = [t.element_type.get_type_name(), list(t.shape), t.size, t.byte_size, list(t.strides)]
     return [*about, t.is_continuous(), t.data]
 

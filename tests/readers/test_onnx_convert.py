@@ -17,7 +17,7 @@ from tests.support.onnx.cases import Case, as_arrays, input_names, load_cases, r
 from tests.support.onnx.files import boundary, make, node
 from tests.support.onnx.scoreboard import _array, _tensor, judge
 
-#: What OpenVINO computes otherwise whoever has written the file: f64, beyond i32, saturation, rounding.
+#: Computed differently by OpenVINO for every writer of the file: f64, beyond i32, saturation, rounding.
 OPENVINOS_OWN = (
     "DOUBLE",
     "float64",

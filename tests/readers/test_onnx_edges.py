@@ -490,7 +490,7 @@ def test_other_loops_over_items_stay_loops(old: str, new: str) -> None:
 
 
 def test_tensors_of_one_open_length_are_collected_where_nothing_joins_them() -> None:
-    """A loop whose tensors are only stacked has none that grows from trip to trip."""
+    """A loop whose tensors are only stacked has none that grows between iterations."""
     stacked = REPEATED.replace("axis = 0>(a)", "axis = 0, new_axis = 1>(a)")
     stacked = stacked.replace("axis = -1>(b)", "axis = -1, new_axis = 1>(b)")
     for text, grows in ((REPEATED, True), (stacked, False)):
@@ -665,7 +665,7 @@ def test_constants_of_types_that_openvino_does_not_have(kind: int, op: str) -> N
 
 @pytest.mark.parametrize("kind", STAND_INS)
 def test_who_asks_for_a_type_that_openvino_does_not_have_gets_an_error(kind: int) -> None:
-    """A constant's wider type is nobody's: not an output's, nor that of a zero point or of a sum."""
+    """A constant's wider type is not passed on to an output, a zero point or a sum."""
     refused = "is not supported: OpenVINO's types do not have it"
     quantize = helper.make_node("QuantizeLinear", ["x", "s", "c"], ["q"])
     for nodes in (
@@ -755,7 +755,7 @@ def test_numbers_next_to_ties_between_small_floats(kind: str, wide: Any) -> None
 
 @pytest.mark.parametrize("precision", [0, TensorProto.FLOAT16, TensorProto.FLOAT])
 def test_the_division_of_a_quantisation_has_a_precision(precision: int, rng: np.random.Generator) -> None:
-    """By default that of the scale: halves divided as halves come to other ties."""
+    """By default that of the scale: f16 divided as f16 comes to other ties."""
     scale = np.float16(0.2803)
     near = np.arange(-90, 90) * 0.5 * float(scale)
     x = np.concatenate([rng.normal(size=4000) * 20, near]).astype(np.float16)

@@ -582,7 +582,7 @@ def test_sparse_attention(length: int, past: int, turning: bool) -> None:
     for layout in range(2):
         columns[layout, : counts[layout, -1]] = np.nonzero(seen[layout])[1]
     total = length + past
-    lengths = np.full(batch, total, np.int32)  # of a shorter item ONNX Runtime reads what nobody has written
+    lengths = np.full(batch, total, np.int32)  # of a shorter item ONNX Runtime reads unwritten memory
     caches = [r(batch, groups, room, size), r(batch, groups, room, size) + 1]
     inputs: list[np.ndarray | None] = [
         r(batch, length, heads * size), r(batch, length, groups * size), r(batch, length, groups * size) + 1,

@@ -110,8 +110,8 @@ SPEECH = 3  # channels of what Whisper's encoder reads
 def encoder_and_decoder(
     rng: np.random.Generator, vocabulary: int, heads: int, size: int, layers: int, form: int
 ) -> dict[str, Any]:
-    """The graphs of a BeamSearch of T5's (1) or Whisper's (2) form; at random the encoder gives no scores,
-    the decoder reads hidden states, or reads all that has been said."""
+    """The graphs of a BeamSearch of T5's (1) or Whisper's (2) form. At random the encoder gives no scores, or
+    the decoder reads hidden states or all earlier tokens."""
     whole = form == 2 or rng.random() < 0.6
     hidden, by_token = whole and bool(rng.random() < 0.5), bool(rng.random() < 0.7)
     parts = [f"{what}_{{}}_{i}" for i in range(layers) for what in ("key", "value")]

@@ -201,7 +201,7 @@ def test_labels_in_large_tensors() -> None:
 
 
 def test_a_mark_is_no_data_of_a_file() -> None:
-    """Nobody can write a file whose data are taken for another tensor's: marks are drawn for each reading."""
+    """No file can have data that are taken for another tensor's: marks are drawn for each reading."""
     model = make([node("Add", "x w", "y")], [("x", [2048])], ["y"], {"w": np.zeros(2048, np.float32)})
     content = np.frombuffer(model.SerializeToString(), np.uint8)
     (one,), (other,) = (wire.cut_out(content)[1] for _ in "ab")

@@ -109,7 +109,7 @@ def test_inputs_of_halves_are_no_stored_weights(half: str) -> None:
 
 
 def test_what_is_computed_in_halves_stays_so() -> None:
-    """Only what begins at integers is a stored weight: a product of halves is one of halves."""
+    """Only a product that begins at integers is a stored weight: a product of f16 is one of f16."""
     b = Builder()
     one, other = (b.constant(np.array([v], np.float16)) for v in (0.1, 0.3))
     product = b.add("Multiply", [one, other]).output

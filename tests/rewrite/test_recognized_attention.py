@@ -438,7 +438,7 @@ def test_masks_that_take_the_place_of_scores(number: float, is_open: bool) -> No
 
 
 def test_scores_whose_shape_makes_the_mask() -> None:
-    """As GPT-2 is exported: the scores' own sizes cut the mask from a square, and nobody computes them for
+    """As GPT-2 is exported: the scores' own sizes slice the mask from a square, and are not computed for
     that."""
     rng = np.random.default_rng(SEED)
     q, k, v = (o.parameter(ov.PartialShape([-1, H, -1, E]), np.float32) for _ in "qkv")

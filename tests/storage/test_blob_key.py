@@ -1,4 +1,4 @@
-"""The key as a property: blobs and cached models of those who share it, and of nobody else."""
+"""The key as a property: blobs and cached models of users who share it, and of no others."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_swapped_sections(cache) -> None:
 
 
 def test_a_stranger_s_model_with_the_right_header(cache) -> None:
-    """All that can be known from outside is right: name, header, checksums. The key is not."""
+    """Everything that is known from outside is right: name, header, checksums. The key is not."""
     sections = dict(Container(memoryview(cache.good)).sections)
     trap = {"code": b"\xcc" * len(sections["code"]), "words": b"\xff" * len(sections["words"])}
     cache.plant(write_container({**sections, **trap}, bytes(range(32))), "code")

@@ -230,7 +230,7 @@ def protections(address: int) -> str:
 
 
 def test_weights_are_packed_into_the_file(folder, tmp_path, unread) -> None:
-    """They lie in memory once, which nobody can change afterwards, and the next process has them."""
+    """They are in memory once, read-only afterwards, and the next process has them."""
     path = tmp_path / "m.xml"
     w = write(path, 8192)
     time.sleep(0.02)
@@ -570,7 +570,7 @@ def test_plans_of_states_that_grow_are_kept_though_the_inputs_are_static(folder,
         request = compiled.create_infer_request()
         sums = [float(request.infer([np.ones((1, 8), np.float32)])[0]) for _ in range(3)]
         assert sums == [8, 16, 24]
-    assert list(traces[1]) and list(traces[3])  # what the process before has kept, or foreseen
+    assert list(traces[1]) and list(traces[3])  # kept by the process before, or traced ahead of time
 
 
 def test_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:

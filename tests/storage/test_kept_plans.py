@@ -27,7 +27,7 @@ def kept(monkeypatch, tmp_path) -> pathlib.Path:
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
     monkeypatch.setattr(notice, "_said", set())
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
-    monkeypatch.setenv("OVJIT_SKIP", "foresee")  # what is foreseen is in the blob, see test_foreseen.py
+    monkeypatch.setenv("OVJIT_SKIP", "foresee")  # traced plans are in the blob: test_foreseen.py
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "models"
@@ -241,8 +241,8 @@ def write_cache(path: pathlib.Path, batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [1, -1])
 def test_plans_of_variables_that_grow_are_kept(batch: int, kept, tmp_path) -> None:
-    """What a process has planned for a cache with room to grow, a later one does not plan: neither the first
-    step nor those after it, nor where the cache has outgrown its room, nor what it begins with."""
+    """Plans of one process for a cache with capacity are not made again by a later one: neither for the first
+    step nor those after it, nor where the cache exceeds its capacity, nor for its initial value."""
     write_cache(tmp_path / "m.xml", batch)
     steps = [np.random.default_rng(SEED).normal(size=(1, n, 8)).astype(np.float32) for n in (5, 1, 1, 3, 900)]
 

@@ -1,4 +1,5 @@
-"""The user's key and the kernel cache: whatever a disk, or somebody with access to it, can do to us."""
+"""The user's key and the kernel cache under every fault of a disk, and every attack by a user with access to
+it."""
 
 from __future__ import annotations
 
@@ -424,7 +425,7 @@ print(cache.get("small_one"), cache.get("large_one"))
 
 @pytest.fixture
 def unprivileged():
-    """A folder and a process for which permissions count: root lends its place to `nobody`."""
+    """A folder and a process for which permissions count: root switches to an unprivileged user."""
     folder = pathlib.Path(tempfile.mkdtemp())
     root = os.geteuid() == 0
     if root:

@@ -21,7 +21,7 @@ from tests.support import ROOT
 from tests.support.environments import new_environment
 
 HOME = Path(os.environ.get("OVJIT_AARCH64") or Path(tempfile.gettempdir()) / "ovjit-aarch64")
-#: One of the first 64-bit server cores; one with dotprod and LSE; all that the emulator knows.
+#: One of the first 64-bit server cores; one with dotprod and LSE; every feature of the emulator.
 CPUS = ("cortex-a72", "neoverse-n1", "max")
 _EMULATOR = "qemu-aarch64-static"
 _DEBS = (

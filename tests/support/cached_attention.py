@@ -1,4 +1,4 @@
-"""One layer of attention to all that has been given so far, keys and values in variables."""
+"""One layer of attention to all earlier tokens, keys and values in variables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ HEADS, SIZE = 2, 8
 
 
 def decoder(ov: Any, read_otherwise: str = "", size: int = SIZE) -> Any:
-    """Attention to all that has been given so far; the keys in "key", the values in "value".
-    `read_otherwise`: keys are summed too, are an output, or are written anew each time."""
+    """Attention to all earlier tokens; the keys in "key", the values in "value". `read_otherwise`: keys are
+    summed too, are an output, or are written anew each time."""
     ops = ov.opset13
     x = ops.parameter(ov.PartialShape([-1, HEADS, -1, size]), np.float32, name="x")
     order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")

@@ -69,7 +69,7 @@ def named(arch: str, made: dict[str, np.ndarray], size: int) -> dict[str, np.nda
 
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], kind: str = "F32") -> None:
-    """One file; BF16 keeps the upper halves of f32."""
+    """One file; BF16 keeps the upper 16 bits of f32."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     body = b""
     for name, array in tensors.items():

@@ -81,7 +81,7 @@ def branches(ov, ops, same=True):
 
 
 def growing(ov, ops):
-    """What goes round gets longer with every trip."""
+    """A carried value that gets longer in every iteration."""
     x = ops.parameter(ov.PartialShape([-1, 2]), F32, name="x")
     n = ops.parameter([], np.int64, name="n")
     v = ops.parameter(ov.PartialShape([-1, 2]), F32)

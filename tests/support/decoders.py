@@ -11,8 +11,8 @@ HEADS, SIZE = 2, 8
 
 
 def decoder(layers: int = 2, beams: bool = True, shared: bool = False, told: bool = True) -> ov.Model:
-    """Attention to all that has been given so far, keys and values in variables, as `optimum` exports it.
-    `told`: how much that is is an output, so that no plan serves two lengths."""
+    """Attention to all earlier tokens, keys and values in variables, as `optimum` exports it. `told`: their
+    number is an output, so that no plan serves two lengths."""
     x = ops.parameter(ov.PartialShape([-1, -1, HEADS * SIZE]), np.float32, name="x")
     order = ops.parameter(ov.PartialShape([-1]), np.int32, name="beam_idx")
     zero = ops.constant(np.int64(0))

@@ -28,7 +28,7 @@ def keep_sums(words: np.ndarray, one: int, other: int, by: int) -> None:
 
 
 def forge(content: bytes, kind: str, how: str, rng: random.Random) -> bytes:
-    """The blob with another content of a section; all that needs no key is made right."""
+    """The blob with another content of a section; everything that needs no key is made right."""
     offset, size = place_of(content, kind)
     part = np.frombuffer(content, np.uint8)[offset : offset + size].copy()
     words = part[: size // 8 * 8].view("<u8")

@@ -1,8 +1,8 @@
-"""Memory that ends at, or begins behind, a page that nobody may touch: one byte too far ends the process.
+"""Memory that ends at, or begins behind, an inaccessible page: one byte too far ends the process.
 
-`install` puts all that kernels see into such memory: constants, plan data and every tensor of the arena
-each between pages of its own; `run` does so with inputs and outputs. For child processes: what is patched
-stays so, and a touch is a crash. What has not been written holds 0xAB.
+`install` puts everything that kernels see into such memory: constants, plan data and every tensor of the
+arena, each between pages of its own. `run` does so with inputs and outputs. It is for child processes:
+patches stay, and a touch is a crash. Unwritten memory holds 0xAB.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def test_a_disk_that_gets_full(small_disk, large_model, size) -> None:
     failed = run(FILLS, disk, 0, large_model, OVJIT_CACHE=str(disk / "cache")).strip().split(",")
     whole(disk, failed)
     assert "compile anew" in failed or size == 5000
-    # when there is room again, what is there is used and the rest is made
+    # when there is room again, existing entries are used and the others are made
     for path in disk.glob("*.blob"):
         path.unlink()
     run(FILLS, disk, 0, large_model, OVJIT_CACHE=str(disk / "cache"))

@@ -1,7 +1,7 @@
 """Forks amid compilations and imports, in processes that import ovjit first and nothing else.
 
-Whoever imports `logging` or Numba before has handlers in another order. Each program ends by itself when
-it hangs.
+A process that imports `logging` or Numba before has handlers in another order. Each program ends by itself
+when it hangs.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def test_threads_fork_while_ovjit_and_numba_are_imported(tmp_path, times) -> Non
 
 
 def test_a_child_imports_what_its_parent_was_importing(tmp_path) -> None:
-    """The thread that imports is not there to go on: whoever asks for the module has it anew."""
+    """The importing thread is gone: a later import makes the module anew."""
     (tmp_path / "slow.py").write_text("import time\nbegan = True\ntime.sleep(1)\nwhole = True\n")
     program = f"""
     sys.path.insert(0, {str(tmp_path)!r})

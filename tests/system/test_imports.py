@@ -189,7 +189,8 @@ def test_plug_ins_are_imported_by_nobody(graph, folder) -> None:
     assert not wrong, "\n" + "\n".join(wrong)
 
 
-#: Who stands above all others: what users start, and OpenVINO's modules, which have all that `ovjit` has.
+#: Folders above all others: the users' entry points, and OpenVINO's modules, which have everything that
+#: `ovjit` has.
 ABOVE = ("ovjit.__main__", "ovjit.as_openvino", "ovjit.compat", "ovjit.integrations", "ovjit.tools", "ovjit")
 #: (file, what it names) -> why that is no reach upwards.
 NO_REACH = {

@@ -62,7 +62,7 @@ def test_no_import_where_forks_wait(checked, tmp_path, monkeypatch) -> None:
     with locks.rlock("compiler"):
         with pytest.raises(locks.LockOrder, match="'imported_under_a_lock'.*'compiler'"):
             import imported_under_a_lock
-        import sys as there  # what is there needs no lock
+        import sys as there  # an imported module needs no lock
 
         assert there is sys
     with locks.rlock("graph"):

@@ -1,5 +1,5 @@
-"""What can be known of systems that nobody has here: imports, functions that only Linux has, hand-over
-without futex."""
+"""Checks for systems that are not available here: imports, functions that only Linux has, hand-over without
+futex."""
 
 from __future__ import annotations
 

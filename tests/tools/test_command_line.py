@@ -220,7 +220,7 @@ def check_trace(found, threads):
 
 
 def test_a_trace_has_a_row_for_each_thread(capsys, tmp_path):
-    """Every chunk of every step is in it once, whoever computed it."""
+    """Every chunk of every step is in it once, for any thread."""
     from ovjit.tools.profile import chrome_trace, profile
 
     x = ov.opset13.parameter([1, 64, 64, 64], np.float32)

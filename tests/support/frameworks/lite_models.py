@@ -69,7 +69,7 @@ def attending() -> keras.Model:
 
 
 class Looping(tf.Module):
-    """A loop whose trips depend on data."""
+    """A loop with a data-dependent number of iterations."""
 
     @tf.function(input_signature=[tf.TensorSpec([4], tf.float32)])
     def __call__(self, x):

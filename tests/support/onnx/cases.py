@@ -14,8 +14,9 @@ import numpy as np
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
 
-#: Two units of the last place, relatively, for types in which one is more than the tests' tolerance: the
-#: expected values of halves are rounded after each step of their computation, whose order nobody prescribes.
+#: Two units of the last place, relatively, for types in which one is more than the tests' tolerance. The
+#: expected values of f16 and bf16 are rounded after each step of their computation, in an order that is not
+#: prescribed.
 EPSILONS = {"float16": 2**-9, "bfloat16": 2**-6}
 
 
