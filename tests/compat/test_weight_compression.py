@@ -50,6 +50,29 @@ def test_what_is_made(dtype: Any, bits: int, kinds: list[str]) -> None:
     assert compress_weights(model, bits) == 0
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(8, "u8"), (4, "i4")])
+def test_matrices_of_experts(bits: int, kind: str) -> None:
+    """Each matrix of a table has scales of its own; behind it is a last product."""
+    rng = np.random.default_rng(SEED)
+    table = rng.standard_normal((3, 64, 128)).astype(np.float32) / 11
+    table *= np.array([1, 10, 0.1], np.float32).reshape(3, 1, 1)
+    last = ops.constant(np.broadcast_to(np.eye(64, dtype=np.float32), (3, 64, 64)).copy())
+
+    def made() -> ov.Model:
+        x = ops.parameter(ov.PartialShape([3, -1, 128]), np.float32)
+        return ov.Model([ops.matmul(ops.matmul(x, ops.constant(table), False, True), last)], [x], "experts")
+
+    rows = rng.standard_normal((3, 5, 128)).astype(np.float32)
+    small = made()
+    assert compress_weights(small, bits, 64) == 2
+    assert kind in stored(small)
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    got = np.array(ov.Core().compile_model(small, "CPU", exact)([rows])[0])
+    expected = np.einsum("emk,enk->emn", rows.astype(np.float64), table)
+    for one, other in zip(got, expected, strict=True):
+        assert abs(one - other).max() < (0.02 if bits == 8 else 0.15) * abs(other).max(), f"seed {SEED}"
+
+
 def test_columns_and_groups_that_do_not_divide() -> None:
     model = model_of(np.random.default_rng(SEED), transposed=False)
     assert compress_weights(model, 4) == 3

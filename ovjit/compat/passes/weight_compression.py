@@ -20,8 +20,8 @@ _REALS = ("f32", "f16", "bf16")
 
 
 def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
-    """Make the matrices that products read, and tables of words, integers of `bits` bits, in place; returns
-    how many. Weights that are integers already stay as they are.
+    """Make the matrices that products read, those of experts too, and tables of words, integers of `bits`
+    bits, in place; returns how many. Weights that are integers already stay as they are.
 
     `group`: elements of the depth that share a scale, of 4 bits. ValueError for other numbers
     of bits, and for groups that are no positive multiple of 16.
@@ -59,7 +59,7 @@ def _weight(source: Output) -> Constant | None:
     if not isinstance(node, Constant) or node._attrs["element_type"] not in _REALS:
         return None
     shape = node._tensors[0]._type.shape
-    return node if len(shape) == 2 and int(np.prod(shape)) >= SMALLEST else None
+    return node if len(shape) in (2, 3) and int(np.prod(shape)) >= SMALLEST else None
 
 
 def _is_table(node: Node) -> bool:
@@ -74,9 +74,9 @@ def _compressed(weight: Constant, bits: int, group: int, by_row: bool) -> Output
     if not np.isfinite(real).all():
         return None
     name = weight.get_friendly_name()
-    if bits == 4 and real.shape[1] % group == 0:
-        return _signed(real.reshape(real.shape[0], -1, group), name)
-    return _unsigned(real, 1 if by_row else 0, name)
+    if bits == 4 and real.shape[-1] % group == 0:
+        return _signed(real.reshape(*real.shape[:-1], -1, group), name)
+    return _unsigned(real, -1 if by_row else -2, name)
 
 
 def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
@@ -91,15 +91,15 @@ def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
 
 def _signed(blocks: np.ndarray, name: str) -> Output:
     """Of the number with the largest magnitude the sign counts: it becomes -8."""
-    at = abs(blocks).argmax(2, keepdims=True)
-    scale = np.take_along_axis(blocks, at, 2) / -8
+    at = abs(blocks).argmax(-1, keepdims=True)
+    scale = np.take_along_axis(blocks, at, -1) / -8
     scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
     scale = scale.astype(np.float16).astype(np.float32)
     whole = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
     made = _convert(constant_node(whole, "i4"))
     scales = _convert(constant_node(scale.astype(np.float16), "f16"))
     made = make_node("Multiply", [made, scales], {}).output(0)
-    target = np.array([blocks.shape[0], -1], np.int64)
+    target = np.array([*blocks.shape[:-2], -1], np.int64)
     sources = [made, constant_node(target).output(0)]
     return make_node("Reshape", sources, {"special_zero": False}, name).output(0)
 
