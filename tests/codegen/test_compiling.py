@@ -17,6 +17,7 @@ import ovjit
 from ovjit import opset8
 from ovjit.codegen import compiling
 from ovjit.codegen.kernel import Kernel, KernelArgs, Loaded, addresses
+from ovjit.codegen.versions import code_digest
 from ovjit.disk import cache as storage
 from tests.support import ROOT
 from tests.support.compiled import program_of
@@ -70,6 +71,7 @@ def test_what_a_full_disk_does_not_keep_is_said(
         left.pop()
         write(*arguments, **more)
 
+    code_digest()  # is kept as well, once in a process
     monkeypatch.setattr(storage, "write_whole", write_while_there_is_room)
     monkeypatch.setattr(compiling, "_LONG", 0.0)
     kernels = new_kernels(3, f"full_{room}")

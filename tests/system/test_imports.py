@@ -7,6 +7,7 @@ What is not counted is the plug-in hook: `ovjit/graph/op.py` imports packages of
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -26,17 +27,24 @@ def modules() -> dict[str, pathlib.Path]:
     return found
 
 
+@functools.cache
+def parsed(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def is_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
-def run_nodes(node: ast.AST) -> Iterator[ast.AST]:
+@functools.cache
+def run_nodes(node: ast.AST) -> list[ast.AST]:
     """All nodes that may run, functions' bodies among them; not what is for type checkers alone."""
-    left = [node]
+    left, found = [node], []
     while left:
         children = [child for child in ast.iter_child_nodes(left.pop()) if not is_for_types(child)]
-        yield from children
+        found += children
         left += children
+    return found
 
 
 def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> dict[str, int]:
@@ -48,7 +56,7 @@ def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> di
             out.setdefault(target, line)
 
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in run_nodes(ast.parse(path.read_text())):
+    for node in run_nodes(parsed(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 add(alias.name, node.lineno)
@@ -290,7 +298,7 @@ def test_nothing_reaches_upwards_by_other_ways() -> None:
         f"{name}, {reach}"
         for name, path in known.items()
         if not any(name == top or (name.startswith(top + ".") and top != "ovjit") for top in ABOVE)
-        for reach in reaches(name, ast.parse(path.read_text()), known)
+        for reach in reaches(name, parsed(path), known)
     ]
     assert not wrong, "\n" + "\n".join(wrong)
 
@@ -331,7 +339,7 @@ def test_targets_are_passed_and_not_asked_for(graph) -> None:
     users = {name for name, targets in graph.items() if "ovjit.codegen.cpu.host" in targets}
     assert {name for name in users if not name.startswith("ovjit.tools.")} == set(KNOW_THE_HOST)
     for name, path in modules().items():
-        nodes = run_nodes(ast.parse(path.read_text()))
+        nodes = run_nodes(parsed(path))
         names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
         assert "contextvars" not in names, name
 
