@@ -123,12 +123,12 @@ def _remember_programs() -> None:
     """Compile equal graphs once."""
     make = build.make_program
 
-    def remembered(graph: Graph, config: Any, watched: bool = False) -> Any:
+    def remembered(graph: Graph, config: Any, watched: bool = False, *rest: Any) -> Any:
         hints = [str(config.get(k)) for k in ("INFERENCE_PRECISION_HINT", "EXECUTION_MODE_HINT")]
         key = signature(graph), *hints
         program = seen.programs.get(key)
         if program is None:
-            program = seen.programs[key] = make(graph, config, watched)
+            program = seen.programs[key] = make(graph, config, watched, *rest)
             if len(seen.programs) > 200:
                 del seen.programs[next(iter(seen.programs))]
         return program

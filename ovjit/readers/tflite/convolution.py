@@ -27,9 +27,19 @@ def _positive(n: LiteNode, *names: str) -> list[int]:
     return found
 
 
-def _geometry(n: LiteNode, axes: str) -> dict[str, Any]:
+def _strides(n: LiteNode, x: Output, *names: str) -> list[int]:
+    """Strides over an image with channels first. One beyond the image is as good as its size: there is one
+    position, and kernels are written out by their strides."""
+    shape = n.shape(x) or ()
+    return [
+        min(stride, max(size, 1)) if isinstance(size, int) else stride
+        for stride, size in zip(_positive(n, *names), shape[2:], strict=True)
+    ]
+
+
+def _geometry(n: LiteNode, x: Output, axes: str) -> dict[str, Any]:
     """Strides, dilations and padding; `axes` are letters of the options' names."""
-    strides = _positive(n, *(f"Stride{a}" for a in axes))
+    strides = _strides(n, x, *(f"Stride{a}" for a in axes))
     return {
         "strides": strides, "dilations": _positive(n, *(f"Dilation{a}Factor" for a in axes)),
         "pads_begin": [0] * len(axes), "pads_end": [0] * len(axes), "auto_pad": padding(n),
@@ -51,7 +61,7 @@ def conv_2d(n: LiteNode) -> Any:
     outs, high, wide, ins = n.filter_shape(1, 4)
     channels = n.shape(x)
     given = channels[1] if channels and isinstance(channels[1], int) else ins
-    rest = _geometry(n, "HW")
+    rest = _geometry(n, x, "HW")
     if given == ins:
         return _finished(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **rest), 2)
     if not ins or given % ins or outs % (given // ins):
@@ -79,7 +89,7 @@ def depthwise_conv_2d(n: LiteNode) -> Any:
         1, [2, 3, 0, 1], [given, each, 1, 1, 1], before=[high, wide, given, each],
         after=[given, each, 1, high, wide],
     )  # fmt: skip
-    return _finished(n, n("GroupConvolution", x, weights, **_geometry(n, "HW")), 2)
+    return _finished(n, n("GroupConvolution", x, weights, **_geometry(n, x, "HW")), 2)
 
 
 @tflite_op("CONV_3D")
@@ -87,7 +97,8 @@ def conv_3d(n: LiteNode) -> Any:
     """The filter is [D, H, W, inputs, outputs]."""
     outs = n.filter_shape(1, 5)[4]
     weights = n.weights(1, [4, 3, 0, 1, 2], [outs, 1, 1, 1, 1])
-    return _finished(n, n("Convolution", n.first(n[0]), weights, **_geometry(n, "DHW")), 2)
+    x = n.first(n[0])
+    return _finished(n, n("Convolution", x, weights, **_geometry(n, x, "DHW")), 2)
 
 
 @tflite_op("TRANSPOSE_CONV")
@@ -108,11 +119,12 @@ def transpose_conv(n: LiteNode) -> Any:
 @tflite_op("AVERAGE_POOL_2D", "MAX_POOL_2D")
 def pool_2d(n: LiteNode) -> Any:
     """An average counts what lies inside the image alone."""
+    x = n.first(n[0])
     rest: dict[str, Any] = {
-        "strides": _positive(n, "StrideH", "StrideW"), "kernel": _positive(n, "FilterHeight", "FilterWidth"),
+        "strides": _strides(n, x, "StrideH", "StrideW"),
+        "kernel": _positive(n, "FilterHeight", "FilterWidth"),
         "pads_begin": [0, 0], "pads_end": [0, 0], "rounding_type": "floor", "auto_pad": padding(n),
     }  # fmt: skip
-    x = n.first(n[0])
     if n.op_type == "MAX_POOL_2D":
         return n.activated(n.last(n("MaxPool", x, dilations=[1, 1], opset=14, **rest)))
     return n.activated(n.last(n("AvgPool", x, exclude_pad=True, opset=14, **rest)))
