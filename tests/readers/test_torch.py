@@ -188,6 +188,40 @@ OPERATORS = {
         [],
     ),
     "distances": (lambda x: (x.norm(dim=1), x.norm(p=3), x.std(0), x.var(correction=0)), [rand(3, 4)], []),
+    "squeeze": (lambda x: x.squeeze(), [rand(5, 1, 5, 1)], [[rand(1, 3, 1, 2)], [rand(2, 3, 4, 5)]]),
+    "cat_of_nothing": (lambda x, y: torch.cat([x, y], 1), [rand(0), rand(3, 4)], [[rand(0), rand(2, 5)]]),
+    "tensordot": (
+        lambda x, y: torch.tensordot(x, y, dims=([0, 2], [2, 0])),
+        [rand(2, 3, 4), rand(4, 5, 2)],
+        [[rand(3, 2, 5), rand(5, 1, 3)]],
+    ),
+    "cov": (lambda x: (torch.cov(x), torch.corrcoef(x), torch.cov(x[0])), [rand(3, 6)], [[rand(2, 4)]]),
+    "nonzero_of_numbers": (
+        lambda x: (torch.nonzero(x.sum() > 0), torch.masked_select(x.sum(), x.sum() > 0), torch.isreal(x)),
+        [torch.ones(3)],
+        [[-torch.ones(2)]],
+    ),
+    "heads": (  # patterns of open dimensions: copied, computed, and two that are multiplied
+        lambda x: (
+            x.view(x.shape[0], x.shape[1], 2, -1).transpose(1, 2),
+            x.view(x.shape[0] * x.shape[1], -1),
+            x.view(-1, x.shape[1] * 2, 4),
+            x.transpose(0, 1).reshape(x.shape[1], x.shape[0], 4, 2),
+            x.reshape(x.shape[1], x.shape[0], 8),
+            x[:, 1:].reshape(x.shape[0], x.shape[1] - 1, 2, 4),
+        ),
+        [rand(2, 3, 8)],
+        [[rand(3, 2, 8)], [rand(1, 1, 8)]],
+    ),
+    "heads_of_nothing": (
+        lambda x: (
+            x.view(x.shape[0], x.shape[1], 2, 4),
+            x.view(x.shape[0] * x.shape[1], 8),
+            x.transpose(0, 1).reshape(x.shape[1], x.shape[0], 8),
+        ),
+        [rand(2, 3, 8)],
+        [[rand(0, 4, 8)], [rand(2, 0, 8)]],
+    ),
     "atan2": (lambda x, y: (torch.atan2(x, y), torch.hypot(x, y)), [rand(3, 4), rand(3, 4)], []),
 }
 

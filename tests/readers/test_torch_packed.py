@@ -171,3 +171,16 @@ def test_layers_in_what_is_exported() -> None:
             return super().forward(x)
 
     compare(Untraceable(Gptq()), "uint4")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_torchao(bits) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
+    module = torch.nn.Sequential(torch.nn.Linear(8, IN), torch.nn.Linear(IN, OUT)).eval()
+    if bits == 8:
+        config = quantization.Int8WeightOnlyConfig()
+    else:
+        groups = quantization.PerGroup(GROUP)
+        config = quantization.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=groups)
+    quantization.quantize_(module, config, lambda m, name: name == "1")
+    compare(module, f"int{bits}")

@@ -511,3 +511,11 @@ def ldexp(n: Call, x: Any, other: Any) -> Output:
     a = n.real(x)
     power = n("Power", n.like(a, 2), n.to_type(n.tensor(other), n.dtype(a)))
     return n("Multiply", a, power)
+
+
+@aten("isreal")
+def isreal(n: Call, x: Any) -> Output:
+    if isinstance(x, Complex):
+        imaginary = n.part(x, 1)
+        return n("Equal", imaginary, n.like(imaginary, 0))
+    return n.alike(x, True, "boolean")

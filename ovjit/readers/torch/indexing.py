@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex
@@ -121,16 +120,17 @@ def take(n: Call, x: Output, index: Output) -> Output:
 @aten("masked_select")
 def masked_select(n: Call, x: Output, mask: Output) -> Output:
     a, b = n.also("broadcast_tensors", [x, n.convert(mask, "u8")])
-    found = n("NonZero", n.to_type(b, "boolean"), output_type="i64")
     if n.rank(a) == 0:
-        raise UnsupportedError("masked_select of a number")
+        a, b = n.reshape(a, [1]), n.reshape(b, [1])
+    found = n("NonZero", n.to_type(b, "boolean"), output_type="i64")
     return n("GatherND", a, n.transpose(found, [1, 0]))
 
 
 @aten("nonzero", "argwhere")
 def nonzero(n: Call, x: Output) -> Output:
-    if n.rank(x) == 0:
-        raise UnsupportedError("nonzero of a number")
+    if n.rank(x) == 0:  # a row without columns, or none
+        found = n("NonZero", n.reshape(x, [1]), output_type="i64")
+        return n.cut(n.transpose(found, [1, 0]), 1, 0, 0)
     return n.transpose(n("NonZero", x, output_type="i64"), [1, 0])
 
 

@@ -92,3 +92,37 @@ def chain(n: Call, x: Any) -> Output:
     for value in x[1:]:
         out = n("MatMul", out, value)
     return out
+
+
+@aten("tensordot")
+def tensordot(n: Call, x: Output, other: Output, dims_self: Any, dims_other: Any) -> Output:
+    """The sum of products over pairs of axes: a matrix product of what is laid together."""
+    parts = []
+    for value, dims, contracted_first in ((x, dims_self, False), (other, dims_other, True)):
+        axes = n.axes(list(dims), n.rank(value))
+        kept = [a for a in range(n.rank(value)) if a not in axes]
+        sizes = [[n.size(value, a) for a in part] for part in (kept, axes)]
+        matrix = [n.product(part) for part in (sizes[::-1] if contracted_first else sizes)]
+        order = [*axes, *kept] if contracted_first else [*kept, *axes]
+        parts.append((n.to_shape(n.transpose(value, order), matrix), sizes[0]))
+    (left, rows), (right, columns) = parts
+    made = n.also("matmul", left, right)
+    return n.to_shape(made, [*rows, *columns])
+
+
+@aten("cov", "corrcoef")
+def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Output:
+    """(x - mean)(x - mean)^T / (n - correction), rows are variables; corrcoef divides by deviations."""
+    n.no(fweights, aweights, what="cov with weights")
+    alone = n.rank(x) < 2
+    rows = n.real(n.reshape(x, [1, -1]) if alone else x)
+    middle = n("Subtract", rows, n("ReduceMean", rows, [1], keep_dims=True))
+    count = n.to_type(n.tensor(n.compute("Subtract", n.size(rows, 1), correction)), n.dtype(rows))
+    made = n("MatMul", middle, middle, transpose_a=False, transpose_b=True)
+    if n.op == "aten::corrcoef":  # the divisor cancels
+        root = n("Sqrt", n("ReduceSum", n("Multiply", middle, middle), [1], keep_dims=True))
+        made = n("Divide", n("Divide", made, root), n.transpose(root, [1, 0]))
+        made = n("Minimum", n("Maximum", made, n.like(made, -1)), n.like(made, 1))
+    else:
+        made = n("Divide", made, n("Maximum", count, n.like(count, 0)))
+    return n.scalar(made) if alone else made

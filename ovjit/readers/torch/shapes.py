@@ -57,7 +57,7 @@ def unsqueeze(n: Call, x: Any, dim: int) -> Any:
 
 @aten("squeeze", "squeeze_copy")
 def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
-    """Dimensions of other lengths than 1 stay: those that are open are taken for such."""
+    """Dimensions of 1 go. Which ones that are is found when the model runs, where no axis is given."""
     if isinstance(x, Complex):
         rank = n.rank(x.pair) - 1
         listed = [dim] if isinstance(dim, int) else list(range(rank) if dim is None else dim)
@@ -68,6 +68,8 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
         raise UnsupportedError("the input's rank is not known")
     if not shape:
         return x
+    if dim is None and any(n.may_be_one(d) and d != 1 for d in shape):
+        return n("Squeeze", x, opset=1)
     wanted: Any = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
     axes = [n.axis(d, len(shape)) for d in wanted]
     return n.squeeze(x, [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))])
@@ -136,6 +138,8 @@ def repeat(n: Call, x: Output, repeats: Any = None, dims: Any = None) -> Output:
 
 @aten("cat", "concat", "concatenate")
 def cat(n: Call, x: Any, dim: int = 0) -> Any:
+    ranks = [0 if isinstance(v, Complex) else n.rank(v) for v in x]
+    x = [v for v, rank in zip(x, ranks, strict=True) if rank != 1 or max(ranks) < 2]  # others are empty
     values = [v for v in x if isinstance(v, Complex) or n.shape(v) != (0,)] or list(x[:1])
     if any(isinstance(v, Complex) for v in values):
         pairs = [v if isinstance(v, Complex) else n.complex_of(v) for v in values]
