@@ -1,12 +1,13 @@
 """Networks side by side: ovjit and OpenVINO in f32, in bf16 and quantized to int8, ONNX Runtime.
 
     python -m bench.run [--set transformers | --set wheels --folder DIR | --models digits resnet50 ...]
-    [--precision f32 bf16 int8] [--threads 1 2] [--rounds 15] [--json out.json]
+    [--precision f32 bf16 int8] [--threads 1 2] [--rounds 15] [--throughput] [--json out.json]
 
 For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
 OpenVINO's in the same precision, what it takes to compile with empty and with filled caches, to run for the
 first time and from the start of a process to its first result, the peak memory of such a process, the
-difference of the answers to OpenVINO's in f32, and the share of native steps.
+difference of the answers to OpenVINO's in f32, and the share of native steps. `--throughput` adds queues of
+requests under the hint THROUGHPUT: see `bench.throughput`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import networks, report, transformers, wheels
+from bench import networks, report, throughput, transformers, wheels
 from bench.engines import ENGINES, PEERS, cores
 from bench.quantized import quantized
 from bench.rounds import interleave, workers
@@ -32,6 +33,7 @@ KEYS = ("model", "threads", "engine")
 COLUMNS = (
     *KEYS, "median_ms", "p90_ms", "ratio", "ratio_low", "ratio_high", "cold_s", "cached_s", "first_ms",
     "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
+    *throughput.COLUMNS,
 )  # fmt: skip
 BASE = "openvino"
 PRECISIONS = ("f32", "bf16", "int8")
@@ -139,22 +141,20 @@ def _file_of(engine: str) -> str:
     return {"onnxruntime": "onnx"}.get(engine, "int8" if engine.endswith("-int8") else "xml")
 
 
-def summary(rows: list[dict[str, Any]]) -> list[str]:
-    """Geometric means of the ratios over the models but `digits`, by number of threads."""
+def summary(rows: list[dict[str, Any]], column: str = "ratio", title: str = "") -> list[str]:
+    """Geometric means of the ratios in a column over the models but `digits`, by number of threads."""
     lines = []
     for threads in sorted({r["threads"] for r in rows}):
         for engine in ENGINES:
             found = [
-                r["ratio"]
+                r[column]
                 for r in rows
-                if (r["threads"], r["engine"]) == (threads, engine)
-                and "ratio" in r
-                and r["model"] != "digits"
+                if (r["threads"], r["engine"]) == (threads, engine) and column in r and r["model"] != "digits"
             ]
             if found and engine != BASE:
                 mean = math.exp(statistics.fmean(map(math.log, found)))
                 lines.append(
-                    f"{threads} thread{'s' * (threads > 1)}: {engine} / {PEERS[engine]} = {mean:.3f} "
+                    f"{title}{threads} thread{'s' * (threads > 1)}: {engine} / {PEERS[engine]} = {mean:.3f} "
                     f"(geometric mean of {len(found)} models, {min(found):.3f} .. {max(found):.3f})"
                 )
     return lines
@@ -171,6 +171,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.4, help="for one engine in one round")
     parser.add_argument("--starts", type=int, default=3, help="processes for the start-up times; 0: none")
+    parser.add_argument("--throughput", action="store_true", help="queues under THROUGHPUT, too")
     parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
@@ -193,8 +194,13 @@ def main() -> int:
                         row |= measure_starts(subject, threads, row["engine"], arguments.starts)
                     except WorkerError as error:
                         print(f"  no start-up times: {error}", file=sys.stderr)
+                if arguments.throughput:
+                    given = (subject, threads, chosen, arguments.rounds, arguments.seconds)
+                    queues = throughput.measure(*given)
+                    found = [row | queues.get(row["engine"], {}) for row in found]
                 rows += found
     print(report.table(rows, COLUMNS), *summary(rows), sep="\n")
+    print(*summary(rows, "queue_ratio", "queues, "), sep="\n", end="\n" if arguments.throughput else "")
     if arguments.json:
         report.write(arguments.json, "run", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
     return 0

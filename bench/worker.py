@@ -98,6 +98,7 @@ class Commands:
         self._engine = engines.open_engine(name)
         self._import_s = time.perf_counter() - began
         self._run: Any = None
+        self._queue: Any = None
         self._calls: dict[str, Any] = {}
 
     def load(
@@ -132,6 +133,20 @@ class Commands:
             now, before = clock(), now
             times.append(now - before)
         return times
+
+    def load_queue(self, paths: dict[str, str], inputs: str, threads: int) -> dict[str, Any]:
+        """Compile a model for `run_queue`. Returns the numbers of streams and jobs, and a job's memory."""
+        import numpy as np
+
+        from bench.throughput import Queue
+
+        with np.load(inputs, allow_pickle=False) as arrays:
+            self._queue = Queue(self._engine, paths, [arrays[k] for k in arrays.files], threads)
+        return self._queue.told
+
+    def run_queue(self, seconds: float) -> list[float]:
+        """Keep the queue full for `seconds`: nanoseconds for one inference."""
+        return [self._queue.run(seconds)]
 
     def answers(self, file: str) -> None:
         """Write the outputs of the last inference to `file` (.npz)."""
