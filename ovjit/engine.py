@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ovjit import debug
+from ovjit import collector, debug
 from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options, caches_of
@@ -36,11 +36,12 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
     ModelError and UnsupportedError as `ovjit.compiler.compile` raises them.
     """
-    executable = build(graph, config, memory)
-    trace = executable.program.foresee()
-    plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])
-    if plan is not None:
-        executable.prepare(plan, {}, len(plan.output_shapes))
+    with collector.seldom(len(graph.nodes)):
+        executable = build(graph, config, memory)
+        trace = executable.program.foresee()
+        plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])
+        if plan is not None:
+            executable.prepare(plan, {}, len(plan.output_shapes))
     return executable
 
 

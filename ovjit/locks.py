@@ -52,6 +52,7 @@ ORDER = (
     Rank("key", "this user's key"),
     Rank("compiler", "Numba, LLVM and shipped code while they make code", forks=True, alone=True),
     Rank("loader", "object code that is loaded", forks=True, alone=True),
+    Rank("collector", "the thresholds of Python's collector"),
     Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
 )
 

@@ -1,0 +1,93 @@
+"""Python's collector runs less often while large graphs are compiled, and as before afterwards."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import ovjit
+from ovjit import collector
+
+o = ovjit.opset13
+OWN = (701, 11, 12)
+
+
+@pytest.fixture(autouse=True)
+def thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*OWN)
+    yield
+    gc.set_threshold(*before)
+
+
+def test_only_large_graphs_change_the_thresholds() -> None:
+    with collector.seldom(collector.LARGE):
+        assert gc.get_threshold() == OWN
+    with collector.seldom(collector.LARGE + 1):
+        assert gc.get_threshold() == collector.SELDOM
+    assert gc.get_threshold() == OWN
+
+
+def test_the_last_compilation_restores_them() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with collector.seldom(10**6):
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with pytest.raises(ValueError, match="compiling"), collector.seldom(10**6):
+        thread.start()
+        inside.wait()
+        raise ValueError("compiling")
+    assert gc.get_threshold() == collector.SELDOM
+    leave.set()
+    thread.join()
+    assert gc.get_threshold() == OWN
+
+
+@pytest.mark.parametrize("chosen", [(0, 10, 10), (100_000, 5, 5)])
+def test_what_the_program_chose_stays(chosen: tuple[int, int, int]) -> None:
+    gc.set_threshold(*chosen)
+    with collector.seldom(10**6):
+        assert gc.get_threshold() == chosen
+    gc.set_threshold(*OWN)
+    with collector.seldom(10**6):
+        gc.set_threshold(*chosen)
+    assert gc.get_threshold() == chosen
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_has_the_thresholds_of_before() -> None:
+    with collector.seldom(10**6):
+        child = os.fork()
+        if not child:
+            os._exit(gc.get_threshold() != OWN)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_compiling_a_long_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int, int]] = []
+    from ovjit import engine
+
+    real = engine.build
+
+    def build(*given: object) -> object:
+        seen.append(gc.get_threshold())
+        return real(*given)
+
+    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(collector, "LARGE", 50)
+    y = x = o.parameter([4], np.float32)
+    for _ in range(60):
+        y = o.relu(y)
+    made = ovjit.compile_model(ovjit.Model([y], [x], "chain"), "CPU")
+    assert seen == [collector.SELDOM] and gc.get_threshold() == OWN
+    assert made(np.float32([-1, 0, 2, -3]))[0].tolist() == [0, 0, 2, 0]
