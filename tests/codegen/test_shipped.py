@@ -21,6 +21,7 @@ from ovjit.data import DIGITS_XML
 from ovjit.disk.cache import KernelCache
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship
+from ovjit.tools.layers_quantized import UNSIGNED, Quantised
 
 DATA = DIGITS_XML.parent
 AGAIN = "python -m ovjit.tools.ship"
@@ -107,6 +108,29 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
     for precision, needed in ship.kernels_of(read, isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
+
+
+def quantised_network() -> ovjit.Model:
+    """A ResNet in 8 bits, of sizes that no shipped layer has, as NNCF writes it."""
+    o, q = ovjit.opset13, Quantised()
+    image = o.parameter([1, 3, 96, 96], np.float32)
+    x = q.ranged(o.relu(q.conv(q.ranged(image), 3, 48, 7, 2)), UNSIGNED)
+    x = o.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    for ins, outs, stride in ((48, 96, 2), (96, 96, 1), (96, 160, 2)):
+        y = q.ranged(o.relu(q.conv(x, ins, 48)), UNSIGNED)
+        y = q.ranged(o.relu(q.conv(y, 48, 48, 3, stride)), UNSIGNED)
+        short = x if ins == outs else q.ranged(q.conv(x, ins, outs, 1, stride))
+        x = q.ranged(o.relu(o.add(q.ranged(q.conv(y, 48, outs)), short)), UNSIGNED)
+    mean = q.ranged(o.reduce_mean(x, np.array([2, 3]), False), UNSIGNED)
+    return ovjit.Model([o.softmax(q.linear(mean, 160, 30), 1)], [image], "quantised")
+
+
+def test_a_quantised_network_needs_nothing_else() -> None:
+    xml, weights = to_bytes(quantised_network())
+    isa, read = host_target(), ovjit.Core().read_model(xml, ovjit.Tensor(np.frombuffer(weights, np.uint8)))
+    for precision, needed in ship.kernels_of(read, isa).items():
+        missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
+        assert len(needed) > 10 and not missing, f"{precision}: {missing}; {AGAIN}"
 
 
 def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> None:
