@@ -74,7 +74,8 @@ def log_softmax(n: LiteNode) -> Any:
 @tflite_op("L2_NORMALIZATION")
 def l2_normalization(n: LiteNode) -> Any:
     """x / max(sqrt(sum(x ** 2)), eps) along the last axis"""
-    return n.activated(n("NormalizeL2", n[0], n.const([-1]), eps=1e-6, eps_mode="max"))
+    axis = n.axis(-1, n.rank(n[0]))
+    return n.activated(n("NormalizeL2", n[0], n.const([axis]), eps=1e-6, eps_mode="max"))
 
 
 @tflite_op("SEGMENT_SUM")
