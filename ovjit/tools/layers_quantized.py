@@ -100,6 +100,7 @@ def _convolutional(name: str, below: int, stem: int) -> Any:
     x = q.ranged(q.conv(act(q.depthwise(x, 32)), 32, 64))
     for size, stride in ((3, 1), (1, 1), (3, 2), (1, 2)):
         x = act(q.conv(x, 64, 64, size, stride))
+    middle = x  # 14 x 14
     for size, stride in ((3, 1), (3, 2), (5, 1)):
         grown = act(q.conv(x, 64, 64), 64)
         x = q.ranged(q.conv(act(q.depthwise(grown, 64, size, stride)), 64, 64))
@@ -119,8 +120,9 @@ def _convolutional(name: str, below: int, stem: int) -> Any:
     ]
     outputs = []
     for tail in tails:
-        wide = 1024 if tail is tails[-1] else 64
-        row = o.reshape(tail(act(q.conv(small, 64, wide))), np.array([1, wide]), False)
+        # the last one's mean has so many elements that several threads share it
+        start, wide = (middle, 1024) if tail is tails[-1] else (small, 64)
+        row = o.reshape(tail(act(q.conv(start, 64, wide))), np.array([1, wide]), False)
         outputs.append(o.softmax(row if tail is tails[-1] else q.linear(row, 64, 48), 1))
     return ov.Model([*outputs, function(q.conv(x, 64, 64))], [image], "quantised")
 
