@@ -3,87 +3,110 @@
     acc[m, v] += w[k, v] * a[m][k]      fmla acc, w, a[lane]; sudot, sdot, bfdot likewise
 
 A word in all lanes takes an instruction of the multiply-adds' own ports on many cores, a lane of what is
-loaded takes none. Two words of depth are one step of the loop, and an odd one follows.
+loaded takes none. A step of the loop are two times two words of depth, so that what it counts with is little
+beside 96 products: each pixel has an address that goes on. Words that are left over are steps of their own.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from ovjit.codegen.cpu.formats import WORD
 from ovjit.tiles.micro import Tile
 
 #: Words of a pixel that are loaded at a time. With four, their weights would take 8 registers.
-STEP = 2
-#: Pixels that are loaded before they are multiplied, see `LaneTile.behind`.
+LOADED_WORDS = 2
+#: Words of a step.
+STEP = 4
+#: Pixels that are loaded before they are multiplied, see `LaneTile.pixel`.
 LOADED = 3
 #: The sign of each byte of a word.
 _SIGNS = 0x80808080
 
 
 class LaneTile(Tile):
-    """Prints one tile whose depth goes by `STEP` words."""
+    """Prints one tile whose depth goes by `STEP` words, and the rest of it one by one."""
 
     def over_taps(self) -> None:
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
-        self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "o")
+        self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "r")
         depth = "left" if self.blocked else "k"
-        self.say("o.head:", f"%steps2 = lshr i64 %{depth}, {STEP.bit_length() - 1}", "br label %k.head")
-        self.loop("k", "steps2", "o.head", "t.w", "t.ahead", lambda m, v: f"t.{m}.{v}", "")
-        self.say("k.done:", f"%odd = and i64 %{depth}, {STEP - 1}", "%is.odd = icmp ne i64 %odd, 0")
-        self.say("br i1 %is.odd, label %one.more, label %o.done", "one.more:")
-        self.words(1, "one")
-        self.say("br label %o.done", "o.done:")
-        for name in ("w", "ahead"):
-            self.say(f"%o.{name} = phi ptr [ %k.{name}, %k.done ], [ %one.{name}, %one.more ]")
-        for m, v in self.cells:
-            self.say(f"%o.{m}.{v} = phi {self.acc} [ %k.{m}.{v}, %k.done ], [ %one.{m}.{v}, %one.more ]")
+        self.say("r.head:", f"%whole = lshr i64 %{depth}, {STEP.bit_length() - 1}")
+        self.say(f"%odd = and i64 %{depth}, {STEP - 1}")
+        for m in range(self.rows):
+            self.say(f"%t.p{m} = getelementptr i8, ptr %x{m}, i64 %t.base")
+        self.say("br label %k.head")
+        first = "zeroinitializer" if self.blocked else ""
+        self.depth_loop("k", "whole", "r.head", "t", first, STEP)
+        self.depth_loop("r", "odd", "k.done", "k", "", 1)
+        self.say("r.done:")
         if self.blocked:
             for m, v in self.cells:
                 total = self.total(m, v)
-                self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %o.{m}.{v}"))
+                self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %r.{m}.{v}"))
         self.say("br label %t.head", "t.done:")
 
-    def depth_step(self) -> None:
-        self.words(STEP, "new")
-        self.say("br label %k.head")
+    def depth_loop(self, at: str, count: str, before: str, state: str, first: str, words: int) -> None:
+        """The loop `at` of `count` steps of so many words, entered from the block `before` with what is
+        called `state` there, or sums that are `first`."""
+        body = f"{at}.body"
+        self.say(f"{at}.loop:" if at == "r" else f"{at}.head:")
+        head = "r.loop" if at == "r" else f"{at}.head"
+        self.say(f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{body} ]")
+        for name in ("w", "ahead", *(f"p{m}" for m in range(self.rows))):
+            self.say(f"%{at}.{name} = phi ptr [ %{state}.{name}, %{before} ], [ %{at}.new.{name}, %{body} ]")
+        for m, v in self.cells:
+            begin = first or f"%{state}.{m}.{v}"
+            self.say(f"%{at}.{m}.{v} = phi {self.acc} [ {begin}, %{before} ], [ %{at}.new.{m}.{v}, %{body} ]")
+        self.say(f"%{at}.more = icmp slt i64 %{at}.i, %{count}")
+        self.say(f"br i1 %{at}.more, label %{body}, label %{at}.done", f"{body}:")
+        self.say(f"%{at}.next = add i64 %{at}.i, 1")
+        self.say(f"call void @llvm.prefetch.p0(ptr %{at}.ahead, i32 0, i32 2, i32 1)")
+        ahead = self.new(f"mul i64 %ahead_step, {words}")
+        self.say(f"%{at}.new.ahead = getelementptr i8, ptr %{at}.ahead, i64 {ahead}")
+        size = words * self.vectors * self.vector_bytes
+        self.say(f"%{at}.new.w = getelementptr i8, ptr %{at}.w, i64 {size}")
+        places = [f"%{at}.p{m}" for m in range(self.rows)]
+        for done in range(0, words, LOADED_WORDS):
+            self.words(at, places, done, min(words, LOADED_WORDS), done + LOADED_WORDS >= words)
+        for m, place in enumerate(places):
+            self.say(f"%{at}.new.p{m} = getelementptr i8, ptr {place}, i64 {words * WORD}")
+        self.say(f"br label %{head}")
+        if at == "k":
+            self.say("k.done:", "br label %r.loop")
 
-    def words(self, count: int, to: str) -> None:
-        """acc[m][v] += a[m] * w[v] for so many words; what they come to is called `to`."""
-        first = self.new(f"shl i64 %k.i, {(STEP * WORD).bit_length() - 1}")
-        # hidden: LLVM would have an address, and an addition, for each pixel instead of one offset for all
-        offset = self.new(f"call i64 @hide(i64 {self.new(f'add i64 %t.base, {first}')})")
-        self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
-        step = self.new(f"mul i64 %ahead_step, {count}")
-        self.say(f"%{to}.ahead = getelementptr i8, ptr %k.ahead, i64 {step}")
+    def words(self, at: str, places: list[str], done: int, count: int, last: bool) -> None:
+        """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, of pixels that are at
+        `places`, which have other names then."""
         weights = [
-            [self.weights("%k.w", i * self.vectors + v) for v in range(self.vectors)] for i in range(count)
+            [self.weights(f"%{at}.w", (done + i) * self.vectors + v) for v in range(self.vectors)]
+            for i in range(count)
         ]
+
+        def name(m: int, v: int, i: int) -> str:
+            """What it is before the word i of these."""
+            if done + i == 0:
+                return f"%{at}.{m}.{v}"
+            return f"%{at}.new.{m}.{v}" if last and i == count else f"%{at}.{done + i}.{m}.{v}"
+
+        groups = [range(m, min(m + LOADED, self.rows)) for m in range(0, self.rows, LOADED)]
+        behind = [name(m, v, 0) for m in groups[-1] for v in range(self.vectors)] if done else []
         for m in range(self.rows):
             if m and m % LOADED == 0:
-                offset = self.behind(offset, to, range(m - LOADED, m))
-            pixel = self.pixel(m, offset, count)
+                behind = [name(one, v, count) for one in groups[m // LOADED - 1] for v in range(self.vectors)]
+            # No instruction comes of it. Without, LLVM loads most pixels before it multiplies, and spills.
+            given = "".join(f", {self.acc} {value}" for value in behind)
+            asm = f'asm "", "=r,0{",w" * len(behind)}"'
+            places[m] = self.new(f"call ptr {asm}(ptr {places[m]}{given})")
+            pixel = self.pixel(places[m], done * WORD, count)
             for i in range(count):
                 word = self.lane(pixel, i, count)
                 for v in range(self.vectors):
-                    name = f"%{to}.{m}.{v}" if i == count - 1 else f"%{to}.{i}.{m}.{v}"
-                    acc = f"%{to}.{i - 1}.{m}.{v}" if i else f"%k.{m}.{v}"
-                    self.call(name, "madd", acc, word, weights[i][v])
-        size = count * self.vectors * self.vector_bytes
-        self.say(f"%{to}.w = getelementptr i8, ptr %k.w, i64 {size}")
+                    self.call(name(m, v, i + 1), "madd", name(m, v, i), word, weights[i][v])
 
-    def behind(self, offset: str, to: str, pixels: Iterable[int]) -> str:
-        """The offset, which the products of `pixels` come before. No instruction comes of it; without, LLVM
-        loads most pixels before it multiplies, and spills."""
-        made = [f"%{to}.{m}.{v}" for m in pixels for v in range(self.vectors)]
-        given = ", ".join(f"{self.acc} {value}" for value in made)
-        return self.new(f'call i64 asm "", "=r,0{",w" * len(made)}"(i64 {offset}, {given})')
-
-    def pixel(self, m: int, offset: str, count: int) -> str:
-        """So many words of pixel `m`, flipped where the format has it: in registers of integers, whose
+    def pixel(self, p: str, offset: int, count: int) -> str:
+        """So many words of the pixel at `p`, flipped where the format has it: in registers of integers, whose
         instructions take no port of the products."""
-        at = self.new(f"getelementptr i8, ptr %x{m}, i64 {offset}")
+        at = self.new(f"getelementptr i8, ptr {p}, i64 {offset}")
         kind, align = self.loaded(count), self.size[self.form.a]
         if not self.form.flips:
             return self.new(f"load {kind}, ptr {at}, align {align}")

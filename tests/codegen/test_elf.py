@@ -15,6 +15,7 @@ from ovjit.codegen.cpu.emit import Kind, parse, target_machine
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.relocations import ARCHITECTURES
 from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.errors import UnsupportedError
 from ovjit.execution.runner import native_kernels
 
 SOURCE = """@njit(nogil=True)
@@ -120,6 +121,8 @@ def test_code_for_another_machine_is_refused(isa: str) -> None:
         pytest.skip("this machine's own")
     with pytest.raises(elf.Refused, match="for another machine"):
         elf.load_object(jit.object_code(SOURCE, "test_elf_foreign", TARGETS[isa]))
+    with pytest.raises(UnsupportedError, match="test_elf_foreign is for another machine"):
+        objects.load("test_elf_foreign", jit.object_code(SOURCE, "test_elf_foreign", TARGETS[isa]))
 
 
 def test_code_for_arm_is_mapped_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:

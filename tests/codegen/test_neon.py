@@ -60,14 +60,14 @@ def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int) -> None
     assert form is not None
     loop = inner_loop(isa, form, rows)
     found, all_ = len(re.findall(pattern, loop)), instructions(loop)
-    assert found == 4 * rows, f"{found} by a lane\n{loop}"  # words x vectors x pixels
+    assert found == 4 * 2 * rows, f"{found} by a lane\n{loop}"  # words x vectors x pixels
     assert "[sp" not in loop, loop
     assert not {"dup", "ld1r", "mul", "umull", "smull"} & set(all_), loop
     # two words of each pixel at once, two vectors of weights at once, and little besides
-    assert all_["ldr"] == rows and all_["ldp"] + all_["ld1"] in (1, 2), loop
-    flips = form.flips * rows
+    assert all_["ldr"] + all_["ldp"] <= 2 * rows + 4, loop
+    flips = form.flips * 2 * rows
     assert (all_["eor"], all_["fmov"]) == (flips, flips), loop  # by integer units
-    assert sum(all_.values()) - found <= rows + 12 + 2 * flips, loop
+    assert sum(all_.values()) - found <= 3 * rows + 12 + 2 * flips, loop
 
 
 def test_sums_in_blocks_spill_nothing_in_their_loop() -> None:

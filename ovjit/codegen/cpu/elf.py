@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.relocations import ARCHITECTURES, Architecture
+from ovjit.codegen.cpu.relocations import Foreign as Foreign
 from ovjit.codegen.cpu.relocations import Refused as Refused
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -153,8 +154,10 @@ def _sections(code: bytes, architecture: Architecture) -> list[_Section]:
     ident, kind, number, _, _, _, start, _, _, _, _, each, count, _ = _HEADER.unpack_from(code)
     if ident[:6] != b"\x7fELF\x02\x01":
         raise Refused("no ELF object of 64 bits")
-    if (kind, number, each) != (_RELOCATABLE, architecture.machine, _SECTION.size):
-        raise Refused("the object is for another machine")
+    if number != architecture.machine:
+        raise Foreign("the object is for another machine")
+    if (kind, each) != (_RELOCATABLE, _SECTION.size):
+        raise Refused("no object of relocatable code")
     return [_Section(*_SECTION.unpack_from(code, start + i * each)) for i in range(count)]
 
 

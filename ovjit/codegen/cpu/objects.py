@@ -8,6 +8,7 @@ from typing import Any
 
 from ovjit import locks, logs
 from ovjit.codegen.cpu import elf
+from ovjit.errors import UnsupportedError
 
 lock = locks.rlock("loader")
 _addresses: dict[str, int] = {}
@@ -37,7 +38,10 @@ def entry_address(symbol: str, name: str) -> int:
 
 
 def load(symbol: str, code: bytes) -> int:
-    """Load the object `code` and return the address of its function `symbol`. Loading twice is free."""
+    """Load the object `code` and return the address of its function `symbol`. Loading twice is free.
+
+    UnsupportedError for code of another machine, at which LLVM would end the process.
+    """
     known = _addresses.get(symbol)
     if known is not None:
         return known
@@ -45,6 +49,8 @@ def load(symbol: str, code: bytes) -> int:
         with lock:
             found = {} if symbol in _addresses else elf.load_object(code)
             _addresses.update(found if symbol in found else {})
+    except elf.Foreign:
+        raise UnsupportedError(f"the code of {symbol} is for another machine than this one") from None
     except elf.Refused as reason:
         logs.debug("llvmlite loads %s: %s", symbol, reason)
     return _addresses[symbol] if symbol in _addresses else _load_by_llvm(symbol, code)

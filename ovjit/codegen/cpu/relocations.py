@@ -20,6 +20,10 @@ class Refused(Exception):
     """The object has something that this loader does not know."""
 
 
+class Foreign(Refused):
+    """The object is for another machine."""
+
+
 class Architecture(NamedTuple):
     """`machine`: its number in ELF's header. `sizes`: relocation -> bytes that it writes. `jump`: the
     instructions that go to the address in the 8 bytes behind them. `flushes`: an instruction cache has to be
