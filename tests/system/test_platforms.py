@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from ovjit.codegen.cpu import systems
+from ovjit.codegen.cpu.isa import ISAS
+from ovjit.execution.runner import native_kernels
 from tests.support import ROOT
 from tests.support.run import printed
 
@@ -100,8 +104,8 @@ def test_nothing_of_linux_alone_is_called(tmp_path) -> None:
 
 #: Everything that hands work over, compiled without the futex.
 PORTABLE = """
-from ovjit.codegen.cpu import atomics
-atomics._LINUX = False  # what is made from here on sleeps in slices
+from ovjit.codegen.cpu import systems
+systems.name = "posix"  # what is made from here on sleeps in slices
 import threading
 import numpy as np
 import ovjit as ov
@@ -167,3 +171,34 @@ def test_the_wheel_is_pure_python(tmp_path) -> None:
     assert not [n for n in names if n.endswith((".so", ".pyd", ".dylib", ".dll", ".o"))]
     for wanted in ("ovjit/data/digits.xml", "ovjit/py.typed", "ovjit/integrations/served.py"):
         assert wanted in names
+
+
+#: System -> what hands work over there, and what it asks for the time.
+CALLS = {
+    "linux": {"syscall", "clock_gettime", "sched_yield"},
+    "darwin": {"__ulock_wait", "__ulock_wake", "clock_gettime", "sched_yield"},
+    "windows": {
+        "WaitOnAddress", "WakeByAddressSingle", "WakeByAddressAll", "QueryPerformanceCounter",
+        "QueryPerformanceFrequency", "SwitchToThread",
+    },
+    "posix": {"usleep", "clock_gettime", "sched_yield"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", ["neon", "avx2"])
+@pytest.mark.parametrize("system", CALLS)
+def test_each_system_has_calls_of_its_own(system: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner is compiled for each of them; here it runs with two of the four."""
+    monkeypatch.setattr(systems, "name", system)
+    texts = [kernel.assembly(ISAS[isa]) for kernel in native_kernels()]
+    called = set(re.findall(r"\t(?:bl|callq?)\t(\w+)", "\n".join(texts)))
+    assert called == CALLS[system]
+
+
+def test_time_in_nanoseconds_of_the_performance_counter() -> None:
+    """As `windows.now` counts it: exactly, for a machine that has been on for years."""
+    for each in (10_000_000, 3_579_545, 2_441_406):
+        for count in (0, 1, each - 1, 3 * 365 * 86400 * each + 12345):
+            wanted = count * 10**9 // each
+            assert count // each * 10**9 + count % each * 10**9 // each == wanted < 1 << 63
+            assert count % each * 10**9 < 1 << 63

@@ -7,12 +7,11 @@
     those that it reads and would write; float_control(word) puts that back
     sleep_on(p, value, ns) until the low 32 bits at p change or ns have passed; wake(p, count)
 
-On Linux `sleep_on` is a futex. Elsewhere it sleeps in short slices, so hand-over is slower, not different.
+What an operating system does is in `ovjit.codegen.cpu.systems`.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import llvmlite.ir as ir
@@ -20,18 +19,15 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu import machine, types
 from ovjit.codegen.cpu.intrinsics import make
 from ovjit.codegen.cpu.printing import isa_of
+from ovjit.codegen.cpu.systems import system
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_types import pointer
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_LINUX = sys.platform == "linux"
-#: The number of the system call futex by architecture.
-_FUTEX = {machine.X86_64: 202, machine.AARCH64: 98}
-_FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
 
 
-def _external(b: ir.IRBuilder, name: str, result: ir.Type, args: list, variadic: bool = False) -> Any:
-    fnty = ir.FunctionType(result, args, var_arg=variadic)
+def _external(b: ir.IRBuilder, name: str, result: ir.Type, args: list) -> Any:
+    fnty = ir.FunctionType(result, args)
     return b.module.globals.get(name) or ir.Function(b.module, fnty, name)
 
 
@@ -49,19 +45,8 @@ def _call(b: ir.IRBuilder, f: Any, *args: Any) -> Any:
     return b.call(b.inttoptr(f, fnty.as_pointer()), args)
 
 
-def _timespec(b: ir.IRBuilder) -> Any:
-    with b.goto_entry_block():  # one for the function: inside of a loop each round would take more stack
-        return b.alloca(ir.ArrayType(_I64, 2))
-
-
 def now(b: ir.IRBuilder) -> Any:
-    clock = 1 if _LINUX else 6  # CLOCK_MONOTONIC
-    spec = _timespec(b)
-    address = b.ptrtoint(spec, _I64)
-    b.call(_external(b, "clock_gettime", _I32, [_I32, _I64]), [_I32(clock), address])
-    seconds = b.load(pointer(b, address, _I64))
-    nanoseconds = b.load(pointer(b, b.add(address, _I64(8)), _I64))
-    return b.add(b.mul(seconds, _I64(1_000_000_000)), nanoseconds)
+    return system().now(b)
 
 
 def _pause(b: ir.IRBuilder) -> None:
@@ -101,33 +86,6 @@ def _no_denormals(b: ir.IRBuilder) -> Any:
     return before
 
 
-def _give_way(b: ir.IRBuilder) -> None:
-    b.call(_external(b, "sched_yield", _I32, []), [])
-
-
-def _sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
-    if not _LINUX:
-        b.call(_external(b, "usleep", _I32, [_I32]), [_I32(50)])
-        return
-    spec = _timespec(b)
-    address = b.ptrtoint(spec, _I64)
-    billion = _I64(1_000_000_000)
-    b.store(b.sdiv(ns, billion), pointer(b, address, _I64))
-    b.store(b.srem(ns, billion), pointer(b, b.add(address, _I64(8)), _I64))
-    _futex(b, p, _FUTEX_WAIT_PRIVATE, b.trunc(value, _I32), address)
-
-
-def _futex(b: ir.IRBuilder, p: Any, what: int, value: Any, timeout: Any) -> None:
-    syscall = _external(b, "syscall", _I64, [_I64], True)
-    number = _FUTEX[isa_of(b).machine]
-    b.call(syscall, [_I64(number), p, _I64(what), value, timeout, _I64(0), _I64(0)])
-
-
-def _wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
-    if _LINUX:
-        _futex(b, p, _FUTEX_WAKE_PRIVATE, count, _I64(0))
-
-
 def intrinsics() -> dict[str, Any]:
     """name -> intrinsic, to be given to `jit.optimised_text` as extra names."""
     i, void = types.int64, types.void
@@ -146,7 +104,7 @@ def intrinsics() -> dict[str, Any]:
         "no_denormals": make("no_denormals", signature(i), _no_denormals),
         "float_control": make("float_control", signature(void, i), _float_control),
         "pause": make("pause", signature(void), _pause),
-        "give_way": make("give_way", signature(void), _give_way),
-        "sleep_on": make("sleep_on", signature(void, i, i, i), _sleep_on),
-        "wake": make("wake", signature(void, i, i), _wake),
+        "give_way": make("give_way", signature(void), lambda b: system().give_way(b)),
+        "sleep_on": make("sleep_on", signature(void, i, i, i), lambda b, *x: system().sleep_on(b, *x)),
+        "wake": make("wake", signature(void, i, i), lambda b, *x: system().wake(b, *x)),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from ovjit import locks, logs
 from ovjit.codegen.cpu import elf
+from ovjit.codegen.cpu.systems import system
 from ovjit.errors import UnsupportedError
 
 lock = locks.rlock("loader")
@@ -91,5 +92,8 @@ def _execution_engine(llvm: Any, initialize: Callable[[], None]) -> Any:
     between may be larger than the reach of code, and LLVM ends the process.
     """
     initialize()
+    for name, library in system().SYMBOLS.items():
+        address = ctypes.cast(getattr(ctypes.CDLL(library), name), ctypes.c_void_p).value
+        llvm.add_symbol(name, address)
     machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)

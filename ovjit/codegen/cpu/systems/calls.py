@@ -1,0 +1,38 @@
+"""Calls of C functions, as LLVM text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.ir as ir
+
+from ovjit.codegen.cpu.vector_types import pointer
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+BILLION = I64(1_000_000_000)
+
+
+def call(b: ir.IRBuilder, name: str, result: ir.Type, *args: ir.Value, variadic: int = 0) -> Any:
+    """What the C function returns; `variadic`: it has so many named parameters, and any number of others."""
+    kinds = [a.type for a in args][: variadic or None]
+    kind = ir.FunctionType(result, kinds, var_arg=bool(variadic))
+    return b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), args)
+
+
+def memory(b: ir.IRBuilder, words: int) -> Any:
+    """The address of so many int64s of the function's own: inside of a loop each round would take more of
+    the stack."""
+    with b.goto_entry_block():
+        place = b.alloca(ir.ArrayType(I64, words))
+    return b.ptrtoint(place, I64)
+
+
+def word(b: ir.IRBuilder, address: Any, i: int = 0) -> Any:
+    """A pointer to one of them."""
+    return pointer(b, b.add(address, I64(8 * i)), I64)
+
+
+def clipped(b: ir.IRBuilder, x: Any, least: int, most: int) -> Any:
+    for sign, end in (("<", least), (">", most)):
+        x = b.select(b.icmp_signed(sign, x, I64(end)), I64(end), x)
+    return x

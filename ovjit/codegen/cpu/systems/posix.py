@@ -1,0 +1,32 @@
+"""Any system with POSIX's clock. Waits are sleeps of 50 microseconds: hand-over is slower, not different."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import llvmlite.ir as ir
+
+from ovjit.codegen.cpu.systems.calls import BILLION, I32, call, memory, word
+
+SYMBOLS: dict[str, str] = {}
+#: CLOCK_MONOTONIC of each system; of BSD systems where it is another.
+_MONOTONIC = {"linux": 1, "darwin": 6}.get(sys.platform, 4)
+
+
+def now(b: ir.IRBuilder) -> Any:
+    spec = memory(b, 2)
+    call(b, "clock_gettime", I32, I32(_MONOTONIC), spec)
+    return b.add(b.mul(b.load(word(b, spec)), BILLION), b.load(word(b, spec, 1)))
+
+
+def give_way(b: ir.IRBuilder) -> None:
+    call(b, "sched_yield", I32)
+
+
+def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
+    call(b, "usleep", I32, I32(50))
+
+
+def wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
+    """They wake by themselves."""

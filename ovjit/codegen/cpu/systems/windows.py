@@ -1,0 +1,46 @@
+"""Windows: WaitOnAddress, the performance counter, SwitchToThread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.ir as ir
+
+from ovjit.codegen.cpu.systems.calls import BILLION, I32, I64, call, clipped, memory, word
+
+#: Python's process has these libraries, and LLVM's loader looks for functions in none of them.
+SYMBOLS = {
+    "QueryPerformanceCounter": "kernel32", "QueryPerformanceFrequency": "kernel32",
+    "SwitchToThread": "kernel32",
+    "WaitOnAddress": "kernelbase", "WakeByAddressSingle": "kernelbase", "WakeByAddressAll": "kernelbase",
+}  # fmt: skip
+_LONGEST = (1 << 32) - 2  # one more is for ever
+
+
+def now(b: ir.IRBuilder) -> Any:
+    place = memory(b, 2)
+    call(b, "QueryPerformanceCounter", I32, place)
+    call(b, "QueryPerformanceFrequency", I32, b.add(place, I64(8)))
+    count, each = b.load(word(b, place)), b.load(word(b, place, 1))
+    # seconds apart from the rest: the count times a billion is more than 64 bits within half an hour
+    seconds, rest = b.mul(b.udiv(count, each), BILLION), b.mul(b.urem(count, each), BILLION)
+    return b.add(seconds, b.udiv(rest, each))
+
+
+def give_way(b: ir.IRBuilder) -> None:
+    call(b, "SwitchToThread", I32)
+
+
+def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
+    place = memory(b, 1)
+    b.store(value, word(b, place))
+    milliseconds = b.trunc(clipped(b, b.sdiv(ns, I64(1_000_000)), 1, _LONGEST), I32)
+    call(b, "WaitOnAddress", I32, p, place, I64(4), milliseconds)
+
+
+def wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
+    with b.if_else(b.icmp_signed(">", count, I64(1))) as (several, one):
+        with several:
+            call(b, "WakeByAddressAll", ir.VoidType(), p)
+        with one:
+            call(b, "WakeByAddressSingle", ir.VoidType(), p)
