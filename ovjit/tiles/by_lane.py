@@ -30,14 +30,14 @@ class LaneTile(Tile):
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
         self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "r")
         depth = "left" if self.blocked else "k"
-        self.say("r.head:", f"%whole = lshr i64 %{depth}, {STEP.bit_length() - 1}")
-        self.say(f"%odd = and i64 %{depth}, {STEP - 1}")
+        self.say("r.head:", f"%k.count = lshr i64 %{depth}, {STEP.bit_length() - 1}")
+        self.say(f"%r.count = and i64 %{depth}, {STEP - 1}")
         for m in range(self.rows):
             self.say(f"%t.p{m} = getelementptr i8, ptr %x{m}, i64 %t.base")
         self.say("br label %k.head")
         first = "zeroinitializer" if self.blocked else ""
-        self.depth_loop("k", "whole", "r.head", "t", first, STEP)
-        self.depth_loop("r", "odd", "k.done", "k", "", 1)
+        self.depth_loop("k", "k.count", "r.head", "t", first, STEP)
+        self.depth_loop("r", "r.count", "k.done", "k", "", 1)
         self.say("r.done:")
         if self.blocked:
             for m, v in self.cells:

@@ -9,7 +9,7 @@ import pytest
 
 from ovjit.codegen.cpu import atomics, jit
 from ovjit.codegen.cpu.formats import F32, Format, find_format
-from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import Target, target_of
 from ovjit.execution.runner import native_kernels
@@ -82,6 +82,15 @@ def test_formats_follow_what_the_cpu_has() -> None:
     assert forms[1] is not None
     kernel = tile_kernel("t", Epilogue(None, [], "i32"), ALL, forms[1])
     assert instructions(kernel.assembly(ALL))["sudot"] > 0
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("kinds", [["channel"], ["pixel"], ["number"], ["scalar"]])
+def test_tiles_with_operands(kinds: list[str], blocked: bool) -> None:
+    """What is behind the loops, with names of its own."""
+    epilogue = Epilogue(body_of(lambda x, y: x + y, 2), kinds)
+    made = instructions(tile_kernel("t", epilogue, FIRST, F32, blocked).assembly(FIRST))
+    assert made["fmla"] and made["fadd"]
 
 
 # --- words
