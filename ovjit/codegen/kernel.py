@@ -134,7 +134,7 @@ class Kernel:
 
     def content(self, isa: Target) -> bytes:
         """The object code, with the symbol of all shipped kernels."""
-        plain = shipped.is_plain(self.source, self.key, self.form)
+        plain = shipped.is_plain(self.source, self.key, self.form, isa)
         more = self.intrinsics(isa)
         return _compiler().object_code(self.source, self.symbol(isa), isa, more, plain, shipped.SYMBOL)
 

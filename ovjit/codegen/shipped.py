@@ -59,16 +59,18 @@ def generators(architecture: str = "") -> bytes:
     return sha256("\0".join(parts).encode()).digest()
 
 
-def is_plain(source: str, key: str, form: str) -> bool:
+def is_plain(source: str, key: str, form: str, isa: Isa) -> bool:
     """True for a kernel whose code is the same on every CPU of an instruction set, whatever a CPU has
-    besides: others multiply in further formats, or round to bf16."""
+    besides: others multiply in further formats, round to bf16, or swap words of memory (lse)."""
+    if isa.name == "neon" and any(word in source for word in ("cas(", "aadd(")):
+        return False
     return form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
 
 
 def content_key(source: str, key: str, form: str, intrinsics: str, isa: Target) -> str:
     """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
     has, where the code depends on it."""
-    extra = () if is_plain(source, key, form) else isa.extras
+    extra = () if is_plain(source, key, form, isa) else isa.extras
     parts = (source, key, intrinsics, isa.name, *extra)
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
