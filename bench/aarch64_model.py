@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.formats import Format, find_format
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.isa import EXTRA, Isa, target_of
 from ovjit.codegen.cpu.neon import shapes
-from ovjit.tiles.micro import make_tile
+from ovjit.codegen.cpu.targets import EXTRA, Target, target_of
+from ovjit.tiles.tile import make_tile
 
 #: Core -> the vector instructions of multiply-adds that it starts in a cycle by LLVM's description of it.
 CORES = {"cortex-a72": 1, "neoverse-n1": 2, "neoverse-v1": 4, "apple-m1": 3}
@@ -34,7 +34,7 @@ _TYPES = (("f32", "f32"), ("u8", "i8"), ("bf16", "bf16"))
 _PRODUCTS = re.compile(r"\t(?:fmla|bfdot|[us]*dot)\t")
 
 
-def inner_loop(isa: Isa, form: Format, rows: int) -> str:
+def inner_loop(isa: Target, form: Format, rows: int) -> str:
     """The block that multiplies most, of the full tile of a format."""
     tile = make_tile(isa, rows, isa.tile_vectors, Epilogue(None, [], form.acc), form)
     given = ", ".join(["a"] * tile.arity)
@@ -44,7 +44,7 @@ def inner_loop(isa: Isa, form: Format, rows: int) -> str:
     return max(blocks, key=lambda block: len(_PRODUCTS.findall(block)))
 
 
-def cycles(program: str, core: str, loop: str, isa: Isa, decoded: int = 0) -> float:
+def cycles(program: str, core: str, loop: str, isa: Target, decoded: int = 0) -> float:
     """The cycles of one iteration, of many; so many instructions `decoded` in one, or as LLVM has it."""
     times = 1000
     lines = [line for line in loop.splitlines() if line.startswith("\t") and "//" not in line]

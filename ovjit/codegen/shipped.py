@@ -59,7 +59,7 @@ def generators(architecture: str = "") -> bytes:
     return sha256("\0".join(parts).encode()).digest()
 
 
-def is_plain(source: str, key: str, form: str, isa: Isa) -> bool:
+def is_plain(source: str, key: str, form: str, isa: Target) -> bool:
     """True for a kernel whose code is the same on every CPU of an instruction set, whatever a CPU has
     besides: others multiply in further formats, round to bf16, or swap words of memory (lse)."""
     if isa.name == "neon" and any(word in source for word in ("cas(", "aadd(")):

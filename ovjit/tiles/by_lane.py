@@ -16,7 +16,7 @@ from ovjit.tiles.micro import Tile
 LOADED_WORDS = 2
 #: Words of a step.
 STEP = 4
-#: Pixels that are loaded before they are multiplied, see `LaneTile.pixel`.
+#: Pixels that are loaded before they are multiplied, see `LaneTile.words`.
 LOADED = 3
 #: The sign of each byte of a word.
 _SIGNS = 0x80808080

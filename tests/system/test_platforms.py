@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ovjit.codegen.cpu import systems
-from ovjit.codegen.cpu.isa import ISAS
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.execution.runner import native_kernels
 from tests.support import ROOT
 from tests.support.run import printed
@@ -190,7 +190,7 @@ CALLS = {
 def test_each_system_has_calls_of_its_own(system: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runner is compiled for each of them; here it runs with two of the four."""
     monkeypatch.setattr(systems, "name", system)
-    texts = [kernel.assembly(ISAS[isa]) for kernel in native_kernels()]
+    texts = [kernel.assembly(TARGETS[isa]) for kernel in native_kernels()]
     called = set(re.findall(r"\t(?:bl|callq?)\t(\w+)", "\n".join(texts)))
     assert called == CALLS[system]
 
