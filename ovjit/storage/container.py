@@ -191,6 +191,8 @@ class Container:
                 raise BlobError(
                     f"the blob is not valid: its section {kind!r} lies at {offset} with {size} bytes"
                 )
+            if any(data[end:offset]):  # bytes that no tag covers have one value
+                raise BlobError(f"the blob is damaged: the padding before its section {kind!r} is not zero")
             end = offset + size
             self.sections[kind] = data[offset:end]
         if end != len(data):

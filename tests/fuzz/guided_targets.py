@@ -225,16 +225,16 @@ def _stop(graph: Any, config: Any) -> Any:
 
 def _imported(content: bytes) -> Any:
     """The graph of a blob that would be compiled; None of one that is used as it is."""
-    from ovjit.execution import build
+    from ovjit import engine
 
-    compile_graph, build.compile_graph = build.compile_graph, _stop
+    compile_graph, engine.compile_graph = engine.compile_graph, _stop
     try:
         ovjit.Core().import_model(content, "CPU")
         return None
     except _Read as read:
         return read.args[0]
     finally:
-        build.compile_graph = compile_graph
+        engine.compile_graph = compile_graph
 
 
 class Kept(Target):

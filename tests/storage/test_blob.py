@@ -42,8 +42,10 @@ from ovjit.storage.container import (
     write_container,
 )
 from ovjit.storage.graph_format import Reader, dump
+from ovjit.storage.mapped import ALIGNMENT
 from tests.support import ROOT
 from tests.support.blob_models import CASES, X, small_model
+from tests.support.forged import place_of
 from tests.support.run import printed
 
 FOREIGN = bytes(range(32))
@@ -425,7 +427,20 @@ def flip_bits(content: bytes, answer: list[bytes], rounds: int, seed: int) -> No
         except BaseException:
             print(f"seed {seed}, round {i}, byte {place}")
             raise
-    assert refused > rounds * 0.9  # the others were in padding
+    assert refused > rounds * 0.9  # the others were in the key's name and the code, of a stranger's blob
+
+
+def test_padding_is_zero(small) -> None:
+    """No byte of a blob can be changed without its reader seeing it."""
+    content, answer = small
+    ends = [offset + size for offset, size in (place_of(content, kind) for kind in SECTIONS)]
+    gaps = [place for end in ends for place in range(end, end + -end % ALIGNMENT) if place < len(content)]
+    assert len(gaps) > 20
+    for place in gaps[::7]:
+        changed = bytearray(content)
+        changed[place] = 1
+        with pytest.raises(RuntimeError, match="padding before its section"):
+            ovjit.Core().import_model(bytes(changed), "CPU")
 
 
 def test_flipped_bits_are_refused(small) -> None:
