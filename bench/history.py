@@ -191,7 +191,8 @@ on {cpu}, Python {python}, and shown by `python -m bench.history show --page doc
 {figures}
 
 Times are CPU times of one thread, in f32, the least of the runs of each commit. Caches are empty.
-Figures that a version cannot give are left out.
+Figures that a version cannot give are left out. Between releases a commit's shipped object files may be older
+than its sources. Its kernels are compiled then, and first answers take longer.
 
 {table}
 

@@ -70,6 +70,7 @@ ELSEWHERE = {
     "sha256sum": "is not of ovjit",
     "python -m pytest": "are these tests",
     "OVJIT_FUZZ_SECONDS": "are these tests, for longer",
+    "OVJIT_EXAMPLES": "are these tests, for longer",
     "python -m tests.": "are these tests, for longer",
     "python -m bench.": "measures, for minutes",
     "mlserver start": "test_serving.py does, where it is installed",
