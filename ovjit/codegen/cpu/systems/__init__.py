@@ -29,4 +29,4 @@ name = {"linux": "linux", "darwin": "darwin", "win32": "windows"}.get(sys.platfo
 
 def system() -> Any:
     """The module of this system."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"ovjit.codegen.cpu.systems.{name}")
