@@ -161,8 +161,8 @@ def test_blobs_of_arm_are_compiled_anew_on_this_machine(
 
 @pytest.mark.aarch64
 @pytest.mark.parametrize("cpu", CPUS)
-def test_the_loader_and_the_runner_on_arm(cpu: str, emulator, caches) -> None:
-    """The default suite's tests of the loader, of jobs and queues, and of arithmetic with denormals."""
-    files = ["tests/codegen/test_elf.py", "tests/execution/test_denormals.py"]
+def test_the_loader_on_arm(cpu: str, emulator, caches) -> None:
+    """The default suite's tests of the loader and of what is known of the machine."""
+    files = ["tests/codegen/test_elf.py", "tests/codegen/test_machine.py"]
     said = run(cpu, caches[cpu], "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, timeout=2900)
     assert " passed" in said
