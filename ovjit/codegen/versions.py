@@ -115,7 +115,7 @@ def _content(module: str) -> bytes:
         return text.encode()
     code = module_code(module)
     if code is None:
-        raise OvjitError(f"{module!r} can't be read, so nobody can tell which kernels of the cache are its")
+        raise OvjitError(f"{module!r} cannot be read, and which kernels of the cache it made is unknown")
     return marshal.dumps(code)
 
 

@@ -82,7 +82,8 @@ for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name not in left_out and "-" not in name:  # a hook of PyInstaller's is none of a program's
+        others = name in left_out or name.startswith("ovjit.integrations.vllm.")  # want packages of others
+        if not others and "-" not in name:  # a hook of PyInstaller's is none of a program's
             importlib.import_module(name)
 
 import ovjit as ov

@@ -241,7 +241,7 @@ class _Walk:
         if name in self.source.locals:
             return self.objects[name] if name in self.objects else self.read(name)
         if name not in self.source.globals and not hasattr(builtins, name):
-            raise Outside(f"nobody knows {name}")
+            raise Outside(f"the name {name} is not defined")
         return _number(self.source.globals.get(name, getattr(builtins, name, None)))
 
     def item(self, x: reading.Item) -> Any:
