@@ -52,6 +52,7 @@ FLAGS = {
         Flag("OVJIT_SHIPPED", "0", "compile every kernel, none that came with ovjit is used"),
         Flag("OVJIT_CACHE", "folder, or 0", "where compiled kernels are kept; 0: no file is written"),
         Flag("OVJIT_KEY", "64 or more hexadecimal digits", "the key that authenticates stored code"),
+        Flag("OVJIT_VLLM", "1", "vLLM runs its models on ovjit"),
     )
 }
 

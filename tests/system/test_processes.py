@@ -221,7 +221,7 @@ def test_forks_while_another_thread_compiles(tmp_path):
             right(small()(X)[0])
         began = time.time()
         while thread.is_alive() and len(statuses) < 6:
-            time.sleep(0.11)
+            time.sleep(0.03)
             statuses.append(in_child(child))
         stop.set()
         thread.join()

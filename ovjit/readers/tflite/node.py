@@ -8,7 +8,6 @@ Transposes stay at the edges of a chain of such operators.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.build import Builder
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
@@ -105,7 +105,7 @@ class LiteNode(Builder):
         found = 0 if getter is None else getter()
         return None if isinstance(found, int) else [int(v) for v in found]
 
-    @cached_property
+    @made_once
     def attributes(self) -> Mapping[str, Any]:
         """All options, as converters of the caller's ask for them: by the schema's names in lower case."""
         if self.row.custom:
