@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni")),
     "avx2": ((),),
-    "neon": (("lse", "dotprod"), ("lse", "dotprod", "i8mm", "bf16")),
+    "neon": (("lse", "dotprod", "i8mm", "bf16"),),
     "generic": ((),),
 }
 

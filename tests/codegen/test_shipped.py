@@ -13,6 +13,7 @@ import pytest
 
 import ovjit
 from bench import transformers
+from ovjit import debug
 from ovjit.codegen import module_texts, shipped, texts
 from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.host import host_target
@@ -44,11 +45,16 @@ def test_texts_are_those_of_the_sources() -> None:
 
 
 def made_again(isa: str, extra: tuple[str, ...], some: str) -> ship.Contents:
-    """What the sources give, by a process that takes itself for another CPU; `some` picks kernels."""
+    """What the sources give, by a process that takes itself for another CPU; `some` picks kernels. Flags of
+    the environment are no part of what is shipped."""
     program = (
         f"import sys; from ovjit.tools import ship; ship.PICK = {some!r}; sys.exit(ship.main(sys.argv[1:]))"
     )
-    return ship.made_by_process(isa, extra, [], ["-c", program])
+    with pytest.MonkeyPatch.context() as patch:
+        for flag in debug.FLAGS.values():
+            if flag.changes_program:
+                patch.delenv(flag.name, raising=False)
+        return ship.made_by_process(isa, extra, [], ["-c", program])
 
 
 def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:

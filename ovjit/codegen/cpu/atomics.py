@@ -25,6 +25,8 @@ from ovjit.codegen.cpu.vector_types import pointer
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
+system()  # an import while kernels are compiled, under the compiler's lock, may wait for a thread that forks
+
 
 def _external(b: ir.IRBuilder, name: str, result: ir.Type, args: list) -> Any:
     fnty = ir.FunctionType(result, args)

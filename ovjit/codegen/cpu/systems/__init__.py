@@ -30,6 +30,3 @@ name = {"linux": "linux", "darwin": "darwin", "win32": "windows"}.get(sys.platfo
 def system() -> Any:
     """The module of this system."""
     return importlib.import_module(f"ovjit.codegen.cpu.systems.{name}")
-
-
-system()  # an import while kernels are compiled, under the compiler's lock, may wait for a thread that forks
