@@ -18,6 +18,7 @@ from typing import Any
 DATA = {
     "digits": "the embedded model or its images: written by bench/train_digits.py",
     "kernels": "object code of kernels: written by python -m ovjit.tools.ship",
+    "printed": "texts that kernels are printed as: written by python -m ovjit.tools.ship",
     "texts": "sources of kernels: written by python -m ovjit.tools.ship --texts",
     "operations": "the operations' names",
 }
