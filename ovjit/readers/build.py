@@ -264,3 +264,22 @@ def _small(node: Node) -> bool:
             size *= high
         total += size
     return total <= FOLD_BUDGET
+
+
+class NodeBuilder(Builder):
+    """A Builder for one node of a file. Indexing gives its inputs."""
+
+    def __getitem__(self, index: int) -> Output:
+        raise NotImplementedError
+
+    def known(self, index: int, what: str) -> np.ndarray:
+        """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
+        value = self.value(self[index])
+        if value is None:
+            raise UnsupportedError(
+                f"{what} should be constant: its value is not known when the model is read"
+            )
+        return value
+
+    def known_ints(self, index: int, what: str) -> list[int]:
+        return [int(v) for v in self.known(index, what).reshape(-1)]

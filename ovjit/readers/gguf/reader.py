@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
-from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.readers.failures import told
 from ovjit.readers.gguf.attention import Attention, Inputs, capped
 from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.layers import feed_forward, norm
@@ -29,21 +29,12 @@ def read_gguf(path: str | os.PathLike[str]) -> Model:
     names the architecture, the type of tensor or the tensors that are not read.
     """
     where = os.fsdecode(path)
-    try:
+    with told(where, TypeError, ValueError, AttributeError):
         file = open_gguf(where)
         settings = Settings(file.metadata)
         model = decoder(Weights(file, settings))
         _note(model, file.metadata)
         return model
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{where}: {error}") from error
-    except OvjitError as error:
-        raise ModelError(f"{where}: {error}") from error
-    except MemoryError as error:
-        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"[:500]
-        raise ModelError(f"{where}: the model is not valid ({what})") from error
 
 
 def decoder(w: Weights) -> Model:

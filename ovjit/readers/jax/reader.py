@@ -15,7 +15,8 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.jax.registry import Rule, find_rule
+from ovjit.readers.jax.registry import find_rule
+from ovjit.readers.rows import Rule
 
 #: Parameters of an equation that are jaxprs to be read in its place.
 INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr")

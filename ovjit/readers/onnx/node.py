@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.readers.build import Builder
+from ovjit.readers.build import NodeBuilder
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.registry import Schema
 
@@ -56,7 +54,7 @@ class _Empty:
 EMPTY = _Empty()
 
 
-class OnnxNode(Builder):
+class OnnxNode(NodeBuilder):
     """One node that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
 
     reader: Reader
@@ -140,18 +138,6 @@ class OnnxNode(Builder):
         return tensors.element_type(number)
 
     # -- what is known of values ----------------------------------------------------------------------------
-
-    def known(self, index: int, what: str) -> np.ndarray:
-        """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
-        value = self.value(self[index])
-        if value is None:
-            raise UnsupportedError(
-                f"{what} should be constant: its value is not known when the model is read"
-            )
-        return value
-
-    def known_ints(self, index: int, what: str) -> list[int]:
-        return [int(v) for v in self.known(index, what).reshape(-1)]
 
     def size(self, shape: Sequence[Dim]) -> int | None:
         """The number of elements, None where a dimension is open."""

@@ -18,11 +18,12 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
+from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import walk
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import FOLD_BUDGET, Draft, encoded
+from ovjit.readers.failures import told
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.expansion import Expansion
@@ -88,21 +89,10 @@ def read_onnx(
         content = model if path is not None else np.frombuffer(bytes(model), np.uint8)
         message, external.cut = cut_out(content)
         proto = _parse(message, where, None if path is None else where)
-    try:
+    with told(where, TypeError, ValueError, AttributeError):
         model = Reader(proto, external, shapes, converters).read()
         model._of_one_file = not external.used
         return model
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{where}: {error}") from error
-    except OvjitError as error:
-        raise ModelError(f"{where}: {error}") from error
-    except RecursionError:
-        raise ModelError(f"{where}: the model nests too deep") from None
-    except MemoryError as error:
-        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"[:500]
-        raise ModelError(f"{where}: the model is not valid ({what})") from error
 
 
 def _parse(content: Any, where: str, path: str | None) -> Any:

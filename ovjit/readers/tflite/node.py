@@ -17,7 +17,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.build import Builder
+from ovjit.readers.build import Builder, NodeBuilder
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
 from ovjit.readers.tflite.stored import Stored, output_of
 
@@ -43,7 +43,7 @@ def last_order(rank: int) -> list[int]:
     return [0, *range(2, rank), 1]
 
 
-class LiteNode(Builder):
+class LiteNode(NodeBuilder):
     """One operator that is being read. Indexing gives its inputs, calling it makes a node of the Model."""
 
     reader: Reader
@@ -126,18 +126,6 @@ class LiteNode(Builder):
         return self.reader.inlined(self.scope, index, values, f"{self.base}/")
 
     # -- what is known of values -----------------------------------------------------------------------------
-
-    def known(self, index: int, what: str) -> np.ndarray:
-        """The value of an input that must follow from constants. Raises UnsupportedError otherwise."""
-        value = self.value(self[index])
-        if value is None:
-            raise UnsupportedError(
-                f"{what} should be constant: its value is not known when the model is read"
-            )
-        return value
-
-    def known_ints(self, index: int, what: str) -> list[int]:
-        return [int(v) for v in self.known(index, what).reshape(-1)]
 
     def is_real(self, value: Output) -> bool:
         return ELEMENT_TYPES[self.dtype(value)].is_real

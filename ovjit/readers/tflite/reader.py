@@ -15,13 +15,15 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.build import Builder, Draft
+from ovjit.readers.failures import told
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
+from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.file import GraphRow, LiteFile, OperatorRow, Quant, TensorRow, damaged, open_file
 from ovjit.readers.tflite.node import Layouts, LiteNode
-from ovjit.readers.tflite.registry import Rule, find_rule
+from ovjit.readers.tflite.registry import find_rule
 from ovjit.readers.tflite.stored import Stored, is_quantized, output_of, stored
 
 #: The name of models, as OpenVINO's front end gives it.
@@ -48,20 +50,8 @@ def read_tflite(model: Any, use_mmap: bool = True, converters: Mapping[str, Rule
             content = mapped_or_read(file, where, use_mmap)
     else:
         content = np.frombuffer(bytes(model), np.uint8)
-    try:
-        with damaged():
-            return Reader(open_file(content), converters).read()
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{where}: {error}") from error
-    except OvjitError as error:
-        raise ModelError(f"{where}: {error}") from error
-    except RecursionError:
-        raise ModelError(f"{where}: the model nests too deep") from None
-    except MemoryError as error:
-        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
-    except (ArithmeticError, LookupError) as error:
-        what = f"{type(error).__name__}: {error}"[:500]
-        raise ModelError(f"{where}: the model is not valid ({what})") from error
+    with told(where), damaged():
+        return Reader(open_file(content), converters).read()
 
 
 class Scope:

@@ -1,0 +1,28 @@
+"""What goes wrong while a file is read, as errors that name the file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
+
+
+@contextlib.contextmanager
+def told(where: str, *damage: type[Exception]) -> Iterator[None]:
+    """Errors of reading `where` become UnsupportedError and ModelError that begin with its name. `damage`:
+    what an invalid model leads to beside ArithmeticError and LookupError."""
+    invalid: tuple[type[Exception], ...] = (ArithmeticError, LookupError, *damage)
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{where}: {error}") from error
+    except OvjitError as error:
+        raise ModelError(f"{where}: {error}") from error
+    except RecursionError:
+        raise ModelError(f"{where}: the model nests too deep") from None
+    except MemoryError as error:
+        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
+    except invalid as error:
+        what = f"{type(error).__name__}: {error}"[:500]
+        raise ModelError(f"{where}: the model is not valid ({what})") from error

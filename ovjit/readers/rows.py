@@ -1,0 +1,36 @@
+"""Tables of a reader: which function reads which operator."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+#: Reads one operator: takes the node that is being read, returns its outputs (one, or a list in their order).
+Rule = Callable[[Any], Any]
+
+
+class Rows:
+    """The rules of the reader `ovjit.readers.<reader>`, whose modules `families` register them by `reads`."""
+
+    def __init__(self, reader: str, families: Sequence[str]):
+        self._reader, self._families = reader, families
+        self._rules: dict[str, Rule] = {}
+        self._loaded = False
+
+    def reads(self, *names: str) -> Callable[[Rule], Rule]:
+        """Decorator: the function reads these operators."""
+
+        def decorate(rule: Rule) -> Rule:
+            self._rules.update(dict.fromkeys(names, rule))
+            return rule
+
+        return decorate
+
+    def find(self, name: str) -> Rule | None:
+        """The function that reads an operator, None if there is none."""
+        if not self._loaded:
+            for family in self._families:
+                importlib.import_module(f"ovjit.readers.{self._reader}.{family}")
+            self._loaded = True
+        return self._rules.get(name)
