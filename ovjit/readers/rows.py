@@ -29,8 +29,16 @@ class Rows:
 
     def find(self, name: str) -> Rule | None:
         """The function that reads an operator, None if there is none."""
+        self._load()
+        return self._rules.get(name)
+
+    def known(self) -> Sequence[str]:
+        """The names of all operators that have a row."""
+        self._load()
+        return sorted(self._rules)
+
+    def _load(self) -> None:
         if not self._loaded:
             for family in self._families:
                 importlib.import_module(f"ovjit.readers.{self._reader}.{family}")
             self._loaded = True
-        return self._rules.get(name)
