@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,8 +28,8 @@ import numpy as np
 
 SEED = 20261122
 TOLERANCE = 1e-4
-#: Seconds for the samples of one operator.
-LIMIT = 240
+#: Seconds for the samples of one operator, and for its process to end afterwards.
+LIMIT, ENDING = 240, 5
 PACKAGES = ("ovjit", "openvino")
 #: Operators whose arguments behind the first are weights: constants in models, and so they are here.
 WEIGHTED = (
@@ -202,8 +203,9 @@ def examine(package: str, operator: Operator, most: int) -> list[Answer]:
     theirs.close()
     answers: list[Answer] = []
     began = ""
+    end = time.monotonic() + LIMIT
     try:
-        while ours.poll(LIMIT):
+        while ours.poll(max(0.0, end - time.monotonic())):
             message = ours.recv()
             if isinstance(message, Answer):
                 answers.append(message)
@@ -214,7 +216,10 @@ def examine(package: str, operator: Operator, most: int) -> list[Answer]:
             process.kill()
     except EOFError:
         pass
-    process.join()
+    process.join(ENDING)
+    if process.is_alive():  # a thread of the package's keeps it
+        process.kill()
+        process.join()
     if began:
         answers.append(Answer("crashed", began, f"the process ended with {process.exitcode}"))
     return answers

@@ -400,3 +400,63 @@ def test_quiet_conversion_of_a_plain_module() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ov.convert_model(torch.nn.Linear(2, 2), example_input=rand(1, 2))
+
+
+class Layer(torch.nn.Module):
+    """A layer of an encoder whose input is a sum, in which two lengths are broadcast."""
+
+    def __init__(self, written_out, transpose_last=True):
+        super().__init__()
+        self.written_out, self.transpose_last = written_out, transpose_last
+        self.parts = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in range(4))
+        self.norm = torch.nn.LayerNorm(8)
+        for parameter in self.parameters():
+            torch.nn.init.normal_(parameter)
+
+    def heads(self, part, x):
+        return part(x).view(x.size(0), x.size(1), -1, 4).transpose(1, 2)
+
+    def forward(self, x, y, mask):
+        x = x + y
+        q, k, v = (self.heads(part, x) for part in self.parts[:3])
+        if self.written_out:
+            turned = k.transpose(-1, -2) if self.transpose_last else k.permute(0, 1, 3, 2)
+            weights = torch.softmax(q @ turned * 0.5 + mask, -1)
+            made = weights @ v
+        else:
+            made = F.scaled_dot_product_attention(q, k, v, mask, scale=0.5)
+        made = made.transpose(1, 2).reshape(x.size(0), x.size(1), -1)
+        return self.norm(self.parts[3](made) + x)
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+def test_an_encoder_layer_has_openvinos_kinds_of_nodes(written_out) -> None:
+    """Open dimensions keep their names behind a broadcast, but where a mask of open shape may be larger."""
+    other = [rand(3, 7, 8), rand(1, 7, 8), rand(3, 1, 7, 7)]
+    model = compare(
+        Layer(written_out), rand(2, 5, 8), rand(2, 5, 8), rand(1, 1, 5, 5), more=[other], tolerance=1e-4
+    )
+    kinds = [node.get_type_name() for node in model.get_ops()]
+    assert kinds.count("ScaledDotProductAttention") == 1 and kinds.count("Reshape") == 4
+    assert kinds.count("Concat") == kinds.count("ShapeOf") == int(written_out) and "Softmax" not in kinds
+
+
+def test_weights_of_attention_that_are_read_stay() -> None:
+    def function(q, k):
+        weights = torch.softmax(q @ k.transpose(-1, -2) / 2, -1)
+        return weights @ k, weights
+
+    model = compare(of(function), rand(2, 3, 5, 4), rand(2, 3, 5, 4))
+    assert "Softmax" in [node.get_type_name() for node in model.get_ops()]
+
+
+def test_dimensions_are_computed_once() -> None:
+    """One Gather of one ShapeOf serves all uses of two dimensions."""
+
+    def function(x, y):
+        dims = x.size(0), x.size(1)
+        return y.expand(*dims, 4) + torch.zeros(*dims, 1), y.expand(*dims, 4) * 2
+
+    model = compare(of(function), rand(2, 3), rand(1, 3, 4), more=[[rand(5, 6), rand(5, 1, 4)]])
+    kinds = [node.get_type_name() for node in model.get_ops()]
+    assert kinds.count("ShapeOf") == 1 and kinds.count("Gather") == 1

@@ -16,7 +16,8 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import Interval, bounds, is_static
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Interval, Symbol, bounds, is_static
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 
@@ -26,10 +27,57 @@ LAST = (1 << 63) - 1
 DEFAULT_REAL = "f32"
 
 
+class TorchDraft(Draft):
+    """A model that is being read from PyTorch: what is known of its open dimensions.
+
+    Equal dimensions have one name. The nodes that compute them are shared.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: A tensor and its axis by the name of a dimension.
+        self.places: dict[tuple | None, tuple[Output, int]] = {}
+        #: Tensors of dimensions and numbers, by their names and values.
+        self.lists: dict[tuple, Output] = {}
+        #: Dimensions of a tensor by its node, its index there and the axes.
+        self.gathered: dict[tuple, Output] = {}
+        self._shapes: dict[tuple[Any, int], Output] = {}
+        self._count = 0
+
+    def name_dimensions(self, made: Sequence[Output]) -> None:
+        """Give each open dimension that has no name a new one."""
+        for value in made:
+            known = value._tensor._type
+            if known.shape is None or all(not isinstance(d, Interval) or d.key for d in known.shape):
+                continue
+            self._count += 1
+            dims = [
+                Symbol(d.lo, d.hi, ("made", self._count, axis))
+                if isinstance(d, Interval) and not d.key
+                else d
+                for axis, d in enumerate(known.shape)
+            ]
+            value._tensor._type = TensorType(known.dtype, dims, known.value, known.partial)
+
+    def place_of(self, number: Number) -> tuple[Output, int] | None:
+        """The tensor and axis whose dimension a number is."""
+        return None if number.key is None else self.places.get(number.key)
+
+    def shape_of(self, call: Builder, value: Output) -> Output:
+        """The ShapeOf of a tensor, one for all its uses."""
+        key = value._node, value._index
+        made = self._shapes.get(key)
+        if made is None:
+            made = self._shapes[key] = call("ShapeOf", value, output_type="i64")
+        return made
+
+
 class Call(Builder):
     """An operator that is being read. Calling it makes a node of the Model."""
 
-    def __init__(self, reader: Draft, name: str, overload: str, base: str, called: Callable[..., Any]):
+    reader: TorchDraft
+
+    def __init__(self, reader: TorchDraft, name: str, overload: str, base: str, called: Callable[..., Any]):
         self.reader = reader
         self.op = name
         self.overload = overload
@@ -39,6 +87,17 @@ class Call(Builder):
         self.outputs_wanted: int | None = None
         #: The indices of the outputs that are read, None where that is not known.
         self.outputs_used: frozenset[int] | None = None
+
+    def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
+        made = super().all(op, *inputs, opset=opset, **attrs)
+        self.reader.name_dimensions(made)
+        return made
+
+    def shape_of(self, value: Output) -> Output:
+        shape = self.shape(value)
+        return (
+            self.const(np.array(shape, np.int64)) if is_static(shape) else self.reader.shape_of(self, value)
+        )
 
     def also(self, name: str, *arguments: Any, **named: Any) -> Any:
         """What another operator of PyTorch's gives, read by its own row."""
@@ -166,7 +225,34 @@ class Call(Builder):
         known = [self.known_number(value) for value in values]
         if all(value is not None for value in known):
             return [int(value) for value in known if value is not None]
-        return self("Concat", *(self.one(value) for value in values), axis=0)
+        named = zip(values, known, strict=True)
+        keys = tuple(v.key if k is None and isinstance(v, Number) else k for v, k in named)
+        if None in keys:
+            return self._joined(values)
+        made = self.reader.lists.get(keys)
+        if made is None:
+            made = self.reader.lists[keys] = self._joined(values)
+        return made
+
+    def _joined(self, values: Sequence[Any]) -> Output:
+        """Numbers as one tensor. Neighbours that are dimensions of one tensor are one Gather of its shape."""
+        parts: list[Any] = []
+        for value in values:
+            place = self.reader.place_of(value) if isinstance(value, Number) else None
+            if place is not None and parts and isinstance(parts[-1], tuple) and parts[-1][0] is place[0]:
+                parts[-1] = (place[0], *parts[-1][1:], place[1])
+            else:
+                parts.append(self.one(value) if place is None else place)
+        return self.concat([self._dims_at(*p) if isinstance(p, tuple) else p for p in parts], 0)
+
+    def _dims_at(self, value: Output, *axes: int) -> Output:
+        """Dimensions of a tensor, i64 [number of axes]."""
+        key = (value._node, value._index, *axes)
+        made = self.reader.gathered.get(key)
+        if made is None:
+            shape = self.reader.shape_of(self, value)
+            made = self.reader.gathered[key] = self("Gather", shape, list(axes), 0)
+        return made
 
     def known_ints(self, values: Any, what: str) -> list[int]:
         """Numbers that must be known. Raises UnsupportedError otherwise."""
@@ -193,10 +279,17 @@ class Call(Builder):
 
     def one(self, value: Any) -> Output:
         """A number as an i64 tensor of one element."""
+        if isinstance(value, Number) and (place := self.reader.place_of(value)) is not None:
+            return self._dims_at(*place)
         if not isinstance(value, (Number, Output)):
             return self.const([int(value)], "i64")
         value = value.value if isinstance(value, Number) else value
         return self.reshape(self.convert(value, "i64"), [1])
+
+    def index(self, value: Any) -> Output:
+        """A number as an i64 tensor without dimensions."""
+        known = self.known_number(value)
+        return self.scalar(self.one(value)) if known is None else self.const(int(known), "i64")
 
     def size(self, value: Output, axis: int) -> Any:
         """A dimension."""
@@ -204,7 +297,9 @@ class Call(Builder):
         if shape is not None and not isinstance(shape[axis], Interval):
             return shape[axis]
         dim = None if shape is None else shape[axis]
-        return Number(lambda: self("Gather", self.shape_of(value), axis, 0), dim)
+        made = Number(lambda: self("Gather", self.reader.shape_of(self, value), axis, 0), dim)
+        self.reader.places.setdefault(made.key, (value, axis))
+        return made
 
     def sizes(self, value: Output) -> list[int | Number]:
         return [self.size(value, axis) for axis in range(self.rank(value))]
@@ -230,7 +325,7 @@ class Call(Builder):
         known = [self.known_number(v) for v in (a, b)]
         if None not in known:
             return int(_ARITHMETIC[op](*known))
-        return Number(lambda: self(op, *(self.scalar(self.one(v)) for v in (a, b))), _dim_of(op, a, b))
+        return Number(lambda: self(op, *(self.index(v) for v in (a, b))), _dim_of(op, a, b))
 
     def may_be_one(self, dim: Any) -> bool:
         """Whether a dimension is open to be 1."""
@@ -307,7 +402,7 @@ class Call(Builder):
 
     def arange(self, stop: Any, start: Any = 0, step: Any = 1, kind: str = "i64") -> Output:
         """A range of integers by numbers that may be known only later."""
-        ends = [self.scalar(self.one(v)) for v in (start, stop, step)]
+        ends = [self.index(v) for v in (start, stop, step)]
         return self("Range", *ends, output_type=kind)
 
     def bias(self, value: Output, bias: Any, rank: int | None = None) -> Output:

@@ -144,5 +144,5 @@ def vander(n: Call, x: Output, N: Any = None, increasing: bool = False) -> Outpu
     count = n.size(x, 0) if N is None else N
     exponents = n.arange(count)
     if not increasing:
-        exponents = n("Subtract", n.scalar(n.one(n.compute("Subtract", count, 1))), exponents)
+        exponents = n("Subtract", n.index(n.compute("Subtract", count, 1)), exponents)
     return n.also("pow", n.unsqueeze(x, [1]), n.unsqueeze(exponents, [0]))

@@ -172,6 +172,6 @@ def istft(
     hop = n_fft // 4 if hop_length is None else hop_length
     width = n_fft if win_length is None else win_length
     shape = n.filled(1, [width], n.dtype(pair)) if window is None else window
-    extra = [] if length is None else [n.scalar(n.one(length))]
+    extra = [] if length is None else [n.index(length)]
     return n("ISTFT", pair, shape, n.const(n_fft), n.const(hop), *extra, center=bool(center),
              normalized=bool(normalized))  # fmt: skip

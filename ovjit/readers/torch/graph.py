@@ -11,8 +11,8 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.shapes import Interval, Symbol, is_static
-from ovjit.readers.build import Draft
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.attention_fusion import fuse_attention
+from ovjit.readers.torch.call import Call, TorchDraft
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
 
@@ -27,7 +27,7 @@ class Refused(UnsupportedError):
         self.operator = operator
 
 
-class TorchReader(Draft):
+class TorchReader(TorchDraft):
     """Reads one graph of PyTorch's operators. `converters` come before the table, by "aten::add"."""
 
     def __init__(self, converters: Mapping[str, Callable[..., Any]] | None = None):
@@ -122,6 +122,7 @@ class TorchReader(Draft):
             raise OvjitError("the module gives no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
+        fuse_attention(made)
         _shapes_of_inputs(made)
         return made
 

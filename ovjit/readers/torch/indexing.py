@@ -65,7 +65,7 @@ def positive(n: Call, index: Output, x: Output, axis: int) -> Output:
     known = n.value(index)
     if known is not None and (known >= 0).all():
         return index
-    size = n.scalar(n.one(n.size(x, axis)))
+    size = n.index(n.size(x, axis))
     return n("Select", n("Less", index, n.const(0)), n("Add", index, size), index)
 
 

@@ -175,7 +175,7 @@ def one_hot(n: Call, x: Output, num_classes: int = -1) -> Output:
     if n.known_number(count) == -1:
         top = n("ReduceMax", n.flat(x), [0], keep_dims=False)
         count = Number(n("Add", n.convert(top, "i64"), n.const(1)))
-    return n("OneHot", x, n.scalar(n.one(count)), n.const(1), n.const(0), axis=-1)
+    return n("OneHot", x, n.index(count), n.const(1), n.const(0), axis=-1)
 
 
 @aten("relu")

@@ -97,7 +97,7 @@ def affine_grid(n: Call, x: Output, size: Any, align_corners: bool = False) -> O
     axes = []
     for i in range(dims):
         length = size[2 + i]
-        count = n.tensor(Number(n.scalar(n.one(length))), n.dtype(x))
+        count = n.tensor(Number(n.index(length)), n.dtype(x))
         places = n.convert(n.arange(length), n.dtype(x))
         if align_corners:
             last = n("Maximum", n("Subtract", count, n.like(x, 1)), n.like(x, 1))

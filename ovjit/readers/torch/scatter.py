@@ -140,7 +140,7 @@ def masked_scatter(n: Call, x: Output, mask: Output, source: Output) -> Output:
     wide, chosen = n.also("broadcast_tensors", [x, n.convert(mask, "i64")])
     flat = n.flat(chosen)
     order = n("CumSum", flat, n.const(0), exclusive=True)
-    count = n.scalar(n.one(n.compute("Maximum", n.compute("Subtract", n.count(source), 1), 0)))
+    count = n.index(n.compute("Maximum", n.compute("Subtract", n.count(source), 1), 0))
     taken = n("Gather", n.flat(source), n("Minimum", order, count), 0)
     made = n("Select", n.to_type(flat, "boolean"), n.convert(taken, n.dtype(x)), n.flat(wide))
     return n.reshape(made, n.shape_of(wide))
@@ -163,7 +163,7 @@ def slice_scatter(
 def _inside(n: Call, bound: Any, size: Any) -> Any:
     known = n.known_number(bound)
     if known is None:
-        value, length = n.scalar(n.one(bound)), n.scalar(n.one(size))
+        value, length = n.index(bound), n.index(size)
         turned = n("Select", n("Less", value, n.const(0)), n("Add", value, length), value)
         return (
             type(bound)(n("Minimum", n("Maximum", turned, n.const(0)), length))

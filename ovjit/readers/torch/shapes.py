@@ -197,8 +197,8 @@ def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, st
 @aten("select", "select_copy")
 def select(n: Call, x: Any, dim: int, index: Any) -> Any:
     if isinstance(x, Complex):
-        return Complex(n("Gather", x.pair, n.scalar(n.one(index)), n.axis(dim, n.rank(x.pair) - 1)))
-    return n("Gather", x, n.scalar(n.one(index)), n.axis(dim, n.rank(x)))
+        return Complex(n("Gather", x.pair, n.index(index), n.axis(dim, n.rank(x.pair) - 1)))
+    return n("Gather", x, n.index(index), n.axis(dim, n.rank(x)))
 
 
 @aten("narrow", "narrow_copy")
@@ -411,9 +411,9 @@ def diagonal(n: Call, x: Output, offset: int = 0, dim1: int = 0, dim2: int = 1, 
     length = n.compute("Minimum", n.compute("Subtract", rows, down), n.compute("Subtract", columns, right))
     length = n.compute("Maximum", length, 0)
     flat = n.to_shape(x, [*n.sizes(x)[:-2], -1]) if rank > 2 else n.reshape(x, [-1])
-    steps = n("Multiply", n.arange(length), n.scalar(n.one(n.compute("Add", columns, 1))))
+    steps = n("Multiply", n.arange(length), n.index(n.compute("Add", columns, 1)))
     first = n.compute("Add", n.compute("Multiply", columns, down), right)
-    return n("Gather", flat, n("Add", steps, n.scalar(n.one(first))), -1)
+    return n("Gather", flat, n("Add", steps, n.index(first)), -1)
 
 
 @aten("diag")
@@ -511,9 +511,9 @@ def as_strided(n: Call, x: Output, size: Any, stride: Any, storage_offset: Any =
     """Elements by their places in the row-major order of x, which lies in its memory so."""
     if n.op == "aten::as_strided_scatter":
         raise UnsupportedError("writing through strides is not supported")
-    places: Any = n.scalar(n.one(storage_offset or 0))
+    places: Any = n.index(storage_offset or 0)
     for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
-        steps = n("Multiply", n.arange(length), n.scalar(n.one(step)))
+        steps = n("Multiply", n.arange(length), n.index(step))
         places = n("Add", places, n.unsqueeze(steps, list(range(1, len(size) - axis))))
     return n("Gather", n.flat(x), places, 0)
 

@@ -52,7 +52,7 @@ def kthvalue(n: Call, x: Output, k: Any, dim: int = -1, keepdim: bool = False) -
     if n.rank(x) == 0:
         return [x, n.const(0)]
     axis = n.axis(dim, n.rank(x))
-    last = n.scalar(n.one(n.compute("Subtract", k, 1)))
+    last = n.index(n.compute("Subtract", k, 1))
     return _picked(n, ordered(n, x, n.one(k), axis, False), last, axis, keepdim)
 
 
@@ -70,7 +70,7 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
         return x if dim is None else [x, n.const(0)]
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(whole, axis)
-    middle = n.scalar(n.one(n.compute("Divide", n.compute("Subtract", size, 1), 2)))
+    middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
     made = _picked(n, ordered(n, whole, n.one(size), axis, False), middle, axis, keepdim and dim is not None)
     return made[0] if dim is None else made
 
@@ -102,7 +102,7 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(whole, axis)
     values = ordered(n, whole, n.one(size), axis, False)[0]
-    last = n.tensor(n.scalar(n.one(n.compute("Subtract", size, 1))), n.dtype(x))
+    last = n.tensor(n.index(n.compute("Subtract", size, 1)), n.dtype(x))
     at = n("Multiply", n.tensor(q, n.dtype(x)), last)
     low = n("Floor", at)
     high = n("Ceiling", at)

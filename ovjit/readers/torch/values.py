@@ -30,6 +30,13 @@ class Complex(NamedTuple):
     pair: Output
 
 
+def dimension_of(value: Output) -> Dim | None:
+    """The open dimension that a tensor of one element holds, None where it holds another number."""
+    partial = value._tensor._type.partial
+    found = partial.reshape(-1)[0] if partial is not None and partial.size == 1 else None
+    return found if isinstance(found, Interval) else None
+
+
 class Number:
     """A number that Python computes, such as an open dimension: a tensor without dimensions.
 
@@ -40,7 +47,7 @@ class Number:
 
     def __init__(self, value: Output | Callable[[], Output], dim: Dim | None = None):
         self._made = value
-        self.dim = dim
+        self.dim = dimension_of(value) if dim is None and isinstance(value, Output) else dim
 
     @property
     def value(self) -> Output:
