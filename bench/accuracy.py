@@ -49,27 +49,36 @@ PAGE = """# Accuracy of trained networks
 Made by `python -m bench.accuracy --seeds {seeds} --page docs/accuracy.md` on commit {commit},
 {about}.
 
-Each number is the mean over seeds, ± the standard deviation. A seed changes the split of data, the
-training and the order of examples. Seeds of packaged models change the inputs only. ovjit and OpenVINO
-read the same file with the same properties. `differs` counts predictions in which the two differ, of all
-seeds.
+Each number is the mean over seeds, ± the standard deviation. A seed sets the split of data, the training
+and the order of examples. For packaged models it sets the inputs only. ovjit and OpenVINO read the same file
+with the same properties. `differs` counts the predictions that differ between the two, over all seeds.
 
-- mlp: scikit-learn's wines. cnn, lstm, vit: its digits. gpt: a decoder of characters with caches, on the
-  text of these pages; the perplexity of held-out windows, a character at a time.
-- f32, bf16, f16: `INFERENCE_PRECISION_HINT`, and caches of the same type. u8 caches:
-  `KV_CACHE_PRECISION`, with f32 elsewhere.
-- int8: `nncf.quantize`. w8, w4: `nncf.compress_weights` (INT8_ASYM; INT4_SYM in groups of 16).
-- simulated: OpenVINO with int8 switched off (`LP_TRANSFORMS_MODE`), so that quantizers are computed in
-  f32. It is what the quantized network means, without the roundings of an engine.
-- ONNX Runtime has f32, and int8 by NNCF's version of the ONNX file.
-- rapidocr-rec, rapidocr-cls: lines of text that are drawn, recognised or found upside down. rapidocr-det:
-  drawn lines that are found. silero-vad: decisions on synthetic sounds that are the same as ONNX
-  Runtime's in f32, as no package ships labelled speech.
+| model | data |
+|---|---|
+| mlp | scikit-learn's wines |
+| cnn, lstm, vit | scikit-learn's digits |
+| gpt | a decoder of characters with caches, on the text of these pages; perplexity of held-out windows |
+| rapidocr-rec, rapidocr-cls | drawn lines of text: recognised; found upside down |
+| rapidocr-det | pages of four drawn lines: lines that are found |
+| silero-vad | synthetic sounds, as no package ships labelled speech; right is ONNX Runtime in f32 |
+
+| precision | how it is made |
+|---|---|
+| f32, bf16, f16 | `INFERENCE_PRECISION_HINT`; caches have the same type |
+| u8 caches | `KV_CACHE_PRECISION`; all else is f32 |
+| int8 | `nncf.quantize` |
+| w8, w4 | `nncf.compress_weights`: INT8_ASYM; INT4_SYM in groups of 16 |
+| simulated | int8 by OpenVINO with `LP_TRANSFORMS_MODE: NO`, which computes quantizers in f32 |
+
+ONNX Runtime has f32, and int8 by NNCF's version of the ONNX file.
 
 {table}
 
 `worse` marks a row in which ovjit is worse than OpenVINO by more than 0.5 points, or by more than 0.5 %
-of perplexity: {count}. `as simulated`: so is the simulation, at least as much.
+of perplexity: {count}. `as simulated` marks a row in which the simulation is worse by as much.
+
+[Residuals](precision.md#quantised-models) has more on the recogniser in int8: one step of an early quantizer
+changes its output by up to 30 % of the norm. Means over many lines count, not single ones.
 """
 #: Tokens that a decoder gets at once before it gets one at a time.
 PREFIX = 16

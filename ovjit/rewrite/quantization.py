@@ -200,6 +200,9 @@ class _Quantizer:
         made = Quantized(x, scale, whole.astype(np.int64))
         if not (made.uniform or self._by_channel(node)):
             return None
+        same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
+        if made.uniform and same and self._meets_a_residual(node, x):
+            return Writer(b, node).outputs("Clamp", x, min=float(low), max=float(high))
         before = self.known.get(x)
         if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
             return [x]  # already in these steps
@@ -223,6 +226,17 @@ class _Quantizer:
         if integers is None:
             integers = quantize(x, f"{node.name}/Quantize")
         return [self._real(b, node, made._replace(integers=integers))]
+
+    def _meets_a_residual(self, node: Node, x: Value) -> bool:
+        """True for FakeQuantize(a convolution of bytes + bias) that one Add reads, with a tensor of its
+        shape. No bytes are stored between the two: rounding would lose bits for nothing, and OpenVINO does
+        not round there either. The range is kept."""
+        users = self.uses[node.output]
+        user = users[0][0] if len(users) == 1 else None
+        if user is None or user.op.name != "Add":
+            return False
+        other = next(v for v in user.inputs if v is not node.output)
+        return other.constant is None and other.shape == node.output.shape and _sums_of_windows(x)
 
     def _before(
         self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value]
@@ -416,6 +430,19 @@ def _plain(each: np.ndarray) -> np.ndarray:
 def _rounded(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
     """A constant that remembers the f64 it was rounded from, as more may be multiplied with it."""
     return b.constant(Converted(np.asarray(numbers), [numpy_dtype(dtype)]))
+
+
+def _sums_of_windows(x: Value) -> bool:
+    """True for what a convolution of bytes has summed up, with scale and bias."""
+    maker = x.node
+    while maker.op.name == "Identity" or (
+        maker.op.name in ("Add", "Multiply") and plain_constant(maker.inputs[1]) is not None
+    ):
+        maker = maker.inputs[0].node
+    sums = maker.inputs[0].node if maker.op.name == "Convert" else maker
+    if sums.op.name == "Add" and sums.output.dtype == "i32":  # what zero points come to
+        sums = sums.inputs[0].node
+    return sums.op.name in ("Convolution", "GroupConvolution") and sums.output.dtype == "i32"
 
 
 def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | None:

@@ -131,6 +131,38 @@ def test_depthwise_with_a_residual(monkeypatch, channels, stride):
     assert_close(got[0], want[0], 8 / 255)
 
 
+@pytest.mark.parametrize("kind", ["dense", "depthwise"])
+@pytest.mark.parametrize("bytes_too", [False, True])
+def test_what_meets_a_residual_is_not_rounded(monkeypatch, kind, bytes_too):
+    """FakeQuantize between a convolution and Add keeps its range alone, as it does in OpenVINO."""
+    import openvino
+
+    rng, made = np.random.default_rng([SEED, len(kind), bytes_too]), {}
+    shape, axes = ((16, 16, 3, 3), (0,)) if kind == "dense" else ((16, 1, 1, 3, 3), (0, 1))
+    state = rng.bit_generator.state
+    for package in (ov, openvino):
+        for rounds in (True, False):
+            ops, rng.bit_generator.state = package.opset8, state
+            x = ops.parameter([1, 16, 9, 11], np.float32)
+            w = stored_weights(ops, rng, shape, axes, most=63)  # OpenVINO's sums fit 16 bits without VNNI
+            convolve = ops.convolution if kind == "dense" else ops.group_convolution
+            y = convolve(fake_quantize(ops, x, -2.0, 1.984375), w, [1, 1], [1, 1], [1, 1], [1, 1])
+            y = ops.add(y, ops.constant(rng.standard_normal((1, 16, 1, 1)).astype(np.float32)))
+            y = fake_quantize(ops, y, -4.0, 3.96875) if rounds else ops.clamp(y, -4.0, 3.96875)
+            other = fake_quantize(ops, x, -2.0, 1.984375) if bytes_too else ops.relu(x)
+            out = fake_quantize(ops, ops.add(y, other), -6.0, 5.953125)
+            made[package, rounds] = package.Model([out.output(0)], [x], "m")
+    data = rng.uniform(-2.5, 2.5, (1, 16, 9, 11)).astype(np.float32)
+    (got,), (rounded,), _ = steps_of(made[ov, True], data, monkeypatch=monkeypatch)
+    (_,), (wanted,), _ = steps_of(made[ov, False], data, monkeypatch=monkeypatch)
+    step = 12 / 256
+    assert_close(got, wanted, step)
+    assert np.mean(np.abs(got - rounded) > step / 2) > 0.03
+    if not bytes_too:  # OpenVINO adds in the convolution's epilogue
+        real = openvino.Core().compile_model(made[openvino, True], "CPU", F32)
+        assert_close(got, real([data])[0], step)
+
+
 @pytest.mark.parametrize("depth", [1, 4, 17, 64])
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("low, high", RANGES)

@@ -456,14 +456,16 @@ def pick(rng: Any, *choices: Any) -> Any:
 
 
 def exact(graph: Graph, x: np.ndarray, nudge: Any = None) -> list[np.ndarray]:
-    """The graph in f64: FakeQuantize by one rounding, of a quotient that a grid has exactly."""
+    """The graph in f64: FakeQuantize by one rounding, of a quotient that a grid has exactly. What only one
+    Add reads may also keep what is between two steps."""
     values: dict[Value, np.ndarray] = {graph.inputs[0]: x}
+    uses = graph.uses()
     for node in graph.nodes:
         if node.op.name == "Parameter":
             continue
         given = [values[v] for v in node.inputs]
         made = (
-            [_quantized(*given, node.attrs["levels"], nudge)]
+            [_quantized(*given, node.attrs["levels"], nudge, _may_stay(uses[node.output], nudge))]
             if node.op.name == "FakeQuantize"
             else None
         )
@@ -473,14 +475,20 @@ def exact(graph: Graph, x: np.ndarray, nudge: Any = None) -> list[np.ndarray]:
     return [values[v] for v in graph.outputs]
 
 
+def _may_stay(users: Any, nudge: Any) -> bool:
+    added = len(users) == 1 and users[0][0] is not None and users[0][0].op.name == "Add"
+    return added and nudge is not None and nudge.random() < 0.5
+
+
 def _quantized(
-    x: Any, low: Any, high: Any, out_low: Any, out_high: Any, levels: int, nudge: Any
+    x: Any, low: Any, high: Any, out_low: Any, out_high: Any, levels: int, nudge: Any, stays: bool
 ) -> np.ndarray:
     at = (x - low) * (levels - 1) / (high - low)
     if nudge is not None:  # all numbers alike now and then: a tie for one is a tie for all equal ones
         each = at.shape if nudge.random() < 0.7 else ()
         at = at + nudge.uniform(-1, 1, each) * NUDGE * (levels + np.abs(at))
-    steps = np.rint(np.clip(at, 0, levels - 1))
+    steps = np.clip(at, 0, levels - 1)
+    steps = steps if stays else np.rint(steps)
     return steps * (out_high - out_low) / (levels - 1) + out_low
 
 
