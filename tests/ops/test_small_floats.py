@@ -93,7 +93,9 @@ def test_every_number_as_openvino_has_it(to: str, source: str) -> None:
             bits = np.stack([bits & 15, bits >> 4], -1).reshape(-1)[: x.size]
         wrong = np.flatnonzero(bits != convert(x, to).view(np.uint8))
         if to == "f8e5m2":
-            wrong = wrong[~_doubled(x[wrong])]
+            # the bits of a NaN are those of the CPU's conversion to f16
+            both = np.isnan(x[wrong].astype(np.float32)) & (bits[wrong] & 127 > 124)
+            wrong = wrong[~_doubled(x[wrong]) & ~both]
     assert not wrong.size, [(x[i], int(bits[i])) for i in wrong[:5]]
 
 
