@@ -367,7 +367,7 @@ def test_how_values_of_precision_may_be_spelled(name):
         half, low = value in ("f16", "f16 ", "FP16"), value in ("bf16", "BF16")
         if said[0] != said[1] and (half or low):
             ours = "bf16" if (emulates_bf16(host_target()) if low else "bf16" in float_types()) else "f32"
-            assert said[0] == [ours] * 2 and said[1] in (["f32"] * 2, ["bf16"] * 2, ["f16"] * 2), (value, said)
+            assert said[0] == [ours] * 2 and said[1] in [[real] * 2 for real in ("f32", "bf16", "f16")], said
             continue
         assert said[0] == said[1], (value, said)
 
