@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype, unpack_low_first
+
+#: Values of blocks that are made at a time, so that what is made meanwhile stays small.
+_AT_ONCE = 1 << 21
 
 
 class Unmade:
@@ -32,6 +35,9 @@ class Unmade:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def make(self) -> np.ndarray:
         raise NotImplementedError
@@ -76,8 +82,9 @@ class Arranged(Unmade):
         if not self.by_rows:
             return self.array()[:, first:end]
         given = self._given
-        rows = given.rows(first, end) if isinstance(given, Unpacked) else np.asarray(given)[first:end]
-        return self.arrange(rows)
+        if isinstance(given, (Unpacked, InBlocks)):
+            return self.arrange(given.rows(first, end))
+        return self.arrange(np.asarray(given)[first:end])
 
     @property
     def stored_type(self) -> str:
@@ -127,6 +134,71 @@ class Unpacked(Unmade):
 
     def _unpacked(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return unpack_low_first(source, ELEMENT_TYPES[self.element_type].bits, shape, self.dtype)
+
+
+class InBlocks(Unmade):
+    """What `read` makes of the rows of a file's blocks, `source` [rows, bytes], in the order `order`.
+
+    Codes take `bits` bits each. Scales and minima have `factors`, which makes of rows an outer factor of f16
+    for each run of groups, and an inner one of 8 bits for each group, or None.
+    """
+
+    __slots__ = ("bits", "factors", "order", "read")
+    source: np.ndarray
+
+    def __init__(
+        self, source: np.ndarray, shape: Sequence[int], dtype: np.dtype,
+        read: Callable[[np.ndarray], np.ndarray], order: np.ndarray | None = None, bits: int = 0,
+        factors: Callable[[np.ndarray], Factors] | None = None,
+    ):  # fmt: skip
+        self.source, self.shape, self.dtype, self.read = source, tuple(shape), np.dtype(dtype), read
+        self.order, self.bits, self.factors, self._made = order, bits, factors, None
+
+    def reshaped(self, shape: Sequence[int]) -> InBlocks:
+        """The same values in another shape."""
+        return InBlocks(self.source, shape, self.dtype, self.read, self.order, self.bits, self.factors)
+
+    def make(self) -> np.ndarray:
+        return self.rows(0, len(self.source)).reshape(self.shape)
+
+    def raw(self, first: int, end: int) -> np.ndarray:
+        """The bytes of some rows."""
+        return self.source[first:end] if self.order is None else self.source[self.order[first:end]]
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """The values of some rows, all axes behind the rows as one."""
+        each = self.size // max(1, len(self.source))
+        made = np.empty((end - first, each), self.dtype)
+        some = max(1, _AT_ONCE // max(1, each))
+        for start in range(first, end, some):
+            stop = min(start + some, end)
+            made[start - first : stop - first] = self.read(self.raw(start, stop)).reshape(stop - start, each)
+        return made
+
+
+class Factors(NamedTuple):
+    """outer [rows, runs] of f16; inner [rows, groups] of 8 bits, or None: each group has an outer one."""
+
+    outer: np.ndarray
+    inner: np.ndarray | None
+
+
+class Factored(Unmade):
+    """Scales or zeros [groups, outs] whose factors are kept. Zeros stand for minima: `zero * scale` is the
+    minimum with the other sign."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: InBlocks, shape: Sequence[int]):
+        self.source, self.given, self.shape, self._made = given.source, given, tuple(shape), None
+        self.dtype = np.dtype(np.float32)
+
+    def make(self) -> np.ndarray:
+        return np.ascontiguousarray(np.asarray(self.given).reshape(self.shape[::-1]).T.astype(np.float32))
+
+    def factors(self) -> Factors:
+        assert self.given.factors is not None
+        return self.given.factors(self.given.raw(0, len(self.source)))
 
 
 class Converted(Unmade):

@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
 from ovjit.codegen.cpu.targets import Target, has_features
-from ovjit.graph.converted import Arranged, Converted, Unmade
+from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import is_static
@@ -38,6 +38,8 @@ STACKED = 256
 #: Outputs of a matrix in a table are a multiple: panels of all matrices follow one another.
 WIDEST = 32
 _STORED = INTEGERS | set(FLOAT_BITS) - {"f16"}
+#: Scales or zeros, in f64, or of a file's blocks.
+Factor = np.ndarray | InBlocks
 
 
 class Stored(NamedTuple):
@@ -45,8 +47,8 @@ class Stored(NamedTuple):
     elements of a group; their storage type."""
 
     integers: Arranged
-    scale: np.ndarray
-    zero: np.ndarray | None
+    scale: np.ndarray | Factored
+    zero: np.ndarray | Factored | None
     bits: int
     group: int
     dtype: str
@@ -59,13 +61,16 @@ class Stored(NamedTuple):
 
     def product(self, w: Writer, x: Value, *indices: Value, **attrs: Any) -> Value:
         """`x` times these weights."""
-        zeros = () if self.zero is None else (self.zero,)
+        zeros = () if self.zero is None else (w.b.constant(self.zero),)
         attrs |= {"bits": self.bits, "group": self.group, "kind": self.kind}
-        return w("CompressedMatMul", x, w.b.constant(self.integers), self.scale, *zeros, *indices, **attrs)
+        parts = w.b.constant(self.integers), w.b.constant(self.scale)
+        return w("CompressedMatMul", x, *parts, *zeros, *indices, **attrs)
 
     def dynamic(self, size: int, target: Target) -> int:
         """`size` if rows are quantized in groups of it before products, else 0. As in OpenVINO, this holds
         for groups that lie within those of the weights, if signed integers have no zero."""
+        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or self.bits not in (4, 8):
+            return 0
         depth = self.integers.shape[0]
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
@@ -124,7 +129,7 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         if stored is None or stored.integers.size < SMALLEST:
             continue
         w = Writer(b, node)
-        zero = np.zeros_like(stored.scale) if stored.zero is None else stored.zero
+        zero = np.zeros(stored.scale.shape, np.float32) if stored.zero is None else stored.zero
         indices = indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
         made = stored._replace(zero=zero).product(w, w("Squeeze", x, [one]), indices, kinds=kinds)
         return w("Unsqueeze", made, [one])
@@ -145,7 +150,8 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     array, dtype, zero, scale = np.asarray(found[0]), *found[1:]
     parts = []
     for e in range(kinds):
-        of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in (zero, scale)]
+        whole = [None if v is None else np.asarray(v) for v in (zero, scale)]
+        of = [None if v is None else v[e % len(v)] if v.ndim == array.ndim else v for v in whole]
         stored = _arranged(array[e], dtype, of[0], of[1], matrices[1:], transposed)  # type: ignore[arg-type]
         if stored is None:
             return None
@@ -159,6 +165,10 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
 def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
     """A table of matrices that are stored as integers, as one matrix of all their rows."""
     for array, dtype, zero, scale in scaled_integers(table):
+        if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
+            array, zero, scale = (_rows_of(v, flat[0]) for v in (array, zero, scale))
+            return _in_blocks(array, zero, scale, dtype, flat)
+        assert not isinstance(zero, InBlocks)
         each = (*array.shape[:-1], 1)  # of a row, or of its groups
         shapes = [v.shape for v in (zero, scale) if v is not None]
         fits = all(s[-1:] in ((), (1,)) and len(s) <= len(each) for s in shapes)
@@ -182,7 +192,13 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
     if node.op.name == "Convert" and node.inputs[0].dtype == "f16":
         return _halves(node.inputs[0].constant, transposed, precision)
     found = next(scaled_integers(value), None)
-    return None if found is None else _arranged(*found, final, transposed)
+    if found is None:
+        return None
+    array, dtype, zero, scale = found
+    if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
+        return _in_blocks(array, zero, scale, dtype, final) if transposed else None
+    assert not isinstance(zero, InBlocks)
+    return _arranged(array, dtype, zero, scale, final, transposed)
 
 
 def _before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
@@ -198,7 +214,7 @@ def _before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
 
 def scaled_integers(
     value: Value, rounded: bool = False
-) -> Iterator[tuple[np.ndarray | Unmade, str, np.ndarray | None, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray | Unmade, str, Factor | None, Factor]]:
     """(integers, their type, zero, scale) of [Convert] [Reshape] Multiply(`stored_integers`, scale), for each
     factor that may be the scale."""
     node = value.node
@@ -208,7 +224,7 @@ def scaled_integers(
     if book is not None:
         yield *book, np.ones(())
     for real, factor in (node.inputs, node.inputs[::-1]) if node.op.name == "Multiply" else ():
-        scale = plain_constant(factor)
+        scale = _factor(factor)
         found = None if scale is None else stored_integers(real, rounded)
         if scale is not None and found is not None:
             yield *found, scale
@@ -228,6 +244,12 @@ def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Store
 
 
 _RESHAPES = frozenset(("Reshape", "Unsqueeze", "Squeeze"))
+
+
+def _factor(value: Value) -> Factor | None:
+    """As `plain_constant`; what has factors of its own stays as it is."""
+    stored = value.stored
+    return stored if isinstance(stored, InBlocks) and stored.factors else plain_constant(value)
 
 
 def plain_constant(value: Value) -> np.ndarray | None:
@@ -259,7 +281,7 @@ def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
 
 def stored_integers(
     value: Value, rounded: bool = False
-) -> tuple[np.ndarray | Unmade, str, np.ndarray | None] | None:
+) -> tuple[np.ndarray | Unmade, str, Factor | None] | None:
     """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); the codes of
     floats and codebooks. None for another value, and for integers of more than 8 bits.
 
@@ -271,7 +293,7 @@ def stored_integers(
     if book is not None:
         return book
     if node.op.name == "Subtract":
-        zero = plain_constant(node.inputs[1])
+        zero = _factor(node.inputs[1])
         if zero is None:
             return None
         node = node.inputs[0].node
@@ -314,6 +336,41 @@ def _named(node: Node) -> tuple[np.ndarray, str, None] | None:
         return None
     bits = 4 if len(levels) <= 16 and high < 16 else 8
     return array.astype(np.uint8, copy=False), codebook(levels.astype(np.float32), bits), None
+
+
+def _rows_of(value: Any, rows: int) -> Any:
+    """The values [..., groups, elements] as [rows, groups, elements]; one number, and None, as they are."""
+    if value is None or value.size == 1:
+        return value
+    shape = (rows, *value.shape[-2:])
+    return value.reshaped(shape) if isinstance(value, InBlocks) else np.asarray(value).reshape(shape)
+
+
+def _in_blocks(
+    array: Any, zero: Factor | None, scale: Factor, dtype: str, final: tuple[int, ...]
+) -> Stored | None:
+    """Rows of a file's blocks: array [N, groups, elements], scale and zero [N, groups, 1], or one zero."""
+    outs, depth = final
+    groups = array.shape[1] if array.ndim == 3 else 0
+    if array.size != depth * outs or array.shape[0] != outs:
+        return None
+
+    def of_groups(values: Any) -> Any:
+        """[groups, N]"""
+        if isinstance(values, InBlocks) and values.shape == (outs, groups, 1):
+            return Factored(values, (groups, outs))
+        values = np.asarray(values)
+        values = values.reshape(()) if values.size == 1 else values.reshape(outs, groups, 1)
+        each = np.broadcast_to(values, (outs, groups, 1))[..., 0]
+        return np.ascontiguousarray(each.T.astype(np.float32))
+
+    def integers(source: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(source.reshape(-1, depth).T)
+
+    bits = array.bits if isinstance(array, InBlocks) else 4 if dtype == "u4" else 8
+    whole = Arranged(array, (depth, outs), array.dtype, integers, bits in (4, 8), True)
+    zeros = None if zero is None else of_groups(zero)
+    return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None)
 
 
 def _few_bits(array: np.ndarray | Unmade) -> bool:

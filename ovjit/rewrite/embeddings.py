@@ -11,15 +11,20 @@ looked up in a table of all their values. An index out of range gives zeros as b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ovjit.graph.converted import InBlocks
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.stored_floats import bits_of, levels_of
 from ovjit.rewrite.compression import INTEGERS, SMALLEST, scaled_integers
 from ovjit.rewrite.expand import Writer
+
+#: Rows that are taken apart at a time.
+_ROWS = 4096
 
 
 def gather_compressed(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
@@ -67,8 +72,72 @@ def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
             continue
         if any(v.ndim == array.ndim and v.shape[0] not in (1, rows) for v in parts):
             continue
-        return _worked_out(Writer(b, node), inputs[1:], np.asarray(array), dtype, zero, scale)
+        w = Writer(b, node)
+        if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
+            return _of_blocks(w, inputs[1:], array, zero, scale)
+        assert isinstance(zero, np.ndarray | None)
+        return _worked_out(w, inputs[1:], np.asarray(array), dtype, zero, scale)
     return None
+
+
+def _of_blocks(
+    w: Writer, rest: Sequence[Value], array: Any, zero: np.ndarray | InBlocks | None,
+    scale: np.ndarray | InBlocks,
+) -> Value:  # fmt: skip
+    """Rows of a file's blocks: codes [rows, groups, elements] of `bits` bits, and factors of scales."""
+    lead, groups = len(w.node.inputs[1].shape or ()), array.shape[1]
+
+    def factor(values: np.ndarray | InBlocks) -> Value:
+        """[..., groups, 1] in f32"""
+        if not isinstance(values, InBlocks):
+            return w("Convert", w(w.node.op, values, *rest, **w.node.attrs), destination_type="f32")
+        assert values.factors is not None
+        parts = [v for v in values.factors(values.raw(0, len(values.source))) if v is not None]
+        runs = parts[0].shape[1]
+        taken = [
+            w(w.node.op, np.ascontiguousarray(v).reshape(len(v), runs, -1), *rest, **w.node.attrs)
+            for v in parts
+        ]
+        made = [w("Convert", v, destination_type="f32") for v in taken]
+        whole = w("Multiply", *made, auto_broadcast="numpy") if len(made) > 1 else made[0]
+        return w("Reshape", whole, [*[0] * lead, groups, 1], special_zero=True)
+
+    bits = array.bits if isinstance(array, InBlocks) else 4
+    real = w("Convert", _codes_of_rows(w, rest, array, bits), destination_type="f32")
+    low = factor(zero) if isinstance(zero, InBlocks) else None
+    if zero is not None and low is None:
+        real = w("Subtract", real, np.asarray(zero, np.float32).reshape(()), auto_broadcast="numpy")
+    real = w("Multiply", real, factor(scale), auto_broadcast="numpy")
+    if low is not None:
+        real = w("Add", real, low, auto_broadcast="numpy")
+    final = tuple(w.node.inputs[0].shape)
+    return w("Reshape", real, [*[0] * lead, *final[1:]], special_zero=True)
+
+
+def _codes_of_rows(w: Writer, rest: Sequence[Value], array: Any, bits: int) -> Value:
+    """The codes of some rows of a table that has `bits` bits of each: planes of 4, 2 and 1 bits, in which a
+    byte has elements of all equal parts of a group."""
+    planes = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}[bits]
+    held = [np.empty((*array.shape[:-1], array.shape[-1] * p // 8), np.uint8) for p in planes]
+    for first in range(0, len(array), _ROWS):
+        end = min(first + _ROWS, len(array))
+        codes, down = array.rows(first, end).reshape(end - first, *array.shape[1:]), 0
+        for plane, width in zip(held, planes, strict=True):
+            some = (codes >> np.uint8(down)) & np.uint8((1 << width) - 1)
+            parts = np.split(some, 8 // width, -1)
+            plane[first:end] = sum(part << np.uint8(i * width) for i, part in enumerate(parts))
+            down += width
+    made: list[Value] = []
+    down = 0
+    for plane, width in zip(held, planes, strict=True):
+        taken = w(w.node.op, plane, *rest, **w.node.attrs)
+        places = range(0, 8, width)
+        each = [w("BitwiseRightShift", taken, i, auto_broadcast="numpy") if i else taken for i in places]
+        mask = (1 << width) - 1
+        joined = w("Concat", *(w("BitwiseAnd", v, mask, auto_broadcast="numpy") for v in each), axis=-1)
+        made.append(w("BitwiseLeftShift", joined, down, auto_broadcast="numpy") if down else joined)
+        down += width
+    return w("BitwiseOr", *made, auto_broadcast="numpy") if len(made) > 1 else made[0]
 
 
 def _worked_out(

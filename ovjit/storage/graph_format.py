@@ -27,7 +27,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
-from ovjit.graph.converted import Unpacked
+from ovjit.graph.converted import InBlocks, Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
@@ -159,6 +159,8 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"d": [value.lo, value.hi]}
     if isinstance(value, Unpacked):
         return {"p": [value.element_type, list(value.shape), *arrays.add(value.source)]}
+    if isinstance(value, InBlocks):
+        value = value.array()
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OUS":
             return {"s": [list(value.shape), [_text(item) for item in value.reshape(-1).tolist()]]}

@@ -7,6 +7,22 @@
     scales      [panel][group][width] of f16 where that is exact, else of f32
     zeros       likewise, of u8 or f32; one f32 if all are equal
 
+Integers of 2, 3, 5 and 6 bits are in steps of 16 elements of depth: words of their low 4 or 2 bits, then of
+the other bits. What follows is the step's byte j of the word of a lane, for element 4 m + j:
+
+    low 4 bits  word m // 2, the low half of a byte if m is even
+    low 2 bits  one word, bits 2 m of a byte; so are the high 2 bits of 6
+    high bit    one word for both vectors of a panel, bit 4 v + m of a byte
+
+So a shift and a mask for each part make a word of four integers, which are multiplied in their place.
+
+Scales may have two factors, as in llama.cpp's super-blocks of `SUPER` elements: f16 for all, and 8 bits for
+each group. They lie in one stream. A minimum may stand in the place of zeros: it is added to what has been
+scaled.
+
+    scales      [panel][super-block]([width] f16, perhaps [width] f16 for minima, then for each group [width]
+                of 8 bits, perhaps [width] of 8 bits for the minimum)
+
 The place of integers may have codes of 4 or 8 bits for a table of levels (nf4, f4e2m1, codebooks), floats of
 8 bits, and f16.
 
@@ -32,10 +48,11 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.graph.converted import Unmade
+from ovjit.graph.converted import Factored, Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.plan import Filling, ceil_div
+from ovjit.tiles.mixed import Factor, low_bits, mixed_steps, nested_scales, one_factor
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
@@ -46,7 +63,10 @@ SHIFTED = {"f8e4m3": (1, ~0x407F407F, 2.0**8), "f8e5m2": (0, ~0x00FF00FF, 1.0)}
 #: looked up.
 LOOKED_UP, SHORT = "levels", "short levels"
 #: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
-STEP = {4: 8, 8: 2, 16: 2}
+STEP = {2: 16, 3: 16, 4: 8, 5: 16, 6: 16, 8: 2, 16: 2}
+#: Elements of depth whose scales share a factor, and its type.
+SUPER = 256
+_HALF = "f16"
 #: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
 #: twice that.
 HEIGHTS = (4, 2, 1)
@@ -72,7 +92,7 @@ class Unpack(NamedTuple):
 
     `bits` of an integer (8 or 4), and whether bytes are signed. `kind`: the type of numbers that are no
     integers, or their look-up. The types of scales and of zeros: "one" if all zeros are one f32, "" for no
-    zeros.
+    zeros, "low" for minima of f16. Scales of 8 bits have two factors, so have the minima "lows".
     """
 
     bits: int
@@ -83,15 +103,45 @@ class Unpack(NamedTuple):
 
     @property
     def name(self) -> str:
-        kind = self.kind or ("i8" if self.signed else "u8" if self.bits == 8 else "u4")
+        kind = self.kind or ("i8" if self.signed else f"u{self.bits}")
         stored = f"l{self.bits}" if self.looked_up else kind
-        zero = {"": "", "one": "o", "u8": "z", "f32": "zf"}[self.zero]
-        return stored + zero + ("h" if self.scale == "f16" else "")
+        zero = {"": "", "one": "o", "u8": "z", "f32": "zf", "low": "m", "lows": "m"}[self.zero]
+        return stored + zero + {"f32": "", "f16": "h"}.get(self.scale, "s" + self.scale)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether a step has words of several parts of its integers."""
+        return not self.kind and self.bits in (2, 3, 5, 6)
+
+    @property
+    def low_bits(self) -> int:
+        """Bits of an integer in the first words of a step."""
+        return low_bits(self.bits)
+
+    @property
+    def nested(self) -> bool:
+        """Whether scales have two factors."""
+        return self.scale in ("u8", "i8")
+
+    @property
+    def has_low(self) -> bool:
+        """Whether minima are added."""
+        return self.zero in ("low", "lows")
 
     @property
     def each_zero(self) -> bool:
-        """Whether zeros differ."""
-        return self.zero in SIZE
+        """Whether zeros differ, and have a place of their own."""
+        return self.zero in SIZE or self.zero == "low"
+
+    @property
+    def zero_bytes(self) -> int:
+        """Bytes of a zero that has a place of its own; 0: there is none."""
+        return SIZE[_HALF] if self.zero == "low" else SIZE.get(self.zero, 0)
+
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of a group's scale."""
+        return 2 if self.zero == "lows" else SIZE[self.scale]
 
     @property
     def step(self) -> int:
@@ -100,7 +150,7 @@ class Unpack(NamedTuple):
     @property
     def shifts_data(self) -> bool:
         """Whether integers stay where they are in their word, and the data is scaled instead."""
-        return self.bits == 4 and not self.kind
+        return self.bits < 8 and not self.kind
 
     @property
     def paired(self) -> bool:
@@ -114,8 +164,10 @@ class Unpack(NamedTuple):
 
     @property
     def stored(self) -> str:
-        """The type that is loaded: bytes, words of eight numbers of 4 bits or of two pairs, or f16."""
-        return "i32" if self.paired else {4: "i32", 8: "i8" if self.signed else "u8", 16: "f16"}[self.bits]
+        """The type that is loaded: bytes, words of several integers or of two pairs, or f16."""
+        if self.paired or self.mixed:
+            return "i32"
+        return {4: "i32", 8: "i8" if self.signed else "u8", 16: "f16"}[self.bits]
 
     @property
     def item(self) -> int:
@@ -227,6 +279,68 @@ def decode_bytes(d, v, word, first, levels, unpack):
 
 
 @inline
+def load_words(word, address, v, width, lanes, unpack):
+    """word[m] has the integers 4 m to 4 m + 3 of a step in its bytes, of the vector `v` of a panel."""
+    part, high = registers()
+    for i in static_range(unpack.low_bits // 2):
+        part[i] = load[i32](address + (i * width + v * lanes) * WORD)
+    if unpack.bits in (6,):
+        high = load[i32](address + (2 * width + v * lanes) * WORD)
+    elif unpack.bits in (3, 5):
+        high = load[i32](address + unpack.low_bits // 2 * width * WORD)
+    for m in static_range(4):
+        if unpack.low_bits == 4:
+            some = part[m // 2] >> const[i32](4) if m % 2 else part[m // 2]
+            some = some & const[i32](252645135)
+        else:
+            some = part[0] >> const[i32](2 * m) if m else part[0]
+            some = some & const[i32](50529027)
+        if unpack.bits == 6:
+            some = some | (shifted(high, 2 * m - 4) & const[i32](808464432))
+        elif unpack.bits == 5:
+            some = some | (shifted(high, 4 * v + m - 4) & const[i32](269488144))
+        elif unpack.bits == 3:
+            some = some | (shifted(high, 4 * v + m - 2) & const[i32](67372036))
+        word[m] = some
+
+
+@inline
+def shifted(word, down):
+    """A word shifted down, or up."""
+    return word >> const[i32](down) if down > 0 else word << const[i32](-down) if down else word
+
+
+@inline
+def begin_super(outer, at, e, panels, vectors, lanes, unpack):
+    """The common factors of scales and minima, where a super-block begins."""
+    if urem(e, SUPER) == 0:
+        for n in static_range(panels):
+            for v in static_range(vectors):
+                outer[n, v] = load[_HALF](at["s", n] + v * lanes * 2)
+                if unpack.zero == "lows":
+                    outer[n, v, "low"] = load[_HALF](at["s", n] + (vectors + v) * lanes * 2)
+            at["s", n] += vectors * lanes * (4 if unpack.zero == "lows" else 2)
+
+
+@inline
+def group_scale(at, n, v, outer, vectors, lanes, unpack):
+    """The scales of a group for a vector."""
+    return (
+        cast[f32](load[unpack.scale](at["s", n] + v * lanes)) * outer[n, v] if unpack.nested
+        else load[unpack.scale](at["s", n] + v * lanes * SIZE[unpack.scale])
+    )  # fmt: skip
+
+
+@inline
+def group_low(at, n, v, outer, vectors, lanes, unpack):
+    """The minima of a group for a vector."""
+    return (
+        cast[f32](load[u8](at["s", n] + (vectors + v) * lanes)) * outer[n, v, "low"]
+        if unpack.zero == "lows" else load[_HALF](at["z", n] + v * lanes * 2)
+    )  # fmt: skip
+
+
+@inline
 def begin_panels(at, count, c, stored, unpack):
     """Where the integers, scales and zeros of `count` panels are, from the panel `c` on."""
     for n in static_range(count):
@@ -240,9 +354,9 @@ def begin_panels(at, count, c, stored, unpack):
 def next_group(at, count, width, unpack):
     """On to the next group's scales and zeros."""
     for n in static_range(count):
-        at["s", n] += width * SIZE[unpack.scale]
+        at["s", n] += width * unpack.scale_bytes
         if unpack.each_zero:
-            at["z", n] += width * SIZE[unpack.zero]
+            at["z", n] += width * unpack.zero_bytes
 
 
 @inline
@@ -267,10 +381,10 @@ def fetch(address, size, part):
 
 @inline
 def fetch_group(at, n, width, scale, zero, panels):
-    """As `fetch`, the scales and zeros of panel `n` of `panels`, of those types."""
-    fetch(at["s", n], width * SIZE[scale], SCALES * panels)
-    if zero in SIZE:
-        fetch(at["z", n], width * SIZE[zero], SCALES // SIZE[zero] * 2 * panels)
+    """As `fetch`, the scales and zeros of panel `n` of `panels`, of so many bytes; 0: no zeros."""
+    fetch(at["s", n], width * scale, SCALES * panels)
+    if zero:
+        fetch(at["z", n], width * zero, SCALES // zero * 2 * panels)
 
 
 @inline
@@ -278,6 +392,12 @@ def load_step(b, at, count, width, lanes, unpack):
     """A step of depth, `count` vectors of it: as it is stored, pairs as what they stand for."""
     if unpack.paired:
         decode_pair(b, load[i32](at["q", 0]), count, unpack)
+    elif unpack.mixed:
+        word = registers()
+        for v in static_range(count):
+            load_words(word, at["q", 0], v, width, lanes, unpack)
+            for m in static_range(4):
+                b[m, v] = word[m]
     else:
         for i in static_range(unpack.stored_rows):
             for v in static_range(count):
@@ -292,6 +412,8 @@ def store_word(at, b, d, first, scale, shift, levels, lv, count, lanes, group, u
         for i in static_range(first, first + group):
             if unpack.by_bytes(lanes):
                 real = d[i, v]
+            elif unpack.mixed:
+                real = cast[f32]((b[i // 4, v] >> const[i32](8 * (i % 4))) & const[i32](255))
             elif unpack.bits == 4:
                 real = decoded(b[0, v] >> const[i32](4 * i) if i else b[0, v], levels, lv, unpack, lanes)
             elif unpack.paired:
@@ -322,7 +444,7 @@ def unpack_group(at, stop, scale, shift, levels, lv, count, width, lanes, group,
             store_word(at, b, d, i, scale, shift, levels, lv, count, lanes, group, unpack)
         at["q", 0] += unpack.stride(width)
         at["e"] += unpack.step
-    if at["e"] < stop:
+    if at["e"] < stop and not unpack.mixed:
         load_step(b, at, count, width, lanes, unpack)
         if unpack.by_bytes(lanes):
             for i in static_range(0, unpack.step, group):
@@ -349,7 +471,7 @@ def unpack_panels(
     unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes
 ):  # fmt: skip
     """The chunk's panels as tiles of words of `group` elements read them."""
-    at, levels, scale, shift = registers()
+    at, levels, scale, shift, outer = registers()
     load_levels(levels, stored.lv, unpack, lanes)
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
@@ -360,9 +482,13 @@ def unpack_panels(
         at["e"] = 0
         while at["e"] < stored.depth:
             stop = min(at["e"] + stored.g_size, stored.depth)
+            if unpack.nested:
+                begin_super(outer, at, at["e"], 1, vectors, lanes, unpack)
             for v in static_range(vectors):
-                scale[v] = load[unpack.scale](at["s", 0] + v * lanes * SIZE[unpack.scale])
-                if unpack.zero:
+                scale[v] = group_scale(at, 0, v, outer, vectors, lanes, unpack)
+                if unpack.has_low:
+                    shift[v] = group_low(at, 0, v, outer, vectors, lanes, unpack)
+                elif unpack.zero:
                     shift[v] = minus_zeros(at, 0, zero, v * lanes, unpack) * scale[v]
             if valid > lanes:
                 unpack_group(
@@ -436,6 +562,14 @@ def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes
             for i, r in np.ndindex(4, height):
                 data = splat[f32](at["x", r] + (16 * half + 4 * i))
                 total[r, n, v, i % several] = fma(d[4 * half + i, 0], data, total[r, n, v, i % several])
+    elif unpack.mixed:
+        for n, v in np.ndindex(panels, vectors):
+            load_words(word, at["q", n], v, vectors * lanes, lanes, unpack)
+            for m, j in np.ndindex(4, 4):
+                d = cast[f32](word[m] & const[i32]((255 << 8 * j) - (1 << 32 if j == 3 else 0)))
+                for r in static_range(height):
+                    data = splat[f32](at["x", r] + (16 * m + 4 * j))
+                    total[r, n, v, j % several] = fma(d, data, total[r, n, v, j % several])
     else:
         if unpack.bits == 4:
             for n, v in np.ndindex(panels, vectors):
@@ -463,7 +597,7 @@ def multiply_rows(
     several, vectors, lanes, unpack,
 ):  # fmt: skip
     """made[row, vector] of one panel, or made[panel, vector] of one row."""
-    total, group = registers()
+    total, group, outer = registers()
     for r in static_range(height):
         at["x", r] = data + r * data_w
     if unpack.zero:
@@ -474,6 +608,8 @@ def multiply_rows(
     e = 0
     while e < depth:
         stop = min(e + g_size, depth)
+        if unpack.nested:
+            begin_super(outer, at, e, panels, vectors, lanes, unpack)
         for r, n, v in np.ndindex(height, panels, vectors):
             group[r, n, v] = const[f32](0.0)
         while e < stop:
@@ -484,20 +620,24 @@ def multiply_rows(
                 multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes, unpack)
                 e += unpack.step
             for n, v in np.ndindex(panels, vectors):
-                if unpack.zero:
+                if unpack.has_low:
+                    shift = group_low(at, n, v, outer, vectors, lanes, unpack)
+                elif unpack.zero:
                     shift = minus_zeros(at, n, zero, v * lanes, unpack)
                 for r in static_range(height):
                     whole = total[r, n, v, 0] + total[r, n, v, 1] if several > 1 else total[r, n, v, 0]
-                    if unpack.zero:
+                    if unpack.has_low:
+                        made[r + n, v] = fma(splat[f32](at["sum", r]), shift, made[r + n, v])
+                    elif unpack.zero:
                         whole = fma(splat[f32](at["sum", r]), shift, whole)
                     group[r, n, v] = group[r, n, v] + whole
             if unpack.zero:
                 for r in static_range(height):
                     at["sum", r] += 4
         for n in static_range(panels):
-            fetch_group(at, n, vectors * lanes, unpack.scale, unpack.zero, panels)
+            fetch_group(at, n, vectors * lanes, unpack.scale_bytes, unpack.zero_bytes, panels)
         for n, v in np.ndindex(panels, vectors):
-            scale = load[unpack.scale](at["s", n] + v * lanes * SIZE[unpack.scale])
+            scale = group_scale(at, n, v, outer, vectors, lanes, unpack)
             for r in static_range(height):
                 whole = group[r, n, v]
                 if unpack.bias != 1:
@@ -679,23 +819,30 @@ class Compressed(NamedTuple):
 
 
 def how_unpacked(
-    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, bits: int, kind: str
+    integers: np.ndarray | Unmade, scale: Factor, zero: Factor | None, bits: int, kind: str
 ) -> Unpack:
     """How weights are packed."""
-    stored = ""
-    if zero is not None:
+    stored, scale_type = "", ""
+    if isinstance(scale, Factored):
+        inner = scale.factors().inner
+        scale_type = "f16" if inner is None else "i8" if inner.dtype.kind == "i" else "u8"
+    if isinstance(zero, Factored):
+        stored = "low" if zero.factors().inner is None else "lows"
+    elif zero is not None:
         with np.errstate(invalid="ignore"):
             fits = (zero == zero.astype(np.uint8)).all()
         stored = "one" if zero.size and (zero == zero.flat[0]).all() else "u8" if fits else "f32"
     levels = levels_of(kind)
     if levels is not None:
         kind = LOOKED_UP if np.any(levels.view(np.uint32) & 0xFFFF) else SHORT
-    return Unpack(bits, integers.dtype.kind == "i", kind, "f16" if fit_f16(scale) else "f32", stored)
+    if not scale_type:
+        scale_type = "f16" if fit_f16(np.asarray(scale)) else "f32"
+    return Unpack(bits, integers.dtype.kind == "i", kind, scale_type, stored)
 
 
 def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
     """How native code packs such weights; None where groups are filled up, or words are put together."""
-    if filled != integers.shape[0] or unpack.by_bytes(isa.lanes):
+    if filled != integers.shape[0] or unpack.by_bytes(isa.lanes) or unpack.mixed:
         return None
     if unpack.paired:
         return Woven(2, 8)
@@ -705,7 +852,7 @@ def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Targ
 
 
 def pack_compressed(
-    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, unpack: Unpack, size: int,
+    integers: np.ndarray | Unmade, scale: Factor, zero: Factor | None, unpack: Unpack, size: int,
     isa: Target,
 ) -> Compressed:  # fmt: skip
     """integers [K, N] (8 or 16 bits, or 0 to 15), scale and zero [groups, N] of `size` elements -> panels."""
@@ -731,6 +878,8 @@ def pack_compressed(
             return (halves[0] | halves[1] << 4).astype(np.uint8)
         if unpack.paired:
             return by_panel.reshape(panels, filled // 2, 2, width).transpose(0, 1, 3, 2)
+        if unpack.mixed:
+            return mixed_steps(by_panel.reshape(panels, filled // 16, 4, 4, width), unpack.bits, isa.lanes)
         if unpack.bits == 4:
             eights = by_panel.reshape(panels, filled // 8, 8, width).astype(np.uint32)
             return np.bitwise_or.reduce(eights << np.arange(0, 32, 4).astype(np.uint32)[:, None], axis=2)
@@ -738,16 +887,24 @@ def pack_compressed(
 
     panel = filled * width * unpack.bits // 8
     zeros = None
-    if zero is not None:
+    if isinstance(scale, Factored) and unpack.nested:
+        scales = nested_scales(scale, zero, width)
+    else:
+        scales = spread_out(one_factor(scale), numpy_dtype(unpack.scale), width)
+    if isinstance(zero, Factored):
+        zeros = spread_out(one_factor(zero), np.dtype(np.float16), width) if unpack.zero == "low" else None
+    elif zero is not None:
         one = zero.ravel()[:1].astype(np.float32)
         zeros = spread_out(zero, numpy_dtype(unpack.zero), width) if unpack.each_zero else one
-    scales = spread_out(scale, numpy_dtype(unpack.scale), width)
     zero_panel = 0 if zeros is None or not unpack.each_zero else zeros[0].nbytes
     packed = fill_later(integers, width, panel, arrange, _woven(unpack, integers, filled, isa))
     return Compressed(packed, scales, zeros, panel, scales[0].nbytes, zero_panel, filled)
 
 
-def lowering_factors(isa: Target) -> np.ndarray:
-    """1 / 16**i for the i-th number of a word of 4 bits (`row_kernel`), for all words of a vector of rows."""
+def lowering_factors(isa: Target, unpack: Unpack) -> np.ndarray:
+    """1 / 16**i for the i-th number of a word of 4 bits (`row_kernel`), for all words of a vector of rows;
+    1 / 256**i for a byte."""
     place = np.arange(max(8, isa.lanes)) % 8
+    if unpack.mixed:
+        return (1 / 256.0 ** (place % 4)).astype(np.float32)
     return np.where(place < 7, 1 / 16.0**place, 1).astype(np.float32)

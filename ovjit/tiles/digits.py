@@ -46,7 +46,8 @@ TURNED = np.array([0, 2, 4, 6, 1, 3, 5, 7], np.int32)
 
 def takes_digits(unpack: Unpack, isa: Target) -> bool:
     """Whether one row goes by digits: vectors are of eight lanes, as many as a word has integers."""
-    return unpack.shifts_data and isa.name == "avx2"
+    plain = unpack.bits == 4 and unpack.shifts_data and not (unpack.nested or unpack.has_low)
+    return plain and isa.name == "avx2"
 
 
 class GroupSizes(NamedTuple):
@@ -152,7 +153,11 @@ def digits_product(
         zero = -splat[f32](stored.z)
     for c in share(panels, per_chunk):
         begin_panels(
-            at, 1, c, stored, unpack,
+            at,
+            1,
+            c,
+            stored,
+            unpack,
         )
         at["x"] = x
         at["p"] = p

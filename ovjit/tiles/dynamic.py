@@ -103,7 +103,7 @@ def multiply_tile(
         stop = min(g + ratio, groups)
         for n in static_range(panels):
             if height == 1:
-                fetch_group(at, n, vectors * lanes, stored.scale, u8 if stored.zero is None else "", panels)
+                fetch_group(at, n, vectors * lanes, SIZE[stored.scale], stored.zero is None, panels)
             for v in static_range(vectors):
                 scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
                 if stored.zero is None:

@@ -37,7 +37,8 @@ def quantized(x: np.ndarray, size: int) -> np.ndarray:
 class CompressedMatMul:
     """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
 
-    `integers` [K, N] are bytes; with `bits` of 4 they are 0 to 15. `scale` and `zero` are [groups, N].
+    `integers` [K, N] are bytes. With fewer `bits` than 8 they are unsigned: 0 to 15 of 4 bits. `scale` and
+    `zero` are [groups, N].
     `kind`: the type whose bits `integers` are instead (nf4, f4e2m1, f8e4m3, f8e5m2, f16), or the codebook in
     which they name numbers; then no zero.
     `dynamic`: x is quantized to 8 bits in groups of so many elements of K first; 0: it is not.
@@ -50,8 +51,8 @@ class CompressedMatMul:
         bits: Int = 8, group: Int = 0, transpose_a: Bool = False, dynamic: Int = 0, kind: Str = "",
         kinds: Int = 1,
     ):  # fmt: skip
-        check(bits == bits_of(kind) if bits_of(kind) else not kind and bits in (4, 8),
-              f"bits {bits} should be 4 or 8, or those of the kind {kind!r}")  # fmt: skip
+        check(bits == bits_of(kind) if bits_of(kind) else not kind and bits in (2, 3, 4, 5, 6, 8),
+              f"bits {bits} should be 2 to 6 or 8, or those of the kind {kind!r}")  # fmt: skip
         check(not kind or zero is None, f"weights of the kind {kind!r} have no zero")
         check(group > 0, f"a group of {group} elements should be positive")
         if x.shape is None or (indices is not None and indices.shape is None):

@@ -78,7 +78,8 @@ class CompressedProduct(StoredWeights):
                 self.note_rows(constants, self.places["q"], packed.integer_panel, self.unpack.bits // 8)
         self.lower_at = None
         if self.unpack.shifts_data:
-            self.lower_at = constants.place(lowering_factors(self.target), "place of 4 bits").offset
+            factors = lowering_factors(self.target, self.unpack)
+            self.lower_at = constants.place(factors, ("place of bits", self.unpack.mixed)).offset
         if self.by_digits:
             self.turned_at = constants.place(TURNED, "order of digits").offset
         self.sizes = {

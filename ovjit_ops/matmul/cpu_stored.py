@@ -8,11 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.converted import Arranged
+from ovjit.graph.converted import Arranged, Factored
+from ovjit.graph.graph import Value
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.plan import Constants, Filling, Planner
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_matmul import TiledMatMul
+
+
+def _factor(value: Value) -> Any:
+    """Scales or zeros; with their factors if they have some."""
+    return value.stored if isinstance(value.stored, Factored) else value.constant
 
 
 class StoredWeights(TiledMatMul):
@@ -20,7 +26,7 @@ class StoredWeights(TiledMatMul):
 
     def read_weights(self) -> None:
         whole = self.node.inputs[1].stored
-        scale, zero = (*(v.constant for v in self.node.inputs[2:]), None)[:2]
+        scale, zero = (*(_factor(v) for v in self.node.inputs[2:]), None)[:2]
         assert whole is not None and scale is not None
         self.integers, self.scale, self.zero = whole, scale, zero
         self.depth, self.outs = whole.shape

@@ -53,7 +53,7 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
     moe, gpt = s.experts > 0, s.arch == "gpt2"
     matrix("token_embd.weight", s.words, s.wide)
     if gpt:
-        made["position_embd.weight"] = "F32", rng.standard_normal((64, s.wide)).astype(np.float32) * 0.1
+        made["position_embd.weight"] = "F32", rng.standard_normal((128, s.wide)).astype(np.float32) * 0.1
     for i in range(s.layers):
         b, q, k = f"blk.{i}.", s.heads * s.size, s.shared * s.size
         norms = ["attn_norm", "ffn_norm"]
@@ -131,6 +131,7 @@ def write(
     if s.experts:
         w.add_expert_count(s.experts)
         w.add_expert_used_count(s.chosen)
+        w.add_expert_feed_forward_length(s.inner)
     if s.window:
         w.add_sliding_window(s.window)
     if s.arch == "gemma2":

@@ -16,8 +16,11 @@ pytest.importorskip("gguf")
 
 from gguf import GGMLQuantizationType, quants
 
+from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.graph.converted import Factored, InBlocks
 from ovjit.readers.gguf.blocks import FORMS, groups_of
+from ovjit.tiles.compressed import how_unpacked, pack_compressed
 from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
 
 SEED = 20261122
@@ -75,21 +78,53 @@ def test_groups_are_what_the_package_dequantises(kind: str) -> None:
     codes = np.asarray(groups.codes).astype(np.float64)
     if groups.levels is not None:
         codes = groups.levels[codes.astype(int)].astype(np.float64)
-    real = (codes - (0 if groups.zero is None else groups.zero)) * groups.scale.astype(np.float64)
+    zero = 0 if groups.zero is None else np.asarray(groups.zero)
+    real = (codes - zero) * np.asarray(groups.scale).astype(np.float64)
     expected = quants.dequantize(data, GGMLQuantizationType[kind])[order].astype(np.float64)
     assert abs(real.reshape(5, 512) - expected).max() <= 1e-6 * abs(expected).max(), f"seed {SEED}"
 
 
-@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_K", "IQ4_NL"])
+#: Bits of a weight in the packed matrices of each type: codes, scales and minima.
+PACKED = {
+    "Q8_0": 8.5, "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q2_K": 3.125, "Q3_K": 3.5625, "Q4_K": 4.625,
+    "Q5_K": 5.625, "Q6_K": 6.5625, "IQ4_NL": 4.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("target", ["avx512", "avx2"])
+def test_packed_weights_take_their_bits(kind: str, target: str) -> None:
+    rng = np.random.default_rng([SEED, 4])
+    outs, depth = 64, 512
+    groups = groups_of(kind, quantised(rng, kind, (outs, depth), 0.1), (outs, depth), None)
+    shown = np.asarray(groups.codes)
+    bits = groups.codes.bits if isinstance(groups.codes, InBlocks) else 8 if kind == "Q8_0" else 4
+
+    def by_outs(values: Any) -> Any:
+        if isinstance(values, InBlocks):
+            return Factored(values, values.shape[1::-1])
+        if values is None or values.size == 1:
+            return None if values is None else np.full((depth // shown.shape[2], outs), values.flat[0])
+        return np.ascontiguousarray(values[..., 0].T).astype(np.float32)
+
+    codes = np.ascontiguousarray(shown.reshape(outs, depth).T)
+    scale, zero = by_outs(groups.scale), by_outs(groups.zero)
+    unpack = how_unpacked(codes, scale, zero, bits, "")
+    packed = pack_compressed(codes, scale, zero, unpack, shown.shape[2], TARGETS[target])
+    one = packed.zeros.nbytes if packed.zeros is not None and unpack.zero != "one" else 0
+    assert (packed.integers.nbytes + packed.scales.nbytes + one) * 8 == PACKED[kind] * outs * depth
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q3_K", "Q4_K", "Q5_K", "IQ4_NL"])
 def test_types(tmp_path: Path, kind: str) -> None:
-    compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind)
+    compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind, 22, 14)
     assert operations(compiled).count("CompressedMatMul") == (0 if kind in ("F32", "BF16") else 6)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q5_K", "Q6_K"])
+@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q6_K"])
 def test_other_types(tmp_path: Path, kind: str) -> None:
-    compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind)
+    compiled = check(tmp_path / "a.gguf", Sizes("llama", layers=1), kind, 22, 14)
     assert operations(compiled).count("CompressedMatMul") == (0 if kind == "F16" else 6)
 
 
@@ -101,6 +136,7 @@ MODELS = {
     "phi3": (Sizes("phi3", window=5), "F32"),
     "gpt2": (Sizes("gpt2", shared=8), "F32"),
     "mixtral": (Sizes("llama", experts=4), "Q4_K"),
+    "experts of 6 bits": (Sizes("llama", layers=1, experts=4, tied=True), "Q6_K"),
     "experts of reals": (Sizes("llama", experts=4), "F32"),
     "qwen2moe": (Sizes("qwen2moe", experts=6, chosen=3), "Q8_0"),
     "qwen3moe": (Sizes("qwen3moe", experts=4), "IQ4_NL"),
@@ -183,7 +219,92 @@ def test_the_front_end_is_found(tmp_path: Path) -> None:
     assert "gguf" in manager.get_available_front_ends()
     assert manager.load_by_model(tmp_path / "a.gguf").get_name() == "gguf"
     front = manager.load_by_framework("gguf")
-    assert front.convert(front.load(tmp_path / "a.gguf")).outputs[0].get_any_name() == "logits"
+    assert front.convert(front.load(tmp_path / "a.gguf")).inputs[0].get_any_name() == "cache_k_l0"
+
+
+def _ports(model: Any) -> tuple[list[Any], list[Any]]:
+    """Names, types and shapes of inputs; of outputs the names of their nodes, too."""
+
+    def facts(port: Any) -> tuple[Any, ...]:
+        return port.get_names(), port.get_element_type().to_string(), str(port.get_partial_shape())
+
+    return (
+        [facts(p) for p in model.inputs],
+        [(p.get_node().get_friendly_name(), *facts(p)) for p in model.outputs],
+    )
+
+
+def _flat(s: Sizes, ids: np.ndarray, rows: int, low: int, caches: dict[str, np.ndarray]) -> dict[str, Any]:
+    """llama.cpp's inputs for tokens from `low` on, whose rows of the cache are in reverse order."""
+    new, held = np.arange(low, len(ids)), rows - 1 - np.arange(len(ids))
+    masks = {}
+    for name, window in (("self_kq_mask", 0), ("self_kq_mask_swa", s.window)):
+        mask = np.full((len(new), rows), -np.inf, np.float32)
+        for i, place in enumerate(new):
+            seen = np.arange(max(0, place - window + 1) if window else 0, place + 1)
+            mask[i, held[seen]] = 0
+        masks[name] = mask[None, None]
+    if not s.window:
+        del masks["self_kq_mask_swa"]
+    given = {
+        "inp_kv_idx": held[new], "inp_out_ids": [len(new) - 1], "inp_pos": new, "inp_tokens": ids[new],
+    }  # fmt: skip
+    flat = {name: np.array(value, np.int32).reshape(1, 1, 1, -1) for name, value in given.items()}
+    return {**flat, **masks, **caches, "token_len_per_seq": np.array([len(new)])}
+
+
+@pytest.mark.parametrize(
+    ("s", "kind"),
+    [
+        (Sizes("llama", layers=11), "Q8_0"), (Sizes("gemma2", window=4), "F32"), (Sizes("phi3"), "F32"),
+        (Sizes("qwen3", layers=1), "Q4_0"), (Sizes("llama", layers=1, experts=4), "F32"),
+    ],
+    ids=["llama", "gemma2", "phi3", "qwen3", "experts"],
+)  # fmt: skip
+def test_the_front_end_gives_the_real_form(tmp_path: Path, s: Sizes, kind: str) -> None:
+    real: Any = pytest.importorskip("openvino")
+    path = tmp_path / "a.gguf"
+    made = made_file(path, s, kind)
+    models = []
+    for package in (real, ov):
+        front = package.frontend.FrontEndManager().load_by_framework("gguf")
+        models.append(front.convert(front.load(str(path))))
+    assert _ports(models[1]) == _ports(models[0])
+    compiled = ov.compile_model(models[1], "CPU", EXACT)
+    ids = np.random.default_rng([SEED, 5]).integers(0, s.words, 9)
+    expected = Reference(s, made)(ids)
+    caches = {
+        f"cache_{kind}_l{i}": np.zeros((1, 12, s.shared, s.size), np.float16)
+        for kind in "kv" for i in range(s.layers)
+    }  # fmt: skip
+    done = 0
+    for end in (5, 6, 9):  # a prompt, a token, and several behind a cache
+        found = compiled(_flat(s, ids[:end], 12, done, caches))
+        worst = abs(found[0][0, 0, 0] - expected[end - 1]).max() / abs(expected).max()
+        assert worst < 2e-3, f"{s.arch} {end} seed {SEED}: {worst}"  # caches are f16
+        names = [port.get_node().get_friendly_name() for port in compiled.outputs]
+        caches = {name: found[i] for i, name in enumerate(names) if i}
+        done = end
+
+
+def test_the_real_front_end_computes_the_same_first_position(tmp_path: Path) -> None:
+    """Its graph on the CPU takes a cache of one row alone, and an index for each head."""
+    real: Any = pytest.importorskip("openvino")
+    s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
+    made_file(path, s)
+    found = []
+    for package, count in ((real, s.shared), (ov, 1)):
+        front = package.frontend.FrontEndManager().load_by_framework("gguf")
+        compiled = package.compile_model(front.convert(front.load(str(path))), "CPU", EXACT)
+        caches = {f"cache_{kind}_l0": np.zeros((1, 1, s.shared, s.size), np.float16) for kind in "kv"}
+        given = _flat(s, np.array([17]), 1, 0, caches)
+        given["inp_kv_idx"] = np.arange(count, dtype=np.int32).reshape(1, 1, 1, -1)
+        results = compiled(given)
+        found.append([results[i].astype(np.float64) for i in range(3)])
+    pairs = found[0][1].reshape(1, 1, s.shared, -1, 2)  # ours are half a head apart
+    found[0][1] = pairs.swapaxes(3, 4).reshape(found[1][1].shape)
+    for one, other in zip(*found, strict=True):
+        assert abs(one - other).max() < 1e-3 * abs(one).max()
 
 
 def changed(kind: str, made: dict[str, tuple[str, np.ndarray]]) -> None:

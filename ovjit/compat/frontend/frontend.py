@@ -447,6 +447,10 @@ class FrontEnd:
 
         def read() -> Model:
             try:
+                if self._name == "gguf":
+                    from ovjit.readers.gguf.reader import read_gguf
+
+                    return read_gguf(files[0], flat=True)
                 return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
             except OvjitError as error:
                 kind = OpConversionFailure if is_of_operation(error) else GeneralFailure

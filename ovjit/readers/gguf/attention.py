@@ -28,6 +28,10 @@ class Inputs:
         self.ids, self.given, self.places, self.beams = (Output._of(p, 0) for p in self.parameters)
         self.batch = w.dim_of(self.ids, 0)
 
+    def wanted(self, x: Output) -> Output:
+        """The positions of x [B, L, wide] of which there are logits: all."""
+        return x
+
 
 class Attention:
     """Makes the attention of each layer; `sinks` are the Assigns of its caches."""
@@ -46,9 +50,8 @@ class Attention:
         window = s.windows[layer]
         if s.arch != "gpt2":
             q, k = self.turns.rotated(q, bool(window)), self.turns.rotated(k, bool(window))
-        k = self._cached(k, f"past_key_values.{layer}.key", s.size)
-        v = self._heads(v, s.shared, s.value_size)
-        v = self._cached(v, f"past_key_values.{layer}.value", s.value_size)
+        k = self._cached(k, layer, "key", s.size)
+        v = self._cached(self._heads(v, s.shared, s.value_size), layer, "value", s.value_size)
         z = self._attended(q, self._repeated(k), self._repeated(v), self._mask(window))
         z = w("Reshape", w.transpose(z, [0, 2, 1, 3]), [0, 0, s.heads * s.value_size], special_zero=True)
         return w.linear(z, f"{name}.attn_output", s.wide)
@@ -72,9 +75,9 @@ class Attention:
     def _normed(self, x: Output, name: str) -> Output:
         return rms_norm(self.w, x, name) if self.w.has(f"{name}.weight") else x
 
-    def _cached(self, value: Output, name: str, size: int) -> Output:
+    def _cached(self, value: Output, layer: int, kind: str, size: int) -> Output:
         """The values so far, in the order of the beams, with the new ones behind them."""
-        w, shared = self.w, self.w.settings.shared
+        w, shared, name = self.w, self.w.settings.shared, f"past_key_values.{layer}.{kind}"
         start = w.concat([self.inputs.batch, w.const([shared]), w.const([0]), w.const([size])], 0)
         before = w(
             "ReadValue", w("Broadcast", 0.0, start), variable_id=name, variable_type="f32",

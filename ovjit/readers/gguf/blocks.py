@@ -2,9 +2,10 @@
 
     w = (code - zero) * scale          or, with levels,          w = level[code] * scale
 
-Types of one scale in a block of 32 keep it as f16. The super-blocks of 256 store scales of groups of 16 or 32
-as integers of 4 to 8 bits times an f16. Their products, and zeros computed from minima, are f32. A byte has
-two codes of up to 4 bits, or one of 5, 6 or 8 bits. No weight is rounded.
+Codes of 2, 3, 5 and 6 bits stay in the file's memory until they are packed for products. Types of one scale
+in a block of 32 have it as f16. The super-blocks of 256 have scales of groups of 16 or 32 as integers of 4 to
+8 bits times an f16. A type with minima has `code * scale + minimum`: its zeros are worked out on demand, and
+products take the minima as they are. No weight is rounded.
 """
 
 from __future__ import annotations
@@ -16,30 +17,24 @@ from typing import NamedTuple
 import numpy as np
 
 from ovjit.errors import UnsupportedError
-from ovjit.graph.converted import Unmade, Unpacked
+from ovjit.graph.converted import Factors, InBlocks, Unmade, Unpacked
 
-#: Blocks that are taken apart at a time, so that what is made meanwhile stays small.
-AT_ONCE = 1 << 14
-
-
-class Parts(NamedTuple):
-    """codes [blocks, elements], scales [blocks, groups], zeros likewise or None."""
-
-    codes: np.ndarray
-    scale: np.ndarray
-    zero: np.ndarray | None = None
+Read = Callable[[np.ndarray], np.ndarray]
 
 
 class Form(NamedTuple):
-    """How a type is read: bytes and elements of a block, elements of a group, the type of codes, the common
-    zero (None: as `apart` says), the levels of codes, and the function that unpacks blocks."""
+    """How a type is read: bytes and elements of a block, elements of a group, bits of a code, the common zero
+    (None: there is none), the functions that read codes, scales and minima of blocks, and the levels of
+    codes. Codes of 8 bits are signed, and have no zero."""
 
     size: int
     block: int
     group: int
-    codes: str
-    zero: float | None
-    apart: Callable[[np.ndarray], Parts]
+    bits: int
+    zero: int | None
+    codes: Read
+    scale: Callable[[np.ndarray], Factors]
+    low: Callable[[np.ndarray], Factors] | None = None
     levels: tuple[int, ...] = ()
 
 
@@ -49,14 +44,19 @@ class Groups(NamedTuple):
 
     codes: np.ndarray | Unmade
     dtype: str
-    scale: np.ndarray
-    zero: np.ndarray | None
+    scale: np.ndarray | Unmade
+    zero: np.ndarray | Unmade | None
     levels: np.ndarray | None
 
 
 def _half(blocks: np.ndarray, at: int) -> np.ndarray:
     """The f16 at a byte of each block, [blocks, 1]"""
     return np.ascontiguousarray(blocks[:, at : at + 2]).view(np.float16)
+
+
+def _one(at: int) -> Callable[[np.ndarray], Factors]:
+    """One f16 for a block."""
+    return lambda blocks: Factors(_half(blocks, at), None)
 
 
 def _nibbles(blocks: np.ndarray, run: int) -> np.ndarray:
@@ -72,100 +72,70 @@ def _bits(blocks: np.ndarray, width: int, run: int) -> np.ndarray:
     return (runs & np.uint8((1 << width) - 1)).reshape(len(blocks), -1)
 
 
-def _lowered(codes: np.ndarray, scale: np.ndarray, low: np.ndarray) -> Parts:
-    """code * scale + low with a zero in the place of `low`; where the scale is 0, codes and scale change."""
-    scale, low = np.broadcast_to(scale.astype(np.float64), low.shape), low.astype(np.float64)
-    flat = scale == 0
-    zero = np.where(flat, -low, -low / np.where(flat, 1, scale))
-    by_group = codes.reshape(*low.shape, -1)
-    codes = np.where(flat[..., None], np.uint8(0), by_group).reshape(codes.shape)
-    return Parts(codes, np.where(flat, 1, scale).astype(np.float32), zero.astype(np.float32))
-
-
-def _q8_0(blocks: np.ndarray) -> Parts:
-    return Parts(blocks[:, 2:].view(np.int8), _half(blocks, 0))
-
-
-def _q4_0(blocks: np.ndarray) -> Parts:
-    return Parts(_nibbles(blocks[:, 2:], 16), _half(blocks, 0))
-
-
-def _q4_1(blocks: np.ndarray) -> Parts:
-    return _lowered(_nibbles(blocks[:, 4:], 16), _half(blocks, 0), _half(blocks, 2))
-
-
 def _fifth(blocks: np.ndarray) -> np.ndarray:
     """Codes of 5 bits: 4 bytes of the highest bits, then the others."""
     high = np.unpackbits(np.ascontiguousarray(blocks[:, :4]), axis=1, bitorder="little")
     return _nibbles(blocks[:, 4:], 16) | high << 4
 
 
-def _q5_0(blocks: np.ndarray) -> Parts:
-    return Parts((_fifth(blocks[:, 2:]) - np.uint8(16)).view(np.int8), _half(blocks, 0))
+def _q3_k(blocks: np.ndarray) -> np.ndarray:
+    return _bits(blocks[:, 32:96], 2, 32) | _bits(blocks[:, :32], 1, 32) << 2
 
 
-def _q5_1(blocks: np.ndarray) -> Parts:
-    return _lowered(_fifth(blocks[:, 4:]), _half(blocks, 0), _half(blocks, 2))
-
-
-def _scaled(half: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Scales of groups: exact in f64, f32 in the end."""
-    return half.astype(np.float64) * factors
-
-
-def _q2_k(blocks: np.ndarray) -> Parts:
-    both = blocks[:, :16]
-    scale, low = _scaled(_half(blocks, 80), both & 15), -_scaled(_half(blocks, 82), both >> 4)
-    return _lowered(_bits(blocks[:, 16:80], 2, 32), scale, low)
-
-
-def _q3_k(blocks: np.ndarray) -> Parts:
-    high, low, factors = blocks[:, :32], blocks[:, 32:96], blocks[:, 96:108]
+def _q3_k_scale(blocks: np.ndarray) -> Factors:
+    factors = blocks[:, 96:108]
     whole = _nibbles(factors[:, :8], 8) | _bits(factors[:, 8:], 2, 4) << 4
-    scale = _scaled(_half(blocks, 108), whole.astype(np.int8) - np.int8(32))
-    return Parts(_bits(low, 2, 32) | _bits(high, 1, 32) << 2, scale)
+    return Factors(_half(blocks, 108), whole.astype(np.int8) - np.int8(32))
 
 
-def _six_bits(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The eight scales and eight minima of 6 bits that lie in 12 bytes."""
-    first, second, rest = packed[:, :4], packed[:, 4:8], packed[:, 8:]
-    scale = np.concatenate([first & 63, rest & 15 | first >> 2 & 48], 1)
-    return scale, np.concatenate([second & 63, rest >> 4 | second >> 2 & 48], 1)
+def _six_bits(blocks: np.ndarray) -> np.ndarray:
+    """The eight scales of 6 bits of Q4_K and Q5_K."""
+    first, rest = blocks[:, 4:8], blocks[:, 12:16]
+    return np.concatenate([first & 63, rest & 15 | first >> 2 & 48], 1)
 
 
-def _q4_k(blocks: np.ndarray) -> Parts:
-    scale, low = _six_bits(blocks[:, 4:16])
-    scale, low = _scaled(_half(blocks, 0), scale), -_scaled(_half(blocks, 2), low)
-    return _lowered(_nibbles(blocks[:, 16:], 32), scale, low)
+def _six_bits_low(blocks: np.ndarray) -> Factors:
+    """Their eight minima, which are subtracted."""
+    second, rest = blocks[:, 8:12], blocks[:, 12:16]
+    return Factors(-_half(blocks, 2), np.concatenate([second & 63, rest >> 4 | second >> 2 & 48], 1))
 
 
-def _q5_k(blocks: np.ndarray) -> Parts:
-    scale, low = _six_bits(blocks[:, 4:16])
-    scale, low = _scaled(_half(blocks, 0), scale), -_scaled(_half(blocks, 2), low)
-    return _lowered(_nibbles(blocks[:, 48:], 32) | _bits(blocks[:, 16:48], 1, 32) << 4, scale, low)
+def _six_bits_scale(blocks: np.ndarray) -> Factors:
+    return Factors(_half(blocks, 0), _six_bits(blocks))
 
 
-def _q6_k(blocks: np.ndarray) -> Parts:
-    codes = _nibbles(blocks[:, :128], 64) | _bits(blocks[:, 128:192], 2, 32) << 4
-    scale = _scaled(_half(blocks, 208), np.ascontiguousarray(blocks[:, 192:208]).view(np.int8))
-    return Parts((codes - np.uint8(32)).view(np.int8), scale)
+def _q5_k(blocks: np.ndarray) -> np.ndarray:
+    return _nibbles(blocks[:, 48:], 32) | _bits(blocks[:, 16:48], 1, 32) << 4
+
+
+def _q6_k(blocks: np.ndarray) -> np.ndarray:
+    return _nibbles(blocks[:, :128], 64) | _bits(blocks[:, 128:192], 2, 32) << 4
+
+
+def _q6_k_scale(blocks: np.ndarray) -> Factors:
+    return Factors(_half(blocks, 208), np.ascontiguousarray(blocks[:, 192:208]).view(np.int8))
 
 
 _NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 FORMS = {
-    "Q8_0": Form(34, 32, 32, "i8", None, _q8_0),
-    "Q4_0": Form(18, 32, 32, "u4", 8.0, _q4_0),
-    "Q4_1": Form(20, 32, 32, "u4", None, _q4_1),
-    "Q5_0": Form(22, 32, 32, "i8", None, _q5_0),
-    "Q5_1": Form(24, 32, 32, "u8", None, _q5_1),
-    "Q2_K": Form(84, 256, 16, "u4", None, _q2_k),
-    "Q3_K": Form(110, 256, 16, "u4", 4.0, _q3_k),
-    "Q4_K": Form(144, 256, 32, "u4", None, _q4_k),
-    "Q5_K": Form(176, 256, 32, "u8", None, _q5_k),
-    "Q6_K": Form(210, 256, 16, "i8", None, _q6_k),
-    "IQ4_NL": Form(18, 32, 32, "u4", None, _q4_0, _NL),
-}
+    "Q8_0": Form(34, 32, 32, 8, None, lambda b: b[:, 2:].view(np.int8), _one(0)),
+    "Q4_0": Form(18, 32, 32, 4, 8, lambda b: _nibbles(b[:, 2:], 16), _one(0)),
+    "Q4_1": Form(20, 32, 32, 4, None, lambda b: _nibbles(b[:, 4:], 16), _one(0), _one(2)),
+    "Q5_0": Form(22, 32, 32, 5, 16, lambda b: _fifth(b[:, 2:]), _one(0)),
+    "Q5_1": Form(24, 32, 32, 5, None, lambda b: _fifth(b[:, 4:]), _one(0), _one(2)),
+    "Q2_K": Form(
+        84, 256, 16, 2, None, lambda b: _bits(b[:, 16:80], 2, 32),
+        lambda b: Factors(_half(b, 80), b[:, :16] & 15), lambda b: Factors(-_half(b, 82), b[:, :16] >> 4),
+    ),
+    "Q3_K": Form(110, 256, 16, 3, 4, _q3_k, _q3_k_scale),
+    "Q4_K": Form(
+        144, 256, 32, 4, None, lambda b: _nibbles(b[:, 16:], 32), _six_bits_scale, _six_bits_low
+    ),
+    "Q5_K": Form(176, 256, 32, 5, None, _q5_k, _six_bits_scale, _six_bits_low),
+    "Q6_K": Form(210, 256, 16, 6, 32, _q6_k, _q6_k_scale),
+    "IQ4_NL": Form(18, 32, 32, 4, None, lambda b: _nibbles(b[:, 2:], 16), _one(0), levels=_NL),
+}  # fmt: skip
 #: Types whose numbers lie in the file as they are.
 REALS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
@@ -178,6 +148,53 @@ def form_of(kind: str) -> Form:
     return form
 
 
+def _real(factors: Factors) -> np.ndarray:
+    """What factors stand for, [blocks, groups]: exact in f32."""
+    outer = factors.outer.astype(np.float32)
+    return outer if factors.inner is None else outer * factors.inner.astype(np.float32)
+
+
+class _Rows:
+    """Reads rows [n, bytes] of a type. Where a group has a minimum and the scale 0, its codes are 0 and its
+    visible scale is 1, so that a zero can stand for the minimum."""
+
+    def __init__(self, form: Form):
+        self.form = form
+
+    def _of_blocks(self, rows: np.ndarray, read: Callable[[np.ndarray], Factors]) -> Factors:
+        found = read(np.ascontiguousarray(rows).reshape(-1, self.form.size))
+        return Factors(*(None if v is None else v.reshape(len(rows), -1) for v in found))  # type: ignore[arg-type]
+
+    def scale_factors(self, rows: np.ndarray) -> Factors:
+        return self._of_blocks(rows, self.form.scale)
+
+    def low_factors(self, rows: np.ndarray) -> Factors:
+        assert self.form.low is not None
+        return self._of_blocks(rows, self.form.low)
+
+    def _reals(self, rows: np.ndarray, read: Callable[[np.ndarray], Factors]) -> np.ndarray:
+        return _real(read(np.ascontiguousarray(rows).reshape(-1, self.form.size))).reshape(len(rows), -1)
+
+    def scale(self, rows: np.ndarray) -> np.ndarray:
+        scale = self._reals(rows, self.form.scale)
+        return np.where(scale == 0, np.float32(1), scale) if self.form.low else scale
+
+    def zero(self, rows: np.ndarray) -> np.ndarray:
+        assert self.form.low is not None
+        low = self._reals(rows, self.form.low).astype(np.float64)
+        return (-low / self.scale(rows)).astype(np.float32)
+
+    def codes(self, rows: np.ndarray) -> np.ndarray:
+        blocks = np.ascontiguousarray(rows).reshape(-1, self.form.size)
+        codes = self.form.codes(blocks).reshape(len(rows), -1)
+        if self.form.low is None:
+            return codes
+        flat = self._reals(rows, self.form.scale) == 0
+        if flat.any():
+            codes = np.where(np.repeat(flat, self.form.group, 1), np.uint8(0), codes)
+        return codes
+
+
 def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.ndarray | None) -> Groups:
     """A tensor of the type `kind`, rows along all axes but the last; `order`: that of its rows.
 
@@ -185,33 +202,33 @@ def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.nda
     """
     form = form_of(kind)
     rows, depth = math.prod(shape[:-1]), shape[-1]
-    each = depth // form.block
-    by_row = data.reshape(rows, each, form.size)
-    count, packed = depth // form.group, form.codes == "u4"
-    codes = np.empty((rows, depth // 2 if packed else depth), np.int8 if form.codes == "i8" else np.uint8)
-    scale: np.ndarray | None = None
-    zero: np.ndarray | None = None
-    step = max(1, AT_ONCE // each)
-    for first in range(0, rows, step):
-        end = min(first + step, rows)
-        taken = by_row[first:end] if order is None else by_row[order[first:end]]
-        parts = form.apart(np.ascontiguousarray(taken.reshape(-1, form.size)))
-        whole = parts.codes.reshape(end - first, depth)
-        codes[first:end] = whole[:, 0::2] | whole[:, 1::2] << 4 if packed else whole
-        if scale is None:
-            scale = np.empty((rows, count), np.float16 if parts.scale.dtype == np.float16 else np.float32)
-            zero = None if parts.zero is None else np.empty((rows, count), np.float32)
-        scale[first:end] = parts.scale.reshape(end - first, count)
-        if zero is not None and parts.zero is not None:
-            zero[first:end] = parts.zero.reshape(end - first, count)
-    assert scale is not None
-    lead = (*shape[:-1], count)
-    stored: np.ndarray | Unmade = codes.reshape(*lead, -1)
-    if packed:
-        stored = Unpacked(codes.reshape(-1), (*lead, form.group), "u4")
-    if form.zero is not None:
-        zero = np.full((1,) * (len(lead) + 1), form.zero, np.float32)
-    elif zero is not None:
-        zero = zero.reshape(*lead, 1)
+    lead = (*shape[:-1], depth // form.group)
+    source, read = data.reshape(rows, -1), _Rows(form)
+    kind_of_codes = np.dtype(np.int8 if form.bits == 8 else np.uint8)
+    blocks = InBlocks(source, (*lead, form.group), kind_of_codes, read.codes, order, form.bits)
+    codes: np.ndarray | Unmade = blocks
+    dtype = "u8"
+    if form.bits == 8:  # what lies in memory of its own is woven by native code
+        codes, dtype = np.asarray(blocks), "i8"
+    elif form.bits == 4:
+        codes, dtype = Unpacked(_by_twos(blocks, rows, depth), blocks.shape, "u4"), "u4"
+    each = (*lead, 1)
+    scale = InBlocks(source, each, np.dtype(np.float32), read.scale, order, 0, read.scale_factors)
+    zero: np.ndarray | Unmade | None = None
+    if form.low is not None:
+        zero = InBlocks(source, each, np.dtype(np.float32), read.zero, order, 0, read.low_factors)
+    elif form.zero is not None:
+        zero = np.full((1,) * len(each), form.zero, np.float32)
+    plain = form.block == form.group and form.low is None
     levels = np.array(form.levels, np.float32) if form.levels else None
-    return Groups(stored, form.codes, scale.reshape(*lead, 1), zero, levels)
+    return Groups(codes, dtype, np.asarray(scale).astype(np.float16) if plain else scale, zero, levels)
+
+
+def _by_twos(codes: InBlocks, rows: int, depth: int) -> np.ndarray:
+    """Two codes of 4 bits in a byte."""
+    made = np.empty((rows, depth // 2), np.uint8)
+    some = max(1, (1 << 20) // depth)
+    for first in range(0, rows, some):
+        part = codes.rows(first, min(first + some, rows))
+        made[first : first + some] = part[:, 0::2] | part[:, 1::2] << 4
+    return made.reshape(-1)

@@ -13,6 +13,7 @@ from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.readers.failures import told
 from ovjit.readers.gguf.attention import Attention, Inputs, capped
+from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
 from ovjit.readers.gguf.header import open_gguf
 from ovjit.readers.gguf.layers import feed_forward, norm
 from ovjit.readers.gguf.settings import Settings
@@ -22,25 +23,26 @@ from ovjit.readers.gguf.weights import Weights
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
-def read_gguf(path: str | os.PathLike[str]) -> Model:
+def read_gguf(path: str | os.PathLike[str], flat: bool = False) -> Model:
     """The Model of a GGUF file; its metadata, with the tokenizer's tables, are `rt_info["gguf"]`.
 
-    Lists are there as JSON. RuntimeError that names the file and what is wrong; UnsupportedError, one too,
-    names the architecture, the type of tensor or the tensors that are not read.
+    `flat`: with llama.cpp's inputs, see `ovjit.readers.gguf.flat`. Lists are there as JSON. RuntimeError that
+    names the file and what is wrong; UnsupportedError, one too, names the architecture, the type of tensor or
+    the tensors that are not read.
     """
     where = os.fsdecode(path)
     with told(where, TypeError, ValueError, AttributeError):
         file = open_gguf(where)
         settings = Settings(file.metadata)
-        model = decoder(Weights(file, settings))
+        model = decoder(Weights(file, settings), flat)
         _note(model, file.metadata)
         return model
 
 
-def decoder(w: Weights) -> Model:
-    """The decoder of these tensors and settings."""
+def decoder(w: Weights, flat: bool = False) -> Model:
+    """The decoder of these tensors and settings, with state or `flat`."""
     s = w.settings
-    inputs = Inputs(w)
+    inputs = FlatInputs(w) if flat else Inputs(w)
     words = w.matrix("token_embd.weight", -1, s.wide)
     x = w("Gather", words, inputs.ids, 0)
     if s.kind.root:
@@ -48,10 +50,13 @@ def decoder(w: Weights) -> Model:
     if s.arch == "gpt2":
         places = w.matrix("position_embd.weight", -1, s.wide)
         x = w("Add", x, w("Gather", places, inputs.places, 0))
-    attention = Attention(w, inputs)
+    attention = FlatAttention(w, inputs) if isinstance(inputs, FlatInputs) else Attention(w, inputs)
     for layer in range(s.layers):
         w.base = f"blk.{layer}"
-        x = w("Add", x, _part(w, attention(norm(w, x, f"{w.base}.attn_norm"), layer), "post_attention_norm"))
+        y = attention(norm(w, x, f"{w.base}.attn_norm"), layer)
+        if layer == s.layers - 1:
+            x, y = inputs.wanted(x), inputs.wanted(y)
+        x = w("Add", x, _part(w, y, "post_attention_norm"))
         x = w("Add", x, _part(w, feed_forward(w, norm(w, x, f"{w.base}.ffn_norm"), layer), "post_ffw_norm"))
     w.base = ""
     x = norm(w, x, "output_norm")
@@ -62,6 +67,8 @@ def decoder(w: Weights) -> Model:
     if s.final_cap:
         logits = capped(w, logits, s.final_cap)
     w.check_used()
+    if isinstance(attention, FlatAttention):
+        return attention.model(logits)
     logits.tensor.set_names({"logits"})
     name = w.file.metadata.get("general.name")
     name = name if isinstance(name, str) and name else s.arch

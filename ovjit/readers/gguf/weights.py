@@ -87,8 +87,8 @@ class Weights(Builder):
         else:
             real = self("Convert", stored, destination_type="f32")
         if zero is not None:
-            real = self("Subtract", real, zero)
-        real = self("Multiply", real, self.convert(self.const(scale), "f32"))
+            real = self("Subtract", real, self._factor(zero, name))
+        real = self("Multiply", real, self._factor(scale, name))
         return self.reshape(real, list(found.shape))
 
     def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
@@ -123,6 +123,12 @@ class Weights(Builder):
         if not array.flags.aligned:
             array = array.copy()
         return self.convert(self._stored(array, dtype, name), "f32")
+
+    def _factor(self, values: np.ndarray | Unmade, name: str) -> Output:
+        """Scales or zeros in f32."""
+        if isinstance(values, Unmade):
+            return self._stored(values, "f32", name)
+        return self.convert(self.const(values), "f32")
 
     def _stored(self, array: np.ndarray | Unmade, dtype: str, name: str) -> Output:
         return Output._of(Constant._of(array, dtype, None, self.reader.name("", name)), 0)
