@@ -153,6 +153,8 @@ class Builder:
         array = np.asarray(value)
         if array.dtype == object:
             array = encoded(array)
+        elif dtype == "string" and array.dtype.kind not in "SU":
+            raise ModelError(f"{array.tolist()!r:.40} is no text, as the tensor has that it belongs to")
         if dtype is None:
             if array.size == 0 and array.dtype == np.float64:
                 array = array.astype(np.int64)

@@ -18,6 +18,9 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, bounds, dim, is_static, text
 from ovjit.graph.traced import is_traced, is_traced_number, whole
 
+#: NumPy has no more.
+MOST_DIMS = 64
+
 #: Most elements of a value that inference computes.
 LIMIT = 1024
 
@@ -70,6 +73,13 @@ def length(x: TensorType) -> int | None:
     if not is_static(x.shape):
         return None
     return math.prod(x.shape)
+
+
+def given_rank(x: TensorType) -> int | None:
+    """How many dimensions a list input is about; None where that is not known."""
+    rank = length(x)
+    check(rank is None or rank <= MOST_DIMS, f"a tensor has at most {MOST_DIMS} dimensions, not {rank}")
+    return rank
 
 
 def with_value(

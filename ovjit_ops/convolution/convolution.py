@@ -24,7 +24,7 @@ from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
 from ovjit.rewrite.expand import Writer, not_negative
-from ovjit_ops.common.values import length, shape_value, widened
+from ovjit_ops.common.values import given_rank, length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 if TYPE_CHECKING:
@@ -391,8 +391,8 @@ def _infer_transposed(
     windows.check_auto_pad(attrs["auto_pad"])
     rank = spatial_rank(data, filters, extra)
     dtype = filters.dtype if data.dtype == "dynamic" else data.dtype
-    if rank is None and output_shape is not None and isinstance(length(output_shape), int):
-        rank = length(output_shape)
+    if rank is None and output_shape is not None and isinstance(given_rank(output_shape), int):
+        rank = given_rank(output_shape)
     if rank is None:
         return TensorType(dtype, None)
     window = windows.window_attributes(rank, attrs)

@@ -10,7 +10,7 @@ from ovjit.graph.op import Bool, DType, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, merge
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, in_f32, length, shape_scalar, shape_value
+from ovjit_ops.common.values import INDEX_TYPES, given_rank, in_f32, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
 from ovjit_ops.matmul.cpu_grouped import GroupedProduct
 from ovjit_ops.matmul.cpu_inverse import Inverses
@@ -63,7 +63,7 @@ class Eye:
             check(n is None or n >= 0, f"{name} {n} should not be negative")
         batch: tuple[Dim, ...] | None = ()
         if batch_shape is not None:
-            value, rank = shape_value(batch_shape, "batch_shape"), length(batch_shape)
+            value, rank = shape_value(batch_shape, "batch_shape"), given_rank(batch_shape)
             if value is not None:
                 check(all(d >= 0 for d in value), f"a dimension of {value.tolist()} is negative")
                 batch = tuple(int(d) for d in value)

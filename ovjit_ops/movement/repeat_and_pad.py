@@ -19,6 +19,7 @@ from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import (
     INTEGERS,
     check_scalar,
+    given_rank,
     length,
     partial_sizes,
     shape_value,
@@ -42,7 +43,7 @@ def _infer_broadcast(
     target = shape_value(target_shape, "target_shape", integral, flat)
     mapping = None if axes is None else shape_value(axes, "axes_mapping")
     if target is None:
-        rank = length(target_shape)
+        rank = given_rank(target_shape)
         dims = partial_sizes(target_shape)
         if dims is not None:
             shape = broadcast(data.shape, tuple(dims)) if mode == "bidirectional" else tuple(dims)
@@ -129,7 +130,7 @@ class Tile:
         times = shape_value(repeats, "repeats", integral, "Tile repeats must be of rank 1")
         dims = partial_sizes(repeats) if times is None else whole_numbers(times)
         if dims is None or data.shape is None:
-            count = length(repeats)
+            count = given_rank(repeats)
             rank = None if data.rank is None or count is None else max(data.rank, count)
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
         check(all(bounds(v)[0] >= 0 for v in dims), f"repeats {dims} should not be negative")
@@ -203,7 +204,7 @@ def _infer_pad(
         )
         for pads, name in ((pads_begin, "pads_begin"), (pads_end, "pads_end"))
     )
-    rank = data.rank if data.rank is not None else (length(pads_begin) or length(pads_end))
+    rank = data.rank if data.rank is not None else (given_rank(pads_begin) or given_rank(pads_end))
     if rank is None:
         return TensorType(data.dtype, None)
     for pads, name in ((pads_begin, "pads_begin"), (pads_end, "pads_end")):

@@ -25,7 +25,7 @@ from ovjit.graph.shapes import (
     text,
 )
 from ovjit.graph.traced import is_traced_number, whole, whole_numbers
-from ovjit_ops.common.values import length, partial_dims, shape_value, with_value
+from ovjit_ops.common.values import given_rank, length, partial_dims, shape_value, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
 
@@ -109,7 +109,7 @@ class Reshape:
         integral = "PartialShape pattern must be an integral number."
         wanted = shape_value(pattern, "the pattern", integral, "Pattern shape must have rank 1")
         if wanted is None:
-            rank = length(pattern)
+            rank = given_rank(pattern)
             dims = partial_dims(pattern)
             if dims is not None:
                 return TensorType(data.dtype, _reshaped_to(data.shape, dims, special_zero))
@@ -172,7 +172,7 @@ class Transpose:
         if order is None and data.rank == 0:
             check(count in (None, 0), f"a scalar has no dimensions: {input_order}")
         if data.shape is None or order is None:
-            rank = data.rank if data.rank is not None else (length(input_order) or None)
+            rank = data.rank if data.rank is not None else (given_rank(input_order) or None)
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
         axes = permutation(order, len(data.shape), text(data.shape))
         out = TensorType(data.dtype, tuple(data.shape[a] for a in axes))
@@ -341,7 +341,7 @@ class Unsqueeze:
         values = shape_value(axes, "axes", flat=_NOT_HIGHER)
         check(values is None or values.size, "'axes' input is mandatory")
         if data.shape is None or values is None:
-            more = length(axes)
+            more = given_rank(axes)
             unknown = data.rank is None or more is None
             return TensorType(data.dtype, None if unknown else (ANY,) * (data.rank + more))
         shape = _unsqueezed(data.shape, [int(v) for v in values])

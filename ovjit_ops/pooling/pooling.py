@@ -14,7 +14,7 @@ from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import length, shape_value, widened
+from ovjit_ops.common.values import given_rank, length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_pooling import lower_pooling
@@ -248,7 +248,7 @@ def adaptive_bounds(extent: Any, outputs: int) -> list[tuple[Any, Any]]:
 def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
     check_type(data, NUMBERS)
     sizes = shape_value(output_shape, "output_shape")
-    rank = data.rank - 2 if data.rank is not None else length(output_shape)
+    rank = data.rank - 2 if data.rank is not None else given_rank(output_shape)
     if rank is None:
         return TensorType(data.dtype, None)
     check(1 <= rank <= 3, f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}")

@@ -13,7 +13,7 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit.graph.traced import whole
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INTEGERS, check_one, length, shape_scalar, shape_value
+from ovjit_ops.common.values import INTEGERS, check_one, given_rank, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.random.cpu_uniform import MANTISSA, Classes, Uniform
 from ovjit_ops.random.generators import mersenne_twister, philox
@@ -94,7 +94,7 @@ class RandomUniform:
             says = "'min_val' and 'max_val' should have the same type as 'out_type' attribute."
             check(x.dtype in (output_type, "dynamic"), f"{says} {name} {x} should be {output_type}")
             check_one(x, name)
-        wanted, rank = shape_value(output_shape, "output_shape"), length(output_shape)
+        wanted, rank = shape_value(output_shape, "output_shape"), given_rank(output_shape)
         if wanted is None:
             return TensorType(output_type, None if rank is None else (ANY,) * rank)
         check(all(d >= 0 for d in wanted), f"a dimension of {wanted.tolist()} is negative")

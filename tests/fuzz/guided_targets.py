@@ -345,6 +345,79 @@ class Gguf(Target):
         return bytes(out)
 
 
+class Tflite(Target):
+    """A file of TensorFlow Lite: one for each operator, and quantized networks."""
+
+    def seeds(self) -> list[bytes]:
+        from tests.fuzz.fuzz_tflite import files
+
+        return [content for content in files() if len(content) <= self.longest]
+
+    def check(self, data: bytes) -> str:
+        if data[4:8] != b"TFL3":
+            return ""
+        try:
+            return _written_again(ovjit.Core().read_model(data))
+        except RuntimeError as error:
+            return _refused(error)
+
+    def mutate(self, data: bytes, most: int, rng: random.Random) -> bytes:  # type: ignore[override]
+        from tests.fuzz.fuzz_tflite import changed
+
+        return changed(rng, data) if len(data) >= 12 else data
+
+
+class Checkpoint(Target):
+    """A folder of transformers: config.json, and one safetensors file."""
+
+    longest = 1 << 16
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ovjit-checkpoint-"))
+
+    def seeds(self) -> list[bytes]:
+        from tests.readers.gguf_decoders import Sizes, tensors
+        from tests.support.checkpoints import config_of, named, write_safetensors
+
+        out = []
+        small = {"layers": 1, "wide": 16, "heads": 2, "shared": 1, "size": 8, "inner": 16, "words": 8}
+        small["turned"] = 8
+        for arch, kind, more in (
+            ("llama", "F32", {"tied": True}), ("llama", "BF16", {}), ("qwen2", "F16", {"window": 3}),
+            ("qwen3", "F32", {}), ("qwen2moe", "F16", {"experts": 2}), ("phi3", "F32", {"window": 5}),
+            ("gemma3", "F32", {"tied": True, "window": 4}), ("gpt2", "F32", {"shared": 2, "tied": True}),
+        ):  # fmt: skip
+            s = Sizes(arch, **{**small, **more})
+            made = tensors(s, "F32", np.random.default_rng(4))
+            arrays = {name: np.asarray(array) for name, (_, array) in made.items()}
+            write_safetensors(self.folder / "seed", named(arch, arrays, s.size), kind)
+            config = json.dumps(config_of(arch, s)).encode()
+            out.append(config + PART + (self.folder / "seed").read_bytes())
+        return [content for content in out if len(content) <= self.longest]
+
+    def check(self, data: bytes) -> str:
+        from ovjit.readers.checkpoint.reader import read_checkpoint
+
+        config, _, weights = data.partition(PART)
+        for name, content in (("config.json", config), ("model.safetensors", weights)):
+            (self.folder / name).unlink(missing_ok=True)  # what was read stays mapped
+            (self.folder / name).write_bytes(content)
+        try:
+            read_checkpoint(self.folder)._graph()
+        except RuntimeError as error:
+            return _refused(error)
+        return ""
+
+    def mutate(self, data: bytes, most: int, rng: random.Random) -> bytes:  # type: ignore[override]
+        """Values of the configuration, or of the header of tensors, whose length stays right."""
+        config, _, weights = data.partition(PART)
+        if rng.random() < 0.5 or len(weights) < 8:
+            return tokens_changed(_JSON, config, most, rng) + PART + weights
+        size = struct.unpack_from("<Q", weights)[0]
+        header = tokens_changed(_JSON, weights[8 : 8 + size], most, rng)
+        return config + PART + struct.pack("<Q", len(header)) + header + weights[8 + size :]
+
+
 class Protocol(Target):
     """A request of the Open Inference Protocol: a line of how it is read, and its body."""
 
@@ -430,10 +503,11 @@ def _as_lists(value: Any) -> Any:
 
 
 TARGETS: dict[str, type[Target]] = {
-    "ir": Ir, "onnx": Onnx, "blob": Blob, "kept": Kept, "gguf": Gguf, "protocol": Protocol,
+    "ir": Ir, "onnx": Onnx, "blob": Blob, "kept": Kept, "gguf": Gguf, "tflite": Tflite,
+    "checkpoint": Checkpoint, "protocol": Protocol,
 }  # fmt: skip
 #: What a target needs besides ovjit.
-NEEDS = {"gguf": "gguf"}
+NEEDS = {"gguf": "gguf", "checkpoint": "gguf", "tflite": "tflite"}
 
 
 def available() -> list[str]:

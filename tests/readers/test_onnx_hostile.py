@@ -131,6 +131,10 @@ BOMBS = {
         ["y"],
                      {"s": np.array([1, 1, 1e9, 1e9], np.float32)}, opset=18)
     """,
+    "a shape of many dimensions": """
+        model = make([node("Expand", "x s", "y")], [("x", [3])], ["y"])
+        model.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, [(1 << 31) - 1]))
+    """,
     "a packed tensor": """
         model = make([node("Cast", "w", "y", to=1)], [("x", [1])], ["y"], opset=21)
         tensor = model.graph.initializer.add()
@@ -153,6 +157,15 @@ def test_bombs(name: str) -> None:
     done = limited(textwrap.dedent(BOMBS[name]) + textwrap.dedent(after), 400 << 20)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() in ("read", "ModelError", "UnsupportedError"), done.stdout
+
+
+def test_a_number_that_fills_gaps_between_texts() -> None:
+    pads = helper.make_node("Pad", ["x"], ["y"], pads=[0, 1], value=2.0)
+    ends = [helper.make_tensor_value_info(n, TensorProto.STRING, [s]) for n, s in (("x", 2), ("y", 3))]
+    graph = helper.make_graph([pads], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 2)], ir_version=8)
+    with pytest.raises(RuntimeError, match="is no text"):
+        ov.Core().read_model(model.SerializeToString())
 
 
 @pytest.mark.timeout(100)
