@@ -173,18 +173,25 @@ def judged(old: list[dict[str, Any]], new: list[dict[str, Any]], limit: float) -
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """The file as a table of Markdown."""
-    rows = [("commit", "date", *FIGURES), ("---",) * (2 + len(FIGURES))]
-    for line in lines:
-        values = [f"{line[key]:.4g}" if key in line else "" for key in FIGURES]
-        rows.append((line["commit"][:8], line["date"][:16].replace("T", " "), *values))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    """The file as tables of Markdown, one for each CPU: figures of two CPUs do not compare."""
+    out = []
+    for cpu in dict.fromkeys(line["cpu"] for line in lines):
+        mine = [line for line in lines if line["cpu"] == cpu]
+        rows = [("commit", "date", *FIGURES), ("---",) * (2 + len(FIGURES))]
+        for line in mine:
+            values = [f"{line[key]:.4g}" if key in line else "" for key in FIGURES]
+            rows.append((line["commit"][:8], line["date"][:16].replace("T", " "), *values))
+        pythons = ", ".join(sorted({line["python"] for line in mine}))
+        text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        out.append(f"**{cpu}**, Python {pythons}:\n\n{text}")
+    return "\n\n".join(out)
 
 
 PAGE = """# History of speed
 
-`bench/history.jsonl` has a line for each measured commit. Made by `python -m bench.history add COMMIT ...`
-on {cpu}, Python {python}, and shown by `python -m bench.history show --page docs/history.md`.
+`bench/history.jsonl` has a line for each measured commit and CPU. The commands are
+`python -m bench.history add COMMIT ...` and `python -m bench.history show --page docs/history.md`. The
+figures of two CPUs do not compare.
 
 | figure | meaning |
 |---|---|
@@ -196,10 +203,11 @@ than its sources. Its kernels are compiled then, and first answers take longer.
 
 {table}
 
-`python -m bench.history compare OLD NEW` runs two commits in turn, each run in a new process. It ends with an
-error if a figure of the newer one is more than 3 % worse: the median of the ratios within rounds, and their
-lower quartile.
+`python -m bench.history compare OLD NEW` runs two commits in turn, each run in a new process. The exit code
+is 1 if a figure of NEW is more than 3 % worse. Both the median of the ratios and their lower quartile must be
+beyond the limit, so that a disturbed round is no finding. [An example](benchmarks.md#two-commits).
 """
+
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -226,10 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     print(table(lines))
     if given.page:
         explained = "\n".join(f"| `{key}` | {what} |" for key, what in FIGURES.items())
-        last = lines[-1]
-        given.page.write_text(
-            PAGE.format(figures=explained, table=table(lines), cpu=last["cpu"], python=last["python"])
-        )
+        given.page.write_text(PAGE.format(figures=explained, table=table(lines)))
     return 0
 
 

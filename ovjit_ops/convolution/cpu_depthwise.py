@@ -76,6 +76,13 @@ def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tupl
     return [(column, [by for at, by in reads if at == column]) for column in sorted({at for at, _ in reads})]
 
 
+def new_columns(pixels: int, kw: int, sw: int, dw: int) -> list[int]:
+    """The columns that no window before these pixels has read, as far as taps read them: few of a long
+    stride."""
+    steps = sorted({t * dw % sw for t in range(kw)})
+    return [m * sw + step for m in range(pixels) for step in steps]
+
+
 def together(read: list[Any], free: bool, acc: str, kh: int, kw: int, pixels: int) -> list[list[Any]]:
     """Which of the columns `read` are read row by row. LLVM steps from one to the next then; of bytes column
     by column, whose rows make a word, it keeps an address in memory for each. The words have to fit AVX-512's
@@ -127,12 +134,12 @@ def add_columns(
 
 
 @inline
-def prefetch_next(p, count, x_a, x_w, kh, sw):
+def prefetch_next(p, count, x_a, x_w, kh, kw, sw, dw):
     """What the pixels at p read of the next cache line of channels, of the rows that are new or may have left
     the first-level cache. Along a row every line is as far away as a pixel is large, which the hardware does
     not see coming; behind a convolution whose weights fill the second level it comes from the third."""
     for a in static_range(kh // 2, kh):
-        for m in static_range(count * sw):
+        for m in new_columns(count, kw, sw, dw):
             prefetch(p + a * x_a + m * x_w + CACHE_LINE)
 
 
@@ -245,7 +252,7 @@ def depthwise(
                                 elif operand.kind == "scalar":
                                     at[n, "j"] = at[n] + j * e[n, "w"]
                             if free and T == "f32" and count > 1 and not part and kd == 1:
-                                prefetch_next(p, count, reading.x_a, reading.x_w, kh, sw)
+                                prefetch_next(p, count, reading.x_a, reading.x_w, kh, kw, sw, dw)
                             for m in static_range(count):
                                 total[m] = bias
                             for z in range(kd) if part and kd > 1 else static_range(1):

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import ovjit as ov
 import ovjit_ops
 from ovjit.codegen.cpu.host import host_target
 from ovjit.engine import compile_graph
@@ -28,6 +29,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit.rewrite import simplify
+from ovjit_ops.convolution import cpu_depthwise
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
 from ovjit_ops.image.cpu_columns import window_counts
@@ -726,6 +728,27 @@ def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
             (got,) = run(executable, [data])
             (expected,) = evaluate(graph, [data])
             np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"{dims} at {width}")
+
+
+@pytest.mark.parametrize("stride, dilation, columns", [(1, 1, 4), (2, 1, 8), (3, 1, 12), (1 << 30, 1, 12)])
+def test_long_strides_are_not_unrolled(stride, dilation, columns) -> None:
+    """A kernel has code for the columns that taps read, not for those between them."""
+    assert len(cpu_depthwise.new_columns(4, 3, stride, dilation)) == columns
+
+
+def test_depthwise_with_a_stride_beyond_its_window() -> None:
+    rng = np.random.default_rng(SEED)
+    x, w = rng.standard_normal((1, 19, 7, 2043)), rng.standard_normal((19, 1, 1, 3, 3))
+    data = ov.opset8.parameter(x.shape, np.float32)
+    filters = ov.opset8.constant(w.astype(np.float32))
+    y = ov.opset8.group_convolution(data, filters, [4, 1000], [0, 0], [0, 0], [1, 1])
+    model, hints = ov.Model([y], [data]), {"INFERENCE_PRECISION_HINT": "f32"}
+    got = ov.compile_model(model, "CPU", hints)([np.float32(x)])[0]
+    wanted = np.zeros(got.shape)
+    for i, j in np.ndindex(*got.shape[2:]):
+        window = x[0, :, 4 * i : 4 * i + 3, 1000 * j : 1000 * j + 3]
+        wanted[0, :, i, j] = (window * w[:, 0, 0]).sum((1, 2))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

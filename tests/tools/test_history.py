@@ -35,14 +35,17 @@ def test_the_probe_measures_this_version(tmp_path) -> None:
 def test_lines_are_replaced_and_in_order(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(history, "FILE", tmp_path / "history.jsonl")
     dates = {"b": "2026-02-01T", "a": "2026-01-01T"}
+    about = {"cpu": "x", "python": "3"}
     monkeypatch.setattr(
-        history, "measured", lambda c, runs, _: {"commit": c, "cpu": "x", "date": dates[c], "net_us": runs}
+        history, "measured", lambda c, runs, _: {**about, "commit": c, "date": dates[c], "net_us": runs}
     )
     history.add(["b", "a"], 1, 0)
     history.add(["b"], 7, 0)
     lines = [json.loads(text) for text in history.FILE.read_text().splitlines()]
     assert [(line["commit"], line["net_us"]) for line in lines] == [("a", 1), ("b", 7)]
-    assert history.table(lines).count("\n") == 3
+    assert history.table(lines).count("\n") == 5
+    other = history.table([*lines, {**lines[0], "cpu": "y"}])
+    assert other.count("**x**") == other.count("**y**") == 1 and other.count("| a |") == 2
 
 
 def test_the_history_is_of_commits() -> None:
