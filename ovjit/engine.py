@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ovjit import collector, debug
+from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options, caches_of
@@ -74,16 +75,14 @@ def _executable(
         from ovjit.execution.in_python import PythonJob
 
         job = PythonJob
-    return Executable(
-        program,
-        config,
-        graph,
-        watch=watch,
-        job=job,
-        segments=_segments,
-        bodies=functools.partial(_bodies, config),
-        began=began,
-    )
+    before = dict(counts)
+    program.load()
+    bodies = functools.partial(_bodies, config)
+    made = Executable(program, config, graph, watch=watch, job=job, segments=_segments, bodies=bodies)
+    if debug.level() >= debug.MODELS:
+        new = {key: count - before[key] for key, count in counts.items()}
+        made.show(time.perf_counter() - began, new)
+    return made
 
 
 def make_program(

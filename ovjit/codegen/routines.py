@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.codegen import texts
+from ovjit.codegen.cpu.objects import entry_address
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
+from ovjit.codegen.loading import addresses
 
 
 def routines(
@@ -37,3 +39,10 @@ def routines(
 
     text, *_ = texts.kept(texts.place_of(name, functions), name, make)
     return Kernel(name, text, KernelArgs(), intrinsics, key)
+
+
+def load(kernel: Kernel, functions: Sequence[str]) -> dict[str, int]:
+    """function -> address, of a kernel that `routines` made of these functions."""
+    addresses((kernel,))
+    symbol = kernel.symbol()
+    return {name: entry_address(symbol, name if i else "kernel") for i, name in enumerate(functions)}

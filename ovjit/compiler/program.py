@@ -16,7 +16,8 @@ from itertools import compress
 from typing import Any
 
 from ovjit import debug, logs
-from ovjit.codegen import kernel as kernels
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.loading import Loaded
 from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
 from ovjit.compiler.options import Context, Memory
 from ovjit.errors import OvjitError, sizes_of_64_bits
@@ -181,6 +182,8 @@ class Program:
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
             needed.append(evaluating_kernel())
         self.kernels = list(dict.fromkeys(needed))
+        #: Of those that are loaded.
+        self.addresses = Loaded(target=context.target)
         #: How many groups read a value.
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
@@ -212,18 +215,28 @@ class Program:
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
         return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
-    def load(self, provided: Mapping[str, bytes] | None = None) -> kernels.Loaded:
-        """Kernel -> address, compiled if neither `provided` nor the cache has it.
+    def load(self, provided: Mapping[str, bytes] | None = None) -> None:
+        """Load the kernels, compiling those that neither `provided` nor the cache has.
 
         A static model loads none yet: its plan is made at once and knows the kernels of its steps. Models
-        with open shapes load every kernel that a plan may need, so that no inference compiles. Kernels that
-        would have to be compiled and are unlikely to be needed are left out.
+        with open shapes load every kernel that a plan may need, so that no inference waits for a compilation.
+        Kernels that would have to be compiled and are unlikely to be needed are left out.
         """
-        if _is_closed(self.graph):
-            return kernels.Loaded((), provided, target=self.context.target)
-        return kernels.Loaded(self.kernels, provided, self._unlikely, self.context.target)
+        self.addresses.provided = provided
+        if not _is_closed(self.graph):
+            self.addresses.need(self.kernels, self._unlikely)
 
-    def _unlikely(self, missing: Collection[kernels.Kernel]) -> Collection[kernels.Kernel]:
+    def loaded_plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
+        """`plan`, with the addresses of its kernels."""
+        plan = self.plan(shapes, room=room)
+        if plan.trace is None or not plan.trace.loaded:
+            self.addresses.need(plan.kernels())
+            if plan.trace is not None:
+                plan.trace.loaded = True
+        plan.addresses = self.addresses
+        return plan
+
+    def _unlikely(self, missing: Collection[Kernel]) -> Collection[Kernel]:
         """Uncompiled kernels that have no step in a plan for guessed dimensions, though strides might have
         chosen them. The layout of memory hardly depends on extents."""
         found = self._by_strides.intersection(missing)

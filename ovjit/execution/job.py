@@ -10,7 +10,6 @@ import contextlib
 import math
 import os
 import threading
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen import kernel as kernels
 from ovjit.errors import Cancelled, InferenceError, OvjitError
 from ovjit.execution import blocks, runner, streams
 from ovjit.execution.body_jobs import BodyJobs, error_text
@@ -90,12 +88,12 @@ class Executable:
         job: type[Job],
         segments: Callable[[Any, Mapping[str, Any]], Any],
         bodies: Callable[[], Any],
-        began: float,
     ):
-        """Of a `program` made by `ovjit.engine`, or an `ovjit.storage.program.StoredProgram`.
+        """Of a `program` that is loaded: the compiler's, or an `ovjit.storage.program.StoredProgram`. Its
+        `loaded_plan` gives plans with the addresses of their kernels.
 
         `graph`: as it was given to the compiler, if it is known. `job`: the class of this executable's jobs.
-        `segments(cut, config)` makes what runs a graph that has to be cut. `began`: when compiling began.
+        `segments(cut, config)` makes what runs a graph that has to be cut.
         """
         #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
         self.watch = watch
@@ -107,8 +105,6 @@ class Executable:
         #: What the ends are: anything with a dtype and a shape.
         self.inputs: Sequence[Any] = program.inputs if graph is None else graph.inputs
         self.outputs: Sequence[Any] = program.outputs if graph is None else graph.public_outputs
-        before = dict(kernels.counts)
-        self.addresses = self.program.load()
         runner.native("runner")
         self.streams = int(config.get("streams", 1))
         self.threads = int(config.get("threads", 1))
@@ -134,18 +130,15 @@ class Executable:
         table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
         if self.threads > 1 and (table is None or table.plan.parallel):
             runner.native("runner_queues")  # the first inference does not wait for it
-        #: How many kernels had to be compiled and how many came from the cache; all others were loaded.
-        self.loaded = {key: count - before[key] for key, count in kernels.counts.items()}
-        if debug.level() >= debug.MODELS:
-            self._show(time.perf_counter() - began, table)
 
-    def _show(self, seconds: float, table: Table | None) -> None:
-        if table is not None:
-            steps: int | None = len(table.plan.steps)
+    def show(self, seconds: float, counts: Mapping[str, int]) -> None:
+        """Print what was made, `counts` of whose kernels were compiled and cached, in so many seconds."""
+        steps, host = None, self.program.host_nodes()
+        if self.static:
+            table = self.table(tuple(tuple(v.shape) for v in self.inputs))
+            steps = len(table.plan.steps)
             host = [f"{table.plan.steps[i].name} ({table.plan.steps[i].type})" for i in table.host]
-        else:
-            steps, host = None, self.program.host_nodes()
-        debug.show_model(seconds, len(self.addresses), self.loaded, steps, host)
+        debug.show_model(seconds, len(self.program.addresses), counts, steps, host)
 
     @made_once
     def bodies(self) -> Any:
@@ -180,10 +173,11 @@ class Executable:
             check_shapes(self.inputs, shapes)
             plan = self._chain.plan(shapes, self.outputs)
         else:
-            plan = self.program.plan(shapes) if room is None else self.program.plan(shapes, room=room)
+            made = self.program.loaded_plan
+            plan = made(shapes) if room is None else made(shapes, room=room)
             if plan.cut is not None:
                 plan.composite = self._cut(plan.cut)
-        table = Table(plan, self.addresses)
+        table = Table(plan, plan.addresses)
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
         if not self.static:

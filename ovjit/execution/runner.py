@@ -28,10 +28,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ovjit.codegen.cpu.objects import entry_address, function
+from ovjit.codegen import routines
+from ovjit.codegen.cpu.objects import function
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.kernel import addresses as load_kernels
-from ovjit.codegen.routines import routines
 from ovjit.execution.layout import *
 
 #: The runner's functions by the kernel that has them: what every inference needs, what queues and threads
@@ -63,7 +62,7 @@ def _intrinsics(isa: Any) -> dict[str, Any]:
 def native_kernel(name: str = "runner") -> Kernel:
     """One of the runner's kernels, with several functions: compiled once ever, cached and loaded like all
     others. The first function is its `kernel`."""
-    return routines(name, ROUTINES[name], _functions, _intrinsics)
+    return routines.routines(name, ROUTINES[name], _functions, _intrinsics)
 
 
 def native_kernels(loaded: bool = False) -> tuple[Kernel, ...]:
@@ -105,12 +104,7 @@ def native(*needed: str) -> Native:
     """The runner, those of its kernels loaded that are needed. The first call ever may compile them."""
     for name in needed:
         if next(iter(ROUTINES[name])) not in _addresses:
-            kernel = native_kernel(name)
-            load_kernels((kernel,))
-            symbol = kernel.symbol()
-            addresses = {
-                text: entry_address(symbol, text if i else "kernel") for i, text in enumerate(ROUTINES[name])
-            }
+            addresses = routines.load(native_kernel(name), ROUTINES[name])
             # Compile all before any is called. A thread that takes a job must not be interrupted while it
             # looks up the function that finishes it.
             vars(_native).update({text: function(at, 4, text in _LONG) for text, at in addresses.items()})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.kernel import Loaded
 from ovjit.errors import sizes_of_64_bits
 from ovjit.execution import runner
 from ovjit.planning.constants import aligned_bytes
@@ -44,14 +43,14 @@ class Table:
     endless: bool
     host: list[int]
 
-    def __init__(self, plan: Plan, addresses: Loaded):
+    def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
+        """`addresses`: of the plan's kernels."""
         self.plan = plan
         #: Whether one job alone has it, which may make it that of other shapes.
         self.moves = False
         if plan.block is not None:
             self._fill(plan, addresses)
             return
-        addresses.need(step.kernel for step in plan.steps if step.kernel is not None)
         steps = plan.steps
         blocks = []
         for step, words in zip(steps, plan.words, strict=True):
@@ -100,7 +99,7 @@ class Table:
             table.endless for tables in self.bodies.values() for table in tables
         )
 
-    def _fill(self, plan: Plan, addresses: Loaded) -> None:
+    def _fill(self, plan: Plan, addresses: Mapping[Any, int]) -> None:
         """Of a plan that is a function of its shapes: arguments and chunks in arrays, no step of the host."""
         assert plan.block is not None and plan.chunks is not None
         trace, steps = plan.trace, len(plan.steps)
@@ -126,11 +125,12 @@ class Table:
         self.moves = self.moves and plan.trace.move(plan, shapes, room)
         return self.moves
 
-    def _first(self, plan: Plan, addresses: Loaded) -> tuple[np.ndarray, dict[int, list[Table]], bool]:
+    def _first(
+        self, plan: Plan, addresses: Mapping[Any, int]
+    ) -> tuple[np.ndarray, dict[int, list[Table]], bool]:
         """Parts shared by all plans of a trace: rows whose arguments begin at 0, the tables of bodies, whose
         shapes the guards fix, and whether a loop may be endless."""
         kernels = [step.kernel for step in plan.steps]
-        addresses.need(kernel for kernel in kernels if kernel is not None)
         rows = np.zeros((max(len(kernels), 1), runner.STEP_WORDS), np.int64)
         rows[: len(kernels), runner.STEP_KERNEL] = [0 if k is None else addresses[k] for k in kernels]
         rows[: len(kernels), runner.STEP_ARGS] = plan.trace.starts
@@ -142,7 +142,7 @@ class Table:
         return rows, self.bodies, self._link(rows)
 
 
-def _tables(plan: Plan, addresses: Loaded) -> dict[int, list[Table]]:
+def _tables(plan: Plan, addresses: Mapping[Any, int]) -> dict[int, list[Table]]:
     """The tables of the bodies of a plan's control steps, which jobs share."""
     return {
         i: [Table(body, addresses) for body in step.control.bodies]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.kernel import Loaded
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.blocks import LARGE_STATE, new_array
 from ovjit.execution.job import Executable, Job, Row
@@ -69,13 +68,18 @@ class StatefulProgram:
         graph = self.given()
         return Graph(graph.inputs, graph.nodes, graph.public_outputs)
 
-    def load(self) -> Loaded:
-        return Loaded()
+    @property
+    def addresses(self) -> Mapping[Any, int]:
+        """It has no kernels of its own."""
+        return {}
+
+    def load(self) -> None:
+        """`main` has been loaded."""
 
     def host_nodes(self) -> list[str]:
         return self.main.program.host_nodes()
 
-    def plan(self, shape_list: Sequence[tuple[int, ...]]) -> Plan:
+    def loaded_plan(self, shape_list: Sequence[tuple[int, ...]]) -> Plan:
         check_shapes(self.inputs, shape_list)
         plan = Plan()
         plan.composite = self

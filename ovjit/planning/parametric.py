@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.codegen import kernel as kernels
-from ovjit.codegen.cpu.objects import entry_address, function
+from ovjit.codegen import routines
+from ovjit.codegen.cpu.objects import function
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.routines import routines
 from ovjit.errors import OvjitError
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.traced import GUARDS, LARGEST, LESS, MISFIT, Tape, Traced, as_found_number, is_traced_number
@@ -58,14 +57,12 @@ def _functions() -> Any:
 
 @functools.cache
 def evaluating_kernel() -> Kernel:
-    return routines("evaluate", ("evaluate",), _functions)
+    return routines.routines("evaluate", ("evaluate",), _functions)
 
 
 @functools.cache
 def evaluate_address() -> int:
-    kernel = evaluating_kernel()
-    kernels.addresses((kernel,))
-    return entry_address(kernel.symbol(), "kernel")
+    return routines.load(evaluating_kernel(), ("evaluate",))["evaluate"]
 
 
 @functools.cache
@@ -154,6 +151,8 @@ class Parametric:
         self._memories: tuple[Memory, ...] = ()
         #: What all tables of its plans have, once one has been made, see `ovjit.execution.table`.
         self.table: Any = None
+        #: Whether the kernels of its steps are.
+        self.loaded = False
 
     def facts(self) -> dict[str, Any] | None:
         """All of its content but `steps`: arrays, and numbers. None for content of one process: bodies."""
@@ -171,7 +170,7 @@ class Parametric:
     def of_facts(cls, facts: Mapping[str, Any], steps: list[Step]) -> Parametric:
         """The trace of which these are the facts. They decide what native code reads and writes."""
         self = cls.__new__(cls)
-        self._memories, self.table = (), None
+        self._memories, self.table, self.loaded = (), None, False
         places = facts["places"]
         self.places = None if places is None else tuple(Place(*place) for place in places.tolist())
         self.steps = steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -83,8 +83,8 @@ class Plan:
     """The result of `Planner.finish`: everything that a job needs to run with these shapes."""
 
     __slots__ = (
-        "address", "arena", "arena_size", "block", "chunks", "composite", "cut", "data", "figures",
-        "input_shapes", "kernels", "memory", "output_shapes", "parallel", "pieces", "rows", "scratch_offset",
+        "address", "addresses", "arena", "arena_size", "block", "chunks", "composite", "cut", "data",
+        "figures", "input_shapes", "memory", "output_shapes", "parallel", "pieces", "rows", "scratch_offset",
         "scratch_size", "steps", "probes", "trace", "types", "whole", "words",
     )  # fmt: skip
 
@@ -93,6 +93,7 @@ class Plan:
         self.words: list[list[int]] = []  # argument block of each step
         self.data = np.empty(0, np.uint8)  # constants of this plan
         self.memory = self.data  # the model's constants
+        self.addresses: Mapping[Any, int] = {}  # of the kernels of its steps and bodies, once they are loaded
         self.arena_size = 0  # without scratch
         self.scratch_offset = 0
         self.scratch_size = 0  # per thread
@@ -117,6 +118,14 @@ class Plan:
         self.rows: np.ndarray = self.data
         self.whole: np.ndarray = self.data
         self.address = 0
+
+    def kernels(self) -> Iterator[Any]:
+        """The kernels of its steps, and of its bodies' steps."""
+        for step in self.steps:
+            if step.kernel is not None:
+                yield step.kernel
+            for body in step.control.bodies if step.control is not None else ():
+                yield from body.kernels()
 
     def chunks_of(self, index: int) -> int:
         """How many chunks a step has."""

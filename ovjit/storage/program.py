@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ovjit import debug
-from ovjit.codegen import kernel as kernels
+from ovjit.codegen import loading
 from ovjit.codegen.cpu import objects
+from ovjit.codegen.kernel import Kernel
 from ovjit.engine import context_of, executable_of, lifted_for, make_program
 from ovjit.execution import runner
 from ovjit.forks import ForkLock, made_once
@@ -108,7 +109,7 @@ def encode_program(
             raise TypeError("its plan has no form in a blob")
         used = [k for k in used if objects.address_of(symbol_of(k)) is not None]
     # a static model's kernels are loaded when a plan has steps of them
-    kernels.addresses((*(k for k in used if isinstance(k, kernels.Kernel)), *runners, *hashing))
+    loading.addresses((*(k for k in used if isinstance(k, Kernel)), *runners, *hashing))
     # without its constants a program gets them, and its traces, from the compiler
     traces = [t for t in executable.program.foreseen if memory is None and t.facts() is not None]
     if traces:
@@ -170,7 +171,7 @@ class _Code:
         end = 0
         for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in used}):
             if symbol not in places:
-                self.parts.append(kernels.object_code[symbol])
+                self.parts.append(loading.object_code[symbol])
                 places[symbol] = end, len(self.parts[-1])
                 end += len(self.parts[-1])
             self._numbers[symbol, name] = len(self.rows)
@@ -343,10 +344,9 @@ class StoredProgram:
             evaluating = self.kernels[number] if traces else None
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
-        self._addresses = kernels.Loaded()
+        #: Of the kernels that are loaded.
+        self.addresses: dict[Any, int] = {}
         self._loaded: set[int] = set()
-        #: Offered traces whose kernels are loaded.
-        self._ready: set[Parametric] = set()
         #: Plans for open shapes that came with the program.
         self.traces: Traces | tuple[()] = ()
         if evaluating is not None:
@@ -399,10 +399,9 @@ class StoredProgram:
         plan.scratch_size, plan.parallel = table["scratch"], table["parallel"]
         return plan
 
-    def load(self) -> kernels.Loaded:
-        """Load the code of the runner and of the stored plan: kernel -> address, to which later plans add."""
+    def load(self) -> None:
+        """Load the code of the runner and of the stored plan."""
         self._load(sorted(self._needed))
-        return self._addresses
 
     def _load(self, numbers: Iterable[int]) -> None:
         for i in numbers:
@@ -411,9 +410,9 @@ class StoredProgram:
             address = objects.address_of(kernel.symbol)
             if address is None:
                 code = self._code(i)
-                kernels.object_code[kernel.symbol] = code
+                loading.object_code[kernel.symbol] = code
                 address = objects.load(kernel.symbol, code)
-            self._addresses[kernel] = address
+            self.addresses[kernel] = address
 
     def kernels_named(self, names: Sequence[tuple[str, str]]) -> list[StoredKernel]:
         """The kernels with these symbols and names. KeyError for a symbol that is not there: of kernels with
@@ -449,11 +448,11 @@ class StoredProgram:
         if plan is None:
             return None
         plan.memory = self.memory
-        if plan.trace not in self._ready:
+        if not plan.trace.loaded:
             with self._lock.lock:
                 needed: set[Any] = {step.kernel for step in plan.steps}
                 self._load(sorted({self._number[kernel] for kernel in needed} - self._loaded))
-                self._ready.add(plan.trace)
+                plan.trace.loaded = True
         return plan
 
     def new_traces(self) -> Iterable[Parametric]:
@@ -475,10 +474,21 @@ class StoredProgram:
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
         """The stored plan when it is for these input shapes, else one that the compiler makes."""
+        return self._known(shapes, room) or self.compiled().plan(shapes, room=room)  # which checks them
+
+    def loaded_plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
+        """See `Program.loaded_plan`."""
+        plan = self._known(shapes, room)
+        if plan is None:
+            return self.compiled().loaded_plan(shapes, room)
+        plan.addresses = self.addresses
+        return plan
+
+    def _known(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
+        """The plan for these input shapes that is stored, or that an offered trace makes."""
         if self._plan is not None and self._plan.input_shapes == tuple(shapes):
             return self._plan
-        offered = self._offered(shapes, room)
-        return offered or self.compiled().plan(shapes, room=room)  # which checks them
+        return self._offered(shapes, room)
 
     def given(self) -> Graph:
         """The graph as it was given to the compiler."""
@@ -507,10 +517,9 @@ class StoredProgram:
             if self._compiled is None:
                 program = make_program(self.given(), self._config)
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
-                self._addresses.provided = codes
-                self._addresses.update(program.load(codes))
+                program.load(codes)
                 if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
-                    self._addresses.need(k for k in program.kernels if k.symbol() in codes)
+                    program.addresses.need(k for k in program.kernels if k.symbol() in codes)
                 if self.memory is not None and np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share
                     if program.traces is not None:  # plans that are kept read what is in the blob

@@ -98,7 +98,7 @@ def function(provided: Mapping[str, bytes] | None = None) -> Callable[[int, int,
     """The kernel's function, of the code that is `provided` (symbol -> authenticated code) or compiled."""
     if "hash" not in _functions:
         from ovjit.codegen.cpu.objects import function as callable_at
-        from ovjit.codegen.kernel import addresses
+        from ovjit.codegen.loading import addresses
 
         _functions["hash"] = callable_at(addresses((kernel(),), provided)[kernel()], 4)
     return _functions["hash"]

@@ -96,6 +96,6 @@ def kernels(isa: Target) -> tuple[Kernel, ...]:
 def function(size: int) -> Callable[[int, int, int, int], int]:
     """The native function for words of `size` bytes."""
     from ovjit.codegen.cpu.objects import function as callable_at
-    from ovjit.codegen.kernel import addresses
+    from ovjit.codegen.loading import addresses
 
     return callable_at(addresses((kernel(size),), target=running_target())[kernel(size)], 4)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen import kernel as kernels
+from ovjit.codegen import loading
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.formats import F32, WORD, Format, available_formats
 from ovjit.codegen.cpu.host import host_target
@@ -156,7 +156,7 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline
     """The roofline of `threads` cores for the instruction set that is compiled for, with the peaks of these
     formats besides f32; measured once."""
     isa = host_target()
-    (address,) = kernels.addresses((stream_kernel(),)).values()
+    (address,) = loading.addresses((stream_kernel(),)).values()
     stream = objects.function(address, 4)
     l2, last = cache_sizes()
     sizes = [("L2", l2)] + ([("L3", last)] if last > 2 * l2 else [])
@@ -180,7 +180,7 @@ def dot_peak(form: Format, threads: int = 1) -> float:
     isa = host_target()
     if form.products > 1:  # what the best weights allow, see `ovjit.tiles.narrow`
         form = form._replace(listed=True)
-    (address,) = kernels.addresses((dot_kernel(form),)).values()
+    (address,) = loading.addresses((dot_kernel(form),)).values()
     call = objects.function(address, 4)
 
     def start(turns: int) -> Callable[[], int]:
@@ -205,7 +205,7 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tupl
 
 def memory_reader() -> Callable[[], float]:
     """A function that reads more than caches hold, once, and returns the bytes in a second of CPU time."""
-    (address,) = kernels.addresses((stream_kernel(),)).values()
+    (address,) = loading.addresses((stream_kernel(),)).values()
     call, isa = objects.function(address, 4), host_target()
     block = STREAMS * isa.lanes * 4
     count = min(max(MEMORY_BYTES, 4 * cache_sizes()[1]), MOST_BYTES) // block * block

@@ -16,7 +16,8 @@ import pytest
 import ovjit
 from ovjit import opset8
 from ovjit.codegen import compiling
-from ovjit.codegen.kernel import Kernel, KernelArgs, Loaded, addresses
+from ovjit.codegen.kernel import Kernel, KernelArgs
+from ovjit.codegen.loading import Loaded, addresses
 from ovjit.codegen.versions import code_digest
 from ovjit.disk import cache as storage
 from tests.support import ROOT
@@ -181,7 +182,7 @@ def test_of_open_shapes_only_what_their_strides_ask_for_is_compiled(
 
 SHARED = """
 import numpy as np, ovjit as ov
-from ovjit.codegen.kernel import counts
+from ovjit.codegen.compiling import counts
 x = ov.opset8.parameter([1, 8, 16], np.float32)
 y = ov.opset8.softmax(ov.opset8.tanh(ov.opset8.exp(x)), 1)
 out = ov.compile_model(ov.Model([y], [x], "m"))(np.zeros((1, 8, 16), np.float32))[0]

@@ -15,7 +15,8 @@ import ovjit as ov
 from ovjit import compiler
 from ovjit.codegen.cpu.host import best_target, check_runs, host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
-from ovjit.codegen.kernel import Kernel, addresses
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.loading import addresses
 from ovjit.compiler.options import Options
 from ovjit.errors import UnsupportedError
 from ovjit.graph.graph import Graph

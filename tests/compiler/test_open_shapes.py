@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.codegen.kernel import addresses
+from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate

@@ -17,7 +17,8 @@ import pytest
 
 from ovjit.codegen.cpu.host import usable
 from ovjit.codegen.cpu.targets import TARGETS
-from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
+from ovjit.codegen.kernel import Kernel, KernelArgs
+from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.numpy_words import F32, Memory, OutOfBounds, Words, program

@@ -21,7 +21,7 @@ def addition(shape: list[int]) -> ov.CompiledModel:
 def loaded(compiled: ov.CompiledModel) -> tuple[set[str], set[str]]:
     """Names of the loaded kernels, and of those that the program may use."""
     executable = compiled._executable
-    return {k.name for k in executable.addresses}, {k.name for k in executable.program.kernels}
+    return {k.name for k in executable.program.addresses}, {k.name for k in executable.program.kernels}
 
 
 def test_a_static_model_loads_the_kernels_of_its_steps() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import ovjit
 from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.kernel import addresses
+from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.tiles.pack import panel_sizes

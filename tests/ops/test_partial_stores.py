@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.kernel import Kernel, KernelArgs, addresses
+from ovjit.codegen.kernel import Kernel, KernelArgs
+from ovjit.codegen.loading import addresses
 from ovjit.codegen.memory import SIZE
 from ovjit.engine import compile_graph
 from ovjit.graph import dtypes

@@ -9,7 +9,7 @@ import pytest
 
 from ovjit.codegen.cpu.formats import BF16, F32, U8I8
 from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.kernel import addresses
+from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.codegen import kernel as kernels
+from ovjit.codegen import loading
 from ovjit.compiler.program import Program
 from ovjit.data import digits
 from ovjit.engine import compile_graph
@@ -68,7 +68,7 @@ class Run:
     def __init__(self, program: Program, planner: Planner, made: plan.Plan, inputs: list[np.ndarray]):
         self.planner = planner
         self.plan = made
-        self.addresses = kernels.addresses(program.kernels)
+        self.addresses = loading.addresses(program.kernels)
         rng = np.random.default_rng(SEED)
         spare = made.scratch_offset + made.scratch_size + 64
         self.arena = plan.aligned_bytes(spare)

@@ -26,7 +26,7 @@ import pytest
 
 import ovjit
 from ovjit import opset8
-from ovjit.codegen import kernel as kernels
+from ovjit.codegen import compiling
 from ovjit.disk import folders, keys, notice
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import blob as blob_module
@@ -178,11 +178,11 @@ def test_a_change_of_algorithms_is_compiled(small, caplog) -> None:
 def test_other_shapes_of_a_dynamic_model_use_the_blob_s_code() -> None:
     before = compiled("dynamic")
     after = load(blob_of(before))
-    counts = dict(kernels.counts)
+    counts = dict(compiling.counts)
     for rows in (1, 5, 9):
         x = np.random.default_rng(rows).normal(size=(rows, 8)).astype(np.float32)
         assert bits(after, x) == bits(before, x)
-    assert kernels.counts == counts
+    assert compiling.counts == counts
     with pytest.raises(RuntimeError):
         after(np.zeros((10, 8), np.float32))
     assert "MatMul" in str(load(blob_of(compiled("small")))._executable.graph)
@@ -234,7 +234,7 @@ import sys, json, ovjit
 import numpy as np
 model = ovjit.Core().import_model(sys.argv[1], "CPU")
 values = [v.tobytes().hex() for v in model(np.load(sys.argv[2])).values()]
-from ovjit.codegen.kernel import counts
+from ovjit.codegen.compiling import counts
 print(json.dumps([values, sorted(sys.modules), counts, model.get_property("LOADED_FROM_CACHE")]))
 """
 

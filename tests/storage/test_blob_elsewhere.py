@@ -25,7 +25,7 @@ from tests.support.blob_models import CASES, Case
 IMPORT = """
 import sys, json, hashlib, pathlib, ovjit
 import numpy as np
-from ovjit.codegen.kernel import counts
+from ovjit.codegen.compiling import counts
 core = ovjit.Core()
 out = {}
 for path in sorted(pathlib.Path(sys.argv[1]).glob("*.blob")):

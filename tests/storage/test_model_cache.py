@@ -346,7 +346,7 @@ import onnx
 config = {"CACHE_DIR": sys.argv[3]} if len(sys.argv) > 3 else {}
 model = ovjit.Core().compile_model(sys.argv[1], "CPU", config)
 values = [v.tobytes().hex() for v in model(np.load(sys.argv[2])).values()]
-from ovjit.codegen.kernel import counts
+from ovjit.codegen.compiling import counts
 print(json.dumps([counts["compiled"], model.get_property("LOADED_FROM_CACHE"), values]))
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
-from ovjit.codegen import kernel
+from ovjit.codegen import compiling
 from ovjit.codegen.cpu import jit
 
 SEED = 20261120
@@ -32,7 +32,7 @@ def compile_peak(path: str) -> dict[str, Any]:
     core = ov.Core()
     before = status("VmRSS")
     compiled = core.compile_model(path, "CPU")
-    return {"peak": status("VmHWM") - before, "outputs": len(compiled.outputs), **kernel.counts}
+    return {"peak": status("VmHWM") - before, "outputs": len(compiled.outputs), **compiling.counts}
 
 
 def network() -> ov.Model:
@@ -70,7 +70,7 @@ def infer(inferences: int, count: int) -> dict[str, Any]:
     rng = np.random.default_rng(SEED)
     image = rng.standard_normal((1, 3, LARGEST, LARGEST)).astype(np.float32)
     known = sizes(count)
-    counts = dict(kernel.counts)
+    counts = dict(compiling.counts)
     order = np.concatenate([rng.permutation(count) for _ in range(-(-inferences // count))])[:inferences]
     first: dict[int, bytes] = {}
     for i in order:
@@ -79,7 +79,7 @@ def infer(inferences: int, count: int) -> dict[str, Any]:
         assert got.shape == (1, 8, -(-h // 2) * 2, -(-w // 2) * 2), (h, w, got.shape)
         digest = got[0, :, ::7, ::5].tobytes()
         assert first.setdefault(int(i), digest) == digest, f"other bits for the size {h} x {w}"
-    new = {key: n - counts[key] for key, n in kernel.counts.items()}
+    new = {key: n - counts[key] for key, n in compiling.counts.items()}
     return {"resident": status("VmRSS"), "sizes": len(first), "new": new, "compiled": counts}
 
 

@@ -17,8 +17,7 @@ import pytest
 
 import ovjit as ov
 import ovjit.tools.demo
-from ovjit.codegen import kernel as kernels
-from ovjit.codegen import trace
+from ovjit.codegen import compiling, trace
 from ovjit.data import digits
 from ovjit.graph import op as registry
 from ovjit_ops.elementwise.arithmetic import REALS, unary
@@ -63,13 +62,13 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     program = """
 import hashlib, json
 import ovjit
-from ovjit.codegen import kernel
+from ovjit.codegen import compiling
 from ovjit.data import digits
 
 xml, images, _ = digits()
 core = ovjit.Core()
 answer = core.compile_model(core.read_model(xml), "CPU")(images)[0]
-print(json.dumps({**kernel.counts, "answer": hashlib.sha256(answer.tobytes()).hexdigest()}))
+print(json.dumps({**compiling.counts, "answer": hashlib.sha256(answer.tobytes()).hexdigest()}))
 """
     cache = str(tmp_path / "cache")
     first, second = (json.loads(run_python(program, tmp_path, OVJIT_CACHE=cache).stdout) for _ in range(2))
@@ -94,11 +93,11 @@ def test_another_input_shape_compiles_nothing() -> None:
     sizes = [(16, 16), (9, 33), (40, 7)]
     pictures = [np.random.default_rng(h).random((1, 3, h, w), dtype=np.float32) for h, w in sizes]
     results = [open_model(pictures[0])[0]]
-    before = dict(kernels.counts)
+    before = dict(compiling.counts)
     for batch in (1, 2, 17):
         np.testing.assert_array_equal(compiled(images[:batch])[0], whole[:batch], err_msg=f"batch {batch}")
     results += [open_model(picture)[0] for picture in pictures[1:]]
-    assert kernels.counts == before
+    assert compiling.counts == before
     for picture, result in zip(pictures, results, strict=True):
         np.testing.assert_allclose(result, model_by_numpy(picture, filters), rtol=0, atol=1e-4)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen import kernel as kernels
+from ovjit.codegen import loading
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.formats import F32
 from ovjit.codegen.cpu.host import host_target
@@ -42,7 +42,7 @@ def test_the_roofline_is_a_machines(measured: roofline.Roofline) -> None:
 def test_kernels_compute_what_is_timed() -> None:
     """The sums that they store are those of the work that is counted."""
     lanes = host_target().lanes
-    address = kernels.addresses((roofline.dot_kernel(F32), roofline.stream_kernel()))
+    address = loading.addresses((roofline.dot_kernel(F32), roofline.stream_kernel()))
     dot, stream = (objects.function(a, 4) for a in address.values())
     y = np.zeros(2 * lanes + roofline.ACCUMULATORS, np.float32)
     y[:lanes], y[lanes : 2 * lanes] = 1, 2

@@ -1,0 +1,101 @@
+"""Kernels' addresses in this process: of code that is loaded, given, cached or shipped, or compiled now.
+
+What runs programs does not import this module: a program gives plans with the addresses of their kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from ovjit import debug
+from ovjit.codegen import compiling, shipped
+from ovjit.codegen.compiling import counts
+from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu.host import check_runs, host_target
+from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.kernel import Kernel
+from ovjit.disk.cache import default_cache
+
+#: symbol -> object code of every kernel this process has loaded; what exports carry along.
+object_code: dict[str, bytes] = {}
+
+
+#: Of kernels that would have to be compiled, those that are not likely to be needed.
+Unlikely = Callable[[Collection[Kernel]], Collection[Kernel]]
+
+
+def _none(kernels: Collection[Kernel]) -> Collection[Kernel]:
+    return ()
+
+
+def addresses(
+    kernels: Iterable[Kernel],
+    provided: Mapping[str, bytes] | None = None,
+    unlikely: Unlikely = _none,
+    target: Target | None = None,
+) -> dict[Kernel, int]:
+    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
+    that are `unlikely`, which is asked of what did not come with ovjit. `target`: what they are compiled for,
+    by default the host's. UnsupportedError for one whose code does not run here."""
+    isa = target or host_target()
+    if target is not None:
+        check_runs(target)
+    symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
+    missing: dict[str, Kernel] = {}
+
+    def load(kernel: Kernel, symbol: str, code: bytes) -> None:
+        object_code[symbol] = code
+        objects.load(symbol, code)
+        _show(kernel, isa)
+
+    for kernel, symbol in symbols.items():
+        if objects.address_of(symbol) is None:
+            code = (provided or {}).get(symbol)
+            if code is None:
+                code = default_cache().get(symbol)
+                counts["cached"] += code is not None
+            if code is None:
+                missing[symbol] = kernel
+            else:
+                load(kernel, symbol, code)
+    foreign = [k for k in missing.values() if shipped.find(k.content_key(isa), isa) is None]
+    for kernel in unlikely(foreign):
+        del missing[symbols.pop(kernel)]
+    for symbol, code in compiling.compile_all(missing, isa) if missing else ():
+        load(missing[symbol], symbol, code)
+    return {kernel: objects.loaded(symbol) for kernel, symbol in symbols.items()}
+
+
+class Loaded(dict[Any, int]):
+    """kernel -> address of those that are loaded; `need` loads more, as `addresses` does."""
+
+    def __init__(
+        self,
+        kernels: Iterable[Kernel] = (),
+        provided: Mapping[str, bytes] | None = None,
+        unlikely: Unlikely = _none,
+        target: Target | None = None,
+    ):
+        self.provided, self.target = provided, target
+        self.need(kernels, unlikely)
+
+    def need(self, kernels: Iterable[Kernel], unlikely: Unlikely = _none) -> None:
+        """Have the addresses of these kernels, compiling at once those that are nowhere; see `addresses`."""
+        missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
+        if missing:
+            self.update(addresses(missing, self.provided, unlikely, self.target))
+
+
+def _show(kernel: Kernel, isa: Target) -> None:
+    """OVJIT_DUMP=folder: the source of every kernel that is loaded. OVJIT_DEBUG=4: the same on stderr."""
+    level = debug.level()
+    if level >= debug.SOURCES:
+        debug.show_kernel(kernel, isa, level)
+    folder = debug.flag("OVJIT_DUMP")
+    if folder:
+        import pathlib
+
+        path = pathlib.Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"{kernel.name[:80]}_{kernel.symbol(isa)[6:14]}.py").write_text(kernel.source)
