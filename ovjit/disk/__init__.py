@@ -6,6 +6,7 @@ compilation fail: what cannot be read is compiled, what cannot be written is sai
     folders.py       folders that only this user may write to
     keys.py          this user's key
     sealed.py        bytes under a message authentication code (HMAC-SHA256)
-    cache.py         the kernel cache, one sealed file per kernel
+    store.py         what is kept: a table of namespaces, reading and writing, listing, eviction
+    cache.py         the kernel cache: its folder, and who compiles what
     notice.py        what is said once
 """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import stat
 import sys
 import time
@@ -196,20 +195,7 @@ def _check_root_owns_above(path: str) -> None:
         parent = os.path.dirname(parent)
 
 
-#: Files that are being written, in folders of caches.
-_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"  # compiled where they are needed: a warm start has no need
 _CLOCK_SECONDS = 24 * 3600  # by which machines that share a folder may differ
-_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
-
-
-def files_in(folder: str | os.PathLike[str], names: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files with such names, and drafts; nothing else in a folder is ours to count or to remove."""
-    with os.scandir(folder) as items:
-        for item in items:
-            if re.fullmatch(names, item.name) or re.fullmatch(_DRAFT, item.name):
-                with contextlib.suppress(FileNotFoundError):
-                    if item.is_file(follow_symlinks=False):
-                        yield item.path, item.stat(follow_symlinks=False)
 
 
 def unused_for(status: os.stat_result) -> float:
@@ -217,34 +203,3 @@ def unused_for(status: os.stat_result) -> float:
     clock was ahead then, and the file has not been used since it was set back."""
     age = time.time() - status.st_mtime
     return age if age > -_CLOCK_SECONDS else math.inf
-
-
-def evict(
-    folder: str | os.PathLike[str], names: str, limit: int, target: int, max_age: float | None
-) -> int:
-    """Remove old drafts and what was not used for `max_age` seconds; then, when over `limit` bytes are left,
-    the least recently used files until at most `target` are. Gives the bytes that are freed."""
-    kept: list[tuple[float, int, str]] = []
-    freed = 0
-    for path, status in files_in(folder, names):
-        draft = path.endswith(".tmp")
-        age = unused_for(status)
-        if age > _DRAFT_SECONDS if draft else max_age is not None and age > max_age:
-            freed += _remove(path, status.st_size)
-        elif not draft:
-            kept.append((age, status.st_size, path))
-    total = sum(size for _, size, _ in kept)
-    for _, size, path in sorted(kept, reverse=True) if total > limit else ():
-        if total <= target:
-            break
-        total -= size
-        freed += _remove(path, size)
-    return freed
-
-
-def _remove(path: str, size: int) -> int:
-    try:
-        os.unlink(path)
-    except OSError:
-        return 0  # another process was quicker, or the folder is read-only
-    return size

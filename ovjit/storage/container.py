@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from ovjit.disk.sealed import authentication_code, name_of_key
+from ovjit.disk.store import BLOBS
 from ovjit.errors import OvjitError
 from ovjit.hashes import same_bytes, sha256_for
 from ovjit.storage.mapped import ALIGNMENT, aligned, own_copy, pin
 from ovjit.storage.tags import TAG_BYTES, Read, tag
 
-MAGIC = b"OVJITBLB"
+MAGIC = BLOBS.kind
 VERSION = 2
 #: Kinds, in the order in which they lie. `weights` belong to the graph, `packed` to the program.
 SECTIONS = ("header", "program", "words", "data", "code", "graph", "packed", "weights")

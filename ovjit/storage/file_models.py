@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.versions import installed
-from ovjit.disk import sealed
+from ovjit.disk import store
 from ovjit.disk.folders import READ, private_folder
 from ovjit.disk.keys import find_key
 from ovjit.hashes import sha256, sha256_for
@@ -25,9 +25,6 @@ from ovjit.source_files import package_state
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
 from ovjit.storage.graph_format import dump
 from ovjit.storage.origins import WORTH_BYTES, Origin, file_state, read_record, write_record
-
-SUFFIX = ".file"
-_KIND = b"OVJITFIL"
 
 
 class Source(NamedTuple):
@@ -81,7 +78,7 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
     folder, key = _folder_and_key(settings)
     if folder is None:
         return None
-    blob = read_record(os.path.join(folder, source.label + SUFFIX), source.label, key.value, _KIND)
+    blob = read_record(folder, store.FILES, source.label, key.value)
     if blob is None:
         return None
     return load_named(folder, blob, key.value, merge, bool(settings["ENABLE_MMAP"]))
@@ -93,8 +90,7 @@ def note(source: Source, path: str, settings: Mapping[str, Any], blob: str) -> N
     if folder is None or not key.lasting or source_of(path, settings) != source:
         return
     if all(origin.is_settled() and origin.is_unchanged() for origin in source.origins):
-        record = sealed.seal(_KIND, source.label, blob.encode(), key.value)
-        write_record(os.path.join(folder, source.label + SUFFIX), record)
+        write_record(folder, store.FILES, source.label, blob, key.value)
 
 
 def _folder_and_key(settings: Mapping[str, Any]) -> tuple[str | None, Any]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit import debug
+from ovjit.disk import store
 from ovjit.disk.cache import default_cache
 from ovjit.disk.folders import READ, private_folder, write_whole
 from ovjit.disk.keys import find_key
@@ -67,7 +68,7 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
     def is_its(header: bytes) -> bool:
         return parse(header, "header")["source"] == KEPT + source.label
 
-    path = os.path.join(where, source.label + ".blob")
+    path = store.path_of(where, store.BLOBS, source.label)
     if not os.path.exists(path):
         return None
     mapped = bool(settings["ENABLE_MMAP"])
@@ -122,7 +123,7 @@ def keep(
         beside = sum(map(len, blob)) - (len(sections["packed"]) if whole else 0)
         if beside > LARGEST or not settled or again() != source:
             return
-        path = os.path.join(where, source.label + ".blob")
+        path = store.path_of(where, store.BLOBS, source.label)
         if room is not None and placed:
             head, summed, gap, _, *behind = blob
             room.keep(path, (head, summed, gap), behind)

@@ -9,23 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ovjit.disk.cache import Entry
-from ovjit.disk.folders import (
-    Untrusted,
-    check_owner,
-    evict,
-    files_in,
-    private_folder,
-    unused_for,
-    write_whole,
-)
+from ovjit.disk import store
+from ovjit.disk.folders import Untrusted, check_owner, private_folder, write_whole
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
@@ -36,11 +27,9 @@ from ovjit.storage.container import BlobError, Container, code_in
 from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
 from ovjit.storage.graph_format import parse
 from ovjit.storage.mapped import read_file
-from ovjit.storage.origins import SUFFIX, known_digest
+from ovjit.storage.origins import known_digest
 
 MAX_BYTES = 16 << 30
-_NAME = rf"[0-9a-f]{{40}}(\.blob|\.file|\.plans|{re.escape(SUFFIX)})"
-_TOUCH_SECONDS = 3600
 
 
 def cached_model(
@@ -67,7 +56,7 @@ def cached_model(
         return Imported(make(), *ends, settings, False)
     # encrypted models have names of their own: they do not stand in the way of those that everybody can read
     name = name_of(header + MARK if settings.get(PROPERTY) else header)
-    path = os.path.join(folder, name + ".blob")
+    path = store.path_of(folder, store.BLOBS, name)
     mapped = bool(settings["ENABLE_MMAP"])
     found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
     if found is None:
@@ -87,7 +76,7 @@ def name_of(header: bytes) -> str:
 
 def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
     """The cached model of this name, None when it is not there or not what its name says."""
-    path = os.path.join(folder, name + ".blob")
+    path = store.path_of(folder, store.BLOBS, name)
     return load_checked(path, lambda there: name_of(there) == name, key, merge, use_mmap)
 
 
@@ -119,9 +108,7 @@ def load_checked(
             from ovjit.storage import plans
 
             plans.find(path, container.code, key, found.executable)
-        if unused_for(status) > _TOUCH_SECONDS:
-            with contextlib.suppress(OSError):  # a read-only folder serves as well
-                os.utime(path)
+        store.touch(path, status, store.BLOBS)
         return found
     except FileNotFoundError:
         return None
@@ -154,21 +141,21 @@ def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: f
     Returns the bytes freed. Files that are no cached models are left alone. Raises OSError when the folder
     cannot be listed.
     """
-    return evict(folder, _NAME, max_bytes, max_bytes, max_age)
+    return store.evict(folder, *store.MODELS, limit=max_bytes, max_age=max_age)
 
 
-def entries(folder: str | os.PathLike[str]) -> list[Entry]:
+def entries(folder: str | os.PathLike[str]) -> list[store.Entry]:
     """The models in a folder, the most recently used first; files that are no whole blobs are left out.
 
     Raises OSError when the folder cannot be listed.
     """
-    found = []
-    for path, status in files_in(folder, _NAME):
-        if path.endswith(".blob"):
-            with contextlib.suppress(OSError, BlobError, LookupError, TypeError, AttributeError):
-                header = parse(Container(read_file(path, True)).sections["header"], "header")
-                about = {name: str(header["machine"][name]) for name in ("ovjit", "numba", "isa")}
-                about["name"] = str(header["name"])
-                key = os.path.basename(path).removesuffix(".blob")
-                found.append(Entry(key, status.st_size, status.st_mtime, about))
-    return sorted(found, key=lambda entry: (-entry.last_used, entry.key))
+    return store.entries(folder, store.BLOBS, _about)
+
+
+def _about(path: str) -> dict[str, str] | None:
+    """What the header of a blob says of it; None for what is no whole blob."""
+    with contextlib.suppress(OSError, BlobError, LookupError, TypeError, AttributeError):
+        header = parse(Container(read_file(path, True)).sections["header"], "header")
+        about = {name: str(header["machine"][name]) for name in ("ovjit", "numba", "isa")}
+        return {**about, "name": str(header["name"])}
+    return None

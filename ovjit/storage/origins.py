@@ -12,30 +12,24 @@ weights of others are hashed each time.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 import time
 import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.disk import sealed
-from ovjit.disk.folders import READ, unused_for, write_whole
+from ovjit.disk import sealed, store
+from ovjit.disk.folders import READ
 from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
 from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
 
-SUFFIX = ".source"
 #: Fewer bytes are hashed faster than a record is read.
 WORTH_BYTES = 1 << 20
 #: A file changed so recently may change again within the same tick of its clock.
 SETTLED_SECONDS = 2.0
-_KIND = b"OVJITSRC"
-_LARGEST = 4096
-_TOUCH_SECONDS = 3600
 
 
 #: File systems that set a file's times when a mapped page is first written to.
@@ -160,44 +154,30 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
         else:
             name.update(dump([*place[0].state, place[1], array.nbytes]))
     label = name.hexdigest()[:40]
-    path = os.path.join(folder, label + SUFFIX)
-    recorded = read_record(path, label, key, _KIND)
+    recorded = read_record(folder, store.SOURCES, label, key)
     if recorded is not None:
         return recorded
     result = digest()
     if lasting and all(file.is_settled() and file.is_unchanged() for file in files):
-        write_record(path, sealed.seal(_KIND, label, result.encode(), key))
+        write_record(folder, store.SOURCES, label, result, key)
     return result
 
 
-def read_record(path: str, label: str, key: bytes, kind: bytes) -> str | None:
-    """The content of the sealed record at `path`; None when there is none that is authentic."""
+def read_record(folder: str, space: store.Namespace, label: str, key: bytes) -> str | None:
+    """The text of the sealed record `label`; None when there is none that is authentic."""
+    path = store.path_of(folder, space, label)
     try:
-        descriptor = os.open(path, READ)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise sealed.Damaged("it is not a regular file")
-            record = os.read(descriptor, _LARGEST)
-        finally:
-            os.close(descriptor)
-        content = sealed.unseal(kind, label, record, key).decode()
-        if unused_for(status) > _TOUCH_SECONDS:
-            with contextlib.suppress(OSError):  # a read-only folder serves as well
-                os.utime(path)
-        return content
+        return store.read(path, space, label, key).decode()
     except FileNotFoundError:
         return None
     except (OSError, sealed.Damaged) as error:
-        folder = os.path.dirname(path)
         warn_once(f"hashes {folder}", f"{path} is not used, the model's weights are hashed again: {error}")
         return None
 
 
-def write_record(path: str, record: bytes) -> None:
-    """Put a record at `path`, whole; one warning when it can't be kept."""
-    folder = os.path.dirname(path)
+def write_record(folder: str, space: store.Namespace, label: str, text: str, key: bytes) -> None:
+    """Keep a text as the record `label`; one warning when it can't be kept."""
     try:
-        write_whole(path, record)
+        store.write(store.path_of(folder, space, label), space, label, text.encode(), key)
     except OSError as error:
         warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")

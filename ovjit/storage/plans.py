@@ -19,25 +19,20 @@ import struct
 import weakref
 from typing import Any
 
-from ovjit.disk import sealed
-from ovjit.disk.folders import READ, check_owner, write_whole
+from ovjit.disk import sealed, store
 from ovjit.disk.notice import warn_once
 from ovjit.planning.parametric import Parametric, Traces, evaluating_kernel
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
 from ovjit.storage.program import StoredProgram, encode_trace, read_trace, symbol_of
 
-SUFFIX = ".plans"
 #: So many are kept, those that served last.
 MOST = 8
-#: Larger files are not written.
-LARGEST = 8 << 20
-_KIND = b"OVJITPLN"
 _LENGTH = struct.Struct("<Q")
 
 
 def path_for(blob: str) -> str:
-    return blob.removesuffix(".blob") + SUFFIX
+    return blob.removesuffix(store.BLOBS.suffix) + store.PLANS.suffix
 
 
 def _programs(executable: Any) -> list[Any]:
@@ -77,17 +72,9 @@ def find(blob: str, code: bytes, key: bytes, executable: Any) -> None:
     if not all(isinstance(program, StoredProgram) and program.memory is not None for program in programs):
         return
     keep_traced(blob, code, key, executable)
-    path = path_for(blob)
     # what is not as it should be is planned anew, and then written anew
     with contextlib.suppress(OSError, sealed.Damaged, BlobError, LookupError, TypeError, ValueError):
-        descriptor = os.open(path, READ)
-        try:
-            check_owner(path, os.fstat(descriptor))
-            with open(descriptor, "rb", closefd=False) as file:
-                record = file.read(LARGEST + 1)
-        finally:
-            os.close(descriptor)
-        _read(sealed.unseal(_KIND, _name(blob, code), record, key), programs)
+        _read(store.read(path_for(blob), store.PLANS, _name(blob, code), key), programs)
 
 
 def _name(blob: str, code: bytes) -> str:
@@ -100,11 +87,10 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[list[Parametric]])
     if not arrays.parts:
         return
     content = b"".join((_LENGTH.pack(len(head)), head, arrays.content()))
-    if len(content) > LARGEST // 2:
+    if len(content) > store.PLANS.largest // 2:
         return
     try:
-        record = sealed.seal(_KIND, _name(blob, code), content, key)
-        write_whole(path_for(blob), record, lasting=False)
+        store.write(path_for(blob), store.PLANS, _name(blob, code), content, key)
     except OSError as error:
         warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}")
 

@@ -244,7 +244,7 @@ class Kept(Target):
     longest = 1 << 17
 
     def __init__(self) -> None:
-        from ovjit.disk import cache, notice, sealed
+        from ovjit.disk import cache, notice, sealed, store
         from ovjit.disk.keys import find_key
 
         logging.getLogger("ovjit").setLevel(logging.ERROR)
@@ -257,16 +257,17 @@ class Kept(Target):
         y = op.softmax(op.matmul(x, np.ones((8, 8), np.float32), False, False), 1)
         model = ovjit.compile_model(ovjit.Model([y], [x]), "CPU", {"INFERENCE_NUM_THREADS": 1})
         self.blob = model.export_model().getvalue()
-        self.record = sealed.seal(b"OVJITSRC", "name", b"digest", self.key)
-        kernel = Path(self.folder, self.address + cache._SUFFIX)
+        self.record = sealed.seal(store.SOURCES.kind, "name", b"digest", self.key)
+        kernel = Path(self.folder, self.address + store.KERNELS.suffix)
         self.files = [self.blob, self.record, kernel.read_bytes()]
-        self.paths = [Path(self.folder, "m.blob"), Path(self.folder, "r"), kernel]
+        self.paths = [Path(self.folder, "m.blob"), Path(self.folder, "name.source"), kernel]
         notice.warn_once = lambda *_: None
 
     def seeds(self) -> list[bytes]:
         return [bytes([i]) + content for i, content in enumerate(self.files) if len(content) < self.longest]
 
     def check(self, data: bytes) -> str:
+        from ovjit.disk import store
         from ovjit.storage.origins import read_record
 
         which, content = (data or b"\0")[0] % len(self.files), data[1:]
@@ -280,7 +281,7 @@ class Kept(Target):
             except RuntimeError as error:
                 return _refused(error)
         elif which == 1:
-            used = read_record(str(path), "name", self.key, b"OVJITSRC") is not None
+            used = read_record(self.folder, store.SOURCES, "name", self.key) is not None
         else:
             used = self.cache.get(self.address) is not None
         same = content == self.files[which]

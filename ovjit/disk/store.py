@@ -1,0 +1,183 @@
+"""What ovjit keeps on disk: one table of namespaces, one way to read and write, one listing, one eviction.
+
+    the kernel cache's folder     *.kernel, and in models/ *.blob *.plans
+    a folder named by CACHE_DIR   *.blob *.plans *.file *.source
+
+All but blobs are sealed records (`sealed.py`), each under the name that its reader expects. Blobs have a form
+of their own (`ovjit.storage.container`) under the same key. A file appears whole, written beside and renamed,
+and only ever changes into another whole one: readers need no lock, and none is held here. A file of another
+version is not authentic under the name that this version asks for, and is evicted in time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ovjit.disk import sealed
+from ovjit.disk.folders import READ, check_owner, unused_for, write_whole
+
+_HOUR, _DAY = 3600, 24 * 3600
+
+
+class Namespace(NamedTuple):
+    """One kind of content: the ending of its files, and what they begin with.
+
+    `largest`: the most bytes of a record. `used`: times of last use are kept to so many seconds, so that
+    reading seldom writes. `names`: a pattern. `lasting`: written through to the disk. `owned`: files that
+    others may write to are refused, though they are authenticated.
+    """
+
+    suffix: str
+    kind: bytes
+    largest: int
+    used: float = _HOUR
+    names: str = "[0-9a-f]{40}"
+    lasting: bool = True
+    owned: bool = False
+
+
+#: Object code, printed sources, and the index of operations where it has no other place. Not flushed: a file
+#: that a power cut damaged is not authentic, and is made again.
+KERNELS = Namespace(".kernel", b"OVJITKRN", 256 << 20, _DAY, ".*", lasting=False)
+#: Compiled models.
+BLOBS = Namespace(".blob", b"OVJITBLB", 0, owned=True)
+#: Plans for open shapes, beside the blob of their model.
+PLANS = Namespace(".plans", b"OVJITPLN", 8 << 20, lasting=False, owned=True)
+#: Which blob a model file was compiled to.
+FILES = Namespace(".file", b"OVJITFIL", 4096)
+#: The digest of a model that was read from files.
+SOURCES = Namespace(".source", b"OVJITSRC", 4096)
+#: What is in a folder of compiled models.
+MODELS = (BLOBS, PLANS, FILES, SOURCES)
+
+
+class Entry(NamedTuple):
+    """One kernel or model that is kept. `about` was not authenticated: text for people."""
+
+    key: str
+    bytes: int
+    last_used: float  # seconds since the epoch, as exactly as its namespace keeps it
+    about: Mapping[str, str]
+
+
+def path_of(folder: str, space: Namespace, name: str) -> str:
+    return f"{folder}/{name}{space.suffix}"
+
+
+def read(path: str, space: Namespace, label: str, key: bytes) -> bytes:
+    """The content of the sealed record at `path`, which was written under `label`.
+
+    Raises FileNotFoundError, another OSError, or `sealed.Damaged` for what is not authentic.
+    """
+    descriptor = os.open(path, READ)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise sealed.Damaged("it is not a regular file")
+        if space.owned:
+            check_owner(path, status)
+        if status.st_size > space.largest:
+            raise sealed.Damaged(f"it has {status.st_size} bytes")
+        content = sealed.unseal(space.kind, label, os.read(descriptor, status.st_size), key)
+        touch(descriptor if os.utime in os.supports_fd else path, status, space)
+    finally:
+        os.close(descriptor)
+    return content
+
+
+def write(path: str, space: Namespace, label: str, content: bytes, key: bytes, about: str = "") -> int:
+    """Put a sealed record at `path`, whole or not at all; gives its bytes. Raises OSError."""
+    record = sealed.seal(space.kind, label, content, key, about)
+    write_whole(path, record, lasting=space.lasting)
+    return len(record)
+
+
+def touch(file: Any, status: os.stat_result, space: Namespace) -> None:
+    """Note that a file, a path or a descriptor, has been used now."""
+    if unused_for(status) > space.used:
+        with contextlib.suppress(OSError):  # a read-only folder serves as well
+            os.utime(file)
+
+
+#: Files that are being written.
+_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"  # compiled where they are needed: a warm start has no need
+_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
+
+
+def _files(folder: str | os.PathLike[str], *spaces: Namespace) -> Iterator[tuple[str, os.stat_result]]:
+    """The files of these namespaces, and drafts; nothing else in a folder is ours to count or to remove."""
+    names = "|".join(f"{space.names}{re.escape(space.suffix)}" for space in spaces)
+    with os.scandir(folder) as items:
+        for item in items:
+            if re.fullmatch(names, item.name) or re.fullmatch(_DRAFT, item.name):
+                with contextlib.suppress(FileNotFoundError):
+                    if item.is_file(follow_symlinks=False):
+                        yield item.path, item.stat(follow_symlinks=False)
+
+
+def entries(
+    folder: str | os.PathLike[str], space: Namespace, about: Callable[[str], Mapping[str, str] | None]
+) -> list[Entry]:
+    """The files of a namespace, the most recently used first. `about` tells of the file at a path, None for
+    one that is not what its name says. Raises OSError where the folder cannot be listed."""
+    found = []
+    for path, status in _files(folder, space):
+        text = about(path) if path.endswith(space.suffix) else None
+        if text is not None:
+            name = os.path.basename(path).removesuffix(space.suffix)
+            found.append(Entry(name, status.st_size, status.st_mtime, text))
+    return sorted(found, key=lambda entry: (-entry.last_used, entry.key))
+
+
+def read_about(path: str, space: Namespace, longest: int) -> str:
+    """The text about the sealed record at `path`, not authenticated. Raises OSError, `sealed.Damaged`."""
+    descriptor = os.open(path, READ)
+    try:
+        return sealed.read_about(space.kind, os.read(descriptor, sealed.HEAD_BYTES + longest))
+    finally:
+        os.close(descriptor)
+
+
+def evict(
+    folder: str | os.PathLike[str],
+    *spaces: Namespace,
+    limit: int,
+    target: int | None = None,
+    max_age: float | None = None,
+) -> int:
+    """Remove old drafts, and files of these namespaces that were not used for `max_age` seconds. Then, when
+    over `limit` bytes are left, remove the least recently used ones until at most `target` are (by default
+    `limit`).
+
+    Returns the bytes that are freed. Raises OSError where the folder cannot be listed.
+    """
+    kept: list[tuple[float, int, str]] = []
+    freed = 0
+    for path, status in _files(folder, *spaces):
+        draft = path.endswith(".tmp")
+        age = unused_for(status)
+        if age > _DRAFT_SECONDS if draft else max_age is not None and age > max_age:
+            freed += _remove(path, status.st_size)
+        elif not draft:
+            kept.append((age, status.st_size, path))
+    total = sum(size for _, size, _ in kept)
+    target = limit if target is None else target
+    for _, size, path in sorted(kept, reverse=True) if total > limit else ():
+        if total <= target:
+            break
+        total -= size
+        freed += _remove(path, size)
+    return freed
+
+
+def _remove(path: str, size: int) -> int:
+    try:
+        os.unlink(path)
+    except OSError:
+        return 0  # another process was quicker, or the folder is read-only
+    return size
