@@ -34,7 +34,7 @@ class LaneTile(Tile):
         self.say(f"%r.count = and i64 %{depth}, {STEP - 1}")
         for m in range(self.rows):
             self.say(f"%t.p{m} = getelementptr i8, ptr %x{m}, i64 %t.base")
-        self.say("br label %k.head")
+        self.say("%t.offset = add i64 0, 0", "br label %k.head")
         first = "zeroinitializer" if self.blocked else ""
         self.depth_loop("k", "k.count", "r.head", "t", first, STEP)
         self.depth_loop("r", "r.count", "k.done", "k", "", 1)
@@ -52,7 +52,8 @@ class LaneTile(Tile):
         self.say(f"{at}.loop:" if at == "r" else f"{at}.head:")
         head = "r.loop" if at == "r" else f"{at}.head"
         self.say(f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{body} ]")
-        for name in ("w", "ahead", *(f"p{m}" for m in range(self.rows))):
+        self.say(f"%{at}.offset = phi i64 [ %{state}.offset, %{before} ], [ %{at}.new.offset, %{body} ]")
+        for name in ("w", "ahead"):
             self.say(f"%{at}.{name} = phi ptr [ %{state}.{name}, %{before} ], [ %{at}.new.{name}, %{body} ]")
         for m, v in self.cells:
             begin = first or f"%{state}.{m}.{v}"
@@ -65,18 +66,23 @@ class LaneTile(Tile):
         self.say(f"%{at}.new.ahead = getelementptr i8, ptr %{at}.ahead, i64 {ahead}")
         size = words * self.vectors * self.vector_bytes
         self.say(f"%{at}.new.w = getelementptr i8, ptr %{at}.w, i64 {size}")
-        places = [f"%{at}.p{m}" for m in range(self.rows)]
+        offset = f"%{at}.offset"
         for done in range(0, words, LOADED_WORDS):
-            self.words(at, places, done, min(words, LOADED_WORDS), done + LOADED_WORDS >= words)
-        for m, place in enumerate(places):
-            self.say(f"%{at}.new.p{m} = getelementptr i8, ptr {place}, i64 {words * WORD}")
+            some = min(words, LOADED_WORDS)
+            offset = self.words(at, offset, done, some, done + LOADED_WORDS >= words)
+            last = done + LOADED_WORDS >= words
+            add = f"add i64 {offset}, {some * WORD}"
+            if last:
+                self.say(f"%{at}.new.offset = {add}")
+            else:
+                offset = self.new(add)
         self.say(f"br label %{head}")
         if at == "k":
             self.say("k.done:", "br label %r.loop")
 
-    def words(self, at: str, places: list[str], done: int, count: int, last: bool) -> None:
-        """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, of pixels that are at
-        `places`, which have other names then."""
+    def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
+        """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, which are at `offset`
+        in each pixel. Gives another name of this offset."""
         weights = [
             [self.weights(f"%{at}.w", (done + i) * self.vectors + v) for v in range(self.vectors)]
             for i in range(count)
@@ -90,23 +96,27 @@ class LaneTile(Tile):
 
         groups = [range(m, min(m + LOADED, self.rows)) for m in range(0, self.rows, LOADED)]
         behind = [name(m, v, 0) for m in groups[-1] for v in range(self.vectors)] if done else []
-        for m in range(self.rows):
-            if m and m % LOADED == 0:
-                behind = [name(one, v, count) for one in groups[m // LOADED - 1] for v in range(self.vectors)]
-            # No instruction comes of it. Without, LLVM loads most pixels before it multiplies, and spills.
-            given = "".join(f", {self.acc} {value}" for value in behind)
-            asm = f'asm "", "=r,0{",w" * len(behind)}"'
-            places[m] = self.new(f"call ptr {asm}(ptr {places[m]}{given})")
-            pixel = self.pixel(places[m], done * WORD, count)
-            for i in range(count):
-                word = self.lane(pixel, i, count)
-                for v in range(self.vectors):
-                    self.call(name(m, v, i + 1), "madd", name(m, v, i), word, weights[i][v])
+        for group in groups:
+            offset = self.after(offset, behind)
+            behind = [name(m, v, count) for m in group for v in range(self.vectors)]
+            for m in group:
+                pixel = self.pixel(m, offset, count)
+                for i in range(count):
+                    word = self.lane(pixel, i, count)
+                    for v in range(self.vectors):
+                        self.call(name(m, v, i + 1), "madd", name(m, v, i), word, weights[i][v])
+        return offset
 
-    def pixel(self, p: str, offset: int, count: int) -> str:
-        """So many words of the pixel at `p`, flipped where the format has it: in registers of integers, whose
-        instructions take no port of the products."""
-        at = self.new(f"getelementptr i8, ptr {p}, i64 {offset}")
+    def after(self, offset: str, sums: list[str]) -> str:
+        """The offset, which is not known before these sums. No instruction comes of it. Without, LLVM loads
+        most pixels before it multiplies, and spills."""
+        given = "".join(f", {self.acc} {value}" for value in sums)
+        return self.new(f'call i64 asm "", "=r,0{",w" * len(sums)}"(i64 {offset}{given})')
+
+    def pixel(self, m: int, offset: str, count: int) -> str:
+        """So many words of pixel m at an offset, flipped where the format has it: in registers of integers,
+        whose instructions take no port of the products."""
+        at = self.new(f"getelementptr i8, ptr %t.p{m}, i64 {offset}")
         kind, align = self.loaded(count), self.size[self.form.a]
         if not self.form.flips:
             return self.new(f"load {kind}, ptr {at}, align {align}")
