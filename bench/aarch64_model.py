@@ -31,7 +31,7 @@ HAVE = {
     "apple-m1": ("lse", "dotprod"),
 }  # fmt: skip
 _TYPES = (("f32", "f32"), ("u8", "i8"), ("bf16", "bf16"))
-_PRODUCTS = re.compile(r"\t(?:fmla|bfdot|[us]*dot)\t")
+_PRODUCTS = re.compile(r"\t(?:fmlal?2?|bfdot|[us]*dot|bfmmla|[us]*mmla)\t")
 
 
 def inner_loop(isa: Target, form: Format, rows: int) -> str:

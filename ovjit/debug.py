@@ -46,7 +46,7 @@ FLAGS = {
         Flag("OVJIT_COMPARE", "1", "run every step beside the reference, stop at the first difference", True),
         Flag("OVJIT_ISA", "avx512, avx2, neon, generic", "compile for a lesser instruction set", True),
         Flag("OVJIT_HIDE", "feature,feature", "avx512vnni, dotprod, ...: as if absent", True),
-        Flag("OVJIT_PRECISION", "f32, bf16", "what f32 models compute in where no property says", True),
+        Flag("OVJIT_PRECISION", "f32, bf16, f16", "what f32 models compute in where no property says", True),
         Flag("OVJIT_WINOGRAD", "4, 2 or 0", "force F(4x4), F(2x2) or the direct way, for measurements", True),
         Flag("OVJIT_JIT", "numba", "compile kernels by Numba's ordinary pipeline, not by ovjit's", True),
         Flag("OVJIT_SHIPPED", "0", "compile every kernel, none that came with ovjit is used"),

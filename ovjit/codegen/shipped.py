@@ -64,7 +64,8 @@ def is_plain(source: str, key: str, form: str, isa: Target) -> bool:
     besides: others multiply in further formats, round to bf16, or swap words of memory (lse)."""
     if isa.name == "neon" and any(word in source for word in ("cas(", "aadd(")):
         return False
-    return form == "f32" and not any(word in source for word in ("bf16", "dot_bytes")) and "bf16" not in key
+    special = ("bf16", "dot_bytes", "dot_signed")
+    return form == "f32" and not any(word in source for word in special) and "bf16" not in key
 
 
 def content_key(source: str, key: str, form: str, intrinsics: str, isa: Target) -> str:

@@ -15,8 +15,8 @@ from ovjit.codegen.tensors import Ptr, Tensor
 
 __all__ = [
     "SIZE", "VL", "Each", "Ptr", "Table", "Tensor", "Word", "absolute", "add_pairs", "applied", "bits",
-    "blend", "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "erf",
-    "evens", "exp", "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd",
+    "blend", "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "dot_signed",
+    "erf", "evens", "exp", "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd",
     "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
     "items", "lane", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log",
     "look_up", "maximum", "minimum", "not_below", "now", "permute", "placed", "prefetch", "prefetch_l2",
@@ -103,7 +103,7 @@ fma, sqrt, floor, ceil, trunc, rint = (
     Word(name) for name in ("fma", "sqrt", "floor", "ceil", "trunc", "rint")
 )
 select, whole = Word("select"), Word("whole")
-dot_bytes = Word("dot_bytes")
+dot_bytes, dot_signed = Word("dot_bytes"), Word("dot_signed")
 dot_pairs, add_pairs, sum_pairs = (Word(name) for name in ("dot_pairs", "add_pairs", "sum_pairs"))
 # bytes
 look_up, zip_bytes_low, zip_bytes_high = (

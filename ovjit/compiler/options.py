@@ -43,7 +43,8 @@ CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
 
 
 def _precision(config: Mapping[str, Any]) -> str:
-    return "bf16" if _name(config.get("INFERENCE_PRECISION_HINT")) == "bf16" else "f32"
+    asked = _name(config.get("INFERENCE_PRECISION_HINT"))
+    return asked if asked in ("bf16", "f16") else "f32"
 
 
 def _name(asked: Any) -> Any:

@@ -153,6 +153,11 @@ def _dot_bytes(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
 
 
+def _dot_signed(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    fours = x.view(np.int8).astype(np.int32) * w.view(np.int8)
+    return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+
+
 def _dot_pairs(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     products = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
     return _halves(products.reshape(-1, 2).sum(axis=1), x.dtype)
@@ -198,7 +203,7 @@ def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 _SAME: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "neg": np.negative,
     "max_": np.maximum, "min_": np.minimum, "abs_": np.abs, "fma": _fma,
-    "dot_bytes": _dot_bytes, "sqrt": np.sqrt, "floor": np.floor,
+    "dot_bytes": _dot_bytes, "dot_signed": _dot_signed, "sqrt": np.sqrt, "floor": np.floor,
     "rcp": np.reciprocal,
     "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "and_": np.bitwise_and, "or_": np.bitwise_or,
     "xor": np.bitwise_xor, "not_": np.invert, "shl": np.left_shift, "shr": np.right_shift,

@@ -45,9 +45,9 @@ def evaluate_node(node: Node, inputs: Sequence[np.ndarray]) -> Sequence[np.ndarr
 
     In a graph of mixed types, a node may have tensors of lower types and of f32, or sums of bytes in i32. It
     computes in the wider type, and stores its outputs as they are declared."""
-    low = {"bf16", "u8", "i8"} if node.lowered else {"bf16"}
+    low = {"bf16", "f16", "u8", "i8"} if node.lowered else {"bf16"}
     here = {value.dtype for value in (*node.inputs, *node.outputs)}
-    full, low = ("f32", low) if "f32" in here else ("i32", low - {"bf16"})
+    full, low = ("f32", low) if "f32" in here else ("i32", low - {"bf16", "f16"})
     if full not in here or not low & here:
         return node.op.evaluate(inputs, node.attrs)
     pairs = zip(node.inputs, inputs, strict=True)

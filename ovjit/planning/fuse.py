@@ -558,7 +558,7 @@ def is_undecided(node: Node) -> bool:
 
 
 def takes_epilogue(node: Node) -> bool:
-    return node.op.epilogue and (node.op.prologue or node.output.dtype in ("f32", "bf16", "i32"))
+    return node.op.epilogue and (node.op.prologue or node.output.dtype in ("f32", "bf16", "f16", "i32"))
 
 
 def same_shape(a: Value, b: Value) -> bool:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import FEATURES, GROUP_STEP, how_stored
-from ovjit.codegen.cpu.targets import Target, has_features
+from ovjit.codegen.cpu.formats import GROUP_STEP, how_stored, quantizes_rows
+from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
@@ -74,11 +74,10 @@ class Stored(NamedTuple):
         depth = self.integers.shape[0]
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
-        fits = within and size % GROUP_STEP == 0 and plain and has_features(target, FEATURES)
-        if not fits or target.lanes != GROUP_STEP:
+        if not (within and size % GROUP_STEP == 0 and plain and quantizes_rows(target)):
             return 0
         try:
-            how_stored(self.integers, self.scale, self.zero, self.bits)
+            how_stored(self.integers, self.scale, self.zero, self.bits, target)
         except ValueError:
             return 0
         return size

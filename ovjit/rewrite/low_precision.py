@@ -1,4 +1,4 @@
-"""The precision pass: where values of f32 are stored as bf16, and where convolutions and products compute so.
+"""The precision pass: where values of f32 are stored as bf16 or f16, and products are computed from these.
 
 In: a graph that has been expanded and cleaned. Out: the same graph with other element types. An operation
 plays one of four parts (`part_of`):
@@ -11,10 +11,10 @@ plays one of four parts (`part_of`):
 | read    | reductions                            | as they come             | f32                          |
 | keep    | others: normalizations, softmax, exp, rounding, comparisons | f32      | f32                  |
 
-Arithmetic and accumulators are f32 everywhere; bf16 is the storage type of tensors. A model's inputs and
-outputs keep their types. A tensor that is joined to an input has its type. An example is a cache of keys that
-the caller passes, which attention reads in place. A cache in a variable is an input of the lower type, see
-`model_variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed
+Arithmetic and accumulators are f32 everywhere; bf16 or f16 is the storage type of tensors. Inputs and outputs
+of a model keep their types. A tensor that is joined to an input has its type. An example is a cache of keys
+that the caller passes, which attention reads in place. A cache in a variable is an input of the lower type,
+see `model_variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed
 inputs, so no conversion is needed there.
 """
 
@@ -67,6 +67,8 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     """Convolution(x: f32, w) -> Convolution(Convert(x, bf16), w: bf16): bf16     and what follows from it"""
     low = context.options.precision
     computed = {n for n in graph.nodes if low != "f32" and _computes(n)}
+    if low in float_types(context.target):
+        computed = {n for n in computed if low in (n.op.native_types(context.target) or (low,))}
     if not computed:
         return graph
     computed -= _angles(graph)

@@ -18,6 +18,8 @@ LOADED_WORDS = 2
 STEP = 4
 #: Pixels that are loaded before they are multiplied, see `LaneTile.words`.
 LOADED = 3
+#: LLVM's names of floats that are two to a word.
+_HALVES = {"bf16": "bfloat", "f16": "half"}
 #: The sign of each byte of a word.
 _SIGNS = 0x80808080
 
@@ -28,7 +30,7 @@ class LaneTile(Tile):
     def over_taps(self) -> None:
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
-        self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "r")
+        self.loop("t", "taps", "entry", "w0", "ahead0", self.first, "r")
         depth = "left" if self.blocked else "k"
         self.say("r.head:", f"%k.count = lshr i64 %{depth}, {STEP.bit_length() - 1}")
         self.say(f"%r.count = and i64 %{depth}, {STEP - 1}")
@@ -83,10 +85,7 @@ class LaneTile(Tile):
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
         """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, which are at `offset`
         in each pixel. Gives another name of this offset."""
-        weights = [
-            [self.weights(f"%{at}.w", (done + i) * self.vectors + v) for v in range(self.vectors)]
-            for i in range(count)
-        ]
+        weights = self.words_of_weights(at, done, count)
 
         def name(m: int, v: int, i: int) -> str:
             """What it is before the word i of these."""
@@ -100,12 +99,28 @@ class LaneTile(Tile):
             offset = self.after(offset, behind)
             behind = [name(m, v, count) for m in group for v in range(self.vectors)]
             for m in group:
-                pixel = self.pixel(m, offset, count)
-                for i in range(count):
-                    word = self.lane(pixel, i, count)
-                    for v in range(self.vectors):
-                        self.call(name(m, v, i + 1), "madd", name(m, v, i), word, weights[i][v])
+                names = [[name(m, v, i) for i in range(count + 1)] for v in range(self.vectors)]
+                self.multiply(names, self.pixel(m, offset, count), weights)
         return offset
+
+    def multiply(self, names: list[list[str]], pixel: str, weights: list[list[str]]) -> None:
+        """A pixel's sums, which have these `names` by vector and words that have been added."""
+        for i, word in enumerate(weights):
+            one = self.lane(pixel, i, len(weights))
+            for v, vector in enumerate(word):
+                self.call(names[v][i + 1], "madd", names[v][i], one, vector)
+
+    def words_of_weights(self, at: str, done: int, count: int) -> list[list[str]]:
+        """The vectors of so many words behind the first `done`."""
+        return [
+            [self.weights(f"%{at}.w", (done + i) * self.vectors + v) for v in range(self.vectors)]
+            for i in range(count)
+        ]
+
+    def shuffled(self, x: str, y: str, order: str) -> str:
+        """Lanes of two vectors by their numbers."""
+        lanes = ", ".join(f"i32 {lane}" for lane in order)
+        return self.new(f"shufflevector {self.acc} {x}, {self.acc} {y}, <{len(order)} x i32> <{lanes}>")
 
     def after(self, offset: str, sums: list[str]) -> str:
         """The offset, which is not known before these sums. No instruction comes of it. Without, LLVM loads
@@ -137,8 +152,8 @@ class LaneTile(Tile):
     @property
     def each(self) -> int:
         """The elements of a word as LLVM knows lanes of it: those of bfdot by pairs of bf16 alone."""
-        return 2 if self.form.a == "bf16" else 1
+        return 2 if self.form.a in _HALVES else 1
 
     def loaded(self, count: int) -> str:
         """The type of so many words."""
-        return f"<{count * self.each} x {'bfloat' if self.each == 2 else self.word}>"
+        return f"<{count * self.each} x {_HALVES.get(self.form.a, self.word)}>"

@@ -4,7 +4,8 @@
     y[m, n] = sum over g of p[m, g] * scale[G, n] * sum of k in g of q[m, k] * (integers[k, n] - zero[G, n])
 
 The inner sums are whole numbers, by `vpdpbusd`: four bytes of depth an instruction, weights without a sign
-times activations with one. A weight group G has one or more groups g, so what a zero adds is once a group.
+times activations with one. NEON's `sdot` multiplies bytes with a sign, so there weights of 8 bits have one. A
+weight group G has one or more groups g, so what a zero adds is once a group.
 
     integers [panel][k / 4][width][4] of 8 bits, or [panel][k / 8][width][4] of two times 4: k in the low
              half, k + 4 in the high one
@@ -108,8 +109,10 @@ def multiply_tile(
                 scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
                 if stored.zero is None:
                     zero[n, v] = -cast[f32](load[u8](at["z", n] + v * lanes))
-                elif stored.zero:
-                    zero[n, v] = const[f32](-float(stored.zero))
+                    if stored.less:
+                        zero[n, v] = zero[n, v] + const[f32](float(stored.less))
+                elif stored.zero != stored.less:
+                    zero[n, v] = const[f32](float(stored.less - stored.zero))
             at["s", n] += vectors * lanes * SIZE[stored.scale]
             if stored.zero is None:
                 at["z", n] += vectors * lanes
@@ -131,18 +134,21 @@ def multiply_tile(
                     for half, r in np.ndindex(8 // stored.bits, height):
                         data = splat[i32](at["x", r] + (word + half) * 4)
                         for n, v in np.ndindex(panels, vectors):
-                            total[r, n, v] = dot_bytes(total[r, n, v], w[half, n, v], data)
+                            if stored.signed:
+                                total[r, n, v] = dot_signed(total[r, n, v], w[half, n, v], data)
+                            else:
+                                total[r, n, v] = dot_bytes(total[r, n, v], w[half, n, v], data)
                 for n in static_range(panels):
                     at["q", n] += stored.bits // 2 * vectors * lanes * 4
                 for r in static_range(height):
                     at["x", r] += 16
             for r in static_range(height):
                 by = splat[f32](at["p", r])
-                if stored.zero != 0:
+                if stored.zero != stored.less:
                     some = splat[f32](at["p", r] + 4)
                 for n, v in np.ndindex(panels, vectors):
                     whole = cast[f32](total[r, n, v])
-                    if stored.zero != 0:
+                    if stored.zero != stored.less:
                         whole = fma(some, zero[n, v], whole)
                     made[r, n, v] = fma(whole, by * scale[n, v], made[r, n, v])
                 at["p", r] += 8
@@ -255,12 +261,13 @@ def pack_dynamic(
     width = tile_width(isa)
     rows = ceil_div(depth, size) * size
     signed = integers.dtype.kind == "i"
+    turned = signed != bool(stored.less)
 
     def arrange(integers: np.ndarray) -> np.ndarray:
         outs = integers.shape[1]
         panels = ceil_div(outs, width)
         padded = np.zeros((rows, panels * width), np.uint8)
-        padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * signed)
+        padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * turned)
         fours: np.ndarray = padded.reshape(rows // 4, 4, panels, width)
         if stored.bits == 4:
             twice = padded.reshape(rows // 8, 2, 4, panels, width)
@@ -278,5 +285,5 @@ def pack_dynamic(
     if rows == depth and stored.bits == 4:
         woven = Woven(4, 4, weave.SPREAD, flipped(integers, 4))
     elif rows == depth:
-        woven = Woven(4, 8, mask=0x80808080 * signed)
+        woven = Woven(4, 8, mask=0x80808080 * turned)
     return Packed(stored, fill_later(integers, width, panel, arrange, woven), scales, zeros, panel, *sizes)

@@ -103,7 +103,7 @@ class Tiled(Lowering):
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
         self.form = self.choose_form()
-        if self.form.products > 1 and self.takes_lists():
+        if self.form.products > 1 and self.form.acc == "i32" and self.takes_lists():
             self.form = self.form._replace(listed=True)
         if self.form.flips and not self.takes_lists():
             self.form = UNFLIPPED
@@ -209,7 +209,7 @@ class Tiled(Lowering):
             return 0
         other = node.inputs[1] if node.inputs[0] is value else node.inputs[0]
         array = other.constant
-        kept = ("f32", "bf16") if self.form.acc == "f32" else (self.form.acc,)
+        kept = ("f32", "bf16", "f16") if self.form.acc == "f32" else (self.form.acc,)
         if array is None or other.dtype not in kept:
             return 0
         if not self._of_channels(array):

@@ -52,9 +52,15 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
     from ovjit.codegen.cpu.parts import inline_function
 
     word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
-    return word, inline_function(
+    made = inline_function(
         isa, "madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, isa.lanes, a, w, acc)
     )
+    for name, multiply in form.more:
+        made |= inline_function(
+            isa, name, word, [word] * 3,
+            lambda b, acc, a, w, multiply=multiply: multiply(b, isa.lanes, a, w, acc),
+        )  # fmt: skip
+    return word, made
 
 
 def narrow_sums(isa: Target, form: Format, way: Way, name: str) -> dict[str, str]:
@@ -95,6 +101,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
+        matrix, high(acc, a, w) -> acc      where the format has them: see `by_pairs` and `by_halves`
         way<n>(acc, a..., w...) -> acc        of words that go by that of `WAYS`, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue(acc, operands...) -> vector, store(address, vector), store_m(address, vector, n)
@@ -194,15 +201,13 @@ class Tile:
             self.say(
                 f"%xp{m} = getelementptr i64, ptr %tp, i64 {m}", f"%x{m} = load ptr, ptr %xp{m}, align 8"
             )
-        for v in range(self.vectors):
-            self.say(f"%bp{v} = getelementptr i8, ptr %bp, i64 {v * self.vector_bytes}")
-            self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
+        self.read_bias()
         if self.blocked:
             # what blocks add up to is in memory: registers are for what is being added, and the optimiser
             # would spill
             self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
             for m, v in self.cells:
-                self.store_total(m, v, f"%bias{v}")
+                self.store_total(m, v, f"%{self.first(m, v)}")
         self.fetch_operands()
         if self.form.listed:
             self.in_order()
@@ -212,11 +217,24 @@ class Tile:
         self.say("}")
         return "\n".join(self.lines)
 
+    def read_bias(self) -> None:
+        for v in range(self.vectors):
+            self.say(f"%bp{v} = getelementptr i8, ptr %bp, i64 {v * self.vector_bytes}")
+            self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
+
+    def first(self, m: int, v: int) -> str:
+        """What the sum that is called m, v begins with."""
+        return f"bias{v}"
+
+    def sum(self, m: int, v: int) -> str:
+        """The sums of vector v of pixel m, once they are all added."""
+        return self.total(m, v) if self.blocked else f"%{'sum' if self.form.listed else 't'}.{m}.{v}"
+
     def over_taps(self) -> None:
         """Sums over taps and depth; they are then %t.m.v."""
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
-        self.loop("t", "taps", "entry", "w0", "ahead0", lambda m, v: f"bias{v}", "k")
+        self.loop("t", "taps", "entry", "w0", "ahead0", self.first, "k")
         depth = "left" if self.blocked else "k"
         self.loop("k", depth, "t.body", "t.w", "t.ahead", lambda m, v: f"t.{m}.{v}", "")
         self.say("k.done:")
@@ -456,12 +474,11 @@ class Tile:
         """What the epilogue makes of the sums of each pixel; with `left` (see there) it reads its operands
         for valid channels alone. `shared`: what has been read of them."""
         shared = self.shared(left) if shared is None else shared
-        sums = "sum" if self.form.listed else "t"
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
             results = []
             for v in range(self.vectors):
-                arguments = [f"{self.acc} {self.total(m, v) if self.blocked else f'%{sums}.{m}.{v}'}"]
+                arguments = [f"{self.acc} {self.sum(m, v)}"]
                 for o, base in zip(self.epilogue.operands, bases, strict=True):
                     if o.shared:
                         value = shared[o.where, v]

@@ -35,17 +35,26 @@ def make_tile(
     from ovjit.codegen.cpu import parts
 
     name = f"tile_{rows}_{vectors}"
-    text = _printer(isa)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
+    text = _printer(isa, form, rows)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
     count = len(arguments(isa, form)) + epilogue.shared_operands
     tile = parts.calling(name, count, {**functions(isa, epilogue, form), name: text})
     tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
     return tile
 
 
-def _printer(isa: Target) -> type[Tile]:
-    """What prints tiles for an instruction set."""
-    if isa.name == "neon":
-        from ovjit.tiles.by_lane import LaneTile
+def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
+    """What prints tiles of so many rows for an instruction set."""
+    if isa.name != "neon":
+        return Tile
+    names = dict(form.more)
+    if "matrix" in names and rows % 2 == 0:
+        from ovjit.tiles.by_pairs import PairTile
 
-        return LaneTile
-    return Tile
+        return PairTile
+    if "high" in names:
+        from ovjit.tiles.by_halves import HalfTile
+
+        return HalfTile
+    from ovjit.tiles.by_lane import LaneTile
+
+    return LaneTile

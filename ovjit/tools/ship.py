@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni")),
     "avx2": ((),),
-    "neon": (("lse", "dotprod", "i8mm", "bf16"),),
+    "neon": (("lse", "dotprod", "i8mm", "bf16", "fp16fml"),),
     "generic": ((),),
 }
 
@@ -100,7 +100,7 @@ def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:
 
     found: dict[str, list[Kernel]] = {}
     graph, groups = model._graph(), "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-    for precision in [kind for kind in ("f32", "bf16") if kind in float_types(target)]:
+    for precision in [kind for kind in ("f32", "bf16", "f16") if kind in float_types(target)]:
         config = {"INFERENCE_PRECISION_HINT": precision, groups: ROWS[groups].default}
         graphs, options = [graph], Options.of(config, target)
         if graph.has_state:

@@ -55,7 +55,7 @@ class Attention(Lowering):
     """Attention of f32 or bf16 tensors, with keys and values of these types, f16 or rows of bytes. An
     optional f32 mask is added. bf16 needs a CPU that multiplies it."""
 
-    takes = (("f32", "bf16"), *[("f32", "bf16", "f16")] * 2, ("f32",))
+    takes = (*[("f32", "bf16", "f16")] * 3, ("f32",))
     ranks = (range(DIMS + 3),)
 
     def set_up(self) -> None:

@@ -242,23 +242,28 @@ def output_kernel(m: int, epilogue: Epilogue, names: str, acc: str) -> Kernel:
 
 def plane_form(m: int, form: Format, channels: int) -> Format:
     """The format in which F(m x m) multiplies planes, where the direct way would be in `form`."""
-    if form.products > 1:
+    if _in_halves(form):
         return I16
-    return form if m == 2 and channels % form.group == 0 else F32
+    return form if m == 2 and form.products == 1 and channels % form.group == 0 else F32
+
+
+def _in_halves(form: Format) -> bool:
+    """Whether bytes are multiplied as i16, because that takes no longer."""
+    return form.acc == "i32" and form.products > 1
 
 
 def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
     """The m of F(m x m) for which there are planes."""
-    if form.products > 1:
+    if _in_halves(form):
         return (2,) if channels % I16.group == 0 and channels <= MOST_CHANNELS else ()
-    return tuple(_TRANSFORMS) if form in (F32, BF16) else ()
+    return tuple(_TRANSFORMS) if form in (F32, BF16) or form.a == "f16" else ()
 
 
 #: Cycles for each pixel's word times a panel of two vectors, by the tile of a format; of bytes, for one of
 #: the times in `narrow.WAYS`.
-_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "u8i8": 1.25, "i16": 1.4}
+_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 2.1, "u8i8": 1.25, "i16": 1.4}
 #: Bytes of weights that come in a cycle: between what comes from a large cache and from memory.
-_BYTES = {"f32": 5.5, "bf16": 6.3, "u8i8": 5.5}
+_BYTES = {"f32": 5.5, "bf16": 6.3, "f16": 6.3, "u8i8": 5.5}
 #: What a last panel of one vector costs, beside one of two.
 _NARROW = 0.55
 #: Cycles for each vector of a tile in the two transforms.

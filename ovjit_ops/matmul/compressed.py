@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import float_types
+from ovjit.codegen.cpu.formats import unpacked_types
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
@@ -31,7 +31,7 @@ def quantized(x: np.ndarray, size: int) -> np.ndarray:
 
 
 @op(
-    "CompressedMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types,
+    "CompressedMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=unpacked_types,
     multiplied=2,
 )  # fmt: skip
 class CompressedMatMul:

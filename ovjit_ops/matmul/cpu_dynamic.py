@@ -35,7 +35,7 @@ class DynamicProduct(StoredWeights):
         self.size = int(attrs["dynamic"])
         self.groups_of_rows = ceil_div(self.depth, self.size)
         self.ratio = ceil_div(int(attrs["group"]), self.size)
-        self.how = how_stored(self.integers, self.scale, self.zero, int(attrs["bits"]))
+        self.how = how_stored(self.integers, self.scale, self.zero, int(attrs["bits"]), self.target)
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -51,7 +51,7 @@ class DynamicProduct(StoredWeights):
         packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.target)
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
         self.place(constants, arrays)
-        if self.how.bits == 8 and self.integers.dtype == np.uint8:
+        if self.how.bits == 8 and self.integers.dtype == (np.int8 if self.how.less else np.uint8):
             self.note_rows(constants, self.places["w"], packed.w_panel, WORD)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
         self.bias_at = self.pack_bias(constants, self.bias)

@@ -34,9 +34,9 @@ from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 
-#: How words are read, by the format: columns that are adjacent, or not; and what of two bf16 or four bytes a
-#: K that is no multiple leaves.
-WAYS = {"f32": ("near", "apart"), "bf16": ("near", "apart", "last"), "i8": ("near", "apart", "last")}
+#: How words are read, by the format: columns that are adjacent, or not; and what of two 16-bit floats or
+#: four bytes a K that is no multiple leaves.
+WAYS = {"f32": ("near", "apart")} | dict.fromkeys(("bf16", "f16", "i8"), ("near", "apart", "last"))
 #: More than columns there are.
 ALL = 1 << 30
 

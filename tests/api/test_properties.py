@@ -372,6 +372,33 @@ def test_how_values_of_precision_may_be_spelled(name):
         assert said[0] == said[1], (value, said)
 
 
+#: What an AArch64 CPU has -> what is told where nothing is asked, bf16, and f16; and its capabilities. Those
+#: of OpenVINO 2026.4.1 there: f16, f16, f16 where the CPU has arithmetic of f16, else f32 for all.
+ON_ARM = {
+    (): ("f32 f32 f32", "FP32"),
+    ("lse", "dotprod"): ("f32 f32 f32", "FP32"),
+    ("dotprod", "fp16fml"): ("f16 f16 f16", "FP32 FP16"),
+    ("dotprod", "bf16"): ("f32 bf16 f32", "BF16 FP32"),
+    ("dotprod", "bf16", "fp16fml"): ("f16 bf16 f16", "BF16 FP32 FP16"),
+}
+
+
+@pytest.mark.parametrize("extras", ON_ARM)
+def test_what_arm_computes_in(extras, monkeypatch):
+    from ovjit.api.run import properties_table as table
+    from ovjit.codegen.cpu.targets import target_of
+
+    monkeypatch.delenv("OVJIT_PRECISION", raising=False)
+    monkeypatch.setattr(table, "host_target", lambda: target_of("neon", extras))
+    monkeypatch.setattr(table.machine, "is_arm", lambda: True)
+    row = table.ROWS["INFERENCE_PRECISION_HINT"]
+    asked: list[dict] = [{}, *({row.name: getattr(ovjit.Type, kind)} for kind in ("bf16", "f16"))]
+    told = [table.default_of(row, "CPU", config).get_type_name() for config in asked]
+    assert " ".join(told) == ON_ARM[extras][0]
+    capabilities = table.default_of(table.ROWS["OPTIMIZATION_CAPABILITIES"], "CPU", {})
+    assert capabilities == [*ON_ARM[extras][1].split(), "INT8", "BIN", "EXPORT_IMPORT"]
+
+
 def test_the_environment_asks_for_a_precision_that_there_is(monkeypatch):
     monkeypatch.setenv("OVJIT_PRECISION", "f64")
     with pytest.raises(RuntimeError, match="Wrong value f64 of OVJIT_PRECISION. Supported values: bf16, f16"):

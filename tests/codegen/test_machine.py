@@ -85,11 +85,11 @@ def test_a_program_on_an_unknown_machine_is_told(tmp_path) -> None:
 def test_arm_is_asked_for_its_own_features(another) -> None:
     """And not for those of the list that an emulator shows, which are the host's."""
     call_it(another, "aarch64")
-    words = {16: 1 << 1 | 1 << 20, 26: 1 << 13}
+    words = {16: 1 << 1 | 1 << 20 | 1 << 23, 26: 1 << 13}
     another.setattr(machine, "_auxiliary", words.get)
-    assert machine.arm_features() == {"asimd", "asimddp", "i8mm"}
+    assert machine.arm_features() == {"asimd", "asimddp", "asimdfhm", "i8mm"}
     assert host.best_target() == "neon" and host.host_target().name == "neon"
-    assert host.host_target().llvm_features == "+dotprod,+i8mm"
+    assert host.host_target().llvm_features == "+dotprod,+i8mm,+fp16fml"
     another.setenv("OVJIT_ISA", "avx2")
     with pytest.raises(ValueError, match="OVJIT_ISA=avx2 is not usable on this CPU; choose one of neon, gen"):
         host.host_target()

@@ -20,7 +20,10 @@ from ovjit.tiles.tile import make_tile
 #: A CPU of the first years, one of 2018, one of 2022: what they have beside NEON.
 FIRST = target_of("neon")
 DOT = target_of("neon", ("lse", "dotprod"))
-ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16"))
+ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16", "fp16fml"))
+
+
+PRODUCTS = r"\t(?:fmlal?2?|bfdot|[us]*dot|bfmmla|usmmla)\t"
 
 
 def instructions(text: str) -> Counter:
@@ -40,35 +43,56 @@ def inner_loop(isa: Target, form: Format, rows: int, blocked: bool = False) -> s
     given = ", ".join(["a"] * tile.arity)
     text = code_of(f"tile_of({given}); return 0", isa, {"tile_of": tile})
     blocks = re.split(r"^(?=\.LBB)", text, flags=re.M)
-    return max(blocks, key=lambda block: len(re.findall(r"\t(?:fmla|bfdot|[us]*dot)\t", block)))
+    return max(blocks, key=lambda block: len(re.findall(PRODUCTS, block)))
 
 
 # --- products
 
+#: Types, CPU, products by a lane, and products of matrices, which tiles of several pixels have.
 TILES = {
-    "f32": ("f32", "f32", FIRST, r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.s\[[01]\]"),
-    "bf16": ("bf16", "bf16", ALL, r"bfdot\tv\d+\.4s, v\d+\.8h, v\d+\.2h\[[01]\]"),
-    "bytes": ("u8", "i8", ALL, r"sudot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[[01]\]"),
-    "bytes without i8mm": ("u8", "i8", DOT, r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[[01]\]"),
+    "f32": ("f32", "f32", FIRST, r"fmla\tv\d+\.4s, v\d+\.4s, v\d+\.s\[[01]\]", ""),
+    "bf16": ("bf16", "bf16", ALL, r"bfdot\tv\d+\.4s, v\d+\.8h, v\d+\.2h\[[01]\]", "bfmmla"),
+    "bytes": ("u8", "i8", ALL, r"sudot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[[01]\]", "usmmla"),
+    "bytes without i8mm": ("u8", "i8", DOT, r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[[01]\]", ""),
 }
 
 
 @pytest.mark.parametrize("rows", shapes.TILES)
 @pytest.mark.parametrize("what", TILES)
 def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int) -> None:
-    a, w, isa, pattern = TILES[what]
+    a, w, isa, pattern, matrix = TILES[what]
     form = find_format(a, w, isa)
     assert form is not None
     loop = inner_loop(isa, form, rows)
     found, all_ = len(re.findall(pattern, loop)), instructions(loop)
-    assert found == 4 * 2 * rows, f"{found} by a lane\n{loop}"  # words x vectors x pixels
     assert "[sp" not in loop, loop
+    if matrix and rows > 1:
+        # half of the products, and two words of two channels or pixels put together: of all that multiplies
+        # 10 instructions for 24 products of a full tile
+        assert all_[matrix] == 2 * 2 * rows and not found, loop
+        assert all_["zip1"] + all_["zip2"] == 4 * 2 and all_["ld1"] == 2 * (rows // 2), loop
+        assert sum(all_.values()) <= 2 * 2 * rows + 3 * rows + 24, loop
+        return
+    assert found == 4 * 2 * rows, f"{found} by a lane\n{loop}"  # words x vectors x pixels
     assert not {"dup", "ld1r", "mul", "umull", "smull"} & set(all_), loop
     # two words of each pixel at once, two vectors of weights at once, and little besides
     assert all_["ldr"] + all_["ldp"] <= 2 * rows + 4, loop
     flips = form.flips * 2 * rows
     assert (all_["eor"], all_["fmov"]) == (flips, flips), loop  # by integer units
     assert sum(all_.values()) - found <= 3 * rows + 12 + 2 * flips, loop
+
+
+@pytest.mark.parametrize("rows", shapes.TILES)
+def test_tiles_of_f16_add_in_f32_by_lanes(rows: int) -> None:
+    form = find_format("f16", "f16", ALL)
+    assert form is not None and find_format("f16", "f16", DOT) is None
+    loop = inner_loop(ALL, form, rows)
+    all_ = instructions(loop)
+    by_lane = re.findall(r"fmlal2?\tv\d+\.4s, v\d+\.4h, v\d+\.h\[[0-3]\]", loop)
+    assert len(by_lane) == 4 * 2 * 2 * rows and "[sp" not in loop, loop
+    # what puts a word's first elements into one vector, and the second into another
+    assert all_["uzp1"] + all_["uzp2"] + 2 * all_["ld2"] == 2 * 4 and not all_["dup"], loop
+    assert sum(all_.values()) - len(by_lane) <= 3 * rows + 24, loop
 
 
 def test_sums_in_blocks_spill_nothing_in_their_loop() -> None:
@@ -82,7 +106,8 @@ def test_formats_follow_what_the_cpu_has() -> None:
     assert [form is not None and form.flips for form in forms] == [True, False]
     assert forms[1] is not None
     kernel = tile_kernel("t", Epilogue(None, [], "i32"), ALL, forms[1])
-    assert instructions(kernel.assembly(ALL))["sudot"] > 0
+    made = instructions(kernel.assembly(ALL))
+    assert made["sudot"] and made["usmmla"]
 
 
 @pytest.mark.parametrize("blocked", [False, True])

@@ -24,7 +24,10 @@ from tests.support import ROOT
 
 SEED = 20261123
 #: What CPUs have that OpenVINO is mostly run on.
-EXTRAS = {"avx512": ("avx512vnni",), "avx2": (), "neon": ("lse", "dotprod", "i8mm", "bf16"), "generic": ()}
+EXTRAS = {
+    "avx512": ("avx512vnni",), "avx2": (), "neon": ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
+    "generic": (),
+}  # fmt: skip
 #: In the LLVM text of a tile for f32: its accumulators.
 VECTORS = {name: f"<{target.lanes} x float>" for name, target in TARGETS.items()}
 #: In the machine code of a tile of f32: how it multiplies and adds.

@@ -10,7 +10,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu import machine
-from tests.support import aarch64
+from tests.support import aarch64, aarch64_nets
 from tests.support.aarch64 import CPUS, run
 from tests.support.blob_models import CASES
 from tests.support.isa_answers import OPS
@@ -39,12 +39,12 @@ print(machine.name(), here.name, *here.extras, (answers.argmax(1) == labels).sum
 """
 #: CPU -> what code for it uses beside NEON.
 EXTRA = {
-    "cortex-a72": [], "neoverse-n1": ["lse", "dotprod"], "max": ["lse", "dotprod", "i8mm", "bf16"],
+    "cortex-a72": [], "neoverse-n1": ["lse", "dotprod"], "max": ["lse", "dotprod", "i8mm", "bf16", "fp16fml"],
 }  # fmt: skip
 #: CPU -> the formats of products that it has.
-FORMATS = {"cortex-a72": {"f32"}, "neoverse-n1": {"f32", "u8i8"}, "max": {"f32", "u8i8", "bf16"}}
-#: Of the largest output: a real in f32, and in bf16.
-LIMITS = {"f32": 1e-5, "bf16": 0.02}
+FORMATS = {"cortex-a72": {"f32"}, "neoverse-n1": {"f32", "u8i8"}, "max": {"f32", "u8i8", "bf16", "f16"}}
+#: Of the largest output: a real in f32, in bf16, and in f16.
+LIMITS = {"f32": 1e-5, "bf16": 0.02, "f16": 0.0025}
 
 
 @pytest.fixture(scope="session")
@@ -83,11 +83,12 @@ def test_networks_are_as_numpy_has_them(cpu: str, emulator, caches, tmp_path) ->
     names = found.pop("kernels").tolist()
     tiles = {name.split("_")[1] for name in names if "_12x8_neon" in name}
     assert tiles == FORMATS[cpu], names
-    wanted = {key: found.pop(key) for key in list(found) if key.endswith(".wanted")}
-    assert len(found) == len(wanted) >= 9
+    exact_by_name = aarch64_nets.wanted()
+    assert len(found) >= len(exact_by_name) >= 9
     for key, got in found.items():
-        exact = wanted[f"{key}.wanted"]
-        precision = key.rpartition(".")[0].rpartition(" ")[2]
+        name, _, rest = key.rpartition(" ")
+        precision, _, output = rest.rpartition(".")
+        exact = exact_by_name[f"{name}.{output}"]
         off = np.abs(got - exact).max() / np.abs(exact).max()
         assert off <= LIMITS[precision], f"{key} on {cpu}: off by {off:.2g} of the largest"
 

@@ -276,8 +276,8 @@ ROWS = {
 #: In what f32 models compute where neither EXECUTION_MODE_HINT nor INFERENCE_PRECISION_HINT says, on CPUs
 #: that have it (else in f32), as in OpenVINO.
 DEFAULT_PRECISION = "bf16"
-#: The same on AArch64, where OpenVINO computes in f16: there are no kernels of f16 arithmetic.
-DEFAULT_ON_ARM = "f32"
+#: The same on AArch64.
+DEFAULT_ON_ARM = "f16"
 
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
 
@@ -380,8 +380,7 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
         letter = _LETTERS[device]
         return {r.name: r.mutability for r in ROWS.values() if letter in r.devices and r.shown}
     if row.name == "OPTIMIZATION_CAPABILITIES":
-        bf16 = ["BF16"] if "bf16" in float_types(host_target()) else []
-        return ["EXPORT_IMPORT"] if device == "HETERO" else [*bf16, *row.default]
+        return ["EXPORT_IMPORT"] if device == "HETERO" else _capabilities(row.default)
     if row.name == "OPTIMAL_NUMBER_OF_INFER_REQUESTS":
         return max(1, config.get("NUM_STREAMS", 1))
     if row.name == "RANGE_FOR_STREAMS":
@@ -496,7 +495,9 @@ def _dynamic_group(config: Mapping[str, Any]) -> int:
 
 def _precision(config: Mapping[str, Any]) -> Type:
     """What a model computes in; `dynamic`: the tensors' own types. As in OpenVINO bf16 needs AVX-512, whose
-    CPUs without bf16 instructions emulate it where a property asks for it, and else say f32."""
+    CPUs without bf16 instructions emulate it where a property asks for it, and else say f32. What a CPU does
+    not compute in is the other 16-bit type, or f32; f16 does not become bf16 on AArch64, where both are
+    common."""
     asked = config.get("INFERENCE_PRECISION_HINT")
     if asked is None:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
@@ -506,7 +507,18 @@ def _precision(config: Mapping[str, Any]) -> Type:
         return Type.bf16
     if asked not in (Type.f16, Type.bf16):
         return asked
-    return Type.bf16 if "bf16" in float_types(host_target()) else Type.f32
+    floats, arm = float_types(host_target()), machine.is_arm()
+    ways = [asked] if asked == Type.f16 and arm else [asked, Type.bf16, Type.f16]
+    return next((way for way in ways if way.get_type_name() in floats), Type.f32)
+
+
+def _capabilities(plain: list[str]) -> list[str]:
+    """What this CPU computes in, as OpenVINO orders it; on AArch64 it names no Winograd."""
+    floats = float_types(host_target())
+    bf16 = ["BF16"] if "bf16" in floats else []
+    if not machine.is_arm():
+        return [*bf16, *plain]
+    return [*bf16, "FP32", *(["FP16"] if "f16" in floats else []), *plain[2:]]
 
 
 def _of_environment() -> Type:

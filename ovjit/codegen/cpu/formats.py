@@ -13,11 +13,13 @@ address tables, panels and epilogues see only words, so a format is a row of dat
 | u8i8   | u8    | i8      | i32         | 4               | two vpmaddwd |
 | i16    | i16   | i16     | i32         | 2               | vpmaddwd |
 
-On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`):
+On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`), two pixels
+with two channels (`by_pairs`), or halves of vectors (`by_halves`):
 
 | f32    | f32   | f32     | f32         | 1               | fmla        |
-| bf16   | bf16  | bf16    | f32         | 2               | bfdot (bf16) |
-| u8i8   | u8    | i8      | i32         | 4               | sudot (i8mm) |
+| bf16   | bf16  | bf16    | f32         | 2               | bfmmla (bf16; of one row bfdot) |
+| f16    | f16   | f16     | f32         | 2               | fmlal, fmlal2 (fp16fml) |
+| u8i8   | u8    | i8      | i32         | 4               | usmmla (i8mm; of one row sudot) |
 | u8i8   | u8    | i8      | i32         | 4               | sdot (dotprod) of pixels less 128: `flips` |
 
 Without dotprod products of bytes take as many instructions as those of f32, and models compute in f32.
@@ -44,7 +46,8 @@ class Format(NamedTuple):
     `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
     multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `listed`: the
     words of weights are in an order of their own, see `ovjit.tiles.narrow`. `flips`: bytes of pixels become
-    signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum.
+    signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum. `more`: further
+    functions like `madd`, by their names: see `by_pairs` and `by_halves`.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Format(NamedTuple):
     products: int = 1
     listed: bool = False
     flips: bool = False
+    more: tuple[tuple[str, Callable[..., Any]], ...] = ()
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""
@@ -105,10 +109,34 @@ def _dot_bf16_neon(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
     return words.dot_bf16(b, acc, a, w)
 
 
+def _low_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.multiply_halves(b, "fmlal", acc, a, w)
+
+
+def _high_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.multiply_halves(b, "fmlal2", acc, a, w)
+
+
+def _matrix_bf16(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.matrix_bf16(b, acc, a, w)
+
+
+def _matrix_unsigned(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.matrix_unsigned(b, acc, a, w)
+
+
 def _dot_signed(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
     from ovjit.codegen.cpu.neon import words
 
-    return words.dot_signed(b, acc, a, w)
+    return words.dot_lanes(b, acc, a, w)
 
 
 F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
@@ -120,20 +148,30 @@ _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
 #: i16 are not summed in i32.
 I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
 _NEON = ("neon",)
-_BF16_NEON = BF16._replace(madd=_dot_bf16_neon, features=("bf16",), isas=_NEON)
-_UNSIGNED = U8I8._replace(features=("i8mm",), isas=_NEON)
+_BF16_NEON = BF16._replace(
+    madd=_dot_bf16_neon, more=(("matrix", _matrix_bf16),), features=("bf16",), isas=_NEON
+)
+_F16_NEON = Format(
+    "f16", "f16", "f16", "f32", 2, _low_halves, ("fp16fml",), _NEON, 2, more=(("high", _high_halves),)
+)
+_UNSIGNED = U8I8._replace(more=(("matrix", _matrix_unsigned),), features=("i8mm",), isas=_NEON)
 _SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, flips=True)
 #: Where weights are not known before they are multiplied, nor what sums begin with.
 UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
 #: The first that fits is taken.
-FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _UNSIGNED, _SIGNED)
-_WITH_BF16 = (*FULL, BF16.a)
+FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _F16_NEON, _UNSIGNED, _SIGNED)
+_HALVES = (BF16.a, _F16_NEON.a)
 
 
 def float_types(isa: Target) -> tuple[str, ...]:
     """The floating-point types that products are not upcast from: those that the target has a format for, and
     those that are computed as they are."""
-    return _WITH_BF16 if find_format("bf16", "bf16", isa) else FULL
+    return (*FULL, *(half for half in _HALVES if find_format(half, half, isa)))
+
+
+def unpacked_types(isa: Target) -> tuple[str, ...]:
+    """Those of them that weights are unpacked to: f16 are what some are stored in, and become f32."""
+    return tuple(kind for kind in float_types(isa) if kind != _F16_NEON.a)
 
 
 def emulates_bf16(isa: Target) -> bool:
@@ -156,30 +194,42 @@ def available_formats(isa: Target) -> tuple[Format, ...]:
 
 # --- rows that are quantized as they come: see `ovjit.tiles.dynamic`
 
-#: What a CPU needs for them.
-FEATURES = ("avx512vnni",)
+#: Instruction set -> what a CPU needs for them besides.
+FEATURES = {"avx512": ("avx512vnni",), "neon": ("dotprod",)}
 #: Groups of activations are so many elements, or twice that, ...
 GROUP_STEP = 16
 
 
+def quantizes_rows(isa: Target) -> bool:
+    """Whether a target has instructions for them."""
+    return isa.name in FEATURES and has_features(isa, FEATURES[isa.name])
+
+
 class Stored(NamedTuple):
     """How weights are stored: bits of an integer (8 or 4); the zero of all of them, None where they have
-    their own; the type of scales."""
+    their own; the type of scales. `signed`: bytes are stored with a sign, 128 less than without, and all are
+    multiplied as such (NEON's sdot)."""
 
     bits: int
     zero: int | None
     scale: str
+    signed: bool = False
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else ""
-        return f"u{self.bits}{zero}_{self.scale}"
+        return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}"
+
+    @property
+    def less(self) -> int:
+        """What integers are stored less than they are without a sign, and so are their zeros."""
+        return 128 if self.signed and self.bits == 8 else 0
 
 
 def how_stored(
-    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, bits: int
+    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, bits: int, isa: Target
 ) -> Stored:
-    """How weights are packed. ValueError for zeros that are no bytes."""
+    """How weights are packed for a target. ValueError for zeros that are no bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
     if zero is not None:
@@ -188,7 +238,7 @@ def how_stored(
             raise ValueError("zero points should be whole numbers of 8 bits")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
         one = one if one in (0, 8, 128) else None  # each is a kernel
-    return Stored(bits, one, "f16" if fit_f16(scale) else "f32")
+    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm)
 
 
 def fit_f16(values: np.ndarray) -> bool:

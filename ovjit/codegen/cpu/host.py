@@ -18,7 +18,7 @@ from ovjit.errors import UnsupportedError
 _LINUX = {
     "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
     "bmi": "bmi1", "lzcnt": "abm",
-    "neon": "asimd", "lse": "atomics", "dotprod": "asimddp",
+    "neon": "asimd", "lse": "atomics", "dotprod": "asimddp", "fp16fml": "asimdfhm",
 }  # fmt: skip
 
 #: An instruction set and features that are assumed instead of this CPU's, see `assume`.

@@ -93,7 +93,7 @@ TARGETS = {
 #: instruction set whose code they are for.
 EXTRA = {
     "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2",
-    "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon",
+    "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fp16fml": "neon",
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
     turned_pairs(v)         -v1, v0, -v3, v2, ...
     spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
     hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
-    add sub mul div neg fma dot_bytes max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
+    add sub mul div neg fma dot_bytes dot_signed max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
     and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>(v)
     look_up(table, v)               for each byte of v, 0 to 15, that byte of the 16 of the table at its place
     dot_pairs(v, w)                 sums of two products of u8 of v and i8 of w as i16, two in a lane of i32;
@@ -410,6 +410,15 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
 
 
 @_or_neon
+def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of four i8 of `x` and four of `w` in each lane of i32, exactly."""
+    # x w = (x + 128) w - 128 w
+    signs = _splat_constant(kind, 0x80808080)
+    acc = dot_bytes(b, kind, acc, b.xor(x, signs), w)
+    return b.sub(acc, dot_bytes(b, kind, _splat_constant(kind, 0), signs, w))
+
+
+@_or_neon
 def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the products of two i16 of `x` and `w` in each lane of i32."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
@@ -507,8 +516,8 @@ _SAME = {
     "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
     "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
     "max_": (2, _extreme("max")), "min_": (2, _extreme("min")), "abs_": (1, _abs),
-    "fma": (3, _fma), "dot_bytes": (3, dot_bytes), "sqrt": (1, _float_intrinsic("sqrt")),
-    "rcp": (1, _reciprocal),
+    "fma": (3, _fma), "dot_bytes": (3, dot_bytes), "dot_signed": (3, dot_signed),
+    "sqrt": (1, _float_intrinsic("sqrt")), "rcp": (1, _reciprocal),
     "floor": (1, _float_intrinsic("floor")), "ceil": (1, _float_intrinsic("ceil")),
     "trunc": (1, _float_intrinsic("trunc")), "rint": (1, _float_intrinsic("rint")),
     "and_": (2, lambda b, k, x, y: b.and_(x, y)), "or_": (2, lambda b, k, x, y: b.or_(x, y)),

@@ -9,6 +9,7 @@ NEON has 32 registers of 128 bits. Beyond it code uses the features in `targets.
 |---------|--------------|---------|
 | lse     | ldadd, cas   | the runner's atomics |
 | dotprod | sdot         | products of bytes; data become signed by an exclusive or when they are loaded |
-| i8mm    | usdot, sudot | products of bytes, unchanged |
-| bf16    | bfdot, bfcvtn | products of bf16, and rounding to it |
+| i8mm    | usmmla, usdot, sudot | products of bytes, unchanged |
+| bf16    | bfmmla, bfdot, bfcvtn | products of bf16, and rounding to it |
+| fp16fml | fmlal, fmlal2 | products of f16 that are added in f32 |
 """

@@ -38,7 +38,7 @@ def dot_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir
     return _dot(b, "usdot", acc, x, w)
 
 
-def dot_signed(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+def dot_lanes(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the products of four i8 of `w` and four i8 of `x`: sdot, by a lane of x (dotprod)."""
     return _dot(b, "sdot", acc, w, x)
 
@@ -51,9 +51,14 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
         # x w = (x - 128) w + 128 w, and 128 is no byte with a sign
         x = b.xor(b.bitcast(x, _BYTES), _same(_BYTES, FLIP))
         for data in (x, _same(_BYTES, 64), _same(_BYTES, 64)):
-            acc = dot_signed(b, acc, data, w)
+            acc = dot_lanes(b, acc, data, w)
         return acc
     return widened(b, acc, x, w)
+
+
+def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value | None:
+    """acc + the products of four i8 of `x` and four of `w`, exactly."""
+    return dot_lanes(b, acc, w, x) if _has(b, "dotprod") else None
 
 
 def widened(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -97,6 +102,24 @@ def dot_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Val
     """acc + the products of two bf16 of `x` and `w` in each lane of f32 (bf16)."""
     pairs = [b.bitcast(v, bf16_vector(8)) for v in (w, x)]
     return call_intrinsic(b, "llvm.aarch64.neon.bfdot.v4f32.v8bf16", _FLOATS, [acc, *pairs])
+
+
+def multiply_halves(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products, in f32, of the first four f16 of `w` and `x`; fmlal2: of the last (fp16fml)."""
+    eight = ir.VectorType(ir.HalfType(), 8)
+    halves = [b.bitcast(v, eight) for v in (w, x)]
+    return call_intrinsic(b, f"llvm.aarch64.neon.{name}.v4f32.v8f16", _FLOATS, [acc, *halves])
+
+
+def matrix_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of two rows of four bf16 of `x` with two of `w`: [2, 2] of f32 (bf16: bfmmla)."""
+    pairs = [b.bitcast(v, bf16_vector(8)) for v in (x, w)]
+    return call_intrinsic(b, "llvm.aarch64.neon.bfmmla", _FLOATS, [acc, *pairs])
+
+
+def matrix_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of two rows of eight u8 of `x` with two of i8 of `w`: [2, 2] of i32 (i8mm)."""
+    return _dot(b, "usmmla", acc, x, w)
 
 
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
@@ -191,5 +214,5 @@ def to_bf16(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
 #: By the names of the functions in `vector.py`; None of what one gives means that NEON has nothing for it.
 WORDS: dict[str, Callable[..., Any]] = {
     one.__name__: one
-    for one in (dot_bytes, dot_halves, sum_pairs, look_up, round_to_int, saturate, join_bytes)
+    for one in (dot_bytes, dot_signed, dot_halves, sum_pairs, look_up, round_to_int, saturate, join_bytes)
 } | {"_reciprocal": reciprocal}
