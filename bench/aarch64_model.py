@@ -1,8 +1,11 @@
 """The inner loops of AArch64's tiles by LLVM's models of cores: `python -m bench.aarch64_model [llvm-mca]`.
 
+    python -m bench.aarch64_model llvm-mca --shapes 12x2 8x2 5x4        rows x vectors of other tiles
+
 A model's figures, for want of hardware: `llvm-mca` schedules the instructions of the loop on its description
 of a core. It knows nothing of caches, and of branches only what they take. For each core and format: the
-cycles of one iteration, the multiply-adds that the core could start in them, and which part of these it does.
+cycles of one iteration, the products that the core could start in them, which part of these it does, and how
+many pairs of numbers it multiplies in a cycle.
 """
 
 from __future__ import annotations
@@ -27,10 +30,13 @@ CORES = {"cortex-a72": 1, "neoverse-n1": 2, "neoverse-v1": 4, "apple-m1": 3}
 DECODED = {"neoverse-n1": 4}
 #: What each of them has beside NEON.
 HAVE = {
-    "cortex-a72": (), "neoverse-n1": ("lse", "dotprod"), "neoverse-v1": ("lse", "dotprod", "i8mm", "bf16"),
-    "apple-m1": ("lse", "dotprod"),
+    "cortex-a72": (), "neoverse-n1": ("lse", "dotprod"),
+    "neoverse-v1": ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
+    "apple-m1": ("lse", "dotprod", "fp16fml"),
 }  # fmt: skip
-_TYPES = (("f32", "f32"), ("u8", "i8"), ("bf16", "bf16"))
+_TYPES = (("f32", "f32"), ("u8", "i8"), ("bf16", "bf16"), ("f16", "f16"))
+#: Instruction -> pairs of numbers that it multiplies.
+_PAIRS = {"fmla": 4, "fmlal": 4, "fmlal2": 4, "sdot": 16, "sudot": 16, "usmmla": 32, "bfdot": 8, "bfmmla": 16}
 _PRODUCTS = re.compile(r"\t(?:fmlal?2?|bfdot|[us]*dot|bfmmla|[us]*mmla)\t")
 
 
@@ -60,32 +66,40 @@ def cycles(program: str, core: str, loop: str, isa: Target, decoded: int = 0) ->
     return int(found[1]) / times
 
 
+def line(program: str, core: str, isa: Target, form: Format, rows: int) -> tuple[object, ...]:
+    """A row of the table."""
+    loop, rate = inner_loop(isa, form, rows), CORES[core]
+    names = [name.strip() for name in _PRODUCTS.findall(loop)]
+    each = cycles(program, core, loop, isa)
+    real = cycles(program, core, loop, isa, DECODED[core]) if core in DECODED else each
+    size = len(re.findall(r"^\t[a-z]", loop, re.M))
+    pairs = sum(_PAIRS[name] for name in names)
+    return (
+        core, form.name, f"{rows}x{isa.tile_vectors * isa.lanes}", names[0], len(names), size, f"{each:.1f}",
+        f"{len(names) / rate / each:.2f}", f"{len(names) / rate / real:.2f}", f"{pairs / real:.1f}",
+        loop.count("[sp"),
+    )  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.aarch64_model")
     parser.add_argument("program", nargs="?", default="llvm-mca")
-    program = parser.parse_args(argv).program
+    parser.add_argument("--shapes", nargs="+", default=[f"{shapes.TILES[0]}x2"], metavar="ROWSxVECTORS")
+    arguments = parser.parse_args(argv)
+    program = arguments.program
     if shutil.which(program) is None:
         raise SystemExit(f"there is no {program}: it comes with LLVM (Debian's llvm)")
     head = ("core", "format", "tile", "instruction", "of them", "of all", "cycles", "of the core's rate",
-            "by its manual's decoder", "spills")  # fmt: skip
+            "by its manual's decoder", "pairs a cycle", "spills")  # fmt: skip
     print("|", " | ".join(head), "|")
     print("|---" * len(head), end="|\n")
-    for core, rate in CORES.items():
+    for core in CORES:
         isa = target_of("neon", [f for f in EXTRA if f in HAVE[core]])
-        for a, w in _TYPES:
-            form = find_format(a, w, isa)
-            if form is None:
-                continue
-            loop = inner_loop(isa, form, shapes.TILES[0])
-            names = _PRODUCTS.findall(loop)
-            count = len(names)
-            each = cycles(program, core, loop, isa)
-            real = cycles(program, core, loop, isa, DECODED[core]) if core in DECODED else each
-            size = len(re.findall(r"^\t[a-z]", loop, re.M))
-            shape = f"{shapes.TILES[0]}x{isa.tile_vectors * isa.lanes}"
-            row = (core, form.name, shape, names[0].strip(), count, size, f"{each:.1f}",
-                   f"{count / rate / each:.2f}", f"{count / rate / real:.2f}", loop.count("[sp"))  # fmt: skip
-            print("|", " | ".join(map(str, row)), "|")
+        for form in filter(None, (find_format(*pair, isa) for pair in _TYPES)):
+            for shape in arguments.shapes:
+                rows, vectors = map(int, shape.split("x"))
+                row = line(program, core, isa._replace(tile_vectors=vectors), form, rows)
+                print("|", " | ".join(map(str, row)), "|")
     return 0
 
 

@@ -10,7 +10,7 @@ halos), `n` the `vectors * lanes` channels of one weight panel. All loop bounds 
 |---------|------------------------|--------------|
 | avx512  | 14 x 32                | 28 of 32 registers |
 | avx2    | 6 x 16                 | 12 of 16 |
-| neon    | 12 x 8 (`by_lane`)     | 24 of 32 |
+| neon    | 12 x 8 (`by_lane`, `by_pairs`, `by_halves`) | 24 of 32 |
 | generic | 4 x 8                  | 8 of 16 |
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu import machine
-from tests.support import aarch64, aarch64_nets
+from tests.support import ROOT, aarch64, aarch64_nets
 from tests.support.aarch64 import CPUS, run
 from tests.support.blob_models import CASES
 from tests.support.isa_answers import OPS
+from tests.support.run import printed
 
 pytestmark = [
     pytest.mark.timeout(3000),
@@ -62,9 +64,20 @@ def check_first_light(cpu: str, cache: Path) -> None:
     assert run(cpu, cache, "-c", FIRST_LIGHT).split() == ["aarch64", "neon", *EXTRA[cpu], "359"]
 
 
-@pytest.mark.skipif(not aarch64.is_ready(), reason="no emulator is prepared: python -m pytest -m aarch64")
-def test_the_network_of_digits(tmp_path) -> None:
-    check_first_light("max", tmp_path)
+#: In the default suite: every format of products, with what all of the CPU's features are for.
+_IN_SHORT = pytest.mark.skipif(
+    not aarch64.is_ready(), reason="no emulator is prepared: python -m pytest -m aarch64"
+)
+
+
+@_IN_SHORT
+def test_the_network_of_digits(caches) -> None:
+    check_first_light("max", caches["max"])
+
+
+@_IN_SHORT
+def test_networks_in_short(caches, tmp_path) -> None:
+    check_networks("max", caches["max"], tmp_path / "nets.npz")
 
 
 @pytest.mark.aarch64
@@ -76,9 +89,13 @@ def test_the_network_of_digits_on_each_cpu(cpu: str, emulator, caches) -> None:
 @pytest.mark.aarch64
 @pytest.mark.parametrize("cpu", CPUS)
 def test_networks_are_as_numpy_has_them(cpu: str, emulator, caches, tmp_path) -> None:
+    check_networks(cpu, caches[cpu], tmp_path / "nets.npz")
+
+
+def check_networks(cpu: str, cache: Path, out: Path) -> None:
     """In the formats that the CPU has, as the kernels' names say."""
-    run(cpu, caches[cpu], "-m", "tests.support.aarch64_nets", str(tmp_path / "nets.npz"))
-    with np.load(tmp_path / "nets.npz") as arrays:
+    run(cpu, cache, "-m", "tests.support.aarch64_nets", str(out))
+    with np.load(out) as arrays:
         found = dict(arrays)
     names = found.pop("kernels").tolist()
     tiles = {name.split("_")[1] for name in names if "_12x8_neon" in name}
@@ -164,6 +181,45 @@ def test_blobs_of_arm_are_compiled_anew_on_this_machine(
 @pytest.mark.parametrize("cpu", CPUS)
 def test_the_loader_on_arm(cpu: str, emulator, caches) -> None:
     """The default suite's tests of the loader and of what is known of the machine."""
-    files = ["tests/codegen/test_elf.py", "tests/codegen/test_machine.py"]
-    said = run(cpu, caches[cpu], "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, timeout=2900)
+    suite(cpu, caches[cpu], "tests/codegen/test_elf.py", "tests/codegen/test_machine.py")
+
+
+def suite(cpu: str, cache: Path, *files: str) -> None:
+    said = run(cpu, cache, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, timeout=2900)
     assert " passed" in said
+
+
+@pytest.mark.aarch64
+def test_rows_are_quantized_for_compressed_weights(emulator, caches) -> None:
+    suite("neoverse-n1", caches["neoverse-n1"], "tests/ops/test_dynamic_quantization.py", "-k", "sums_are")
+
+
+KEPT = """
+import sys, numpy as np, ovjit as ov
+model = ov.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+np.save(sys.argv[2], model(np.linspace(-1, 1, 64, dtype=np.float32)[None])[0])
+"""
+
+
+@pytest.mark.aarch64
+def test_both_machines_share_a_folder_of_kernels_and_models(emulator, tmp_path) -> None:
+    """Each compiles for itself, and finds its own again."""
+    x = ov.opset8.parameter([1, 64], np.float32)
+    w = np.random.default_rng(4).standard_normal((64, 33)).astype(np.float32)
+    made = ov.Model([ov.opset8.relu(ov.opset8.matmul(x, ov.opset8.constant(w), False, False))], [x], "m")
+    path, cache, out = tmp_path / "m.xml", tmp_path / "cache", tmp_path / "out.npy"
+    ov.save_model(made, path, compress_to_fp16=False)
+    for file in (path, path.with_suffix(".bin")):
+        os.utime(file, (1e9, 1e9))  # what has just been written is not kept
+    want = np.maximum(np.linspace(-1, 1, 64) @ w.astype(np.float64), 0)
+    kernels: list[set[str]] = []
+    for there in (False, True, False, True):
+        given = ("-c", KEPT, str(path), str(out))
+        if there:
+            run("max", cache, *given)
+        else:
+            printed(*given, folder=ROOT, OVJIT_CACHE=str(cache))
+        np.testing.assert_allclose(np.load(out)[0], want, 1e-5, 1e-5)
+        kernels.append({file.name for file in cache.iterdir() if file.is_file()})
+    assert list((cache / "models").glob("*.blob"))
+    assert kernels[1] >= kernels[0] and kernels[1:] == [kernels[1]] * 3, "nothing is compiled twice"
