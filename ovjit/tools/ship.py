@@ -100,7 +100,8 @@ def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:
 
     found: dict[str, list[Kernel]] = {}
     graph, groups = model._graph(), "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-    for precision in [kind for kind in ("f32", "bf16", "f16") if kind in float_types(target)]:
+    half = "f16" if target.is_arm else "bf16"  # what models compute in by default
+    for precision in [kind for kind in ("f32", half) if kind in float_types(target)]:
         config = {"INFERENCE_PRECISION_HINT": precision, groups: ROWS[groups].default}
         graphs, options = [graph], Options.of(config, target)
         if graph.has_state:
