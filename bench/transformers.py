@@ -234,10 +234,14 @@ class Decoder:
         whole = ops.gather(ops.shape_of(self.given, "i64"), net.const(1, np.int64), zero)
         columns = ops.range(zero, whole, net.const(1, np.int64), "i64")
         rows = ops.range(ops.subtract(whole, new), whole, net.const(1, np.int64), "i64")
-        seen = ops.less_equal(ops.unsqueeze(columns, net.ints(0)), ops.unsqueeze(rows, net.ints(1)))
+        seen = self.seen(ops.unsqueeze(rows, net.ints(1)), ops.unsqueeze(columns, net.ints(0)))
         shown = ops.unsqueeze(ops.convert(self.given, "boolean"), net.ints(1, 2))
         both = ops.logical_and(ops.unsqueeze(seen, net.ints(0, 1)), shown)
         return ops.select(both, net.const(0.0), net.const(-65504.0))
+
+    def seen(self, rows: Any, columns: Any) -> Any:
+        """Whether positions, a row each, see others, a column each."""
+        return self.net.ops.less_equal(columns, rows)
 
     def cached(self, value: Any, name: str) -> Any:
         """The values so far, in the order of the beams, with the new ones behind them."""

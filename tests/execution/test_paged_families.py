@@ -1,0 +1,66 @@
+"""Paged attention of decoders whose attention differs by family: the transformation gives what OpenVINO's
+gives, and any mixture of sequences what decoding with state gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino._offline_transformations as theirs
+import pytest
+from ovjit._offline_transformations import paged_attention_transformation
+
+import ovjit as ov
+from tests.execution.test_paged_attention import told
+from tests.support.paged_families import FAMILIES, SIZES, WINDOW
+from tests.support.paged_models import Cache, alone, decoded
+
+SEED = 20261125
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+#: Places of inputs that a family sets: scale, sliding window, slopes, sinks.
+PLACES = {"scale": 9, "sliding_window": 10, "alibi_slopes": 11, "sinks": 20}
+
+
+def given(package: Any, model: Any, place: int) -> list[np.ndarray]:
+    """The value of an input of each layer, which depends on no input of the model."""
+    found = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "PagedAttentionExtension":
+            one = package.Model([node.input_value(place)], [], "one")
+            found.append(np.array(package.compile_model(one, "CPU", F32)([])[0]).reshape(-1))
+    return found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_same_as_openvinos(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    ov.save_model(FAMILIES[name](ov), path, compress_to_fp16=False)
+    mine, real = ov.Core().read_model(path), openvino.Core().read_model(path)
+    paged_attention_transformation(mine)
+    theirs.paged_attention_transformation(real)
+    assert told(mine) == told(real)
+    for what, place in PLACES.items():
+        both = given(ov, mine, place), given(openvino, real, place)
+        for one, other in zip(*both, strict=True):
+            if what == "sinks":  # layers may come in another order
+                one, other = np.sort(one), np.sort(other)
+            np.testing.assert_allclose(one, other, rtol=1e-6, err_msg=f"{name} {what}")
+    windows = given(ov, mine, PLACES["sliding_window"])
+    assert all(int(w[0]) == (WINDOW if name == "window" else 0) for w in windows)
+    assert all(v.size == (SIZES.heads if name == "slopes" else 0) for v in given(ov, mine, 11))
+    assert all(v.size == (SIZES.heads if name == "sinks" else 0) for v in given(ov, mine, 20))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_mixture_gives_what_one_sequence_gives(name: str) -> None:
+    rng = np.random.default_rng(SEED)
+    model = FAMILIES[name](ov)
+    plain = ov.Core().compile_model(FAMILIES[name](ov), "CPU", F32)
+    paged_attention_transformation(model)
+    cache = Cache(ov, ov.Core().compile_model(model, "CPU", F32), rng)
+    sequences = [rng.integers(0, SIZES.words, int(n)) for n in (5, 33, 70)]
+    for got, tokens in zip(decoded(cache, sequences, rng), sequences, strict=True):
+        want = alone(plain, tokens)
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, name, len(tokens))

@@ -1,0 +1,146 @@
+"""Small decoders with state whose attention differs by family, in the forms of exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench import transformers
+from bench.transformers import Decoder, Net, Sizes
+
+SIZES = Sizes(layers=2, wide=64, heads=4, shared=4, inner=96, words=50)
+#: Tokens that a layer with a window sees, and experts of a layer.
+WINDOW, EXPERTS = 8, 4
+
+
+class Family(Decoder):
+    """Layers of attention and a gated part; `attended` and `fed` are what families replace."""
+
+    def __init__(self, package: Any, name: str):
+        super().__init__(Net(package, name), SIZES)
+        self.name = name
+
+    def build(self) -> Any:
+        net, ops, s, x = self.net, self.net.ops, self.sizes, self.x
+        mask = self.mask()
+        for i in range(s.layers):
+            y = net.rms_norm(x, s.wide)
+            q, k, v = (net.heads(net.linear(y, s.wide, s.wide, False), s.heads, s.size) for _ in range(3))
+            k = self.cached(k, f"past_key_values.{i}.key")
+            v = self.cached(v, f"past_key_values.{i}.value")
+            z = self.attended(q, k, v, mask, i)
+            x = ops.add(x, net.linear(net.merge(z, s.wide), s.wide, s.wide, False, gain=0.5))
+            x = ops.add(x, self.fed(net.rms_norm(x, s.wide)))
+        return self.model(net.linear(net.rms_norm(x, s.wide), s.wide, s.words, False), self.name)
+
+    def attended(self, q: Any, k: Any, v: Any, mask: Any, layer: int) -> Any:
+        return self.net.ops.scaled_dot_product_attention(q, k, v, mask)
+
+    def fed(self, y: Any) -> Any:
+        net, s = self.net, self.sizes
+        gate = net.ops.swish(net.linear(y, s.wide, s.inner, False))
+        up = net.linear(y, s.wide, s.inner, False)
+        return net.linear(net.ops.multiply(gate, up), s.inner, s.wide, False, 0.5)
+
+
+class Sinks(Family):
+    """gpt-oss: a logit for each head that takes part in the softmax and has no value."""
+
+    def attended(self, q: Any, k: Any, v: Any, mask: Any, layer: int) -> Any:
+        net = self.net
+        sink = net.const(net.rng.standard_normal((1, self.sizes.heads, 1, 1), np.float32))
+        scale = net.const(np.float32(self.sizes.size**-0.5))
+        return net.ops.scaled_dot_product_attention(q, k, v, mask, scale, False, sink=sink)
+
+
+class Exported(Family):
+    """The causal mask as transformers makes it for exporters."""
+
+    def mask(self) -> Any:
+        net, ops, zero = self.net, self.net.ops, self.zero
+        first, one = net.const(0, np.int32), net.const(1, np.int32)
+        new = ops.gather(ops.shape_of(self.ids, "i64"), net.const(1, np.int64), zero)
+        whole = ops.gather(ops.shape_of(self.given, "i64"), net.const(1, np.int64), zero)
+        past = ops.subtract(whole, new)
+
+        def unsqueezed(x: Any, *axes: int) -> Any:
+            for axis in axes:
+                x = ops.unsqueeze(x, net.const(axis, np.int64))
+            return x
+
+        columns = unsqueezed(ops.range(first, whole, one, "i64"), 0, 1, 2)
+        start = ops.gather(ops.range(past, whole, one, "i64"), zero, zero)
+        rows = unsqueezed(ops.add(ops.range(first, new, one, "i64"), start), 0, 1, 3)
+        shown = ops.unsqueeze(ops.convert(self.given, "boolean"), net.ints(1, 2))
+        both = ops.bitwise_and(self.seen(rows, columns), shown)
+        shape = ops.concat(
+            [self.batch, net.ints(1)] + [ops.unsqueeze(n, net.ints(0)) for n in (new, whole)], 0
+        )
+        both = ops.broadcast(both, shape, broadcast_spec="BIDIRECTIONAL")
+        return ops.select(both, net.const(0.0), net.const(-65504.0))
+
+    def seen(self, rows: Any, columns: Any) -> Any:
+        return self.both(self.net.const(True, bool), self.net.ops.less_equal(columns, rows))
+
+    def both(self, one: Any, other: Any) -> Any:
+        return self.net.ops.bitwise_and(one, other)
+
+
+class Windowed(Exported):
+    """mistral: every layer sees the last `WINDOW` tokens."""
+
+    def seen(self, rows: Any, columns: Any) -> Any:
+        net, ops = self.net, self.net.ops
+        last = ops.add(rows, net.const(np.full((1, 1, 1, 1), -WINDOW), np.int64))
+        near = self.both(net.const(True, bool), ops.greater(columns, last))
+        return self.both(net.const(True, bool), self.both(near, ops.less_equal(columns, rows)))
+
+
+class Slopes(Exported):
+    """bloom: the further a key, the less it counts, by a slope for each head, in the mask."""
+
+    def mask(self) -> Any:
+        net, ops = self.net, self.net.ops
+        hidden = ops.convert(super().mask(), "boolean")
+        slopes = 2.0 ** (-8 * np.arange(1, self.sizes.heads + 1) / self.sizes.heads)
+        places = ops.cum_sum(self.given, net.const(-1, np.int64))
+        places = ops.multiply(ops.add(places, net.const([[-1]], np.int64)), self.given)
+        places = ops.convert(ops.unsqueeze(places, net.const(1, np.int64)), "f32")
+        alibi = ops.multiply(net.const(slopes.reshape(1, -1, 1)), places)
+        alibi = ops.reshape(alibi, net.ints(-1, 1, 0), True)
+        whole = ops.gather(ops.shape_of(self.given, "i64"), net.ints(1), self.zero)
+        shape = ops.concat([self.batch, net.ints(-1, 1), whole], 0)
+        return ops.select(hidden, net.const(np.finfo(np.float32).min), ops.reshape(alibi, shape, False))
+
+
+class Experts(Family):
+    """mixtral: each token's best two of several gated parts."""
+
+    def fed(self, y: Any) -> Any:
+        net, ops, s = self.net, self.net.ops, self.sizes
+        chances = ops.softmax(net.linear(y, s.wide, EXPERTS, False), -1)
+        best = ops.topk(chances, net.const(2, np.int64), -1, "max", "value", "i64")
+        weights = ops.divide(best.output(0), ops.reduce_sum(best.output(0), net.ints(-1), True))
+        zeros = ops.multiply(chances, net.const(0.0))
+        shares = ops.scatter_elements_update(zeros, best.output(1), weights, net.const(-1, np.int64))
+        parts = ops.split(shares, net.const(-1, np.int64), EXPERTS)
+        made = [ops.multiply(super(Experts, self).fed(y), parts.output(e)) for e in range(EXPERTS)]
+        total = made[0]
+        for one in made[1:]:
+            total = ops.add(total, one)
+        return total
+
+
+def gpt2(package: Any) -> Any:
+    return transformers.gpt2(Net(package, "gpt2"), SIZES)
+
+
+FAMILIES: dict[str, Callable[[Any], Any]] = {
+    "gpt2": gpt2,
+    "sinks": lambda package: Sinks(package, "sinks").build(),
+    "window": lambda package: Windowed(package, "window").build(),
+    "slopes": lambda package: Slopes(package, "slopes").build(),
+    "experts": lambda package: Experts(package, "experts").build(),
+}
