@@ -67,6 +67,7 @@ class LargeNet(Net):
         super().__init__(package, name, stored)
         self.drawn = self.rng.standard_normal(_DRAWN, np.float32)
         self.bytes = self.rng.integers(0, 256, _DRAWN, np.uint8)
+        self.shared: list[np.ndarray] = []  # memory of constants, which OpenVINO's tensors do not keep
 
     def repeated(self, drawn: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         count = int(np.prod(shape))
@@ -92,6 +93,7 @@ class LargeNet(Net):
             shape = (out, wide // 64, 64)
             scale = np.full((out, wide // 64, 1), gain / np.sqrt(wide) / 4.6, np.float16)
             packed = self.repeated(self.bytes, (out * wide // 2,))
+            self.shared.append(packed)
             made = self.ov.op.Constant(self.ov.Tensor(packed, self.ov.Shape(list(shape)), self.ov.Type.i4))
             made = ops.convert(made, "f16")
         made = ops.multiply(made, ops.constant(scale))
@@ -115,7 +117,8 @@ def build(stored: str, sizes: Sizes, folder: Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / path.name
-        openvino.save_model(llama(LargeNet(openvino, path.stem, stored), sizes), made, compress_to_fp16=False)
+        net = LargeNet(openvino, path.stem, stored)  # it keeps memory of constants until they are saved
+        openvino.save_model(llama(net, sizes), made, compress_to_fp16=False)
         for suffix in (".bin", ".xml"):  # the .xml last: it says that the other is complete
             os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
     return path

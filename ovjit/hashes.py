@@ -41,13 +41,17 @@ def sha256_for(size: int) -> Callable[..., Any]:
     return sha256 if small else import_module("hashlib").sha256
 
 
+#: What HMAC makes of each byte of a key, for the inner and for the outer hash.
+_PADS = tuple(bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+
+
 def hmac_sha256(key: bytes, parts: Sequence[bytes | memoryview]) -> bytes:
     """HMAC-SHA256 (RFC 2104) of the parts, one after the other."""
     new = sha256_for(sum(map(len, parts)))
     if len(key) > _BLOCK:
         key = new(key).digest()
     key = key.ljust(_BLOCK, b"\0")
-    inner, outer = (new(bytes(byte ^ pad for byte in key)) for pad in (0x36, 0x5C))
+    inner, outer = (new(key.translate(pad)) for pad in _PADS)
     for part in parts:
         inner.update(part)
     outer.update(inner.digest())

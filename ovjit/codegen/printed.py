@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import Any
 
-from ovjit import debug
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.texts import PACKAGES, Place, place_of
 
@@ -26,7 +25,7 @@ def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: An
         return None
     return place_of(
         function.__module__, function.__qualname__, sorted(constants.items()), given,
-        sorted(_found(function, set())), debug.program_flags(),
+        sorted(_found(function, set())),
     )  # fmt: skip
 
 

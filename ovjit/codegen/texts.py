@@ -33,6 +33,9 @@ class Place(NamedTuple):
 
 #: While `ovjit.tools.ship` collects what to ship: key -> content.
 recorded: dict[str, bytes] | None = None
+#: (folder of the cache, name) -> what this process has read: equal layers ask for equal texts.
+_read: dict[tuple[str | None, str], Printed] = {}
+_MOST_READ = 4096
 
 
 def place_of(*parts: Any) -> Place | None:
@@ -49,6 +52,17 @@ def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printe
     on if it has a place."""
     if place is None:
         return make()
+    address = default_cache().path, place.name
+    known = _read.get(address) if recorded is None else None
+    if known is None:
+        known = _found(place, title, make)
+        if len(_read) >= _MOST_READ:
+            _read.clear()
+        _read[address] = known
+    return known
+
+
+def _found(place: Place, title: str, make: Callable[[], Printed]) -> Printed:
     content = default_cache().get(place.name)
     if content is None:
         content = shipped.find(place.key, host_target(), "printed") if recorded is None else None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype, unpack_low_first
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, from_numpy, numpy_dtype, unpack_low_first
 
 #: Values of blocks that are made at a time, so that what is made meanwhile stays small.
 _AT_ONCE = 1 << 21
@@ -212,9 +212,17 @@ class Converted(Unmade):
     def __init__(self, source: np.ndarray | Converted, through: Sequence[np.dtype]):
         first, before = (source.source, source.through) if isinstance(source, Converted) else (source, ())
         self.source, self.shape = first, first.shape
-        self.through: tuple[np.dtype, ...] = (*before, *through)
+        steps = (*before, *through)
+        if len(steps) > 1 and steps[0] == np.float32 and from_numpy(first.dtype) in HALVES:
+            steps = steps[1:]  # f32 has all halves
+        self.through: tuple[np.dtype, ...] = steps
         self.dtype = self.through[-1]
         self._made = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the values are those of the source: halves in f32."""
+        return self.through == (np.dtype(np.float32),) and from_numpy(self.source.dtype) in HALVES
 
     def convert(self, part: np.ndarray) -> np.ndarray:
         """A part of the source in the types."""
@@ -233,6 +241,12 @@ SMALLEST = 1 << 14
 def is_worth(array: np.ndarray | Converted) -> bool:
     """Whether not to convert an array at once saves memory."""
     return isinstance(array, Converted) or (array.size >= SMALLEST and stays(array))
+
+
+def in_f32(array: np.ndarray) -> np.ndarray | Converted:
+    """Numbers in f32, converted at once unless that takes memory."""
+    kind = np.dtype(np.float32)
+    return Converted(array, [kind]) if is_worth(array) else array.astype(kind)
 
 
 def stays(array: np.ndarray) -> bool:

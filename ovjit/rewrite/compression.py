@@ -19,8 +19,8 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import GROUP_STEP, how_stored, quantizes_rows
 from ovjit.codegen.cpu.targets import Target
-from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade
-from ovjit.graph.dtypes import ELEMENT_TYPES, cast, numpy_dtype
+from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
+from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
@@ -47,7 +47,7 @@ class Stored(NamedTuple):
     elements of a group; their storage type."""
 
     integers: Arranged
-    scale: np.ndarray | Factored
+    scale: np.ndarray | Converted | Factored
     zero: np.ndarray | Factored | None
     bits: int
     group: int
@@ -243,30 +243,38 @@ def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Store
 
 
 _RESHAPES = frozenset(("Reshape", "Unsqueeze", "Squeeze"))
+_REALS = HALVES | {"f32"}
 
 
 def _factor(value: Value) -> Factor | None:
-    """As `plain_constant`; what has factors of its own stays as it is."""
+    """As `exact_constant`; what has factors of its own stays as it is."""
     stored = value.stored
-    return stored if isinstance(stored, InBlocks) and stored.factors else plain_constant(value)
+    return stored if isinstance(stored, InBlocks) and stored.factors else exact_constant(value)
 
 
 def plain_constant(value: Value) -> np.ndarray | None:
     """A constant or a converted or reshaped one, as float64: as it was before it was rounded."""
+    array = exact_constant(value)
+    return None if array is None else cast(array, np.dtype(np.float64))
+
+
+def exact_constant(value: Value) -> np.ndarray | None:
+    """As `plain_constant`. Numbers of 16 and 32 bits keep their type, so that no copy of many is made."""
     node = value.node
     if node.op.name in _RESHAPES:
-        inner = plain_constant(node.inputs[0])
+        inner = exact_constant(node.inputs[0])
         return None if inner is None or not is_static(value.shape) else inner.reshape(value.shape)
     if node.op.name == "Convert":
         value = node.inputs[0]
         if value.node.op.name in _RESHAPES:
-            return plain_constant(value)
+            return exact_constant(value)
     stored = value.stored
-    if isinstance(stored, Converted) and stored.source.dtype == np.float64:
+    if isinstance(stored, Converted) and (stored.source.dtype == np.float64 or stored.is_exact):
         return stored.source
     array = value.constant
-    known = array is not None and ELEMENT_TYPES[value.dtype].numpy is not None and value.dtype != "string"
-    return cast(array, np.dtype(np.float64)) if known and array is not None else None
+    if array is None or ELEMENT_TYPES[value.dtype].numpy is None or value.dtype == "string":
+        return None
+    return array if value.dtype in _REALS else cast(array, np.dtype(np.float64))
 
 
 def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
@@ -304,16 +312,25 @@ def stored_integers(
     array, dtype = _transposed_constant(node.inputs[0]), node.inputs[0].dtype
     if array is None or dtype in INTEGERS:
         return None if array is None else (array, dtype, zero)
+    levels = levels_of(dtype)
+    if zero is None and levels is not None and isinstance(array, Unpacked):  # codes stay where they are
+        return Unpacked(array.source, array.shape, "u4"), _level_kind(dtype, levels, node, rounded), None
     array = np.asarray(array)
     if zero is not None or (FLOAT_BITS[dtype] == 8 and not np.isfinite(array.astype(np.float32)).all()):
         return None
     codes = np.ascontiguousarray(array).view(np.uint8).reshape(array.shape)
-    levels = levels_of(dtype)
-    if levels is None:
-        return codes, dtype, None
-    if rounded:
-        dtype = codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
-    return codes & 15, dtype, None
+    return (
+        (codes, dtype, None)
+        if levels is None
+        else (codes & 15, _level_kind(dtype, levels, node, rounded), None)
+    )
+
+
+def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> str:
+    """The kind of codes of 4 bits that `node` converts."""
+    if not rounded:
+        return dtype
+    return codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
 
 
 def _named(node: Node) -> tuple[np.ndarray, str, None] | None:
@@ -420,17 +437,22 @@ def _arranged(
         matrix = whole.reshape(-1, depth).T if transposed else whole.reshape(depth, outs)
         return np.ascontiguousarray(matrix.astype(kind, copy=False))
 
-    def of_groups(values: np.ndarray) -> np.ndarray:
+    def of_groups(values: np.ndarray) -> np.ndarray | Converted:
         """[groups, N] of what is the same within a group."""
         firsts = values[(slice(None),) * along + (0,)]
+        if not any(firsts.strides):  # one number for all
+            one = firsts.reshape(-1)[:1].astype(np.float32)
+            return np.broadcast_to(one, (firsts.size // outs, outs))
         matrix = firsts.reshape(outs, -1).T if transposed else firsts.reshape(-1, outs)
+        if is_worth(matrix) and from_numpy(matrix.dtype) in HALVES:
+            return Converted(matrix, [np.dtype(np.float32)])
         return matrix.astype(np.float32, "C")
 
     as_they_are = transposed and array.dtype == kind
     return Stored(
         Arranged(array, (depth, outs), kind, integers, as_they_are, transposed and array.shape[0] == outs),
         of_groups(each),
-        None if zeros is None else of_groups(zeros),
+        None if zeros is None else np.asarray(of_groups(zeros)),
         bits,
         size,
         dtype,

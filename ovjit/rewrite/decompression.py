@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ovjit.graph.converted import in_f32
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Replacement, Value
 
@@ -71,7 +72,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     """`value` of a chain, in f32."""
     node, attrs = value.node, value.node.attrs
     if value.constant is not None:
-        return b.constant(value.constant.astype(np.float32))
+        return b.constant(in_f32(value.constant))
     first, *rest = node.inputs
     if node.op.name in _ARITHMETIC:
         wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]

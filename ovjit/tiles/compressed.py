@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, fit_f16
+from ovjit.codegen.cpu.formats import WORD, distinct, fit_f16
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -52,6 +52,7 @@ from ovjit.graph.converted import Factored, Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.plan import Filling, ceil_div
+from ovjit.tiles import weave
 from ovjit.tiles.mixed import Factor, low_bits, mixed_steps, nested_scales, one_factor
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
@@ -810,8 +811,8 @@ class Compressed(NamedTuple):
     groups are filled up with."""
 
     integers: Filling
-    scales: np.ndarray
-    zeros: np.ndarray | None
+    scales: Filling | np.ndarray
+    zeros: Filling | np.ndarray | None
     integer_panel: int
     scale_panel: int
     zero_panel: int
@@ -829,9 +830,10 @@ def how_unpacked(
     if isinstance(zero, Factored):
         stored = "low" if zero.factors().inner is None else "lows"
     elif zero is not None:
+        few = distinct(np.asarray(zero))
         with np.errstate(invalid="ignore"):
-            fits = (zero == zero.astype(np.uint8)).all()
-        stored = "one" if zero.size and (zero == zero.flat[0]).all() else "u8" if fits else "f32"
+            fits = (few == few.astype(np.uint8)).all()
+        stored = "one" if few.size and (few == few.flat[0]).all() else "u8" if fits else "f32"
     levels = levels_of(kind)
     if levels is not None:
         kind = LOOKED_UP if np.any(levels.view(np.uint32) & 0xFFFF) else SHORT
@@ -841,9 +843,11 @@ def how_unpacked(
 
 
 def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
-    """How native code packs such weights; None where groups are filled up, or words are put together."""
-    if filled != integers.shape[0] or unpack.by_bytes(isa.lanes) or unpack.mixed:
+    """How native code packs such weights; None where groups are filled up, or bits lie apart."""
+    if filled != integers.shape[0] or unpack.mixed:
         return None
+    if unpack.by_bytes(isa.lanes):
+        return Woven(4, 4, weave.PAIRS if unpack.short else weave.BYTES)
     if unpack.paired:
         return Woven(2, 8)
     if unpack.bits == 4:
@@ -886,19 +890,23 @@ def pack_compressed(
         return by_panel
 
     panel = filled * width * unpack.bits // 8
-    zeros = None
+    zeros: Filling | np.ndarray | None = None
+    zero_panel = 0
+    scales: Filling | np.ndarray
     if isinstance(scale, Factored) and unpack.nested:
         scales = nested_scales(scale, zero, width)
+        scale_panel = scales[0].nbytes
     else:
-        scales = spread_out(one_factor(scale), numpy_dtype(unpack.scale), width)
+        scales, scale_panel = spread_out(one_factor(scale), numpy_dtype(unpack.scale), width)
     if isinstance(zero, Factored):
-        zeros = spread_out(one_factor(zero), np.dtype(np.float16), width) if unpack.zero == "low" else None
+        if unpack.zero == "low":
+            zeros, zero_panel = spread_out(one_factor(zero), np.dtype(np.float16), width)
+    elif zero is not None and unpack.each_zero:
+        zeros, zero_panel = spread_out(one_factor(zero), numpy_dtype(unpack.zero), width)
     elif zero is not None:
-        one = zero.ravel()[:1].astype(np.float32)
-        zeros = spread_out(zero, numpy_dtype(unpack.zero), width) if unpack.each_zero else one
-    zero_panel = 0 if zeros is None or not unpack.each_zero else zeros[0].nbytes
+        zeros = np.asarray(zero).ravel()[:1].astype(np.float32)
     packed = fill_later(integers, width, panel, arrange, _woven(unpack, integers, filled, isa))
-    return Compressed(packed, scales, zeros, panel, scales[0].nbytes, zero_panel, filled)
+    return Compressed(packed, scales, zeros, panel, scale_panel, zero_panel, filled)
 
 
 def lowering_factors(isa: Target, unpack: Unpack) -> np.ndarray:

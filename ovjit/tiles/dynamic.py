@@ -26,7 +26,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.graph.converted import Unmade
+from ovjit.graph.converted import Converted, Unmade
 from ovjit.planning.plan import Filling, ceil_div
 from ovjit.tiles import weave
 from ovjit.tiles.compressed import fetch, fetch_group
@@ -244,16 +244,16 @@ class Packed(NamedTuple):
 
     stored: Stored
     integers: Filling
-    scales: np.ndarray
-    zeros: np.ndarray | None
+    scales: Filling
+    zeros: Filling | None
     w_panel: int
     s_panel: int
     z_panel: int
 
 
 def pack_dynamic(
-    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, stored: Stored, size: int,
-    isa: Target,
+    integers: np.ndarray | Unmade, scale: np.ndarray | Converted, zero: np.ndarray | None, stored: Stored,
+    size: int, isa: Target,
 ) -> Packed:  # fmt: skip
     """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels; K is filled up to groups of
     `size`."""
@@ -275,15 +275,15 @@ def pack_dynamic(
         return fours.transpose(2, 0, 3, 1)
 
     scales = spread_out(scale, np.float16 if stored.scale == "f16" else np.float32, width)
-    zeros = None
+    zeros, z_panel = None, 0
     if stored.zero is None:
         assert zero is not None
-        zeros = spread_out(zero + 128 * signed, np.uint8, width)
-    sizes = (0 if a is None else a[0].nbytes for a in (scales, zeros))
+        zeros, z_panel = spread_out(zero, np.uint8, width, 128 * signed)
     panel = rows * width * stored.bits // 8
     woven = None
     if rows == depth and stored.bits == 4:
         woven = Woven(4, 4, weave.SPREAD, flipped(integers, 4))
     elif rows == depth:
         woven = Woven(4, 8, mask=0x80808080 * turned)
-    return Packed(stored, fill_later(integers, width, panel, arrange, woven), scales, zeros, panel, *sizes)
+    packed = fill_later(integers, width, panel, arrange, woven)
+    return Packed(stored, packed, scales.numbers, zeros, panel, scales.panel, z_panel)

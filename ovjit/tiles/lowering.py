@@ -272,8 +272,8 @@ class Tiled(Lowering):
             self.pack_lists(constants, matrix)
             return
         weights = None if arranged is None else arranged[0]
-        convert = weights.convert if isinstance(weights, Converted) else None
-        packed, sizes = pack_panels(matrix, self.target, self.form, convert)
+        converted = weights if isinstance(weights, Converted) else None
+        packed, sizes = pack_panels(matrix, self.target, self.form, converted)
         key: tuple = (self, "weights")
         if arranged is not None:  # the same weights in the same arrangement are placed once
             source = (id(weights.source), *weights.through) if isinstance(weights, Converted) else id(weights)
@@ -288,7 +288,7 @@ class Tiled(Lowering):
                 constants.note_rows(weights, PackedRows(at, WORD, shape[1], sizes.panel, sizes.width, last))
         first = self.bias
         if self.form.flips:  # data are 128 less than they are
-            first = 128 * _sums(matrix, convert).reshape(-1)
+            first = 128 * _sums(matrix, converted and converted.convert).reshape(-1)
             first = first if self.bias is None else first + self.bias
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants, first))
 

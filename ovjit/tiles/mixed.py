@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.graph.converted import Factored
+from ovjit.graph.converted import Converted, Factored
 from ovjit.planning.plan import aligned_bytes, ceil_div
 
 #: Scales or zeros.
-Factor = np.ndarray | Factored
+Factor = np.ndarray | Converted | Factored
 
 
 def low_bits(bits: int) -> int:
@@ -41,9 +41,9 @@ def mixed_steps(codes: np.ndarray, bits: int, lanes: int) -> np.ndarray:
     return np.concatenate([w.reshape(panels, steps, -1) for w in words], 2)
 
 
-def one_factor(factor: Factor) -> np.ndarray:
+def one_factor(factor: Factor) -> np.ndarray | Converted:
     """Scales or minima [groups, N] that have one factor."""
-    return factor.factors().outer.T if isinstance(factor, Factored) else np.asarray(factor)
+    return factor.factors().outer.T if isinstance(factor, Factored) else factor
 
 
 def nested_scales(scale: Factored, low: Factor | None, width: int) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.graph.converted import Arranged, Unmade
-from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
+from ovjit.graph.converted import Arranged, Converted, Unmade
+from ovjit.graph.dtypes import flush_subnormals, from_numpy, numpy_dtype
 from ovjit.planning.constants import release_pages
 from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
 from ovjit.tiles import weave
@@ -50,39 +50,42 @@ def panel_sizes(words: int, outs: int, isa: Target) -> PanelSizes:
 
 
 def pack_panels(
-    weights: np.ndarray, isa: Target, form: Format, convert: Callable[[np.ndarray], np.ndarray] | None = None
+    weights: np.ndarray, isa: Target, form: Format, converted: Converted | None = None
 ) -> tuple[Filling, PanelSizes]:
     """[G, runs..., k, O] -> (what writes the packed words, their sizes).
 
     The weights are read when they are written, and not before: no copy is made of them where they are a view
-    of the model's, in whatever order. `convert`: what makes a group of them the format's type then.
+    of the model's, in whatever order. `converted`: how some of them at a time become the format's type then.
     """
     groups, *runs, depth, outs = weights.shape
     words = math.prod(runs) * form.words(depth)
     sizes = panel_sizes(words, outs, isa)
 
     order = {"width": sizes.width, "last": sizes.last, "group": form.group}
-    if convert is None:
+    if converted is None or converted.through == (weights.dtype,):
         return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
 
     def fill(memory: np.ndarray) -> None:
         for g, target in enumerate(memory.view(form.weight_dtype).reshape(groups, -1)):
-            _fill_group(target, convert(weights[g]), **order)
+            _fill_group(target, weights[g], **order, converted=converted)
 
     return Filling(groups * sizes.group, fill, weights), sizes
 
 
-def fill_panels(
-    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int
-) -> None:
+def fill_panels(memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int) -> None:
     """The panels of all groups, of type `kind`: source [G, runs..., k, O]."""
     for target, weights in zip(memory.view(numpy_dtype(kind)).reshape(len(source), -1), source, strict=True):
         _fill_group(target, weights, width, last, group)
 
 
-def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, group: int) -> None:
-    """The panels of one group: weights [runs..., k, O]; `group` of the depth make a word."""
+def _fill_group(
+    target: np.ndarray, weights: np.ndarray, width: int, last: int, group: int,
+    converted: Converted | None = None,
+) -> None:  # fmt: skip
+    """The panels of one group: weights [runs..., k, O]; `group` of the depth make a word. `converted`: see
+    `pack_panels`."""
     *runs, depth, outs = weights.shape
+    rows = _words_of(weights, target, width, group, converted)
     if depth % group:
         weights = np.pad(weights, (*[(0, 0)] * len(runs), (0, -depth % group), (0, 0)))
     each = (*runs, -(-depth // group))
@@ -93,36 +96,57 @@ def _fill_group(target: np.ndarray, weights: np.ndarray, width: int, last: int, 
     panels = source[..., : full * width].reshape(*each, group, full, width)
     panels = np.moveaxis(panels, (-2, -1), (0, -2))
     some = max(1, _PACKED // max(1, math.prod(each) * width * group * target.itemsize))
-    rows = _words_of(weights, target, group) if weave.weaves(WORD, width) else None
     for first in range(0, full, some):
         part = body[first : first + some]
         if rows is not None:
             of_part = rows[first * width : (first + len(part)) * width]
-            flushes = target.dtype == np.float32
-            weave.weave(of_part, part, width, WORD, weave.FLUSH if flushes else weave.AS_THEY_ARE)
-            if not flushes:
-                flush_subnormals(part)
+            _weave_reals(of_part, part, width, converted)
             release_pages(of_part)
             continue
-        np.copyto(part, panels[first : first + some])
+        of_part = panels[first : first + some]
+        np.copyto(part, of_part if converted is None else converted.convert(of_part))
         flush_subnormals(part)
-        release_pages(panels[first : first + some])
+        release_pages(of_part)
     if rest:
         tail = target[split:].reshape(*each, last, group)
-        tail[..., :rest, :] = np.swapaxes(source[..., full * width :], -1, -2)
+        of_tail = np.swapaxes(source[..., full * width :], -1, -2)
+        tail[..., :rest, :] = of_tail if converted is None else converted.convert(of_tail)
         tail[..., rest:, :] = 0
         flush_subnormals(tail)
 
 
-def _words_of(weights: np.ndarray, target: np.ndarray, group: int) -> np.ndarray | None:
-    """The rows of words [outs, bytes] that the panels of [runs..., k, O] are woven of. None where there are
-    few, or where a word's elements are not adjacent."""
+#: Element types that native code rounds to bf16.
+_ROUNDED = frozenset((np.dtype(np.float32), np.dtype(np.float16)))
+
+
+def _words_of(
+    weights: np.ndarray, target: np.ndarray, width: int, group: int, converted: Converted | None
+) -> np.ndarray | None:
+    """The rows [outs, depth] that the panels of [runs..., k, O] are woven of, in their own type. None where
+    there are few, or where a word's elements are not adjacent."""
     *runs, depth, outs = weights.shape
-    if math.prod(runs) != 1 or group * weights.itemsize != WORD or weights.dtype != target.dtype:
+    plain = math.prod(runs) == 1 and group * target.itemsize == WORD and not depth % group
+    if not plain or target.nbytes < weave.WORTH or not weave.weaves(WORD, width):
         return None
-    if target.nbytes < weave.WORTH:
+    matrix = weights.reshape(depth, outs)
+    if not outs or matrix.strides[0] != matrix.itemsize or matrix.strides[1] < depth * matrix.itemsize:
         return None
-    return weave.rows_of_words(weights.reshape(depth, outs), WORD)
+    return matrix.T if converted is not None or weights.dtype == target.dtype else None
+
+
+def _weave_reals(rows: np.ndarray, part: np.ndarray, width: int, converted: Converted | None) -> None:
+    """Panels of rows, which are `converted` first; subnormals are zeros."""
+    kind = from_numpy(part.dtype)
+    change = {"f32": weave.FLUSH, "bf16": weave.FLUSH_HALVES}.get(kind, weave.AS_THEY_ARE)
+    if converted is not None:
+        once = converted.through == (part.dtype,) and rows.dtype in _ROUNDED
+        if once and kind == "bf16" and weave.rounds(rows.shape[1]):
+            rounded = np.empty(rows.shape, np.uint16)
+            weave.round_rows(rows, rounded)
+            rows, change = rounded, weave.AS_THEY_ARE
+        else:
+            rows = converted.convert(rows)
+    weave.weave(rows.view(np.uint8), part, width, WORD, change)
 
 
 class Woven(NamedTuple):
@@ -187,14 +211,31 @@ def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) ->
     return found[0]
 
 
-def spread_out(values: np.ndarray, kind: type | np.dtype, width: int) -> np.ndarray:
-    """[groups, O] -> [panels, groups, width] of the type `kind`, with zeros behind the last."""
+class Spread(NamedTuple):
+    """What writes the numbers of groups in panels, and the bytes of a panel."""
+
+    numbers: Filling
+    panel: int
+
+
+def spread_out(values: np.ndarray | Converted, kind: type | np.dtype, width: int, added: int = 0) -> Spread:
+    """[groups, O] -> [panels, groups, width] of the type `kind`, with zeros behind the last; `added` to all
+    of them."""
     groups, outs = values.shape
-    full = np.zeros((groups, ceil_div(outs, width) * width), kind)
-    full[:, :outs] = values
-    raw = aligned_bytes(full.nbytes).view(full.dtype).reshape(-1, groups, width)
-    raw[...] = full.reshape(groups, -1, width).transpose(1, 0, 2)
-    return raw
+    panels, (full, rest) = ceil_div(outs, width), divmod(outs, width)
+
+    def fill(memory: np.ndarray) -> None:
+        source = values.source if isinstance(values, Converted) and values.is_exact else np.asarray(values)
+        source = source + added if added else source
+        place = memory.view(kind).reshape(panels, groups, width)
+        whole = source[:, : full * width].reshape(groups, full, width)
+        np.copyto(place[:full], whole.transpose(1, 0, 2), casting="unsafe")
+        if rest:
+            place[full, :, :rest] = source[:, full * width :]
+            place[full, :, rest:] = 0
+
+    panel = groups * width * np.dtype(kind).itemsize
+    return Spread(Filling(panels * panel, fill), panel)
 
 
 def pack_bias(bias: np.ndarray, groups: int, isa: Target) -> np.ndarray:

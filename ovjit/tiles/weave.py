@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
 #: As in `weave_steps`, which is only imported where its kernels are printed.
-AS_THEY_ARE, SPREAD, FLUSH = 0, 1, 2
+AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
 #: Bytes of panels below which native code is not asked for.
 WORTH = 1 << 18
 
@@ -40,13 +40,9 @@ def weaves(size: int, width: int) -> bool:
     return size in word_sizes(isa) and not width % isa.lanes
 
 
-def rows_of_words(matrix: np.ndarray, size: int) -> np.ndarray | None:
-    """[outs, bytes] of whole words of a matrix [depth, outs] whose columns lie in one piece; else None."""
-    depth, outs = matrix.shape
-    whole = depth * matrix.itemsize
-    if whole % size or not outs or matrix.strides[0] != matrix.itemsize or matrix.strides[1] < whole:
-        return None
-    return matrix.T.view(np.uint8)
+def rounds(depth: int) -> bool:
+    """Whether this process rounds rows of so many elements."""
+    return not depth % running_target().lanes
 
 
 def weave(
@@ -64,6 +60,17 @@ def weave(
         raise OvjitError(f"internal error: lines of {width * size} bytes are not whole vectors")
     sizes = np.array((rows.strides[0], width, length // size, outs // width, size, isa.lanes, mask), np.int64)
     function(size)(rows.ctypes.data, panels.ctypes.data, sizes.ctypes.data, change)
+
+
+def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
+    """Write the bf16 of rows of f32 or f16 into `target`, of 16 bits; subnormals are zeros. Whole vectors."""
+    if rows.shape != target.shape or rows.strides[1] != rows.itemsize or target.dtype.itemsize != 2:
+        raise OvjitError(f"internal error: no bf16 of {rows.shape} in {target.shape}")
+    if not target.flags.c_contiguous or rows.shape[1] % running_target().lanes or rows.dtype.kind != "f":
+        raise OvjitError(f"internal error: no bf16 of {rows.dtype} in rows of {rows.shape[1]}")
+    call = _rounding()
+    for source, place in zip(rows, target, strict=True):
+        call(source.ctypes.data, place.ctypes.data, len(source), rows.itemsize)
 
 
 def _module() -> Any:
@@ -87,15 +94,37 @@ def kernel(size: int) -> Kernel:
     return routines(f"weave_{size}", ("weave",), _module, intrinsics, f"weave {size}")
 
 
+@functools.cache
+def rounding_kernel() -> Kernel:
+    """The kernel that rounds to bf16."""
+    from ovjit.codegen.routines import routines
+
+    def intrinsics(isa: Target) -> dict[str, Any]:
+        from ovjit.codegen.cpu import weaving
+
+        return weaving.intrinsics(isa)
+
+    return routines("round_rows", ("round_rows",), _module, intrinsics, "round rows")
+
+
 def kernels(isa: Target) -> tuple[Kernel, ...]:
     """The kernels of an instruction set."""
-    return tuple(kernel(size) for size in word_sizes(isa))
+    return (*(kernel(size) for size in word_sizes(isa)), rounding_kernel())
 
 
 @functools.cache
 def function(size: int) -> Callable[[int, int, int, int], int]:
     """The native function for words of `size` bytes."""
+    return _native(kernel(size))
+
+
+@functools.cache
+def _rounding() -> Callable[[int, int, int, int], int]:
+    return _native(rounding_kernel())
+
+
+def _native(made: Kernel) -> Callable[[int, int, int, int], int]:
     from ovjit.codegen.cpu.objects import function as callable_at
     from ovjit.codegen.loading import addresses
 
-    return callable_at(addresses((kernel(size),), target=running_target())[kernel(size)], 4)
+    return callable_at(addresses((made,), target=running_target())[made], 4)

@@ -7,9 +7,11 @@ from ovjit.codegen.words import Word, ld
 
 transpose = Word("transpose")
 flip_bits, spread_nibbles, flush_tiny = Word("flip_bits"), Word("spread_nibbles"), Word("flush_tiny")
+flush_halves, turn_bytes, turn_pairs = Word("flush_halves"), Word("turn_bytes"), Word("turn_pairs")
+round_f32, round_f16 = Word("round_f32"), Word("round_f16")
 
-#: What is done to words once they are in their place.
-AS_THEY_ARE, SPREAD, FLUSH = 0, 1, 2
+#: What is done to words once they are in their place. BYTES and PAIRS spread them first.
+AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
 
 
 @routine
@@ -39,11 +41,27 @@ def weave(x, y, sizes, change):
             written = min(lanes, words - a) * line
             if mask != 0:
                 flip_bits(q, written, mask)
-            if change == SPREAD:
+            if change == SPREAD or change >= BYTES:
                 spread_nibbles(q, written)
             if change == FLUSH:
                 flush_tiny(q, written)
+            if change == FLUSH_HALVES:
+                flush_halves(q, written)
+            if change == BYTES:
+                turn_bytes(q, written)
+            if change == PAIRS:
+                turn_pairs(q, written)
             q += written
             a += lanes
         p += width * apart
+    return 0
+
+
+@routine
+def round_rows(x, y, count, size):
+    """y = bf16 of `count` f32, or of f16 where an element has 2 bytes; subnormals are zeros."""
+    if size == 4:
+        round_f32(x, y, count)
+    else:
+        round_f16(x, y, count)
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.converted import Arranged, Factored
+from ovjit.graph.converted import Arranged, Converted, Factored
 from ovjit.graph.graph import Value
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.plan import Constants, Filling, Planner
@@ -17,8 +17,8 @@ from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 
 
 def _factor(value: Value) -> Any:
-    """Scales or zeros; with their factors if they have some."""
-    return value.stored if isinstance(value.stored, Factored) else value.constant
+    """Scales or zeros; with their factors if they have some, and not converted yet."""
+    return value.stored if isinstance(value.stored, Factored | Converted) else value.constant
 
 
 class StoredWeights(TiledMatMul):

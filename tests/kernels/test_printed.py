@@ -118,3 +118,21 @@ def test_other_functions_and_constants_are_printed_each_time(kept: cache.KernelC
     assert printed.place(cpu_pooling.pool.function, {"T": object()}) is None
     assert printed.place(cpu_pooling.pool.function, {"T": ("f32", [1])}) is None
     assert names(kept) == []
+
+
+def test_flags_of_programs_are_not_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    function, constants = cpu_reduce.reduce_rows.function, {"T": "f32"}
+    before = printed.place(function, constants)
+    for name, value in (("OVJIT_PRECISION", "bf16"), ("OVJIT_SKIP", "weights"), ("OVJIT_WINOGRAD", "0")):
+        monkeypatch.setenv(name, value)
+        assert printed.place(function, constants) == before
+
+
+def test_equal_layers_read_a_text_once(kept: cache.KernelCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    found = cache.KernelCache.get
+    monkeypatch.setattr(cache.KernelCache, "get", lambda self, key: read.append(key) or found(self, key))
+    one = reduced("ReduceMax")
+    many = [reduced("ReduceMax") for _ in range(22)]
+    assert all(other == one for other in many)
+    assert len([key for key in read if key.startswith("printed_")]) == 1

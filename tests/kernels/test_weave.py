@@ -51,6 +51,28 @@ def test_what_is_done_to_words() -> None:
     np.testing.assert_array_equal(made, plain.view(np.uint32), err_msg=f"seed {SEED}")
 
 
+def test_bytes_and_pairs_of_four_words() -> None:
+    rng = np.random.default_rng(SEED)
+    rows = rng.integers(0, 256, (WIDTH, 4 * 33), np.uint8)
+    spread, made = np.empty((33, WIDTH), np.uint32), np.empty((33, WIDTH), np.uint32)
+    weave.weave(rows, spread, WIDTH, 4, weave.SPREAD)
+    for change, size in ((weave.BYTES, 1), (weave.PAIRS, 2)):
+        weave.weave(rows, made, WIDTH, 4, change)
+        want = spread.view(np.uint8).reshape(33, -1, 4, 4 // size, size).swapaxes(2, 3).reshape(33, -1)
+        np.testing.assert_array_equal(made.view(np.uint8), want, err_msg=f"seed {SEED}")
+
+
+def test_subnormal_halves() -> None:
+    rng = np.random.default_rng(SEED)
+    rows = rng.integers(0, 256, (WIDTH, 4 * 33), np.uint8)
+    rows.view(np.uint16)[:, :6] = [0x0001, 0x807F, 0x0080, 0x8000, 0x7FC1, 0x8001]
+    made = np.empty((33, WIDTH), np.uint32)
+    weave.weave(rows, made, WIDTH, 4, weave.FLUSH_HALVES)
+    words = rows.view(np.uint16)
+    want = np.where(words & 0x7F80, words, words & 0x8000).view(np.uint32).T
+    np.testing.assert_array_equal(made, want, err_msg=f"seed {SEED}")
+
+
 @pytest.mark.parametrize(
     "rows, panels, width, message",
     [
@@ -69,7 +91,7 @@ def stored_weights(kind: str, outs: int, depth: int, group: int, rng: np.random.
     blocks = (outs, depth // group, group)
     if kind == "f16":
         return ops.convert(ops.constant(rng.standard_normal((outs, depth)).astype(np.float16)), "f32")
-    if kind in ("u4", "i4", "nf4"):
+    if kind in ("u4", "i4", "nf4", "f4e2m1"):
         raw = rng.integers(0, 256, outs * depth // 2, np.uint8)
         whole = ov.op.Constant(ov.Tensor(raw, ov.Shape(list(blocks)), getattr(ov.Type, kind)))
     elif kind.startswith("f8"):
@@ -88,7 +110,7 @@ def stored_weights(kind: str, outs: int, depth: int, group: int, rng: np.random.
 
 
 CASES = [
-    *((kind, outs, depth, group) for kind in ("u8", "i8", "u4", "i4", "f8e4m3", "nf4")
+    *((kind, outs, depth, group) for kind in ("u8", "i8", "u4", "i4", "f8e4m3", "nf4", "f4e2m1")
       for outs, depth, group in ((96, 704, 32), (1025, 64, 64), (256, 264, 24), (300, 231 * 2, 22))),
     ("f16", 1031, 1024, 1), ("f16", 1024, 1025, 1),
 ]  # fmt: skip
@@ -112,7 +134,7 @@ def test_packed_bytes_are_the_same(kind, outs, depth, group, mode, monkeypatch, 
         config = {"EXECUTION_MODE_HINT": mode, "INFERENCE_PRECISION_HINT": "f32"}
         memory.append(ov.compile_model(model, "CPU", config)._executable.program.memory.copy())
     assert memory[0].size >= outs * depth // 2
-    assert calls or kind not in ("u4", "i4") or group % 8, "none was packed by native code"
+    assert calls or not kind.endswith(("u4", "i4", "nf4", "f4e2m1")) or group % 8, "none was packed by native code"
     np.testing.assert_array_equal(memory[0], memory[1], err_msg=f"seed {seed}")
 
 

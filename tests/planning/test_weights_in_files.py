@@ -16,8 +16,9 @@ from ovjit.codegen.cpu.formats import BF16
 from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.converted import Converted
 from ovjit.planning.constants import release_pages
+from ovjit.tiles import weave
 from ovjit.tiles.lowering import Tiled
-from ovjit.tiles.pack import pack_panels
+from ovjit.tiles.pack import pack_panels, tile_width
 
 SEED = 20261121
 WIDE, LAYERS = 512, 3
@@ -150,10 +151,39 @@ def test_panels_of_bf16_are_the_same_bytes() -> None:
     weights = rng.standard_normal((2, 1, 37, 41), np.float32).swapaxes(-1, -2)
     converted = Converted(weights, [np.dtype(ml_dtypes.bfloat16)])
     made = []
-    for given, convert in ((weights, converted.convert), (converted.array(), None)):
-        filling, _ = pack_panels(given, host_target(), BF16, convert)
+    for given, by in ((weights, converted), (converted.array(), None)):
+        filling, _ = pack_panels(given, host_target(), BF16, by)
         memory = np.zeros(filling.nbytes, np.uint8)
         filling.fill(memory)
         made.append(memory)
     np.testing.assert_array_equal(*made, err_msg=f"seed {SEED}")
     assert made[0].any()
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16", "bfloat16"])
+def test_rows_are_rounded_to_bf16_as_numpy_does(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code writes the panels of rows: NaN, infinities, numbers between two of bf16, subnormals."""
+    import ml_dtypes
+
+    rng = np.random.default_rng(SEED)
+    bf16 = np.dtype(ml_dtypes.bfloat16)
+    real = rng.standard_normal((512, 1024)).astype(np.float32)
+    real[:64] = rng.integers(0, 1 << 32, (64, 1024), np.uint64).astype(np.uint32).view(np.float32)
+    real[64:96] *= np.float32(1e-38)
+    real[96, :4] = [np.inf, -np.inf, np.nan, -0.0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = real.astype(bf16 if stored == "bfloat16" else stored)
+    converted = Converted(rows.T, [np.dtype(np.float32), bf16])
+    assert converted.through == (bf16,) or stored == "float32"
+    converted = Converted(rows.T, [bf16])
+    made, woven, wove = [], [], weave.weave
+    monkeypatch.setattr(weave, "weave", lambda *given: woven.append(given) or wove(*given))
+    with np.errstate(invalid="ignore"):
+        rounded = np.ascontiguousarray(rows.astype(bf16).T)
+    for given, by in ((rows.T, converted), (rounded, None)):
+        filling, _ = pack_panels(given.reshape(1, 1, 1024, 512), host_target(), BF16, by)
+        memory = np.zeros(filling.nbytes, np.uint8)
+        filling.fill(memory)
+        made.append(memory)
+        assert bool(woven) or not weave.weaves(4, tile_width(host_target()))
+    np.testing.assert_array_equal(*made, err_msg=f"seed {SEED}")

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.cpu.targets import TARGETS, Target, has_features
-from ovjit.graph.converted import Unmade
+from ovjit.graph.converted import Converted, Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
 
 #: Bytes of a word.
@@ -227,13 +227,13 @@ class Stored(NamedTuple):
 
 
 def how_stored(
-    integers: np.ndarray | Unmade, scale: np.ndarray, zero: np.ndarray | None, bits: int, isa: Target
+    integers: np.ndarray | Unmade, scale: np.ndarray | Unmade, zero: np.ndarray | None, bits: int, isa: Target
 ) -> Stored:
     """How weights are packed for a target. ValueError for zeros that are no bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
     if zero is not None:
-        whole = zero + 128 * signed
+        whole = distinct(zero) + 128 * signed
         if not ((whole == np.rint(whole)) & (whole >= 0) & (whole <= 255)).all():
             raise ValueError("zero points should be whole numbers of 8 bits")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
@@ -241,7 +241,21 @@ def how_stored(
     return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm)
 
 
-def fit_f16(values: np.ndarray) -> bool:
+def distinct(values: np.ndarray) -> np.ndarray:
+    """A view of broadcast values without their repetitions."""
+    return values[tuple(slice(None) if step else slice(1) for step in values.strides)]
+
+
+def fit_f16(values: np.ndarray | Unmade) -> bool:
     """Whether f16 holds them all exactly."""
-    half = np.clip(values, -65504, 65504).astype(np.float16).astype(np.float32)
-    return bool((half == values).all())
+    if isinstance(values, Converted) and values.is_exact and values.source.dtype == np.float16:
+        return not (values.source.view(np.uint16) & _F16_SPECIAL == _F16_SPECIAL).any()
+    array = distinct(np.asarray(values))
+    if array.dtype == np.float32 and (array.view(np.uint32) & _BELOW_F16).any():
+        return False
+    half = np.clip(array, -65504, 65504).astype(np.float16).astype(np.float32)
+    return bool((half == array).all())
+
+
+#: The bits of an exponent of infinities and NaN in f16, and those of f32 that no f16 has.
+_F16_SPECIAL, _BELOW_F16 = np.uint16(0x7C00), np.uint32(0x1FFF)

@@ -1,10 +1,15 @@
-"""Intrinsics that change packed weights in place: rows of whole vectors, in the first-level cache.
+"""Intrinsics that change packed weights: rows of whole vectors, in the first-level cache.
 
     flip_bits(place, size, mask)      exclusive or of each 32-bit word with the low half of `mask`
     spread_nibbles(place, size)       of each word the nibbles 0 1 2 3 4 5 6 7 become 0 4 1 5 2 6 3 7
     flush_tiny(place, size)           subnormal f32 become zeros of their sign
+    flush_halves(place, size)         likewise, of bf16
+    turn_bytes(place, size)           four words of four bytes become four of their first, second ... bytes
+    turn_pairs(place, size)           four words of two pairs become their first pairs and their second ones
+    round_f32(place, target, count)   bf16 of so many f32, to nearest even, without subnormals
+    round_f16(place, target, count)   likewise, of f16
 
-`size` is in bytes, a multiple of a vector's.
+`size` is in bytes, a multiple of a vector's; `count` is one of a vector's lanes.
 """
 
 from __future__ import annotations
@@ -18,24 +23,34 @@ from ovjit.codegen.cpu import types
 from ovjit.codegen.cpu.intrinsics import make
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import signature
+from ovjit.codegen.cpu.vector_memory import from_memory
 from ovjit.codegen.cpu.vector_types import pointer
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 def _walk(b: ir.IRBuilder, lanes: int, place: Any, size: Any, change: Callable[[Any], Any]) -> None:
     """Load, change and store one vector after the other."""
     kind = ir.VectorType(_I32, lanes)
+
+    def body(at: Any) -> None:
+        target = pointer(b, b.add(place, at), kind)
+        b.store(change(b.load(target, align=1)), target, align=1)
+
+    _steps(b, size, 4 * lanes, body)
+
+
+def _steps(b: ir.IRBuilder, stop: Any, step: int, body: Callable[[Any], None]) -> None:
+    """body(0), body(step) ... below `stop`."""
     before, loop, after = b.block, b.append_basic_block("vectors"), b.append_basic_block("done")
-    b.cbranch(b.icmp_signed(">", size, _I64(0)), loop, after)
+    b.cbranch(b.icmp_signed(">", stop, _I64(0)), loop, after)
     b.position_at_end(loop)
     at = b.phi(_I64)
     at.add_incoming(_I64(0), before)
-    target = pointer(b, b.add(place, at), kind)
-    b.store(change(b.load(target, align=1)), target, align=1)
-    following = b.add(at, _I64(4 * lanes))
+    body(at)
+    following = b.add(at, _I64(step))
     at.add_incoming(following, b.block)
-    b.cbranch(b.icmp_signed("<", following, size), loop, after)
+    b.cbranch(b.icmp_signed("<", following, stop), loop, after)
     b.position_at_end(after)
 
 
@@ -50,8 +65,55 @@ def _swapped(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> An
     return b.xor(word, b.xor(moved, b.shl(moved, shift)))
 
 
+def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
+    """Of each four words the items of `size` bytes by their place in the word."""
+    order = [at + 4 * w + size * i + k for at in range(0, 4 * lanes, 16) for i in range(4 // size)
+             for w in range(4) for k in range(size)]  # fmt: skip
+    kind = ir.VectorType(_I8, 4 * lanes)
+    mask = ir.Constant(ir.VectorType(_I32, 4 * lanes), order)
+    return b.bitcast(
+        b.shuffle_vector(b.bitcast(word, kind), ir.Constant(kind, ir.Undefined), mask), word.type
+    )
+
+
+def _without_tiny(b: ir.IRBuilder, word: Any, lanes: int, exponent: int, kept: int) -> Any:
+    """What of a word is left where all bits of `exponent` are 0: the bits `kept`."""
+    tiny = b.icmp_unsigned("==", b.and_(word, _all(lanes, exponent)), _all(lanes, 0))
+    return b.select(tiny, b.and_(word, _all(lanes, kept)), word)
+
+
+def _rounded(b: ir.IRBuilder, word: Any, lanes: int) -> Any:
+    """The bits of bf16 of an f32's, without subnormals."""
+    upper = b.lshr(word, _all(lanes, 16))
+    even = b.add(b.and_(upper, _all(lanes, 1)), _all(lanes, 0x7FFF))
+    near = b.lshr(b.add(word, even), _all(lanes, 16))
+    size = b.and_(word, _all(lanes, 0x7FFFFFFF))
+    no_number = b.icmp_unsigned(">", size, _all(lanes, 0x7F800000))
+    # as NumPy has it, a NaN is the quiet one of its sign
+    quiet = b.or_(b.and_(upper, _all(lanes, 0x8000)), _all(lanes, 0x7FC0))
+    return _without_tiny(b, b.select(no_number, quiet, near), lanes, 0x7F80, 0x8000)
+
+
+def _rounding(lanes: int, elem: str) -> Callable[..., None]:
+    """Writes bf16 of f32 or f16."""
+    size = 4 if elem == "f32" else 2
+
+    def emit(b: ir.IRBuilder, place: Any, target: Any, count: Any) -> None:
+        wide, out = ir.VectorType(_I32, lanes), ir.VectorType(_I16, lanes)
+        given = ir.VectorType(ir.FloatType() if elem == "f32" else ir.HalfType(), lanes)
+
+        def body(at: Any) -> None:
+            found = b.load(pointer(b, b.add(place, b.mul(at, _I64(size))), given), align=size)
+            made = _rounded(b, b.bitcast(from_memory(b, found, elem), wide), lanes)
+            b.store(b.trunc(made, out), pointer(b, b.add(target, b.mul(at, _I64(2))), out), align=2)
+
+        _steps(b, count, lanes, body)
+
+    return emit
+
+
 def intrinsics(isa: Target) -> dict[str, Any]:
-    """The three, for vectors of an instruction set."""
+    """All of them, for vectors of an instruction set."""
     lanes, i = isa.lanes, types.int64
     kind = ir.VectorType(_I32, lanes)
 
@@ -60,21 +122,27 @@ def intrinsics(isa: Target) -> dict[str, Any]:
         whole = b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), _all(lanes, 0))
         _walk(b, lanes, place, size, lambda word: b.xor(word, whole))
 
-    def spread(b: ir.IRBuilder, place: Any, size: Any) -> None:
-        def change(word: Any) -> Any:
-            return _swapped(b, _swapped(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)
+    def changing(change: Callable[[ir.IRBuilder, Any], Any]) -> Callable[..., None]:
+        return lambda b, place, size: _walk(b, lanes, place, size, lambda word: change(b, word))
 
-        _walk(b, lanes, place, size, change)
+    def spread(b: ir.IRBuilder, word: Any) -> Any:
+        return _swapped(b, _swapped(b, word, lanes, 0x0000FF00, 8), lanes, 0x00F000F0, 4)
 
-    def flush(b: ir.IRBuilder, place: Any, size: Any) -> None:
-        def change(word: Any) -> Any:
-            tiny = b.icmp_unsigned("==", b.and_(word, _all(lanes, 0x7F800000)), _all(lanes, 0))
-            return b.select(tiny, b.and_(word, _all(lanes, 0x80000000)), word)
+    def flush_halves(b: ir.IRBuilder, word: Any) -> Any:
+        upper = _without_tiny(b, word, lanes, 0x7F800000, 0x8000FFFF)
+        return _without_tiny(b, upper, lanes, 0x00007F80, 0xFFFF8000)
 
-        _walk(b, lanes, place, size, change)
-
+    changes = {
+        "spread_nibbles": spread,
+        "flush_tiny": lambda b, word: _without_tiny(b, word, lanes, 0x7F800000, 0x80000000),
+        "flush_halves": flush_halves,
+        "turn_bytes": lambda b, word: _turned(b, word, lanes, 1),
+        "turn_pairs": lambda b, word: _turned(b, word, lanes, 2),
+    }
+    three = signature(types.void, i, i, i)
     return {
-        "flip_bits": make("flip_bits", signature(types.void, i, i, i), flip),
-        "spread_nibbles": make("spread_nibbles", signature(types.void, i, i), spread),
-        "flush_tiny": make("flush_tiny", signature(types.void, i, i), flush),
+        "flip_bits": make("flip_bits", three, flip),
+        **{name: make(name, signature(types.void, i, i), changing(one)) for name, one in changes.items()},
+        "round_f32": make("round_f32", three, _rounding(lanes, "f32")),
+        "round_f16": make("round_f16", three, _rounding(lanes, "f16")),
     }
