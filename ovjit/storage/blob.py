@@ -33,6 +33,7 @@ from ovjit.storage.graph_format import (
     read_dims,
     source_digest,
 )
+from ovjit.storage.origins import Elsewhere, Origin, bytes_of
 from ovjit.storage.panels import panel_bytes, unpack
 from ovjit.version import __version__
 
@@ -80,7 +81,8 @@ def save_blob(
     stored = getattr(executable.program, "sections", None)
     if stored is not None:
         source = parse(stored["header"], "header")["source"]
-        if is_kept(source):  # it has what a start needs, and not what every other may
+        # it has what a start needs, and not what every other may
+        if is_kept(source) or "file" in parse(stored["program"], "program"):
             from ovjit.engine import compile_graph
 
             stored, executable = None, compile_graph(executable.graph, executable.config)
@@ -93,10 +95,11 @@ def save_blob(
     )
 
 
-def sections_of(executable: Any) -> dict[str, Any]:
-    """All sections but the header. BlobError for a model with something that a blob has no form for."""
+def sections_of(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
+    """All sections but the header. `elsewhere`: says which weights of the graph stay in their file. BlobError
+    for a model with something that a blob has no form for."""
     try:
-        return _encode(executable)
+        return _encode(executable, elsewhere)
     except TypeError as error:
         raise BlobError(f"the model cannot be exported: {error}") from error
 
@@ -106,7 +109,7 @@ def is_kept(source: str) -> bool:
     return source.startswith(KEPT)
 
 
-def _encode(executable: Any) -> dict[str, Any]:
+def _encode(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
     from ovjit.storage.program import encode_program, encode_starts
 
     executable.program.foresee_more()
@@ -118,6 +121,9 @@ def _encode(executable: Any) -> dict[str, Any]:
 
     def among_packed(array: np.ndarray) -> Sequence[Any] | None:
         """Weights that the kernels read are stored once, as these want them."""
+        there = None if elsewhere is None else elsewhere(array)
+        if there is not None:
+            return there
         plain = raw_bytes(array)
         offset = program.constants.offset_of(array)
         if offset is not None:
@@ -137,7 +143,8 @@ def _encode(executable: Any) -> dict[str, Any]:
     starts = None if variables is None else encode_starts(executable.program, _encode)
     weights = arrays.content()
     hashed = tags.needs_kernel(max(len(weights), len(packed)))
-    rest = encode_program(inner, variables, starts=starts, hashed=hashed)
+    origin = None if elsewhere is None else elsewhere.origin
+    rest = encode_program(inner, variables, starts=starts, hashed=hashed, origin=origin)
     return {"graph": graph, "weights": weights, "packed": packed, **rest}
 
 
@@ -289,11 +296,28 @@ def _load(
             raise BlobError("the blob leaves its weights in a file")
         memory: np.ndarray | None = filled(tables["memory"], container.copy("packed"), file)
     else:
+        if "file" in tables:
+            file = _weights_file(tables["file"], bool(config.get("ENABLE_MMAP", True)))
         memory = _memory(container, tables)
     given, made = ([TensorType(info.dtype, info.shape) for info in infos] for infos in (inputs, outputs))
     places = {} if file is None else {"file": file}
     check = functools.partial(container.verify, "weights")
     return stored_executable(tables, sections, memory, given, made, config, places, check)
+
+
+class Moved(BlobError):
+    """The file that a blob leaves its weights in has changed, or is gone."""
+
+
+def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:
+    """The bytes of the file that a cached model's graph is in."""
+    path, *state = row
+    if not isinstance(path, str) or not all(type(n) is int for n in state):
+        raise BlobError("the blob is not valid: its file has no name")
+    found = bytes_of(Origin(path, tuple(state)), mapped)
+    if found is None:
+        raise Moved(f"{path} is not the file any longer that the model was compiled of")
+    return found
 
 
 def _memory(container: Container, tables: Mapping[str, Any]) -> np.ndarray:

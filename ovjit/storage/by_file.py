@@ -22,13 +22,11 @@ from ovjit.planning.constants import aligned_bytes, fill_copy, release_pages
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
-from ovjit.storage.origins import Origin, origin_of, place_in
+from ovjit.storage.origins import SMALLEST, Origin, origin_of, place_in
 from ovjit.storage.program import encode_program, encode_starts
 from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.winograd import fill_planes
 
-#: Smaller arrays of the graph lie in the blob.
-_SMALLEST = 4096
 _FUNCTIONS: dict[str, Callable[..., None]] = {"copy": fill_copy, "panels": fill_panels, "planes": fill_planes}
 _NAMES = {function: name for name, function in _FUNCTIONS.items()}
 
@@ -59,7 +57,7 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
         rows.append([offset, size, function, view])
 
     def in_file(array: np.ndarray) -> Sequence[Any] | None:
-        found = origin_of(array) if array.nbytes >= _SMALLEST else None
+        found = origin_of(array) if array.nbytes >= SMALLEST else None
         return None if found is None or found[0] != origin else ("file", found[1])
 
     weights = Arrays("weights", in_file)

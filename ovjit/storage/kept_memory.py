@@ -1,4 +1,4 @@
-"""Constant memory in the file of a future kept model.
+"""Constant memory in the file of a future kept or cached model.
 
 Weights that are packed into separate memory and then written to a file use twice as many pages. Fresh pages
 are most of the cost of packing. So the file is created and mapped before the weights are packed into it. It
@@ -28,8 +28,9 @@ class KeptMemory:
     fit. The file is kept under a name, or removed when this object is dropped. The memory lives until its
     last reference."""
 
-    def __init__(self, folder: str, has_room: Callable[[int], bool]):
-        self.folder, self._has_room = folder, has_room
+    def __init__(self, folder: str, has_room: Callable[[int], bool], ours: bool):
+        """`ours`: see `private_folder`."""
+        self.folder, self._has_room, self._ours = folder, has_room, ours
         self.memory: np.ndarray | None = None
         self._draft: str | None = None
         self._descriptor = -1
@@ -42,7 +43,7 @@ class KeptMemory:
         if not self._has_room(size):
             return None
         try:
-            private_folder(self.folder, ours=True)
+            private_folder(self.folder, ours=self._ours)
             draft = draft_in(self.folder)
             self._descriptor = os.open(draft, _CREATE, 0o600)
             self._draft = draft

@@ -14,7 +14,6 @@ A missing or wrong file means a compilation as before.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,10 @@ import numpy as np
 from ovjit import debug
 from ovjit.disk import store
 from ovjit.disk.cache import default_cache
-from ovjit.disk.folders import READ, private_folder, write_whole
+from ovjit.disk.folders import private_folder, write_whole
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
-from ovjit.storage.origins import Origin, file_state, remember_origin
+from ovjit.storage.origins import bytes_of
 
 if TYPE_CHECKING:
     from ovjit.storage.blob import Imported, Merge
@@ -73,7 +72,7 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
         return None
     mapped = bool(settings["ENABLE_MMAP"])
     weights = source.weights
-    file = np.zeros(0, np.uint8) if weights is None else _map(weights) if mapped else None
+    file = np.zeros(0, np.uint8) if weights is None else bytes_of(weights) if mapped else None
     if file is None:  # it is another one by now, or nothing may be mapped
         return None
     return load_checked(path, is_its, key.value, merge, mapped, None, file)
@@ -90,7 +89,7 @@ def compiling(source: Source | None, settings: Mapping[str, Any]) -> Iterator[Ke
         return
     from ovjit.storage.kept_memory import KeptMemory
 
-    kept = KeptMemory(where, lambda size: _has_room(where, size))
+    kept = KeptMemory(where, lambda size: _has_room(where, size), ours=True)
     try:
         yield kept
     finally:
@@ -178,20 +177,3 @@ def _has_room(where: str, size: int) -> bool:
     except OSError:
         return False
     return size * _FREE <= disk.f_bavail * disk.f_frsize
-
-
-def _map(origin: Origin) -> np.ndarray | None:
-    """The bytes of a file, None if it is not any longer what it was."""
-    try:
-        descriptor = os.open(origin.path, READ)
-        try:
-            status = os.fstat(descriptor)
-            if file_state(status) != origin.state:
-                return None
-            weights = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError):
-        return None
-    remember_origin(weights, origin.path, status)
-    return weights

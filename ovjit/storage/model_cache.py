@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +22,20 @@ from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.graph.ports import PortInfo
 from ovjit.hashes import sha256
-from ovjit.storage.blob import Imported, Merge, header_for, load_container, save_blob
-from ovjit.storage.container import BlobError, Container, code_in
+from ovjit.storage.blob import Imported, Merge, Moved, header_for, load_container, save_blob, sections_of
+from ovjit.storage.container import BlobError, Container, code_in, container_parts
 from ovjit.storage.encryption import MARK, PROPERTY, decrypted, encrypted
 from ovjit.storage.graph_format import parse
+from ovjit.storage.kept_memory import KeptMemory
 from ovjit.storage.mapped import read_file
-from ovjit.storage.origins import known_digest
+from ovjit.storage.origins import Elsewhere, known_digest
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Memory
 
 MAX_BYTES = 16 << 30
+#: Bytes of a blob beside packed weights, at most, as a guess.
+_BESIDE = 32 << 20
 
 
 def cached_model(
@@ -39,11 +45,11 @@ def cached_model(
     outputs: Sequence[PortInfo],
     settings: dict[str, Any],
     merge: Merge,
-    make: Callable[[], Any],
+    make: Callable[[Memory | None], Any],
     noted: Callable[[str], None] | None = None,
 ) -> Imported:
     """What `folder` has for this graph and all properties in `settings`, else what `make` makes, which is
-    then kept. `merge`: as for `load_blob`. `noted` is given the name of the blob that is there then."""
+    then kept; packed weights are made in the file, for which `make` is given the memory. `merge`: as for `load_blob`. `noted` is given the name of the blob that is there then."""
     key = find_key(settings.get("OVJIT_KEY") or None)
     ends = tuple(inputs), tuple(outputs)
     try:
@@ -53,15 +59,20 @@ def cached_model(
         header = header_for(source, *ends, settings)
     except (OSError, TypeError, ValueError) as error:
         warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
-        return Imported(make(), *ends, settings, False)
+        return Imported(make(None), *ends, settings, False)
     # encrypted models have names of their own: they do not stand in the way of those that everybody can read
     name = name_of(header + MARK if settings.get(PROPERTY) else header)
     path = store.path_of(folder, store.BLOBS, name)
     mapped = bool(settings["ENABLE_MMAP"])
     found = load_checked(path, lambda there: there == header, key.value, merge, mapped, settings)
     if found is None:
-        found = Imported(make(), *ends, settings, False)
-        kept = key.lasting and _keep(path, found, key.value)
+        room = KeptMemory(folder, lambda size: _has_room(folder, size), ours=False)
+        plain = key.lasting and not settings.get(PROPERTY)
+        try:
+            found = Imported(make(room.give if plain else None), *ends, settings, False)
+            kept = key.lasting and _keep(path, found, source, key.value, room)
+        finally:
+            room.drop()
     else:
         kept = True
     if kept and noted is not None:
@@ -110,29 +121,56 @@ def load_checked(
             plans.find(path, container.code, key, found.executable)
         store.touch(path, status, store.BLOBS)
         return found
-    except FileNotFoundError:
+    except (FileNotFoundError, Moved):
         return None
     except (OSError, BlobError, MemoryError) as error:
         warn_once(f"read {os.path.dirname(path)}", f"the cached model {path} is compiled again: {error}")
         return None
 
 
-def _keep(path: str, made: Imported, key: bytes) -> bool:
-    """Put the compiled model at `path`; whether that was possible."""
+def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> bool:
+    """Put the compiled model at `path`; whether that was possible. `source`: the digest of its graph; `room`:
+    gave the memory of its packed weights, perhaps."""
     folder = os.path.dirname(path)
     try:
-        blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
-        write_whole(path, encrypted(blob, made.config))
-        main = made.executable.main
-        if not main.static and not made.config.get(PROPERTY):
-            from ovjit.storage import plans
-
-            plans.keep_traced(path, code_in(blob), key, made.executable)
+        if made.config.get(PROPERTY):
+            blob = save_blob(made.executable, made.inputs, made.outputs, made.config)
+            write_whole(path, encrypted(blob, made.config))
+        else:
+            write_plain(path, made, source, key, room)
         prune(folder, MAX_BYTES)
         return True
     except (OSError, BlobError, MemoryError) as error:
         warn_once(f"write {folder}", f"compiled models are not kept in {folder}: {error}")
         return False
+
+
+def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> None:
+    """Write the blob in parts, of which none is copied. Weights of the graph that lie in a file stay there."""
+    mapped = Elsewhere() if made.config["ENABLE_MMAP"] else None
+    sections = sections_of(made.executable, mapped)
+    sections["header"] = header_for(source, made.inputs, made.outputs, made.config)
+    main = made.executable.main
+    placed = room.is_memory(main.program.memory)
+    parts = container_parts(sections, key, *(("packed", room.read) if placed else ()))
+    if placed:
+        head, summed, gap, _, *behind = parts
+        room.keep(path, (head, summed, gap), behind)
+    else:
+        write_whole(path, *parts, lasting=False)  # what a power cut leaves of it is not authentic
+    if not main.static:
+        from ovjit.storage import plans
+
+        plans.keep_traced(path, code_in(parts[0]), key, made.executable)
+
+
+def _has_room(folder: str, size: int) -> bool:
+    """Whether the disk takes so many bytes, and what comes beside them."""
+    try:
+        disk = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return False
+    return size + size // 8 + _BESIDE <= disk.f_bavail * disk.f_frsize
 
 
 def prune(folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES, max_age: float | None = None) -> int:

@@ -12,6 +12,7 @@ weights of others are hashed each time.
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 import weakref
@@ -126,6 +127,50 @@ def place_in(array: np.ndarray, origin: Origin) -> int | None:
         return None
     assert isinstance(array.base, np.ndarray)
     return array.ctypes.data - array.base.ctypes.data
+
+
+#: Smaller arrays of a graph lie in the blob, whatever file they came from.
+SMALLEST = 4096
+
+
+class Elsewhere:
+    """Where a graph's arrays are already, for `graph_format.Arrays`: in the one file that most are read from,
+    if that is as it was and nothing writes to it."""
+
+    def __init__(self) -> None:
+        self.origin: Origin | None = None
+        self._looked = False
+
+    def __call__(self, array: np.ndarray) -> tuple[str, int] | None:
+        found = origin_of(array) if array.nbytes >= SMALLEST else None
+        if found is None:
+            return None
+        if not self._looked:
+            self._looked = True
+            if found[0].is_settled() and found[0].is_unchanged():
+                self.origin = found[0]
+        return ("file", found[1]) if found[0] == self.origin else None
+
+
+def bytes_of(origin: Origin, mapped: bool = True) -> np.ndarray | None:
+    """The bytes of a file, `mapped` or read; None if it is not any longer what it was."""
+    try:
+        descriptor = os.open(origin.path, READ)
+        try:
+            status = os.fstat(descriptor)
+            if file_state(status) != origin.state:
+                return None
+            if mapped:
+                content = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+            else:
+                with open(descriptor, "rb", closefd=False) as file:
+                    content = np.frombuffer(file.read(), np.uint8)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return None
+    remember_origin(content, origin.path, status)
+    return content
 
 
 def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:

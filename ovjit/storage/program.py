@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ovjit.planning.growing import Place, Room
     from ovjit.planning.parametric import Parametric, Traces
     from ovjit.rewrite.model_variables import Variable
+    from ovjit.storage.origins import Origin
 
 
 class StoredKernel(NamedTuple):
@@ -93,11 +94,13 @@ def encode_program(
     memory: Mapping[str, Any] | None = None,
     starts: Mapping[str, Any] | None = None,
     hashed: bool = False,
+    origin: Origin | None = None,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
     outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
     is not enough to run it. `memory`: what is said of the packed constants, see `by_file`. `starts`: what the
-    variables begin with. `hashed`: with the code that checks large sections, see `tags`."""
+    variables begin with. `hashed`: with the code that checks large sections, see `tags`. `origin`: the file
+    that the graph's weights stay in."""
     plan, data, hosts = _storable_plan(executable)
     used = executable.program.kernels
     if plan is not None:
@@ -127,6 +130,8 @@ def encode_program(
         tables["traces"] = [code.number(evaluating_kernel()), encode(rows, data)]
     if memory is not None:
         tables["memory"] = memory
+    if origin is not None:
+        tables["file"] = [origin.path, *origin.state]
     if variables is not None:
         tables["variables"] = [
             [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored, v.role] for v in variables
@@ -540,6 +545,7 @@ def stored_with_variables(
     """As `StoredProgram`, for a model with state: the program around the stored one."""
     from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Variable
+    from ovjit.storage.origins import Origin
 
     try:
         variables = [

@@ -314,13 +314,13 @@ def test_a_file_that_is_not_there_any_more_is_missed(folder, tmp_path, monkeypat
     time.sleep(0.02)
     answer(path)
     unread.clear()
-    real = kept_models._map
+    real = kept_models.bytes_of
 
     def changing(origin):
         write(path, 8192, seed=11)
         return real(origin)
 
-    monkeypatch.setattr(kept_models, "_map", changing)
+    monkeypatch.setattr(kept_models, "bytes_of", changing)
     got = answer(path)
     content = np.frombuffer(path.with_suffix(".bin").read_bytes(), np.float32)
     assert unread and right(got, content[: 64 * 8192].reshape(64, 8192))

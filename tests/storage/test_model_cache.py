@@ -23,6 +23,7 @@ from ovjit.disk import notice, sealed
 from ovjit.readers.ir.weights import MAP_FROM
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import graph_format, origins
+from ovjit.storage.container import Container
 from ovjit.tools import cache as cli
 from tests.support.run import printed
 
@@ -402,3 +403,71 @@ def test_models_are_listed_and_pruned(model, capsys) -> None:
     assert "No such file" in capsys.readouterr().err
     with pytest.raises(ValueError, match="negative"):
         ovjit.cache.prune(max_age=-1, cache_dir=folder)
+
+
+def blobs(path: pathlib.Path) -> list[pathlib.Path]:
+    return sorted((path.parent / "c").glob("*.blob"))
+
+
+def left_in(blob: bytes) -> list | None:
+    """The file in which a blob leaves the graph's weights."""
+    return json.loads(bytes(Container(memoryview(blob)).sections["program"])).get("file")
+
+
+@both_ways
+def test_weights_are_stored_once(model, by_file) -> None:
+    """The blob has the packed weights. Those of the graph stay in the model's file."""
+    assert not from_cache(model, by_file)
+    (blob,) = blobs(model)
+    size = model.with_suffix(".bin").stat().st_size
+    assert size < blob.stat().st_size < 1.1 * size + 200_000
+    sections = Container(memoryview(blob.read_bytes())).sections
+    assert len(sections["weights"]) < size // 100
+    again = compile_model(model, by_file)
+    assert again.get_property("LOADED_FROM_CACHE")
+    constants = [n.output.constant for n in again._executable.graph.nodes if n.op.name == "Constant"]
+    assert any(array.size == 600 * 600 and array.reshape(-1)[0] == SHIFT for array in constants)
+
+
+def test_without_mapping_the_blob_has_all(model) -> None:
+    assert not from_cache(model, ENABLE_MMAP=False)
+    (blob,) = blobs(model)
+    assert left_in(blob.read_bytes()) is None
+    assert from_cache(model, ENABLE_MMAP=False)
+
+
+def test_a_mapped_file_is_read_for_who_maps_nothing(model) -> None:
+    want = compile_model(model)(X)[0]
+    again = compile_model(model, ENABLE_MMAP=False)
+    assert again.get_property("LOADED_FROM_CACHE")
+    np.testing.assert_array_equal(again(X)[0], want)
+
+
+def test_what_is_exported_from_the_cache_stands_alone(model) -> None:
+    want = compile_model(model)(X)[0]
+    again = compile_model(model, by_file=True)
+    assert again.get_property("LOADED_FROM_CACHE")
+    blob = again.export_model().getvalue()
+    assert left_in(blob) is None and left_in(blobs(model)[0].read_bytes()) is not None
+    shutil.rmtree(model.parent / "c")
+    model.with_suffix(".bin").unlink()
+    np.testing.assert_array_equal(ovjit.Core().import_model(blob, "CPU")(X)[0], want)
+
+
+@both_ways
+def test_a_blob_of_a_file_that_is_gone_is_compiled_again(model, by_file, caplog) -> None:
+    """The same content in another place: found by its content, and its file is another one."""
+    want = compile_model(model)(X)[0]
+    moved = model.parent / "moved"
+    moved.mkdir()
+    for suffix in (".xml", ".bin"):
+        shutil.copy(model.with_suffix(suffix), moved / f"m{suffix}")
+        model.with_suffix(suffix).unlink()
+    settle(moved / "m.bin")
+    time.sleep(0.02)
+    config = {"CACHE_DIR": model.parent / "c"}
+    for from_there in (False, True):
+        found = compile_model(moved / "m.xml", by_file, **config)
+        assert found.get_property("LOADED_FROM_CACHE") is from_there
+        np.testing.assert_array_equal(found(X)[0], want)
+    assert not caplog.records

@@ -510,13 +510,13 @@ def _compile(
                 for i, info in enumerate(inputs)
             )
 
-    def make() -> Any:
+    def make(place: Memory | None) -> Any:
         from ovjit.engine import compile_graph  # the first import of Numba
 
-        return compile_graph(graph, settings, memory)
+        return compile_graph(graph, settings, place)
 
     if not settings["CACHE_DIR"]:
-        executable = make()
+        executable = make(memory)
         if keep is not None:
             from ovjit.storage.blob import Imported
 
