@@ -49,7 +49,8 @@ def cached_model(
     noted: Callable[[str], None] | None = None,
 ) -> Imported:
     """What `folder` has for this graph and all properties in `settings`, else what `make` makes, which is
-    then kept; packed weights are made in the file, for which `make` is given the memory. `merge`: as for `load_blob`. `noted` is given the name of the blob that is there then."""
+    then kept. Packed weights are made in the file: `make` is given what gives the memory. `merge`: as for
+    `load_blob`. `noted` is given the name of the blob that is there then."""
     key = find_key(settings.get("OVJIT_KEY") or None)
     ends = tuple(inputs), tuple(outputs)
     try:
@@ -146,7 +147,7 @@ def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) 
 
 
 def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> None:
-    """Write the blob in parts, of which none is copied. Weights of the graph that lie in a file stay there."""
+    """Write the blob in parts, without a copy. Weights of the graph that lie in a file stay there."""
     mapped = Elsewhere() if made.config["ENABLE_MMAP"] else None
     sections = sections_of(made.executable, mapped)
     sections["header"] = header_for(source, made.inputs, made.outputs, made.config)

@@ -545,7 +545,6 @@ def stored_with_variables(
     """As `StoredProgram`, for a model with state: the program around the stored one."""
     from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Variable
-    from ovjit.storage.origins import Origin
 
     try:
         variables = [
