@@ -134,7 +134,7 @@ def test_packed_bytes_are_the_same(kind, outs, depth, group, mode, monkeypatch, 
         config = {"EXECUTION_MODE_HINT": mode, "INFERENCE_PRECISION_HINT": "f32"}
         memory.append(ov.compile_model(model, "CPU", config)._executable.program.memory.copy())
     assert memory[0].size >= outs * depth // 2
-    assert calls or not kind.endswith(("u4", "i4", "nf4", "f4e2m1")) or group % 8, "none was packed by native code"
+    assert calls or not kind.endswith(("u4", "i4", "nf4", "f4e2m1")) or group % 8, "none by native code"
     np.testing.assert_array_equal(memory[0], memory[1], err_msg=f"seed {seed}")
 
 
