@@ -519,3 +519,21 @@ def isreal(n: Call, x: Any) -> Output:
         imaginary = n.part(x, 1)
         return n("Equal", imaginary, n.like(imaginary, 0))
     return n.alike(x, True, "boolean")
+
+
+@aten("frexp")
+def frexp(n: Call, x: Output) -> list[Output]:
+    """Mantissas from 1/2 to 1 and exponents; 0 and what is not finite stay, with an exponent of 0."""
+    wide = n.convert(x, "f64")
+    plain = n("LogicalAnd", n("IsFinite", wide), n("NotEqual", wide, n.like(wide, 0)))
+    size = n("Select", plain, n("Abs", wide), n.like(wide, 1))
+    power = n("Floor", n("Divide", n("Log", size), n.like(wide, math.log(2))))
+    share = n("Divide", size, n("Power", n.like(wide, 2), power))  # 1 to 2, but for rounding of the logarithm
+    power = n("Add", power, n.convert(n("GreaterEqual", share, n.like(wide, 2)), "f64"))
+    power = n("Subtract", power, n.convert(n("Less", share, n.like(wide, 1)), "f64"))
+    power = n("Select", plain, n("Add", power, n.like(wide, 1)), n.like(wide, 0))
+    # in two steps, as 2^power may be out of range
+    half = n("Floor", n("Divide", power, n.like(wide, 2)))
+    for part in (half, n("Subtract", power, half)):
+        wide = n("Divide", wide, n("Power", n.like(wide, 2), part))
+    return [n.convert(wide, n.dtype(x)), n.convert(power, "i32")]

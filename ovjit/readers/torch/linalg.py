@@ -112,17 +112,111 @@ def tensordot(n: Call, x: Output, other: Output, dims_self: Any, dims_other: Any
 
 @aten("cov", "corrcoef")
 def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Output:
-    """(x - mean)(x - mean)^T / (n - correction), rows are variables; corrcoef divides by deviations."""
-    n.no(fweights, aweights, what="cov with weights")
+    """(x - mean) w (x - mean)^T / (count - correction), rows are variables; corrcoef divides by roots."""
     alone = n.rank(x) < 2
     rows = n.real(n.reshape(x, [1, -1]) if alone else x)
-    middle = n("Subtract", rows, n("ReduceMean", rows, [1], keep_dims=True))
-    count = n.to_type(n.tensor(n.compute("Subtract", n.size(rows, 1), correction)), n.dtype(rows))
-    made = n("MatMul", middle, middle, transpose_a=False, transpose_b=True)
+    kind = n.dtype(rows)
+    given = [n.to_type(v, kind) for v in (fweights, aweights) if v is not None]
+    count = n.to_type(n.tensor(n.size(rows, 1)), kind)
+    left = n("Subtract", count, n.like(rows, correction))
+    if given:
+        weights = given[0] if len(given) == 1 else n("Multiply", *given)
+        total = n("ReduceSum", weights, [0], keep_dims=False)
+        mean = n("Divide", n("ReduceSum", n("Multiply", rows, weights), [1], keep_dims=True), total)
+        lost = n.like(rows, correction)
+        if aweights is not None:  # correction * sum(w a) / sum(w)
+            pairs = n("ReduceSum", n("Multiply", weights, given[-1]), [0], keep_dims=False)
+            lost = n("Divide", n("Multiply", lost, pairs), total)
+        left = n("Subtract", total, lost)
+    else:
+        mean = n("ReduceMean", rows, [1], keep_dims=True)
+    middle = n("Subtract", rows, mean)
+    weighted = n("Multiply", middle, weights) if given else middle
+    made = n("MatMul", weighted, middle, transpose_a=False, transpose_b=True)
     if n.op == "aten::corrcoef":  # the divisor cancels
         root = n("Sqrt", n("ReduceSum", n("Multiply", middle, middle), [1], keep_dims=True))
         made = n("Divide", n("Divide", made, root), n.transpose(root, [1, 0]))
         made = n("Minimum", n("Maximum", made, n.like(made, -1)), n.like(made, 1))
     else:
-        made = n("Divide", made, n("Maximum", count, n.like(count, 0)))
+        made = n("Divide", made, n("Maximum", left, n.like(left, 0)))
     return n.scalar(made) if alone else made
+
+
+@aten("logdet", "linalg_slogdet", "slogdet", "_linalg_slogdet")
+def logdet(n: Call, x: Output) -> Any:
+    """log(det), or its sign and log|det|"""
+    found = determinant(n, x)
+    if n.op == "aten::logdet":
+        return n("Log", found)
+    made = [n("Sign", found), n("Log", n("Abs", found))]
+    return [*made, None, None] if n.op == "aten::_linalg_slogdet" else made
+
+
+#: exp(A) = p(A / 2^HALVINGS)^(2^HALVINGS), where p is the power series with TERMS terms.
+HALVINGS, TERMS = 10, 10
+
+
+@aten("matrix_exp", "linalg_matrix_exp")
+def matrix_exp(n: Call, x: Output) -> Output:
+    """By scaling and squaring in f64: norms up to 2^10 leave a remainder below 1e-7."""
+    wide = n.convert(x, "f64")
+    small = n("Multiply", wide, n.like(wide, 0.5**HALVINGS))
+    places = n.arange(n.size(x, -1))
+    same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
+    one = n.convert(same, "f64")
+    # p - 1, and (1 + r)^2 - 1 = 2 r + r r: what is small stays exact
+    rest = small
+    for k in range(TERMS, 1, -1):
+        rest = n("MatMul", small, n("Add", one, n("Multiply", rest, n.like(rest, 1 / k))))
+    for _ in range(HALVINGS):
+        rest = n("Add", n("Add", rest, rest), n("MatMul", rest, rest))
+    return n.convert(n("Add", rest, one), n.dtype(x))
+
+
+@aten("linalg_solve_triangular", "triangular_solve")
+def solve_triangular(
+    n: Call, x: Output, B: Any = None, upper: bool = True, left: bool = True, unitriangular: bool = False,
+    A: Any = None, transpose: bool = False,
+) -> Any:  # fmt: skip
+    """A^-1 B or B A^-1, of A one triangle counts, with ones on the diagonal where it is unitriangular."""
+    old = n.op == "aten::triangular_solve"
+    a, b = (A, x) if old else (x, B)
+    part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
+    if unitriangular:
+        places = n.arange(n.size(a, -1))
+        same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
+        part = n("Add", part, n.convert(same, n.dtype(a)))
+    inverse = n("Inverse", part, adjoint=False)
+    if old:
+        return [n("MatMul", inverse, b, transpose_a=transpose, transpose_b=False), a]
+    return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
+
+
+@aten("cholesky_inverse", "cholesky_solve")
+def by_cholesky(n: Call, x: Output, input2: Any = None, upper: bool = False) -> Output:
+    """(L L^T)^-1, or that times right-hand sides; of L one triangle counts."""
+    factor = n.also("triu" if upper else "tril", x if input2 is None else input2)
+    inverse = n("Inverse", factor, adjoint=False)
+    made = n("MatMul", inverse, inverse, transpose_a=not upper, transpose_b=upper)
+    return made if input2 is None else n("MatMul", made, x)
+
+
+@aten("linalg_tensorinv")
+def tensorinv(n: Call, x: Output, ind: int = 2) -> Output:
+    """The inverse of x as a matrix whose rows are the first `ind` dimensions."""
+    dims = n.sizes(x)
+    made = n("Inverse", n.to_shape(x, [n.product(dims[:ind]), n.product(dims[ind:])]), adjoint=False)
+    return n.to_shape(made, [*dims[ind:], *dims[:ind]])
+
+
+@aten("linalg_tensorsolve")
+def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
+    """What a tensor, as a square matrix, has to be multiplied by to give another."""
+    if dims is not None:
+        moved = n.axes(list(dims), n.rank(x))
+        x = n.transpose(x, [*(i for i in range(n.rank(x)) if i not in moved), *moved])
+    rows = n.rank(other)
+    sizes = n.sizes(x)
+    matrix = n.to_shape(x, [n.product(sizes[:rows]), n.product(sizes[rows:])])
+    made = n("MatMul", n("Inverse", matrix, adjoint=False), n.reshape(other, [-1, 1]))
+    return n.to_shape(made, sizes[rows:])

@@ -364,14 +364,11 @@ def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Output:
     return n.convert(made, n.dtype(values[0]))
 
 
-@aten("cross_entropy_loss", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
+@aten("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
       "binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss")  # fmt: skip
 def loss(n: Call, x: Output, target: Output, weight: Any = None, reduction: int = 1, beta: float = 1.0,
-         delta: float = 1.0, pos_weight: Any = None, ignore_index: int = -100, label_smoothing: float = 0.0,
-         ) -> Output:  # fmt: skip
+         delta: float = 1.0, pos_weight: Any = None) -> Output:  # fmt: skip
     name = n.op.removeprefix("aten::")
-    if name in ("cross_entropy_loss", "nll_loss"):
-        raise UnsupportedError("this loss is not supported")
     a, b = n.same_kind([x, target])
     gap = n("Subtract", a, b)
     size, one = n("Abs", gap), n.like(a, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
@@ -64,8 +66,8 @@ def _picked(n: Call, made: list[Output], place: Output, axis: int, keepdim: bool
 @aten("median", "median.dim", "nanmedian", "nanmedian.dim")
 def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
     """The lower one of two in the middle. NaN, which stands behind all numbers, comes out of median."""
-    if n.op == "aten::nanmedian" and n.is_real(x):
-        raise UnsupportedError("nanmedian is not supported")
+    if n.op == "aten::nanmedian" and n.is_real(x) and n.rank(x):
+        return _nanmedian(n, x, dim, keepdim)
     if n.rank(x) == 0:
         return x if dim is None else [x, n.const(0)]
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
@@ -73,6 +75,36 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
     middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
     made = _picked(n, ordered(n, whole, n.one(size), axis, False), middle, axis, keepdim and dim is not None)
     return made[0] if dim is None else made
+
+
+def _nanmedian(n: Call, x: Output, dim: Any, keepdim: bool) -> Any:
+    """The median of what is no NaN, which stands behind all numbers: its place differs from row to row."""
+    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    numbers = n("LogicalNot", n("IsNaN", whole))
+    count = n("ReduceSum", n.convert(numbers, "i64"), [axis], keep_dims=True)
+    last = n("Maximum", n("Subtract", count, n.const(1)), n.const(0))
+    place = n("Divide", last, n.const(2), m_pythondiv=True)
+    full = n("Select", numbers, whole, n.like(x, np.inf))  # sorted behind all others
+    values, places = ordered(n, full, n.one(n.size(whole, axis)), axis, False)
+    found = n("GatherElements", values, place, axis=axis)
+    found = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), found)
+    made = [found, n("GatherElements", places, place, axis=axis)]
+    made = made if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in made]
+    return made[0] if dim is None else made
+
+
+@aten("combinations")
+def combinations(n: Call, x: Output, r: int = 2, with_replacement: bool = False) -> Output:
+    """Elements at all rising tuples of places: where a table with one dimension for each place is true."""
+    places = n.arange(n.size(x, 0))
+    if r == 0:
+        return n.const([], n.dtype(x))
+    grid = [n.reshape(places, [1] * i + [-1] + [1] * (r - 1 - i)) for i in range(r)]
+    kept = n("GreaterEqual", grid[0], n.const(0))
+    for a, b in zip(grid, grid[1:], strict=False):
+        kept = n("LogicalAnd", kept, n("LessEqual" if with_replacement else "Less", a, b))
+    found = n("NonZero", kept, output_type="i64")
+    return n("Gather", x, n.transpose(found, [1, 0]), n.const(0))
 
 
 @aten("mode")

@@ -1,0 +1,137 @@
+"""Losses whose targets are classes, and their kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+#: What PyTorch's numbers of reductions stand for.
+NONE, MEAN, SUM = range(3)
+
+
+@aten("nll_loss", "nll_loss_nd", "nll_loss2d", "nll_loss_forward", "nll_loss2d_forward")
+def nll_loss(
+    n: Call, x: Output, target: Output, weight: Any = None, reduction: int = MEAN, ignore_index: int = -100
+) -> Any:
+    """-weight[target] x[target], classes are the dimension 1; targets of `ignore_index` count nothing."""
+    axis = 0 if n.rank(x) == 1 else 1
+    index = n.convert(target, "i64")
+    kept = n("NotEqual", index, n.const(ignore_index, "i64"))
+    safe = n("Select", kept, index, n.const(0))
+    found = n("GatherElements", x, n.unsqueeze(safe, [axis]), axis=axis)
+    found = n("Negative", n.squeeze(found, [axis]))
+    zero = n.like(x, 0)
+    weights = n.like(x, 1) if weight is None else n("Gather", weight, safe, n.const(0))
+    weights = n("Select", kept, weights, zero)
+    out = n("Select", kept, n("Multiply", found, weights), zero)  # what is ignored may be infinite
+    total = _sum(n, weights)
+    if reduction != NONE:
+        out = _sum(n, out)
+    if reduction == MEAN:
+        out = n("Divide", out, total)
+    return [out, total] if n.op.endswith("forward") else out
+
+
+def _sum(n: Call, x: Output) -> Output:
+    return n("ReduceSum", x, list(range(n.rank(x))), keep_dims=False) if n.rank(x) else x
+
+
+def reduced_loss(n: Call, x: Output, reduction: int) -> Output:
+    """All losses, their mean or their sum."""
+    if reduction == NONE or not n.rank(x):
+        return x
+    axes = list(range(n.rank(x)))
+    return n("ReduceMean" if reduction == MEAN else "ReduceSum", x, axes, keep_dims=False)
+
+
+@aten("cross_entropy_loss")
+def cross_entropy(
+    n: Call, x: Output, target: Output, weight: Any = None, reduction: int = MEAN, ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Output:  # fmt: skip
+    """-log softmax(x) of the classes that targets name, or times targets that are probabilities."""
+    axis = 0 if n.rank(x) == 1 else 1
+    logs = n.also("log_softmax", x, axis)
+    shape = [1] * n.rank(x)
+    shape[axis] = -1
+    scale = None if weight is None else n.reshape(weight, shape)
+    if n.is_real(target):
+        return _by_probabilities(n, logs, target, scale, axis, reduction, label_smoothing)
+    plain = n.also("nll_loss", logs, target, weight, reduction, ignore_index)
+    if not label_smoothing:
+        return plain
+    kept = n("NotEqual", target, n.const(ignore_index, n.dtype(target)))
+    spread = n("Negative", logs if scale is None else n("Multiply", logs, scale))
+    spread = n("ReduceSum", spread, [axis], keep_dims=False)
+    spread = n("Select", kept, spread, n.like(spread, 0))
+    if reduction != NONE:
+        spread = _sum(n, spread)
+    if reduction == MEAN:
+        safe = n("Select", kept, target, n.like(target, 0))
+        one = n.like(x, 1) if weight is None else n("Gather", weight, safe, n.const(0))
+        spread = n("Divide", spread, _sum(n, n("Select", kept, one, n.like(x, 0))))
+    share = n("Divide", n.like(x, label_smoothing), n.to_type(n.tensor(n.size(x, axis)), n.dtype(x)))
+    return n("Add", n("Multiply", plain, n.like(x, 1 - label_smoothing)), n("Multiply", spread, share))
+
+
+def _by_probabilities(
+    n: Call, logs: Output, target: Output, scale: Any, axis: int, reduction: int, smoothing: float
+) -> Output:
+    if smoothing:
+        share = n("Divide", n.like(logs, smoothing), n.to_type(n.tensor(n.size(logs, axis)), n.dtype(logs)))
+        target = n("Add", n("Multiply", target, n.like(target, 1 - smoothing)), share)
+    terms = n("Multiply", logs, target)
+    terms = terms if scale is None else n("Multiply", terms, scale)
+    out = n("Negative", n("ReduceSum", terms, [axis], keep_dims=False))
+    if reduction == NONE:
+        return out
+    out = _sum(n, out)
+    if reduction == SUM or axis == 0:
+        return out
+    count = n.product([d for i, d in enumerate(n.sizes(logs)) if i != axis])
+    return n("Divide", out, n.to_type(n.tensor(count), n.dtype(logs)))
+
+
+@aten("multi_margin_loss")
+def multi_margin_loss(
+    n: Call, x: Output, target: Output, p: Any = 1, margin: Any = 1, weight: Any = None, reduction: int = MEAN
+) -> Output:
+    """sum(max(0, margin - x[target] + x[i])^p) / classes over all i but the target"""
+    index = n.convert(target, "i64")
+    index = n.reshape(index, [1]) if n.rank(x) == 1 else index
+    rows = n.unsqueeze(x, [0]) if n.rank(x) == 1 else x
+    places = n.unsqueeze(index, [1])
+    own = n("GatherElements", rows, places, axis=1)
+    gap = n("Add", n("Subtract", n.like(x, margin), own), rows)
+    terms = n("Power", n("Maximum", gap, n.like(x, 0)), n.like(x, p))
+    if weight is not None:
+        terms = n("Multiply", terms, n.unsqueeze(n("Gather", weight, index, n.const(0)), [1]))
+    others = n("NotEqual", n.unsqueeze(n.arange(n.size(rows, 1)), [0]), places)
+    out = n("ReduceMean", n("Select", others, terms, n.like(x, 0)), [1], keep_dims=False)
+    out = reduced_loss(n, out, reduction)
+    return n.squeeze(out, [0]) if n.rank(x) == 1 and reduction == NONE else out
+
+
+@aten("multilabel_margin_loss")
+def multilabel_margin_loss(n: Call, x: Output, target: Output, reduction: int = MEAN) -> Output:
+    """max(0, 1 - x[i] + x[j]) / classes, summed: labels i before the first -1, classes j that are none"""
+    if n.rank(x) == 0:
+        raise UnsupportedError("a tensor without dimensions")
+    rows, labels = (n.unsqueeze(v, [0]) if n.rank(v) == 1 else v for v in (x, n.convert(target, "i64")))
+    valid = n("Equal", n("CumSum", n.convert(n("Less", labels, n.const(0)), "i64"), n.const(1)), n.const(0))
+    safe = n("Select", valid, labels, n.const(0))
+    own = n("GatherElements", rows, safe, axis=1)
+    classes = n.unsqueeze(n.arange(n.size(rows, 1)), [0, 1])
+    named = n("LogicalAnd", n("Equal", n.unsqueeze(safe, [2]), classes), n.unsqueeze(valid, [2]))
+    is_label = n("ReduceLogicalOr", named, [1], keep_dims=True)
+    gap = n("Add", n("Subtract", n.like(x, 1), n.unsqueeze(own, [2])), n.unsqueeze(rows, [1]))
+    counted = n("LogicalAnd", n.unsqueeze(valid, [2]), n("LogicalNot", is_label))
+    terms = n("Select", counted, n("Maximum", gap, n.like(x, 0)), n.like(x, 0))
+    size = n.to_type(n.tensor(n.size(rows, 1)), n.dtype(x))
+    out = n("Divide", n("ReduceSum", terms, [1, 2], keep_dims=False), size)
+    out = reduced_loss(n, out, reduction)
+    return n.squeeze(out, [0]) if n.rank(x) == 1 and reduction == NONE else out
