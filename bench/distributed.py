@@ -96,9 +96,7 @@ def _dask(compiled: Any, processes: int, shipped: bool) -> Iterator[Run]:
     )
     with cluster, Client(cluster) as client:
         model = ship(compiled) if shipped else client.scatter(compiled, broadcast=True, hash=False)
-        yield lambda count: client.gather(
-            client.map(task, [model] * count, list(range(count)), pure=False)
-        )
+        yield lambda count: client.gather(client.map(task, [model] * count, list(range(count)), pure=False))
 
 
 def dask(compiled: Any, processes: int) -> Any:

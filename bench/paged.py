@@ -135,9 +135,7 @@ def measure(
         "INFERENCE_NUM_THREADS": threads, "KV_CACHE_PRECISION": cache, "INFERENCE_PRECISION_HINT": "f32",
     }  # fmt: skip
     rng = np.random.default_rng([SEED, count])
-    prompts = [
-        rng.integers(0, SIZES[size].words, int(n)) for n in np.linspace(context // 2, context, count)
-    ]
+    prompts = [rng.integers(0, SIZES[size].words, int(n)) for n in np.linspace(context // 2, context, count)]
     longest = context + 3 * steps
     both = [Paged(package, path, config, count, longest) for package in (ovjit, openvino)]
     firsts = [one.begin(prompts) for one in both]

@@ -126,7 +126,10 @@ def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
     options = {"kv_cache": arguments.cache}
     engines = {
         name: Engine(
-            arguments.python, name, folder if name == "vllm" else folder / "ir", options,
+            arguments.python,
+            name,
+            folder if name == "vllm" else folder / "ir",
+            options,
             folder / f"{name}.log",
         )  # fmt: skip
         for name in arguments.engines

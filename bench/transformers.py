@@ -285,9 +285,7 @@ def llama(net: Net, s: Sizes = LLAMA) -> Any:
         wider = ops.unsqueeze(x, net.ints(2))
         length = ops.gather(ops.shape_of(x, "i64"), net.ints(2), decoder.zero)
         target = ops.concat([decoder.batch, net.ints(s.shared, times), length, net.ints(size)], 0)
-        return ops.reshape(
-            ops.broadcast(wider, target), net.ints(0, s.heads, -1, size), True
-        )
+        return ops.reshape(ops.broadcast(wider, target), net.ints(0, s.heads, -1, size), True)
 
     mask = decoder.mask()
     for i in range(s.layers):

@@ -99,6 +99,9 @@ class Call(Builder):
             self.const(np.array(shape, np.int64)) if is_static(shape) else self.reader.shape_of(self, value)
         )
 
+    def scalar(self, value: Output) -> Output:
+        return value if self.shape(value) == () else super().scalar(value)
+
     def also(self, name: str, *arguments: Any, **named: Any) -> Any:
         """What another operator of PyTorch's gives, read by its own row."""
         return self._called(self, name, arguments, named)

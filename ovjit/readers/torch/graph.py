@@ -59,6 +59,16 @@ class TorchReader(TorchDraft):
                 value._tensor._names = {name}
         return found
 
+    def start_body(self) -> tuple:
+        """Nodes from here on are those of a body, which shares none with the graph around it. Returns what
+        `end_body` takes."""
+        outer = self.places, self.lists, self.gathered, self._shapes, self._constants
+        self.places, self.lists, self.gathered, self._shapes, self._constants = {}, {}, {}, {}, {}
+        return outer
+
+    def end_body(self, outer: tuple) -> None:
+        self.places, self.lists, self.gathered, self._shapes, self._constants = outer
+
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str, where: str = "",
         wanted: int | None = None, used: frozenset[int] | None = None,

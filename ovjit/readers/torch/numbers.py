@@ -127,6 +127,11 @@ def sizes(n: Call, x: Any) -> Any:
     return n.sizes(x)
 
 
+@aten("_shape_as_tensor")
+def shape_as_tensor(n: Call, x: Output) -> Output:
+    return n.shape_of(x)
+
+
 @aten("dim", "ndimension")
 def dim(n: Call, x: Any) -> int:
     return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)

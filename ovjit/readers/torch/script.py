@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
 from ovjit.readers.torch.naming import label
@@ -260,14 +261,28 @@ class ScriptReader(TorchReader):
     def _if(self, node: Any) -> None:
         call = Call(self, "prim::If", "", "", self._inner)
         condition = call.known_number(self._value(node.inputsAt(0)))
+        blocks = list(node.blocks())
+        if condition is None and any(raises(block) for block in blocks):
+            condition = not raises(blocks[0])
         if condition is None:
-            raise Refused("prim::If", f"a branch depends on data{_where(node)}")
-        taken = list(node.blocks())[0 if condition else 1]
+            self._open_if(node)
+            return
+        taken = blocks[0 if condition else 1]
         self._block(taken)
         for output, value in zip(node.outputs(), taken.outputs(), strict=True):
             self.env[output.debugName()] = self.env.get(value.debugName())
             if value.debugName() in self._paths:
                 self._paths[output.debugName()] = self._paths[value.debugName()]
+
+    def _open_if(self, node: Any) -> None:
+        try:
+            made = read_if(self, node, self._value(node.inputsAt(0)))
+        except Refused:
+            raise
+        except (UnsupportedError, ModelError) as error:
+            raise Refused("prim::If", f"a branch depends on data{_where(node)}: {error}") from error
+        for output, value in zip(node.outputs(), made, strict=True):
+            self.env[output.debugName()] = value
 
     def _loop(self, node: Any) -> None:
         call = Call(self, "prim::Loop", "", "", self._inner)

@@ -1,0 +1,137 @@
+"""Branches of scripts that depend on data: If, whose bodies take what they read from around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.boundary import Constant, Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.bodies import INVARIANT, LAST, Port
+from ovjit.graph.op import find_op
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.values import Complex, Number
+
+if TYPE_CHECKING:
+    from ovjit.readers.torch.script import ScriptReader
+
+
+class Inside:
+    """The inputs of one body: a parameter for each tensor of the graph around it."""
+
+    def __init__(self, call: Call):
+        self.call = call
+        self.sources: list[Output] = []
+        self.parameters: list[Any] = []
+        self._made: dict[tuple[Any, int], Output] = {}
+
+    def tensor(self, value: Output) -> Output:
+        """What stands for a tensor; small ones whose values are known are constants here, too."""
+        key = value._node, value._index
+        if key not in self._made:
+            known, own = self.call.value(value), value._tensor._type
+            if known is not None:
+                self._made[key] = Output._of(Constant._of(known, own.dtype, None, None), 0)
+            else:
+                node = Parameter._of(own.dtype, own.shape, None)
+                self.sources.append(value)
+                self.parameters.append(node)
+                self._made[key] = Output._of(node, 0)
+        return self._made[key]
+
+    def value(self, value: Any) -> Any:
+        """What stands for any value: numbers that are computed are inputs as well."""
+        if isinstance(value, Number):
+            return Number(self.tensor(self.call.tensor(value)), value.dim)
+        return mapped(value, self.tensor)
+
+
+def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
+    """A value with `function` of its tensors."""
+    if isinstance(value, Output):
+        return function(value)
+    if isinstance(value, Complex):
+        return Complex(function(value.pair))
+    if isinstance(value, (list, tuple)):
+        return [mapped(v, function) for v in value]
+    return value
+
+
+def raises(block: Any) -> bool:
+    """Whether a block ends in an exception: what leads there only checks."""
+    return any(node.kind() == "prim::RaiseException" for node in block.nodes())
+
+
+def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
+    """The outputs of a branch whose condition is known only when the model runs."""
+    from ovjit.api.model.subgraphs import if_op
+
+    call = Call(reader, "prim::If", "", node.scopeName(), reader._inner)
+    truth = call.scalar(call.tensor(condition, "boolean"))
+    models, inputs, sources = [], [], [truth]
+    forms = []
+    for block in node.blocks():
+        inside, values = _body(reader, call, block)
+        leaves: list[Output] = []
+        forms.append([_form(call, v, leaves) for v in values])
+        own = [call.same(v) if isinstance(v._node, Parameter) else v for v in leaves]
+        models.append(Model._from_parts([Result._of(v) for v in own], inside.parameters, (), None))
+        inputs.append([Port(INVARIANT, len(sources) + i, i) for i in range(len(inside.sources))])
+        sources += inside.sources
+    if forms[0] != forms[1]:
+        raise UnsupportedError(f"the branches give different kinds of values: {forms[0]} and {forms[1]}")
+    ends = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
+    made = if_op._of_parts(find_op("If"), sources, models, inputs, ends, reader.name(call.base, "If"))
+    outputs = [Output._of(made, i) for i in range(len(made._tensors))]
+    reader.name_dimensions(outputs)
+    rest = iter(outputs)
+    return [_built(form, rest) for form in forms[0]]
+
+
+def _body(reader: ScriptReader, call: Call, block: Any) -> tuple[Inside, list[Any]]:
+    """What a block gives, read as a graph of its own."""
+    inside, env = Inside(call), reader.env
+    given = {name: inside.value(env[name]) for name in _names(block) if name in env}
+    reader.env = {**env, **given}
+    outer = reader.start_body()
+    try:
+        reader._block(block)
+        values = [reader.env.get(v.debugName()) for v in block.outputs()]
+        if any(reader.env[name] is not value for name, value in given.items()):
+            raise UnsupportedError("a branch writes to a tensor that is made before it")
+    finally:
+        reader.env = env
+        reader.end_body(outer)
+    return inside, values
+
+
+def _names(block: Any) -> Iterator[str]:
+    """The names that a block reads, those of its inner blocks included."""
+    for node in block.nodes():
+        yield from (v.debugName() for v in node.inputs())
+        for inner in node.blocks():
+            yield from _names(inner)
+    yield from (v.debugName() for v in block.outputs())
+
+
+def _form(call: Call, value: Any, leaves: list[Output]) -> Any:
+    """How a value is made of tensors, which are added to `leaves`: lists of kinds, None for nothing."""
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
+        return [_form(call, v, leaves) for v in value]
+    kind = "number" if isinstance(value, (Number, bool, int, float)) else type(value).__name__
+    leaf = value.pair if isinstance(value, Complex) else call.tensor(value)
+    leaves.append(leaf)
+    return kind, call.dtype(leaf)
+
+
+def _built(form: Any, leaves: Iterator[Output]) -> Any:
+    if form is None:
+        return None
+    if isinstance(form, list):
+        return [_built(part, leaves) for part in form]
+    value = next(leaves)
+    return Number(value) if form[0] == "number" else Complex(value) if form[0] == "Complex" else value

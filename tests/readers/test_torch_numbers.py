@@ -1,0 +1,187 @@
+"""PyTorch's special functions, losses by classes, linear algebra and branches, beside PyTorch in f64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+SEED = 20261123
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+class Of(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args):
+        return self.function(*args)
+
+
+def wide(value):
+    return value.double() if value.is_floating_point() else value
+
+
+def compare(function, *inputs, tolerance=2e-5):
+    """What ovjit computes in f32, beside PyTorch in f64."""
+    module = Of(function)
+    model = ov.convert_model(module, example_input=tuple(inputs))
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in inputs])
+    with torch.no_grad():
+        wanted = function(*map(wide, inputs))
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    assert len(result) == len(wanted)
+    for i, want in enumerate(wanted):
+        assert result[i].shape == tuple(want.shape), f"seed {SEED}, output {i}"
+        np.testing.assert_allclose(result[i], want.numpy(), tolerance, tolerance, err_msg=f"seed {SEED}")
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(SEED)
+
+
+#: Numbers on both sides of the places where a formula changes.
+REALS = torch.tensor([-7.3, -2.5, -1.2, -0.4, 0.1, 0.5, 1.0, 1.7, 2.0, 3.75, 4.5, 9.0, 31.0])
+ENDS = torch.tensor([float("inf"), float("nan"), 0.0, 1.0, 2.0])
+SHARES = torch.tensor([-1.0, -0.99999, -0.93, -0.2, 0.0, 0.4, 0.95, 0.9999, 1.0])
+SPECIAL = {
+    "lgamma": (torch.lgamma, REALS), "lgamma_ends": (torch.lgamma, ENDS), "digamma": (torch.digamma, REALS),
+    "erfinv": (torch.erfinv, SHARES), "i0": (torch.special.i0, REALS), "i0e": (torch.special.i0e, REALS),
+    "i1": (torch.special.i1, REALS[:-1]), "i1e": (torch.special.i1e, REALS),
+    "mvlgamma": (lambda x: torch.mvlgamma(x, 3), REALS[8:]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_functions(name) -> None:
+    compare(*SPECIAL[name])
+
+
+def test_mantissas_and_exponents() -> None:
+    x = torch.tensor([0.0, 1.0, -1.0, 0.5, 3.99999, -1e-40, 3e38, 7e-30, 8.0])
+    model = ov.convert_model(Of(torch.frexp), example_input=x)
+    got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])
+    mantissa, exponent = torch.frexp(x.double())
+    normal = np.abs(x.numpy()) > 1e-37  # subnormal numbers count as 0
+    np.testing.assert_array_equal(got[0][normal], mantissa.numpy()[normal])
+    np.testing.assert_array_equal(got[1][normal], exponent.numpy()[normal])
+
+
+CLASSES = torch.tensor([2, 0, -100, 1])
+WEIGHTS = torch.tensor([0.5, 2.0, 1.5])
+LOSSES = {
+    "cross_entropy": lambda x, t: F.cross_entropy(x, t),
+    "weighted": lambda x, t: F.cross_entropy(x, t, WEIGHTS.to(x), label_smoothing=0.1),
+    "none": lambda x, t: F.cross_entropy(x, t, reduction="none", label_smoothing=0.2),
+    "nll": lambda x, t: F.nll_loss(x, t, WEIGHTS.to(x), reduction="sum"),
+    "margin": lambda x, t: F.multi_margin_loss(x, t.clamp(min=0), p=2, margin=0.5),
+    "labels": lambda x, t: F.multilabel_margin_loss(x, torch.stack([t % 3, -1 - 0 * t, t % 2], 1)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_by_classes(name) -> None:
+    compare(LOSSES[name], torch.randn(4, 3), CLASSES)
+
+
+def test_losses_of_images_and_of_probabilities() -> None:
+    compare(F.cross_entropy, torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5)))
+    compare(F.cross_entropy, torch.randn(4, 3), torch.rand(4, 3))
+    compare(F.nll_loss, torch.randn(3), torch.tensor(1))
+
+
+def symmetric(count):
+    x = torch.randn(count, count)
+    return x @ x.T + count * torch.eye(count)
+
+
+ALGEBRA = {
+    "matrix_exp": (torch.linalg.matrix_exp, (torch.randn(2, 4, 4),)),
+    "solve_triangular": (
+        lambda a, b: torch.linalg.solve_triangular(a, b, upper=False),
+        (symmetric(4), torch.randn(4, 2)),
+    ),
+    "unitriangular": (
+        lambda a, b: torch.linalg.solve_triangular(a, b, upper=True, unitriangular=True),
+        (symmetric(3) / 9, torch.randn(3, 2)),
+    ),
+    "cholesky_solve": (lambda b, a: torch.cholesky_solve(b, a), (torch.randn(4, 2), symmetric(4))),
+    "cholesky_inverse": (torch.cholesky_inverse, (symmetric(3),)),
+    "tensorinv": (lambda x: torch.linalg.tensorinv(x.reshape(2, 3, 6), 2), (symmetric(6),)),
+    "tensorsolve": (
+        lambda x, b: torch.linalg.tensorsolve(x.reshape(2, 3, 6), b),
+        (symmetric(6), torch.randn(2, 3)),
+    ),
+    "cov": (
+        lambda x, a: torch.cov(x, fweights=torch.tensor([1, 3, 2, 1]), aweights=a),
+        (torch.randn(3, 4), torch.rand(4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALGEBRA)
+def test_linear_algebra(name) -> None:
+    function, given = ALGEBRA[name]
+    compare(function, *given, tolerance=2e-4)
+
+
+def test_the_median_of_numbers() -> None:
+    x = torch.randn(5, 6)
+    x[torch.rand(5, 6) < 0.4] = float("nan")
+    x[2] = float("nan")
+    x[3] = float("inf")
+    compare(lambda x: (torch.nanmedian(x, 1)[0], torch.nanmedian(x)), x)
+
+
+def test_combinations() -> None:
+    compare(lambda x: (torch.combinations(x, 3), torch.combinations(x, 2, True)), torch.randn(5))
+
+
+@torch.jit.script_if_tracing
+def chosen(x, y):
+    if x.numel() == 0:
+        return torch.empty((0,), dtype=torch.float32), [y, y]
+    else:
+        z = x.reshape(-1)
+        if z.sum() > 0:
+            z = z + y
+        return z[z > 0], [y * 2, y + x.size(0)]
+
+
+class Choosing(torch.nn.Module):
+    def forward(self, x, y):
+        found, (first, second) = chosen(x * 1, y)
+        return found, first + second
+
+
+def test_branches_that_depend_on_data() -> None:
+    """The other branch than the example's, and one inside of a branch."""
+    module = Choosing()
+    model = ov.convert_model(module, example_input=(torch.ones(2, 3), torch.ones(())))
+    assert [node.get_type_name() for node in model.get_ops()].count("If") == 1
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for x in (torch.randn(4, 3) + 2, torch.randn(3, 3) - 2, torch.zeros(0, 3)):
+        wanted = module(x, torch.tensor(0.5))
+        got = compiled([x.numpy(), np.float32(0.5)])
+        for i, want in enumerate(wanted):
+            assert got[i].shape == tuple(want.shape)
+            np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}")
+
+
+def test_checks_are_left_out() -> None:
+    @torch.jit.script
+    def checked(x):
+        if x.sum() > 100:
+            raise ValueError("too large")
+        return x * 2
+
+    model = ov.convert_model(checked, example_input=torch.ones(3))
+    assert "If" not in [node.get_type_name() for node in model.get_ops()]
