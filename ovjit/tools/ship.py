@@ -12,6 +12,7 @@ module with kernels has changed: `--texts` does only that.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import struct
 import subprocess
@@ -28,9 +29,14 @@ if TYPE_CHECKING:
 VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni")),
     "avx2": ((),),
-    "neon": (("lse", "dotprod", "i8mm", "bf16", "fp16fml"),),
+    "neon": (
+        (), ("lse", "dotprod"), ("lse", "dotprod", "fp16fml"), ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
+    ),
     "generic": ((),),
-}
+}  # fmt: skip
+#: Those of which no more is shipped than what every model needs, the runner among it. All CPUs of an
+#: instruction set share the kernels of f32; those of bytes would be a hundred more of each.
+FEW = {("neon", extra) for extra in VARIANTS["neon"][:-1]}
 
 
 _LENGTH = struct.Struct("<I")
@@ -143,7 +149,7 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
     isa = host_target()
     found = Contents([], [])
     have = set(known)
-    for group in groups(isa):
+    for group in itertools.islice(groups(isa), 1 if (name, tuple(extra)) in FEW else None):
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
         found.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})

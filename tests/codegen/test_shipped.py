@@ -91,7 +91,7 @@ def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = 0
     for kernel in ship.kernels(isa)[::9]:
         key = kernel.content_key(isa)
-        if isa.extras in ship.VARIANTS[isa.name]:
+        if isa.extras in ship.VARIANTS[isa.name] and (isa.name, isa.extras) not in ship.FEW:
             assert key in all_shipped(isa.name)
         monkeypatch.delenv("OVJIT_SHIPPED", raising=False)
         one = kernel.compile(isa)
