@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ovjit import collector, debug
 from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import without_matrix_unit
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options, caches_of
 from ovjit.execution.job import Executable, Job
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 def context_of(config: Mapping[str, Any]) -> Context:
     """What a compilation with these properties is for, in this process."""
     target = host_target()
+    if config.get("OVJIT_MATRIX_UNIT") is False:
+        target = without_matrix_unit(target)
     return Context(target, Options.of(config, target))
 
 

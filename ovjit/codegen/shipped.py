@@ -31,7 +31,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.cpu.targets import MATRIX, Target
 from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
 
@@ -71,9 +71,15 @@ def is_plain(source: str, key: str, form: str, isa: Target) -> bool:
 def content_key(source: str, key: str, form: str, intrinsics: str, isa: Target) -> str:
     """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
     has, where the code depends on it."""
-    extra = () if is_plain(source, key, form, isa) else isa.extras
+    extra = () if is_plain(source, key, form, isa) else extras_of(form, isa)
     parts = (source, key, intrinsics, isa.name, *extra)
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+def extras_of(form: str, isa: Target) -> tuple[str, ...]:
+    """What a CPU has besides that the code of kernels of a format may depend on: of a matrix unit that which
+    multiplies in this format."""
+    return tuple(f for f in isa.extras if f not in MATRIX or form.startswith("amx"))
 
 
 @functools.cache

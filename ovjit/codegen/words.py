@@ -22,7 +22,8 @@ __all__ = [
     "look_up", "maximum", "minimum", "not_below", "now", "permute", "placed", "prefetch", "prefetch_l2",
     "registers", "rint", "scatter", "scratch", "select", "share", "shr_halves", "sigmoid", "splat",
     "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs",
-    "take", "tanh", "trunc", "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors",
+    "take", "tanh", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
+    "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors",
     "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
@@ -119,6 +120,10 @@ exp_below_zero, not_below = (Word(name) for name in ("exp_below_zero", "not_belo
 libm_cos, libm_sin, libm_exp, libm_log = (
     Word(name) for name in ("libm_cos", "libm_sin", "libm_exp", "libm_log")
 )
+
+# of the matrix unit: see `ovjit.codegen.cpu.amx`
+tile_begin, tile_end = Word("tile_begin"), Word("tile_end")
+tile_load, tile_store, tile_multiply = (Word(name) for name in ("tile_load", "tile_store", "tile_multiply"))
 
 # element types
 f32, f64, i16, i32, i64, u8, u16, u32 = "f32", "f64", "i16", "i32", "i64", "u8", "u16", "u32"

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
 COMPILING = (
     "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "caches",
+    "OVJIT_MATRIX_UNIT",
 )  # fmt: skip
 #: Properties of the process rather than of the model, which stay behind.
 LOCAL = frozenset(

@@ -31,7 +31,7 @@ FAR_PIXELS = 384 * 1024
 tile = Word("tile")
 #: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
 #: group to group of those that have pixels.
-_OPERANDS: Any = Each("operands", "n h w g", unless="shared")
+OPERANDS: Any = Each("operands", "n h w g", unless="shared")
 
 
 def _shared(operands: tuple[Operand, ...]) -> list[int]:
@@ -179,13 +179,56 @@ class Gathering(NamedTuple):
     packed: int
 
 
+@inline
+def begin_chunk(
+    at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
+):
+    """What a chunk has: at["part"], its group; panels from at["panel"] on, weights at["w"], at["w_panel"]
+    bytes from panel to panel; pixels from at["p"] to at["stop"], the first one in line at["i"] and column
+    at["j"] of at["img"]. `first`: where tensors begin."""
+    px_block = urem(chunk, shares.run)
+    rest = udiv(chunk, shares.run)
+    if shares.by_pixels:
+        px_block = rest
+        rest = urem(chunk, shares.run)
+    part = udiv(rest, shares.pn_blocks)
+    at["part"] = part
+    at["panel"] = urem(rest, shares.pn_blocks) * shares.pn_per
+    at["stop_panel"] = min(at["panel"] + shares.pn_per, panels)
+    at["p"] = px_block * shares.px_per
+    at["stop"] = min(at["p"] + shares.px_per, grid.pixels)
+    at["img"] = udiv(at["p"], grid.oh * grid.ow)
+    rest = urem(at["p"], grid.oh * grid.ow)
+    at["i"] = udiv(rest, grid.ow)
+    at["j"] = urem(rest, grid.ow)
+    at["w_panel"] = w_panel
+    if picked:
+        kind = ld(chosen.picks + part * chosen.picks_g, 0)
+        if kind < 0:
+            kind += chosen.kinds
+        if kind < 0 or kind >= chosen.kinds:
+            at["w"] = chosen.none
+            at["w_panel"] = 0
+        else:
+            at["w"] = w + kind * w_g
+    else:
+        at["w"] = w + part * w_g
+    begin_at(first, 0, x + part * x_g, grid.x_n, grid.x_h, grid.x_w)
+    begin_at(first, 1, y + part * apart.y_g, grid.y_n, grid.y_h, grid.y_w)
+    for n, o in enumerate(operands):
+        if not o.shared:
+            first[o.where] = e[n] + part * e[n, "g"]
+            for along in "nhw":
+                first[o.where, along] = e[n, along]
+
+
 @kernel(
     stored=Raw(StoredWeights), apart=Raw(Apart), grid=Raw(Pixels), sums=Raw(Sums),
     shares=Raw(Shares), chosen=Raw(ChosenWeights), gathering=Raw(Gathering),
 )  # fmt: skip
 def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, stored, apart, grid, x_g, w_g,
-    w_panel, outs, panels, sums, shares, chosen, gathering, e=_OPERANDS, *, operands, rows, heights,
+    w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
     vectors, lanes, group, listed, ways, unpack, picked, gathered,
 ):  # fmt: skip
     """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
@@ -196,39 +239,16 @@ def tiles(
     bytes, two for a lane at most, which are put together first, `packed` bytes for a pixel."""
     first, at, order = registers()
     shared = _shared(operands)
-    # the chunk's group, panels and pixels
-    px_block = urem(chunk, shares.run)
-    rest = udiv(chunk, shares.run)
-    if shares.by_pixels:
-        px_block = rest
-        rest = urem(chunk, shares.run)
-    part = udiv(rest, shares.pn_blocks)
-    first_panel = urem(rest, shares.pn_blocks) * shares.pn_per
-    stop_panel = min(first_panel + shares.pn_per, panels)
-    p = px_block * shares.px_per
-    stop = min(p + shares.px_per, grid.pixels)
-    at["img"] = udiv(p, grid.oh * grid.ow)
-    rest = urem(p, grid.oh * grid.ow)
-    at["i"] = udiv(rest, grid.ow)
-    at["j"] = urem(rest, grid.ow)
-    if picked:
-        kind = ld(chosen.picks + part * chosen.picks_g, 0)
-        if kind < 0:
-            kind += chosen.kinds
-        if kind < 0 or kind >= chosen.kinds:
-            w = chosen.none
-            w_panel = 0
-        else:
-            w += kind * w_g
-    else:
-        w += part * w_g
-    begin_at(first, 0, x + part * x_g, grid.x_n, grid.x_h, grid.x_w)
-    begin_at(first, 1, y + part * apart.y_g, grid.y_n, grid.y_h, grid.y_w)
-    for n, o in enumerate(operands):
-        if not o.shared:
-            first[o.where] = e[n] + part * e[n, "g"]
-            for along in "nhw":
-                first[o.where, along] = e[n, along]
+    begin_chunk(
+        at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
+    )
+    w = at["w"]
+    w_panel = at["w_panel"]
+    part = at["part"]
+    first_panel = at["panel"]
+    stop_panel = at["stop_panel"]
+    p = at["p"]
+    stop = at["stop"]
     if unpack:
         unpacked = scratch + rows * TABLE * 8
         unpack_panels(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, find_format
+from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, find_format, matrix_format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
@@ -26,6 +26,8 @@ from ovjit.planning.plan import Constants, Panels, Planner, ceil_div, in_place_c
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Layout, Ptr, View
 from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.matrix import PIXELS as MATRIX_PIXELS
+from ovjit.tiles.matrix import driver_kernel, scratch_bytes
 from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
@@ -42,6 +44,8 @@ MOST_CHUNKS = 32
 #: finds the pixels that it has written itself. ShuffleNet, whose groups are panels, took 1.2 times as long at
 #: 2 threads.
 KEPT_WEIGHTS = 1 << 19
+#: Tiles of a matrix unit that a range of pixels has at least, rather than fewer panels.
+FULL_TILES = 8
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
 #: Words above which a matrix product sums in blocks. Below, one chain is as good as what others do.
@@ -127,7 +131,8 @@ class Tiled(Lowering):
         self.kernel = self.make_kernel(names)
         #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
         self.blocked: Kernel | None = None
-        if self.form.acc == "f32" and (self.sum_words is None or self.sum_words > LONG_SUM):
+        long = self.sum_words is None or self.sum_words > LONG_SUM
+        if long and self.form.acc == "f32" and self.form.step == 1:
             self.blocked = self.make_blocked(f"{self.kernel.name}_blocks")
             self.kernels = (self.blocked, *(() if self.sum_words else self.kernels))
 
@@ -171,18 +176,27 @@ class Tiled(Lowering):
         """The format of the tiles: that of the operands' types."""
         form = find_format(self.data.dtype, self.weight_type, self.target)
         assert form is not None  # `tile_format` has been checked before
-        return form
+        return matrix_format(form, self.target) if self.suits_matrices(form) else form
+
+    def suits_matrices(self, form: Format) -> bool:
+        """Whether a matrix unit may multiply: of weights that are packed at compilation, of any depth."""
+        return self.arranged() is not None
 
     def takes_lists(self) -> bool:
         """Whether words of bytes are put into an order, see `narrow`: of weights that can be looked at."""
         arranged = self.arranged()
         return arranged is not None and isinstance(arranged[0], np.ndarray)
 
+    @property
+    def tile_pixels(self) -> int:
+        """The pixels of a full tile."""
+        return MATRIX_PIXELS if self.form.step > 1 else self.target.shapes.tiles[0]
+
     def make_kernel(self, names: str) -> Kernel:
-        rows, width = self.target.shapes.tiles[0], tile_width(self.target)
+        rows, width = self.tile_pixels, tile_width(self.target)
         name = f"{self.kind}_{self.form.name}_{rows}x{width}_{self.target.name}{'_' + names if names else ''}"
         picked = self.picks is not None
-        return tile_kernel(
+        return driver_kernel(
             name, self.epilogue, self.target, self.form, picked=picked, gathered=self.gathered > 0
         )
 
@@ -387,7 +401,7 @@ class Tiled(Lowering):
     def _blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
         """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
         how many ranges of panels."""
-        rows = self.target.shapes.tiles[0]
+        rows = self.tile_pixels
         panel_bytes = weights.sizes.panel
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
         pn_blocks = ceil_div(panels, pn_per)
@@ -399,6 +413,11 @@ class Tiled(Lowering):
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
         wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
         others = pn_blocks * most(1, weights.groups)
+        if self.form.step > 1:  # the last tile of a range has fewer pixels: ranges of panels have no such
+            pn_blocks = most(pn_blocks, least(panels, ceil_div(wanted * FULL_TILES * rows, pixels)))
+            pn_per = ceil_div(panels, pn_blocks)
+            pn_blocks = ceil_div(panels, pn_per)
+            others = pn_blocks * most(1, weights.groups)
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, others)))
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
@@ -406,7 +425,7 @@ class Tiled(Lowering):
     def _shares(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
         """The flops of a step, what `_blocks` gives, the bytes that a word and a tile fetch ahead, and how
         many chunks there are."""
-        rows, width = self.target.shapes.tiles[0], weights.sizes.width
+        rows, width = self.tile_pixels, weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
         blocks = self._blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights at the speed of
@@ -476,7 +495,8 @@ class Tiled(Lowering):
         values["b_step"] = weights.bias_step
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
-        tables = (2 if plain else self.epilogue.table_rows) * TABLE * 8
+        rows = 2 if plain else self.epilogue.table_rows
+        tables = scratch_bytes(rows, words) if self.form.step > 1 else rows * TABLE * 8
         values |= self._beside_tables(planner, weights, tables, pn_per, words, lines)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:

@@ -58,7 +58,7 @@ def pack_panels(
     of the model's, in whatever order. `converted`: how some of them at a time become the format's type then.
     """
     groups, *runs, depth, outs = weights.shape
-    words = math.prod(runs) * form.words(depth)
+    words = ceil_div(math.prod(runs) * form.words(depth), form.step) * form.step
     sizes = panel_sizes(words, outs, isa)
 
     order = {"width": sizes.width, "last": sizes.last, "group": form.group}
@@ -90,12 +90,17 @@ def _fill_group(
         weights = np.pad(weights, (*[(0, 0)] * len(runs), (0, -depth % group), (0, 0)))
     each = (*runs, -(-depth // group))
     full, rest = divmod(outs, width)
-    split = math.prod(each) * full * width * group
+    words = target.size // (full * width + last) // group
+    split, used = words * full * width * group, math.prod(each)
     source = weights.reshape(*each, group, outs)
-    body = target[:split].reshape(full, *each, width, group)
+    panels_of = target[:split].reshape(full, words, width, group)
+    panels_of[:, used:] = 0
+    body = panels_of[:, :used].reshape(full, *each, width, group)
     panels = source[..., : full * width].reshape(*each, group, full, width)
     panels = np.moveaxis(panels, (-2, -1), (0, -2))
     some = max(1, _PACKED // max(1, math.prod(each) * width * group * target.itemsize))
+    if used < words:
+        rows = None
     for first in range(0, full, some):
         part = body[first : first + some]
         if rows is not None:
@@ -105,13 +110,15 @@ def _fill_group(
             continue
         of_part = panels[first : first + some]
         np.copyto(part, of_part if converted is None else converted.convert(of_part))
-        flush_subnormals(part)
+        flush_subnormals(panels_of[first : first + some])
         release_pages(of_part)
     if rest:
-        tail = target[split:].reshape(*each, last, group)
+        tail = target[split:].reshape(words, last, group)
+        tail[used:] = 0
+        filled = tail[:used].reshape(*each, last, group)
         of_tail = np.swapaxes(source[..., full * width :], -1, -2)
-        tail[..., :rest, :] = of_tail if converted is None else converted.convert(of_tail)
-        tail[..., rest:, :] = 0
+        filled[..., :rest, :] = of_tail if converted is None else converted.convert(of_tail)
+        filled[..., rest:, :] = 0
         flush_subnormals(tail)
 
 

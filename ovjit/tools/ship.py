@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
 
+#: The features of CPUs with a matrix unit; of their kernels those are added that use it.
+_AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
 #: Instruction sets and what CPUs have besides, as `targets.EXTRA` names it: server CPUs of ten years.
 VARIANTS = {
-    "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni")),
+    "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni"), _AMX),
     "avx2": ((),),
     "neon": (
         (), ("lse", "dotprod"), ("lse", "dotprod", "fp16fml"), ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
@@ -83,6 +85,9 @@ def groups(target: Target) -> Iterator[Group]:
 
 def _always(target: Target) -> Iterator[Kernel]:
     """Kernels that are no layer's."""
+    from ovjit.codegen.cpu import amx_test
+    from ovjit.codegen.cpu.targets import MATRIX
+    from ovjit.codegen.kernel import Kernel, KernelArgs
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
@@ -92,6 +97,9 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield tags.kernel()
     yield evaluating_kernel()
     yield from weave.kernels(target)
+    for feature in sorted(MATRIX.intersection(target.extras)):
+        key, form = amx_test.tested(feature)
+        yield Kernel(key, amx_test.SOURCE, KernelArgs(), amx_test.tested(feature).words, key, form)
 
 
 def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import find_format
+from ovjit.codegen.cpu.formats import Format, find_format, matrix_format
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
@@ -72,6 +72,8 @@ class TiledConvolution(Tiled):
         Gathering pays if whole words of few channels would be many more: three colours 7x7 are 37 words and
         not 49, which takes 0.87 of the time. Lines of planes are too many and too short."""
         form = find_format(self.data.dtype, self.weight_type, self.target)
+        if form is not None and matrix_format(form, self.target) is not form:
+            return 0  # windows are put together there anyway
         if self.constant is None or form is None or form.group != 4 or form.products > 1 or self.groups > 1:
             return 0
         if len(self.kernel_size) != 2 or self.planar or self.shuffle:
@@ -147,6 +149,8 @@ class TiledConvolution(Tiled):
         panels have to be of one width."""
         if self.constant is None or self.planar or self.shuffle or self.gathered or self.form.listed:
             return False
+        if self.form.words(self.channels) % self.form.step:
+            return False  # the unit reads whole lines of words
         sizes = panel_sizes(1, self.outs, self.target)
         return sizes.last in (0, sizes.width) and bool(np.isfinite(self.constant).all())
 
@@ -333,6 +337,9 @@ class ComputedConvolution(TiledConvolution):
         self.kernels = (*self.kernels, *pack_kernels(self.target, self.form))
 
     def takes_lists(self) -> bool:
+        return False
+
+    def suits_matrices(self, form: Format) -> bool:
         return False
 
     def _take_bias(self) -> int:

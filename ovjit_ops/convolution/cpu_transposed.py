@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, find_format
+from ovjit.codegen.cpu.formats import F32, Format, find_format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.graph import Node, Value
@@ -100,6 +100,9 @@ class TransposedConvolution(Tiled):
         super().__init__(group, "conv")
         if not is_static(self.data.shape):  # what the last window reads depends on the extents
             self.pads = (self.data,)
+
+    def suits_matrices(self, form: Format) -> bool:
+        return True
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))

@@ -35,7 +35,7 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.codegen import trace as t
-from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format
+from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format, matrix_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
@@ -326,6 +326,9 @@ class Winograd(TiledConvolution):
     def choose_form(self) -> Format:
         return plane_form(self.m, super().choose_form(), self.channels)
 
+    def suits_matrices(self, form: Format) -> bool:
+        return False  # it is not chosen where there is a matrix unit
+
     def make_kernel(self, names: str) -> Kernel:
         self.input_kernel = input_kernel(self.m, self.data.dtype, self.form.a)
         self.output_kernel = output_kernel(self.m, self.epilogue, names, self.form.acc)
@@ -444,6 +447,8 @@ def winograd_way(group: Group) -> int:
     flat = tuple(filters.shape[2:])[-2:] == (3, 3) and set(filters.shape[2:-2]) <= {1}
     if form is None or node.op.name != "Convolution" or not flat:
         return 0
+    if matrix_format(form, target) is not form:
+        return 0  # products take less time there than the transforms
     ways = possible_ways(form, filters.shape[1])
     if not ways or (options.exact and form in (F32, BF16)):
         return 0

@@ -36,17 +36,13 @@ def full_settings(attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 class Sizes(NamedTuple):
-    """Rows and columns of the image, taps and windows."""
+    """Rows and columns of the image, taps and windows; how these move on along the image, and bytes between
+    them in x."""
 
     h: int
     w: int
     taps: int
     windows: int
-
-
-class Steps(NamedTuple):
-    """How taps and windows move on along the image, and bytes between them in x."""
-
     down: int
     down_tap: int
     up: int
@@ -66,8 +62,8 @@ class PlacesOf(NamedTuple):
     x_inner: int
 
 
-@kernel(sizes=Raw(Sizes), steps=Raw(Steps), places=Raw(PlacesOf), of=Raw(Share))
-def add_columns(x: Ptr, y: Ptr, sizes, steps, places, of, *, T):
+@kernel(sizes=Raw(Sizes), places=Raw(PlacesOf), of=Raw(Share))
+def add_columns(x: Ptr, y: Ptr, sizes, places, of, *, T):
     """A chunk is a range of planes [h, w], of which `taps` * `windows` rows are added to: row window * down +
     tap * down_tap - up. Along a row the same for what is `inner` and `outer`: windows and taps, or the other
     way round, whichever lie side by side."""
@@ -79,9 +75,9 @@ def add_columns(x: Ptr, y: Ptr, sizes, steps, places, of, *, T):
             storem[T](plane + i * SIZE[T], zero, sizes.h * sizes.w - i)
         for tap in range(sizes.taps):
             for window in range(sizes.windows):
-                row = window * steps.down + tap * steps.down_tap - steps.up
+                row = window * sizes.down + tap * sizes.down_tap - sizes.up
                 if row >= 0 and row < sizes.h:
-                    source = p + tap * steps.x_tap + window * steps.x_window
+                    source = p + tap * sizes.x_tap + window * sizes.x_window
                     target = plane + row * (sizes.w * SIZE[T])
                     for k in range(places.outer):
                         begin = k * places.outer_step - places.left

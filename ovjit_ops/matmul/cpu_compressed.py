@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.cpu.formats import find_format
+from ovjit.codegen.cpu.formats import Format, find_format, matrix_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.fuse import Group
@@ -23,6 +23,7 @@ from ovjit.tiles.compressed import (
 from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.lowering import Weights
+from ovjit.tiles.matrix import driver_kernel
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit.tiles.rows import row_step
 from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
@@ -55,11 +56,14 @@ class CompressedProduct(StoredWeights):
             )  # fmt: skip
             self.kernels = (*self.kernels, self.to_digits, self.by_digits)
 
+    def suits_matrices(self, form: Format) -> bool:
+        return form.words(self.depth) % matrix_format(form, self.target).step == 0
+
     def make_kernel(self, names: str) -> Kernel:
-        rows, width = self.target.shapes.tiles[0], tile_width(self.target)
+        rows, width = self.tile_pixels, tile_width(self.target)
         name = f"matmul_{self.unpack.name}_{self.form.name}_{rows}x{width}_{self.target.name}"
         name += f"_{names}" if names else ""
-        return tile_kernel(name, self.epilogue, self.target, self.form, unpack=self.unpack)
+        return driver_kernel(name, self.epilogue, self.target, self.form, unpack=self.unpack)
 
     def make_blocked(self, name: str) -> Kernel:
         return tile_kernel(name, self.epilogue, self.target, self.form, True, self.unpack)

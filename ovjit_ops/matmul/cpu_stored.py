@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import Format
 from ovjit.graph.converted import Arranged, Converted, Factored
 from ovjit.graph.graph import Value
 from ovjit.planning.constants import PackedRows
@@ -31,6 +32,9 @@ class StoredWeights(TiledMatMul):
         self.integers, self.scale, self.zero = whole, scale, zero
         self.depth, self.outs = whole.shape
         self.weight_type = self.data.dtype
+
+    def suits_matrices(self, form: Format) -> bool:
+        return False
 
     def place(self, constants: Constants, arrays: Mapping[str, np.ndarray | Filling | None]) -> None:
         """Place those that there are; `places` says where, by the names that kernels have for them."""

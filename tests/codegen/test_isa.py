@@ -63,14 +63,16 @@ def test_linux_and_llvm_say_the_same_of_this_cpu(monkeypatch: pytest.MonkeyPatch
 def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = (
         "sse2 avx avx2 fma avx512f avx512dq avx512bw avx512cd avx512vl avx512_vnni avx512_bf16 avx_vnni "
-        "bmi1 bmi2 f16c abm movbe"
+        "bmi1 bmi2 f16c abm movbe amx_tile amx_bf16 amx_int8"
     )
     monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
+    monkeypatch.setattr(cpu.machine, "may_use_tiles", lambda: True)
     cpu._features.cache_clear()
     try:
         extra = {feature for feature, isa in EXTRA.items() if isa != "neon"}
         assert cpu._features() == {*TARGETS["avx512"].features, "avx2", *extra}
-        monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags.replace("avx512", "no")))
+        flags = flags.replace("avx512", "no").replace("amx", "no")
+        monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", flags))
         cpu._features.cache_clear()
         assert cpu._features() == {"avx2", "fma", "avxvnni", "bmi", "bmi2", "f16c", "lzcnt", "movbe"}
     finally:

@@ -6,20 +6,24 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.support import ROOT
 
 
-def test_bf16_and_bytes_of_avx512() -> None:
+@pytest.mark.parametrize("unit", [(), ("amx-bf16", "amx-int8")], ids=["vectors", "matrix unit"])
+def test_bf16_and_bytes_of_avx512(unit: tuple[str, ...]) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("OVJIT_PRECISION", "OVJIT_ISA")}
     environment["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "tests.support.assumed_cpu"]
+    command = [sys.executable, "-m", "tests.support.assumed_cpu", *unit]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert len(rows) == 17, done.stdout
     for name, error, kernels in rows:
         if name == "quantized":
-            assert "conv_u8i8" in kernels and "depthwise_u8" in kernels, kernels
+            assert ("conv_amx_u8i8" if unit else "conv_u8i8") in kernels, kernels
+            assert "depthwise_u8" in kernels, kernels
             assert float(error) < 1e-6, name
             continue
         if name == "cached":
@@ -28,4 +32,6 @@ def test_bf16_and_bytes_of_avx512() -> None:
             assert "attention_rows_bf16_u8" in kernels and "dequantize" not in kernels, kernels
         # a sum of products of bf16 is right within some of its steps of 2^-8, and f32 would be far nearer
         assert "bf16" in kernels, f"{name}: {kernels}"
+        if unit and name not in ("depthwise", "computed"):
+            assert "amx_bf16" in kernels, f"{name}: {kernels}"
         assert 1e-4 < float(error) < 1e-2, f"{name}: {error}"

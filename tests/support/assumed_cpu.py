@@ -1,16 +1,17 @@
 """Run as a program: networks in bf16 and in bytes as a CPU would compute them that this one need not be.
 
-    python assumed_cpu.py
+    python assumed_cpu.py [FEATURE ...]
 
 Prints, for each, the largest difference to the f32 answer as a part of its largest element, and the kernels.
 Plans, layouts, packed weights and arguments are those of AVX-512 with BF16 and VNNI; their kernels are
 compiled for it and run by Python's interpreter, each address checked, so that none of its instructions is
-needed.
+needed. FEATURE: what the CPU has beside these.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -161,7 +162,7 @@ def main() -> None:
     os.environ["OVJIT_HIDE"] = "avx512bf16"  # products of tensors of bf16 are then those of f32 everywhere
     wanted = {name: answer(model, inputs[name], "f32", "f32")[0] for name, model in models.items()}
     del os.environ["OVJIT_HIDE"]
-    host.assume("avx512", ("avx512bf16", "avx512vnni"))
+    host.assume("avx512", ("avx512bf16", "avx512vnni", *sys.argv[1:]))
     os.environ["OVJIT_INTERP"] = "kernels"
     for name, model in models.items():
         caches = "u8" if name == "cached in bytes" else "f16"

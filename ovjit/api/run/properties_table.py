@@ -254,6 +254,7 @@ ROWS = {
         Row("EXCLUSIVE_ASYNC_REQUESTS", False, _bool, "C", "", False),
         Row("CACHE_DIR", "", _text, "CAMHBG", "", False),
         Row("OVJIT_KEY", "", _key, "CAMHBG", "", False),
+        Row("OVJIT_MATRIX_UNIT", True, _bool, "CAMHBG", "", False),
         Row("CACHE_ENCRYPTION_CALLBACKS", (), _callbacks, "CAMHBG", "", False),
         Row("CACHE_MODE", values.CacheMode.OPTIMIZE_SPEED, _choice(values.CacheMode), "CAMHBG", "", False),
         Row("ENABLE_MMAP", True, _bool, "CAMHBG", "", False),

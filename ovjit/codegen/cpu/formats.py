@@ -12,6 +12,8 @@ address tables, panels and epilogues see only words, so a format is a row of dat
 | u8i8   | u8    | i8      | i32         | 4               | vpmaddubsw, vpmaddwd: see `ovjit.tiles.narrow` |
 | u8i8   | u8    | i8      | i32         | 4               | two vpmaddwd |
 | i16    | i16   | i16     | i32         | 2               | vpmaddwd |
+| amx_bf16 | bf16 | bf16   | f32         | 2               | tdpbf16ps (AMX), 16 words at once |
+| amx_u8i8 | u8  | i8      | i32         | 4               | tdpbusd (AMX), 16 words at once |
 
 On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`), two pixels
 with two channels (`by_pairs`), or halves of vectors (`by_halves`):
@@ -38,6 +40,8 @@ from ovjit.graph.dtypes import FULL, numpy_dtype
 
 #: Bytes of a word.
 WORD = 4
+#: How many times as fast as vectors a matrix unit multiplies words.
+_MATRIX_RATE = 16
 
 
 class Format(NamedTuple):
@@ -47,7 +51,9 @@ class Format(NamedTuple):
     multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `listed`: the
     words of weights are in an order of their own, see `ovjit.tiles.narrow`. `flips`: bytes of pixels become
     signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum. `more`: further
-    functions like `madd`, by their names: see `by_pairs` and `by_halves`.
+    functions like `madd`, by their names: see `by_pairs` and `by_halves`. `step`: so many words of depth are
+    multiplied at once, by a matrix unit (`ovjit.tiles.matrix`) if these are several; panels are filled up
+    with zeros to them.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Format(NamedTuple):
     listed: bool = False
     flips: bool = False
     more: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    step: int = 1
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""
@@ -70,7 +77,7 @@ class Format(NamedTuple):
     @property
     def rate(self) -> int:
         """About how many times the products of f32 are made in the same time."""
-        return self.group // self.products
+        return self.group // self.products * (_MATRIX_RATE if self.step > 1 else 1)
 
     @property
     def weight_dtype(self) -> np.dtype:
@@ -158,6 +165,11 @@ _UNSIGNED = U8I8._replace(more=(("matrix", _matrix_unsigned),), features=("i8mm"
 _SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, flips=True)
 #: Where weights are not known before they are multiplied, nor what sums begin with.
 UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
+#: By the matrix unit AMX (`ovjit.codegen.cpu.amx`), with the bits that vectors give of bytes, not of bf16.
+AMX = tuple(
+    form._replace(name=f"amx_{form.name}", features=(feature,), isas=("avx512",), step=16)
+    for form, feature in ((BF16, "amx-bf16"), (U8I8, "amx-int8"))
+)
 #: The first that fits is taken.
 FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _F16_NEON, _UNSIGNED, _SIGNED)
 _HALVES = (BF16.a, _F16_NEON.a)
@@ -184,6 +196,13 @@ def find_format(a: str, w: str, isa: Target) -> Format | None:
     """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
     fitting = (f for f in FORMATS if (f.a, f.w) == (a, w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), None)
+
+
+def matrix_format(form: Format, isa: Target) -> Format:
+    """The format in which a matrix unit of this instruction set multiplies the same types; without one,
+    `form`."""
+    fitting = (f for f in AMX if (f.a, f.w) == (form.a, form.w) and isa.name in f.isas)
+    return next((f for f in fitting if has_features(isa, f.features)), form)
 
 
 def available_formats(isa: Target) -> tuple[Format, ...]:

@@ -11,12 +11,13 @@ from collections.abc import Collection
 
 from ovjit import debug
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, target_of
+from ovjit.codegen.cpu.targets import EXTRA, MATRIX, TARGETS, Target, target_of
 from ovjit.errors import UnsupportedError
 
 #: What Linux calls features that LLVM calls otherwise.
 _LINUX = {
     "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
+    "amx-bf16": "amx_bf16", "amx-int8": "amx_int8",
     "bmi": "bmi1", "lzcnt": "abm",
     "neon": "asimd", "lse": "atomics", "dotprod": "asimddp", "fp16fml": "asimdfhm",
 }  # fmt: skip
@@ -65,7 +66,8 @@ def _features() -> frozenset[str]:
         found = llvm.get_host_cpu_features()
         return frozenset(f for f in named if found.get(f))
     flags = said[-1].split()
-    return frozenset(f for f in named if _LINUX.get(f, f) in flags)
+    have = frozenset(f for f in named if _LINUX.get(f, f) in flags)
+    return have if have.isdisjoint(MATRIX) or machine.may_use_tiles() else have - MATRIX
 
 
 def usable() -> list[str]:
@@ -98,7 +100,18 @@ def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> 
     if wanted not in TARGETS or (wanted != best_target() and wanted not in usable()):
         choice = ", ".join(usable())
         raise ValueError(f"OVJIT_ISA={wanted} is not usable on this CPU; choose one of {choice}")
-    return target_of(wanted, _features() - _hidden(hide), machine.name())
+    features = _features() - _hidden(hide)
+    return target_of(wanted, features - _failing(wanted, features), machine.name())
+
+
+def _failing(wanted: str, features: frozenset[str]) -> frozenset[str]:
+    """Those of a matrix unit's features that do not pass the test of it."""
+    units = [f for f in MATRIX & features if EXTRA[f] == wanted]
+    if not units:
+        return frozenset()
+    from ovjit.codegen.cpu import amx_test
+
+    return amx_test.failing(units, target_of(wanted, features), _said())
 
 
 def check_runs(target: Target) -> None:

@@ -76,6 +76,20 @@ def arm_features() -> frozenset[str]:
     return frozenset(f for f, (word, bit, _) in _ARM.items() if words[word] >> bit & 1)
 
 
+#: Linux's system call and its request for the registers of AMX (x86-64), which a process has to ask for.
+_ARCH_PRCTL, _ASK_FOR_STATE, _TILES = 158, 0x1023, 18
+
+
+@functools.cache
+def may_use_tiles() -> bool:
+    """Whether Linux lets this process use AMX's registers: asked for once, for all threads and children."""
+    if sys.platform != "linux" or not is_x86():
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ASK_FOR_STATE, _TILES) == 0)
+
+
 def _auxiliary(word: int) -> int:
     import ctypes
 

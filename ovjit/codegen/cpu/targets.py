@@ -93,8 +93,11 @@ TARGETS = {
 #: instruction set whose code they are for.
 EXTRA = {
     "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2",
+    "amx-bf16": "avx512", "amx-int8": "avx512",
     "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fp16fml": "neon",
 }  # fmt: skip
+#: Those of a matrix unit, which are used after a test (`ovjit.codegen.cpu.amx_test`).
+MATRIX = frozenset(("amx-bf16", "amx-int8"))
 
 
 def target_of(name: str, features: Collection[str] = (), machine: str = "") -> Target:
@@ -103,6 +106,11 @@ def target_of(name: str, features: Collection[str] = (), machine: str = "") -> T
     found = TARGETS[name]
     extras = tuple(f for f, of in EXTRA.items() if of == name and f in features)
     return found._replace(extras=extras, machine=machine if machine and not found.features else found.machine)
+
+
+def without_matrix_unit(target: Target) -> Target:
+    """The target, whose products are left to vectors."""
+    return target._replace(extras=tuple(f for f in target.extras if f not in MATRIX))
 
 
 def has_features(target: Target, features: Collection[str]) -> bool:

@@ -1,0 +1,162 @@
+"""Words of the matrix unit AMX: eight tile registers of 16 rows of 64 bytes.
+
+    tile_begin()                     configure all tiles as 16 x 64 bytes; they are zeros then
+    tile_end()                       give the registers up
+    tile_load_<t>(p, step)           row r of tile t from p + r * step
+    tile_store_<t>(p, step)          row r of tile t to p + r * step
+    tile_multiply_<c>_<a>_<b>()      c += a * b, by the instruction of a format
+
+`a` has a row of 16 words of depth for each row of `c`. `b` has a row of 16 words, one for each column, for
+each word of depth. A word is two bf16 or four bytes.
+
+| format | instruction | arithmetic |
+|--------|-------------|------------|
+| bf16   | tdpbf16ps   | see `multiply_bf16` |
+| u8i8   | tdpbusd     | exact, modulo 2 ** 32 |
+
+A kernel configures the tiles itself and gives them up before it returns: other code leaves them alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+#: Rows of a tile, and bytes of a row.
+ROWS, ROW_BYTES = 16, 64
+#: The tiles of four blocks of sums, of two blocks of rows and of two blocks of columns.
+SUMS, LEFT, RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)
+_TILES = 8
+
+
+def _configuration() -> list[int]:
+    """The 64 bytes that ldtilecfg reads: palette 1, bytes of a row at 16, rows at 48."""
+    config = [0] * 64
+    config[0] = 1
+    for tile in range(_TILES):
+        config[16 + 2 * tile], config[48 + tile] = ROW_BYTES, ROWS
+    return config
+
+
+# --- arithmetic
+
+
+def _odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x + y of f64, rounded to odd, so that a second rounding to f32 is right."""
+    total = x + y
+    part = total - x
+    error = (x - (total - part)) + (y - part)
+    bits = np.ascontiguousarray(total).view(np.int64)
+    inexact = (error != 0) & np.isfinite(error) & ((bits & 1) == 0)
+    step = np.where((error > 0) == (total > 0), 1, -1)
+    return np.where(inexact, bits + step, bits).view(np.float64)
+
+
+def _flushed(x: np.ndarray) -> np.ndarray:
+    """f32 with zeros of their sign for subnormals."""
+    return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x)
+
+
+def multiply_bf16(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """tdpbf16ps: f32 sums [rows, columns] plus bf16 [rows, words, 2] times [words, columns, 2].
+
+    Even and odd elements of the depth have a chain of multiply-adds each, which begins with zero. Both are
+    added, and then to the sum. All round to nearest even; subnormals are zeros, on input and as results.
+    """
+    a, b = (_flushed((x.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for x in (left, right))
+    chains = np.zeros((*sums.shape, 2), np.float32)
+    with np.errstate(all="ignore"):
+        for k in range(a.shape[1]):
+            made = _odd_sum(a[:, None, k] * b[None, k], chains.astype(np.float64))
+            chains = _flushed(made.astype(np.float32))
+        return _flushed(_flushed(sums) + _flushed(chains[..., 0] + chains[..., 1]))
+
+
+def multiply_bytes(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """tdpbusd: i32 sums [rows, columns] plus u8 [rows, words, 4] times i8 [words, columns, 4]."""
+    made = np.einsum("mkg,kng->mn", left.astype(np.int64), right.astype(np.int64))
+    return (sums + made).astype(np.int32)
+
+
+def _python_load(tile: int, words: Any, p: int, step: int) -> None:
+    rows = [words.memory.at(p + r * step, ROW_BYTES) for r in range(ROWS)]
+    _tiles(words)[tile] = np.stack(rows).view(np.uint8)
+
+
+def _python_store(tile: int, words: Any, p: int, step: int) -> None:
+    for r, row in enumerate(_tiles(words)[tile]):
+        words.memory.at(p + r * step, ROW_BYTES)[:] = row
+
+
+def multiply_tiles(name: str, sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The product of a format, of tiles as bytes [16, 64]."""
+    if name == "bf16":
+        a, b = (x.view(np.uint16).reshape(ROWS, ROWS, 2) for x in (left, right))
+        made = multiply_bf16(sums.view(np.float32), a, b)
+    else:
+        signed = right.view(np.int8).reshape(ROWS, ROWS, 4)
+        made = multiply_bytes(sums.view(np.int32), left.reshape(ROWS, ROWS, 4), signed)
+    return np.ascontiguousarray(made).view(np.uint8)
+
+
+def _python_multiply(name: str, c: int, a: int, b: int, words: Any) -> None:
+    tiles = _tiles(words)
+    tiles[c] = multiply_tiles(name, tiles[c], tiles[a], tiles[b])
+
+
+def _tiles(words: Any) -> Any:
+    """The registers of what runs in Python."""
+    return words.__dict__.setdefault("tiles", np.zeros((_TILES, ROWS, ROW_BYTES), np.uint8))
+
+
+# --- LLVM
+
+
+def intrinsics(name: str) -> dict[str, Any]:
+    """The words, with the products of the format `name`."""
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu import types
+    from ovjit.codegen.cpu.intrinsics import make
+    from ovjit.codegen.cpu.types import signature
+    from ovjit.codegen.cpu.vector_types import call_intrinsic, pointer
+
+    byte, none = ir.IntType(8), ir.VoidType()
+    instruction = {"bf16": "tdpbf16ps", "u8i8": "tdpbusd"}[name]
+
+    def word(title: str, arity: int, body: Any, in_python: Any) -> None:
+        made = make(title, signature(types.void, *[types.int64] * arity), body)
+        made.in_python = in_python
+        found[title] = made
+
+    def begin(b: Any) -> None:
+        kind = ir.VectorType(byte, 64)
+        place = b.alloca(kind)
+        b.store(ir.Constant(kind, _configuration()), place)
+        call_intrinsic(b, "llvm.x86.ldtilecfg", none, [b.bitcast(place, byte.as_pointer())])
+
+    def move(way: str, tile: int) -> Any:
+        def body(b: Any, p: Any, step: Any) -> None:
+            call_intrinsic(b, f"llvm.x86.{way}", none, [byte(tile), pointer(b, p, byte), step])
+
+        return body
+
+    found: dict[str, Any] = {}
+    word("tile_begin", 0, begin, lambda words: words.__dict__.pop("tiles", None))
+    word("tile_end", 0, lambda b: call_intrinsic(b, "llvm.x86.tilerelease", none, []), lambda words: None)
+    for tile in range(_TILES):
+        load, store = functools.partial(_python_load, tile), functools.partial(_python_store, tile)
+        word(f"tile_load_{tile}", 2, move("tileloadd64", tile), load)
+        if tile in SUMS:
+            word(f"tile_store_{tile}", 2, move("tilestored64", tile), store)
+    for c in SUMS:
+        tiles = c, LEFT[c // 2], RIGHT[c % 2]
+
+        def product(b: Any, tiles: tuple[int, ...] = tiles) -> None:
+            call_intrinsic(b, f"llvm.x86.{instruction}", none, [byte(tile) for tile in tiles])
+
+        title = "_".join(map(str, ("tile_multiply", *tiles)))
+        word(title, 0, product, functools.partial(_python_multiply, name, *tiles))
+    return found

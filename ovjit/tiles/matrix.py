@@ -1,0 +1,358 @@
+"""The driver of a matrix unit: products of blocks of 32 pixels and 32 channels, 16 words of depth at once.
+
+    for each tile of pixels
+        put its windows together, unless the unit reads them in place
+        for each weight panel
+            sums = bias + windows * panel        four blocks of 16 x 16 in tile registers
+            out = epilogue(sums, operands...)    row by row, from scratch memory
+
+The epilogue of a tile comes behind the products of the next one, whose instructions wait in the unit
+meanwhile.
+
+Arguments, panels and epilogues are those of `ovjit.tiles.driver`. The unit loads 16 rows of 64 bytes, which
+are equally far apart. So it reads pixels in place if a run of adjacent elements is whole lines of 64 bytes:
+a block has pixels of several lines of an image, and those between, whose sums are left. Else each window is
+put together, densely and with zeros at its end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
+from ovjit.codegen.cpu.formats import WORD, Format
+from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
+from ovjit.codegen.words import *
+from ovjit.planning.copies import CACHE_LINE
+from ovjit.planning.plan import ceil_div
+from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
+from ovjit.tiles.driver import (
+    OPERANDS,
+    Apart,
+    ChosenWeights,
+    Pixels,
+    Shares,
+    Sums,
+    begin_chunk,
+    begin_row,
+    tile_kernel,
+)
+
+#: Pixels of a tile, and words of a line.
+PIXELS, LINE = 2 * ROWS, ROW_BYTES // WORD
+#: Bytes of a row of the address table, of a row of sums and of all of them.
+TABLE_ROW, SUMS_ROW = PIXELS * 8, 2 * ROW_BYTES
+SUMS_BYTES = PIXELS * SUMS_ROW
+
+
+def scratch_bytes(rows: int, words: Any) -> Any:
+    """What the kernel needs of scratch memory, for a table of so many rows and sums of so many words."""
+    return 2 * (rows + 1) * TABLE_ROW + SUMS_BYTES + PIXELS * (ceil_div(words, LINE) + 1) * ROW_BYTES
+
+
+@inline
+def set_pitch(at, grid, sums):
+    """at["pitch"]: pixels from line to line of the input, if lines have at most a quarter more than are
+    computed and images follow one another likewise; else 0. Pixels between lines are multiplied, too, and
+    their sums left: that takes less time than to put windows together. at["joined"]: whether images have no
+    gap between them. at["steady"]: whether windows may be read in place at all, where pixels that are not
+    equally far apart are further apart."""
+    at["pitch"] = 0
+    at["joined"] = 0
+    at["steady"] = 0
+    if sums.k & (LINE - 1) == 0:
+        if grid.pixels <= grid.ow:
+            at["pitch"] = grid.ow
+            at["steady"] = 1
+        elif grid.x_w > 0 and grid.x_h >= grid.ow * grid.x_w:
+            pitch = udiv(grid.x_h, grid.x_w)
+            if pitch * grid.x_w == grid.x_h and pitch * 4 <= grid.ow * 5:
+                at["pitch"] = pitch
+            if grid.pixels <= grid.oh * grid.ow or grid.x_n >= grid.oh * grid.x_h:
+                at["steady"] = 1
+            if pitch == grid.ow and grid.x_n == grid.oh * grid.x_h:
+                at["joined"] = 1
+
+
+@inline
+def list_pixels(at, first, table, rows, grid):
+    """The pixels of the next tile into a table: their addresses, and where their rows of sums begin.
+    at["count"]: how many; at["low"]: those of the first block. at["room"]: pixels that may be read in place
+    from the first one on, whether their sums are wanted or not."""
+    at["room"] = (grid.oh - 1 - at["i"]) * at["pitch"] + grid.ow - at["j"]
+    if at["joined"]:
+        at["room"] = grid.pixels - at["p"]
+    at["count"] = 0
+    at["low"] = 0
+    v = 0
+    while v < PIXELS and at["p"] < at["stop"]:
+        stop = v + min(min(PIXELS - v, grid.ow - at["j"]), at["stop"] - at["p"])
+        at["j"] += stop - v
+        at["p"] += stop - v
+        if v < ROWS:
+            at["low"] = at["count"] + min(stop, ROWS) - v
+        while v < stop:
+            for row in static_range(rows):
+                st[i64](table + row * TABLE_ROW + at["count"] * 8, at[row])
+                at[row] += first[row, "w"]
+            st[i64](table + rows * TABLE_ROW + at["count"] * 8, v * SUMS_ROW)
+            at["count"] += 1
+            v += 1
+        if at["j"] == grid.ow:
+            at["j"] = 0
+            at["i"] += 1
+            if at["pitch"] > 0:
+                v += at["pitch"] - grid.ow
+            if at["i"] == grid.oh:
+                at["i"] = 0
+                at["img"] += 1
+                if at["pitch"] > 0 and at["joined"] == 0:
+                    v = PIXELS
+            begin_row(at, first, rows)
+    if at["pitch"] == 0:
+        at["room"] = at["count"]
+
+
+@inline
+def find_block(a, at, r, begin, stop, to, row, table, rows, grid, sums):
+    """Where the unit reads the block `r`, which has the table's pixels from `begin` to `stop`: from
+    a[r, "first"] on, a[r, "row"] bytes from pixel to pixel. What is added behind a run is a[r, "j"], and
+    behind n2 of them a[r, "i"]. Windows that are put together take `row` bytes."""
+    a[r, "row"] = 0
+    if begin < stop and at["steady"] and at["room"] >= ROWS * (r + 1):
+        place = table + rows * TABLE_ROW
+        low = udiv(ld(place, begin), SUMS_ROW)
+        high = udiv(ld(place, stop - 1), SUMS_ROW)
+        if ld(table, stop - 1) - ld(table, begin) == (high - low) * grid.x_w:
+            a[r, "first"] = ld(table, begin) - (low - r * ROWS) * grid.x_w
+            a[r, "row"] = grid.x_w
+            a[r, "j"] = sums.s2 - sums.k * WORD
+            a[r, "i"] = sums.s1 - sums.n2 * sums.s2
+    if a[r, "row"] == 0:
+        a[r, "first"] = to + r * ROWS * row
+        a[r, "row"] = row
+        a[r, "j"] = 0
+        a[r, "i"] = 0
+        rest = sums.k & (LINE - 1)
+        m = begin
+        while m < stop:
+            target = to + udiv(ld(table + rows * TABLE_ROW, m), SUMS_ROW) * row
+            copy_window(target, ld(table, m), sums, rest)
+            m += 1
+
+
+@inline
+def copy_window(to, window, sums, rest):
+    """A window's runs one behind the other, and zeros. `rest`: words of a run behind its whole vectors.
+    Stores are whole, also of those: what is behind a run is written by the next one."""
+    target = to
+    outer = window
+    i = 0
+    while i < sums.n1:
+        run = outer
+        j = 0
+        while j < sums.n2:
+            p = run
+            end = run + (sums.k - rest) * WORD
+            while p < end:
+                store[u32](target, load[u32](p))
+                target += ROW_BYTES
+                p += ROW_BYTES
+            if rest > 0:
+                store[u32](target, loadm[u32](p, rest))
+                target += rest * WORD
+            run += sums.s2
+            j += 1
+        outer += sums.s1
+        i += 1
+    store[u32](target, const[u32](0))
+
+
+@inline
+def multiply(a, weights, bias, soon, soon_step, tall, wide):
+    """Blocks of 16 x 16 sums, `tall` times `wide` of them, in tile registers: a["n1"] times a["n2"] runs of
+    a["lines"] lines of the windows that `find_block` has found. Meanwhile what is from `soon` on is fetched,
+    `soon_step` bytes for a line."""
+    p = registers()
+    for r in static_range(tall):
+        p[r] = a[r, "first"]
+        for v in static_range(wide):
+            tile_load[2 * r + v](bias + v * ROW_BYTES, 0)
+    panel = weights
+    ahead = soon
+    i = 0
+    while i < a["n1"]:
+        j = 0
+        while j < a["n2"]:
+            s = 0
+            while s < a["lines"]:
+                for v in static_range(wide):
+                    tile_load[6 + v](panel + v * ROW_BYTES, wide * ROW_BYTES)
+                for r in static_range(tall):
+                    tile_load[4 + r](p[r], a[r, "row"])
+                    p[r] += ROW_BYTES
+                    for v in static_range(wide):
+                        tile_multiply[2 * r + v, 4 + r, 6 + v]()
+                panel += wide * ROWS * ROW_BYTES
+                stop = ahead + soon_step
+                while ahead < stop:
+                    prefetch_l2(ahead)
+                    ahead += CACHE_LINE
+                s += 1
+            for r in static_range(tall):
+                p[r] += a[r, "j"]
+            j += 1
+        for r in static_range(tall):
+            p[r] += a[r, "i"]
+        i += 1
+
+
+@inline
+def finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc):
+    """What the epilogue makes of sums, to the of["count"] pixels of of["table"]. Channels begin with
+    of["channel"], and of["valid"] are there; `whole`: all are."""
+    x, shared = registers()
+    for n, o in enumerate(operands):
+        for v in static_range(wide):
+            if o.kind == "number":
+                shared[n, v] = splat[o.dtype](e[n])
+            elif o.kind == "channel":
+                place = e[n] + (of["channel"] + v * lanes) * SIZE[o.dtype]
+                if whole:
+                    shared[n, v] = load[o.dtype](place)
+                else:
+                    shared[n, v] = loadm[o.dtype](place, of["valid"] - v * lanes)
+    m = 0
+    while m < of["count"]:
+        line = totals + ld(of["table"] + rows * TABLE_ROW, m)
+        target = ld(of["table"] + TABLE_ROW, m) + of["channel"] * SIZE[out]
+        for v in static_range(wide):
+            for n, o in enumerate(operands):
+                if o.shared:
+                    x[n + 1] = shared[n, v]
+                elif o.kind == "scalar":
+                    x[n + 1] = splat[o.dtype](ld(of["table"] + o.where * TABLE_ROW, m))
+                else:
+                    place = (
+                        ld(of["table"] + o.where * TABLE_ROW, m) + (of["channel"] + v * lanes) * SIZE[o.dtype]
+                    )
+                    if whole:
+                        x[n + 1] = load[o.dtype](place)
+                    else:
+                        x[n + 1] = loadm[o.dtype](place, of["valid"] - v * lanes)
+            total = load[acc](line + v * ROW_BYTES)
+            result = applied(body, total, *x)
+            if whole:
+                store[out](target + v * lanes * SIZE[out], result)
+            else:
+                storem[out](target + v * lanes * SIZE[out], result, of["valid"] - v * lanes)
+        m += 1
+
+
+@kernel(
+    stored=Raw(StoredWeights), apart=Raw(Apart), grid=Raw(Pixels), sums=Raw(Sums), shares=Raw(Shares),
+    chosen=Raw(ChosenWeights),
+)  # fmt: skip
+def matrix_tiles(
+    x: Ptr, w: Ptr, b: Ptr, y: Ptr, stored, apart, grid, x_g, w_g, w_panel, outs, panels, sums, shares,
+    chosen, e=OPERANDS, *, operands, body, out, acc, rows, lanes, group, unpack, picked,
+):  # fmt: skip
+    """One chunk, see `ovjit.tiles.driver.tiles`. `acc`: the type of sums."""
+    first, at, a, of = registers()
+    totals = scratch + 2 * (rows + 1) * TABLE_ROW
+    together = totals + SUMS_BYTES
+    lines = udiv(sums.n1 * sums.n2 * sums.k + LINE - 1, LINE)
+    window = (lines + 1) * ROW_BYTES
+    begin_chunk(
+        at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
+    )
+    if unpack:
+        unpacked = together + PIXELS * window
+        unpack_panels(unpacked, at["panel"], at["stop_panel"], stored, outs, w_panel, unpack, group, 2, lanes)
+        at["w"] = unpacked - at["panel"] * w_panel
+    a["n1"] = sums.n1
+    a["n2"] = sums.n2
+    a["lines"] = udiv(sums.k, LINE)
+    if sums.k & (LINE - 1) != 0:
+        a["n1"] = 1
+        a["n2"] = 1
+        a["lines"] = lines
+    set_pitch(at, grid, sums)
+    begin_row(at, first, rows)
+    of["count"] = 0
+    of["valid"] = 0
+    of["channel"] = 0
+    of["table"] = scratch
+    table = scratch
+    c = at["stop_panel"]
+    live = 1
+    share = 0
+    soon_step = (LINE * shares.ahead_step) & -CACHE_LINE
+    tile_begin()
+    while live > 0:
+        if c == at["stop_panel"]:
+            live = 0
+            if at["p"] < at["stop"]:
+                live = 1
+                # this tile's share of the weights that come next
+                share = at["w"] + shares.pn_per * at["w_panel"] + udiv(at["p"], PIXELS) * shares.tile_ahead
+                table = 2 * scratch + (rows + 1) * TABLE_ROW - table
+                list_pixels(at, first, table, rows, grid)
+                find_block(a, at, 0, 0, at["low"], together, window, table, rows, grid, sums)
+                find_block(a, at, 1, at["low"], at["count"], together, window, table, rows, grid, sums)
+                c = at["panel"]
+        valid = outs - c * 2 * lanes
+        if live > 0:
+            weights = at["w"] + c * at["w_panel"]
+            bias = b + (at["part"] * panels + c) * apart.b_step
+            soon = share + c * at["w_panel"]
+            for wide in (2, 1):
+                if wide == 1 or valid > lanes:
+                    for tall in (2, 1):
+                        if tall == 1 or at["count"] > at["low"]:
+                            multiply(a, weights, bias, soon, soon_step, tall, wide)
+                            break
+                    break
+        if of["count"] > 0:
+            for wide in (2, 1):
+                if wide == 1 or of["valid"] > lanes:
+                    for whole in (True, False):
+                        if not whole or of["valid"] >= wide * lanes:
+                            finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc)
+                            break
+                    break
+        if live > 0:
+            for n in static_range(4):
+                tile_store[n](totals + n // 2 * ROWS * SUMS_ROW + n % 2 * ROW_BYTES, SUMS_ROW)
+            of["count"] = at["count"]
+            of["table"] = table
+            of["valid"] = valid
+            of["channel"] = at["part"] * apart.c_g + c * 2 * lanes
+            c += 1
+    tile_end()
+
+
+def driver_kernel(
+    name: str,
+    epilogue: Epilogue,
+    isa: Target,
+    form: Format,
+    unpack: Unpack | None = None,
+    picked: bool = False,
+    gathered: bool = False,
+) -> Kernel:
+    """The driver for one epilogue and format, of a matrix unit or of vectors: see `driver.tile_kernel`."""
+    if form.step == 1:
+        return tile_kernel(name, epilogue, isa, form, unpack=unpack, picked=picked, gathered=gathered)
+
+    def words(target: Target) -> dict[str, Any]:
+        return intrinsics(form.name.removeprefix("amx_"))
+
+    return matrix_tiles.kernel(
+        name, words, form.name, form.name, rows=epilogue.table_rows, lanes=isa.lanes, group=form.group,
+        unpack=unpack, picked=picked, acc=form.acc, **epilogue.constants(form.acc),
+    )  # fmt: skip

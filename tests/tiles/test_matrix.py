@@ -1,0 +1,125 @@
+"""Tiles of a matrix unit: the bits of its interpreter on a machine that has it, and sums beside NumPy's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit import opset13 as op
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import MATRIX
+from ovjit.tiles.matrix import PIXELS
+
+HERE = MATRIX <= set(host_target().extras)
+pytestmark = pytest.mark.skipif(not HERE, reason="this machine has no matrix unit")
+#: Pixels of a tile, and what is around that.
+HEIGHTS = (1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 100)
+SEED = 20261123
+
+
+def product(rng: np.random.Generator, rows: int, depth: int, columns: int) -> tuple[Any, list[np.ndarray]]:
+    """A product with a bias, a residual in place and a relu."""
+    x, y = op.parameter([rows, depth], np.float32), op.parameter([rows, columns], np.float32)
+    weights = rng.integers(-8, 9, (depth, columns)).astype(np.float32) / 8
+    z = op.add(op.matmul(x, op.constant(weights), False, False), op.constant(weights[:1]))
+    given = [rng.integers(-8, 9, shape).astype(np.float32) / 8 for shape in ((rows, depth), (rows, columns))]
+    want = given[0].astype(np.float64) @ weights + weights[:1] + given[1]
+    return ov.Model([op.relu(op.add(z, y))], [x, y], "product"), [*given, np.maximum(want, 0)]
+
+
+def run(model: Any, given: list[np.ndarray], precision: str = "bf16", **config: Any) -> tuple[Any, list[str]]:
+    config |= {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, "PERF_COUNT": True}
+    request = ov.compile_model(model, "CPU", config).create_infer_request()
+    request.infer(given)
+    return np.array(request.get_output_tensor(0).data), [r.exec_type for r in request.get_profiling_info()]
+
+
+@pytest.mark.parametrize("rows", HEIGHTS)
+def test_products_of_any_size(rows: int) -> None:
+    """Numbers whose sums are exact: every element has to be right."""
+    rng = np.random.default_rng(SEED + rows)
+    for _ in range(4):
+        depth, columns = (int(n) for n in rng.integers(1, 130, 2))
+        model, (*given, want) = product(rng, rows, depth, columns)
+        got, kernels = run(model, given)
+        where = f"seed {SEED + rows}: {rows} x {depth} x {columns}"
+        assert any("amx_bf16" in kernel for kernel in kernels), f"{where}: {kernels}"
+        # what is stored of the left side and between nodes is bf16
+        np.testing.assert_allclose(got, want, rtol=2.0**-7, atol=2.0**-7, err_msg=where)
+
+
+def convolution(rng: np.random.Generator, bytes_: bool) -> tuple[Any, np.ndarray, str]:
+    channels, outs = (int(n) for n in rng.integers(1, 70, 2))
+    size, stride, dilation = (int(rng.choice(some)) for some in ((1, 2, 3, 5), (1, 2), (1, 2)))
+    height, width = (int(n) for n in rng.integers(12, 40, 2))
+    shape = [int(rng.integers(1, 3)), channels, height, width]
+    x = op.parameter(shape, np.float32)
+    whole = rng.integers(-9, 10, (outs, channels, size, size))
+    around = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [dilation] * 2)
+    if bytes_:
+        ends = [op.constant(np.float32(v)) for v in (0, 4)]
+        weights = op.multiply(
+            op.convert(op.constant(whole.astype(np.int8)), "f32"), op.constant(np.float32(0.01))
+        )
+        y = op.convolution(op.fake_quantize(x, *ends, *ends, 256), weights, *around)
+        ends = [op.constant(np.float32(v)) for v in (0, 6)]
+        y = op.fake_quantize(op.relu(y), *ends, *ends, 256)
+        y = op.max_pool(y, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    else:
+        y = op.relu(op.convolution(x, op.constant(whole.astype(np.float32) / 16), *around))
+    given = (rng.standard_normal(shape) * (2 if bytes_ else 1)).astype(np.float32)
+    text = f"{shape} by {whole.shape}, stride {stride}, dilation {dilation}"
+    return ov.Model([y], [x], "convolution"), given, text
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bytes_have_the_bits_of_vectors(seed: int) -> None:
+    model, given, text = convolution(np.random.default_rng(SEED + seed), True)
+    got, kernels = run(model, [given], "f32")
+    want, others = run(model, [given], "f32", OVJIT_MATRIX_UNIT=False)
+    where = f"seed {SEED + seed}: {text}"
+    assert any("amx_u8i8" in kernel for kernel in kernels), f"{where}: {kernels}"
+    assert not any("amx" in kernel for kernel in others), f"{where}: {others}"
+    np.testing.assert_array_equal(got, want, err_msg=where)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_convolutions_of_bf16(seed: int) -> None:
+    model, given, text = convolution(np.random.default_rng(SEED + seed), False)
+    got, kernels = run(model, [given])
+    want, _ = run(model, [given], OVJIT_MATRIX_UNIT=False)
+    where = f"seed {SEED + seed}: {text}"
+    assert any("amx_bf16" in kernel for kernel in kernels), f"{where}: {kernels}"
+    scale = np.abs(want).max() + 1e-30
+    # sums of f32 in another order; Winograd's transforms of bf16 are coarser
+    assert np.abs(got - want).max() / scale < 2e-2, where
+
+
+@pytest.mark.parametrize("rows", (3, 17, PIXELS, 50))
+def test_the_interpreter_has_the_same_bits(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(SEED + rows)
+    x = op.parameter([rows, 70], np.float32)
+    weights = rng.standard_normal((70, 45)).astype(np.float32)
+    model = ov.Model([op.relu(op.matmul(x, op.constant(weights), False, False))], [x], "product")
+    given = [rng.standard_normal((rows, 70)).astype(np.float32)]
+    want, _ = run(model, given)
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    got, kernels = run(model, given)
+    assert any("amx_bf16" in kernel for kernel in kernels), kernels
+    np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED + rows}")
+
+
+def test_infinities_and_nan() -> None:
+    """They stay in their rows and columns, also behind the depth that fills a line."""
+    x = np.ones((40, 20), np.float32)
+    x[3, 5], x[7, 0], x[39, 19] = np.inf, np.nan, -np.inf
+    weights = np.ones((20, 33), np.float32)
+    weights[2, 32] = np.inf
+    p = op.parameter([40, 20], np.float32)
+    model = ov.Model([op.matmul(p, op.constant(weights), False, False)], [p], "product")
+    got, _ = run(model, [x])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(got, x @ weights)
