@@ -20,7 +20,7 @@ DATA = {
     "kernels": "object code of kernels: written by python -m ovjit.tools.ship",
     "printed": "texts that kernels are printed as: written by python -m ovjit.tools.ship",
     "texts": "sources of kernels: written by python -m ovjit.tools.ship --texts",
-    "operations": "the operations' names",
+    "operations": "the operations' names, and the modules that have them",
 }
 
 

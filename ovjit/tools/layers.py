@@ -259,17 +259,22 @@ def _decoders() -> Iterator[Any]:
     for stored in ("f32", "u8", "i4"):
         yield _decoder(stored, True)
         yield _decoder(stored, False)
+    for stored in ("even", "i8", "u4", "f16"):
+        yield _decoder(stored, True, True)
 
 
-def _decoder(stored: str, turns: bool) -> Any:
+def _decoder(stored: str, turns: bool, half: bool = False) -> Any:
     """`turns`: positions turn queries and keys, four of which share a key; RMS norms and a gate. Otherwise
-    positions are a table, and the words' table makes the logits too."""
-    wide, heads, size, words = 256, 4, 64, 512
+    positions are a table, and the words' table makes the logits too. `half`: that is in f16."""
+    wide, size, words = 1024 if stored == "f16" else 256, 64, 1024  # few numbers in f16 are stored in f32
+    heads, inner = wide // size, 6 * wide if stored == "f16" else 2 * wide
     shared = 1 if turns else heads
     numbers = [o.parameter([-1, -1], np.int64) for _ in "abc"]
     ids, given, places = numbers
     order, zero = o.parameter([-1], np.int32), np.int64(0)
     table = o.constant(zeros(words, wide))
+    if half:
+        table = o.convert(o.constant(np.zeros((words, wide), np.float16)), "f32")
     sinks: list[Any] = []
     x = o.gather(table, ids, zero)
     batch = o.gather(o.shape_of(ids, "i64"), np.array([0]), zero)
@@ -337,10 +342,10 @@ def _decoder(stored: str, turns: bool) -> Any:
         x = o.add(x, linear(z, wide, wide))
         y = norm(x)
         if turns:
-            y = o.multiply(o.swish(linear(y, wide, 2 * wide)), linear(y, wide, 2 * wide))
+            y = o.multiply(o.swish(linear(y, wide, inner)), linear(y, wide, inner))
         else:
-            y = o.gelu(linear(y, wide, 2 * wide), "tanh")
-        x = o.add(x, linear(y, 2 * wide, wide))
+            y = o.gelu(linear(y, wide, inner), "tanh")
+        x = o.add(x, linear(y, inner, wide))
     logits = linear(norm(x), wide, words) if turns else o.matmul(norm(x), table, False, True)
     return ov.Model([o.result(logits)], sinks, [*numbers, order], "decoder")
 

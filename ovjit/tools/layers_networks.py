@@ -25,21 +25,27 @@ def ints(*values: int) -> np.ndarray:
 
 
 def stored_weights(stored: str, outs: int, ins: int) -> Any:
-    """A matrix [outs, ins] of reals, or of integers with scales as they are compressed: 8 bits by row with a
-    zero point, 4 bits in groups of 64."""
+    """A matrix [outs, ins] of reals, or of integers with scales as they are compressed: u8 and i8 by row, u8
+    with a zero point; `even`: all zero points are 128; i4 and u4 in groups of 64, u4 with zero points."""
     if stored == "f32":
         return np.zeros((outs, ins), np.float32)
-    scale = np.full((outs, 1), 0.5, np.float16)
-    if stored == "u8":
-        points = np.arange(outs, dtype=np.uint8)[:, None]  # no two alike: kernels read them
-        whole = o.convert(o.constant(np.full((outs, ins), 200, np.uint8)), "f16")
-        whole = o.multiply(o.subtract(whole, o.convert(o.constant(points), "f16")), scale)
+    if stored == "f16":
+        return o.convert(o.constant(np.zeros((outs, ins), np.float16)), "f32")
+    shape = [outs, ins // 64, 64] if stored in ("i4", "u4") else [outs, 1, ins]
+    points = np.arange(outs * shape[1]).reshape(outs, -1, 1).astype(np.uint8)  # not one: kernels read them
+    if stored in ("i4", "u4"):
+        kind = ov.Type.i4 if stored == "i4" else ov.Type.u4
+        whole = o.constant(ov.Tensor(np.zeros(outs * ins // 2, np.uint8), ov.Shape(shape), kind))
+        points &= 15
     else:
-        shape = [outs, ins // 64, 64]
-        fours = ov.Tensor(np.zeros(outs * ins // 2, np.uint8), ov.Shape(shape), ov.Type.i4)
-        whole = o.multiply(o.convert(o.constant(fours), "f16"), np.full((*shape[:2], 1), 0.5, np.float16))
-        whole = o.reshape(whole, np.array([outs, ins]), False)
-    return o.convert(whole, "f32")
+        whole = o.constant(np.full(shape, 100, np.int8 if stored == "i8" else np.uint8))
+    if stored == "even":
+        points = np.full((outs, 1, 1), 128, np.uint8)
+    made = o.convert(whole, "f16")
+    if stored in ("u8", "u4", "even"):
+        made = o.subtract(made, o.convert(o.constant(points), "f16"))
+    made = o.multiply(made, np.full((*shape[:2], 1), 0.5, np.float16))
+    return o.convert(o.reshape(made, np.array([outs, ins]), False), "f32")
 
 
 def image(side: int = 112, channels: int = 3, batch: int = 1) -> Any:

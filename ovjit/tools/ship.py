@@ -6,7 +6,8 @@ written is object code, and depends on the sources alone: not on this CPU, and n
 be run when the code generators have changed; files that are no longer theirs are not used.
 
 The texts are for installations without sources (`codegen/module_texts.py`), and to be written anew when a
-module with kernels has changed: `--texts` does only that.
+module with kernels has changed; the index of operations (`graph/op_index.py`), when a module of `ovjit_ops`
+has. `--texts` writes only these two.
 """
 
 from __future__ import annotations
@@ -246,6 +247,15 @@ def write_texts(folder: Path) -> Path:
     return path
 
 
+def write_index(folder: Path) -> Path:
+    """Write which modules have which operations."""
+    from ovjit.graph import op, op_index
+
+    path = folder / op_index.FILE
+    path.write_bytes(op_index.shipped_content(op.all_ops()))
+    return path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ovjit.tools.ship", description=(__doc__ or "").split("\n")[0]
@@ -256,7 +266,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--missing", nargs="+", metavar="MODEL", help="write nothing; tell what the package lacks for models"
     )
-    parser.add_argument("--texts", action="store_true", help="write the texts of modules, and no kernels")
+    parser.add_argument(
+        "--texts", action="store_true", help="write texts of modules and the index of operations, no kernels"
+    )
     options = parser.parse_args(argv)
     if options.missing:
         show_missing(options.missing)
@@ -269,8 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for isa in () if options.texts else options.isa:
         for path in write(options.folder, isa):
             print(f"{path}: {path.stat().st_size:,} bytes")
-    path = write_texts(options.folder)
-    print(f"{path}: {path.stat().st_size:,} bytes")
+    for path in (write_texts(options.folder), write_index(options.folder)):
+        print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 
 

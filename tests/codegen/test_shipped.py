@@ -20,6 +20,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, has_features
 from ovjit.data import DIGITS_XML
 from ovjit.disk.cache import KernelCache
+from ovjit.graph import op, op_index
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship
 from ovjit.tools.layers_quantized import UNSIGNED, Quantised
@@ -42,6 +43,11 @@ def test_texts_are_those_of_the_sources() -> None:
     changed = [name for name, text in ship.texts().items() if shipped_texts.get(name) != text]
     assert not changed, f"{changed} have changed since: {AGAIN} --texts"
     assert shipped_texts.keys() == ship.texts().keys(), f"{AGAIN} --texts"
+
+
+def test_the_index_of_operations_is_that_of_the_sources() -> None:
+    made = op_index.shipped_content(op.all_ops())
+    assert (DATA / op_index.FILE).read_bytes() == made, f"operations have changed since: {AGAIN} --texts"
 
 
 def made_again(isa: str, extra: tuple[str, ...], some: str) -> ship.Contents:

@@ -16,6 +16,7 @@ from tests.support.run import printed
 PROGRAM = """
 import sys
 from ovjit.graph import op, op_index
+op_index.FILE = sys.argv[1]
 record = op.find_op("Softmax", 8)
 assert (record.name, record.opset) == ("Softmax", 8), record
 assert {v for v in op._REGISTRY["Softmax"]} >= {1, 8}
@@ -26,9 +27,10 @@ print(len(op.all_ops()), op._loaded)
 """
 
 
-def index(prefix: Path, **env: str) -> list[str]:
+def index(prefix: Path, shipped: str = "none", **env: str) -> list[str]:
+    """`shipped`: the file of the index that comes with ovjit."""
     variables = {"PYTHONPYCACHEPREFIX": str(prefix), "PYTHONDONTWRITEBYTECODE": "", "OVJIT_CACHE": "0", **env}
-    return printed("-c", PROGRAM, folder=ROOT, **variables).split()
+    return printed("-c", PROGRAM, shipped, folder=ROOT, **variables).split()
 
 
 def test_the_first_process_writes_and_later_ones_import_what_they_need(tmp_path: Path) -> None:
@@ -47,6 +49,20 @@ def test_without_a_folder_to_write_to_the_cache_has_it(tmp_path: Path) -> None:
     loaded = [index(tmp_path, PYTHONDONTWRITEBYTECODE="1", OVJIT_CACHE=cache)[0] for _ in range(2)]
     assert loaded == ["True", "False"]
     assert not list(tmp_path.rglob("operations_index*"))
+
+
+def test_with_the_shipped_index_no_process_imports_everything(tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped.json"
+    content = op_index.shipped_content(op.all_ops())
+    shipped.write_bytes(content)
+    for nowhere in (True, False):  # to write to
+        more = {"PYTHONDONTWRITEBYTECODE": "1"} if nowhere else {}
+        loaded, modules, count, _ = index(tmp_path / "p", str(shipped), **more)
+        assert loaded == "False" and int(modules) < 13 and int(count) == len(op.all_ops())
+    assert len(list((tmp_path / "p").rglob("operations_index*"))) == 1
+    for other in (b"", b"[]", content.replace(op_index.file_sizes().encode(), b"of other files")):
+        shipped.write_bytes(other)
+        assert index(tmp_path / "q", str(shipped), PYTHONDONTWRITEBYTECODE="1")[0] == "True"
 
 
 def test_a_damaged_or_foreign_index_is_none(tmp_path: Path) -> None:
@@ -74,6 +90,7 @@ def test_a_changed_file_voids_the_index(tmp_path: Path, monkeypatch: pytest.Monk
     op_index.write_index(op.all_ops())
     index = op_index.read_index()
     assert index is not None and "Softmax" in index.modules
+    monkeypatch.setattr(op_index, "FILE", "none")
     state = source_files._state("ovjit_ops")
     monkeypatch.setattr(source_files, "_state", lambda package: [*state, ("/new/module.py", 1, 2)])
     assert op_index.read_index() is None
