@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-import ovjit
 from ovjit.hashes import sha256
 from ovjit.plugins import import_others
 from ovjit.source_files import keep, read_kept, source_files
@@ -42,13 +42,12 @@ def _shipped_index() -> Index | None:
     import json  # where one has been kept, nothing needs it yet
 
     try:
-        path = os.path.join(os.path.dirname(ovjit.__file__), "data", FILE)
-        loader: Any = ovjit.__spec__.loader if ovjit.__spec__ else None
-        made = json.loads(loader.get_data(path))
+        spec: Any = find_spec("ovjit.data")
+        made = json.loads(spec.loader.get_data(os.path.join(os.path.dirname(spec.origin), FILE)))
         if made["files"] == file_sizes():
             keep(PACKAGE, NAME, [made["modules"], made["rules"]])
             return Index(made["modules"], made["rules"])
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+    except (OSError, ImportError, ValueError, LookupError, AttributeError, TypeError):
         pass  # a program that leaves data out, or another's
     return None
 
