@@ -209,7 +209,6 @@ beyond the limit, so that a disturbed round is no finding. [An example](benchmar
 """
 
 
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bench.history", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=["add", "show", "compare"])

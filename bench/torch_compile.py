@@ -5,9 +5,9 @@
 
 The models are those of `MODELS`, with seeded random weights, from torchvision and transformers. Each engine
 has a process of its own. In every round each runs for `MOMENT` seconds; the order turns from round to round.
-`ratio` is ovjit's time divided by the engine's: the median over the rounds, with quartiles. `difference` is
-the largest one to eager mode, as a share of the largest output. An operator that ovjit leaves to eager mode
-ends the run of its engine: what is timed is compiled whole.
+Times are CPU time, of all threads. `ratio` is ovjit's time divided by the engine's: the median over the
+rounds, with quartiles. `difference` is the largest one to eager mode, as a share of the largest output. An
+operator that ovjit leaves to eager mode ends the run of its engine: what is timed is compiled whole.
 """
 
 from __future__ import annotations

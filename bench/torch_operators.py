@@ -6,7 +6,7 @@ The operators and their inputs are PyTorch's own: `op_db` of `torch.testing`. Ea
 tensors are inputs of the model, but for weights of layers; everything else is constant. An operator is right
 if each of its samples converts, compiles and gives eager mode's shapes, types and numbers (1e-4). Operators
 with random results, with no tensor among their results or whose samples eager mode refuses are left out.
-Each operator runs in a process of its own, which a crash or the time limit ends.
+Each package runs in a process of its own. A crash or the time limit ends it, the next operator gets another.
 
 The last line tells the share of the operators that OpenVINO has right and ovjit has right, too.
 """
@@ -28,8 +28,8 @@ import numpy as np
 
 SEED = 20261122
 TOLERANCE = 1e-4
-#: Seconds for the samples of one operator, and for its process to end afterwards.
-LIMIT, ENDING = 240, 5
+#: Seconds for the samples of one operator.
+LIMIT = 240
 PACKAGES = ("ovjit", "openvino")
 #: Operators whose arguments behind the first are weights: constants in models, and so they are here.
 WEIGHTED = (
@@ -170,8 +170,8 @@ def ask(package: Any, module: Any, tensors: list[Any], wanted: list[np.ndarray],
     return Answer("wrong" if wrong else RIGHT, said, wrong)
 
 
-def _one(package_name: str, operator: Operator, most: int, pipe: Any) -> None:
-    """Runs in a process of its own: answers go through the pipe one by one."""
+def _serve(package_name: str, most: int, pipe: Any) -> None:
+    """Runs in a process of its own: takes operators from the pipe, and sends answers one by one."""
     import torch
 
     torch.set_num_threads(1)
@@ -180,49 +180,67 @@ def _one(package_name: str, operator: Operator, most: int, pipe: Any) -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     package = importlib.import_module(package_name)
-    try:
-        for module, tensors, said in samples(operator, most):
-            try:
-                with torch.no_grad():
-                    wanted = expected(module, tensors)
-            except Exception:
-                continue
-            if wanted is not None:
-                pipe.send(("began", said))
-                pipe.send(ask(package, module, tensors, wanted, said))
-    finally:
-        pipe.close()
+    every = {operator.name: operator for operator in operators()}
+    while True:
+        name = pipe.recv()
+        try:
+            for module, tensors, said in samples(every[name], most):
+                try:
+                    with torch.no_grad():
+                        wanted = expected(module, tensors)
+                except Exception:
+                    continue
+                if wanted is not None:
+                    pipe.send(("began", said))
+                    pipe.send(ask(package, module, tensors, wanted, said))
+        except Exception:
+            pass  # the samples that could be made have been asked
+        pipe.send(None)
 
 
-def examine(package: str, operator: Operator, most: int) -> list[Answer]:
-    """The answers of a package for the samples of an operator."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(False)
-    process = context.Process(target=_one, args=(package, operator, most, theirs))
-    process.start()
-    theirs.close()
-    answers: list[Answer] = []
-    began = ""
-    end = time.monotonic() + LIMIT
-    try:
-        while ours.poll(max(0.0, end - time.monotonic())):
-            message = ours.recv()
-            if isinstance(message, Answer):
-                answers.append(message)
-                began = ""
-            else:
-                began = message[1]
-        else:
-            process.kill()
-    except EOFError:
-        pass
-    process.join(ENDING)
-    if process.is_alive():  # a thread of the package's keeps it
-        process.kill()
-        process.join()
-    if began:
-        answers.append(Answer("crashed", began, f"the process ended with {process.exitcode}"))
-    return answers
+class Worker:
+    """A process that asks one package. A crash or the time limit ends it, the next operator gets another."""
+
+    def __init__(self, package: str, most: int):
+        self.package, self.most = package, most
+        self._process: Any = None
+        self._pipe: Any = None
+
+    def examine(self, operator: Operator) -> list[Answer]:
+        """The answers of the package for the samples of an operator."""
+        if self._process is None:
+            context = multiprocessing.get_context("fork")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(self.package, self.most, theirs), daemon=True
+            )
+            self._process.start()
+            theirs.close()
+        answers: list[Answer] = []
+        began = ""
+        end = time.monotonic() + LIMIT
+        try:
+            self._pipe.send(operator.name)
+            while self._pipe.poll(max(0.0, end - time.monotonic())):
+                message = self._pipe.recv()
+                if message is None:
+                    return answers
+                if isinstance(message, Answer):
+                    answers.append(message)
+                    began = ""
+                else:
+                    began = message[1]
+        except (EOFError, OSError):
+            pass
+        self.end()
+        answers.append(Answer("crashed", began, "the process ended, or took too long"))
+        return answers
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
 
 
 def verdict(answers: Sequence[Answer]) -> str:
@@ -272,16 +290,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with open(given.json) as file:
             kept = json.load(file)
         found = {n: {p: [Answer(*a) for a in v] for p, v in by.items()} for n, by in kept.items()}
+    workers = {package: Worker(package, given.samples) for package in given.packages}
     for operator in operators(given.names):
         by = found.setdefault(operator.name, {})
         for package in given.packages:
             if package not in by:
-                by[package] = examine(package, operator, given.samples)
+                by[package] = workers[package].examine(operator)
         said = next((a.reason for a in by[given.packages[0]] if a.state != RIGHT), "")
         print(operator.name, *map(verdict, by.values()), said[:200], file=sys.stderr, flush=True)
         if given.json:
             with open(given.json, "w") as file:
                 json.dump(found, file, indent=1)
+    for worker in workers.values():
+        worker.end()
     print(table(found, given.packages))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import torch
 
 from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
@@ -15,6 +17,9 @@ from ovjit.api.tensors.vectors import Shape
 from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.readers.torch.values import array_of, torch_types
+
+#: Element types whose tensors NumPy reads where they lie.
+_PLAIN = frozenset((torch.float32, torch.int64, torch.bool, torch.int32, torch.float16, torch.float64))
 
 
 class Runner:
@@ -30,8 +35,6 @@ class Runner:
         self._idle: deque[Any] = deque()  # requests that no thread uses
 
     def __call__(self, arguments: Any) -> list[Any]:
-        import torch
-
         inputs = [_array(arguments[i]) for i in self.takes]
         made: list[Any] = [None] * len(self._shapes)
         request = self._idle.pop() if self._idle else self.compiled.create_infer_request()
@@ -48,8 +51,6 @@ class Runner:
 
 
 def _given(kind: str, where: Any, made: list[Any]) -> Any:
-    import torch
-
     if kind == "value":
         return where
     if kind == "number":
@@ -59,18 +60,16 @@ def _given(kind: str, where: Any, made: list[Any]) -> Any:
 
 def _lent(value: Any) -> Tensor:
     """A tensor in the memory of PyTorch's; NumPy has no bf16, so its bits are lent."""
-    import torch
-
     if value.dtype is torch.bfloat16:
         bits = value.detach().contiguous().view(torch.int16).numpy()
         return Tensor(bits, Shape(list(value.shape)), Type.bf16)
-    return Tensor(array_of(value)[0], shared_memory=True)
+    return Tensor(_array(value), shared_memory=True)
 
 
 def _array(value: Any) -> Any:
-    import torch
-
     if isinstance(value, torch.Tensor):
+        if value.dtype in _PLAIN and value.is_contiguous() and value.is_cpu and not value.is_neg():
+            return value.detach().numpy()
         return _lent(value) if value.dtype is torch.bfloat16 else array_of(value)[0]
     return np.asarray(
         value, np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float64
@@ -78,8 +77,6 @@ def _array(value: Any) -> Any:
 
 
 def _tensor(array: np.ndarray, dtype: Any) -> Any:
-    import torch
-
     if dtype is torch.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -94,19 +91,26 @@ class Frozen:
 
     def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
         self.places, self.make = places, make
-        self._seen: list[Any] | None = None
+        self._seen: tuple[list[int], list[int]] | None = None
         self._kept: list[Any] = []
         self._call: Any = None
 
     def __call__(self, arguments: Any) -> list[Any]:
         now = [arguments[i] for i in self.places]
-        seen = [_state(tensor) for tensor in now]
+        seen = _states(now)
         if seen != self._seen:
             self._call = self.make(dict(zip(self.places, now, strict=True)))
             self._seen, self._kept = seen, now
         return self._call(arguments)
 
 
-def _state(tensor: Any) -> tuple[int, int]:
-    """Which memory a tensor has, and how often it was written to as far as PyTorch counts that."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+_pointer, _version = torch.Tensor.data_ptr, attrgetter("_version")
+
+
+def _states(tensors: list[Any]) -> tuple[list[int], list[int]]:
+    """Which memory each tensor has, and how often it was written to as far as PyTorch counts that."""
+    pointers = list(map(_pointer, tensors))
+    try:
+        return pointers, list(map(_version, tensors))
+    except RuntimeError:  # writes to tensors of inference mode are not counted
+        return pointers, [0 if tensor.is_inference() else tensor._version for tensor in tensors]
