@@ -30,15 +30,15 @@ ORDER = {
         "docs/async.md", "docs/dynamic_shapes.md", "docs/precision.md", "docs/model_files.md", "docs/onnx.md",
         "docs/pytorch.md", "docs/tensorflow_lite.md", "docs/gguf.md", "docs/language_models.md",
         "docs/custom_operations.md", "docs/adding_an_op.md", "docs/openvino_programs.md",
-        "docs/deployment.md", "docs/serving.md",
+        "docs/deployment.md", "docs/containers.md", "docs/serving.md",
         "docs/distributed.md", "docs/debugging.md",
     ],
     "Reference": [
         "docs/command_line.md", "docs/operations.md", "docs/platforms.md", "docs/versions.md",
         "docs/parity.md", "docs/types.md", "docs/special_values.md", "docs/benchmarks.md", "docs/accuracy.md",
-        "docs/history.md", "docs/memory.md", "docs/fuzzing.md",
+        "docs/history.md", "docs/memory.md", "docs/fuzzing.md", "docs/coverage.md",
     ],
-    "Explanation": ["docs/architecture.md", "docs/decisions.md", "docs/blob_format.md", "SECURITY.md"],
+    "Explanation": ["docs/architecture.md", "docs/decisions.md", "docs/threads.md", "docs/blob_format.md", "SECURITY.md"],
     "Project": ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"],
 }  # fmt: skip
 #: Pages whose title says nothing in a menu.

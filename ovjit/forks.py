@@ -71,6 +71,11 @@ class made_once:
         return value
 
 
+def members(found: Any) -> list[Any]:
+    """What a WeakSet has. Other threads may add to it meanwhile, at which an iteration over it fails."""
+    return [member for reference in found.data.copy() if (member := reference()) is not None]
+
+
 #: "locks": a WeakSet of all locks, once the first exists.
 _kept: dict[str, Any] = {}
 

@@ -53,6 +53,8 @@ ORDER = (
     Rank("compiler", "Numba, LLVM and shipped code while they make code", forks=True, alone=True),
     Rank("loader", "object code that is loaded", forks=True, alone=True),
     Rank("collector", "the thresholds of Python's collector"),
+    Rank("registry", "the operations that are known"),
+    Rank("counts", "how many kernels were compiled and taken from the cache"),
     Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
 )
 

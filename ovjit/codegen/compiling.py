@@ -27,6 +27,7 @@ _turn = ForkLock("turn")
 
 #: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.
 counts = {"compiled": 0, "cached": 0}
+_counts = ForkLock("counts")
 
 #: Seconds of waiting for kernels that other processes have claimed.
 PATIENCE = 20.0
@@ -34,6 +35,12 @@ PATIENCE = 20.0
 _LOOK = 0.003
 #: Seconds after which a log line says that something is being compiled, and the seconds between two.
 _LONG = 0.5
+
+
+def count(what: str) -> None:
+    """One more in `counts`."""
+    with _counts.lock:
+        counts[what] += 1
 
 
 class Progress(NamedTuple):
@@ -111,7 +118,7 @@ def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[st
                     teller.compiled += 1
                     teller.kept += cache.put(symbol, code)
                 else:
-                    counts["cached"] += 1
+                    count("cached")
             done += 1
             yield symbol, code
         if len(others) == len(waiting):
@@ -123,6 +130,6 @@ def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[st
 def _compile(kernel: Kernel, isa: Target) -> bytes:
     began = time.perf_counter()
     code = kernel.compile(isa)
-    counts["compiled"] += 1
+    count("compiled")
     logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))
     return code

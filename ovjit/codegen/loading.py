@@ -10,7 +10,6 @@ from typing import Any
 
 from ovjit import debug
 from ovjit.codegen import compiling, shipped
-from ovjit.codegen.compiling import counts
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.host import check_runs, host_target
 from ovjit.codegen.cpu.targets import Target
@@ -54,7 +53,8 @@ def addresses(
             code = (provided or {}).get(symbol)
             if code is None:
                 code = default_cache().get(symbol)
-                counts["cached"] += code is not None
+                if code is not None:
+                    compiling.count("cached")
             if code is None:
                 missing[symbol] = kernel
             else:

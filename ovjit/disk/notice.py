@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ovjit import logs
 
-_said: set[str] = set()
+#: topic -> what the thread that was first put there
+_said: dict[str, object] = {}
 
 
 def warn_once(topic: str, message: str) -> None:
     """Log `message` as a warning unless `topic` has been warned of in this process."""
-    if topic in _said:
-        return
-    _said.add(topic)
-    logs.warning("%s", message)
+    mine = object()
+    if _said.setdefault(topic, mine) is mine:
+        logs.warning("%s", message)

@@ -25,7 +25,7 @@ from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED,
 from ovjit.execution.table import Row as Row
 from ovjit.execution.table import Table as Table
 from ovjit.execution.table import step_rows as step_rows
-from ovjit.forks import ForkLock, made_once
+from ovjit.forks import ForkLock, made_once, members
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Graph, Value
 from ovjit.graph.shapes import check_shapes, is_static
@@ -239,7 +239,7 @@ class Executable:
         return job
 
     def _after_fork(self) -> None:
-        for job in list(self._jobs):
+        for job in members(self._jobs):
             job._bound = False  # its workers are started anew
             if job.words[STATE] in (QUEUED, RUNNING):
                 job.lose()  # forked between two of the steps of its beginning or its end
@@ -879,7 +879,7 @@ def _initial_output(value: Any) -> np.ndarray:
 
 
 def _after_fork() -> None:
-    for executable in list(blocks.users):
+    for executable in members(blocks.users):
         executable._after_fork()
 
 

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import ModelError
+from ovjit.forks import ForkLock
 from ovjit.graph import dtypes, op_index, shapes
 from ovjit.graph.attributes import LIMITS, REQUIRED, Attribute, annotation_name, signature, with_earlier
 from ovjit.graph.attributes import Any_ as Any_  # the types are op's too, for who writes operations
@@ -415,7 +416,9 @@ def _check_size(kind: TensorType) -> None:
 #: What a version has for itself alone.
 _OWN = ("like", "without", "builder_since")
 
+#: name -> versions; a table of versions is replaced, never changed.
 _REGISTRY: dict[str, dict[int, Op]] = {}
+_lock = ForkLock("registry")
 _loaded = False
 _index: op_index.Index | None = None
 _found: set[str] = set()  # names whose modules are imported
@@ -427,12 +430,14 @@ generation = 0
 def register(record: Op) -> Op:
     """Add an operation. Raises ValueError if that name and version is taken."""
     global generation
-    versions = _REGISTRY.setdefault(record.name, {})
-    if record.opset in versions:
-        raise ValueError(f"{record!r} is registered already")
-    versions[record.opset] = record
     record.module = _module_being_run()
-    generation += 1
+    with _lock.lock:
+        versions = _REGISTRY.get(record.name, {})
+        if record.opset in versions:
+            raise ValueError(f"{record!r} is registered already")
+        # other threads look at the versions that there are meanwhile
+        _REGISTRY[record.name] = {**versions, record.opset: record}
+        generation += 1
     return record
 
 
@@ -452,11 +457,13 @@ def _module_being_run() -> str:
 def unregister(record: Op) -> None:
     """Take an operation away again, to register another in its place. Graphs that use it go on working."""
     global generation
-    versions = _REGISTRY[record.name]
-    del versions[record.opset]
-    if not versions:
-        del _REGISTRY[record.name]
-    generation += 1
+    with _lock.lock:
+        versions = {k: v for k, v in _REGISTRY[record.name].items() if k != record.opset}
+        if versions:
+            _REGISTRY[record.name] = versions
+        else:
+            del _REGISTRY[record.name]
+        generation += 1
 
 
 def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
@@ -491,7 +498,7 @@ def find_op(name: str, opset: int | None = None) -> Op:
     if not versions:
         import difflib
 
-        near = difflib.get_close_matches(name, _REGISTRY, 1)
+        near = difflib.get_close_matches(name, list(_REGISTRY), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ModelError(f"Unrecognized operation type: {name}; ovjit has no such operation{hint}")
     if opset is None:
@@ -540,7 +547,7 @@ def load_ops() -> None:
     if index is not None:
         return
     op_index.import_other_packages()
-    op_index.write_index(v[k] for v in _REGISTRY.values() for k in v)
+    op_index.write_index(v[k] for v in list(_REGISTRY.values()) for k in v)
 
 
 def _import_op(name: str) -> None:
@@ -560,8 +567,8 @@ def _read_index() -> op_index.Index | None:
     """The index, read once; other packages' operations are imported then."""
     global _index, _tried
     if not _tried:
-        _tried = True
         _index = op_index.read_index()
         if _index is not None:
             op_index.import_other_packages()
+        _tried = True  # last: another thread does the same until the operations are there
     return _index

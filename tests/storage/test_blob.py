@@ -82,7 +82,7 @@ def small() -> tuple[bytes, list[bytes]]:
 
 @pytest.fixture(autouse=True)
 def warnings_anew(monkeypatch):
-    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(notice, "_said", {})
 
 
 # --- the same model
@@ -716,7 +716,7 @@ def test_damaged_and_planted_entries_are_compiled_again(tmp_path, caplog, monkey
     (path,) = kept(tmp_path / "c")
     for name, content in damage(path).items():
         path.write_bytes(content)
-        monkeypatch.setattr(notice, "_said", set())
+        monkeypatch.setattr(notice, "_said", {})
         caplog.clear()
         with caplog.at_level(logging.WARNING, "ovjit"):
             model = compile_it()
@@ -741,7 +741,7 @@ def test_folders_that_cannot_be_used_cost_a_warning(tmp_path, caplog, monkeypatc
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     for folder in (file, file / "below", shared, link):
-        monkeypatch.setattr(notice, "_said", set())
+        monkeypatch.setattr(notice, "_said", {})
         caplog.clear()
         with caplog.at_level(logging.WARNING, "ovjit"):
             for _ in range(2):

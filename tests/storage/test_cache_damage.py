@@ -46,7 +46,7 @@ class Folder:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Folder:
-    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(notice, "_said", {})
     return Folder(tmp_path / "c")
 
 

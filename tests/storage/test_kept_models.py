@@ -31,7 +31,7 @@ X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
 def folder(monkeypatch, tmp_path) -> pathlib.Path:
     """Where models are kept in this test."""
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
-    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(notice, "_said", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)

@@ -25,7 +25,7 @@ SEED = 11
 def kept(monkeypatch, tmp_path) -> pathlib.Path:
     """Where models are kept unasked in this test."""
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
-    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(notice, "_said", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
     monkeypatch.setenv("OVJIT_SKIP", "foresee")  # traced plans are in the blob: test_foreseen.py
     for name in kept_models._WATCHING:

@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
 def _forget(monkeypatch):
     """As in a new process: keys are read again, and warnings said again."""
     monkeypatch.setattr(keys, "_known", {})
-    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(notice, "_said", {})
     monkeypatch.setattr(cache_module, "_default", None)
 
 

@@ -33,7 +33,7 @@ SHIFT = 5.0  # the second matrix is found by its first value
 
 @pytest.fixture(autouse=True)
 def warnings_anew(monkeypatch):
-    monkeypatch.setattr(notice, "_said", set())
+    monkeypatch.setattr(notice, "_said", {})
 
 
 def write_model(folder: pathlib.Path) -> pathlib.Path:

@@ -91,3 +91,78 @@ def test_all_locks_are_declared() -> None:
         if pattern.search(path.read_text())
     ]
     assert makers == ["ovjit/locks.py"]
+
+
+def at_once(work, threads: int = 8) -> list:
+    """What `work(i)` gives in threads that begin together and are switched often."""
+    barrier, found, interval = threading.Barrier(threads), [], sys.getswitchinterval()
+
+    def run(i: int) -> None:
+        barrier.wait()
+        found.append(work(i))
+
+    sys.setswitchinterval(1e-6)
+    try:
+        some = [threading.Thread(target=run, args=(i,)) for i in range(threads)]
+        for thread in some:
+            thread.start()
+        for thread in some:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    return found
+
+
+def test_operations_registered_in_threads_are_all_known() -> None:
+    """Rules are looked through again for each of them, and those who look meanwhile see whole tables."""
+    from ovjit.graph import op as ops
+
+    some = [[ops.Op(f"InThreads{i}", k, infer=lambda x: x) for k in range(1, 20)] for i in range(8)]
+    before = ops.generation
+
+    def register(i: int) -> bool:
+        for record in some[i]:
+            ops.register(record)
+            ops.find_op(record.name)
+        return all(ops.is_registered(record) for record in some[i])
+
+    try:
+        assert at_once(register) == [True] * 8
+        assert ops.generation == before + 8 * 19
+    finally:
+        for record in (record for row in some for record in row if ops.is_registered(record)):
+            ops.unregister(record)
+
+
+def test_counts_and_warnings_in_threads(monkeypatch) -> None:
+    from ovjit import logs
+    from ovjit.codegen import compiling
+    from ovjit.disk import notice
+
+    said: list = []
+    monkeypatch.setattr(compiling, "counts", {"cached": 0})
+    monkeypatch.setattr(notice, "_said", {})
+    monkeypatch.setattr(logs, "warning", lambda *words: said.append(words))
+    at_once(lambda i: [(compiling.count("cached"), notice.warn_once("topic", "words")) for _ in range(500)])
+    assert compiling.counts == {"cached": 4000} and len(said) == 1
+
+
+def test_members_of_a_set_that_grows() -> None:
+    import weakref
+
+    from ovjit.forks import members
+
+    class Member:
+        pass
+
+    kept: list = []
+    found: weakref.WeakSet = weakref.WeakSet()
+
+    def work(i: int) -> int:
+        for _ in range(300):
+            kept.append(Member())
+            found.add(kept[-1])
+            members(found)
+        return len(members(found))
+
+    assert max(at_once(work)) == 2400

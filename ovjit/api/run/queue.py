@@ -30,6 +30,7 @@ from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly, untold
 from ovjit.errors import Busy, no_such_constructor, no_such_form
 from ovjit.execution.streams import CompletionQueue, is_interrupt
+from ovjit.forks import members
 
 _get_ident = threading.get_ident
 _clock = time.perf_counter_ns
@@ -370,7 +371,7 @@ _pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for pool in list(_pools):
+    for pool in members(_pools):
         pool.lose_running()
 
 
@@ -402,7 +403,7 @@ def _wait_for_pools() -> None:
     except RuntimeError:
         pass  # no more threads: it waits without a word
     try:
-        for pool in list(_pools):
+        for pool in members(_pools):
             pool.wait_all()
     finally:
         over.set()
@@ -410,7 +411,7 @@ def _wait_for_pools() -> None:
 
 def _tell_later(over: threading.Event) -> None:
     if not over.wait(_PATIENCE):
-        for pool in list(_pools):
+        for pool in members(_pools):
             for line in pool.held_up_by():
                 print(f"ovjit: the process has ended but for {line}", file=sys.stderr, flush=True)
 
