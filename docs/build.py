@@ -38,7 +38,9 @@ ORDER = {
         "docs/parity.md", "docs/types.md", "docs/special_values.md", "docs/benchmarks.md", "docs/accuracy.md",
         "docs/history.md", "docs/memory.md", "docs/fuzzing.md", "docs/coverage.md",
     ],
-    "Explanation": ["docs/architecture.md", "docs/decisions.md", "docs/threads.md", "docs/blob_format.md", "SECURITY.md"],
+    "Explanation": [
+        "docs/architecture.md", "docs/decisions.md", "docs/threads.md", "docs/blob_format.md", "SECURITY.md",
+    ],
     "Project": ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"],
 }  # fmt: skip
 #: Pages whose title says nothing in a menu.

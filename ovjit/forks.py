@@ -56,7 +56,7 @@ class ForkLock:
 class made_once:
     """A property that is computed when it is first asked for: `functools.cached_property` without the lock
     that it has up to Python 3.11, one for all objects, which a forked child may find taken for ever.
-    Two threads that ask at once may both compute it."""
+    Two threads that ask at once may both compute it; both get the value that was there first."""
 
     def __init__(self, make: Callable[[Any], Any]):
         self._make = make
@@ -67,8 +67,7 @@ class made_once:
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        value = instance.__dict__[self._name] = self._make(instance)
-        return value
+        return instance.__dict__.setdefault(self._name, self._make(instance))
 
 
 def members(found: Any) -> list[Any]:

@@ -142,7 +142,7 @@ class FunctionKernel:
         key = tuple(constants.items())
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = self.kernel(self._name(constants), **constants)
+            made = self._made.setdefault(key, self.kernel(self._name(constants), **constants))
         return made
 
     def _name(self, constants: Mapping[str, Any]) -> str:

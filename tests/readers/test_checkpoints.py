@@ -116,6 +116,11 @@ def is_matrix(node: Any) -> bool:
         ({"hidden_size": "wide"}, ModelError, "'hidden_size' is 'wide'"),
         ({"num_hidden_layers": None}, ModelError, "no 'num_hidden_layers'"),
         ({"num_hidden_layers": 3}, ModelError, "blk.2.attn_norm.weight"),
+        ({"num_hidden_layers": 1 << 62}, ModelError, "'num_hidden_layers' is .* at most 10000"),
+        ({"num_hidden_layers": 10**400}, ModelError, "no number"),
+        ({"num_attention_heads": 0}, ModelError, "'num_attention_heads' is 0"),
+        ({"hidden_size": 1, "head_dim": None}, ModelError, "'head_dim' is 0"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2, "partial_rotary_factor": -1}}, ModelError, "is -1"),
         ({"num_hidden_layers": 1}, UnsupportedError, "blk.1."),
     ],
 )

@@ -166,3 +166,19 @@ def test_members_of_a_set_that_grows() -> None:
         return len(members(found))
 
     assert max(at_once(work)) == 2400
+
+
+def test_what_is_made_once_is_one_for_all_threads() -> None:
+    import time
+
+    from ovjit.forks import made_once
+
+    class Maker:
+        @made_once
+        def value(self) -> object:
+            time.sleep(0.01)
+            return object()
+
+    one = Maker()
+    found = at_once(lambda i: [one.value, time.sleep(0.02), one.value])
+    assert len({id(value) for first, _, last in found for value in (first, last)}) == 1

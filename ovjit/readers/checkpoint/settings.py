@@ -24,6 +24,10 @@ _ROPE = frozenset(
 )
 
 
+#: Magnitudes of a number, elements of a layer's row, heads or their elements, and layers: more is damage.
+LARGEST, WIDEST, MOST_HEADS, MOST_LAYERS = 1e30, 1 << 24, 1 << 16, 10_000
+
+
 class Told(NamedTuple):
     """`metadata` by GGUF's names; `tensors` that are computed from the configuration; whether weights of
     the chosen experts sum to 1; the name of the activation."""
@@ -51,8 +55,16 @@ class Config:
 
     def real(self, *names: str, default: float | None = None) -> float:
         value = self.any_of(*names, default=default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not known or not -LARGEST < value < LARGEST:
             raise ModelError(f"config.json: {names[0]!r} is {value!r:.80}, no number")
+        return float(value) if isinstance(value, float) else int(value)
+
+    def positive(self, *names: str, most: float = LARGEST, default: float | None = None) -> float:
+        """A number above 0 and not above `most`: others would be divided by, or take all memory."""
+        value = self.real(*names, default=default)
+        if not 0 < value <= most:
+            raise ModelError(f"config.json: {names[0]!r} is {value!r}, not above 0 and at most {most:g}")
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -70,16 +82,16 @@ def told(entries: dict[str, Any]) -> Told:
     arch, c = FAMILIES[kind], Config(entries)
     rope: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
-    wide = c.real("hidden_size", "n_embd")
-    heads = c.real("num_attention_heads", "n_head")
+    wide = c.positive("hidden_size", "n_embd", most=WIDEST)
+    heads = c.positive("num_attention_heads", "n_head", most=MOST_HEADS)
     made = {
-        "block_count": c.real("num_hidden_layers", "n_layer"),
+        "block_count": c.positive("num_hidden_layers", "n_layer", most=MOST_LAYERS),
         "embedding_length": wide,
         "attention.head_count": heads,
-        "attention.head_count_kv": c.real("num_key_value_heads", default=heads),
+        "attention.head_count_kv": c.positive("num_key_value_heads", most=MOST_HEADS, default=heads),
         "context_length": c.real("max_position_embeddings", "n_positions", default=2048),
     }
-    size = c.real("head_dim", default=wide // heads if heads else 0)
+    size = c.positive("head_dim", most=MOST_HEADS, default=wide // heads)
     made["attention.key_length"] = made["attention.value_length"] = size
     if arch == "gpt2":
         made["attention.layer_norm_epsilon"] = c.real("layer_norm_epsilon", default=1e-5)
@@ -88,7 +100,7 @@ def told(entries: dict[str, Any]) -> Told:
         made["attention.layer_norm_rms_epsilon"] = c.real("rms_norm_eps", default=1e-6)
         rope, tensors = _rotary(c, size, arch)
     if arch.startswith("gemma"):
-        made["attention.scale"] = c.real("query_pre_attn_scalar", default=size) ** -0.5
+        made["attention.scale"] = c.positive("query_pre_attn_scalar", default=size) ** -0.5
         for name in ("attn_logit_softcapping", "final_logit_softcapping"):
             made[name] = entries.get(name) or 0.0
         _refuse(entries, use_bidirectional_attention=True)
@@ -155,8 +167,10 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
     elif arch == "gemma3":
         found["rope.freq_base_swa"] = c.real("rope_local_base_freq", default=10000.0)
     r = Config(scaling)
-    found["rope.freq_base"] = base = r.real("rope_theta", default=c.real("rope_theta", default=10000.0))
+    found["rope.freq_base"] = base = r.positive("rope_theta", default=c.real("rope_theta", default=10000.0))
     part = r.real("partial_rotary_factor", default=c.real("partial_rotary_factor", default=1.0))
+    if not 0 < part <= 1:
+        raise ModelError(f"config.json: 'partial_rotary_factor' is {part!r}")
     found["rope.dimension_count"] = turned = int(size * part)
     kind = r.any_of("rope_type", "type", default="default")
     unread = sorted(set(scaling) - _ROPE)
@@ -168,7 +182,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
         return found | {"rope.scaling.type": "linear", "rope.scaling.factor": r.real("factor")}, {}
     if kind == "llama3":
         return found, {"rope_freqs.weight": _llama3(r, base, turned)}
-    original = r.real(
+    original = r.positive(
         "original_max_position_embeddings",
         default=c.real("original_max_position_embeddings", "max_position_embeddings"),
     )
@@ -179,7 +193,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
         known = "linear, llama3, yarn and, of phi3, longrope"
         raise UnsupportedError(f"rotary positions scaled by {kind!r}; {known} are read")
     factor = c.real("max_position_embeddings") / original
-    longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
     found |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}
     found["rope.scaling.attn_factor"] = r.real("attention_factor", default=longer)
     tables = {name: np.asarray(r.any_of(f"{name}_factor"), np.float32) for name in ("long", "short")}
@@ -199,8 +213,8 @@ def _yarn(r: Config) -> dict[str, Any]:
 
 def _llama3(r: Config, base: float, turned: int) -> np.ndarray:
     """By how much each speed is divided: 1 for short waves, `factor` for long ones, between them in part."""
-    factor, low, high = (r.real(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
-    original = r.real("original_max_position_embeddings")
+    factor, low, high = (r.positive(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
+    original = r.positive("original_max_position_embeddings")
     turns = original * base ** (-np.arange(0, turned, 2) / turned) / (2 * math.pi)
     near = np.clip((turns - low) / (high - low), 0, 1)
     return (1 / ((1 - near) / factor + near)).astype(np.float32)
