@@ -381,10 +381,11 @@ def _in_blocks(
         return np.ascontiguousarray(each.T.astype(np.float32))
 
     def integers(source: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(source.reshape(-1, depth).T)
+        return np.ascontiguousarray(source.reshape(-1, depth).T.astype(kind, copy=False))
 
+    kind = np.dtype(np.int8 if dtype == "i8" else np.uint8)
     bits = array.bits if isinstance(array, InBlocks) else 4 if dtype == "u4" else 8
-    whole = Arranged(array, (depth, outs), array.dtype, integers, bits in (4, 8), True)
+    whole = Arranged(array, (depth, outs), kind, integers, bits in (4, 8), True)
     zeros = None if zero is None else of_groups(zero)
     return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None)
 

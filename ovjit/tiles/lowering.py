@@ -40,6 +40,9 @@ PANEL_BYTES = 384 * 1024
 #: takes besides, its table and its epilogue, is worth so many of a lane.
 CHUNK_FLOPS, TILE_FLOPS = 62_500, 800
 MOST_CHUNKS = 32
+#: Pixels that a panel is unpacked for, at least, where there are so many: chunks have fewer panels instead.
+#: For 64 pixels in four ranges, unpacking took a third of the time of a product of depth 512 on AVX2.
+UNPACKED_FOR = 128
 #: Weights up to which chunks go from pixels to pixels and not from panel to panel: a core keeps them all, and
 #: finds the pixels that it has written itself. ShuffleNet, whose groups are panels, took 1.2 times as long at
 #: 2 threads.
@@ -103,6 +106,8 @@ class Tiled(Lowering):
     gathered = 0
     #: By channel, what sums begin with; None: 0.
     bias: np.ndarray | None = None
+    #: Whether each chunk unpacks its panels.
+    unpacks = False
 
     def __init__(self, group: Group, kind: str):
         super().__init__(group)
@@ -404,6 +409,8 @@ class Tiled(Lowering):
         rows = self.tile_pixels
         panel_bytes = weights.sizes.panel
         pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
+        if self.unpacks:
+            pn_per = most(1, least(pn_per, panels // MOST_CHUNKS))
         pn_blocks = ceil_div(panels, pn_per)
         # Equal shares of pixels for two and four threads gain, by count, 0.3 to 1.4 % of quantized networks
         # at two threads. They lose as much and more at eight and sixteen. of one lane: the last panel may
@@ -419,6 +426,8 @@ class Tiled(Lowering):
             pn_blocks = ceil_div(panels, pn_per)
             others = pn_blocks * most(1, weights.groups)
         px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, others)))
+        if self.unpacks:
+            px_blocks = least(px_blocks, ceil_div(pixels, UNPACKED_FOR))
         px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
 
@@ -470,7 +479,7 @@ class Tiled(Lowering):
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
         numbers = identity((groups, outs, pixels, words, *sizes))
-        key = ("tiles", self.target.name, self.form.group, self.form.rate, numbers)
+        key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, numbers)
         shares = planner.shared(key, lambda: self._shares(weights, pixels, words))  # of equal layers
         flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
 

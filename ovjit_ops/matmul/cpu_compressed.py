@@ -33,6 +33,8 @@ from ovjit_ops.matmul.cpu_stored import StoredWeights
 class CompressedProduct(StoredWeights):
     """Rows are pixels; the weights that tiles read are in scratch."""
 
+    unpacks = True
+
     def read_weights(self) -> None:
         super().read_weights()
         attrs = self.node.attrs

@@ -50,11 +50,22 @@ def decoded(compiled: Any, ids: np.ndarray, prompt: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def executed(compiled: Any, ids: np.ndarray) -> set[str]:
+    """The kinds of steps for a token and for a prompt."""
+    request, found = compiled.create_infer_request(), set()
+    for count in (1, len(ids)):
+        request.reset_state()
+        request.infer(fed(ids, 0, count))
+        found |= {step.exec_type for step in request.get_profiling_info()}
+    return found
+
+
 def check(path: Path, s: Sizes, kind: str, length: int = 10, prompt: int = 6) -> Any:
     made = made_file(path, s, kind)
     ids = np.random.default_rng([SEED, 1]).integers(0, s.words, length)
     expected = Reference(s, made)(ids)
-    compiled = ov.Core().compile_model(path, "CPU", EXACT)
+    compiled = ov.Core().compile_model(path, "CPU", EXACT | {"PERF_COUNT": True})
+    assert "ref_numpy" not in executed(compiled, ids), f"{s.arch} {kind}"
     got = decoded(compiled, ids, prompt)
     worst = abs(got - expected).max() / abs(expected).max()
     assert worst < 2e-5, f"{s.arch} {kind} seed {SEED}: {worst}"
