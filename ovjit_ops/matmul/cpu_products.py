@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, WORD, Format
+from ovjit.codegen.cpu.formats import F32, WORD, Format, matrix_format
 from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -24,7 +24,7 @@ from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
-from ovjit.graph.shapes import Interval, bounds
+from ovjit.graph.shapes import Dim, Interval, bounds
 from ovjit.planning.fuse import Group, is_number
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
@@ -260,11 +260,19 @@ class Product(Tiled):
             self.kernels = (*self.kernels, self.few)
 
     @property
-    def sum_words(self) -> int | None:
+    def depth(self) -> Dim:
         shape = self.data.shape
         turned = self.node.attrs["transpose_a"] and len(shape) > 1
-        depth = shape[-2 if turned else -1]
-        return None if isinstance(depth, Interval) else self.form.words(depth)
+        return shape[-2 if turned else -1]
+
+    @property
+    def sum_words(self) -> int | None:
+        return None if isinstance(self.depth, Interval) else self.form.words(self.depth)
+
+    def suits_matrices(self, form: Format) -> bool:
+        """Panels are not filled up with zeros while running."""
+        step = matrix_format(form, self.target).step
+        return not isinstance(self.depth, Interval) and form.words(self.depth) % step == 0
 
     def _take_bias(self) -> int:
         self.bias = None  # stays an operand: its panels are not known before the shape is

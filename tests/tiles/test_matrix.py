@@ -51,6 +51,21 @@ def test_products_of_any_size(rows: int) -> None:
         np.testing.assert_allclose(got, want, rtol=2.0**-7, atol=2.0**-7, err_msg=where)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_of_two_computed_tensors(turned: bool) -> None:
+    rng = np.random.default_rng(SEED)
+    for depth, unit in ((64, True), (96, True), (48, False)):
+        shapes = ((2, 3, 37, depth), (2, 3, 45, depth) if turned else (2, 3, depth, 45))
+        given = [rng.integers(-8, 9, shape).astype(np.float32) / 8 for shape in shapes]
+        x, y = (op.parameter(list(shape), np.float32) for shape in shapes)
+        model = ov.Model([op.matmul(op.relu(x), y, False, turned)], [x, y], "product")
+        got, kernels = run(model, given)
+        want = np.maximum(given[0], 0) @ (given[1].swapaxes(-1, -2) if turned else given[1])
+        where = f"seed {SEED}: depth {depth}"
+        assert any("amx_bf16" in kernel for kernel in kernels) is unit, f"{where}: {kernels}"
+        np.testing.assert_array_equal(got, want, err_msg=where)
+
+
 def convolution(rng: np.random.Generator, bytes_: bool) -> tuple[Any, np.ndarray, str]:
     channels, outs = (int(n) for n in rng.integers(1, 70, 2))
     size, stride, dilation = (int(rng.choice(some)) for some in ((1, 2, 3, 5), (1, 2), (1, 2)))
