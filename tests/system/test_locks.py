@@ -117,6 +117,7 @@ def test_operations_registered_in_threads_are_all_known() -> None:
     """Rules are looked through again for each of them, and those who look meanwhile see whole tables."""
     from ovjit.graph import op as ops
 
+    ops.load_ops()  # registers more
     some = [[ops.Op(f"InThreads{i}", k, infer=lambda x: x) for k in range(1, 20)] for i in range(8)]
     before = ops.generation
 
