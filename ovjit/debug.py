@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
@@ -140,6 +140,12 @@ def show_pass(name: str, graph: Graph, before: Graph | None, seconds: float) -> 
     else:
         tell(f"ovjit: pass {name}: {len(before.nodes)} nodes -> {len(graph.nodes)}, {1e3 * seconds:.1f} ms")
     tell("\n".join("  " + line for line in text.splitlines()))
+
+
+def show_rules(applied: Mapping[Any, int]) -> None:
+    """The rules that a pass applied, and how often."""
+    for rule, count in applied.items():
+        tell(f"  {count:4d} x {rule!r}")
 
 
 def show_groups(groups: Sequence[Group]) -> None:

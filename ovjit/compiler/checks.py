@@ -25,7 +25,7 @@ def check_types(graph: Graph) -> None:
             what = f"node {node.name!r} ({node.op.name})"
             raise UnsupportedError(f"{what} converts to no element type (dynamic)")
         for value in node.outputs:
-            if node.op.name != "Constant" and value.dtype in WITHOUT_DTYPE:
+            if node.op.role != "constant" and value.dtype in WITHOUT_DTYPE:
                 what = f"node {node.name!r} ({node.op.name}) gives {value.dtype}"
                 raise UnsupportedError(f"{what}, of which there are only constants")
         for body in bodies_of(node.attrs):

@@ -23,7 +23,7 @@ from ovjit.compiler.options import Context, Memory
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Graph, Node, Value, rebuild, verify
+from ovjit.graph.graph import Graph, Node, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
@@ -40,58 +40,65 @@ from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
 from ovjit.planning.views import Layout
 from ovjit.rewrite import simplify
 from ovjit.rewrite.expand import expand_graph, upcast_graph
+from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.halves import widen_halves
 from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
+from ovjit.rewrite.rules import Rule, applied, run_rules
 
 Pass = Callable[[Graph, Context], Graph]
 
 
-def _with(operations: str, module: str, name: str, rule: bool = False) -> Pass:
-    """The pass `name` of a module, or the one that its `rule` of this name makes, for graphs with one of
-    these operations. Other graphs start without the module, as the pass would not change them."""
+def _with(operations: str, module: str, name: str) -> Pass:
+    """The pass or rule `name` of a module, for graphs with one of these operations. Others start without the
+    module, as it would not change them."""
     names = frozenset(operations.split())
 
     def run(graph: Graph, context: Context) -> Graph:
         if not any(n.op.name in names for n in graph.nodes):
             return graph
         found = getattr(import_module(f"ovjit.rewrite.{module}"), name)
-        return rebuild(graph, found, context=context) if rule else found(graph, context)
+        return run_rules(graph, [found], context) if isinstance(found, Rule) else found(graph, context)
 
     return run
 
 
-def _rules(*rules: simplify.Rule) -> Pass:
+def _rules(*rules: Rule) -> Pass:
     """The pass that applies these rules."""
-    return lambda graph, context: simplify.run_rules(graph, rules, context)
+    return lambda graph, context: run_rules(graph, rules, context)
 
 
 def _append_dimensions(graph: Graph, context: Context) -> Graph:
     given = any(node.attrs.get("auto_broadcast") == "pdpd" for node in graph.nodes)
-    return simplify.run_rules(graph, [simplify.append_dimensions], context) if given else graph
+    return run_rules(graph, [simplify.append_dimensions], context) if given else graph
 
 
 def _store_caches(graph: Graph, context: Context) -> Graph:
     for low in context.options.caches:
         graph = store_caches(graph, low)
-    return rebuild(graph, read_halves)
+    return run_rules(graph, [read_halves])
 
+
+DROPPING = (*simplify.DROP_MORE, *simplify.DROP_NOOPS)
 
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
     "append": _append_dimensions,
     "halves": lambda graph, _: widen_halves(graph),
     "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),
-    "decompress": _with("Convert", "decompression", "decompress", rule=True),
-    "compress": _with("Convert Gather", "compression", "compress", rule=True),
-    "embeddings": _with("Gather", "embeddings", "gather_compressed", rule=True),
-    "fold": _rules(simplify.drop_noops, simplify.fold_constants),
+    "decompress": _with("Convert", "decompression", "decompress"),
+    "compress": _with("Convert Gather", "compression", "compress"),
+    "embeddings": _with("Gather", "embeddings", "gather_compressed"),
+    "fold": _rules(*DROPPING, fold_constants),
     "align": _rules(simplify.align_operands),
     "transposes": _rules(simplify.transpose_the_narrow),
     "batch_norm": _rules(simplify.expand_batch_norm),
-    "ops": lambda graph, context: simplify.run_rules(graph, op_rules(graph), context),
-    "weights": _rules(simplify.scale_into_weights, simplify.join_offsets, simplify.join_scales),
+    "ops": lambda graph, context: run_rules(graph, op_rules(graph), context),
+    "weights": _rules(
+        simplify.scale_into_weights, simplify.scale_into_weights_and_offset, simplify.join_offsets,
+        simplify.join_scales,
+    ),
     "expand": expand_graph,
-    "clean": _rules(simplify.drop_noops, simplify.fold_constants, simplify.flush_factors),
+    "clean": _rules(*DROPPING, fold_constants, simplify.flush_factors),
     "requantize": _with("Convert", "requantization", "requantize_graph"),
     "precision": lower_precision,
     "upcast": upcast_graph,
@@ -99,7 +106,7 @@ PIPELINE: dict[str, Pass] = {
 }
 
 
-def op_rules(graph: Graph | None = None) -> list[simplify.Rule]:
+def op_rules(graph: Graph | None = None) -> list[Rule]:
     """The rewrite rules that operations bring along (option `rules` of their records), but for those that
     `graph` gives nothing to do."""
     names = None if graph is None else {node.op.name for node in graph.nodes}
@@ -118,9 +125,11 @@ def run_passes(graph: Graph, context: Context) -> Graph:
         if name in skipped:
             continue
         before, began = graph, time.perf_counter()
+        counted = Counter(applied) if showing else applied
         graph = run(graph, context)
         if showing:
             debug.show_pass(name, graph, before, time.perf_counter() - began)
+            debug.show_rules(applied - counted)
         if checking:
             verify(graph)
     return graph
@@ -551,7 +560,7 @@ def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[V
 
 def _used(graph: Graph) -> list[Value]:
     """The values that a plan may have to copy."""
-    used = [v for v, uses in graph.uses().items() if uses and v.node.op.name != "Constant"]
+    used = [v for v, uses in graph.uses().items() if uses and v.node.op.role != "constant"]
     return [v for v in (*used, *graph.outputs) if v.dtype != "string"]
 
 

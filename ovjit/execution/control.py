@@ -77,8 +77,7 @@ class Bodies:
         known = self._ends.get(id(node))
         if known is None:
             attrs = node.attrs
-            loop = node.op.name == "Loop"
-            special = (attrs["iteration_parameter"], attrs["condition_result"]) if loop else (-1, -1)
+            special = [attrs.get(key, -1) for key in ("iteration_parameter", "condition_result")]
             rows = attrs["input_ports"], attrs["output_ports"]
             # with the node: an id is only good while its object lives
             known = self._ends[id(node)] = Ports(attrs["body"], *rows, len(node.inputs), *special), node
@@ -105,7 +104,7 @@ class Bodies:
         Raises OvjitError for what the node refuses, Cancelled when the job is.
         """
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
-            return _If(job, node).run(arrays) if node.op.name == "If" else _Loop(job, node).run(arrays)
+            return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
         with stopping(job.stop_if_cancelled):
             return evaluate_node(node, arrays)
 
@@ -166,7 +165,7 @@ class _If(_Control):
 class _Loop(_Control):
     def __init__(self, job: Job, node: Any):
         super().__init__(job, node)
-        self.is_loop = node.op.name == "Loop"
+        self.is_loop = "condition_result" in node.attrs
         self.ends = self.bodies.ends_of(node)
 
     def run(self, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

@@ -157,9 +157,9 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
                 f"the parameter {value.node.name!r} is {value.dtype}, what it gets {given.dtype}",
             )
         for node in body.nodes:
-            if node.op.name == "Constant":
+            if node.op.role == "constant":
                 types[node.output] = node.output.type
-            elif node.op.name != "Parameter":
+            elif node.op.role != "parameter":
                 new = infer_values(node, [types[v] for v in node.inputs])
                 types.update(zip(node.outputs, new, strict=True))
         made = session.memo[key] = [types[v] for v in body.outputs]
@@ -185,7 +185,7 @@ def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] |
         made = builder.add("Parameter", (), attrs, name=value.node.name, origins=value.node.origins)
         new[value] = made.output
     for node in body.nodes:
-        if node.op.name != "Parameter":
+        if node.op.role != "parameter":
             copied = copy_node(builder, node, [new[v] for v in node.inputs])
             new.update(zip(node.outputs, copied.outputs, strict=True))
     return builder.finish(new[v] for v in (body.outputs if outputs is None else outputs))
@@ -197,7 +197,7 @@ def taking(body: Graph, given: Mapping[int, str]) -> Graph:
     parameters: dict[int, Value] = {}
     new: dict[Value, Value] = {}
     for node in body.nodes:
-        index = body.inputs.index(node.output) if node.op.name == "Parameter" else -1
+        index = body.inputs.index(node.output) if node.op.role == "parameter" else -1
         if index in given:
             attrs = {"shape": node.output.shape, "element_type": given[index]}
             made = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
@@ -235,7 +235,7 @@ def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
 
 def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> bool:
     """True when all inputs are known and small, and so is what comes out."""
-    if node.op.ref is None or not inputs or not may_fold(node):
+    if not inputs or not node.op.may_fold:
         return False
     if any(t.value is None or t.value.size > SMALL for t in inputs):
         return False
@@ -266,7 +266,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return infer_values(node, [_pinned(t) for t in inputs])
     if all(o.value is not None for o in outputs):
         return list(outputs)
-    if any(t.value is None for t in inputs) or not may_fold(node) or node.op.ref is None:
+    if any(t.value is None for t in inputs) or not node.op.may_fold:
         return list(outputs)
     if not all(is_static(t.shape) and _is_small(t.shape) for t in outputs):
         return list(outputs)
@@ -314,12 +314,6 @@ def _evaluate_traced(
         return None
     # what holds no traced number is an array like any other
     return [a if is_traced(a) else e for a, e in zip(arrays, expected, strict=True)]
-
-
-def may_fold(node: Node) -> bool:
-    """True when a node of known inputs may be worked out before anything runs: not what has a state, and
-    not loops, which may take for ever."""
-    return not node.op.stateful and not node.op.runs_body
 
 
 def join(a: TensorType, b: TensorType) -> TensorType:

@@ -46,7 +46,7 @@ class Value:
     @property
     def stored(self) -> np.ndarray | Unmade | None:
         """The value of a Constant as stored in the graph, perhaps as a lazy conversion."""
-        return self.node.attrs["value"] if self.node.op.name == "Constant" else None
+        return self.node.attrs["value"] if self.node.op.role == "constant" else None
 
     def __repr__(self) -> str:
         return f"%{self.node.name}" + (f":{self.index}" if len(self.node.outputs) > 1 else "")
@@ -133,12 +133,12 @@ class Graph:
 
     @property
     def has_state(self) -> bool:
-        return any(node.op.name in ("ReadValue", "Assign") for node in self.nodes)
+        return any(node.op.role in ("read", "assign") for node in self.nodes)
 
     @property
     def public_outputs(self) -> tuple[Value, ...]:
         """The outputs that are no variables' new values."""
-        return tuple(v for v in self.outputs if v.node.op.name != "Assign")
+        return tuple(v for v in self.outputs if v.node.op.role != "assign")
 
     def uses(self) -> dict[Value, list[tuple[Node | None, int]]]:
         """value -> its consumers as (node, input index); (None, i) is the graph's i-th output."""
@@ -153,7 +153,7 @@ class Graph:
     def uses_of_elements(self) -> dict[Value, list[tuple[Node | None, int]]]:
         """`uses` without those that ask for a shape. Types give the shape at planning, so values that only
         these read are not computed."""
-        asks = {node for node in self.nodes if node.op.name == "ShapeOf"}
+        asks = {node for node in self.nodes if node.op.role == "shape"}
         uses = self.uses()
         if asks:
             for value in {node.inputs[0] for node in asks}:
@@ -241,7 +241,7 @@ class Builder:
 
     def _append(self, node: Node) -> Node:
         self.nodes.append(node)
-        if node.op.name == "Parameter":
+        if node.op.role == "parameter":
             self.inputs.append(node.output)
         return node
 
@@ -424,7 +424,7 @@ def verify(graph: Graph) -> None:
         seen.update(node.outputs)
     for node in graph.replaced:
         seen.update(node.outputs)
-        if not all(v in seen or v.node.op.name == "Constant" for v in node.inputs):
+        if not all(v in seen or v.node.op.role == "constant" for v in node.inputs):
             raise ModelError(f"the replaced node {node.name!r} asks about values that no node makes")
     for value in (*graph.outputs, *graph.inputs):
         if value not in seen:

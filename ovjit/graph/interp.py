@@ -25,7 +25,7 @@ def evaluate(
     last = {v: n for n in graph.nodes for v in n.inputs}
     keep = set(graph.outputs)
     for node in graph.nodes:
-        if node.op.name == "Parameter":
+        if node.op.role == "parameter":
             continue
         try:
             outputs = evaluate_node(node, [values[v] for v in node.inputs])

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -157,8 +158,8 @@ class Declared:
     scalar: Callable | None = None
     #: (writer, node, inputs) -> values of simpler operations, or None
     expand: Callable | None = None
-    #: rewrite rules that come with the operation
-    rules: Sequence[Callable] = ()
+    #: rewrite rules that come with the operation, see `ovjit.rewrite.rules`
+    rules: Sequence[Any] = ()
     #: a graph without all of these gives the rules nothing to do
     rules_for: Sequence[str] = ()
     #: shapes of the inputs -> shapes that broadcast as NumPy does; None where open dimensions decide
@@ -169,6 +170,11 @@ class Declared:
     prologue: bool = False
     #: its value is not a function of its inputs: never folded
     stateful: bool = False
+    #: what it is to a graph, where it does not compute: a parameter, constant or result; it reads a variable,
+    #: or assigns it; "shape" reads no elements
+    role: str = ""
+    #: its two inputs may be exchanged
+    commutative: bool = False
     #: it runs graphs among its attributes: it may take for ever
     runs_body: bool = False
     #: in no opset: read from and written to files, without a builder; a text: what files call its set
@@ -280,6 +286,12 @@ class Op(Declared):
             return self.plugin
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
+    @property
+    def may_fold(self) -> bool:
+        """Whether a node of known inputs may be computed before anything runs: not with a state, and no loop,
+        which may take for ever."""
+        return self.ref is not None and not self.stateful and not self.runs_body
+
     def native_types(self, target: Any) -> tuple[str, ...] | None:
         """The floating-point types that the lowering or expansion computes on a target, None: any.
 
@@ -376,6 +388,15 @@ class Op(Declared):
                 raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")
         return arrays
 
+    def fold(
+        self, inputs: Sequence[Any], attrs: Mapping[str, Any], outputs: Iterable[TensorType], budget: int
+    ) -> tuple[np.ndarray, ...] | None:
+        """What an operation that `may_fold` makes of stored arrays; None for more than `budget` bytes beyond
+        theirs. ModelError for inputs that it refuses."""
+        grown = sum(_bytes_of(x) for x in outputs if shapes.is_static(x.shape))
+        grown -= sum(x.nbytes for x in inputs)
+        return None if grown > budget else self.evaluate(map(np.asarray, inputs), attrs)
+
     def _check_values(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """What type inference says of these values; nothing where their element types are not to be seen."""
         if not inputs or self.runs_body:
@@ -397,6 +418,12 @@ class Op(Declared):
 
 def _kind(x: np.ndarray) -> TensorType:
     return TensorType(dtypes.from_numpy(x.dtype), x.shape, x)
+
+
+def _bytes_of(kind: TensorType) -> int:
+    """The bytes of a tensor of static shape, as an array; of texts and unknown types, a word each."""
+    known = kind.dtype not in ("string", "dynamic")
+    return math.prod(kind.shape) * (dtypes.numpy_dtype(kind.dtype).itemsize if known else 8)
 
 
 def _check_size(kind: TensorType) -> None:

@@ -50,11 +50,11 @@ def _infer_nodes(
     """Add the types of what the nodes make to those of the inputs."""
     static = all(is_static(v.shape) for v in graph.inputs)
     for node in graph.nodes:
-        if node.op.name == "Parameter":
+        if node.op.role == "parameter":
             continue
-        if node.op.name == "Constant" or (static and all(is_static(v.shape) for v in node.outputs)):
+        if node.op.role == "constant" or (static and all(is_static(v.shape) for v in node.outputs)):
             types.update((v, v.type) for v in node.outputs)
-            if node.op.name == "Constant" or any(v.type.value is not None for v in node.outputs):
+            if node.op.role == "constant" or any(v.type.value is not None for v in node.outputs):
                 continue
             if not all(types[v].value is not None for v in node.inputs):
                 continue
@@ -70,7 +70,7 @@ def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike
     made: dict[Value, TensorType] = {}
     for node in graph.replaced:
         found = [
-            v.type if v.node.op.name == "Constant" else types.get(v) or made.get(v) for v in node.inputs
+            v.type if v.node.op.role == "constant" else types.get(v) or made.get(v) for v in node.inputs
         ]
         inputs = [t for t in found if t is not None]
         if len(inputs) < len(found):
@@ -83,7 +83,7 @@ def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike
 
 def _read_alike(value: Value, other: Value, types: Mapping[Value, TensorType]) -> bool:
     """Whether a node makes of `value` what its twin makes of `other`."""
-    if value is other or value.node.op.name == "Constant":
+    if value is other or value.node.op.role == "constant":
         return True
     known = types.get(other)  # twins may stand behind
     return known is not None and surely_same_types(types[value], known)

@@ -266,7 +266,7 @@ class _Fusion:
 
     def __init__(self, graph: Graph, context: Context):
         self.context = context
-        self.nodes = [n for n in graph.nodes if n.op.name not in ("Parameter", "Constant")]
+        self.nodes = [n for n in graph.nodes if n.op.role not in ("parameter", "constant")]
         self.order = {n: i for i, n in enumerate(graph.nodes)}
         self.uses = graph.uses_of_elements()
         self.symbols = Symbols(graph)

@@ -65,7 +65,7 @@ class Cut:
         self._repeated, self.passed = self._needs(fate)
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
         read = [*(v for n in self.hosts for v in n.inputs), *self.told, *self.passed, *graph.outputs]
-        made = (v for v in dict.fromkeys(read) if v.node.op.name != "Parameter")
+        made = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         asked = [n for n in graph.replaced if n not in late]
         self.before = _part(graph, self.kept, asked) if self.kept or asked else None
@@ -131,7 +131,7 @@ def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
 
 def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
     """The numbers of `value`, of this shape, made of the dimensions of inputs."""
-    from ovjit.rewrite.expand import Writer  # what has been compiled is cut without any passes
+    from ovjit.rewrite.writer import Writer  # what has been compiled is cut without any passes
 
     w, attrs = Writer(builder, value.node), {"shape": (0, ANY, ANY), "element_type": "u8"}
     parts: list[Value] = []
@@ -162,9 +162,9 @@ def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Nod
     for node in graph.nodes:
         texts = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
         sources = {fate[v.node] for v in node.inputs}
-        if node.op.name == "Constant":
+        if node.op.role == "constant":
             fate[node] = KNOWN
-        elif node.op.name == "Parameter":  # also one without elements, all of which would be known
+        elif node.op.role == "parameter":  # also one without elements, all of which would be known
             fate[node] = BEFORE
         elif LATER in sources or (HOST in sources and not texts):
             fate[node] = LATER
@@ -194,6 +194,6 @@ def _part(graph: Graph, outputs: Iterable[Value], replaced: Sequence[Node]) -> G
     outputs = tuple(outputs)
     needed = makers(outputs, graph.nodes)
     replaced = with_sources(replaced, graph.nodes, needed)
-    needed.update(v.node for node in replaced for v in node.inputs if v.node.op.name == "Parameter")
+    needed.update(v.node for node in replaced for v in node.inputs if v.node.op.role == "parameter")
     inputs = (v for v in graph.inputs if v.node in needed)
     return Graph(inputs, (n for n in graph.nodes if n in needed), outputs, replaced)

@@ -294,7 +294,7 @@ def _same_types(one: Value, other: Value) -> bool:
         return True
     if (a.dtype, a.shape) != (b.dtype, b.shape) or (a.value is None) != (b.value is None):
         return False
-    if a.value is None or b.value is None or one.node.op.name == "Constant":
+    if a.value is None or b.value is None or one.node.op.role == "constant":
         return a.partial is None and b.partial is None
     return bool(a.value.dtype == b.value.dtype and a.value.tobytes() == b.value.tobytes())
 
@@ -372,7 +372,7 @@ class Repeats:
         """What a layer reads that it does not make, but for constants."""
         made = set(self.made(layer))
         read = dict.fromkeys(v for node in self._nodes(layer) for v in node.inputs)
-        return [v for v in read if v not in made and v.node.op.name != "Constant"]
+        return [v for v in read if v not in made and v.node.op.role != "constant"]
 
     def _look(self, layer: int) -> _Before | None:
         planner = self.planner

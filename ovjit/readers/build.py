@@ -56,13 +56,7 @@ class Draft:
         for source in node._inputs:
             value = source._tensor._type.value
             given.append(self._values.get((source._node, source._index)) if value is None else value)
-        fits = node._op.ref is not None and node._op.name not in (
-            "Parameter",
-            "Result",
-            "ReadValue",
-            "Assign",
-        )
-        if not fits or not node._inputs or any(v is None for v in given) or not _small(node):
+        if not node._op.may_fold or not node._inputs or any(v is None for v in given) or not _small(node):
             self._open.add(node)
             return
         results = node._op.evaluate(given, node._attrs)  # type: ignore[arg-type]

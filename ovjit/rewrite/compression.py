@@ -21,10 +21,12 @@ from ovjit.codegen.cpu.formats import GROUP_STEP, how_stored, quantizes_rows
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Replacement, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.pattern import constant, op, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
 
 #: Weights of fewer elements are not worth it.
 SMALLEST = 1 << 16
@@ -83,30 +85,31 @@ class Stored(NamedTuple):
         return size
 
 
-def compress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+@rule(op.MatMul(value("x"), value("weights")))
+def compress(w: Writer, node: Node, x: Value) -> Value | None:
     """MatMul(x, (Convert(integers) - zero) * scale) -> CompressedMatMul(x, integers, scale, zero)"""
-    if node.op.name != "MatMul" or node.output.dtype != "f32" or inputs[0].constant is not None:
+    if node.output.dtype != "f32" or x.constant is not None:
         return None
-    made = _chosen(b, node, inputs) or _stacked(b, node, inputs) or _plain(b, node, inputs)
-    if made is None:
-        return None
-    b.rename(made.node, node.name)
-    return [made]
+    return _chosen(w, node) or _stacked(w, node) or _plain(w, node)
 
 
-def _plain(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+def _plain(w: Writer, node: Node) -> Value | None:
     """MatMul(x, stored [K, N])  ->  CompressedMatMul"""
-    stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]), b.context.options.precision)
+    target, options = w.b.context
+    stored = stored_weights(node.inputs[1], bool(node.attrs["transpose_b"]), options.precision)
     least = SMALLEST_F16 if stored is not None and stored.kind == "f16" else SMALLEST
     if stored is None or stored.integers.size < least or node.inputs[0].shape is None:
         return None
     transposed = node.attrs["transpose_a"]
-    target, options = b.context
     dynamic = 0 if transposed else stored.dynamic(options.dynamic, target)
-    return stored.product(Writer(b, node), inputs[0], transpose_a=transposed, dynamic=dynamic)
+    return stored.product(w, node.inputs[0], transpose_a=transposed, dynamic=dynamic)
 
 
-def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+#: Matrices of a table, along its first axis.
+_TAKEN = op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
+
+
+def _chosen(w: Writer, node: Node) -> Value | None:
     """Of rows x [M, K], each with a matrix of a table [E, N, K] of integers that indices [M] name:
 
     MatMul(x [M, 1, K], Gather(table, indices), transpose_b)   -> Unsqueeze(CompressedMatMul(...))
@@ -114,11 +117,11 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     """
     transposed = bool(node.attrs["transpose_a"]), bool(node.attrs["transpose_b"])
     for side, one in ((1, -2), (0, -1)):
-        x, taken = inputs[1 - side], inputs[side].node
-        if transposed != (False, bool(side)) or taken.op.name != "Gather" or taken.attrs.get("batch_dims", 0):
+        x, taken = node.inputs[1 - side], _TAKEN.first(node.inputs[side])
+        if transposed != (False, bool(side)) or taken is None:
             continue
-        table, indices, axis = taken.inputs
-        first = axis.constant is not None and int(axis.constant.reshape(-1)[0]) in (0, -3)
+        table, indices = taken["table"], taken["indices"]
+        first = int(taken["axis"].constant.reshape(-1)[0]) in (0, -3)
         if len(table.shape) != 3 or not first or len(indices.shape or ()) != 1 or len(x.shape or ()) != 3:
             continue
         kinds, outs, depth = table.shape
@@ -127,7 +130,6 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         stored = _table(table, (kinds * outs, depth))
         if stored is None or stored.integers.size < SMALLEST:
             continue
-        w = Writer(b, node)
         zero = np.zeros(stored.scale.shape, np.float32) if stored.zero is None else stored.zero
         indices = indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")
         made = stored._replace(zero=zero).product(w, w("Squeeze", x, [one]), indices, kinds=kinds)
@@ -135,10 +137,11 @@ def _chosen(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
     return None
 
 
-def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+def _stacked(w: Writer, node: Node) -> Value | None:
     """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, as of experts, whose rows are
     not quantized (nor are OpenVINO's)."""
-    x, (stack, transposed) = inputs[0], _before_transposes(node.inputs[1], bool(node.attrs["transpose_b"]))
+    x, weights = node.inputs
+    stack, transposed = _before_transposes(weights, bool(node.attrs["transpose_b"]))
     matrices = stack.shape
     if not is_static(matrices) or len(matrices) != 3 or x.shape is None or len(x.shape) != 3:
         return None
@@ -155,7 +158,6 @@ def _stacked(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
         if stored is None:
             return None
         parts.append(stored)
-    w = Writer(b, node)
     one = x.shape[0] == 1
     rows = [x] * kinds if one else w.outputs("Split", x, np.array(0), num_splits=kinds)
     return w("Concat", *(part.product(w, x) for part, x in zip(parts, rows, strict=True)), axis=0)
@@ -217,7 +219,7 @@ def scaled_integers(
     """(integers, their type, zero, scale) of [Convert] [Reshape] Multiply(`stored_integers`, scale), for each
     factor that may be the scale."""
     node = value.node
-    while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.name != "Constant":
+    while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.role != "constant":
         node = node.inputs[0].node
     book = _named(node)
     if book is not None:

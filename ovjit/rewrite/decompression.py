@@ -14,26 +14,19 @@ import numpy as np
 
 from ovjit.graph.converted import in_f32
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Replacement, Value
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.rewrite.pattern import op, value
+from ovjit.rewrite.rules import rule
 
 _ARITHMETIC = {"Multiply": np.multiply, "Subtract": np.subtract}
 _REALS = HALVES | {"f32"}
 _MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze"))
 
 
-def _ends_chain(node: Node) -> bool:
-    """True for a conversion of a half to f32 that begins at integers, or floats of 8 or 4 bits, and constants
-    alone."""
-    if node.op.name != "Convert" or node.output.dtype != "f32" or node.inputs[0].dtype not in HALVES:
-        return False
-    stored = _stored(node.inputs[0])
-    return stored is True
-
-
 def _stored(value: Value) -> bool | None:
     """Whether a chain has such numbers at its beginning; None where it is no such chain."""
     node = value.node
-    if node.op.name == "Constant":
+    if node.op.role == "constant":
         return False
     if value.dtype not in _REALS or not node.inputs:
         return None
@@ -59,13 +52,10 @@ def _indices(value: Value) -> Value | None:
     return source if source.stored is not None and stored.kind == "u" and stored.bits <= 8 else None
 
 
-def decompress(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+@rule(op.Convert(value("half"), destination_type="f32"))
+def decompress(b: Builder, node: Node, half: Value) -> Value | None:
     """The end of such a chain -> the chain in f32"""
-    if not _ends_chain(node):
-        return None
-    out = _wide(b, node.inputs[0], node)
-    b.rename(out.node, node.name)
-    return [out]
+    return _wide(b, half, node) if half.dtype in HALVES and _stored(half) else None
 
 
 def _wide(b: Builder, value: Value, end: Node) -> Value:

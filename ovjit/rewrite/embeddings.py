@@ -17,66 +17,52 @@ import numpy as np
 
 from ovjit.graph.converted import InBlocks
 from ovjit.graph.dtypes import HALVES, numpy_dtype
-from ovjit.graph.graph import Builder, Node, Replacement, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit.graph.stored_floats import bits_of, levels_of
 from ovjit.rewrite.compression import INTEGERS, SMALLEST, scaled_integers
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.pattern import constant, op, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
+
+_STORED = op.Convert(constant("stored").where(lambda stored: stored.dtype in HALVES))
 
 #: Rows that are taken apart at a time.
 _ROWS = 4096
 
 
-def gather_compressed(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+@rule(op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n))
+def gather_compressed(w: Writer, node: Node, table: Value, indices: Value, axis: Value) -> Value | None:
     """Gather(a large compressed table, indices) -> rows taken as they are stored, worked out"""
-    if node.op.name != "Gather" or node.output.dtype != "f32" or node.attrs.get("batch_dims", 0):
+    shape, place = table.shape, axis.constant
+    if node.output.dtype != "f32" or shape is None or place is None:
         return None
-    table, indices, axis = node.inputs
-    place = axis.constant
-    shape = table.shape
-    if shape is None or place is None or indices.shape is None or indices.constant is not None:
+    if indices.shape is None or indices.constant is not None:
         return None
     if not all(isinstance(d, int) for d in shape) or int(np.prod(shape, dtype=np.int64)) < SMALLEST:
         return None
     if normalize_axis(int(place.reshape(-1)[0]), len(shape)):
         return None
-    made = _halves(b, node, inputs) or _numbers(b, node, inputs)
-    if made is None:
-        return None
-    b.rename(made.node, node.name)
-    return [made]
+    halves = _STORED.first(table)
+    if halves is not None:
+        taken = w(node.op, halves["stored"], *node.inputs[1:], **node.attrs)
+        return w("Convert", taken, destination_type="f32")
+    return _numbers(w, node, shape)
 
 
-def _halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
-    """Rows of f16 or bf16, converted."""
-    source = node.inputs[0].node
-    if source.op.name != "Convert" or source.inputs[0].dtype not in HALVES:
-        return None
-    array, dtype = source.inputs[0].constant, source.inputs[0].dtype
-    if array is None:
-        return None
-    w = Writer(b, node)
-    taken = w(node.op, b.constant(array, dtype), *inputs[1:], **node.attrs)
-    return w("Convert", taken, destination_type="f32")
-
-
-def _numbers(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Value | None:
+def _numbers(w: Writer, node: Node, shape: Sequence[int]) -> Value | None:
     """Rows of integers, or of floats of 8 or 4 bits, with their scales."""
-    value, shape = node.inputs[0], node.inputs[0].shape
-    if shape is None:
-        return None
-    for array, dtype, zero, scale in scaled_integers(value, rounded=True):
+    for array, dtype, zero, scale in scaled_integers(node.inputs[0], rounded=True):
         rows = array.shape[0] if array.ndim else 0
         parts = [v for v in (scale, zero) if v is not None]
         if rows != shape[0] or array.ndim < 2 or any(v.ndim > array.ndim for v in parts):
             continue
         if any(v.ndim == array.ndim and v.shape[0] not in (1, rows) for v in parts):
             continue
-        w = Writer(b, node)
         if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
-            return _of_blocks(w, inputs[1:], array, zero, scale)
+            return _of_blocks(w, node.inputs[1:], array, zero, scale)
         assert isinstance(zero, np.ndarray | None)
-        return _worked_out(w, inputs[1:], np.asarray(array), dtype, zero, scale)
+        return _worked_out(w, node.inputs[1:], np.asarray(array), dtype, zero, scale)
     return None
 
 

@@ -23,7 +23,7 @@ FEW = 1 << 12
 
 def widen_halves(graph: Graph) -> Graph:
     """The graph with arithmetic of f16 in f32."""
-    if not any(v.dtype == "f16" for node in graph.nodes if node.op.name != "Constant" for v in node.outputs):
+    if not any(v.dtype == "f16" for node in graph.nodes if node.op.role != "constant" for v in node.outputs):
         return graph
     wide: dict[Value, Value] = {}  # f16 in the graph that is made -> the same in f32, not rounded or exact
     computed: set[Value] = set()  # those of them that have been rounded from f32
@@ -49,7 +49,7 @@ def widen_halves(graph: Graph) -> Graph:
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if fixed.issuperset(inputs):
-            fixed.update(node.outputs if inputs or node.op.name == "Constant" else ())
+            fixed.update(node.outputs if inputs or node.op.role == "constant" else ())
             return None
         if node.op.name == "Convert":
             (x,) = inputs
@@ -62,7 +62,7 @@ def widen_halves(graph: Graph) -> Graph:
             computed.add(made)
             return [made]
         halves = [v for v in inputs if v.dtype == "f16"]
-        if not halves or node.op.runs_body or node.op.name == "Result":
+        if not halves or node.op.runs_body or node.op.role == "result":
             return None
         if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
             return None  # its results are f16 whatever it is given

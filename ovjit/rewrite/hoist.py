@@ -58,7 +58,7 @@ def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[
     written = [key for key, kept in variables.items() if kept.assigned]
     for name in names:
         body = node.attrs[name]
-        plain = [v for v in body.outputs if v.node.op.name != "Assign"]
+        plain = [v for v in body.outputs if v.node.op.role != "assign"]
         attrs[name] = _without(body, variables, plain)
         ins, outs = (
             ("input_ports", "output_ports")
@@ -93,7 +93,7 @@ def _hoisted(b: Builder, node: Node, inputs: Sequence[Value]) -> tuple[Sequence[
 def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
     out: dict[str, _Kept] = {}
     for inner in body.nodes:
-        if inner.op.name == "ReadValue":
+        if inner.op.role == "read":
             key = inner.attrs["variable_id"]
             initial = inner.inputs[0].constant if inner.inputs else None
             if inner.inputs and initial is None:
@@ -103,7 +103,7 @@ def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
                 )
             out.setdefault(key, _Kept(inner.output.type, initial, False))
     for inner in body.nodes:
-        if inner.op.name == "Assign":
+        if inner.op.role == "assign":
             key = inner.attrs["variable_id"]
             if key not in out:
                 raise ModelError(
@@ -127,11 +127,11 @@ def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Valu
     }
     last = dict(hidden)
     for node in body.nodes:
-        if node.op.name == "Parameter":
+        if node.op.role == "parameter":
             continue
-        if node.op.name == "ReadValue":
+        if node.op.role == "read":
             new[node.output] = hidden[node.attrs["variable_id"]]
-        elif node.op.name == "Assign":
+        elif node.op.role == "assign":
             new[node.output] = last[node.attrs["variable_id"]] = new[node.inputs[0]]
         else:
             copy_into(new, builder, node)

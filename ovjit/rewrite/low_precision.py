@@ -32,6 +32,8 @@ from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
+from ovjit.rewrite.pattern import operation
+from ovjit.rewrite.rules import rule
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
@@ -99,7 +101,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if node.op.name == "Convert" and node.output in lowered and inputs[0].dtype == low:
             return [inputs[0]]  # it has been stored so all the time
-        if not any(v.dtype == "f32" for v in node.inputs) or node.op.name == "Result":
+        if not any(v.dtype == "f32" for v in node.inputs) or node.op.role == "result":
             return None
         part = part_of(node.op)
         types = [stored_type(v.type, low) if v in lowered else v.type for v in node.outputs]
@@ -172,7 +174,7 @@ def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
     found: set[Value] = set()
     for node in graph.nodes:
         moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
-        if node.op.name == "Parameter" or moved or any(_widens_input(node, t) for t in stored):
+        if node.op.role == "parameter" or moved or any(_widens_input(node, t) for t in stored):
             found.update(v for v in node.outputs if v.dtype == "f32")
     return found
 
@@ -220,7 +222,7 @@ def _widens_input(node: Node, low: str) -> bool:
     """Whether this makes f32 of an input that is stored as `low` says."""
     rows = ByteRows.of(low)
     widens = _widens(node, low) if rows is None else _has_rows(node, "DequantizeRows", rows)
-    return widens and node.inputs[0].node.op.name == "Parameter"
+    return widens and node.inputs[0].node.op.role == "parameter"
 
 
 def _has_rows(node: Node, name: str, rows: ByteRows) -> bool:
@@ -317,10 +319,10 @@ def store_caches(graph: Graph, low: str) -> Graph:
     return rebuild(graph, visit)
 
 
-def read_halves(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+@rule(operation(lambda record: record.multiplied >= 3)(...))
+def read_halves(b: Builder, node: Node) -> Replacement:
     """Attention(q, [Transpose] Convert(k: f16, f32), v) -> Attention(q, [Transpose] k, v)     in place"""
-    if node.op.multiplied < 3:
-        return None
+    inputs = node.inputs
     factors = [_as_half(b, v) or v for v in inputs[1:3]]
     if factors == [*inputs[1:3]]:
         return None

@@ -72,9 +72,9 @@ def lift(graph: Graph) -> Lifted:
     reads: dict[str, list[Node]] = {}
     assigns: dict[str, Node] = {}
     for node in graph.nodes:
-        if node.op.name == "ReadValue":
+        if node.op.role == "read":
             reads.setdefault(node.attrs["variable_id"], []).append(node)
-        elif node.op.name == "Assign":
+        elif node.op.role == "assign":
             name = node.attrs["variable_id"]
             if name in assigns:
                 both = f"{assigns[name].name!r} and {node.name!r}"
@@ -104,7 +104,7 @@ def _starts(
     alike: list[int] = []  # variables that begin with what is computed of inputs alone
     for k, source in enumerate(sources):
         if source is not None and inits[k] is None:
-            if any(node.op.name == "ReadValue" for node in _needed(graph, (source,))):
+            if any(node.op.role == "read" for node in _needed(graph, (source,))):
                 inits[k] = _start(graph, variables, (source,))
             else:
                 alike.append(k)
@@ -118,7 +118,7 @@ def _starts(
 def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, ...]) -> Start:
     """What computes these values."""
     nodes = _needed(graph, sources)
-    read = {node.attrs.get("variable_id") for node in nodes if node.op.name == "ReadValue"}
+    read = {node.attrs.get("variable_id") for node in nodes if node.op.role == "read"}
     public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
     hidden = [len(graph.inputs) + k for k, variable in enumerate(variables) if variable.name in read]
     made = _without_state(graph, variables, sources, nodes)
@@ -127,7 +127,7 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
 
 def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
     """The nodes that compute these values, as far as the variables that they read."""
-    return makers(values, graph.nodes, lambda node: node.op.name == "ReadValue")
+    return makers(values, graph.nodes, lambda node: node.op.role == "read")
 
 
 def keep_low(
@@ -165,7 +165,7 @@ def keep_low(
     kept_as: dict[Value, Value] = {}
     lows = {hidden[k]: low for k, (low, _) in chosen.items() if low != "f32"}
     for node in main.nodes:
-        low = lows.get(node.output, "") if node.op.name == "Parameter" else ""
+        low = lows.get(node.output, "") if node.op.role == "parameter" else ""
         if low:
             kind = stored_type(node.output.type, low)
             attrs = {**node.attrs, "element_type": kind.dtype, "shape": kind.shape}
@@ -226,7 +226,7 @@ def _fused(value: Value, following: Value, uses: Any) -> bool:
         return False
     axis = int(joined.attrs["axis"]) % 4
     for user, _ in uses[following]:
-        if user is None or user.op.name == "ShapeOf":
+        if user is None or user.op.role == "shape":
             continue
         order, readers = [0, 1, 2, 3], [user]
         if user.op.name == "Transpose":
@@ -259,7 +259,7 @@ def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, st
                     return {}
             elif index < user.op.multiplied:
                 multiplied[user] = _role(user, index)
-            elif user.op.name == "ShapeOf":
+            elif user.op.role == "shape":
                 continue
             elif user.op.name == "Concat" or (part_of(user.op) == "carry" and index == 0):
                 fresh = [v for v in user.outputs if v not in found]
@@ -356,7 +356,7 @@ def _without_state(
     hidden: dict[str, Value] = {}
     shape_of = {v.name: (v.dtype, v.shape) for v in variables}
     uses = graph.uses()
-    read = {n.attrs["variable_id"]: n for n in reversed(graph.nodes) if n.op.name == "ReadValue"}
+    read = {n.attrs["variable_id"]: n for n in reversed(graph.nodes) if n.op.role == "read"}
     passed = set()  # what orders the rows of a variable
     for variable in variables:
         if variable.order >= 0:
@@ -368,13 +368,13 @@ def _without_state(
         if nodes is not None and node not in nodes:
             continue
         name = node.attrs.get("variable_id", "")
-        if name and name not in hidden and (node.op.name == "ReadValue" or name not in read):
+        if name and name not in hidden and (node.op.role == "read" or name not in read):
             dtype, shape = shape_of[name]
             attrs = {"shape": shape, "element_type": dtype}
             hidden[name] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output
-        if node.op.name == "Assign":
+        if node.op.role == "assign":
             new[node.output] = new[node.inputs[0]]
-        elif node.op.name == "ReadValue":
+        elif node.op.role == "read":
             new[node.output] = hidden[name]
         elif node in passed:
             new[node.output] = new[node.inputs[0]]

@@ -55,8 +55,8 @@ def settle_pages(
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
     work = _Work(builder, layers, kinds, new, read)
     # inputs and constants first, so that the first layer finds the tables of all
-    for node in sorted(graph.nodes, key=lambda n: n.op.name not in ("Parameter", "Constant")):
-        if node.op.name == "Parameter" and node.output in kinds:
+    for node in sorted(graph.nodes, key=lambda n: n.op.role not in ("parameter", "constant")):
+        if node.op.role == "parameter" and node.output in kinds:
             kind = kinds[node.output]
             dtype, last = kind.stored
             blocks = node.output.shape[0] if node.output.shape else ANY

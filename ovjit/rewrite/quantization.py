@@ -29,12 +29,14 @@ import numpy as np
 from ovjit.codegen.cpu.formats import find_format
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
 from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.pattern import op, value
+from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules, unchanged
+from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
@@ -42,14 +44,14 @@ if TYPE_CHECKING:
 #: How far from a whole number a zero point may be, in steps.
 NEARLY = 1e-2
 #: Operations that may read integers in the place of reals: those that give elements on as they are.
-MOVES = frozenset(
+MOVES = (
     "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
-    "SpaceToDepth".split()
+    "SpaceToDepth"
 )
+#: What takes its inputs' elements as they are, for one reader.
+_JOINED = op["MaxPool Concat"](...).once
 #: Types that bytes are computed in where a graph spells sums of integers out.
 WIDE = ("f32", "f64", "i32")
-#: Operations that give weighted means of elements: of integers they are reals.
-MEANS = frozenset(("AvgPool", "ReduceMean"))
 
 
 class Quantized(NamedTuple):
@@ -87,7 +89,7 @@ def quantize_graph(graph: Graph, context: Context) -> Graph:
     """FakeQuantize, products -> Quantize, products of integers"""
     if not any(map(_quantizes, graph.nodes)) or find_format("u8", "i8", context.target) is None:
         return graph
-    return rebuild(graph, _Quantizer(graph).visit)
+    return run_rules(graph, rules_of(_Quantizer()))
 
 
 def _quantizes(node: Node) -> bool:
@@ -98,92 +100,74 @@ def _quantizes(node: Node) -> bool:
 
 
 class _Quantizer:
-    """The visitor that remembers which reals are known as integers."""
+    """Rules that remember which reals are known as integers."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.uses = graph.uses()
+    def __init__(self) -> None:
         self.known: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
-    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        name = node.op.name
-        if name == "FakeQuantize":
-            return self._fake_quantize(b, node, inputs)
-        if name in ("Convert", "Subtract", "Multiply"):
-            return self._arithmetic(b, node, inputs)
-        if not inputs or inputs[0] not in self.known:
+    def _is(self, b: Builder, node: Node, found: Quantized | None) -> Value | None:
+        """The node as it is, known as that."""
+        if found is None or node.output.dtype not in WIDE:
             return None
-        if name in ("Convolution", "GroupConvolution", "MatMul"):
-            return self._product(b, node, self.known[inputs[0]])
-        if inputs[0].dtype != "f32" or self.known[inputs[0]].given is not None:
-            return None
-        if name in MOVES or (name == "MaxPool" and not any(self.uses[v] for v in node.outputs[1:])):
-            return self._moved(b, node, inputs)
-        if name == "Interpolate" and node.attrs["mode"].lower() == "nearest":
-            bordered = any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"])
-            return None if bordered else self._moved(b, node, inputs)
-        if name == "Pad":
-            return self._pad(b, node, inputs)
-        if name in MEANS:
-            return self._mean(b, node, inputs)
-        if name == "Concat":
-            return self._concat(b, node, inputs)
-        return None
-
-    def _arithmetic(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        """Convert(q), - zero, * scale: the node as it is, and what it is known as"""
-        found = self._known_as(b, node, inputs)
-        if found is None:
-            return None
-        out = copy_node(b, node, inputs).output
+        out = unchanged(b, node)
         self.known[out] = found
-        return [out]
+        return out
 
-    def _known_as(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Quantized | None:
-        x = inputs[0]
-        if node.output.dtype not in WIDE:
+    def _integers(self, x: Value) -> Quantized | None:
+        """What f32 is known as, where that is known when compiling."""
+        found = self.known.get(x) if x.dtype == "f32" else None
+        return None if found is None or found.given is not None else found
+
+    @rule(op.Convert(value("q").where(lambda q: q.dtype in ("u8", "i8"))))
+    def bytes_as_reals(self, b: Builder, w: Writer, node: Node, q: Value) -> Value | None:
+        """Convert(q): known as q, or as q + 128 - 128"""
+        if q.constant is not None or q.shape is None or node.output.dtype not in WIDE:
             return None
-        if node.op.name == "Convert":
-            if x.constant is not None or x.shape is None:
-                return None
-            if x.dtype == "u8":
-                return Quantized(x, np.ones(()), np.zeros((), np.int64))
-            if x.dtype == "i8":
-                return Quantized(_unsigned(b, node, x), np.ones(()), np.array(128))
+        if q.dtype == "u8":
+            return self._is(b, node, Quantized(q, np.ones(()), np.zeros((), np.int64)))
+        return self._is(b, node, Quantized(_unsigned(w, q), np.ones(()), np.array(128)))
+
+    @rule(value("x") * value("factor"))
+    def scaled(self, b: Builder, node: Node, x: Value, factor: Value) -> Value | None:
+        """(q - z) * s * factor: known with both factors"""
+        before, each = self.known.get(x), self._number(node, x, factor)
+        if before is None or each is None or not np.all((each > 0) & np.isfinite(each)):
             return None
-        if node.op.name == "Multiply" and x not in self.known:
-            x, inputs = inputs[1], inputs[::-1]
-        before, number = self.known.get(x), plain_constant(inputs[1])
-        if before is None or x.shape != node.output.shape:
+        return self._is(b, node, before._replace(scale=_plain(before.scale * each)))
+
+    @rule(value("x") - value("zero"))
+    def shifted(self, b: Builder, node: Node, x: Value, zero: Value) -> Value | None:
+        """(q - z) * s - zero: known as (q - z - zero / s) * s, if that is a whole number"""
+        before, each = self.known.get(x), self._number(node, x, zero)
+        if before is None or each is None:
             return None
-        if number is None:
-            return self._less_a_byte(node, before, inputs[1])
-        value = _of_an_axis(number, len(x.shape))
-        if value is None:
-            return None
-        if node.op.name == "Multiply":
-            fits = np.all((value > 0) & np.isfinite(value))
-            return before._replace(scale=_plain(before.scale * value)) if fits else None
-        steps = value / before.scale
+        steps = each / before.scale
         whole = np.rint(steps)
         if not np.all(steps == whole):  # NaN and infinity too
             return None
-        return before._replace(zero=_plain(before.zero + whole.astype(np.int64)))
+        return self._is(b, node, before._replace(zero=_plain(before.zero + whole.astype(np.int64))))
 
-    def _less_a_byte(self, node: Node, before: Quantized, zero: Value) -> Quantized | None:
+    def _number(self, node: Node, x: Value, number: Value) -> np.ndarray | None:
+        """A constant that is an operand beside `x`, if it is one number or has one axis."""
+        known = plain_constant(number)
+        return None if known is None or x.shape != node.output.shape else _of_an_axis(known, len(x.shape))
+
+    @rule(value("x") - op.Convert(value("byte")).where(lambda zero: plain_constant(zero) is None))
+    def less_a_byte(self, b: Builder, node: Node, x: Value, byte: Value) -> Value | None:
         """q - Convert(a zero point that is computed), as DynamicQuantizeLinear has it"""
-        maker = zero.node
-        if node.op.name != "Subtract" or maker.op.name != "Convert" or before.given is not None:
+        before = self.known.get(x)
+        if before is None or before.given is not None or x.shape != node.output.shape:
             return None
-        byte = maker.inputs[0]
         alone = byte.shape is not None and all(d == 1 for d in byte.shape)
         if byte.dtype != "u8" or not alone or before.zero.any() or before.scale.size > 1 or before.scale != 1:
             return None
-        return before._replace(given=byte)
+        return self._is(b, node, before._replace(given=byte))
 
-    def _fake_quantize(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+    @rule(op.FakeQuantize(value("x"), ...))
+    def fake_quantize(self, b: Builder, node: Node, x: Value, readers: Uses) -> Value | None:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
-        x, levels = inputs[0], node.attrs["levels"]
+        inputs, levels = node.inputs, node.attrs["levels"]
         if x.constant is not None or x.dtype != "f32" or x.shape is None or not 2 <= levels <= 256:
             return None
         limits = [None if v.constant is None else _of_an_axis(v.constant, len(x.shape)) for v in inputs[1:]]
@@ -198,14 +182,14 @@ class _Quantizer:
         if np.any((whole < 0) | (whole > levels - 1)):
             return None
         made = Quantized(x, scale, whole.astype(np.int64))
-        if not (made.uniform or self._by_channel(node)):
+        if not (made.uniform or _by_channel(node, readers)):
             return None
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
-        if made.uniform and same and self._meets_a_residual(node, x):
-            return Writer(b, node).outputs("Clamp", x, min=float(low), max=float(high))
+        if made.uniform and same and _meets_a_residual(node, x, readers):
+            return Writer(b, node)("Clamp", x, min=float(low), max=float(high))
         before = self.known.get(x)
         if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
-            return [x]  # already in these steps
+            return x  # already in these steps
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
@@ -213,7 +197,7 @@ class _Quantizer:
             if known is not None and known.alike(made) and np.array_equal(step, scale) and levels == 256:
                 return known.integers
             numbers, origins = [1 / step, shift], node.origins
-            if x.node.op.name == "Parameter":  # is exact, and f32 would round once more so far from 0
+            if x.node.op.role == "parameter":  # is exact, and f32 would round once more so far from 0
                 even = 2 * np.rint(shift / 2)
                 near = [_rounded(b, n) for n in (numbers[0], shift - even)]
                 x = b.add("MultiplyAdd", [x, *near], name=f"{name}/near", origins=origins).output
@@ -222,36 +206,22 @@ class _Quantizer:
             given = [x, *(_rounded(b, n) for n in numbers)]
             return b.add("Quantize", given, attrs, name=name, origins=origins).output
 
-        integers = self._before(b, node, x, quantize) if made.uniform else None
+        integers = self._before(b, node, x, quantize, readers) if made.uniform else None
         if integers is None:
             integers = quantize(x, f"{node.name}/Quantize")
-        return [self._real(b, node, made._replace(integers=integers))]
-
-    def _meets_a_residual(self, node: Node, x: Value) -> bool:
-        """True for FakeQuantize(a convolution of bytes + bias) that one Add reads, with a tensor of its
-        shape. No bytes are stored between the two: rounding would lose bits for nothing, and OpenVINO does
-        not round there either. The range is kept."""
-        users = self.uses[node.output]
-        user = users[0][0] if len(users) == 1 else None
-        if user is None or user.op.name != "Add":
-            return False
-        other = next(v for v in user.inputs if v is not node.output)
-        return other.constant is None and other.shape == node.output.shape and _sums_of_windows(x)
+        return self._real(b, node, made._replace(integers=integers))
 
     def _before(
-        self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value]
+        self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value], readers: Uses
     ) -> Value | None:
         """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: if a quantized
         operation only joins or compares elements and has no other reader, its parts are written as bytes"""
         maker = x.node
-        if x in self.known or len(self.uses[node.inputs[0]]) != 1 or x.index:
+        if x in self.known or not _JOINED.matches(x, readers):
             return None
-        if maker.op.name == "MaxPool" and not any(self.uses[v] for v in node.inputs[0].node.outputs[1:]):
-            taken = 1
-        elif maker.op.name == "Concat":
-            taken = len(maker.inputs)
-        else:
+        if any(map(readers.times, maker.outputs[1:])):
             return None
+        taken = 1 if maker.op.name == "MaxPool" else len(maker.inputs)
         parts = maker.inputs[:taken]
         if any(v.constant is not None or v.shape is None for v in parts):
             return None
@@ -259,11 +229,6 @@ class _Quantizer:
         given = [*bytes_, *maker.inputs[taken:]]
         name = f"{maker.name}/u8"
         return b.add(maker.op, given, maker.attrs, name=name, origins=maker.origins).outputs[0]
-
-    def _by_channel(self, node: Node) -> bool:
-        """True if a tensor whose channels have different scales has a reader of integers."""
-        readers = {user for user, _ in self.uses[node.output]}
-        return any(user is not None and user.op.name == "GroupConvolution" for user in readers)
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes; who reads them reads the real tensor."""
@@ -279,33 +244,50 @@ class _Quantizer:
         scale = _rounded(b, quantized.scale)
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
+    @rule(op[f"MaxPool {MOVES}"](value("x"), ...))
+    def moved(self, b: Builder, node: Node, x: Value, readers: Uses) -> Replacement:
+        """Reshape((q - z) * s) -> (Reshape(q) - z) * s"""
+        if node.op.name == "MaxPool" and any(map(readers.times, node.outputs[1:])):
+            return None  # the places of the largest elements
+        return self._moved(b, node, node.inputs)
+
+    @rule(op.Interpolate(value("x"), ..., mode=lambda mode: mode.lower() == "nearest"))
+    def resized(self, b: Builder, node: Node) -> Replacement:
+        """Interpolate((q - z) * s) -> (Interpolate(q) - z) * s     where it picks elements"""
+        bordered = any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"])
+        return None if bordered else self._moved(b, node, node.inputs)
+
     def _moved(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        quantized = self.known[inputs[0]]
-        if not quantized.uniform:
+        quantized = self._integers(inputs[0])
+        if quantized is None or not quantized.uniform:
             return None
         made = Writer(b, node).outputs(node.op, quantized.integers, *inputs[1:], **node.attrs)
-        return [
-            self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v for v in made
-        ]
+        return [self._real(b, node, quantized._replace(integers=v)) if v.dtype == "u8" else v for v in made]
 
-    def _pad(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+    @rule(op.Pad(value("x"), ...))
+    def pad(self, b: Builder, node: Node, x: Value) -> Replacement:
         """Pad((q - z) * s, value)  ->  (Pad(q, value / s + z) - z) * s     where that is a byte"""
-        data = self.known[inputs[0]]
+        data, inputs = self._integers(x), node.inputs
+        if data is None:
+            return None
         if node.attrs["pad_mode"].lower() == "constant" and data.uniform:
-            value = inputs[3].constant if len(inputs) > 3 else np.zeros(1)
-            if value is None or value.size != 1:
+            border = inputs[3].constant if len(inputs) > 3 else np.zeros(1)
+            if border is None or border.size != 1:
                 return None
-            step = float(value.reshape(-1)[0] / data.scale + data.zero)
+            step = float(border.reshape(-1)[0] / data.scale + data.zero)
             if not (0 <= step <= 255 and step == np.rint(step)):
                 return None
             return self._moved(b, node, (*inputs[:3], b.constant(np.array(step, np.uint8))))
         return self._moved(b, node, inputs[:3])
 
-    def _mean(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+    @rule(op["AvgPool ReduceMean"](value("x"), ...))
+    def mean(self, b: Builder, node: Node, x: Value) -> Value | None:
         """AvgPool((q - z) * s)  ->  (AvgPool(q) - z) * s     in f32, of bytes; and ReduceMean"""
-        data, out, attrs = self.known[inputs[0]], node.output, node.attrs
+        data, inputs, out, attrs = self._integers(x), node.inputs, node.output, node.attrs
+        if data is None or not data.uniform:
+            return None
         shape = data.integers.shape
-        if not data.uniform or not is_static(shape) or 0 in shape or len(shape) > 4:
+        if not is_static(shape) or 0 in shape or len(shape) > 4:
             return None
         if node.op.name == "AvgPool":
             pads = (*attrs["pads_begin"], *attrs["pads_end"], attrs["auto_pad"].startswith("same"))
@@ -317,24 +299,27 @@ class _Quantizer:
         given = [data.integers, *inputs[1:]]
         name = f"{node.name}/u8"
         mean = b.add(node.op, given, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
-        return [self._shifted(b, node, mean.output, data)]
+        return self._shifted(b, node, mean.output, data)
 
-    def _concat(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        parts = [self.known.get(v) for v in inputs]
-        first = parts[0]
-        assert first is not None
-        if not first.uniform or not all(p is not None and p.alike(first) for p in parts):
+    @rule(op.Concat(...))
+    def concat(self, b: Builder, node: Node) -> Value | None:
+        """Concat((q - z) * s, (r - z) * s) -> (Concat(q, r) - z) * s"""
+        first, parts = self._integers(node.inputs[0]), [self.known.get(v) for v in node.inputs]
+        if first is None or not first.uniform or not all(p is not None and p.alike(first) for p in parts):
             return None
         integers = [p.integers for p in parts if p is not None]
         made = Writer(b, node)(node.op, *integers, **node.attrs)
-        return [self._real(b, node, first._replace(integers=made))]
+        return self._real(b, node, first._replace(integers=made))
 
-    def _product(self, b: Builder, node: Node, data: Quantized) -> Replacement:
+    @rule(op["Convolution GroupConvolution MatMul"](value("x"), ...))
+    def product(self, b: Builder, node: Node, x: Value) -> Value | None:
         """Convolution((q - z) * s, (w + o) * t)
         ->  (Convolution(q, w) + o * Convolution(q, 1) - z * sum of (w + o)) * (s * t)"""
-        weights = quantized_weights(node)
-        out = node.output
-        if weights is None or out.shape is None or out.dtype not in WIDE or _wants_planes(node):
+        data, out = self.known.get(x), node.output
+        weights = None if data is None else quantized_weights(node)
+        if data is None or weights is None or out.shape is None:
+            return None
+        if out.dtype not in WIDE or _wants_planes(node):
             return None
         over = tuple(a for a in range(weights.integers.ndim) if a not in _output_axes(node))
         whole = weights.integers.astype(np.int64)
@@ -395,11 +380,16 @@ class _Quantizer:
             label = name if plain else f"{name}/{out.dtype}"
             real = b.add("Convert", [acc], convert, name=label, origins=origins).output
         if plain:
-            return [real]
+            return real
         if out.dtype == "i32":
             return None
         scales = _rounded(b, scale.reshape(() if scale.size == 1 else shape), out.dtype)
-        return b.add("Multiply", [real, scales], name=name, origins=origins).outputs
+        return b.add("Multiply", [real, scales], name=name, origins=origins).output
+
+
+def _by_channel(node: Node, readers: Uses) -> bool:
+    """True if a tensor whose channels have different scales has a reader of integers."""
+    return any(user is not None and user.op.name == "GroupConvolution" for user, _ in readers.of(node.output))
 
 
 def _wants_planes(node: Node) -> bool:
@@ -430,6 +420,18 @@ def _plain(each: np.ndarray) -> np.ndarray:
 def _rounded(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
     """A constant that remembers the f64 it was rounded from, as more may be multiplied with it."""
     return b.constant(Converted(np.asarray(numbers), [numpy_dtype(dtype)]))
+
+
+def _meets_a_residual(node: Node, x: Value, readers: Uses) -> bool:
+    """True for FakeQuantize(a convolution of bytes + bias) that one Add reads, with a tensor of its
+    shape. No bytes are stored between the two: rounding would lose bits for nothing, and OpenVINO does
+    not round there either. The range is kept."""
+    users = readers.of(node.output)
+    user, at = users[0] if len(users) == 1 else (None, 0)
+    if user is None or user.op.name != "Add":
+        return False
+    other = user.inputs[1 - at]
+    return other.constant is None and other.shape == node.output.shape and _sums_of_windows(x)
 
 
 def _sums_of_windows(x: Value) -> bool:
@@ -466,9 +468,8 @@ def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | No
     return found[0], found[1]
 
 
-def _unsigned(b: Builder, node: Node, x: Value) -> Value:
+def _unsigned(w: Writer, x: Value) -> Value:
     """i8 -> u8, 128 more: what the dot product of bytes takes."""
-    w = Writer(b, node)
     return w("Convert", w("Add", w("Convert", x, destination_type="i32"), 128), destination_type="u8")
 
 

@@ -21,6 +21,8 @@ import numpy as np
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.rewrite.compression import plain_constant
+from ovjit.rewrite.pattern import anything, op, operation, value
+from ovjit.rewrite.rules import Uses
 from ovjit.rewrite.settled import settled
 
 if TYPE_CHECKING:
@@ -56,37 +58,55 @@ class Steps(NamedTuple):
 
 def requantize_graph(graph: Graph, context: Context) -> Graph:
     """Scales, offsets and activations between sums of integers and Quantize -> its factor and offset"""
-    if not any(map(_converts_sums, graph.nodes)):
+    if not any(CONVERTED_SUMS.fits(node.op) and _converts_sums(node) for node in graph.nodes):
         return graph
     return rebuild(graph, _Requantizer(graph).visit)
 
 
+def _is_integer(value: Value) -> bool:
+    return value.dtype == "i32"
+
+
+def _is_byte(value: Value) -> bool:
+    return value.dtype in ("u8", "i8")
+
+
+_SUMS = operation(lambda record: record.multiplied > 0)(...).where(_is_integer)
+#: What a product of integers has summed up, in f32; zero points may have been added.
+CONVERTED_SUMS = op.Convert(_SUMS | op.Add(_SUMS, anything).where(_is_integer), destination_type="f32")
+_BYTE = value("byte").where(_is_byte)
+CONVERTED_BYTES = op.Convert(_BYTE, destination_type="f32")
+_BYTES_MADE = op.Convert(op["Quantize Convert"](...).where(_is_byte), destination_type="f32")
+
+_ROUNDED = op.Round(op.Divide(value("x"), anything.let(scale=plain_constant)).once, mode="half_to_even").once
+_TOTAL = _ROUNDED | op.Add(_ROUNDED, anything.let(zero=plain_constant)).once
+_CLAMPED = op.Clamp(_TOTAL).named("clamped").once
+_TWICE = op.Convert(op.Convert(_CLAMPED).once).once
+_CUTS = op["Relu Clamp"](...).once
+#: ONNX's QuantizeLinear; an i8 becomes a u8 by what is added more.
+_STEPS = op.Convert(_CLAMPED | _TWICE | op.Add(_TWICE, anything.let(more=plain_constant)).once)
+
+
 def _converts_sums(node: Node) -> bool:
-    """True for Convert of what a product of integers has summed up."""
-    if node.op.name != "Convert" or node.output.dtype != "f32" or node.inputs[0].dtype != "i32":
-        return False
-    maker = node.inputs[0].node
-    if maker.op.name == "Add":  # what zero points come to
-        maker = maker.inputs[0].node
-    return maker.op.multiplied > 0 and maker.output.dtype == "i32"
+    return CONVERTED_SUMS.matches(node.output)
 
 
 def _converts_bytes(node: Node) -> bool:
-    return node.op.name == "Convert" and node.output.dtype == "f32" and node.inputs[0].dtype in ("u8", "i8")
+    return CONVERTED_BYTES.matches(node.output)
 
 
 def _order(node: Node) -> int:
     """0 for sums, 1 for what is quantized in the epilogue that made it, 2 for all else."""
     if _converts_sums(node):
         return 0
-    return 1 if _converts_bytes(node) and node.inputs[0].node.op.name in ("Quantize", "Convert") else 2
+    return 1 if _BYTES_MADE.matches(node.output) else 2
 
 
 class _Requantizer:
     """The visitor. It looks at the graph as it was: new nodes read the new names of old values."""
 
     def __init__(self, graph: Graph) -> None:
-        self.uses = graph.uses()
+        self.readers = Uses(graph)
         self.new: dict[Value, Value] = {}
 
     def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
@@ -125,26 +145,17 @@ class _Requantizer:
             if factor is None or zero is None or not np.all(factor > 0):
                 return None
             return Steps(node.inputs[0], factor, zero, node.attrs)
-        if node.op.name != "Convert":
+        found = _STEPS.first(node.output, self.readers)
+        if found is None:
             return None
-        clamped, more = node.inputs[0], np.zeros(())
-        if clamped.dtype == "i32":  # an i8 becomes a u8
-            wide, more = self._less(clamped)
-            clamped = self._under(self._under(wide, "Convert"), "Convert") or clamped
-        total = self._under(clamped, "Clamp")
-        if total is None or more.size != 1:
+        x, scale, zero = found["x"], found["scale"], found.get("zero", np.zeros(()))
+        more, clamped = found.get("more", np.zeros(())), found["clamped"].node
+        if more.size != 1 or x.dtype != "f32" or x.shape != node.output.shape:
             return None
-        rounded, zero = self._less(total)
-        divided = self._under(rounded, "Round")
-        x = self._under(divided, "Divide")
-        if divided is None or x is None or x.dtype != "f32" or x.shape != node.output.shape:
-            return None
-        scale = plain_constant(divided.node.inputs[1])
-        low, high = (clamped.node.attrs[name] + float(more) for name in ("min", "max"))
+        low, high = (clamped.attrs[name] + float(more) for name in ("min", "max"))
         info = np.iinfo(numpy_dtype(node.output.dtype))
         held = info.min <= low <= high <= info.max and low == int(low) and high == int(high)
-        even = rounded.node.attrs["mode"] == "half_to_even" and np.all(zero == np.rint(zero))
-        if scale is None or not (held and even and np.all(scale > 0)):
+        if not (held and np.all(zero == np.rint(zero)) and np.all(scale > 0)):
             return None
         attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
         return Steps(x, 1 / scale, zero + more, attrs)
@@ -155,17 +166,6 @@ class _Requantizer:
         if x.dtype != "f32" or most == 0 or node.op.scalar is None:
             return False
         return _converts_sums(node) or any(self._of_sums(v, most - 1) for v in node.inputs)
-
-    def _less(self, x: Value) -> tuple[Value, np.ndarray]:
-        """`x` without the constant that is added to it, and that."""
-        number = plain_constant(x.node.inputs[1]) if self._under(x, "Add") is not None else None
-        return (x, np.zeros(())) if number is None else (x.node.inputs[0], number)
-
-    def _under(self, x: Value | None, name: str) -> Value | None:
-        """What `x` is made of, if by the operation `name` and if one reads it; else None."""
-        if x is None or x.node.op.name != name or len(self.uses[x]) != 1:
-            return None
-        return x.node.inputs[0]
 
     def _add(self, b: Builder, node: Node) -> Replacement:
         """Convert(acc) * s + b"""
@@ -181,8 +181,8 @@ class _Requantizer:
         # first what makes an epilogue, whose kernel then reads the others
         terms = sorted(linear.terms, key=lambda term: _order(term[0].node))
         total = b.constant(linear.offset.astype(np.float32))
-        for i, (value, factor) in enumerate(terms):
-            part, scale = self._fresh(b, value), b.constant(factor.astype(np.float32))
+        for i, (term, factor) in enumerate(terms):
+            part, scale = self._fresh(b, term), b.constant(factor.astype(np.float32))
             if i < len(terms) - 1:
                 parts = [part, scale, total]
                 total = b.add("MultiplyAdd", parts, name=f"{node.name}/sum{i}", origins=node.origins).output
@@ -227,21 +227,16 @@ class _Requantizer:
 
     def _alone(self, x: Value, found: Linear) -> bool:
         """True where `x` need not be there: one reads it, or it is easily made again."""
-        if len(self.uses[x]) == 1:
+        if self.readers.single(x):
             return True
         return len(found.terms) == 1 and _converts_bytes(found.terms[0][0].node)
 
     def _cuts_as(self, x: Value, steps: Steps) -> bool:
         """True where `x` is an activation that only cuts off what is cut off behind it."""
-        maker, (_, factor, zero, attrs) = x.node, steps
-        if maker.op.name == "Relu":
-            low, high = 0.0, np.inf
-        elif maker.op.name == "Clamp":
-            low, high = float(maker.attrs["min"]), float(maker.attrs["max"])
-        else:
+        _, factor, zero, attrs = steps
+        if x.dtype != "f32" or not _CUTS.matches(x, self.readers):
             return False
-        if x.dtype != "f32" or len(self.uses[x]) != 1:
-            return False
+        low, high = (float(x.node.attrs.get(key, none)) for key, none in (("min", 0.0), ("max", np.inf)))
         return bool(
             np.all(low * factor + zero <= attrs["low"] + WITHIN)
             and np.all(high * factor + zero >= attrs["high"] - WITHIN)

@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, TensorType, op
 from ovjit.graph.shapes import ANY, broadcast, compatible
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.attention.recognize import recognize_attention
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import check_one, in_f32

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, broadcast, is_static
-from ovjit.rewrite.expand import Writer
-from ovjit_ops.normalization.recognize import number
+from ovjit.rewrite.pattern import constant, number_of, op, value
+from ovjit.rewrite.rules import Uses, rule
+from ovjit.rewrite.writer import Writer
 
 #: Nothing is left of a weight whose score is this, where others of its row are scores.
 HIDDEN = -1e4
@@ -19,9 +20,14 @@ HIDDEN = -1e4
 ABSORBING, LARGE = -1e30, -1e9
 
 
+_WEIGHTS = op.Softmax(value("scores")).named("weights")
+_GUARDED = op.Select(op.IsNaN(value("weights")).once, constant("zero"), _WEIGHTS)
+
+
+@rule(op.MatMul(_WEIGHTS.once | _GUARDED.once, value("v"), transpose_a=False, transpose_b=False))
 def recognize_attention(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
-) -> Sequence[Value] | None:
+    w: Writer, node: Node, readers: Uses, weights: Value, scores: Value, v: Value, zero: Value | None = None
+) -> Value | None:
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
     The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head.
@@ -32,23 +38,14 @@ def recognize_attention(
     may be guarded, as Select(IsNaN(weights), 0, weights): this makes GuardedAttention. Not matched: weights
     with another reader, larger masks, and products with other transpositions.
     """
-    if node.op.name != "MatMul" or node.attrs["transpose_a"] or node.attrs["transpose_b"]:
+    if v.dtype not in ("f32", "bf16") or not (zero is None or _guards(zero, weights, readers)):
         return None
-    (weights, v), old = inputs, node.inputs[0]
-    unguarded = _unguarded(weights, old, uses)
-    if unguarded is not None:
-        weights, old = unguarded
-    elif not _alone(weights, old, uses, "Softmax"):
-        return None
-    if v.dtype not in ("f32", "bf16"):
-        return None
-    scores, old = weights.node.inputs[0], old.node.inputs[0]
     if scores.shape is None or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
         return None
     if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
         return None
-    found = _scores(scores, old, uses)
-    if found is None or (found.cap and unguarded is not None):
+    found = _scores(scores, readers)
+    if found is None or (found.cap and zero is not None):
         return None
     product, scale = found.product, found.scale
     q, k = product.node.inputs
@@ -56,10 +53,9 @@ def recognize_attention(
         for at, each in _by_a_number(k):  # a scaled key may be turned before it is scaled
             k, scale = k.node.inputs[at], scale * each
             break
-    key = _key(b, product.node, k)
+    key = _key(w, product.node, k)
     if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v, product, scores):
         return None
-    w = Writer(b, node)
     for factor in found.factors:
         if factor.dtype != q.dtype or not _keeps(factor, q):
             return None
@@ -83,32 +79,24 @@ def recognize_attention(
             given[0] = _with_rows_of(w, q, mask)
         given.append(mask)
     else:
-        given.append(b.constant(np.zeros((), np.float32), v.dtype))
-    given.append(b.constant(np.array(scale, np.float32), v.dtype))
+        given.append(w.b.constant(np.zeros((), np.float32), v.dtype))
+    given.append(w.b.constant(np.array(scale, np.float32), v.dtype))
     attrs: dict[str, Any] = {"causal": False}
-    name = "ScaledDotProductAttention" if unguarded is None else "GuardedAttention"
+    name = "ScaledDotProductAttention" if zero is None else "GuardedAttention"
     if found.cap:
         name, attrs["cap"] = "CappedAttention", found.cap
-    out = b.instead(node, given, attrs, name)
-    return [w("Reshape", out[0], (-1, *node.output.shape[1:]), special_zero=False)] if found.windows else out
+    out = w(name, *given, **attrs)
+    return w("Reshape", out, (-1, *node.output.shape[1:]), special_zero=False) if found.windows else out
 
 
-def _unguarded(value: Value, old: Value, uses: Any) -> tuple[Value, Value] | None:
-    """(weights, their earlier value) if `value`, which was `old`, is Select(IsNaN(weights), 0, weights) of a
-    Softmax without another reader."""
-    if not _alone(value, old, uses, "Select"):
-        return None
-    (is_nan, zero, weights), (asked, _, before) = value.node.inputs, old.node.inputs
-    if number(zero) != 0 or len(zero.shape) > len(weights.shape) or weights.node.op.name != "Softmax":
-        return None
-    if not _alone(is_nan, asked, uses, "IsNaN") or is_nan.node.inputs[0] is not weights:
-        return None
-    return (weights, before) if weights.node.op is before.node.op and uses.times(before) == 2 else None
+def _guards(zero: Value, weights: Value, readers: Uses) -> bool:
+    """Whether a Select puts this zero in the place of weights that are NaN, which it alone reads."""
+    return number_of(zero) == 0 and len(zero.shape) <= len(weights.shape) and readers.times(weights) == 2
 
 
-def _alone(value: Value, old: Value, uses: Any, *names: str) -> bool:
-    """Whether `value`, which was `old`, is made by an operation of these names for one reader."""
-    return value.node.op.name in names and value.node.op is old.node.op and uses.single(old)
+def _alone(value: Value, readers: Uses, *names: str) -> bool:
+    """Whether `value` is made by an operation of these names for one reader."""
+    return value.node.op.name in names and readers.single(value)
 
 
 class Chosen(NamedTuple):
@@ -133,14 +121,14 @@ class Scores(NamedTuple):
     windows: tuple[Dim, ...] | None = None
 
 
-def _scores(value: Value, old: Value, uses: Any) -> Scores | None:
-    """What `value`, which was `old`, is made of; None where it is no scores."""
-    found = _scaled_product(value, old, uses) or _capped(value, old, uses)
-    if found is not None or not _alone(value, old, uses, "Add", "Select", "Reshape"):
+def _scores(value: Value, readers: Uses) -> Scores | None:
+    """What `value` is made of; None where it is no scores."""
+    found = _scaled_product(value, readers) or _capped(value, readers)
+    if found is not None or not _alone(value, readers, "Add", "Select", "Reshape"):
         return found
-    terms, before = value.node.inputs, old.node.inputs
+    terms = value.node.inputs
     if value.node.op.name == "Reshape":
-        found, whole, inner = _scores(terms[0], before[0], uses), value.shape, terms[0].shape
+        found, whole, inner = _scores(terms[0], readers), value.shape, terms[0].shape
         if found is None or whole is None or inner is None or not is_static((*whole[1:], *inner[1:])):
             return None
         if whole[2:] == inner[1:] and found.windows is None:
@@ -149,38 +137,38 @@ def _scores(value: Value, old: Value, uses: Any) -> Scores | None:
         return found if inner == found.windows and inner[2:] == whole[1:] else None
     if value.node.op.name == "Select":
         for at in (1, 2):
-            least = number(terms[3 - at])
+            least = number_of(terms[3 - at])
             if least is None or least > HIDDEN or len(terms[3 - at].shape) > len(value.shape):
                 continue
-            found = _scores(terms[at], before[at], uses)
+            found = _scores(terms[at], readers)
             if found is not None and _in_place(found, value, terms[0]):
                 return found._replace(masks=(*found.masks, Chosen(terms[0], at == 1, least)))
         return None
     for at in (0, 1):
-        found = _scores(terms[at], before[at], uses)
+        found = _scores(terms[at], readers)
         if found is not None and _in_place(found, value, terms[1 - at]):
             return found._replace(masks=(*found.masks, terms[1 - at]))
     return None
 
 
-def _capped(value: Value, old: Value, uses: Any) -> Scores | None:
+def _capped(value: Value, readers: Uses) -> Scores | None:
     """Where `value` is a tanh of scores times a number."""
-    if not _alone(value, old, uses, "Multiply", "Divide"):
+    if not _alone(value, readers, "Multiply", "Divide"):
         return None
     for at, cap in _by_a_number(value):
-        bent, before = value.node.inputs[at], old.node.inputs[at]
-        if _alone(bent, before, uses, "Tanh"):
-            found = _scaled_product(bent.node.inputs[0], before.node.inputs[0], uses)
+        bent = value.node.inputs[at]
+        if _alone(bent, readers, "Tanh"):
+            found = _scaled_product(bent.node.inputs[0], readers)
             return None if found is None else found._replace(cap=cap)
     return None
 
 
-def _scaled_product(value: Value, old: Value, uses: Any) -> Scores | None:
+def _scaled_product(value: Value, readers: Uses) -> Scores | None:
     """Where `value` is a MatMul, times or divided by numbers, and times what is a number for each matrix."""
     scale = 1.0
     factors: list[Value] = []
-    while not _alone(value, old, uses, "MatMul"):
-        if not _alone(value, old, uses, "Multiply", "Divide"):
+    while not _alone(value, readers, "MatMul"):
+        if not _alone(value, readers, "Multiply", "Divide"):
             return None
         at, each = next(_by_a_number(value), (None, 1.0))
         if at is None:
@@ -191,7 +179,7 @@ def _scaled_product(value: Value, old: Value, uses: Any) -> Scores | None:
                 return None
             factors.append(terms[1 - at])
         scale *= each
-        value, old = value.node.inputs[at], old.node.inputs[at]
+        value = value.node.inputs[at]
     return Scores(value, scale, tuple(factors))
 
 
@@ -200,12 +188,12 @@ def _by_a_number(value: Value) -> Iterator[tuple[int, float]]:
     inputs, divides = value.node.inputs, value.node.op.name == "Divide"
     for at in (0,) if divides else (0, 1):
         factor = inputs[1 - at]
-        scale = number(factor)
+        scale = number_of(factor)
         if scale and len(factor.shape) <= len(value.shape):
             yield at, 1 / scale if divides else scale
 
 
-def _key(b: Builder, product: Node, k: Value) -> Value | None:
+def _key(w: Writer, product: Node, k: Value) -> Value | None:
     """k of q k^T, None where the product is another one."""
     if product.attrs["transpose_a"] or k.shape is None or len(k.shape) < 3:
         return None
@@ -218,8 +206,7 @@ def _key(b: Builder, product: Node, k: Value) -> Value | None:
     order[-2:] = order[:-3:-1]
     if order == [*range(rank)]:
         return k.node.inputs[0]
-    pattern = b.constant(np.array(order, np.int64))
-    return b.add("Transpose", [k.node.inputs[0], pattern], {}).output
+    return w("Transpose", k.node.inputs[0], order)
 
 
 def _same_rank(*values: Value) -> bool:
@@ -295,7 +282,7 @@ def _once(w: Writer, name: str, inputs: Sequence[Value]) -> Value:
 
 def _key_of(value: Value) -> Any:
     """Equal for one value and for equal numbers."""
-    return value if number(value) is None else (value.type.shape, value.dtype, number(value))
+    return value if number_of(value) is None else (value.type.shape, value.dtype, number_of(value))
 
 
 def _with_rows_of(w: Writer, q: Value, mask: Value) -> Value:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, is_static
-from ovjit.rewrite.expand import Writer
-from ovjit_ops.normalization.recognize import number
+from ovjit.rewrite.pattern import number_of, op, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
 
 _PARTS = ("Slice", "StridedSlice", "Split", "VariadicSplit")
 
 
-def recognize_turned(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+@rule(op.Concat(value("negative"), value("first")))
+def recognize_turned(w: Writer, node: Node, negative: Value | None, first: Value) -> Value | None:
     """Concat(-x[h:], x[:h]) -> Turned(x)     of the two parts of the last axis
 
     Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> Turned(x as [..., h, 2])     of neighbours
-    Reshape(Turned(x as [..., h, 2])) to the shape of x -> Turned(x)
     Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     with a and b the two parts of x, or every other
                                                             element, and each number twice in c' and s'
     """
-    w = Writer(b, node)
-    if node.op.name == "Reshape":
-        return _as_before(w, node, inputs)
-    if node.op.name != "Concat" or len(inputs) != 2 or node.output.shape is None:
+    if node.output.shape is None or node.attrs["axis"] not in (-1, len(node.output.shape) - 1):
         return None
-    if node.attrs["axis"] not in (-1, len(node.output.shape) - 1):
-        return None
-    negative, first = _negated(inputs[0]), inputs[1]
+    negative = _negated(node.inputs[0])
     if negative is None:
-        return _rotated(w, inputs)
+        return _rotated(w, node.inputs)
     stacked = _beside(first)
     if stacked is not None:
         first, inner = stacked, _beside(negative)
@@ -44,11 +37,11 @@ def recognize_turned(b: Builder, node: Node, inputs: tuple[Value, ...], uses: An
     if x is None:
         return None
     if stacked is None:
-        return [w("Turned", x, pairs=x.shape[-1] == 2)]
-    return [w("Turned", _in_pairs(w, x), pairs=True)]
+        return w("Turned", x, pairs=x.shape[-1] == 2)
+    return w("Turned", _in_pairs(w, x), pairs=True)
 
 
-def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Value | None:
     inner = [_beside(v) for v in inputs]
     stacked = None not in inner
     less, more = (v.node for v in (inner if stacked else inputs) if v is not None)
@@ -67,7 +60,7 @@ def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
                 turned = w("Turned", found, pairs=stacked)
                 wide = [_twice(w, v, stacked) for v in (c, s)]
                 out = w("Add", w("Multiply", found, wide[0]), w("Multiply", turned, wide[1]))
-                return [_in_pairs(w, out) if stacked else out]
+                return _in_pairs(w, out) if stacked else out
     return None
 
 
@@ -127,7 +120,7 @@ def _beside(value: Value) -> Value | None:
 
 
 def _is_minus_one(factor: Value, x: Value) -> bool:
-    return number(factor) == -1 and x.shape is not None and len(factor.shape) <= len(x.shape)
+    return number_of(factor) == -1 and x.shape is not None and len(factor.shape) <= len(x.shape)
 
 
 def _part(value: Value) -> tuple[Value, list[int]] | None:
@@ -156,13 +149,18 @@ def _part(value: Value) -> tuple[Value, list[int]] | None:
     return (x, places.tolist()) if same and np.array_equal(taken, sample[..., places]) else None
 
 
-def _as_before(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """What a Reshape to [..., h, 2] is made of, where another one undoes it; turned if that was turned."""
-    turned = inputs[0].node.op.name == "Turned" and bool(inputs[0].node.attrs["pairs"])
-    x = _paired(inputs[0].node.inputs[0] if turned else inputs[0])
-    if x is None or not _is_to(inputs[1], node, x.shape, x):
+_PAIRS = value("pairs")
+
+
+@rule(op.Reshape(op.Turned(_PAIRS, pairs=True).named("turned") | _PAIRS, value("sizes")))
+def out_of_pairs(
+    w: Writer, node: Node, pairs: Value, sizes: Value, turned: Value | None = None
+) -> Value | None:
+    """Reshape([Turned](x as [..., h, 2])) to the shape of x -> [Turned](x)"""
+    x = _paired(pairs)
+    if x is None or not _is_to(sizes, node, x.shape, x):
         return None
-    return [w("Turned", x, pairs=True)] if turned else [x]
+    return x if turned is None else w("Turned", x, pairs=True)
 
 
 def _paired(value: Value) -> Value | None:
@@ -178,7 +176,7 @@ def _paired(value: Value) -> Value | None:
 
 def _is_to(pattern: Value, node: Node, shape: tuple[Dim, ...], x: Value) -> bool:
     """Whether a Reshape by this pattern surely gives `shape`; it is given x's dimensions but the last."""
-    if pattern.node.op.name == "ShapeOf" and pattern.node.inputs[0] is x:
+    if pattern.node.op.role == "shape" and pattern.node.inputs[0] is x:
         return shape == x.shape
     made, sizes = node.output.shape, pattern.constant
     if made is None or len(made) != len(shape) or (is_static(made) and made != shape):

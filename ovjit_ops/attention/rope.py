@@ -15,7 +15,7 @@ from ovjit.errors import UnsupportedError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast, compatible
-from ovjit_ops.attention.recognize_rope import recognize_turned
+from ovjit_ops.attention.recognize_rope import out_of_pairs, recognize_turned
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
@@ -119,7 +119,7 @@ class RoPE:
 
 @op(
     "Turned", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
-    rules=[recognize_turned], rules_for=["Concat"],
+    rules=[recognize_turned, out_of_pairs], rules_for=["Concat"],
 )  # fmt: skip
 class Turned:
     """[-second half, first half] of the last axis, or of each two neighbours along it."""

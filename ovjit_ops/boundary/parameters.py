@@ -11,7 +11,7 @@ from ovjit.graph.op import Any_, DType, OpenShape, TensorType, op
 from ovjit.graph.shapes import is_static, text
 
 
-@op("Parameter", opset=1)
+@op("Parameter", opset=1, role="parameter")
 class Parameter:
     """A tensor that the caller gives; `shape` may have open dimensions."""
 
@@ -19,7 +19,7 @@ class Parameter:
         return TensorType(element_type, shape)
 
 
-@op("Constant", opset=1)
+@op("Constant", opset=1, role="constant")
 class Constant:
     """A tensor that is part of the model. `value` is a read-only array of the element type's NumPy dtype
     (packed element types without one: the packed bytes, with `shape` giving the logical shape)."""
@@ -51,7 +51,7 @@ class Constant:
         return value.array() if isinstance(value, Unmade) else value
 
 
-@op("Result", opset=1)
+@op("Result", opset=1, role="result")
 class Result:
     """An output of the model: its input, unchanged."""
 

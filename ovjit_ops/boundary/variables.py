@@ -17,7 +17,7 @@ from ovjit.graph.op import DType, OpenShape, Str, TensorType, op
 from ovjit.graph.shapes import Interval, compatible_shapes, text
 
 
-@op("ReadValue", opset=3, stateful=True)
+@op("ReadValue", opset=3, stateful=True, role="read")
 class ReadValue3:
     """The variable `variable_id`, which has the type and shape of `init_value`, its value after a reset."""
 
@@ -28,7 +28,7 @@ class ReadValue3:
         return init_value
 
 
-@op("ReadValue", opset=6, stateful=True)
+@op("ReadValue", opset=6, stateful=True, role="read")
 class ReadValue6:
     """The variable `variable_id`; after a reset it is `init_value`, or zeros (open dimensions 0) without."""
 
@@ -72,5 +72,5 @@ class _Assign:
         return new_value
 
 
-op("Assign", opset=3, stateful=True)(type("Assign3", (), {**vars(_Assign)}))
-op("Assign", opset=6, stateful=True)(type("Assign6", (), {**vars(_Assign)}))
+op("Assign", opset=3, stateful=True, role="assign")(type("Assign3", (), {**vars(_Assign)}))
+op("Assign", opset=6, stateful=True, role="assign")(type("Assign6", (), {**vars(_Assign)}))

@@ -14,9 +14,13 @@ import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
+from ovjit.graph.graph import Node, Replacement
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, bounds, dim, is_static, text
 from ovjit.graph.traced import is_traced, is_traced_number, whole
+from ovjit.rewrite.pattern import operation
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
 
 #: NumPy has no more.
 MOST_DIMS = 64
@@ -171,16 +175,14 @@ def narrowed(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return x.astype(dtype)
 
 
-def operands_as_first(b: Any, node: Any, inputs: Any, uses: Any) -> Any:
+@rule(operation("FakeQuantize PRelu")(...))
+def operands_as_first(w: Writer, node: Node) -> Replacement:
     """f(x: T, y: U) -> f(x, Convert(y) to T)     for the operations that take operands of another type"""
-    if node.op.name not in ("FakeQuantize", "PRelu") or all(v.dtype == inputs[0].dtype for v in inputs):
+    kind = node.inputs[0].dtype
+    if all(v.dtype == kind for v in node.inputs):
         return None
-    attrs = {"destination_type": inputs[0].dtype}
-    same = [
-        v if v.dtype == inputs[0].dtype else b.add("Convert", [v], attrs, origins=node.origins).output
-        for v in inputs
-    ]
-    return b.instead(node, same)
+    same = [v if v.dtype == kind else w("Convert", v, destination_type=kind) for v in node.inputs]
+    return w.b.instead(node, same)
 
 
 def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,8 @@ from ovjit.graph import interp
 from ovjit.graph.bodies import body_types
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Any_, op
+from ovjit.rewrite.pattern import constant, operation
+from ovjit.rewrite.rules import rule
 from ovjit_ops.common.values import check_one
 from ovjit_ops.control import conditions
 
@@ -20,15 +22,14 @@ def lower_if(group: Any) -> Any:
     return LoweredIf.of(group)
 
 
-def inline_branch(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+@rule(operation("If")(constant("chosen"), ...))
+def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
     """If(constant, x; then, else) -> the nodes of the one branch, on x"""
-    if node.op.name != "If" or inputs[0].constant is None:
-        return None
-    branch = conditions.BRANCHES[0 if inputs[0].constant.reshape(-1)[0] else 1]
+    branch = conditions.BRANCHES[0 if chosen.constant.reshape(-1)[0] else 1]  # type: ignore[union-attr]
     body, rows = node.attrs[f"{branch}_body"], node.attrs[f"{branch}_inputs"]
-    new = dict(zip(body.inputs, conditions.branch_inputs(body, rows, inputs[1:]), strict=True))
+    new = dict(zip(body.inputs, conditions.branch_inputs(body, rows, node.inputs[1:]), strict=True))
     for inner in body.nodes:
-        if inner.op.name != "Parameter":
+        if inner.op.role != "parameter":
             made = b.add(
                 inner.op, [new[v] for v in inner.inputs], inner.attrs, name=f"{node.name}/{inner.name}"
             )

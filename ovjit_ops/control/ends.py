@@ -98,7 +98,7 @@ class Ports:
         """Whether the body's condition is surely true: a constant, converted or not, or the value of a first
         input."""
         again = self.body.outputs[self.condition]
-        if again.node.op.name == "Parameter":
+        if again.node.op.role == "parameter":
             index = self.body.inputs.index(again)
             for port in self.inputs:
                 round_again = port.kind == bodies.MERGED and port.back == self.condition

@@ -12,13 +12,15 @@ arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.graph.bodies import CONCAT, INVARIANT
 from ovjit.graph.graph import Builder, Node, Value, copy_node
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.pattern import op
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.control.ends import Ports
 
 REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
@@ -32,31 +34,28 @@ class _Part(NamedTuple):
     ends: Value
 
 
-def sum_ranges(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+@rule(op.Loop(...))
+def sum_ranges(w: Writer, b: Builder, node: Node) -> Value | None:
     """Such a Loop -> EmbeddingBagRanges"""
-    if node.op.name != "Loop" or len(node.outputs) != 1:
+    if len(node.outputs) != 1:
         return None
-    loop = _Loop(node, inputs)
+    loop = _Loop(node, node.inputs)
     found = loop.found() if loop.is_plain() else None
     if found is None:
         return None
     reduction, table, part, weights = found
-    count = inputs[0]
+    count = node.inputs[0]
     if count.dtype != "i64" or count.shape not in ((), (1,)):
         return None
     wanted = [table, part.whole, part.starts, part.ends, *weights]
     if not all(map(loop.is_shared, wanted)):
         return None
     values = [loop.outside(b, v) for v in wanted]
-    w = Writer(b, node)
     one = w("Reshape", count, [], special_zero=False) if count.shape else count
     trips = w("Range", 0, one, 1, output_type="i64")
-    first = b.constant(np.array(0))
     for i in (2, 3):  # as the iterations read them: zeros behind the end
-        values[i] = b.add("Gather", [values[i], trips, first], {"batch_dims": 0}, origins=node.origins).output
-    made = b.add("EmbeddingBagRanges", values, {"reduction": reduction}, origins=node.origins)
-    b.rename(made, node.name)
-    return made.outputs
+        values[i] = w("Gather", values[i], trips, np.array(0), batch_dims=0)
+    return w("EmbeddingBagRanges", *values, reduction=reduction)
 
 
 class _Loop:
@@ -139,7 +138,7 @@ class _Loop:
         """Whether the value is the same in all iterations, and is available without the body."""
         if value.node.op.name == "Convert":
             value = value.node.inputs[0]
-        return value in self.shared or value.node.op.name == "Constant"
+        return value in self.shared or value.node.op.role == "constant"
 
     def outside(self, b: Builder, value: Value) -> Value:
         """A shared value as one of the graph around."""

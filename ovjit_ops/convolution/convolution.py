@@ -23,7 +23,9 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
-from ovjit.rewrite.expand import Writer, not_negative
+from ovjit.rewrite.pattern import constant, operation, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer, not_negative
 from ovjit_ops.common.values import given_rank, length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
@@ -122,26 +124,30 @@ def convolve(x: np.ndarray, w: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     return out.reshape(x.shape[0], groups * outs, *extents).astype(dtype)
 
 
-def _undilated(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Sequence[Value] | None:
+_WINDOWS = operation("Convolution GroupConvolution")(...)
+
+
+@rule(_WINDOWS)
+def _undilated(b: Builder, node: Node) -> Sequence[Value] | None:
     """The dilation of a window with one tap -> 1: any other says nothing, and may be beyond 64 bits"""
-    if node.op.name not in ("Convolution", "GroupConvolution") or node.lowered or inputs[1].shape is None:
+    dilations, filters = node.attrs["dilations"], node.inputs[1].shape
+    if node.lowered or filters is None:
         return None
-    dilations, filters = node.attrs["dilations"], inputs[1].shape
     kernel = filters[len(filters) - len(dilations) :]
     needed = tuple(1 if k == 1 else d for k, d in zip(kernel, dilations, strict=True))
     if needed == tuple(dilations):
         return None
-    return b.instead(node, inputs, {**node.attrs, "dilations": needed})
+    return b.instead(node, node.inputs, {**node.attrs, "dilations": needed})
 
 
-def of_taps_that_meet_data(
-    b: Builder, node: Node, inputs: Sequence[Value], uses: Any
-) -> Sequence[Value] | None:
+@rule(_WINDOWS)
+def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
     """The first and last taps of a window that no place puts on an element -> left out, with their padding
 
     A window as deep as three images over one, or spread wider than a small image is, has many of them.
     """
-    if node.op.name not in ("Convolution", "GroupConvolution") or node.lowered or inputs[1].stored is None:
+    inputs = node.inputs
+    if node.lowered or inputs[1].stored is None:
         return None
     data, whole = inputs[0].shape, inputs[1].shape
     if not is_static(whole) or data is None or not is_static(data[2:]):
@@ -459,15 +465,16 @@ def convolve_transposed(
     return np.ascontiguousarray(out[(...,) + cut]).astype(dtype)
 
 
-def _transposed_by_ones(b: Builder, node: Node, inputs: Sequence[Value], uses: Any) -> Sequence[Value] | None:
+@rule(operation("ConvolutionBackpropData GroupConvolutionBackpropData")(...))
+def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     """ConvolutionBackpropData(x, filters, strides=1) -> Convolution(x, filters turned around)
 
     It pads by what the transposed one reaches beyond, less what that cuts off. So goes the way of few
     outputs, of few channels, or Winograd's.
     """
-    if not node.op.name.endswith("ConvolutionBackpropData") or node.lowered or inputs[0].shape is None:
+    inputs, filters = node.inputs, node.inputs[1].constant
+    if node.lowered or inputs[0].shape is None:
         return None
-    filters = inputs[1].constant
     if filters is None:
         return None
     extra = 3 if node.op.name.startswith("Group") else 2
@@ -496,33 +503,28 @@ def _transposed_by_ones(b: Builder, node: Node, inputs: Sequence[Value], uses: A
     return b.instead(node, given, attrs, op="GroupConvolution" if extra == 3 else "Convolution")
 
 
-def _transposed_of_points(
-    b: Builder, node: Node, inputs: Sequence[Value], uses: Any
-) -> Sequence[Value] | None:
+@rule(operation("ConvolutionBackpropData")(value("x"), constant("filters"), ...))
+def _transposed_of_points(w: Writer, node: Node, x: Value, filters: Value) -> Value | None:
     """ConvolutionBackpropData(x [N, C, 1, ...], filters) -> Reshape(MatMul(x, filters as [C, O * taps]))
 
     As images are begun that are made of a list of numbers: each output is of one tap.
     """
-    if node.op.name != "ConvolutionBackpropData" or node.lowered or inputs[1].constant is None:
+    if node.lowered or x.shape is None:
         return None
-    if inputs[0].shape is None:
-        return None
-    filters = inputs[1].constant
-    channels, kernel = filters.shape[0], filters.shape[2:]
-    extents, outs = inputs[0].shape[2:], node.output.shape[2:]
+    array: Any = filters.constant
+    channels, kernel = array.shape[0], array.shape[2:]
+    extents, outs = x.shape[2:], node.output.shape[2:]
     window = windows.window_attributes(len(kernel), node.attrs)
-    if set(extents) != {1} or not is_static(outs) or set(window["dilations"]) != {1} or not filters.size:
+    if set(extents) != {1} or not is_static(outs) or set(window["dilations"]) != {1} or not array.size:
         return None
-    wanted = outs if len(inputs) > 2 else None
+    wanted = outs if len(node.inputs) > 2 else None
     cut, sizes = windows.transposed_pads(extents, kernel, wanted, node.attrs)
     if any(first + size > k for first, size, k in zip(cut, sizes, kernel, strict=True)) or 0 in sizes:
         return None
-    kept = filters[(slice(None),) * 2 + tuple(slice(c, c + o) for c, o in zip(cut, sizes, strict=True))]
-    matrix = b.constant(np.ascontiguousarray(kept.reshape(channels, -1)), inputs[1].dtype)
-    ends = [b.constant(np.array(shape, np.int64)) for shape in ((0, channels), (0, *kept.shape[1:]))]
-    rows = b.add("Reshape", [inputs[0], ends[0]], {"special_zero": True}, origins=node.origins).output
-    made = b.add("MatMul", [rows, matrix], {}, origins=node.origins).output
-    return b.instead(node, [made, ends[1]], {"special_zero": True}, op="Reshape")
+    kept = array[(slice(None),) * 2 + tuple(slice(c, c + o) for c, o in zip(cut, sizes, strict=True))]
+    matrix = w.b.constant(np.ascontiguousarray(kept.reshape(channels, -1)), filters.dtype)
+    made = w("MatMul", w("Reshape", x, (0, channels), special_zero=True), matrix)
+    return w("Reshape", made, (0, *kept.shape[1:]), special_zero=True)
 
 
 def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:

@@ -115,7 +115,7 @@ class TiledConvolution(Tiled):
         steps = QUANTIZING if value.dtype == "u8" else ("Convert",)
         while node.op.name in steps:
             node = node.inputs[0].node
-        return node.op.name == "Parameter"
+        return node.op.role == "parameter"
 
     def arranged(self) -> tuple[np.ndarray, Sequence[int], Sequence[int]] | None:
         rank = len(self.kernel_size)

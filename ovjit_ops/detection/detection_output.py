@@ -21,7 +21,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Int, Ints, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress

@@ -20,7 +20,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection import cpu_ranked_rows
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress

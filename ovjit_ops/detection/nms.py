@@ -20,7 +20,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Index, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, shape_scalar

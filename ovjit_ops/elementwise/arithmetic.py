@@ -24,7 +24,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
 from ovjit.graph.shapes import broadcast, merge
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.values import INTEGERS, in_f32, with_value
 
 NUMBERS = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64".split()
@@ -358,13 +358,13 @@ def _infer_divide(
     return with_value(out, divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
 
 
-binary("Add", np.add, lambda x, y: x + y, partially=partial.add)
+binary("Add", np.add, lambda x, y: x + y, partially=partial.add, commutative=True)
 binary("Subtract", np.subtract, lambda x, y: x - y, partially=partial.subtract)
-binary("Multiply", np.multiply, lambda x, y: x * y, partially=partial.multiply)
+binary("Multiply", np.multiply, lambda x, y: x * y, partially=partial.multiply, commutative=True)
 binary("Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
 binary("Power", _power, _power_body, ulp=8)
-binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=partial.maximum)
-binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=partial.minimum)
+binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=partial.maximum, commutative=True)
+binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=partial.minimum, commutative=True)
 binary("Mod", _mod, _mod_body, partially=partial.modulo)
 binary("FloorMod", _floor_mod, _floor_mod_body, partially=partial.modulo)
 binary(
@@ -372,6 +372,7 @@ binary(
     lambda x, y: (x - y) * (x - y),
     lambda x, y: (x - y) * (x - y),
     ulp=4,
+    commutative=True,
     builder={"left_node": "x1", "right_node": "x2"},
 )
 

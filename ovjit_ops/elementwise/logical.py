@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,12 @@ from ovjit.codegen import trace as t
 from ovjit.errors import check
 from ovjit.graph import partial
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import is_static
+from ovjit.rewrite.pattern import operation, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import with_value
 from ovjit_ops.elementwise.arithmetic import (
@@ -39,17 +41,13 @@ REFLEXIVE = {
 }  # fmt: skip
 
 
-def compare_with_itself(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
-) -> Sequence[Value] | None:
+@rule(operation(" ".join(REFLEXIVE))(value("x"), value("x")))
+def compare_with_itself(w: Writer, node: Node, x: Value) -> Value | None:
     """n == n -> true, n < n -> false, ...     of integers: exporters compare two dimensions of a tensor to
     decide between branches; the unused branch is then removed"""
-    outcome = REFLEXIVE.get(node.op.name)
-    if outcome is None or inputs[0] is not inputs[1] or inputs[0].dtype not in (*INTS, "boolean"):
+    if x.dtype not in (*INTS, "boolean") or not is_static(x.shape):
         return None
-    if not is_static(inputs[0].shape):
-        return None
-    return [b.constant(np.full(inputs[0].shape, outcome), name=node.name)]
+    return w.b.constant(np.full(x.shape, REFLEXIVE[node.op.name]))
 
 
 _COMPARISON: dict[str, Any] = {
@@ -57,28 +55,29 @@ _COMPARISON: dict[str, Any] = {
 }  # fmt: skip
 binary(
     "Equal", np.equal, lambda x, y: x == y, rules=[compare_with_itself], rules_for=list(REFLEXIVE),
-    partially=partial.equal, **_COMPARISON,
+    partially=partial.equal, commutative=True, **_COMPARISON,
 )  # fmt: skip
-binary("NotEqual", np.not_equal, lambda x, y: x != y, **_COMPARISON)
+binary("NotEqual", np.not_equal, lambda x, y: x != y, **_COMPARISON, commutative=True)
 binary("Less", np.less, lambda x, y: x < y, **_COMPARISON)
 binary("LessEqual", np.less_equal, lambda x, y: x <= y, **_COMPARISON)
 binary("Greater", np.greater, lambda x, y: x > y, **_COMPARISON)
 binary("GreaterEqual", np.greater_equal, lambda x, y: x >= y, **_COMPARISON)
-binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean")
-binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean")
+binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean", commutative=True)
+binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean", commutative=True)
 binary(
     "LogicalXor",  # OpenVINO has it in its first opset too, and calls it of the second
     np.logical_xor,
     lambda x, y: x ^ y,
     opset=2,
+    commutative=True,
     types=BOOLEAN,
     result="boolean",
     builder_since=1,
 )
 binary("Xor", np.logical_xor, lambda x, y: x ^ y, types=BOOLEAN, result="boolean", builder_since=99)
-binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS)
-binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS)
-binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS)
+binary("BitwiseAnd", np.bitwise_and, lambda x, y: x & y, opset=13, types=BITS, commutative=True)
+binary("BitwiseOr", np.bitwise_or, lambda x, y: x | y, opset=13, types=BITS, commutative=True)
+binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS, commutative=True)
 
 
 unary(

@@ -16,7 +16,7 @@ from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible
-from ovjit.rewrite.expand import not_negative
+from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import length, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array

@@ -22,7 +22,7 @@ from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, Interval, compatible
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened

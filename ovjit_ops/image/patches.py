@@ -13,7 +13,7 @@ from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
 from ovjit.graph.traced import whole
 from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
-from ovjit.rewrite.expand import not_negative
+from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array

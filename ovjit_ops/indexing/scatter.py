@@ -17,7 +17,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
 from ovjit.graph.shapes import Dim, Interval, bounds, compatible, normalize_axis, text
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array

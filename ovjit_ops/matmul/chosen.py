@@ -8,23 +8,23 @@ The table is packed once, for all inferences; what Gather would copy is as large
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from ovjit.graph.dtypes import HALVES
-from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.pattern import constant, op, value
+from ovjit.rewrite.rules import rule
+from ovjit.rewrite.writer import Writer
 
 
-def choose_matrices(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any) -> Sequence[Value] | None:
+@rule(op.MatMul(...))
+def choose_matrices(w: Writer, node: Node) -> Value | None:
     """MatMul of matrices of a constant table -> ChosenMatMul"""
-    if node.op.name != "MatMul" or node.output.dtype != "f32" or any(v.shape is None for v in inputs):
+    inputs = node.inputs
+    if node.output.dtype != "f32" or any(v.shape is None for v in inputs):
         return None
     turned = [node.attrs["transpose_a"], node.attrs["transpose_b"]]
-    w = Writer(b, node)
     for side, x in ((1, inputs[0]), (0, inputs[1])):
         found = _named(w, inputs[side])
         if found is None or len(x.shape) < 2:
@@ -35,22 +35,24 @@ def choose_matrices(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Any
         if side == 0:
             rank = len(made.shape)
             made = w("Transpose", made, [*range(rank - 2), rank - 1, rank - 2])
-        return [made]
+        return made
     return None
+
+
+_TAKEN = op.Gather(constant("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
+_MATRICES = _TAKEN | op.Convert(_TAKEN.where(lambda half: half.dtype in HALVES))
 
 
 def _named(w: Writer, taken: Value) -> tuple[Value, Value] | None:
     """(table, indices: i64) of the matrices that are taken of a constant."""
-    converted = taken.node.op.name == "Convert" and taken.node.inputs[0].dtype in HALVES
-    node = taken.node.inputs[0].node if converted else taken.node
-    if node.op.name != "Gather" or node.attrs.get("batch_dims", 0) or node.inputs[0].stored is None:
+    found = _MATRICES.first(taken)
+    if found is None:
         return None
-    table, indices, axis = node.inputs
-    place = axis.constant
-    if len(table.shape) != 3 or not all(table.shape) or not indices.shape or place is None:
+    table, indices, axis = found["table"], found["indices"], found["axis"]
+    if len(table.shape) != 3 or not all(table.shape) or not indices.shape:
         return None
-    if normalize_axis(int(np.ravel(place)[0]), 3):
+    if normalize_axis(int(np.ravel(axis.constant)[0]), 3):
         return None
-    if converted:
+    if table.dtype != taken.dtype:
         table = w("Convert", table, destination_type="f32")
     return table, indices if indices.dtype == "i64" else w("Convert", indices, destination_type="i64")

@@ -13,7 +13,7 @@ from ovjit.errors import check
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, broadcast_dims
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 

@@ -22,7 +22,7 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import AsInput, Lowering, plan_copy
 from ovjit.planning.plan import Planner, element_size
 from ovjit.planning.views import View
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 
 #: of attributes: (split shape of the source, the order in which its dimensions make the target)
 Shuffle = Callable[[Mapping[str, Any], Sequence[int]], tuple[Sequence[int], Sequence[int]]]

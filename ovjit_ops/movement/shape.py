@@ -374,7 +374,7 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray:
 _SHAPES = [((),), ((5,),), ((2, 3, 4),), ((0, 3),)]
 
 
-@op("ShapeOf", opset=1, types=MOVABLE)
+@op("ShapeOf", opset=1, types=MOVABLE, role="shape")
 class ShapeOf1:
     """The shape of the data, as i64."""
 

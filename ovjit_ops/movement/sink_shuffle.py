@@ -18,7 +18,9 @@ from ovjit.planning.copies import MOST_WOVEN, plan_interleave
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner, element_size
 from ovjit.planning.views import Layout, View
-from ovjit.rewrite.simplify import Uses
+from ovjit.rewrite.pattern import constant, op, operation, value
+from ovjit.rewrite.rules import Uses, rule
+from ovjit.rewrite.writer import Writer
 
 
 class Shuffled(Lowering):
@@ -75,29 +77,25 @@ def channel_shuffle(value: Value) -> int | None:
     return node.attrs["group"] if normalize_axis(node.attrs["axis"], len(value.shape)) == 1 else None
 
 
-def recognize_shuffle(
-    b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses
-) -> Sequence[Value] | None:
+_APART = op.Reshape(value("x"), ...).named("apart")
+
+
+@rule(op.Reshape(op.Transpose(_APART, constant("order")), ...))
+def recognize_shuffle(w: Writer, node: Node, x: Value, apart: Value, order: Value) -> Value | None:
     """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...]) ->
     ShuffleChannels(x), as exporters write it. Only if bf16 is requested: a convolution that takes its depth
     in the shuffled order adds in another order"""
-    if node.op.name != "Reshape" or inputs[0].node.op.name != "Transpose":
+    if w.b.context.options.precision == "f32":
         return None
-    if b.context.options.precision == "f32":
-        return None
-    turn = inputs[0].node
-    apart, order = turn.inputs[0], turn.inputs[1].constant
-    if apart.node.op.name != "Reshape" or order is None:
-        return None
-    x = apart.node.inputs[0]
     shapes = [v.shape for v in (x, apart, node.output)]
     if not all(shape is not None and is_static(shape) for shape in shapes) or len(shapes[1]) < 4:
         return None
     (batch, channels, *rest), (n, groups, each, *others), out = shapes
     whole = out == x.shape and (n, groups * each, others) == (batch, channels, rest)
-    if not whole or order.tolist() != [0, 2, 1, *range(3, len(shapes[1]))] or groups in (1, channels):
+    turned = order.constant.tolist() == [0, 2, 1, *range(3, len(shapes[1]))]  # type: ignore[union-attr]
+    if not (whole and turned) or groups in (1, channels):
         return None
-    return b.instead(node, [x], {"axis": 1, "group": groups}, "ShuffleChannels")
+    return w("ShuffleChannels", x, axis=1, group=groups)
 
 
 def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
@@ -107,10 +105,12 @@ def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
     return np.ascontiguousarray(array.reshape(parts).swapaxes(axis, axis + 1).reshape(shape))
 
 
-def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) -> Sequence[Value] | None:
+@rule(operation(lambda record: record.scalar is not None or record.name == "GroupConvolution")(...))
+def sink_shuffle(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | None:
     """f(ShuffleChannels(x)) -> ShuffleChannels(f'(x))     for f that treats channels alike or one by one"""
+    inputs = node.inputs
     at = next((i for i, v in enumerate(inputs) if channel_shuffle(v)), None)
-    if at is None or len(node.outputs) != 1 or not uses.single(node.inputs[at]):
+    if at is None or len(node.outputs) != 1 or not readers.single(inputs[at]):
         return None
     shuffled = inputs[at]
     groups, channels, rank = channel_shuffle(shuffled), shuffled.shape[1], len(shuffled.shape)
@@ -124,16 +124,14 @@ def sink_shuffle(b: Builder, node: Node, inputs: tuple[Value, ...], uses: Uses) 
         if at != 0 or weights is None or weights.shape[:3] != (channels, 1, 1):
             return None
         new[1] = b.constant(unshuffled(weights, 0, groups))
-    elif node.op.scalar is not None:
+    else:
         for i, other in enumerate(inputs):
             if i == at:
                 continue
-            constant = other.constant
-            if constant is None:
+            array = other.constant
+            if array is None:
                 return None
-            lead = rank - constant.ndim
-            if lead <= 1 and constant.shape[1 - lead] != 1:
-                new[i] = b.constant(unshuffled(constant, 1 - lead, groups), other.dtype)
-    else:
-        return None
+            lead = rank - array.ndim
+            if lead <= 1 and array.shape[1 - lead] != 1:
+                new[i] = b.constant(unshuffled(array, 1 - lead, groups), other.dtype)
     return b.instead(shuffled.node, b.instead(node, new))

@@ -30,7 +30,7 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import Layout, merge_axes, placed_values, plain, product
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 
 #: Columns of a plane that are made before those of the next.
 BLOCK = 256

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.normalization.cpu_mvn import mvn_axes
 
 Inputs = tuple[Value, ...]

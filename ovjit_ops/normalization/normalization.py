@@ -18,12 +18,7 @@ from ovjit_ops.normalization import expand_norm
 from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
 from ovjit_ops.normalization.cpu_mvn import lower_group_mvn, lower_mvn, lower_rms
 from ovjit_ops.normalization.cpu_softmax import lower_softmax
-from ovjit_ops.normalization.recognize import (
-    recognize_group_mvn,
-    recognize_mvn,
-    recognize_rms,
-    recognize_scaled_mvn,
-)
+from ovjit_ops.normalization.recognize import NORMALIZED, ROOT_MEAN_SQUARE, SCALED, group_mvn
 
 
 def _along(data: TensorType, axis: int) -> TensorType:
@@ -383,7 +378,7 @@ class GroupNormalization:
 
 @op(
     "GroupMVN", opset=1, types=REALS, ulp=64, internal=True, native=FULL, lower=lower_group_mvn,
-    epilogue=True, prologue=True, in_real=1, rules=[recognize_group_mvn], rules_for=["MVN", "ReduceMean"],
+    epilogue=True, prologue=True, in_real=1, rules=[group_mvn], rules_for=["MVN", "ReduceMean"],
 )  # fmt: skip
 class GroupMVN:
     """Each of `groups` groups of channels normalized."""
@@ -430,7 +425,7 @@ class RMS:
 
 @op(
     "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=lower_rms,
-    epilogue=True, prologue=True, rules=[recognize_mvn, recognize_rms, recognize_scaled_mvn],
+    epilogue=True, prologue=True, rules=[NORMALIZED, ROOT_MEAN_SQUARE, SCALED],
     rules_for=["ReduceMean"],
 )  # fmt: skip
 class RootMeanSquare:

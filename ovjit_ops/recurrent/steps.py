@@ -16,7 +16,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, Word, op
-from ovjit.rewrite.expand import Writer
+from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.dims import Dims
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.recurrent.step import (

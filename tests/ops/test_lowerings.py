@@ -28,7 +28,7 @@ from ovjit.graph.op import Op
 from ovjit.graph.shapes import ANY
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
-from ovjit.rewrite import simplify
+from ovjit.rewrite.rules import run_rules
 from ovjit_ops.convolution import cpu_depthwise
 from ovjit_ops.convolution.convolution import convolve, convolve_transposed, of_taps_that_meet_data
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution
@@ -503,7 +503,7 @@ def test_taps_that_meet_no_data_are_left_out() -> None:
         want = evaluate(graph, [data])[0]
         told = f"{size} {kernel} {attrs} seed {SEED}"
         np.testing.assert_allclose(native(graph, data)[0], want, rtol=1e-5, atol=1e-5, err_msg=told)
-        left = simplify.run_rules(graph, [of_taps_that_meet_data])
+        left = run_rules(graph, [of_taps_that_meet_data])
         np.testing.assert_allclose(evaluate(left, [data])[0], want, rtol=1e-6, atol=1e-6, err_msg=told)
         if fewer is not None:
             filters = next(n for n in left.nodes if n.op.name == "Convolution").inputs[1]
@@ -526,7 +526,7 @@ def test_random_windows_with_fewer_taps() -> None:
         data = rng.standard_normal((1, 2, *size))
         weights = rng.standard_normal((2, 2, *kernel))
         graph = b.finish([add(b, "Convolution", parameter(b, data), weights, auto_pad="explicit", **window)])
-        left = simplify.run_rules(graph, [of_taps_that_meet_data])
+        left = run_rules(graph, [of_taps_that_meet_data])
         trimmed += next(n for n in left.nodes if n.op.name == "Convolution").inputs[1].shape != weights.shape
         told = f"case {case} {size} {kernel} {window} seed {SEED}"
         np.testing.assert_allclose(

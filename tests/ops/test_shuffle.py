@@ -8,7 +8,7 @@ import pytest
 import ovjit
 from ovjit.compiler.program import op_rules
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.rewrite.simplify import run_rules
+from ovjit.rewrite.rules import run_rules
 from tests.support.compiled import here
 
 SEED = 20261120

@@ -181,9 +181,9 @@ class Model:
             known |= {"", *self._removed}
             users: dict[str, Node] = {}
             for node in self._walk():
-                if node._op.name in ("ReadValue", "Assign"):
+                if node._op.role in ("read", "assign"):
                     users.setdefault(node._attrs["variable_id"], node)
-            first = (sink._attrs["variable_id"] for sink in self._sinks if sink._op.name == "Assign")
+            first = (sink._attrs["variable_id"] for sink in self._sinks if sink._op.role == "assign")
             missing = (key for key in dict.fromkeys((*first, *users)) if key not in known)
             self._variables += [variable_of(users[key]) for key in missing]
             return list(self._variables)
@@ -498,7 +498,7 @@ class Model:
                     f"Incorrect key type <class '{public_name(type(key))}'> to reshape a model, "
                     "expected values as str."
                 )
-        reads = [node for node in self._walk() if node._op.name == "ReadValue"]
+        reads = [node for node in self._walk() if node._op.role == "read"]
         return {
             node: shape_dims(shapes[node._attrs["variable_id"]])
             for node in reads
@@ -576,8 +576,8 @@ class Model:
                 values.update(((node, i), value) for i, value in enumerate(made.outputs))
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
             # what is assigned comes after what is returned; as a result, it is the value that is assigned
-            results = [v.node.inputs[0] if v.node.op.name == "Assign" else v for v in results]
-            assigned = [n.output for n in builder.nodes if n.op.name == "Assign"]
+            results = [v.node.inputs[0] if v.node.op.role == "assign" else v for v in results]
+            assigned = [n.output for n in builder.nodes if n.op.role == "assign"]
             from ovjit.rewrite.hoist import hoist  # what is found compiled does without it
 
             return hoist(builder.finish([*results, *assigned], [values[p, 0] for p in self._parameters]))

@@ -441,7 +441,7 @@ class Node:
 
     def __repr__(self) -> str:
         outputs = ", ".join(shape_text(t._type.shape) for t in self._tensors)
-        if self._op.name == "Parameter":
+        if self._op.role == "parameter":
             outputs += f", {CPP_NAMES[self._tensors[0]._type.dtype]}"
         kind = self._op.name if type(self) is Node else type(self).__name__
         return f"<{kind}: {self.get_friendly_name()!r} ({outputs})>"

@@ -38,7 +38,7 @@ def value_bounds(output: Output) -> Bounds | None:
             pending.pop()
             continue
         wait = [s for s in current._node._inputs if (id(s._node), s._index) not in known]
-        if wait and current._node._op.name != "ShapeOf":
+        if wait and current._node._op.role != "shape":
             pending += wait
             continue
         inputs = [known.get((id(s._node), s._index)) for s in current._node._inputs]
@@ -54,7 +54,7 @@ def _bounds(output: Output, inputs: list[Bounds | None]) -> Bounds | None:
     dtype = (
         dtypes.numpy_dtype(output._tensor._type.dtype) if output._tensor._type.dtype != "dynamic" else None
     )
-    if node._op.name == "ShapeOf" and dtype is not None:
+    if node._op.role == "shape" and dtype is not None:
         shape = node._inputs[0]._tensor._type.shape
         if shape is None:
             return None

@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.compat.passes.base import ModelPass, PassBase
-from ovjit.compat.passes.patterns import Found, Symbols, match_output
+from ovjit.compat.passes.patterns import Symbols, match_output, symbols_of
 from ovjit.errors import ModelError, no_such_constructor, no_such_form
 
 
@@ -24,7 +24,7 @@ class Matcher:
             raise no_such_constructor("Matcher takes a Node or an Output, and a name")
         self._pattern = pattern if isinstance(pattern, Output) else pattern.output(0)
         self._name = name
-        self._found: Found = {}
+        self._found: dict[Node, Output] = {}
         self._symbols: Symbols = {}
         self._root: Output | None = None
 
@@ -39,8 +39,9 @@ class Matcher:
         outputs = [value] if isinstance(value, Output) else value.outputs()
         self._found, self._symbols, self._root = {}, {}, None
         for output in outputs:
-            for found, symbols in match_output(self._pattern, output, {}, {}):
-                self._found, self._symbols, self._root = found, symbols, output
+            for found in match_output(self._pattern, output, {}):
+                self._symbols, self._root = symbols_of(found), output
+                self._found = {key: each for key, each in found.items() if key not in self._symbols}
                 return True
         return False
 

@@ -44,7 +44,7 @@ def _carry(model: Model, loop: _Repeated, use_const_initializer: bool) -> bool:
     """False for a loop that carries nothing, and for one whose first values are variables already."""
     ports = loop._input_ports[0]
     merged = [(i, port) for i, port in enumerate(ports) if port.kind == MERGED]
-    if any(loop.input_value(port.outer)._node._op.name == "ReadValue" for _, port in merged):
+    if any(loop.input_value(port.outer)._node._op.role == "read" for _, port in merged):
         return False
     body = loop.get_function()
     for i, port in merged:
@@ -73,7 +73,7 @@ def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: O
 def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> bool:
     """False for a layer whose states are variables already."""
     places = range(1, 1 + CELLS[layer._op.name][1])
-    if any(layer.input_value(at)._node._op.name == "ReadValue" for at in places):
+    if any(layer.input_value(at)._node._op.role == "read" for at in places):
         return False
     for at in places:
         name = f"{layer.get_friendly_name()}/variable_{at - 1}"

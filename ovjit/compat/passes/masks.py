@@ -148,6 +148,6 @@ def _in_order(source: Output, known: dict[tuple[int, int], Any]) -> list[Node]:
         elif id(node) not in done and (id(node), 0) not in known:
             done.add(id(node))
             stack.append((node, True))
-            if node._op.name != "ReadValue":
+            if node._op.role != "read":
                 stack += [(x._node, False) for x in node._inputs]
     return order

@@ -62,7 +62,7 @@ def make_paged(model: Model, options: Options) -> None:
 
 def _variables(model: Model) -> set[str]:
     """The variables that the model sets."""
-    return {str(n._attrs["variable_id"]) for n in model.get_sinks() if n._op.name == "Assign"}
+    return {str(n._attrs["variable_id"]) for n in model.get_sinks() if n._op.role == "assign"}
 
 
 def _masks(layers: Iterable[_Layer]) -> list[Mask]:
@@ -104,7 +104,7 @@ def _is_state(source: Output) -> bool:
     """Whether this is a variable, its rows in the order of beams, perhaps."""
     while source._node._op.name in ("Gather", "Convert", "Transpose", "Reshape"):
         source = source._node.input_value(0)
-    return source._node._op.name == "ReadValue"
+    return source._node._op.role == "read"
 
 
 class _Layer(NamedTuple):
@@ -118,7 +118,7 @@ class _Layer(NamedTuple):
     @staticmethod
     def of(node: Node) -> _Layer:
         mask = node.input_value(3) if len(node._inputs) > 3 and not node._attrs["causal"] else None
-        if mask is not None and mask._node._op.name == "Constant" and mask._tensor._type.shape == ():
+        if mask is not None and mask._node._op.role == "constant" and mask._tensor._type.shape == ():
             mask = None
         key, value = (_cache_of(node.input_value(i)).input_value(1) for i in (1, 2))  # type: ignore[union-attr]
         return _Layer(node, key, value, mask)
@@ -130,7 +130,7 @@ class _Layer(NamedTuple):
             joined = _cache_of(self.node.input_value(index))
             assert joined is not None
             node = joined.input_value(0)._node
-            while node._op.name != "ReadValue":
+            while node._op.role != "read":
                 node = node.input_value(0)._node
             found.add(str(node._attrs["variable_id"]))
         return found
@@ -177,7 +177,7 @@ class _Rewriting:
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             self._replace(number, layer, mask)
         for assign in list(model.get_sinks()):
-            if assign._op.name == "Assign":
+            if assign._op.role == "assign":
                 model.remove_sink(assign)
                 assign.input_value(0)._node._forget_user(assign)
         model.add_results(self.results)
@@ -321,7 +321,7 @@ class _Rewriting:
 
     def _drop_old_inputs(self) -> None:
         """Take out what only states and masks read."""
-        live = {id(node) for node in self.model.get_ordered_ops() if node._op.name not in ("Parameter",)}
+        live = {id(node) for node in self.model.get_ordered_ops() if node._op.role != "parameter"}
         for parameter in list(self.model.get_parameters()):
             names = parameter._tensors[0]._names
             users = [x for x in parameter.output(0).get_target_inputs() if id(x.get_node()) in live]

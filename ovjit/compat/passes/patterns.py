@@ -7,6 +7,7 @@ nodes of their type. Every pattern node says by `_alternatives` what an output m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ovjit.api.model.node import Node, Output
@@ -16,11 +17,12 @@ from ovjit.api.tensors.types import Type
 from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import bounds, is_static
+from ovjit.rewrite.pattern import match_operands
 
-#: Pattern node -> the output that it stands for.
-Found = dict[Node, Output]
 #: What symbols of a pattern stand for.
 Symbols = dict[str, "PatternSymbolValue"]
+#: Pattern node -> the output that it stands for; symbol -> what it stands for.
+Found = Mapping[Any, Any]
 
 
 class PatternSymbolValue:
@@ -102,10 +104,14 @@ class Predicate:
         self._function = predicate
         self._symbols = predicate is not None and _takes_two(predicate)
 
-    def _holds(self, symbols: Symbols, output: Output) -> bool:
+    def _holds(self, found: Found, output: Output) -> Found | None:
+        """`found`, and the symbols that the function adds; None if it does not hold."""
         if self._function is None:
-            return True
-        return bool(self._function(symbols, output) if self._symbols else self._function(output))
+            return found
+        if not self._symbols:
+            return found if self._function(output) else None
+        symbols = symbols_of(found)
+        return {**found, **symbols} if self._function(symbols, output) else None
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:
@@ -138,9 +144,7 @@ class Pattern(Node):
         self._set_types([TensorType("dynamic", None)])
         self._predicate = _predicate(predicate)
 
-    def _alternatives(
-        self, output: Output, found: Found, symbols: Symbols
-    ) -> Iterator[tuple[Found, Symbols]]:
+    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -159,12 +163,10 @@ class AnyInput(Pattern):
     def __init__(self, predicate: Any = None):
         self._prepare((), predicate)
 
-    def _alternatives(
-        self, output: Output, found: Found, symbols: Symbols
-    ) -> Iterator[tuple[Found, Symbols]]:
-        tried = dict(symbols)
-        if self._predicate._holds(tried, output):
-            yield {**found, self: output}, tried
+    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
+        known = self._predicate._holds(found, output)
+        if known is not None:
+            yield {**known, self: output}
 
 
 def _sources(args: tuple[Any, ...], named: dict[str, Any], what: str) -> tuple[list[Output] | None, Any]:
@@ -219,19 +221,17 @@ class WrapType(Pattern):
         self._prepare(inputs or (), predicate)
         self._has_inputs = inputs is not None
 
-    def _alternatives(
-        self, output: Output, found: Found, symbols: Symbols
-    ) -> Iterator[tuple[Found, Symbols]]:
+    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
         if not any(_same_type(output._node, record) for record in self._types):
             return
-        tried = dict(symbols)
-        if not self._predicate._holds(tried, output):
+        known = self._predicate._holds(found, output)
+        if known is None:
             return
-        known = {**found, self: output}
+        known = {**known, self: output}
         if not self._has_inputs:
-            yield known, tried
+            yield known
             return
-        yield from match_inputs(self._inputs, output._node, known, tried)
+        yield from match_inputs(self._inputs, output._node, known)
 
 
 class Or(Pattern):
@@ -246,12 +246,10 @@ class Or(Pattern):
             raise no_such_constructor("Or takes a list of Nodes or Outputs")
         self._prepare([item if isinstance(item, Output) else item.output(0) for item in inputs], None)
 
-    def _alternatives(
-        self, output: Output, found: Found, symbols: Symbols
-    ) -> Iterator[tuple[Found, Symbols]]:
+    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
         for source in self._inputs:
-            for known, bound in match_output(source, output, found, symbols):
-                yield {**known, self: output}, bound
+            for known in match_output(source, output, found):
+                yield {**known, self: output}
 
 
 class Optional(Pattern):
@@ -271,61 +269,39 @@ class Optional(Pattern):
         )
         self._prepare(inputs or (), None)
 
-    def _alternatives(
-        self, output: Output, found: Found, symbols: Symbols
-    ) -> Iterator[tuple[Found, Symbols]]:
-        for known, bound in self._wrapped._alternatives(output, found, symbols):
-            yield {**{k: v for k, v in known.items() if k is not self._wrapped}, self: output}, bound
+    def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
+        for known in self._wrapped._alternatives(output, found):
+            yield {**{k: v for k, v in known.items() if k is not self._wrapped}, self: output}
         if self._inputs:
-            yield from match_output(self._inputs[0], output, found, symbols)
+            yield from match_output(self._inputs[0], output, found)
 
 
 # -- matching ----------------------------------------------------------------------------------------------
 
-_COMMUTATIVE = {
-    "Add", "Multiply", "Maximum", "Minimum", "Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalXor",
-    "SquaredDifference", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
-}  # fmt: skip
+
+def symbols_of(found: Found) -> Symbols:
+    """What has been found for symbols."""
+    return {key: value for key, value in found.items() if isinstance(key, str)}
 
 
-def match_output(
-    pattern: Output, output: Output, found: Found, symbols: Symbols
-) -> Iterator[tuple[Found, Symbols]]:
+def match_output(pattern: Output, output: Output, found: Found) -> Iterator[Found]:
     """Every way in which an output matches a pattern, given what is found already."""
     node = pattern._node
     if isinstance(node, Pattern):
         if node not in found:
-            yield from node._alternatives(output, found, symbols)
+            yield from node._alternatives(output, found)
         elif found[node] == output:
-            yield found, symbols
+            yield found
     elif (
         _same_type(output._node, node._op) and pattern._index == output._index and _type_fits(pattern, output)
     ):
-        yield from match_inputs(node._inputs, output._node, {**found, node: output}, symbols)
+        yield from match_inputs(node._inputs, output._node, {**found, node: output})
 
 
-def match_inputs(
-    patterns: Sequence[Output], node: Node, found: Found, symbols: Symbols
-) -> Iterator[tuple[Found, Symbols]]:
+def match_inputs(patterns: Sequence[Output], node: Node, found: Found) -> Iterator[Found]:
     """Every way in which a node's inputs match patterns, in either order where the operation allows it."""
-    sources = node._inputs
-    if len(patterns) != len(sources):
-        return
-    orders = [list(sources)]
-    if len(sources) == 2 and node._op.name in _COMMUTATIVE:
-        orders.append([sources[1], sources[0]])
-    for order in orders:
-        yield from _match_all(list(zip(patterns, order, strict=True)), found, symbols)
-
-
-def _match_all(
-    pairs: list[tuple[Output, Output]], found: Found, symbols: Symbols
-) -> Iterator[tuple[Found, Symbols]]:
-    if not pairs:
-        yield found, symbols
-        return
-    for known, bound in match_output(*pairs[0], found, symbols):
-        yield from _match_all(pairs[1:], known, bound)
+    matchers = [partial(match_output, pattern) for pattern in patterns]
+    return match_operands(matchers, node._inputs, found, node._op.commutative)
 
 
 def _same_type(node: Node, record: Op) -> bool:

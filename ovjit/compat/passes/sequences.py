@@ -17,7 +17,10 @@ from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.subgraphs import tensor_iterator
+from ovjit.compat.passes.on_models import SeenNode, applied
 from ovjit.graph.op import find_op
+from ovjit.rewrite.pattern import op
+from ovjit.rewrite.rules import rule
 
 #: Sequence -> (cell, how many states it carries).
 CELLS = {"GRUSequence": ("GRUCell", 1), "LSTMSequence": ("LSTMCell", 2), "RNNSequence": ("RNNCell", 1)}
@@ -25,12 +28,14 @@ CELLS = {"GRUSequence": ("GRUCell", 1), "LSTMSequence": ("LSTMCell", 2), "RNNSeq
 
 def sequences_to_loops(model: Model) -> bool:
     """Replace the sequences of one direction. True if there were any."""
-    changed = False
-    for node in model.get_ordered_ops():
-        if node._op.name in CELLS and str(node._attrs["direction"]).lower() != "bidirectional":
-            _replace(node)
-            changed = True
-    return changed
+    return bool([*applied([sequence_to_loop], model)])
+
+
+@rule(op[" ".join(CELLS)](..., direction=lambda way: str(way).lower() != "bidirectional"))
+def sequence_to_loop(node: SeenNode) -> bool:
+    """LSTMSequence(x, ...) -> TensorIterator(x, ...; LSTMCell)"""
+    _replace(node.of)
+    return True
 
 
 def _replace(node: Node) -> None:

@@ -19,8 +19,8 @@ def make_stateless(model: Model) -> None:
             "Stateful models without `beam_idx` input are not supported in StatefulToStateless transformation"
         )
     nodes = model.get_ordered_ops()
-    reads = {n._attrs["variable_id"]: n for n in nodes if n._op.name == "ReadValue"}
-    assigns = {n._attrs["variable_id"]: n for n in nodes if n._op.name == "Assign"}
+    reads = {n._attrs["variable_id"]: n for n in nodes if n._op.role == "read"}
+    assigns = {n._attrs["variable_id"]: n for n in nodes if n._op.role == "assign"}
     for name, read in reads.items():
         if name not in assigns:
             raise ModelError(f"the variable {name!r} is read but never assigned")

@@ -7,7 +7,6 @@ of weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +15,12 @@ from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Input, Node, Output, make_node
-from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.model.subgraphs import SubGraphNode
-from ovjit.compat.passes.folding import COMPRESSED, fold
-from ovjit.errors import OvjitError
+from ovjit.compat.passes.folding import COMPRESSED, fold, values_of
+from ovjit.compat.passes.on_models import Seen, SeenNode, Users, applied
 from ovjit.graph.shapes import is_static
+from ovjit.rewrite.pattern import constant, op, value
+from ovjit.rewrite.rules import Rule, rule
 
 #: Marks what scales and subtracts before a model, and what that has become part of.
 NOTE = "preprocessing_0"
@@ -31,20 +31,30 @@ _REALS = {"f32", "f16", "f64"}
 def tidy(model: Model) -> None:
     """Rewrite a valid model in place. The names of its outputs and of kept operations stay."""
     _merge_equal(model)
-    _multiply_for_divide(model)
-    _scale_weights(model)
-    _convert_before_transposing(model)
+    for rules in ([multiply_for_divide], [scale_weights], [convert_before_transposing]):
+        _apply(rules, model)
     fold(model, keep=_kept)
-    _reorder_weights(model)
+    _apply([reorder_weights], model)
     fold(model, keep=_kept)
+
+
+def _apply(rules: list[Rule], model: Model) -> None:
+    for _ in applied(rules, model, Users(model)):
+        pass
 
 
 def _kept(node: Node) -> bool:
     """What is not folded though it could be: shapes, and weights that are stored in few bits."""
-    if node._op.name == "Convert":
-        dtype = node._inputs[0]._tensor._type.dtype
-        return dtype in _HALVES or (dtype in COMPRESSED and _is_scaled(node))
-    return node._op.name in ("ShapeOf", "FakeQuantize")
+    if _KEPT.fits(node._op):
+        return True
+    widened = _WIDENED.first(SeenNode(node).output)
+    return widened is not None and (widened["x"].dtype in _HALVES or _is_scaled(node))
+
+
+#: Shapes and fake quantization; small numbers that become reals.
+_KEPT = op["ShapeOf FakeQuantize"](...)
+_WIDENED = op.Convert(value("x").where(lambda x: x.dtype in _HALVES or x.dtype in COMPRESSED))
+_WIDENED_HALF = op.Convert(value("x").where(lambda x: x.dtype in _HALVES))
 
 
 def _is_scaled(node: Node) -> bool:
@@ -63,8 +73,8 @@ def mark(output: Output) -> Output:
 def _take_notes(noted: Any, *others: Any) -> None:
     """Of nodes, or of their tensors."""
     for other in others:
-        for key, value in (other._rt_info._items if other._rt_info is not None else {}).items():
-            noted.get_rt_info()._items.setdefault(key, value)
+        for key, note in (other._rt_info._items if other._rt_info is not None else {}).items():
+            noted.get_rt_info()._items.setdefault(key, note)
 
 
 def _stand_in(new: Node, old: Node) -> None:
@@ -80,22 +90,11 @@ def _number(port: Output) -> np.ndarray | None:
     return port._node.value if isinstance(port._node, Constant) else None
 
 
-class _Users:
-    """Who takes an output, of the nodes that a model has or was given by a rewrite."""
-
-    def __init__(self, model: Model):
-        self.nodes = model._walk()
-        self.live = set(self.nodes)
-
-    def of(self, node: Node, index: int = 0) -> list[Input]:
-        return [target for target in target_inputs(node, index) if target._node in self.live]
-
-
 # -- equal operations ---------------------------------------------------------------------------------------
 
 
 def _merge_equal(model: Model) -> None:
-    users = _Users(model)
+    users = Users(model)
     seen: dict[Any, list[Node]] = {}
     for node in users.nodes:
         if isinstance(node, (Constant, Parameter, Result, Op, SubGraphNode)) or not node._inputs:
@@ -108,7 +107,7 @@ def _merge_equal(model: Model) -> None:
         for i, other in enumerate(alike):
             if not all(map(_same, node._inputs, other._inputs)):
                 continue
-            ends = [any(isinstance(t._node, Result) for t in _all_users(users, n)) for n in (node, other)]
+            ends = [any(isinstance(t._node, Result) for t in users.all_of(n)) for n in (node, other)]
             if all(ends):
                 continue  # both names are the user's
             kept, gone = (node, other) if ends[0] else (other, node)
@@ -118,10 +117,6 @@ def _merge_equal(model: Model) -> None:
             break
         else:
             alike.append(node)
-
-
-def _all_users(users: _Users, node: Node) -> Iterator[Input]:
-    return (target for index in range(len(node._tensors)) for target in users.of(node, index))
 
 
 def _source(port: Output) -> Any:
@@ -140,16 +135,16 @@ def _same(one: Output, other: Output) -> bool:
 # -- divisions and scales -----------------------------------------------------------------------------------
 
 
-def _multiply_for_divide(model: Model) -> None:
-    for node in model._walk():
-        dtype = node._tensors[0]._type.dtype if node._tensors else ""
-        number = _number(node._inputs[1]) if node._op.name == "Divide" and dtype in ("f32", "f16") else None
-        if number is None or node._attrs["auto_broadcast"] != "numpy":
-            continue
-        with np.errstate(divide="ignore"):
-            inverse = constant_node(np.asarray(1 / number, number.dtype), dtype)
-        _take_notes(inverse, node)
-        _stand_in(make_node("Multiply", [node._inputs[0], inverse.output(0)], {}), node)
+@rule(op.Divide(value("x"), constant("c"), auto_broadcast="numpy"))
+def multiply_for_divide(node: SeenNode, x: Seen, c: Seen) -> bool | None:
+    """x / c -> x * (1 / c)"""
+    if node.output.dtype not in ("f32", "f16") or c.constant is None:
+        return None
+    with np.errstate(divide="ignore"):
+        inverse = constant_node(np.asarray(1 / c.constant, c.constant.dtype), node.output.dtype)
+    _take_notes(inverse, node.of)
+    _stand_in(make_node("Multiply", [x.port, inverse.output(0)], {}), node.of)
+    return True
 
 
 #: Which axes of a convolution's weights are its input channels.
@@ -161,28 +156,24 @@ _CHANNELS = {
 }
 
 
-def _scale_weights(model: Model) -> None:
-    """A number, or one for each channel, by which only a convolution's input is multiplied."""
-    users = _Users(model)
-    for node in users.nodes:
-        scale = node._inputs[0]._node if node._op.name in _CHANNELS else None
-        if scale is None or scale._op.name != "Multiply" or len(users.of(scale)) != 1:
-            continue
-        data, factor = scale._inputs
-        if _number(factor) is None:
-            data, factor = factor, data
-        weights = node._inputs[1]
-        placed = _among_weights(factor, data, weights, _CHANNELS[node._op.name])
-        if placed is None or scale._attrs["auto_broadcast"] != "numpy":
-            continue
-        product = make_node("Multiply", [weights, placed.output(0)], {})
-        value = _computed(product)
-        if value is not None:
-            product = constant_node(value, weights._tensor._type.dtype)
-        for made in (placed, product, node):
-            _take_notes(made, scale)
-        node._connect(0, data)
-        node._connect(1, product.output(0))
+_SCALED = op.Multiply(value("x"), constant("factor"), auto_broadcast="numpy").named("scaled")
+
+
+@rule(op[" ".join(_CHANNELS)](_SCALED.once, value("weights"), ...))
+def scale_weights(node: SeenNode, x: Seen, factor: Seen, scaled: Seen, weights: Seen) -> bool | None:
+    """Convolution(x * c, w) -> Convolution(x, w * c)     c is a number, or one for each channel"""
+    placed = _among_weights(factor.port, x.port, weights.port, _CHANNELS[node.op.name])
+    if placed is None:
+        return None
+    product = make_node("Multiply", [weights.port, placed.output(0)], {})
+    folded = _computed(product)
+    if folded is not None:
+        product = constant_node(folded, weights.dtype)
+    for made in (placed, product, node.of):
+        _take_notes(made, scaled.port._node)
+    node.of._connect(0, x.port)
+    node.of._connect(1, product.output(0))
+    return True
 
 
 def _among_weights(factor: Output, data: Output, weights: Output, axes: tuple[int, ...]) -> Constant | None:
@@ -209,31 +200,29 @@ def _computed(node: Node) -> np.ndarray | None:
         if isinstance(inner, Constant):
             values[inner] = [inner.value]
             continue
-        halves = inner._op.name == "Convert" and inner._inputs[0]._tensor._type.dtype in _HALVES
-        if halves or not inner._inputs or isinstance(inner, (Op, SubGraphNode)) or inner._op.stateful:
+        if not inner._inputs or isinstance(inner, (Op, SubGraphNode)) or inner._op.stateful:
             return None
-        try:
-            inputs = [values[source._node][source._index] for source in inner._inputs]
-            values[inner] = list(inner._op.evaluate(inputs, inner._graph_attrs()))
-        except OvjitError:
+        if _WIDENED_HALF.matches(SeenNode(inner).output):
             return None
+        made = values_of(inner, [values[source._node][source._index] for source in inner._inputs])
+        if made is None:
+            return None
+        values[inner] = [*made]
     return values[node][0]
 
 
 # -- transposes and the order of channels -------------------------------------------------------------------
 
 
-def _convert_before_transposing(model: Model) -> None:
-    users = _Users(model)
-    for node in users.nodes:
-        moved = node._inputs[0]._node if node._op.name == "Convert" else None
-        if moved is None or moved._op.name != "Transpose" or _number(moved._inputs[1]) is None:
-            continue
-        if len(users.of(moved)) == 1:
-            converted = Node._new(node._op, [moved._inputs[0]], node._attrs)
-            turned = Node._new(moved._op, [converted.output(0), moved._inputs[1]], moved._attrs)
-            _stand_in(turned, node)
-            users.live |= {converted, turned}
+@rule(op.Convert(op.Transpose(value("x"), constant("order")).named("turned").once))
+def convert_before_transposing(node: SeenNode, x: Seen, order: Seen, turned: Seen, readers: Users) -> bool:
+    """Convert(Transpose(x)) -> Transpose(Convert(x))"""
+    transpose = turned.port._node
+    converted = Node._new(node.op, [x.port], node.of._attrs)
+    made = Node._new(transpose._op, [converted.output(0), order.port], transpose._attrs)
+    _stand_in(made, node.of)
+    readers.live |= {converted, made}
+    return True
 
 
 class _Reorder(NamedTuple):
@@ -243,37 +232,34 @@ class _Reorder(NamedTuple):
     axis: int
 
 
-def _reorder_weights(model: Model) -> None:
-    """Another order of channels before convolutions is that of the weights, and of what is between."""
-    users = _Users(model)
-    for node in users.nodes:
-        if node._op.name != "Gather" or node not in users.live:
-            continue
-        order, axis = _number(node._inputs[1]), _number(node._inputs[2])
-        shape = node._inputs[0]._tensor._type.shape
-        if order is None or axis is None or shape is None or order.ndim != 1 or axis.size != 1:
-            continue
-        at = int(axis.reshape(-1)[0]) % max(len(shape), 1)
-        if node._attrs.get("batch_dims") or shape[at] != order.size:
-            continue
-        if sorted(order.tolist()) != [*range(order.size)]:
-            continue
-        places = _behind(users, node, at, order.size)
-        if places is None:
-            continue
-        back = constant_node(np.argsort(order), "i64").output(0)
-        for target, along in dict.fromkeys(places):
-            source = target.get_source_output()
-            made = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
-            _take_notes(made, node, source._node)
-            target._node._connect(target._index, made.output(0))
-        node.output(0).replace(node._inputs[0])
+@rule(op.Gather(value("x"), constant("order"), constant("axis"), batch_dims=lambda n: not n))
+def reorder_weights(node: SeenNode, x: Seen, order: Seen, axis: Seen, readers: Users) -> bool | None:
+    """Convolution(f(Gather(x, another order of channels)), w) -> Convolution(f'(x), w in that order)"""
+    numbers, place, shape = order.constant, axis.constant, x.shape
+    if node.of not in readers.live or numbers is None or place is None:
+        return None
+    if shape is None or numbers.ndim != 1 or place.size != 1:
+        return None
+    at = int(place.reshape(-1)[0]) % max(len(shape), 1)
+    if shape[at] != numbers.size or sorted(numbers.tolist()) != [*range(numbers.size)]:
+        return None
+    places = _behind(readers, node.of, at, numbers.size)
+    if places is None:
+        return None
+    back = constant_node(np.argsort(numbers), "i64").output(0)
+    for target, along in dict.fromkeys(places):
+        source = target.get_source_output()
+        made = make_node("Gather", [source, back, constant_node([along]).output(0)], {}, opset=8)
+        _take_notes(made, node.of, source._node)
+        target._node._connect(target._index, made.output(0))
+    node.of.output(0).replace(x.port)
+    return True
 
 
 _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "Power", "Maximum", "Minimum"}
 
 
-def _behind(users: _Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
+def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] | None:
     """The nodes that can absorb a channel order of a node's output; None unless all its consumers are
     convolutions."""
     places: list[_Reorder] = []

@@ -128,7 +128,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
     parameters: list[Parameter] = []
     results: list[Result] = []
     sinks: list[Node] = []
-    reads = {n._attrs["variable_id"]: n for n in made.values() if n._op.name == "ReadValue"}
+    reads = {n._attrs["variable_id"]: n for n in made.values() if n._op.role == "read"}
     for layer in net.layers:
         node = made[layer]
         if isinstance(node, Parameter):
@@ -143,7 +143,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
                 source = node._inputs[0]
                 several = f".{source._index}" if source._node.get_output_size() > 1 else ""
                 source._tensor._names |= {source._node.get_friendly_name() + several}
-        elif node._op.name == "Assign":
+        elif node._op.role == "assign":
             sinks.append(node)
             node._after = tuple(n for n in (reads.get(node._attrs["variable_id"]),) if n is not None)
     model = Model._from_parts(results, parameters, sinks, net.name)

@@ -1,0 +1,118 @@
+"""Rules (`ovjit.rewrite.rules`) on models that users edit.
+
+Patterns read `Seen` values and nodes in the place of a Graph's. A rule changes the model itself, by
+`value.port`, and returns what is true if it did; `rewrite(..., x)` returns the value that is put there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.custom import Op
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Input, Node, Output
+from ovjit.api.model.node_ports import target_inputs
+from ovjit.graph.op import TensorType
+from ovjit.rewrite.rules import Rule
+
+
+class Seen:
+    """An output, as patterns see it."""
+
+    __slots__ = ("port",)
+
+    def __init__(self, port: Output):
+        self.port = port
+
+    @property
+    def node(self) -> SeenNode:
+        return SeenNode(self.port._node)
+
+    @property
+    def index(self) -> int:
+        return self.port._index
+
+    @property
+    def type(self) -> TensorType:
+        return self.port._tensor._type
+
+    @property
+    def dtype(self) -> str:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> Any:
+        return self.type.shape
+
+    @property
+    def constant(self) -> np.ndarray | None:
+        return self.port._node.value if isinstance(self.port._node, Constant) else None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seen) and self.port == other.port
+
+    def __hash__(self) -> int:
+        return hash(self.port)
+
+
+class SeenNode:
+    """A node of a model, as patterns and rules see it; `of` is the node."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Node):
+        self.of = of
+
+    @property
+    def op(self) -> Any:
+        return self.of._op
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        return self.of._attrs
+
+    @property
+    def inputs(self) -> list[Seen]:
+        return [Seen(port) for port in self.of._inputs]
+
+    @property
+    def outputs(self) -> list[Seen]:
+        return [Seen(self.of.output(i)) for i in range(len(self.of._tensors))]
+
+    @property
+    def output(self) -> Seen:
+        return Seen(Output._of(self.of, 0))
+
+
+class Users:
+    """Who takes an output, of the nodes that a model has or was given by a rewrite."""
+
+    def __init__(self, model: Model):
+        self.nodes = model._walk()
+        self.live = set(self.nodes)
+
+    def of(self, node: Node, index: int = 0) -> list[Input]:
+        return [target for target in target_inputs(node, index) if target._node in self.live]
+
+    def all_of(self, node: Node) -> Iterator[Input]:
+        return (target for index in range(len(node._tensors)) for target in self.of(node, index))
+
+    def times(self, value: Seen) -> int:
+        return len(self.of(value.port._node, value.port._index))
+
+
+def applied(rules: Iterable[Rule], model: Model, users: Users | None = None) -> Iterator[tuple[Node, Any]]:
+    """Each node to which a rule is applied, and what the first such rule returns, sources before users."""
+    rules = list(rules)
+    for node in model.get_ordered_ops() if users is None else users.nodes:
+        if isinstance(node, Op) or not node._tensors:
+            continue
+        for rule in rules:
+            made = rule.apply(None, SeenNode(node), users) if rule.before.fits(node._op) else None
+            if made is not None:
+                yield node, made
+                break

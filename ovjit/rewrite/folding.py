@@ -1,0 +1,51 @@
+"""Constant folding: nodes whose values are computed before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ovjit.graph.converted import Converted, is_worth
+from ovjit.graph.dtypes import HALVES
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.graph.shapes import is_static
+from ovjit.rewrite.pattern import operation
+from ovjit.rewrite.rules import Uses, rule
+
+#: A folded constant may have at most this many bytes more than what it is made from.
+FOLD_BUDGET = 64 * 1024 * 1024
+
+
+@rule(operation(lambda record: record.may_fold)(...))
+def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | None:
+    """op(constants) -> constant     when the result is not a bomb"""
+    inputs = node.inputs
+    if not inputs or (node.lowered and node.op.multiplied):
+        return None  # a reference multiplies numbers of one type
+    stored = [v.type.value if v.stored is None else v.stored for v in inputs]
+    known = [v.type.value for v in node.outputs]
+    if all(k is not None for k in known) and all(v.stored is None for v in inputs):
+        return [b.constant(k, v.dtype) for k, v in zip(known, node.outputs, strict=True)]
+    given = [a for a in stored if a is not None]
+    if len(given) < len(stored) or any(not is_static(v.shape) for v in node.outputs):
+        return None
+    if any(v.dtype == "string" for v in (*inputs, *node.outputs)):
+        return None
+    first = given[0]
+    if isinstance(first, np.ndarray | Converted) and _is_widened_weight(node, readers) and is_worth(first):
+        return [b.constant(Converted(first, [np.dtype(np.float32)]), name=node.name)]
+    values = node.op.fold(given, node.attrs, [v.type for v in node.outputs], FOLD_BUDGET)
+    if values is None:
+        return None
+    return [b.constant(v, o.dtype, name=node.name) for v, o in zip(values, node.outputs, strict=True)]
+
+
+def _is_widened_weight(node: Node, readers: Uses) -> bool:
+    """Whether halves become f32 for matrix products alone, which pack them as their right-hand side."""
+    if node.op.name != "Convert" or node.inputs[0].dtype not in HALVES or node.output.dtype != "f32":
+        return False
+    return all(
+        user is not None and user.op.name in ("MatMul", "ChosenMatMul") and i == 1
+        for user, i in readers.of(node.output)
+    )

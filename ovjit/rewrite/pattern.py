@@ -1,0 +1,410 @@
+"""Patterns: what rules look for in a graph, written as the expression that it is.
+
+    x, v = values("x v")
+    eps = number("eps")
+    root = op.Sqrt(v + eps) | (v + eps) ** 0.5
+    x / root | x * (1.0 / root)                 both ways to write x / sqrt(v + eps)
+
+| pattern                              | matches                                                        |
+|--------------------------------------|----------------------------------------------------------------|
+| `value("x")`, `values("x y")`        | any value; `anything`: without a name                          |
+| `constant("c")`, `number("n")`       | a constant; one that is a single real, found as a float        |
+| `2.0`                                | a constant that is this number                                 |
+| `op.MatMul(a, b, transpose_a=False)` | an operation, its inputs in either order if it is commutative  |
+| `op["Squeeze Reshape"](x, ...)`      | one of several; any further inputs. `op.Split(...)`: any       |
+| `operation(test)(x, ...)`            | one whose record passes the test                               |
+| `+ - * / **`, `-x`                   | Add, Subtract, Multiply, Divide, Power, Negative               |
+| `p | q`                              | what either matches                                            |
+| `p.once`                             | what one reader takes                                          |
+| `p.named("key")`                     | the value itself is found, too                                 |
+| `p.let(key=f)`, `p.where(f)`         | f(value) is found under a key unless it is None; f holds       |
+
+A name stands for one value wherever it occurs in a pattern. All ways to match are tried, in order. Matching
+reads Values and Nodes, or what looks like them, and changes nothing. A pattern without alternatives is also
+a template: `make` writes it with what has been found.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+#: What names stand for: values, floats of `number`, results of `let`.
+Found = Mapping[str, Any]
+
+
+#: (what is found, the value, readers) -> what is found then, or None.
+Refine = Callable[[Found, Any, Any], Found | None]
+
+
+class Readers(Protocol):
+    """Knows how many nodes read the elements of a value."""
+
+    def times(self, value: Any) -> int: ...
+
+
+def number_of(value: Any) -> float | None:
+    """The one element of a constant of reals."""
+    array = value.constant
+    single = array is not None and array.size == 1 and array.dtype.kind == "f"
+    return float(array.reshape(())) if single else None
+
+
+class Pattern:
+    """What a value may be."""
+
+    def fits(self, record: Any) -> bool:
+        """False if no value that this operation makes matches."""
+        return True
+
+    def could_be_of(self, inputs: Sequence[Any]) -> bool:
+        """False if no operation with these inputs matches."""
+        return True
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        """Each way in which `value` matches, as what has been found before and by it."""
+        raise NotImplementedError
+
+    def make(self, write: Callable[..., Any], found: Found) -> Any:
+        """The expression that this stands for, written by `write(operation, *inputs, **attributes)`."""
+        raise TypeError(f"{self!r} has alternatives: it says what to look for, not what to write")
+
+    def first(self, value: Any, readers: Readers | None = None) -> Found | None:
+        """The first way to match; None if there is none."""
+        return next(self.match(value, {}, readers), None) if self.fits(value.node.op) else None
+
+    def matches(self, value: Any, readers: Readers | None = None) -> bool:
+        """Whether there is a way to match."""
+        return self.first(value, readers) is not None
+
+    @property
+    def once(self) -> Pattern:
+        return _Refined(
+            self, lambda found, value, readers: found if readers.times(value) == 1 else None, "once"
+        )
+
+    def named(self, key: str) -> Pattern:
+        return _Refined(self, lambda found, value, _: _bind(found, key, value), f"as {key}")
+
+    def let(self, **functions: Callable[[Any], Any]) -> Pattern:
+        def refine(found: Found, value: Any, _: Any) -> Found | None:
+            for key, function in functions.items():
+                result = function(value)
+                bound = None if result is None else _bind(found, key, result)
+                if bound is None:
+                    return None
+                found = bound
+            return found
+
+        return _Refined(self, refine, "let " + ", ".join(functions))
+
+    def where(self, holds: Callable[[Any], Any]) -> Pattern:
+        return _Refined(self, lambda found, value, _: found if holds(value) else None, "where")
+
+    def __or__(self, other: Any) -> Pattern:
+        return Either([*_options(self), *_options(_pattern(other))])
+
+    def __add__(self, other: Any) -> Pattern:
+        return op.Add(self, other)
+
+    def __radd__(self, other: Any) -> Pattern:
+        return op.Add(other, self)
+
+    def __sub__(self, other: Any) -> Pattern:
+        return op.Subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Pattern:
+        return op.Subtract(other, self)
+
+    def __mul__(self, other: Any) -> Pattern:
+        return op.Multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Pattern:
+        return op.Multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Pattern:
+        return op.Divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Pattern:
+        return op.Divide(other, self)
+
+    def __pow__(self, other: Any) -> Pattern:
+        return op.Power(self, other)
+
+    def __neg__(self) -> Pattern:
+        return op.Negative(self)
+
+
+def _bind(found: Found, key: str, value: Any) -> Found | None:
+    """`found` with a name more; None if the name stands for something else."""
+    if key in found:
+        return found if found[key] == value else None
+    return {**found, key: value}
+
+
+class Any_(Pattern):
+    """A value of this name; of no name, any at all."""
+
+    def __init__(self, key: str):
+        self.key = key
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        bound = _bind(found, self.key, value) if self.key else found
+        if bound is not None:
+            yield bound
+
+    def make(self, write: Callable[..., Any], found: Found) -> Any:
+        return found[self.key]
+
+    def __repr__(self) -> str:
+        return self.key or "_"
+
+
+#: A value that nothing is asked of.
+anything = Any_("")
+
+
+class Constant(Any_):
+    """A constant of this name."""
+
+    def fits(self, record: Any) -> bool:
+        return record.name == "Constant"
+
+
+class Number(Pattern):
+    """A single real: this one, or any, of this name."""
+
+    def __init__(self, number: float | str):
+        self.number = number
+
+    def fits(self, record: Any) -> bool:
+        return record.name == "Constant"
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        known = number_of(value)
+        if known is None:
+            return
+        if not isinstance(self.number, str):
+            bound = found if known == self.number else None
+        else:
+            bound = _bind(found, self.number, known)
+        if bound is not None:
+            yield bound
+
+    def make(self, write: Callable[..., Any], found: Found) -> Any:
+        return found[self.number] if isinstance(self.number, str) else self.number
+
+    def __repr__(self) -> str:
+        return str(self.number)
+
+
+class Made(Pattern):
+    """The first output of an operation of these names, or whose record passes the test. `inputs` None: any;
+    `more`: others may follow."""
+
+    def __init__(
+        self,
+        names: str | Callable[[Any], bool],
+        inputs: Sequence[Pattern] | None,
+        more: bool,
+        attributes: Mapping[str, Any],
+    ):
+        self.names = frozenset(names.split()) if isinstance(names, str) else frozenset[str]()
+        self.test = None if isinstance(names, str) else names
+        self.inputs, self.more, self.attributes = inputs, more, dict(attributes)
+
+    def fits(self, record: Any) -> bool:
+        return record.name in self.names if self.test is None else self.test(record)
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        node = value.node
+        if value.index or (self.attributes and not self._has_attributes(node.attrs)):
+            return
+        if self.inputs is None:
+            yield found
+            return
+        given, wanted = node.inputs, self.inputs
+        if self.more:
+            given = given[: len(wanted)]
+        if self.could_be_of(given):
+            matchers = [functools.partial(_match_fitting, p, readers) for p in wanted]
+            yield from match_operands(matchers, given, found, node.op.commutative)
+
+    def could_be_of(self, inputs: Sequence[Any]) -> bool:
+        wanted = self.inputs
+        if wanted is None:
+            return True
+        return _fit(wanted, inputs) or (len(wanted) == len(inputs) == 2 and _fit(wanted, inputs[::-1]))
+
+    def _has_attributes(self, given: Mapping[str, Any]) -> bool:
+        for key, wanted in self.attributes.items():
+            value = given.get(key)
+            if not (wanted(value) if callable(wanted) else value == wanted):
+                return False
+        return True
+
+    def make(self, write: Callable[..., Any], found: Found) -> Any:
+        (name,) = self.names
+        inputs = [pattern.make(write, found) for pattern in self.inputs or ()]
+        attributes = {
+            key: each.make(write, found) if isinstance(each, Pattern) else each
+            for key, each in self.attributes.items()
+        }
+        return write(name, *inputs, **attributes)
+
+    def __repr__(self) -> str:
+        inputs = ["..."] if self.inputs is None else [*map(repr, self.inputs), *["..."] * self.more]
+        attributes = [f"{key}={each!r}" for key, each in self.attributes.items() if not callable(each)]
+        name = "|".join(sorted(self.names)) or getattr(self.test, "__name__", "")
+        return f"{name}({', '.join([*inputs, *attributes])})"
+
+
+def _fit(patterns: Sequence[Pattern], values: Sequence[Any]) -> bool:
+    """False if some value surely does not match."""
+    if len(patterns) > len(values):
+        return False
+    for pattern, value in zip(patterns, values, strict=False):
+        if not pattern.fits(value.node.op):
+            return False
+    return True
+
+
+def _match_fitting(pattern: Pattern, readers: Any, value: Any, found: Found) -> Iterator[Found]:
+    return pattern.match(value, found, readers) if pattern.fits(value.node.op) else iter(())
+
+
+#: (value, what has been found) -> each way in which it matches.
+Matcher = Callable[[Any, Any], Iterator[Any]]
+
+
+def match_operands(
+    matchers: Sequence[Matcher], values: Sequence[Any], found: Any, commutative: bool
+) -> Iterator[Any]:
+    """Each way in which operands match, one by one; of a commutative operation, in either order."""
+    if len(matchers) != len(values):
+        return
+    yield from _match_rest(matchers, values, 0, found)
+    if commutative and len(values) == 2:
+        yield from _match_rest(matchers, values[::-1], 0, found)
+
+
+def _match_rest(matchers: Sequence[Matcher], values: Sequence[Any], at: int, found: Any) -> Iterator[Any]:
+    if at == len(matchers):
+        yield found
+        return
+    for bound in matchers[at](values[at], found):
+        yield from _match_rest(matchers, values, at + 1, bound)
+
+
+class Either(Pattern):
+    """What one of several patterns matches."""
+
+    def __init__(self, options: Sequence[Pattern]):
+        self.options = options
+
+    def fits(self, record: Any) -> bool:
+        for option in self.options:
+            if option.fits(record):
+                return True
+        return False
+
+    def could_be_of(self, inputs: Sequence[Any]) -> bool:
+        for option in self.options:
+            if option.could_be_of(inputs):
+                return True
+        return False
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        for option in self.options:
+            if option.fits(value.node.op):
+                yield from option.match(value, found, readers)
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.options))
+
+
+class _Refined(Pattern):
+    """What a pattern matches where a function, given what is found and the value, finds something as well."""
+
+    def __init__(self, pattern: Pattern, refine: Refine, text: str):
+        self.pattern, self.refine, self.text = pattern, refine, text
+        self.fits, self.could_be_of = pattern.fits, pattern.could_be_of  # type: ignore[method-assign]
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        for bound in self.pattern.match(value, found, readers):
+            refined = self.refine(bound, value, readers)
+            if refined is not None:
+                yield refined
+
+    def __repr__(self) -> str:
+        return f"({self.pattern!r} {self.text})"
+
+
+class Derived(Pattern):
+    """A value for which `function(value, readers)` is not None: the result is found under the name."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], key: str):
+        self.function, self.key = function, key
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        result = self.function(value, readers)
+        bound = None if result is None else _bind(found, self.key, result)
+        if bound is not None:
+            yield bound
+
+    def __repr__(self) -> str:
+        return f"{getattr(self.function, '__name__', 'derived').strip('_')}({self.key})"
+
+
+class _Operations:
+    """`op.Name(...)` and `op["Name Other"](...)`."""
+
+    def __getattr__(self, name: str) -> Callable[..., Pattern]:
+        return operation(name)
+
+    __getitem__ = __getattr__
+
+
+op = _Operations()
+
+
+def operation(names: str | Callable[[Any], bool]) -> Callable[..., Pattern]:
+    """Makes patterns of operations of these names, or of those whose records pass the test."""
+
+    def made(*inputs: Any, **attributes: Any) -> Pattern:
+        if inputs == (...,):
+            return Made(names, None, False, attributes)
+        more = bool(inputs) and inputs[-1] is ...
+        given = [_pattern(each) for each in (inputs[:-1] if more else inputs)]
+        return Made(names, given, more, attributes)
+
+    return made
+
+
+def _pattern(given: Any) -> Pattern:
+    if isinstance(given, Pattern):
+        return given
+    if isinstance(given, int | float):
+        return Number(float(given))
+    raise TypeError(f"a pattern is made of patterns and numbers, not of {given!r}")
+
+
+def _options(pattern: Pattern) -> Sequence[Pattern]:
+    return pattern.options if isinstance(pattern, Either) else [pattern]
+
+
+def value(key: str) -> Pattern:
+    return Any_(key)
+
+
+def values(keys: str) -> tuple[Pattern, ...]:
+    return tuple(map(Any_, keys.split()))
+
+
+def constant(key: str) -> Pattern:
+    return Constant(key)
+
+
+def number(key: str) -> Pattern:
+    return Number(key)

@@ -1,0 +1,211 @@
+"""Rewrite rules, `before -> after`, and what applies them to graphs.
+
+    rewrite(op.Identity(x), x)
+    rewrite(op.Convert(x), x, lambda node, x: x.dtype == node.output.dtype)
+
+    @rule(op.Transpose(x, constant("order")))
+    def narrow_first(w, x, order):
+        '''Transpose(Convert(x: u8 to f32)) -> Convert(Transpose(x))'''
+
+`before` is a pattern (`ovjit.rewrite.pattern`), `after` one to write, or a function that returns the values
+in the place of the node's outputs, or None where the rule does not apply. Functions name what they need among
+their parameters: what the pattern has found, `node` (with its new inputs), `w` (a `Writer`), `b` (its
+Builder), `readers` (`Uses`), and `self` where the rule is a method. A default stands for what an alternative
+does not find.
+
+`run_rules` counts what is applied (`applied`, shown by `OVJIT_DEBUG=3`), and verifies it: values in the place
+of others have their element types, and shapes that do not contradict theirs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ovjit.errors import ModelError
+from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
+from ovjit.rewrite.pattern import Found, Made, Pattern
+from ovjit.rewrite.writer import Writer
+
+if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
+
+#: rule -> how often it has been applied in this process.
+applied: Counter[Rule] = Counter()
+
+
+class Uses:
+    """How the elements of each value of the old graph are used; a new value is used as the old one that it
+    stands for."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._uses: dict[Value, list[tuple[Node | None, int]]] | None = None
+        self._made: list[tuple[Node, Sequence[Value]]] = []
+
+    def put(self, node: Node, made: Sequence[Value]) -> None:
+        """Note that these values stand for the node's outputs."""
+        self._made.append((node, made))
+
+    def of(self, value: Value) -> Sequence[tuple[Node | None, int]]:
+        """The readers as (node, input index), nodes of the old graph; (None, i) is an output."""
+        if self._uses is None:  # many passes do not ask
+            self._uses = self._graph.uses_of_elements()
+        uses = self._uses
+        for node, made in self._made:
+            for old, new in zip(node.outputs, made, strict=True):
+                if new not in uses:
+                    uses[new] = uses[old]
+                elif old is not new:  # it keeps its other readers
+                    uses[new] = [use for use in uses[new] if use[0] is not node] + uses[old]
+        self._made.clear()
+        return uses.get(value.node.old.outputs[value.index] if isinstance(value.node, _On) else value, ())
+
+    def times(self, value: Value) -> int:
+        return len(self.of(value))
+
+    def single(self, value: Value) -> bool:
+        return self.times(value) == 1
+
+
+class Rule:
+    """`before -> after`, where the condition `holds`."""
+
+    def __init__(self, before: Pattern, after: Pattern | Callable[..., Any], holds: Any = None):
+        self.before, self.after, self.holds = before, after, holds
+        self.rule = self
+        self._wanted = _parameters(after) if callable(after) else ("w",)
+        self._asked = _parameters(holds) if holds is not None else ()
+        self._defaults = _defaults(after) if callable(after) else {}
+        self._writes = "w" in self._wanted
+        self._any = isinstance(before, Made) and before.inputs is None and not before.attributes
+        self.__doc__ = getattr(after, "__doc__", None) if callable(after) else None
+
+    def __repr__(self) -> str:
+        return self.after.__name__ if callable(self.after) else f"{self.before!r} -> {self.after!r}"
+
+    def apply(self, b: Any, node: Any, readers: Any, owner: Any = None) -> Any:
+        """The values in the place of the node's outputs, or None. The node, or what looks like one,
+        has its new inputs."""
+        for found in _NOTHING_FOUND if self._any else self.before.match(node.output, _NOTHING, readers):
+            have = {"node": node, "b": b, "readers": readers, "self": owner, **self._defaults, **found}
+            if self._writes:
+                have["w"] = Writer(b, node)
+            try:
+                holds = self.holds is None or self.holds(*[have[key] for key in self._asked])
+                given = [have[key] for key in self._wanted] if holds else []
+            except KeyError as error:
+                raise KeyError(f"{self!r} asks for {error}, which its pattern does not find") from error
+            if not holds:
+                continue
+            out = self.after(*given) if callable(self.after) else self.after.make(have["w"], found)
+            if out is not None:
+                return [out] if isinstance(out, Value) else out
+        return None
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else _Bound(self, owner)
+
+
+#: Nothing has been found yet.
+_NOTHING: Found = {}
+_NOTHING_FOUND = (_NOTHING,)
+
+
+class _Bound:
+    """A rule that is a method, of one object."""
+
+    def __init__(self, rule: Rule, owner: Any):
+        self.rule, self.owner, self.before = rule, owner, rule.before
+
+    def __repr__(self) -> str:
+        return repr(self.rule)
+
+    def apply(self, b: Any, node: Any, readers: Any) -> Any:
+        return self.rule.apply(b, node, readers, self.owner)
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    given = function.__defaults__ or ()
+    return dict(zip(_parameters(function)[-len(given) :], given, strict=True)) if given else {}
+
+
+def rewrite(before: Pattern, after: Pattern, where: Callable[..., Any] | None = None) -> Rule:
+    """The rule that puts one expression in the place of another."""
+    return Rule(before, after, where)
+
+
+def rule(before: Pattern) -> Callable[[Callable[..., Any]], Any]:
+    """The rule that puts what the decorated function returns in the place of `before`."""
+    return lambda after: Rule(before, after)
+
+
+def rules_of(owner: Any) -> list[Any]:
+    """The rules that are methods of an object, in their order."""
+    return [getattr(owner, key) for key, each in vars(type(owner)).items() if isinstance(each, Rule)]
+
+
+def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None) -> Graph:
+    """One pass over the graph with all rules; the first that matches a node replaces it. Rules that depend on
+    the target or the options need the `context`."""
+    fitting = {record: [r for r in rules if r.before.fits(record)] for record in {n.op for n in graph.nodes}}
+    if not any(fitting.values()):
+        return graph
+    readers = Uses(graph)
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
+        given, first = node, len(b.nodes)
+        for each in fitting[node.op]:
+            if not each.before.could_be_of(inputs):  # most end here
+                continue
+            if given.inputs is not inputs:
+                given = _On(node, inputs)
+            out = each.apply(b, given, readers)
+            if out is not None:
+                applied[each.rule] += 1
+                _check(each, node, out)
+                _name(b, node, out, first)
+                readers.put(node, out)
+                return out
+        if inputs is node.inputs:
+            return None
+        out = copy_node(b, node, inputs).outputs
+        readers.put(node, out)
+        return out
+
+    return rebuild(graph, visit, context=context)
+
+
+class _On(Node):
+    """A node on other inputs, for rules to look at: it is in no graph."""
+
+    __slots__ = ("old",)
+
+    def __init__(self, node: Node, inputs: tuple[Value, ...]):  # what is checked already is not looked at
+        self.op, self.attrs, self.lowered = node.op, node.attrs, node.lowered
+        self.name, self.origins, self.inputs, self.old = node.name, node.origins, inputs, node
+        self.outputs = tuple([Value(self, v.index, v.type) for v in node.outputs])
+
+
+def unchanged(b: Builder, node: Node) -> Value:
+    """The first output of a node that stays as it is, on its new inputs."""
+    return copy_node(b, node.old if isinstance(node, _On) else node, node.inputs).output
+
+
+def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:
+    for old, new in zip(node.outputs, outputs, strict=True):
+        if old.dtype != new.dtype:
+            raise ModelError(f"node {node.name!r}: {rule!r} makes {new.type}, not {old.type}")
+
+
+def _name(b: Builder, node: Node, outputs: Sequence[Value], first: int) -> None:
+    """Give the node's name to what has been made in its place."""
+    made = outputs[0].node if outputs else node
+    if made.name != node.name and made in b.nodes[first:]:
+        b.rename(made, node.name)
