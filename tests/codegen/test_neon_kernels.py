@@ -60,6 +60,7 @@ def kernels() -> Iterator[Kernel]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_inner_loops_are_of_vectors() -> None:
     wrong, found = [], list(kernels())
     for kernel in found:
