@@ -30,12 +30,14 @@ PAGE = """# Coverage of the tests
 
 Made by `python -m bench.coverage {rooms} --page docs/coverage.md` on commit {commit}, {about}.
 
-Lines of Python that the tests run in their own process. These are not seen:
+Lines of Python that these tests run in their own process. The figures are lower bounds. {share} folders of
+tests ran: {rooms}. A folder of sources that they are not about is low here.
+
+These are not seen:
 
 - **kernels**: Numba's compiler reads their source, and no interpreter runs it. So files of kernels show less
   than is tested. The tests of operations compare each kernel with NumPy.
 - **further processes**: tests of servers, forks, faults and command lines start them.
-- **other rooms**: only these rooms of tests ran: {rooms}. A folder that they are not about is low here.
 
 | folder | lines | run | % |
 |---|---|---|---|
@@ -113,9 +115,8 @@ def main(argv: list[str] | None = None) -> int:
         machine = f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, {about['date'][:10]}"
         outcome = "What pytest said of each room:\n\n" + "\n".join(said)
         commit, names = about["commit"], " ".join(chosen)
-        given.page.write_text(
-            PAGE.format(rooms=names, commit=commit, about=machine, table=text, outcome=outcome)
-        )
+        words = {"rooms": names, "commit": commit, "about": machine, "table": text, "outcome": outcome}
+        given.page.write_text(PAGE.format(share=f"{len(chosen)} of {len(rooms())}", **words))
     return 0
 
 
