@@ -31,14 +31,11 @@ from __future__ import annotations
 
 import ast
 import functools
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ovjit.codegen import printed, texts, trace
+from ovjit.codegen import printed, texts, trace, words
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.elementwise import SIZE
 from ovjit.codegen.kernel import Kernel, KernelArgs
@@ -50,7 +47,7 @@ from ovjit.forks import made_once
 #: Dimensions of rows that a kernel walks; more are merged or copied before.
 DIMS = 3
 _TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below")
-_PLAIN = {"maximum": "max_", "minimum": "min_", "fma": "fma", "sqrt": "sqrt"}
+_LANE_BY_LANE = {name: getattr(words, name) for name in ("maximum", "minimum", "fma", "sqrt", "turned_pairs")}
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _ACROSS = ("hadd", "hmul", "hmax", "hmin")
 
@@ -134,11 +131,6 @@ class Template:
         )  # fmt: skip
         label = "_".join(filter(None, (before, self.name, types[0], names)))
         return Kernel(label, text, frame)
-
-    def run(self, tensors: Sequence[np.ndarray], lanes: int = 16, **given: Any) -> None:
-        """Run the function on one row in NumPy: `tensors` are lists of its elements, `given` its integers and
-        constants. IndexError for what is read or written outside. `finish` stores, as without a body."""
-        _Runner(self, dict(zip(self.tensors, tensors, strict=True)), lanes, given).block(self.body)
 
 
 def rows(*integers: str) -> Callable[[Callable], Template]:
@@ -357,10 +349,9 @@ class _Printer:
             return f"const_{self.dtype}({self.value(args[0])[0]})", True
         if name in _ACROSS:
             return f"{name}_{self.dtype}({self.value(args[0])[0]})", False
-        if name == "turned_pairs":
-            return f"turned_pairs({self.vector(self.value(args[0]))})", True
-        if name in _PLAIN:
-            return f"{_PLAIN[name]}({', '.join(self.vector(self.value(a)) for a in args)})", True
+        if name in _LANE_BY_LANE:
+            printed = _LANE_BY_LANE[name].printed
+            return f"{printed}({', '.join(self.vector(self.value(a)) for a in args)})", True
         if name in _TRACED:
             inputs = [self.vector(self.value(a)) for a in args]
             return self.inlined(_traced(name, self.dtype, len(args)), inputs), True
@@ -405,96 +396,3 @@ class _Printer:
 
     def unknown(self, node: ast.AST) -> TypeError:
         return TypeError(f"{self.template.name}: a kernel cannot say {ast.unparse(node)!r}")
-
-
-def turned_pairs(v: np.ndarray) -> np.ndarray:
-    """-v1, v0, -v3, v2, ..."""
-    return np.stack([-v[1::2], v[::2]], -1).reshape(-1)
-
-
-_IN_PYTHON = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv"}
-
-
-class _Runner:
-    """The words of a kernel in NumPy, statement by statement: what its machine code is compared with."""
-
-    def __init__(
-        self, template: Template, tensors: Mapping[str, np.ndarray], lanes: int, given: Mapping[str, Any]
-    ):
-        self.tensors, self.lanes = tensors, lanes
-        self.names: dict[str, Any] = {**given, "inf": np.inf}
-        self.given = {name: given[name] for name in template.constants}
-        self.dtype = next(iter(tensors.values())).dtype
-        self.live = lanes
-        self.older: set[str] = set()
-
-    def block(self, statements: Sequence[ast.stmt]) -> None:
-        for s in statements:
-            if isinstance(s, ast.Assign):
-                assert isinstance(s.targets[0], ast.Name)
-                name, value = s.targets[0].id, self.value(s.value)
-                if name in self.older and self.live < self.lanes:
-                    value = np.where(np.arange(self.lanes) < self.live, value, self.names[name])
-                self.names[name] = value
-            elif isinstance(s, ast.If):
-                assert isinstance(s.test, ast.Name)
-                self.block(s.body if self.given[s.test.id] else s.orelse)
-            elif isinstance(s, ast.For):
-                self.loop(s)
-            else:
-                assert isinstance(s, ast.Expr)
-                self.value(s.value)
-
-    def loop(self, s: ast.For) -> None:
-        assert isinstance(s.target, ast.Name) and isinstance(s.iter, ast.Call)
-        n = self.value(s.iter.args[0])
-        self.older = set(self.names)
-        for i in range(0, n, self.lanes):
-            self.names[s.target.id], self.live = i, min(self.lanes, n - i)
-            self.block(s.body)
-        self.live, self.older = self.lanes, set()
-
-    def value(self, e: ast.expr) -> Any:
-        if isinstance(e, ast.Constant):
-            return e.value
-        if isinstance(e, ast.Name):
-            return self.names[e.id]
-        if isinstance(e, ast.UnaryOp):
-            return -self.value(e.operand)
-        if isinstance(e, ast.BinOp):
-            left, right = self.value(e.left), self.value(e.right)
-            return self.rounded(getattr(operator, _IN_PYTHON[type(e.op)])(left, right))
-        assert isinstance(e, ast.Call) and isinstance(e.func, ast.Name)
-        return self.call(e.func.id, e.args)
-
-    def call(self, name: str, arguments: Sequence[ast.expr]) -> Any:
-        if name in ("load", "store", "finish"):
-            assert isinstance(arguments[0], ast.Name)
-            place = self.elements(arguments[0].id, self.value(arguments[1]))
-            if name != "load":
-                place[...] = self.value(arguments[2])[: self.live]
-                return None
-            out = np.zeros(self.lanes, self.dtype)
-            out[: self.live] = place
-            return out
-        args = [self.value(a) for a in arguments]
-        if name in ("splat", "count_of"):
-            return np.full(self.lanes, args[0], self.dtype)
-        if name in _ACROSS:
-            combine: dict[str, Any] = {"hadd": np.sum, "hmul": np.prod, "hmax": np.max, "hmin": np.min}
-            return combine[name](args[0])
-        if name == "fma":
-            return self.rounded(args[0] * args[1] + args[2])
-        known: dict[str, Any] = {"maximum": np.maximum, "minimum": np.minimum, "sqrt": np.sqrt}
-        known["turned_pairs"] = turned_pairs
-        function: Callable[..., Any] = known.get(name) or getattr(trace, name)
-        return self.rounded(function(*args))
-
-    def rounded(self, value: Any) -> Any:
-        return value.astype(self.dtype) if isinstance(value, np.ndarray) else value
-
-    def elements(self, tensor: str, start: int) -> np.ndarray:
-        array = self.tensors[tensor]
-        if not 0 <= start <= start + self.live <= len(array):
-            raise IndexError(f"elements {start} to {start + self.live} of {tensor}, which has {len(array)}")
-        return array[start : start + self.live]

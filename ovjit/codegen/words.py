@@ -1,15 +1,33 @@
-"""The words of kernels that are functions (`function`, `template`), so that editors and linters know them.
+"""The words of kernels: one declaration for each, with its arguments, its result and its meaning in NumPy.
 
-A kernel's function is never called: its source is printed as a kernel's text. What the words of the text mean
-is in `ovjit.codegen.cpu.vector` (LLVM) and `ovjit.execution.numpy_words` (NumPy). They are a language, which
-files of kernels import as a whole: `from ovjit.codegen.words import *`.
+    maximum = word("max_(v, v) -> v", np.maximum)
+    load = word("load_T(p) -> V", meanings.load)
+
+The function of a kernel is never called: its source is printed as the kernel's text. A declaration begins
+with the word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p)` in its text.
+Types are
+
+    i p n    int64: a number, an address (offsets are bytes), a number of lanes or elements
+    v, mask  vectors of any one element type, and of booleans
+    V, x     a vector and a number of the element type T: f32 f64 f16 bf16 i8 .. u64 boolean
+    I, d     a vector of i32, an f64
+
+f16 and bf16 are f32 in registers; boolean is a mask (i1). The LLVM code of each word is in
+`ovjit.codegen.cpu.vector.BODIES` under the declared name: this module is imported where llvmlite is not.
+
+Words are a language, which files of kernels import as a whole: `from ovjit.codegen.words import *`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from ovjit.codegen import meanings
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import Ptr, Tensor
 
@@ -46,6 +64,49 @@ class Word:
         return self
 
 
+class Declared(NamedTuple):
+    """A word of kernels' texts: its name, the types of its arguments and of its result ("" for none)."""
+
+    name: str
+    arguments: tuple[str, ...]
+    result: str
+    meaning: Callable[..., Any]
+
+    @property
+    def of_elements(self) -> bool:
+        """Whether there is one for each element type."""
+        return self.name.endswith("_T")
+
+    @property
+    def on_machine(self) -> bool:
+        """Whether its meaning depends on the number of lanes, or on memory."""
+        return self.of_elements or "p" in self.arguments
+
+
+#: Declared name -> word.
+WORDS: dict[str, Declared] = {}
+_DECLARATION = re.compile(r"(\w+)\(([\w, ]*)\)(?: -> (\w+))?")
+
+
+def word(declaration: str, meaning: Callable[..., Any]) -> Any:
+    """Declare a word; what kernels call."""
+    found = _DECLARATION.fullmatch(declaration)
+    assert found is not None, declaration
+    name, arguments, result = found.groups("")
+    WORDS[name] = Declared(name, tuple(arguments.split(", ")) if arguments else (), result, meaning)
+    return Word(name.removesuffix("_T"))
+
+
+def find(name: str) -> tuple[Declared, str]:
+    """The word of this name in a text, and its element type ("" for none). KeyError for an unknown one."""
+    if name in WORDS:
+        return WORDS[name], ""
+    operation, _, elem = name.rpartition("_")
+    if elem not in SIZE:
+        raise KeyError(name)
+    return WORDS[f"{operation}_T"], elem
+
+
 class Table(int):
     """How many int64s the argument block has for the parameter of which it is the default."""
 
@@ -76,47 +137,128 @@ VL: Any = Word("VL")
 chunk: Any = Word("chunk")
 scratch: Any = Word("scratch")
 
-# loops
+# loops, of the printers
 share, static_range, vectors = (Word(name) for name in ("share", "static_range", "vectors"))
 placed, walked = Word("placed"), Word("walked")
 items: Any = Word("items")
 applied, registers = Word("applied"), Word("registers")
 # of rows (`template`)
-store, finish, count_of = (Word(name) for name in ("store", "finish", "count_of"))
-# memory
-load, loadm, storem, gather, scatter, take, evens = (
-    Word(name) for name in ("load", "loadm", "storem", "gather", "scatter", "take", "evens")
-)
-strided, strided_store = Word("strided"), Word("strided_store")
-ld, st, prefetch, prefetch_l2 = Word("ld"), Word("st"), Word("prefetch"), Word("prefetch_l2")
-# vectors of one number
-splat, spread, const = Word("splat"), Word("spread"), Word("const")
-# lanes
-cast, trunc_int, bits, blend, lane, permute = (
-    Word(name) for name in ("cast", "trunc_int", "bits", "blend", "lane", "permute")
-)
-turned_pairs = Word("turned_pairs")
-hadd, hmul, hmax, hmin, hand, hor = (Word(name) for name in ("hadd", "hmul", "hmax", "hmin", "hand", "hor"))
-# lane by lane
-maximum, minimum = Word("maximum", "max_"), Word("minimum", "min_")
-absolute = Word("absolute", "abs_")
-fma, sqrt, floor, ceil, trunc, rint = (
-    Word(name) for name in ("fma", "sqrt", "floor", "ceil", "trunc", "rint")
-)
-select, whole = Word("select"), Word("whole")
-dot_bytes, dot_signed = Word("dot_bytes"), Word("dot_signed")
-dot_pairs, add_pairs, sum_pairs = (Word(name) for name in ("dot_pairs", "add_pairs", "sum_pairs"))
-# bytes
-look_up, zip_bytes_low, zip_bytes_high = (
-    Word(name) for name in ("look_up", "zip_bytes_low", "zip_bytes_high")
-)
-zip_halves_low, zip_halves_high = Word("zip_halves_low"), Word("zip_halves_high")
-shr_halves, halves_low, halves_high = (Word(name) for name in ("shr_halves", "halves_low", "halves_high"))
-# of int64s that are not negative: `//` and `%` in half the time
-udiv, urem = Word("udiv"), Word("urem")
-now = Word("now")
+finish, count_of = Word("finish"), Word("count_of")
+
+# memory: the vector at p; `m` of its first n lanes, the others 0
+load = word("load_T(p) -> V", meanings.load)
+loadm = word("loadm_T(p, n) -> V", meanings.loadm)
+store = word("store_T(p, V)", meanings.store)
+storem = word("storem_T(p, V, n)", meanings.storem)
+# the elements p, p + stride, ... (first n lanes)
+gather = word("gather_T(p, i, n) -> V", meanings.gather)
+scatter = word("scatter_T(p, i, V, n)", meanings.scatter)
+# the same where some strides are likelier than others: contiguous elements, one for all lanes, and bytes or
+# halves of 2, 3 or 4 channels; stores: contiguous elements
+strided = word("strided_T(p, i, n) -> V", meanings.gather)
+strided_store = word("strided_store_T(p, i, V, n)", meanings.scatter)
+# elements p[i] for an i32 vector of indices, all of which must be valid
+take = word("take_T(p, I) -> V", meanings.take)
+# every other one of the 2 VL elements at p, from the first on
+evens = word("evens_T(p) -> V", meanings.evens)
+# number i of a table of int64s; one element
+ld = word("ld(p, i) -> i", meanings.ld)
+word("ld_T(p) -> x", meanings.load_scalar)
+st = word("st_T(p, x)", meanings.store_scalar)
+# asks for the cache line of an address, valid or not; `l2`: for the second-level cache alone
+prefetch = word("prefetch(p)", meanings.prefetch)
+prefetch_l2 = word("prefetch_l2(p)", meanings.prefetch)
+
+# one number in all lanes: the element at p, a number, a number of the source
+splat = word("splat_T(p) -> V", meanings.splat)
+spread = word("spread_T(x) -> V", meanings.spread)
+const = word("const_T(number) -> V", meanings.spread)
+
+# lanes: converted, saturating; unchecked, towards 0 or to the nearest; i32 to 8 bits, to the nearest
+cast = word("cast_T(v) -> V", meanings.cast)
+trunc_int = word("trunc_int_T(v) -> V", meanings.trunc_int)
+word("round_int_T(v) -> V", meanings.round_int)
+word("held_T(v) -> V", meanings.held)
+# reinterpreted; the first or last half of the f16, two in a lane of i32, that v is
+bits = word("bits_T(v) -> V", meanings.bits)
+halves_low = word("halves_low_T(v) -> V", meanings.halves_low)
+halves_high = word("halves_high_T(v) -> V", meanings.halves_high)
+# the first n lanes of a, the others of b; one lane; lanes i % lanes of v (f32 and i32)
+blend = word("blend_T(n, V, V) -> V", meanings.blend)
+lane = word("lane_T(V, i) -> x", meanings.lane)
+permute = word("permute_T(V, I) -> V", meanings.permute)
+turned_pairs = word("turned_pairs(v) -> v", meanings.turned_pairs)
+# the lanes combined, in a fixed order
+hadd = word("hadd_T(V) -> x", meanings.across(np.add))
+hmul = word("hmul_T(V) -> x", meanings.across(np.multiply))
+hmax = word("hmax_T(V) -> x", meanings.across(np.maximum))
+hmin = word("hmin_T(V) -> x", meanings.across(np.minimum))
+hand = word("hand_T(V) -> x", meanings.across(np.bitwise_and))
+hor = word("hor_T(V) -> x", meanings.across(np.bitwise_or))
+
+# lane by lane; operators on vectors are these words (`cpu.vector.OPERATORS`)
+word("add(v, v) -> v", np.add)
+word("sub(v, v) -> v", np.subtract)
+word("mul(v, v) -> v", np.multiply)
+word("div(v, v) -> v", meanings.divide)
+word("neg(v) -> v", np.negative)
+word("and_(v, v) -> v", np.bitwise_and)
+word("or_(v, v) -> v", np.bitwise_or)
+word("xor(v, v) -> v", np.bitwise_xor)
+word("not_(v) -> v", np.invert)
+word("shl(v, v) -> v", np.left_shift)
+word("shr(v, v) -> v", np.right_shift)
+word("lt(v, v) -> mask", np.less)
+word("le(v, v) -> mask", np.less_equal)
+word("gt(v, v) -> mask", np.greater)
+word("ge(v, v) -> mask", np.greater_equal)
+word("eq(v, v) -> mask", np.equal)
+word("ne(v, v) -> mask", np.not_equal)
+maximum = word("max_(v, v) -> v", np.maximum)
+minimum = word("min_(v, v) -> v", np.minimum)
+absolute = word("abs_(v) -> v", np.abs)
+fma = word("fma(v, v, v) -> v", meanings.fma)
+sqrt = word("sqrt(v) -> v", np.sqrt)
+word("rcp(v) -> v", np.reciprocal)
+floor = word("floor(v) -> v", np.floor)
+ceil = word("ceil(v) -> v", np.ceil)
+trunc = word("trunc(v) -> v", np.trunc)
+rint = word("rint(v) -> v", np.rint)
+select = word("select(mask, v, v) -> v", np.where)
+
+# bytes and halves in lanes of i32. dot_bytes: acc + products of four u8 of v and four i8 of w
+dot_bytes = word("dot_bytes(v, v, v) -> v", meanings.dot_bytes)
+# acc + products of four i8 of each
+dot_signed = word("dot_signed(v, v, v) -> v", meanings.dot_signed)
+# sums of two products of u8 and i8 as i16, two in a lane; they must fit
+dot_pairs = word("dot_pairs(v, v) -> v", meanings.dot_pairs)
+# of such i16: added one by one; v + the two of each lane of w; shifted by that of w, with its sign
+add_pairs = word("add_pairs(v, v) -> v", meanings.add_pairs)
+sum_pairs = word("sum_pairs(v, v) -> v", meanings.sum_pairs)
+shr_halves = word("shr_halves(v, v) -> v", meanings.shift_halves)
+# for each byte of v, 0 to 15, that byte of the 16 of the table at its place
+look_up = word("look_up(v, v) -> v", meanings.look_up)
+# of each 16 bytes of v and w the first or last 8, one or two bytes of v, as many of w, ...
+zip_bytes_low = word("zip_bytes_low(v, v) -> v", meanings.zip_bytes_low)
+zip_bytes_high = word("zip_bytes_high(v, v) -> v", meanings.zip_bytes_high)
+zip_halves_low = word("zip_halves_low(v, v) -> v", meanings.zip_halves_low)
+zip_halves_high = word("zip_halves_high(v, v) -> v", meanings.zip_halves_high)
+
+# int64s; udiv and urem are // and % of numbers that are not negative, in half the time
+word("imin(i, i) -> i", min)
+word("imax(i, i) -> i", max)
+udiv = word("udiv(i, i) -> i", meanings.udiv)
+urem = word("urem(i, i) -> i", meanings.urem)
+# a float as int64: cut off, saturating, NaN gives 0
+whole = word("whole(d) -> i", meanings.whole)
+# nanoseconds of the monotonic clock
+now = word("now() -> i", time.monotonic_ns)
+
+# printed in place (`trace`)
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
 exp_below_zero, not_below = (Word(name) for name in ("exp_below_zero", "not_below"))
+# the C library's functions, lane by lane: libm_<name>_T(v). Texts also have seldom_<name>_T(mask, v.., w),
+# which is that where the mask holds, else w: a branch past it
 libm_cos, libm_sin, libm_exp, libm_log = (
     Word(name) for name in ("libm_cos", "libm_sin", "libm_exp", "libm_log")
 )

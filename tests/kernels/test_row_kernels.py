@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit.codegen.template import Template, rows
+from ovjit.codegen.template import Finish, Template, rows
 from ovjit.codegen.words import exp, finish, load, splat, vectors
 from ovjit.engine import compile_graph
+from ovjit.execution.numpy_words import Memory, Words, program
 from ovjit.graph import interp
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
@@ -35,6 +36,21 @@ def whole_softmax(x):
     return e / e.sum()
 
 
+def run_row(template, arrays, lanes, n, **constants):
+    """Run the kernel's text on one row in Python. OutOfBounds for what is read or written outside."""
+    kernel = template.kernel(("f64",) * len(arrays), Finish(None, ""), **constants)
+    one = dict.fromkeys(("rows", "per_chunk", "d0", "d1", "d2"), 1) | {"n": n}
+    args = []
+    for name, is_pointer in kernel.frame.fields:
+        args += [template.tensors.index(name), 0] if is_pointer else [one.get(name, 0)]
+    bases = np.array([a.ctypes.data for a in arrays], np.int64)
+    block = np.array(args, np.int64)
+    memory = Memory([(a.ctypes.data, a.nbytes, "an array") for a in (bases, block, *arrays)])
+    with np.errstate(all="ignore"):
+        made = program(kernel.source, Words(lanes, memory))
+    assert made(bases.ctypes.data, block.ctypes.data, 0, 0) == 0
+
+
 @pytest.mark.parametrize("lanes", [4, 16])
 @pytest.mark.parametrize(
     "template, constants, want",
@@ -57,7 +73,7 @@ def test_functions_mean_what_they_say(template, constants, want, lanes):
     rng = np.random.default_rng(SEED)
     for n in LENGTHS:
         x, y = rng.standard_normal(n) * 3, np.full(n, np.nan)
-        template.run([x, y], lanes, n=n, **constants)
+        run_row(template, [x, y], lanes, n, **constants)
         np.testing.assert_allclose(y, want(x), rtol=1e-12, atol=1e-12, err_msg=f"{n}, seed {SEED}")
 
 
@@ -90,18 +106,12 @@ def test_what_is_read_outside_is_an_error():
             finish(y, i, load(x, i + 1))
 
     with pytest.raises(TypeError, match="cannot say 'i \\+ 1'"):
-        from ovjit.codegen.template import Finish
-
         off_by_one.kernel(("f32", "f32"), Finish(None, ""))
-    with pytest.raises(IndexError, match="of x, which has 5"):
-        off_by_one.run([np.zeros(5), np.zeros(5)], 4, n=5)
 
 
 @pytest.mark.parametrize("word", ["while x: pass", "y = unknown(x)", "y[0] = x"])
 def test_what_a_kernel_cannot_say_is_an_error(word, tmp_path):
     import importlib.util
-
-    from ovjit.codegen.template import Finish
 
     path = tmp_path / "mine.py"
     path.write_text(

@@ -93,24 +93,14 @@ class Body:
             xs, kind = [v for v, _ in got], got[-1][1]
             to = simd.vec(dtype, lanes)
             name = _NAMES.get(operation, operation)
-            if operation == "cast":
-                values[target] = simd.convert(b, kind, xs[0], to)
-            elif operation == "trunc_int":
-                values[target] = simd.truncate(b, xs[0], to)
-            elif operation == "round_int":
-                values[target] = simd.round_to_int(b, xs[0], to)
-            elif operation == "held":
-                values[target] = simd.hold(b, xs[0], to)
-            elif operation == "bits":
-                values[target] = b.bitcast(xs[0], to.ir)
-            elif operation.startswith("libm_"):
+            if operation.startswith("libm_"):
                 values[target] = simd._libm(operation[5:], dtype)(b, kind, *xs)
             elif operation.startswith("seldom_"):
                 values[target] = simd._seldom(operation[7:], dtype)(b, kind, *xs)
-            elif name in simd._COMPARISONS:
-                values[target] = simd._compare(simd._COMPARISONS[name])(b, kind, *xs)
+            elif name in simd.BODIES:
+                values[target] = simd.BODIES[name](b, kind, *xs)
             else:
-                values[target] = simd._SAME[name][1](b, kind, *xs)
+                values[target] = simd.BODIES[f"{name}_T"](b, kind, *xs, to)
         return [get(r)[0] for r in self.results]
 
 

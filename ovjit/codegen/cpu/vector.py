@@ -1,46 +1,7 @@
 """What generated kernels can do with vectors: the words of their text, as LLVM text.
 
-`namespace(lanes)` gives the names that generated source may use. Addresses are int64, offsets bytes.
-For an element type T (f32 f64 f16 bf16 i8 .. u64 boolean):
-
-    load_T(p) loadm_T(p, n)         the vector at p; of its first n lanes, the others 0
-    store_T(p, v) storem_T(p, v, n) the same for stores
-    splat_T(p)                      the one element at p in all lanes
-    gather_T(p, stride, n)          elements p, p + stride, ... (first n lanes)
-    scatter_T(p, stride, v, n)
-    strided_T(p, stride, n)         gather_T where some strides are likelier than others: contiguous
-                                    elements, one for all lanes, and bytes or halves of 2, 3 or 4 channels
-    strided_store_T(p, stride, v, n)    scatter_T likewise, for contiguous elements
-    take_T(p, i)                    elements p[i] for an i32 vector of indices: all of them must be valid
-    evens_T(p)                      every other one of the 2 VL elements at p, from the first on
-    permute_T(v, i)                 lanes i % lanes of v (f32 and i32)
-    const_T(x)                      a compile-time number in all lanes
-    cast_T(v) trunc_int_T(v) round_int_T(v)  convert: saturating; unchecked, towards 0 or to the nearest
-    held_T(v)               i32 to 8 bits: the nearest that T has
-    bits_T(v)               reinterpret
-    halves_low_f32 halves_high_f32(v)  the first or last half of the f16, two in a lane of i32, that v is
-    turned_pairs(v)         -v1, v0, -v3, v2, ...
-    spread_T(x), blend_T(n, a, b)   a number in all lanes; the first n lanes of a, the others of b
-    hadd_T hmul_T hmax_T hmin_T hand_T hor_T(v)  reduce the lanes in a fixed order
-    add sub mul div neg fma dot_bytes dot_signed max_ min_ abs_ sqrt floor ceil trunc rint, lt le gt ge eq ne,
-    and_ or_ xor not_ shl shr, select(mask, a, b), libm_<name>_<f32|f64>(v)
-    look_up(table, v)               for each byte of v, 0 to 15, that byte of the 16 of the table at its place
-    dot_pairs(v, w)                 sums of two products of u8 of v and i8 of w as i16, two in a lane of i32;
-                                    they must fit
-    add_pairs(v, w) sum_pairs(v, w) of such i16: added one by one; v + the two of each lane of w
-    shr_halves(v, w)                each i16 of v, two in a lane of i32, shifted by that of w, with its sign
-    zip_bytes_low zip_bytes_high zip_halves_low zip_halves_high(v, w)  of each 16 bytes of v and w the first
-                                    or last 8 in turns, one or two bytes of v, as many of w, ...
-    seldom_<name>_<f32|f64>(mask, v.., w)  libm_<name>(v..) where the mask holds, else w: a branch past it
-    a + b, -a, a < b, ...           operators on vectors are these words (`OPERATORS`)
-    whole(x)                        a float (f64) as int64: cut off, saturating, NaN gives 0
-    lane_f32(v, i), ld(args, i) (an int64 of a table), ld_T(p), st_T(p, x) scalars, imin imax(i, j)
-    prefetch(p)                     asks for the cache line of an address, valid or not
-    prefetch_l2(p)                  likewise, for the second-level cache alone
-    udiv urem(i, j)                 i // j and i % j for 0 <= i, 0 < j: half of what // and % take
-    now()                           nanoseconds of the monotonic clock
-
-f16 and bf16 are f32 in registers; boolean is a mask (i1).
+`ovjit.codegen.words` declares them; `BODIES` has the code of each. `namespace(lanes)` gives the names that
+generated source may use.
 """
 
 from __future__ import annotations
@@ -90,6 +51,7 @@ from ovjit.codegen.cpu.vector_types import (
     suffix,
     vec,
 )
+from ovjit.codegen.words import Declared, find
 
 #: What tiles and epilogues are made of, too.
 __all__ = [
@@ -512,137 +474,6 @@ def _turned_pairs(b: ir.IRBuilder, kind: Any, x: ir.Value) -> ir.Value:
     return b.shuffle_vector(_negate(b, kind, x), x, ir.Constant(ir.VectorType(_I32, kind.lanes), order))
 
 
-_SAME = {
-    "add": (2, _float_or_int("fadd", "add")), "sub": (2, _float_or_int("fsub", "sub")),
-    "mul": (2, _float_or_int("fmul", "mul")), "div": (2, _divide), "neg": (1, _negate),
-    "max_": (2, _extreme("max")), "min_": (2, _extreme("min")), "abs_": (1, _abs),
-    "fma": (3, _fma), "dot_bytes": (3, dot_bytes), "dot_signed": (3, dot_signed),
-    "sqrt": (1, _float_intrinsic("sqrt")), "rcp": (1, _reciprocal),
-    "floor": (1, _float_intrinsic("floor")), "ceil": (1, _float_intrinsic("ceil")),
-    "trunc": (1, _float_intrinsic("trunc")), "rint": (1, _float_intrinsic("rint")),
-    "and_": (2, lambda b, k, x, y: b.and_(x, y)), "or_": (2, lambda b, k, x, y: b.or_(x, y)),
-    "xor": (2, lambda b, k, x, y: b.xor(x, y)), "not_": (1, lambda b, k, x: b.not_(x)),
-    "shl": (2, lambda b, k, x, y: b.shl(x, y)), "shr": (2, _shift_right),
-    "select": (3, lambda b, k, c, x, y: b.select(c, x, y)), "look_up": (2, look_up),
-    "dot_pairs": (2, dot_pairs), "add_pairs": (2, add_pairs), "sum_pairs": (2, sum_pairs),
-    "shr_halves": (2, shift_halves), "turned_pairs": (1, _turned_pairs),
-    "zip_bytes_low": (2, _zip(1, False)), "zip_bytes_high": (2, _zip(1, True)),
-    "zip_halves_low": (2, _zip(2, False)), "zip_halves_high": (2, _zip(2, True)),
-}  # fmt: skip
-_HORIZONTAL = {"hadd": "add", "hmul": "mul", "hmax": "max_", "hmin": "min_", "hand": "and_", "hor": "or_"}
-_COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
-_CONVERSIONS = {
-    "cast": convert,
-    "trunc_int": lambda b, source, x, to: truncate(b, x, to),
-    "round_int": lambda b, source, x, to: round_to_int(b, x, to),
-    "held": lambda b, source, x, to: hold(b, x, to),
-    "bits": lambda b, source, x, to: b.bitcast(x, to.ir),
-    "halves_low": lambda b, source, x, to: _half_of_halves(b, x, 0),
-    "halves_high": lambda b, source, x, to: _half_of_halves(b, x, 1),
-}
-
-
-def _prefetch(b: ir.IRBuilder, p: ir.Value, locality: int) -> ir.Value:
-    given = [pointer(b, p, _I64), _I32(0), _I32(locality), _I32(1)]
-    return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), given)
-
-
-_INT = types.int64
-_TWO_INTS = signature(_INT, _INT, _INT)
-_OF_INTEGERS = {
-    "ld": (_TWO_INTS, lambda b, p, i: b.load(b.gep(pointer(b, p, _I64), [i]), align=8)),
-    "whole": (
-        signature(_INT, types.float64),
-        lambda b, x: call_intrinsic(b, "llvm.fptosi.sat.i64.f64", _I64, [x]),
-    ),
-    "prefetch": (signature(types.void, _INT), lambda b, p: _prefetch(b, p, 3)),
-    "prefetch_l2": (signature(types.void, _INT), lambda b, p: _prefetch(b, p, 2)),
-    "imin": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y)),
-    "imax": (_TWO_INTS, lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y)),
-    "udiv": (_TWO_INTS, lambda b, x, y: b.udiv(x, y)),
-    "urem": (_TWO_INTS, lambda b, x, y: b.urem(x, y)),
-    "now": (signature(_INT), now),
-}
-
-
-class Namespace(dict):
-    """The names of generated code for one vector width, made as they are asked for."""
-
-    def __init__(self, lanes: int):
-        super().__init__()
-        self.lanes = lanes
-
-    def __missing__(self, name: str) -> Any:
-        made = self[name] = self._intrinsic(name)
-        return made
-
-    def _intrinsic(self, name: str) -> Any:
-        if name in _SAME:
-            arity, body = _SAME[name]
-            return generic(name, arity, lambda kind: kind, body)
-        if name in _COMPARISONS:
-            return generic(name, 2, lambda kind: vec("boolean", kind.lanes), _compare(_COMPARISONS[name]))
-        if name in _OF_INTEGERS:
-            return make(name, *_OF_INTEGERS[name])
-        operation, _, elem = name.rpartition("_")
-        if elem not in SIZE:
-            raise KeyError(name)
-        kind = vec(elem, self.lanes)
-        if operation == "const":
-            return constant(name, kind, _scalar_type(elem))
-        if operation in _CONVERSIONS:
-            body = _CONVERSIONS[operation]
-            return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
-        if operation.startswith("libm_"):
-            function = operation[5:]
-            return generic(name, _arity(function), lambda k: k, _libm(function, elem))
-        if operation.startswith("seldom_"):
-            function = operation[7:]
-            return generic(name, 2 + _arity(function), lambda k: k, _seldom(function, elem))
-        return make(name, *_of_elements(elem, self.lanes)[operation])
-
-
-def _scalar_type(elem: str) -> Any:
-    elem = REGISTER_TYPE.get(elem, elem)
-    names = {"f32": "float32", "f64": "float64", "boolean": "boolean"}
-    return getattr(types, names.get(elem) or ("u" if elem[0] == "u" else "") + f"int{INTS.get(elem)}")
-
-
-@functools.cache
-def _of_elements(elem: str, lanes: int) -> dict[str, tuple[Any, Any]]:
-    """word -> signature and body, of the words for one element type."""
-    kind, index, address, n, scalar = vec(elem, lanes), vec("i32", lanes), _INT, _INT, _scalar_type(elem)
-    combined = {
-        word: (signature(scalar, kind), _horizontal(_SAME[combine][1], kind))
-        for word, combine in _HORIZONTAL.items()
-    }
-    return combined | {
-        "load": (signature(kind, address), lambda b, p: load_vector(b, p, elem, lanes)),
-        "loadm": (signature(kind, address, n), lambda b, p, n: load_vector(b, p, elem, lanes, n)),
-        "store": (signature(types.void, address, kind), lambda b, p, v: store_vector(b, p, v, elem)),
-        "storem": (
-            signature(types.void, address, kind, n),
-            lambda b, p, v, n: store_vector(b, p, v, elem, n),
-        ),
-        "splat": (signature(kind, address), lambda b, p: splat(b, p, elem, lanes)),
-        "spread": (signature(kind, scalar), lambda b, x: broadcast(b, x, lanes)),
-        "gather": (signature(kind, address, _INT, n), gather(elem, lanes)),
-        "scatter": (signature(types.void, address, _INT, kind, n), scatter(elem, lanes)),
-        "strided": (signature(kind, address, _INT, n), strided(elem, lanes)),
-        "strided_store": (signature(types.void, address, _INT, kind, n), strided_store(elem, lanes)),
-        "take": (signature(kind, address, index), take(elem, lanes)),
-        "evens": (signature(kind, address), lambda b, p: evens(b, p, elem, lanes)),
-        "permute": (signature(kind, kind, index), _permute(lanes)),
-        "blend": (
-            signature(kind, n, kind, kind),
-            lambda b, n, x, y: b.select(iota_mask(b, n, lanes), x, y),
-        ),
-        "lane": (signature(scalar, kind, _INT), lambda b, v, i: b.extract_element(v, i)),
-        "ld": (signature(scalar, address), lambda b, p: load_scalar(b, p, elem)),
-        "st": (signature(types.void, address, scalar), lambda b, p, x: store_scalar(b, p, x, elem)),
-    }
-
-
 #: How many lanes -> the instruction that permutes 4-byte lanes by a vector.
 _PERMUTE = {16: "llvm.x86.avx512.permvar.sf.512", 8: "llvm.x86.avx2.permps"}
 
@@ -663,6 +494,129 @@ def _permute(lanes: int) -> Any:
         return out
 
     return body
+
+
+def _prefetch(b: ir.IRBuilder, p: ir.Value, locality: int) -> ir.Value:
+    given = [pointer(b, p, _I64), _I32(0), _I32(locality), _I32(1)]
+    return call_intrinsic(b, "llvm.prefetch.p0", ir.VoidType(), given)
+
+
+def _whole(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return call_intrinsic(b, "llvm.fptosi.sat.i64.f64", _I64, [x])
+
+
+def _across(combine: str) -> Any:
+    return lambda elem, lanes: _horizontal(BODIES[combine], vec(elem, lanes))
+
+
+#: Declared name -> its code. Of vectors of any element type: `body(b, kind, *values)`, with the last one's
+#: kind. Of conversions: `body(b, source, value, to)`. Of numbers: `body(b, *values)`. Of words of one element
+#: type: a function of the type and the number of lanes, which gives such a body.
+BODIES: dict[str, Any] = {
+    "add": _float_or_int("fadd", "add"), "sub": _float_or_int("fsub", "sub"),
+    "mul": _float_or_int("fmul", "mul"), "div": _divide, "neg": _negate,
+    "max_": _extreme("max"), "min_": _extreme("min"), "abs_": _abs, "fma": _fma, "dot_bytes": dot_bytes,
+    "dot_signed": dot_signed,
+    "rcp": _reciprocal,
+    **{name: _float_intrinsic(name) for name in ("sqrt", "floor", "ceil", "trunc", "rint")},
+    "and_": lambda b, k, x, y: b.and_(x, y), "or_": lambda b, k, x, y: b.or_(x, y),
+    "xor": lambda b, k, x, y: b.xor(x, y), "not_": lambda b, k, x: b.not_(x),
+    "shl": lambda b, k, x, y: b.shl(x, y), "shr": _shift_right,
+    "lt": _compare("<"), "le": _compare("<="), "gt": _compare(">"), "ge": _compare(">="),
+    "eq": _compare("=="), "ne": _compare("!="),
+    "select": lambda b, k, c, x, y: b.select(c, x, y), "look_up": look_up,
+    "dot_pairs": dot_pairs, "add_pairs": add_pairs, "sum_pairs": sum_pairs,
+    "shr_halves": shift_halves, "turned_pairs": _turned_pairs,
+    "zip_bytes_low": _zip(1, False), "zip_bytes_high": _zip(1, True),
+    "zip_halves_low": _zip(2, False), "zip_halves_high": _zip(2, True),
+    # conversions
+    "cast_T": convert,
+    "trunc_int_T": lambda b, source, x, to: truncate(b, x, to),
+    "round_int_T": lambda b, source, x, to: round_to_int(b, x, to),
+    "held_T": lambda b, source, x, to: hold(b, x, to),
+    "bits_T": lambda b, source, x, to: b.bitcast(x, to.ir),
+    "halves_low_T": lambda b, source, x, to: _half_of_halves(b, x, 0),
+    "halves_high_T": lambda b, source, x, to: _half_of_halves(b, x, 1),
+    # numbers
+    "ld": lambda b, p, i: b.load(b.gep(pointer(b, p, _I64), [i]), align=8),
+    "whole": _whole,
+    "prefetch": lambda b, p: _prefetch(b, p, 3),
+    "prefetch_l2": lambda b, p: _prefetch(b, p, 2),
+    "imin": lambda b, x, y: b.select(b.icmp_signed("<", x, y), x, y),
+    "imax": lambda b, x, y: b.select(b.icmp_signed(">", x, y), x, y),
+    "udiv": lambda b, x, y: b.udiv(x, y),
+    "urem": lambda b, x, y: b.urem(x, y),
+    "now": now,
+    # for one element type
+    "hadd_T": _across("add"), "hmul_T": _across("mul"), "hmax_T": _across("max_"),
+    "hmin_T": _across("min_"), "hand_T": _across("and_"), "hor_T": _across("or_"),
+    "load_T": lambda elem, lanes: lambda b, p: load_vector(b, p, elem, lanes),
+    "loadm_T": lambda elem, lanes: lambda b, p, n: load_vector(b, p, elem, lanes, n),
+    "store_T": lambda elem, lanes: lambda b, p, v: store_vector(b, p, v, elem),
+    "storem_T": lambda elem, lanes: lambda b, p, v, n: store_vector(b, p, v, elem, n),
+    "splat_T": lambda elem, lanes: lambda b, p: splat(b, p, elem, lanes),
+    "spread_T": lambda elem, lanes: lambda b, x: broadcast(b, x, lanes),
+    "const_T": lambda elem, lanes: lambda b, x: broadcast(b, x, lanes),
+    "gather_T": gather, "scatter_T": scatter, "strided_T": strided, "strided_store_T": strided_store,
+    "take_T": take,
+    "evens_T": lambda elem, lanes: lambda b, p: evens(b, p, elem, lanes),
+    "permute_T": lambda elem, lanes: _permute(lanes),
+    "blend_T": lambda elem, lanes: lambda b, n, x, y: b.select(iota_mask(b, n, lanes), x, y),
+    "lane_T": lambda elem, lanes: lambda b, v, i: b.extract_element(v, i),
+    "ld_T": lambda elem, lanes: lambda b, p: load_scalar(b, p, elem),
+    "st_T": lambda elem, lanes: lambda b, p, x: store_scalar(b, p, x, elem),
+}  # fmt: skip
+
+
+class Namespace(dict):
+    """The names of generated code for one vector width, made as they are asked for."""
+
+    def __init__(self, lanes: int):
+        super().__init__()
+        self.lanes = lanes
+
+    def __missing__(self, name: str) -> Any:
+        made = self[name] = self._intrinsic(name)
+        return made
+
+    def _intrinsic(self, name: str) -> Any:
+        operation, _, elem = name.rpartition("_")
+        if operation.startswith("libm_"):
+            function = operation[5:]
+            return generic(name, _arity(function), lambda k: k, _libm(function, elem))
+        if operation.startswith("seldom_"):
+            function = operation[7:]
+            return generic(name, 2 + _arity(function), lambda k: k, _seldom(function, elem))
+        word, elem = find(name)
+        body = BODIES[word.name]
+        if elem:
+            return self._of_elements(name, word, elem, body)
+        if word.result == "mask":
+            return generic(name, len(word.arguments), lambda kind: vec("boolean", kind.lanes), body)
+        if word.result == "v":
+            return generic(name, len(word.arguments), lambda kind: kind, body)
+        kinds = [_NUMBERS[text] for text in (word.result, *word.arguments)]
+        return make(name, signature(*kinds), body)
+
+    def _of_elements(self, name: str, word: Declared, elem: str, body: Any) -> Any:
+        kind = vec(elem, self.lanes)
+        if word.arguments == ("number",):
+            return constant(name, kind, _scalar_type(elem))
+        if word.arguments == ("v",):
+            return conversion(name, kind, lambda b, source, x: body(b, source, x, kind))
+        known = _NUMBERS | {"V": kind, "x": _scalar_type(elem), "I": vec("i32", self.lanes)}
+        kinds = [known[text] for text in (word.result, *word.arguments)]
+        return make(name, signature(*kinds), body(elem, self.lanes))
+
+
+#: Types of `ovjit.codegen.words` that are no vectors.
+_NUMBERS = {"": types.void, "i": types.int64, "p": types.int64, "n": types.int64, "d": types.float64}
+
+
+def _scalar_type(elem: str) -> Any:
+    elem = REGISTER_TYPE.get(elem, elem)
+    names = {"f32": "float32", "f64": "float64", "boolean": "boolean"}
+    return getattr(types, names.get(elem) or ("u" if elem[0] == "u" else "") + f"int{INTS.get(elem)}")
 
 
 #: Operators on vectors, and the words that they stand for.

@@ -9,13 +9,13 @@ from typing import TypeVar
 import llvmlite.ir as ir
 
 from ovjit.codegen.cpu import types
+from ovjit.codegen.memory import SIZE as SIZE
 from ovjit.forks import made_once
 
 FLOATS = {"f32": ir.FloatType(), "f64": ir.DoubleType()}
 INTS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "u8": 8, "u16": 16, "u32": 32, "u64": 64}
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 REGISTER_TYPE = {"f16": "f32", "bf16": "f32"}
-SIZE = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8, "boolean": 1, **{k: v // 8 for k, v in INTS.items()}}
 
 
 Made = TypeVar("Made")

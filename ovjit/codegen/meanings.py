@@ -1,0 +1,361 @@
+"""What the words of kernels mean, in NumPy: vectors are arrays of lanes. `words.py` names these functions.
+
+Words that have an element type, or take an address, are given the machine first: its number of lanes, and the
+memory that may be touched (`ovjit.execution.numpy_words`). Those of an element type are given that next.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+
+from ovjit.codegen.memory import SIZE
+from ovjit.codegen.tracer import WIDENED
+from ovjit.errors import InferenceError
+from ovjit.graph.dtypes import numpy_dtype
+
+
+class OutOfBounds(InferenceError):
+    """A kernel would touch memory that it has not been given."""
+
+
+class Memory(Protocol):
+    def at(self, address: int, size: int, align: int = 1) -> np.ndarray: ...
+
+
+class Machine(Protocol):
+    """What kernels run on."""
+
+    lanes: int
+    memory: Memory
+
+
+class F32(float):
+    """A single number of 32 bits: with its like it stays one, with others it is one of 64."""
+
+    def __new__(cls, value: float) -> F32:
+        return float.__new__(cls, np.float32(value))
+
+    def _meet(self, other: Any, f: Callable[[float, float], float]) -> float:
+        result = f(float(self), float(other))
+        return F32(result) if isinstance(other, F32) else result
+
+    def __add__(self, other: Any) -> float:
+        return self._meet(other, operator.add)
+
+    def __sub__(self, other: Any) -> float:
+        return self._meet(other, operator.sub)
+
+    def __mul__(self, other: Any) -> float:
+        return self._meet(other, operator.mul)
+
+    def __neg__(self) -> float:
+        return F32(-float(self))
+
+
+def register_type(dtype: str) -> np.dtype:
+    """The NumPy type of one lane of a vector."""
+    return numpy_dtype(WIDENED.get(dtype, dtype))
+
+
+def from_memory(data: np.ndarray, dtype: str) -> np.ndarray:
+    """Bytes as lanes of a vector."""
+    if dtype == "boolean":
+        return data != 0
+    if dtype == "bf16":
+        return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return data.view(numpy_dtype(dtype)).astype(register_type(dtype))
+
+
+def to_memory(lanes: np.ndarray, dtype: str) -> np.ndarray:
+    """Lanes of a vector as bytes."""
+    if dtype == "bf16":
+        lanes = lanes.astype(np.float32).astype(ml_dtypes.bfloat16)
+    return np.ascontiguousarray(lanes.astype(numpy_dtype(dtype), copy=False)).view(np.uint8)
+
+
+def number(value: Any, dtype: str) -> Any:
+    """A number as one of this type: integers are cut."""
+    kind = register_type(dtype)
+    if kind.kind in "iu":
+        whole = int(value) & ((1 << (8 * kind.itemsize)) - 1)
+        return np.array(whole, np.dtype(f"u{kind.itemsize}")).view(kind)
+    return kind.type(value)
+
+
+def convert(x: np.ndarray, dtype: str) -> np.ndarray:
+    """C's conversion; a real becomes the nearest integer there is, NaN becomes 0."""
+    to = register_type(dtype)
+    if x.dtype.kind != "f" or to.kind == "f":
+        return x.astype(to)
+    info = np.iinfo(to)
+    out = np.empty(x.shape, to)
+    for i, value in enumerate(x.tolist()):
+        out[i] = (
+            0 if math.isnan(value) else info.max if value >= info.max else int(max(value, float(info.min)))
+        )
+    return out
+
+
+def divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Integers are cut off; by zero 0."""
+    if x.dtype.kind == "f":
+        return x / y
+    safe = np.where(y == 0, 1, y).astype(y.dtype)
+    if x.dtype.kind == "i":
+        lowest = np.iinfo(x.dtype).min
+        quotient = np.array(
+            [
+                lowest if (a, b) == (lowest, -1) else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+                for a, b in zip(x.tolist(), safe.tolist(), strict=True)
+            ],
+            x.dtype,
+        )
+    else:
+        quotient = x // safe
+    return np.where(y == 0, 0, quotient).astype(x.dtype)
+
+
+def dot_bytes(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    fours = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
+    return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+
+
+def dot_signed(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    fours = x.view(np.int8).astype(np.int32) * w.view(np.int8)
+    return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+
+
+def dot_pairs(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    products = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
+    return _halves(products.reshape(-1, 2).sum(axis=1), x.dtype)
+
+
+def add_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _halves(x.view(np.int16).astype(np.int32) + y.view(np.int16), x.dtype)
+
+
+def _halves(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if sums.min() < -(2**15) or sums.max() >= 2**15:
+        raise OutOfBounds(f"sums {sums.tolist()} of 16 bits")
+    return sums.astype(np.int16).view(dtype)
+
+
+def sum_pairs(acc: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return acc + x.view(np.int16).reshape(-1, 2).sum(axis=1, dtype=np.int32)
+
+
+def shift_halves(x: np.ndarray, by: np.ndarray) -> np.ndarray:
+    return (x.view(np.int16) >> by.view(np.int16)).view(x.dtype)
+
+
+def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    places = codes.view(np.uint8).reshape(-1, 16)
+    if places.max() > 15:
+        raise OutOfBounds(f"bytes {places.tolist()} of 16")
+    found = np.take_along_axis(table.view(np.uint8).reshape(-1, 16), places.astype(np.int64), axis=1)
+    return found.reshape(-1).view(codes.dtype)
+
+
+def zip_items(dtype: str, last: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of each 16 bytes of two vectors the first or last 8 in turns."""
+    pairs = np.stack([v.view(dtype).reshape(x.nbytes // 16, 2, -1)[:, int(last)] for v in (x, y)], axis=-1)
+    return pairs.reshape(-1).view(x.dtype)
+
+
+def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Rounded once: exact products of f32 fit f64."""
+    return (x.astype(np.float64) * y + z).astype(x.dtype) if x.dtype.kind == "f" else x * y + z
+
+
+def turned_pairs(v: np.ndarray) -> np.ndarray:
+    """-v1, v0, -v3, v2, ..."""
+    return np.stack([-v[1::2], v[::2]], -1).reshape(-1)
+
+
+zip_bytes_low, zip_bytes_high = (functools.partial(zip_items, "u1", last) for last in (False, True))
+zip_halves_low, zip_halves_high = (functools.partial(zip_items, "u2", last) for last in (False, True))
+
+
+_LIBM = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh",
+         "atanh": "arctanh", "pow": "power", "atan2": "arctan2"}  # fmt: skip
+
+
+def libm(name: str, *xs: np.ndarray) -> np.ndarray:
+    """The C library's function of that name, lane by lane."""
+    function = getattr(np, _LIBM.get(name, name), None)
+    if function is None:
+        function = np.vectorize(getattr(math, name), otypes=[np.float64])
+    return function(*xs).astype(xs[0].dtype)
+
+
+def seldom(name: str, mask: np.ndarray, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+    """`libm` in the lanes of a mask, elsewhere the last argument."""
+    *others, y = more
+    return np.where(mask, libm(name, np.where(mask, x, 0).astype(x.dtype), *others), y) if mask.any() else y
+
+
+def udiv(x: int, y: int) -> int:
+    if x < 0 or y <= 0:
+        raise InferenceError(f"a kernel divides {x} by {y}")
+    return x // y
+
+
+def whole(x: float) -> int:
+    """Cut off; what int64 does not hold is its nearest."""
+    if math.isnan(x):
+        return 0
+    lowest, highest = -(1 << 63), (1 << 63) - 1
+    if math.isinf(x):
+        return highest if x > 0 else lowest
+    return max(lowest, min(int(x), highest))
+
+
+def urem(x: int, y: int) -> int:
+    return x - udiv(x, y) * y
+
+
+# --- memory
+
+
+def _count(m: Machine, n: int) -> int:
+    return min(max(n, 0), m.lanes)
+
+
+def _scalar(value: Any, dtype: str) -> Any:
+    value = value.item()
+    return F32(value) if register_type(dtype) == np.float32 else value
+
+
+def ld(m: Machine, p: int, i: int) -> int:
+    return int(m.memory.at(p + i * 8, 8).view(np.int64)[0])
+
+
+def load_scalar(m: Machine, dtype: str, p: int) -> Any:
+    return _scalar(from_memory(m.memory.at(p, SIZE[dtype]), dtype)[0], dtype)
+
+
+def store_scalar(m: Machine, dtype: str, p: int, x: Any) -> None:
+    m.memory.at(p, SIZE[dtype])[:] = to_memory(np.full(1, number(x, dtype)), dtype)
+
+
+def prefetch(m: Machine, p: int) -> None:
+    """It may be any address."""
+
+
+def load(m: Machine, dtype: str, p: int) -> np.ndarray:
+    return from_memory(m.memory.at(p, m.lanes * SIZE[dtype]), dtype)
+
+
+def loadm(m: Machine, dtype: str, p: int, n: int) -> np.ndarray:
+    count = _count(m, n)
+    out = np.zeros(m.lanes, register_type(dtype))
+    if count:
+        out[:count] = from_memory(m.memory.at(p, count * SIZE[dtype]), dtype)
+    return out
+
+
+def store(m: Machine, dtype: str, p: int, v: np.ndarray) -> None:
+    m.memory.at(p, m.lanes * SIZE[dtype])[:] = to_memory(v, dtype)
+
+
+def storem(m: Machine, dtype: str, p: int, v: np.ndarray, n: int) -> None:
+    count = _count(m, n)
+    if count:
+        m.memory.at(p, count * SIZE[dtype])[:] = to_memory(v[:count], dtype)
+
+
+def splat(m: Machine, dtype: str, p: int) -> np.ndarray:
+    return np.repeat(from_memory(m.memory.at(p, SIZE[dtype]), dtype), m.lanes)
+
+
+def gather(m: Machine, dtype: str, p: int, stride: int, n: int) -> np.ndarray:
+    out = np.zeros(m.lanes, register_type(dtype))
+    for i in range(_count(m, n)):
+        out[i] = from_memory(m.memory.at(p + i * stride, SIZE[dtype]), dtype)[0]
+    return out
+
+
+def scatter(m: Machine, dtype: str, p: int, stride: int, v: np.ndarray, n: int) -> None:
+    for i in range(_count(m, n)):
+        m.memory.at(p + i * stride, SIZE[dtype])[:] = to_memory(v[i : i + 1], dtype)
+
+
+def evens(m: Machine, dtype: str, p: int) -> np.ndarray:
+    return from_memory(m.memory.at(p, 2 * m.lanes * SIZE[dtype]), dtype)[::2]
+
+
+def take(m: Machine, dtype: str, p: int, index: np.ndarray) -> np.ndarray:
+    size = SIZE[dtype]
+    return from_memory(np.concatenate([m.memory.at(p + i * size, size) for i in index.tolist()]), dtype)
+
+
+# --- lanes
+
+
+def permute(m: Machine, dtype: str, v: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return v[index % m.lanes]
+
+
+def lane(m: Machine, dtype: str, v: np.ndarray, i: int) -> Any:
+    if not 0 <= i < m.lanes:
+        raise OutOfBounds(f"lane {i} of {m.lanes}")
+    return _scalar(v[i], dtype)
+
+
+def spread(m: Machine, dtype: str, x: Any) -> np.ndarray:
+    return np.full(m.lanes, number(x, dtype))
+
+
+def blend(m: Machine, dtype: str, n: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(m.lanes) < n, x, y)
+
+
+def across(combine: Callable[..., np.ndarray]) -> Callable[..., Any]:
+    """Combine the lanes: first the two half vectors, as LLVM does."""
+
+    def combined(m: Machine, dtype: str, v: np.ndarray) -> Any:
+        while len(v) > 1:
+            v = combine(v[: len(v) // 2], v[len(v) // 2 :])
+        return _scalar(v[0], dtype)
+
+    return combined
+
+
+# --- conversions
+
+
+def cast(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    return convert(v, dtype)
+
+
+def trunc_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    return v.astype(register_type(dtype))
+
+
+def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    held = np.where(v > 0, np.minimum(v, 255), 0) if dtype == "u8" else v
+    return np.rint(held).astype(register_type(dtype))
+
+
+def held(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    info = np.iinfo(register_type(dtype))
+    return np.clip(v, info.min, info.max).astype(info.dtype)
+
+
+def bits(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    return v.view(register_type(dtype))
+
+
+def halves_low(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    return v.view(np.float16)[: v.size].astype(register_type(dtype))
+
+
+def halves_high(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    return v.view(np.float16)[v.size :].astype(register_type(dtype))
