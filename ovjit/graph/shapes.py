@@ -26,9 +26,9 @@ class Interval:
         self.hi = hi
 
     def __repr__(self) -> str:
-        if self.hi is None:
-            return "?" if self.lo == 0 else f"{self.lo}.."
-        return f"{self.lo}..{self.hi}"
+        if self.lo == 0 and self.hi is None:
+            return "?"
+        return f"{self.lo or ''}..{'' if self.hi is None else self.hi}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Interval) and (self.lo, self.hi) == (other.lo, other.hi)

@@ -11,7 +11,9 @@ import numpy as np
 import openvino
 import pytest
 
+from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.types import TYPES, Type, type_named
+from ovjit.graph.shapes import ANY, Interval
 from tests.support.side_by_side import OVJIT, lines, outcome, same
 
 Dimension, PartialShape, Shape, Layout = OVJIT.Dimension, OVJIT.PartialShape, OVJIT.Shape, OVJIT.Layout
@@ -345,8 +347,9 @@ def test_partial_shape_arithmetic_beside_openvino(a):
 
 
 def test_the_plain_form_of_a_shape():
-    assert PartialShape([1, -1, (2, 8), (3, -1), (0, 5)])._dims() == (1, None, (2, 8), (3, None), (0, 5))
-    assert PartialShape.dynamic()._dims() is None
+    want = (1, ANY, Interval(2, 8), Interval(3, None), Interval(0, 5))
+    assert dims_of([1, -1, (2, 8), (3, -1), (0, 5)]) == want
+    assert dims_of(PartialShape.dynamic()) is None
 
 
 def test_merging_shapes():

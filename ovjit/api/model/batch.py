@@ -6,28 +6,27 @@ from typing import Any
 
 from ovjit.api.model.boundary import Parameter
 from ovjit.api.model.model import Model
-from ovjit.api.tensors.dimension import Dimension, dimension_of, merge_bounds
+from ovjit.api.tensors.dimension import Dimension, dimension_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, no_such_form
+from ovjit.graph.shapes import ANY, Dim, merge
 
 
 def get_batch(model: Model) -> Dimension:
     """The batch dimension of all inputs whose layout has one, merged. RuntimeError if no layout names N or
     the dimensions contradict each other."""
     _check(model)
-    batch: Dimension | None = None
+    batch: Dim = ANY
     for parameter, axis in _batched(model):
-        dimension = parameter.get_partial_shape()[axis]
-        fits, merged = merge_bounds(batch._bounds if batch is not None else None, dimension._bounds)
-        batch = dimension_of(merged)
-        if not fits:
+        merged = merge(batch, parameter.get_partial_shape()[axis]._dim)
+        if merged is None:
             raise ModelError(
                 f"Get original batch size fails due to conflicting batch values for inputs: "
                 f"{_inputs_text(model)}. "
                 "Please ensure that N(Batch) dimension is set correctly for listed inputs"
             )
-    assert batch is not None
-    return batch
+        batch = merged
+    return dimension_of(batch)
 
 
 def set_batch(model: Model, batch_size: int | Dimension = -1) -> None:

@@ -16,7 +16,7 @@ from ovjit.api.tensors.vectors import Shape
 from ovjit.api.tensors.vectors import shape_of as _shape
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
-from ovjit.graph.shapes import ANY, Dim, Interval, is_static, text
+from ovjit.graph.shapes import Dim, is_static, text
 
 #: How a Parameter's repr writes its element type.
 CPP_NAMES = {name: name for name in dtypes.ELEMENT_TYPES}
@@ -49,9 +49,7 @@ def element_name(value: Any) -> str:
 
 
 def partial_shape_of(shape: Sequence[Dim] | None) -> PartialShape:
-    if shape is None:
-        return PartialShape.dynamic()
-    return _partial(tuple(_bounds(d) for d in shape))
+    return _partial(None if shape is None else tuple(shape))
 
 
 def shape_of(shape: Sequence[Dim] | None) -> Shape:
@@ -68,19 +66,4 @@ def dims_of(shape: Any) -> tuple[Dim, ...] | None:
 
     Raises TypeError or RuntimeError as `PartialShape` does.
     """
-    items = (shape if isinstance(shape, PartialShape) else PartialShape(shape))._dims()
-    if items is None:
-        return None
-    return tuple(_dim(item) for item in items)
-
-
-def _dim(item: int | tuple[int, int | None] | None) -> Dim:
-    if item is None:
-        return ANY
-    return Interval(*item) if isinstance(item, tuple) else item
-
-
-def _bounds(d: Dim) -> int | tuple[int, int | None] | None:
-    if not isinstance(d, Interval):
-        return d
-    return None if d.lo == 0 and d.hi is None else (d.lo, d.hi)
+    return (shape if isinstance(shape, PartialShape) else PartialShape(shape))._items

@@ -1,8 +1,6 @@
 """`Dimension`: a length that may be unknown, and the symbols that mark equal unknowns.
 
-A dimension is an interval of lengths. It is kept in its simplest form, `Bounds`, which the rest of ovjit also
-gets: an int for one length, None for any length, `(low, high)` for a range. A high of None means that there
-is no upper bound.
+The bounds of a dimension are those of shape inference (`ovjit.graph.shapes`): an int, or an Interval.
 """
 
 from __future__ import annotations
@@ -12,51 +10,29 @@ import re
 from typing import Any
 
 from ovjit.errors import no_such_constructor, no_such_form
-
-#: One dimension, in its plainest form.
-Bounds = int | None | tuple[int, int | None]
+from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 
 #: The length that stands for "no upper bound".
 UNBOUNDED = 2**63 - 1
 
 
-def limits(bounds: Bounds) -> tuple[int, int]:
+def limits(d: Dim) -> tuple[int, int]:
     """The shortest and longest length, both included."""
-    if bounds is None:
-        return 0, UNBOUNDED
-    if isinstance(bounds, int):
-        return bounds, bounds
-    low, high = bounds
+    low, high = bounds(d)
     return low, UNBOUNDED if high is None else high
 
 
-def bounds_of(low: int, high: int) -> Bounds:
-    """The plainest form of an interval. Lengths below 0 count as 0; an empty interval means anything."""
+def dim_between(low: int, high: int) -> Dim:
+    """The dimension with these limits. Lengths below 0 count as 0; an empty interval means anything."""
     if high < low:
-        return None
+        return ANY
     low, high = max(low, 0), min(max(high, 0), UNBOUNDED)
     if high == UNBOUNDED:
-        return None if low in (0, UNBOUNDED) else (low, None)
-    return low if low == high else (low, high)
+        return ANY if low == UNBOUNDED else dim(low, None)
+    return dim(low, high)
 
 
-def show_bounds(bounds: Bounds) -> str:
-    if bounds is None:
-        return "?"
-    if isinstance(bounds, int):
-        return str(bounds)
-    low, high = bounds
-    return f"{low or ''}..{'' if high is None else high}"
-
-
-def merge_bounds(a: Bounds, b: Bounds) -> tuple[bool, Bounds]:
-    """(whether the two can be the same length, what is then known of it)"""
-    (low_a, high_a), (low_b, high_b) = limits(a), limits(b)
-    low, high = max(low_a, low_b), min(high_a, high_b)
-    return low <= high, bounds_of(low, high)
-
-
-def contains(outer: Bounds, inner: Bounds) -> bool:
+def contains(outer: Dim, inner: Dim) -> bool:
     (low_outer, high_outer), (low_inner, high_inner) = limits(outer), limits(inner)
     return low_outer <= low_inner and high_inner <= high_outer
 
@@ -72,12 +48,12 @@ def length_of(value: Any) -> int:
     return length
 
 
-def bounds_of_int(length: int) -> Bounds:
-    return None if length == -1 else bounds_of(length, length)
+def dim_of_int(length: int) -> Dim:
+    return ANY if length == -1 else dim_between(length, length)
 
 
-def bounds_of_pair(low: int, high: int) -> Bounds:
-    return bounds_of(low, UNBOUNDED if high == -1 else high)
+def dim_of_pair(low: int, high: int) -> Dim:
+    return dim_between(low, UNBOUNDED if high == -1 else high)
 
 
 def _parsed_bound(text: str, missing: int, what: str = "dimension") -> int:
@@ -88,16 +64,16 @@ def _parsed_bound(text: str, missing: int, what: str = "dimension") -> int:
     return int(text)
 
 
-def bounds_of_text(text: str) -> Bounds:
+def dim_of_text(text: str) -> Dim:
     """ "5", "?", "-1", "2..8", "..8", "2.." """
     text = text.strip()
     if text in ("?", "-1"):
-        return None
+        return ANY
     low, dots, high = text.partition("..")
     if not dots:
         length = _parsed_bound(text, 0)
-        return bounds_of(length, length)
-    return bounds_of(_parsed_bound(low, 0, "min bound"), _parsed_bound(high, UNBOUNDED, "max bound"))
+        return dim_between(length, length)
+    return dim_between(_parsed_bound(low, 0, "min bound"), _parsed_bound(high, UNBOUNDED, "max bound"))
 
 
 class Symbol:
@@ -118,9 +94,9 @@ class Dimension:
     that can't be read.
     """
 
-    __slots__ = ("_bounds", "_symbol")
+    __slots__ = ("_dim", "_symbol")
     __hash__ = None  # type: ignore[assignment]
-    _bounds: Bounds
+    _dim: Dim
     _symbol: Symbol | None
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -131,13 +107,11 @@ class Dimension:
                 raise no_such_constructor(f"Dimension can't be made from {args} and {named}")
             args = tuple(named[name] for name in names)
         if not args:
-            self._bounds = None
+            self._dim = ANY
         elif len(args) == 1:
-            self._bounds = (
-                bounds_of_text(args[0]) if isinstance(args[0], str) else bounds_of_int(length_of(args[0]))
-            )
+            self._dim = dim_of_text(args[0]) if isinstance(args[0], str) else dim_of_int(length_of(args[0]))
         elif len(args) == 2:
-            self._bounds = bounds_of_pair(length_of(args[0]), length_of(args[1]))
+            self._dim = dim_of_pair(length_of(args[0]), length_of(args[1]))
         else:
             raise no_such_constructor(f"Dimension takes at most two lengths, not {len(args)}")
 
@@ -147,26 +121,26 @@ class Dimension:
 
     @property
     def is_static(self) -> bool:
-        return isinstance(self._bounds, int)
+        return isinstance(self._dim, int)
 
     @property
     def is_dynamic(self) -> bool:
-        return not isinstance(self._bounds, int)
+        return not isinstance(self._dim, int)
 
     def get_length(self) -> int:
         """The one length. Raises RuntimeError when there are several."""
-        if not isinstance(self._bounds, int):
+        if not isinstance(self._dim, int):
             raise RuntimeError(f"Cannot get length of dynamic dimension {self}")
-        return self._bounds
+        return self._dim
 
     __len__ = get_length
 
     def get_min_length(self) -> int:
-        return limits(self._bounds)[0]
+        return limits(self._dim)[0]
 
     def get_max_length(self) -> int:
         """The longest length, -1 when there is no upper bound."""
-        high = limits(self._bounds)[1]
+        high = limits(self._dim)[1]
         return -1 if high == UNBOUNDED else high
 
     min_length = property(get_min_length)
@@ -174,37 +148,37 @@ class Dimension:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Dimension):
-            return self._bounds == other._bounds
+            return self._dim == other._dim
         if hasattr(other, "__index__"):
-            return self._bounds == bounds_of_int(length_of(other))
+            return self._dim == dim_of_int(length_of(other))
         return NotImplemented
 
     def __str__(self) -> str:
-        return show_bounds(self._bounds)
+        return str(self._dim)
 
     def to_string(self) -> str:
-        return show_bounds(self._bounds)
+        return str(self._dim)
 
     def __repr__(self) -> str:
         return f"<Dimension: {self}>"
 
     def compatible(self, dim: Dimension) -> bool:
         """True when some length fits both."""
-        return merge_bounds(self._bounds, _checked(dim))[0]
+        return compatible(self._dim, _checked(dim))
 
     def refines(self, dim: Dimension) -> bool:
         """True when every length that fits this fits `dim`."""
-        return contains(_checked(dim), self._bounds)
+        return contains(_checked(dim), self._dim)
 
     def relaxes(self, dim: Dimension) -> bool:
         """True when every length that fits `dim` fits this."""
-        return contains(self._bounds, _checked(dim))
+        return contains(self._dim, _checked(dim))
 
     def same_scheme(self, dim: Dimension) -> bool:
         """True for two equal lengths, and for two unknown ones whatever their bounds."""
         other = _checked(dim)
         if self.is_static or dim.is_static:
-            return self._bounds == other
+            return self._dim == other
         return True
 
     def has_symbol(self) -> bool:
@@ -219,14 +193,14 @@ class Dimension:
         self._symbol = symbol
 
 
-def _checked(dim: Any) -> Bounds:
+def _checked(dim: Any) -> Dim:
     if not isinstance(dim, Dimension):
         raise no_such_form(f"an ovjit.Dimension is expected, not {type(dim).__name__}")
-    return dim._bounds
+    return dim._dim
 
 
-def dimension_of(bounds: Bounds, symbol: Symbol | None = None) -> Dimension:
+def dimension_of(dim: Dim, symbol: Symbol | None = None) -> Dimension:
     dimension = Dimension.__new__(Dimension)
-    dimension._bounds = bounds
+    dimension._dim = dim
     dimension._symbol = symbol
     return dimension

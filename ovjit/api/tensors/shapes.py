@@ -7,32 +7,30 @@ from collections.abc import Iterator
 from typing import Any
 
 from ovjit.api.tensors.dimension import (
-    Bounds,
     Dimension,
     Symbol,
-    bounds_of,
-    bounds_of_int,
-    bounds_of_pair,
-    bounds_of_text,
     contains,
+    dim_between,
+    dim_of_int,
+    dim_of_pair,
+    dim_of_text,
     dimension_of,
     length_of,
     limits,
-    merge_bounds,
-    show_bounds,
 )
 from ovjit.api.tensors.vectors import Shape, shape_of
 from ovjit.errors import no_such_constructor, no_such_form
+from ovjit.graph.shapes import ANY, Dim, is_static, merge, text
 
 
-def _element(value: Any) -> Bounds:
+def _element(value: Any) -> Dim:
     """One entry of the list or tuple that a PartialShape is made from."""
     if isinstance(value, int):
-        return bounds_of_int(_fitting(value))
+        return dim_of_int(_fitting(value))
     if isinstance(value, str):
-        return bounds_of_text(value)
+        return dim_of_text(value)
     if isinstance(value, Dimension):
-        return value._bounds
+        return value._dim
     if isinstance(value, (list, tuple)):
         if len(value) != 2:
             raise TypeError(
@@ -44,7 +42,7 @@ def _element(value: Any) -> Bounds:
                 f"Incorrect pair of types ({type(value[0])}, {type(value[1])}) for dynamic dimension, ints "
                 "are expected."
             )
-        return bounds_of_pair(_fitting(value[0]), _fitting(value[1]))
+        return dim_of_pair(_fitting(value[0]), _fitting(value[1]))
     raise TypeError(
         f"Incorrect type {type(value)} for dimension. Expected types are: int, str, openvino.Dimension, "
         "list/tuple with lower and upper values for dynamic dimension."
@@ -67,7 +65,7 @@ class PartialShape:
 
     __slots__ = ("_items", "_symbols")
     __hash__ = None  # type: ignore[assignment]
-    _items: tuple[Bounds, ...] | None  # None: the rank is unknown
+    _items: tuple[Dim, ...] | None  # None: the rank is unknown
     _symbols: tuple[Symbol | None, ...] | None  # None: no dimension has one
 
     def __init__(self, shape: Any) -> None:
@@ -75,7 +73,7 @@ class PartialShape:
         if isinstance(shape, PartialShape):
             self._items, self._symbols = shape._items, shape._symbols
         elif isinstance(shape, Shape):
-            self._items = tuple(bounds_of(length, length) for length in shape)
+            self._items = tuple(dim_between(length, length) for length in shape)
         elif isinstance(shape, (list, tuple)):
             self._items = tuple(map(_element, shape))
             if any(isinstance(item, Dimension) and item._symbol for item in shape):
@@ -88,25 +86,21 @@ class PartialShape:
     @staticmethod
     def dynamic(rank: Any = -1) -> PartialShape:
         """Unknown dimensions; their number too unless `rank` (an int or a static Dimension) gives it."""
-        count = rank._bounds if isinstance(rank, Dimension) else bounds_of_int(length_of(rank))
-        return _partial((None,) * count if isinstance(count, int) else None)
+        count = rank._dim if isinstance(rank, Dimension) else dim_of_int(length_of(rank))
+        return _partial((ANY,) * count if isinstance(count, int) else None)
 
-    def _dims(self) -> tuple[Bounds, ...] | None:
-        """Each dimension as int, None (any) or (low, high or None); None when the rank is unknown."""
-        return self._items
-
-    def _known(self) -> tuple[Bounds, ...]:
+    def _known(self) -> tuple[Dim, ...]:
         if self._items is None:
             raise RuntimeError("the rank of the shape [...] is unknown")
         return self._items
 
     @property
     def rank(self) -> Dimension:
-        return dimension_of(None if self._items is None else len(self._items))
+        return dimension_of(ANY if self._items is None else len(self._items))
 
     @property
     def is_static(self) -> bool:
-        return self._items is not None and all(isinstance(item, int) for item in self._items)
+        return is_static(self._items)
 
     @property
     def is_dynamic(self) -> bool:
@@ -160,10 +154,10 @@ class PartialShape:
         position = operator.index(index)
         if position < 0:
             raise no_such_form("a dimension can't be set by a negative index")
-        bounds = value._bounds if isinstance(value, Dimension) else bounds_of_int(length_of(value))
+        dim = value._dim if isinstance(value, Dimension) else dim_of_int(length_of(value))
         self._dimension(position)
         items = list(self._known())
-        items[position] = bounds
+        items[position] = dim
         symbols = list(self._symbols or (None,) * len(items))
         symbols[position] = value._symbol if isinstance(value, Dimension) else None
         self._items, self._symbols = tuple(items), tuple(symbols) if any(symbols) else None
@@ -183,7 +177,7 @@ class PartialShape:
         return NotImplemented
 
     def to_string(self) -> str:
-        return "[...]" if self._items is None else "[" + ",".join(map(show_bounds, self._items)) + "]"
+        return text(self._items)
 
     __str__ = to_string
 
@@ -203,8 +197,8 @@ class PartialShape:
             return _partial(theirs if ours is None else ours)
         if len(ours) != len(theirs):
             return None
-        merged = [merge_bounds(a, b) for a, b in zip(ours, theirs, strict=True)]
-        return _partial(tuple(item for _, item in merged)) if all(fits for fits, _ in merged) else None
+        merged = [merge(a, b) for a, b in zip(ours, theirs, strict=True)]
+        return None if None in merged else _partial(tuple(merged))  # type: ignore[arg-type]
 
     def compatible(self, shape: PartialShape) -> bool:
         """True when some shape fits both."""
@@ -229,7 +223,7 @@ class PartialShape:
 
 
 def _partial(
-    items: tuple[Bounds, ...] | None, symbols: tuple[Symbol | None, ...] | None = None
+    items: tuple[Dim, ...] | None, symbols: tuple[Symbol | None, ...] | None = None
 ) -> PartialShape:
     shape = PartialShape.__new__(PartialShape)
     shape._items = items
@@ -237,20 +231,20 @@ def _partial(
     return shape
 
 
-def _checked_shape(shape: Any) -> tuple[Bounds, ...] | None:
+def _checked_shape(shape: Any) -> tuple[Dim, ...] | None:
     if not isinstance(shape, PartialShape):
         raise no_such_form(f"an ovjit.PartialShape is expected, not {type(shape).__name__}")
     return shape._items
 
 
-def _shape_contains(outer: tuple[Bounds, ...] | None, inner: tuple[Bounds, ...] | None) -> bool:
+def _shape_contains(outer: tuple[Dim, ...] | None, inner: tuple[Dim, ...] | None) -> bool:
     if outer is None or inner is None:
         return outer is None
     return len(outer) == len(inner) and all(map(contains, outer, inner))
 
 
-def _parsed(text: str) -> tuple[Bounds, ...] | None:
-    body = text.strip()
+def _parsed(shape: str) -> tuple[Dim, ...] | None:
+    body = shape.strip()
     if body.startswith("[") and body.endswith("]"):
         body = body[1:-1].strip()
     if body == "...":
@@ -259,5 +253,5 @@ def _parsed(text: str) -> tuple[Bounds, ...] | None:
         return ()
     fields = [field.strip() for field in body.split(",")]
     if not all(fields):
-        raise RuntimeError(f'Cannot get vector of dimensions! "{text}" is incorrect')
-    return tuple(map(bounds_of_text, fields))
+        raise RuntimeError(f'Cannot get vector of dimensions! "{shape}" is incorrect')
+    return tuple(map(dim_of_text, fields))
