@@ -27,7 +27,7 @@ from ovjit.planning.views import (
 )
 
 if TYPE_CHECKING:
-    from ovjit.planning.plan import Planner
+    from ovjit.planning.value_views import ValueViews
 
 
 class _Walk(NamedTuple):
@@ -44,7 +44,7 @@ class _Walk(NamedTuple):
 
 
 def plan_elementwise(
-    planner: Planner, kernel: Kernel, modes: str, inputs: Sequence[View], outs: Sequence[View],
+    planner: ValueViews, kernel: Kernel, modes: str, inputs: Sequence[View], outs: Sequence[View],
     operations: int, type: str | None = None,
 ) -> None:  # fmt: skip
     """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks.
@@ -90,7 +90,7 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
 
 
 def _walks(
-    planner: Planner, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
+    planner: ValueViews, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
     several: bool,
 ) -> list[_Walk] | int:  # fmt: skip
     """The steps for these views, by a kernel of `outer` dimensions of rows that writes `y0` and the outputs
@@ -166,7 +166,7 @@ def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
 
 
 def _cut_open(
-    planner: Planner, out: View, order: Sequence[int], row: int, most: int, several: bool
+    planner: ValueViews, out: View, order: Sequence[int], row: int, most: int, several: bool
 ) -> tuple[int, int, bool]:
     """The same for all elements of a tensor of an open shape, or for each of its `several` rows: along its
     last dimension if that is known, else into parts of one length. The divisor of a row differs each time."""
@@ -240,7 +240,7 @@ def fill_kernel(itemsize: int) -> Kernel:
     return elementwise_kernel(f"clear_{dtype}", Body([], [dtype], [], [("const", 0, dtype)]), "", 4)
 
 
-def plan_copy(planner: Planner, source: View, target: View) -> None:
+def plan_copy(planner: ValueViews, source: View, target: View) -> None:
     if not _plan_transpose(planner, source, target):
         plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
 
@@ -255,7 +255,7 @@ MOST_WOVEN = 8
 SHORTEST_TRANSPOSED = 3
 
 
-def _plan_transpose(planner: Planner, source: View, target: View) -> bool:
+def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
     """Transpose in blocks where another dimension is adjacent in the target; False where that can't be."""
     size = source.itemsize
     if size not in planner.may_transpose or not target.count:
@@ -296,7 +296,7 @@ def _plan_transpose(planner: Planner, source: View, target: View) -> bool:
     return True
 
 
-def plan_interleave(planner: Planner, source: View, target: View, back: bool = False) -> bool:
+def plan_interleave(planner: ValueViews, source: View, target: View, back: bool = False) -> bool:
     """Copy [..., rows, n] to [..., n, rows], where n is adjacent in the source and all of a target's pixel
     is, by the kernel for as many rows; False where they lie otherwise. `back`: from target to source."""
     size, (rows, n) = source.itemsize, source.shape[-2:]
@@ -324,7 +324,7 @@ def plan_interleave(planner: Planner, source: View, target: View, back: bool = F
     return True
 
 
-def plan_fill(planner: Planner, view: View) -> None:
+def plan_fill(planner: ValueViews, view: View) -> None:
     plan_elementwise(planner, fill_kernel(view.itemsize), "", [], [view], 1, "Reorder")
 
 
@@ -333,7 +333,7 @@ def halo_kernels(itemsize: int) -> tuple[Kernel, ...]:
     return fill_kernel(itemsize), clear_gaps()
 
 
-def plan_halo(planner: Planner, view: View, layout: Layout) -> None:
+def plan_halo(planner: ValueViews, view: View, layout: Layout) -> None:
     """Zero all of the view's buffer that is not inside, dimension by dimension from the fastest on; but all
     dimensions above it in one step, if they are few enough."""
     around = [(axis, _slabs(view, layout, axis)) for axis in reversed(layout.order) if any(layout.halo[axis])]

@@ -1,0 +1,162 @@
+"""The steps of a plan, as lowerings add them: calls of kernels, of the host, of bodies, and copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import given_fields
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.shapes import Interval
+from ovjit.graph.traced import identity, is_traced_number, most
+from ovjit.planning.chunks import ceil_div, split
+from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Probe, Step
+from ovjit.planning.races import Touches, Trace
+from ovjit.planning.views import ARENA, Buffer, View
+
+
+class NotNative(Exception):
+    """Raised while a lowering is made, or by its `plan` before it asks for outputs: the reference does it."""
+
+
+class StepList:
+    """Steps for concrete shapes on a target. `types`: value -> (dtype, shape, known value or None)."""
+
+    def __init__(self, types: Mapping[Value, Any], target: Target):
+        self.target = target
+        self.types = types
+        self.steps: list[Step] = []
+        self.scratch = 0
+        self.open = False  # True where shapes are open: plans decide nothing by what divides a dimension
+        self.may_transpose: Collection[int] = ()  # bytes of the elements for which the program has the kernel
+        self.trace: Trace | None = None  # what was planned, where that is checked
+        self.probes: list[Probe] = []  # of a watched program
+        self._group: Any = None
+        self._fitting: dict[tuple, int] = {}  # of views that are known to lie in their buffers: their bytes
+
+    @property
+    def last_is_open(self) -> bool:
+        """True where a result of the group that is being planned has an open last dimension."""
+        outputs = self._group.outputs if self._group else ()
+        return any(isinstance(d, Interval) for v in outputs for d in (v.shape or ())[-1:])
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        return self.types[value].shape
+
+    def shape_value(self, value: Value) -> np.ndarray:
+        """What a value is if that follows from shapes. Raises NotNative where data decides."""
+        known = self.types[value].value
+        if known is None:
+            raise NotNative
+        return known
+
+    def step(
+        self,
+        kernel: Kernel,
+        values: Mapping[str, Any],
+        chunks: int,
+        reads: Sequence[View] = (),
+        writes: Sequence[View] = (),
+        flops: float = 0,
+        type: str | None = None,
+        touches: Touches | None = None,
+    ) -> None:
+        """Add a call of `kernel` with `values` for its frame, structures among them. Views keep their memory
+        alive.
+
+        `touches`: which bytes a chunk reads and writes, for the proof that chunks do not meet.
+        """
+        if not is_traced_number(chunks) and chunks <= 0:
+            return
+        moved = self._uses(reads, writes, touches)
+        args = kernel.frame.pack(given_fields(kernel.signature, values))
+        self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved))
+
+    def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
+        """What a step of the group in hand is called, its type, and the nodes of the model behind it."""
+        group = self._group
+        return group.name, type or (group.node.op.name if group.nodes else "Reorder"), group.origins
+
+    def share_step(
+        self,
+        kernel: Kernel,
+        values: Mapping[str, Any],
+        items: int,
+        work: float,
+        reads: Sequence[View],
+        writes: Sequence[View],
+        flops: float = 0,
+        touches: Callable[[int], Touches] | None = None,
+        type: str | None = None,
+    ) -> None:
+        """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
+        one item; `touches`: that of `step`, given how many items a chunk takes."""
+        per_chunk = split(items, work)
+        places = touches(per_chunk) if touches and self.trace else None
+        values = {**values, "per_chunk": per_chunk}
+        self.step(kernel, values, ceil_div(items, per_chunk), reads, writes, flops, type, places)
+
+    def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
+        self._uses(inputs, outputs)
+        self.steps.append(
+            Step(None, [], 1, node.name, node.op.name, node.origins, host=HostCall(node, inputs, outputs))
+        )
+
+    def control_step(
+        self,
+        function: str,
+        args: Sequence[Any],
+        bodies: Sequence[Plan],
+        reads: Sequence[View],
+        writes: Sequence[View],
+        room: int = 0,
+        flops: float = 0,
+        endless: bool = False,
+    ) -> None:
+        """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
+        self._uses(reads, writes)
+        number = sum(step.control is not None for step in self.steps)
+        call = ControlCall(function, bodies, room, endless)
+        self.steps.append(Step(None, [number, *args], 1, *self._told(), flops, control=call))
+
+    def need_scratch(self, size: int) -> None:
+        self.scratch = most(self.scratch, size)
+
+    def _uses(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> int:
+        """The bytes of what the next step reads and writes, whose memory is kept until then."""
+        if self.trace is not None:
+            self.trace.step(reads, writes, touches)
+        moved = 0
+        for view in (*reads, *writes):
+            moved += self._within(view)
+            self._touch(view.buffer, len(self.steps))
+        return moved
+
+    def _within(self, view: View) -> int:
+        """The bytes of the view's elements. Raises OvjitError unless all of them, and those of its halo, are
+        in its buffer."""
+        known = (identity((view.buffer.size, view.offset)), view.identity)
+        moved = self._fitting.get(known)
+        if moved is not None:  # layers are alike
+            return moved
+        first, behind = view.reach
+        # without elements nothing is touched; traced numbers lie inside then as well, so it is not asked
+        traced = is_traced_number(first) or is_traced_number(behind)
+        if (traced or first != behind) and (first < 0 or behind > view.buffer.size):
+            raise OvjitError(
+                f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
+                f"a buffer of {view.buffer.size}"
+            )
+        moved = self._fitting[known] = view.count * view.itemsize
+        return moved
+
+    def _touch(self, buffer: Buffer, step: int) -> None:
+        if buffer.base == ARENA:
+            if buffer.first < 0:
+                buffer.first = step
+            buffer.last = step

@@ -1,0 +1,192 @@
+"""Where values lie while a plan is made: views, lazy producers, and copies where a view does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.memory import SIZE
+from ovjit.errors import OvjitError
+from ovjit.graph.graph import Value
+from ovjit.graph.shapes import is_static
+from ovjit.graph.traced import is_traced
+from ovjit.planning.constants import Constants, is_native
+from ovjit.planning.copies import plan_copy, plan_halo
+from ovjit.planning.step_list import StepList
+from ovjit.planning.views import PLAN_DATA, Buffer, Layout, View, channels_last, plain
+
+Made = TypeVar("Made")
+
+
+class Views(dict):
+    """value -> view, and for each buffer the values that lie in it.
+
+    A view has the shape and the element size of its value: kernels believe both.
+    """
+
+    def __init__(self, types: Mapping[Value, Any]) -> None:
+        super().__init__()
+        self.types = types
+        self.in_buffer: dict[Buffer, list[Value]] = {}
+
+    def __setitem__(self, value: Value, view: View) -> None:
+        shape = self.types[value].shape
+        # elements of packed types and strings are not native: their arrays have shapes of their own
+        if is_native(value.dtype) and (
+            view.itemsize != SIZE[value.dtype] or (is_static(shape) and view.shape != shape)
+        ):
+            raise OvjitError(
+                f"internal error: {value!r} of {value.dtype}{list(shape)} is planned as {list(view.shape)} "
+                f"of {view.itemsize} bytes each"
+            )
+        super().__setitem__(value, view)
+        self.in_buffer.setdefault(view.buffer, []).append(value)
+
+
+class ValueViews(StepList):
+    """What lowerings ask for their inputs: views of values, in the layouts that they need."""
+
+    def __init__(
+        self,
+        types: Mapping[Value, Any],
+        layouts: Mapping[Value, Layout],
+        constants: Constants,
+        target: Target,
+    ):
+        super().__init__(types, target)
+        self.layouts = layouts
+        self.constants = constants
+        self.data = Constants(PLAN_DATA)
+        self.views = Views(types)
+        self.buffers: list[Buffer] = []
+        #: Values that are made at the first request for their view, and the group that makes each.
+        self.deferred: dict[Value, tuple[Any, Callable[[], View]]] = {}
+        self._copies: dict[tuple, View] = {}
+        self._shared: dict[tuple, Any] = {}
+
+    def begin(self, group: Any) -> None:
+        """Steps added from now on belong to `group` (has name, origins and nodes).
+
+        Raises OvjitError where an anchor's value has not the shape that its epilogue writes: kernels walk one
+        shape. `lower.TwoWays` is for groups where only the shapes of an inference tell.
+        """
+        anchor, body = group.anchor, group.body
+        if anchor is not None and body:
+            have, want = self.shape(anchor.output), self.shape(body[-1].output)
+            if have != want:
+                raise OvjitError(
+                    f"internal error: {anchor.name!r} of {list(have)} is fused with {group.name!r} of "
+                    f"{list(want)}"
+                )
+        self._group = group
+        if self.trace is not None:
+            self.trace.begin(group, self.views)
+
+    def made(self, group: Any) -> list[tuple[Value, View]]:
+        """Places of the values that a planned group has made and that have readers."""
+        outputs = ((v, self.views.get(v)) for v in group.outputs if v.index in group.used)
+        return [(v, view) for v, view in outputs if view is not None]
+
+    def view(self, value: Value) -> View:
+        """Where `value` lies. Constants are placed among the constants, row-major."""
+        view = self.views.get(value)
+        if view is None and value in self.deferred:
+            view = self._made_now(value)
+        if view is None:
+            known = self.types[value].value
+            if known is None:
+                known = value.constant
+            if known is None:
+                raise OvjitError(f"internal error: {value!r} is used before it is planned")
+            home = self.constants if self.constants.holds(known) else self.data
+            view = self.views[value] = (
+                home.traced_view(known, value.dtype) if is_traced(known) else home.view(known, value.dtype)
+            )
+        return view
+
+    def _made_now(self, value: Value) -> View:
+        """The view of a deferred value: the steps that make it are added, under its own group's name."""
+        asking = self._group
+        self._group, make = self.deferred.pop(value)
+        view = self.views[value] = make()
+        self._group = asking
+        return view
+
+    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]]) -> View:
+        """A channels-last view of `value` with at least this zero halo, copied into one if need be."""
+        return self.with_layout(value, channels_last(len(halo), halo))
+
+    def with_layout(self, value: Value, layout: Layout) -> View:
+        """A view of `value` that is adjacent along the layout's fastest dimension and has at least its halo.
+        It is copied if needed. The strides of other dimensions are free."""
+        view = self.view(value)
+        inner = layout.order[-1]
+        fits = (view.strides[inner] == view.itemsize or view.shape[inner] == 1) and all(
+            have[0] >= need[0] and have[1] >= need[1]
+            for have, need in zip(view.halo, layout.halo, strict=True)
+        )
+        if fits:
+            return view
+        wanted = self.layouts.get(value)
+        return self.copy(value, layout.with_halo(wanted.halo) if wanted else layout)
+
+    def contiguous(self, value: Value) -> View:
+        """A row-major view without gaps."""
+        view = self.view(value)
+        return view if view.is_contiguous else self.copy(value, plain(len(view.shape)))
+
+    def copy(self, value: Value, layout: Layout, axis: int = -1, extent: int = 1) -> View:
+        """`value` in another layout, its one element along `axis`, if that is given, there `extent` times;
+        made once and shared."""
+        key = (value, layout, axis, extent)
+        known = self._copies.get(key)
+        if known is None:
+            source = self.view(value)
+            if axis >= 0:
+                source = source.expand((*source.shape[:axis], extent, *source.shape[axis + 1 :]))
+            known = self._copies[key] = self.allocate(source.shape, source.itemsize, layout)
+            self.copy_step(source, known)
+        return known
+
+    def shared(self, key: tuple, make: Callable[[], Made]) -> Made:
+        """What `make` plans, once for all lowerings that ask by this key."""
+        known = self._shared.get(key)
+        if known is None:
+            known = self._shared[key] = make()
+        made: Made = known
+        return made
+
+    def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
+        """A new arena tensor. A halo is cleared by a step of its own."""
+        layout = layout or plain(len(shape))
+        view = self._new_tensor(shape, itemsize, layout)
+        if has_halo(view):
+            self.halo_step(view, layout)
+        return view
+
+    def _new_tensor(self, shape: Sequence[int], itemsize: int, layout: Layout) -> View:
+        size, strides, offset = layout.allocate(shape, itemsize)
+        self.buffers.append(Buffer(size))
+        return View(self.buffers[-1], shape, strides, itemsize, offset, layout.halo)
+
+    def copy_step(self, source: View, target: View) -> None:
+        if source.shape != target.shape or source.itemsize != target.itemsize:
+            raise OvjitError(
+                f"internal error: {list(source.shape)} of {source.itemsize} bytes is copied to "
+                f"{list(target.shape)} of {target.itemsize} bytes"
+            )
+        plan_copy(self, source, target)
+
+    def halo_step(self, view: View, layout: Layout) -> None:
+        """Zero all of the buffer that is not inside."""
+        plan_halo(self, view, layout)
+
+    def used_buffers(self) -> list[Buffer]:
+        """The buffers of the arena that some step uses."""
+        return [b for b in self.buffers if b.first >= 0]
+
+
+def has_halo(view: View) -> bool:
+    """Whether there are zeros around a new tensor: one without elements has a halo, too."""
+    return any(map(any, view.halo)) and view.buffer.size != 0
