@@ -17,7 +17,8 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import without_matrix_unit
 from ovjit.compiler import compile as compile_program
 from ovjit.compiler.options import Context, Memory, Options, caches_of
-from ovjit.execution.job import Executable, Job
+from ovjit.execution.executable import Executable
+from ovjit.execution.job import Job
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import guessed_input
 

@@ -16,7 +16,8 @@ from ovjit.execution.layout import IN_BODY, PAST_END
 from ovjit.planning.views import FIRST_IO
 
 if TYPE_CHECKING:
-    from ovjit.execution.job import Executable, Table
+    from ovjit.execution.executable import Executable
+    from ovjit.execution.table import Table
 
 ALIGNMENT = 64
 

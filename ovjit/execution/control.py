@@ -23,7 +23,8 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, fits, is_static
 
 if TYPE_CHECKING:
-    from ovjit.execution.job import Executable, Job
+    from ovjit.execution.executable import Executable
+    from ovjit.execution.job import Job
 
 #: Initial room for iterations of unknown number. It grows by a factor of four, with a restart.
 FIRST_ROOM = 256

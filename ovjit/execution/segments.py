@@ -14,7 +14,9 @@ import numpy as np
 
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution import runner
-from ovjit.execution.job import Executable, Job, Row
+from ovjit.execution.executable import Executable
+from ovjit.execution.job import Job
+from ovjit.execution.table import Row
 from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import guessed

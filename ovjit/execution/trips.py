@@ -32,7 +32,7 @@ from ovjit.planning.views import FIRST_IO
 
 if TYPE_CHECKING:
     from ovjit.execution.control import Round
-    from ovjit.execution.job import Executable
+    from ovjit.execution.executable import Executable
 
 #: ns of native iterations after which Python checks for signals.
 _SLICE = 50_000_000

@@ -10,7 +10,9 @@ import numpy as np
 
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.execution.blocks import LARGE_STATE, new_array
-from ovjit.execution.job import Executable, Job, Row
+from ovjit.execution.executable import Executable
+from ovjit.execution.job import Job
+from ovjit.execution.table import Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph

@@ -16,7 +16,8 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.execution.blocks import Arena
-from ovjit.execution.job import Job, Table
+from ovjit.execution.job import Job
+from ovjit.execution.table import Table
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.interp import evaluate_node
 

@@ -38,7 +38,7 @@ from ovjit.storage.panels import panel_bytes, unpack
 from ovjit.version import __version__
 
 if TYPE_CHECKING:
-    from ovjit.execution.job import Executable
+    from ovjit.execution.executable import Executable
 
 #: Properties that code depends on: with others than at the export, the graph is compiled anew.
 COMPILING = (

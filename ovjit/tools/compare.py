@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.api.model.model import Model
 from ovjit.api.run.core import Core, _compile
-from ovjit.execution.job import Executable
+from ovjit.execution.executable import Executable
 from ovjit.execution.watch import Difference, WatchedJob, largest_error
 from ovjit.graph import interp
 from ovjit.graph.graph import Graph, Node, Value

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.execution.job import Row
+from ovjit.execution.table import Row
 from ovjit.tools.benchmark_options import positive
 from ovjit.tools.files import graph_file
 from ovjit.tools.roofline import Roofline, measure

@@ -171,7 +171,7 @@ def test_no_memory_for_a_binding_leaves_no_half_of_it(monkeypatch) -> None:
         return real(shape, dtype, **more)
 
     compiled._executable.table(((4000,),))
-    monkeypatch.setattr("ovjit.execution.job.np.zeros", no_counters)
+    monkeypatch.setattr("ovjit.execution.job_memory.np.zeros", no_counters)
     with pytest.raises(MemoryError):
         request.infer([longer])
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import pytest
 
 from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.job import Executable
+from ovjit.execution.executable import Executable
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op

@@ -11,7 +11,7 @@ from ovjit.codegen.cpu.formats import BF16, F32, FORMATS, Format
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.compiler.options import Context
 from ovjit.engine import compile_graph
-from ovjit.execution.job import Executable
+from ovjit.execution.executable import Executable
 from ovjit.graph.graph import Builder
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import TensorType

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ovjit.engine import compile_graph
-from ovjit.execution import job as jobs
+from ovjit.execution import executable as shared
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 from ovjit.planning.copies import copy_kernel, fill_kernel
@@ -23,7 +23,7 @@ def _executable(static: bool = False, layers: int = 20):
 def test_tables_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     executable = _executable()
     one = executable.table(((1, 8),)).bytes
-    monkeypatch.setattr(jobs, "TABLE_BYTES", 10 * one)
+    monkeypatch.setattr(shared, "TABLE_BYTES", 10 * one)
     for n in range(1, 60):
         executable.table(((n, 8),))
     assert len(executable._tables) <= 10
@@ -32,7 +32,7 @@ def test_tables_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_table_is_kept_whatever_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "TABLE_BYTES", 1)
+    monkeypatch.setattr(shared, "TABLE_BYTES", 1)
     executable = _executable()
     job = executable.new_job()
     for n in (3, 5, 3):

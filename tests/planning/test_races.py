@@ -16,7 +16,7 @@ from ovjit.compiler.program import Program
 from ovjit.data import digits
 from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.job import Executable
+from ovjit.execution.executable import Executable
 from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.op import Op
 from ovjit.planning import chunks, plan, plan_steps

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.engine import compile_graph
-from ovjit.execution import blocks
+from ovjit.execution import blocks, table
 from ovjit.execution import job as jobs
 from ovjit.graph.graph import Graph
 from ovjit.planning import parametric
@@ -99,7 +99,7 @@ def install(side: str) -> None:
     layouts: dict[int, _Layout] = {}
     protected: dict[int, tuple[Any, np.ndarray]] = {}
     arenas: dict[int, tuple[Any, _Layout]] = {}
-    constants, tables, job = planning.Constants, jobs.Table, jobs.Job
+    constants, tables, job = planning.Constants, table.Table, jobs.Job
     materialize, table_init, lead = constants.materialize, tables.__init__, job._lead
     finish = planning.Planner.finish
 

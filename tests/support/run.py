@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.engine import compile_graph
-from ovjit.execution.job import Executable
+from ovjit.execution.executable import Executable
 from ovjit.graph.graph import Graph
 from tests.support import ROOT
 

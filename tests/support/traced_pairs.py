@@ -9,7 +9,7 @@ import pytest
 
 from ovjit.engine import compile_graph
 from ovjit.errors import OvjitError
-from ovjit.execution.job import Executable
+from ovjit.execution.executable import Executable
 from ovjit.graph.graph import Graph
 from tests.support.run import run
 

@@ -16,7 +16,7 @@ from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.formats import F32
 from ovjit.codegen.cpu.host import host_target
 from ovjit.data import digits
-from ovjit.execution.job import Row
+from ovjit.execution.table import Row
 from ovjit.tools import profile, roofline
 from tests.support.compiled import float_types
 

@@ -19,7 +19,7 @@ from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
 if TYPE_CHECKING:
-    from ovjit.execution.job import Executable
+    from ovjit.execution.executable import Executable
 
 
 class CompiledModel:

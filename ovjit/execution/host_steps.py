@@ -1,0 +1,109 @@
+"""Jobs that Python leads: host steps between native ones, and composites in the place of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import Cancelled, InferenceError, OvjitError
+from ovjit.execution import blocks, runner
+from ovjit.execution.job_memory import JobMemory
+from ovjit.execution.runner import ABORT
+from ovjit.execution.table import Table
+from ovjit.graph import dtypes
+from ovjit.planning.views import View
+
+#: What a cancelled inference raises, in OpenVINO's words.
+CANCELLED = "Infer Request was canceled: the inference was cancelled while it ran"
+
+
+
+class HostSteps(JobMemory):
+    """Runs a table of which some steps are the host's, or that stands for something else."""
+
+    __slots__ = ()
+
+    def _run_segments(self, arena: blocks.Arena) -> None:
+        """Native runs between host steps, which NumPy does here."""
+        words, table = self.words, self._table
+        assert table is not None
+        if table.composite is not None:
+            self._run_composite(table.composite)
+            return
+        steps = len(table.plan.steps)
+        self._bases[0] = arena.address
+        first, began = 0, 0
+        try:
+            for stop in self._stops(table):
+                if stop > first:
+                    words[runner.FIRST], words[runner.STEPS] = first, stop
+                    self._native.lead(self.address, self._pool.address, arena.address, 0)
+                    began = began or words[runner.STARTED]
+                    if words[ABORT]:
+                        return
+                self._reached(stop)
+                first = stop
+                if stop < steps and table.plan.steps[stop].host is not None:
+                    began = began or runner.clock()
+                    self._run_host(stop)
+                    first = stop + 1
+        finally:
+            words[runner.FIRST], words[runner.STEPS] = 0, steps
+            words[runner.STARTED], words[runner.ENDED] = began, runner.clock()
+
+    def _run_composite(self, composite: Any) -> None:
+        words = self.words
+        words[runner.STARTED] = runner.clock()
+        try:
+            composite.run(self)
+        finally:
+            words[runner.ENDED] = runner.clock()
+
+    def _stops(self, table: Table) -> Sequence[int]:
+        """The steps before which Python takes over, in order; the last is their number."""
+        return (*table.host, len(table.plan.steps))
+
+    def _reached(self, done: int) -> None:
+        """The first `done` steps have run."""
+
+    def _run_host(self, index: int) -> None:
+        table = self._table
+        assert table is not None
+        step = table.plan.steps[index]
+        call = step.host
+        assert call is not None
+        began = runner.clock()
+        try:
+            arrays = [self._array(v, view) for v, view in zip(call.node.inputs, call.inputs, strict=True)]
+            results = self.executable.bodies.evaluate(self, call.node, arrays)
+        except OvjitError as error:
+            raise InferenceError(f"node {step.name!r} ({step.type}): {error}") from error
+        for value, view, result in zip(call.node.outputs, call.outputs, results, strict=True):
+            target = self._array(value, view)
+            if target.shape != result.shape:
+                raise InferenceError(
+                    f"node {step.name!r} ({step.type}) made the shape {list(result.shape)}, "
+                    f"not {list(target.shape)}"
+                )
+            target[...] = result
+        if self._perf is not None:
+            self._perf[2 * index], self._perf[2 * index + 1] = began, runner.clock()
+
+    def stop_if_cancelled(self) -> None:
+        """Raises Cancelled after `cancel`: what runs long on the host calls it now and then."""
+        if self.words[ABORT]:
+            raise Cancelled(CANCELLED)
+
+    def _array(self, value: Any, view: View) -> np.ndarray:
+        """NumPy's view of a tensor of this job."""
+        import ctypes
+
+        dtype = dtypes.numpy_dtype(value.dtype)
+        if view.count == 0:
+            return np.empty(view.shape, dtype)
+        address = int(self._bases[view.buffer.base]) + view.buffer.offset + view.offset
+        span = sum((d - 1) * s for d, s in zip(view.shape, view.strides, strict=True)) + view.itemsize
+        memory = (ctypes.c_uint8 * span).from_address(address)
+        return np.ndarray(view.shape, dtype, memoryview(memory), strides=view.strides)

@@ -1,0 +1,300 @@
+"""The memory of a job: its block of integers, its inputs and outputs, and the table for their shapes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.execution import blocks, runner, streams
+from ovjit.execution.body_jobs import BodyJobs
+from ovjit.execution.runner import ARENA_SIZE
+from ovjit.execution.table import Table
+from ovjit.graph import dtypes
+from ovjit.graph.shapes import is_static
+from ovjit.planning.views import FIRST_IO
+
+if TYPE_CHECKING:
+    from ovjit.execution.executable import Executable
+    from ovjit.execution.job import Job
+    from ovjit.planning.growing import Room
+
+
+class JobMemory:
+    """What a job reads and writes, and the table that the runner walks for it."""
+
+    __slots__ = (
+        "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_busy", "_callback_running", "_counters",
+        "_input_shapes", "_keep", "_native", "_own", "_perf", "_pool", "_table", "_targets", "_written_for",
+        "address",
+        "client", "error", "executable", "inputs", "notes", "outputs", "parts", "room", "words",
+    )  # fmt: skip  # fmt: skip
+
+    def __init__(self, executable: Executable):
+        self.executable = executable
+        inputs, outputs = len(executable.inputs), len(executable.outputs)
+        self.inputs: list[np.ndarray | None] = [None] * inputs
+        self._addresses: list[int] = [0] * inputs
+        self._input_shapes: list[tuple[int, ...] | None] = [None] * inputs
+        self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
+        self._own: list[np.ndarray | None] = list(self.outputs)
+        self._targets: list[np.ndarray | None] = [None] * outputs
+        #: Whose `_done(job)` is called at the end of what was started with `notify`, and `_cut_short(job)`
+        #: when Ctrl-C comes in the midst of that.
+        self.client: Any = None
+        self.error: BaseException | None = None
+        #: Of a composite: executable -> this job's job of it, and what else it keeps for this job.
+        self.parts: dict[Any, Job] = {}
+        self.notes: dict[Any, Any] = {}
+        self._callback_running = False
+        self._native = runner.native()
+        self._pool = executable.pool
+        self.address, self.words = streams.take_block()
+        self.words[runner.FLUSH] = executable.flushes
+        self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
+        self._counters = np.zeros(2, np.int64)
+        self._perf: np.ndarray | None = None
+        self._busy: np.ndarray | None = None
+        self._table: Table | None = None
+        self._bodies: BodyJobs | None = None
+        self._keep: list[Any] = []
+        self._bound = False
+        #: The job of a composite that has these outputs, too.
+        self._written_for: weakref.ref[Job] | None = None
+        #: The room that some inputs have to grow: their outputs are written behind them, to no arrays.
+        self.room: Room | None = None
+
+    def __del__(self) -> None:
+        words = getattr(self, "words", None)
+        if words is not None and streams is not None:  # the interpreter may be ending
+            streams.give_block(self.address, words, (self._bases, self._counters, self._table, self._keep))
+
+    @property
+    def moves(self) -> bool:
+        """Whether the table is this job's own, see `Table.move`."""
+        return self._table is not None and self._table.moves
+
+    @property
+    def in_python(self) -> bool:
+        """Whether Python leads the job: it looks at the arrays that inputs are."""
+        return self._table is None or self._table.in_python
+
+    def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
+        """Use `array` (C-contiguous, of the input's NumPy dtype and a fitting shape) for input i."""
+        self.inputs[i] = None  # Ctrl-C in between leaves no half of it: the next call sets all
+        if array.shape != self._input_shapes[i]:
+            self._bound = False
+            self._input_shapes[i] = array.shape
+        self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
+        self.inputs[i] = array
+
+    def set_output(self, i: int, array: np.ndarray | None) -> None:
+        """Write output i to `array` (C-contiguous) from now on; None: to memory of the job's own."""
+        self._targets[i] = array
+        if array is None:
+            own = np.empty_like(self.outputs[i])
+            own[...] = self.outputs[i]
+            self._own[i] = self.outputs[i] = own
+        else:
+            self._own[i] = None
+            self.outputs[i] = array
+        self._bound = False
+
+    def reads(self, address: int, size: int) -> bool:
+        """True where an input lies in these bytes, or in some of them."""
+        end = address + size
+        for i, array in enumerate(self.inputs, FIRST_IO):
+            begin = self._bases.item(i)
+            if array is not None and begin < end and address < begin + array.nbytes:
+                return True
+        return False
+
+    def leave(self, array: np.ndarray) -> None:
+        """Write no output to memory of the job's own in which `array` lies: it is read from there."""
+        begin = array.ctypes.data
+        end = begin + array.nbytes
+        for i, own in enumerate(self._own):
+            if own is not None and own.ctypes.data < end and begin < own.ctypes.data + own.nbytes:
+                self.set_output(i, None)
+
+    def leave_results(self, base: Any) -> None:
+        """`leave` for a view of `base`, which is that memory itself where a result was shared."""
+        for i, own in enumerate(self._own):
+            if own is not None and (own is base or own.base is base):
+                self.set_output(i, None)
+
+    def _bind(self) -> None:
+        """Find the table for the current shapes, give outputs memory, write all addresses."""
+        for i, given in enumerate(self.inputs):
+            if given is None:
+                raise InferenceError(f"input {i} has no data yet")
+        shapes: tuple[tuple[int, ...], ...] = tuple(self._input_shapes)  # type: ignore[arg-type]
+        table = self._moved(shapes) or self._new_table(shapes)
+        plan = table.plan
+        words = self.words
+        if table is not self._table:
+            self._take(table)
+        if words[runner.THREADS] > 1 or (table.bodies and self._bodies.parallel):  # type: ignore[union-attr]
+            self._pool.ensure_workers(helpers_only=True)
+        bases, first = self._bases, FIRST_IO + len(self.inputs)
+        grown = {} if self.room is None else {output: given for output, given, _ in self.room.places}
+        for i, shape in enumerate(plan.output_shapes):
+            if i in grown:
+                bases[first + i] = bases[FIRST_IO + grown[i]]
+                continue
+            if not is_static(shape):
+                continue  # known only after its host step has run
+            self._shape_output(i, tuple(shape))
+            bases[first + i] = self.outputs[i].ctypes.data
+        self._bound = True
+
+    def _take(self, table: Table) -> None:
+        """Have the runner walk this table from now on."""
+        executable, plan, words = self.executable, table.plan, self.words
+        counters = np.zeros(2 * max(len(plan.steps), 1), np.int64)
+        perf = np.zeros(2 * max(len(plan.steps), 1), np.int64) if executable.profiling else None
+        threads = executable.threads if plan.parallel else 1
+        busy = None
+        if perf is not None and threads > 1:
+            busy = np.zeros((max(len(plan.steps), 1), threads, runner.BUSY_WORDS), np.int64)
+        if not words[runner.ACTIVE]:
+            self._keep.clear()  # no late helper looks at the tables of before
+        self._keep.append((table, counters, perf, busy))
+        # Counters first: a late helper that sees anything of the new table finds no claim of its own.
+        words[runner.COUNTERS] = counters.ctypes.data
+        if perf is not None:
+            words[runner.PERF] = perf.ctypes.data
+        words[runner.BUSY] = 0 if busy is None else busy.ctypes.data
+        words[runner.TABLE] = table.address
+        words[runner.STEPS] = len(plan.steps)
+        words[runner.BASES] = self._bases.ctypes.data
+        words[runner.THREADS] = threads
+        words[runner.SCRATCH] = plan.scratch_offset
+        words[runner.SCRATCH_SIZE] = plan.scratch_size
+        words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * threads
+        bodies = BodyJobs(table, executable, self.address, words) if table.bodies else None
+        self._bases[1] = plan.memory.ctypes.data
+        self._bases[2] = table.data.ctypes.data
+        # last: when memory ran out or an interrupt came on the way here, all of it is done again
+        self._table, self._counters, self._perf, self._bodies = table, counters, perf, bodies
+        self._busy = busy
+
+    def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
+        """The table of before, made that of other shapes, as each token of a decoder asks for."""
+        table, room = self._table, self.room
+        if room is None or table is None or not table.moves:
+            return None
+        self._counters.fill(-1)  # before: a helper that is late finds no claim of its own in the new one
+        if not table.move(shapes, room):
+            return None
+        plan, words = table.plan, self.words
+        if self.executable.proves:
+            self.executable.program.plan(shapes, room=room)  # which proves what the trace makes
+            plan.trace.check_moved(plan, room)
+        words[runner.SCRATCH_SIZE] = plan.scratch_size
+        words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
+        return table
+
+    def _new_table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
+        """Another table than the one of before. It is this job's own where the one before was made by the
+        same trace, with room to grow: then more are to follow."""
+        before = None if self.room is None or self._table is None else self._table.plan.trace
+        return self.executable.table(shapes, self.room, before)
+
+    def unbind(self) -> None:
+        """Find the table anew before the next run."""
+        self._bound = False
+
+    def bind_with(
+        self, room: Room, first: int = 0, shapes: Sequence[tuple[int, ...]] | None = None
+    ) -> list[tuple[int, ...]]:
+        """Find the table for the current shapes and `room`, and the outputs' shapes. Raises Outgrown if the
+        capacity is exceeded. `shapes`: of the inputs from `first` on, whose memory is unchanged."""
+        self.room = room
+        if shapes is not None:
+            self._bound = False
+            self._input_shapes[first:] = shapes
+        self._bind()
+        assert self._table is not None
+        return self._table.plan.output_shapes
+
+    def write_for(self, job: Job, count: int) -> None:
+        """Write the first `count` outputs where `job`, of a composite, has its own; `give_output` is for
+        those whose shapes are not known before."""
+        self._written_for = weakref.ref(job)
+        if not self._bound:
+            self._bind()
+        assert self._table is not None
+        for i in range(count):
+            mine, its = self.outputs[i], job.outputs[i]
+            if mine is its or mine.dtype != its.dtype or mine.shape != self._table.plan.output_shapes[i]:
+                continue
+            if mine.shape == its.shape:
+                self.outputs[i] = self._own[i] = its
+                self._bases[FIRST_IO + len(self.inputs) + i] = its.ctypes.data
+            elif job._targets[i] is None:
+                job.outputs[i] = job._own[i] = mine
+
+    def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:
+        """See that output i has this shape. InferenceError if the caller's array has another one."""
+        if self.outputs[i].shape == shape:
+            return
+        if self._targets[i] is not None:
+            raise InferenceError(
+                f"output {i} has the shape {list(shape)} for these inputs; "
+                f"the tensor that was set for it has {list(self.outputs[i].shape)}"
+            )
+        self.outputs[i] = self._own[i] = self._memory_for(i, shape)
+
+    def _memory_for(self, i: int, shape: Sequence[int]) -> np.ndarray:
+        """An array for output i of another shape. A large one reuses the memory of the previous output if it
+        has no other reference."""
+        dtype = self.outputs[i].dtype
+        other = None if self._written_for is None else self._written_for()
+        jobs = [self] if other is None or i >= len(other.outputs) else [self, other]
+        if self.outputs[i] is self._own[i]:
+            nothing: np.ndarray = np.empty((0,) * self.outputs[i].ndim, dtype)
+            for arrays in [arrays for job in jobs for arrays in (job.outputs, job._own)]:
+                if arrays[i] is self.outputs[i] and arrays is not self.outputs:
+                    arrays[i] = nothing
+            self.outputs[i] = nothing  # frees the block, unless the caller has a view of it
+        return blocks.new_array(shape, dtype)
+
+    def give_output(self, i: int, result: np.ndarray) -> None:
+        """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""
+        self._shape_output(i, result.shape)
+        self.outputs[i][...] = result
+
+    def take_output(self, i: int, spare: np.ndarray | None = None) -> np.ndarray:
+        """Output i of the last run, which the job lets go of: the next run writes it to `spare`, when that
+        fits, or to new memory."""
+        array = self.outputs[i]
+        if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
+            spare = blocks.new_array(array.shape, array.dtype)
+        self.outputs[i] = self._own[i] = spare
+        self._bases[FIRST_IO + len(self.inputs) + i] = spare.ctypes.data
+        return array
+
+    def release_output(self, i: int) -> np.ndarray:
+        """As `take_output`; memory for the next run is found when its shapes are known."""
+        array = self.outputs[i]
+        self.outputs[i] = self._own[i] = np.empty((0,) * (array.ndim + 1), array.dtype)
+        self._bound = False
+        return array
+
+    def states(self) -> Any:
+        """The model's variables in this job, an `ovjit.execution.variables.States`; None when it has none."""
+        states_of = getattr(self.executable.program, "states_of", None)
+        return None if states_of is None else states_of(self)
+
+
+def _initial_output(value: Any) -> np.ndarray:
+    """An output tensor before the first run: open dimensions are 0."""
+    shape = [0 if not isinstance(d, int) else d for d in value.shape or ()]
+    array = blocks.new_array(shape, dtypes.numpy_dtype(value.dtype))
+    if not array.dtype.hasobject:
+        array[...] = 0
+    return array
