@@ -1,7 +1,9 @@
 """Dimensions of shapes: ints where known, Intervals where not, with the same arithmetic.
 
-Shape inference is written once, in plain arithmetic, for both: `(d + 2 - k) // s + 1` gives an
-int for an int and the tightest Interval for an Interval.
+Shape inference is written once, in plain arithmetic, for both: `(d + 2 - k) // s + 1` gives an int for an int
+and the tightest Interval for an Interval. An Interval has bounds and, where planning asks for it
+(`ovjit.planning.symbols`), an expression by which equal ones are known. A number with a value and guards is a
+`Traced` (`ovjit.graph.traced`). The API's Dimension has these dimensions, too.
 """
 
 from __future__ import annotations
@@ -14,16 +16,25 @@ from ovjit.graph.traced import alike, is_traced_number
 
 
 class Interval:
-    """All ints from `lo` to `hi` inclusive; `hi` None means no upper bound. Immutable, lo < hi."""
+    """All ints from `lo` to `hi` inclusive; `hi` None means no upper bound. Immutable, lo < hi.
 
-    __slots__ = ("hi", "lo")
+    It may have a name, base + offset, where `base` says what it descends from. Arithmetic of named ones gives
+    names again, so that what two branches make of one dimension can be compared (`surely_equal`). That holds
+    for the ints that take their place, as long as type inference does the same to both.
+    """
 
-    #: Of a `Symbol`: what two dimensions have in common that are surely equal.
-    key: tuple | None = None
+    __slots__ = ("base", "hi", "lo", "offset")
 
-    def __init__(self, lo: int, hi: int | None):
+    def __init__(self, lo: int, hi: int | None, base: tuple | None = None, offset: int = 0):
         self.lo = lo
         self.hi = hi
+        self.base = base
+        self.offset = offset
+
+    @property
+    def key(self) -> tuple | None:
+        """What two dimensions have in common that are surely equal; None for one without a name."""
+        return None if self.base is None else (self.base, self.offset)
 
     def __repr__(self) -> str:
         if self.lo == 0 and self.hi is None:
@@ -41,14 +52,20 @@ class Interval:
 
     def __add__(self, other: Dim) -> Dim:
         lo, hi = bounds(other)
-        return dim(self.lo + lo, None if self.hi is None or hi is None else self.hi + hi)
+        low, high = self.lo + lo, None if self.hi is None or hi is None else self.hi + hi
+        if isinstance(other, Interval):
+            return dim(low, high, _joined("sum", self.base, other.base), self.offset + other.offset)
+        return dim(low, high) if self.base is None else dim(low, high, self.base, self.offset + other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Dim) -> Dim:
         lo, hi = bounds(other)
         low = 0 if hi is None else max(0, self.lo - hi)
-        return dim(low, None if self.hi is None else max(0, self.hi - lo))
+        high = None if self.hi is None else max(0, self.hi - lo)
+        if isinstance(other, Interval) or self.base is None:
+            return dim(low, high)
+        return dim(low, high, self.base, self.offset - other)
 
     def __rsub__(self, other: int) -> Dim:
         return dim(0 if self.hi is None else max(0, other - self.hi), max(0, other - self.lo))
@@ -57,63 +74,28 @@ class Interval:
         lo, hi = bounds(other)
         if hi == 0 or self.hi == 0:
             return 0
-        return dim(self.lo * lo, None if self.hi is None or hi is None else self.hi * hi)
+        low, high = self.lo * lo, None if self.hi is None or hi is None else self.hi * hi
+        if isinstance(other, Interval):
+            return dim(low, high, _joined("product", self.key, other.key))
+        if self.base is None or other == 1:
+            return dim(low, high)
+        return dim(low, high, ("times", self.base, other), self.offset * other)
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: int) -> Dim:
-        return dim(self.lo // other, None if self.hi is None else self.hi // other)
-
-
-class Symbol(Interval):
-    """An open dimension that is known by name: base + offset, where `base` says what it descends from.
-
-    Arithmetic gives symbols again, so that what two branches make of one dimension can be compared. It holds
-    for the ints that take the symbols' place, as long as type inference does the same to both.
-    """
-
-    __slots__ = ("base", "offset")
-
-    def __init__(self, lo: int, hi: int | None, base: tuple, offset: int = 0):
-        super().__init__(lo, hi)
-        self.base = base
-        self.offset = offset
-
-    @property
-    def key(self) -> tuple:  # type: ignore[override]
-        return self.base, self.offset
-
-    def _named(self, value: Dim, base: tuple, offset: int = 0) -> Dim:
-        return Symbol(value.lo, value.hi, base, offset) if isinstance(value, Interval) else value
-
-    def __add__(self, other: Dim) -> Dim:
-        out = super().__add__(other)
-        if isinstance(other, Symbol):
-            pair = sorted((self.base, other.base), key=repr)
-            return self._named(out, ("sum", *pair), self.offset + other.offset)
-        return out if isinstance(other, Interval) else self._named(out, self.base, self.offset + other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Dim) -> Dim:
-        out = super().__sub__(other)
-        return out if isinstance(other, Interval) else self._named(out, self.base, self.offset - other)
-
-    def __mul__(self, other: Dim) -> Dim:
-        out = super().__mul__(other)
-        if isinstance(other, Symbol):
-            return self._named(out, ("product", *sorted((self.key, other.key), key=repr)))
-        return out if isinstance(other, Interval) or other == 1 else self._named(
-            out, ("times", self.base, other), self.offset * other
-        )
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: int) -> Dim:
+        low, high = self.lo // other, None if self.hi is None else self.hi // other
+        if self.base is None:
+            return dim(low, high)
         if other == 1:
             return self
         whole, rest = divmod(self.offset, other)
-        return self._named(super().__floordiv__(other), ("part", self.base, rest, other), whole)
+        return dim(low, high, ("part", self.base, rest, other), whole)
+
+
+def _joined(what: str, one: tuple | None, other: tuple | None) -> tuple | None:
+    """What descends from two names; None where one has none."""
+    return None if one is None or other is None else (what, *sorted((one, other), key=repr))
 
 
 Dim = int | Interval
@@ -123,9 +105,9 @@ Shape = tuple[Dim, ...]
 ANY = Interval(0, None)
 
 
-def dim(lo: int, hi: int | None) -> Dim:
-    """The dimension with these bounds: an int when they meet."""
-    return lo if lo == hi else Interval(lo, hi)
+def dim(lo: int, hi: int | None, base: tuple | None = None, offset: int = 0) -> Dim:
+    """The dimension with these bounds, and this name: an int when they meet."""
+    return lo if lo == hi else Interval(lo, hi, base, offset)
 
 
 def bounds(d: Dim) -> tuple[int, int | None]:
@@ -167,7 +149,7 @@ def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
 def surely_equal(a: Dim, b: Dim) -> bool:
     """True when the dimensions are the same number, whatever it will be."""
     if isinstance(a, Interval) and isinstance(b, Interval):
-        return a.key is not None and a.key == b.key
+        return a.base is not None and a.key == b.key
     return a == b
 
 
@@ -192,10 +174,9 @@ def merge(a: Dim, b: Dim) -> Dim | None:
     hi = bhi if ahi is None else ahi if bhi is None else min(ahi, bhi)
     if hi is not None and lo > hi:
         return None
-    out = dim(lo, hi)
-    named = next((d for d in (a, b) if isinstance(d, Symbol)), None)
     # both have to be the same number: either name is right
-    return out if named is None or isinstance(out, int) else Symbol(lo, hi, named.base, named.offset)
+    named = next((d for d in (a, b) if isinstance(d, Interval) and d.base is not None), None)
+    return dim(lo, hi) if named is None else dim(lo, hi, named.base, named.offset)
 
 
 def compatible(a: Dim, b: Dim) -> bool:

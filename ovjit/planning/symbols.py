@@ -9,7 +9,7 @@ from __future__ import annotations
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Graph, Node, Value, infer_outputs
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, Symbol, is_static, surely_equal
+from ovjit.graph.shapes import Dim, Interval, is_static, surely_equal
 
 
 class Symbols:
@@ -59,7 +59,7 @@ class Symbols:
 def _name(shape: tuple[Dim, ...], value: Value, number: int) -> tuple[Dim, ...]:
     """`shape` with a new name for each open dimension that inference has not derived from others."""
     return tuple(
-        d if not isinstance(d, Interval) or isinstance(d, Symbol)
-        else Symbol(d.lo, d.hi, ("value", number, value.index, axis))
+        d if not isinstance(d, Interval) or d.base is not None
+        else Interval(d.lo, d.hi, ("value", number, value.index, axis))
         for axis, d in enumerate(shape)
     )  # fmt: skip

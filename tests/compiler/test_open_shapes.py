@@ -15,7 +15,7 @@ from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
-from ovjit.graph.shapes import ANY, Dim, Interval, Symbol, bounds, broadcast_dims, dim, surely_equal
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast_dims, dim, surely_equal
 from ovjit.planning.copies import halo_kernels
 from ovjit.planning.lower import TwoWays
 from ovjit.planning.plan import Constants, Planner
@@ -124,7 +124,7 @@ def test_residual_networks_of_open_batch_and_size_stay_fused() -> None:
 
 
 def test_symbols_follow_arithmetic() -> None:
-    d, other = Symbol(1, None, ("d",)), Symbol(1, None, ("e",))
+    d, other = Interval(1, None, ("d",)), Interval(1, None, ("e",))
     assert surely_equal((d + 2 - 3) // 2 + 1, (d + 2 - 1) // 2)
     assert surely_equal(d * 4 // 1, 2 + d * 4 - 2)
     assert surely_equal(d + other, other + d)

@@ -16,7 +16,7 @@ from ovjit.api.tensors.vectors import Shape
 from ovjit.api.tensors.vectors import shape_of as _shape
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
-from ovjit.graph.shapes import Dim, is_static, text
+from ovjit.graph.shapes import Dim, Interval, is_static, text
 
 #: How a Parameter's repr writes its element type.
 CPP_NAMES = {name: name for name in dtypes.ELEMENT_TYPES}
@@ -49,7 +49,12 @@ def element_name(value: Any) -> str:
 
 
 def partial_shape_of(shape: Sequence[Dim] | None) -> PartialShape:
-    return _partial(None if shape is None else tuple(shape))
+    return _partial(None if shape is None else tuple(map(_without_name, shape)))
+
+
+def _without_name(d: Dim) -> Dim:
+    """A dimension as the API has it: what users do with it says nothing about dimensions of its name."""
+    return Interval(d.lo, d.hi) if isinstance(d, Interval) and d.base is not None else d
 
 
 def shape_of(shape: Sequence[Dim] | None) -> Shape:

@@ -17,7 +17,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Interval, Symbol, bounds, is_static
+from ovjit.graph.shapes import Interval, bounds, is_static
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 
@@ -52,7 +52,7 @@ class TorchDraft(Draft):
                 continue
             self._count += 1
             dims = [
-                Symbol(d.lo, d.hi, ("made", self._count, axis))
+                Interval(d.lo, d.hi, ("made", self._count, axis))
                 if isinstance(d, Interval) and not d.key
                 else d
                 for axis, d in enumerate(known.shape)

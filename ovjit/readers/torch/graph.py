@@ -10,7 +10,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.graph.shapes import Interval, Symbol, is_static
+from ovjit.graph.shapes import Interval, is_static
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.call import Call, TorchDraft
 from ovjit.readers.torch.registry import find_rule
@@ -40,7 +40,8 @@ class TorchReader(TorchDraft):
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
         """An input of the model, open where a dimension is None; complex ones are pairs."""
         base = ("input", len(self.parameters))  # open dimensions are known by name while the graph is read
-        dims = tuple(Symbol(0, None, (*base, axis)) if d is None else int(d) for axis, d in enumerate(shape))
+        named = (((*base, axis), d) for axis, d in enumerate(shape))
+        dims = tuple(Interval(0, None, name) if d is None else int(d) for name, d in named)
         pairs = is_complex(dtype)
         node = Parameter._of(element_type(dtype), (*dims, 2) if pairs else dims, name)
         node._tensors[0]._names = {name}
