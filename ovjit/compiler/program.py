@@ -18,26 +18,23 @@ from typing import Any
 from ovjit import debug, logs
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.loading import Loaded
-from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
+from ovjit.compiler.lowered import LoweredGraph, choose_layouts
 from ovjit.compiler.options import Context, Memory
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Graph, Node, Value, verify
+from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
-from ovjit.planning.copies import copy_kernel, halo_kernels
-from ovjit.planning.fuse import fuse
-from ovjit.planning.growing import Outgrown, Place, Room, check_room, growing, strides_of
-from ovjit.planning.lower import Lowering, ReferenceStep, Shapes, lower_groups
+from ovjit.planning.growing import Outgrown, Room, check_room, strides_of
+from ovjit.planning.lower import Lowering, ReferenceStep
 from ovjit.planning.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.planning.partition import Cut, needs_cut
-from ovjit.planning.plan import NO_STRIDES, Constants, NotNative, Plan, Planner, Strides, element_size
+from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.races import Trace
 from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
-from ovjit.planning.views import Layout
 from ovjit.rewrite import simplify
 from ovjit.rewrite.expand import expand_graph, upcast_graph
 from ovjit.rewrite.folding import fold_constants
@@ -135,51 +132,19 @@ def run_passes(graph: Graph, context: Context) -> Graph:
     return graph
 
 
-class Program:
-    """A compiled graph: lowered groups, kernels, packed constants; makes a `Plan` for any input shapes.
+class Program(LoweredGraph):
+    """A compiled graph: makes a `Plan` for any input shapes.
 
     With `watched`, plans say after which step each value is complete (`Plan.probes`).
     """
 
-    def __init__(
-        self, graph: Graph, context: Context, watched: bool = False, memory: Memory | None = None
-    ):
+    def __init__(self, graph: Graph, context: Context, watched: bool = False, memory: Memory | None = None):
         """`memory`: gives the bytes that constants are to lie in."""
-        self.context = context
         interpreted = debug.is_on("OVJIT_INTERP")
+        super().__init__(graph if interpreted else run_passes(graph, context), context, interpreted, memory)
         self.watched = watched
-        self.graph = graph if interpreted else run_passes(graph, context)
-        groups = fuse(self.graph, context, alone=interpreted or debug.skips("fuse"))
-        if debug.level() >= debug.GRAPHS:
-            debug.show_groups(groups)
-        lowered = [ReferenceStep(group) for group in groups] if interpreted else lower_groups(groups)
-        self.lowerings: Sequence[Lowering] = lowered
-        self.layouts = choose_layouts(self.lowerings, lambda value: value.shape)
         #: Whether halos depend on what open dimensions turn out to be.
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
-        for lowering in self.lowerings:
-            lowering.finalize(self.layouts)
-        self.constants = Constants()
-        #: Where each lowering has placed its constants, until layers have been looked for.
-        self._packed: list[Sequence[int]] = [()] * len(self.lowerings)
-        for index, lowering in sorted(enumerate(self.lowerings), key=lambda each: each[1].packs_late):
-            before = len(self.constants.asked)
-            lowering.pack(self.constants)
-            self._packed[index] = self.constants.asked[before:]
-        needed = [k for lowering in self.lowerings for k in lowering.kernels]
-        used = _used(self.graph)
-        sizes = sorted({element_size(v.dtype) for v in used})
-        needed += [copy_kernel(size) for size in sizes]
-        by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
-        surely = set(needed) - by_strides
-        needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
-        #: bytes of the elements that plans may transpose in blocks; smaller programs do without the kernels
-        deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
-        deep |= {4} if deep and 4 in sizes else set()
-        self.transposed = [size for size in transpose_sizes(context.target) if size in deep]
-        needed += map(transpose_kernel, self.transposed)
-        #: Of the kernels, which it takes is a matter of how memory lies.
-        self._by_strides = by_strides.union(needed) - surely
         #: Plans for open shapes; None for static shapes, or if tracing is switched off.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
@@ -189,18 +154,10 @@ class Program:
         self._leaves_reals = True
         # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
-            needed.append(evaluating_kernel())
-        self.kernels = list(dict.fromkeys(needed))
-        #: Of those that are loaded.
+            self.kernels = list(dict.fromkeys([*self.kernels, evaluating_kernel()]))
+        #: Of the kernels, those that are loaded.
         self.addresses = Loaded(target=context.target)
-        #: How many groups read a value.
-        self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
-        self.readers.update(self.graph.outputs)
         self._lock = ForkLock("model")
-        for value in self.graph.outputs:
-            if value.constant is not None and value.dtype != "string":
-                self.constants.view(value.constant, value.dtype)
-        self.memory = self.constants.materialize(memory and memory(self.constants.size))
 
     @made_once
     def layers(self) -> Layers | None:
@@ -216,13 +173,6 @@ class Program:
                 self.__dict__["layers"] = found
                 self._packed = []
             return self.__dict__["layers"]
-
-    def _halo_sizes(self) -> list[int]:
-        """Element sizes of the values that may have a halo; that of f32 in any case."""
-        asked = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
-        haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
-        haloed += [value for lowering in self.lowerings for value in lowering.pads]
-        return sorted({4, *(element_size(v.dtype) for v in haloed)})
 
     def load(self, provided: Mapping[str, bytes] | None = None) -> None:
         """Load the kernels, compiling those that neither `provided` nor the cache has.
@@ -299,15 +249,6 @@ class Program:
         if self.foreseen:
             self.foresee([guessed_input(v.shape, GUESS) for v in self.graph.inputs])
 
-    def host_nodes(self) -> list[str]:
-        """The nodes without a native lowering that plans may have to run, as "name (type)"."""
-        nodes = (low.group.last for low in self.lowerings if isinstance(low, ReferenceStep))
-        return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
-
-    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-        """Which of the (output, input) `pairs` can share memory with room to grow."""
-        return growing(self.graph, pairs)
-
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
     ) -> Plan:
@@ -322,7 +263,7 @@ class Program:
             plan = self.traces.find(shapes, room) or self._trace(shapes, room)
             if plan is not None:
                 if debug.is_on("OVJIT_CHECK"):
-                    self._prove(plan, shapes, room)
+                    _prove(self, plan, shapes, room)
                 plan.memory = self.memory
                 return plan
         return self._stepwise(shapes, strides, room)
@@ -468,7 +409,8 @@ class Program:
         tape = Tape([*(d for shape in shapes for d in shape), *([] if room is None else [room.capacity])])
         tape.leaves_reals = self._leaves_reals
         try:
-            types = concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes), self._twins)
+            twins = NO_TWINS if self.layers is None else self.layers.twins
+            types = concrete_types(self.graph, _leaves(tape, self.graph.inputs, shapes), twins)
         except OvjitError:
             if not tape.left_reals:
                 raise
@@ -478,10 +420,6 @@ class Program:
             tape.forget()
             return self._traced_types(shapes, room)
         return tape, types
-
-    @property
-    def _twins(self) -> Mapping[Node, Node]:
-        return NO_TWINS if self.layers is None else self.layers.twins
 
     def _types(self, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
         """The types for these shapes. What traces leave to kernels is left to them without a trace too, so
@@ -493,23 +431,26 @@ class Program:
                     return types
         return concrete_types(self.graph, shapes)
 
-    def _prove(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None) -> None:
-        """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
-        types = self._types(shapes)
-        planner = self._planned(types, room, proved=True)
-        tape, traced = self._traced_types(shapes, room)
-        if not any(as_found_number(d) < 2 for t in traced.values() for d in t.shape if is_traced_number(d)):
-            tape.forget()
-            check_plan(plan, planner.finish(plan.arena.lay_out))
-            return
-        # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
-        planner.finish()
-        planner = self._planned(traced, room, tape=tape)
-        check_plan(plan, planner.finish(plan.arena.lay_out))
-
 
 #: What is raised where an int is asked for and a traced one is not taken.
 _LEAKS = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
+
+
+def _prove(
+    program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None
+) -> None:
+    """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
+    types = program._types(shapes)
+    planner = program._planned(types, room, proved=True)
+    tape, traced = program._traced_types(shapes, room)
+    if not any(as_found_number(d) < 2 for t in traced.values() for d in t.shape if is_traced_number(d)):
+        tape.forget()
+        check_plan(plan, planner.finish(plan.arena.lay_out))
+        return
+    # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
+    planner.finish()
+    planner = program._planned(traced, room, tape=tape)
+    check_plan(plan, planner.finish(plan.arena.lay_out))
 
 
 def _untraced(t: TensorType) -> TensorType:
@@ -556,39 +497,3 @@ def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[V
             out.update((value, index) for value in node.inputs)
     out.update((value, len(lowerings)) for value in outputs)
     return out
-
-
-def _used(graph: Graph) -> list[Value]:
-    """The values that a plan may have to copy."""
-    used = [v for v, uses in graph.uses().items() if uses and v.node.op.role != "constant"]
-    return [v for v in (*used, *graph.outputs) if v.dtype != "string"]
-
-
-def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, Layout]:
-    """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
-    Open dimensions say something about halos, and nothing else.
-
-    What is asked for is no promise: the planner copies where a view does not fit.
-    """
-    layouts: dict[Value, Layout] = {}
-    for lowering in lowerings:
-        preferred = lowering.output_layout(layouts)
-        if preferred is not None:
-            layouts.update(dict.fromkeys((lowering.group.last.output, *lowering.group.more), preferred))
-    made = {v for lowering in lowerings for v in lowering.group.outputs}
-    flexible = {v: low.group for low in lowerings if low.flexible for v in low.group.outputs}
-    for lowering in lowerings:
-        for value, want in lowering.input_layouts(shape):
-            have = layouts.get(value)
-            if value not in made:
-                continue
-            if have is None:
-                group = flexible.get(value)
-                if group is not None:  # what one loop writes lies in one order
-                    layouts.update(dict.fromkeys(group.outputs if group.more else (), Layout(want.order)))
-                    layouts[value] = want
-            elif have.order == want.order:
-                layouts[value] = have.with_halo(want.halo)
-    for lowering in reversed(lowerings):
-        lowering.propagate_layouts(layouts)
-    return layouts

@@ -1,0 +1,128 @@
+"""A graph made ready for planning: groups and their lowerings, layouts, kernels, packed constants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ovjit import debug
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
+from ovjit.compiler.options import Context, Memory
+from ovjit.graph.graph import Graph, Value
+from ovjit.planning.copies import copy_kernel, halo_kernels
+from ovjit.planning.fuse import fuse
+from ovjit.planning.growing import Place, growing
+from ovjit.planning.lower import Lowering, ReferenceStep, Shapes, lower_groups
+from ovjit.planning.plan import Constants, element_size
+from ovjit.planning.views import Layout
+
+
+class LoweredGraph:
+    """A graph after all passes, for a target. `interpreted`: each node is a step of the host."""
+
+    def __init__(self, graph: Graph, context: Context, interpreted: bool, memory: Memory | None = None):
+        """`memory`: gives the bytes that constants are to lie in."""
+        self.context = context
+        self.graph = graph
+        groups = fuse(self.graph, context, alone=interpreted or debug.skips("fuse"))
+        if debug.level() >= debug.GRAPHS:
+            debug.show_groups(groups)
+        lowered = [ReferenceStep(group) for group in groups] if interpreted else lower_groups(groups)
+        self.lowerings: Sequence[Lowering] = lowered
+        self.layouts = choose_layouts(self.lowerings, lambda value: value.shape)
+        for lowering in self.lowerings:
+            lowering.finalize(self.layouts)
+        self.constants = Constants()
+        #: Where each lowering has placed its constants, until layers have been looked for.
+        self._packed = self._pack()
+        #: Bytes of the elements that plans may transpose in blocks.
+        self.transposed: list[int] = []
+        #: Of the kernels, which it takes is a matter of how memory lies.
+        self._by_strides: set[Kernel] = set()
+        self.kernels = self._needed()
+        #: How many groups read a value.
+        self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
+        self.readers.update(self.graph.outputs)
+        for value in self.graph.outputs:
+            if value.constant is not None and value.dtype != "string":
+                self.constants.view(value.constant, value.dtype)
+        self.memory = self.constants.materialize(memory and memory(self.constants.size))
+
+    def _pack(self) -> list[Sequence[int]]:
+        """Place all lowerings' constants: where those of each are."""
+        packed: list[Sequence[int]] = [()] * len(self.lowerings)
+        for index, lowering in sorted(enumerate(self.lowerings), key=lambda each: each[1].packs_late):
+            before = len(self.constants.asked)
+            lowering.pack(self.constants)
+            packed[index] = self.constants.asked[before:]
+        return packed
+
+    def _needed(self) -> list[Kernel]:
+        """The kernels that plans may have steps of."""
+        needed = [k for lowering in self.lowerings for k in lowering.kernels]
+        used = _used(self.graph)
+        sizes = sorted({element_size(v.dtype) for v in used})
+        needed += [copy_kernel(size) for size in sizes]
+        by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
+        surely = set(needed) - by_strides
+        needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
+        # smaller programs do without the kernels that transpose in blocks
+        deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
+        deep |= {4} if deep and 4 in sizes else set()
+        self.transposed = [size for size in transpose_sizes(self.context.target) if size in deep]
+        needed += map(transpose_kernel, self.transposed)
+        self._by_strides = by_strides.union(needed) - surely
+        return list(dict.fromkeys(needed))
+
+    def _halo_sizes(self) -> list[int]:
+        """Element sizes of the values that may have a halo; that of f32 in any case."""
+        asked = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
+        haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
+        haloed += [value for lowering in self.lowerings for value in lowering.pads]
+        return sorted({4, *(element_size(v.dtype) for v in haloed)})
+
+    def host_nodes(self) -> list[str]:
+        """The nodes without a native lowering that plans may have to run, as "name (type)"."""
+        nodes = (low.group.last for low in self.lowerings if isinstance(low, ReferenceStep))
+        return [f"{n.name} ({n.op.name})" for n in nodes if any(v.type.value is None for v in n.outputs)]
+
+    def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
+        """Which of the (output, input) `pairs` can share memory with room to grow."""
+        return growing(self.graph, pairs)
+
+
+def _used(graph: Graph) -> list[Value]:
+    """The values that a plan may have to copy."""
+    used = [v for v, uses in graph.uses().items() if uses and v.node.op.role != "constant"]
+    return [v for v in (*used, *graph.outputs) if v.dtype != "string"]
+
+
+def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, Layout]:
+    """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
+    Open dimensions say something about halos, and nothing else.
+
+    What is asked for is no promise: the planner copies where a view does not fit.
+    """
+    layouts: dict[Value, Layout] = {}
+    for lowering in lowerings:
+        preferred = lowering.output_layout(layouts)
+        if preferred is not None:
+            layouts.update(dict.fromkeys((lowering.group.last.output, *lowering.group.more), preferred))
+    made = {v for lowering in lowerings for v in lowering.group.outputs}
+    flexible = {v: low.group for low in lowerings if low.flexible for v in low.group.outputs}
+    for lowering in lowerings:
+        for value, want in lowering.input_layouts(shape):
+            have = layouts.get(value)
+            if value not in made:
+                continue
+            if have is None:
+                group = flexible.get(value)
+                if group is not None:  # what one loop writes lies in one order
+                    layouts.update(dict.fromkeys(group.outputs if group.more else (), Layout(want.order)))
+                    layouts[value] = want
+            elif have.order == want.order:
+                layouts[value] = have.with_halo(want.halo)
+    for lowering in reversed(lowerings):
+        lowering.propagate_layouts(layouts)
+    return layouts
