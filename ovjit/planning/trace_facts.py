@@ -1,0 +1,194 @@
+"""What a trace keeps of a planning with traced numbers: rows to compute again, and where results go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ovjit.graph.traced import GUARDS, LESS, Tape, Traced, as_found_number, is_traced_number
+from ovjit.planning.constants import ALIGNMENT, aligned_bytes
+from ovjit.planning.growing import Place, Room
+from ovjit.planning.plan_steps import Step
+from ovjit.planning.views import ARENA, Buffer, Ptr
+
+if TYPE_CHECKING:
+    from ovjit.planning.plan import Planner
+
+#: What a trace is but for its steps and the constants of its plans: arrays of integers, lists of integers and
+#: of tuples of them, and single ones.
+_ARRAYS = (
+    "_words", "starts", "chunks", "sizes", "grows", "outputs", "values", "rows", "patches", "chunk_patches"
+)  # fmt: skip
+_LISTS = ("ranks", "pointers", "buffers", "data_patches", "output_ranks", "fits")
+_NUMBERS = ("leaves", "scratch", "work")
+
+
+Facts = TypeVar("Facts", bound="TraceFacts")
+
+
+class TraceFacts:
+    """The arrays and numbers of one traced plan, which a blob has too."""
+
+    def __init__(
+        self, planner: Planner, tape: Tape, shapes: Sequence[tuple[int, ...]], room: Room | None = None
+    ):
+        self.ranks = tuple(map(len, shapes))
+        self.places = None if room is None else room.places
+        self.steps = planner.steps
+        self._collect(planner, tape)
+        #: Guards that see that what grows fits its room: number of the row -> the value that is its length.
+        self.fits: list[tuple[int, int]] = []
+        if room is not None:
+            new, capacity = self._new, tape.leaves - 1
+            lengths: list[Any] = [planner.shape(planner.outputs[p.output])[p.axis] for p in room.places]
+            nodes = {new.get(n.node) for n in lengths if is_traced_number(n)}
+            for i, (what, _, left, right) in enumerate(self.rows.tolist()):
+                if what == LESS and left in nodes and right == capacity:
+                    self.fits.append((i, left))
+        del self._new
+
+    def facts(self) -> dict[str, Any] | None:
+        """All of its content but `steps`: arrays, and numbers. None for content of one process: bodies."""
+        if any(step.control is not None for step in self.steps):
+            return None
+        facts: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        facts |= {name: np.array(getattr(self, name), np.int64) for name in _LISTS}
+        facts |= {name: int(getattr(self, name)) for name in _NUMBERS}
+        facts["places"] = None if self.places is None else np.array(self.places, np.int64)
+        facts["figures"] = np.array([(*place, node) for place, node in self.figures.items()], np.int64)
+        facts["data"] = self.data
+        return facts
+
+    @classmethod
+    def of_facts(cls: type[Facts], facts: Mapping[str, Any], steps: list[Step]) -> Facts:
+        """The trace of which these are the facts. They decide what native code reads and writes."""
+        self = cls.__new__(cls)
+        places = facts["places"]
+        self.places = None if places is None else tuple(Place(*place) for place in places.tolist())
+        self.steps = steps
+        self.data = aligned_bytes(facts["data"].size)
+        self.data[:] = facts["data"]
+        for name in _ARRAYS:
+            setattr(self, name, np.array(facts[name], np.int64))
+        for name in _LISTS:
+            setattr(self, name, facts[name].tolist())
+        for name in _NUMBERS:
+            setattr(self, name, facts[name])
+        self.ranks = tuple(self.ranks)
+        self.figures = {(i, k): node for i, k, node in facts["figures"].tolist()}
+        return self
+
+    def _collect(self, planner: Planner, tape: Tape) -> None:
+        """Make arrays of what the planner has left."""
+        wanted: list[int] = []  # values that are read at the end
+
+        def place(number: Any) -> int:
+            node = number.node if type(number) is Traced else tape.constant(int(number))
+            wanted.append(node)
+            return node
+
+        used = planner.used_buffers()
+        words, patches, starts = self._collect_words(planner, used, place)
+        self._words = np.array(words or [0], np.int64)
+        #: Where each step's arguments begin, in bytes.
+        self.starts = np.array(starts, np.int64)
+        chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
+        self.chunks = np.array(
+            [0 if is_traced_number(s.chunks) else s.chunks for s in planner.steps], np.int64
+        )
+        self.buffers = [(b.first, b.last) for b in used]
+        sizes = [place(b.size) for b in used]
+        self.grows = np.array([is_traced_number(b.size) for b in used], np.int64)
+        scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
+        own = [s for s in planner.steps if s.control is None]  # bodies tell for themselves
+        work = place(_total(number for step in own for number in (step.flops, step.bytes)))
+        self.data = planner.data.materialize()
+        data = [(at, itemsize, place(number)) for at, itemsize, number in planner.data.traced]
+        outputs = [place(d) for v in planner.outputs for d in planner.shape(v)]
+        self.output_ranks = [len(planner.shape(v)) for v in planner.outputs]
+        figures = [(i, k, place(n)) for i, s in enumerate(planner.steps)
+                   for k, n in enumerate((s.flops, s.bytes)) if is_traced_number(n)]  # fmt: skip
+        self._renumber(tape, wanted)
+        new = self._new
+        self.patches = patches_of((at, new[node]) for at, node in patches)
+        self.chunk_patches = patches_of((at, new[node]) for at, node in chunks)
+        self.sizes = np.array([new[node] for node in sizes], np.int64)
+        self.scratch, self.work = new[scratch], new[work]
+        self.data_patches = [(at, itemsize, new[node]) for at, itemsize, node in data]
+        self.outputs = np.array([new[node] for node in outputs], np.int64)
+        self.figures = {(i, k): new[node] for i, k, node in figures}
+        for step in planner.steps:  # what stays tells of no tape
+            step.args = ()
+            step.chunks, step.flops, step.bytes = map(as_found_number, (step.chunks, step.flops, step.bytes))
+
+    def _collect_words(
+        self, planner: Planner, used: Sequence[Buffer], place: Callable[[Any], int]
+    ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+        """The arguments of all steps, where traced numbers are to be added, and where each step's begin, in
+        bytes. `place` notes that a number is read, and gives its node."""
+        words: list[int] = []
+        patches: list[tuple[int, int]] = []
+        self.pointers: list[tuple[int, int]] = []  # (word, buffer of the arena)
+        number_of = {buffer: i for i, buffer in enumerate(used)}
+        starts: list[int] = []
+        for step in planner.steps:
+            starts.append(len(words) * 8)
+            args: Sequence[Any] = step.args or (0,)
+            for arg in args:
+                kind = type(arg)
+                if kind is int:
+                    words.append(arg)
+                    continue
+                if kind is Ptr:
+                    words.append(arg.buffer.base)
+                    if arg.buffer.base == ARENA:
+                        self.pointers.append((len(words), number_of[arg.buffer]))
+                    arg = arg.offset + (0 if arg.buffer.base == ARENA else arg.buffer.offset)
+                if type(arg) is Traced:
+                    patches.append((len(words), place(arg)))
+                    words.append(0)
+                else:
+                    words.append(int(arg))
+        return words, patches, starts
+
+    def _renumber(self, tape: Tape, wanted: Sequence[int]) -> None:
+        """Keep the rows that guards and results need; leaves come first, then constants, then results."""
+        needed = set(wanted)
+        kept = []
+        for row in reversed(tape.rows):
+            if row[0] in GUARDS or row[1] in needed:
+                kept.append(row)
+                needed.update(row[2:])
+        kept.reverse()
+        order = list(range(tape.leaves))
+        order += [place for place in tape.constants.values() if place in needed]
+        order += [row[1] for row in kept if row[0] not in GUARDS]
+        self._new = new = {node: i for i, node in enumerate(order)}
+        self.values = np.zeros(len(order), np.int64)
+        for number, place in tape.constants.items():
+            if place in needed:
+                self.values[new[place]] = number
+        self.leaves = tape.leaves
+        rows = [(what, 0 if what in GUARDS else new[to], new[a], new[b]) for what, to, a, b in kept]
+        self.rows = np.array(rows, np.int64).reshape(len(rows), 4)
+
+
+def patches_of(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Where results go in an array of words, and the values that belong there, to be added: two rows."""
+    return np.ascontiguousarray(np.array(list(pairs), np.int64).reshape(-1, 2).T)
+
+
+def _total(numbers: Iterable[Any]) -> Any:
+    """The sum of flops and bytes. What equal layers do is one traced number, which is added once."""
+    plain, times = 0, Counter[int]()
+    traced_ones: dict[int, Traced] = {}
+    for number in numbers:
+        if type(number) is Traced:
+            times[number.node] += 1
+            traced_ones[number.node] = number
+        else:
+            plain += int(number)
+    return plain + sum(traced_ones[node] * count for node, count in times.items())
