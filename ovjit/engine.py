@@ -104,7 +104,8 @@ def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory:
     """What runs a graph with state operations: programs of the graph without them, and of what computes what
     variables begin with."""
     from ovjit.compiler.checks import check_graph
-    from ovjit.execution.variables import Init, StatefulProgram, inner_config
+    from ovjit.execution.foreseen_states import Init
+    from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Start
 
     check_graph(graph)

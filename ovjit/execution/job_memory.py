@@ -286,7 +286,7 @@ class JobMemory:
         return array
 
     def states(self) -> Any:
-        """The model's variables in this job, an `ovjit.execution.variables.States`; None when it has none."""
+        """The model's variables in this job, an `ovjit.execution.states.States`; None when it has none."""
         states_of = getattr(self.executable.program, "states_of", None)
         return None if states_of is None else states_of(self)
 

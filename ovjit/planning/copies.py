@@ -89,6 +89,36 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
     return Rows(walk.extents, walk.per_chunk, row[:-outs], row[-outs:])
 
 
+class _RowsOf(NamedTuple):
+    """What all rows of a walk have in common: for each tensor its name, its bytes from element to element and
+    those that its kernel is made for; the dimensions of rows, and operations for each element."""
+
+    names: Sequence[str]
+    steps: Sequence[int]
+    wanted: Sequence[int]
+    outer: int
+    operations: int
+
+    def walk(
+        self, extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int
+    ) -> _Walk:
+        """The step for rows of `inner` elements, of which each begins at its element `first`."""
+        steps, outer = self.steps, self.outer
+        rows = product(extents)
+        extents = [1] * (outer - len(extents)) + list(extents)
+        strides = [[*[0] * (outer - len(s)), *s, step] for s, step in zip(strides, steps, strict=True)]
+        # of a row of one element what "v" reads is right for any stride, "s" too
+        general = any(step != want for step, want in zip(steps, self.wanted, strict=True)) and inner > 1
+        values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
+        for name, along in zip(self.names, strides, strict=True):
+            values |= {f"{name}_{d}": s for d, s in enumerate(along)}
+        values |= {f"d{d}": e for d, e in enumerate(extents)}
+        cost, flops = inner * (1 + self.operations) * 4, rows * inner * self.operations
+        values["per_chunk"] = per_chunk = split(rows, cost * 8 if general else cost)
+        starts = [first * step for step in steps]
+        return _Walk(values, starts, extents, strides, inner, per_chunk, ceil_div(rows, per_chunk), flops)
+
+
 def _walks(
     planner: ValueViews, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
     several: bool,
@@ -126,29 +156,13 @@ def _walks(
     if len(extents) > outer:
         return order[0]
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
-
-    def walk(extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> _Walk:
-        """The step for rows of `inner` elements, of which each begins at its element `first`."""
-        rows = product(extents)
-        extents = [1] * (outer - len(extents)) + list(extents)
-        strides = [[*[0] * (outer - len(s)), *s, step] for s, step in zip(strides, steps, strict=True)]
-        # of a row of one element what "v" reads is right for any stride, "s" too
-        general = any(step != want for step, want in zip(steps, wanted, strict=True)) and inner > 1
-        values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
-        for name, along in zip(names, strides, strict=True):
-            values |= {f"{name}_{d}": s for d, s in enumerate(along)}
-        values |= {f"d{d}": e for d, e in enumerate(extents)}
-        cost, flops = inner * work * (8 if general else 1) * 4, rows * inner * operations
-        values["per_chunk"] = per_chunk = split(rows, cost)
-        starts = [first * step for step in steps]
-        return _Walk(values, starts, extents, strides, inner, per_chunk, ceil_div(rows, per_chunk), flops)
-
+    rows = _RowsOf(names, steps, wanted, outer, operations)
     if not parts:
-        return [walk(extents, strides, 0, inner)]
+        return [rows.walk(extents, strides, 0, inner)]
     cut = [[*s, step * piece] for s, step in zip(strides, steps, strict=True)]
-    found = [walk([*extents, parts], cut, 0, piece)]
+    found = [rows.walk([*extents, parts], cut, 0, piece)]
     if leaves:
-        found.append(walk(extents, strides, parts * piece, inner - parts * piece))
+        found.append(rows.walk(extents, strides, parts * piece, inner - parts * piece))
     return found
 
 

@@ -576,7 +576,7 @@ def _read_starts(
     tables: Mapping[str, Any], sections: Mapping[str, Any], main: Any, count: int, config: Mapping[str, Any]
 ) -> list[Any]:
     """What each of `count` variables begins with: an array, what computes it, or None for zeros."""
-    from ovjit.execution.variables import Init
+    from ovjit.execution.foreseen_states import Init
 
     table = Reader({"data": sections["data"]}).value(tables.get("starts"))
     try:

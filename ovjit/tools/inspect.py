@@ -98,7 +98,7 @@ def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dic
     if any(s is None or not all(isinstance(d, int) for d in s) for s in shapes):
         return None, None, None, {}
     try:
-        plan = executable.program.plan([tuple(s) for s in shapes])
+        plan = executable.program.loaded_plan([tuple(s) for s in shapes])
     except (AttributeError, RuntimeError):
         return None, None, None, {}
     by_node: dict[str, float] = {}

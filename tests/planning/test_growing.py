@@ -11,8 +11,8 @@ import pytest
 import ovjit as ov
 from ovjit.execution import variables
 from ovjit.execution.job import Job
+from ovjit.execution.states import in_order, move_rows, moves_of
 from ovjit.execution.table import Table
-from ovjit.execution.variables import in_order, move_rows, moves_of
 from ovjit.planning import parametric, plan
 from ovjit.planning.parametric import Parametric, Recipe
 from tests.support.decoders import HEADS, SIZE, decoder

@@ -21,7 +21,7 @@ from ovjit.graph.op import find_op
 
 if TYPE_CHECKING:
     from ovjit.api.run.request import InferRequest
-    from ovjit.execution.variables import States
+    from ovjit.execution.states import States
 
 
 class VariableInfo:

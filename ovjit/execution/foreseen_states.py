@@ -1,0 +1,125 @@
+"""Plans of models with state, traced before any shape is known."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.execution.states import lowest, spacious
+from ovjit.graph.shapes import GUESS, LONG_GUESS, guessed_input
+from ovjit.planning.growing import Outgrown, Place, Room
+
+if TYPE_CHECKING:
+    from ovjit.execution.executable import Executable
+    from ovjit.rewrite.model_variables import Variable
+
+
+class Init(NamedTuple):
+    """What computes the value that a variable begins with: output `output` of `executable`, which reads the
+    inputs of the main program that have the numbers `inputs`."""
+
+    executable: Executable
+    inputs: tuple[int, ...]
+    output: int
+
+
+class ForeseenStates:
+    """What traces plans ahead of time, for a program around `main` whose last inputs are variables."""
+
+    main: Executable
+    variables: tuple[Variable, ...]
+    inputs: Sequence[Any]
+    public_inputs: int
+    public_outputs: int
+    places: tuple[Place, ...]
+    inits: Callable[[], list[np.ndarray | Init | None]]
+
+    def foresee(self) -> None:
+        """Trace plans before any shape is known (see `Program.foresee`): of a first run after a reset, and of
+        a run that then appends one element."""
+        self._foresee(1, 1)
+
+    def foresee_more(self) -> None:
+        """See `Program.foresee_more`: runs that append many elements, and batches of several."""
+        self._foresee(1, LONG_GUESS)
+        self._foresee(GUESS, 1)
+
+    def _foresee(self, batch: int, more: int) -> None:
+        """Have plans traced of a first run with a `batch`, and of one that appends so many `more`."""
+        from ovjit.planning.concrete_types import concrete_types  # imported models do without
+
+        given = [guessed_input(v.shape, batch) for v in self.inputs]
+        states = self._guessed_beginning(given)
+        if states is None:
+            return
+        made = self._foreseen([*given, *states], batch == more == 1)
+        if made is None or not self.places:
+            return
+        place = self.places[0]
+        length = made[place.output][place.axis]
+        new = length - states[place.input - self.public_inputs][place.axis]
+        outputs = iter(range(self.public_outputs, len(made)))
+        now = [made[next(outputs)] if v.assigned else s
+               for v, s in zip(self.variables, states, strict=True)]  # fmt: skip
+        dims = [(i, axis) for i, shape in enumerate(given) for axis, d in enumerate(shape)
+                if d == new and self.inputs[i].shape[axis] != d]  # fmt: skip
+
+        def after(count: int, whole: tuple[int, int] | None) -> list[tuple[int, ...]]:
+            """The inputs' shapes for so many more; `whole`: which dimension is that of all there are then."""
+            shapes = [list(shape) for shape in given]
+            for i, axis in dims:
+                shapes[i][axis] = count + (length if (i, axis) == whole else 0)
+            return [*map(tuple, shapes), *now]
+
+        for whole in (None, *dims):
+            with contextlib.suppress(OvjitError):  # by a few: one would fit too much
+                concrete_types(self.main.program.graph, after(GUESS + 2, whole))
+                self._foreseen(after(more, whole))
+                return
+
+    def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
+        """The shapes that variables have after a reset, for inputs of these shapes."""
+        made: dict[Executable, Sequence[tuple[int, ...]]] = {}
+        for init in self.inits():
+            if not isinstance(init, Init) or init.executable in made:
+                continue
+            if max(init.inputs, default=-1) >= len(given):
+                return None  # one begins with what follows from another
+            shapes, begun = [given[i] for i in init.inputs], init.executable
+            trace = begun.program.foresee(shapes)
+            plan = None if trace is None else trace.at(shapes)
+            if plan is None and not begun.static:
+                return None
+            made[begun] = [v.shape for v in begun.outputs] if plan is None else plan.output_shapes
+        return [
+            made[init.executable][init.output] if isinstance(init, Init)
+            else lowest(variable).shape if init is None else init.shape
+            for init, variable in zip(self.inits(), self.variables, strict=True)
+        ]  # fmt: skip
+
+    def _foreseen(
+        self, shapes: Sequence[tuple[int, ...]], prepares: bool = False
+    ) -> Sequence[tuple[int, ...]] | None:
+        """Have a plan of the main program for these shapes traced; the shapes that it makes. `prepares`: have
+        memory for it, too."""
+        program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
+        try:
+            trace = program.foresee(shapes, room)
+        except Outgrown as need:
+            room = Room(spacious(need.length), self.places)
+            trace = program.foresee(shapes, room)
+        plan = None if trace is None else trace.at(shapes, room)
+        if plan is None:
+            return None
+        if prepares:
+            rooms: dict[int, list[int]] = {}
+            if room is not None:
+                for output, _, axis in room.places:
+                    rooms[output] = [*plan.output_shapes[output]]
+                    rooms[output][axis] = room.capacity
+            self.main.prepare(plan, rooms, self.public_outputs)
+        return plan.output_shapes

@@ -1,0 +1,173 @@
+"""The values of a job's variables: where they lie, how they are kept, and rows that beams put into order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ovjit.errors import InferenceError
+from ovjit.execution.blocks import LARGE_STATE, new_array
+from ovjit.graph import dtypes, shapes
+from ovjit.graph.shapes import fits
+
+if TYPE_CHECKING:
+    from ovjit.rewrite.model_variables import Variable
+
+
+class States:
+    """The values of a job's variables; None after a reset, until a run works out what they begin with."""
+
+    def __init__(self, variables: Sequence[Variable], computed: Sequence[bool]):
+        """`computed`: which variables have an initial value other than zeros."""
+        self.variables = tuple(variables)
+        self._computed = list(computed)
+        self.values: list[np.ndarray | None] = [None] * len(self.variables)
+        #: Whether the caller holds a tensor on the value's memory, which is then not written again.
+        self.shown = [False] * len(self.variables)
+        #: The memory with room that the value is the beginning of, of those that grow; for how many elements.
+        self.memory: list[np.ndarray | None] = [None] * len(self.variables)
+        self.room = 0
+        #: The variables' shapes, where all of them grow and `values` are shorter beginnings of their memory.
+        self.steady: list[tuple[int, ...]] | None = None
+        for k in range(len(self.variables)):
+            self.reset(k)
+
+    def settle(self) -> None:
+        """Let `values` be what the variables are."""
+        shapes, self.steady = self.steady, None
+        for k, shape in enumerate(shapes or ()):
+            whole = self.memory[k]
+            assert whole is not None
+            self.values[k] = beginning(whole, shape)
+
+    def reset(self, k: int) -> None:
+        self.settle()
+        self.values[k] = None if self._computed[k] else lowest(self.variables[k])
+        self.memory[k], self.shown[k] = None, False
+
+    def show(self, k: int) -> np.ndarray:
+        """The value, zeros after a reset."""
+        self.settle()
+        value = self.values[k]
+        if value is None:
+            return lowest(self.variables[k])
+        dtype = dtypes.numpy_dtype(self.variables[k].dtype)
+        if not value.flags.c_contiguous or value.dtype != dtype:
+            # it has room to grow, or is kept otherwise: an ordinary array is in its place from now on
+            value = self.values[k] = np.array(as_given(value, self.variables[k]), order="C")
+            self.memory[k] = None
+        self.shown[k] = True
+        return value
+
+    def set(self, k: int, value: np.ndarray) -> None:
+        """Take a copy of `value`, of the variable's dtype, as it is kept.
+
+        Raises InferenceError unless the shape fits.
+        """
+        variable = self.variables[k]
+        if not fits(value.shape, variable.shape):
+            raise InferenceError(
+                f"the variable {variable.name!r} has the shape {shapes.text(variable.shape)}, "
+                f"the given tensor {list(value.shape)}"
+            )
+        self.settle()
+        self.values[k] = owned(as_stored(value, variable))
+        self.memory[k], self.shown[k] = None, False
+
+
+def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
+    """`value` in the element type that the variable is kept in."""
+    if value.dtype == dtypes.numpy_dtype(variable.kept.dtype):
+        return value
+    rows = variable.rows
+    if rows is not None:
+        return rows.to_bytes(value)
+    return dtypes.cast(value, dtypes.numpy_dtype(variable.stored))
+
+
+def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:
+    """`value`, in which a variable is kept, in the variable's own element type."""
+    wanted = dtypes.numpy_dtype(variable.dtype)
+    rows = variable.rows
+    if value.dtype != wanted and rows is not None:
+        return rows.to_floats(value)
+    return value.astype(wanted, copy=False)
+
+
+def lowest(variable: Variable) -> np.ndarray:
+    """Zeros; open dimensions are 0."""
+    shape = [d if isinstance(d, int) else 0 for d in variable.shape or ()]
+    return np.zeros(shape, dtypes.numpy_dtype(variable.dtype))
+
+
+class Moves(NamedTuple):
+    """Rows that others take the places of: row `source[i]` goes to the place `to[i]`. `at[i]`: which of `to`
+    that source is, -1 for one that stays."""
+
+    to: np.ndarray
+    source: np.ndarray
+    at: np.ndarray
+
+
+def moves_of(order: np.ndarray, rows: int) -> Moves | None:
+    """What puts so many rows into `order`; None unless it names as many rows, all of them there."""
+    if len(order) != rows or ((order < -rows) | (order >= rows)).any():
+        return None
+    places = np.where(order < 0, order + rows, order).astype(np.int64)
+    to = np.flatnonzero(places != np.arange(rows))
+    at = np.full(rows, -1, np.int64)
+    at[to] = np.arange(to.size)
+    return Moves(to, places[to], at[places[to]])
+
+
+def move_rows(rows: np.ndarray, moves: Moves, before: np.ndarray) -> None:
+    """Put rows into order in their places; `before` is what is in the places that change."""
+    for to, source, at in zip(*(m.tolist() for m in moves), strict=True):
+        rows[to] = rows[source] if at < 0 else before[at]
+
+
+def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The rows of `value` that `order` names, as Gather has them: zeros for those that are not there."""
+    rows = len(value)
+    places = order.astype(np.int64)
+    there = (places >= -rows) & (places < rows)
+    words = as_words(value)
+    if there.all():
+        return words[places].view(value.dtype)
+    out = np.zeros((len(order), *value.shape[1:]), words.dtype)
+    out[there] = words[places[there]]
+    return out.view(value.dtype)
+
+
+def as_words(array: np.ndarray) -> np.ndarray:
+    """16-bit floats as integers, which NumPy moves by rows and not one by one; other types unchanged."""
+    return array if array.dtype.isbuiltin != 2 else array.view(f"u{array.dtype.itemsize}")
+
+
+#: Room is made for this many elements more than are needed, at least, and for a quarter more.
+SPARE = 32
+
+
+def spacious(length: int) -> int:
+    """Room for `length` elements and more."""
+    return -(-(length + max(SPARE, length // 4)) // SPARE) * SPARE
+
+
+def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
+    """Memory with room for `room` elements along `axis`, `value` at its beginning."""
+    shape = [*value.shape]
+    shape[axis] = room
+    whole = new_array(shape, value.dtype, LARGE_STATE)
+    as_words(beginning(whole, value.shape))[...] = as_words(value)
+    return whole
+
+
+def beginning(whole: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The first elements along each dimension."""
+    return whole[tuple(slice(0, n) for n in shape)]
+
+
+def owned(array: np.ndarray) -> np.ndarray:
+    return np.array(array, order="C")
