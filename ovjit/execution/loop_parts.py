@@ -1,0 +1,172 @@
+"""What a body is to native iterations of its loop (`trips.py`): its parts, and the slots of their values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.execution import streams
+from ovjit.execution import trip_steps as ts
+from ovjit.execution.executable import Executable
+from ovjit.execution.job import Job
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED
+
+
+class Slot(NamedTuple):
+    number: int
+    rank: int
+    dtype: np.dtype
+
+
+class Told(NamedTuple):
+    """A number that is told before a part runs: whose, which of them, the slot that tells it; where that is
+    the used part of `whole`, along which axis."""
+
+    numbers: Slot
+    element: int
+    slot: Slot
+    whole: Slot | None = None
+    axis: int = 0
+
+
+class Part(NamedTuple):
+    """A part of the body: what runs it, the slots of its inputs and outputs, and what is told before."""
+
+    executable: Executable
+    job: Job
+    inputs: list[Slot]
+    outputs: list[Slot]
+    told: list[Told]
+
+
+class Unfit(Exception):
+    """A body, or a state that it is in, for step by step."""
+
+
+class LoopParts:
+    """The parts of a body, after Python has run it once."""
+
+    def __init__(self, ends: Any, executable: Executable, inner: Job):
+        """`inner`: the job of the body's `executable`, which has run. Raises Unfit."""
+        self.ends = ends
+        self.executable = executable
+        self._inner = inner
+        self._slots: list[Slot] = []
+        self._fixed: dict[int, np.ndarray] = {}  # constants, by their slots
+        self._parts: list[Part] = []
+        self._blocks: list[tuple[int, Any]] = []
+        self._keep: list[Any] = []
+        self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._kept: dict[int, np.ndarray] = {}
+        #: Runs in a row that came to nothing.
+        self.poor = 0
+        self._check_ends()
+        self.feeds = [self._slot(a.ndim, a.dtype) for a in inner.inputs if a is not None]
+        self._telling: list[Told] = []  # before the part that is found next
+        self.results = self._find_parts(executable, inner, self.feeds)
+        if self._telling:
+            raise Unfit
+        self._traces: Any = None
+        self._check_carried()
+
+    def __del__(self) -> None:
+        if streams is not None:  # the interpreter may be ending
+            for address, words in getattr(self, "_blocks", ()):
+                streams.give_block(address, words, self._keep)
+
+    def _check_ends(self) -> None:
+        for port in self.ends.outputs:
+            if (port.kind == CONCAT and (port.stride != 1 or port.axis != 0)) or (
+                port.kind == LAST and port.iteration != -1
+            ):
+                raise Unfit
+        if any(port.axis != 0 for port in self.ends.of(SLICED)):
+            raise Unfit
+
+    def _check_carried(self) -> None:
+        """Carried values are new in each iteration, or constant. None is read one iteration later."""
+        feeds = {slot.number: i for i, slot in enumerate(self.feeds)}
+        for port in self.ends.of(MERGED):
+            slot = self.results[port.back]
+            if feeds.get(slot.number, port.inner) != port.inner:
+                raise Unfit
+        if any(not slot.rank for _, slot in self._concatenated()):
+            raise Unfit
+        again = {port.back for port in self.ends.of(MERGED)}
+        for port in self.ends.outputs:
+            if port.kind == LAST and self.results[port.inner].number in feeds and port.inner not in again:
+                raise Unfit  # it has changed when the last iteration is over
+        if self.ends.condition != -1 and self.results[self.ends.condition].dtype != np.bool_:
+            raise Unfit
+
+    def _slot(self, rank: int, dtype: Any) -> Slot:
+        if rank > ts.MOST_RANK or np.dtype(dtype).hasobject:
+            raise Unfit
+        self._slots.append(Slot(len(self._slots), rank, np.dtype(dtype)))
+        return self._slots[-1]
+
+    def _find_parts(self, executable: Executable, job: Job, ins: list[Slot]) -> list[Slot]:
+        """The slots of the results of what runs in `job`, and note the parts that it has."""
+        chain = executable._chain
+        if chain is None:
+            return self._add(executable, job, ins)
+        results = ins[:1] * len(executable.outputs)
+        places = [[i] for i in range(len(results))]
+        rest = chain.first
+        while True:
+            rest = rest.in_use()
+            cut, part = rest.cut, rest.part
+            if (part is None and cut is None) or (part is not None and part not in job.parts):
+                raise Unfit
+            if cut is None:
+                for slot, where in zip(self._find_parts(part, job.parts[part], ins), places, strict=True):
+                    for i in where:
+                        results[i] = slot
+                return results
+            if not all(node.op.views for node in cut.hosts):
+                raise Unfit
+            have = dict(zip(cut.graph.inputs, ins, strict=True))
+            if part is not None:
+                before = [have[v] for v in cut.before.inputs]
+                have.update(zip(cut.kept, self._find_parts(part, job.parts[part], before), strict=True))
+            for value in (*cut.graph.outputs, *cut.told, *cut.passed):
+                if value not in have and value.constant is not None:
+                    have[value] = self._constant(value.constant)
+            for node in cut.hosts:
+                whole, number = (have[v] for v in node.inputs)
+                have[node.output] = slot = self._slot(whole.rank, whole.dtype)
+                self._telling.append(Told(number, 0, slot, whole, node.attrs["axis"]))
+            here, places = cut.places(places)
+            for value, i in here:
+                results[i] = have[value]
+            if not places:
+                return results
+            ins = [have[v] for v in cut.passed]
+            rest = rest.following([slot.rank for slot in ins])
+            for value in cut.told:
+                for element in range(math.prod(cut._told_shapes[value])):
+                    self._telling.append(Told(have[value], element, self._slot(3, np.uint8)))
+                    ins.append(self._telling[-1].slot)
+
+    def _constant(self, array: np.ndarray) -> Slot:
+        slot = self._slot(array.ndim, array.dtype)
+        self._fixed[slot.number] = np.ascontiguousarray(array).reshape(array.shape)
+        return slot
+
+    def _add(self, executable: Executable, job: Job, inputs: list[Slot]) -> list[Slot]:
+        table = job._table
+        plain = type(job) is Job and not executable.profiling and job.room is None
+        traced = getattr(executable.program, "traces", None) is not None
+        if not plain or table is None or (table.in_python and not traced):
+            raise Unfit
+        shapes = table.plan.output_shapes
+        outputs = [self._slot(len(shape), a.dtype) for shape, a in zip(shapes, job.outputs, strict=True)]
+        self._parts.append(Part(executable, job, inputs, outputs, self._telling))
+        self._telling = []
+        self._blocks.append(streams.take_block())
+        return outputs
+
+    def _concatenated(self) -> list[tuple[Any, Slot]]:
+        return [(port, self.results[port.inner]) for port in self.ends.of(CONCAT)]

@@ -1,0 +1,172 @@
+"""What the native function of loops is told (`trip_steps.py`): slots, parts and their traces, as int64s."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from ovjit.execution import runner
+from ovjit.execution import trip_steps as ts
+from ovjit.execution.loop_parts import LoopParts, Part, Unfit
+from ovjit.graph.bodies import CONCAT, MERGED, SLICED
+from ovjit.graph.shapes import Interval, is_static
+from ovjit.planning.chunks import PARALLEL_WORK
+from ovjit.planning.constants import aligned_bytes
+from ovjit.planning.parametric import evaluate_address
+from ovjit.planning.views import FIRST_IO
+
+#: Results get this many times the memory that they need, and so much at least. Larger ones are Python's.
+_ROOM, _LEAST_ROOM, _MOST_ROOM = 2, 4096, 1 << 24
+#: As many traces of a part are tried, each in as many memories.
+_MOST_TRACES, _MOST_MEMORIES = 4, 4
+_FAR = 1 << 62
+
+
+class LoopWords(LoopParts):
+    """Arrays of int64s, made again where the parts' traces are others."""
+
+    def _array(self, rows: Sequence[Any]) -> np.ndarray:
+        """int64 of these rows, with a word at least; kept as long as this is."""
+        array = np.array(rows if len(rows) else [0], np.int64).reshape(-1)
+        self._keep.append(array)
+        return array
+
+    def _at(self, rows: Sequence[Any]) -> int:
+        return self._array(rows).ctypes.data
+
+    def _prepare(self) -> None:
+        """Write what the native function is told of the parts, where their traces are others than before."""
+        traces = [self._traces_of(part) for part in self._parts]
+        grown = [self._found_room(part) for part in self._parts]
+        if traces == self._traces and not any(grown):
+            return
+        self._keep = []
+        rows = []
+        for part, found, (address, words) in zip(self._parts, traces, self._blocks, strict=True):
+            rows.append(self._part_words(part, found, address, words))
+        slots = np.zeros((len(self._slots), ts.SLOT_WORDS), np.int64)
+        for slot in self._slots:
+            slots[slot.number, 1] = slot.rank
+        somewhere = aligned_bytes(64)
+        for part in self._parts:
+            for one in part.told:
+                slots[one.slot.number, 0] = somewhere.ctypes.data
+        for number, array in self._fixed.items():
+            slots[number, 0] = array.ctypes.data
+            slots[number, 2 : 2 + array.ndim] = array.shape
+        self._words = slots
+        self._keep.append((slots, somewhere))
+        carried = [(self.feeds[p.inner].number, self.results[p.back].number) for p in self.ends.of(MERGED)]
+        self._told = told = self._array([0] * 32)
+        self._part_rows = self._array(rows)
+        told[ts.T_PARTS], told[ts.T_PARTS_AT] = len(rows), self._part_rows.ctypes.data
+        told[ts.T_CARRIED], told[ts.T_CARRIED_AT] = len(carried), self._at(carried)
+        told[ts.T_SPARE] = self._at([0] * (ts.SLOT_WORDS * len(carried)))
+        told[ts.T_SLOTS], told[ts.T_EVALUATE] = slots.ctypes.data, evaluate_address()
+        sliced = [(self.feeds[port.inner].number, 0) for port in self.ends.of(SLICED)]
+        self._sliced = self._array(sliced)
+        told[ts.T_SLICED], told[ts.T_SLICED_AT] = len(sliced), self._sliced.ctypes.data
+        self._kept_rows = np.zeros((len(self.ends.of(CONCAT)), ts.KEPT_ROW), np.int64)
+        condition = self.ends.condition
+        told[ts.T_GO] = -1 if condition == -1 else self.results[condition].number
+        told[ts.T_WORK] = PARALLEL_WORK if self.executable.threads > 1 else _FAR
+        self._traces = traces
+
+    def _found_room(self, part: Part) -> bool:
+        """Whether results needed more room than they had; they have it now."""
+        more, table = False, part.job._table
+        assert table is not None
+        for slot, shape in zip(part.outputs, table.plan.output_shapes, strict=True):
+            size = math.prod(shape) * slot.dtype.itemsize if is_static(shape) else 0
+            if size > _MOST_ROOM:
+                raise Unfit
+            if slot.number not in self._places or self._places[slot.number][0].nbytes < size:
+                size = max(_LEAST_ROOM, _ROOM * size)
+                self._places[slot.number], more = (aligned_bytes(size), aligned_bytes(size)), True
+        return more
+
+    def _traces_of(self, part: Part) -> list[Any]:
+        """(trace, memory) pairs, and the last table where it is of a plan that is none."""
+        table = part.job._table
+        if part.executable.is_cut:
+            raise Unfit  # it was not when this was made
+        found: list[Any] = []
+        if table is not None and table.plan.block is None and not table.in_python and not table.bodies:
+            found.append(table)
+        for trace in list(getattr(part.executable.program, "traces", None) or ())[:_MOST_TRACES]:
+            sizes = {size for _, size, _ in trace.data_patches}
+            if trace.table is None or not sizes <= {4, 8} or trace.places is not None:
+                continue
+            if trace.ranks == tuple(slot.rank for slot in part.inputs) and not trace.table[1]:
+                found += [(trace, memory) for memory in trace._memories[:_MOST_MEMORIES]]
+        return found
+
+    def _part_words(self, part: Part, found: list[Any], address: int, words: Any) -> list[int]:
+        inputs, outputs = part.inputs, part.outputs
+        leaves = sum(slot.rank for slot in inputs)
+        bases = self._array([0] * (FIRST_IO + len(inputs) + len(outputs)))
+        words[runner.BASES], words[runner.THREADS] = bases.ctypes.data, 1
+        words[runner.PERF] = words[runner.BUSY] = words[runner.FIRST] = 0
+        words[runner.FLUSH] = part.executable.flushes
+        in_rows, out_rows, at = [], [], 0
+        low: list[int] = []
+        high: list[int] = []
+        for i, (slot, end) in enumerate(zip(inputs, part.executable.inputs, strict=True)):
+            in_rows.append((slot.number, FIRST_IO + i, at))
+            at += slot.rank
+            for d in end.shape:
+                low.append(d.lo if isinstance(d, Interval) else d)
+                most = d.hi if isinstance(d, Interval) else d
+                high.append(_FAR if most is None else most)
+        self._found_room(part)
+        for i, slot in enumerate(outputs):
+            first, second = self._places[slot.number]
+            out_rows.append((slot.number, FIRST_IO + len(inputs) + i, first.ctypes.data, second.ctypes.data,
+                             first.nbytes, slot.dtype.itemsize))  # fmt: skip
+        told = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number,
+                 -1 if whole is None else whole.number, (2 + axis) * 8)
+                for slot, element, to, whole, axis in part.told]  # fmt: skip
+        none = [-1] * leaves
+        rows = [self._trace_words(part, one) for one in found]
+        return [
+            address, bases.ctypes.data, len(told), self._at(told), len(in_rows), self._at(in_rows), leaves,
+            self._at(none), self._at(none), self._at(low), self._at(high), len(rows), self._at(rows), 0,
+            len(out_rows), self._at(out_rows),
+        ]  # fmt: skip
+
+    def _trace_words(self, part: Part, found: Any) -> list[int]:
+        memory = part.executable.program.memory.ctypes.data
+        if not isinstance(found, tuple):
+            plan = found.plan
+            leaves = self._at([d for shape in plan.input_shapes for d in shape])
+            made = [d for shape in plan.output_shapes for d in shape]
+            begins = [0, *accumulate(map(len, plan.output_shapes))]
+            made += [plan.scratch_size, _FAR if plan.parallel and part.executable.threads > 1 else 0]
+            self._keep.append(found)
+            return [
+                0, 0, leaves, 0, found.address, len(plan.steps), 0, self._at(made), begins[-1],
+                plan.scratch_offset, memory, found.data.ctypes.data, 0, 0, self._at(begins),
+            ]  # fmt: skip
+        trace, place = found
+        rows, count, size = trace._sizes
+        whole = self._array([0] * size)
+        results, chunks, words, *_ = trace._parts
+        shapes, which = trace._shapes
+        begins = [0, *accumulate(map(len, shapes))]
+        first = trace.table[0].copy()
+        steps = len(trace.steps)
+        at = whole.ctypes.data
+        first[:steps, runner.STEP_ARGS] += at + 8 * words
+        data = aligned_bytes(trace.data.size)
+        data[:] = trace.data
+        patches = [(data.ctypes.data + to, size, node) for to, size, node in trace.data_patches]
+        self._keep.append((first, trace, place, data))
+        return [
+            rows, count, at, place.address, first.ctypes.data, steps, at + 8 * chunks, at + 8 * results,
+            begins[-1], place.arena_size, memory, data.ctypes.data, len(patches), self._at(patches),
+            self._at([begins[i] for i in which]),
+        ]  # fmt: skip
