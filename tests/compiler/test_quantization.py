@@ -19,12 +19,13 @@ from tests.support.compiled import product_format
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 WORDS = product_format("u8", "i8")
-pytestmark = pytest.mark.skipif(
-    WORDS is None, reason="no 8-bit dot products on this CPU"
-)
+pytestmark = pytest.mark.skipif(WORDS is None, reason="no 8-bit dot products on this CPU")
 
 #: Kernels that compute between products what belongs to their epilogues; a model's input is quantized by
 #: multiplyadd_round_quantize.
+#: Kernels of convolutions and of matrix products of bytes start so, with a matrix unit and without.
+CONVOLUTIONS = ("conv_u8i8", "conv_amx_u8i8")
+PRODUCTS = ("matmul_u8i8", "matmul_amx_u8i8")
 ARITHMETIC = ("convert", "subtract", "multiply_", "multiplyadd_q", "add", "fakequantize")
 
 
@@ -104,7 +105,7 @@ def test_convolutions(monkeypatch, low, high, weights, channels, groups):
     model = ov.Model([out.output(0), y.output(0)], [x], "m")
     data = rng.uniform(low - 0.5, high + 0.5, (2, channels, 9, 10)).astype(np.float32)
     got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
-    assert any(k.startswith(("conv_u8i8", "depthwise_u8")) for k in kernels), kernels
+    assert any(k.startswith((*CONVOLUTIONS, "depthwise_u8")) for k in kernels), kernels
     assert "ref_numpy" not in kernels
     assert_equal(got[1], want[1])
     assert_close(got[0], want[0], 8 / 255)
@@ -174,7 +175,7 @@ def test_matrix_products(monkeypatch, depth, turned, low, high):
     y = ops.matmul(fake_quantize(ops, x, low, high), stored_weights(ops, rng, shape, axes), False, turned)
     data = rng.uniform(low, high, (3, 7, depth)).astype(np.float32)
     got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
-    assert any(k.startswith("matmul_u8i8") for k in kernels)
+    assert any(k.startswith(PRODUCTS) for k in kernels)
     assert_equal(got[0], want[0])
 
 
@@ -213,7 +214,7 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
     z = ops.convolution(y, stored_weights(ops, rng, (4, 16, 1, 1), (0,)), [1, 1], [0, 0], [0, 0], [1, 1])
     data = rng.uniform(-1, 3, (1, 16, 8, 8)).astype(np.float32)
     got, want, kernels = steps_of(ov.Model([z], [x], "m"), data, monkeypatch=monkeypatch)
-    assert len([k for k in kernels if k.startswith("conv_u8i8")]) == 3
+    assert len([k for k in kernels if k.startswith(CONVOLUTIONS)]) == 3
     assert not any(k.startswith(ARITHMETIC) for k in kernels), kernels
     assert np.abs(got[0] - want[0]).max() < 0.02 * np.abs(want[0]).max()
 
@@ -329,7 +330,7 @@ def test_bytes_are_padded_and_repeated(monkeypatch, mode, low, high):
     y = ops.convolution(q, stored_weights(ops, rng, (16, 8, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1])
     data = rng.uniform(low, high, (1, 8, 5, 6)).astype(np.float32)
     got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
-    assert any(k.startswith("conv_u8i8") for k in kernels), kernels
+    assert any(k.startswith(CONVOLUTIONS) for k in kernels), kernels
     assert_equal(got[0], want[0])
 
 
@@ -380,9 +381,7 @@ def test_zero_points_around_what_several_read(monkeypatch):
     ops = ov.opset8
     x = ops.parameter([2, 5, 9, 10], np.float32)
     q = fake_quantize(ops, x, -1.0, 2.984375)
-    first = ops.convolution(
-        q, stored_weights(ops, rng, (18, 5, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1]
-    )
+    first = ops.convolution(q, stored_weights(ops, rng, (18, 5, 3, 3), (0,)), [1, 1], [1, 1], [1, 1], [1, 1])
     q2 = fake_quantize(ops, first, -3.0, 2.9765625)
     one = stored_weights(ops, rng, (7, 18, 3, 3), (0,))
     same = ops.convolution(q2, one, [1, 1], [1, 1], [1, 1], [1, 1])
@@ -393,7 +392,7 @@ def test_zero_points_around_what_several_read(monkeypatch):
     model = ov.Model([ops.add(v, ops.constant(np.float32(0))) for v in ends], [x], "m")
     data = rng.uniform(-1.5, 3, (2, 5, 9, 10)).astype(np.float32)
     got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
-    assert sum(k.startswith("conv_u8i8") for k in kernels) == 4
+    assert sum(k.startswith(CONVOLUTIONS) for k in kernels) == 4
     near = [3 * 0.01 * 7 * 9, 3 * 0.01 * 7 * 9, 3 * 0.01 * 7 * 25, 6 / 255 * 1.01, 6 / 255 * 1.01]
     for mine, theirs, most in zip(got, want, near, strict=True):
         off = np.abs(mine - theirs)
@@ -451,7 +450,7 @@ def test_channels_with_ranges_of_their_own(monkeypatch, low, pad, outs):
     model = ov.Model([out.output(0), y.output(0)], [x], "m")
     data = rng.uniform(-3, 4.5, (2, channels, 7, 9)).astype(np.float32)
     got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
-    in_bytes = any(k.startswith(("conv_u8i8", "depthwise_u8")) for k in kernels)
+    in_bytes = any(k.startswith((*CONVOLUTIONS, "depthwise_u8")) for k in kernels)
     assert in_bytes or (low and pad), kernels
     step = 0.0 if in_bytes else np.abs(want[1]).max() / 50  # there an input may be rounded otherwise
     np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=step + 3e-6 * np.abs(want[1]).max())
@@ -492,7 +491,7 @@ def test_what_is_between_sums_and_bytes(monkeypatch, activation, low, high, gone
     data = rng.uniform(-1, 3, (1, 16, 8, 8)).astype(np.float32)
     got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
     assert_close(got[0], want[0], (high - low) / 255)
-    first = next(k for k in kernels if k.startswith("conv_u8i8"))
+    first = next(k for k in kernels if k.startswith(CONVOLUTIONS))
     if not residual:  # the names of kernels have the first four operations
         assert gone != any(word in first for word in ("relu", "clamp", "sigmoid")), kernels
     assert not any(k.startswith(ARITHMETIC) for k in kernels if "u8" in k), kernels
@@ -519,7 +518,7 @@ def test_quantize_and_dequantize_as_onnx_has_them(monkeypatch, kind):
     model = ov.Model([y.output(0), quantize(y).output(0)], [x], "m")
     data = rng.uniform(-2, 2, (1, 5, 9, 9)).astype(np.float32)
     got, want, kernels = steps_of(model, data, monkeypatch=monkeypatch)
-    assert any(k.startswith("conv_u8i8") for k in kernels), kernels
+    assert any(k.startswith(CONVOLUTIONS) for k in kernels), kernels
     assert_equal(got[0], want[0])
     assert np.abs(got[1].astype(int) - want[1]).max() <= 1
     # if the reals have no reader, the division is part of the epilogue's multiply-add
@@ -527,7 +526,7 @@ def test_quantize_and_dequantize_as_onnx_has_them(monkeypatch, kind):
         dequantize(quantize(y)), stored_weights(ops, rng, (8, 8, 1, 1), (0,)), [1, 1], [0, 0], [0, 0], [1, 1]
     )
     (got,), (want,), kernels = steps_of(ov.Model([last], [x], "m"), data, monkeypatch=monkeypatch)
-    inner, _ = (k for k in kernels if k.startswith("conv_u8i8"))
+    inner, _ = (k for k in kernels if k.startswith(CONVOLUTIONS))
     assert "quantize" in inner and "divide" not in inner, kernels
     assert_close(got, want, scale * 1.27)  # a step, times the largest weight
 
@@ -821,12 +820,13 @@ def test_windows_of_few_channels_are_put_together(
     model = ov.Model([y], [x])
     data = rng.uniform(-2, 4, size).astype(np.float32)
     (want,) = evaluate(model._graph(), [data])
-    compiled = ov.compile_model(model, "CPU", F32)
+    lines = {**F32, "OVJIT_MATRIX_UNIT": False}  # which packs windows without such lines
+    compiled = ov.compile_model(model, "CPU", lines)
     gathered = [getattr(one, "gathered", 0) for one in compiled._executable.program.lowerings]
     assert channels * kernel[1] in gathered, gathered
     assert_equal(compiled([data])[0], want)
     monkeypatch.setenv("OVJIT_INTERP", "kernels")
-    np.testing.assert_array_equal(ov.compile_model(model, "CPU", F32)([data])[0], compiled([data])[0])
+    np.testing.assert_array_equal(ov.compile_model(model, "CPU", lines)([data])[0], compiled([data])[0])
 
 
 def exact_steps(x, low, high, levels=256):
