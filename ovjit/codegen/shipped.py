@@ -21,6 +21,7 @@ The symbol of a kernel is `SYMBOL` in its object code.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
 import sys
@@ -207,9 +208,20 @@ def _python() -> str:
 
 
 @functools.cache
+def _import_readers() -> None:
+    """Import what archives are read with: nothing is imported under the compiler's lock. Programs that find
+    their kernels in the cache do not need it."""
+    with contextlib.suppress(ImportError, OSError):
+        import lzma  # noqa: F401
+        import pkgutil
+
+        pkgutil.get_data("ovjit.data", "__init__.py")  # imports the package, whether it has that file or not
+
+
+@functools.cache
 def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
-        import pkgutil  # not for those who find their kernels
+        import pkgutil
 
         stamp = generators(isa.machine) if kind == "kernels" else printers()
         content = pkgutil.get_data("ovjit.data", file_name(isa, kind)) if stamp else None
@@ -222,6 +234,7 @@ def find(key: str, isa: Target, kind: str = "kernels") -> bytes | None:
     """What came with ovjit under that key, None when nothing did."""
     if debug.flag("OVJIT_SHIPPED") == "0" or debug.flag("OVJIT_JIT"):
         return None
+    _import_readers()
     with compiling.lock:
         archive = _archive(isa, kind)
         return None if archive is None else archive.find(key)

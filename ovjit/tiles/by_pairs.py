@@ -31,8 +31,8 @@ class PairTile(LaneTile):
         return self.biases[v][m & 1].removeprefix("%")
 
     def sum(self, m: int, v: int) -> str:
-        both = [super(PairTile, self).sum(m & ~1 | part, v) for part in (0, 1)]
-        return self.shuffled(*both, "2367" if m & 1 else "0145")
+        one, other = (super(PairTile, self).sum(m & ~1 | part, v) for part in (0, 1))
+        return self.shuffled(one, other, "2367" if m & 1 else "0145")
 
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
         """acc[m][v] += a[m] * w[v] for one or two words behind the first `done` of a step, which are at

@@ -307,7 +307,7 @@ class Tiled(Lowering):
                 constants.note_rows(weights, PackedRows(at, WORD, shape[1], sizes.panel, sizes.width, last))
         first = self.bias
         if self.form.flips:  # data are 128 less than they are
-            first = 128 * _sums(matrix, converted and converted.convert).reshape(-1)
+            first = 128 * _sums(matrix, None if converted is None else converted.convert).reshape(-1)
             first = first if self.bias is None else first + self.bias
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants, first))
 

@@ -77,7 +77,7 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
         leaves: list[Output] = []
         forms.append([_form(call, v, leaves) for v in values])
         own = [call.same(v) if isinstance(v._node, Parameter) else v for v in leaves]
-        models.append(Model._from_parts([Result._of(v) for v in own], inside.parameters, (), None))
+        models.append(Model._from_parts([Result._of(v) for v in own], inside.parameters))
         inputs.append([Port(INVARIANT, len(sources) + i, i) for i in range(len(inside.sources))])
         sources += inside.sources
     if forms[0] != forms[1]:
