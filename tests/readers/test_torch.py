@@ -460,3 +460,12 @@ def test_dimensions_are_computed_once() -> None:
     model = compare(of(function), rand(2, 3), rand(1, 3, 4), more=[[rand(5, 6), rand(5, 1, 4)]])
     kinds = [node.get_type_name() for node in model.get_ops()]
     assert kinds.count("ShapeOf") == 1 and kinds.count("Gather") == 1
+
+
+def test_masks_larger_than_the_scores_repeat_them() -> None:
+    def function(q, k, v, mask):
+        return torch.softmax(q @ k.transpose(-1, -2) * 0.5 + mask, -1) @ v
+
+    heads = [rand(2, 2, 3, 4) for _ in range(3)]
+    other = [rand(1, 2, 3, 4) for _ in range(3)]
+    compare(of(function), *heads, rand(2, 1, 3, 3), more=[[*other, rand(3, 1, 3, 3)]], tolerance=1e-4)

@@ -12,6 +12,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import find_op
+from ovjit.graph.shapes import Interval, surely_equal
 
 #: A node and the index of one of its outputs.
 Port = tuple[Node, int]
@@ -31,7 +32,8 @@ def fuse_attention(model: Model) -> None:
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
     The scale is a number that multiplies or divides the scores. Not matched: tensors of other ranks than 3
-    and 4, several masks, masks surely larger than the scores, and weights that another node reads.
+    and 4, several masks, masks larger than the scores, and weights that another node reads. As in OpenVINO, a
+    mask of open shape, which may be larger, is taken where the query is a Transpose, as that of split heads.
     """
     nodes = model.get_ordered_ops()
     readers: Counter[Port] = Counter((v._node, v._index) for node in nodes for v in node._inputs)
@@ -52,7 +54,7 @@ _TRANSPOSED = ("transpose_a", "transpose_b")
 
 
 def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
-    mask = None
+    mask, sure = None, True
     if value._node._op.name == "Add":
         terms = value._node._inputs
         places = [i for i in (0, 1) if _is_product(terms[i])]
@@ -64,8 +66,10 @@ def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
         if shape is None or other is None or len(other) > len(shape):
             return None
         pairs = zip(reversed(other), reversed(shape), strict=False)
-        if any(isinstance(a, int) and a > 1 and a != b for a, b in pairs):
+        fits = [a == 1 or surely_equal(a, b) for a, b in pairs]
+        if not all(fit or isinstance(a, Interval) for fit, a in zip(fits, reversed(other), strict=True)):
             return None
+        sure = all(fits)
     scale = 1.0
     while value._node._op.name in ("Multiply", "Divide"):
         inputs = value._node._inputs
@@ -78,6 +82,8 @@ def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
     if node._op.name != "MatMul" or node._attrs["transpose_a"] or readers[node, 0] != 1:
         return None
     query, key = node._inputs
+    if not sure and query._node._op.name != "Transpose":
+        return None
     turned = not node._attrs["transpose_b"]
     rank = len(query._tensor._type.shape or ())
     if rank != len(key._tensor._type.shape or ()) or rank not in (3, 4):
