@@ -107,7 +107,7 @@ def keep(
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
     main = made.executable.main
-    if where is None or not key.lasting or not _is_whole(main):
+    if where is None or not key.lasting or not _is_whole(main) or not _is_for_this_machine(main):
         return
     placed = room is not None and room.is_memory(main.program.memory)
     whole = placed or _has_room(where, main.program.memory.nbytes)
@@ -151,6 +151,13 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
         limit = MAX_BYTES if max_bytes is None else max_bytes
         return model_cache.prune(os.path.join(kernels, _FOLDER), limit, max_age)
     return 0
+
+
+def _is_for_this_machine(executable: Any) -> bool:
+    """False where properties leave instructions alone: blobs name kernels by this machine's target."""
+    from ovjit.codegen.cpu.host import host_target
+
+    return executable.program.context.target == host_target()
 
 
 def _is_whole(executable: Any) -> bool:

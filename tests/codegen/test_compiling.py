@@ -20,6 +20,7 @@ from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.loading import Loaded, addresses
 from ovjit.codegen.versions import code_digest
 from ovjit.disk import cache as storage
+from ovjit.disk import store
 from tests.support import ROOT
 from tests.support.compiled import program_of
 
@@ -64,7 +65,7 @@ def test_progress_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
 def test_what_a_full_disk_does_not_keep_is_said(
     room: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left, write = [None] * room, storage.write_whole
+    left, write = [None] * room, store.write_whole
 
     def write_while_there_is_room(*arguments: object, **more: object) -> None:
         if not left:
@@ -73,7 +74,7 @@ def test_what_a_full_disk_does_not_keep_is_said(
         write(*arguments, **more)
 
     code_digest()  # is kept as well, once in a process
-    monkeypatch.setattr(storage, "write_whole", write_while_there_is_room)
+    monkeypatch.setattr(store, "write_whole", write_while_there_is_room)
     monkeypatch.setattr(compiling, "_LONG", 0.0)
     kernels = new_kernels(3, f"full_{room}")
     with caplog.at_level(logging.INFO, "ovjit"):

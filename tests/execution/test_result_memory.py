@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.execution import blocks, variables
+from ovjit.execution import blocks, states
 from tests.support.decoders import decoder
 
 SEED = 20261122
@@ -128,17 +128,17 @@ def test_what_a_system_cannot_be_told_keeps_nothing_else_from_it(monkeypatch) ->
 
 def test_values_that_grow_lie_in_blocks_that_are_there_before_the_first_run(monkeypatch) -> None:
     """Of the first prompt, and of the one after a reset."""
-    for module in (blocks, variables):
+    for module in (blocks, states):
         monkeypatch.setattr(module, "LARGE_STATE", 4096)
     request = ov.Core().compile_model(decoder(told=False), "CPU", F32).create_infer_request()
     ready = {block.address for block in blocks.free_blocks if block.size >= 4096}
     prompt = [np.ones((1, 64, 16), np.float32), np.zeros(1, np.int32)]
-    states = request._job.states()
+    lying = request._job.states()
     for run in range(3):
         request.reset_state()
         request.infer(prompt)
-        places = {address(memory) for memory in states.memory}
-        assert len(places) == len(states.memory) and places <= ready, f"run {run}"
+        places = {address(memory) for memory in lying.memory}
+        assert len(places) == len(lying.memory) and places <= ready, f"run {run}"
 
 
 def test_few_blocks_stay_free() -> None:

@@ -138,3 +138,21 @@ def test_infinities_and_nan() -> None:
     got, _ = run(model, [x])
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(got, x @ weights)
+
+
+def test_models_without_the_unit_are_kept_exported_and_cached(tmp_path) -> None:
+    """Their kernels are for another target than this machine's."""
+    x = ov.opset13.parameter([4, 64], np.float32)
+    weights = np.random.default_rng(5).standard_normal((64, 48)).astype(np.float32)
+    path = tmp_path / "m.xml"
+    ov.save_model(ov.Model([ov.opset13.matmul(x, weights, False, False)], [x]), path)
+    data = np.random.default_rng(6).standard_normal((4, 64)).astype(np.float32)
+    config = {"INFERENCE_PRECISION_HINT": "bf16", "OVJIT_MATRIX_UNIT": False}
+    core = ov.Core()
+    first = core.compile_model(path, "CPU", config)
+    want = first(data)[0]
+    cached = {**config, "CACHE_DIR": str(tmp_path / "cache")}
+    again = [core.compile_model(path, "CPU", given) for given in (config, cached, cached)]
+    again.append(core.import_model(first.export_model(), "CPU", config))
+    for one in again:
+        np.testing.assert_array_equal(one(data)[0], want)

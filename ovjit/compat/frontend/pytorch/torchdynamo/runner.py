@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Mapping
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import numpy as np
-import torch
 
 from ovjit.api.run.core import Core
 from ovjit.api.tensors.tensor import Tensor
@@ -18,8 +18,13 @@ from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_out
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.readers.torch.values import array_of, torch_types
 
-#: Element types whose tensors NumPy reads where they lie.
-_PLAIN = frozenset((torch.float32, torch.int64, torch.bool, torch.int32, torch.float16, torch.float64))
+
+@functools.cache
+def _plain() -> frozenset[Any]:
+    """Element types whose tensors NumPy reads where they lie."""
+    import torch
+
+    return frozenset((torch.float32, torch.int64, torch.bool, torch.int32, torch.float16, torch.float64))
 
 
 class Runner:
@@ -35,6 +40,8 @@ class Runner:
         self._idle: deque[Any] = deque()  # requests that no thread uses
 
     def __call__(self, arguments: Any) -> list[Any]:
+        import torch
+
         inputs = [_array(arguments[i]) for i in self.takes]
         made: list[Any] = [None] * len(self._shapes)
         request = self._idle.pop() if self._idle else self.compiled.create_infer_request()
@@ -51,6 +58,8 @@ class Runner:
 
 
 def _given(kind: str, where: Any, made: list[Any]) -> Any:
+    import torch
+
     if kind == "value":
         return where
     if kind == "number":
@@ -60,6 +69,8 @@ def _given(kind: str, where: Any, made: list[Any]) -> Any:
 
 def _lent(value: Any) -> Tensor:
     """A tensor in the memory of PyTorch's; NumPy has no bf16, so its bits are lent."""
+    import torch
+
     if value.dtype is torch.bfloat16:
         bits = value.detach().contiguous().view(torch.int16).numpy()
         return Tensor(bits, Shape(list(value.shape)), Type.bf16)
@@ -67,8 +78,10 @@ def _lent(value: Any) -> Tensor:
 
 
 def _array(value: Any) -> Any:
+    import torch
+
     if isinstance(value, torch.Tensor):
-        if value.dtype in _PLAIN and value.is_contiguous() and value.is_cpu and not value.is_neg():
+        if value.dtype in _plain() and value.is_contiguous() and value.is_cpu and not value.is_neg():
             return value.detach().numpy()
         return _lent(value) if value.dtype is torch.bfloat16 else array_of(value)[0]
     return np.asarray(
@@ -77,6 +90,8 @@ def _array(value: Any) -> Any:
 
 
 def _tensor(array: np.ndarray, dtype: Any) -> Any:
+    import torch
+
     if dtype is torch.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -104,7 +119,7 @@ class Frozen:
         return self._call(arguments)
 
 
-_pointer, _version = torch.Tensor.data_ptr, attrgetter("_version")
+_pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
 
 
 def _states(tensors: list[Any]) -> tuple[list[int], list[int]]:
