@@ -543,7 +543,7 @@ def test_every_word_has_a_meaning_in_numpy():
     without = set()
     for name in words.__all__:
         word = getattr(words, name)
-        if isinstance(word, Word):
+        if isinstance(word, Word) and not name.startswith("tile_"):  # a target's own: codegen/cpu/amx.py
             forms = (word.printed, *(f"{word.printed}_{dtype}" for dtype in words.SIZE))
             if not any(_has(known, form) for form in forms):
                 without.add(name)

@@ -21,7 +21,7 @@ from ovjit.disk import cache as storage
 from ovjit.disk import notice
 from ovjit.planning import constants
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.storage import by_file, container, file_models, kept_models, origins
+from ovjit.storage import by_file, container, file_models, kept_models, mapped, origins
 from ovjit.storage.model_cache import prune
 from tests.support import forged
 
@@ -161,6 +161,7 @@ def test_weights_are_kept_packed_or_stay_in_their_file(
     path = tmp_path / "m.xml"
     write_convolutions(path)
     time.sleep(0.02)
+    monkeypatch.setattr(mapped, "SMALLEST_MAPPED", 0)
     if where == "in file":
         monkeypatch.setattr(kept_models, "LARGEST_PACKED", 1 << 20)
     elif where == "full disk":

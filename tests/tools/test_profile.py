@@ -89,12 +89,13 @@ def test_steps_carry_their_format(tmp_path: Path) -> None:
     weights = np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32)
     model = ov.Model([ov.opset13.relu(ov.opset13.matmul(x, weights, False, False)).output(0)], [x])
     core, config = ov.Core(), {"INFERENCE_PRECISION_HINT": "bf16", "PERF_COUNT": True}
+    low = "amx_bf16" if "amx-bf16" in host_target().extras else "bf16" if "bf16" in float_types() else "f32"
     compiled = core.compile_model(model, "CPU", config)
     for one in (compiled, core.import_model(compiled.export_model(), "CPU", config)):
         request = one.create_infer_request()
         request.infer([np.ones((8, 64), np.float32)])
         forms = {row.node_type: row.form for row in request._job.profile()}
-        assert forms["MatMul"] == ("bf16" if "bf16" in float_types() else "f32")
+        assert forms["MatMul"] == low
 
 
 def test_totals_by_kernel() -> None:
