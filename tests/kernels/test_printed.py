@@ -47,7 +47,7 @@ print(len(prints), *(k.symbol() for k in kernels), *(repr(k.frame.fields) for k 
 def start(folder: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False,
-        env={**os.environ, "OVJIT_CACHE": str(folder)},
+        env={**os.environ, "OVJIT_CACHE": str(folder), "OVJIT_SHIPPED": "0"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.split(" ", 1)

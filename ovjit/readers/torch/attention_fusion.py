@@ -82,17 +82,21 @@ def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
     if node._op.name != "MatMul" or node._attrs["transpose_a"] or readers[node, 0] != 1:
         return None
     query, key = node._inputs
-    if not sure and query._node._op.name != "Transpose":
+    if not sure and not _is(query, "Transpose"):
         return None
     turned = not node._attrs["transpose_b"]
     rank = len(query._tensor._type.shape or ())
     if rank != len(key._tensor._type.shape or ()) or rank not in (3, 4):
         return None
-    if turned and key._node._op.name == "Transpose" and readers[key._node, 0] == 1:
+    if turned and _is(key, "Transpose") and readers[key._node, 0] == 1:
         order = _constant(key._node._inputs[1])
         if order is not None and order.tolist() == [*range(rank - 2), rank - 1, rank - 2]:
             key, turned = key._node._inputs[0], False
     return Scores(query, key, turned, scale, mask)
+
+
+def _is(value: Output, kind: str) -> bool:
+    return value._node._op.name == kind
 
 
 def _is_product(value: Output) -> bool:
