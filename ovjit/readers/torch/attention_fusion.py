@@ -55,7 +55,7 @@ _TRANSPOSED = ("transpose_a", "transpose_b")
 
 def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
     mask, sure = None, True
-    if value._node._op.name == "Add":
+    if _is(value, "Add"):
         terms = value._node._inputs
         places = [i for i in (0, 1) if _is_product(terms[i])]
         if len(places) != 1 or readers[value._node, 0] != 1:
@@ -71,7 +71,7 @@ def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
             return None
         sure = all(fits)
     scale = 1.0
-    while value._node._op.name in ("Multiply", "Divide"):
+    while _is(value, "Multiply", "Divide"):
         inputs = value._node._inputs
         number = _number(inputs[1])
         if number is None or readers[value._node, 0] != 1:
@@ -95,15 +95,15 @@ def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
     return Scores(query, key, turned, scale, mask)
 
 
-def _is(value: Output, kind: str) -> bool:
-    return value._node._op.name == kind
+def _is(value: Output, *kinds: str) -> bool:
+    return value._node._op.name in kinds
 
 
 def _is_product(value: Output) -> bool:
     """Whether it is a MatMul behind any number of factors."""
-    while value._node._op.name in ("Multiply", "Divide") and _number(value._node._inputs[1]) is not None:
+    while _is(value, "Multiply", "Divide") and _number(value._node._inputs[1]) is not None:
         value = value._node._inputs[0]
-    return value._node._op.name == "MatMul"
+    return _is(value, "MatMul")
 
 
 def _constant(value: Output) -> np.ndarray | None:
