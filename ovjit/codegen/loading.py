@@ -36,9 +36,10 @@ def addresses(
 ) -> dict[Kernel, int]:
     """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
     that are `unlikely`, which is asked of what did not come with ovjit. `target`: what they are compiled for,
-    by default the host's. UnsupportedError for one whose code does not run here."""
+    by default the host's. UnsupportedError for one whose code does not run here,
+    unless Python runs the kernels."""
     isa = target or host_target()
-    if target is not None:
+    if target is not None and debug.flag("OVJIT_INTERP") != "kernels":
         check_runs(target)
     symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
     missing: dict[str, Kernel] = {}

@@ -44,8 +44,9 @@ FEW = {("neon", extra) for extra in VARIANTS["neon"][:-1]}
 
 _LENGTH = struct.Struct("<I")
 
-#: Beginnings of kernels' names, for tests that print some; "" for all.
+#: For tests that print some: beginnings of kernels' names, "" for all, and how many groups, None for all.
 PICK = ""
+GROUPS: int | None = None
 
 
 def kernels(target: Target) -> list[Kernel]:
@@ -158,7 +159,7 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
     isa = host_target()
     found = Contents([], [])
     have = set(known)
-    for group in itertools.islice(groups(isa), 1 if (name, tuple(extra)) in FEW else None):
+    for group in itertools.islice(groups(isa), 1 if (name, tuple(extra)) in FEW else GROUPS):
         chosen = [k for k in group.kernels if not PICK or k.name.startswith(tuple(PICK.split()))]
         keys = {kernel.content_key(isa): kernel for kernel in chosen}
         found.kernels.append({key: kernel.content(isa) for key, kernel in keys.items() if key not in have})

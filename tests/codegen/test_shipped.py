@@ -18,6 +18,7 @@ from ovjit.codegen import module_texts, shipped, texts
 from ovjit.codegen.cpu import emit, jit
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, has_features
+from ovjit.codegen.kernel import Kernel
 from ovjit.data import DIGITS_XML
 from ovjit.disk.cache import KernelCache
 from ovjit.graph import op, op_index
@@ -50,11 +51,12 @@ def test_the_index_of_operations_is_that_of_the_sources() -> None:
     assert (DATA / op_index.FILE).read_bytes() == made, f"operations have changed since: {AGAIN} --texts"
 
 
-def made_again(isa: str, extra: tuple[str, ...], some: str) -> ship.Contents:
-    """What the sources give, by a process that takes itself for another CPU; `some` picks kernels. Flags of
-    the environment are no part of what is shipped."""
+def made_again(isa: str, extra: tuple[str, ...], some: str, groups: int | None) -> ship.Contents:
+    """What the sources give, by a process that takes itself for another CPU; `some` picks kernels of the
+    first groups. Flags of the environment are no part of what is shipped."""
     program = (
-        f"import sys; from ovjit.tools import ship; ship.PICK = {some!r}; sys.exit(ship.main(sys.argv[1:]))"
+        f"import sys; from ovjit.tools import ship; ship.PICK, ship.GROUPS = {some!r}, {groups}; "
+        "sys.exit(ship.main(sys.argv[1:]))"
     )
     with pytest.MonkeyPatch.context() as patch:
         for flag in debug.FLAGS.values():
@@ -63,9 +65,9 @@ def made_again(isa: str, extra: tuple[str, ...], some: str) -> ship.Contents:
         return ship.made_by_process(isa, extra, [], ["-c", program])
 
 
-def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
+def check_equal(isa: str, extra: tuple[str, ...], some: str = "", groups: int | None = None) -> set[str]:
     packed = (DATA / shipped.file_name(TARGETS[isa])).read_bytes()
-    again = made_again(isa, extra, some)
+    again = made_again(isa, extra, some, groups)
     made = {key: content for group in again.kernels for key, content in group.items()}
     have, printed = all_shipped(isa), all_shipped(isa, "printed")
     assert made and made.keys() <= have.keys(), AGAIN
@@ -81,21 +83,27 @@ def check_equal(isa: str, extra: tuple[str, ...], some: str) -> set[str]:
 
 @pytest.mark.parametrize("isa", list(ship.VARIANTS))
 def test_some_of_it_is_what_the_sources_give(isa: str) -> None:
-    assert len(check_equal(isa, ship.VARIANTS[isa][-1], "runner conv_f32 softmax_f32 relu_f32")) > 4
+    assert len(check_equal(isa, ship.VARIANTS[isa][-1], "runner conv_f32 softmax_f32 relu_f32", 4)) > 4
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("isa", list(ship.VARIANTS))
 def test_all_of_it_is_what_the_sources_give(isa: str) -> None:
-    made = [check_equal(isa, extra, "") for extra in ship.VARIANTS[isa]]
+    made = [check_equal(isa, extra) for extra in ship.VARIANTS[isa]]
     assert set().union(*made) == set(all_shipped(isa))
 
 
-def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def common() -> list[Kernel]:
+    """The common kernels for this CPU."""
+    return ship.kernels(host_target())
+
+
+def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch, common: list[Kernel]) -> None:
     isa = host_target()
     checked = 0
-    for kernel in ship.kernels(isa)[::9]:
+    for kernel in common[::40]:
         key = kernel.content_key(isa)
         if isa.extras in ship.VARIANTS[isa.name] and (isa.name, isa.extras) not in ship.FEW:
             assert key in all_shipped(isa.name)
@@ -144,11 +152,11 @@ def test_a_quantised_network_needs_nothing_else() -> None:
         assert len(needed) > 10 and not missing, f"{precision}: {missing}; {AGAIN}"
 
 
-def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set() -> None:
+def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set(common: list[Kernel]) -> None:
     # text that speaks of no further feature has one key whatever the CPU has, and so one object
     isa = host_target()
     more = ",".join(f"+{feature}" for feature, home in EXTRA.items() if home == isa.name)
-    plain = [k for k in ship.kernels(isa) if shipped.is_plain(k.source, k.key, k.form, isa)]
+    plain = [k for k in common if shipped.is_plain(k.source, k.key, k.form, isa)]
     chosen = {k.name.partition("_")[0]: k for k in plain}
     assert len(chosen) > 20
     for kernel in list(chosen.values())[::8]:
