@@ -1,14 +1,14 @@
 """PyTorch's model collections, converted by ovjit and by OpenVINO and compared with eager mode.
 
     python -m bench.torch_models {torchvision,timm,transformers} [name ...] [--packages ovjit openvino]
-                                 [--kinds] [--json out.json]
+                                 [--kinds] [--no-run] [--json out.json]
 
-torchvision: every model that it lists. timm: up to two small models of each of its modules. transformers:
-small random networks of `ARCHITECTURES`, made from configurations. Nothing is downloaded. A model is right if
-it converts, compiles and gives eager mode's numbers within 1e-4 of the largest. Rows of detections are
-compared in any order, and detectors have weights by which scores differ. The second number is the
-CPU time of `convert_model`. `--kinds` prints the types of operations of which there are other numbers.
-Each model runs in a process of its own.
+torchvision: every model that it lists. timm: 100 models, the smallest of each of its modules first.
+transformers: small random networks of `ARCHITECTURES`, made from configurations. Nothing is downloaded. A
+model is right if it converts, compiles and gives eager mode's numbers within 1e-4 of the largest. Rows of
+detections are compared in any order, and detectors have weights by which scores differ. The second number is
+the CPU time of `convert_model`. `--kinds` prints the types of operations of which there are other numbers.
+`--no-run` only converts. Each model runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ LIMIT = 900
 PACKAGES = ("ovjit", "openvino")
 #: A model that is made from a configuration has at most this many parameters.
 MOST_PARAMETERS = 40_000_000
+MODELS_OF_TIMM = 100
+#: Sides of the images that timm's models are tried with, the smallest that a model takes.
+SIDES = (64, 96, 128, 160, 224)
 #: Model types of transformers.
 ARCHITECTURES = (
     "albert", "align", "arcee", "audio-spectrogram-transformer", "bart", "beit", "bert", "big_bird",
@@ -82,23 +85,24 @@ def names_of(collection: str) -> list[str]:
 
 
 def _timm_names() -> list[str]:
-    """Up to two models of each module of timm's, the shortest names first, none with too many parameters."""
+    """The smallest model of each module of timm's among those with the shortest names, then the second ones,
+    none with too many parameters."""
     import timm
     import torch
 
-    chosen = []
+    first, second = [], []
     for module in timm.list_modules():
-        taken = 0
+        found = []
         for name in sorted(timm.list_models(module=module), key=lambda n: (len(n), n))[:8]:
             try:
                 with torch.device("meta"):
-                    count = sum(p.numel() for p in timm.create_model(name).parameters())
+                    found.append((sum(p.numel() for p in timm.create_model(name).parameters()), name))
             except Exception:
                 continue
-            if count <= MOST_PARAMETERS and taken < 2:
-                chosen.append(name)
-                taken += 1
-    return chosen
+        names = [name for count, name in sorted(found) if count <= MOST_PARAMETERS]
+        first += names[:1]
+        second += names[1:2]
+    return (first + second)[:MODELS_OF_TIMM]
 
 
 def built(collection: str, name: str) -> tuple[Any, Any]:
@@ -173,6 +177,16 @@ def _timm(name: str) -> tuple[Any, Any]:
     import timm
     import torch
 
+    for side in SIDES:
+        for more in ({"img_size": side}, {}):
+            try:
+                module = timm.create_model(name, pretrained=False, **more)
+                example = (torch.rand(1, module.default_cfg["input_size"][0], side, side),)
+                with torch.no_grad():
+                    module.eval()(*example)
+            except Exception:
+                continue
+            return module, example
     module = timm.create_model(name, pretrained=False)
     return module, (torch.rand(1, *module.default_cfg["input_size"]),)
 
@@ -278,8 +292,10 @@ def in_order_of(got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]) -> list
     return [v[places] for v in got]
 
 
-def ask(package: Any, module: Any, example: Any, detections: bool = False) -> dict[str, Any]:
-    """What a package makes of one model."""
+def ask(
+    package: Any, module: Any, example: Any, detections: bool = False, runs: bool = True
+) -> dict[str, Any]:
+    """What a package makes of one model; that it converts is all that is asked unless it `runs`."""
     import torch
     from torch.utils import _pytree as tree
 
@@ -292,6 +308,9 @@ def ask(package: Any, module: Any, example: Any, detections: bool = False) -> di
         model = package.convert_model(module, example_input=example)
         seconds = time.process_time() - before
         kinds = collections.Counter(node.get_type_name() for node in model.get_ops())
+        answer = {"state": "right", "reason": "", "convert_s": seconds, "kinds": dict(kinds)}
+        if not runs:
+            return answer
         compiled = package.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         result = compiled([t.numpy() for t in given])
         got = [np.array(result[i]) for i in range(len(compiled.outputs))]
@@ -300,15 +319,10 @@ def ask(package: Any, module: Any, example: Any, detections: bool = False) -> di
     if detections:
         got = in_order_of(got, wanted)
     wrong = difference(got, wanted)
-    return {
-        "state": "wrong" if wrong else "right",
-        "reason": wrong,
-        "convert_s": seconds,
-        "kinds": dict(kinds),
-    }
+    return {**answer, "state": "wrong" if wrong else "right", "reason": wrong}
 
 
-def _one(package: str, collection: str, name: str, pipe: Any) -> None:
+def _one(package: str, collection: str, name: str, runs: bool, pipe: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -323,7 +337,7 @@ def _one(package: str, collection: str, name: str, pipe: Any) -> None:
         return
     try:
         detections = collection == "torchvision" and any(kind in name for kind in DETECTORS)
-        pipe.send(ask(importlib.import_module(package), module, example, detections))
+        pipe.send(ask(importlib.import_module(package), module, example, detections, runs))
     except Exception as error:
         pipe.send({"state": "left out", "reason": f"{type(error).__name__}: {str(error)[:500]}"})
 
@@ -381,6 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--packages", nargs="+", default=list(PACKAGES), choices=PACKAGES)
     parser.add_argument("--kinds", action="store_true")
+    parser.add_argument("--no-run", action="store_true")
     parser.add_argument("--json", help="a file for all answers; one that exists is continued")
     given = parser.parse_args(arguments)
     for package in ("torch", given.collection, *given.packages):
@@ -393,7 +408,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         by = found.setdefault(name, {})
         for package in given.packages:
             if package not in by:
-                by[package] = alone(_one, package, given.collection, name)
+                by[package] = alone(_one, package, given.collection, name, not given.no_run)
             answer = by[package]
             print(name, package, answer["state"], answer["reason"][-300:], file=sys.stderr, flush=True)
         if given.json:

@@ -8,6 +8,7 @@ survives. A damaged file is to give an error of ovjit's own. What is read is als
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import logging
@@ -503,12 +504,20 @@ def _as_lists(value: Any) -> Any:
     return {k: _as_lists(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-TARGETS: dict[str, type[Target]] = {
+def _of_framework(name: str) -> Callable[[], Target]:
+    def make() -> Target:
+        return getattr(importlib.import_module("tests.fuzz.framework_targets"), name)()
+
+    return make
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
     "ir": Ir, "onnx": Onnx, "blob": Blob, "kept": Kept, "gguf": Gguf, "tflite": Tflite,
-    "checkpoint": Checkpoint, "protocol": Protocol,
+    "checkpoint": Checkpoint, "protocol": Protocol, "program": _of_framework("Program"),
+    "jaxpr": _of_framework("Jaxpr"),
 }  # fmt: skip
 #: What a target needs besides ovjit.
-NEEDS = {"gguf": "gguf", "checkpoint": "gguf", "tflite": "tflite"}
+NEEDS = {"gguf": "gguf", "checkpoint": "gguf", "tflite": "tflite", "program": "torch", "jaxpr": "jax"}
 
 
 def available() -> list[str]:

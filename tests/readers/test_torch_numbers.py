@@ -185,3 +185,52 @@ def test_checks_are_left_out() -> None:
 
     model = ov.convert_model(checked, example_input=torch.ones(3))
     assert "If" not in [node.get_type_name() for node in model.get_ops()]
+
+
+@torch.jit.script
+def repeated(x, y, times):
+    """The rows of x, scaled so often as `times` says, and those that are found until a sum is large."""
+    out = torch.zeros((0, x.size(1)), dtype=torch.float32)
+    for i in range(int(times)):
+        out = torch.cat((out, (x[i % x.size(0)] * (i + 1)).unsqueeze(0)), 0)
+    total, steps = y * 0, 0
+    while bool(total.sum() < 5.0) and steps < 20:
+        total = total + y
+        steps += 2
+        if bool(total.sum() > 4.0):
+            total = total * 2
+    return out, total + steps
+
+
+class Repeating(torch.nn.Module):
+    def forward(self, x, y, times):
+        return repeated(x * 1, y * 1, times)
+
+
+def test_loops_that_depend_on_data() -> None:
+    """Another number of iterations than the example's, none at all, and a branch inside of a loop."""
+    module = Repeating()
+    model = ov.convert_model(module, example_input=(torch.ones(2, 3), torch.ones(2), torch.tensor(2)))
+    assert [node.get_type_name() for node in model.get_ops()].count("Loop") == 2
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for times, scale in ((3, 0.3), (0, 1.7), (7, 9.0)):
+        given = torch.randn(2, 3), torch.rand(4) * scale, torch.tensor(times)
+        got = compiled([v.numpy() for v in given])
+        for i, want in enumerate(module(*given)):
+            assert got[i].shape == tuple(want.shape), f"seed {SEED}"
+            np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}")
+
+
+def test_loops_that_write_to_what_is_outside_are_refused() -> None:
+    @torch.jit.script
+    def written(x, times):
+        for i in range(int(times)):
+            x[i] = x[i] * 2
+        return x
+
+    class Writing(torch.nn.Module):
+        def forward(self, x, times):
+            return written(x * 1, times)
+
+    with pytest.raises(RuntimeError, match="writes to a view"):
+        ov.convert_model(Writing(), example_input=(torch.ones(3, 2), torch.tensor(2)))

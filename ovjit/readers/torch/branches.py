@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
@@ -73,9 +73,9 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     models, inputs, sources = [], [], [truth]
     forms = []
     for block in node.blocks():
-        inside, values = _body(reader, call, block)
+        inside, values = read_body(reader, call, block)
         leaves: list[Output] = []
-        forms.append([_form(call, v, leaves) for v in values])
+        forms.append([form_of(call, v, leaves) for v in values])
         own = [call.same(v) if isinstance(v._node, Parameter) else v for v in leaves]
         models.append(Model._from_parts([Result._of(v) for v in own], inside.parameters))
         inputs.append([Port(INVARIANT, len(sources) + i, i) for i in range(len(inside.sources))])
@@ -87,20 +87,23 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     outputs = [Output._of(made, i) for i in range(len(made._tensors))]
     reader.name_dimensions(outputs)
     rest = iter(outputs)
-    return [_built(form, rest) for form in forms[0]]
+    return [built(form, rest) for form in forms[0]]
 
 
-def _body(reader: ScriptReader, call: Call, block: Any) -> tuple[Inside, list[Any]]:
-    """What a block gives, read as a graph of its own."""
+def read_body(
+    reader: ScriptReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None
+) -> tuple[Inside, list[Any]]:
+    """What a block gives, read as a graph of its own. `inputs` are the values of the block's inputs."""
     inside, env = Inside(call), reader.env
     given = {name: inside.value(env[name]) for name in _names(block) if name in env}
+    given.update(inputs or {})
     reader.env = {**env, **given}
     outer = reader.start_body()
     try:
         reader._block(block)
         values = [reader.env.get(v.debugName()) for v in block.outputs()]
         if any(reader.env[name] is not value for name, value in given.items()):
-            raise UnsupportedError("a branch writes to a tensor that is made before it")
+            raise UnsupportedError("a tensor is written to that is made outside")
     finally:
         reader.env = env
         reader.end_body(outer)
@@ -116,22 +119,22 @@ def _names(block: Any) -> Iterator[str]:
     yield from (v.debugName() for v in block.outputs())
 
 
-def _form(call: Call, value: Any, leaves: list[Output]) -> Any:
+def form_of(call: Call, value: Any, leaves: list[Output]) -> Any:
     """How a value is made of tensors, which are added to `leaves`: lists of kinds, None for nothing."""
     if value is None:
         return None
     if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
-        return [_form(call, v, leaves) for v in value]
+        return [form_of(call, v, leaves) for v in value]
     kind = "number" if isinstance(value, (Number, bool, int, float)) else type(value).__name__
     leaf = value.pair if isinstance(value, Complex) else call.tensor(value)
     leaves.append(leaf)
     return kind, call.dtype(leaf)
 
 
-def _built(form: Any, leaves: Iterator[Output]) -> Any:
+def built(form: Any, leaves: Iterator[Output]) -> Any:
     if form is None:
         return None
     if isinstance(form, list):
-        return [_built(part, leaves) for part in form]
+        return [built(part, leaves) for part in form]
     value = next(leaves)
     return Number(value) if form[0] == "number" else Complex(value) if form[0] == "Complex" else value

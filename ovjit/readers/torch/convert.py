@@ -75,7 +75,7 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     kept: list[Any] = []
     try:
         with quietly(kept):
-            model = _read_program(program, converters)
+            model = read_program(program, converters)
     except (Refused, ModelError, UnsupportedError) as error:
         return _exported(prepared(program, example, ()), read_onnx, error)
     warn_again(kept)
@@ -151,22 +151,28 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
             ready.module, tuple(ready.leaves), dynamic_shapes=(dims,), strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )  # fmt: skip
-        model = _read_program(program, converters, ready.names, scopes=True)
+        model = read_program(program, converters, ready.names, scopes=True)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})
     return model
 
 
-def _read_program(
+def read_program(
     program: Any,
     converters: Mapping[str, Any] | None,
     names: Sequence[str] | None = None,
     scopes: bool = False,
 ) -> Model:
-    """A program as it is after decomposition. Operators that their rules refuse are decomposed, too."""
+    """A program as it is after decomposition. Operators that their rules refuse are decomposed, too.
+
+    Raises ModelError where PyTorch cannot decompose the program, as one of a damaged file.
+    """
     refused: frozenset[str] = frozenset()
     while True:
-        ready = decomposed(program, converters, refused)
+        try:
+            ready = decomposed(program, converters, refused)
+        except Exception as error:
+            raise ModelError(f"PyTorch cannot decompose the program: {error}") from error
         try:
             return read_exported(ready, converters, names, scopes)
         except Refused as error:

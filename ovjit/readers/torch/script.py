@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
@@ -10,6 +10,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
+from ovjit.readers.torch.loops import read_loop
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex
@@ -53,6 +54,15 @@ class ScriptReader(TorchReader):
             self.env[value.debugName()] = given
         self._block(graph)
         return [self._value(v) for v in graph.outputs()]
+
+    def start_body(self) -> tuple:
+        outer = *super().start_body(), self._attributes
+        self._attributes = {}
+        return outer
+
+    def end_body(self, outer: tuple) -> None:
+        *outer, self._attributes = outer
+        super().end_body(tuple(outer))
 
     def _value(self, value: Any) -> Any:
         return self.env[value.debugName()]
@@ -159,7 +169,12 @@ class ScriptReader(TorchReader):
 
     def _is_read_behind(self, node: Any, name: str) -> bool:
         value = self._named.get(name)
-        return value is not None and any(_is_after(use.user, node) for use in value.uses())
+        if value is None:
+            return False
+        users = [use.user for use in value.uses()]
+        outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
+        again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)  # in the next iteration
+        return again or any(_is_after(user, node) for user in users)
 
     @property
     def _named(self) -> dict[str, Any]:
@@ -265,7 +280,9 @@ class ScriptReader(TorchReader):
         if condition is None and any(raises(block) for block in blocks):
             condition = not raises(blocks[0])
         if condition is None:
-            self._open_if(node)
+            made = self._depending(node, "branch", lambda: read_if(self, node, self._value(node.inputsAt(0))))
+            for output, value in zip(node.outputs(), made, strict=True):
+                self.env[output.debugName()] = value
             return
         taken = blocks[0 if condition else 1]
         self._block(taken)
@@ -274,21 +291,12 @@ class ScriptReader(TorchReader):
             if value.debugName() in self._paths:
                 self._paths[output.debugName()] = self._paths[value.debugName()]
 
-    def _open_if(self, node: Any) -> None:
-        try:
-            made = read_if(self, node, self._value(node.inputsAt(0)))
-        except Refused:
-            raise
-        except (UnsupportedError, ModelError) as error:
-            raise Refused("prim::If", f"a branch depends on data{_where(node)}: {error}") from error
-        for output, value in zip(node.outputs(), made, strict=True):
-            self.env[output.debugName()] = value
-
     def _loop(self, node: Any) -> None:
         call = Call(self, "prim::Loop", "", "", self._inner)
         inputs = [self._value(v) for v in node.inputs()]
         most, going = call.known_number(inputs[0]), call.known_number(inputs[1])
         carried, body = inputs[2:], next(node.blocks())
+        before = dict(self.env)
         i = 0
         while most is not None and going and i < most:
             if i >= MOST_ITERATIONS:
@@ -302,9 +310,19 @@ class ScriptReader(TorchReader):
             going, carried = call.known_number(made[0]), made[1:]
             i += 1
         if most is None or going is None:
-            raise Refused("prim::Loop", f"the number of iterations depends on data{_where(node)}")
+            self.env = before
+            carried = self._depending(node, "loop", lambda: read_loop(self, node, *inputs[:2], inputs[2:]))
         for output, value in zip(node.outputs(), carried, strict=True):
             self.env[output.debugName()] = value
+
+    def _depending(self, node: Any, what: str, read: Callable[[], list[Any]]) -> list[Any]:
+        """What a node with blocks gives that depends on data. Raises Refused with its place."""
+        try:
+            return read()
+        except Refused:
+            raise
+        except (UnsupportedError, ModelError) as error:
+            raise Refused(node.kind(), f"a {what} depends on data{_where(node)}: {error}") from error
 
     def _none(self, node: Any) -> None:
         for output in node.outputs():
@@ -365,6 +383,19 @@ def _wanted(outputs: Sequence[Any]) -> tuple[int | None, frozenset[int] | None]:
 def _is_after(other: Any, node: Any) -> bool:
     """Whether a node runs behind another one of its block, or inside of a node that does."""
     return bool(other.isAfter(node))
+
+
+def _loops(node: Any) -> list[Any]:
+    """The loops that a node is in."""
+    found = []
+    while (node := node.owningBlock().owningNode()) is not None:
+        if node.kind() == "prim::Loop":
+            found.append(node)
+    return found
+
+
+def _is_in(node: Any, others: Sequence[Any]) -> bool:
+    return any(node is other for other in others)
 
 
 def _where(node: Any) -> str:

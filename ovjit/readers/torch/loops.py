@@ -1,0 +1,93 @@
+"""Loops of scripts whose number of iterations depends on data: Loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
+from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.shapes import ANY, Dim, Interval
+from ovjit.readers.torch.branches import Inside, built, form_of, read_body
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.values import Number
+
+if TYPE_CHECKING:
+    from ovjit.readers.torch.script import ScriptReader
+
+#: From this number of iterations on, a script means that its condition alone ends a loop.
+ENDLESS = (1 << 31) - 1
+
+
+def read_loop(reader: ScriptReader, node: Any, most: Any, going: Any, carried: list[Any]) -> list[Any]:
+    """What a loop carries, after its last iteration.
+
+    The body is read until its types fit: a dimension that an iteration changes is open in all of them.
+    """
+    from ovjit.api.model.subgraphs import loop
+
+    call = Call(reader, "prim::Loop", "", node.scopeName(), reader._inner)
+    starts: list[Output] = []
+    form = [form_of(call, value, starts) for value in carried]
+    kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
+    while True:
+        parameters, inside, made = _iteration(reader, call, node, form, kinds)
+        joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, made[:-1], strict=True)]
+        if list(map(_named, joined)) == list(map(_named, kinds)):
+            break
+        kinds = joined
+    count = len(starts)
+    model = Model._from_parts([Result._of(v) for v in made], [*parameters, *inside.parameters])
+    rows = [Port(MERGED, 2 + i, 1 + i, i) for i in range(count)]
+    rows += [Port(INVARIANT, 2 + count + i, 1 + count + i) for i in range(len(inside.sources))]
+    known = call.known_number(most)
+    trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
+    truth = call.scalar(call.tensor(going, "boolean"))
+    name = reader.name(call.base, "Loop")
+    ends = [Port(LAST, i, i) for i in range(count)]
+    sources = [trips, truth, *starts, *inside.sources]
+    whole = loop._of_parts(find_op("Loop"), sources, [model], [rows], [ends], name, (0, count))
+    outputs = [Output._of(whole, i) for i in range(count)]
+    reader.name_dimensions(outputs)
+    rest = iter(outputs)
+    return [built(part, rest) for part in form]
+
+
+def _iteration(
+    reader: ScriptReader, call: Call, node: Any, form: list[Any], kinds: list[TensorType]
+) -> tuple[list[Any], Inside, list[Output]]:
+    """One iteration: parameters for its number and the state, what else it reads, and what it gives: the next
+    state, and whether to go on."""
+    block = next(node.blocks())
+    parameters = [Parameter._of("i64", (), None), *(Parameter._of(k.dtype, k.shape, None) for k in kinds)]
+    first, *state = [Output._of(p, 0) for p in parameters]
+    rest = iter(state)
+    values = [Number(first), *(built(part, rest) for part in form)]
+    names = [value.debugName() for value in block.inputs()]
+    inside, (more, *given) = read_body(reader, call, block, dict(zip(names, values, strict=True)))
+    made: list[Output] = []
+    after = [form_of(call, value, made) for value in given]
+    if after != form:
+        raise UnsupportedError(f"a loop begins with the kinds of values {form} and gives {after}")
+    made.append(call.scalar(call.tensor(more, "boolean")))
+    return parameters, inside, [call.same(v) if isinstance(v._node, Parameter) else v for v in made]
+
+
+def _joined(a: TensorType, b: TensorType) -> TensorType:
+    """A type of both; dimensions that are not surely equal are open."""
+    if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+        return TensorType(a.dtype, None)
+    pairs = zip(a.shape, b.shape, strict=True)
+    return TensorType(a.dtype, [x if _key(x) == _key(y) else ANY for x, y in pairs])
+
+
+def _named(kind: TensorType) -> Any:
+    return None if kind.shape is None else list(map(_key, kind.shape))
+
+
+def _key(dim: Dim) -> Any:
+    """What two dimensions have in common that are surely equal, or that nothing is known of."""
+    return dim.key if isinstance(dim, Interval) else dim
