@@ -18,6 +18,8 @@ from ovjit.readers.build import Builder, Draft
 from ovjit.readers.jax.registry import find_rule
 from ovjit.readers.rows import Rule
 
+#: What rules raise for parameters and operands that are not those of the primitive.
+_NOT_VALID = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError)
 #: Parameters of an equation that are jaxprs to be read in its place.
 INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
@@ -202,6 +204,8 @@ class Reader(Draft):
             found = rule(JaxNode(self, eqn, inputs, base))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"While converting the primitive {name}: {error}") from error
+        except _NOT_VALID as error:
+            raise ModelError(f"The equation of the primitive {name} is not valid: {error!r}") from error
         outputs = found if isinstance(found, list) else [found]
         for value in outputs:
             if not isinstance(value._node, Parameter) and not value._node._friendly_name:

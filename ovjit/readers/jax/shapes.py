@@ -200,4 +200,4 @@ def places(n: JaxNode, start: Output, size: int, dim: int) -> Output:
     """`size` indices from `start` on, within a dimension; negative starts count from the front."""
     start = n.convert(start, "i64")
     held = n("Minimum", n("Maximum", start, n.const(0)), n.const(dim - size))
-    return n("Add", n.shaped(held, [1]), n.const(np.arange(size)))
+    return n("Add", n.shaped(held, [1]), n.const(np.arange(n.limited(size, "a slice"))))
