@@ -7,7 +7,8 @@ The models are those of `MODELS`, with seeded random weights, from torchvision a
 has a process of its own. In every round each runs for `MOMENT` seconds; the order turns from round to round.
 Times are CPU time, of all threads. `ratio` is ovjit's time divided by the engine's: the median over the
 rounds, with quartiles. `difference` is the largest one to eager mode, as a share of the largest output. An
-operator that ovjit leaves to eager mode ends the run of its engine: what is timed is compiled whole.
+operator that ovjit leaves to eager mode ends the run of its engine: what is timed is compiled whole. So does
+a graph that OpenVINO's backend hands to Inductor.
 """
 
 from __future__ import annotations
@@ -81,8 +82,18 @@ def compiled(engine: str, module: Any, threads: int) -> Any:
         warnings.filterwarnings("error", message=r"torch.compile\(backend")
     else:
         import openvino.torch  # noqa: F401
-    options = {"config": {**F32, "INFERENCE_NUM_THREADS": str(threads)}}
+        from openvino.frontend.pytorch.torchdynamo import backend
+
+        backend.compile_fx = _refused
+    options: dict[str, Any] = {"config": {**F32, "INFERENCE_NUM_THREADS": str(threads)}}
+    # without, OpenVINO's backend of 2026.4 fails at the guards of PyTorch 2.15
+    options["aot_autograd"] = engine == "openvino"
     return torch.compile(module, backend="ovjit" if engine == "ovjit" else "openvino", options=options)
+
+
+def _refused(*_: Any) -> Any:
+    """In the place of Inductor, to which OpenVINO's backend hands over without a word."""
+    raise RuntimeError("OpenVINO's backend hands the graph to Inductor")
 
 
 def serve(engine: str, name: str, threads: int) -> None:

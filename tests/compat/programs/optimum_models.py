@@ -34,7 +34,7 @@ GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size":
        "eos_token_id": 2}  # fmt: skip
 T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 99,
       "decoder_start_token_id": 0}  # fmt: skip
-WHISPER = {**PAIR, "num_mel_bins": 16, "max_source_positions": 32, "max_target_positions": 32,
+WHISPER = {**PAIR, "num_mel_bins": 16, "max_source_positions": 1500, "max_target_positions": 32,
            "suppress_tokens": None, "begin_suppress_tokens": None}  # fmt: skip
 
 #: Case -> what the class of optimum-intel is for, kind of network, its sizes, what it is given.
@@ -100,7 +100,7 @@ def given_to(what):
         "both": {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels},
         "wave": {"input_values": torch.randn(1, 800)}, "text": {"input_ids": ids, "attention_mask": mask},
         "pair": {"input_ids": ids, "attention_mask": mask}, "picture": {"pixel_values": pixels},
-        "sound": {"input_features": torch.randn(1, 16, 64)},
+        "sound": {"input_features": torch.randn(1, 16, 3000)},
     }[what]  # fmt: skip
 
 
