@@ -1,4 +1,4 @@
-"""Loops of scripts whose number of iterations depends on data: Loop."""
+"""Loops of scripts: unrolled where the number of iterations is known, else Loop."""
 
 from __future__ import annotations
 
@@ -18,11 +18,31 @@ from ovjit.readers.torch.values import Number
 if TYPE_CHECKING:
     from ovjit.readers.torch.script import ScriptReader
 
+#: A loop that is unrolled has at most this many iterations.
+MOST_ITERATIONS = 2000
 #: From this number of iterations on, a script means that its condition alone ends a loop.
 ENDLESS = (1 << 31) - 1
 
 
-def read_loop(reader: ScriptReader, node: Any, most: Any, going: Any, carried: list[Any]) -> list[Any]:
+def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
+    """What a loop carries, after its last iteration; None where the number of iterations is not known."""
+    call = Call(reader, "prim::Loop", "", "", reader._inner)
+    most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
+    most, going = call.known_number(most), call.known_number(going)
+    body, i = next(node.blocks()), 0
+    while most is not None and going and i < most:
+        if i >= MOST_ITERATIONS:
+            return None
+        for value, now in zip(body.inputs(), [i, *carried], strict=True):
+            reader.env[value.debugName()] = now
+        reader._block(body)
+        more, *carried = (reader.env[v.debugName()] for v in body.outputs())
+        going = call.known_number(more)
+        i += 1
+    return None if most is None or going is None else carried
+
+
+def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     """What a loop carries, after its last iteration.
 
     The body is read until its types fit: a dimension that an iteration changes is open in all of them.
@@ -30,6 +50,7 @@ def read_loop(reader: ScriptReader, node: Any, most: Any, going: Any, carried: l
     from ovjit.api.model.subgraphs import loop
 
     call = Call(reader, "prim::Loop", "", node.scopeName(), reader._inner)
+    most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     starts: list[Output] = []
     form = [form_of(call, value, starts) for value in carried]
     kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]

@@ -10,13 +10,11 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
-from ovjit.readers.torch.loops import read_loop
+from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex
 
-#: A loop that is unrolled has at most this many iterations.
-MOST_ITERATIONS = 2000
 #: Nodes that give what they are given.
 _SAME = frozenset(
     (
@@ -292,26 +290,11 @@ class ScriptReader(TorchReader):
                 self._paths[output.debugName()] = self._paths[value.debugName()]
 
     def _loop(self, node: Any) -> None:
-        call = Call(self, "prim::Loop", "", "", self._inner)
-        inputs = [self._value(v) for v in node.inputs()]
-        most, going = call.known_number(inputs[0]), call.known_number(inputs[1])
-        carried, body = inputs[2:], next(node.blocks())
         before = dict(self.env)
-        i = 0
-        while most is not None and going and i < most:
-            if i >= MOST_ITERATIONS:
-                going = None
-                break
-            given = list(body.inputs())
-            for value, now in zip(given, [i, *carried], strict=True):
-                self.env[value.debugName()] = now
-            self._block(body)
-            made = [self._value(v) for v in body.outputs()]
-            going, carried = call.known_number(made[0]), made[1:]
-            i += 1
-        if most is None or going is None:
+        carried = unrolled(self, node)
+        if carried is None:
             self.env = before
-            carried = self._depending(node, "loop", lambda: read_loop(self, node, *inputs[:2], inputs[2:]))
+            carried = self._depending(node, "loop", lambda: read_loop(self, node))
         for output, value in zip(node.outputs(), carried, strict=True):
             self.env[output.debugName()] = value
 
