@@ -55,10 +55,12 @@ class Ours:
 
 
 def llama_cpp_model(path: Path, threads: int, logits_all: bool = False) -> Any:
-    """llama.cpp's model of a file, whose weights stay as they are in the file: its copies for AMX end in a
-    general protection fault on virtual machines that have AMX."""
+    """llama.cpp's model of a file. Where there is AMX its weights stay as they are in the file: its copies
+    for AMX end in a general protection fault on virtual machines."""
     import llama_cpp
 
+    if "amx_tile" not in Path("/proc/cpuinfo").read_text():
+        return _llama_cpp_model(path, threads, logits_all)
     defaults = llama_cpp.llama_cpp.llama_model_default_params
 
     def as_in_file() -> Any:
@@ -68,12 +70,18 @@ def llama_cpp_model(path: Path, threads: int, logits_all: bool = False) -> Any:
 
     llama_cpp.llama_cpp.llama_model_default_params = as_in_file
     try:
-        return llama_cpp.Llama(
-            str(path), n_ctx=512, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False,
-            logits_all=logits_all,
-        )  # fmt: skip
+        return _llama_cpp_model(path, threads, logits_all)
     finally:
         llama_cpp.llama_cpp.llama_model_default_params = defaults
+
+
+def _llama_cpp_model(path: Path, threads: int, logits_all: bool) -> Any:
+    import llama_cpp
+
+    return llama_cpp.Llama(
+        str(path), n_ctx=512, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False,
+        logits_all=logits_all,
+    )  # fmt: skip
 
 
 class LlamaCpp:

@@ -13,6 +13,7 @@ change less than the clock. `ratio` is ovjit's over the other's, the median over
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -41,6 +42,7 @@ class Engine:
             "OVJIT_VLLM": "0" if name == "vllm" else "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }  # fmt: skip
+        self.name, self.log = name, log
         command = [python, "-m", "bench.paged_vllm", "--serve", name, str(folder), json.dumps(options)]
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
@@ -48,14 +50,15 @@ class Engine:
         )  # fmt: skip
 
     def ask(self, *question: Any) -> Any:
-        """The answer to a question. RuntimeError if the process ended."""
+        """The answer to a question. RuntimeError with its last words if the process ended."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("@"):
                 return json.loads(line[1:])
-        raise RuntimeError("the engine ended")
+        raise RuntimeError(f"{self.name} ended: {self.log.read_text()[-3000:]}")
 
 
 def serve(name: str, folder: Path, options: dict[str, Any]) -> None:

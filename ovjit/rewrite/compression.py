@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import GROUP_STEP, how_stored, quantizes_rows
+from ovjit.codegen.cpu.formats import GROUP_STEP, distinct, how_stored, quantizes_rows
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
@@ -68,12 +68,22 @@ class Stored(NamedTuple):
         parts = w.b.constant(self.integers), w.b.constant(self.scale)
         return w("CompressedMatMul", x, *parts, *zeros, *indices, **attrs)
 
+    def _adds(self) -> bool:
+        """Whether no zeros are subtracted, or one whole number: minima are added."""
+        if self.zero is None or isinstance(self.zero, Factored):
+            return True
+        few = distinct(self.zero)
+        return bool(few.size and (few == np.clip(np.rint(few.flat[0]), 0, 127)).all())
+
     def dynamic(self, size: int, target: Target) -> int:
         """`size` if rows are quantized in groups of it before products, else 0. As in OpenVINO, this holds
-        for groups that lie within those of the weights, if signed integers have no zero."""
-        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or self.bits not in (4, 8):
-            return 0
+        for groups that lie within those of the weights, if signed integers have no zero. Groups in a file's
+        blocks, which OpenVINO does not have, may be smaller: then rows have as small ones."""
         depth = self.integers.shape[0]
+        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or self.bits not in (4, 8):
+            size = min(size, self.group)
+            whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and quantizes_rows(target)
+            return size if whole and depth % self.group == 0 and self._adds() else 0
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
         if not (within and size % GROUP_STEP == 0 and plain and quantizes_rows(target)):

@@ -11,6 +11,14 @@ weight group G has one or more groups g, so what a zero adds is once a group.
              half, k + 4 in the high one
     scales   [panel][group][width] of f16 where it holds them, else of f32
     zeros    [panel][group][width] of u8, where they are not one number
+
+Blocks of a file have integers of 2 to 6 bits, scales with two factors, and minima, as in
+`ovjit.tiles.compressed` (those of 4 bits as above). A minimum is added to what has been scaled: it is
+multiplied with p and the sum of q. Panels of 2, 3, 5 and 6 bits are unpacked to bytes and f32 for more than
+`FEW_ROWS` rows:
+
+    bytes    [k / 4][width][4]
+    factors  [group]([width] scales, perhaps [width] minima)
 """
 
 from __future__ import annotations
@@ -19,22 +27,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import Stored
+from ovjit.codegen.cpu.formats import WORD, Stored
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.graph.converted import Converted, Unmade
+from ovjit.graph.converted import Factored, Unmade
 from ovjit.planning.plan import Filling, ceil_div
 from ovjit.tiles import weave
-from ovjit.tiles.compressed import fetch, fetch_group
+from ovjit.tiles.compressed import (
+    Unpack,
+    begin_super,
+    fetch,
+    fetch_group,
+    group_low,
+    group_scale,
+    load_words,
+    next_group,
+)
+from ovjit.tiles.mixed import Factor, mixed_steps, nested_scales, one_factor
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers.
-HEIGHTS = (6, 3, 1)
+#: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers. A sum of one
+#: row waits for each product, so 4 rows take little longer. Of fewer rows than a tile's the last is repeated.
+HEIGHTS = (6, 4, 1)
+#: The same where words of several parts are put together in registers; and rows up to which they are so.
+IN_REGISTERS, FEW_ROWS = (4, 1), 8
+#: Rows that are left -> twice 4 are faster than 6 and what is left then.
+TWICE = (7, 8)
 _BYTE = "i8"
 #: Panels that one row is multiplied with at a time, two streams of memory. Of four, those of groups of 32 are
 #: slower.
@@ -83,20 +106,66 @@ def quantize_kernel(dtype: str) -> Kernel:
 
 
 @inline
+def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, blocks):
+    """The scales of the group of the element `e` of depth, and its zeros, with the other sign, or minima."""
+    if blocks and blocks.nested:
+        begin_super(outer, at, e, panels, vectors, lanes, blocks)
+    for n, v in np.ndindex(panels, vectors):
+        if blocks:
+            scale[n, v] = group_scale(at, n, v, outer, vectors, lanes, blocks)
+        else:
+            scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
+        if stored.low and blocks:
+            zero[n, v] = group_low(at, n, v, outer, vectors, lanes, blocks)
+        elif stored.low:
+            zero[n, v] = load[stored.low](at["s", n] + (vectors + v) * lanes * SIZE[stored.low])
+        elif stored.zero is None:
+            zero[n, v] = -cast[f32](load[u8](at["z", n] + v * lanes))
+            if stored.less:
+                zero[n, v] = zero[n, v] + const[f32](float(stored.less))
+        elif stored.zero != stored.less:
+            zero[n, v] = const[f32](float(stored.less - stored.zero))
+    if blocks:
+        next_group(at, panels, vectors * lanes, blocks)
+    else:
+        for n in static_range(panels):
+            at["s", n] += vectors * lanes * SIZE[stored.scale] * (2 if stored.low else 1)
+            if stored.zero is None:
+                at["z", n] += vectors * lanes
+
+
+@inline
+def load_four(w, at, n, word, vectors, lanes, stored, blocks):
+    """w[i, n, v]: words of four bytes, from the `word` of a step on: as many as memory has together."""
+    if blocks and blocks.mixed:
+        four = registers()
+        for v in static_range(vectors):
+            load_words(four, at["q", n], v, vectors * lanes, lanes, blocks)
+            for i in static_range(4):
+                w[i, n, v] = four[i]
+    else:
+        for v in static_range(vectors):
+            w[0, n, v] = load[i32](at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4)
+            if stored.bits == 4:
+                w[1, n, v] = (w[0, n, v] >> const[i32](4)) & const[i32](252645135)
+                w[0, n, v] = w[0, n, v] & const[i32](252645135)
+
+
+@inline
 def multiply_tile(
-    row, x, x_w, p, p_w, weights, scales, zeros, bias, w_panel, s_panel, z_panel, b_step, words, groups,
-    ratio, height, panels, vectors, lanes, stored,
+    row, last, x, x_w, p, p_w, weights, scales, zeros, bias, w_panel, s_panel, z_panel, b_step, words,
+    groups, ratio, height, panels, vectors, lanes, stored, blocks,
 ):  # fmt: skip
-    """`height` rows times `panels` panels, whose sums go to scratch."""
-    at, made, scale, zero, total, w = registers()
+    """`height` rows from `row` on, none behind `last`, times `panels` panels, whose sums go to scratch."""
+    at, made, scale, zero, outer, total, w = registers()
     for n in static_range(panels):
         at["q", n] = weights + n * w_panel
         at["s", n] = scales + n * s_panel
-        if stored.zero is None:
+        if stored.zero is None or (blocks and blocks.each_zero):
             at["z", n] = zeros + n * z_panel
     for r in static_range(height):
-        at["x", r] = x + (row + r) * x_w
-        at["p", r] = p + (row + r) * p_w
+        at["x", r] = x + min(row + r, last) * x_w
+        at["p", r] = p + min(row + r, last) * p_w
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](bias + n * b_step + v * lanes * 4)
     g = 0
@@ -104,18 +173,11 @@ def multiply_tile(
         stop = min(g + ratio, groups)
         for n in static_range(panels):
             if height == 1:
-                fetch_group(at, n, vectors * lanes, SIZE[stored.scale], stored.zero is None, panels)
-            for v in static_range(vectors):
-                scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
-                if stored.zero is None:
-                    zero[n, v] = -cast[f32](load[u8](at["z", n] + v * lanes))
-                    if stored.less:
-                        zero[n, v] = zero[n, v] + const[f32](float(stored.less))
-                elif stored.zero != stored.less:
-                    zero[n, v] = const[f32](float(stored.less - stored.zero))
-            at["s", n] += vectors * lanes * SIZE[stored.scale]
-            if stored.zero is None:
-                at["z", n] += vectors * lanes
+                if blocks:
+                    fetch_group(at, n, vectors * lanes, blocks.scale_bytes, blocks.zero_bytes, panels)
+                else:
+                    fetch_group(at, n, vectors * lanes, SIZE[stored.scale], stored.zero is None, panels)
+        load_factors(at, scale, zero, outer, g * words * 4, panels, vectors, lanes, stored, blocks)
         while g < stop:
             for r, n, v in np.ndindex(height, panels, vectors):
                 total[r, n, v] = const[i32](0)
@@ -123,15 +185,11 @@ def multiply_tile(
                 # 16 elements of depth: four words, of which 4 bits have two in each vector
                 if height == 1:
                     for n in static_range(panels):
-                        fetch(at["q", n], stored.bits // 2 * vectors * lanes * 4, panels)
-                for word in static_range(0, 4, 8 // stored.bits):
-                    for n, v in np.ndindex(panels, vectors):
-                        place = at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4
-                        w[0, n, v] = load[i32](place)
-                        if stored.bits == 4:
-                            w[1, n, v] = (w[0, n, v] >> const[i32](4)) & const[i32](252645135)
-                            w[0, n, v] = w[0, n, v] & const[i32](252645135)
-                    for half, r in np.ndindex(8 // stored.bits, height):
+                        fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
+                for word in static_range(0, 4, stored.together):
+                    for n in static_range(panels):
+                        load_four(w, at, n, word, vectors, lanes, stored, blocks)
+                    for half, r in np.ndindex(stored.together, height):
                         data = splat[i32](at["x", r] + (word + half) * 4)
                         for n, v in np.ndindex(panels, vectors):
                             if stored.signed:
@@ -139,16 +197,20 @@ def multiply_tile(
                             else:
                                 total[r, n, v] = dot_bytes(total[r, n, v], w[half, n, v], data)
                 for n in static_range(panels):
-                    at["q", n] += stored.bits // 2 * vectors * lanes * 4
+                    at["q", n] += stored.bits * 2 * vectors * lanes
                 for r in static_range(height):
                     at["x", r] += 16
             for r in static_range(height):
                 by = splat[f32](at["p", r])
-                if stored.zero != stored.less:
+                if stored.low or stored.zero != stored.less:
                     some = splat[f32](at["p", r] + 4)
+                if stored.low:
+                    some = some * by
                 for n, v in np.ndindex(panels, vectors):
                     whole = cast[f32](total[r, n, v])
-                    if stored.zero != stored.less:
+                    if stored.low:
+                        made[r, n, v] = fma(some, zero[n, v], made[r, n, v])
+                    elif stored.zero != stored.less:
                         whole = fma(some, zero[n, v], whole)
                     made[r, n, v] = fma(whole, by * scale[n, v], made[r, n, v])
                 at["p", r] += 8
@@ -156,6 +218,47 @@ def multiply_tile(
     place = scratch
     for r, n, v in np.ndindex(height, panels, vectors):
         store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
+
+
+@inline
+def unpack_panel(
+    to, factors, weights, scales, zeros, words, groups, ratio, vectors, lanes, stored, blocks
+):  # fmt: skip
+    """A panel of blocks as bytes, and its scales and minima as f32."""
+    at, scale, zero, outer, w = registers()
+    at["q", 0] = weights
+    at["s", 0] = scales
+    if blocks.each_zero:
+        at["z", 0] = zeros
+    at["to"] = to
+    at["factors"] = factors
+    for g in range(0, groups, ratio):
+        load_factors(at, scale, zero, outer, g * words * 4, 1, vectors, lanes, stored, blocks)
+        for v in static_range(vectors):
+            store[f32](at["factors"] + v * lanes * 4, scale[0, v])
+            if stored.low:
+                store[f32](at["factors"] + (vectors + v) * lanes * 4, zero[0, v])
+        at["factors"] += vectors * lanes * (8 if stored.low else 4)
+        for _ in range(0, (min(g + ratio, groups) - g) * words, 4):
+            for word in static_range(0, 4, stored.together):
+                load_four(w, at, 0, word, vectors, lanes, stored, blocks)
+                for half, v in np.ndindex(stored.together, vectors):
+                    store[i32](at["to"] + ((word + half) * vectors + v) * lanes * 4, w[half, 0, v])
+            at["q", 0] += stored.bits * 2 * vectors * lanes
+            at["to"] += 16 * vectors * lanes
+
+
+@inline
+def finish_tile(first, done, c, wide, e, y, y_w, outs, vectors, lanes, operands, body, out):
+    """Store the rows from `first` to `done` of `wide` panels, whose sums are in scratch."""
+    made = registers()
+    place = scratch
+    for row in range(first, done):
+        for panel in range(c, c + wide):
+            for v in static_range(vectors):
+                made[0, v] = load[f32](place + v * lanes * 4)
+            finish_row(made, 0, e, y, y_w, row, panel, outs, vectors, lanes, operands, body, out)
+            place += vectors * lanes * 4
 
 
 class Apart(NamedTuple):
@@ -187,56 +290,89 @@ class Sizes(NamedTuple):
 @kernel(apart=Raw(Apart), sizes=Raw(Sizes))
 def dynamic_product(
     x: Ptr, p: Ptr, w: Ptr, s: Ptr, z: Ptr, b: Ptr, y: Ptr, apart, sizes, e=ROW_OPERANDS, *, operands,
-    body, out, vectors, lanes, stored,
+    body, out, vectors, lanes, stored, blocks, mixed,
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
-    made = registers()
     first_row = chunk % sizes.row_blocks * sizes.rows_per
     stop_row = min(first_row + sizes.rows_per, sizes.rows)
     c = chunk // sizes.row_blocks * sizes.per_chunk
     stop = min(c + sizes.per_chunk, sizes.panels)
+    if mixed:
+        unpacked = scratch + results(vectors, lanes)
+        factors = unpacked + sizes.groups * sizes.words * 4 * vectors * lanes
     while c < stop:
         wide = 1
         if sizes.rows == 1 and stop - c >= ABREAST:
             wide = ABREAST
+        weights = w + c * apart.w_panel
+        scales = s + c * apart.s_panel
+        bias = b + c * apart.b_step
+        if mixed and sizes.rows > FEW_ROWS:
+            unpack_panel(
+                unpacked, factors, weights, scales, z + c * apart.z_panel, sizes.words, sizes.groups,
+                sizes.ratio, vectors, lanes, stored, blocks,
+            )  # fmt: skip
         row = first_row
         while row < stop_row:
             done = row + 1
             if wide == ABREAST:
                 multiply_tile(
-                    row, x, apart.x_w, p, apart.p_w, w + c * apart.w_panel, s + c * apart.s_panel, z + c *
-                    apart.z_panel, b + c * apart.b_step, apart.w_panel, apart.s_panel, apart.z_panel,
-                    apart.b_step, sizes.words, sizes.groups, sizes.ratio, 1, ABREAST, vectors, lanes,
-                    stored,
+                    row, row, x, apart.x_w, p, apart.p_w, weights, scales, z + c * apart.z_panel, bias,
+                    apart.w_panel, apart.s_panel, apart.z_panel, apart.b_step, sizes.words, sizes.groups,
+                    sizes.ratio, 1, ABREAST, vectors, lanes, stored, blocks,
                 )  # fmt: skip
             else:
-                for height in HEIGHTS:
-                    if height == 1 or stop_row - row >= height:
-                        multiply_tile(
-                            row, x, apart.x_w, p, apart.p_w, w + c * apart.w_panel, s + c * apart.s_panel,
-                            z + c * apart.z_panel, b + c * apart.b_step, 0, 0, 0, 0, sizes.words,
-                            sizes.groups, sizes.ratio, height, 1, vectors, lanes, stored,
-                        )  # fmt: skip
-                        done = row + height
+                for packed in (True, False) if mixed else (True,):
+                    if not (mixed and packed) or sizes.rows <= FEW_ROWS:
+                        for height in IN_REGISTERS if mixed and packed else HEIGHTS:
+                            left = stop_row - row
+                            if (
+                                height == 1
+                                or (height == 4 and left > 1)
+                                or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
+                            ):
+                                multiply_tile(
+                                    row, stop_row - 1, x, apart.x_w, p, apart.p_w,
+                                    weights if packed else unpacked,
+                                    scales if packed else factors, z + c * apart.z_panel,
+                                    bias, 0, 0, 0, 0, sizes.words, sizes.groups, sizes.ratio, height, 1,
+                                    vectors, lanes,
+                                    stored if packed else stored.unpacked,
+                                    blocks if packed else None,
+                                )  # fmt: skip
+                                done = min(row + height, stop_row)
+                                break
                         break
-            place = scratch
-            while row < done:
-                for panel in range(c, c + wide):
-                    for v in static_range(vectors):
-                        made[0, v] = load[f32](place + v * lanes * 4)
-                    finish_row(
-                        made, 0, e, y, apart.y_w, row, panel, sizes.outs, vectors, lanes, operands, body, out
-                    )
-                    place += vectors * lanes * 4
-                row += 1
+            finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs, vectors, lanes, operands, body, out)
+            row = done
         c += wide
 
 
-def product_kernel(name: str, epilogue: Epilogue, isa: Target, stored: Stored) -> Kernel:
+def results(vectors: int, lanes: int) -> int:
+    """Bytes of the sums of a tile."""
+    return max(ABREAST, HEIGHTS[0]) * vectors * lanes * WORD
+
+
+def scratch_bytes(isa: Target, rows: int, groups: int, low: bool) -> int:
+    """The memory that a chunk needs; to unpack blocks, for so many elements of depth and groups."""
+    width = tile_width(isa)
+    return results(isa.tile_vectors, isa.lanes) + (rows + groups * WORD * (2 if low else 1)) * width
+
+
+def product_kernel(
+    name: str, epilogue: Epilogue, isa: Target, stored: Stored, blocks: Unpack | None
+) -> Kernel:
     """The product of quantized rows."""
     return dynamic_product.kernel(
-        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, **epilogue.constants("f32")
-    )
+        name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, blocks=blocks,
+        mixed=blocks is not None and blocks.mixed, **epilogue.constants("f32"),
+    )  # fmt: skip
+
+
+def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target) -> Stored:
+    """How the panels of a file's blocks are multiplied."""
+    one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
+    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, "f32" if unpack.has_low else "")
 
 
 class Packed(NamedTuple):
@@ -244,7 +380,7 @@ class Packed(NamedTuple):
 
     stored: Stored
     integers: Filling
-    scales: Filling
+    scales: Filling | np.ndarray
     zeros: Filling | None
     w_panel: int
     s_panel: int
@@ -252,8 +388,8 @@ class Packed(NamedTuple):
 
 
 def pack_dynamic(
-    integers: np.ndarray | Unmade, scale: np.ndarray | Converted, zero: np.ndarray | None, stored: Stored,
-    size: int, isa: Target,
+    integers: np.ndarray | Unmade, scale: Factor, zero: Factor | None, stored: Stored, size: int,
+    isa: Target, blocks: Unpack | None = None,
 ) -> Packed:  # fmt: skip
     """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels; K is filled up to groups of
     `size`."""
@@ -268,22 +404,36 @@ def pack_dynamic(
         panels = ceil_div(outs, width)
         padded = np.zeros((rows, panels * width), np.uint8)
         padded[:depth, :outs] = integers.view(np.uint8) ^ np.uint8(128 * turned)
+        if blocks and blocks.mixed:
+            steps = padded.reshape(rows // 16, 4, 4, panels, width).transpose(3, 0, 1, 2, 4)
+            return mixed_steps(steps, stored.bits, isa.lanes)
         fours: np.ndarray = padded.reshape(rows // 4, 4, panels, width)
         if stored.bits == 4:
             twice = padded.reshape(rows // 8, 2, 4, panels, width)
             fours = twice[:, 0] | (twice[:, 1] << 4)
         return fours.transpose(2, 0, 3, 1)
 
-    scales = spread_out(scale, np.float16 if stored.scale == "f16" else np.float32, width)
     zeros, z_panel = None, 0
-    if stored.zero is None:
+    scales: Filling | np.ndarray
+    if blocks and blocks.nested:
+        assert isinstance(scale, Factored)
+        scales = nested_scales(scale, zero, width)
+        s_panel = scales[0].nbytes
+    else:
+        kind = np.float16 if stored.scale == "f16" else np.float32
+        scales, s_panel = spread_out(one_factor(scale), kind, width)
+    if blocks and blocks.zero == "low":
         assert zero is not None
+        zeros, z_panel = spread_out(one_factor(zero), np.float16, width)
+    elif stored.zero is None:
+        assert zero is not None and not isinstance(zero, Factored)
         zeros, z_panel = spread_out(zero, np.uint8, width, 128 * signed)
     panel = rows * width * stored.bits // 8
-    woven = None
-    if rows == depth and stored.bits == 4:
+    if rows != depth or stored.bits not in (4, 8):
+        woven = None
+    elif stored.bits == 4:
         woven = Woven(4, 4, weave.SPREAD, flipped(integers, 4))
-    elif rows == depth:
+    else:
         woven = Woven(4, 8, mask=0x80808080 * turned)
     packed = fill_later(integers, width, panel, arrange, woven)
-    return Packed(stored, packed, scales.numbers, zeros, panel, scales.panel, z_panel)
+    return Packed(stored, packed, scales, zeros, panel, s_panel, z_panel)

@@ -8,11 +8,20 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, how_stored
 from ovjit.codegen.kernel import Kernel
+from ovjit.graph.converted import Factored
 from ovjit.graph.traced import least, most
 from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
 from ovjit.planning.views import View, plain, product
-from ovjit.tiles.dynamic import ABREAST, HEIGHTS, pack_dynamic, product_kernel, quantize_kernel
+from ovjit.tiles.compressed import Unpack, how_unpacked
+from ovjit.tiles.dynamic import (
+    HEIGHTS,
+    pack_dynamic,
+    product_kernel,
+    quantize_kernel,
+    scratch_bytes,
+    stored_in_blocks,
+)
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 
@@ -35,7 +44,13 @@ class DynamicProduct(StoredWeights):
         self.size = int(attrs["dynamic"])
         self.groups_of_rows = ceil_div(self.depth, self.size)
         self.ratio = ceil_div(int(attrs["group"]), self.size)
-        self.how = how_stored(self.integers, self.scale, self.zero, int(attrs["bits"]), self.target)
+        whole, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
+        self.blocks: Unpack | None = None
+        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
+            self.blocks = how_unpacked(*whole, bits, "")
+            self.how = stored_in_blocks(self.blocks, self.zero, self.target)
+        else:
+            self.how = how_stored(*whole, bits, self.target)
 
     def __init__(self, group: Group):
         super().__init__(group)
@@ -44,11 +59,13 @@ class DynamicProduct(StoredWeights):
 
     def make_kernel(self, names: str) -> Kernel:
         name = f"matmul_i8_{self.how.name}_{self.target.name}{'_' + names if names else ''}"
-        return product_kernel(name, self.epilogue, self.target, self.how)
+        return product_kernel(name, self.epilogue, self.target, self.how, self.blocks)
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        packed = pack_dynamic(self.integers, self.scale, self.zero, self.how, self.size, self.target)
+        packed = pack_dynamic(
+            self.integers, self.scale, self.zero, self.how, self.size, self.target, self.blocks
+        )
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
         self.place(constants, arrays)
         if self.how.bits == 8 and self.integers.dtype == (np.int8 if self.how.less else np.uint8):
@@ -98,7 +115,9 @@ class DynamicProduct(StoredWeights):
             "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
         values |= self.placed(planner)
-        planner.need_scratch(max(ABREAST, height) * tile_width(self.target) * 4)
+        mixed = self.blocks is not None and self.blocks.mixed
+        unpacked = (wide, ceil_div(self.groups_of_rows, self.ratio)) if mixed else (0, 0)
+        planner.need_scratch(scratch_bytes(self.target, *unpacked, bool(self.how.low)))
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs
         planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)

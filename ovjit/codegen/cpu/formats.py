@@ -225,24 +225,37 @@ def quantizes_rows(isa: Target) -> bool:
 
 
 class Stored(NamedTuple):
-    """How weights are stored: bits of an integer (8 or 4); the zero of all of them, None where they have
-    their own; the type of scales. `signed`: bytes are stored with a sign, 128 less than without, and all are
-    multiplied as such (NEON's sdot)."""
+    """How weights are stored: bits of an integer; the zero of all of them, None where they have their own;
+    the type of scales. `signed`: bytes are stored with a sign, 128 less than without, and all are multiplied
+    as such (NEON's sdot). `low`: the type of minima, which are added, "" without. `small`: bytes are below
+    128."""
 
     bits: int
     zero: int | None
     scale: str
     signed: bool = False
+    low: str = ""
+    small: bool = False
 
     @property
     def name(self) -> str:
-        zero = "z" if self.zero is None else str(self.zero) if self.zero else ""
+        zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
         return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}"
 
     @property
     def less(self) -> int:
         """What integers are stored less than they are without a sign, and so are their zeros."""
-        return 128 if self.signed and self.bits == 8 else 0
+        return 128 if self.signed and self.bits == 8 and not self.small else 0
+
+    @property
+    def together(self) -> int:
+        """Words of four bytes that memory has together: of 4 bits two are in each word, of others in four."""
+        return {8: 1, 4: 2}.get(self.bits, 4)
+
+    @property
+    def unpacked(self) -> Stored:
+        """The same, unpacked to bytes and factors of f32."""
+        return self._replace(bits=8, scale="f32", small=True)
 
 
 def how_stored(

@@ -68,6 +68,7 @@ def _check(vllm_config: Any) -> None:
             "models of pictures, sound or video": model.is_multimodal_model,
             "pooling": model.runner_type != "generate",
             "models with an encoder": model.is_encoder_decoder,
+            f"recurrent layers ({model.architecture})": model.is_hybrid or model.is_attention_free,
             "prompts as embeddings": model.enable_prompt_embeds,
             "the quantization of vLLM (additional_config's weights: 8 or 4)": model.quantization is not None,
         }
