@@ -35,11 +35,12 @@ def quantized(name: str, folder: Path | None = None) -> Path:
         samples = [[networks.network_input(name, i)] for i in range(SAMPLES)]
     path = source.with_name(f"{source.stem}-int8.xml")
     if not path.exists():
-        _write(source, path, samples)
+        write(source, path, samples)
     return path
 
 
-def _write(source: Path, path: Path, samples: list[list[np.ndarray]]) -> None:
+def write(source: Path, path: Path, samples: list[list[np.ndarray]]) -> None:
+    """Write the model in `source` as NNCF quantizes it by `samples`. RuntimeError without NNCF."""
     try:
         import nncf
     except ImportError as error:

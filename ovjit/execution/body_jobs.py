@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.execution import runner, streams
-from ovjit.execution.layout import IN_BODY, PAST_END
+from ovjit.execution.layout import IN_BODY, PAST_END, counter_bytes
+from ovjit.planning.constants import aligned_bytes
 from ovjit.planning.views import FIRST_IO
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from ovjit.execution.table import Table
 
 ALIGNMENT = 64
+
+
+def counters_for(steps: int, threads: int) -> np.ndarray:
+    """Zeros for the counters of a table with so many steps, whatever number of these threads walks it."""
+    counters = aligned_bytes(max(steps, 1) * counter_bytes(threads)).view(np.int64)
+    counters.fill(0)
+    return counters
 
 
 class BodyJob:
@@ -36,7 +44,7 @@ class BodyJob:
         self._bases = np.zeros(FIRST_IO + len(plan.input_shapes) + len(plan.output_shapes), np.int64)
         self._bases[1] = plan.memory.ctypes.data
         self._bases[2] = table.data.ctypes.data
-        self._counters = np.zeros(2 * steps, np.int64)
+        self._counters = counters_for(steps, executable.threads)
         self.perf = np.zeros(2 * steps, np.int64) if executable.profiling else None
         threads = executable.threads if plan.parallel else 1
         words[runner.TABLE] = table.address

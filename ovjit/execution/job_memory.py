@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.execution import blocks, runner, streams
-from ovjit.execution.body_jobs import BodyJobs
+from ovjit.execution.body_jobs import BodyJobs, counters_for
 from ovjit.execution.runner import ARENA_SIZE
 from ovjit.execution.table import Table
 from ovjit.graph import dtypes
@@ -55,7 +55,7 @@ class JobMemory:
         self.address, self.words = streams.take_block()
         self.words[runner.FLUSH] = executable.flushes
         self._bases = np.zeros(FIRST_IO + inputs + outputs, np.int64)
-        self._counters = np.zeros(2, np.int64)
+        self._counters = counters_for(1, 1)
         self._perf: np.ndarray | None = None
         self._busy: np.ndarray | None = None
         self._table: Table | None = None
@@ -154,7 +154,7 @@ class JobMemory:
     def _take(self, table: Table) -> None:
         """Have the runner walk this table from now on."""
         executable, plan, words = self.executable, table.plan, self.words
-        counters = np.zeros(2 * max(len(plan.steps), 1), np.int64)
+        counters = counters_for(len(plan.steps), executable.threads)
         perf = np.zeros(2 * max(len(plan.steps), 1), np.int64) if executable.profiling else None
         threads = executable.threads if plan.parallel else 1
         busy = None

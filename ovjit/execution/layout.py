@@ -16,6 +16,26 @@ from ovjit.planning.plan_steps import STEP_WORDS as STEP_WORDS
 #: Steps with more chunks are claimed from the first one on.
 IN_HALVES = 0xFFFF
 
+#: Counters of a step: two words, chunks that are claimed and chunks that are done. Threads of a large job
+#: form groups of this many, slot by slot. Each group has a part of a step's chunks, with both words in a
+#: cache line of its own behind the step's. There the second word counts the chunks of finished parts. A
+#: thread goes on to other groups' parts when its own is claimed. Sixteen threads and more would wait for the
+#: line of one pair of words (`bench.many_cores`).
+GROUP = 8
+LINE = 64
+
+
+def groups_of(threads: int) -> int:
+    """How many groups the threads of a job form."""
+    return max(1, threads // GROUP)
+
+
+def counter_bytes(threads: int) -> int:
+    """The bytes of a step's counters."""
+    groups = groups_of(threads)
+    return 16 if groups == 1 else LINE * (1 + groups)
+
+
 #: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
 #: AT and STOP_AT: the stretch of it that threads walk now; CONTROLS: addresses of the control steps' records;
 #: ROOT: the job around all bodies; NESTED: where in the arena the bodies' begins.

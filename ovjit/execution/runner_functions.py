@@ -4,7 +4,7 @@ that is laid out as `ovjit.execution.layout` says."""
 from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
-from ovjit.codegen.words import i64, ld, st
+from ovjit.codegen.words import i64, ld, st, udiv, urem
 from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
 from ovjit.execution.layout import *
@@ -29,56 +29,76 @@ def walk(job, generation, scratch, slot):
     table = aload(job + TABLE * 8)
     bases = aload(job + BASES * 8)
     counters = aload(job + COUNTERS * 8)
+    groups = max(1, threads // GROUP)
+    stride = 16
+    home = 0
+    if groups > 1:
+        stride = LINE * (1 + groups)
+        home = urem(udiv(slot, GROUP), groups)
     s = ld(job, AT)
     open_since = s  # the first step that may not be over
     alive = 1
     while s < steps and alive == 1:
         row = table + s * STEP_BYTES
-        chunks = ld(row, STEP_CHUNKS)
-        claim = counters + s * 16
-        middle = chunks
-        if chunks <= IN_HALVES:
-            middle = (chunks + 1) >> 1
+        over = counters + s * stride
         if slot == 0 and perf != 0:
             st[i64](perf + s * 16, ld(perf, 2 * s) + now())
-        while True:
-            word = aload(claim)
-            if (word >> 32) != generation:
-                alive = 0
-                break
-            first = word & 0xFFFFFFFF
-            second = 0
-            if middle < chunks:
-                second = first >> 16
-                first = first & 0xFFFF
-            if first < middle and (slot & 1 == 0 or middle + second >= chunks):
-                chunk = first
-                claimed = word + 1
-            elif middle + second < chunks:
-                chunk = middle + second
-                claimed = word + 0x10000
-            else:
-                break
-            if cas(claim, word, claimed) == 1:
-                if aload(job + ABORT * 8) == 0:
-                    began = 0
-                    if busy != 0:
-                        began = now()
-                    code = call4(ld(row, STEP_KERNEL), bases, ld(row, STEP_ARGS), chunk, scratch)
-                    if busy != 0:  # before the chunk counts as done: afterwards the job may be over
-                        mine = busy + (s * threads + slot) * BUSY_WORDS * 8
-                        if ld(mine, BUSY_FROM) == 0:
-                            st[i64](mine + BUSY_FROM * 8, began)
-                        st[i64](mine + BUSY_TO * 8, now())
-                        st[i64](mine + BUSY_CHUNKS * 8, ld(mine, BUSY_CHUNKS) + 1)
-                    if code != 0:
-                        cas(job + ERROR * 8, 0, code | (s << 32))
-                        astore(job + ABORT * 8, 1)
-                aadd(claim + 8, 1)
+        group = 0
+        while group < groups and alive == 1:
+            claim = over
+            begin = 0
+            chunks = ld(row, STEP_CHUNKS)
+            if groups > 1:
+                part = home + group
+                if part >= groups:
+                    part -= groups
+                claim = over + LINE * (1 + part)
+                begin = udiv(chunks * part, groups)
+                chunks = udiv(chunks * (part + 1), groups) - begin
+            middle = chunks
+            if chunks <= IN_HALVES:
+                middle = (chunks + 1) >> 1
+            while True:
+                word = aload(claim)
+                if (word >> 32) != generation:
+                    alive = 0
+                    break
+                first = word & 0xFFFFFFFF
+                second = 0
+                if middle < chunks:
+                    second = first >> 16
+                    first = first & 0xFFFF
+                if first < middle and (slot & 1 == 0 or middle + second >= chunks):
+                    chunk = first
+                    claimed = word + 1
+                elif middle + second < chunks:
+                    chunk = middle + second
+                    claimed = word + 0x10000
+                else:
+                    break
+                if cas(claim, word, claimed) == 1:
+                    if aload(job + ABORT * 8) == 0:
+                        began = 0
+                        if busy != 0:
+                            began = now()
+                        code = call4(ld(row, STEP_KERNEL), bases, ld(row, STEP_ARGS), begin + chunk, scratch)
+                        if busy != 0:  # before the chunk counts as done: afterwards the job may be over
+                            mine = busy + (s * threads + slot) * BUSY_WORDS * 8
+                            if ld(mine, BUSY_FROM) == 0:
+                                st[i64](mine + BUSY_FROM * 8, began)
+                            st[i64](mine + BUSY_TO * 8, now())
+                            st[i64](mine + BUSY_CHUNKS * 8, ld(mine, BUSY_CHUNKS) + 1)
+                        if code != 0:
+                            cas(job + ERROR * 8, 0, code | (s << 32))
+                            astore(job + ABORT * 8, 1)
+                    finished = aadd(claim + 8, 1) + 1
+                    if groups > 1 and (finished & 0xFFFFFFFF) == chunks:
+                        aadd(over + 8, chunks)
+            group += 1
         if ld(row, STEP_GOES_ON) == 0 or s + 1 == steps:
             spins = 0
             while open_since <= s and alive == 1:
-                word = aload(counters + open_since * 16 + 8)
+                word = aload(counters + open_since * stride + 8)
                 if word == (generation << 32) + ld(table + open_since * STEP_BYTES, STEP_CHUNKS):
                     open_since += 1
                     continue
@@ -140,10 +160,18 @@ def lead(job, pool, arena, unused):
             fresh = generation << 32
             st[i64](job + AT * 8, s)
             st[i64](job + STOP_AT * 8, stop)
-            while s < stop:
-                astore(counters + s * 16, fresh)
-                astore(counters + s * 16 + 8, fresh)
-                s += 1
+            groups = max(1, threads // GROUP)
+            lines = 1
+            stride = 16
+            if groups > 1:
+                lines = 1 + groups
+                stride = LINE
+            at = counters + s * lines * stride
+            while at < counters + stop * lines * stride:
+                astore(at, fresh)
+                astore(at + 8, fresh)
+                at += stride
+            s = stop
             astore(job + SLOTS * 8, fresh + 1)
             astore(job + GENERATION * 8, generation)
             for slot in range(OPEN_SLOTS):

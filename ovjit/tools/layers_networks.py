@@ -263,6 +263,62 @@ def reader() -> Any:
     return ov.Model([o.softmax(y, -1), o.log_softmax(y, -1), o.result(best)], [start], "reader")
 
 
+def paddle() -> Iterator[Any]:
+    """A recogniser and a detector of text as PaddleOCR exports them: learnt scales and offsets around hard
+    swishes, gates, and open sizes."""
+
+    def scaled(x: Any) -> Any:
+        return o.add(o.multiply(x, real(1, value=0.5)), real(1))
+
+    def act(x: Any) -> Any:
+        return o.divide(o.multiply(x, o.clamp(o.add(x, np.float32(3)), 0.0, 6.0)), np.float32(6))
+
+    def gate(x: Any, wide: int) -> Any:
+        few = o.relu(conv(mean(x), wide, wide // 4))
+        return o.hard_sigmoid(conv(few, wide // 4, wide), np.float32(1 / 6), np.float32(0.5))
+
+    def maps(x: Any) -> Iterator[Any]:
+        x = conv(x, 3, 32, 3, 2)
+        for size, stride, gated in ((3, 1, False), (3, 2, True), (5, 1, False), (5, 2, True), (5, 1, True)):
+            y = scaled(conv(x, 32, 32, size, stride, 32))
+            y = scaled(act(y)) if stride == 1 else y
+            y = o.multiply(y, gate(y, 32)) if gated else y
+            yield (x := scaled(act(scaled(conv(y, 32, 32)))))
+
+    lines = o.parameter([-1, 3, 48, -1], np.float32)
+    x = o.avg_pool(list(maps(lines))[-1], [3, 2], [0, 0], [0, 0], [3, 2], True)
+    y = o.swish(conv(o.swish(conv(x, 32, 16, 3)), 16, 64))
+    rows = o.transpose(o.reshape(y, ints(0, 64, -1), True), ints(0, 2, 1))
+    for _ in range(2):
+        parts = o.reshape(linear(layer_norm(rows, 64), 64, 192), ints(0, -1, 3, 4, 16), True)
+        parts = o.transpose(parts, ints(2, 0, 3, 1, 4))
+        a, b, c = (o.gather(parts, np.int64(i), np.int64(0)) for i in range(3))
+        seen = o.matmul(o.multiply(a, np.float32(0.25)), o.transpose(b, ints(0, 1, 3, 2)), False, False)
+        z = o.transpose(o.matmul(o.softmax(seen, -1), c, False, False), ints(0, 2, 1, 3))
+        rows = o.add(rows, linear(o.reshape(z, ints(0, -1, 64), True), 64, 64))
+        inner = o.swish(linear(layer_norm(rows, 64), 64, 128))
+        rows = o.add(rows, linear(inner, 128, 64))
+    y = o.reshape(o.transpose(layer_norm(rows, 64), ints(0, 2, 1)), o.shape_of(y, "i64"), False)
+    y = o.swish(conv(o.concat([x, o.swish(conv(y, 64, 32))], 1), 64, 64))
+    y = linear(o.transpose(o.reduce_mean(y, ints(2), False), ints(0, 2, 1)), 64, 97)
+    yield ov.Model([o.softmax(y, 2)], [lines], "recogniser")
+
+    page = o.parameter([-1, 3, -1, -1], np.float32)
+    _, low, _, high, _ = maps(page)
+
+    def gated(x: Any, size: int) -> Any:
+        y = conv(x, 32, 32, size)
+        return o.add(y, o.multiply(y, gate(y, 32)))
+
+    high = gated(high, 1)
+    low = gated(o.add(gated(low, 1), enlarged(high)), 3)
+    y = o.relu(conv(o.concat([enlarged(gated(high, 3)), low], 1), 64, 24, 3))
+    for outs, end in ((24, o.relu), (1, o.sigmoid)):
+        y = o.convolution_backprop_data(y, real(24, outs, 2, 2), [2, 2])
+        y = end(o.add(y, real(1, outs, 1, 1)))
+    yield ov.Model([y], [page], "pages")
+
+
 def normalised() -> Any:
     """Diffusion and style: group and instance norms with swish, a step's embedding, attention of an image."""
     start, step = image(32, 4), o.parameter([1], np.float32)
@@ -358,3 +414,4 @@ def networks() -> Iterator[Any]:
             yield encoder(stored, act, True)
     yield normalised()
     yield residual(o.gelu)
+    yield from paddle()

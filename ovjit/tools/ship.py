@@ -7,7 +7,7 @@ be run when the code generators have changed; files that are no longer theirs ar
 
 The texts are for installations without sources (`codegen/module_texts.py`), and to be written anew when a
 module with kernels has changed; the index of operations (`graph/op_index.py`), when a module of `ovjit_ops`
-has. `--texts` writes only these two.
+has; ONNX's operators (`readers/onnx/standard.py`), when the package onnx has. `--texts` writes only these.
 """
 
 from __future__ import annotations
@@ -257,6 +257,20 @@ def write_index(folder: Path) -> Path:
     return path
 
 
+def write_schemas(folder: Path) -> Path:
+    """Write what the package onnx knows of operators."""
+    from onnx import defs
+
+    from ovjit.readers.onnx import standard
+
+    schemas = defs.get_all_schemas_with_history()
+    newest = {domain: max(s.since_version for s in schemas if s.domain == domain)
+              for domain in sorted({s.domain for s in schemas})}  # fmt: skip
+    path = folder / standard.FILE
+    path.write_bytes(standard.shipped_content(schemas, newest | {"": defs.onnx_opset_version()}))
+    return path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ovjit.tools.ship", description=(__doc__ or "").split("\n")[0]
@@ -268,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--missing", nargs="+", metavar="MODEL", help="write nothing; tell what the package lacks for models"
     )
     parser.add_argument(
-        "--texts", action="store_true", help="write texts of modules and the index of operations, no kernels"
+        "--texts", action="store_true", help="write what sources and the package onnx tell, no kernels"
     )
     options = parser.parse_args(argv)
     if options.missing:
@@ -282,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for isa in () if options.texts else options.isa:
         for path in write(options.folder, isa):
             print(f"{path}: {path.stat().st_size:,} bytes")
-    for path in (write_texts(options.folder), write_index(options.folder)):
+    for path in (write_texts(options.folder), write_index(options.folder), write_schemas(options.folder)):
         print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 

@@ -24,7 +24,8 @@ from tests.support import networks
 from tests.support.op_samples import graph_of, native_ops
 
 SEED = 20261121
-THREADS = (1, 2, 3, 5, 16)
+#: 25 form three groups, see `ovjit.execution.layout.GROUP`.
+THREADS = (1, 2, 3, 5, 25)
 REPEATS = 50
 
 

@@ -45,6 +45,7 @@ from ovjit.readers.onnx.registry import (
     function_body,
     prepared,
 )
+from ovjit.readers.onnx.standard import messages, newest_opset
 from ovjit.readers.onnx.wire import cut_out
 
 #: A model may have at most this many nodes once its functions are inlined.
@@ -97,10 +98,9 @@ def read_onnx(
 
 def _parse(content: Any, where: str, path: str | None) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx import ModelProto
 
     try:
-        proto = ModelProto.FromString(content)
+        proto = messages().ModelProto.FromString(content)
     except DecodeError as error:
         raise ModelError(unreadable(path, f"{where} is no ONNX file, or a damaged one ({error})")) from None
     if not proto.HasField("graph"):
@@ -530,9 +530,7 @@ class Reader(Draft):
 
     def _check_operators(self, graph: Any, opsets: Mapping[str, int]) -> None:
         """Raise UnsupportedError that lists all operators without a rule, wherever they stand."""
-        from onnx.defs import onnx_opset_version
-
-        newest = int(onnx_opset_version())
+        newest = newest_opset()
         missing: dict[str, list[str]] = {}
         seen: set[tuple[str, str, str]] = set()
         waiting: list[tuple[Any, Mapping[str, int]]] = [(graph, opsets)]
@@ -618,10 +616,8 @@ def _functions(proto: Any) -> dict[tuple[str, str, str], Any]:
 
 
 def _opsets(imports: Iterable[Any]) -> dict[str, int]:
-    from onnx.defs import onnx_opset_version
-
     opsets = {"" if row.domain in DEFAULT_DOMAINS else row.domain: int(row.version) for row in imports}
-    newest = onnx_opset_version()
+    newest = newest_opset(opsets.get("", 0))
     if opsets.get("", 1) < 1 or opsets.get("", 1) > newest:
         raise ModelError(
             f"the model needs opset {opsets['']} of ai.onnx; the installed package onnx knows those from 1 "
@@ -638,9 +634,7 @@ def _version(domain: str, scope: Scope) -> int:
         return 1
     if scope.call is None and not scope.opsets:
         raise ModelError("the model imports no opset of ai.onnx, so that its operators have no meaning")
-    from onnx.defs import onnx_opset_version
-
-    return int(onnx_opset_version())
+    return newest_opset()
 
 
 def _attributes(proto: Any, scope: Scope) -> dict[str, Any]:
@@ -723,9 +717,7 @@ def _in_order(nodes: Sequence[Any]) -> Sequence[Any]:
 
 def _type_bytes(value: Any) -> bytes:
     """The TypeProto of a value, serialised; of no type where the input is left out."""
-    from onnx import TypeProto
-
-    out = TypeProto()
+    out = messages().TypeProto()
     if isinstance(value, TensorList):
         inner = out.sequence_type.elem_type
         first = next((v for v in value if isinstance(v, Output)), None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.plugins import import_others
+from ovjit.readers.onnx import standard
+from ovjit.readers.onnx.standard import Schema as Schema
 
 #: The modules with the standard's rows, one for each family of operators.
 FAMILIES = (
@@ -86,42 +88,9 @@ def _load_contributed() -> None:
     import_others(GROUP, CONTRIBUTED)
 
 
-class Schema(NamedTuple):
-    """What the standard says of an operator in one version."""
-
-    since: int
-    attributes: dict[str, tuple[int, bool, Any]]  # name -> (AttributeType, required, default AttributeProto)
-    min_inputs: int
-    max_inputs: int
-    min_outputs: int
-    max_outputs: int
-    function: bool  # it has a body of other operators
-
-
-@cache
 def find_schema(domain: str, name: str, version: int) -> Schema | None:
     """The standard's row of an operator, None if it has none (com.microsoft's operators have not)."""
-    from onnx import defs
-
-    domain = "" if domain in DEFAULT_DOMAINS else domain
-    try:
-        found = defs.get_schema(name, version, domain)
-    except defs.SchemaError:
-        return None
-    attributes = {}
-    for key, attribute in found.attributes.items():
-        default = attribute.default_value
-        kind = int(getattr(attribute.type, "value", attribute.type))
-        attributes[key] = (kind, attribute.required, default if default.type else None)
-    return Schema(
-        found.since_version,
-        attributes,
-        found.min_input,
-        found.max_input,
-        found.min_output,
-        found.max_output,
-        found.has_function or found.has_context_dependent_function,
-    )
+    return standard.find_schema("" if domain in DEFAULT_DOMAINS else domain, name, version)
 
 
 def function_body(domain: str, name: str, version: int, node: Any, types: Any) -> Any:

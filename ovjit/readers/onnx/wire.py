@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.readers.onnx.standard import messages
+
 #: Shorter data are parsed.
 SMALLEST = 4096
 #: Messages nest no deeper for protobuf.
@@ -106,8 +108,6 @@ def _varint(number: int) -> bytes:
 
 def _model_fields() -> _Fields:
     """The fields of a ModelProto that are messages, theirs, and so on, as the package onnx declares them."""
-    from onnx import ModelProto, TensorProto
-
     known: dict[str, _Fields] = {}
 
     def fields_of(kind: Any) -> _Fields:
@@ -118,6 +118,6 @@ def _model_fields() -> _Fields:
             fields.update((number, fields_of(message)) for number, message in inner if message is not None)
         return fields
 
-    tensor = TensorProto.DESCRIPTOR
+    tensor = messages().TensorProto.DESCRIPTOR
     fields_of(tensor)[tensor.fields_by_name["raw_data"].number] = None
-    return fields_of(ModelProto.DESCRIPTOR)
+    return fields_of(messages().ModelProto.DESCRIPTOR)

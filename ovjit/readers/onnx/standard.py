@@ -1,0 +1,127 @@
+"""What the package onnx says, without importing all of it, which takes 60 to 90 ms of CPU.
+
+Its messages are in one module, which is executed alone: protobuf has one class for a message, so that the
+package finds the same classes when it is imported. What the standard says of operators comes with ovjit
+(`ovjit/data/onnx_schemas.json`, written by `python -m ovjit.tools.ship --texts`). The package is asked about
+versions that are newer than this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+FILE = "onnx_schemas.json"
+_MESSAGES = "onnx_ml_pb2"
+
+
+class Schema(NamedTuple):
+    """What the standard says of an operator in one version."""
+
+    since: int
+    attributes: dict[str, tuple[int, bool, Any]]  # name -> (AttributeType, required, default AttributeProto)
+    min_inputs: int
+    max_inputs: int
+    min_outputs: int
+    max_outputs: int
+    function: bool  # it has a body of other operators
+
+
+@functools.cache
+def messages() -> Any:
+    """The module with onnx.ModelProto, TensorProto and the others."""
+    if "onnx" not in sys.modules:
+        spec = importlib.util.find_spec("onnx")
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            path = os.path.join(folder, f"{_MESSAGES}.py")
+            if os.path.isfile(path):
+                alone: Any = importlib.util.spec_from_file_location(f"ovjit_{_MESSAGES}", path)
+                module = importlib.util.module_from_spec(alone)
+                alone.loader.exec_module(module)
+                return module
+    import onnx
+
+    return onnx
+
+
+@functools.cache
+def newest_opset(wanted: int = 0) -> int:
+    """The newest version of the default domain that is known; the package is asked where `wanted` is newer
+    than what came with ovjit."""
+    table = _table()
+    if table is not None and wanted <= table["newest"][""]:
+        return int(table["newest"][""])
+    from onnx.defs import onnx_opset_version
+
+    return int(onnx_opset_version())
+
+
+@functools.cache
+def find_schema(domain: str, name: str, version: int) -> Schema | None:
+    """The standard's row of an operator of a domain ("" is the default), None if it has none."""
+    table = _table()
+    if table is not None and version <= table["newest"].get(domain, 0):
+        rows = [row for row in table["operators"].get(f"{domain} {name}", ()) if row[0] <= version]
+        return _made(rows[-1]) if rows else None
+    if table is not None and domain not in table["newest"] and "onnx" not in sys.modules:
+        return None  # what declares operators of other domains has imported the package
+    from onnx import defs
+
+    try:
+        return _made(_row(defs.get_schema(name, version, domain)))
+    except defs.SchemaError:
+        return None
+
+
+@functools.cache
+def _table() -> Any:
+    import json
+    import pkgutil
+
+    try:
+        content = pkgutil.get_data("ovjit.data", FILE)
+        return json.loads(content) if content else None
+    except (OSError, ImportError, ValueError):  # a program that leaves data out
+        return None
+
+
+def _row(found: Any) -> list[Any]:
+    """What `_made` reads, of an OpSchema of the package."""
+    attributes = {}
+    for key, attribute in found.attributes.items():
+        default = attribute.default_value
+        kind = int(getattr(attribute.type, "value", attribute.type))
+        given = default.SerializeToString().hex() if default.type else None
+        attributes[key] = [kind, attribute.required, given]
+    return [
+        found.since_version, attributes, found.min_input, found.max_input, found.min_output, found.max_output,
+        found.has_function or found.has_context_dependent_function,
+    ]  # fmt: skip
+
+
+def _made(row: list[Any]) -> Schema:
+    since, attributes, *numbers, function = row
+    parsed = {
+        name: (
+            kind,
+            required,
+            None if given is None else messages().AttributeProto.FromString(bytes.fromhex(given)),
+        )
+        for name, (kind, required, given) in attributes.items()
+    }
+    return Schema(since, parsed, *numbers, function)
+
+
+def shipped_content(schemas: Iterable[Any], newest: dict[str, int]) -> bytes:
+    """The file, of all of the package's schemas and the newest version of each domain."""
+    import json
+
+    operators: dict[str, list[Any]] = {}
+    for found in sorted(schemas, key=lambda s: (s.domain, s.name, s.since_version)):
+        operators.setdefault(f"{found.domain} {found.name}", []).append(_row(found))
+    said = {"newest": newest, "operators": operators}
+    return json.dumps(said, separators=(",", ":")).encode() + b"\n"

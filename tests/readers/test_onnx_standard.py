@@ -1,0 +1,60 @@
+"""What comes with ovjit about ONNX's operators is what the package onnx says, and its messages are the
+package's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import onnx
+import pytest
+from onnx import defs, helper
+
+from ovjit.readers.onnx import standard
+
+NAMES = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()})
+
+
+@pytest.mark.parametrize("domain", sorted({domain for domain, _ in NAMES}))
+def test_every_version_of_every_operator(domain: str) -> None:
+    table = standard._table()
+    known = table["newest"][domain]
+    wrong = []
+    for name in (name for one, name in NAMES if one == domain):
+        for version in range(1, known + 1):
+            try:
+                want = standard._made(standard._row(defs.get_schema(name, version, domain)))
+            except defs.SchemaError:
+                want = None
+            if standard.find_schema(domain, name, version) != want:
+                wrong.append((name, version))
+    assert not wrong, f"{wrong[:5]}: `python -m ovjit.tools.ship --texts` writes the file anew"
+
+
+def test_the_newest_version() -> None:
+    assert standard.newest_opset() == standard._table()["newest"][""]
+    assert standard.newest_opset(1000) == defs.onnx_opset_version()
+
+
+def test_an_operator_of_nobody() -> None:
+    assert standard.find_schema("com.nobody", "Relu", 1) is None
+    assert standard.find_schema("", "NoSuchOperator", 13) is None
+
+
+def test_a_file_is_read_without_the_package(tmp_path) -> None:
+    """And a ModelProto that the package makes later is of the class that the reader knows."""
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, 3]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Selu", ["x"], ["y"])], "g", [x], [y])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    program = (
+        "import sys, ovjit\n"
+        f"model = ovjit.Core().read_model({str(path)!r})\n"
+        "assert 'onnx' not in sys.modules\n"
+        "import onnx\n"
+        "from ovjit.readers.onnx.standard import messages\n"
+        f"proto = onnx.load({str(path)!r})\n"
+        "assert messages().ModelProto is onnx.ModelProto\n"
+        "assert len(ovjit.Core().read_model(proto).get_ops()) == len(model.get_ops())\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
