@@ -37,7 +37,7 @@ COLUMNS = ("model", "family", "ovjit_s", "openvino_s", "ratio", "ovjit_wall_s", 
 SECONDS, TIMES = 1.0, 2.0
 #: Small random models of the package transformers.
 LIBRARY = (
-    "albert", "bart", "clip", "deberta-v2", "distilbert", "gemma2", "hubert", "qwen2", "segformer", "swin",
+    "albert", "bart", "clip", "deberta-v2", "distilbert", "gemma2", "hubert", "qwen2", "segformer", "dinov2",
     "t5", "wav2vec2", "whisper", "yolos",
 )  # fmt: skip
 #: Families of the small ONNX files that tests have.
