@@ -163,15 +163,12 @@ def test_no_memory_for_a_binding_leaves_no_half_of_it(monkeypatch) -> None:
     request = compiled.create_infer_request()
     np.testing.assert_array_equal(request.infer([X])[0], np.maximum(X, 0))
     job, longer = request._job, np.linspace(-2, 2, 4000, dtype=np.float32)
-    real = np.zeros
 
-    def no_counters(shape, dtype=float, **more):
-        if isinstance(shape, int) and dtype is np.int64:
-            raise MemoryError
-        return real(shape, dtype, **more)
+    def no_counters(steps, threads):
+        raise MemoryError
 
     compiled._executable.table(((4000,),))
-    monkeypatch.setattr("ovjit.execution.job_memory.np.zeros", no_counters)
+    monkeypatch.setattr("ovjit.execution.job_memory.counters_for", no_counters)
     with pytest.raises(MemoryError):
         request.infer([longer])
     monkeypatch.undo()
