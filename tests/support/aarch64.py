@@ -34,19 +34,21 @@ _DEBS = (
 ).split()
 _WHEELS = (
     "numba llvmlite numpy defusedxml ml_dtypes onnx platformdirs pytest pytest-timeout pytest-xdist "
-    "cloudpickle pillow"
+    "cloudpickle pillow openvino>=2026.4"
 ).split()
-_TAGS = ["manylinux2014", *(f"manylinux_2_{n}" for n in (17, 26, 27, 28, 34))]
-#: Programs that Python starts are of this machine, so that for Python itself there is a script.
-_SITE = """
-import os, sys
-if os.environ.get("OVJIT_AARCH64_PYTHON"):
-    sys.executable = os.environ["OVJIT_AARCH64_PYTHON"]
-"""
+_TAGS = ["manylinux2014", *(f"manylinux_2_{n}" for n in (17, 26, 27, 28, 31, 34, 35))]
+#: Imported by Python as it starts.
+_SITE = Path(__file__).parent / "aarch64_site"
 
 
 def is_ready() -> bool:
-    return (HOME / "ready").exists() and shutil.which(_EMULATOR) is not None
+    """Whether what is named above is all there."""
+    ready = HOME / "ready"
+    return ready.exists() and ready.read_text() == _wanted() and shutil.which(_EMULATOR) is not None
+
+
+def _wanted() -> str:
+    return " ".join((*_DEBS, *_WHEELS))
 
 
 def prepare() -> None:
@@ -75,12 +77,11 @@ def prepare() -> None:
     )  # fmt: skip
     for wheel in (HOME / "wheels").glob("*.whl"):
         shutil.unpack_archive(wheel, HOME / "site", "zip")
-    (HOME / "site" / "sitecustomize.py").write_text(_SITE)
     script = HOME / "python"
     emulator = f'{_EMULATOR} -cpu "${{QEMU_CPU:-max}}" -L "{HOME}/root"'
     script.write_text(f'#!/bin/sh\nexec {emulator} "{HOME}/root/usr/bin/python3.11" "$@"\n')
     script.chmod(0o755)
-    (HOME / "ready").touch()
+    (HOME / "ready").write_text(_wanted())
 
 
 def _run(*command: str, folder: Path | None = None) -> str:
@@ -92,7 +93,7 @@ def _run(*command: str, folder: Path | None = None) -> str:
 
 def environment(cpu: str, cache: Path | str) -> dict[str, str]:
     """The variables of a process on that CPU, whose kernels go to `cache`."""
-    path = os.pathsep.join([str(ROOT), str(HOME / "site")])
+    path = os.pathsep.join([str(_SITE), str(ROOT), str(HOME / "site")])
     keep = {k: v for k, v in os.environ.items() if k not in ("OVJIT_ISA", "OVJIT_HIDE")}
     return keep | {
         "PYTHONPATH": path, "OVJIT_CACHE": str(cache), "QEMU_CPU": _TOLD.get(cpu, cpu),
@@ -101,11 +102,12 @@ def environment(cpu: str, cache: Path | str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def run(cpu: str, cache: Path | str, *arguments: str, timeout: float = 1400) -> str:
-    """What Python says to these arguments on that CPU. AssertionError with its errors where it fails."""
+def run(cpu: str, cache: Path | str, *arguments: str, timeout: float = 1400, **variables: str) -> str:
+    """What Python says to these arguments on that CPU, with more environment `variables`. AssertionError with
+    its errors where it fails."""
     done = subprocess.run(
         [str(HOME / "python"), *arguments], capture_output=True, text=True, check=False, timeout=timeout,
-        env=environment(cpu, cache), cwd=ROOT,
+        env=environment(cpu, cache) | variables, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

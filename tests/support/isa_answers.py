@@ -81,7 +81,7 @@ def main() -> None:
             xml, images, _ = digits()
             arrays[name] = np.array(core.compile_model(xml, "CPU")(images)[0])
         else:
-            from tests.support.networks import build, network_input  # which need OpenVINO
+            from bench.networks import build, network_input
 
             arrays[name] = np.array(core.compile_model(str(build(name)), "CPU")([network_input(name)])[0])
     np.savez(out, **arrays)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import numpy as np
 
 from ovjit.codegen.cpu.host import host_target
@@ -15,6 +18,18 @@ SEED = 20261120
 
 def native_ops() -> list[Op]:
     return [o for o in all_ops() if o.samples is not None and (o.scalar or o.lower or o.expand)]
+
+
+#: Of an operation's samples so many at most, evenly; 0: all.
+MOST = int(os.environ.get("OVJIT_OP_SAMPLES") or 0)
+
+
+def samples(record: Op, dtype: str) -> Iterator[tuple[int, list[np.ndarray], dict]]:
+    """The samples of one type, numbered."""
+    every = list(record.samples(np.random.default_rng(SEED), dtype))
+    step = -(-len(every) // MOST) if MOST else 1
+    for i in range(0, len(every), step):
+        yield i, *every[i]
 
 
 def graph_of(

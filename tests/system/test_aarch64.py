@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu import machine
-from tests.support import ROOT, aarch64, aarch64_nets
+from tests.support import ROOT, aarch64, aarch64_compiler, aarch64_nets
 from tests.support.aarch64 import CPUS, run
 from tests.support.blob_models import CASES
-from tests.support.isa_answers import OPS
+from tests.support.networks import NAMES, build, error, expected
+from tests.support.op_samples import native_ops
 from tests.support.run import printed
 
 pytestmark = [
@@ -50,13 +52,20 @@ LIMITS = {"f32": 1e-5, "bf16": 0.02, "f16": 0.0025}
 
 
 @pytest.fixture(scope="session")
-def emulator() -> None:
+def compiler() -> Iterator[None]:
+    """Kernels are compiled by this machine, which takes a twentieth of the time."""
+    with aarch64_compiler.serving():
+        yield
+
+
+@pytest.fixture(scope="session")
+def emulator(compiler) -> None:
     aarch64.prepare()
 
 
 @pytest.fixture(scope="session")
 def caches(tmp_path_factory) -> dict[str, Path]:
-    """Kernel caches by CPU, which tests share: compiling takes longest."""
+    """Kernel caches by CPU, which tests share."""
     return {cpu: tmp_path_factory.mktemp(cpu) for cpu in CPUS}
 
 
@@ -71,12 +80,12 @@ _IN_SHORT = pytest.mark.skipif(
 
 
 @_IN_SHORT
-def test_the_network_of_digits(caches) -> None:
+def test_the_network_of_digits(compiler, caches) -> None:
     check_first_light("max", caches["max"])
 
 
 @_IN_SHORT
-def test_networks_in_short(caches, tmp_path) -> None:
+def test_networks_in_short(compiler, caches, tmp_path) -> None:
     check_networks("max", caches["max"], tmp_path / "nets.npz")
 
 
@@ -110,14 +119,73 @@ def check_networks(cpu: str, cache: Path, out: Path) -> None:
         assert off <= LIMITS[precision], f"{key} on {cpu}: off by {off:.2g} of the largest"
 
 
+#: How code is made of a few kernels: a digest of each.
+_MADE = """
+import hashlib
+from ovjit.codegen.cpu.host import assume, host_target
+from ovjit.tools import ship
+if host_target().name != "neon":
+    assume("neon", {extras!r})
+isa = host_target()
+for kernel in [*next(ship.groups(isa)).kernels]:
+    print(kernel.name, kernel.content_key(isa), hashlib.sha256(kernel.content(isa)).hexdigest())
+"""
+
+
 @pytest.mark.aarch64
-def test_operations_are_as_their_references(emulator, caches, tmp_path) -> None:
-    """As on the lesser instruction sets of x86."""
-    out = tmp_path / "ops.npz"
-    run("max", caches["max"], "-m", "tests.support.isa_answers", str(out), "--ops", timeout=2900)
+def test_code_is_the_same_wherever_it_is_made(emulator, caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the runner and of what every model needs, so that this machine may compile for that one."""
+    monkeypatch.delenv(aarch64_compiler.VARIABLE)
+    program = _MADE.format(extras=EXTRA["max"])
+    there = run("max", caches["max"], "-c", program).splitlines()
+    assert len(there) > 20 and there == printed("-c", program, folder=ROOT).splitlines()
+
+
+def native(test: str, names: Sequence[str]) -> list[str]:
+    return [f"tests/ops/test_ops_native.py::{test}[{name}]" for name in names]
+
+
+#: So many parts of all operations, each a process.
+_PARTS = 8
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_operations_are_as_their_references(part: int, emulator, caches) -> None:
+    """All samples in f32, some in every other type, as on this machine."""
+    names = [f"{record.name}-{record.opset}" for record in native_ops()][part::_PARTS]
+    tests = [*native("test_lowering_equals_reference", names), *native("test_other_types", names)]
+    suite("max", caches["max"], *tests)
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", CPUS[:-1])
+def test_operations_on_older_cpus(cpu: str, emulator, caches) -> None:
+    """Some of their samples, or as many as OVJIT_OP_SAMPLES says; 0: all."""
+    names = [f"{record.name}-{record.opset}" for record in native_ops()]
+    tests = [*native("test_lowering_equals_reference", names), *native("test_other_types", names)]
+    suite(cpu, caches[cpu], *tests, OVJIT_OP_SAMPLES=os.environ.get("OVJIT_OP_SAMPLES", "2"))
+
+
+#: What computes in f16 or bf16 is this far off OpenVINO in f32, of the largest output.
+NETWORK_LIMITS = {"f32": 1e-4, "f16": 0.01, "bf16": 0.05}
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("cpu", "precision"), [*((cpu, "f32") for cpu in CPUS), ("max", "f16"), ("max", "bf16")]
+)
+def test_image_classifiers(cpu: str, precision: str, name: str, emulator, caches, tmp_path) -> None:
+    """Beside OpenVINO on this machine."""
+    build(name)
+    out = tmp_path / "nets.npz"
+    run(cpu, caches[cpu], "-m", "tests.support.isa_answers", str(out), name, OVJIT_PRECISION=precision)
     with np.load(out) as arrays:
-        assert arrays["isa"] == "neon" and set(arrays["ops"]) == OPS
-        assert not arrays["faults"].tolist()
+        off = error(arrays[name], expected(name))
+    assert off <= NETWORK_LIMITS[precision], f"{name} in {precision} on {cpu}: off by {off:.2g}"
+    if precision != "f32":
+        assert off > NETWORK_LIMITS["f32"], "it has not been computed in less than f32"
 
 
 EXPORT = """
@@ -136,12 +204,12 @@ for name in sys.argv[2:]:
     for i, feed in enumerate(CASES[name].feeds):
         np.savez(f"{sys.argv[1]}/{name}.{i}.npz", *model(feed).values())
 """
-NAMES = ("small", "integers")
+BLOBS = ("small", "integers")
 
 
 def check_answers(folder: Path) -> None:
     """Those that another machine has written, beside this one's."""
-    for name in NAMES:
+    for name in BLOBS:
         model = ov.Core().compile_model(CASES[name].build(), "CPU")
         for i, feed in enumerate(CASES[name].feeds):
             with np.load(folder / f"{name}.{i}.npz") as got:
@@ -151,11 +219,11 @@ def check_answers(folder: Path) -> None:
 
 @pytest.mark.aarch64
 def test_blobs_of_this_machine_are_compiled_anew_on_arm(emulator, caches, tmp_path) -> None:
-    for name in NAMES:
+    for name in BLOBS:
         blob = ov.Core().compile_model(CASES[name].build(), "CPU").export_model().getvalue()
         (tmp_path / f"{name}.blob").write_bytes(blob)
-    said = run("max", caches["max"], "-c", IMPORT, str(tmp_path), *NAMES)
-    assert said.split() == [word for name in NAMES for word in (name, "False")]
+    said = run("max", caches["max"], "-c", IMPORT, str(tmp_path), *BLOBS)
+    assert said.split() == [word for name in BLOBS for word in (name, "False")]
     check_answers(tmp_path)
 
 
@@ -163,10 +231,10 @@ def test_blobs_of_this_machine_are_compiled_anew_on_arm(emulator, caches, tmp_pa
 def test_blobs_of_arm_are_compiled_anew_on_this_machine(
     emulator, caches, tmp_path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run("max", caches["max"], "-c", EXPORT, str(tmp_path), *NAMES)
-    run("max", caches["max"], "-c", IMPORT, str(tmp_path), *NAMES)  # there they are what they were
+    run("max", caches["max"], "-c", EXPORT, str(tmp_path), *BLOBS)
+    run("max", caches["max"], "-c", IMPORT, str(tmp_path), *BLOBS)  # there they are what they were
     check_answers(tmp_path)
-    for name in NAMES:
+    for name in BLOBS:
         with caplog.at_level(logging.WARNING, "ovjit"):
             model = ov.Core().import_model((tmp_path / f"{name}.blob").read_bytes(), "CPU")
         assert not model.get_property("LOADED_FROM_CACHE")
@@ -174,19 +242,41 @@ def test_blobs_of_arm_are_compiled_anew_on_this_machine(
             exact = ov.Core().compile_model(CASES[name].build(), "CPU")(feed).values()
             for got, wanted in zip(model(feed).values(), exact, strict=True):
                 np.testing.assert_allclose(got, wanted, 1e-5, 1e-6)
-    assert caplog.text.count("the blob's code is not used, its model is compiled") == len(NAMES)
+    assert caplog.text.count("the blob's code is not used, its model is compiled") == len(BLOBS)
+
+
+def suite(cpu: str, cache: Path, *tests: str, **variables: str) -> None:
+    """Tests of this suite, in a process on that CPU."""
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout=3000")
+    said = run(cpu, cache, "-m", "pytest", *options, *tests, timeout=2900, **variables)
+    assert " passed" in said
+
+
+#: Parts of the default suite that are about what another machine does otherwise.
+SUITES = {
+    "the loader": ("tests/codegen/test_elf.py", "tests/codegen/test_machine.py"),
+    "blobs across processes": (
+        "tests/storage/test_blob_elsewhere.py", "tests/storage/test_other_machines.py",
+    ),
+    "a cache across processes": ("tests/storage/test_kernel_cache.py",),
+    "queues": ("tests/api/test_queue.py",),
+    "threads": ("tests/execution/test_thread_counts.py", "tests/execution/test_jobs.py"),
+    "denormal numbers": ("tests/execution/test_denormals.py",),
+    "guard pages": ("tests/fuzz/test_guard_pages.py",),
+    "other systems": ("tests/system/test_platforms.py",),
+}  # fmt: skip
 
 
 @pytest.mark.aarch64
-@pytest.mark.parametrize("cpu", CPUS)
-def test_the_loader_on_arm(cpu: str, emulator, caches) -> None:
-    """The default suite's tests of the loader and of what is known of the machine."""
-    suite(cpu, caches[cpu], "tests/codegen/test_elf.py", "tests/codegen/test_machine.py")
+@pytest.mark.parametrize("what", SUITES)
+def test_the_default_suite(what: str, emulator, caches) -> None:
+    suite("max", caches["max"], *SUITES[what])
 
 
-def suite(cpu: str, cache: Path, *files: str) -> None:
-    said = run(cpu, cache, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, timeout=2900)
-    assert " passed" in said
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", CPUS[:-1])
+def test_the_default_suite_on_older_cpus(cpu: str, emulator, caches) -> None:
+    suite(cpu, caches[cpu], *SUITES["the loader"], *SUITES["queues"])
 
 
 @pytest.mark.aarch64
