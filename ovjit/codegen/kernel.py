@@ -131,9 +131,9 @@ class Kernel:
 
     def content(self, isa: Target) -> bytes:
         """The object code, with the symbol of all shipped kernels."""
-        plain = shipped.is_plain(self.source, self.key, self.form, isa)
-        more = self.intrinsics(isa)
-        return _compiler().object_code(self.source, self.symbol(isa), isa, more, plain, shipped.SYMBOL)
+        least = shipped.needed_by(self.source, self.key, self.form, isa)
+        more = self.intrinsics(least)
+        return _compiler().object_code(self.source, self.symbol(isa), least, more, shipped.SYMBOL)
 
     def text(self, isa: Target) -> str:
         """The LLVM module that code is generated from as text, with the symbol of all shipped kernels."""

@@ -2,8 +2,8 @@
 compiles them.
 
 `ovjit/data/kernels_<isa>.xz` holds object code: for each instruction set it is made for one CPU by its
-name, and is the same on all of them. What multiplies in further formats or rounds to bf16 is there for each
-set of features that such CPUs have. `ovjit/data/printed_<isa>.xz` holds what functions are printed as
+name, and is the same on all of them. What multiplies in further formats or rounds to bf16 is there for the
+features that it does so by. `ovjit/data/printed_<isa>.xz` holds what functions are printed as
 (`ovjit.codegen.texts`). `python -m ovjit.tools.ship` writes the files. They are part of the package and
 trusted as such; a file that other sources or another llvmlite made is not looked at. With no file, or
 OVJIT_SHIPPED=0, everything works as before.
@@ -32,7 +32,8 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import machine
-from ovjit.codegen.cpu.targets import MATRIX, Target
+from ovjit.codegen.cpu.formats import features_of
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
 
@@ -60,27 +61,31 @@ def generators(architecture: str = "") -> bytes:
     return sha256("\0".join(parts).encode()).digest()
 
 
-def is_plain(source: str, key: str, form: str, isa: Target) -> bool:
-    """True for a kernel whose code is the same on every CPU of an instruction set, whatever a CPU has
-    besides: others multiply in further formats, round to bf16, or swap words of memory (lse)."""
-    if isa.name == "neon" and any(word in source for word in ("cas(", "aadd(")):
-        return False
-    special = ("bf16", "dot_bytes", "dot_signed")
-    return form == "f32" and not any(word in source for word in special) and "bf16" not in key
+_OF_BYTES = frozenset(("avx512vnni", "avxvnni", "dotprod", "i8mm"))
+#: What stands in a kernel's source or key -> the features that its code may use then.
+_USED_BY = {
+    "bf16": frozenset(("avx512bf16", "bf16")),
+    "dot_bytes": _OF_BYTES, "dot_signed": _OF_BYTES,
+    "cas(": frozenset(("lse",)), "aadd(": frozenset(("lse",)),
+}  # fmt: skip
+
+
+def needed_by(source: str, key: str, form: str, isa: Target) -> Target:
+    """The least of the CPUs on which a kernel's code is the same as on `isa`: it has those features that
+    multiply in the kernel's format, round to bf16, or swap words of memory, and no others. LLVM's passes see
+    none of them, and its instructions are the same for text that names none."""
+    used = set(features_of(form))
+    for word, features in _USED_BY.items():
+        if word in source or word in key:
+            used |= features
+    return isa._replace(extras=tuple(f for f in isa.extras if f in used))
 
 
 def content_key(source: str, key: str, form: str, intrinsics: str, isa: Target) -> str:
     """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
     has, where the code depends on it."""
-    extra = () if is_plain(source, key, form, isa) else extras_of(form, isa)
-    parts = (source, key, intrinsics, isa.name, *extra)
+    parts = (source, key, intrinsics, isa.name, *needed_by(source, key, form, isa).extras)
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
-
-
-def extras_of(form: str, isa: Target) -> tuple[str, ...]:
-    """What a CPU has besides that the code of kernels of a format may depend on: of a matrix unit that which
-    multiplies in this format."""
-    return tuple(f for f in isa.extras if f not in MATRIX or form.startswith("amx"))
 
 
 @functools.cache

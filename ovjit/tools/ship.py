@@ -32,14 +32,12 @@ _AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
 VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni"), _AMX),
     "avx2": ((),),
-    "neon": (
-        (), ("lse", "dotprod"), ("lse", "dotprod", "fp16fml"), ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
-    ),
+    "neon": ((), ("lse", "dotprod", "i8mm", "bf16", "fp16fml")),
     "generic": ((),),
 }  # fmt: skip
-#: Those of which no more is shipped than what every model needs, the runner among it. All CPUs of an
-#: instruction set share the kernels of f32; those of bytes would be a hundred more of each.
-FEW = {("neon", extra) for extra in VARIANTS["neon"][:-1]}
+#: Those of which no more is shipped than what every model needs, the runner among it. A kernel is for all
+#: CPUs that have what it uses, so that they share those of f32.
+FEW = {("neon", ())}
 
 
 _LENGTH = struct.Struct("<I")

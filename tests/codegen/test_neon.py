@@ -183,8 +183,8 @@ def test_what_else_the_runner_does() -> None:
 def test_the_runner_is_compiled_for_it() -> None:
     """Its object is for what the CPU has, though it multiplies nothing."""
     kernel = native_kernels()[0]
-    assert not shipped.is_plain(kernel.source, kernel.key, kernel.form, ALL)
-    assert kernel.content_key(ALL) != kernel.content_key(FIRST)
+    assert shipped.needed_by(kernel.source, kernel.key, kernel.form, ALL).extras == ("lse",)
+    assert kernel.content_key(ALL) == kernel.content_key(DOT) != kernel.content_key(FIRST)
     text = kernel.assembly(ALL)
     found = instructions(text)
     assert found["casal"] and found["ldaddal"] and found["ldar"] and found["stlr"] and found["yield"]

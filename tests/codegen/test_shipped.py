@@ -15,9 +15,9 @@ import ovjit
 from bench import transformers
 from ovjit import debug
 from ovjit.codegen import module_texts, shipped, texts
-from ovjit.codegen.cpu import emit, jit
+from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.cpu.targets import EXTRA, TARGETS, has_features
+from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
 from ovjit.codegen.kernel import Kernel
 from ovjit.data import DIGITS_XML
 from ovjit.disk.cache import KernelCache
@@ -152,20 +152,30 @@ def test_a_quantised_network_needs_nothing_else() -> None:
         assert len(needed) > 10 and not missing, f"{precision}: {missing}; {AGAIN}"
 
 
-def test_object_code_of_plain_text_is_for_every_cpu_of_an_instruction_set(common: list[Kernel]) -> None:
-    # text that speaks of no further feature has one key whatever the CPU has, and so one object
-    isa = host_target()
-    more = ",".join(f"+{feature}" for feature, home in EXTRA.items() if home == isa.name)
-    plain = [k for k in common if shipped.is_plain(k.source, k.key, k.form, isa)]
-    chosen = {k.name.partition("_")[0]: k for k in plain}
+def check_least(kernels: list[Kernel], isa: Target, step: int) -> None:
+    """Of each kind of kernel one: what its key leaves out of a CPU's features is not in its code either."""
+    chosen: dict[tuple[str, ...], tuple[Kernel, Target]] = {}
+    for kernel in kernels:
+        least = shipped.needed_by(kernel.source, kernel.key, kernel.form, isa)
+        chosen[(kernel.name.partition("_")[0], kernel.form, *least.extras)] = kernel, least
     assert len(chosen) > 20
-    for kernel in list(chosen.values())[::8]:
-        text = kernel.text(isa)
-        kind = jit._kind(text)
-        other = emit._machine(emit.triple(isa), isa.cpu, more, emit.level_of(kind))
-        plainly = emit.target_machine(isa, kind, plain=True)
-        made = [machine.emit_object(emit.parse(text, isa)) for machine in (other, plainly)]
-        assert made[0] == made[1], kernel
+    for kernel, least in list(chosen.values())[::step]:
+        made = [
+            jit.object_code(kernel.source, kernel.symbol(isa), one, kernel.intrinsics(one), shipped.SYMBOL)
+            for one in (isa, least)
+        ]
+        assert made[0] == made[1], (kernel, least.extras)
+
+
+def test_code_is_the_same_with_features_that_its_text_does_not_name(common: list[Kernel]) -> None:
+    check_least(common, target_of(host_target().name, EXTRA), 6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["avx512", "neon"])
+def test_code_of_other_cpus_is_the_same_with_features_that_its_text_does_not_name(name: str) -> None:
+    isa = target_of(name, EXTRA)
+    check_least(ship.kernels(isa), isa, 1)
 
 
 FIRST = """

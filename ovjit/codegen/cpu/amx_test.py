@@ -66,7 +66,8 @@ class Tested(NamedTuple):
             if code is None:
                 from ovjit.codegen.cpu import jit
 
-                code = jit.object_code(SOURCE, symbol, target, self.words(target), False, shipped.SYMBOL)
+                least = shipped.needed_by(SOURCE, self.key, self.form, target)
+                code = jit.object_code(SOURCE, symbol, least, self.words(least), shipped.SYMBOL)
             objects.load(symbol, code.replace(shipped.SYMBOL.encode(), symbol.encode()))
         return objects.loaded(symbol)
 

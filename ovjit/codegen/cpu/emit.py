@@ -45,11 +45,9 @@ def triple(isa: Target) -> str:
     return f"{isa.machine}-unknown-linux-gnu"
 
 
-def target_machine(isa: Target, kind: Kind, plain: bool = False) -> llvm.TargetMachine:
-    """The target machine of object code: a CPU with every feature that code for `isa` may use here, or with
-    the plain instruction set (`plain`)."""
-    features = "" if plain else isa.llvm_features
-    return _machine(triple(isa), isa.cpu, features, level_of(kind))
+def target_machine(isa: Target, kind: Kind) -> llvm.TargetMachine:
+    """The target machine of object code: a CPU with every feature that code for `isa` may use."""
+    return _machine(triple(isa), isa.cpu, isa.llvm_features, level_of(kind))
 
 
 def level_of(kind: Kind) -> int:

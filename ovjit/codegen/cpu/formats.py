@@ -29,6 +29,7 @@ Without dotprod products of bytes take as many instructions as those of f32, and
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -196,6 +197,13 @@ def find_format(a: str, w: str, isa: Target) -> Format | None:
     """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
     fitting = (f for f in FORMATS if (f.a, f.w) == (a, w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), None)
+
+
+@functools.cache
+def features_of(name: str) -> frozenset[str]:
+    """Those features of CPUs that products in formats of that name may use."""
+    forms = [f for f in (*FORMATS, *AMX, I16) if f.name == name]
+    return frozenset(f for form in forms for f in form.features)
 
 
 def matrix_format(form: Format, isa: Target) -> Format:

@@ -67,16 +67,15 @@ def object_code(
     symbol: str,
     isa: Target,
     extra: Mapping[str, Any] | None = None,
-    plain: bool = False,
     shown: str = "",
 ) -> bytes:
-    """The object code of what `optimised_text` gives; `plain`: for every CPU of the instruction set.
+    """The object code of what `optimised_text` gives.
 
     `shown` is what the symbol is called in it, in as many letters: LLVM lays an object out by its names.
     """
 
     def emit(module: llvm.ModuleRef, kind: Kind) -> bytes:
-        code: bytes = target_machine(isa, kind, plain).emit_object(module)
+        code: bytes = target_machine(isa, kind).emit_object(module)
         return code
 
     return _compiled(emit, source, symbol, isa, extra or {}, shown)
