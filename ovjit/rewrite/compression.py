@@ -80,6 +80,8 @@ class Stored(NamedTuple):
         for groups that lie within those of the weights, if signed integers have no zero. Groups in a file's
         blocks, which OpenVINO does not have, may be smaller: then rows have as small ones."""
         depth = self.integers.shape[0]
+        if self.bits > 8:  # of floats
+            return 0
         if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or self.bits not in (4, 8):
             size = min(size, self.group)
             whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and quantizes_rows(target)
