@@ -117,9 +117,10 @@ class Packed(NamedTuple):
 
 
 @kernel(bounds=Raw(Bounds), apart=Raw(Apart), sizes=Raw(Packed), of=Raw(BlockShare))
-def put_together(x: Ptr, y: Ptr, bounds, apart, sizes, of, *, T, real, height, wide):
-    """[..., outer, k] -> [..., block, k, elements of a block]: `height` rows, or `wide` vectors of adjacent
-    columns. Zeros stand for what is not there. Elements become `real` where sums are exact in it."""
+def put_together(x: Ptr, y: Ptr, bounds, apart, sizes, of, *, T, real, height, parts, wide):
+    """[..., outer, k] -> [..., block, k, elements of a block]: `height` rows, which take `parts` vectors, or
+    `wide` vectors of adjacent columns. Zeros stand for what is not there. Elements become `real` where sums
+    are exact in it."""
     way = registers()
     way["exact"] = 0
     if real:
@@ -134,10 +135,12 @@ def put_together(x: Ptr, y: Ptr, bounds, apart, sizes, of, *, T, real, height, w
             if kind == "own" or way["exact"] == 1:
                 for _ in range(sizes.k):
                     if height:
-                        v = gather[T](p, apart.x_o, min(left, height))
-                        storem[real if kind == "exact" else T](
-                            q, cast[real](v) if kind == "exact" else v, height
-                        )
+                        for i in static_range(parts):
+                            v = gather[T](p + i * VL * apart.x_o, apart.x_o, min(left, height) - i * VL)
+                            storem[real if kind == "exact" else T](
+                                q + i * VL * SIZE[real if kind == "exact" else T],
+                                cast[real](v) if kind == "exact" else v, height - i * VL,
+                            )  # fmt: skip
                         q += height * SIZE[real if kind == "exact" else T]
                     else:
                         for i in static_range(wide):
@@ -343,10 +346,11 @@ class PlainProduct(Lowering):
                 self.in_place, few = m, rows
         self.few = plain_product(T=dtype, height=few, wide=self.wide, packed=self.packed)
         self.many = panel_product(T=dtype, height=rows, wide=self.wide, real=real, packed=self.packed)
-        self.lefts = put_together(T=dtype, real=real, height=rows, wide=0)
+        parts = ceil_div(rows, target.lanes)
+        self.lefts = put_together(T=dtype, real=real, height=rows, parts=parts, wide=0)
         self.kernels = [self.few, self.many, self.lefts]
         if not self.packed:
-            self.rights = put_together(T=dtype, real=real, height=0, wide=self.wide)
+            self.rights = put_together(T=dtype, real=real, height=0, parts=0, wide=self.wide)
             self.kernels.append(self.rights)
         if real:
             self.kernels.append(magnitude(T=dtype))
