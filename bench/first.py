@@ -102,10 +102,12 @@ def _onnx(name: str) -> Maker:
 
 def _library(name: str) -> Maker:
     def make(package: Any) -> Any:
+        import torch
+
         from bench import torch_models
 
         module, example = torch_models.built("transformers", name)
-        return package.convert_model(module, example_input=example)
+        return package.convert_model(torch.export.export(module, (), example))
 
     return _saved(f"library-{name}", make)
 
@@ -187,7 +189,12 @@ def _process(code: str, arguments: Sequence[str], cache: Path) -> str:
     shutil.rmtree(cache, ignore_errors=True)
     variables = {**environment(), "OVJIT_CACHE": str(cache)}
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=variables
+        [sys.executable, "-c", code, *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=variables,
     ).stdout.splitlines()[-1]
 
 
@@ -273,7 +280,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for subject in chosen:
             if subject.name in paths:
                 cache = Path(scratch) / "cache"
-                rows.append(measure(subject, paths[subject.name], options.rounds, options.precision, cache))
+                try:
+                    row = measure(subject, paths[subject.name], options.rounds, options.precision, cache)
+                except subprocess.CalledProcessError as error:
+                    print(f"{subject.name} is left out: {error.cmd[3]} fails", file=sys.stderr)
+                    continue
+                rows.append(row)
                 print(report.table(rows[-1:], COLUMNS).splitlines()[-1], file=sys.stderr)
     rows.sort(key=lambda row: -row["ratio"])
     print(report.table(rows, COLUMNS))

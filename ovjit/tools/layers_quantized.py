@@ -144,6 +144,38 @@ def _squeezed(name: str, below: int) -> Any:
     return ov.Model([q.linear(mean, 32, 48)], [image], "squeezed")
 
 
+def _paddle(below: int) -> Any:
+    """PaddleOCR's blocks: learnt scales and offsets, hard swishes of several operations, gates."""
+    q = Quantised(below)
+    image = o.parameter([-1, 3, 48, -1], np.float32)
+
+    def scaled(x: Any) -> Any:
+        return o.add(o.multiply(x, real(1, value=0.5)), real(1))
+
+    def act(x: Any, channels: int = 0) -> Any:
+        x = q.ranged(scaled(x))
+        clipped = q.ranged(o.clamp(o.add(x, np.float32(3)), 0.0, 6.0), UNSIGNED)
+        return q.ranged(scaled(o.divide(o.multiply(x, clipped), np.float32(6))), UNSIGNED, channels)
+
+    def gated(x: Any) -> Any:
+        mean = q.ranged(o.reduce_mean(x, np.array([2, 3]), True))
+        few = q.ranged(o.relu(q.conv(mean, 32, 8)), UNSIGNED)
+        gate = o.hard_sigmoid(q.conv(few, 8, 32), np.float32(1 / 6), np.float32(0.5))
+        return q.ranged(o.multiply(x, q.ranged(gate, UNSIGNED)))
+
+    x = q.ranged(q.conv(q.ranged(image), 3, 32, 3, 2), channels=32)
+    for size, stride, gate in ((3, 1, False), (3, 2, True), (5, 1, False), (5, 2, True), (5, 1, True)):
+        y = q.depthwise(x, 32, size, stride)
+        y = act(y) if stride == 1 else q.ranged(scaled(y))
+        y = gated(y) if gate else y
+        x = act(q.conv(y, 32, 32), 32)
+    x = q.ranged(o.avg_pool(x, [3, 2], [0, 0], [0, 0], [3, 2], True))
+    x = q.ranged(o.swish(q.conv(x, 32, 32, 3)))
+    row = q.ranged(o.reduce_mean(x, np.array([2]), False))
+    row = q.linear(o.transpose(row, np.array([0, 2, 1])), 32, 97)
+    return ov.Model([o.softmax(row, 2)], [image], "paddle")
+
+
 def _branching(name: str, below: int) -> Any:
     """Concatenations, splits, shuffles, enlarged maps and outputs of detectors and segmenters."""
     q = Quantised(below)
@@ -281,6 +313,7 @@ def quantised() -> Iterator[Any]:
                 yield _transformer(below, 32, patches, before, "erf", scaled, tail)
         for name in ("swish", "hswish"):
             yield _squeezed(name, below)
+        yield _paddle(below)
     for below in kinds:
         for name in ("hswish", "leaky", "gelu"):
             yield _convolutional(name, below, 3)
