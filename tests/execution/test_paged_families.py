@@ -14,7 +14,7 @@ from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from tests.execution.test_paged_attention import told
-from tests.support.paged_families import FAMILIES, SIZES, WINDOW
+from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW
 from tests.support.paged_models import Cache, alone, decoded
 
 SEED = 20261125
@@ -53,11 +53,22 @@ def test_the_same_as_openvinos(name: str, tmp_path: Path) -> None:
     assert all(v.size == (SIZES.heads if name == "sinks" else 0) for v in given(ov, mine, 20))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+def test_slopes_of_a_table_are_kept() -> None:
+    model = LOST["table"](ov)
+    paged_attention_transformation(model)
+    slopes = 2.0 ** (-8 * np.arange(1, SIZES.heads + 1) / SIZES.heads)
+    found = given(ov, model, PLACES["alibi_slopes"])
+    assert len(found) == SIZES.layers
+    for one in found:
+        np.testing.assert_allclose(one, slopes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *LOST])
 def test_any_mixture_gives_what_one_sequence_gives(name: str) -> None:
     rng = np.random.default_rng(SEED)
-    model = FAMILIES[name](ov)
-    plain = ov.Core().compile_model(FAMILIES[name](ov), "CPU", F32)
+    made = (FAMILIES | LOST)[name]
+    model = made(ov)
+    plain = ov.Core().compile_model(made(ov), "CPU", F32)
     paged_attention_transformation(model)
     cache = Cache(ov, ov.Core().compile_model(model, "CPU", F32), rng)
     sequences = [rng.integers(0, SIZES.words, int(n)) for n in (5, 33, 70)]

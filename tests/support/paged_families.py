@@ -13,6 +13,8 @@ from bench.transformers import Decoder, Net, Sizes
 SIZES = Sizes(layers=2, wide=64, heads=4, shared=4, inner=96, words=50)
 #: Tokens that a layer with a window sees, and experts of a layer.
 WINDOW, EXPERTS = 8, 4
+#: Places of a table of slopes.
+LONGEST = 128
 
 
 class Family(Decoder):
@@ -115,6 +117,23 @@ class Slopes(Exported):
         return ops.select(hidden, net.const(np.finfo(np.float32).min), ops.reshape(alibi, shape, False))
 
 
+class Table(Exported):
+    """mpt: the end of a table of slopes times places, as long as the keys, where the mask hides nothing."""
+
+    def mask(self) -> Any:
+        net, ops, heads = self.net, self.net.ops, self.sizes.heads
+        hidden = ops.convert(super().mask(), "boolean")
+        places = ops.convert(net.const(np.arange(1 - LONGEST, 1).reshape(1, 1, 1, -1), np.int32), "f32")
+        slopes = 2.0 ** (-8 * np.arange(1, heads + 1) / heads)
+        table = ops.squeeze(ops.multiply(places, net.const(slopes.reshape(1, -1, 1, 1))), net.ints(0))
+        whole = ops.gather(ops.shape_of(self.given, "i64"), net.ints(1), self.zero)
+        start = ops.subtract(net.ints(LONGEST), whole)
+        last = net.ints(np.iinfo(np.int64).max)
+        bias = ops.slice(table, start, last, net.ints(1), net.ints(2))
+        shape = ops.maximum(ops.concat([net.ints(1), ops.shape_of(bias, "i64")], 0), net.ints(1, heads, 1, 1))
+        return ops.select(hidden, net.const(np.finfo(np.float32).min), ops.broadcast(bias, shape))
+
+
 class Experts(Family):
     """mixtral: each token's best two of several gated parts."""
 
@@ -144,3 +163,5 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
     "slopes": lambda package: Slopes(package, "slopes").build(),
     "experts": lambda package: Experts(package, "experts").build(),
 }
+#: Families whose slopes OpenVINO's transformation loses.
+LOST: dict[str, Callable[[Any], Any]] = {"table": lambda package: Table(package, "table").build()}
