@@ -306,13 +306,6 @@ def _load(
     return stored_executable(tables, sections, memory, given, made, config, places, check)
 
 
-def is_for_this_machine(executable: Any) -> bool:
-    """False where properties leave instructions alone: loaded kernels have this machine's names in a blob."""
-    from ovjit.codegen.cpu.host import host_target
-
-    return executable.program.context.target == host_target()
-
-
 class Moved(BlobError):
     """The file that a blob leaves its weights in has changed, or is gone."""
 

@@ -102,12 +102,12 @@ def keep(
     """Keep the compiled form of the file, if it is small and the file has not changed: `again` checks that.
     `room`: as `compiling` gave it. A failure is silent, since the caller did not request it."""
     from ovjit.storage import by_file, model_cache
-    from ovjit.storage.blob import KEPT, header_for, is_for_this_machine
+    from ovjit.storage.blob import KEPT, header_for
     from ovjit.storage.container import BlobError, code_in, container_parts
 
     where, key = folder(), find_key(made.config.get("OVJIT_KEY") or None)
     main = made.executable.main
-    if where is None or not key.lasting or not _is_whole(main) or not is_for_this_machine(main):
+    if where is None or not key.lasting or not _is_whole(main):
         return
     placed = room is not None and room.is_memory(main.program.memory)
     whole = placed or _has_room(where, main.program.memory.nbytes)

@@ -24,7 +24,7 @@ from ovjit.disk.notice import warn_once
 from ovjit.planning.parametric import Parametric, Traces, evaluating_kernel
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
-from ovjit.storage.program import StoredProgram, encode_trace, read_trace, symbol_of
+from ovjit.storage.program import StoredProgram, Symbols, encode_trace, read_trace
 
 #: So many are kept, those that served last.
 MOST = 8
@@ -49,7 +49,7 @@ def keep_traced(blob: str, code: bytes, key: bytes, executable: Any) -> None:
     those = [weakref.ref(program) for program in programs]
 
     def keep(_: Traces) -> None:
-        _write(blob, code, key, [_traces_of(program()) for program in those])
+        _write(blob, code, key, [program() for program in those])
 
     for program in programs:
         if isinstance(program, StoredProgram):
@@ -81,9 +81,9 @@ def _name(blob: str, code: bytes) -> str:
     return f"{os.path.basename(blob)} {code.hex()}"
 
 
-def _write(blob: str, code: bytes, key: bytes, programs: list[list[Parametric]]) -> None:
+def _write(blob: str, code: bytes, key: bytes, programs: list[Any]) -> None:
     arrays = Arrays("data")
-    head = dump({"programs": [_table(traces[:MOST], arrays) for traces in programs]})
+    head = dump({"programs": [_table(program, arrays) for program in programs]})
     if not arrays.parts:
         return
     content = b"".join((_LENGTH.pack(len(head)), head, arrays.content()))
@@ -95,14 +95,16 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[list[Parametric]])
         warn_once(f"write {os.path.dirname(blob)}", f"plans are not kept beside {blob}: {error}")
 
 
-def _table(traces: list[Parametric], arrays: Arrays) -> dict[str, Any]:
+def _table(program: Any, arrays: Arrays) -> dict[str, Any]:
     """What is kept of one program's traces."""
+    symbols = Symbols(program)
     number: dict[tuple[str, str], int] = {}
 
     def number_of(kernel: Any) -> int:
-        return number.setdefault((symbol_of(kernel), kernel.name), len(number))
+        return number.setdefault((symbols[kernel], kernel.name), len(number))
 
     number_of(evaluating_kernel())
+    traces = _traces_of(program)[:MOST]
     rows = [encode_trace(trace, number_of) for trace in traces if trace.facts() is not None]
     return {"kernels": [list(kernel) for kernel in number], "traces": encode(rows, arrays)}
 

@@ -49,6 +49,7 @@ from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims
 from ovjit.storage.mapped import aligned
 
 if TYPE_CHECKING:
+    from ovjit.compiler.options import Context
     from ovjit.planning.growing import Place, Room
     from ovjit.planning.parametric import Parametric, Traces
     from ovjit.rewrite.model_variables import Variable
@@ -63,9 +64,27 @@ class StoredKernel(NamedTuple):
     form: str
 
 
-def symbol_of(kernel: Any) -> str:
-    """The symbol of a kernel, or of a stored one."""
-    return kernel.symbol if isinstance(kernel, StoredKernel) else kernel.symbol()
+class Symbols(dict[Any, str]):
+    """kernel -> its symbol in a program's blob: for the program's target, but for kernels of the process,
+    which the dictionary has. Those run every program."""
+
+    def __init__(self, program: Any, *of_process: Kernel):
+        from ovjit.planning.parametric import evaluating_kernel
+
+        super().__init__((kernel, kernel.symbol()) for kernel in (*of_process, evaluating_kernel()))
+        self.target = program.context.target
+
+    def __missing__(self, kernel: Any) -> str:
+        return kernel.symbol if isinstance(kernel, StoredKernel) else kernel.symbol(self.target)
+
+    def is_loaded(self, kernel: Any) -> bool:
+        return objects.address_of(self[kernel]) is not None
+
+    def load(self, kernels: Iterable[Any]) -> None:
+        """Load kernels, compiling those that are nowhere."""
+        mine = {kernel: kernel not in self for kernel in kernels if isinstance(kernel, Kernel)}
+        loading.addresses((kernel for kernel, its in mine.items() if its), target=self.target)
+        loading.addresses(kernel for kernel, its in mine.items() if not its)
 
 
 class StoredNode:
@@ -107,19 +126,21 @@ def encode_program(
         used = [step.kernel for step in hosts if step.kernel is not None]
     runners = runner.native_kernels(loaded)
     hashing = (tags.kernel(),) if hashed else ()
+    symbols = Symbols(executable.program, *runners, *hashing)
     if loaded:
         if executable.static and plan is None:
             raise TypeError("its plan has no form in a blob")
-        used = [k for k in used if objects.address_of(symbol_of(k)) is not None]
+        used = list(filter(symbols.is_loaded, used))
     # a static model's kernels are loaded when a plan has steps of them
-    loading.addresses((*(k for k in used if isinstance(k, Kernel)), *runners, *hashing))
+    symbols.load((*used, *runners, *hashing))
     # without its constants a program gets them, and its traces, from the compiler
     traces = [t for t in executable.program.foreseen if memory is None and t.facts() is not None]
     if traces:
         from ovjit.planning.parametric import evaluating_kernel
     if loaded:
-        traces = [t for t in traces if all(objects.address_of(symbol_of(s.kernel)) for s in t.steps)]
-    code = _Code((*used, *(step.kernel for trace in traces for step in trace.steps), *runners, *hashing))
+        traces = [t for t in traces if all(symbols.is_loaded(s.kernel) for s in t.steps)]
+    used = [*used, *(step.kernel for trace in traces for step in trace.steps), *runners, *hashing]
+    code = _Code(used, symbols)
     runner_rows = [code.number(k) for k in runners]
     tables: dict[str, Any] = {"kernels": code.rows, "runner": runner_rows, "plan": None}
     tables["hashing"] = [code.number(k) for k in hashing]
@@ -168,13 +189,14 @@ class _Code:
     """The object code of kernels: `parts` one after the other, and a row for each kernel. Equal kernels may
     have several names, as what a profile shows, and then one code."""
 
-    def __init__(self, used: Iterable[Any]):
+    def __init__(self, used: Iterable[Any], symbols: Symbols):
+        self.symbols = symbols
         self.rows: list[list[Any]] = []
         self.parts: list[bytes] = []
         self._numbers: dict[tuple[str, str], int] = {}
         places: dict[str, tuple[int, int]] = {}
         end = 0
-        for symbol, name, form in sorted({(k.symbol(), k.name, k.form) for k in used}):
+        for symbol, name, form in sorted({(symbols[k], k.name, k.form) for k in used}):
             if symbol not in places:
                 self.parts.append(loading.object_code[symbol])
                 places[symbol] = end, len(self.parts[-1])
@@ -183,7 +205,7 @@ class _Code:
             self.rows.append([symbol, name, form, *places[symbol]])
 
     def number(self, kernel: Any) -> int:
-        return self._numbers[kernel.symbol(), kernel.name]
+        return self._numbers[self.symbols[kernel], kernel.name]
 
 
 class _Plans:
@@ -404,6 +426,11 @@ class StoredProgram:
         plan.scratch_size, plan.parallel = table["scratch"], table["parallel"]
         return plan
 
+    @property
+    def context(self) -> Context:
+        """What its plans are for."""
+        return context_of(self._config)
+
     def load(self) -> None:
         """Load the code of the runner and of the stored plan."""
         self._load(sorted(self._needed))
@@ -524,7 +551,8 @@ class StoredProgram:
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 program.load(codes)
                 if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
-                    program.addresses.need(k for k in program.kernels if k.symbol() in codes)
+                    target = program.context.target
+                    program.addresses.need(k for k in program.kernels if k.symbol(target) in codes)
                 if self.memory is not None and np.array_equal(program.memory, self.memory):
                     program.memory = self.memory  # one copy is enough, and this one other processes share
                     if program.traces is not None:  # plans that are kept read what is in the blob

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import ovjit
-from ovjit import opset8
+from ovjit import engine, opset8
+from ovjit.codegen.cpu import machine
+from ovjit.codegen.cpu.targets import target_of
 from ovjit.disk import cache as storage
 from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
@@ -114,6 +116,21 @@ def test_kernels_with_the_same_code_go_by_several_names(kept, tmp_path) -> None:
     request = profiled.create_infer_request()
     request.infer(x)
     assert traced <= {step.exec_type for step in request.get_profiling_info()}
+
+
+def test_programs_for_another_target_are_kept(kept, monkeypatch, tmp_path) -> None:
+    """Their kernels' names are of that target. Other properties make another blob."""
+    lesser = target_of("generic", (), machine.name())
+    monkeypatch.setattr(engine, "without_matrix_unit", lambda target: lesser)
+    w = write(tmp_path / "m.xml")
+    x = rows(3)
+    for config in ({"OVJIT_MATRIX_UNIT": False}, {}):
+        first = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", config)
+        want = first(x)[0]
+        assert right(want, x, w) and (first._executable.program.context.target is lesser) is bool(config)
+        again = ovjit.Core().compile_model(tmp_path / "m.xml", "CPU", config)
+        assert again(x)[0].tobytes() == want.tobytes() and not planned(again), config
+    assert len(list(kept.glob("*.blob"))) == len(list(kept.glob("*.plans"))) == 2
 
 
 def test_plans_that_are_new_join_those_that_are_kept(kept, tmp_path) -> None:
