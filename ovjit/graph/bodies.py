@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import ModelError, OvjitError, check
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, infer_outputs
 from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
@@ -246,17 +246,6 @@ def _is_small(shape: Sequence[int]) -> bool:
     return not any(map(is_traced_number, shape)) and math.prod(shape) <= SMALL
 
 
-#: Operations whose references do with traced numbers what they do with integers.
-_TRACEABLE = frozenset(
-    """Gather Concat Add Subtract Multiply Divide FloorMod Mod Squeeze Unsqueeze Reshape Slice StridedSlice
-    Split VariadicSplit Broadcast Transpose Tile Select Minimum Maximum ReduceProd ReduceSum ReduceMin
-    ReduceMax Equal NotEqual Less LessEqual Greater GreaterEqual Identity ScatterUpdate ScatterElementsUpdate
-    ScatterNDUpdate""".split()
-)
-_INTEGERS = frozenset("i32 i64 u32 u64".split())
-_CONVERSIONS = frozenset(("Convert", "ConvertLike"))
-
-
 def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     """As `infer_values` where some inputs' values are traced. What cannot be traced is pinned, or left to be
     computed when it runs."""
@@ -272,7 +261,8 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)
     values = _evaluate_traced(node, inputs, outputs)
     if values is None:
-        if node.op.name in _CONVERSIONS and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
+        reals = all(ELEMENT_TYPES[o.dtype].is_real for o in outputs)
+        if reals and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
             return list(outputs)
         return infer_values(node, [_pinned(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
@@ -286,25 +276,14 @@ def _evaluate_traced(
     node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
 ) -> list[np.ndarray] | None:
     """What the reference makes of traced numbers; None where that is not what it makes of integers."""
-    name = node.op.name
     values: list[Any] = [t.value for t in inputs]
     plain = [as_found(t.value).astype(numpy_dtype(t.dtype)) for t in inputs]
     expected = node.op.evaluate(plain, node.attrs)
     ref = node.op.ref
     assert ref is not None
-    if name in _CONVERSIONS:
-        made: Any = values[0] if outputs[0].dtype in _INTEGERS else None
-    elif name in _TRACEABLE:
-        try:
-            given = [v if is_traced(v) else p for v, p in zip(values, plain, strict=True)]
-            if name.startswith("Scatter") and given[0] is plain[0]:
-                given[0] = plain[0].astype(object)  # traced numbers are written into it
-            made = ref(*given, **node.attrs)
-        except (*REFUSED, TypeError, AttributeError):
-            made = None
-    else:
-        made = None
-    if made is None:
+    try:
+        made: Any = ref(*(v if is_traced(v) else p for v, p in zip(values, plain, strict=True)), **node.attrs)
+    except (*REFUSED, TypeError, AttributeError):
         return None
     arrays = [np.asarray(x) for x in (made if isinstance(made, tuple) else (made,))]
     same = all(

@@ -171,10 +171,12 @@ class Declared:
     #: its value is not a function of its inputs: never folded
     stateful: bool = False
     #: what it is to a graph, where it does not compute: a parameter, constant or result; it reads a variable,
-    #: or assigns it; "shape" reads no elements
+    #: or assigns it; "shape" reads no elements. "pages" takes caches whose types compilation settles
     role: str = ""
     #: its two inputs may be exchanged
     commutative: bool = False
+    #: its second input divides the first: kernels are made for an integer there
+    divides: bool = False
     #: it runs graphs among its attributes: it may take for ever
     runs_body: bool = False
     #: in no opset: read from and written to files, without a builder; a text: what files call its set
@@ -193,6 +195,9 @@ class Declared:
     #: the floating-point types that the lowering or expansion computes, or what tells them of a target;
     #: None: any
     native: Any = None
+    #: what the precision pass does with it, where that does not follow: "keep" what hangs on the last bits of
+    #: its inputs, "read" or "carry" stored elements, see `ovjit.rewrite.low_precision`
+    part: str = ""
     #: so many of its first inputs are multiplied, in types that the CPU has
     multiplied: int = 0
     #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again

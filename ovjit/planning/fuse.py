@@ -231,10 +231,6 @@ def one_number(value: Value) -> Any:
     return value.constant.reshape(()).item()
 
 
-#: Operations whose kernels are made for an integer that they divide by.
-_DIVIDING = frozenset(("Divide", "Mod", "FloorMod"))
-
-
 def is_literal(node: Node, i: int) -> bool:
     """True when input i of an elementwise node is a number that is printed into the kernel: one that many
     models share, or an integer divisor. All others are operands, so that a kernel serves any number."""
@@ -244,7 +240,7 @@ def is_literal(node: Node, i: int) -> bool:
     if value.dtype == "boolean":
         return True
     if ELEMENT_TYPES[value.dtype].kind != "f":
-        return (node.op.name in _DIVIDING and i == 1) or is_common(float(one_number(value)))
+        return (node.op.divides and i == 1) or is_common(float(one_number(value)))
     return is_common(float(one_number(value)))
 
 

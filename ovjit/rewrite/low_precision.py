@@ -38,31 +38,20 @@ from ovjit.rewrite.rules import rule
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: Elementwise operations whose results hang on the last bits of what they are given.
-EXACT = frozenset(
-    "Exp Log Power Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Floor Ceiling Round Mod FloorMod "
-    "Sign FakeQuantize FakeConvert IsFinite IsInf IsNaN".split()
-)
 #: What takes an angle, which is not rounded: of large ones (of positions, say) the absolute error shows.
 PERIODIC = frozenset(("Sin", "Cos", "Tan"))
 #: What turns one tensor of any elements into another.
 MOVES = frozenset(("Broadcast", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
-#: Pooling: windows of stored elements.
-POOLS = frozenset(("MaxPool", "AvgPool"))
-#: What adds or compares stored elements in f32.
-REDUCTIONS = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2".split())
 
 
 def part_of(op: Op) -> str:
     """compute, fuse, carry, read or keep, see above."""
     if op.multiplied:
         return "compute"
-    if op.scalar is not None:
-        return "keep" if op.name in EXACT else "fuse"
-    if op.name in REDUCTIONS:
-        return "read"
+    if op.part or op.scalar is not None:
+        return op.part or "fuse"
     moves = op.lower is not None and {"f32", "boolean"} <= set(op.types)
-    return "carry" if moves or op.name in POOLS else "keep"
+    return "carry" if moves else "keep"
 
 
 def lower_precision(graph: Graph, context: Context) -> Graph:

@@ -341,6 +341,33 @@ class _Refined(Pattern):
         return f"({self.pattern!r} {self.text})"
 
 
+class Scaled(Pattern):
+    """What a pattern matches, behind any number of products with reals and quotients by them, each for one
+    reader. The factor that they make together is found under the name."""
+
+    def __init__(self, pattern: Pattern, key: str):
+        self.pattern, self.key = pattern, key
+        self._step = op["Multiply Divide"](value("of"), number("by"))
+
+    def fits(self, record: Any) -> bool:
+        return self._step.fits(record) or self.pattern.fits(record)
+
+    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
+        scale = 1.0
+        while True:
+            bound = _bind(found, self.key, scale)
+            if bound is not None and self.pattern.fits(value.node.op):
+                yield from self.pattern.match(value, bound, readers)
+            step = self._step.first(value, readers)
+            if step is None or (readers is not None and readers.times(value) != 1):
+                return
+            scale = scale * step["by"] if value.node.op.commutative else scale / step["by"]
+            value = step["of"]
+
+    def __repr__(self) -> str:
+        return f"{self.key} * {self.pattern!r}"
+
+
 class Derived(Pattern):
     """A value for which `function(value, readers)` is not None: the result is found under the name."""
 

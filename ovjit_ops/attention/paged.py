@@ -78,7 +78,7 @@ def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
 _CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "few": 1, "writing": True}
 
 
-@op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS)
+@op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS, role="pages")
 class PagedAttentionExtension:
     """softmax(scale q k^T + bias) v for sequences whose keys and values are in blocks of a cache.
 

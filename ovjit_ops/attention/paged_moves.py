@@ -49,7 +49,7 @@ def _sample(rng):
     return [*caches, *(np.array(x, np.int32) for x in tables)]
 
 
-@op("PaKVReorder", opset=1, plugin="extension", stateful=True)
+@op("PaKVReorder", opset=1, plugin="extension", stateful=True, role="pages")
 class PaKVReorder:
     """Tokens `block_update_indices` (from, to) of each sequence moved in its blocks; 0."""
 

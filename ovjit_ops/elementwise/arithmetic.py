@@ -361,12 +361,14 @@ def _infer_divide(
 binary("Add", np.add, lambda x, y: x + y, partially=partial.add, commutative=True)
 binary("Subtract", np.subtract, lambda x, y: x - y, partially=partial.subtract)
 binary("Multiply", np.multiply, lambda x, y: x * y, partially=partial.multiply, commutative=True)
-binary("Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}))
-binary("Power", _power, _power_body, ulp=8)
+binary(
+    "Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}), divides=True
+)
+binary("Power", _power, _power_body, ulp=8, part="keep")
 binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=partial.maximum, commutative=True)
 binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=partial.minimum, commutative=True)
-binary("Mod", _mod, _mod_body, partially=partial.modulo)
-binary("FloorMod", _floor_mod, _floor_mod_body, partially=partial.modulo)
+binary("Mod", _mod, _mod_body, partially=partial.modulo, divides=True, part="keep")
+binary("FloorMod", _floor_mod, _floor_mod_body, partially=partial.modulo, divides=True, part="keep")
 binary(
     "SquaredDifference",
     lambda x, y: (x - y) * (x - y),
@@ -469,32 +471,33 @@ def _whole(f: Callable) -> Callable:
 
 unary("Abs", np.abs, lambda x: x if t.dtype(x)[0] == "u" else t.absolute(x), builder={"": "absolute"})
 unary("Negative", np.negative, lambda x: -x)
-unary("Sign", np.sign, _sign_body)
-unary("Floor", _whole(np.floor), lambda x: t.floor(x) if t.is_float(x) else x)
-unary("Ceiling", _whole(np.ceil), lambda x: t.ceil(x) if t.is_float(x) else x)
+unary("Sign", np.sign, _sign_body, part="keep")
+unary("Floor", _whole(np.floor), lambda x: t.floor(x) if t.is_float(x) else x, part="keep")
+unary("Ceiling", _whole(np.ceil), lambda x: t.ceil(x) if t.is_float(x) else x, part="keep")
 unary(
     "Round",
     _round,
     _round_body,
     opset=5,
     infer=_infer_round,
+    part="keep",
     words={"mode": "op::v5::Round::RoundMode: HALF_TO_EVEN HALF_AWAY_FROM_ZERO"},
     variants=({"mode": "half_to_even"}, {"mode": "half_away_from_zero"}),
 )
 
 function("Sqrt", np.sqrt, lambda x: t.sqrt(x), domain=(0, 100))
-function("Exp", np.exp, lambda x: t.exp(x))
-function("Log", np.log, lambda x: t.log(x), domain=(0, 100))
+function("Exp", np.exp, lambda x: t.exp(x), part="keep")
+function("Log", np.log, lambda x: t.log(x), domain=(0, 100), part="keep")
 function("Erf", reference_erf, lambda x: t.erf(x), domain=(-4, 4))
-function("Sin", np.sin, lambda x: t.sin(x))
-function("Cos", np.cos, lambda x: t.cos(x))
-function("Tan", np.tan, lambda x: t.tan(x), domain=(-1.5, 1.5), ulp=8)
-function("Asin", np.arcsin, lambda x: t.asin(x), domain=(-1, 1))
-function("Acos", np.arccos, lambda x: t.acos(x), domain=(-1, 1))
-function("Atan", np.arctan, lambda x: t.atan(x))
-function("Sinh", np.sinh, lambda x: t.sinh(x))
-function("Cosh", np.cosh, lambda x: t.cosh(x))
+function("Sin", np.sin, lambda x: t.sin(x), part="keep")
+function("Cos", np.cos, lambda x: t.cos(x), part="keep")
+function("Tan", np.tan, lambda x: t.tan(x), domain=(-1.5, 1.5), ulp=8, part="keep")
+function("Asin", np.arcsin, lambda x: t.asin(x), domain=(-1, 1), part="keep")
+function("Acos", np.arccos, lambda x: t.acos(x), domain=(-1, 1), part="keep")
+function("Atan", np.arctan, lambda x: t.atan(x), part="keep")
+function("Sinh", np.sinh, lambda x: t.sinh(x), part="keep")
+function("Cosh", np.cosh, lambda x: t.cosh(x), part="keep")
 function("Tanh", np.tanh, lambda x: t.tanh(x))
-function("Asinh", np.arcsinh, lambda x: t.asinh(x), opset=4)
-function("Acosh", np.arccosh, lambda x: t.acosh(x), opset=4, domain=(1, 50))
-function("Atanh", np.arctanh, lambda x: t.atanh(x), opset=4, domain=(-1, 1))
+function("Asinh", np.arcsinh, lambda x: t.asinh(x), opset=4, part="keep")
+function("Acosh", np.arccosh, lambda x: t.acosh(x), opset=4, domain=(1, 50), part="keep")
+function("Atanh", np.arctanh, lambda x: t.atanh(x), opset=4, domain=(-1, 1), part="keep")

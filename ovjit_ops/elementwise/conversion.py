@@ -27,10 +27,16 @@ CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()
 WIDE = frozenset(("i64", "u64", "u32"))
 
 
+#: Integers that traced numbers, which are not bounded, may be.
+TRACED = frozenset("i32 i64 u32 u64".split())
+
+
 def convert(x: np.ndarray, to: str) -> np.ndarray:
     """`x` as an array of element type `to`, by the rules above."""
     target = numpy_dtype(to)
     source = np.asarray(x)
+    if source.dtype.hasobject and to in TRACED:
+        return source
     if source.dtype == NF4 and to != "nf4":
         source = from_nf4(source)
     if to == "boolean":
@@ -297,7 +303,7 @@ class HeldNumber:
             yield [(data * rng.choice([-1, 1], data.size)).astype(np.float32)], {"destination_type": kind}
 
 
-@op("FakeConvert", opset=13, types=REALS)
+@op("FakeConvert", opset=13, types=REALS, part="keep")
 class FakeConvert:
     """Data as an 8-bit float type would hold it: scaled, shifted, saturated, rounded (by f16), and back."""
 
@@ -339,7 +345,7 @@ class FakeConvert:
 
 @op(
     "FakeQuantize", opset=1, types=REALS, ulp=16, rules=[operands_as_first], rules_for=["FakeQuantize"],
-    in_real=5,
+    in_real=5, part="keep",
 )  # fmt: skip
 class FakeQuantize:
     """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""

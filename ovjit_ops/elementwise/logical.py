@@ -147,11 +147,13 @@ def _isinf_body(x: Any, *, detect_negative: bool = True, detect_positive: bool =
 
 
 unary(
-    "IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test, builder={"": "is_nan"}
-)
+    "IsNaN", np.isnan, lambda x: t.isnan(x), opset=10, types=REALS, infer=_infer_test, builder={"": "is_nan"},
+    part="keep",
+)  # fmt: skip
 unary(
-    "IsFinite", np.isfinite, lambda x: t.absolute(x) < float("inf"), opset=10, types=REALS, infer=_infer_test
-)
+    "IsFinite", np.isfinite, lambda x: t.absolute(x) < float("inf"), opset=10, types=REALS, infer=_infer_test,
+    part="keep",
+)  # fmt: skip
 unary(
     "IsInf",
     _isinf,
@@ -159,6 +161,7 @@ unary(
     opset=10,
     types=REALS,
     infer=_infer_isinf,
+    part="keep",
     variants=({}, {"detect_negative": False}, {"detect_positive": False}),
 )
 

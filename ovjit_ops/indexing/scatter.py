@@ -27,6 +27,11 @@ from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
 
+def _copied(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
+    """The data, to be written into: traced numbers are objects."""
+    return data.astype(object if updates.dtype.hasobject else data.dtype)
+
+
 def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
     """Raise ModelError unless `updates` may have the shape that data and indices ask for."""
     fits = updates.shape is None or (
@@ -79,7 +84,7 @@ class ScatterUpdate:
 
     def ref(data, indices, updates, axis):
         place = normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
-        out = data.copy()
+        out = _copied(data, updates)
         if not updates.size:
             return out
         places = checked_indices(indices, data.shape[place])
@@ -104,7 +109,7 @@ class ScatterUpdate:
 def _scatter_nd(
     data: np.ndarray, indices: np.ndarray, updates: np.ndarray, *, reduction: str = "none"
 ) -> np.ndarray:
-    out = data.copy()
+    out = _copied(data, updates)
     if not updates.size:
         return out
     places = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
@@ -190,7 +195,7 @@ def _scatter_elements(
 ) -> np.ndarray:  # fmt: skip
     """Each update put at (or joined to) the element of the data that its index names along an axis."""
     axis = normalize_axis(int(axes.reshape(-1)[0]), data.ndim)
-    out = data.copy()
+    out = _copied(data, updates)
     places = np.indices(indices.shape)
     at: list[np.ndarray] = list(places)
     at[axis] = checked_indices(indices, data.shape[axis])

@@ -145,7 +145,9 @@ def _samples(torch: bool, dilated: bool, more: Sequence[dict[str, Any]]):
 KERNEL = {"kernel": "kernel_shape"}
 
 
-@op("MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS)
+@op(
+    "MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS, part="carry"
+)
 class MaxPool1:
     """The largest element of each window."""
 

@@ -65,6 +65,7 @@ def reduction(
     types: list[str] = NUMBERS,
     partially: Callable | None = None,
     ulp: float = 16,
+    part: str = "",
 ) -> Op:
     """Register a reduction; `ref(x, axes, keep_dims)` works on arrays at their accumulation type.
     `partially`: what becomes of two whole numbers that are known in part."""
@@ -86,7 +87,7 @@ def reduction(
     return register(
         Op(
             name, opset, infer, reference, lower=Reduce.of, samples=cases(*_CASES, domain=(-3, 3)),
-            types=types, ulp=ulp, epilogue=True, prologue=True,
+            types=types, ulp=ulp, epilogue=True, prologue=True, part=part,
         )
     )  # fmt: skip
 
@@ -143,17 +144,22 @@ def _l2(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
 
 
 reduction(
-    "ReduceSum", lambda x, axes, keep: np.sum(x, axis=axes, keepdims=keep), partially=partial.add
+    "ReduceSum",
+    lambda x, axes, keep: np.sum(x, axis=axes, keepdims=keep),
+    partially=partial.add,
+    part="read",
 )
 reduction(
     "ReduceProd",
     lambda x, axes, keep: np.prod(x, axis=axes, keepdims=keep),
     partially=partial.multiply,
 )
-reduction("ReduceMean", _mean)
-reduction("ReduceMax", _extreme(np.max, 0), partially=partial.maximum, ulp=0)
-reduction("ReduceMin", _extreme(np.min, 1), partially=partial.minimum, ulp=0)
-reduction("ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4)
-reduction("ReduceL2", _l2, opset=4)
+reduction("ReduceMean", _mean, part="read")
+reduction("ReduceMax", _extreme(np.max, 0), partially=partial.maximum, ulp=0, part="read")
+reduction("ReduceMin", _extreme(np.min, 1), partially=partial.minimum, ulp=0, part="read")
+reduction(
+    "ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4, part="read"
+)
+reduction("ReduceL2", _l2, opset=4, part="read")
 reduction("ReduceLogicalAnd", lambda x, axes, keep: np.all(x, axis=axes, keepdims=keep), types=["boolean"])
 reduction("ReduceLogicalOr", lambda x, axes, keep: np.any(x, axis=axes, keepdims=keep), types=["boolean"])

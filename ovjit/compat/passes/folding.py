@@ -10,8 +10,8 @@ from ovjit.api.model.boundary import Constant, Result
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.api.model.on_models import Seen, applied
 from ovjit.api.model.rt_info import RTMap
-from ovjit.compat.passes.on_models import Seen, applied
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.shapes import is_static

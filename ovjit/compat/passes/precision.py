@@ -8,10 +8,13 @@ from ovjit.api.model.boundary import Constant, Parameter, constant_node
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, make_node
+from ovjit.api.model.on_models import SeenNode, applied
 from ovjit.api.model.rt_info import RTMap
 from ovjit.graph import dtypes
 from ovjit.graph.op import find_op
 from ovjit.readers.ir.writer import as_f16, compressible, is_quantized
+from ovjit.rewrite.pattern import op
+from ovjit.rewrite.rules import rule
 
 #: The mark of a Convert that brings a weight back to the type it is computed with.
 DECOMPRESSION = "decompression"
@@ -79,12 +82,8 @@ def compress_quantized(model: Model) -> None:
     Up to 16 levels make 4 bits, up to 256 make 8; unsigned where no value is below 0. The zero point is left
     out where it is 0, or where the integers can be moved by it within their type.
     """
-    kinds = {"FakeQuantize": _quantized, "FakeConvert": _converted}
-    for node in model.get_ordered_ops():
-        if node._op.name in kinds and not isinstance(node, Op):
-            found = kinds[node._op.name](node)
-            if found is not None:
-                _put_small(node, *found)
+    for node, found in applied([small_quantized, small_converted], model):
+        _put_small(node, *found)
 
 
 def _weight(node: Node) -> np.ndarray | None:
@@ -97,10 +96,11 @@ def _weight(node: Node) -> np.ndarray | None:
     return None
 
 
-def _quantized(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
-    """(integers, their type, zero point, scale) of a FakeQuantize of weights, or None."""
-    levels = int(node._attrs["levels"])
-    values = [_weight(source._node) for source in node._inputs]
+@rule(op.FakeQuantize(...))
+def small_quantized(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
+    """FakeQuantize(weights) -> integers, their type, zero point, scale"""
+    levels = int(node.attrs["levels"])
+    values = [_weight(source._node) for source in node.of._inputs]
     if not 2 < levels <= 256 or any(value is None for value in values):
         return None
     weight, in_low, in_high, out_low, out_high = (np.asarray(v, np.float32) for v in values)
@@ -113,7 +113,7 @@ def _quantized(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | N
         integers = np.rint(np.where(weight <= in_low, 0, np.where(weight > in_high, levels - 1, steps))) + low
         scale = ((out_high - out_low) / np.float32(levels - 1)).astype(np.float32)
         zero = np.where(scale == 0, 0, np.float32(low) - out_low / scale).astype(np.float32)
-    if not np.isfinite(integers).all() or integers.shape != tuple(node._tensors[0]._type.shape):
+    if not np.isfinite(integers).all() or integers.shape != tuple(node.output.shape):
         return None
     shift = np.rint(zero)
     if np.abs(zero - shift).max(initial=0) < _NEAR:
@@ -125,14 +125,15 @@ def _quantized(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | N
     return integers, f"{'i' if signed else 'u'}{bits}", zero, scale
 
 
-def _converted(node: Node) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
-    """(values, their type of 8 bits, zero point, scale) of a FakeConvert of weights, or None."""
-    values = [_weight(source._node) for source in node._inputs]
+@rule(op.FakeConvert(...))
+def small_converted(node: SeenNode) -> tuple[np.ndarray, str, np.ndarray, np.ndarray] | None:
+    """FakeConvert(weights) -> values, their type of 8 bits, zero point, scale"""
+    values = [_weight(source._node) for source in node.of._inputs]
     if any(value is None for value in values):
         return None
     weight, scale, *shifts = (np.asarray(v, np.float32) for v in values)
     shift = shifts[0] if shifts else np.zeros_like(scale)
-    dtype = node._attrs["destination_type"]
+    dtype = node.attrs["destination_type"]
     with np.errstate(all="ignore"):
         small = find_op("Convert").evaluate([weight * scale - shift], {"destination_type": dtype})[0]
         return small, dtype, -shift, np.float32(1) / scale

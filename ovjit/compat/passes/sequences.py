@@ -16,8 +16,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.model.on_models import SeenNode, applied
 from ovjit.api.model.subgraphs import tensor_iterator
-from ovjit.compat.passes.on_models import SeenNode, applied
 from ovjit.graph.op import find_op
 from ovjit.rewrite.pattern import op
 from ovjit.rewrite.rules import rule

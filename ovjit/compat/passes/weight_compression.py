@@ -13,6 +13,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.model.on_models import SeenNode
+from ovjit.rewrite.pattern import anything, constant, op
 
 #: Elements of a group of 4 bits, and the fewest elements of a weight that is made smaller.
 GROUP, SMALLEST = 128, 1 << 12
@@ -31,9 +33,9 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
     if group < 16 or group % 16:
         raise ValueError(f"groups of {group!r}: a multiple of 16 is needed")
     order = model.get_ordered_ops()
-    products = [n for n in order if n._op.name == "MatMul" and _weight(n.input_value(1)) is not None]
+    products = [n for n in order if n._tensors and _PRODUCT.matches(SeenNode(n).output)]
     last = {id(_weight(n.input_value(1))) for n in products[-1:]}
-    tables = [n for n in order if n._op.name == "Gather" and _is_table(n)]
+    tables = [n for n in order if n._tensors and _TABLE.matches(SeenNode(n).output)]
     done: dict[int, Output | None] = {}
     for node, index in [*((n, 0) for n in tables), *((n, 1) for n in products)]:
         source = node.input_value(index)
@@ -62,10 +64,10 @@ def _weight(source: Output) -> Constant | None:
     return node if len(shape) in (2, 3) and int(np.prod(shape)) >= SMALLEST else None
 
 
-def _is_table(node: Node) -> bool:
-    axis = node.input_value(2)._node
-    whole = _weight(node.input_value(0))
-    return whole is not None and isinstance(axis, Constant) and int(axis.value.reshape(-1)[0]) == 0
+_WEIGHT = anything.where(lambda seen: _weight(seen.port) is not None)
+_PRODUCT = op.MatMul(anything, _WEIGHT)
+_FIRST = constant("axis").where(lambda axis: int(axis.constant.reshape(-1)[0]) == 0)
+_TABLE = op.Gather(_WEIGHT, anything, _FIRST)
 
 
 def _compressed(weight: Constant, bits: int, group: int, by_row: bool) -> Output | None:

@@ -21,7 +21,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node, Output
+from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
+from ovjit.api.model.on_models import SeenNode
 from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
@@ -34,6 +35,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.ir.reader import PRECISIONS, TYPE_NAMES
 from ovjit.readers.ir.subgraphs import port_map_lines
+from ovjit.rewrite.pattern import anything, constant, op
 from ovjit.version import get_version
 
 F16_MAX = 65504.0
@@ -372,24 +374,15 @@ _SCALED = frozenset(("i8", "u8", "i4", "u4", "nf4", "f8e4m3", "f8e5m2"))
 def is_quantized(model: Model) -> bool:
     """Whether the model itself, its bodies aside, quantizes something or has weights of few bits times a
     constant scale. OpenVINO then makes no constant f16, as those are what accuracy depends on."""
-    return any(
-        node._op.name in ("FakeQuantize", "FakeConvert")
-        or (node._op.name == "Multiply" and _scales_weights(*node.input_values()))
-        for node in model.get_ops()
-    )
+    return any(_QUANTIZED.matches(SeenNode(node).output) for node in model.get_ops() if node._tensors)
 
 
-def _scales_weights(one: Output, other: Output) -> bool:
-    """Whether a product is that of [Subtract of] Convert of a constant of few bits, and a constant."""
-    weights, scale = one.get_node(), other.get_node()
-    if isinstance(weights, Constant):
-        weights, scale = scale, weights
-    if weights._op.name == "Subtract":
-        weights = weights.input_value(0).get_node()
-    if not isinstance(scale, Constant) or weights._op.name != "Convert":
-        return False
-    integers = weights.input_value(0).get_node()
-    return isinstance(integers, Constant) and integers._attrs["element_type"] in _SCALED
+_WIDENED = op.Convert(constant("weights").where(lambda weights: weights.dtype in _SCALED))
+_QUANTIZED = (
+    op["FakeQuantize FakeConvert"](...)
+    | op.Multiply(_WIDENED, constant("scale"))
+    | op.Multiply(op.Subtract(_WIDENED, anything), constant("scale"))
+)
 
 
 def compressible(node: Constant) -> bool:

@@ -2,135 +2,81 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval, surely_equal
+from ovjit.rewrite.pattern import Scaled, constant, op, value
+from ovjit.rewrite.rules import rule
 
-#: A node and the index of one of its outputs.
-Port = tuple[Node, int]
-
-
-class Scores(NamedTuple):
-    """scale q k^T + mask, where `key_is_transposed` says that `key` is k^T."""
-
-    query: Output
-    key: Output
-    key_is_transposed: bool
-    scale: float
-    mask: Output | None
+_PRODUCT = op.MatMul(value("q"), value("k"), transpose_a=False).named("product")
+_SCORES = Scaled(_PRODUCT.once, "scale")
+#: What the scores are is not sure where both terms are such products.
+_MASK = value("mask").where(lambda mask: not Scaled(op.MatMul(...), "").matches(mask))
+_WEIGHTS = op.Softmax(_SCORES | op.Add(_SCORES, _MASK).once).named("weights")
+_SPLIT = op.Transpose(...)
+_TURNED = op.Transpose(value("k"), constant("order"))
 
 
 def fuse_attention(model: Model) -> None:
+    """Apply `write_attention` wherever it fits."""
+    for _ in applied([write_attention], model, Users(model)):
+        pass
+
+
+@rule(op.MatMul(_WEIGHTS.once, value("v"), transpose_a=False, transpose_b=False))
+def write_attention(
+    node: SeenNode, readers: Users, weights: Seen, product: Seen, q: Seen, k: Seen, v: Seen, scale: float,
+    mask: Seen | None = None,
+) -> bool | None:  # fmt: skip
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
     The scale is a number that multiplies or divides the scores. Not matched: tensors of other ranks than 3
     and 4, several masks, masks larger than the scores, and weights that another node reads. As in OpenVINO, a
     mask of open shape, which may be larger, is taken where the query is a Transpose, as that of split heads.
     """
-    nodes = model.get_ordered_ops()
-    readers: Counter[Port] = Counter((v._node, v._index) for node in nodes for v in node._inputs)
-    for node in nodes:
-        weights = node._inputs[0]._node if node._op.name == "MatMul" else None
-        if weights is None or weights._op.name != "Softmax" or any(node._attrs[t] for t in _TRANSPOSED):
-            continue
-        rank = len(weights._tensors[0]._type.shape or ())
-        last = weights._attrs["axis"] in (-1, rank - 1)
-        if rank not in (3, 4) or not last or readers[weights, 0] != 1:
-            continue
-        found = _scores(weights._inputs[0], readers)
-        if found is not None:
-            _replace(node, found)
-
-
-_TRANSPOSED = ("transpose_a", "transpose_b")
-
-
-def _scores(value: Output, readers: Counter[Port]) -> Scores | None:
-    mask, sure = None, True
-    if _is(value, "Add"):
-        terms = value._node._inputs
-        places = [i for i in (0, 1) if _is_product(terms[i])]
-        if len(places) != 1 or readers[value._node, 0] != 1:
-            return None
-        value, mask = terms[places[0]], terms[1 - places[0]]
-        shape = value._tensor._type.shape
-        other = mask._tensor._type.shape
-        if shape is None or other is None or len(other) > len(shape):
-            return None
-        pairs = zip(reversed(other), reversed(shape), strict=False)
-        fits = [a == 1 or surely_equal(a, b) for a, b in pairs]
-        if not all(fit or isinstance(a, Interval) for fit, a in zip(fits, reversed(other), strict=True)):
-            return None
-        sure = all(fits)
-    scale = 1.0
-    while _is(value, "Multiply", "Divide"):
-        inputs = value._node._inputs
-        number = _number(inputs[1])
-        if number is None or readers[value._node, 0] != 1:
-            return None
-        scale = scale * number if value._node._op.name == "Multiply" else scale / number
-        value = inputs[0]
-    node = value._node
-    if node._op.name != "MatMul" or node._attrs["transpose_a"] or readers[node, 0] != 1:
+    rank = len(weights.shape or ())
+    if rank not in (3, 4) or weights.node.attrs["axis"] not in (-1, rank - 1):
         return None
-    query, key = node._inputs
-    if not sure and not _is(query, "Transpose"):
+    if not rank == len(q.shape or ()) == len(k.shape or ()):
         return None
-    turned = not node._attrs["transpose_b"]
-    rank = len(query._tensor._type.shape or ())
-    if rank != len(key._tensor._type.shape or ()) or rank not in (3, 4):
-        return None
-    if turned and _is(key, "Transpose") and readers[key._node, 0] == 1:
-        order = _constant(key._node._inputs[1])
-        if order is not None and order.tolist() == [*range(rank - 2), rank - 1, rank - 2]:
-            key, turned = key._node._inputs[0], False
-    return Scores(query, key, turned, scale, mask)
-
-
-def _is(value: Output, *kinds: str) -> bool:
-    return value._node._op.name in kinds
-
-
-def _is_product(value: Output) -> bool:
-    """Whether it is a MatMul behind any number of factors."""
-    while _is(value, "Multiply", "Divide") and _number(value._node._inputs[1]) is not None:
-        value = value._node._inputs[0]
-    return _is(value, "MatMul")
-
-
-def _constant(value: Output) -> np.ndarray | None:
-    return value._node.value if isinstance(value._node, Constant) else None
-
-
-def _number(value: Output) -> float | None:
-    found = _constant(value)
-    return float(found.reshape(-1)[0]) if found is not None and found.size == 1 else None
-
-
-def _replace(node: Node, found: Scores) -> None:
-    """Put one ScaledDotProductAttention in the place of the last product."""
-    name = node.get_friendly_name()
-    kind = node._tensors[0]._type.dtype
-    key = found.key
-    if found.key_is_transposed:
-        rank = len(key._tensor._type.shape or ())
-        swapped = np.array([*range(rank - 2), rank - 1, rank - 2])
-        order = Output._of(Constant._of(swapped, "i64", None, f"{name}/Constant"), 0)
+    if mask is not None:
+        fits = _fit(mask.shape, weights.shape)
+        if fits is None or not (fits or _SPLIT.matches(q)):
+            return None
+    swapped = [*range(rank - 2), rank - 1, rank - 2]
+    turned = not product.node.attrs["transpose_b"]
+    found = _TURNED.first(k) if turned and readers.times(k) == 1 else None
+    if found is not None and found["order"].constant.tolist() == swapped:
+        k, turned = found["k"], False
+    key = k.port
+    name = node.of.get_friendly_name()
+    if turned:
+        order = Output._of(Constant._of(np.array(swapped), "i64", None, f"{name}/Constant"), 0)
         key = Output._of(Node._new(find_op("Transpose", None), [key, order], {}, f"{name}/Transpose"), 0)
-    given = [found.query, key, node._inputs[1]]
-    zero, scale = (
-        Output._of(Constant._of(np.array(v, numpy_dtype(kind)), kind, None, f"{name}/{part}"), 0)
-        for v, part in ((0, "mask"), (found.scale, "scale"))
+    kind = node.output.dtype
+    zero, factor = (
+        Output._of(Constant._of(np.array(number, numpy_dtype(kind)), kind, None, f"{name}/{part}"), 0)
+        for number, part in ((0, "mask"), (scale, "scale"))
     )
     record = find_op("ScaledDotProductAttention", None)
-    inputs = [*given, zero if found.mask is None else found.mask, scale]
+    inputs = [q.port, key, v.port, zero if mask is None else mask.port, factor]
     made = Node._new(record, inputs, record.check_attributes({"causal": False}), name)
-    Output._of(node, 0).replace(Output._of(made, 0))
+    node.output.port.replace(Output._of(made, 0))
+    return True
+
+
+def _fit(mask: tuple | None, scores: tuple) -> bool | None:
+    """Whether a mask of this shape is surely no larger than the scores; None where it is."""
+    if mask is None or len(mask) > len(scores):
+        return None
+    pairs = list(zip(reversed(mask), reversed(scores), strict=False))
+    fits = [a == 1 or surely_equal(a, b) for a, b in pairs]
+    if not all(fit or isinstance(a, Interval) for fit, (a, _) in zip(fits, pairs, strict=True)):
+        return None
+    return all(fits)
