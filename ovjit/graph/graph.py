@@ -175,6 +175,8 @@ class Builder:
         self.replaced: list[Node] = []
         self._names: set[str] = set()
         self._kept: set[Node] = set()  # nodes that are in another graph as well
+        #: Whether it has nothing but the first nodes of a graph, none left out.
+        self.is_first_part = True
         self._finished = False
 
     def add(
@@ -220,6 +222,13 @@ class Builder:
         self._append(node)
         return True
 
+    def keep_first(self, nodes: Sequence[Node]) -> None:
+        """Append those nodes of one graph that follow the ones that are there, before any others."""
+        self._names.update([node.name for node in nodes])
+        self._kept.update(nodes)
+        self.nodes += nodes
+        self.inputs += [node.output for node in nodes if node.op.role == "parameter"]
+
     def copy(self, node: Node, inputs: Sequence[Value], types: Iterable[TensorType] | None) -> Node:
         """Append `node` on other inputs: itself where they are its own. Its attributes are good already.
 
@@ -240,6 +249,7 @@ class Builder:
             self.replaced.append(Replaced(node, inputs))
 
     def _append(self, node: Node) -> Node:
+        self.is_first_part = False
         self.nodes.append(node)
         if node.op.role == "parameter":
             self.inputs.append(node.output)
@@ -312,23 +322,35 @@ def rebuild(
     visit: Visit,
     returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None,
     context: Any = None,
+    concerns: Callable[[Node], Any] | None = None,
 ) -> Graph:
-    """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before. Dead nodes fall
-    away. `returned` makes its outputs of what has become of them. `context`: see `Builder`."""
+    """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before; `graph` itself
+    where it replaces none. Dead nodes fall away. `returned` makes its outputs of what has become of them.
+    `context`: see `Builder`. `concerns` is false of nodes that `visit` leaves alone on their own inputs."""
     builder = Builder(context)
     new: dict[Value, Value] = {}  # of those values alone that are not themselves any more
-    for node in graph.nodes:
+    for at, node in enumerate(graph.nodes):
         inputs = node.inputs
         if new and not new.keys().isdisjoint(inputs):
-            inputs = tuple(new.get(v, v) for v in inputs)
+            inputs = tuple([new.get(v, v) for v in inputs])
+        elif concerns is not None and not concerns(node):
+            if builder.is_first_part or builder.keep(node):
+                continue
+        if builder.is_first_part:
+            builder.keep_first(graph.nodes[len(builder.nodes) : at])
         outputs = visit(builder, node, inputs)
         if outputs is None:
-            if inputs is node.inputs and builder.keep(node):
+            if inputs is node.inputs and (builder.is_first_part or builder.keep(node)):
                 continue
             outputs = copy_node(builder, node, inputs).outputs
         else:
+            builder.is_first_part = False
             _check_replaced(node, outputs)
         new.update((old, now) for old, now in zip(node.outputs, outputs, strict=True) if old is not now)
+    if not new and returned is None:
+        return graph
+    if builder.is_first_part:
+        builder.keep_first(graph.nodes[len(builder.nodes) :])
     copy_replaced(new, builder, graph.replaced)
     made, given = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
     return builder.finish(made if returned is None else returned(builder, made), given)

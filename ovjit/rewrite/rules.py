@@ -20,11 +20,12 @@ of others have their element types, and shapes that do not contradict theirs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.errors import ModelError
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
+from ovjit.graph.op import Op
 from ovjit.rewrite.pattern import Found, Made, Pattern
 from ovjit.rewrite.writer import Writer
 
@@ -41,7 +42,8 @@ class Uses:
 
     def __init__(self, graph: Graph):
         self._graph = graph
-        self._uses: dict[Value, list[tuple[Node | None, int]]] | None = None
+        self._old: Mapping[Value, list[tuple[Node | None, int]]] | None = None
+        self._new: dict[Value, list[tuple[Node | None, int]]] = {}
         self._made: list[tuple[Node, Sequence[Value]]] = []
 
     def put(self, node: Node, made: Sequence[Value]) -> None:
@@ -50,17 +52,18 @@ class Uses:
 
     def of(self, value: Value) -> Sequence[tuple[Node | None, int]]:
         """The readers as (node, input index), nodes of the old graph; (None, i) is an output."""
-        if self._uses is None:  # many passes do not ask
-            self._uses = self._graph.uses_of_elements()
-        uses = self._uses
+        if self._old is None:  # many passes do not ask
+            self._old = self._graph.uses_of_elements()
         for node, made in self._made:
             for old, new in zip(node.outputs, made, strict=True):
-                if new not in uses:
-                    uses[new] = uses[old]
-                elif old is not new:  # it keeps its other readers
-                    uses[new] = [use for use in uses[new] if use[0] is not node] + uses[old]
+                if old is not new:  # it keeps its other readers
+                    self._new[new] = [use for use in self._of(new) if use[0] is not node] + self._of(old)
         self._made.clear()
-        return uses.get(value.node.old.outputs[value.index] if isinstance(value.node, _On) else value, ())
+        return self._of(value.node.old.outputs[value.index] if isinstance(value.node, _On) else value)
+
+    def _of(self, value: Value) -> list[tuple[Node | None, int]]:
+        found = self._new.get(value)
+        return (self._old or {}).get(value, []) if found is None else found
 
     def times(self, value: Value) -> int:
         return len(self.of(value))
@@ -158,12 +161,22 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
     if not any(fitting.values()):
         return graph
     readers = Uses(graph)
+    likely: dict[tuple[Op, ...], list[Any]] = {}
+
+    def concerns(node: Node, inputs: tuple[Value, ...] | None = None) -> list[Any]:
+        """The rules that operations of these records' inputs may match: of most there are none."""
+        if not fitting[node.op]:
+            return []
+        inputs = node.inputs if inputs is None else inputs
+        key = (node.op, *[v.node.op for v in inputs])
+        found = likely.get(key)
+        if found is None:
+            found = likely[key] = [r for r in fitting[node.op] if r.before.could_be_of(inputs)]
+        return found
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         given, first = node, len(b.nodes)
-        for each in fitting[node.op]:
-            if not each.before.could_be_of(inputs):  # most end here
-                continue
+        for each in concerns(node, inputs):
             if given.inputs is not inputs:
                 given = _On(node, inputs)
             out = each.apply(b, given, readers)
@@ -179,7 +192,7 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
         readers.put(node, out)
         return out
 
-    return rebuild(graph, visit, context=context)
+    return rebuild(graph, visit, context=context, concerns=concerns)
 
 
 class _On(Node):
