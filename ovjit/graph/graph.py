@@ -166,18 +166,26 @@ class Builder:
 
     `context`: what the graph is compiled for, an `ovjit.compiler.options.Context`; None outside of the
     compiler. Rules ask it for the target and the options.
+
+    `before`: the nodes that it had before the one that is visited. `follows`: as long as nothing else is
+    added, those are the first of these, and are appended when something is.
     """
 
-    def __init__(self, context: Any = None) -> None:
+    def __init__(self, context: Any = None, follows: tuple[Node, ...] = ()) -> None:
         self.context = context
-        self.nodes: list[Node] = []
+        self.follows = follows
+        self.before = 0
+        self._nodes: list[Node] = []
         self.inputs: list[Value] = []
         self.replaced: list[Node] = []
         self._names: set[str] = set()
         self._kept: set[Node] = set()  # nodes that are in another graph as well
-        #: Whether it has nothing but the first nodes of a graph, none left out.
-        self.is_first_part = True
         self._finished = False
+
+    @property
+    def nodes(self) -> list[Node]:
+        self.depart()
+        return self._nodes
 
     def add(
         self,
@@ -215,6 +223,7 @@ class Builder:
 
     def keep(self, node: Node) -> bool:
         """Append `node` itself; False, and nothing is done, where its name is taken."""
+        self.depart()
         if node.name in self._names:
             return False
         self._names.add(node.name)
@@ -222,12 +231,14 @@ class Builder:
         self._append(node)
         return True
 
-    def keep_first(self, nodes: Sequence[Node]) -> None:
-        """Append those nodes of one graph that follow the ones that are there, before any others."""
-        self._names.update([node.name for node in nodes])
-        self._kept.update(nodes)
-        self.nodes += nodes
-        self.inputs += [node.output for node in nodes if node.op.role == "parameter"]
+    def depart(self) -> None:
+        """Append the nodes that it follows another graph in, before any others."""
+        if self.follows:
+            nodes, self.follows = self.follows[: self.before], ()
+            self._names.update([node.name for node in nodes])
+            self._kept.update(nodes)
+            self._nodes += nodes
+            self.inputs += [node.output for node in nodes if node.op.role == "parameter"]
 
     def copy(self, node: Node, inputs: Sequence[Value], types: Iterable[TensorType] | None) -> Node:
         """Append `node` on other inputs: itself where they are its own. Its attributes are good already.
@@ -249,8 +260,7 @@ class Builder:
             self.replaced.append(Replaced(node, inputs))
 
     def _append(self, node: Node) -> Node:
-        self.is_first_part = False
-        self.nodes.append(node)
+        self._nodes.append(node)
         if node.op.role == "parameter":
             self.inputs.append(node.output)
         return node
@@ -281,6 +291,7 @@ class Builder:
         return Graph(inputs, (n for n in self.nodes if n in needed), outputs, replaced)
 
     def _unique(self, name: str) -> str:
+        self.depart()
         candidate, i = name, 1
         while candidate in self._names:
             candidate, i = f"{name}_{i}", i + 1
@@ -322,35 +333,31 @@ def rebuild(
     visit: Visit,
     returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None,
     context: Any = None,
-    concerns: Callable[[Node], Any] | None = None,
 ) -> Graph:
     """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before; `graph` itself
     where it replaces none. Dead nodes fall away. `returned` makes its outputs of what has become of them.
-    `context`: see `Builder`. `concerns` is false of nodes that `visit` leaves alone on their own inputs."""
-    builder = Builder(context)
+    `context`: see `Builder`."""
+    builder = Builder(context, graph.nodes)
     new: dict[Value, Value] = {}  # of those values alone that are not themselves any more
     for at, node in enumerate(graph.nodes):
         inputs = node.inputs
         if new and not new.keys().isdisjoint(inputs):
             inputs = tuple([new.get(v, v) for v in inputs])
-        elif concerns is not None and not concerns(node):
-            if builder.is_first_part or builder.keep(node):
-                continue
-        if builder.is_first_part:
-            builder.keep_first(graph.nodes[len(builder.nodes) : at])
+        builder.before = at if builder.follows else len(builder._nodes)
         outputs = visit(builder, node, inputs)
         if outputs is None:
-            if inputs is node.inputs and (builder.is_first_part or builder.keep(node)):
+            if inputs is node.inputs and (builder.follows or builder.keep(node)):
                 continue
             outputs = copy_node(builder, node, inputs).outputs
         else:
-            builder.is_first_part = False
+            builder.depart()
             _check_replaced(node, outputs)
         new.update((old, now) for old, now in zip(node.outputs, outputs, strict=True) if old is not now)
     if not new and returned is None:
         return graph
-    if builder.is_first_part:
-        builder.keep_first(graph.nodes[len(builder.nodes) :])
+    if builder.follows:
+        builder.before = len(graph.nodes)
+        builder.depart()
     copy_replaced(new, builder, graph.replaced)
     made, given = ([new.get(v, v) for v in ends] for ends in (graph.outputs, graph.inputs))
     return builder.finish(made if returned is None else returned(builder, made), given)

@@ -352,10 +352,14 @@ class Op(Declared):
         They are integers of functions of reals (`in_real`), and floats of 8 and fewer bits, in which nothing
         is computed.
         """
-        found = {x.dtype for x in inputs[: self.in_real]}
-        if len(found) == 1 and dtypes.ELEMENT_TYPES[kind := found.pop()].kind in "iu":
-            return StandIn(kind, dtypes.real_for(kind), self.in_real)
-        found = {x.dtype for x in inputs if dtypes.ELEMENT_TYPES[x.dtype].kind == "f"}
+        kinds = [x.dtype for x in inputs]
+        if self.in_real:
+            found = set(kinds[: self.in_real])
+            if len(found) == 1 and dtypes.ELEMENT_TYPES[kind := found.pop()].kind in "iu":
+                return StandIn(kind, dtypes.real_for(kind), self.in_real)
+        if dtypes.SMALL.isdisjoint(kinds):
+            return None
+        found = {kind for kind in kinds if dtypes.ELEMENT_TYPES[kind].kind == "f"}
         if len(found) != 1 or not found <= dtypes.SMALL or self.runs_body or self._takes(inputs, attrs):
             return None
         stand_in = StandIn(found.pop(), "f32", len(inputs))

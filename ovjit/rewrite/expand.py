@@ -53,20 +53,19 @@ def _round(graph: Graph, context: Context, expand: bool) -> tuple[Graph, bool]:
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         nonlocal changed
-        first = len(b.nodes)
-        out, w, expanded = None, Writer(b, node), False
+        out, expanded = None, False
         if _is_half(node, context.target):
-            out = _computed(w, node, inputs, "f32", lambda _, kind: kind in HALVES)
+            out = _computed(Writer(b, node), node, inputs, "f32", lambda _, kind: kind in HALVES)
         elif (found := _stand_in(node)) is not None:
-            out = _computed(w, node, inputs, found.real, found.concerns)
-        elif expanded := expand and node.op.expand is not None:
-            out = node.op.expand(w, node, inputs)
+            out = _computed(Writer(b, node), node, inputs, found.real, found.concerns)
+        elif expand and node.op.expand is not None:
+            expanded, out = True, node.op.expand(Writer(b, node), node, inputs)
         if out is None:
             return None
         changed = True
         if expanded:
             b.replace(node, inputs)
-        if out[0].node in b.nodes[first:]:
+        if out[0].node in b.nodes[b.before :]:
             b.rename(out[0].node, node.name)
         return out
 
@@ -109,10 +108,9 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
 
 def _is_half(node: Node, target: Target) -> bool:
     """True if the operation computes in f32 for this node's 16-bit floats."""
-    native = node.op.native_types(target)
-    return native is not None and any(
-        v.dtype in HALVES and v.dtype not in native for v in (*node.outputs, *node.inputs)
-    )
+    found = {v.dtype for v in (*node.outputs, *node.inputs)} & HALVES
+    native = node.op.native_types(target) if found else None
+    return native is not None and not found.issubset(native)
 
 
 def _converted(w: Writer, x: Value, kind: str) -> Value:

@@ -17,7 +17,13 @@ from ovjit.rewrite.rules import Uses, rule
 FOLD_BUDGET = 64 * 1024 * 1024
 
 
-@rule(operation(lambda record: record.may_fold)(...))
+def _may_be_known(node: Node, inputs: Sequence[Value]) -> bool:
+    if node.output.type.value is not None:
+        return True
+    return all(v.node.op.role == "constant" or v.type.value is not None for v in inputs)
+
+
+@rule(operation(lambda record: record.may_fold)(...), quick=_may_be_known)
 def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | None:
     """op(constants) -> constant     when the result is not a bomb"""
     inputs = node.inputs

@@ -358,8 +358,9 @@ def _narrows(node: Node, low: str) -> bool:
 def _handed_on(graph: Graph, low: str) -> set[Value]:
     """Values of f32 that inputs of the lower type are moved and joined to, of those inputs that come out
     again in it."""
+    ends = [value.node for value in graph.outputs if _narrows(value.node, low)]
     of: dict[Value, set[Value]] = {}  # value -> the inputs that are in it
-    for node in graph.nodes:
+    for node in graph.nodes if ends else ():
         if _widens_input(node, low):
             of[node.output] = {node.inputs[0]}
         elif carries(node, node.inputs, low):
@@ -367,7 +368,6 @@ def _handed_on(graph: Graph, low: str) -> set[Value]:
             if inputs:
                 of[node.output] = inputs
     again: set[Value] = set()
-    for value in graph.outputs:
-        if _narrows(value.node, low):
-            again |= of.get(value.node.inputs[0], set())
+    for node in ends:
+        again |= of.get(node.inputs[0], set())
     return {value for value, inputs in of.items() if inputs <= again}

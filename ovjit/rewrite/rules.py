@@ -75,8 +75,10 @@ class Uses:
 class Rule:
     """`before -> after`, where the condition `holds`."""
 
-    def __init__(self, before: Pattern, after: Pattern | Callable[..., Any], holds: Any = None):
-        self.before, self.after, self.holds = before, after, holds
+    def __init__(
+        self, before: Pattern, after: Pattern | Callable[..., Any], holds: Any = None, quick: Any = None
+    ):
+        self.before, self.after, self.holds, self.quick = before, after, holds, quick
         self.rule = self
         self._wanted = _parameters(after) if callable(after) else ("w",)
         self._asked = _parameters(holds) if holds is not None else ()
@@ -120,7 +122,7 @@ class _Bound:
     """A rule that is a method, of one object."""
 
     def __init__(self, rule: Rule, owner: Any):
-        self.rule, self.owner, self.before = rule, owner, rule.before
+        self.rule, self.owner, self.before, self.quick = rule, owner, rule.before, rule.quick
 
     def __repr__(self) -> str:
         return repr(self.rule)
@@ -144,9 +146,10 @@ def rewrite(before: Pattern, after: Pattern, where: Callable[..., Any] | None = 
     return Rule(before, after, where)
 
 
-def rule(before: Pattern) -> Callable[[Callable[..., Any]], Any]:
-    """The rule that puts what the decorated function returns in the place of `before`."""
-    return lambda after: Rule(before, after)
+def rule(before: Pattern, quick: Any = None) -> Callable[[Callable[..., Any]], Any]:
+    """The rule that puts what the decorated function returns in the place of `before`. `quick(node, new
+    inputs)` is asked first: false where the rule surely does not apply."""
+    return lambda after: Rule(before, after, quick=quick)
 
 
 def rules_of(owner: Any) -> list[Any]:
@@ -163,27 +166,25 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
     readers = Uses(graph)
     likely: dict[tuple[Op, ...], list[Any]] = {}
 
-    def concerns(node: Node, inputs: tuple[Value, ...] | None = None) -> list[Any]:
-        """The rules that operations of these records' inputs may match: of most there are none."""
-        if not fitting[node.op]:
-            return []
-        inputs = node.inputs if inputs is None else inputs
-        key = (node.op, *[v.node.op for v in inputs])
-        found = likely.get(key)
-        if found is None:
-            found = likely[key] = [r for r in fitting[node.op] if r.before.could_be_of(inputs)]
-        return found
-
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        given, first = node, len(b.nodes)
-        for each in concerns(node, inputs):
+        those: Sequence[Any] = fitting[node.op]
+        if those:  # of most operations and what makes their inputs there are none
+            key = (node.op, *[v.node.op for v in inputs])
+            found = likely.get(key)
+            if found is None:
+                found = likely[key] = [r for r in those if r.before.could_be_of(inputs)]
+            those = found
+        given = node
+        for each in those:
+            if each.quick is not None and not each.quick(node, inputs):
+                continue
             if given.inputs is not inputs:
                 given = _On(node, inputs)
             out = each.apply(b, given, readers)
             if out is not None:
                 applied[each.rule] += 1
                 _check(each, node, out)
-                _name(b, node, out, first)
+                _name(b, node, out)
                 readers.put(node, out)
                 return out
         if inputs is node.inputs:
@@ -192,7 +193,7 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
         readers.put(node, out)
         return out
 
-    return rebuild(graph, visit, context=context, concerns=concerns)
+    return rebuild(graph, visit, context=context)
 
 
 class _On(Node):
@@ -217,8 +218,8 @@ def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:
             raise ModelError(f"node {node.name!r}: {rule!r} makes {new.type}, not {old.type}")
 
 
-def _name(b: Builder, node: Node, outputs: Sequence[Value], first: int) -> None:
+def _name(b: Builder, node: Node, outputs: Sequence[Value]) -> None:
     """Give the node's name to what has been made in its place."""
     made = outputs[0].node if outputs else node
-    if made.name != node.name and made in b.nodes[first:]:
+    if made.name != node.name and not b.follows and made in b.nodes[b.before :]:
         b.rename(made, node.name)

@@ -13,11 +13,26 @@ def made() -> tuple[Graph, dict[str, Node]]:
     return Graph([x], b.nodes, [second.output, side.output]), {node.name: node for node in b.nodes}
 
 
-def test_without_a_match_only_dead_nodes_fall_away() -> None:
+def test_without_a_match_the_graph_stays_itself() -> None:
     graph, nodes = made()
-    same = rebuild(graph, lambda b, node, inputs: None)
-    assert same.nodes == tuple(node for name, node in nodes.items() if name != "dead")
-    assert same.inputs == graph.inputs and same.outputs == graph.outputs
+    assert rebuild(graph, lambda b, node, inputs: None) is graph
+    # and where one node is made anew, the others are as they were, without the dead one
+    other = rebuild(graph, lambda b, node, inputs: b.instead(node, inputs) if node is nodes["side"] else None)
+    verify(other)
+    assert [node.name for node in other.nodes] == [name for name in nodes if name != "dead"]
+    assert [node is nodes[node.name] for node in other.nodes] == [True, True, True, False]
+
+
+def test_what_a_visitor_adds_in_vain_leaves_no_trace() -> None:
+    graph, nodes = made()
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> None:
+        b.add("Tanh", [nodes["x"].output], name="side")
+        assert [known.name for known in b.nodes][:2] == ["x", "side"]
+
+    other = rebuild(graph, lambda b, node, inputs: visit(b, node, inputs) if node is nodes["first"] else None)
+    verify(other)
+    assert [node.op.name for node in other.nodes] == ["Parameter", "Relu", "Sqrt", "Exp"]
 
 
 def test_what_follows_a_replaced_node_is_made_anew_and_names_stay_unique() -> None:
