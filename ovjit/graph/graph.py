@@ -112,7 +112,7 @@ class Graph:
     in order. Each checks its inputs again when open dimensions are known, see `Builder.replace`.
     """
 
-    __slots__ = ("inputs", "nodes", "outputs", "replaced")
+    __slots__ = ("_read", "inputs", "nodes", "outputs", "replaced")
 
     def __init__(
         self,
@@ -125,6 +125,7 @@ class Graph:
         self.nodes = tuple(nodes)
         self.outputs = tuple(outputs)
         self.replaced = tuple(replaced)
+        self._read: dict[Value, list[tuple[Node | None, int]]] | None = None
 
     def __repr__(self) -> str:
         lines = [repr(n) for n in self.nodes]
@@ -152,13 +153,14 @@ class Graph:
 
     def uses_of_elements(self) -> dict[Value, list[tuple[Node | None, int]]]:
         """`uses` without those that ask for a shape. Types give the shape at planning, so values that only
-        these read are not computed."""
-        asks = {node for node in self.nodes if node.op.role == "shape"}
-        uses = self.uses()
-        if asks:
+        these read are not computed. Worked out once: it is for reading."""
+        if self._read is None:
+            asks = {node for node in self.nodes if node.op.role == "shape"}
+            uses = self.uses()
             for value in {node.inputs[0] for node in asks}:
                 uses[value] = [use for use in uses[value] if use[0] not in asks]
-        return uses
+            self._read = uses
+        return self._read
 
 
 class Builder:

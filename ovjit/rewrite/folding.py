@@ -18,8 +18,8 @@ FOLD_BUDGET = 64 * 1024 * 1024
 
 
 def _may_be_known(node: Node, inputs: Sequence[Value]) -> bool:
-    if node.output.type.value is not None:
-        return True
+    if not inputs or node.output.type.value is not None:
+        return bool(inputs)
     return all(v.node.op.role == "constant" or v.type.value is not None for v in inputs)
 
 
@@ -27,7 +27,7 @@ def _may_be_known(node: Node, inputs: Sequence[Value]) -> bool:
 def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | None:
     """op(constants) -> constant     when the result is not a bomb"""
     inputs = node.inputs
-    if not inputs or (node.lowered and node.op.multiplied):
+    if node.lowered and node.op.multiplied:
         return None  # a reference multiplies numbers of one type
     stored = [v.type.value if v.stored is None else v.stored for v in inputs]
     known = [v.type.value for v in node.outputs]

@@ -16,8 +16,8 @@ WEIGHTED = op["Convolution GroupConvolution"](x, y, ...).named("conv")
 
 
 def _keeps_order(x, order) -> bool:
-    axes = order.constant.reshape(-1)
-    return x.shape is not None and axes.size > 0 and bool((axes == np.arange(axes.size)).all())
+    axes = order.constant.reshape(-1).tolist()
+    return x.shape is not None and axes != [] and axes == [*range(len(axes))]
 
 
 #: What gives back an input as it is. These are applied to models that users edit, too.

@@ -154,9 +154,7 @@ def encode_program(
     if origin is not None:
         tables["file"] = [origin.path, *origin.state]
     if variables is not None:
-        tables["variables"] = [
-            [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored, v.role] for v in variables
-        ]
+        tables["variables"] = list(map(_encode_variable, variables))
         tables["starts"] = encode(starts, data)
     plans = _Plans(code, data, hosts)
     if plan is not None:
@@ -167,6 +165,10 @@ def encode_program(
         "data": data.content(),
         "code": b"".join(code.parts),
     }
+
+
+def _encode_variable(v: Variable) -> list[Any]:
+    return [v.name, v.dtype, encode_dims(v.shape), v.assigned, v.order, v.stored, v.role]
 
 
 def _storable_plan(executable: Any) -> tuple[Plan | None, Arrays, dict[Step, Any]]:

@@ -13,12 +13,15 @@ import numpy as np
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
-from ovjit.rewrite.pattern import constant, op, value
+from ovjit.rewrite.pattern import anything, constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
 
+_TAKEN = op.Gather(constant("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
+_MATRICES = _TAKEN | op.Convert(_TAKEN.where(lambda half: half.dtype in HALVES))
 
-@rule(op.MatMul(...))
+
+@rule(op.MatMul(_MATRICES, anything) | op.MatMul(anything, _MATRICES))
 def choose_matrices(w: Writer, node: Node) -> Value | None:
     """MatMul of matrices of a constant table -> ChosenMatMul"""
     inputs = node.inputs
@@ -37,10 +40,6 @@ def choose_matrices(w: Writer, node: Node) -> Value | None:
             made = w("Transpose", made, [*range(rank - 2), rank - 1, rank - 2])
         return made
     return None
-
-
-_TAKEN = op.Gather(constant("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
-_MATRICES = _TAKEN | op.Convert(_TAKEN.where(lambda half: half.dtype in HALVES))
 
 
 def _named(w: Writer, taken: Value) -> tuple[Value, Value] | None:
