@@ -175,7 +175,7 @@ def detectors() -> Iterator[Any]:
 
 def classifiers() -> Iterator[Any]:
     """Bytes made numbers around 0 first, a slope for each channel, normalisation behind sums."""
-    for scale in (np.array([1 / 127.5], np.float32), number(1 / 127.5)):
+    for scale in (np.array([2**-7], np.float32), number(1 / 127.5)):
         start = image(28)
         x = o.multiply(o.subtract(start, scale * number(127.5) ** 2), scale)
         x = o.prelu(conv(x, 3, 8, 3), real(8, value=0.1))
@@ -202,6 +202,48 @@ def sounds() -> Iterator[Any]:
     yield ov.Model([gate], [signal], "gates")
 
 
+def resized() -> Iterator[Any]:
+    """Maps of open sizes, enlarged to sizes that are computed; positions of another image's size."""
+    for mode, how in (
+        ("linear_onnx", "half_pixel"),
+        ("linear_onnx", "align_corners"),
+        ("cubic", "half_pixel"),
+    ):
+        start, like = (o.parameter([-1, 3, -1, -1], np.float32, name=n) for n in ("start", "like"))
+        x = conv(start, 3, 16, 3, 2)
+        sizes = o.slice(o.shape_of(like, "i64"), ints(2), ints(4), ints(1))
+        y = o.interpolate(x, sizes, mode, "sizes", axes=ints(2, 3), coordinate_transformation_mode=how)
+        yield ov.Model([y], [start, like], "resized")
+    start = o.parameter([-1, 3, -1, -1], np.float32)
+    x = o.convolution(start, real(WIDE, 3, 8, 8), [8, 8], [0, 0], [0, 0], [1, 1])
+    x = o.add(x, real(1, WIDE, 1, 1))
+    cells = o.divide(o.slice(o.shape_of(start, "i64"), ints(2), ints(4), ints(1)), ints(8))
+    places = o.interpolate(real(1, WIDE, 4, 4), cells, "cubic", "sizes", axes=ints(2, 3))
+    both = [o.transpose(o.reshape(t, ints(0, WIDE, -1), True), ints(0, 2, 1)) for t in (x, places)]
+    whole = layer_norm(o.add(*both), WIDE)
+    plain = o.mvn(linear(o.gelu(linear(whole, WIDE, WIDE)), WIDE, WIDE), ints(-1), True, 1e-5, "INSIDE_SQRT")
+    yield ov.Model([plain, o.gelu(whole)], [start], "places")
+
+
+def normed() -> Iterator[Any]:
+    """Normalised rows, with the numbers that are added to variances."""
+    for small in (1e-12, 1e-7, 1e-6):
+
+        def norm(x: Any, eps: float = small) -> Any:
+            return o.mvn(x, ints(-1), True, eps, "INSIDE_SQRT")
+
+        def scaled(x: Any) -> Any:
+            return o.add(o.multiply(norm(x), real(WIDE, value=0.5)), real(WIDE))
+
+        a, b, c = (o.parameter([-1, -1, WIDE], np.float32) for _ in "abc")
+        two = o.add(a, b)
+        for make in (norm, scaled, lambda x: o.multiply(norm(x), real(WIDE, value=0.5))):
+            yield ov.Model([make(a)], [a], "normed")
+            yield ov.Model([make(two)], [a, b], "normed")
+        yield ov.Model([scaled(o.add(two, c))], [a, b, c], "normed")
+        yield ov.Model([scaled(linear(a, WIDE, WIDE)), two], [a, b], "normed")
+
+
 def numbers() -> Iterator[Any]:
     """Sums of places and extents, which models with open sizes compute."""
     for shape in ((), (-1,), (-1, -1)):
@@ -212,11 +254,24 @@ def numbers() -> Iterator[Any]:
         yield ov.Model([o.subtract(np.int64(3), x)], [x], "from")
         yield ov.Model([o.add(o.subtract(x, y), np.int64(3))], [x, y], "extent")
         yield ov.Model([o.equal(x, np.int64(3))], [x], "equal")
+        for size in (14, 16, 32):
+            yield ov.Model([o.divide(x, np.int64(size))], [x], "patches")
     boxes = o.parameter([-1, -1, 4], np.float32)
     given = real(1, 1, 4)
     yield ov.Model([o.add(o.multiply(boxes, given), given)], [boxes], "scaled")
     yield ov.Model([o.multiply(o.exp(o.multiply(boxes, given)), given)], [boxes], "sizes")
     yield ov.Model([o.multiply(o.subtract(boxes, given), given)], [boxes], "moved")
+    yield ov.Model([o.subtract(o.multiply(boxes, given), given)], [boxes], "shifted")
+    for value in (2, 4, 8, 0.5):
+        for shape in ((-1, -1, 4), (-1, -1, 4, 8)):
+            x = o.parameter(list(shape), np.float32)
+            yield ov.Model([o.multiply(x, number(value))], [x], "times")
+    for shape in ((-1, -1, 8), (-1, 4, -1, 8)):
+        other = (-1, -1, 1) if len(shape) == 3 else (-1, 1, -1, 8)
+        x, y = (o.parameter(list(each), np.float32) for each in (shape, other))
+        yield ov.Model([o.multiply(x, y)], [x, y], "spread")
+    x = o.parameter([-1, -1, 1], np.float32)
+    yield ov.Model([o.multiply(x, real(8))], [x], "angles")
     yield ov.Model([o.convert(o.non_zero(boxes, "i64"), "i32")], [boxes], "places")
 
 
@@ -227,4 +282,6 @@ def exported() -> Iterator[Any]:
     yield from decoders()
     yield from classifiers()
     yield from sounds()
+    yield from resized()
+    yield from normed()
     yield from numbers()
