@@ -72,7 +72,7 @@ CASES = {
     "marian": ("Seq2SeqLM", "marian", PAIR, "pair"),
     "whisper": ("SpeechSeq2Seq", "whisper", WHISPER, "sound"),
     "reading": ("Vision2Seq", "vision-encoder-decoder", {}, "picture"),
-    "custom": ("CustomTasks", "bert", TEXT, "ids"),
+    "custom": ("CustomTasks", "roberta", TEXT, "ids"),
 }  # fmt: skip
 #: What transformers calls otherwise, or has no class for.
 OTHER = {"CustomTasks": "SequenceClassification", "ZeroShotImageClassification": "", "FeatureExtraction": ""}
