@@ -116,6 +116,8 @@ def built(collection: str, name: str) -> tuple[Any, Any]:
     )
     for parameter in module.parameters():
         parameter.requires_grad_(False)
+        if parameter.dim() == 1:  # factors of 1 and terms of 0 would be left out
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
     for part in module.modules():
         if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_var is not None:
             part.running_mean.normal_(0, 0.1)

@@ -257,3 +257,53 @@ def check_exported(path: Path) -> None:
         assert a.shape == b.shape and a.dtype == b.dtype, path.name
         limit = 1e-4 * max(float(np.abs(b).max()), 1e-9)
         np.testing.assert_allclose(a, b, rtol=0, atol=limit, err_msg=path.name)
+
+
+def assert_alike(ours: Any, real: Any, where: str) -> None:
+    """The same structure; numbers within 1e-4 of the largest of their list."""
+    if isinstance(real, dict):
+        assert ours.keys() == real.keys(), where
+        for key, value in real.items():
+            assert_alike(ours[key], value, f"{where} {key}")
+    elif isinstance(real, list) and real and not isinstance(real[0], (int, float)):
+        assert len(ours) == len(real), where
+        for a, b in zip(ours, real, strict=True):
+            assert_alike(a, b, where)
+    elif isinstance(real, list) and any(isinstance(x, float) for x in real):
+        limit = 1e-4 * max(1.0, *map(abs, real))
+        np.testing.assert_allclose(ours, real, rtol=0, atol=limit, err_msg=where)
+    else:
+        assert ours == real, where
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("program", ["optimum_models.py", "sentences.py"])
+def test_what_exports_transformers(python, tmp_path, program):
+    install(python, "torch", "optimum-intel", "nncf", "sentence-transformers")
+    ways = {"real": (), "ours": OURS}
+    for folder in ways:
+        (tmp_path / folder).mkdir()
+    made = {
+        folder: last_line(command(python, *way, PROGRAMS / program, tmp_path / folder, seconds=1700))
+        for folder, way in ways.items()
+    }
+    assert not [name for name, told in made["real"].items() if isinstance(told, dict) and "error" in told]
+    low = [told.pop("quantized", None) for told in made.values()]  # weights of 8 bits
+    if low[0] is not None:
+        np.testing.assert_allclose(low[1], low[0], atol=0.02)
+    assert_alike(made["ours"], made["real"], program)
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
+def test_ultralytics(python, tmp_path):
+    install(python, "torch", "torchvision", "nncf", "scipy", "polars", "psutil")
+    install(python, "ultralytics", "ultralytics-thop", "opencv-python-headless", alone=True)
+    for folder in ("real", "ours"):
+        (tmp_path / folder).mkdir()
+    real = last_line(command(python, PROGRAMS / "detector.py", tmp_path / "real", seconds=1700))
+    ours = last_line(command(python, *OURS, PROGRAMS / "detector.py", tmp_path / "ours", seconds=1700))
+    low = [told.pop("yolo11n.yaml int8") for told in (ours, real)]
+    assert [len(rows) for rows in low] == [len(low[0])] * 2 and len(low[0]) > 0
+    assert_alike(ours, real, "ultralytics")

@@ -469,3 +469,63 @@ def test_masks_larger_than_the_scores_repeat_them() -> None:
     heads = [rand(2, 2, 3, 4) for _ in range(3)]
     other = [rand(1, 2, 3, 4) for _ in range(3)]
     compare(of(function), *heads, rand(2, 1, 3, 3), more=[[*other, rand(3, 1, 3, 3)]], tolerance=1e-4)
+
+
+def test_outputs_are_named_by_the_variables_of_the_trace() -> None:
+    """As in OpenVINO; an output that nothing else reads has no name, an input that is given back keeps its
+    own."""
+
+    class Inner(torch.nn.Module):
+        def forward(self, x):
+            key = x * 2
+            return key + 1, key
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x):
+            value, key = self.inner(x)
+            return torch.relu(value), key, x
+
+    model = ov.convert_model(Outer(), example_input=torch.rand(2, 3))
+    assert [port.get_names() for port in model.outputs] == [set(), {"key"}, {"x"}]
+    assert model.inputs[0].get_names() == {"x"}
+
+
+class Normed(torch.nn.Module):
+    """BatchNorm behind each kind of convolution, with and without a bias; and where another node reads the
+    convolution, or there is none."""
+
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8),
+            nn.Conv2d(8, 8, 3, groups=4, bias=False), nn.BatchNorm2d(8),
+            nn.ConvTranspose2d(8, 6, 3), nn.BatchNorm2d(6), nn.ConvTranspose2d(6, 6, 2, groups=3, bias=False),
+            nn.BatchNorm2d(6, affine=False),
+        )  # fmt: skip
+        self.last, self.norm, self.alone = nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                if module.affine:
+                    nn.init.normal_(module.weight)
+                    nn.init.normal_(module.bias)
+
+    def forward(self, x):
+        x = self.last(self.layers(x))
+        return self.alone((self.norm(x) + x).relu())
+
+
+def test_batch_norms_are_in_the_weights_of_convolutions() -> None:
+    """As in OpenVINO: a factor stays where another node reads the convolution, and where there is none."""
+    module, x = Normed().eval(), torch.rand(2, 3, 8, 8)
+    model = ov.convert_model(module, example_input=x)
+    kinds = [node.get_type_name() for node in model.get_ops()]
+    assert "BatchNormInference" not in kinds and "Reshape" not in kinds and kinds.count("Multiply") == 2
+    got = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
+    np.testing.assert_allclose(got, module(x).detach().numpy(), 1e-4, 1e-5, err_msg=f"seed {SEED}")

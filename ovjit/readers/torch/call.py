@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -412,8 +413,19 @@ class Call(Builder):
         """A value with a number for each channel, the dimension 1, added to it."""
         if bias is None:
             return value
-        spatial = (rank or self.rank(value)) - 2
-        return self("Add", value, self.reshape(bias, [1, -1, *[1] * spatial]))
+        return self("Add", value, self.per_channel(bias, rank or self.rank(value)))
+
+    def per_channel(self, value: Output, rank: int) -> Output:
+        """A number for each channel as [1, channels, 1, ...]."""
+        return self.reshape(value, [1, -1, *[1] * (rank - 2)])
+
+    def reshape(self, value: Output, pattern: Any) -> Output:
+        """Constants stay constants, in their own memory."""
+        if not isinstance(value._node, Constant) or isinstance(pattern, Output):
+            return super().reshape(value, pattern)
+        array = value._node.value.reshape(np.asarray(pattern, np.int64))
+        name = self.reader.name(self.base, "Reshape")
+        return Output._of(Constant._of(array, self.dtype(value), None, name), 0)
 
     def no(self, *options: Any, what: str) -> None:
         """Raise UnsupportedError if an option is given that is not supported."""

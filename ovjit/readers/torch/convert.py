@@ -124,8 +124,31 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     ]
     made = reader.run(inlined, values)
     if not is_script(ready.given):
-        return reader.finish(made[0] if len(made) == 1 else made, ready.module.names)
+        return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
+
+
+def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
+    """Keys of a dict, and for other outputs the variables that a trace has found them in, as in OpenVINO."""
+    values = list(graph.outputs())
+    if len(values) == 1 and values[0].node().kind() == "prim::TupleConstruct":
+        values = list(values[0].node().inputs())
+    if len(values) != len(ready.module.names):
+        return list(ready.module.names)
+    found = [_origin(value) for value in values]
+    is_named = (v.node().kind() != "prim::Param" and not v.debugName().isdigit() for v in found)
+    variables = [v.debugName() if named else None for v, named in zip(found, is_named, strict=True)]
+    return [key or variable for key, variable in zip(ready.module.names, variables, strict=True)]
+
+
+def _origin(value: Any) -> Any:
+    """A value before it was put into tuples and taken out of them."""
+    while value.node().kind() == "prim::TupleUnpack":
+        made = value.node().input().node()
+        if made.kind() != "prim::TupleConstruct":
+            break
+        value = list(made.inputs())[value.offset()]
+    return value
 
 
 def _inlined(script: Any) -> Any:

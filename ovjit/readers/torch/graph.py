@@ -12,6 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.readers.torch.attention_fusion import fuse_attention
+from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import Call, TorchDraft
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
@@ -133,6 +134,7 @@ class TorchReader(TorchDraft):
             raise OvjitError("the module gives no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
+        fold_batch_norms(made)
         fuse_attention(made)
         _shapes_of_inputs(made)
         return made

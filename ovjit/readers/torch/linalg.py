@@ -220,3 +220,17 @@ def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
     matrix = n.to_shape(x, [n.product(sizes[:rows]), n.product(sizes[rows:])])
     made = n("MatMul", n("Inverse", matrix, adjoint=False), n.reshape(other, [-1, 1]))
     return n.to_shape(made, sizes[rows:])
+
+
+@aten("transformers::grouped_mm_fallback")
+def grouped_product(n: Call, x: Output, weight: Output, offs: Output) -> Output:
+    """Rows x[offs[i - 1]:offs[i]] times weight[i], one after another: the experts of transformers."""
+    ends = n.convert(offs, "i64")
+    experts = n.known_int(n.size(weight, 0), "the number of experts")
+    places = n("Concat", n.const([0]), ends, axis=0)
+    parts = []
+    for i in range(experts):
+        first, last = (n("Gather", places, [j], 0) for j in (i, i + 1))
+        rows = n("Slice", x, first, last, n.const([1]), n.const([0]))
+        parts.append(n("MatMul", rows, n("Gather", weight, i, 0)))
+    return n("Concat", *parts, axis=0)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
-
-
-def per_channel(n: Call, value: Any, rank: int) -> Output:
-    return n.reshape(value, [1, -1, *[1] * (rank - 2)])
 
 
 @aten("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm",
@@ -38,9 +37,8 @@ def batch_norm(
     kind, wide = n.dtype(x), x
     if n.dtype(running_mean) != kind:
         wide = n.convert(x, n.dtype(running_mean))
-    one = n.like(running_mean, 1)
-    scale = n("Broadcast", one, n.shape_of(running_mean)) if weight is None else weight
-    shift = n("Broadcast", n.like(one, 0), n.shape_of(running_mean)) if bias is None else bias
+    scale = _everywhere(n, 1, running_mean) if weight is None else weight
+    shift = _everywhere(n, 0, running_mean) if bias is None else bias
     scale, shift = (n.to_type(v, n.dtype(wide)) for v in (scale, shift))
     out = n("BatchNormInference", wide, scale, shift, running_mean, running_var, epsilon=float(eps))
     out = n.to_type(out, kind)
@@ -48,10 +46,16 @@ def batch_norm(
     return out if plain else [out, none, none]
 
 
+def _everywhere(n: Call, number: int, like: Output) -> Output:
+    """A tensor like another that holds one number; a constant where its shape is known."""
+    shape = n.shape(like)
+    return n.const(np.full(shape, number), n.dtype(like)) if is_static(shape) else n.alike(like, number)
+
+
 def affine(n: Call, x: Output, weight: Any, bias: Any, rank: int) -> Output:
     if weight is not None:
-        x = n("Multiply", x, per_channel(n, weight, rank))
-    return x if bias is None else n("Add", x, per_channel(n, bias, rank))
+        x = n("Multiply", x, n.per_channel(weight, rank))
+    return x if bias is None else n("Add", x, n.per_channel(bias, rank))
 
 
 @aten("instance_norm")

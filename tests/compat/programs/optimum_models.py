@@ -69,9 +69,7 @@ CASES = {
     "t5": ("Seq2SeqLM", "t5", T5, "pair"),
     "bart": ("Seq2SeqLM", "bart", PAIR, "pair"),
     "m2m_100": ("Seq2SeqLM", "m2m_100", PAIR, "pair"),
-    "marian": ("Seq2SeqLM", "marian", PAIR, "pair"),
     "whisper": ("SpeechSeq2Seq", "whisper", WHISPER, "sound"),
-    "reading": ("Vision2Seq", "vision-encoder-decoder", {}, "picture"),
     "custom": ("CustomTasks", "roberta", TEXT, "ids"),
 }  # fmt: skip
 #: What transformers calls otherwise, or has no class for.
@@ -80,11 +78,6 @@ OTHER = {"CustomTasks": "SequenceClassification", "ZeroShotImageClassification":
 
 def module_of(task, kind, sizes):
     torch.manual_seed(SEED)
-    if kind == "vision-encoder-decoder":
-        parts = [transformers.AutoConfig.for_model(k, **v) for k, v in (("vit", VIEW), ("gpt2", GPT))]
-        config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(*parts)
-        config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
-        return transformers.VisionEncoderDecoderModel(config=config).eval()
     config = transformers.AutoConfig.for_model(kind, **sizes)
     make = getattr(transformers, f"AutoModelFor{OTHER.get(task, task)}", transformers.AutoModel)
     return make.from_config(config).eval()
@@ -99,7 +92,7 @@ def given_to(what):
         "ids": {"input_ids": ids, "attention_mask": mask}, "image": {"pixel_values": pixels},
         "both": {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels},
         "wave": {"input_values": torch.randn(1, 800)}, "text": {"input_ids": ids, "attention_mask": mask},
-        "pair": {"input_ids": ids, "attention_mask": mask}, "picture": {"pixel_values": pixels},
+        "pair": {"input_ids": ids, "attention_mask": mask},
         "sound": {"input_features": torch.randn(1, 16, 3000)},
     }[what]  # fmt: skip
 
@@ -107,7 +100,7 @@ def given_to(what):
 def results(model, what):
     """The first outputs, and the tokens that are generated where it generates."""
     given = given_to(what)
-    if what in ("text", "pair", "sound", "picture"):
+    if what in ("text", "pair", "sound"):
         made = model.generate(**given, max_new_tokens=6, min_new_tokens=6, do_sample=False)
         out = {"tokens": made.tolist()}
         if what == "text":
@@ -135,7 +128,7 @@ def run(name, folder):
     again = wrapper.from_pretrained(kept, ov_config=options["ov_config"])
     with torch.no_grad():
         out = results(again, what)
-        wanted = results(module, what) if what in ("text", "pair", "sound", "picture") else None
+        wanted = results(module, what) if what in ("text", "pair", "sound") else None
     if wanted and "tokens" in wanted:
         out["as in PyTorch"] = wanted["tokens"] == out["tokens"]
     return out
