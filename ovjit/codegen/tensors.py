@@ -13,9 +13,9 @@ most DIMS. Tensors that have it share these axes. An empty declaration is memory
 `_fields` declares a structure of integers.
 
 `over` lists the axes that items count through, the last one fastest. That one may be split: with `c/VL` an
-item has a vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements. `... lanes/VL`
-splits the fastest of the other axes, which is called `lanes` then. `lanes/VL:1` wants elements along it to be
-adjacent.
+item has a vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements, with `c/block` as
+many as the argument `block` says. `... lanes/VL` splits the fastest of the other axes, which is called
+`lanes` then. `lanes/VL:1` wants elements along it to be adjacent.
 
     x                    the address of the first element
     x.stride.h           the bytes from one element to the next along h
@@ -48,25 +48,26 @@ REST, LANES = "...", "lanes"
 #: Arguments that the launch makes: how many items there are, how many a chunk takes, those of a split axis.
 ITEMS, PER_CHUNK, BLOCKS = "item_count", "per_chunk", "blocks"
 
-_OVER = re.compile(r"(\.\.\.|\w+)(?:/(\d*)(VL)?(:1)?)?")
+_OVER = re.compile(r"(\.\.\.|\w+)(?:/(?:(\d*)(VL)|([a-z_]\w*|\d+))(:1)?)?")
 
 
 class Split(NamedTuple):
-    """How many elements of a split axis an item has: `size`, or so many vectors."""
+    """How many elements of a split axis an item has: `size`, or so many vectors, or what an argument says."""
 
-    size: int
+    size: int | str
     vectors: bool
     adjacent: bool
 
-    def elements(self, vector: int) -> int:
-        """The elements of an item, for vectors of so many."""
-        return self.size * vector if self.vectors else self.size
+    def elements(self, vector: int, given: Mapping[str, Any]) -> int:
+        """The elements of an item, for vectors of so many, and these arguments."""
+        size: int = given[self.size] if isinstance(self.size, str) else self.size
+        return size * vector if self.vectors else size
 
     @property
     def text(self) -> str:
         if not self.vectors:
             return str(self.size)
-        return f"({self.size} * VL)" if self.size > 1 else "VL"
+        return f"({self.size} * VL)" if self.size != 1 else "VL"
 
 
 class Raw:
@@ -147,10 +148,11 @@ class Signature:
         words = text.split()
         for i, word in enumerate(words):
             found = _OVER.fullmatch(word)
-            if found is None or ("/" in word and (i + 1 < len(words) or not (found[2] or found[3]))):
+            if found is None or ("/" in word and i + 1 < len(words)):
                 raise TypeError(f"{name}: items cannot count through {text!r}")
             if "/" in word:
-                self.split = Split(int(found[2] or 1), bool(found[3]), bool(found[4]))
+                size = found[4] or found[2] or "1"
+                self.split = Split(int(size) if size.isdecimal() else size, bool(found[3]), bool(found[5]))
             yield found[1]
 
     def _tensor(self, name: str, tensor: str, text: str) -> None:

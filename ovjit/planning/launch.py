@@ -51,10 +51,26 @@ class _Items(NamedTuple):
 def launch(
     planner: Planner, kernel: Kernel, tensors: Mapping[str, View], writes: Sequence[str], **options: Any
 ) -> None:
-    """Add the step of a kernel for these views, see `try_launch`. Raises OvjitError where they do not fit."""
-    if not try_launch(planner, kernel, tensors, writes, **options):
+    """Add the step of a kernel for these views, see `try_launch`. Where lanes are not adjacent, an item has
+    one element. Where `...` is too much for a kernel, there is a step for each index of the slowest of its
+    dimensions. Raises OvjitError where views do not fit."""
+    for single in (False, True):
+        if try_launch(planner, kernel, tensors, writes, single=single, **options):
+            return
+    signature, axes = kernel.signature, options.get("axes") or {}
+    assert signature is not None
+    operands = {n: _operand(signature, n, v, axes) for n, v in tensors.items() if REST in signature.axes[n]}
+    last = _last(operands, writes)
+    many = [] if last is None else [i for i, d in enumerate(last.others) if last.view.shape[d] != 1]
+    if last is None or len(many) <= DIMS:
         shapes = ", ".join(f"{name} {list(view.shape)}" for name, view in tensors.items())
         raise OvjitError(f"internal error: {kernel.name} cannot walk {shapes} as they lie")
+    slowest = max(many, key=[abs(last.view.strides[d]) for d in last.others].__getitem__)
+    extent = last.view.shape[last.others[slowest]]
+    options["flops"] = options.get("flops", 0) / extent
+    for index in range(extent):
+        parts = {name: o.view.slice(o.others[slowest], index, 1) for name, o in operands.items()}
+        launch(planner, kernel, {**tensors, **parts}, writes, **options)
 
 
 def try_launch(
@@ -66,10 +82,16 @@ def try_launch(
     work: float = 0,
     flops: float = 0,
     axes: Mapping[str, int] | None = None,
+    apart: bool = True,
+    some: bool = False,
+    single: bool = False,
     **scalars: Any,
 ) -> bool:
     """Add the step of a kernel for these views, of which it writes `writes`. `work`: multiply-adds, or bytes,
     of one item; `scalars`: the kernel's other arguments. A kernel that is over nothing is one chunk.
+
+    `apart`: False where data say what an item writes, so that the declaration proves nothing. `some`: there
+    is a chunk where there is no item. `single`: an item has one element of the lanes that are to be adjacent.
 
     False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
     for which `...` stands do not merge into DIMS. Raises OvjitError where shapes do not fit.
@@ -78,17 +100,16 @@ def try_launch(
     assert signature is not None
     operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
     extents = _extents(signature, operands)
-    found = _items(signature, operands, writes)
+    found = _items(signature, operands, writes, single)
     if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
     extents[LANES] = found.lanes
     outer = [*found.rest, *(extents[axis] for axis in signature.named)]
-    counted, blocks, each = outer, 1, 1
+    blocks, each = 1, 1
     if signature.split is not None:
-        each = signature.split.elements(planner.target.lanes)
+        each = signature.split.elements(planner.target.lanes, scalars)
         blocks = ceil_div(outer[-1], each)
-        counted = [*outer[:-1], blocks]
-    items = product(counted)
+    items = product(outer if signature.split is None else [*outer[:-1], blocks])
     values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: blocks}
     values |= given_fields(signature, scalars)
     views = [o.view for name, o in operands.items() if name not in writes]
@@ -111,7 +132,8 @@ def try_launch(
 
         return Rows(outer, per_chunk, read, write, first)
 
-    planner.share_step(kernel, values, items, work, views, written, flops, touches)
+    proof = touches if apart else None
+    planner.share_step(kernel, values, items, work, views, written, flops, proof, some=some)
     return True
 
 
@@ -206,12 +228,14 @@ def _extents(signature: Signature, operands: Mapping[str, _Operand]) -> dict[str
     return extents
 
 
-def _items(signature: Signature, operands: Mapping[str, _Operand], writes: Sequence[str]) -> _Items | None:
+def _items(
+    signature: Signature, operands: Mapping[str, _Operand], writes: Sequence[str], single: bool
+) -> _Items | None:
     """The dimensions for which `...` stands, merged in the order in which the last output lies."""
     sharing = {name: o for name, o in operands.items() if REST in signature.axes[name]}
-    if not sharing:
+    last = _last(sharing, writes)
+    if last is None:
         return _Items((), {}, 1, {})
-    last = sharing.get(writes[-1], next(iter(sharing.values())))
     order = sorted(range(len(last.others)), key=lambda i: (-abs(last.view.strides[last.others[i]]), i))
     views = []
     for name, operand in sharing.items():
@@ -223,17 +247,21 @@ def _items(signature: Signature, operands: Mapping[str, _Operand], writes: Seque
     extents, steps = merge_axes(order, views)
     strides_of = dict(zip(sharing, steps, strict=True))
     lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}
-    if LANES in signature.over:
-        wanted = signature.split is not None and signature.split.adjacent
-        if extents:
-            lanes = extents.pop()
-            lane_strides = {name: steps.pop() for name, steps in strides_of.items()}
-            wanted = wanted and any(lane_strides[name] != o.view.itemsize for name, o in sharing.items())
-        if wanted:
+    adjacent = signature.split is not None and signature.split.adjacent
+    if LANES in signature.over and extents and not (adjacent and single):
+        lanes = extents.pop()
+        apart = {name: steps.pop() for name, steps in strides_of.items()}
+        if adjacent and any(apart[name] != size for name, size in lane_strides.items()):
             return None
+        lane_strides = apart
     if len(extents) > DIMS:
         return None
     return _Items(extents, strides_of, lanes, lane_strides)
+
+
+def _last(sharing: Mapping[str, _Operand], writes: Sequence[str]) -> _Operand | None:
+    """The operand in whose order `...` is walked, of those that have it: the last output, or the first."""
+    return sharing.get(writes[-1], next(iter(sharing.values()), None))
 
 
 def _is_walked(signature: Signature, name: str) -> bool:

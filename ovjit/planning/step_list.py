@@ -93,13 +93,16 @@ class StepList:
         flops: float = 0,
         touches: Callable[[int], Touches] | None = None,
         type: str | None = None,
+        some: bool = False,
     ) -> None:
         """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
-        one item; `touches`: that of `step`, given how many items a chunk takes."""
+        one item; `touches`: that of `step`, given how many items a chunk takes; `some`: there is a chunk
+        where there is no item."""
         per_chunk = split(items, work)
         places = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
-        self.step(kernel, values, ceil_div(items, per_chunk), reads, writes, flops, type, places)
+        chunks = ceil_div(items, per_chunk)
+        self.step(kernel, values, most(chunks, 1) if some else chunks, reads, writes, flops, type, places)
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
         self._uses(inputs, outputs)

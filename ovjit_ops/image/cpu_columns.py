@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
-from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import *
 from ovjit.errors import check
 from ovjit.forks import made_once
 from ovjit.graph.windows import full_attribute
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner, ceil_div, split
-from ovjit.planning.races import Piece, Rows
-from ovjit.planning.views import placed_values, product, row_major
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import product
 
 
 def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
@@ -35,62 +34,45 @@ def full_settings(attrs: dict[str, Any]) -> dict[str, Any]:
     return {n: full_attribute(attrs[n], 2, n, default, low) for n, default, low in rows}
 
 
-class Sizes(NamedTuple):
-    """Rows and columns of the image, taps and windows; how these move on along the image, and bytes between
-    them in x."""
+class Steps(NamedTuple):
+    """How windows (down) and taps move on along rows of the image, and what stands above it; the same along
+    a row of what is `outer` and `inner`, and what stands before it."""
 
-    h: int
-    w: int
-    taps: int
-    windows: int
     down: int
     down_tap: int
     up: int
-    x_tap: int
-    x_window: int
-
-
-class PlacesOf(NamedTuple):
-    """Places of windows, how they are apart, what stands before them, and bytes between them in x."""
-
     outer: int
     inner: int
-    outer_step: int
-    inner_step: int
     left: int
-    x_outer: int
-    x_inner: int
 
 
-@kernel(sizes=Raw(Sizes), places=Raw(PlacesOf), of=Raw(Share))
-def add_columns(x: Ptr, y: Ptr, sizes, places, of, *, T):
-    """A chunk is a range of planes [h, w], of which `taps` * `windows` rows are added to: row window * down +
-    tap * down_tap - up. Along a row the same for what is `inner` and `outer`: windows and taps, or the other
-    way round, whichever lie side by side."""
-    for item in share(of.items, of.per_chunk):
-        p = placed(item, x)
-        plane = y + item * (sizes.h * sizes.w * SIZE[T])
+@kernel(over="...", x="... tap window outer inner", y="... h w:1", steps=Steps)
+def add_columns(x: Tensor, y: Tensor, steps, *, T):
+    """An item is a plane [h, w], of which rows are added to: row window * down + tap * down_tap - up. Along a
+    row the same for what is `inner` and `outer`: windows and taps, or the other way round, whichever lie side
+    by side."""
+    width = y.size.w
+    inner_step = steps.inner
+    for p, plane in items(x, y):
         zero = const[T](0)
-        for i in range(0, sizes.h * sizes.w, VL):
-            storem[T](plane + i * SIZE[T], zero, sizes.h * sizes.w - i)
-        for tap in range(sizes.taps):
-            for window in range(sizes.windows):
-                row = window * sizes.down + tap * sizes.down_tap - sizes.up
-                if row >= 0 and row < sizes.h:
-                    source = p + tap * sizes.x_tap + window * sizes.x_window
-                    target = plane + row * (sizes.w * SIZE[T])
-                    for k in range(places.outer):
-                        begin = k * places.outer_step - places.left
+        for i in range(0, y.size.h * width, VL):
+            storem[T](plane + i * SIZE[T], zero, y.size.h * width - i)
+        for tap in range(x.size.tap):
+            for window in range(x.size.window):
+                row = window * steps.down + tap * steps.down_tap - steps.up
+                if row >= 0 and row < y.size.h:
+                    source = x.at(p, tap=tap, window=window)
+                    target = plane + row * (width * SIZE[T])
+                    for k in range(x.size.outer):
+                        begin = k * steps.outer - steps.left
                         first = 0
                         if begin < 0:
-                            first = (places.inner_step - 1 - begin) // places.inner_step
-                        end = min(
-                            places.inner, (sizes.w - begin + places.inner_step - 1) // places.inner_step
-                        )
-                        s = source + k * places.x_outer
+                            first = (inner_step - 1 - begin) // inner_step
+                        end = min(x.size.inner, (width - begin + inner_step - 1) // inner_step)
+                        s = x.at(source, outer=k)
                         q = target + begin * SIZE[T]
                         i = first
-                        if places.x_inner == SIZE[T] and places.inner_step == 1:
+                        if x.stride.inner == SIZE[T] and inner_step == 1:
                             while i + VL <= end:
                                 v = load[T](q + i * SIZE[T]) + load[T](s + i * SIZE[T])
                                 store[T](q + i * SIZE[T], v)
@@ -99,11 +81,11 @@ def add_columns(x: Ptr, y: Ptr, sizes, places, of, *, T):
                                 v = loadm[T](q + i * SIZE[T], end - i) + loadm[T](s + i * SIZE[T], end - i)
                                 storem[T](q + i * SIZE[T], v, end - i)
                         else:
-                            y_inner = places.inner_step * SIZE[T]
+                            step = inner_step * SIZE[T]
                             while i < end:
-                                v = gather[T](q + i * y_inner, y_inner, end - i)
-                                v = v + gather[T](s + i * places.x_inner, places.x_inner, end - i)
-                                scatter[T](q + i * y_inner, y_inner, v, end - i)
+                                v = gather[T](q + i * step, step, end - i)
+                                v = v + gather[T](s + i * x.stride.inner, x.stride.inner, end - i)
+                                scatter[T](q + i * step, step, v, end - i)
                                 i += VL
 
 
@@ -124,26 +106,16 @@ class Columns(Lowering):
         rows, columns = window_counts((h, w), kernel_size, attrs)
         check(x.shape[-2] == y.shape[-3] * (kh * kw), f"{x.shape} are no windows of {kh}x{kw} of {y.shape}")
         check(x.shape[-1] == rows * columns, f"{y.shape} has {rows}x{columns} windows, not {x.shape[-1]}")
-        if y.count:
-            s_r, s_c = x.strides[-2:]
-            extents, along = list(y.shape[:-2]), [*x.strides[:-2], s_r * (kh * kw)]
-            taps, windows = (kw, dw, s_r), (columns, sw, s_c)
-            # what lies side by side in both is walked in vectors
-            inner, outer = (taps, windows) if s_r == x.itemsize and dw == 1 else (windows, taps)
-            items = product(extents)
-            per_chunk = split(items, kh * kw * rows * columns * x.itemsize + h * w)
-            values = {
-                "x": x.ptr, "y": y.ptr, "h": h, "w": w, "taps": kh, "windows": rows, "down": sh,
-                "down_tap": dh, "up": top, "x_tap": s_r * kw, "x_window": s_c * columns, "outer": outer[0],
-                "inner": inner[0], "outer_step": outer[1], "inner_step": inner[1], "left": left,
-                "x_outer": outer[2], "x_inner": inner[2], "items": items, "per_chunk": per_chunk,
-            }  # fmt: skip
-            values |= placed_values(extents, x=along)
-            plane = h * w * y.itemsize
-            touches = Rows(
-                extents, per_chunk,
-                [Piece(x.ptr, along, (kh * kw, x.shape[-1]), (s_r, s_c), x.itemsize)],
-                [Piece(y.ptr, row_major(extents, plane), (h * w,), (y.itemsize,), y.itemsize)],
-            )  # fmt: skip
-            chunks, flops = ceil_div(items, per_chunk), product(x.shape)
-            planner.step(self.kernel, values, chunks, [x], [y], flops, touches=touches)
+        if not y.count:
+            return
+        parts = x.as_shape((*y.shape[:-2], kh, kw, rows, columns))
+        tap_row, tap, window_row, window = range(len(parts.shape) - 4, len(parts.shape))
+        # what lies side by side in both is walked in vectors
+        taps_inside = x.strides[-2] == x.itemsize and dw == 1
+        inner, outer = (tap, window) if taps_inside else (window, tap)
+        seen = parts.permute((*range(tap_row), tap_row, window_row, outer, inner))
+        along = (sw, dw) if taps_inside else (dw, sw)
+        launch(
+            planner, self.kernel, {"x": seen, "y": y}, ("y",), steps=Steps(sh, dh, top, *along, left),
+            work=kh * kw * rows * columns * x.itemsize + h * w, flops=product(x.shape),
+        )  # fmt: skip

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
+from ovjit.graph.traced import most
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner, ceil_div, split
 from ovjit.planning.views import product
@@ -20,46 +21,39 @@ BLOCK = 4096
 SAME_BITS = {"boolean": "u8", "u64": "i64"}
 #: Dimensions that are told one by one.
 MOST_DIMS = 8
+EXTENTS = Table(MOST_DIMS - 1)
 
 
-@kernel(of=Raw(BlockShare))
-def nonzero_count(x: Ptr, counts: Ptr, n, of, *, T):
+@kernel(over=f"row n/{BLOCK}", x="row n:1", counts="")
+def nonzero_count(x: Tensor, counts: Tensor, *, T):
     """counts[chunk] = how many elements of its blocks are not zero."""
-    zero = const[T](0)
     total = 0
-    for item in share(of.items, of.per_chunk):
-        first = item % of.blocks * BLOCK
-        many = min(n - first, BLOCK)
-        p = x + (item // of.blocks * n + first) * SIZE[T]
+    for _, first, p in items(x):
+        many = min(x.size.n - first, BLOCK)
         found = const[i32](0)
         for k in range(0, many, VL):
             v = loadm[T](p + k * SIZE[T], many - k)
-            found = found + select(v != zero, const[i32](1), const[i32](0))
+            found = found + select(v != const[T](0), const[i32](1), const[i32](0))
         total += hadd[i32](found)
     st[i64](counts + chunk * 8, total)
 
 
-@kernel
+@kernel(over=f"row n/{BLOCK}", x="row n:1", counts="chunks", places="", number="")
 def nonzero_list(
-    x: Ptr, counts: Ptr, places: Ptr, number: Ptr, n, e0, e1, e2, e3, e4, e5, e6, chunks, blocks, items,
-    per_chunk, *, T, index, rank,
-):  # fmt: skip
-    """places[d, i] of the number of elements that were counted: where the i-th is along dimension d, of e_d
-    elements."""
-    e = registers()
+    x: Tensor, counts: Tensor, places: Tensor, number: Tensor, extents=EXTENTS, *, T, index, rank
+):
+    """places[d, i] of the number of elements that were counted: where the i-th is along dimension d, of the
+    extent d."""
     total = 0
     at = 0
-    for i in range(chunks):
+    for i in range(counts.size.chunks):
         if i == chunk:
             at = total
         total += ld[i64](counts + i * 8)
     if chunk == 0:
         st[i64](number, total)
-    for item in share(items, per_chunk):
-        row = item // blocks
-        first = item % blocks * BLOCK
-        many = min(n - first, BLOCK)
-        p = x + (row * n + first) * SIZE[T]
+    for row, first, p in items(x):
+        many = min(x.size.n - first, BLOCK)
         found = 0
         for k in range(many):
             st[i64](scratch + found * 8, first + k)
@@ -71,8 +65,8 @@ def nonzero_list(
         rest = row
         if found > 0:
             for d in static_range(rank - 2, -1, -1):
-                here = cast[index](spread[i64](rest % e[d]))
-                rest = rest // e[d]
+                here = cast[index](spread[i64](rest % ld(extents, d)))
+                rest = rest // ld(extents, d)
                 for k in range(0, found, VL):
                     storem[index](places + (d * total + at + k) * SIZE[index], here, found - k)
         at += found
@@ -92,19 +86,16 @@ class Positions(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.data)
-        made = places, number = planner.row_major_outputs(self.node)
-        n = x.shape[-1]
-        blocks = ceil_div(n, BLOCK)
-        items = product(x.shape[:-1]) * blocks
-        per_chunk = split(items, 2 * n if n < BLOCK else 2 * BLOCK)
-        chunks = max(ceil_div(items, per_chunk), 1)
-        counts = planner.allocate((chunks,), 8)
-        shared: dict[str, Any] = {
-            "x": x.ptr, "counts": counts.ptr, "n": n, "blocks": max(blocks, 1), "items": items,
-            "per_chunk": per_chunk,
-        }  # fmt: skip
-        planner.step(self.count, shared, chunks, [x], [counts], x.count)
-        values = shared | {"places": places.ptr, "number": number.ptr, "chunks": chunks}
-        values |= {f"e{d}": extent for d, extent in enumerate(x.shape[:-1])}
+        places, number = planner.row_major_outputs(self.node)
+        n, extents = x.shape[-1], x.shape[:-1]
+        rows = x.as_shape((product(extents), n))
+        work = 2 * n if n < BLOCK else 2 * BLOCK
+        items = rows.shape[0] * ceil_div(n, BLOCK)
+        counts = planner.allocate((most(ceil_div(items, split(items, work)), 1),), 8)
+        how: dict[str, Any] = {"work": work, "flops": x.count, "apart": False, "some": True}
+        launch(planner, self.count, {"x": rows, "counts": counts}, ("counts",), **how)
         planner.need_scratch(BLOCK * 8)
-        planner.step(self.list, values, chunks, [x, counts], made, x.count)
+        tensors = {"x": rows, "counts": counts, "places": places, "number": number}
+        every = (*extents, *(1,) * (MOST_DIMS - len(x.shape)))
+        how |= {f"extents{d}": extent for d, extent in enumerate(every)}
+        launch(planner, self.list, tensors, ("places", "number"), **how)

@@ -6,14 +6,11 @@ them at a time, takes 3 ns.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.words import *
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
-from ovjit.planning.views import product
 
 #: Longest list that is compared with number by number.
 COUNTED = 256
@@ -27,50 +24,41 @@ def number_at(p, T):
     return ld[i64](p) ^ _SIGN if T == "u64" else ld[T](p)
 
 
-class Sizes(NamedTuple):
-    """Numbers of a list, bytes between lists, values of a list."""
-
-    n: int
-    row: int
-    m: int
-
-
-@kernel(sizes=Raw(Sizes), of=Raw(Share))
-def search(x: Ptr, rows: Ptr, y: Ptr, sizes, of, *, T, index, right):
-    """y[i] = how many of the row's n numbers are below x[i] (not above it when `right`).
+@kernel(over="... lanes/8", x="...", rows="... n:1", y="...")
+def search(x: Tensor, rows: Tensor, y: Tensor, *, T, index, right):
+    """y = how many of the row's n numbers are below x (not above it when `right`).
 
     A number that is not one, NaN, stands above all others.
     """
-    for item in share(of.items, of.per_chunk):
-        value = number_at(x + item * SIZE[T], T)
-        p = rows + item // sizes.m * sizes.row
-        low = 0
-        high = sizes.n
-        while low < high:
-            middle = (low + high) // 2
-            number = number_at(p + middle * SIZE[T], T)
-            reached = number > value if right else number >= value
-            if reached:
-                high = middle
-            else:
-                low = middle + 1
-        st[index](y + item * SIZE[index], low)
+    for j, q, p, to in items(x, rows, y):
+        for k in range(min(x.size.lanes - j, 8)):
+            value = number_at(x.at(q, lanes=k), T)
+            low = 0
+            high = rows.size.n
+            while low < high:
+                middle = (low + high) // 2
+                number = number_at(p + middle * SIZE[T], T)
+                reached = number > value if right else number >= value
+                if reached:
+                    high = middle
+                else:
+                    low = middle + 1
+            st[index](y.at(to, lanes=k), low)
 
 
-@kernel(of=Raw(Share))
-def search_count(x: Ptr, rows: Ptr, y: Ptr, n, of, *, T, index, right):
+@kernel(over="... lanes/VL:1", x="...", numbers="n:1", y="...")
+def search_count(x: Tensor, numbers: Tensor, y: Tensor, *, T, index, right):
     """The same for one list, by counting: the numbers are compared with vectors of values."""
     zero = const[index](0)
     one = const[index](1)
-    stop = min(chunk * of.per_chunk + of.per_chunk, of.items)
-    for item in range(chunk * of.per_chunk, stop, VL):
-        value = loadm[T](x + item * SIZE[T], stop - item)
+    for j, p, q in items(x, y):
+        value = loadm[T](p, x.size.lanes - j)
         below = zero
-        for i in range(n):
-            number = splat[T](rows + i * SIZE[T])
+        for i in range(numbers.size.n):
+            number = splat[T](numbers.at(n=i))
             reached = number > value if right else number >= value
             below = below + select(reached, zero, one)
-        storem[index](y + item * SIZE[index], below, stop - item)
+        storem[index](q, below, x.size.lanes - j)
 
 
 class Search(Lowering):
@@ -95,13 +83,13 @@ class Search(Lowering):
         x, rows = planner.contiguous(self.values), planner.contiguous(self.sequence)
         y = planner.row_major_output(self.node.output)
         n = rows.shape[-1]
-        items = product(x.shape)
-        several = len(rows.shape) > 1
-        counted = n <= COUNTED and not several
-        values = {
-            "x": x.ptr, "rows": rows.ptr, "y": y.ptr, "n": n, "row": n * rows.itemsize if several else 0,
-            "m": max(x.shape[-1], 1) if several else max(items, 1), "items": items,
-        }  # fmt: skip
-        kernel = self.count if counted else self.search
-        work = n / 4 if counted else 40 * max(n, 2).bit_length()
-        planner.share_step(kernel, values, items, work, [x, rows], [y])
+        if not y.count:
+            return
+        if len(rows.shape) > 1 or n > COUNTED:
+            same = (1,) * (len(x.shape) - len(rows.shape) + 1)
+            one = rows.as_shape((*rows.shape[:-1], *same, n)).expand((*x.shape, n))
+            work = 8 * 40 * max(n, 2).bit_length()
+            launch(planner, self.search, {"x": x, "rows": one, "y": y}, ("y",), work=work)
+        else:
+            work = self.target.lanes * n / 4
+            launch(planner, self.count, {"x": x, "numbers": rows, "y": y}, ("y",), work=work)

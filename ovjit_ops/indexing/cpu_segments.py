@@ -6,18 +6,17 @@ Segments are shared out. Numbers that fall, or are negative, are error code 1.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner, ceil_div, split
+from ovjit.planning.plan import Planner
 from ovjit.planning.views import product
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.indexing.cpu_embedding import first_of
@@ -25,35 +24,26 @@ from ovjit_ops.indexing.cpu_embedding import first_of
 TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"))
 
 
-class Sizes(NamedTuple):
-    """Rows, elements of a row, segments; segments of a chunk."""
-
-    rows: int
-    width: int
-    many: int
-    per_chunk: int
-
-
-@kernel(sizes=Raw(Sizes))
-def segment_max(x: Ptr, ids: Ptr, y: Ptr, sizes, *, T, index, lowest, empty):
+@kernel(over="s", x="i w:1", ids="i:1", y="s w:1")
+def segment_max(x: Tensor, ids: Tensor, y: Tensor, *, T, index, lowest, empty):
     """y[s] = the largest of the rows whose number is s, `empty` where there are none."""
     if chunk == 0:  # the first chunk sees to it that numbers do not fall
         last = 0
-        for i in range(sizes.rows):
-            number = ld[index](ids + i * SIZE[index]) + 0
+        for i in range(x.size.i):
+            number = ld[index](ids.at(i=i)) + 0
             if number < last:
                 return 1
             last = number
-    for s in share(sizes.many, sizes.per_chunk):
-        first = first_of(ids, s, sizes.rows, index)
-        end = first_of(ids, s + 1, sizes.rows, index)
-        for j in range(0, sizes.width, VL):
+    for s, q in items(y):
+        first = first_of(ids, s, x.size.i, index)
+        end = first_of(ids, s + 1, x.size.i, index)
+        for j in range(0, y.size.w, VL):
             best = const[T](lowest)
             if end <= first:
                 best = const[T](empty)
             for i in range(first, end):
-                best = maximum(best, loadm[T](x + (i * sizes.width + j) * SIZE[T], sizes.width - j))
-            storem[T](y + (s * sizes.width + j) * SIZE[T], best, sizes.width - j)
+                best = maximum(best, loadm[T](x.at(i=i) + j * SIZE[T], y.size.w - j))
+            storem[T](q + j * SIZE[T], best, y.size.w - j)
 
 
 def lowest_of(dtype: np.dtype) -> float | int:
@@ -81,12 +71,8 @@ class Segments(Lowering):
     def plan(self, planner: Planner) -> None:
         x, ids = (planner.contiguous(v) for v in self.node.inputs[:2])
         y = planner.row_major_output(self.node.output)
-        many, width = y.shape[0], product(y.shape[1:])
-        cost = width * max(1, ids.count // max(many, 1))
-        per_chunk = split(many, cost)
-        values = {
-            "x": x.ptr, "ids": ids.ptr, "y": y.ptr, "rows": ids.count, "width": width, "many": many,
-            "per_chunk": per_chunk,
-        }  # fmt: skip
+        rows, many, width = ids.count, y.shape[0], product(y.shape[1:])
+        tensors = {"x": x.as_shape((rows, width)), "ids": ids, "y": y.as_shape((many, width))}
+        cost = width * max(1, rows // max(many, 1))
         # without segments, too, the numbers are looked at
-        planner.step(self.kernel, values, max(ceil_div(many, per_chunk), 1), [x, ids], [y], x.count)
+        launch(planner, self.kernel, tensors, ("y",), work=cost, flops=x.count, some=True)

@@ -11,25 +11,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
 from ovjit.graph.traced import least
 from ovjit.graph.windows import LARGEST
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner, ceil_div
-from ovjit.planning.races import Piece, Rows
-from ovjit.planning.views import Layout, merge_axes, placed_values, plain, product
+from ovjit.planning.plan import NotNative, Planner
+from ovjit.planning.views import Layout, plain, product
 from ovjit.rewrite.writer import Writer
 
 #: Columns of a plane that are made before those of the next.
@@ -46,12 +44,12 @@ def divided(x: t.Tracer, base: t.Tracer, beta: float) -> t.Tracer:
     return x * t.exp(t.log(base) * -beta)
 
 
-@kernel
-def lrn(x: Ptr, y: Ptr, n, rows, per_chunk, *, half, body):
+@kernel(over="...", x="... n:1", y="... n:1")
+def lrn(x: Tensor, y: Tensor, *, half, body):
     """y = body(x[c], sum of x[c + s]^2 for -half <= s <= half)"""
     store[f32](scratch, const[f32](0.0))
-    for row in share(rows, per_chunk):
-        p, q = placed(row, x, y)
+    n = x.size.n
+    for p, q in items(x, y):
         # channels from -VL to VL - 1; the window of the first vector reaches no further
         store[f32](scratch + VL * 4, loadm[f32](p, n))
         for k in range(0, n, VL):
@@ -74,26 +72,13 @@ def some(p, n, part):
     return loadm[f32](p, n) if part else load[f32](p)
 
 
-class Planes(NamedTuple):
-    """How many planes there are, bytes between those of x and y, adjacent elements of one."""
-
-    n: int
-    x_c: int
-    y_c: int
-    width: int
-
-
-@kernel(planes=Raw(Planes), of=Raw(BlockShare))
-def lrn_planes(x: Ptr, y: Ptr, planes, of, *, half, body):
-    """The same where `width` elements of each of the n planes are adjacent. A chunk is a range of (row, block
-    of columns), so that the blocks of a window's planes stay in the first-level cache."""
-    for item in share(of.items, of.per_chunk):
-        p, q = placed(item // of.blocks, x, y)
-        first = item % of.blocks * BLOCK
-        count = min(planes.width - first, BLOCK)
-        p += first * 4
-        q += first * 4
-        for k in range(planes.n):
+@kernel(over=f"... lanes/{BLOCK}:1", x="... n", y="... n")
+def lrn_planes(x: Tensor, y: Tensor, *, half, body):
+    """The same where elements of each of the n planes are adjacent. An item is a block of them, so that the
+    blocks of a window's planes stay in the first-level cache."""
+    for first, p, q in items(x, y):
+        count = min(x.size.lanes - first, BLOCK)
+        for k in range(x.size.n):
             i = 0
             for part in static_range(2):  # whole vectors, then the rest
                 while i < count - (0 if part else VL - 1):
@@ -102,10 +87,10 @@ def lrn_planes(x: Ptr, y: Ptr, planes, of, *, half, body):
                     total = v * v
                     for s in static_range(1, half + 1):
                         if k >= s:
-                            low = some(here - s * planes.x_c, count - i, part)
+                            low = some(here - s * x.stride.n, count - i, part)
                             total = fma(low, low, total)
-                        if k + s < planes.n:
-                            high = some(here + s * planes.x_c, count - i, part)
+                        if k + s < x.size.n:
+                            high = some(here + s * x.stride.n, count - i, part)
                             total = fma(high, high, total)
                     result = applied(body, v, total)
                     if part:
@@ -113,8 +98,8 @@ def lrn_planes(x: Ptr, y: Ptr, planes, of, *, half, body):
                     else:
                         store[f32](q + i * 4, result)
                     i += VL
-            p += planes.x_c
-            q += planes.y_c
+            p += x.stride.n
+            q += y.stride.n
 
 
 @functools.cache
@@ -161,41 +146,12 @@ class LocalResponse(Lowering):
         y = planner.channels_last_output(self.out, order.order[-1])
         if not y.count:
             return
-        apart = [a for a in range(len(x.shape)) if a != self.axis]
-
-        def merged() -> tuple[list[int], list[list[int]], int]:
-            """Extents and strides of what is placed, and how many elements are adjacent."""
-            extents, steps = merge_axes(apart, (x, y))
-            if self.turned or not extents or any(s[-1] != x.itemsize for s in steps):
-                return extents, steps, 1
-            return extents[:-1], [s[:-1] for s in steps], extents[-1]
-
-        extents, (xs, ys), width = merged()
-        if len(extents) > DIMS:
-            x = planner.copy(self.data, order)
-            y = planner.instead(y, order)
-            extents, (xs, ys), width = merged()
-        n = x.shape[self.axis]
-        values = {"x": x.ptr, "y": y.ptr, "n": n}
-        if self.turned:
-            items, work = product(extents), n * 12
-            values["rows"] = items
-            planner.need_scratch(2 * 4 * self.target.lanes)
-        else:
-            blocks = ceil_div(width, BLOCK)
-            items, work = product(extents) * blocks, n * 12 * least(width, BLOCK)
-            values |= {
-                "x_c": x.strides[self.axis], "y_c": y.strides[self.axis], "width": width, "blocks": blocks,
-                "items": items,
-            }  # fmt: skip
-        values |= placed_values(extents, x=xs, y=ys)
-
-        def touches(each: int) -> Rows:
-            read, written = (Piece(v.ptr, s, (n,), (v.itemsize,), v.itemsize) for v, s in ((x, xs), (y, ys)))
-            return Rows(extents, each, [read], [written])
-
-        flops, places = 20.0 * y.count, touches if self.turned else None
-        planner.share_step(self.kernel, values, items, work, [x], [y], flops, places)
+        planner.need_scratch(2 * 4 * self.target.lanes)
+        width = 1 if self.turned else least(product(x.shape[self.axis + 1 :]), BLOCK)
+        launch(
+            planner, self.kernel, {"x": x, "y": y}, ("y",), axes={"n": self.axis},
+            work=x.shape[self.axis] * 12 * width, flops=20.0 * y.count,
+        )  # fmt: skip
 
 
 def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:

@@ -6,7 +6,7 @@ side, one in each lane.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +16,15 @@ from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import DIMS, inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.template import Template, rows
-from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.shapes import is_static
 from ovjit.planning.fuse import Group
+from ovjit.planning.launch import try_launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import Planner, ceil_div, in_place_candidates
-from ovjit.planning.races import Piece, Rows
+from ovjit.planning.plan import Planner, in_place_candidates
 from ovjit.planning.row_kernels import RowLowering
-from ovjit.planning.views import Layout, merge_axes, placed_values, product
+from ovjit.planning.views import Layout, View, merge_axes, product
 
 
 @rows("n")
@@ -132,38 +131,29 @@ def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, loga
         e += ABREAST * VL * 4
 
 
-class RowsBeside(NamedTuple):
-    """Elements of a row; bytes between elements and between rows, of x and y; how many rows."""
-
-    n: int
-    x_n: int
-    y_n: int
-    x_w: int
-    y_w: int
-    width: int
+#: Vectors of rows that are taken at a time.
+ABREAST = 4
 
 
-@kernel(rows=Raw(RowsBeside), of=Raw(BlockShare))
-def softmax_beside(x: Ptr, y: Ptr, rows, of, *, near, logarithm, exp, log, normal):
-    """Of `width` rows, x_w bytes apart, whose n elements are x_n bytes apart."""
+def softmax_beside(x: Tensor, y: Tensor, *, near, logarithm, exp, log, normal):
+    """Of rows side by side, of n elements each."""
     top, total, size = registers()
-    for item in share(of.items, of.per_chunk):
-        p, q = placed(item // of.blocks, x, y)
-        first = item % of.blocks * (ABREAST * VL)
-        p += first * rows.x_w
-        q += first * rows.y_w
-        left = rows.width - first
+    for first, p, q in items(x, y):
+        left = x.size.lanes - first
         for way in ("near", "last") if near else ("apart",):
             if way != "near" or left >= ABREAST * VL:
                 softmax_block(
-                    p, q, rows.n, rows.x_n, rows.y_n, rows.x_w, rows.y_w, left, top, total, size, way,
-                    logarithm, exp, log, normal,
+                    p, q, x.size.n, x.stride.n, y.stride.n, x.stride.lanes, y.stride.lanes, left, top, total,
+                    size, way, logarithm, exp, log, normal,
                 )  # fmt: skip
                 break
 
 
-#: Vectors of rows that are taken at a time.
-ABREAST = 4
+#: `near`: of adjacent rows
+BESIDE = {
+    near: kernel(over=f"... lanes/{ABREAST}VL{':1' * near}", x="... n", y="... n")(softmax_beside)
+    for near in (True, False)
+}
 #: Vectors of elements below which a row is short: sums along its lanes take as long as all else.
 SHORT = 2
 #: Elements of a row of which scratch keeps the exponentials.
@@ -184,10 +174,10 @@ class Softmax(RowLowering):
         if plainly and not few:
             bodies = {"exp": body_of(approx.exp_below_zero), "log": body_of(t.log)}
             logarithm, normal = template is log_softmax, float(np.finfo(np.float32).smallest_normal)
-            for near in (False, True):
+            for near, beside in BESIDE.items():
                 name = f"{template.function.__name__}_f32_{'beside' if near else 'apart'}"
                 constants = {"near": near, "logarithm": logarithm, "normal": normal, **bodies}
-                self.beside.append(softmax_beside.kernel(name, **constants))
+                self.beside.append(beside.kernel(name, **constants))
             self.kernels = (self.kernel, *self.beside)
             if isinstance(data.shape[axis], int):
                 self.by_strides = self.kernels
@@ -208,36 +198,17 @@ class Softmax(RowLowering):
         if len(merge_axes(others, (x,), DIMS + 1)[0]) > DIMS + 1:
             return False
         y = planner.output(self.out, Layout(order), in_place_candidates([x], []))
-        extents, (xs, ys) = merge_axes(others, (x, y), DIMS + 1)
         if not y.count:
             return True
-        if len(extents) > DIMS + 1:
-            y = planner.instead(y, Layout(order))
-            extents, (xs, ys) = merge_axes(others, (x, y), DIMS + 1)
-        if not extents:  # one row
-            extents, xs, ys = [1], [x.itemsize], [y.itemsize]
-        near = xs[-1] == ys[-1] == x.itemsize
-        blocks = ceil_div(extents[-1], block)
-        items = product(extents[:-1]) * blocks
         planner.need_scratch(n * block * x.itemsize)
-        values = {
-            "x": x.ptr, "y": y.ptr, "n": n, "x_n": x.strides[axis], "y_n": y.strides[axis], "x_w": xs[-1],
-            "y_w": ys[-1], "width": extents[-1], "blocks": blocks, "items": items,
-        }  # fmt: skip
-        values |= placed_values(extents[:-1], x=xs[:-1], y=ys[:-1])
-        work, flops = n * block * self.work, self.work * y.count
-        rows = extents[-1]
-        read, written = (
-            Piece(v.ptr, steps, (n,), (v.strides[axis],), v.itemsize) for v, steps in ((x, xs), (y, ys))
-        )
 
-        def touches(each: int) -> Rows:
-            return Rows(
-                extents, each, [read], [written],
-                lambda item: item // blocks * rows + min(item % blocks * block, rows),
-            )  # fmt: skip
+        def launched(y: View) -> bool:
+            work, tensors = n * block * self.work, {"x": x, "y": y}
+            how: dict[str, Any] = {"axes": {"n": axis}, "work": work, "flops": self.work * y.count}
+            return any(try_launch(planner, kernel, tensors, ("y",), **how) for kernel in self.beside)
 
-        planner.share_step(self.beside[near], values, items, work, [x], [y], flops, touches)
+        done = launched(y) or launched(planner.instead(y, Layout(order)))
+        assert done
         return True
 
 

@@ -3,82 +3,69 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
-from ovjit.codegen.function import DIMS, kernel
+from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD, LEAST, ByteRows
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
-from ovjit.planning.races import Piece, Rows
-from ovjit.planning.views import View, merge_dims, placed_values, plain, product
+from ovjit.planning.views import View, plain
 
 _BYTE = "u8"
 
 
-class GroupRows(NamedTuple):
-    """Elements of a row and of a group, how many rows there are, and how many of them a chunk takes."""
-
-    n: int
-    size: int
-    rows: int
-    per_chunk: int
-
-
-@kernel(of=Raw(GroupRows))
-def quantize_rows(x: Ptr, y: Ptr, of, *, bits):
-    """y = scales, zeros and numbers of each row of n elements, in groups of `size`"""
-    for row in share(of.rows, of.per_chunk):
-        p, head = placed(row, x, y)
-        q = head + of.n // of.size * HEAD
-        for _ in range(0, of.n, of.size):
-            low = loadm[f32](p, of.size)
-            low = blend[f32](of.size, low, spread[f32](lane[f32](low, 0)))
+@kernel(over="...", x="... m:1", y="... n:1")
+def quantize_rows(x: Tensor, y: Tensor, size, *, bits):
+    """y = scales, zeros and numbers of each row of m elements, in groups of `size`"""
+    for p, head in items(x, y):
+        q = head + x.size.m // size * HEAD
+        for _ in range(0, x.size.m, size):
+            low = loadm[f32](p, size)
+            low = blend[f32](size, low, spread[f32](lane[f32](low, 0)))
             high = low
-            for i in range(0, of.size, VL):
-                v = loadm[f32](p + i * 4, of.size - i)
-                low = blend[f32](of.size - i, minimum(low, v), low)
-                high = blend[f32](of.size - i, maximum(high, v), high)
+            for i in range(0, size, VL):
+                v = loadm[f32](p + i * 4, size - i)
+                low = blend[f32](size - i, minimum(low, v), low)
+                high = blend[f32](size - i, maximum(high, v), high)
             low = spread[f32](hmin[f32](low))
             scale = (spread[f32](hmax[f32](high)) - low) * const[f32](1 / ((1 << bits) - 1))
             steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
             st[f32](head, lane[f32](scale, 0))
             st[f32](head + 4, lane[f32](low, 0))
-            for i in range(0, of.size * bits // 8, VL):
-                left = of.size * bits // 8 - i
+            for i in range(0, size * bits // 8, VL):
+                left = size * bits // 8 - i
                 v = rint((loadm[f32](p + i * 4, left) - low) * steps)
                 if bits == 4:  # 16 times what goes into the high bits
-                    other = rint((loadm[f32](p + (of.size // 2 + i) * 4, left) - low) * steps)
+                    other = rint((loadm[f32](p + (size // 2 + i) * 4, left) - low) * steps)
                     v = fma(other, const[f32](16.0), v)
                 storem[_BYTE](q + i, cast[_BYTE](v), left)
-            p += of.size * 4
-            q += of.size * bits // 8
+            p += size * 4
+            q += size * bits // 8
             head += HEAD
 
 
-@kernel(of=Raw(GroupRows))
-def dequantize_rows(x: Ptr, y: Ptr, of, *, bits, T):
+@kernel(over="...", x="... m:1", y="... n:1")
+def dequantize_rows(x: Tensor, y: Tensor, size, *, bits, T):
     """y = scale * number + zero of each row of n numbers, in groups of `size`"""
-    for row in share(of.rows, of.per_chunk):
-        head, q = placed(row, x, y)
-        p = head + of.n // of.size * HEAD
-        for _ in range(0, of.n, of.size):
+    for head, q in items(x, y):
+        p = head + y.size.n // size * HEAD
+        for _ in range(0, y.size.n, size):
             scale = splat[f32](head)
             zero = splat[f32](head + 4)
-            for i in range(0, of.size * bits // 8, VL):
-                left = of.size * bits // 8 - i
+            for i in range(0, size * bits // 8, VL):
+                left = size * bits // 8 - i
                 if bits == 4:
                     both = cast[i32](loadm[_BYTE](p + i, left))
                     v = cast[f32](both & const[i32](15))
                     other = cast[f32](both >> const[i32](4))
-                    storem[T](q + (of.size // 2 + i) * SIZE[T], fma(other, scale, zero), left)
+                    storem[T](q + (size // 2 + i) * SIZE[T], fma(other, scale, zero), left)
                 else:
                     v = cast[f32](loadm[_BYTE](p + i, left))
                 storem[T](q + i * SIZE[T], fma(v, scale, zero), left)
-            p += of.size * bits // 8
-            q += of.size * SIZE[T]
+            p += size * bits // 8
+            q += size * SIZE[T]
             head += HEAD
 
 
@@ -91,24 +78,10 @@ def dequantize_kernel(rows: ByteRows, dtype: str = "f32") -> Kernel:
 def plan_rows(planner: Planner, made_by: Kernel, group: int, x: View, y: View) -> None:
     """Add the step that makes the rows of `y` of those of `x`, in groups of `group` numbers, 0: of all.
     Elements of either are adjacent."""
-    if not y.count:
-        return
-    extents, (xs, ys) = merge_dims(y.shape[:-1], [v.strides[:-1] for v in (x, y)], DIMS)
-    if len(extents) > DIMS:
-        axis = next(a for a, extent in enumerate(y.shape) if extent > 1)
-        for i in range(y.shape[axis]):
-            plan_rows(planner, made_by, group, x.slice(axis, i, 1), y.slice(axis, i, 1))
-        return
-    n = next(v.shape[-1] for v in (x, y) if v.itemsize > 1)
-    rows = product(extents)
-    values = {"x": x.ptr, "y": y.ptr, "n": n, "size": group or n, "rows": rows}
-    values |= placed_values(extents, x=xs, y=ys)
-    pieces = [Piece(v.ptr, s, (v.shape[-1],), (v.itemsize,), v.itemsize) for v, s in ((x, xs), (y, ys))]
-
-    def touches(each: int) -> Rows:
-        return Rows(extents, each, pieces[:1], pieces[1:])
-
-    planner.share_step(made_by, values, rows, n * 8, [x], [y], 2.0 * rows * n, touches)
+    if y.count:
+        numbers = x if x.itemsize > 1 else y
+        n, flops = numbers.shape[-1], 2.0 * numbers.count
+        launch(planner, made_by, {"x": x, "y": y}, ("y",), work=n * 8, flops=flops, size=group or n)
 
 
 class QuantizedRows(Lowering):

@@ -6,13 +6,11 @@ before anything is read by them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.codegen import trace
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit_ops.common.values import INDEX_TYPES
@@ -90,53 +88,37 @@ def go_on(alpha, stay, skip, here, norm, n, exp, log):
         store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
 
 
-class Sizes(NamedTuple):
-    """Steps, classes, the most labels, sequences, states of a sequence; sequences of a chunk."""
-
-    steps: int
-    classes: int
-    most: int
-    batch: int
-    room: int
-    per_chunk: int
-
-
-class Targets(NamedTuple):
-    """Steps of each sequence, labels, how many labels a sequence has, and the number of the blank."""
-
-    times: Ptr
-    labels: Ptr
-    counts: Ptr
-    blanks: Ptr
-
-
-@kernel(sizes=Raw(Sizes), targets=Raw(Targets))
-def ctc_loss(x: Ptr, targets, y: Ptr, sizes, *, E, L, N, B, merge, collapse, unique, exp, log):
+@kernel(over="b", x="b t c:1", times="b:1", labels="b m:1", counts="b:1", blanks="", y="b:1")
+def ctc_loss(
+    x: Tensor, times: Tensor, labels: Tensor, counts: Tensor, blanks: Tensor, y: Tensor, room, *, E, L, N, B,
+    merge, collapse, unique, exp, log,
+):  # fmt: skip
     """`alpha` has the logarithm of the probability of all alignments that have come to a place of the target
     with blanks around its labels. E, L, N, B: types of lengths, labels, their numbers and the blank (None:
     the last class). `room`: bytes of a place in scratch."""
     alpha = scratch + 16
-    stay = alpha + sizes.room  # 0 where a place may go on, else NEVER
-    skip = stay + sizes.room  # the same for coming from two places before
-    here = skip + sizes.room
-    target = here + sizes.room
-    line = target + sizes.room
-    blank = sizes.classes - 1
+    stay = alpha + room  # 0 where a place may go on, else NEVER
+    skip = stay + room  # the same for coming from two places before
+    here = skip + room
+    target = here + room
+    line = target + room
+    classes = x.size.c
+    blank = classes - 1
     if B is not None:
-        blank = ld[B](targets.blanks) + 0
-    if blank < 0 or blank >= sizes.classes:
+        blank = ld[B](blanks) + 0
+    if blank < 0 or blank >= classes:
         return 1
     never = const[f64](NEVER)
-    for b in share(sizes.batch, sizes.per_chunk):
-        time = ld[E](targets.times + b * SIZE[E]) + 0
-        count = ld[N](targets.counts + b * SIZE[N]) + 0
-        if time < 0 or time > sizes.steps or count < 0 or count > sizes.most or count > time:
+    for _, lines, time_at, given, count_at, loss_at in items(x, times, labels, counts, y):
+        time = ld[E](time_at) + 0
+        count = ld[N](count_at) + 0
+        if time < 0 or time > x.size.t or count < 0 or count > labels.size.m or count > time:
             return 4
         many = 0
         last = -1
         for i in range(count):
-            label = ld[L](targets.labels + (b * sizes.most + i) * SIZE[L]) + 0
-            if label < 0 or label >= sizes.classes:
+            label = ld[L](given + i * SIZE[L]) + 0
+            if label < 0 or label >= classes:
                 return 1
             told = 1
             if collapse and label == last:
@@ -158,8 +140,8 @@ def ctc_loss(x: Ptr, targets, y: Ptr, sizes, *, E, L, N, B, merge, collapse, uni
             store[f64](skip + s * 8, never)
         allow_ways(target, stay, skip, many, blank, merge)
         for t in range(time):
-            p = x + (b * sizes.steps + t) * sizes.classes * 4
-            norm = log_norm(p, line, sizes.classes, exp, log)
+            p = x.at(lines, t=t)
+            norm = log_norm(p, line, classes, exp, log)
             at_blank = ld[f32](line + blank * 4) * 1.0
             for i in range(many):
                 st[f64](here + 16 * i, at_blank)
@@ -175,9 +157,9 @@ def ctc_loss(x: Ptr, targets, y: Ptr, sizes, *, E, L, N, B, merge, collapse, uni
         if time == 0:
             loss = 0.0
         if loss > 1e200:
-            storem[f32](y + b * 4, const[f32](inf), 1)
+            storem[f32](loss_at, const[f32](inf), 1)
         else:
-            storem[f32](y + b * 4, cast[f32](spread[f64](loss)), 1)
+            storem[f32](loss_at, cast[f32](spread[f64](loss)), 1)
 
 
 class CTCLosses(Lowering):
@@ -193,7 +175,7 @@ class CTCLosses(Lowering):
         )  # fmt: skip
 
     def plan(self, planner: Planner) -> None:
-        x, times, labels, counts, *blank = read = [planner.contiguous(v) for v in self.node.inputs]
+        x, times, labels, counts, *blank = [planner.contiguous(v) for v in self.node.inputs]
         batch, steps, classes = x.shape
         fit = times.shape == counts.shape == (batch,) and labels.shape[0] == batch
         if not x.count or not fit or (blank and blank[0].count != 1):
@@ -203,10 +185,6 @@ class CTCLosses(Lowering):
         room = (2 * most + 1 + MARGIN) * 8
         planner.need_scratch(5 * room + (classes + MARGIN) * 4)
         work = steps * (classes * 8 + most * 64)  # exponentials and logarithms in f64
-        values = {
-            "x": x.ptr, "times": times.ptr, "labels": labels.ptr, "counts": counts.ptr, "y": made[0].ptr,
-            "steps": steps, "classes": classes, "most": most, "batch": batch, "room": room,
-        }  # fmt: skip
-        if blank:
-            values["blanks"] = blank[0].ptr
-        planner.share_step(self.kernel, values, batch, work, read, made, batch * work)
+        tensors = {"x": x, "times": times, "labels": labels, "counts": counts, "y": made[0]}
+        tensors |= zip(("blanks",), blank, strict=False)
+        launch(planner, self.kernel, tensors, ("y",), work=work, flops=batch * work, room=room)
