@@ -13,7 +13,6 @@ from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
@@ -256,51 +255,41 @@ def select_step(
     )  # fmt: skip
 
 
-class JoinSizes(NamedTuple):
-    """Classes, places of a class, classes of all images, rows of the results."""
-
-    classes: int
-    room: int
-    total: int
-    size: int
-
-
-class Kept(NamedTuple):
-    """Boxes that are kept of each image and class, their scores, and how many they are."""
-
-    chosen: Ptr
-    values: Ptr
-    counts: Ptr
-
-
-@kernel(sizes=Raw(JoinSizes), kept=Raw(Kept))
-def nms_join(kept, rows: Ptr, scored: Ptr, valid: Ptr, sizes, *, T, ordered):
+@kernel(
+    chosen="n c room:1", values="n c room:1", counts="n c:1", rows="r three:1", scored="r three:1", valid=""
+)
+def nms_join(
+    chosen: Tensor, values: Tensor, counts: Tensor, rows: Tensor, scored: Tensor, valid: Tensor, *, T, ordered
+):
     """All rows together, by falling score or as they come; the rest is filled with -1."""
     a = scratch + COUNTS
     many = 0
-    for i in range(sizes.total):
-        n = ld[i64](kept.counts + i * 8) + 0
+    classes = counts.size.c
+    room = chosen.size.room
+    size = rows.size.r
+    for i in range(counts.size.n * classes):
+        n = ld[i64](counts + i * 8) + 0
         for k in range(n):
-            slot = i * sizes.room + k
-            key = key_of(kept.values + slot * 4)
+            slot = i * room + k
+            key = key_of(values + slot * 4)
             st[i64](a + many * 8, (key << 32) | slot)
             many += 1
     if ordered:
-        sorted_pairs(a, a + sizes.size * 8, many, scratch)
+        sorted_pairs(a, a + size * 8, many, scratch)
     for i in range(many):
         slot = ld[i64](a + i * 8) & 4294967295
-        which = slot // sizes.room
+        which = slot // room
         p = rows + i * (3 * SIZE[T])
-        st[T](p, which // sizes.classes)
-        st[T](p + SIZE[T], which % sizes.classes)
-        st[T](p + 2 * SIZE[T], ld[i32](kept.chosen + slot * 4))
+        st[T](p, which // classes)
+        st[T](p + SIZE[T], which % classes)
+        st[T](p + 2 * SIZE[T], ld[i32](chosen + slot * 4))
         q = scored + i * 12
-        st[f32](q, which // sizes.classes)
-        st[f32](q + 4, which % sizes.classes)
-        st[f32](q + 8, ld[f32](kept.values + slot * 4))
-    for k in range(many * 3, sizes.size * 3, VL):
-        storem[T](rows + k * SIZE[T], const[T](-1), sizes.size * 3 - k)
-        storem[f32](scored + k * 4, const[f32](-1.0), sizes.size * 3 - k)
+        st[f32](q, which // classes)
+        st[f32](q + 4, which % classes)
+        st[f32](q + 8, ld[f32](values + slot * 4))
+    for k in range(many * 3, size * 3, VL):
+        storem[T](rows + k * SIZE[T], const[T](-1), size * 3 - k)
+        storem[f32](scored + k * 4, const[f32](-1.0), size * 3 - k)
     st[T](valid, many)
 
 
@@ -324,7 +313,7 @@ class PaddedNms(Lowering):
 
     def plan(self, planner: Planner) -> None:
         boxes, scores, most, iou, threshold, *sigma = (planner.view(v) for v in self.node.inputs)
-        rows, scored, valid = made = planner.row_major_outputs(self.node)
+        rows, scored, valid = planner.row_major_outputs(self.node)
         images, classes, _ = scores.shape
         total = images * classes
         size = rows.shape[0]
@@ -336,11 +325,10 @@ class PaddedNms(Lowering):
             planner.need_scratch(28 * (scores.shape[2] + 64))
         each = BYTES_EACH if self.turned else 24
         select_step(planner, self.select, inputs, [chosen, values_of, counts], room, each=each)
-        values = {
-            "chosen": chosen.ptr, "values": values_of.ptr, "counts": counts.ptr,
-            "rows": rows.ptr, "scored": scored.ptr,
-            "valid": valid.ptr, "classes": max(classes, 1), "room": max(room, 1), "total": total,
-            "size": size,
+        kept = (images, classes, room)
+        tensors = {
+            "chosen": chosen.as_shape(kept), "values": values_of.as_shape(kept),
+            "counts": counts.as_shape(kept[:2]), "rows": rows, "scored": scored, "valid": valid,
         }  # fmt: skip
         planner.need_scratch(COUNTS + 2 * size * 8)
-        planner.step(self.join, values, 1, [chosen, values_of, counts], made, 20.0 * size)
+        launch(planner, self.join, tensors, ("rows", "scored", "valid"), flops=20.0 * size)
