@@ -6,12 +6,11 @@ places of bilinear samples are computed in f64 and compared with it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
 from ovjit.planning.launch import launch
@@ -147,15 +146,8 @@ def place(first, last, i, many, extent):
     return at
 
 
-class Bins(NamedTuple):
-    """Parts of a region along y and x."""
-
-    bins_y: int
-    bins_x: int
-
-
-@kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw", bins=Raw(Bins))
-def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, parts):
+@kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
+def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_x, *, parts):
     """Bilinear samples; outside of the map they are 0. `parts`: the mean of those of bins_y by bins_x parts
     of the region, each of which has channels of its own."""
     scale = ld[f64](settings)
@@ -176,17 +168,17 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
         for j in range(pw):
             for k in range(0, c, VL):
                 store[f32](scratch + k * 4, const[f32](0.0))
-            for v in range(bins.bins_y):
+            for v in range(bins_y):
                 if parts:
                     py = place(
-                        y1 + v * (y2 - y1) / bins.bins_y, y1 + (v + 1) * (y2 - y1) / bins.bins_y, i, ph, h
+                        y1 + v * (y2 - y1) / bins_y, y1 + (v + 1) * (y2 - y1) / bins_y, i, ph, h
                     )
                 else:  # whose corners are not to be rounded
                     py = place(y1, y2, i, ph, h)
-                for u in range(bins.bins_x):
+                for u in range(bins_x):
                     if parts:
                         px = place(
-                            x1 + u * (x2 - x1) / bins.bins_x, x1 + (u + 1) * (x2 - x1) / bins.bins_x, j, pw, w
+                            x1 + u * (x2 - x1) / bins_x, x1 + (u + 1) * (x2 - x1) / bins_x, j, pw, w
                         )
                     else:
                         px = place(x1, x2, j, pw, w)
@@ -195,7 +187,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
                         j0 = whole(px)
                         dy = cast[f32](spread[f64](py - i0))
                         dx = cast[f32](spread[f64](px - j0))
-                        p = x.at(source, h=i0, w=j0) + (v * bins.bins_x + u) * c * 4
+                        p = x.at(source, h=i0, w=j0) + (v * bins_x + u) * c * 4
                         right = (min(j0 + 1, w - 1) - j0) * x.stride.w
                         below = (min(i0 + 1, h - 1) - i0) * x.stride.h
                         for k in range(0, c, VL):
@@ -210,7 +202,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
             for k in range(0, c, VL):
                 acc = load[f32](scratch + k * 4)
                 if parts:
-                    acc = acc / cast[f32](spread[i64](bins.bins_y * bins.bins_x))
+                    acc = acc / cast[f32](spread[i64](bins_y * bins_x))
                 spaced(y.at(target, c=k), y.stride.c, acc, c - k, f32)
 
 

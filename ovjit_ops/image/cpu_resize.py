@@ -16,19 +16,18 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ovjit.codegen.function import DIMS, inline, kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.shapes import is_static
-from ovjit.graph.traced import most
 from ovjit.planning.copies import MOVED
 from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import AsInput, Lowering
 from ovjit.planning.plan import NotNative, Planner
-from ovjit.planning.views import ARENA, Layout, View, merge_axes, placed_values, product
-from ovjit_ops.image.cpu_resize_tables import HEAD, Made, Tables, filter_table, nearest_table, spread_table
+from ovjit.planning.views import Layout, View, product
+from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
 from ovjit_ops.image.resampling import Resized, given, repeats, resized
 
 #: Ways through the horizontal pass: there is none; outputs, or the channels of one, are lanes.
@@ -57,138 +56,110 @@ def picked(p, places, way):
     return permute[f32](load[f32](p), places) if way == PERMUTED else take[f32](p, places)
 
 
-class Places(NamedTuple):
-    """Where outputs read along both axes, with which weights, and places within a vector."""
-
-    vs: Ptr
-    vw: Ptr
-    hs: Ptr
-    hw: Ptr
-    rel: Ptr
+#: Rows of x become rows of y, as tables say. Of either there are runs of adjacent elements: all of a row, or
+#: of a pixel's channels.
+_LINES = {"x": "... in_row in_run i:1", "y": "... row run k:1"}
+_TABLES = dict.fromkeys(("vs", "vw", "hs", "hw", "rel"), "")
 
 
-class Vertical(NamedTuple):
-    """Outputs along the first axis, and the bytes from one to the next of x and y."""
+class Across(NamedTuple):
+    """Along a row: what is computed, elements from one weighed to the next, elements of a row of weights."""
 
-    oh: int
-    x_v: int
-    y_v: int
-
-
-class Lines(NamedTuple):
-    """Runs of adjacent elements of a row, and the bytes from one to the next."""
-
-    runs: int
-    run_len: int
-    x_run: int
-    y_run: int
-
-
-class Horizontal(NamedTuple):
-    """Outputs along the second axis, bytes between them, channels, and how they are computed."""
-
-    ow: int
-    x_h: int
-    y_h: int
-    c: int
+    way: int
     step: int
     columns: int
-    way: int
 
 
-@kernel(tables=Raw(Places), vertical=Raw(Vertical), lines=Raw(Lines), horizontal=Raw(Horizontal))
-def resize_nearest(x: Ptr, y: Ptr, tables, vertical, lines, horizontal, items, per_chunk, *, T):
+@kernel(over="... row", **_LINES, **_TABLES, across=Across)
+def resize_nearest(
+    x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T
+):
     """Elements moved as they are."""
-    near = ld[i32](tables.hs + 4) + 0
-    for item in share(items, per_chunk):
-        j = item % vertical.oh
-        p, q = placed(item // vertical.oh, x, y)
-        p += (ld[i32](tables.vs + (HEAD + j) * 4) + 0) * vertical.x_v
-        q += j * vertical.y_v
-        if horizontal.way == VERTICAL:
-            for r in range(lines.runs):
-                for i in range(0, lines.run_len, VL):
-                    v = loadm[T](p + r * lines.x_run + i * SIZE[T], lines.run_len - i)
-                    storem[T](q + r * lines.y_run + i * SIZE[T], v, lines.run_len - i)
-        elif SIZE[T] == 4 and horizontal.way == LANES and near != 0:
-            for k in range(0, horizontal.ow, VL):
-                first = ld[i32](tables.hs + (HEAD + k) * 4) + 0
-                v = loadm[i32](p + first * 4, horizontal.columns - first)
-                storem[i32](q + k * 4, permute[i32](v, load[i32](tables.rel + k * 4)), horizontal.ow - k)
-        elif SIZE[T] == 4 and horizontal.way == LANES:
-            for k in range(0, horizontal.ow, VL):
-                storem[i32](q + k * 4, take[i32](p, load[i32](tables.hs + (HEAD + k) * 4)), horizontal.ow - k)
-        elif SIZE[T] != 4 and horizontal.way == LANES:
-            for k in range(horizontal.ow):
-                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](tables.hs + (HEAD + k) * 4) + 0) * SIZE[T]))
+    near = ld[i32](hs + 4) + 0
+    n = y.size.k
+    for j, p, q in items(x, y):
+        p += (ld[i32](vs + (HEAD + j) * 4) + 0) * x.stride.in_row
+        if across.way == VERTICAL:
+            for r in range(y.size.run):
+                for i in range(0, n, VL):
+                    v = loadm[T](x.at(p, in_run=r) + i * SIZE[T], n - i)
+                    storem[T](y.at(q, run=r) + i * SIZE[T], v, n - i)
+        elif SIZE[T] == 4 and across.way == LANES and near != 0:
+            for k in range(0, n, VL):
+                first = ld[i32](hs + (HEAD + k) * 4) + 0
+                v = loadm[i32](p + first * 4, x.size.i - first)
+                storem[i32](q + k * 4, permute[i32](v, load[i32](rel + k * 4)), n - k)
+        elif SIZE[T] == 4 and across.way == LANES:
+            for k in range(0, n, VL):
+                storem[i32](q + k * 4, take[i32](p, load[i32](hs + (HEAD + k) * 4)), n - k)
+        elif SIZE[T] != 4 and across.way == LANES:
+            for k in range(n):
+                st[T](q + k * SIZE[T], ld[T](p + (ld[i32](hs + (HEAD + k) * 4) + 0) * SIZE[T]))
         else:
-            for o in range(horizontal.ow):
-                s = p + (ld[i32](tables.hs + (HEAD + o) * 4) + 0) * horizontal.x_h
-                for k in range(0, horizontal.c, VL):
-                    storem[T](
-                        q + o * horizontal.y_h + k * SIZE[T], loadm[T](s + k * SIZE[T], horizontal.c - k),
-                        horizontal.c - k,
-                    )  # fmt: skip
+            for o in range(y.size.run):
+                s = p + (ld[i32](hs + (HEAD + o) * 4) + 0) * x.stride.in_run
+                for k in range(0, n, VL):
+                    storem[T](y.at(q, run=o) + k * SIZE[T], loadm[T](s + k * SIZE[T], n - k), n - k)
 
 
-@kernel(tables=Raw(Places), vertical=Raw(Vertical), lines=Raw(Lines), horizontal=Raw(Horizontal))
-def resize(x: Ptr, y: Ptr, tables, vertical, lines, horizontal, items, per_chunk, *, T):
+@kernel(over="... row", **_LINES, **_TABLES, across=Across)
+def resize(
+    x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T
+):
     """Weighted sums in f32; integers are rounded."""
-    tv = ld[i32](tables.vs) + 0
-    th = ld[i32](tables.hs) + 0
-    near = ld[i32](tables.hs + 4) + 0
-    for item in share(items, per_chunk):
-        j = item % vertical.oh
-        p, q = placed(item // vertical.oh, x, y)
-        p += (ld[i32](tables.vs + (HEAD + j) * 4) + 0) * vertical.x_v
-        q += j * vertical.y_v
-        weights = tables.vw + j * tv * 4
+    tv = ld[i32](vs) + 0
+    th = ld[i32](hs) + 0
+    near = ld[i32](hs + 4) + 0
+    n = y.size.k
+    for j, p, q in items(x, y):
+        p += (ld[i32](vs + (HEAD + j) * 4) + 0) * x.stride.in_row
+        weights = vw + j * tv * 4
         w0 = splat[f32](weights)
         w1 = splat[f32](weights + min(tv - 1, 1) * 4)
-        for r in range(lines.runs):
-            for i in range(0, lines.run_len, VL):
-                left = lines.run_len - i
-                a = p + r * lines.x_run + i * SIZE[T]
+        for r in range(x.size.in_run):
+            for i in range(0, x.size.i, VL):
+                left = x.size.i - i
+                a = x.at(p, in_run=r) + i * SIZE[T]
                 v = taken(a, T, left)
                 if tv == 2:
-                    v = fma(taken(a + vertical.x_v, T, left), w1, v * w0)
+                    v = fma(taken(a + x.stride.in_row, T, left), w1, v * w0)
                 elif tv > 2:
                     v = v * w0
                     for t in range(1, tv):
-                        a += vertical.x_v
+                        a += x.stride.in_row
                         v = fma(taken(a, T, left), splat[f32](weights + t * 4), v)
-                if horizontal.way == VERTICAL:
-                    put(q + r * lines.y_run + i * SIZE[T], v, left, T)
+                if across.way == VERTICAL:
+                    put(y.at(q, run=r) + i * SIZE[T], v, left, T)
                 else:
-                    store[f32](scratch + (r * lines.run_len + i) * 4, v)
+                    store[f32](scratch + (r * x.size.i + i) * 4, v)
         for along in (PERMUTED, GATHERED):
-            if horizontal.way == LANES and near == along:
-                for k in range(0, horizontal.ow, VL):
+            if across.way == LANES and near == along:
+                for k in range(0, n, VL):
                     s = scratch
                     if along == PERMUTED:
-                        s += (ld[i32](tables.hs + (HEAD + k) * 4) + 0) * 4
-                    places = load[i32]((tables.rel if along == PERMUTED else tables.hs + HEAD * 4) + k * 4)
-                    w = tables.hw + k * 4
+                        s += (ld[i32](hs + (HEAD + k) * 4) + 0) * 4
+                    places = load[i32]((rel if along == PERMUTED else hs + HEAD * 4) + k * 4)
+                    w = hw + k * 4
                     v = picked(s, places, along) * load[f32](w)
                     for _t in range(1, th):
-                        s += horizontal.step * 4
-                        w += horizontal.columns * 4
+                        s += across.step * 4
+                        w += across.columns * 4
                         v = fma(picked(s, places, along), load[f32](w), v)
-                    put(q + k * SIZE[T], v, horizontal.ow - k, T)
-        if horizontal.way == CHANNELS:
-            for o in range(horizontal.ow):
-                s = scratch + (ld[i32](tables.hs + (HEAD + o) * 4) + 0) * horizontal.c * 4
-                w = tables.hw + o * th * 4
+                    put(q + k * SIZE[T], v, n - k, T)
+        if across.way == CHANNELS:
+            for o in range(y.size.run):
+                s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * n * 4
+                w = hw + o * th * 4
                 w0 = splat[f32](w)
                 w1 = splat[f32](w + min(th - 1, 1) * 4)
-                for k in range(0, horizontal.c, VL):
+                for k in range(0, n, VL):
                     v = load[f32](s + k * 4) * w0
                     if th == 2:
-                        v = fma(load[f32](s + (horizontal.c + k) * 4), w1, v)
+                        v = fma(load[f32](s + (n + k) * 4), w1, v)
                     else:
                         for t in range(1, th):
-                            v = fma(load[f32](s + (t * horizontal.c + k) * 4), splat[f32](w + t * 4), v)
-                    put(q + o * horizontal.y_h + k * SIZE[T], v, horizontal.c - k, T)
+                            v = fma(load[f32](s + (t * n + k) * 4), splat[f32](w + t * 4), v)
+                    put(y.at(q, run=o) + k * SIZE[T], v, n - k, T)
 
 
 class Axis(NamedTuple):
@@ -202,6 +173,27 @@ def adjacent_axis(view: View) -> int:
     """The dimension whose elements are adjacent; the last one where there is none (all are 1)."""
     found = [a for a, d in enumerate(view.shape) if view.strides[a] == view.itemsize and d > 1]
     return found[0] if found else len(view.shape) - 1
+
+
+def _lines(view: View, rest: Sequence[int], row: int | None, run: int | None, inner: int) -> View:
+    """The view with the dimensions `rest`, then a row, a run and its elements; None: one of it."""
+    axes = [*rest, row, run, inner]
+    shape = [1 if a is None else view.shape[a] for a in axes]
+    strides = [0 if a is None else view.strides[a] for a in axes]
+    return View(view.buffer, shape, strides, view.itemsize, view.offset)
+
+
+def _joins(lines: View) -> bool:
+    """Whether the elements of all runs are adjacent."""
+    *_, runs, n = lines.shape
+    return lines.strides[-2] == n * lines.itemsize or runs == 1
+
+
+def _joined(lines: View) -> View:
+    """All runs as one, which joins."""
+    *shape, runs, n = lines.shape
+    steps = (*lines.strides[:-2], 0, lines.itemsize)
+    return View(lines.buffer, (*shape, 1, runs * n), steps, lines.itemsize, lines.offset)
 
 
 def plan_resize(
@@ -220,76 +212,43 @@ def plan_resize(
     """
     if not y.count:
         return
-    size, lanes = x.itemsize, planner.target.lanes
-    taken = {inner} | {a.axis for a in (vertical, horizontal) if a is not None}
-    rest = [a for a in range(len(x.shape)) if a not in taken]
-    values: dict[str, Any] = dict.fromkeys(("ow", "c", "columns", "x_h", "y_h", "y_run", "x_run"), 0)
-    values |= {"step": 1, "way": VERTICAL, "runs": 1, "run_len": x.shape[inner]}
-    down = tables.none() if vertical is None else tables.of(*vertical)
-    across, within = down, down.starts  # of no pass, unless there is a horizontal one
+    lanes = planner.target.lanes
+    row = None if vertical is None else vertical.axis
+    run = None if horizontal is None or horizontal.axis == inner else horizontal.axis
+    rest = [a for a in range(len(x.shape)) if a not in (row, run, inner)]
     if horizontal is None:
         beside = [a for a in rest if x.shape[a] > 1]
         if beside:
             run = min(beside, key=lambda a: abs(x.strides[a]))
             rest.remove(run)
-            values |= {"runs": x.shape[run], "x_run": x.strides[run], "y_run": y.strides[run]}
-            adjacent = x.shape[inner] * size
-            if (x.strides[run], y.strides[run]) == (adjacent, adjacent):
-                values |= {"runs": 1, "run_len": x.shape[run] * x.shape[inner]}
+    source, target = (_lines(view, rest, row, run, inner) for view in (x, y))
+    down = tables.none() if vertical is None else tables.of(*vertical)
+    along, within, across = down, down.starts, Across(VERTICAL, 1, 0)
+    whole = _joins(source)
+    if horizontal is None:
+        if whole and _joins(target):
+            source, target = _joined(source), _joined(target)
     else:
-        across, within = _horizontal(values, x, y, inner, horizontal, lanes, tables)
-    if vertical is None:
-        values |= {"oh": 1, "x_v": 0, "y_v": 0}
-    else:
-        axis, one = vertical
-        values |= {"oh": one.outputs, "x_v": x.strides[axis], "y_v": y.strides[axis]}
-    order = sorted(rest, key=lambda a: (-abs(y.strides[a]), a))
-    extents, (xs, ys) = merge_axes(order, (x, y))
-    if len(extents) > DIMS:
-        axis = next(a for a in order if y.shape[a] != 1)
-        for i in range(y.shape[axis]):
-            a, b = x.slice(axis, i, 1), y.slice(axis, i, 1)
-            plan_resize(planner, kernel, a, b, inner, vertical, horizontal, tables)
-        return
-    values |= placed_values(extents, x=xs, y=ys)
-    views = {"vs": down.starts, "vw": down.weights, "hs": across.starts, "hw": across.weights, "rel": within}
-    values |= {name: view.ptr for name, view in views.items()}
-    elements = values["runs"] * values["run_len"]
-    work = elements * down.taps + values["ow"] * most(values["c"], 1) * across.taps * 2
-    items = product(extents) * values["oh"]
-    values |= {"x": x.ptr, "y": y.ptr, "items": items}
+        axis, one = horizontal
+        c = 1 if run is None else x.shape[inner]
+        if c < lanes and whole and _joins(target):
+            source, target = _joined(source), _joined(target)
+            along, within, n = tables.across(axis, one, c, x.itemsize)
+            across = Across(LANES, c, n)
+        else:
+            if whole and not tables.nearest:
+                source = _joined(source)
+            along = tables.of(axis, one)
+            within, across = along.starts, Across(CHANNELS, 1, 0)
+    elements = source.shape[-2] * source.shape[-1]
+    outputs = 0 if horizontal is None else target.shape[-2] * target.shape[-1]
+    work = elements * down.taps + outputs * along.taps * 2
     if not tables.nearest:
-        planner.need_scratch((elements + (values["step"] * across.taps + 4) * lanes) * 4)
-    made = [view for view in views.values() if view.buffer.base == ARENA]
-    planner.share_step(kernel, values, items, 2 * work, [x, *made], [y], 2 * work * items)
-
-
-def _horizontal(
-    values: dict[str, Any], x: View, y: View, inner: int, horizontal: Axis, lanes: int, tables: Tables
-) -> tuple[Made, View]:
-    """Sets the values of the horizontal pass; its table, and where in a vector elements are."""
-    axis, one = horizontal
-    size = x.itemsize
-    c = 1 if axis == inner else x.shape[inner]
-    x_h, y_h = (size, size) if axis == inner else (x.strides[axis], y.strides[axis])
-    width = x.shape[axis]
-    values |= {"runs": width, "run_len": c, "x_run": x_h, "x_h": x_h, "y_h": y_h, "ow": one.outputs, "c": c}
-    if x_h == c * size:
-        values |= {"runs": 1, "run_len": width * c}
-    flat = c < lanes and y_h == c * size and x_h == c * size
-    if not flat:
-        values |= {"way": CHANNELS}
-        made = tables.of(axis, one)
-        return made, made.starts
-    made, within, n = tables.across(axis, one, c, size)
-    values |= {
-        "ow": one.outputs * c,
-        "c": 1,
-        "step": c,
-        "way": LANES,
-        "columns": width * c if tables.nearest else n,
-    }
-    return made, within
+        planner.need_scratch((elements + (across.step * along.taps + 4) * lanes) * 4)
+    views = {"vs": down.starts, "vw": down.weights, "hs": along.starts, "hw": along.weights, "rel": within}
+    views |= {"x": source, "y": target}
+    items = product(target.shape[:-2])
+    launch(planner, kernel, views, ("y",), work=2 * work, flops=2 * work * items, across=across)
 
 
 def plan_resample(

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.traced import most
+from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
 from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
@@ -65,8 +65,8 @@ class NearestSizes(NamedTuple):
     rounding: int
 
 
-@kernel(sizes=Raw(NearestSizes))
-def nearest_table(starts: Ptr, numbers: Ptr, sizes):
+@kernel(starts="", numbers="", sizes=NearestSizes)
+def nearest_table(starts: Tensor, numbers: Tensor, sizes):
     """The element that each output is."""
     note_coordinates(numbers, sizes.outputs, sizes.extent, sizes.coordinate)
     st[i32](starts, 0)
@@ -103,8 +103,8 @@ class FilterSizes(NamedTuple):
     antialias: int
 
 
-@kernel(sizes=Raw(FilterSizes))
-def filter_table(starts: Ptr, weights: Ptr, numbers: Ptr, sizes):
+@kernel(starts="", weights="", numbers="", sizes=FilterSizes)
+def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
     """weights[o, t]: those of elements around a place. Outside of the image nothing counts and the rest sums
     up to 1, or (`edges`) the element at the edge does. `inside`: places are moved to the image first.
     """
@@ -174,59 +174,40 @@ def filter_table(starts: Ptr, weights: Ptr, numbers: Ptr, sizes):
     st[i32](starts, taps)
 
 
-class SpreadSizes(NamedTuple):
-    """Outputs, channels, columns of the table, and whether vectors are permuted."""
-
-    outputs: int
-    c: int
-    n: int
-    permutes: int
-
-
-class OneChannel(NamedTuple):
-    """The table of one channel: where the inputs of an output begin, and their weights."""
-
-    starts: Ptr
-    weights: Ptr
-
-
-class AllChannels(NamedTuple):
-    """The table of adjacent channels: the same, and places within a vector."""
-
-    across: Ptr
-    spread_weights: Ptr
-    within: Ptr
-
-
-@kernel(sizes=Raw(SpreadSizes), given=Raw(OneChannel), made=Raw(AllChannels))
-def spread_table(given, made, sizes):
+@kernel(starts="", weights="", across="", spread_weights="", within="n")
+def spread_table(
+    starts: Tensor, weights: Tensor, across: Tensor, spread_weights: Tensor, within: Tensor, outputs, c,
+    permutes,
+):  # fmt: skip
     """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every
-    vector lie within one, starts are where that begins, and `within` has where they are from there."""
-    taps = ld[i32](given.starts) + 0
-    near = sizes.permutes
+    vector lie within one, starts are where that begins, and `within` has where they are from there.
+    `permutes`: whether vectors are permuted."""
+    taps = ld[i32](starts) + 0
+    n = within.size.n
+    near = permutes
     for t in range(taps):
-        store[f32](made.spread_weights + (t * sizes.n + sizes.n - VL) * 4, const[f32](0.0))
-    for o in range(sizes.outputs):
-        first = (ld[i32](given.starts + (HEAD + o) * 4) + 0) * sizes.c
-        for i in range(sizes.c):
-            st[i32](made.across + (HEAD + o * sizes.c + i) * 4, first + i)
+        store[f32](spread_weights + (t * n + n - VL) * 4, const[f32](0.0))
+    for o in range(outputs):
+        first = (ld[i32](starts + (HEAD + o) * 4) + 0) * c
+        for i in range(c):
+            st[i32](across + (HEAD + o * c + i) * 4, first + i)
             for t in range(taps):
-                w = ld[f32](given.weights + (o * taps + t) * 4)
-                st[f32](made.spread_weights + (t * sizes.n + o * sizes.c + i) * 4, w)
-    for k in range(sizes.outputs * sizes.c, sizes.n):
-        st[i32](made.across + (HEAD + k) * 4, ld[i32](made.across + (HEAD + sizes.outputs * sizes.c - 1) * 4))
-    for k in range(0, sizes.n, VL):
-        v = load[i32](made.across + (HEAD + k) * 4)
+                w = ld[f32](weights + (o * taps + t) * 4)
+                st[f32](spread_weights + (t * n + o * c + i) * 4, w)
+    for k in range(outputs * c, n):
+        st[i32](across + (HEAD + k) * 4, ld[i32](across + (HEAD + outputs * c - 1) * 4))
+    for k in range(0, n, VL):
+        v = load[i32](across + (HEAD + k) * 4)
         if hmax[i32](v) - hmin[i32](v) >= VL:
             near = 0
-    st[i32](made.across, taps)
-    st[i32](made.across + 4, near)
+    st[i32](across, taps)
+    st[i32](across + 4, near)
     if near != 0:
-        for k in range(0, sizes.n, VL):
-            v = load[i32](made.across + (HEAD + k) * 4)
+        for k in range(0, n, VL):
+            v = load[i32](across + (HEAD + k) * 4)
             low = spread[i32](hmin[i32](v))
-            store[i32](made.within + k * 4, v - low)
-            store[i32](made.across + (HEAD + k) * 4, low)
+            store[i32](within + k * 4, v - low)
+            store[i32](across + (HEAD + k) * 4, low)
 
 
 class Made(NamedTuple):
@@ -288,14 +269,12 @@ class Tables:
         taps = 1 if self.nearest else small.taps
         starts, weights = planner.allocate((HEAD + n,), 4), planner.allocate((taps * n,), 4)
         within = planner.allocate((n,), 4)
-        values = {
-            "starts": small.starts.ptr, "weights": small.weights.ptr, "across": starts.ptr,
-            "spread_weights": weights.ptr, "within": within.ptr, "outputs": one.outputs, "c": c, "n": n,
-            "permutes": int(permutes),
-        }  # fmt: skip
-        planner.step(
-            spread_table(), values, 1, [small.starts, small.weights], [starts, weights, within], n * taps
-        )
+        tensors = {"starts": small.starts, "weights": small.weights, "across": starts}
+        tensors |= {"spread_weights": weights, "within": within}
+        launch(
+            planner, spread_table(), tensors, ("across", "spread_weights", "within"), flops=n * taps,
+            outputs=one.outputs, c=c, permutes=int(permutes),
+        )  # fmt: skip
         return Made(starts, weights, small.taps), within, n
 
     def _placed(self, start: np.ndarray, weight: np.ndarray, taps: int, near: bool) -> Made:
@@ -318,23 +297,19 @@ class Tables:
         numbers[0] = one.given or 0
         numbers[2:4] = np.array([-0.5 if pillow else attrs["cube_coeff"]]).view(np.float32)
         numbers[16:] = np.arange(self.lanes)
-        starts = planner.allocate((HEAD + outputs,), 4)
-        values = {
-            "starts": starts.ptr, "numbers": planner.data.view(numbers, "f32").ptr, "outputs": outputs,
-            "extent": extent, "coordinate": COORDINATES.index(attrs["coordinate_transformation_mode"]),
-        }  # fmt: skip
+        tensors = {"starts": planner.allocate((HEAD + outputs,), 4)}
+        tensors["numbers"] = planner.data.view(numbers, "f32")
+        coordinate = COORDINATES.index(attrs["coordinate_transformation_mode"])
         planner.need_scratch((outputs + 2 * self.lanes) * 4 + taps * 8 + 64)
         if self.nearest:
-            values["rounding"] = NEAREST.index(attrs["nearest_mode"])
-            planner.step(nearest_table(), values, 1, [], [starts], 10 * outputs)
-            return Made(starts, starts, 1)
-        weights = planner.allocate((outputs * taps,), 4)
-        if pillow:
-            values["coordinate"] = PILLOW
-        values |= {
-            "weights": weights.ptr, "cube": int(cubic), "edges": int(attrs["mode"] == "cubic"),
-            "inside": int(attrs["mode"] == "linear_onnx"),
-            "antialias": int(attrs["mode"] == "linear" and one.antialias),
-        }  # fmt: skip
-        planner.step(filter_table(), values, 1, [], [starts, weights], 20 * outputs * taps)
-        return Made(starts, weights, taps)
+            sizes = NearestSizes(outputs, extent, coordinate, NEAREST.index(attrs["nearest_mode"]))
+            launch(planner, nearest_table(), tensors, ("starts",), flops=10 * outputs, sizes=sizes)
+            return Made(tensors["starts"], tensors["starts"], 1)
+        tensors["weights"] = planner.allocate((outputs * taps,), 4)
+        filtered = FilterSizes(
+            outputs, extent, PILLOW if pillow else coordinate, int(cubic), int(attrs["mode"] == "cubic"),
+            int(attrs["mode"] == "linear_onnx"), int(attrs["mode"] == "linear" and one.antialias),
+        )  # fmt: skip
+        flops = 20 * outputs * taps
+        launch(planner, filter_table(), tensors, ("starts", "weights"), flops=flops, sizes=filtered)
+        return Made(tensors["starts"], tensors["weights"], taps)
