@@ -20,8 +20,6 @@ printed, with those arguments that it still reads. What is printed:
                                  there `break` may end an `if` at the loop's end: the rest is its `else`
     for i in share(n, per_chunk) what the chunk has of n items, per_chunk at a time
     p, q = placed(row, x, y)     the addresses of a row of tensors x and y: see DIMS
-    for p, q in walked(n, per_chunk, x, y)
-                                 `share` and `placed`, without a division for each row: see WALKED
     w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
     y = applied(body, a, *w)     what an elementwise body, a constant of the kernel, makes of vectors, here of
                                  a, w[1] and so on; where y are registers, its results are y[0], y[1] ...
@@ -50,7 +48,7 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.memory import SIZE
-from ovjit.codegen.parts import WALKED, Inline, Source, inline, is_text
+from ovjit.codegen.parts import Inline, Source, inline, is_text
 from ovjit.codegen.source import parameters
 from ovjit.codegen.tensors import Signature, Tensor, address, attribute, say_items
 from ovjit.codegen.words import (
@@ -66,7 +64,6 @@ from ovjit.codegen.words import (
     share,
     static_range,
     storem,
-    walked,
 )
 from ovjit.forks import made_once
 
@@ -390,9 +387,6 @@ class _Printer:
                 raise self.unknown(s.iter)
             s = ast.For(s.target, s.iter.body if test else s.iter.orelse, s.body, [])
         over, arguments = self.called(s.iter), getattr(s.iter, "args", [])
-        if over is walked:
-            self.say_walked(s, arguments)
-            return
         if over is items:
             say_items(self, s, arguments)
             return
@@ -426,24 +420,17 @@ class _Printer:
         self.say(f"stop_{i} = imin({i} + {per_chunk}, {count})")
         return f"stop_{i}"
 
-    def say_walked(self, s: ast.For, arguments: Sequence[ast.expr]) -> None:
-        """The chunk's items one after the other, the place of each along WALKED dimensions in i0, i1 ..."""
-        stop = self.say_share("item", *(self.bound(a, 10) for a in arguments[:2]))
-        self.say_place("item", "i", WALKED)
-        self.say(f"while item < {stop}:")
-        outer, self.indent = self.indent, self.indent + "    "
-        self.say_addresses(s.target, arguments[2:], "i", WALKED)
-        self.block(s.body)
+    def say_next(self, counters: Sequence[tuple[str, str]]) -> None:
+        """Count one on: the first of (counter, what it counts to) is the fastest."""
         inner = self.indent
-        for d in reversed(range(1, WALKED)):
-            self.say(f"i{d} += 1")
-            self.say(f"if i{d} == d{d}:")
+        for name, bound in counters[:-1]:
+            self.say(f"{name} += 1")
+            self.say(f"if {name} == {bound}:")
             self.indent += "    "
-            self.say(f"i{d} = 0")
-        self.say("i0 += 1")
+            self.say(f"{name} = 0")
+        for name, _ in counters[-1:]:
+            self.say(f"{name} += 1")
         self.indent = inner
-        self.say("item += 1")
-        self.indent = outer
 
     def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
         """`for` over constants. Where an `if` with `break` is last, what follows is its `else`."""

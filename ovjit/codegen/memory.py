@@ -11,3 +11,5 @@ SIZE = {
 #: Dimensions of rows that a kernel finds: `placed` adds the arguments d0 .. d2, their extents, and for each
 #: tensor t its byte strides t_0 .. t_2. More dimensions are merged or copied before.
 DIMS = 3
+#: The same of items that count through `...` (`ovjit.codegen.tensors`), where one more costs nothing.
+WALKED = 4

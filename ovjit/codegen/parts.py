@@ -14,10 +14,6 @@ from ovjit.codegen.memory import DIMS
 from ovjit.codegen.source import definition, parameters
 from ovjit.forks import made_once
 
-#: As DIMS, for `walked`, where one more costs nothing.
-WALKED = 4
-#: word -> (arguments before the tensors, dimensions)
-_PLACING = {"placed": (1, DIMS), "walked": (2, WALKED)}
 #: What of a syntax tree may have names in it.
 _WITH_NAMES = (ast.expr, ast.stmt, ast.comprehension, ast.keyword)
 _NO_NAMES: frozenset[str] = frozenset()
@@ -44,9 +40,9 @@ class Source:
         elif isinstance(node, ast.Constant):
             found = _NO_NAMES
         else:
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _PLACING:
-                before, self.dims = _PLACING[node.func.id]
-                self.placed += [a.id for a in node.args[before:] if isinstance(a, ast.Name)]
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "placed":
+                self.dims = DIMS
+                self.placed += [a.id for a in node.args[1:] if isinstance(a, ast.Name)]
             parts = set()
             for field in node._fields:
                 inner = getattr(node, field)

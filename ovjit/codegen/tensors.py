@@ -9,7 +9,7 @@
 
 A declaration lists the axes of a tensor, as einops does. Axes of the same name have the same extent. `c:1`
 marks an axis whose elements are adjacent. `...` stands for all other axes, which the launch merges into at
-most DIMS. Tensors that have it share these axes. An empty declaration is memory of any shape. A class with
+most WALKED. Tensors that have it share these axes. An empty declaration is memory of any shape. A class with
 `_fields` declares a structure of integers.
 
 `over` lists the axes that items count through, the last one fastest. That one may be split: with `c/VL` an
@@ -39,7 +39,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ovjit.codegen.memory import DIMS
+from ovjit.codegen.memory import WALKED
 
 if TYPE_CHECKING:
     from ovjit.codegen.function import _Printer
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 REST, LANES = "...", "lanes"
 #: Arguments that the launch makes: how many items there are, how many a chunk takes, those of a split axis.
 ITEMS, PER_CHUNK, BLOCKS = "item_count", "per_chunk", "blocks"
+#: What the places of an item along `...` and the axes behind it are called while they are counted.
+_COUNTER = "along"
 
 _OVER = re.compile(r"(\.\.\.|\w+)(?:/(?:(\d*)(VL)|([a-z_]\w*|\d+))(:1)?)?")
 
@@ -182,14 +184,15 @@ class Signature:
         if self.over:
             yield from (ITEMS, PER_CHUNK, BLOCKS)
         if REST in self.over:
-            for d in range(DIMS):
+            for d in range(WALKED):
                 yield f"d{d}"
                 yield from (f"{tensor}_{d}" for tensor, axes in self.axes.items() if REST in axes)
 
     def check(self, name: str, stored: Collection[str]) -> None:
         """Raises TypeError where a variable of the kernel has the name of an argument that is derived."""
         fields = (argument for fields in self.structures.values() for argument, _ in fields.values())
-        loop = ("item", "outer_item") if self.over else ()
+        loop = {"item", "outer_item"} if self.over else set()
+        loop |= {f"{_COUNTER}{d}" for d in range(WALKED)} | {f"{_COUNTER}_{axis}" for axis in self.named}
         taken = {*self.fields(), *fields, *loop} & set(stored)
         if taken:
             raise TypeError(f"{name}: {', '.join(sorted(taken))} is the name of an argument")
@@ -244,37 +247,66 @@ def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> 
         raise printer.unknown(loop.target, f"an item has {many} indices and {len(given)} addresses")
     where = dict(zip(signature.named, names, strict=False))
     stop = printer.say_share("item", ITEMS, PER_CHUNK)
+    counters = _say_first(printer, signature) if REST in signature.over else []
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
-    _say_indices(printer, signature, where)
+    if counters:
+        for axis, name in where.items():
+            printer.say(f"{name} = {_COUNTER}_{axis}{_step(signature, axis)}")
+    else:
+        _say_indices(printer, signature, where)
     for name, tensor in zip(names[many:], given, strict=True):
         printer.say(f"{name} = {_item_address(signature, tensor, where)}")
     printer.block(loop.body)
+    printer.say_next(counters)
     printer.say("item += 1")
     printer.indent = outer
 
 
+def _step(signature: Signature, axis: str) -> str:
+    """What an index along an axis is multiplied by to be that of an element."""
+    split = signature.split if axis == signature.over[-1] else None
+    return "" if split is None else f" * {split.text}"
+
+
+def _bound_of(signature: Signature, axis: str) -> str:
+    return BLOCKS if _step(signature, axis) else extent_of(axis)
+
+
+def _say_first(printer: _Printer, signature: Signature) -> list[tuple[str, str]]:
+    """The place of the chunk's first item, where items count through `...`: those may be small, so that a
+    division for each would be felt. (counter, what it counts to), the fastest first."""
+    left = "item"
+    counters = []
+    for axis in reversed(signature.named):
+        bound = _bound_of(signature, axis)
+        counters.append((f"{_COUNTER}_{axis}", bound))
+        printer.say(f"{_COUNTER}_{axis} = urem({left}, {bound})")
+        printer.say(f"outer_item = udiv({left}, {bound})")
+        left = "outer_item"
+    printer.say_place(left, _COUNTER, WALKED)
+    return counters + [(f"{_COUNTER}{d}", f"d{d}") for d in reversed(range(WALKED))]
+
+
 def _say_indices(printer: _Printer, signature: Signature, where: Mapping[str, str]) -> None:
     """The place of `item` along each axis of `over`."""
-    left, rest = "item", REST in signature.over
+    left = "item"
     for axis in reversed(signature.named):
-        split = signature.split if axis == signature.over[-1] else None
-        extent, step = (extent_of(axis), "") if split is None else (BLOCKS, f" * {split.text}")
+        step = _step(signature, axis)
         if axis == signature.over[0]:
             printer.say(f"{where[axis]} = {left}{step}")
             break
-        printer.say(f"{where[axis]} = urem({left}, {extent}){step}")
-        printer.say(f"outer_item = udiv({left}, {extent})")
+        bound = _bound_of(signature, axis)
+        printer.say(f"{where[axis]} = urem({left}, {bound}){step}")
+        printer.say(f"outer_item = udiv({left}, {bound})")
         left = "outer_item"
-    if rest:
-        printer.say_place(left, "a", DIMS)
 
 
 def _item_address(signature: Signature, tensor: str, where: Mapping[str, str]) -> str:
     axes = signature.axes[tensor]
     text = tensor
     if REST in signature.over and REST in axes:
-        text += "".join(f" + a{d} * {tensor}_{d}" for d in range(DIMS))
+        text += "".join(f" + {_COUNTER}{d} * {tensor}_{d}" for d in range(WALKED))
     return text + "".join(f" + {index} * {tensor}_{axis}" for axis, index in where.items() if axis in axes)
 
 

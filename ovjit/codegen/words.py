@@ -42,7 +42,7 @@ __all__ = [
     "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs",
     "take", "tanh", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
     "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors",
-    "walked", "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
+    "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
 
 inf = float("inf")
@@ -139,7 +139,7 @@ scratch: Any = Word("scratch")
 
 # loops, of the printers
 share, static_range, vectors = (Word(name) for name in ("share", "static_range", "vectors"))
-placed, walked = Word("placed"), Word("walked")
+placed = Word("placed")
 items: Any = Word("items")
 applied, registers = Word("applied"), Word("registers")
 # of rows (`template`)

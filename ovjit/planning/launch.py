@@ -17,11 +17,11 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.memory import DIMS
+from ovjit.codegen.memory import WALKED
 from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of, given_fields
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import alike
+from ovjit.graph.traced import alike, least
 from ovjit.planning.chunks import ceil_div
 from ovjit.planning.plan import Planner
 from ovjit.planning.races import Piece, Rows
@@ -62,10 +62,11 @@ def launch(
     operands = {n: _operand(signature, n, v, axes) for n, v in tensors.items() if REST in signature.axes[n]}
     last = _last(operands, writes)
     many = [] if last is None else [i for i, d in enumerate(last.others) if last.view.shape[d] != 1]
-    if last is None or len(many) <= DIMS:
+    if last is None or len(many) <= WALKED:
         shapes = ", ".join(f"{name} {list(view.shape)}" for name, view in tensors.items())
         raise OvjitError(f"internal error: {kernel.name} cannot walk {shapes} as they lie")
-    slowest = max(many, key=[abs(last.view.strides[d]) for d in last.others].__getitem__)
+    steps = [abs(last.view.strides[d]) for d in last.others]
+    slowest = many[0] if options.get("ordered") else max(many, key=steps.__getitem__)
     extent = last.view.shape[last.others[slowest]]
     options["flops"] = options.get("flops", 0) / extent
     for index in range(extent):
@@ -79,28 +80,32 @@ def try_launch(
     tensors: Mapping[str, View],
     writes: Sequence[str],
     *,
-    work: float = 0,
+    work: float | Callable[[int, Mapping[str, int]], float] = 0,
     flops: float = 0,
     axes: Mapping[str, int] | None = None,
     apart: bool = True,
+    ordered: str = "",
     some: bool = False,
     single: bool = False,
     **scalars: Any,
 ) -> bool:
     """Add the step of a kernel for these views, of which it writes `writes`. `work`: multiply-adds, or bytes,
-    of one item; `scalars`: the kernel's other arguments. A kernel that is over nothing is one chunk.
+    of one item, or a function of its lanes and of each tensor's stride along them; `scalars`: the kernel's
+    other arguments. A kernel that is over nothing is one chunk.
 
-    `apart`: False where data say what an item writes, so that the declaration proves nothing. `some`: there
-    is a chunk where there is no item. `single`: an item has one element of the lanes that are to be adjacent.
+    `apart`: False where data say what an item writes, so that the declaration proves nothing. `ordered`: the
+    tensor of indices by which items may write one place twice; those follow one another in the order of
+    dimensions, in one chunk. `some`: there is a chunk where there is no item. `single`: an item has one
+    element of the lanes that are to be adjacent.
 
     False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
-    for which `...` stands do not merge into DIMS. Raises OvjitError where shapes do not fit.
+    for which `...` stands do not merge into WALKED. Raises OvjitError where shapes do not fit.
     """
     signature = kernel.signature
     assert signature is not None
     operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
     extents = _extents(signature, operands)
-    found = _items(signature, operands, writes, single)
+    found = _items(signature, operands, writes, single, bool(ordered))
     if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
     extents[LANES] = found.lanes
@@ -132,8 +137,14 @@ def try_launch(
 
         return Rows(outer, per_chunk, read, write, first)
 
-    proof = touches if apart else None
-    planner.share_step(kernel, values, items, work, views, written, flops, proof, some=some)
+    if callable(work):
+        work = work(least(found.lanes, each), found.lane_strides)
+    unit = None
+    if ordered:  # what is shared is the slowest dimension, where no index depends on it
+        free = found.rest and found.strides[ordered][0] == 0 and found.strides[writes[-1]][0] != 0
+        unit = items // found.rest[0] if free else items
+    proof = touches if apart and not ordered else None
+    planner.share_step(kernel, values, items, work, views, written, flops, proof, some=some, unit=unit)
     return True
 
 
@@ -146,7 +157,7 @@ def _values(
         values[name] = operand.view.ptr
         values |= {f"{name}_{axis}": operand.stride(axis) for axis in operand.named}
     values |= {f"{name}_{LANES}": stride for name, stride in found.lane_strides.items()}
-    return values | placed_values(found.rest, **found.strides) if REST in signature.over else values
+    return values | placed_values(found.rest, WALKED, **found.strides) if REST in signature.over else values
 
 
 def launch_or_copy(
@@ -229,14 +240,17 @@ def _extents(signature: Signature, operands: Mapping[str, _Operand]) -> dict[str
 
 
 def _items(
-    signature: Signature, operands: Mapping[str, _Operand], writes: Sequence[str], single: bool
+    signature: Signature, operands: Mapping[str, _Operand], writes: Sequence[str], single: bool, ordered: bool
 ) -> _Items | None:
-    """The dimensions for which `...` stands, merged in the order in which the last output lies."""
+    """The dimensions for which `...` stands, merged in the order in which the last output lies, or in that
+    which they have."""
     sharing = {name: o for name, o in operands.items() if REST in signature.axes[name]}
     last = _last(sharing, writes)
     if last is None:
         return _Items((), {}, 1, {})
-    order = sorted(range(len(last.others)), key=lambda i: (-abs(last.view.strides[last.others[i]]), i))
+    order: Sequence[int] = range(len(last.others))
+    if not ordered:
+        order = sorted(order, key=lambda i: (-abs(last.view.strides[last.others[i]]), i))
     views = []
     for name, operand in sharing.items():
         shape = [operand.view.shape[d] for d in operand.others]
@@ -254,7 +268,7 @@ def _items(
         if adjacent and any(apart[name] != size for name, size in lane_strides.items()):
             return None
         lane_strides = apart
-    if len(extents) > DIMS:
+    if len(extents) > WALKED:
         return None
     return _Items(extents, strides_of, lanes, lane_strides)
 

@@ -94,11 +94,12 @@ class StepList:
         touches: Callable[[int], Touches] | None = None,
         type: str | None = None,
         some: bool = False,
+        unit: int | None = None,
     ) -> None:
         """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
         one item; `touches`: that of `step`, given how many items a chunk takes; `some`: there is a chunk
-        where there is no item."""
-        per_chunk = split(items, work)
+        where there is no item; `unit`: so many items stay together."""
+        per_chunk = split(items, work) if unit is None else unit * split(items // unit, work * unit)
         places = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
         chunks = ceil_div(items, per_chunk)

@@ -94,18 +94,13 @@ def square_transform(m: int, name: str, given: str = "f32", to: str = "f32", shi
     return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
 
 
-class ImageSteps(NamedTuple):
-    """Bytes of an image, a row and a column."""
+class PlaneSizes(NamedTuple):
+    """Bytes of an image, a row and a column of x; rows and columns, padding before them and tiles along them;
+    channels, tiles of all images, bytes of a plane, tiles of a chunk."""
 
     x_n: int
     x_h: int
     x_w: int
-
-
-class PlaneSizes(NamedTuple):
-    """Rows and columns, padding before them and tiles along them; channels, tiles of all images, bytes of a
-    plane, tiles of a chunk."""
-
     h: int
     w: int
     ph: int
@@ -118,8 +113,8 @@ class PlaneSizes(NamedTuple):
     per_chunk: int
 
 
-@kernel(steps=Raw(ImageSteps), sizes=Raw(PlaneSizes))
-def into_planes(x: Ptr, v: Ptr, steps, sizes, *, T, to, m, n, transform):
+@kernel(sizes=Raw(PlaneSizes))
+def into_planes(x: Ptr, v: Ptr, sizes, *, T, to, m, n, transform):
     """n * n planes of the tiles of x. Chunks are ranges of tiles. Pixels outside of the image are a line of
     zeros. T, to: the types of pixels and planes."""
     pixel, made = registers()
@@ -137,7 +132,7 @@ def into_planes(x: Ptr, v: Ptr, steps, sizes, *, T, to, m, n, transform):
                 s = left + j
                 address = zeros
                 if r >= 0 and r < sizes.h and s >= 0 and s < sizes.w:
-                    address = x + img * steps.x_n + r * steps.x_h + s * steps.x_w
+                    address = x + img * sizes.x_n + r * sizes.x_h + s * sizes.x_w
                 st[i64](scratch + (i * n + j) * 8, address)
         for k in range(0, sizes.c, VL):
             valid = sizes.c - k
@@ -151,18 +146,13 @@ def into_planes(x: Ptr, v: Ptr, steps, sizes, *, T, to, m, n, transform):
                 target += sizes.plane
 
 
-class PixelSteps(NamedTuple):
-    """Bytes of an image, a row and a column."""
+class PixelSizes(NamedTuple):
+    """Bytes of an image, a row and a column of y; rows and columns, tiles along them; channels, tiles of all
+    images, bytes of a tile and a plane, tiles of a chunk."""
 
     y_n: int
     y_h: int
     y_w: int
-
-
-class PixelSizes(NamedTuple):
-    """Rows and columns, tiles along them; channels, tiles of all images, bytes of a tile and a plane, tiles
-    of a chunk."""
-
     oh: int
     ow: int
     th: int
@@ -174,9 +164,9 @@ class PixelSizes(NamedTuple):
     per_chunk: int
 
 
-@kernel(steps=Raw(PixelSteps), sizes=Raw(PixelSizes))
+@kernel(sizes=Raw(PixelSizes))
 def into_pixels(
-    v: Ptr, b: Ptr, y: Ptr, steps, sizes, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
+    v: Ptr, b: Ptr, y: Ptr, sizes, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
 ):  # fmt: skip
     """m * m pixels of y for each tile of planes. Chunks are ranges of tiles. Pixels outside of the image go
     to a dump. The table's row 1 has the addresses of pixels, the rows from 2 on those of operands."""
@@ -193,7 +183,7 @@ def into_pixels(
                 s = left + j
                 table = scratch + (i * m + j) * 8
                 if r < sizes.oh and s < sizes.ow:
-                    st[i64](table + TABLE * 8, y + img * steps.y_n + r * steps.y_h + s * steps.y_w)
+                    st[i64](table + TABLE * 8, y + img * sizes.y_n + r * sizes.y_h + s * sizes.y_w)
                 else:
                     r = top
                     s = left

@@ -6,7 +6,7 @@ places of bilinear samples are computed in f64 and compared with it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -146,9 +146,16 @@ def place(first, last, i, many, extent):
     return at
 
 
-@kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
-def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_x, *, parts):
-    """Bilinear samples; outside of the map they are 0. `parts`: the mean of those of bins_y by bins_x parts
+class Bins(NamedTuple):
+    """Parts of a region along y and x."""
+
+    y: int
+    x: int
+
+
+@kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw", bins=Bins)
+def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, parts):
+    """Bilinear samples; outside of the map they are 0. `parts`: the mean of those of bins.y by bins.x parts
     of the region, each of which has channels of its own."""
     scale = ld[f64](settings)
     h = x.size.h
@@ -168,17 +175,17 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_
         for j in range(pw):
             for k in range(0, c, VL):
                 store[f32](scratch + k * 4, const[f32](0.0))
-            for v in range(bins_y):
+            for v in range(bins.y):
                 if parts:
                     py = place(
-                        y1 + v * (y2 - y1) / bins_y, y1 + (v + 1) * (y2 - y1) / bins_y, i, ph, h
+                        y1 + v * (y2 - y1) / bins.y, y1 + (v + 1) * (y2 - y1) / bins.y, i, ph, h
                     )
                 else:  # whose corners are not to be rounded
                     py = place(y1, y2, i, ph, h)
-                for u in range(bins_x):
+                for u in range(bins.x):
                     if parts:
                         px = place(
-                            x1 + u * (x2 - x1) / bins_x, x1 + (u + 1) * (x2 - x1) / bins_x, j, pw, w
+                            x1 + u * (x2 - x1) / bins.x, x1 + (u + 1) * (x2 - x1) / bins.x, j, pw, w
                         )
                     else:
                         px = place(x1, x2, j, pw, w)
@@ -187,7 +194,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_
                         j0 = whole(px)
                         dy = cast[f32](spread[f64](py - i0))
                         dx = cast[f32](spread[f64](px - j0))
-                        p = x.at(source, h=i0, w=j0) + (v * bins_x + u) * c * 4
+                        p = x.at(source, h=i0, w=j0) + (v * bins.x + u) * c * 4
                         right = (min(j0 + 1, w - 1) - j0) * x.stride.w
                         below = (min(i0 + 1, h - 1) - i0) * x.stride.h
                         for k in range(0, c, VL):
@@ -202,7 +209,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins_y, bins_
             for k in range(0, c, VL):
                 acc = load[f32](scratch + k * 4)
                 if parts:
-                    acc = acc / cast[f32](spread[i64](bins_y * bins_x))
+                    acc = acc / cast[f32](spread[i64](bins.y * bins.x))
                 spaced(y.at(target, c=k), y.stride.c, acc, c - k, f32)
 
 
@@ -247,7 +254,7 @@ class RoiPooling(Regions):
         if self.way == "bilinear":
             bins = (attrs["spatial_bins_y"], attrs["spatial_bins_x"]) if self.sensitive else (1, 1)
             settings = [scale if self.sensitive else 1.0]  # ROIPooling's corners are parts of the map
-            more = dict(zip(("bins_y", "bins_x"), bins, strict=True))
+            more = {"bins": Bins(*bins)}
             work = 8 * bins[0] * bins[1]
             planner.need_scratch((y.shape[1] + 64) * 4)
         else:

@@ -1,20 +1,20 @@
 """Native Gather and Scatter: rows copied from or to indexed places.
 
-One kernel walks up to four dimensions of items. An item reads `depth` indices, which name a place in the
-data. It copies a row of n elements from there to the output ("gather") or from the updates to there
-("scatter"). If every element has an index of its own, an item is a run of n of them. Every index is checked
-before use. One out of range gives zeros if the operation defines that, else error code 1.
+An item reads the numbers of an index, which name a place in the data. It copies a row of elements from there
+to the output ("gather") or from the updates to there ("scatter"). If every element has an index of its own,
+an item is a run of them. Every index is checked before use. One out of range gives zeros if the operation
+defines that, else error code 1.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.function import WALKED, inline, kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
@@ -23,15 +23,17 @@ from ovjit.graph.shapes import normalize_axis
 from ovjit.planning.constants import PackedRows
 from ovjit.planning.copies import MOVED
 from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants, plan_copy
-from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div, split
-from ovjit.planning.races import Piece, Rows
-from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, placed_values, product
+from ovjit.planning.plan import Constants, NotNative, Planner
+from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, product
 from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
 #: Indices that name one place.
 _DEPTH = 6
 _PLACES = Table(2 * _DEPTH)
+#: Elements that one item takes, where there are many.
+RUN = 1024
 #: Element types of indices that the kernel reads.
 INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
 
@@ -101,13 +103,19 @@ def move_row(p, q, n, x_n, y_n, T, combine):
             scatter[T](q + i * y_n, y_n, v, left)
 
 
-@kernel
+@kernel(over=f"... lanes/{RUN}", x="...", y="...", at="... k")
 def indexed(
-    x: Ptr, y: Ptr, at: Ptr, n, x_n, y_n, at_n, items, per_chunk, depth, at_k, places=_PLACES, *, T,
-    index, direction, combine, zeros, panels,
+    x: Tensor, y: Tensor, at: Tensor, places=_PLACES, *, T, index, direction, combine, zeros, panels,
 ):  # fmt: skip
-    for p, q, a in walked(items, per_chunk, x, y, at):
-        if at_n != 0:
+    """An item is a row of elements, or so many elements with an index each. `places`: the extent and the
+    bytes of each of an index' numbers."""
+    depth = at.size.k
+    at_n = at.stride.lanes
+    for done, p, q, a in items(x, y, at):
+        n = min(y.size.lanes - done, RUN)
+        x_n = x.stride.lanes
+        y_n = y.stride.lanes
+        if at_n != 0 or y_n == 0:
             # n single elements, each with an index of its own
             extent = ld(places, 0)
             stride = ld(places, 1)
@@ -127,7 +135,7 @@ def indexed(
                 away = place * stride
                 for k in range(1, depth):
                     extent_k = ld(places, 2 * k)
-                    place = index_at(a + k * at_k, extent_k, index)
+                    place = index_at(at.at(a, k=k), extent_k, index)
                     if place < 0 or place >= extent_k:
                         inside = 0
                     away += place * ld(places, 2 * k + 1)
@@ -149,15 +157,15 @@ def indexed(
             valid = 1
             for k in range(depth):
                 extent = ld(places, 2 * k)
-                place = index_at(a + k * at_k, extent, index)
+                place = index_at(at.at(a, k=k), extent, index)
                 if place < 0 or place >= extent:
                     valid = 0
                 elif panels:  # see `PackedRows`
                     width = ld(places, 2)
-                    p += place // width * ld(places, 1) + place % width * SIZE[T]
-                    x_n = ld(places, 3)
                     if place >= ld(places, 4):
+                        p += done * (ld(places, 5) - x_n)
                         x_n = ld(places, 5)
+                    p += place // width * ld(places, 1) + place % width * SIZE[T]
                 elif direction == "gather":
                     p += place * ld(places, 2 * k + 1)
                 else:
@@ -199,69 +207,26 @@ class Walk(NamedTuple):
 
 def plan_indexed(
     planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk, ordered: bool
-) -> bool:
-    """Add the step; False when the walk has too many dimensions.
-
-    `ordered`: items may name one place twice, and the last one has to win.
-    """
+) -> None:
+    """Add the step. `ordered`: items may name one place twice, and the last one has to win."""
     if product(walk.extents) == 0:
-        return True
-    order: Sequence[int] = range(len(walk.extents))
-    if not ordered:
-        order = sorted(order, key=lambda a: (-abs(walk.target[a]), a))
-    extents, (xs, ys, ats) = merge_dims(
-        [walk.extents[a] for a in order],
-        [[s[a] for a in order] for s in (walk.source, walk.target, walk.indices)],
-        WALKED,
-    )
-    n, x_n, y_n, at_n = 1, target.itemsize, target.itemsize, 0
-    if ats and ats[-1] == 0 and ys[-1] != 0:
-        ats.pop()
-        n, x_n, y_n = extents.pop(), xs.pop(), ys.pop()
-    elif ats and ats[-1] != 0:  # single elements, a run of them at a time
-        n, x_n, y_n, at_n = extents.pop(), xs.pop(), ys.pop(), ats.pop()
-    cut = bool(at_n) and not ordered and len(extents) < WALKED and n > 2 * RUN
-    if len(extents) > WALKED or len(walk.places) > _DEPTH:
-        return False
+        return
+    size = target.itemsize
+
+    def work(n: int, along: Mapping[str, int]) -> int:
+        return n * (size * 2 + (16 if along["at"] else 0)) + 16
+
+    tensors = {
+        "x": View(source.buffer, walk.extents, walk.source, size, source.offset),
+        "y": View(target.buffer, walk.extents, walk.target, size, target.offset),
+        "at": View(
+            at.buffer, (*walk.extents, len(walk.places)), (*walk.indices, walk.at_k), at.itemsize, at.offset
+        ),
+    }
     places = [*walk.places, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.places) - len(walk.panels))]
     ends = {f"places{2 * k + j}": v for k, place in enumerate(places) for j, v in enumerate(place)}
-
-    def emit(extents: Sequence[int], steps: Sequence[Sequence[int]], first: int, n: int) -> None:
-        """The step for rows of n elements, from their element `first` on."""
-        xs, ys, ats = steps
-        items = product(extents)
-        work = n * (target.itemsize * 2 + (16 if at_n else 0)) + 16
-        per_chunk = split(items, work)
-        if ordered:
-            # the first dimension may be shared out if no index depends on it
-            free = extents[0] if extents and ats[0] == 0 and ys[0] != 0 else 1
-            per_chunk = items // free * split(free, work * (items // free))
-        goal = target.ptr + first * y_n
-        values = {
-            "x": source.ptr + first * x_n, "y": goal, "at": at.ptr + first * at_n, "n": n, "x_n": x_n,
-            "y_n": y_n, "at_n": at_n, "items": items, "per_chunk": per_chunk, "depth": len(walk.places),
-            "at_k": walk.at_k, **ends,
-        }  # fmt: skip
-        values |= placed_values(extents, WALKED, x=xs, y=ys, at=ats)
-        touches = None  # where a scatter writes is in its indices
-        if not ordered:
-            touches = Rows(extents, per_chunk, (), [Piece(goal, ys, (n,), (y_n,), target.itemsize)])
-        chunks = ceil_div(items, per_chunk)
-        planner.step(kernel, values, chunks, [source, at], [target], 0.0, touches=touches)
-
-    if not cut:
-        emit(extents, (xs, ys, ats), 0, n)
-        return True
-    runs, last = n // RUN, n % RUN
-    along = [[*s, step * RUN] for s, step in zip((xs, ys, ats), (x_n, y_n, at_n), strict=True)]
-    emit([*extents, runs], along, 0, RUN)
-    if last:
-        emit(extents, (xs, ys, ats), runs * RUN, last)
-    return True
-
-
-#: Single elements that one item takes, where there are many.
-RUN = 1024
+    # where a scatter writes is in its indices
+    launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if ordered else "", **ends)
 
 
 class Indexed(Lowering):
@@ -281,9 +246,7 @@ class Indexed(Lowering):
         data, indices = planner.view(self.data), planner.view(self.indices)
         out = planner.output(self.out)
         walk = self.walk(planner, data, indices, out)
-        if not plan_indexed(planner, self.kernel, data, out, indices, walk, False):
-            inputs = [planner.contiguous(v) for v in self.node.inputs]
-            planner.host_step(self.node, inputs, [out])
+        plan_indexed(planner, self.kernel, data, out, indices, walk, False)
 
 
 def known_axis(value: Value, rank: int) -> int:
@@ -342,8 +305,7 @@ class Gather(Indexed):
             [(extent, rows.panel)],
             panels=[(rows.width, step), (full * rows.width, rows.last * rows.word)],
         )  # fmt: skip
-        if not plan_indexed(planner, self.kernel, table, target, indices, walk, False):
-            raise NotNative
+        plan_indexed(planner, self.kernel, table, target, indices, walk, False)
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         axis, batch = self.axis, self.batch
@@ -414,7 +376,7 @@ class Scatter(Lowering):
         data, indices, updates = (planner.view(v) for v in (self.data, self.indices, self.updates))
         out = planner.output(self.out)
         walk = self.walk(planner, updates, indices, out)
-        if walk is not None and len(walk.extents) <= WALKED:
+        if walk is not None:
             if out.count:
                 plan_copy(planner, data, out)
             self.begin(planner, indices, out, walk)

@@ -103,37 +103,32 @@ class Bounds(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """Bytes between outer rows and along the depth."""
+    """Bytes between outer rows and along the depth; outer rows, and the depth."""
 
     x_o: int
     x_k: int
-
-
-class Packed(NamedTuple):
-    """Outer rows and depth."""
-
     outer: int
     k: int
 
 
-@kernel(bounds=Raw(Bounds), apart=Raw(Apart), sizes=Raw(Packed), of=Raw(BlockShare))
-def put_together(x: Ptr, y: Ptr, bounds, apart, sizes, of, *, T, real, height, parts, wide):
+@kernel(bounds=Raw(Bounds), apart=Raw(Apart), of=Raw(BlockShare))
+def put_together(x: Ptr, y: Ptr, bounds, apart, of, *, T, real, height, parts, wide):
     """[..., outer, k] -> [..., block, k, elements of a block]: `height` rows, which take `parts` vectors, or
     `wide` vectors of adjacent columns. Zeros stand for what is not there. Elements become `real` where sums
     are exact in it."""
     way = registers()
     way["exact"] = 0
     if real:
-        settle(way, bounds.left_most, bounds.right_most, bounds.lefts, bounds.rights, sizes.k)
+        settle(way, bounds.left_most, bounds.right_most, bounds.lefts, bounds.rights, apart.k)
     for item in share(of.items, of.per_chunk):
         p = placed(item // of.blocks, x)
         first = item % of.blocks * (height if height else wide * VL)
-        left = sizes.outer - first
+        left = apart.outer - first
         p += first * apart.x_o
-        q = y + item * sizes.k * (height if height else wide * VL) * SIZE[T]
+        q = y + item * apart.k * (height if height else wide * VL) * SIZE[T]
         for kind in ("exact", "own") if real else ("own",):
             if kind == "own" or way["exact"] == 1:
-                for _ in range(sizes.k):
+                for _ in range(apart.k):
                     if height:
                         for i in static_range(parts):
                             v = gather[T](p + i * VL * apart.x_o, apart.x_o, min(left, height) - i * VL)

@@ -7,7 +7,7 @@ two spatial dimensions, of which the first may be 1.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,8 +97,15 @@ def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
                     k += VL
 
 
-@kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window)
-def pool_planes(x: Tensor, y: Tensor, row, column, used, exclude, *, T, R, A, lowest, window, step):
+class Lines(NamedTuple):
+    """Columns of the input that windows touch, and whether padding is not counted."""
+
+    used: int
+    exclude: int
+
+
+@kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window, lines=Lines)
+def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, window, step):
     """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
     has the padding on both sides, then the columns of that line are. `used`: columns of the input that
     windows touch; `step`: the stride 1 or 2, 0 for any."""
@@ -115,7 +122,7 @@ def pool_planes(x: Tensor, y: Tensor, row, column, used, exclude, *, T, R, A, lo
     numbers = scratch + LINES * span * SIZE[A]
     if lowest is None:
         for oj in range(ow):
-            number = within(oj * sw - pw, dw, kw, x.size.w, column.after, exclude)
+            number = within(oj * sw - pw, dw, kw, x.size.w, column.after, lines.exclude)
             st[A](numbers + oj * SIZE[A], number)
     for img, k, oi, target in items(y):
         source = x.at(n=img, c=k)
@@ -127,21 +134,21 @@ def pool_planes(x: Tensor, y: Tensor, row, column, used, exclude, *, T, R, A, lo
             line = scratch + (r * span + pw) * SIZE[A]
             k = 0
             for part in static_range(2):  # whole vectors, then the rest
-                while k < used - (0 if part else VL - 1):
+                while k < lines.used - (0 if part else VL - 1):
                     p = x.at(source, h=top + i0 * dh) + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0]:
-                        acc = some(p, used - k, T, R, part)
+                        acc = some(p, lines.used - k, T, R, part)
                         for i in static_range(1, window[0]):
-                            v = some(x.at(p, h=i * dh), used - k, T, R, part)
+                            v = some(x.at(p, h=i * dh), lines.used - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                     else:
                         acc = const[R](start)
                         for _ in range(i0, i1):
-                            v = some(p, used - k, T, R, part)
+                            v = some(p, lines.used - k, T, R, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                             p += dh * x.stride.h
                     store[A](
-                        line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc
+                        line + k * SIZE[A], blend[A](lines.used - k, acc, const[A](start)) if part else acc
                     )
                     k += VL
         for r in range(many):  # what was just written, and lies otherwise, is slow to read
@@ -149,7 +156,7 @@ def pool_planes(x: Tensor, y: Tensor, row, column, used, exclude, *, T, R, A, lo
             goal = y.at(target, oh=r)
             if lowest is None:
                 top = (oi + r) * row.stride - row.before
-                high = within(top, dh, row.kernel, x.size.h, row.after, exclude)
+                high = within(top, dh, row.kernel, x.size.h, row.after, lines.exclude)
             k = 0
             for part in static_range(2):
                 while k < ow - (0 if part else VL - 1):
@@ -274,11 +281,13 @@ class Pooling(Lowering):
         """Add the step that pools pictures [N, C, H, W] or [N, C, W]."""
         c, taps = x.shape[1], row.kernel * column.kernel
         given: dict[str, Any] = {"row": row, "column": column}
-        given["exclude"] = int(self.node.attrs.get("exclude_pad", False))
-        if not self.turned:
+        exclude = int(self.node.attrs.get("exclude_pad", False))
+        if self.turned:
+            given["exclude"] = exclude
+        else:
             c = least(row.outputs, LINES)
             reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
-            given["used"] = least(column.extent, most(reach - column.before, 0))
+            given["lines"] = Lines(least(column.extent, most(reach - column.before, 0)), exclude)
             lanes = self.target.lanes
             span = reach + 2 * lanes * (column.stride + 1)
             planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))

@@ -21,9 +21,11 @@ from ovjit.codegen.words import (
     Each,
     Ptr,
     Table,
+    Tensor,
     Word,
     applied,
     const,
+    items,
     ld,
     load,
     loadm,
@@ -34,7 +36,6 @@ from ovjit.codegen.words import (
     spread,
     static_range,
     storem,
-    walked,
 )
 from ovjit.execution.numpy_words import Memory, Words, program
 from ovjit.planning.views import placed_values
@@ -263,10 +264,10 @@ def test_a_kernel_in_python(lanes):
 
 
 @pytest.mark.parametrize("lanes", [4, 8])
-def test_walked_rows_a_table_and_a_word_as_a_constant(lanes):
-    @kernel
-    def k(x: Ptr, y: Ptr, rows, per_chunk, shifts=SHIFTS, *, how):
-        for p, q in walked(rows, per_chunk, x, y):
+def test_rows_one_after_the_other_a_table_and_a_word_as_a_constant(lanes):
+    @kernel(over="...", x="... n:1", y="... n:1")
+    def k(x: Tensor, y: Tensor, shifts=SHIFTS, *, how):
+        for p, q in items(x, y):
             v = loadm["f32"](p, 2)
             for i in range(3):
                 v = how(v, spread["f32"](ld(shifts, i) * 1.0))
@@ -275,7 +276,8 @@ def test_walked_rows_a_table_and_a_word_as_a_constant(lanes):
     made = k.kernel("k", how=Word("add"))
     x = np.random.default_rng(20261121).standard_normal((3, 2, 4, 3, 2)).astype(np.float32)
     y = np.zeros((3, 4, 2, 3, 2), np.float32).transpose(0, 2, 1, 3, 4)
-    values = {"x": (0, 0), "y": (1, 0), "rows": 72, "per_chunk": 7, "shifts0": 1, "shifts1": 20, "shifts2": 3}
+    values = {"x": (0, 0), "y": (1, 0), "item_count": 72, "per_chunk": 7}
+    values |= {"shifts0": 1, "shifts1": 20, "shifts2": 3}
     for d in range(4):
         values |= {f"d{d}": x.shape[d], f"x_{d}": x.strides[d], f"y_{d}": y.strides[d]}
     assert [name for name, _ in made.frame.fields][-3:] == ["shifts0", "shifts1", "shifts2"]
@@ -534,7 +536,7 @@ def test_files_of_kernels_take_the_words_as_they_are():
 #: Words that the text of a kernel does not have: what the printer makes statements or arithmetic of.
 PRINTED = {
     "applied", "chunk", "count_of", "erf", "exp", "exp_below_zero", "finish", "log", "not_below", "placed",
-    "items", "registers", "scratch", "share", "sigmoid", "static_range", "tanh", "vectors", "walked",
+    "items", "registers", "scratch", "share", "sigmoid", "static_range", "tanh", "vectors",
 }  # fmt: skip
 
 

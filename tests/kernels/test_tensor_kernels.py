@@ -84,15 +84,39 @@ def test_other_axes_are_merged_and_the_fastest_makes_vectors():
     blocks = -(-280 // host_target().lanes)  # 7 * 40 adjacent elements
     names = ("size_n", "size_lanes", "blocks", "item_count")
     assert [values[n] for n in names] == [3, 280, blocks, 2 * blocks]
-    assert (values["x_n"], values["x_lanes"], values["x_2"]) == (1120, 4, 3360)
+    assert (values["x_n"], values["x_lanes"], values["x_3"]) == (1120, 4, 3360)
 
 
 def test_too_many_other_axes_are_no_launch():
     p = planner()
-    shape = (2, 3, 2, 3, 2, 3)
-    x, y = view(p, shape, (4, 2, 0, 3, 1, 5)), view(p, shape)
-    assert not try_launch(p, by_lanes(T="f32"), {"x": x, "y": y}, ("y",), axes={"n": 5}, work=1)
+    shape = (2, 3, 2, 3, 2, 3, 5)
+    tensors = {"x": view(p, shape, (5, 4, 2, 0, 3, 1, 6)), "y": view(p, shape)}
+    assert not try_launch(p, by_lanes(T="f32"), tensors, ("y",), axes={"n": 6}, work=1)
     assert not p.steps
+    launch(p, by_lanes(T="f32"), tensors, ("y",), axes={"n": 6}, work=1, flops=6)
+    places = [frame(step.kernel).index("y") for step in p.steps]
+    offsets = [step.args[place].offset for step, place in zip(p.steps, places, strict=True)]
+    assert offsets == [0, tensors["y"].strides[0]]  # one for each index of the slowest
+    assert [step.flops for step in p.steps] == [3, 3]
+
+
+@kernel(over="... lanes/block:1", x="...", y="...")
+def by_blocks(x: Tensor, y: Tensor, block, *, T):
+    for j, p, q in items(x, y):
+        for k in range(0, min(x.size.lanes - j, block), VL):
+            storem[T](q + k * SIZE[T], loadm[T](p + k * SIZE[T], block - k), min(x.size.lanes - j, block) - k)
+
+
+@pytest.mark.parametrize("adjacent", [True, False])
+def test_a_split_by_an_argument(adjacent):
+    p = planner()
+    x, y = view(p, (3, 10), None if adjacent else (1, 0)), view(p, (3, 10))
+    made = by_blocks(T="f32")
+    launch(p, made, {"x": x, "y": y}, ("y",), block=4, work=lambda n, along: 1e6 * n * along["y"])
+    (step,) = p.steps
+    values = dict(zip(frame(made), step.args, strict=True))
+    names = ("size_lanes", "blocks", "item_count", "block", "per_chunk")
+    assert [values[n] for n in names] == ([30, 8, 8, 4, 1] if adjacent else [1, 1, 30, 4, 1])
 
 
 @pytest.mark.parametrize(

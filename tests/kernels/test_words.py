@@ -21,7 +21,7 @@ def test_every_declared_word_has_code() -> None:
 def test_words_of_the_language_are_declared_or_printed_in_place() -> None:
     printed = {w.printed for w in map(vars(words).get, words.__all__) if isinstance(w, words.Word)}
     own = {
-        "VL", "chunk", "scratch", "share", "static_range", "vectors", "placed", "walked", "items", "applied",
+        "VL", "chunk", "scratch", "share", "static_range", "vectors", "placed", "items", "applied",
         "registers", "finish", "count_of", "exp", "log", "tanh", "erf", "sigmoid", "exp_below_zero",
         "not_below", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store",
     }  # fmt: skip
