@@ -420,18 +420,6 @@ class _Printer:
         self.say(f"stop_{i} = imin({i} + {per_chunk}, {count})")
         return f"stop_{i}"
 
-    def say_next(self, counters: Sequence[tuple[str, str]]) -> None:
-        """Count one on: the first of (counter, what it counts to) is the fastest."""
-        inner = self.indent
-        for name, bound in counters[:-1]:
-            self.say(f"{name} += 1")
-            self.say(f"if {name} == {bound}:")
-            self.indent += "    "
-            self.say(f"{name} = 0")
-        for name, _ in counters[-1:]:
-            self.say(f"{name} += 1")
-        self.indent = inner
-
     def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
         """`for` over constants. Where an `if` with `break` is last, what follows is its `else`."""
         body, last, outer = s.body, s.body[-1], self.indent

@@ -193,6 +193,7 @@ class Signature:
         fields = (argument for fields in self.structures.values() for argument, _ in fields.values())
         loop = {"item", "outer_item"} if self.over else set()
         loop |= {f"{_COUNTER}{d}" for d in range(WALKED)} | {f"{_COUNTER}_{axis}" for axis in self.named}
+        loop |= {f"{tensor}_item" for tensor in self.axes}
         taken = {*self.fields(), *fields, *loop} & set(stored)
         if taken:
             raise TypeError(f"{name}: {', '.join(sorted(taken))} is the name of an argument")
@@ -247,18 +248,60 @@ def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> 
         raise printer.unknown(loop.target, f"an item has {many} indices and {len(given)} addresses")
     where = dict(zip(signature.named, names, strict=False))
     stop = printer.say_share("item", ITEMS, PER_CHUNK)
-    counters = _say_first(printer, signature) if REST in signature.over else []
+    if REST in signature.over:
+        _say_walk(printer, signature, where, dict(zip(names[many:], given, strict=True)), loop, stop)
+        return
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
-    if counters:
-        for axis, name in where.items():
-            printer.say(f"{name} = {_COUNTER}_{axis}{_step(signature, axis)}")
-    else:
-        _say_indices(printer, signature, where)
+    _say_indices(printer, signature, where)
     for name, tensor in zip(names[many:], given, strict=True):
         printer.say(f"{name} = {_item_address(signature, tensor, where)}")
     printer.block(loop.body)
-    printer.say_next(counters)
+    printer.say("item += 1")
+    printer.indent = outer
+
+
+def _say_walk(
+    printer: _Printer, signature: Signature, where: Mapping[str, str], given: Mapping[str, str],
+    loop: ast.For, stop: str,
+) -> None:  # fmt: skip
+    """The loop over items that count through `...`: these may be small, so that a division or products for
+    each would be felt. Counters, and addresses of items, go on instead. `given`: name -> tensor."""
+    left = "item"
+    counted = []  # (counter, extent, how many elements one step is, axis), the fastest first
+    for axis in reversed(signature.named):
+        counter, bound = f"{_COUNTER}_{axis}", _bound_of(signature, axis)
+        printer.say(f"{counter} = urem({left}, {bound})")
+        printer.say(f"outer_item = udiv({left}, {bound})")
+        left = "outer_item"
+        counted.append((counter, bound, _step(signature, axis), axis))
+    printer.say_place(left, _COUNTER, WALKED)
+    counted += [(f"{_COUNTER}{d}", f"d{d}", "", str(d)) for d in reversed(range(WALKED))]
+    first = {axis: f"{_COUNTER}_{axis}{_step(signature, axis)}" for axis in where}
+    tensors = dict.fromkeys(given.values())
+    for tensor in tensors:
+        printer.say(f"{tensor}_item = {_item_address(signature, tensor, first)}")
+    printer.say(f"while item < {stop}:")
+    outer, printer.indent = printer.indent, printer.indent + "    "
+    for axis, name in where.items():
+        printer.say(f"{name} = {first[axis]}")
+    for name, tensor in given.items():
+        printer.say(f"{name} = {tensor}_item")
+    printer.block(loop.body)
+    inner = printer.indent
+    for i, (counter, bound, step, axis) in enumerate(counted):
+        known = REST if axis.isdecimal() else axis
+        moved = [tensor for tensor in tensors if known in signature.axes[tensor]]
+        printer.say(f"{counter} += 1")
+        for tensor in moved:
+            printer.say(f"{tensor}_item += {tensor}_{axis}{step}")
+        if i + 1 < len(counted):
+            printer.say(f"if {counter} == {bound}:")
+            printer.indent += "    "
+            printer.say(f"{counter} = 0")
+            for tensor in moved:
+                printer.say(f"{tensor}_item -= {bound} * {tensor}_{axis}{step}")
+    printer.indent = inner
     printer.say("item += 1")
     printer.indent = outer
 
@@ -271,21 +314,6 @@ def _step(signature: Signature, axis: str) -> str:
 
 def _bound_of(signature: Signature, axis: str) -> str:
     return BLOCKS if _step(signature, axis) else extent_of(axis)
-
-
-def _say_first(printer: _Printer, signature: Signature) -> list[tuple[str, str]]:
-    """The place of the chunk's first item, where items count through `...`: those may be small, so that a
-    division for each would be felt. (counter, what it counts to), the fastest first."""
-    left = "item"
-    counters = []
-    for axis in reversed(signature.named):
-        bound = _bound_of(signature, axis)
-        counters.append((f"{_COUNTER}_{axis}", bound))
-        printer.say(f"{_COUNTER}_{axis} = urem({left}, {bound})")
-        printer.say(f"outer_item = udiv({left}, {bound})")
-        left = "outer_item"
-    printer.say_place(left, _COUNTER, WALKED)
-    return counters + [(f"{_COUNTER}{d}", f"d{d}") for d in reversed(range(WALKED))]
 
 
 def _say_indices(printer: _Printer, signature: Signature, where: Mapping[str, str]) -> None:

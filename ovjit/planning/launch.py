@@ -13,6 +13,7 @@ dimension 2 of every view, wherever it stands in the declaration; the others fol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -109,43 +110,71 @@ def try_launch(
     if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
     extents[LANES] = found.lanes
-    outer = [*found.rest, *(extents[axis] for axis in signature.named)]
-    blocks, each = 1, 1
-    if signature.split is not None:
-        each = signature.split.elements(planner.target.lanes, scalars)
-        blocks = ceil_div(outer[-1], each)
-    items = product(outer if signature.split is None else [*outer[:-1], blocks])
-    values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: blocks}
+    count = _count(signature, extents, found.rest, planner.target.lanes, scalars)
+    items = product(count.items)
+    values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: count.blocks}
     values |= given_fields(signature, scalars)
     views = [o.view for name, o in operands.items() if name not in writes]
     written = [operands[name].view for name in writes]
-
     if not signature.over:
         planner.step(kernel, values, 1, views, written, flops)
         return True
-
-    def touches(per_chunk: int) -> Rows:
-        """The bytes that a chunk of so many items touches."""
-        pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
-        read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
-        write = [pieces[name] for name in writes]
-        if signature.split is None:
-            return Rows(outer, per_chunk, read, write)
-
-        def first(item: int) -> int:
-            return item // blocks * outer[-1] + min(item % blocks * each, outer[-1])
-
-        return Rows(outer, per_chunk, read, write, first)
-
     if callable(work):
-        work = work(least(found.lanes, each), found.lane_strides)
-    unit = None
+        work = work(least(found.lanes, count.each), found.lane_strides)
+    unit = proof = None
     if ordered:  # what is shared is the slowest dimension, where no index depends on it
         free = found.rest and found.strides[ordered][0] == 0 and found.strides[writes[-1]][0] != 0
         unit = items // found.rest[0] if free else items
-    proof = touches if apart and not ordered else None
+    elif apart:
+        proof = partial(_touched, signature, operands, writes, extents, found, count)
     planner.share_step(kernel, values, items, work, views, written, flops, proof, some=some, unit=unit)
     return True
+
+
+class _Count(NamedTuple):
+    """What items count through: extents, where the last may be split in `blocks` of `each` elements."""
+
+    rows: Sequence[int]
+    items: Sequence[int]
+    blocks: int
+    each: int
+
+
+def _count(
+    signature: Signature,
+    extents: Mapping[str, int],
+    rest: Sequence[int],
+    vector: int,
+    scalars: Mapping[str, Any],
+) -> _Count:
+    rows = [*rest, *(extents[axis] for axis in signature.named)]
+    if signature.split is None:
+        return _Count(rows, rows, 1, 1)
+    each = signature.split.elements(vector, scalars)
+    blocks = ceil_div(rows[-1], each)
+    return _Count(rows, [*rows[:-1], blocks], blocks, each)
+
+
+def _touched(
+    signature: Signature,
+    operands: Mapping[str, _Operand],
+    writes: Sequence[str],
+    extents: Mapping[str, int],
+    found: _Items,
+    count: _Count,
+    per_chunk: int,
+) -> Rows:
+    """The bytes that a chunk of so many items touches."""
+    pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
+    read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
+    write = [pieces[name] for name in writes]
+    rows, _, blocks, each = count
+    if signature.split is None:
+        return Rows(rows, per_chunk, read, write)
+    return Rows(
+        rows, per_chunk, read, write,
+        lambda item: item // blocks * rows[-1] + min(item % blocks * each, rows[-1]),
+    )  # fmt: skip
 
 
 def _values(

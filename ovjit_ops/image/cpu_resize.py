@@ -63,11 +63,13 @@ _TABLES = dict.fromkeys(("vs", "vw", "hs", "hw", "rel"), "")
 
 
 class Across(NamedTuple):
-    """Along a row: what is computed, elements from one weighed to the next, elements of a row of weights."""
+    """Along a row: what is computed, elements from one weighed to the next, elements of a row of weights,
+    channels of a pixel."""
 
     way: int
     step: int
     columns: int
+    c: int
 
 
 @kernel(over="... row", **_LINES, **_TABLES, across=Across)
@@ -98,8 +100,9 @@ def resize_nearest(
         else:
             for o in range(y.size.run):
                 s = p + (ld[i32](hs + (HEAD + o) * 4) + 0) * x.stride.in_run
-                for k in range(0, n, VL):
-                    storem[T](y.at(q, run=o) + k * SIZE[T], loadm[T](s + k * SIZE[T], n - k), n - k)
+                for k in range(0, across.c, VL):
+                    v = loadm[T](s + k * SIZE[T], across.c - k)
+                    storem[T](y.at(q, run=o) + k * SIZE[T], v, across.c - k)
 
 
 @kernel(over="... row", **_LINES, **_TABLES, across=Across)
@@ -148,18 +151,18 @@ def resize(
                     put(q + k * SIZE[T], v, n - k, T)
         if across.way == CHANNELS:
             for o in range(y.size.run):
-                s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * n * 4
+                s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * across.c * 4
                 w = hw + o * th * 4
                 w0 = splat[f32](w)
                 w1 = splat[f32](w + min(th - 1, 1) * 4)
-                for k in range(0, n, VL):
+                for k in range(0, across.c, VL):
                     v = load[f32](s + k * 4) * w0
                     if th == 2:
-                        v = fma(load[f32](s + (n + k) * 4), w1, v)
+                        v = fma(load[f32](s + (across.c + k) * 4), w1, v)
                     else:
                         for t in range(1, th):
-                            v = fma(load[f32](s + (t * n + k) * 4), splat[f32](w + t * 4), v)
-                    put(y.at(q, run=o) + k * SIZE[T], v, n - k, T)
+                            v = fma(load[f32](s + (t * across.c + k) * 4), splat[f32](w + t * 4), v)
+                    put(y.at(q, run=o) + k * SIZE[T], v, across.c - k, T)
 
 
 class Axis(NamedTuple):
@@ -223,7 +226,7 @@ def plan_resize(
             rest.remove(run)
     source, target = (_lines(view, rest, row, run, inner) for view in (x, y))
     down = tables.none() if vertical is None else tables.of(*vertical)
-    along, within, across = down, down.starts, Across(VERTICAL, 1, 0)
+    along, within, across = down, down.starts, Across(VERTICAL, 1, 0, 0)
     whole = _joins(source)
     if horizontal is None:
         if whole and _joins(target):
@@ -234,12 +237,12 @@ def plan_resize(
         if c < lanes and whole and _joins(target):
             source, target = _joined(source), _joined(target)
             along, within, n = tables.across(axis, one, c, x.itemsize)
-            across = Across(LANES, c, n)
+            across = Across(LANES, c, n, 0)
         else:
             if whole and not tables.nearest:
                 source = _joined(source)
             along = tables.of(axis, one)
-            within, across = along.starts, Across(CHANNELS, 1, 0)
+            within, across = along.starts, Across(CHANNELS, 1, 0, c)
     elements = source.shape[-2] * source.shape[-1]
     outputs = 0 if horizontal is None else target.shape[-2] * target.shape[-1]
     work = elements * down.taps + outputs * along.taps * 2
