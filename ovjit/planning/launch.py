@@ -92,7 +92,7 @@ def try_launch(
 ) -> bool:
     """Add the step of a kernel for these views, of which it writes `writes`. `work`: multiply-adds, or bytes,
     of one item, or a function of its lanes and of each tensor's stride along them; `scalars`: the kernel's
-    other arguments. A kernel that is over nothing is one chunk.
+    other arguments, views among them where these are addresses. A kernel that is over nothing is one chunk.
 
     `apart`: False where data say what an item writes, so that the declaration proves nothing. `ordered`: the
     tensor of indices by which items may write one place twice; those follow one another in the order of
@@ -113,8 +113,9 @@ def try_launch(
     count = _count(signature, extents, found.rest, planner.target.lanes, scalars)
     items = product(count.items)
     values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: count.blocks}
-    values |= given_fields(signature, scalars)
+    values |= {name: getattr(v, "ptr", v) for name, v in given_fields(signature, scalars).items()}
     views = [o.view for name, o in operands.items() if name not in writes]
+    views += [v for v in scalars.values() if isinstance(v, View)]
     written = [operands[name].view for name in writes]
     if not signature.over:
         planner.step(kernel, values, 1, views, written, flops)

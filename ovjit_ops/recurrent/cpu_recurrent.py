@@ -28,10 +28,10 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import flush_subnormals
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.planning.views import View, plain
@@ -217,143 +217,95 @@ def apply_gates(phase, p, py, attention, hidden):
                 storem[f32](py + j * 4, made[k], hidden - j)
 
 
-class Steps(NamedTuple):
-    """Bytes from sequence to sequence (b), step to step (t) and direction to direction (d)."""
-
-    x_b: int
-    x_t: int
-    x_d: int
-    h0_b: int
-    h0_d: int
-    y_b: int
-    y_d: int
-    y_t: int
-    ho_b: int
-    ho_d: int
-
-
-class CellSteps(NamedTuple):
-    """The same of cells' states."""
-
-    c0_b: int
-    c0_d: int
-    co_b: int
-    co_d: int
-
-
-class AttentionSteps(NamedTuple):
-    """The same of attention."""
-
-    a_b: int
-    a_t: int
-
-
-class Layer(NamedTuple):
-    """Extents of a layer, how its sequences are shared out, and a bit for each reversed direction."""
-
-    steps: int
-    hidden: int
-    batch: int
-    block: int
-    blocks: int
-    reversed: int
-
-
 class Memory(NamedTuple):
     """Where in scratch memory sums begin, the bytes of a row of them, where what is between lies."""
 
-    sums_at: int
     sums: int
-    mid_at: int
+    row: int
+    middle: int
 
 
 @kernel(
-    steps_of=Raw(Steps), cells=Raw(CellSteps), attention=Raw(AttentionSteps), layer=Raw(Layer),
-    memory=Raw(Memory),
+    over="d b/block", x="b t d gates:1", h0="b d k:1", y="b d t k:1", ho="b d k:1", c0="b d k:1",
+    co="b d k:1", att="b t one", lengths="b", memory=Memory,
 )  # fmt: skip
 def all_steps(
-    xp: Ptr, h0: Ptr, y: Ptr, ho: Ptr, steps_of, c0: Ptr, co: Ptr, cells, att: Ptr, attention, lengths:
-    Ptr, l_b, layer, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c,
-    ragged, heights, width,
+    x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, c0: Tensor, co: Tensor, att: Tensor, lengths: Tensor, block,
+    turned, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
+    heights, width,
 ):  # fmt: skip
-    """All steps of a block of sequences. Of each phase: weights, bias, how many panels and how many sums it
-    makes, and where these begin among all sums."""
-    d = chunk // layer.blocks
-    first = (chunk % layer.blocks) * layer.block
-    stop = min(first + layer.block, layer.batch)
-    back = (layer.reversed >> d) & 1
-    xp += d * steps_of.x_d
-    h0 += d * steps_of.h0_d
-    y += d * steps_of.y_d
-    ho += d * steps_of.ho_d
-    if has_c:
-        c0 += d * cells.c0_d
-        co += d * cells.co_d
-    for i in static_range(len(phases)):
-        w[i] += d * w[i, "d"]
-        b[i] += d * b[i, "d"]
-    longest = 0
-    for row in range(first, stop):
-        count = layer.steps
-        if ragged:
-            count = ld[i64](lengths + row * l_b)
-            if back == 1 and (count < 0 or count > layer.steps):
-                return 1
-            count = max(count, 0)
-        longest = max(longest, min(count, layer.steps))
-        clear(y + row * steps_of.y_b, steps_of.y_t, count, layer.steps, layer.hidden)
-        keep(h0 + row * steps_of.h0_b, ho + row * steps_of.ho_b, count, layer.hidden)
+    """All steps of a block of sequences in a direction, of which `turned` has a bit. Of each phase: weights,
+    bias, how many panels and how many sums it makes, and where these begin among all sums."""
+    p, weights_at, bias_at = registers()
+    steps = x.size.t
+    hidden = h0.size.k
+    for d, first in items():
+        stop = min(first + block, x.size.b)
+        back = (turned >> d) & 1
+        given = x.at(d=d)
+        made = y.at(d=d)
+        state = ho.at(d=d)
         if has_c:
-            keep(c0 + row * cells.c0_b, co + row * cells.co_b, count, layer.hidden)
-    p = registers()
-    for n in range(longest):
-        for i, phase in enumerate(phases):
-            # the sums: addresses of all rows into the tables, then panel after panel over the tiles
-            sums_of = scratch + memory.sums_at + first_sum[i]
-            if i and ("m", 0) in phases[i - 1].outputs:
-                fill_tables(
-                    scratch + memory.mid_at, layer.hidden * 4, sums_of, memory.sums, stop - first, heights[0]
-                )
-            else:
-                fill_tables(
-                    ho + first * steps_of.ho_b, steps_of.ho_b, sums_of, memory.sums, stop - first, heights[0]
-                )
-            for panel in range(panels[i]):
-                weights = w[i] + panel * w[i, "p"]
-                bias = b[i] + panel * b[i, "p"]
-                multiply(weights, bias, layer.hidden, panel * width, outs[i], first, stop, heights)
-            # the gates, for every sequence that still goes on
-            for row in range(first, stop):
-                count = layer.steps
-                if ragged:
-                    count = ld[i64](lengths + row * l_b)
-                if n < count:
-                    t = n
-                    if back == 1:
-                        t = count - 1 - n
-                    py = y + row * steps_of.y_b + t * steps_of.y_t
-                    p["x"] = xp + row * steps_of.x_b + t * steps_of.x_t
-                    p["s"] = scratch + memory.sums_at + (row - first) * memory.sums
-                    p["m"] = scratch + memory.mid_at + (row - first) * layer.hidden * 4
-                    p["h"] = ho + row * steps_of.ho_b
-                    if has_c:
-                        p["c"] = co + row * cells.co_b
-                    apply_gates(phase, p, py, att + row * attention.a_b + t * attention.a_t, layer.hidden)
-    if ragged:
+            cell = co.at(d=d)
+        for i in static_range(len(phases)):
+            weights_at[i] = w[i] + d * w[i, "d"]
+            bias_at[i] = b[i] + d * b[i, "d"]
+        longest = 0
         for row in range(first, stop):
-            if ld[i64](lengths + row * l_b) > layer.steps:
-                keep(ho + row * steps_of.ho_b, ho + row * steps_of.ho_b, 0, layer.hidden)
-                if has_c:
-                    keep(co + row * cells.co_b, co + row * cells.co_b, 0, layer.hidden)
+            count = steps
+            if ragged:
+                count = ld[i64](lengths.at(b=row))
+                if back == 1 and (count < 0 or count > steps):
+                    return 1
+                count = max(count, 0)
+            longest = max(longest, min(count, steps))
+            clear(y.at(made, b=row), y.stride.t, count, steps, hidden)
+            keep(h0.at(b=row, d=d), ho.at(state, b=row), count, hidden)
+            if has_c:
+                keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
+        for n in range(longest):
+            for i, phase in enumerate(phases):
+                # the sums: addresses of all rows into the tables, then panel after panel over the tiles
+                sums_of = scratch + memory.sums + first_sum[i]
+                if i and ("m", 0) in phases[i - 1].outputs:
+                    between = scratch + memory.middle
+                    fill_tables(between, hidden * 4, sums_of, memory.row, stop - first, heights[0])
+                else:
+                    states = ho.at(state, b=first)
+                    fill_tables(states, ho.stride.b, sums_of, memory.row, stop - first, heights[0])
+                for panel in range(panels[i]):
+                    weights = weights_at[i] + panel * w[i, "p"]
+                    bias = bias_at[i] + panel * b[i, "p"]
+                    multiply(weights, bias, hidden, panel * width, outs[i], first, stop, heights)
+                # the gates, for every sequence that still goes on
+                for row in range(first, stop):
+                    count = steps
+                    if ragged:
+                        count = ld[i64](lengths.at(b=row))
+                    if n < count:
+                        t = n
+                        if back == 1:
+                            t = count - 1 - n
+                        p["x"] = x.at(given, b=row, t=t)
+                        p["s"] = scratch + memory.sums + (row - first) * memory.row
+                        p["m"] = scratch + memory.middle + (row - first) * hidden * 4
+                        p["h"] = ho.at(state, b=row)
+                        if has_c:
+                            p["c"] = co.at(cell, b=row)
+                        py = y.at(made, b=row, t=t)
+                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden)
+        if ragged:
+            for row in range(first, stop):
+                if ld[i64](lengths.at(b=row)) > steps:
+                    keep(ho.at(state, b=row), ho.at(state, b=row), 0, hidden)
+                    if has_c:
+                        keep(co.at(cell, b=row), co.at(cell, b=row), 0, hidden)
 
 
 @functools.lru_cache(64)
 def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles) -> Kernel:
     """The kernel of one kind of layer with its activations; sizes and directions are arguments."""
     has_c, (vectors, heights) = KINDS[step.kind].states == 2, tiles
-    left_out = [] if has_c else ["c0", "co", "c0_b", "c0_d", "co_b", "co_d"]
-    left_out += [] if step.kind == "AUGRU" else ["att", "a_b", "a_t"]
-    left_out += [] if ragged else ["lengths", "l_b"]
 
     def intrinsics(target: Target) -> dict[str, Any]:
         return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None)) for r in heights}
@@ -442,39 +394,27 @@ class RecurrentSteps(Lowering):
 
     def _plan_steps(self, planner: Planner, view: dict[str, View], outs: list[View]) -> None:
         """The step of sequences that there are."""
-        x, h0, y, ho = view["x"], view["h"], outs[0], outs[1]
-        batch, steps, hidden = x.shape[0], x.shape[1], self.hidden
-        turns, gates = len(self.turns), KINDS[self.step.kind].gates
-        width = self.width
-        block, blocks = blocks_of(batch, turns, self.target.shapes.recurrent[0])
+        x, hidden = view["x"], self.hidden
+        batch, steps, _ = x.shape
+        turns, gates, width = len(self.turns), KINDS[self.step.kind].gates, self.width
+        block, _ = blocks_of(batch, turns, self.target.shapes.recurrent[0])
         sums = ceil_div(gates * hidden * 4, 64) * 64
-        mid_at = _TABLES + block * sums
-        planner.need_scratch(mid_at + block * hidden * 4)
-        values = {
-            "xp": x.ptr, "h0": h0.ptr, "y": y.ptr, "ho": ho.ptr, "x_b": x.strides[0], "x_t": x.strides[1],
-            "x_d": gates * hidden * 4, "h0_b": h0.strides[0], "h0_d": h0.strides[1], "y_b": y.strides[0],
-            "y_d": y.strides[1], "y_t": y.strides[2], "ho_b": ho.strides[0], "ho_d": ho.strides[1],
-            "steps": steps, "hidden": hidden, "batch": batch, "block": block, "blocks": blocks,
-            "reversed": sum(back << d for d, back in enumerate(self.turns)), "sums_at": _TABLES, "sums": sums,
-            "mid_at": mid_at,
-        }  # fmt: skip
-        reads = list(view.values())
-        if "c" in view:
-            c0, co = view["c"], outs[2]
-            values |= {"c0": c0.ptr, "co": co.ptr, "c0_b": c0.strides[0], "c0_d": c0.strides[1],
-                       "co_b": co.strides[0], "co_d": co.strides[1]}  # fmt: skip
-        if "a" in view:
-            values |= {"att": view["a"].ptr, "a_b": view["a"].strides[0], "a_t": view["a"].strides[1]}
-        if "l" in view:
-            values |= {"lengths": view["l"].ptr, "l_b": view["l"].strides[0]}
+        memory = Memory(_TABLES, sums, _TABLES + block * sums)
+        planner.need_scratch(memory.middle + block * hidden * 4)
+        apart = (*x.strides[:2], gates * hidden * 4, 4)
+        x = View(x.buffer, (batch, steps, turns, gates * hidden), apart, 4, x.offset)
+        named = {"h": "h0", "c": "c0", "a": "att", "l": "lengths"}
+        tensors = {"x": x} | {named[role]: v for role, v in view.items() if role != "x"}
+        tensors |= zip(("y", "ho", "co"), outs, strict=False)
+        values: dict[str, Any] = {"block": block, "memory": memory}
+        values["turned"] = sum(back << d for d, back in enumerate(self.turns))
         for i, phase in enumerate(self.phases):
             count = (phase.stop - phase.first) * hidden
             panels = ceil_div(count, width)
-            at: list[Any] = []
-            for place, make in zip(self.places[i], (self._pack_weights, self._place_bias), strict=True):
-                if place is None:
-                    reads.append(make(planner, phase))
-                at.append(reads[-1].ptr if place is None else planner.constants.at(place))
+            at = [
+                make(planner, phase) if place is None else planner.constants.at(place)
+                for place, make in zip(self.places[i], (self._pack_weights, self._place_bias), strict=True)
+            ]
             values |= {
                 f"w{i}": at[0], f"b{i}": at[1],
                 f"w{i}_d": panels * hidden * width * 4, f"w{i}_p": hidden * width * 4, f"panels{i}": panels,
@@ -482,7 +422,8 @@ class RecurrentSteps(Lowering):
                 f"first_sum{i}": phase.first * hidden * 4,
             }  # fmt: skip
         flops = 2.0 * batch * steps * turns * gates * hidden * hidden
-        planner.step(self.kernel, values, turns * blocks, reads, outs, flops)
+        writes = ("y", "ho", "co")[: len(outs)]
+        launch(planner, self.kernel, tensors, writes, work=inf, flops=flops, **values)  # a chunk for each
 
     def _output(self, planner: Planner, index: int) -> View:
         """Memory of its own for an output: rows of adjacent elements."""
