@@ -65,7 +65,7 @@ def moved_anchors(
     inset = number(settings, 2)
     most = number(settings, 3)
     size = number(settings, 4)
-    w = anchors.size.w
+    at, end, least = registers()
     for n, i, a, picture in items(info):
         high = ld[f32](picture) * 1.0
         wide = ld[f32](info.at(picture, k=1)) * 1.0
@@ -76,56 +76,39 @@ def moved_anchors(
                 good = high >= 1.0 and wide >= 1.0 and scale_y > 0.0 and scale_x > 0.0
                 if not good:
                     return 3
-            least_x = spread[f32](ld[f64](settings + 72) * scale_x)
-            least_y = spread[f32](ld[f64](settings + 72) * scale_y)
-        end_x = spread[f32](high if swapped else wide)
-        end_y = spread[f32](wide if swapped else high)
-        for j in range(0, w, VL):
-            left = w - j
+            least[0] = spread[f32](ld[f64](settings + 72) * scale_x)
+            least[1] = spread[f32](ld[f64](settings + 72) * scale_y)
+        end[0] = spread[f32](high if swapped else wide)
+        end[1] = spread[f32](wide if swapped else high)
+        for j in range(0, anchors.size.w, VL):
+            left = anchors.size.w - j
             p = anchors.at(h=i, w=j, a=a)
-            x1 = gather[f32](p, anchors.stride.w, left)
-            y1 = gather[f32](anchors.at(p, four=1), anchors.stride.w, left)
-            x2 = gather[f32](anchors.at(p, four=2), anchors.stride.w, left)
-            y2 = gather[f32](anchors.at(p, four=3), anchors.stride.w, left)
-            if swapped:  # anchors end where the picture does
-                x1 = minimum(maximum(x1, zero), end_x)
-                y1 = minimum(maximum(y1, zero), end_y)
-                x2 = minimum(maximum(x2, zero), end_x)
-                y2 = minimum(maximum(y2, zero), end_y)
-            side_x = x2 - x1 + border
-            side_y = y2 - y1 + border
             d = deltas.at(n=n, a=a, h=i, w=j)
-            x = x1 + half * side_x + gather[f32](d, deltas.stride.w, left) / number(settings, 5) * side_x
-            d = deltas.at(d, four=1)
-            y = y1 + half * side_y + gather[f32](d, deltas.stride.w, left) / number(settings, 6) * side_y
-            d = deltas.at(d, four=1)
-            grow_x = gather[f32](d, deltas.stride.w, left) / number(settings, 7) * size
-            d = deltas.at(d, four=1)
-            grow_y = gather[f32](d, deltas.stride.w, left) / number(settings, 8) * size
-            half_x = half * (libm_exp[f32](minimum(grow_x, most)) * side_x)
-            half_y = half * (libm_exp[f32](minimum(grow_y, most)) * side_y)
-            x1 = x - half_x
-            y1 = y - half_y
-            x2 = x + half_x - outer
-            y2 = y + half_y - outer
-            if clipped:
-                x1 = maximum(minimum(x1, end_x - inset), zero)
-                y1 = maximum(minimum(y1, end_y - inset), zero)
-                x2 = maximum(minimum(x2, end_x - inset), zero)
-                y2 = maximum(minimum(y2, end_y - inset), zero)
+            for k in static_range(4):
+                at[k] = gather[f32](anchors.at(p, four=k), anchors.stride.w, left)
+                if swapped:  # anchors end where the picture does
+                    at[k] = minimum(maximum(at[k], zero), end[k % 2])
+            for k in static_range(2):
+                side = at[k + 2] - at[k] + border
+                move = gather[f32](deltas.at(d, four=k), deltas.stride.w, left)
+                middle = at[k] + half * side + move / number(settings, 5 + k) * side
+                grow = gather[f32](deltas.at(d, four=k + 2), deltas.stride.w, left)
+                grow = grow / number(settings, 7 + k) * size
+                reach = half * (libm_exp[f32](minimum(grow, most)) * side)
+                at[k] = middle - reach
+                at[k + 2] = middle + reach - outer
+            for k in static_range(4 if clipped else 0):
+                at[k] = maximum(minimum(at[k], end[k % 2] - inset), zero)
             if scored:
-                large = (x2 - x1 + border >= least_x) & (y2 - y1 + border >= least_y)
+                large = (at[2] - at[0] + border >= least[0]) & (at[3] - at[1] + border >= least[1])
                 v = gather[f32](scores.at(n=n, a=a, h=i, w=j), scores.stride.w, left)
                 if marked:
-                    y1 = select(large, y1, const[f32](nan))
+                    at[1] = select(large, at[1], const[f32](nan))
                 else:
                     v = select(large, v, zero)
                 scatter[f32](values.at(n=n, h=i, w=j, a=a), values.stride.w, v, left)
-            q = boxes.at(n=n, h=i, w=j, a=a)
-            scatter[f32](q, boxes.stride.w, x1, left)
-            scatter[f32](q + 4, boxes.stride.w, y1, left)
-            scatter[f32](q + 8, boxes.stride.w, x2, left)
-            scatter[f32](q + 12, boxes.stride.w, y2, left)
+            for k in static_range(4):
+                scatter[f32](boxes.at(n=n, h=i, w=j, a=a, four=k), boxes.stride.w, at[k], left)
 
 
 @kernel(

@@ -31,6 +31,16 @@ def sorted_by_score(a, b, many, values, counts):
     sorted_pairs(a, b, many, counts)
 
 
+@inline
+def fill_up(rows, places, scores, total, left, width, T):
+    """Zeros in the `left` rows behind those that there are."""
+    for k in range(0, left * width, VL):
+        storem[f32](rows + (total * width + k) * 4, const[f32](0.0), left * width - k)
+    for k in range(0, left, VL):
+        storem[T](places + (total + k) * SIZE[T], const[T](0), left - k)
+        storem[f32](scores + (total + k) * 4, const[f32](0.0), left - k)
+
+
 @kernel(
     boxes="n c i k", numbers="n c room:1", values="n c room:1", counts="n c:1", threshold="",
     rows="r width:1", places="", scores="", many_of="n", number="",
@@ -98,14 +108,8 @@ def ranked_rows(
         st[f32](scores + i * 4, ld[f32](values + slot * 4))
     st[i64](number, total)
     if padded:
-        left = size - total
-        for k in range(0, left * (4 + lead), VL):
-            q = rows + (total * (4 + lead) + k) * 4
-            storem[f32](q, const[f32](0.0), left * (4 + lead) - k)
-        for k in range(0, left, VL):
-            storem[T](places + (total + k) * SIZE[T], const[T](0), left - k)
-            storem[f32](scores + (total + k) * 4, const[f32](0.0), left - k)
-        if left > 0 and padded == "mark":
+        fill_up(rows, places, scores, total, size - total, 4 + lead, T)
+        if size > total and padded == "mark":
             st[f32](rows + total * (4 + lead) * 4, -1.0)
 
 

@@ -103,6 +103,30 @@ class FilterSizes(NamedTuple):
     antialias: int
 
 
+@inline
+def weigh(sums, first, taps, at, low, behind, slope, reach, a, cube, extent):
+    """The weights of the places from `low` to `behind` around `at`, added up for `taps` elements from the
+    `first` on. Their sum."""
+    for t in range(taps):
+        st[f64](sums + t * 8, 0.0)
+    total = 0.0
+    for place in range(low, behind):
+        d = (at - place) * slope
+        if d < 0.0:
+            d = 0.0 - d
+        w = 1.0 - d
+        if cube != 0:
+            w = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+            if d >= 1.0:
+                w = ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
+        if d >= reach * slope:
+            w = 0.0
+        total += w
+        q = sums + (min(max(place, 0), extent - 1) - first) * 8
+        st[f64](q, ld[f64](q) + w)
+    return total
+
+
 @kernel(starts="", weights="", numbers="", sizes=FilterSizes)
 def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
     """weights[o, t]: those of elements around a place. Outside of the image nothing counts and the rest sums
@@ -148,23 +172,7 @@ def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
                 taps = max(taps, last - first + 1)
             else:
                 first = min(first, sizes.extent - taps)
-                for t in range(taps):
-                    st[f64](sums + t * 8, 0.0)
-                total = 0.0
-                for place in range(low, behind):
-                    d = (at - place) * slope
-                    if d < 0.0:
-                        d = 0.0 - d
-                    w = 1.0 - d
-                    if sizes.cube != 0:
-                        w = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
-                        if d >= 1.0:
-                            w = ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
-                    if d >= reach * slope:
-                        w = 0.0
-                    total += w
-                    q = sums + (min(max(place, 0), sizes.extent - 1) - first) * 8
-                    st[f64](q, ld[f64](q) + w)
+                total = weigh(sums, first, taps, at, low, behind, slope, reach, a, sizes.cube, sizes.extent)
                 if sizes.edges != 0 or total == 0.0:
                     total = 1.0
                 st[i32](starts + (HEAD + o) * 4, first)

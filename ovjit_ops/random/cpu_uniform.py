@@ -114,6 +114,41 @@ def rounded(v, T):
     return held
 
 
+@inline
+def put_reals(q, drawn, many, first, span, T, torch):
+    """So many drawn numbers as reals from `first` on."""
+    for k in range(0, many, VL):
+        if T == "f64":
+            pair = load[i64](drawn + k * 8)
+            pair = ((pair & const[i64](_MASK)) << const[i64](32)) | (
+                (pair >> const[i64](32)) & const[i64](_MASK)
+            )
+            unit = cast[f64](pair & const[i64](_LOW[T, torch])) * const[f64](1 / (_LOW[T, torch] + 1))
+        else:
+            kept = load[i32](drawn + k * 4) & const[i32](_LOW[T, torch])
+            unit = cast[f32](kept) * const[f32](1 / (_LOW[T, torch] + 1))
+        if T == "f32" and not torch:
+            unit = fma(unit, span, first)
+        elif T == "f16" and torch:
+            unit = unit * span + first
+        else:
+            unit = rounded(unit * span, T)
+            unit = unit + first
+        storem[T](q + k * SIZE[T], unit, many - k)
+
+
+@inline
+def put_numbers(q, drawn, many, least, length):
+    """So many drawn numbers as i32 from `least` on: the quotient is right in f64, whatever is rounded."""
+    span = cast[f64](spread[i64](length))
+    first = cast[f64](spread[i64](least))
+    for k in range(0, many, VL):
+        unit = cast[f64](load[i32](drawn + k * 4))
+        unit = select(unit < const[f64](0.0), unit + const[f64](4294967296.0), unit)
+        unit = first + (unit - floor(unit / span) * span)
+        storem[i32](q + k * 4, cast[i32](unit), many - k)
+
+
 class DrawnShare(NamedTuple):
     """Numbers to draw, the blocks that they are drawn in, and how many of these a chunk takes."""
 
@@ -167,32 +202,9 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
         many = min(of.n - block * each, each)
         q = y + block * each * SIZE[T]
         if T in MANTISSA:
-            for k in range(0, many, VL):
-                if T == "f64":
-                    pair = load[i64](drawn + k * 8)
-                    pair = ((pair & const[i64](_MASK)) << const[i64](32)) | (
-                        (pair >> const[i64](32)) & const[i64](_MASK)
-                    )
-                    unit = cast[f64](pair & const[i64](_LOW[T, torch])) * const[f64](1 / (_LOW[T, torch] + 1))
-                else:
-                    kept = load[i32](drawn + k * 4) & const[i32](_LOW[T, torch])
-                    unit = cast[f32](kept) * const[f32](1 / (_LOW[T, torch] + 1))
-                if T == "f32" and not torch:
-                    unit = fma(unit, span, first)
-                elif T == "f16" and torch:
-                    unit = unit * span + first
-                else:
-                    unit = rounded(unit * span, T)
-                    unit = unit + first
-                storem[T](q + k * SIZE[T], unit, many - k)
-        elif T == "i32":  # the quotient is right in f64, whatever is rounded
-            span = cast[f64](spread[i64](length))
-            first = cast[f64](spread[i64](least))
-            for k in range(0, many, VL):
-                unit = cast[f64](load[i32](drawn + k * 4))
-                unit = select(unit < const[f64](0.0), unit + const[f64](4294967296.0), unit)
-                unit = first + (unit - floor(unit / span) * span)
-                storem[i32](q + k * 4, cast[i32](unit), many - k)
+            put_reals(q, drawn, many, first, span, T, torch)
+        elif T == "i32":
+            put_numbers(q, drawn, many, least, length)
         else:
             for k in range(many):
                 a = ld[u32](drawn + k * wide * 4) + 0
