@@ -32,6 +32,25 @@ def sorted_by_score(a, b, many, values, counts):
 
 
 @inline
+def list_slots(here, image, numbers, values, counts, classes, room, regions, bar, fallen):
+    """The places of what is kept of an image, at `here`; where scores have `fallen`, of what is above the
+    bar, with its number. How many they are."""
+    many = 0
+    for label in range(classes):
+        item = image * classes + label
+        for r in range(ld[i64](counts + item * 8) + 0):
+            slot = item * room + r
+            if not fallen:
+                st[i64](here + many * 8, slot)
+                many += 1
+            elif ld[f32](values + slot * 4) > bar:
+                key = label * regions + ld[i32](numbers + slot * 4)
+                st[i64](here + many * 8, (key << 32) | slot)
+                many += 1
+    return many
+
+
+@inline
 def fill_up(rows, places, scores, total, left, width, T):
     """Zeros in the `left` rows behind those that there are."""
     for k in range(0, left * width, VL):
@@ -61,18 +80,7 @@ def ranked_rows(
     total = 0
     for image in range(numbers.size.n):
         here = a + total * 8
-        many = 0
-        for label in range(classes):
-            item = image * classes + label
-            for r in range(ld[i64](counts + item * 8) + 0):
-                slot = item * room + r
-                if not fallen:
-                    st[i64](here + many * 8, slot)
-                    many += 1
-                elif ld[f32](values + slot * 4) > bar:
-                    key = label * regions + ld[i32](numbers + slot * 4)
-                    st[i64](here + many * 8, (key << 32) | slot)
-                    many += 1
+        many = list_slots(here, image, numbers, values, counts, classes, room, regions, bar, fallen)
         if fallen:  # in its class, too, each is in another place than it was in before
             sorted_pairs(here, b, many, scratch)
         if fallen or (classes > 1 and (order == "score" or many > keep)):

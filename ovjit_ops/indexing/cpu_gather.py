@@ -103,59 +103,72 @@ def move_row(p, q, n, x_n, y_n, T, combine):
             scatter[T](q + i * y_n, y_n, v, left)
 
 
+@inline
+def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine, zeros):
+    """n single elements, each with an index of its own. 1 where one of them names no place, else 0."""
+    extent = ld(places, 0)
+    stride = ld(places, 1)
+    from_ = p
+    to = q
+    here = a
+    left = n
+    wrong = 0
+    if direction == "gather" and SIZE[T] >= 4:
+        near = at.size.k == 1 and at.stride.lanes == SIZE[index] and extent > 0
+        near = near and x_n == 0 and y_n == SIZE[T]
+        if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
+            left = take_elements(p, q, a, n, extent, stride, T, index, zeros)
+            if left > 0:
+                left = 0
+                wrong = 1
+    while left > 0:
+        left -= 1
+        place = index_at(here, extent, index)
+        inside = 1
+        if place < 0 or place >= extent:
+            inside = 0
+        away = place * stride
+        for k in range(1, at.size.k):
+            extent_k = ld(places, 2 * k)
+            place = index_at(at.at(here, k=k), extent_k, index)
+            if place < 0 or place >= extent_k:
+                inside = 0
+            away += place * ld(places, 2 * k + 1)
+        if inside == 0:
+            if not zeros:
+                wrong = 1
+                break
+            st[T](to, 0)
+        elif combine:
+            v = combine(loadm[T](to + away, 1), loadm[T](from_, 1))
+            storem[T](to + away, v, 1)
+        elif direction == "gather":
+            st[T](to, ld[T](from_ + away))
+        else:
+            st[T](to + away, ld[T](from_))
+        from_ += x_n
+        to += y_n
+        here += at.stride.lanes
+    return wrong
+
+
 @kernel(over=f"... lanes/{RUN}", x="...", y="...", at="... k")
 def indexed(
     x: Tensor, y: Tensor, at: Tensor, places=_PLACES, *, T, index, direction, combine, zeros, panels,
 ):  # fmt: skip
     """An item is a row of elements, or so many elements with an index each. `places`: the extent and the
     bytes of each of an index' numbers."""
-    depth = at.size.k
-    at_n = at.stride.lanes
     for done, p, q, a in items(x, y, at):
         n = min(y.size.lanes - done, RUN)
         x_n = x.stride.lanes
         y_n = y.stride.lanes
-        if at_n != 0 or y_n == 0:
-            # n single elements, each with an index of its own
-            extent = ld(places, 0)
-            stride = ld(places, 1)
-            left = n
-            if direction == "gather" and SIZE[T] >= 4:
-                near = depth == 1 and x_n == 0 and y_n == SIZE[T] and at_n == SIZE[index] and extent > 0
-                if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
-                    left = take_elements(p, q, a, n, extent, stride, T, index, zeros)
-                    if left > 0:
-                        return 1
-            while left > 0:
-                left -= 1
-                place = index_at(a, extent, index)
-                inside = 1
-                if place < 0 or place >= extent:
-                    inside = 0
-                away = place * stride
-                for k in range(1, depth):
-                    extent_k = ld(places, 2 * k)
-                    place = index_at(at.at(a, k=k), extent_k, index)
-                    if place < 0 or place >= extent_k:
-                        inside = 0
-                    away += place * ld(places, 2 * k + 1)
-                if inside == 0:
-                    if not zeros:
-                        return 1
-                    st[T](q, 0)
-                elif combine:
-                    v = combine(loadm[T](q + away, 1), loadm[T](p, 1))
-                    storem[T](q + away, v, 1)
-                elif direction == "gather":
-                    st[T](q, ld[T](p + away))
-                else:
-                    st[T](q + away, ld[T](p))
-                p += x_n
-                q += y_n
-                a += at_n
+        if at.stride.lanes != 0 or y_n == 0:
+            wrong = move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine, zeros)
+            if wrong != 0:
+                return 1
         else:
             valid = 1
-            for k in range(depth):
+            for k in range(at.size.k):
                 extent = ld(places, 2 * k)
                 place = index_at(at.at(a, k=k), extent, index)
                 if place < 0 or place >= extent:

@@ -149,6 +149,36 @@ def put_numbers(q, drawn, many, least, length):
         storem[i32](q + k * 4, cast[i32](unit), many - k)
 
 
+@inline
+def put_wide(q, drawn, many, wide, least, end, far, T, torch):
+    """So many drawn numbers, of `wide` words each, as integers from `least` to `end`. `far`: these are as
+    far apart as no number of 64 bits with a sign."""
+    length = end - least
+    length_low = length & _MASK
+    borrow = 0
+    if (end & _MASK) < (least & _MASK):
+        borrow = 1
+    length_high = ((end >> 32) - (least >> 32) - borrow) & _MASK
+    for k in range(many):
+        a = ld[u32](drawn + k * wide * 4) + 0
+        b = 0
+        if wide == 2 and torch:
+            b = a
+            a = ld[u32](drawn + k * 8 + 4) + 0
+        elif wide == 2:
+            b = ld[u32](drawn + k * 8 + 4) + 0
+        if far == 0:
+            a = rest_of(b, a, length)
+            st[T](q + k * SIZE[T], least + a)
+        else:  # the number and what it is added to, in halves
+            base = least
+            if b > length_high or (b == length_high and a >= length_low):
+                base = least + least - end
+            a = a + (base & _MASK)
+            st[u32](q + k * 8, a & _MASK)
+            st[u32](q + k * 8 + 4, (b + ((base >> 32) & _MASK) + (a >> 32)) & _MASK)
+
+
 class DrawnShare(NamedTuple):
     """Numbers to draw, the blocks that they are drawn in, and how many of these a chunk takes."""
 
@@ -188,11 +218,6 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
         if least < 0 and end > 9223372036854775807 + least:
             far = 1
         length = end - least
-        length_low = length & _MASK
-        borrow = 0
-        if (end & _MASK) < (least & _MASK):
-            borrow = 1
-        length_high = ((end >> 32) - (least >> 32) - borrow) & _MASK
     for block in share(of.blocks, of.per_chunk):
         if torch:
             twisted(drawn, state, block * BLOCK)
@@ -206,24 +231,7 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
         elif T == "i32":
             put_numbers(q, drawn, many, least, length)
         else:
-            for k in range(many):
-                a = ld[u32](drawn + k * wide * 4) + 0
-                b = 0
-                if wide == 2 and torch:
-                    b = a
-                    a = ld[u32](drawn + k * 8 + 4) + 0
-                elif wide == 2:
-                    b = ld[u32](drawn + k * 8 + 4) + 0
-                if far == 0:
-                    a = rest_of(b, a, length)
-                    st[T](q + k * SIZE[T], least + a)
-                else:  # the number and what it is added to, in halves
-                    base = least
-                    if b > length_high or (b == length_high and a >= length_low):
-                        base = least + least - end
-                    a = a + (base & _MASK)
-                    st[u32](q + k * 8, a & _MASK)
-                    st[u32](q + k * 8 + 4, (b + ((base >> 32) & _MASK) + (a >> 32)) & _MASK)
+            put_wide(q, drawn, many, wide, least, end, far, T, torch)
     return 0
 
 

@@ -88,6 +88,30 @@ def go_on(alpha, stay, skip, here, norm, n, exp, log):
         store[f64](alpha + s, came + maximum(load[f64](here + s) - norm, never))
 
 
+@inline
+def list_labels(target, given, count, classes, L, collapse, unique):
+    """The labels of a sequence that count, at `target`. How many they are, -1 where one is no class."""
+    many = 0
+    last = -1
+    for i in range(count):
+        label = ld[L](given + i * SIZE[L]) + 0
+        if label < 0 or label >= classes:
+            many = -1
+            break
+        told = 1
+        if collapse and label == last:
+            told = 0
+        if unique:
+            for k in range(many):
+                if ld[i64](target + k * 8) == label:
+                    told = 0
+        if told == 1:
+            st[i64](target + many * 8, label)
+            many += 1
+        last = label
+    return many
+
+
 @kernel(over="b", x="b t c:1", times="b:1", labels="b m:1", counts="b:1", blanks="", y="b:1")
 def ctc_loss(
     x: Tensor, times: Tensor, labels: Tensor, counts: Tensor, blanks: Tensor, y: Tensor, room, *, E, L, N, B,
@@ -114,23 +138,9 @@ def ctc_loss(
         count = ld[N](count_at) + 0
         if time < 0 or time > x.size.t or count < 0 or count > labels.size.m or count > time:
             return 4
-        many = 0
-        last = -1
-        for i in range(count):
-            label = ld[L](given + i * SIZE[L]) + 0
-            if label < 0 or label >= classes:
-                return 1
-            told = 1
-            if collapse and label == last:
-                told = 0
-            if unique:
-                for k in range(many):
-                    if ld[i64](target + k * 8) == label:
-                        told = 0
-            if told == 1:
-                st[i64](target + many * 8, label)
-                many += 1
-            last = label
+        many = list_labels(target, given, count, classes, L, collapse, unique)
+        if many < 0:
+            return 1
         n = 2 * many + 1
         storem[f64](alpha - 16, never, 2)
         for s in range(0, n, VL):
