@@ -15,7 +15,7 @@ from ovjit.forks import made_once
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
-from ovjit.planning.views import product
+from ovjit.planning.views import View, product
 from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 
@@ -208,9 +208,12 @@ class MovedAnchors(Lowering):
         settings = [attrs["border"], attrs["outer"], attrs["inset"], attrs["most"], attrs["size"]]
         table_of = np.array([*settings, *attrs["weights"], attrs["min_size"]], np.float64)
         grid = (images, h, w, many)
+        by_image, by_channel, *by_place = deltas.strides
+        steps = (by_image, 4 * by_channel, by_channel, *by_place)
         tensors = {
             "info": info.expand((images, info.shape[1])), "anchors": anchors,
-            "deltas": deltas.as_shape((images, many, 4, h, w)), "boxes": made[0].as_shape((*grid, 4)),
+            "deltas": View(deltas.buffer, (images, many, 4, h, w), steps, 4, deltas.offset),
+            "boxes": made[0].as_shape((*grid, 4)),
             "settings": planner.data.view(table_of, "f64"),
         }  # fmt: skip
         if self.scored:

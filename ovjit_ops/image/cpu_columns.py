@@ -14,7 +14,7 @@ from ovjit.graph.windows import full_attribute
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
-from ovjit.planning.views import product
+from ovjit.planning.views import View, product
 
 
 def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
@@ -108,12 +108,14 @@ class Columns(Lowering):
         check(x.shape[-1] == rows * columns, f"{y.shape} has {rows}x{columns} windows, not {x.shape[-1]}")
         if not y.count:
             return
-        parts = x.as_shape((*y.shape[:-2], kh, kw, rows, columns))
-        tap_row, tap, window_row, window = range(len(parts.shape) - 4, len(parts.shape))
+        s_r, s_c = x.strides[-2:]
+        taps, windows = (kw, s_r), (columns, s_c)
         # what lies side by side in both is walked in vectors
-        taps_inside = x.strides[-2] == x.itemsize and dw == 1
-        inner, outer = (tap, window) if taps_inside else (window, tap)
-        seen = parts.permute((*range(tap_row), tap_row, window_row, outer, inner))
+        taps_inside = s_r == x.itemsize and dw == 1
+        inner, outer = (taps, windows) if taps_inside else (windows, taps)
+        shape = (*y.shape[:-2], kh, rows, outer[0], inner[0])
+        steps = (*x.strides[:-2], s_r * (kh * kw), s_r * kw, s_c * columns, outer[1], inner[1])
+        seen = View(x.buffer, shape, steps, x.itemsize, x.offset)
         along = (sw, dw) if taps_inside else (dw, sw)
         launch(
             planner, self.kernel, {"x": seen, "y": y}, ("y",), steps=Steps(sh, dh, top, *along, left),
