@@ -77,6 +77,23 @@ class States:
         self.memory[k], self.shown[k] = None, False
 
 
+    def shape(self, k: int) -> tuple[int, ...]:
+        """The value's shape, as it is kept; () after a reset."""
+        self.settle()
+        value = self.values[k]
+        return () if value is None else value.shape
+
+    def cut(self, k: int, axis: int, length: int) -> None:
+        """Keep the first `length` elements along `axis`, as they are stored: bytes are not converted."""
+        self.settle()
+        value = self.values[k]
+        assert value is not None
+        part = beginning(value, [length if a == axis else d for a, d in enumerate(value.shape)])
+        if self.memory[k] is None or self.shown[k]:
+            part, self.memory[k], self.shown[k] = owned(part), None, False
+        self.values[k] = part
+
+
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
     """`value` in the element type that the variable is kept in."""
     if value.dtype == dtypes.numpy_dtype(variable.kept.dtype):

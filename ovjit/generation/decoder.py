@@ -72,20 +72,19 @@ class Decoder:
             return
         if not 0 < length < self.length:
             raise OvjitError(f"{self.length} tokens cannot be cut to {length}")
-        from ovjit.api.tensors.tensor import Tensor
-
+        found = []
         for state in self._request.query_state():
-            values = state.state.data
-            axes = [axis for axis, extent in enumerate(values.shape) if extent == self.length and axis]
+            shape = state._shape
+            axes = [axis for axis, extent in enumerate(shape) if extent == self.length and axis]
             if not axes:
                 raise OvjitError(
-                    f"the state {state.name!r} of shape {list(values.shape)} has no axis of {self.length} "
+                    f"the state {state.name!r} of shape {list(shape)} has no axis of {self.length} "
                     "tokens: this model cannot go back, as speculative decoding does"
                 )
             # of a head as long as the sequence, the axis of tokens is the one before the last
-            axis = axes[0] if len(axes) == 1 or values.ndim - 2 not in axes else values.ndim - 2
-            part = values[(slice(None),) * axis + (slice(0, length),)]
-            state.state = Tensor(np.ascontiguousarray(part))
+            found.append((state, len(shape) - 2 if len(shape) - 2 in axes else axes[0]))
+        for state, axis in found:
+            state._cut(axis, length)
         self.length = length
 
 

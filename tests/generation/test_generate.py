@@ -221,6 +221,30 @@ def test_drafts_change_nothing(model: Path, tmp_path: Path, temperature: float) 
             assert list(generate(decoder, prompt, settings, draft)) == wanted, (SEED, n, draft)
 
 
+@pytest.mark.parametrize("kind", ["f32", "u8"])
+def test_going_back_keeps_what_is_stored(model: Path, kind: str) -> None:
+    """Bytes of a cache are cut and not converted, however often; a tensor that the caller holds stays."""
+    decoder = Decoder.load(model, config=EXACT | {"KV_CACHE_PRECISION": kind})
+    prompt, following = [5, 90, 300, 7, 12], [33, 8, 41, 200]
+    decoder.feed(prompt)
+    wanted = [decoder.feed([token]) for token in following]
+    decoder.reset()
+    decoder.feed(prompt)
+    held: list[Any] = []
+    for n, token in enumerate(following):
+        decoder.feed([250 + n, 3, 77])  # wrong guesses
+        decoder.rewind(len(prompt) + n)
+        np.testing.assert_array_equal(decoder.feed([token]), wanted[n], str((kind, n)))
+        if kind == "f32":
+            held = [(state.state, state.state.data.copy()) for state in decoder._request.query_state()]
+    decoder.rewind(2)
+    decoder.feed([9])
+    for tensor, data in held:
+        np.testing.assert_array_equal(tensor.data, data)
+    with pytest.raises(OvjitError, match="cannot be cut"):
+        decoder.rewind(9)
+
+
 def test_a_draft_that_is_right_saves_inferences(model: Path) -> None:
     decoder, calls = Decoder.load(model, config=EXACT), []
     feed = decoder.feed

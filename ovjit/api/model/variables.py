@@ -201,5 +201,16 @@ class VariableState:
         self._request._check_idle()
         self._states.reset(self._index)
 
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """The shape in which the value is kept; () after a reset."""
+        self._request._check_idle()
+        return self._states.shape(self._index)
+
+    def _cut(self, axis: int, length: int) -> None:
+        """Keep the first `length` elements along `axis`."""
+        self._request._check_idle()
+        self._states.cut(self._index, axis, length)
+
     def __repr__(self) -> str:
         return "<VariableState>"
