@@ -223,6 +223,9 @@ class Builder:
         attrs = node.attrs if attrs is None else attrs
         return self.add(op or node.op, inputs, attrs, name=node.name, origins=node.origins, **more).outputs
 
+    def is_taken(self, name: str) -> bool:
+        return not self.follows and name in self._names
+
     def keep(self, node: Node) -> bool:
         """Append `node` itself; False, and nothing is done, where its name is taken."""
         self.depart()

@@ -187,7 +187,7 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
                 _name(b, node, out)
                 readers.put(node, out)
                 return out
-        if inputs is node.inputs:
+        if inputs is node.inputs and not b.is_taken(node.name):
             return None
         out = copy_node(b, node, inputs).outputs
         readers.put(node, out)
