@@ -1,7 +1,7 @@
 """Each rule of the pipeline is applied to a graph that is made for it: none is dead.
 
-A graph may be for several rules. Its nodes have names like those that rules give new nodes: a node that is made
-anew for its name alone has the readers that it had.
+A graph may be for several rules. Its nodes have names like those that rules give new nodes: a node that is
+made anew for its name alone has the readers that it had.
 """
 
 from __future__ import annotations
