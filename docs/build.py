@@ -39,7 +39,8 @@ ORDER = {
         "docs/history.md", "docs/memory.md", "docs/fuzzing.md", "docs/coverage.md",
     ],
     "Explanation": [
-        "docs/architecture.md", "docs/decisions.md", "docs/threads.md", "docs/blob_format.md", "SECURITY.md",
+        "docs/architecture.md", "docs/decisions.md", "docs/threads.md", "docs/many_cores.md",
+        "docs/blob_format.md", "SECURITY.md",
     ],
     "Project": ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"],
 }  # fmt: skip

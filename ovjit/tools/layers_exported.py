@@ -227,7 +227,7 @@ def resized() -> Iterator[Any]:
 
 def normed() -> Iterator[Any]:
     """Normalised rows, with the numbers that are added to variances."""
-    for small in (1e-12, 1e-7, 1e-6):
+    for small in (1e-12, 1e-7, 1e-6, 1e-5):
 
         def norm(x: Any, eps: float = small) -> Any:
             return o.mvn(x, ints(-1), True, eps, "INSIDE_SQRT")
