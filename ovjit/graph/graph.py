@@ -19,15 +19,11 @@ from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.graph.shapes import is_static, merge
 
 
-class Value:
-    """One output of a node."""
+class Typed:
+    """What has a `TensorType` as its `type`."""
 
-    __slots__ = ("index", "node", "type")
-
-    def __init__(self, node: Node, index: int, type: TensorType):
-        self.node = node
-        self.index = index
-        self.type = type
+    __slots__ = ()
+    type: TensorType
 
     @property
     def dtype(self) -> str:
@@ -36,6 +32,17 @@ class Value:
     @property
     def shape(self) -> Any:
         return self.type.shape
+
+
+class Value(Typed):
+    """One output of a node."""
+
+    __slots__ = ("index", "node", "type")
+
+    def __init__(self, node: Node, index: int, type: TensorType):
+        self.node = node
+        self.index = index
+        self.type = type
 
     @property
     def constant(self) -> np.ndarray | None:

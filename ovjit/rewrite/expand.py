@@ -3,6 +3,9 @@
 `expand(b, node, inputs)` of an operation's record returns the values that replace its outputs, or None to
 keep it. f16 and bf16 tensors of operations that do not compute in these types (`Op.native_types`) are upcast
 to f32 first. Other types are promoted to the operation's compute type (`Op.stand_in`).
+
+An operation's `expand` is its rule: its pattern is the operation alone. It is asked again of what it made,
+and the replaced node is kept for the check of open shapes, which other rules do not need.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ Otherwise conversions would break the patterns of other passes (attention, norma
 each result would be rounded on its way to the next operation. Operations that only move elements stay in f16
 while their input is f16. Values of constants alone are left to folding, or to the passes for compressed
 weights.
+
+It is one walk and no rules: each node is rewritten by what is known of its inputs, the f32 from which an f16
+was rounded or whether constants alone made it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
     Loop(x; body: ReadValue(v), Assign(v))  ->  Loop(x, ReadValue(v); body: parameter, result), Assign(v)
 
 In an If, the branch that does not know the variable hands it through.
+
+It is no rule: it changes bodies, and adds outputs to the graph.
 """
 
 from __future__ import annotations

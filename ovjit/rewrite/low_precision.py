@@ -16,6 +16,9 @@ of a model keep their types. A tensor that is joined to an input has its type. A
 that the caller passes, which attention reads in place. A cache in a variable is an input of the lower type,
 see `model_variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed
 inputs, so no conversion is needed there.
+
+These are no rules: what a value is stored as depends on all its readers, and theirs. It is chosen for the
+whole graph before any node is rewritten. `read_halves`, which is about one node, is a rule.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Variables out of the graph: ReadValue becomes a hidden input, Assign a hidden output."""
+"""Variables out of the graph: ReadValue becomes a hidden input, Assign a hidden output.
+
+These are no rules: they change a graph's inputs and outputs, and split off what computes initial values.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@
 
 A cache is an input of the model, of any type and shape as a rule. How it lies is a matter of the properties
 `KV_CACHE_PRECISION` and its kin, as in OpenVINO: the ports of the compiled model say it.
+
+It is no rule: inputs of the graph change, and all layers together get one plan.
 """
 
 from __future__ import annotations

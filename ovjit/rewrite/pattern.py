@@ -17,6 +17,7 @@
 | `p | q`                              | what either matches                                            |
 | `p.once`                             | what one reader takes                                          |
 | `p.named("key")`                     | the value itself is found, too                                 |
+| `Scaled(p, "scale")`                 | p times reals, or divided by them; their factor is found       |
 | `p.let(key=f)`, `p.where(f)`         | f(value) is found under a key unless it is None; f holds       |
 
 A name stands for one value wherever it occurs in a pattern. All ways to match are tried, in order. Matching

@@ -10,6 +10,9 @@ integers are in `x`: OpenVINO multiplies there, too, and so does ONNX Runtime. I
 expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once, so that sums become the right
 steps (`settled`). A Relu or Clamp that only cuts off what Quantize cuts off anyway is gone. What is not made
 of integers stays as it is.
+
+Sums have any number of terms, which are followed back through values with one reader and written anew
+together. A pattern names a fixed number of values, so only steps on the way are patterns.
 """
 
 from __future__ import annotations

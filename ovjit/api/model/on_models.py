@@ -16,11 +16,12 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Input, Node, Output
 from ovjit.api.model.node_ports import target_inputs
+from ovjit.graph.graph import Typed
 from ovjit.graph.op import TensorType
 from ovjit.rewrite.rules import Rule
 
 
-class Seen:
+class Seen(Typed):
     """An output, as patterns see it."""
 
     __slots__ = ("port",)
@@ -39,14 +40,6 @@ class Seen:
     @property
     def type(self) -> TensorType:
         return self.port._tensor._type
-
-    @property
-    def dtype(self) -> str:
-        return self.type.dtype
-
-    @property
-    def shape(self) -> Any:
-        return self.type.shape
 
     @property
     def constant(self) -> np.ndarray | None:
