@@ -3,62 +3,70 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.graph.op import find_op
+from ovjit.rewrite.pattern import Pattern, constant, op, value
+from ovjit.rewrite.rules import rule
 
 #: Operation -> the dimensions of its weights that are output channels: groups first, where it has them.
 _CHANNELS = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpropData": (1,),
              "GroupConvolutionBackpropData": (0, 2)}  # fmt: skip
 
 
+def _numbers_of(key: str) -> Pattern:
+    return constant(key).where(lambda numbers: numbers.dtype == "f32")
+
+
+_CONV = op[" ".join(_CHANNELS)](value("data"), _numbers_of("weights"), ...).once.named("conv")
+_BIASED = op.Add(_CONV, _numbers_of("bias")).once
+_STATISTICS = map(_numbers_of, ("gamma", "beta", "mean", "variance"))
+
+
 def fold_batch_norms(model: Model) -> None:
+    """Apply `fold_batch_norm` wherever it fits."""
+    for _ in applied([fold_batch_norm], model, Users(model)):
+        pass
+
+
+@rule(op.BatchNormInference(_BIASED | _CONV | value("x"), *_STATISTICS))
+def fold_batch_norm(
+    node: SeenNode, gamma: Seen, beta: Seen, mean: Seen, variance: Seen, x: Seen | None = None,
+    conv: Seen | None = None, weights: Seen | None = None, bias: Seen | None = None,
+) -> bool | None:  # fmt: skip
     """BatchNormInference(x) -> x * scale + shift, in f32 with constant numbers.
 
     Behind a convolution that nothing else reads: conv(x; weights * scale) + shift.
     """
-    nodes = model.get_ordered_ops()
-    readers = Counter((v._node, v._index) for node in nodes for v in node._inputs)
-    for node in nodes:
-        if node._op.name != "BatchNormInference" or node._tensors[0]._type.dtype != "f32":
-            continue
-        numbers = [_constant(value) for value in node._inputs[1:]]
-        shape = node._inputs[0]._tensor._type.shape
-        if shape is None or any(v is None for v in numbers):
-            continue
-        gamma, beta, mean, var = (v.astype(np.float64) for v in numbers if v is not None)
-        scale = gamma / np.sqrt(var + node._attrs["epsilon"])
-        _replace(node, scale, beta - mean * scale, len(shape), readers)
-
-
-def _replace(
-    node: Node, scale: np.ndarray, shift: np.ndarray, rank: int, readers: Counter[tuple[Node, int]]
-) -> None:
-    name, x = node.get_friendly_name(), node._inputs[0]
-    source, term = x, None
-    if x._node._op.name == "Add" and readers[x._node, 0] == 1:  # a bias
-        term = _constant(x._node._inputs[1])
-        source = x._node._inputs[0] if term is not None and term.size == scale.size else x
-    conv = source._node
-    axes = _CHANNELS.get(conv._op.name)
-    weights = _constant(conv._inputs[1]) if axes and readers[conv, 0] == 1 else None
-    if axes is None or weights is None:
-        scaled = _made("Multiply", x, _numbers(scale, rank, f"{name}/scale"), f"{name}/Multiply")
+    shape, name = node.inputs[0].shape, node.of.get_friendly_name()
+    if shape is None or node.output.dtype != "f32":
+        return None
+    g, b, m, var = (seen.constant.astype(np.float64) for seen in (gamma, beta, mean, variance))
+    scale = g / np.sqrt(var + node.attrs["epsilon"])
+    shift = b - m * scale
+    if conv is None or weights is None:
+        assert x is not None
+        factor = _numbers(scale, len(shape), f"{name}/scale")
+        scaled = _made("Multiply", x.port, factor, f"{name}/Multiply")
     else:
-        if source is not x and term is not None:
-            shift = shift + term.astype(np.float64).reshape(-1) * scale
-        wide = [weights.shape[i] if i in axes else 1 for i in range(weights.ndim)]
-        folded = (weights * scale.reshape(wide)).astype(np.float32)
-        other = Output._of(Constant._of(folded, "f32", None, conv._inputs[1]._node.get_friendly_name()), 0)
-        inputs = [conv._inputs[0], other, *conv._inputs[2:]]
-        scaled = Output._of(Node._new(conv._op, inputs, conv._attrs, conv.get_friendly_name()), 0)
-    made = _made("Add", scaled, _numbers(shift, rank, f"{name}/shift"), name)
-    Output._of(node, 0).replace(made)
+        if bias is not None:
+            if bias.constant.size != scale.size:
+                return None
+            shift = shift + bias.constant.astype(np.float64).reshape(-1) * scale
+        array, axes = weights.constant, _CHANNELS[conv.node.op.name]
+        wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
+        folded = (array * scale.reshape(wide)).astype(np.float32)
+        old = conv.node.of
+        other = Output._of(Constant._of(folded, "f32", None, weights.port._node.get_friendly_name()), 0)
+        inputs = [old._inputs[0], other, *old._inputs[2:]]
+        scaled = Output._of(Node._new(old._op, inputs, old._attrs, old.get_friendly_name()), 0)
+    made = _made("Add", scaled, _numbers(shift, len(shape), f"{name}/shift"), name)
+    node.output.port.replace(made)
+    return True
 
 
 def _made(op: str, a: Output, b: Output, name: str) -> Output:
@@ -70,8 +78,3 @@ def _numbers(values: np.ndarray, rank: int, name: str) -> Output:
     """A number for each channel, the dimension 1."""
     array = values.astype(np.float32).reshape(1, -1, *[1] * (rank - 2))
     return Output._of(Constant._of(array, "f32", None, name), 0)
-
-
-def _constant(value: Output) -> np.ndarray | None:
-    found = value._node.value if isinstance(value._node, Constant) else None
-    return found if found is not None and found.dtype == np.float32 else None
