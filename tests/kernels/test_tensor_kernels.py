@@ -212,3 +212,32 @@ def test_every_order_of_dimensions_gives_the_same_sums(monkeypatch: pytest.Monke
         np.testing.assert_array_equal(got, want, f"seed {SEED}: {shape} {order} {axis} {exclusive} {reverse}")
 
 
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum"])
+def test_more_dimensions_than_a_kernel_walks(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GatherElements and ScatterElementsUpdate of permuted views of 7 dimensions are native, in several
+    steps. Of elements written to one place the last is there, or their sum."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng(SEED)
+    order, axis = rng.permutation(7), 3
+    given = rng.integers(-9, 9, (2, 3, 2, 3, 2, 3, 4)).astype(np.float32)
+    data = given.transpose(order)
+    places = rng.integers(0, data.shape[axis], data.shape)
+    updates = rng.integers(-9, 9, data.shape[::-1]).astype(np.float32)
+    x, i, u = op.parameter(given.shape), op.parameter(data.shape, np.int64), op.parameter(updates.shape)
+    seen, turned = op.transpose(x, order), op.transpose(u, np.arange(7)[::-1])
+    outputs = [
+        op.gather_elements(seen, i, axis),
+        ov.opset12.scatter_elements_update(seen, i, turned, np.int64(axis), reduction),
+    ]
+    model = ov.Model([o.output(0) for o in outputs], [x, i, u])
+    request = ov.compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
+    got = request.infer([given, places, updates])
+    want = data.copy()
+    for place in np.ndindex(data.shape):
+        target = (*place[:axis], places[place], *place[axis + 1 :])
+        want[target] = updates[place[::-1]] + (want[target] if reduction == "sum" else 0)
+    np.testing.assert_array_equal(got[0], np.take_along_axis(data, places, axis), f"seed {SEED}")
+    np.testing.assert_array_equal(got[1], want, f"seed {SEED}")
+    assert not [row for row in request.get_profiling_info() if row.exec_type == "ref_numpy"]
