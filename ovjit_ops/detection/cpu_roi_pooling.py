@@ -247,7 +247,8 @@ class RoiPooling(Regions):
         x, rois, y = self.views(planner)
         if not y.count:
             return
-        attrs, more = self.node.attrs, {}
+        attrs = self.node.attrs
+        more: dict[str, Any] = {}
         ph, pw = y.shape[2:]
         scale = float(np.float32(attrs["spatial_scale"]))
         work: Any  # of an element

@@ -91,5 +91,5 @@ class Search(Lowering):
             work = 8 * 40 * max(n, 2).bit_length()
             launch(planner, self.search, {"x": x, "rows": one, "y": y}, ("y",), work=work)
         else:
-            work = self.target.lanes * n / 4
-            launch(planner, self.count, {"x": x, "numbers": rows, "y": y}, ("y",), work=work)
+            tensors = {"x": x, "numbers": rows, "y": y}
+            launch(planner, self.count, tensors, ("y",), work=self.target.lanes * n / 4)
