@@ -155,14 +155,21 @@ def resize(
                 w = hw + o * th * 4
                 w0 = splat[f32](w)
                 w1 = splat[f32](w + min(th - 1, 1) * 4)
-                for k in range(0, across.c, VL):
-                    v = load[f32](s + k * 4) * w0
+                second = s + across.c * 4
+                to = y.at(q, run=o)
+                left = across.c
+                while left > 0:  # few numbers for few registers
+                    v = load[f32](s) * w0
                     if th == 2:
-                        v = fma(load[f32](s + (across.c + k) * 4), w1, v)
+                        v = fma(load[f32](second), w1, v)
                     else:
                         for t in range(1, th):
-                            v = fma(load[f32](s + (t * across.c + k) * 4), splat[f32](w + t * 4), v)
-                    put(y.at(q, run=o) + k * SIZE[T], v, across.c - k, T)
+                            v = fma(load[f32](s + t * across.c * 4), splat[f32](w + t * 4), v)
+                    put(to, v, left, T)
+                    s += VL * 4
+                    second += VL * 4
+                    to += VL * SIZE[T]
+                    left -= VL
 
 
 class Axis(NamedTuple):
