@@ -277,7 +277,7 @@ def test_exported_programs() -> None:
 
 
 class Untraceable(torch.nn.Module):
-    """What torch.jit cannot trace: a view that is written to, and a function in `torch.func`."""
+    """What torch.jit cannot trace: a function in `torch.func`, and a view of what is written to."""
 
     def forward(self, x):
         y = x * 2
@@ -529,3 +529,34 @@ def test_batch_norms_are_in_the_weights_of_convolutions() -> None:
     assert "BatchNormInference" not in kinds and "Reshape" not in kinds and kinds.count("Multiply") == 2
     got = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
     np.testing.assert_allclose(got, module(x).detach().numpy(), 1e-4, 1e-5, err_msg=f"seed {SEED}")
+
+
+class Written(torch.nn.Module):
+    """Parts of tensors that are written in place: slices of slices, rows, and by operators such as mul_."""
+
+    def forward(self, x):
+        mask, count = x.new_zeros((x.shape[0], x.shape[1])), 0
+        for rows in ((0, -3), (-3, -1), (-1, None)):
+            for columns in ((0, -3), (-3, -1), (-1, None)):
+                mask[rows[0] : rows[1], columns[0] : columns[1]] = count
+                count += 1
+        y = x * 1
+        y[:, 1] = y[:, 0] + mask[0, 0]
+        y[1:, 2:4].mul_(3)
+        y[0][1] += 5
+        part = y[-1]
+        part.clamp_(min=0.5)
+        return mask + y, y.sum(0), part
+
+
+def test_writes_to_parts_of_tensors() -> None:
+    module = Written()
+    decoder = ov.convert_model(module, example_input=torch.randn(6, 7))
+    kinds = {node.get_friendly_name().split("/")[0] for node in decoder.get_ops()}
+    assert "aten::fill_" in kinds  # read as it was traced
+    compiled = ov.compile_model(decoder, "CPU", EXACT)
+    for shape in ((6, 7), (9, 5)):
+        x = torch.randn(shape)
+        got = compiled(x.numpy())
+        for i, want in enumerate(module(x)):
+            np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}, {shape}")

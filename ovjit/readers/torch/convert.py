@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
@@ -103,11 +104,12 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
 def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """By the graph of torch.jit.trace, or of a script."""
     import torch
+    from torch._functorch import vmap
 
     if is_script(ready.given):
         script, inlined = ready.given, _inlined(ready.given)
     else:
-        with quietly(kept), torch.no_grad():
+        with quietly(kept), torch.no_grad(), mock.patch.object(vmap, "_vmap_increment_nesting", _not_traced):
             script = torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
         inlined = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
@@ -126,6 +128,11 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     if not is_script(ready.given):
         return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
+
+
+def _not_traced(*_: Any) -> Any:
+    """In the place of what begins torch.vmap: traces of it have the sizes of the example."""
+    raise UnsupportedError("torch.vmap is not traced")
 
 
 def _output_names(ready: Prepared, graph: Any) -> list[str | None]:

@@ -14,6 +14,7 @@ from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex
+from ovjit.readers.torch.views import View, view_of, written_back
 
 #: Nodes that give what they are given.
 _SAME = frozenset(
@@ -39,6 +40,7 @@ class ScriptReader(TorchReader):
         self._attributes: dict[str, Any] = {}
         self._group: dict[str, str] = {}  # values that may share memory have one name here
         self._members: dict[str, set[str]] = {}
+        self.views: dict[str, View] = {}  # by the names of values
 
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
         """What the graph returns for its inputs, without `self`."""
@@ -104,6 +106,8 @@ class ScriptReader(TorchReader):
         if len(outputs) == 1:
             made = made[0] if _takes_one(schema, made) else made
             self._set(node, made)
+            if (view := view_of(node, kind, schema.overload_name, arguments)) is not None:
+                self.views[outputs[0].debugName()] = view
         else:
             for output, value in zip(outputs, made, strict=False):
                 self.env[output.debugName()] = value
@@ -145,24 +149,26 @@ class ScriptReader(TorchReader):
         return None
 
     def _overwrite(self, node: Any, written: Any, made: Any) -> Any:
-        """A tensor that is written in place: later readers get the new value.
-
-        A view of it, or its base, would change too. That needs functionalisation, as torch.export does it. So
-        it is refused here if such a value still has a reader.
+        """A tensor that is written in place: later readers get the new value, those of what it is a part of,
+        too. Other views of that would need functionalisation, as torch.export does it: they are refused if
+        they still have a reader.
         """
         name = written.debugName()
         old = self.env[name]
+        call = Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
         if isinstance(old, Output) and isinstance(made, Output):
-            call = Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
             made = call.to_type(made, call.dtype(old))
             if call.rank(made) != call.rank(old):
                 made = call.expand(made, call.shape_of(old))
-        for other in self._members.get(self._group.get(name, name), {name}) - {name}:
-            if self.env.get(other) is old and not isinstance(old, (list, dict)):
-                self.env[other] = made
-            elif self._is_read_behind(node, other):
-                raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
         self.env[name] = made
+        pairs = [(old, made), *written_back(self, call, name, made)]
+        for other in self._members.get(self._group.get(name, name), {name}):
+            value = self.env.get(other)
+            new = next((new for before, new in pairs if value is before), None)
+            if new is not None and not isinstance(value, (list, dict)):
+                self.env[other] = new
+            elif all(value is not new for _, new in pairs) and self._is_read_behind(node, other):
+                raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
         return made
 
     def _is_read_behind(self, node: Any, name: str) -> bool:

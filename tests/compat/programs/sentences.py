@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sentence_transformers import CrossEncoder, SentenceTransformer, export_dynamic_quantized_openvino_model
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers import models as parts
 from transformers import (
     BertConfig,
@@ -59,11 +59,6 @@ def main() -> None:
         str(folder / "kept"), backend="openvino", model_kwargs=dict(EXACT), device="cpu"
     )
     out["loaded"] = numbers(again.encode(TEXTS, batch_size=1))
-    export_dynamic_quantized_openvino_model(model, None, str(folder / "kept"))
-    name = next((folder / "kept" / "openvino").glob("*q*.xml")).name
-    given = {"file_name": f"openvino/{name}", **EXACT}
-    low = SentenceTransformer(str(folder / "kept"), backend="openvino", model_kwargs=given, device="cpu")
-    out["quantized"] = numbers(low.encode(TEXTS))
     ranker = CrossEncoder(
         saved(folder / "ranker", BertForSequenceClassification, num_labels=1),
         backend="openvino", model_kwargs=dict(EXACT), device="cpu",
