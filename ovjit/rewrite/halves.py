@@ -24,31 +24,38 @@ from ovjit.rewrite.low_precision import MOVES, part_of
 FEW = 1 << 12
 
 
+class _Wide(dict[Value, Value]):
+    """f16 in the graph that is made -> the same in f32, not rounded or exact. `moved`: what moves others,
+    which patterns of f32 are to see moved."""
+
+    def __init__(self) -> None:
+        self.moved: dict[Value, tuple[Node, tuple[Value, ...]]] = {}
+
+    def of(self, b: Builder, value: Value) -> Value:
+        if value.dtype != "f16":
+            return value
+        if value not in self:
+            stored, name = value.stored, f"{value.node.name}/f32"
+            if value in self.moved:
+                node, inputs = self.moved[value]
+                given = [self.of(b, inputs[0]), *inputs[1:]]
+                self[value] = b.add(node.op, given, node.attrs, name=name, origins=node.origins).output
+            elif isinstance(stored, np.ndarray) and stored.size < FEW:
+                self[value] = b.constant(stored.astype(np.float32), "f32", name=value.node.name)
+            else:
+                self[value] = b.add("Convert", [value], {"destination_type": "f32"}, name=name).output
+        return self[value]
+
+
 def widen_halves(graph: Graph) -> Graph:
     """The graph with arithmetic of f16 in f32."""
     if not any(v.dtype == "f16" for node in graph.nodes if node.op.role != "constant" for v in node.outputs):
         return graph
-    wide: dict[Value, Value] = {}  # f16 in the graph that is made -> the same in f32, not rounded or exact
+    wide = _Wide()
     computed: set[Value] = set()  # those of them that have been rounded from f32
-    moved: dict[Value, tuple[Node, tuple[Value, ...]]] = {}  # others, which patterns of f32 are to see moved
     fixed: set[Value] = set()  # made of constants alone
     # ONNX divides in f16 before it rounds to integers: the quotient has other ties
     ties = {node.inputs[0] for node in graph.nodes if node.op.name == "Round"}
-
-    def widened(b: Builder, value: Value) -> Value:
-        if value.dtype != "f16":
-            return value
-        if value not in wide:
-            stored, name = value.stored, f"{value.node.name}/f32"
-            if value in moved:
-                node, inputs = moved[value]
-                given = [widened(b, inputs[0]), *inputs[1:]]
-                wide[value] = b.add(node.op, given, node.attrs, name=name, origins=node.origins).output
-            elif isinstance(stored, np.ndarray) and stored.size < FEW:
-                wide[value] = b.constant(stored.astype(np.float32), "f32", name=value.node.name)
-            else:
-                wide[value] = b.add("Convert", [value], {"destination_type": "f32"}, name=name).output
-        return wide[value]
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if fixed.issuperset(inputs):
@@ -73,9 +80,9 @@ def widen_halves(graph: Graph) -> Graph:
             if node.op.name not in MOVES:
                 return None
             (half,) = b.instead(node, inputs)
-            moved[half] = node, inputs
+            wide.moved[half] = node, inputs
             return [half]
-        given = [widened(b, v) for v in inputs]
+        given = [wide.of(b, v) for v in inputs]
         outputs = []
         results = b.add(node.op, given, node.attrs, name=node.name, origins=node.origins).outputs
         for old, new in zip(node.outputs, results, strict=True):

@@ -70,25 +70,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     lowered = _choose(graph, computed, caches, low)
     if low not in float_types(context.target):
         lowered -= _in_epilogues(graph)
-    casts: dict[tuple[Value, str], Value] = {}
-
-    def cast(b: Builder, value: Value, dtype: str) -> Value:
-        """`value` as `dtype`, converted once for all readers."""
-        if value.dtype == dtype:
-            return value
-        known = casts.get((value, dtype))
-        if known is None:
-            stored = value.stored
-            if isinstance(stored, np.ndarray | Converted):
-                known = b.constant(_cast_constant(stored, dtype), dtype, name=value.node.name)
-            else:
-                attrs = {"destination_type": dtype}
-                origins = value.node.origins
-                known = b.add(
-                    "Convert", [value], attrs, name=f"{value.node.name}/{dtype}", origins=origins
-                ).output
-            casts[value, dtype] = known
-        return known
+    casts: Casts = {}
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if node.op.name == "Convert" and node.output in lowered and inputs[0].dtype == low:
@@ -110,22 +92,42 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
         if part == "compute" and taken > 2 and caches.issuperset(node.inputs[1:taken]):
             taken = 1  # attention reads a cache in place
         given = [
-            cast(b, new, wanted) if old.dtype == "f32" and i < taken else new
+            _cast(b, new, wanted, casts) if old.dtype == "f32" and i < taken else new
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
         ]
         if wanted == "f32":
             return copy_node(b, node, given).outputs
         return b.instead(node, given, types=types, lowered=True)
 
-    def restored(b: Builder, outputs: Sequence[Value]) -> list[Value]:
-        """The outputs in the types that they had."""
-        return [
-            new if new.dtype == old.dtype
-            else b.add("Convert", [new], {"destination_type": old.dtype}).output
-            for old, new in zip(graph.outputs, outputs, strict=True)
-        ]  # fmt: skip
+    return rebuild(graph, visit, lambda b, outputs: _restored(b, graph.outputs, outputs))
 
-    return rebuild(graph, visit, restored)
+
+#: (value, element type) -> the value in it, for all readers.
+Casts = dict[tuple[Value, str], Value]
+
+
+def _cast(b: Builder, value: Value, dtype: str, casts: Casts) -> Value:
+    """`value` as `dtype`, converted once for all readers."""
+    if value.dtype == dtype:
+        return value
+    known = casts.get((value, dtype))
+    if known is None:
+        stored, node = value.stored, value.node
+        if isinstance(stored, np.ndarray | Converted):
+            known = b.constant(_cast_constant(stored, dtype), dtype, name=node.name)
+        else:
+            attrs, name = {"destination_type": dtype}, f"{node.name}/{dtype}"
+            known = b.add("Convert", [value], attrs, name=name, origins=node.origins).output
+        casts[value, dtype] = known
+    return known
+
+
+def _restored(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
+    """The outputs in the types that they had."""
+    return [
+        new if new.dtype == old.dtype else b.add("Convert", [new], {"destination_type": old.dtype}).output
+        for old, new in zip(before, outputs, strict=True)
+    ]
 
 
 def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Converted:
