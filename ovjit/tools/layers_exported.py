@@ -15,7 +15,7 @@ o = ov.opset13
 WIDE, HEADS = 64, 4
 
 
-def number(value: float) -> np.ndarray:
+def number(value: float) -> Any:
     return np.float32(value)
 
 
@@ -246,6 +246,7 @@ def normed() -> Iterator[Any]:
 
 def numbers() -> Iterator[Any]:
     """Sums of places and extents, which models with open sizes compute."""
+    shape: tuple[int, ...]
     for shape in ((), (-1,), (-1, -1)):
         x, y = (o.parameter(list(shape), np.int64) for _ in "xy")
         for make in (o.add, o.subtract, o.multiply):

@@ -104,7 +104,7 @@ def _row(found: Any) -> list[Any]:
 
 
 def _made(row: list[Any]) -> Schema:
-    since, attributes, *numbers, function = row
+    since, attributes, min_inputs, max_inputs, min_outputs, max_outputs, function = row
     parsed = {
         name: (
             kind,
@@ -113,7 +113,7 @@ def _made(row: list[Any]) -> Schema:
         )
         for name, (kind, required, given) in attributes.items()
     }
-    return Schema(since, parsed, *numbers, function)
+    return Schema(since, parsed, min_inputs, max_inputs, min_outputs, max_outputs, function)
 
 
 def shipped_content(schemas: Iterable[Any], newest: dict[str, int]) -> bytes:
