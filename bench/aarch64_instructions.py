@@ -112,6 +112,8 @@ def count(package: str, name: str, precision: str, cpu: str, plugin: Path) -> fl
     rounds = inputs_of(name.partition("-")[0])
     np.savez(given, **{f"{i}.{k}": a for i, one in enumerate(rounds) for k, a in enumerate(one)})
     environment, root = aarch64.environment(cpu, aarch64.HOME / "cache"), aarch64.HOME / "root"
+    paths = (environment["OVJIT_AARCH64_SITE"], environment["PYTHONPATH"], str(aarch64.HOME / "site"))
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     done = subprocess.run(
         ["qemu-aarch64", "-cpu", environment["QEMU_CPU"], "-plugin", str(plugin), "-L", str(root),
          str(root / "usr/bin/python3.11"), "-c", _PROGRAM, package, str(path_of(name)), str(given), precision,

@@ -37,6 +37,11 @@ _WHEELS = (
     "cloudpickle pillow openvino>=2026.4"
 ).split()
 _TAGS = ["manylinux2014", *(f"manylinux_2_{n}" for n in (17, 26, 27, 28, 31, 34, 35))]
+#: Programs have a PYTHONPATH of their own, which does not name packages for another machine.
+_SCRIPT = """#!/bin/sh
+export PYTHONPATH="$OVJIT_AARCH64_SITE:$PYTHONPATH:{home}/site"
+exec {emulator} -cpu "${{QEMU_CPU:-max}}" -L "{home}/root" "{home}/root/usr/bin/python3.11" "$@"
+"""
 #: Imported by Python as it starts.
 _SITE = Path(__file__).parent / "aarch64_site"
 
@@ -48,7 +53,7 @@ def is_ready() -> bool:
 
 
 def _wanted() -> str:
-    return " ".join((*_DEBS, *_WHEELS))
+    return " ".join((*_DEBS, *_WHEELS, _SCRIPT))
 
 
 def prepare() -> None:
@@ -78,8 +83,7 @@ def prepare() -> None:
     for wheel in (HOME / "wheels").glob("*.whl"):
         shutil.unpack_archive(wheel, HOME / "site", "zip")
     script = HOME / "python"
-    emulator = f'{_EMULATOR} -cpu "${{QEMU_CPU:-max}}" -L "{HOME}/root"'
-    script.write_text(f'#!/bin/sh\nexec {emulator} "{HOME}/root/usr/bin/python3.11" "$@"\n')
+    script.write_text(_SCRIPT.format(home=HOME, emulator=_EMULATOR))
     script.chmod(0o755)
     (HOME / "ready").write_text(_wanted())
 
@@ -93,11 +97,10 @@ def _run(*command: str, folder: Path | None = None) -> str:
 
 def environment(cpu: str, cache: Path | str) -> dict[str, str]:
     """The variables of a process on that CPU, whose kernels go to `cache`."""
-    path = os.pathsep.join([str(_SITE), str(ROOT), str(HOME / "site")])
     keep = {k: v for k, v in os.environ.items() if k not in ("OVJIT_ISA", "OVJIT_HIDE")}
     return keep | {
-        "PYTHONPATH": path, "OVJIT_CACHE": str(cache), "QEMU_CPU": _TOLD.get(cpu, cpu),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(ROOT), "OVJIT_AARCH64_SITE": str(_SITE), "OVJIT_CACHE": str(cache),
+        "QEMU_CPU": _TOLD.get(cpu, cpu), "PYTHONDONTWRITEBYTECODE": "1",
         "OVJIT_AARCH64_PYTHON": str(HOME / "python"),
     }  # fmt: skip
 
