@@ -56,6 +56,30 @@ def picked(p, places, way):
     return permute[f32](load[f32](p), places) if way == PERMUTED else take[f32](p, places)
 
 
+@inline
+def weigh_pixels(q, p, w, taps, c, T):
+    """The c channels of a pixel, of those of `taps` pixels at p. Addresses go on: few numbers for few
+    registers."""
+    w0 = splat[f32](w)
+    w1 = splat[f32](w + min(taps - 1, 1) * 4)
+    to = q
+    first = p
+    second = p + c * 4
+    left = c
+    while left > 0:
+        v = load[f32](first) * w0
+        if taps == 2:
+            v = fma(load[f32](second), w1, v)
+        else:
+            for t in range(1, taps):
+                v = fma(load[f32](first + t * c * 4), splat[f32](w + t * 4), v)
+        put(to, v, left, T)
+        first += VL * 4
+        second += VL * 4
+        to += VL * SIZE[T]
+        left -= VL
+
+
 #: Rows of x become rows of y, as tables say. Of either there are runs of adjacent elements: all of a row, or
 #: of a pixel's channels.
 _LINES = {"x": "... in_row in_run i:1", "y": "... row run k:1"}
@@ -153,23 +177,8 @@ def resize(
             for o in range(y.size.run):
                 s = scratch + (ld[i32](hs + (HEAD + o) * 4) + 0) * across.c * 4
                 w = hw + o * th * 4
-                w0 = splat[f32](w)
-                w1 = splat[f32](w + min(th - 1, 1) * 4)
-                second = s + across.c * 4
                 to = y.at(q, run=o)
-                left = across.c
-                while left > 0:  # few numbers for few registers
-                    v = load[f32](s) * w0
-                    if th == 2:
-                        v = fma(load[f32](second), w1, v)
-                    else:
-                        for t in range(1, th):
-                            v = fma(load[f32](s + t * across.c * 4), splat[f32](w + t * 4), v)
-                    put(to, v, left, T)
-                    s += VL * 4
-                    second += VL * 4
-                    to += VL * SIZE[T]
-                    left -= VL
+                weigh_pixels(to, s, w, th, across.c, T)
 
 
 class Axis(NamedTuple):
