@@ -23,7 +23,10 @@ class Typed:
     """What has a `TensorType` as its `type`."""
 
     __slots__ = ()
-    type: TensorType
+
+    @property
+    def type(self) -> TensorType:
+        raise NotImplementedError
 
     @property
     def dtype(self) -> str:
@@ -38,6 +41,7 @@ class Value(Typed):
     """One output of a node."""
 
     __slots__ = ("index", "node", "type")
+    type: TensorType
 
     def __init__(self, node: Node, index: int, type: TensorType):
         self.node = node

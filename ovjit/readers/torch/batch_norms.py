@@ -45,7 +45,7 @@ def fold_batch_norm(
     shape, name = node.inputs[0].shape, node.of.get_friendly_name()
     if shape is None or node.output.dtype != "f32":
         return None
-    g, b, m, var = (seen.constant.astype(np.float64) for seen in (gamma, beta, mean, variance))
+    g, b, m, var = (np.asarray(seen.constant, np.float64) for seen in (gamma, beta, mean, variance))
     scale = g / np.sqrt(var + node.attrs["epsilon"])
     shift = b - m * scale
     if conv is None or weights is None:
@@ -54,10 +54,11 @@ def fold_batch_norm(
         scaled = _made("Multiply", x.port, factor, f"{name}/Multiply")
     else:
         if bias is not None:
-            if bias.constant.size != scale.size:
+            term = np.asarray(bias.constant, np.float64).reshape(-1)
+            if term.size != scale.size:
                 return None
-            shift = shift + bias.constant.astype(np.float64).reshape(-1) * scale
-        array, axes = weights.constant, _CHANNELS[conv.node.op.name]
+            shift = shift + term * scale
+        array, axes = np.asarray(weights.constant), _CHANNELS[conv.node.op.name]
         wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
         folded = (array * scale.reshape(wide)).astype(np.float32)
         old = conv.node.of
