@@ -189,7 +189,6 @@ def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[li
     else:
         arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
         keywords = as_tensors(keywords)
-    names: list[str] = []
     try:
         bound = inspect.signature(getattr(given, "forward", given)).bind(*arguments, **keywords).arguments
     except ValueError:  # a script may have no signature for Python; it has a graph
@@ -197,14 +196,6 @@ def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[li
         bound = dict(zip(inputs, arguments, strict=False))
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
-    for name, value in bound.items():
-        parts = [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
-        single = parts and parts[0] is value
-        if isinstance(value, dict) and name not in keywords:  # what a signature gathers as **kwargs
-            inner = [(k, leaf) for k, v in value.items() for leaf in tree.tree_leaves(v)]
-            names += [k for k, leaf in inner if isinstance(leaf, torch.Tensor)]
-        else:
-            names += [name] if single else [f"{name}.{i}" for i in range(len(parts))]
     ordered = _in_order(bound, keywords)
     leaves, shape = tree.tree_flatten((arguments, ordered))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
@@ -237,7 +228,24 @@ def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[li
             told[:], values = named_outputs(made)
             return values
 
-    return names, [leaves[i] for i in places], Flat()
+    return _input_names(bound, keywords), [leaves[i] for i in places], Flat()
+
+
+def _input_names(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[str]:
+    """A name for each tensor of the arguments: those of one argument are counted."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    names: list[str] = []
+    for name, value in bound.items():
+        parts = [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        single = parts and parts[0] is value
+        if isinstance(value, dict) and name not in keywords:  # what a signature gathers as **kwargs
+            inner = [(k, leaf) for k, v in value.items() for leaf in tree.tree_leaves(v)]
+            names += [k for k, leaf in inner if isinstance(leaf, torch.Tensor)]
+        else:
+            names += [name] if single else [f"{name}.{i}" for i in range(len(parts))]
+    return names
 
 
 def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,6 @@ CASES = {
     "gpt2": ("CausalLM", "gpt2", GPT, "text"),
     "llama": ("CausalLM", "llama", LM, "text"),
     "qwen3": ("CausalLM", "qwen3", LM, "text"),
-    "gemma2": ("CausalLM", "gemma2", LM, "text"),
     "phi3": ("CausalLM", "phi3", LM, "text"),
     "mixtral": ("CausalLM", "mixtral",
                 {**LM, "num_local_experts": 4, "num_experts_per_tok": 2}, "text"),
