@@ -61,8 +61,8 @@ class ScriptReader(TorchReader):
         return outer
 
     def end_body(self, outer: tuple) -> None:
-        *outer, self._attributes = outer
-        super().end_body(tuple(outer))
+        super().end_body(outer[:-1])
+        self._attributes = outer[-1]
 
     def _value(self, value: Any) -> Any:
         return self.env[value.debugName()]

@@ -44,7 +44,7 @@ def rows(result: object) -> list[list[float]]:
     for kind in ("probs", "obb", "boxes"):
         found = getattr(result, kind, None)
         if found is not None:
-            return np.atleast_2d(found.data.float().numpy()).round(3).tolist()[:20]
+            return np.atleast_2d(found.data.double().numpy()).round(6).tolist()[:20]
     return []
 
 
