@@ -53,7 +53,7 @@ def rooms() -> list[str]:
 
 
 def run(room: str, data: Path) -> str:
-    """Pytest's last line of a room, whose data are in `data` afterwards."""
+    """Pytest's last line of a room, whose data and output are in `data` afterwards."""
     kept = data / f"{room}.txt"
     if not kept.exists():
         env = {**os.environ, "COVERAGE_FILE": str(data / f".coverage.{room}")}
@@ -62,8 +62,8 @@ def run(room: str, data: Path) -> str:
             [*command, "-q", "-n", "0", "-p", "no:cacheprovider", f"tests/{room}"], cwd=report.ROOT, env=env,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        kept.write_text((done.stdout.splitlines() or ["it did not begin"])[-1])
-    return kept.read_text()
+        kept.write_text(done.stdout or "it did not begin")
+    return kept.read_text().splitlines()[-1]
 
 
 def counted(data: Path, rooms: Sequence[str]) -> dict[str, tuple[int, int]]:
