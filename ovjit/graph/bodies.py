@@ -259,11 +259,11 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)
     if not all(is_static(t.shape) and _is_small(t.shape) for t in outputs):
         return list(outputs)
+    reals = all(ELEMENT_TYPES[o.dtype].is_real for o in outputs)
+    if reals and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
+        return list(outputs)  # its reference would convert the traced numbers, which pins them
     values = _evaluate_traced(node, inputs, outputs)
     if values is None:
-        reals = all(ELEMENT_TYPES[o.dtype].is_real for o in outputs)
-        if reals and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
-            return list(outputs)
         return infer_values(node, [_pinned(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
 
