@@ -288,7 +288,7 @@ def _items(
             raise _misfit(name, operand.view, "shares its other axes with tensors of another shape")
         strides = [operand.view.strides[d] for d in operand.others]
         views.append(View(operand.view.buffer, shape, strides, operand.view.itemsize, operand.view.offset))
-    extents, steps = merge_axes(order, views)
+    extents, steps = merge_axes(order, views, WALKED + (LANES in signature.over))
     strides_of = dict(zip(sharing, steps, strict=True))
     lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}
     adjacent = signature.split is not None and signature.split.adjacent

@@ -225,12 +225,18 @@ def plan_indexed(
     if product(walk.extents) == 0:
         return
     size = target.itemsize
+    if any(extent == 0 for extent, _ in walk.places):  # no index names a place: no data is touched
+        nowhere = (0,) * len(walk.extents)
+        if ordered:
+            target, walk = planner.allocate((1,), size), walk._replace(target=nowhere)
+        else:
+            source, walk = View(at.buffer, (1,), (1,), 1, at.offset), walk._replace(source=nowhere)
 
     def work(n: int, along: Mapping[str, int]) -> int:
         return n * (size * 2 + (16 if along["at"] else 0)) + 16
 
     tensors = {
-        "x": View(source.buffer, walk.extents, walk.source, size, source.offset),
+        "x": View(source.buffer, walk.extents, walk.source, source.itemsize, source.offset),
         "y": View(target.buffer, walk.extents, walk.target, size, target.offset),
         "at": View(
             at.buffer, (*walk.extents, len(walk.places)), (*walk.indices, walk.at_k), at.itemsize, at.offset
