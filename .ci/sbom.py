@@ -21,7 +21,7 @@ DATA = {
     "printed": "texts that kernels are printed as: written by python -m ovjit.tools.ship",
     "texts": "sources of kernels: written by python -m ovjit.tools.ship --texts",
     "operations": "the operations' names, and the modules that have them",
-    "onnx_schemas": "what ONNX's standard says of its operators: written by python -m ovjit.tools.ship --texts",
+    "onnx_schemas": "ONNX's standard of operators: written by python -m ovjit.tools.ship --texts",
 }
 
 
