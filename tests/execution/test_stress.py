@@ -171,7 +171,7 @@ def test_queues_with_raising_callbacks(part):
 @pytest.mark.parametrize("callback", [False, True])
 def test_cancelling(part, callback):
     """While it runs and while it waits behind another: `wait` raises, and the request works afterwards."""
-    compiled = cases.heavy(ovjit, 192, 60)
+    compiled = cases.heavy(ovjit, 192, 400)  # it takes longer than another program has the CPU for
     one = compiled.create_infer_request()
     ahead, behind = compiled.create_infer_request(), compiled.create_infer_request()
     eye = np.eye(192, dtype=np.float32)
