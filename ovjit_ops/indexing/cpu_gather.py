@@ -207,7 +207,8 @@ def index_kernel(
 
 class Walk(NamedTuple):
     """The dimensions that an index kernel walks: extents, and byte strides of source, target and indices for
-    each; and the extent and byte stride in the data for each of the `depth` indices of a place."""
+    each; and the extent and byte stride in the data for each of the `depth` indices of a place. `scatters`:
+    indices name places in the target; one may be named twice, and the last item has to win."""
 
     extents: Sequence[int]
     source: Sequence[int]
@@ -216,18 +217,17 @@ class Walk(NamedTuple):
     places: Sequence[tuple[int, int]]
     at_k: int = 0
     panels: Sequence[tuple[int, int]] = ()
+    scatters: bool = False
 
 
-def plan_indexed(
-    planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk, ordered: bool
-) -> None:
-    """Add the step. `ordered`: items may name one place twice, and the last one has to win."""
+def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, at: View, walk: Walk) -> None:
+    """Add the step."""
     if product(walk.extents) == 0:
         return
     size = target.itemsize
     if any(extent == 0 for extent, _ in walk.places):  # no index names a place: no data is touched
         nowhere = (0,) * len(walk.extents)
-        if ordered:
+        if walk.scatters:
             target, walk = planner.allocate((1,), size), walk._replace(target=nowhere)
         else:
             source, walk = View(at.buffer, (1,), (1,), 1, at.offset), walk._replace(source=nowhere)
@@ -245,7 +245,7 @@ def plan_indexed(
     places = [*walk.places, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.places) - len(walk.panels))]
     ends = {f"places{2 * k + j}": v for k, place in enumerate(places) for j, v in enumerate(place)}
     # where a scatter writes is in its indices
-    launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if ordered else "", **ends)
+    launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if walk.scatters else "", **ends)
 
 
 class Indexed(Lowering):
@@ -265,7 +265,7 @@ class Indexed(Lowering):
         data, indices = planner.view(self.data), planner.view(self.indices)
         out = planner.output(self.out)
         walk = self.walk(planner, data, indices, out)
-        plan_indexed(planner, self.kernel, data, out, indices, walk, False)
+        plan_indexed(planner, self.kernel, data, out, indices, walk)
 
 
 def known_axis(value: Value, rank: int) -> int:
@@ -324,7 +324,7 @@ class Gather(Indexed):
             [(extent, rows.panel)],
             panels=[(rows.width, step), (full * rows.width, rows.last * rows.word)],
         )  # fmt: skip
-        plan_indexed(planner, self.kernel, table, target, indices, walk, False)
+        plan_indexed(planner, self.kernel, table, target, indices, walk)
 
     def walk(self, planner: Planner, data: View, indices: View, out: View) -> Walk:
         axis, batch = self.axis, self.batch
@@ -399,7 +399,7 @@ class Scatter(Lowering):
             if out.count:
                 plan_copy(planner, data, out)
             self.begin(planner, indices, out, walk)
-            plan_indexed(planner, self.kernel, updates, out, indices, walk, True)
+            plan_indexed(planner, self.kernel, updates, out, indices, walk)
             return
         planner.host_step(self.node, [planner.contiguous(v) for v in self.node.inputs], [out])
 
@@ -418,7 +418,8 @@ class ScatterUpdate(Scatter):
             return None
         target = (*out.strides[:axis], *(0,) * inside, *out.strides[axis + 1 :])
         at = (*(0,) * axis, *indices.strides, *(0,) * (len(out.shape) - axis - 1))
-        return Walk(shape, updates.strides, target, at, [(out.shape[axis], out.strides[axis])])
+        place = (out.shape[axis], out.strides[axis])
+        return Walk(shape, updates.strides, target, at, [place], scatters=True)
 
 
 class ScatterND(Scatter):
@@ -433,7 +434,7 @@ class ScatterND(Scatter):
         target = (*(0,) * many, *out.strides[depth:])
         at = (*indices.strides[:-1], *(0,) * tail)
         places = list(zip(out.shape, out.strides, strict=True))[:depth]
-        return Walk(shape, updates.strides, target, at, places, indices.strides[-1])
+        return Walk(shape, updates.strides, target, at, places, indices.strides[-1], scatters=True)
 
 
 class ScatterElements(Scatter):
@@ -458,7 +459,7 @@ class ScatterElements(Scatter):
         if self.neutral is not None:
             one = planner.constants.view(self.neutral, self.out.dtype)
             flat = walk._replace(source=[0] * len(walk.extents))
-            plan_indexed(planner, self.put, one, out, indices, flat, True)
+            plan_indexed(planner, self.put, one, out, indices, flat)
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
         if updates.shape != indices.shape or any(
@@ -467,7 +468,7 @@ class ScatterElements(Scatter):
             return None
         target = [0 if a == self.axis else s for a, s in enumerate(out.strides)]
         place = (out.shape[self.axis], out.strides[self.axis])
-        return Walk(indices.shape, updates.strides, target, indices.strides, [place])
+        return Walk(indices.shape, updates.strides, target, indices.strides, [place], scatters=True)
 
 
 def lower_gather(group: Group) -> Lowering | None:
