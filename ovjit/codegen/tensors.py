@@ -251,6 +251,8 @@ def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> 
     if REST in signature.over:
         _say_walk(printer, signature, where, dict(zip(names[many:], given, strict=True)), loop, stop)
         return
+    if len(set(where.values())) < many:
+        raise printer.unknown(loop.target, "indices need different names: addresses are made of them")
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
     _say_indices(printer, signature, where)

@@ -10,15 +10,14 @@ and 1. Chunks are ranges of cache lines along a (times the outer dimensions).
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw, Share
-from ovjit.codegen.words import VL, Ptr, Word, placed, share
+from ovjit.codegen.words import VL, Tensor, Word, items
 
 #: What stands for an element of so many bytes.
 ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
@@ -131,30 +130,19 @@ def run_transpose(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a:
 transpose, interleave = Word("transpose"), Word("interleave")
 
 
-class BlockSteps(NamedTuple):
-    """Bytes along the rows of x and y, rows and columns, blocks of a row, elements of a block."""
-
-    x_b: int
-    y_a: int
-    na: int
-    nb: int
-    blocks: int
-    side: int
-
-
-@kernel(steps=Raw(BlockSteps), of=Raw(Share))
-def transpose_blocks(x: Ptr, y: Ptr, steps, of, *, size):
-    """Items are (outer index, `side` of a); each goes along b, and is transposed in squares of that side:
-    what a line of the cache has is read, and written, together."""
-    for item in share(of.items, of.per_chunk):
-        first = item % steps.blocks * steps.side
-        p, q = placed(item // steps.blocks, x, y)
-        for k0 in range(0, steps.nb, steps.side):
-            for a in range(first, min(first + steps.side, steps.na), VL):
-                for k in range(k0, min(k0 + steps.side, steps.nb), VL):
+@kernel(over="i0 i1 i2 a/side", x="i0 i1 i2 b a:1", y="i0 i1 i2 a b:1")
+def transpose_blocks(x: Tensor, y: Tensor, side, *, size):
+    """An item is `side` elements along a; it goes along b, and is transposed in squares of that side: what a
+    line of the cache has is read, and written, together. Outer axes have names: addresses that go on from
+    item to item, as those along `...` do, LLVM keeps for each row of a square, which takes longer."""
+    for i0, i1, i2, first, p, q in items(x, y):
+        left = y.size.a - first
+        for k0 in range(0, y.size.b, side):
+            for a in range(0, min(side, left), VL):
+                for k in range(k0, min(k0 + side, y.size.b), VL):
                     transpose(
-                        p + a * size + k * steps.x_b, steps.x_b, steps.nb - k, q + a * steps.y_a + k *
-                        size, steps.y_a, steps.na - a,
+                        x.at(p + a * size, b=k), x.stride.b, y.size.b - k, y.at(q + k * size, a=a),
+                        y.stride.a, left - a,
                     )  # fmt: skip
 
 
@@ -237,13 +225,12 @@ def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, le
         words[f"storem_{elem}"](x + i * apart, loaded[i::rows], left)
 
 
-@kernel(of=Raw(Share))
-def interleave_rows(x: Ptr, y: Ptr, apart, n, of, *, size, rows):
-    """Items are pixels: `rows` rows of `n` adjacent elements become n times `rows` adjacent ones, or back."""
-    for item in share(of.items, of.per_chunk):
-        p, q = placed(item, x, y)
-        for j in range(0, n, VL):
-            interleave(p + j * size, apart, q + j * size * rows, n - j)
+@kernel(over="...", x="... r n:1", y="... n r:1")
+def interleave_rows(x: Tensor, y: Tensor, *, size, rows):
+    """Items are pixels: `rows` rows of adjacent elements become as many times `rows` adjacent ones, or back."""
+    for p, q in items(x, y):
+        for j in range(0, x.size.n, VL):
+            interleave(p + j * size, x.stride.r, q + j * size * rows, x.size.n - j)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
 from ovjit.graph.traced import identity, is_traced_number, least, surely_same
 from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split
+from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.races import Piece, Rows, Touches, gaps
 from ovjit.planning.views import (
     Layout,
@@ -280,33 +281,20 @@ def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
     extents, (xs, ys) = merge_axes(order, (source, target), DIMS + 2)
     if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False
-    nb, x_b = extents.pop(), xs.pop()
-    ys.pop()
-    at = xs.index(size)
-    na, y_a = extents.pop(at), ys.pop(at)
-    xs.pop(at)
+    a, b = xs.index(size), len(extents) - 1
     # each by itself: which of two traced numbers is the smaller would be a guard
-    if na < SHORTEST_TRANSPOSED or nb < SHORTEST_TRANSPOSED or x_b == 0:
+    if extents[a] < SHORTEST_TRANSPOSED or extents[b] < SHORTEST_TRANSPOSED or xs[b] == 0:
         return False
-    side = max(planner.target.lanes, CACHE_LINE // size)
-    blocks = ceil_div(na, side)
-    items = product(extents) * blocks
-    values: dict[str, Any] = {
-        "x": source.ptr, "y": target.ptr, "x_b": x_b, "y_a": y_a, "na": na, "nb": nb, "blocks": blocks,
-        "side": side, "items": items,
-    }  # fmt: skip
-    values |= placed_values(extents, x=xs, y=ys)
-
-    def touches(each: int) -> Rows:
-        return Rows(  # an item is a side of the dimension adjacent in the source; the last one may be short
-            (*extents, na), each,
-            [Piece(source.ptr, (*xs, size), (nb,), (x_b,), size)],
-            [Piece(target.ptr, (*ys, y_a), (nb,), (size,), size)],
-            lambda item: item // blocks * na + min(item % blocks * side, na),
-        )  # fmt: skip
-
-    kernel, cost = transpose_kernel(size), nb * side * 8
-    planner.share_step(kernel, values, items, cost, [source], [target], 0, touches, "Reorder")
+    side, missing = max(planner.target.lanes, CACHE_LINE // size), DIMS + 2 - len(extents)
+    shape, none = ([1] * missing + extents), [0] * missing
+    views = {
+        "x": View(source.buffer, shape, none + xs, size, source.offset),
+        "y": View(target.buffer, shape, none + ys, size, target.offset),
+    }
+    launch(
+        planner, transpose_kernel(size), views, ("y",), axes={"a": missing + a, "b": missing + b}, side=side,
+        work=extents[b] * side * 8, type="Reorder",
+    )  # fmt: skip
     return True
 
 
@@ -316,26 +304,10 @@ def plan_interleave(planner: ValueViews, source: View, target: View, back: bool 
     size, (rows, n) = source.itemsize, source.shape[-2:]
     if source.strides[-1] != size or target.strides[-2:] != (rows * size, size):
         return False
-    extents, (xs, ys) = merge_axes(range(len(source.shape) - 2), (source, target))
-    if len(extents) > DIMS:
-        return False
-    items = product(extents)
-    apart = source.strides[-2]
-    values: dict[str, Any] = {"x": source.ptr, "y": target.ptr, "apart": apart, "n": n, "items": items}
-    values |= placed_values(extents, x=xs, y=ys)
-
-    def touches(each: int) -> Rows:
-        pieces = [
-            [Piece(source.ptr, xs, (rows, n), (apart, size), size)],
-            [Piece(target.ptr, ys, (rows * n,), (size,), size)],
-        ]
-        read, written = reversed(pieces) if back else pieces
-        return Rows(extents, each, read, written)
-
-    kernel, cost = interleave_kernel(size, rows, back), rows * n * 4
-    reads, writes = ([target], [source]) if back else ([source], [target])
-    planner.share_step(kernel, values, items, cost, reads, writes, 0, touches, "Reorder")
-    return True
+    return try_launch(
+        planner, interleave_kernel(size, rows, back), {"x": source, "y": target}, ("x" if back else "y",),
+        work=rows * n * 4, type="Reorder",
+    )  # fmt: skip
 
 
 def plan_fill(planner: ValueViews, view: View) -> None:

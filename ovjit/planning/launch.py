@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import WALKED
@@ -24,9 +24,12 @@ from ovjit.errors import OvjitError
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import alike, least
 from ovjit.planning.chunks import ceil_div
-from ovjit.planning.plan import Planner
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import View, merge_axes, placed_values, product
+
+if TYPE_CHECKING:
+    from ovjit.planning.plan import Planner
+    from ovjit.planning.step_list import StepList
 
 
 class _Operand(NamedTuple):
@@ -50,7 +53,7 @@ class _Items(NamedTuple):
 
 
 def launch(
-    planner: Planner, kernel: Kernel, tensors: Mapping[str, View], writes: Sequence[str], **options: Any
+    planner: StepList, kernel: Kernel, tensors: Mapping[str, View], writes: Sequence[str], **options: Any
 ) -> None:
     """Add the step of a kernel for these views, see `try_launch`. Where lanes are not adjacent, an item has
     one element. Where `...` is too much for a kernel, there is a step for each index of the slowest of its
@@ -76,7 +79,7 @@ def launch(
 
 
 def try_launch(
-    planner: Planner,
+    planner: StepList,
     kernel: Kernel,
     tensors: Mapping[str, View],
     writes: Sequence[str],
@@ -88,6 +91,7 @@ def try_launch(
     ordered: str = "",
     some: bool = False,
     single: bool = False,
+    type: str | None = None,
     **scalars: Any,
 ) -> bool:
     """Add the step of a kernel for these views, of which it writes `writes`. `work`: multiply-adds, or bytes,
@@ -97,7 +101,7 @@ def try_launch(
     `apart`: False where data say what an item writes, so that the declaration proves nothing. `ordered`: the
     tensor of indices by which items may write one place twice; those follow one another in the order of
     dimensions, in one chunk. `some`: there is a chunk where there is no item. `single`: an item has one
-    element of the lanes that are to be adjacent.
+    element of the lanes that are to be adjacent. `type`: what the profile calls the step.
 
     False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
     for which `...` stands do not merge into WALKED. Raises OvjitError where shapes do not fit.
@@ -128,7 +132,7 @@ def try_launch(
         unit = items // found.rest[0] if free else items
     elif apart:
         proof = partial(_touched, signature, operands, writes, extents, found, count)
-    planner.share_step(kernel, values, items, work, views, written, flops, proof, some=some, unit=unit)
+    planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True
 
 
