@@ -251,8 +251,8 @@ def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> 
     if REST in signature.over:
         _say_walk(printer, signature, where, dict(zip(names[many:], given, strict=True)), loop, stop)
         return
-    if len(set(where.values())) < many:
-        raise printer.unknown(loop.target, "indices need different names: addresses are made of them")
+    if names[:many].count("_") > 1:  # addresses are made of indices without a name, too
+        where = {axis: f"{_COUNTER}_{axis}" if name == "_" else name for axis, name in where.items()}
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
     _say_indices(printer, signature, where)

@@ -135,7 +135,7 @@ def transpose_blocks(x: Tensor, y: Tensor, side, *, size):
     """An item is `side` elements along a; it goes along b, and is transposed in squares of that side: what a
     line of the cache has is read, and written, together. Outer axes have names: addresses that go on from
     item to item, as those along `...` do, LLVM keeps for each row of a square, which takes longer."""
-    for i0, i1, i2, first, p, q in items(x, y):
+    for _, _, _, first, p, q in items(x, y):
         left = y.size.a - first
         for k0 in range(0, y.size.b, side):
             for a in range(0, min(side, left), VL):
@@ -227,7 +227,7 @@ def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, le
 
 @kernel(over="...", x="... r n:1", y="... n r:1")
 def interleave_rows(x: Tensor, y: Tensor, *, size, rows):
-    """Items are pixels: `rows` rows of adjacent elements become as many times `rows` adjacent ones, or back."""
+    """Items are pixels: `rows` rows of adjacent elements become pixels of `rows` elements, or back."""
     for p, q in items(x, y):
         for j in range(0, x.size.n, VL):
             interleave(p + j * size, x.stride.r, q + j * size * rows, x.size.n - j)
