@@ -22,9 +22,10 @@ A function says what happens to one row of `n` adjacent elements of its tensors.
     if constant:                                    on a keyword-only argument, decided when the kernel
                                                     is made
 
-Whatever is positional and no integer is a tensor. Keyword-only arguments are constants of the kernel:
-numbers, or truth values that choose between statements. `Template.kernel` prints the text, which is the
-kernel's identity.
+Whatever is positional and no integer is a tensor, or one of `numbers`, which are read once, before the rows:
+`@rows("n", numbers=("eps",))`. What models choose freely is one, so that they share a kernel. Keyword-only
+arguments are constants of the kernel: numbers, or truth values that choose between statements.
+`Template.kernel` prints the text, which is the kernel's identity.
 """
 
 from __future__ import annotations
@@ -84,14 +85,17 @@ def parted(finish: Finish, start: Start) -> list[str]:
 
 
 class Template:
-    """A kernel's function. `tensors` are its tensors in order, `integers` the integers of its arguments."""
+    """A kernel's function. `tensors` are its tensors in order, `integers` the integers of its arguments,
+    `numbers` the addresses of numbers among them."""
 
-    def __init__(self, function: Callable, integers: Sequence[str]):
+    def __init__(self, function: Callable, integers: Sequence[str], numbers: Sequence[str] = ()):
         self.name = function.__name__
         self.integers = tuple(integers)
+        self.numbers = tuple(numbers)
         self.function = function
         known = parameters(function)
-        self.tensors = tuple(p.name for p in known if not p.keyword_only and p.name not in integers)
+        scalars = {*integers, *numbers}
+        self.tensors = tuple(p.name for p in known if not p.keyword_only and p.name not in scalars)
         self.constants = tuple(p.name for p in known if p.keyword_only)
 
     @made_once
@@ -105,7 +109,7 @@ class Template:
         return [*first, *self.tensors[1:], *(f"e{k}" for k in range(len(finish.modes)))]
 
     def frame(self, names: Sequence[str], parted: Sequence[str]) -> KernelArgs:
-        frame = KernelArgs().pointers(*names).integers(*self.integers, "rows", "per_chunk")
+        frame = KernelArgs().pointers(*names, *self.numbers).integers(*self.integers, "rows", "per_chunk")
         frame = frame.integers(
             *(f"d{d}" for d in range(DIMS)), *(f"{t}_{d}" for t in names for d in range(DIMS))
         )
@@ -133,9 +137,9 @@ class Template:
         return Kernel(label, text, frame)
 
 
-def rows(*integers: str) -> Callable[[Callable], Template]:
+def rows(*integers: str, numbers: Sequence[str] = ()) -> Callable[[Callable], Template]:
     """Decorator: a function of one row becomes a template."""
-    return lambda function: Template(function, integers)
+    return lambda function: Template(function, integers, numbers)
 
 
 @functools.cache
@@ -190,6 +194,7 @@ class _Printer:
             if made is not None:
                 out += [f"    # {line}" for line in made.text().splitlines()]
         out += [frame.prologue(), *(f"    {name} = {value}" for value, name in self.numbers.items())]
+        out += [f"    {name}_all = splat_{self.dtype}({name})" for name in self.template.numbers]
         out += [
             "    row = chunk * per_chunk",
             "    stop = imin(row + per_chunk, rows)",
@@ -316,6 +321,8 @@ class _Printer:
         if isinstance(e, ast.Name):
             if e.id in self.given:
                 return repr(self.given[e.id]), False
+            if e.id in self.template.numbers:
+                return f"{e.id}_all", True
             return ("float_inf" if e.id == "inf" else e.id), e.id in self.vectors
         if isinstance(e, ast.UnaryOp) and isinstance(e.op, ast.USub):
             text, is_vector = self.value(e.operand)

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.template import DIMS, NOTHING, Finish, Start, Template
+from ovjit.codegen.trace import WIDENED
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, layout_of_largest
-from ovjit.planning.plan import NotNative, Planner, in_place_candidates
+from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import Buffer, Layout, View, merge_axes, placed_values, product
 
@@ -29,13 +33,13 @@ class RowLowering(Lowering):
 
     `axes` are the dimensions that make a row, or as many rows as there are `groups` of the first of them;
     `work` is the arithmetic of an element. `integers(n)` are the further integers of the kernel's arguments
-    for rows of n elements.
+    for rows of n elements. `given` are the kernel's numbers and constants.
     """
 
     work = 8.0
 
     def __init__(
-        self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **constants: Any
+        self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **given: Any
     ):
         super().__init__(group)
         anchor = group.node
@@ -64,8 +68,14 @@ class RowLowering(Lowering):
                 raise NotNative
         if body is None and out != dtype:
             body = Body([dtype], [out], [], ["x0"])
+        kind = WIDENED.get(dtype, dtype)
+        #: name -> (the number as an array, what it is known by)
+        self.numbers = {
+            name: (np.array([given[name]], numpy_dtype(kind)), ("number", kind, float(given[name])))
+            for name in template.numbers
+        }
         finish = Finish(body, self.modes)
-        self.kernel = template.kernel((dtype, out), finish, names, start, before, **constants)
+        self.kernel = template.kernel((dtype, out), finish, names, start, before, **given)
         self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
@@ -76,6 +86,11 @@ class RowLowering(Lowering):
         if not more or (more == [first] and self.groups and self.data.shape[first] == self.groups):
             return "s"
         return "c" if more == [first] and any(self.data.shape[a] != 1 for a in self.axes[1:]) else "v"
+
+    def pack(self, constants: Constants) -> None:
+        super().pack(constants)
+        for array, key in self.numbers.values():
+            constants.place(array, key)
 
     def integers(self, n: int) -> Mapping[str, int]:
         return {"n": n}
@@ -181,6 +196,7 @@ class RowLowering(Lowering):
         n, part, extents, strides, apart = found
         rows = product(extents)
         values: dict[str, Any] = {"rows": rows, **self.integers(n)}
+        values |= {name: planner.constants.place(*number) for name, number in self.numbers.items()}
         values |= {name: view.ptr for name, view in zip(self.names, views, strict=True)}
         values |= placed_values(extents, **dict(zip(self.names, strides, strict=True)))
         if "c" in modes:

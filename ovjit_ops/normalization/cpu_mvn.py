@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
-from ovjit.graph.dtypes import FULL, numpy_dtype
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
 from ovjit.planning.fuse import Group
@@ -17,8 +17,8 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.row_kernels import RowLowering
 
 
-@rows("n")
-def mvn(x, y, n, *, variance, inside, eps):
+@rows("n", numbers=("eps",))
+def mvn(x, y, eps, n, *, variance, inside):
     """y = (x - mean) / sqrt(mean of (x - mean)^2 + eps), or / (sqrt(...) + eps), or x - mean alone"""
     total = splat(0.0)
     for i in vectors(n):
@@ -39,8 +39,8 @@ def mvn(x, y, n, *, variance, inside, eps):
         finish(y, i, (load(x, i) - mean) * scale)
 
 
-@rows("n")
-def rms(x, y, n, *, eps):
+@rows("n", numbers=("eps",))
+def rms(x, y, eps, n):
     """y = x / sqrt(mean of x^2 + eps)"""
     total = splat(0.0)
     for i in vectors(n):
@@ -68,11 +68,6 @@ def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
     return axes
 
 
-def addend(eps: float, dtype: str) -> float:
-    """`eps` as the kernel adds it: one text, whether 1e-5 comes from a file, as an f32, or from a program."""
-    return float(numpy_dtype(dtype).type(eps))
-
-
 def lower_mvn(group: Group) -> Lowering | None:
     anchor = group.node
     axes = mvn_axes(anchor, anchor.inputs)
@@ -80,8 +75,8 @@ def lower_mvn(group: Group) -> Lowering | None:
         return None
     attrs = anchor.attrs
     inside = attrs.get("eps_mode", "inside_sqrt").lower() == "inside_sqrt"
-    variance, eps = bool(attrs["normalize_variance"]), addend(attrs["eps"], anchor.inputs[0].dtype)
-    return RowLowering(group, mvn, axes, variance=variance, inside=inside, eps=eps)
+    variance = bool(attrs["normalize_variance"])
+    return RowLowering(group, mvn, axes, variance=variance, inside=inside, eps=attrs["eps"])
 
 
 def lower_group_mvn(group: Group) -> Lowering | None:
@@ -89,9 +84,8 @@ def lower_group_mvn(group: Group) -> Lowering | None:
     data, groups = anchor.inputs[0], anchor.attrs["groups"]
     if data.shape is None or data.dtype not in FULL:
         return None
-    axes, eps = range(1, len(data.shape)), addend(anchor.attrs["eps"], data.dtype)
-    groups = 0 if groups == 1 else groups
-    return RowLowering(group, mvn, axes, groups, variance=True, inside=True, eps=eps)
+    axes, groups = range(1, len(data.shape)), 0 if groups == 1 else groups
+    return RowLowering(group, mvn, axes, groups, variance=True, inside=True, eps=anchor.attrs["eps"])
 
 
 def lower_rms(group: Group) -> Lowering | None:
@@ -100,4 +94,4 @@ def lower_rms(group: Group) -> Lowering | None:
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:
         return None
-    return RowLowering(group, rms, (len(data.shape) - 1,), eps=addend(anchor.attrs["epsilon"], data.dtype))
+    return RowLowering(group, rms, (len(data.shape) - 1,), eps=anchor.attrs["epsilon"])

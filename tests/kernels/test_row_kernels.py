@@ -15,7 +15,7 @@ from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
 from ovjit_ops.normalization.cpu_mvn import mvn, rms
 from ovjit_ops.normalization.cpu_softmax import log_softmax, softmax
-from tests.support.compiled import fuse, run_passes
+from tests.support.compiled import fuse, program_of, run_passes
 from tests.support.graph_nets import SEED, Net
 
 #: The smallest normal number.
@@ -38,11 +38,13 @@ def whole_softmax(x):
 
 def run_row(template, arrays, lanes, n, **constants):
     """Run the kernel's text on one row in Python. OutOfBounds for what is read or written outside."""
-    kernel = template.kernel(("f64",) * len(arrays), Finish(None, ""), **constants)
+    names = [*template.tensors, *template.numbers]
+    arrays = [*arrays, *(np.array([constants.pop(name)]) for name in template.numbers)]
+    kernel = template.kernel(("f64",) * len(template.tensors), Finish(None, ""), **constants)
     one = dict.fromkeys(("rows", "per_chunk", "d0", "d1", "d2"), 1) | {"n": n}
     args = []
     for name, is_pointer in kernel.frame.fields:
-        args += [template.tensors.index(name), 0] if is_pointer else [one.get(name, 0)]
+        args += [names.index(name), 0] if is_pointer else [one.get(name, 0)]
     bases = np.array([a.ctypes.data for a in arrays], np.int64)
     block = np.array(args, np.int64)
     memory = Memory([(a.ctypes.data, a.nbytes, "an array") for a in (bases, block, *arrays)])
@@ -75,6 +77,20 @@ def test_functions_mean_what_they_say(template, constants, want, lanes):
         x, y = rng.standard_normal(n) * 3, np.full(n, np.nan)
         run_row(template, [x, y], lanes, n, **constants)
         np.testing.assert_allclose(y, want(x), rtol=1e-12, atol=1e-12, err_msg=f"{n}, seed {SEED}")
+
+
+def test_models_with_other_epsilons_share_a_kernel():
+    rng, kernels = np.random.default_rng(SEED), []
+    x = rng.standard_normal((5, 33)).astype(np.float32) * 1e-2
+    for eps in (1e-5, 1e-12, 0.5):
+        net = Net(x.shape)
+        y = net.MVN(*net.inputs, np.array([1]), normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
+        graph = net.b.finish([y])
+        kernels.append({kernel.symbol() for kernel in program_of(graph).kernels})
+        wide = x.astype(np.float64)
+        want = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + eps)
+        np.testing.assert_allclose(answers(graph, [x])[0], want, rtol=1e-5, atol=1e-5, err_msg=str(SEED))
+    assert kernels[0] == kernels[1] == kernels[2]
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["alone", "with a body behind it"])
