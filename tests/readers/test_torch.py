@@ -222,6 +222,68 @@ OPERATORS = {
         [rand(2, 3, 8)],
         [[rand(0, 4, 8)], [rand(2, 0, 8)]],
     ),
+    "det": (
+        lambda x: (torch.linalg.det(x), *torch.linalg.slogdet(x)),
+        [rand(2, 5, 5)],
+        [[rand(1, 3, 3)], [rand(1, 20, 20)], [torch.ones(2, 2, 2)], [rand(2, 0, 0)]],
+    ),
+    "lu": (lambda x: (*torch.linalg.lu(x), *torch.linalg.lu_factor(x)), [rand(2, 5, 4)], [[rand(3, 4, 6)]]),
+    "lu_solve": (
+        lambda x, b: torch.linalg.lu_solve(*torch.linalg.lu_factor(x), b),
+        [rand(2, 5, 5), rand(2, 5, 3)],
+        [[rand(1, 3, 3), rand(1, 3, 1)]],
+    ),
+    "qr": (
+        lambda x: (*torch.linalg.qr(x), *torch.linalg.qr(x, mode="complete"), *torch.geqrf(x)),
+        [rand(2, 5, 4)],
+        [[rand(3, 4, 6)], [rand(1, 1, 1)]],
+    ),
+    "ormqr": (
+        lambda x, b: (
+            torch.ormqr(*torch.geqrf(x), b),
+            torch.ormqr(*torch.geqrf(x), b, transpose=True),
+            torch.ormqr(*torch.geqrf(x), b.mT, left=False),
+        ),
+        [rand(5, 4), rand(5, 3)],
+        [[rand(3, 3), rand(3, 2)]],
+    ),
+    "cholesky": (
+        lambda x: (
+            torch.linalg.cholesky(x @ x.mT + 2 * torch.eye(x.shape[-1])),
+            *torch.linalg.cholesky_ex(x @ x.mT - torch.eye(x.shape[-1]))[1:],
+        ),
+        [rand(2, 5, 5)],
+        [[rand(1, 3, 3)]],
+    ),
+    "gcd": (
+        lambda x, y: (torch.gcd(x, y), torch.lcm(x, y)),
+        [torch.tensor([[12], [-18], [0], [2**40]]), torch.tensor([18, 0, 12, 2**20 * 3])],
+        [],
+    ),
+    "gamma": (
+        lambda x, y: (torch.igamma(x, y), torch.igammac(x, y)),
+        [
+            torch.tensor([0.5, 2.0, 10.0, 100.0, 0.0, 1.0, 0.0, -1.0, np.inf, 2.0, np.nan]),
+            torch.tensor([0.3, 5.0, 9.0, 120.0, 1.0, 0.0, 0.0, 1.0, 1.0, np.inf, 1.0]),
+        ],
+        [],
+    ),
+    "polygamma": (
+        lambda x: (*(torch.polygamma(k, x) for k in range(4)), torch.special.zeta(x, 2.5)),
+        [torch.linspace(-6.3, 9.1, 40)],
+        [],
+    ),
+    "nextafter": (
+        lambda x, y: (torch.nextafter(x, y) - x) * 2**23,
+        [torch.tensor([1.0, 1.0, -1.0, 2.0, 3.0, np.nan]), torch.tensor([2.0, 0.0, 0.0, 2.0, np.inf, 0.0])],
+        [],
+    ),
+    "var_mean": (lambda x: torch.var_mean(x, 0), [rand(3, 4)], [[rand(0, 4)], [rand(1, 4)]]),
+    "istft_of_both_sides": (
+        lambda x: torch.istft(torch.view_as_complex(x), 10, window=torch.ones(10)),
+        [rand(10, 6, 2)],
+        [],
+    ),
     "atan2": (lambda x, y: (torch.atan2(x, y), torch.hypot(x, y)), [rand(3, 4), rand(3, 4)], []),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.readers.determinant import determinant
+from ovjit.readers.factorization import determinant
 from ovjit.readers.onnx.bits import FORMATS, bits_of, real_of
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import ml_dtypes
+
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
@@ -340,10 +342,7 @@ def isclose(
 def nan_to_num(n: Call, x: Output, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Output:
     if not n.is_real(x):
         return x
-    limits = ELEMENT_TYPES[n.dtype(x)].numpy
-    import ml_dtypes
-
-    info = ml_dtypes.finfo(limits)
+    info = ml_dtypes.finfo(ELEMENT_TYPES[n.dtype(x)].numpy)
     out = n("Select", n("IsNaN", x), n.like(x, nan or 0.0), x)
     for number, default, options in (
         (posinf, float(info.max), {"detect_negative": False, "detect_positive": True}),
@@ -526,14 +525,47 @@ def frexp(n: Call, x: Output) -> list[Output]:
     """Mantissas from 1/2 to 1 and exponents; 0 and what is not finite stay, with an exponent of 0."""
     wide = n.convert(x, "f64")
     plain = n("LogicalAnd", n("IsFinite", wide), n("NotEqual", wide, n.like(wide, 0)))
-    size = n("Select", plain, n("Abs", wide), n.like(wide, 1))
-    power = n("Floor", n("Divide", n("Log", size), n.like(wide, math.log(2))))
-    share = n("Divide", size, n("Power", n.like(wide, 2), power))  # 1 to 2, but for rounding of the logarithm
-    power = n("Add", power, n.convert(n("GreaterEqual", share, n.like(wide, 2)), "f64"))
-    power = n("Subtract", power, n.convert(n("Less", share, n.like(wide, 1)), "f64"))
+    power = _binary_order(n, n("Select", plain, n("Abs", wide), n.like(wide, 1)))
     power = n("Select", plain, n("Add", power, n.like(wide, 1)), n.like(wide, 0))
     # in two steps, as 2^power may be out of range
     half = n("Floor", n("Divide", power, n.like(wide, 2)))
     for part in (half, n("Subtract", power, half)):
         wide = n("Divide", wide, n("Power", n.like(wide, 2), part))
     return [n.convert(wide, n.dtype(x)), n.convert(power, "i32")]
+
+
+def _binary_order(n: Call, size: Output) -> Output:
+    """floor(log2(x)) of positive numbers in f64"""
+    power = n("Floor", n("Divide", n("Log", size), n.like(size, math.log(2))))
+    share = n("Divide", size, n("Power", n.like(size, 2), power))  # 1 to 2, but for rounding of the logarithm
+    power = n("Add", power, n.convert(n("GreaterEqual", share, n.like(size, 2)), "f64"))
+    return n("Subtract", power, n.convert(n("Less", share, n.like(size, 1)), "f64"))
+
+
+#: Of each type of reals the bits behind the point and the order of the smallest normal number.
+_BITS = {"f16": (10, -14), "bf16": (7, -126), "f32": (23, -126), "f64": (52, -1022)}
+
+
+@aten("nextafter")
+def nextafter(n: Call, x: Output, other: Output) -> Output:
+    """x and the distance of its neighbour: a unit in the last place, below a power of 2 half of one."""
+    x, other = n.same_kind([x, other])
+    bits, least = _BITS[n.dtype(x)]
+    a, b = n.convert(x, "f64"), n.convert(other, "f64")
+    zero, two = n.like(a, 0), n.like(a, 2)
+    size = n("Abs", a)
+    plain = n("LogicalAnd", n("IsFinite", a), n("Greater", size, zero))
+    order = _binary_order(n, n("Select", plain, size, n.like(a, 1)))
+    order = n("Select", n("Equal", size, zero), n.like(a, least), order)
+    inwards = n("LogicalOr", n("LogicalAnd", n("Greater", a, zero), n("Less", b, a)),
+                n("LogicalAnd", n("Less", a, zero), n("Greater", b, a)))  # fmt: skip
+    round_one = n("LogicalAnd", n("Equal", size, n("Power", two, order)), inwards)
+    order = n("Subtract", order, n.convert(round_one, "f64"))
+    unit = n("Subtract", n("Maximum", order, n.like(a, least)), n.like(a, bits))
+    made = n("Add", a, n("Multiply", n("Sign", n("Subtract", b, a)), n("Power", two, unit)))
+    info = ml_dtypes.finfo(ELEMENT_TYPES[n.dtype(x)].numpy)
+    largest = n("Multiply", n("Sign", a), n.like(a, float(info.max)))
+    made = n("Select", n("IsInf", a), largest, made)
+    made = n("Select", n("Equal", a, b), b, made)
+    nothing = n("LogicalOr", n("IsNaN", a), n("IsNaN", b))
+    return n.convert(n("Select", nothing, n.like(a, math.nan), made), n.dtype(x))

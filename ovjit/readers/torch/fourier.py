@@ -166,9 +166,12 @@ def istft(
     center: bool = True, normalized: bool = False, onesided: Any = None, length: Any = None,
     return_complex: bool = False,
 ) -> Output:  # fmt: skip
-    if onesided is False or return_complex:
-        raise UnsupportedError("istft of a two-sided spectrum")
+    """Of a spectrum of both sides PyTorch reads the lower one, too, where the signal is real."""
+    if return_complex:
+        raise UnsupportedError("istft of a complex signal")
     pair = x.pair if isinstance(x, Complex) else x
+    if not onesided:
+        pair = n.cut(pair, n.rank(pair) - 3, 0, n_fft // 2 + 1)
     hop = n_fft // 4 if hop_length is None else hop_length
     width = n_fft if win_length is None else win_length
     shape = n.filled(1, [width], n.dtype(pair)) if window is None else window

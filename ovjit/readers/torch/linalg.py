@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.determinant import determinant
+from ovjit.readers.factorization import determinant
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 

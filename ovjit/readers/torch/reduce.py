@@ -118,7 +118,8 @@ def deviation(n: Call, x: Output, dim: Any, correction: Any, keepdim: Any) -> li
     whole = reduced(n, "ReduceSum", squares, dim, keepdim)
     count = n.tensor(n.product([n.size(wide, a) for a in axes]) if n.rank(x) else 1, n.dtype(wide))
     left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
-    middle = reduced(n, "ReduceMean", wide, dim, keepdim)
+    # a quotient, as the mean of nothing is no number in PyTorch
+    middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)
     return [n.convert(n("Divide", whole, left), kind), n.convert(middle, kind)]
 
 

@@ -64,6 +64,8 @@ def sized(
         out = n(
             "Interpolate", wide, n.const(list(factors), "f32"), axes, shape_calculation_mode="scales", **attrs
         )
+        for axis, size in zip(axes, output_size or (), strict=False):  # factors tell the places alone then
+            out = n.cut(out, axis, 0, size) if isinstance(size, int) else out
     return (
         n("Convert", n("Round", out), destination_type=kind) if kind in ("u8", "i8") else n.convert(out, kind)
     )

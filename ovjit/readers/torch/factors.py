@@ -1,0 +1,165 @@
+"""Factors of matrices: LU, QR and Cholesky's, and what is solved by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.factorization import (
+    Eliminated,
+    cholesky,
+    eliminated,
+    identity,
+    multiplied,
+    places,
+    reflected,
+    stacked,
+    unstacked,
+)
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+
+def _least(n: Call, x: Output) -> Any:
+    """The smaller one of the numbers of rows and columns."""
+    return n.compute("Minimum", n.size(x, -2), n.size(x, -1))
+
+
+def _first(n: Call, value: Output, axis: int, count: Any) -> Output:
+    """The first elements along an axis."""
+    return n.cut(value, n.axis(axis, n.rank(value)), 0, count)
+
+
+@aten("linalg_lu_factor", "linalg_lu_factor_ex", "_lu_with_info", "linalg_lu")
+def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
+    if not pivot:
+        raise UnsupportedError("LU without pivoting")
+    found = eliminated(n, stacked(n, x))
+    if n.op == "aten::linalg_lu":
+        return _unpacked(n, x, found)
+    rows = _first(n, n("Add", found.swaps, n.const(1)), 1, _least(n, x))
+    made = [unstacked(n, found.packed, x, 2), unstacked(n, n.convert(rows, "i32"), x, 1)]
+    return [*made, unstacked(n, n.convert(found.failed, "i32"), x, 0)]
+
+
+def _unpacked(n: Call, x: Output, found: Eliminated) -> list[Output]:
+    """P, L and U"""
+    rows = places(n, found.packed, 1)
+    moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(found.order, [1]))
+    return [unstacked(n, n.convert(moved, n.dtype(x)), x, 2), *_triangles(n, x, found.packed)]
+
+
+def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
+    """L and U of both in one matrix."""
+    least = _least(n, like)
+    lower = n.also("tril", _first(n, packed, 2, least), -1)
+    unit = identity(n, places(n, lower, 1), places(n, lower, 2), n.dtype(like))
+    upper = n.also("triu", _first(n, packed, 1, least))
+    return [unstacked(n, v, like, 2) for v in (n("Add", lower, unit), upper)]
+
+
+def _order(n: Call, pivots: Output, rows: Output) -> Output:
+    """The row at each place after the exchanges: from i32 [count, steps] and the places of rows."""
+    from ovjit.readers.counted import counted
+
+    def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
+        order, (swaps, rows) = state[0], others
+        best = n("Gather", swaps, n.unsqueeze(k, [0]), 1)
+        turned = n("Select", n("Equal", rows, k), best, n("Select", n("Equal", rows, best), k, rows))
+        return [n("Gather", order, turned, 1, batch_dims=1)]
+
+    swaps = n("Subtract", n.convert(pivots, "i64"), n.const(1))
+    start = n("Broadcast", n.unsqueeze(rows, [0]), n("Concat", n.dim_of(swaps, 0), n.dim_of(rows, 0), axis=0))
+    return counted(n, n.index(n.size(swaps, 1)), [start], step, [swaps, start])[0]
+
+
+def _pivots(n: Call, pivots: Output) -> Output:
+    """[count, steps]"""
+    return n.to_shape(pivots, [n.product(n.sizes(pivots)[:-1]), n.size(pivots, -1)])
+
+
+@aten("lu_unpack")
+def lu_unpack(
+    n: Call, x: Output, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True
+) -> Any:
+    packed = stacked(n, x)
+    nothing = n.const([], n.dtype(x))
+    parts = _triangles(n, x, packed) if unpack_data else [nothing, nothing]
+    if not unpack_pivots:
+        return [nothing, *parts]
+    rows = places(n, packed, 1)
+    order = _order(n, _pivots(n, LU_pivots), rows)
+    moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(order, [1]))
+    return [unstacked(n, n.convert(moved, n.dtype(x)), x, 2), *parts]
+
+
+@aten("lu_solve", "linalg_lu_solve")
+def lu_solve(
+    n: Call, x: Output, LU_data: Any = None, LU_pivots: Any = None, pivots: Any = None, B: Any = None,
+    left: bool = True, adjoint: bool = False,
+) -> Output:  # fmt: skip
+    """A^-1 B of A = P L U"""
+    packed, swaps, b = (x, pivots, B) if LU_data is None else (LU_data, LU_pivots, x)
+    made = lu_unpack(n, packed, swaps)
+    whole = n("MatMul", n("MatMul", made[0], made[1]), made[2])
+    inverse = n("Inverse", whole, adjoint=False)
+    turned = n.transpose(inverse, [*range(n.rank(inverse) - 2), n.rank(inverse) - 1, n.rank(inverse) - 2])
+    inverse = turned if adjoint else inverse
+    return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
+
+
+@aten("geqrf")
+def geqrf(n: Call, x: Output) -> list[Output]:
+    packed, factors = reflected(n, stacked(n, x))
+    return [unstacked(n, packed, x, 2), unstacked(n, _first(n, factors, 1, _least(n, x)), x, 1)]
+
+
+@aten("linalg_qr", "qr")
+def qr(n: Call, x: Output, mode: str = "reduced", some: bool = True) -> list[Output]:
+    mode = "complete" if not some else mode
+    a = stacked(n, x)
+    packed, factors = reflected(n, a)
+    count = n.size(a, 1) if mode == "complete" else _least(n, a)
+    upper = unstacked(n, n.also("triu", _first(n, packed, 1, count)), x, 2)
+    if mode == "r":
+        return [n.const([], n.dtype(x)), upper]
+    steps = n.index(_least(n, a))
+    return [unstacked(n, _product(n, packed, factors, count, steps), x, 2), upper]
+
+
+def _product(n: Call, packed: Output, factors: Output, columns: Any, steps: Output) -> Output:
+    """The first columns of Q."""
+    rows = places(n, packed, 1)
+    one = identity(n, rows, n.arange(columns), n.dtype(packed))
+    wanted = n("Concat", n.dim_of(packed, 0), n("ShapeOf", one, output_type="i64"), axis=0)
+    return multiplied(n, packed, factors, n("Broadcast", one, wanted), steps, False)
+
+
+@aten("linalg_householder_product", "orgqr")
+def householder_product(n: Call, x: Output, tau: Any = None, input2: Any = None) -> Output:
+    factors = _pivots(n, input2 if tau is None else tau)
+    steps = n.index(n.size(factors, 1))
+    return unstacked(n, _product(n, stacked(n, x), factors, n.size(x, -1), steps), x, 2)
+
+
+@aten("ormqr")
+def ormqr(
+    n: Call, x: Output, input2: Output, input3: Output, left: bool = True, transpose: bool = False
+) -> Any:
+    """Q B, Q^T B, B Q or B Q^T; the last two by the transposes."""
+    packed, factors = stacked(n, x), _pivots(n, input2)
+    other = stacked(n, input3)
+    other = other if left else n.transpose(other, [0, 2, 1])
+    steps = n.index(n.size(factors, 1))
+    made = multiplied(n, packed, factors, other, steps, bool(transpose) == bool(left))
+    return unstacked(n, made if left else n.transpose(made, [0, 2, 1]), input3, 2)
+
+
+@aten("cholesky", "linalg_cholesky", "linalg_cholesky_ex")
+def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
+    """L of A = L L^T, or its transpose, which is computed of the upper triangle."""
+    a = stacked(n, x)
+    found, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
+    made = unstacked(n, n.transpose(found, [0, 2, 1]) if upper else found, x, 2)
+    return [made, unstacked(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else made
