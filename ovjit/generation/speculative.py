@@ -1,12 +1,12 @@
 """Generation, and drafts that let the model check several tokens in one inference.
 
-A draft changes how fast tokens come and not which: the model's own logits choose each of them. (Rounding may
-differ between one row and several, so that logits that are equal but for it may change places.)
+A draft changes how fast tokens come and not which: the model's own logits choose each of them. Up to
+`CHECKED` tokens behind others have the logits that each has alone, bit by bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,9 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.generation.decoder import Decoder
 from ovjit.generation.sampling import Chooser, Settings
+
+#: Tokens that one inference checks. Products and attention of more rows are summed in another order.
+CHECKED = 8
 
 
 class Draft(Protocol):
@@ -78,14 +81,14 @@ def generate(
 ) -> Iterator[int]:
     """The tokens that follow `prompt`, one by one as they are chosen, up to and with one of `settings.ends`.
 
-    The decoder begins a new sequence. With a draft each inference computes its proposals, too. Those behind
-    the first wrong one are forgotten again.
+    The decoder begins a new sequence. With a draft each inference computes its proposals, too, up to
+    `CHECKED` tokens. Those behind the first wrong one are forgotten again.
     """
     settings = settings or Settings()
     choose = Chooser(settings)
     decoder.reset()
     tokens = [int(t) for t in prompt]
-    logits = decoder.feed(tokens)[-1:]
+    logits: Iterable[np.ndarray] = decoder.feed(tokens)[-1:]
     left, proposed = settings.most, list[int]()
     while True:
         for place, row in enumerate(logits):
@@ -99,4 +102,10 @@ def generate(
                 break
         decoder.rewind(len(tokens) - 1)
         proposed = draft.propose(tokens, left - 1) if draft is not None and left > 1 else []
-        logits = decoder.feed([tokens[-1], *proposed])
+        logits = _checked(decoder, [tokens[-1], *proposed])
+
+
+def _checked(decoder: Decoder, tokens: Sequence[int]) -> Iterator[np.ndarray]:
+    """The logits of each of these tokens, of which no more are computed than are asked for."""
+    for first in range(0, len(tokens), CHECKED):
+        yield from decoder.feed(tokens[first : first + CHECKED])

@@ -68,9 +68,9 @@ STEP = {2: 16, 3: 16, 4: 8, 5: 16, 6: 16, 8: 2, 16: 2}
 #: Elements of depth whose scales share a factor, and its type.
 SUPER = 256
 _HALF = "f16"
-#: Rows that one pass over the weights is for. Accumulators are as many times two vectors, of one and two rows
-#: twice that.
-HEIGHTS = (4, 2, 1)
+#: Sums of an output, of every other element of depth each: an addition takes longer than two products. They
+#: are as many for any number of rows, so that the bits of a row do not depend on it.
+SEVERAL = 2
 #: Lanes of a vector -> panels that one row is multiplied with at a time: more streams for the CPU's own
 #: prefetching. On a Xeon whose core reads 17 GB/s, nf4 reaches 12.5 GB/s by one, 13.0 by two, 13.7 by four.
 ABREAST = {16: 4, 8: 2}
@@ -223,6 +223,13 @@ class Unpack(NamedTuple):
     def stride(self, width: int) -> int:
         """Bytes of a step of depth of a panel."""
         return self.step * width * self.bits // 8
+
+
+def heights(isa: Target) -> tuple[int, ...]:
+    """Numbers of rows that one pass over the weights is for. Accumulators are as many times `SEVERAL` times
+    two vectors: of four rows half of 32 registers, of three 12 of 16. Four rows are faster as twice two than
+    as three and one."""
+    return (4, 2, 1) if isa.lanes == 16 or isa.is_arm else (3, 2, 1)
 
 
 @inline
@@ -543,7 +550,7 @@ def in_place(word, i, levels, lv, lanes, unpack):
 
 
 @inline
-def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes, unpack):
+def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack):
     """A step of depth: each vector of weights is decoded once for all rows."""
     word, w, d = registers()
     for n in static_range(panels):
@@ -554,7 +561,7 @@ def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes
             for i, r in np.ndindex(2, height):
                 data = splat[f32](at["x", r] + i * 4)
                 for v in static_range(vectors):
-                    total[r, n, v, i % several] = fma(d[i, v], data, total[r, n, v, i % several])
+                    total[r, n, v, i % SEVERAL] = fma(d[i, v], data, total[r, n, v, i % SEVERAL])
     elif unpack.by_bytes(lanes):
         for n, v in np.ndindex(panels, vectors):
             word[n, v] = load[i32](at["q", n] + v * lanes * WORD)
@@ -562,7 +569,7 @@ def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes
             decode_bytes(d, 0, word[n, v], 4 * half, levels, unpack)
             for i, r in np.ndindex(4, height):
                 data = splat[f32](at["x", r] + (16 * half + 4 * i))
-                total[r, n, v, i % several] = fma(d[4 * half + i, 0], data, total[r, n, v, i % several])
+                total[r, n, v, i % SEVERAL] = fma(d[4 * half + i, 0], data, total[r, n, v, i % SEVERAL])
     elif unpack.mixed:
         for n, v in np.ndindex(panels, vectors):
             load_words(word, at["q", n], v, vectors * lanes, lanes, unpack)
@@ -570,7 +577,7 @@ def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes
                 d = cast[f32](word[m] & const[i32]((255 << 8 * j) - (1 << 32 if j == 3 else 0)))
                 for r in static_range(height):
                     data = splat[f32](at["x", r] + (16 * m + 4 * j))
-                    total[r, n, v, j % several] = fma(d, data, total[r, n, v, j % several])
+                    total[r, n, v, j % SEVERAL] = fma(d, data, total[r, n, v, j % SEVERAL])
     else:
         if unpack.bits == 4:
             for n, v in np.ndindex(panels, vectors):
@@ -585,7 +592,7 @@ def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes
             for r in static_range(height):
                 data = splat[f32](at["x", r] + i * 4)
                 for n, v in np.ndindex(panels, vectors):
-                    total[r, n, v, i % several] = fma(w[n, v], data, total[r, n, v, i % several])
+                    total[r, n, v, i % SEVERAL] = fma(w[n, v], data, total[r, n, v, i % SEVERAL])
     for r in static_range(height):
         at["x", r] += unpack.step * 4
     for n in static_range(panels):
@@ -595,7 +602,7 @@ def multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes
 @inline
 def multiply_rows(
     at, made, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels,
-    several, vectors, lanes, unpack,
+    vectors, lanes, unpack,
 ):  # fmt: skip
     """made[row, vector] of one panel, or made[panel, vector] of one row."""
     total, group, outer = registers()
@@ -615,10 +622,10 @@ def multiply_rows(
             group[r, n, v] = const[f32](0.0)
         while e < stop:
             end = min(e + PART, stop)
-            for r, n, v, i in np.ndindex(height, panels, vectors, several):
+            for r, n, v, i in np.ndindex(height, panels, vectors, SEVERAL):
                 total[r, n, v, i] = const[f32](0.0)
             while e < end:
-                multiply_step(at, total, levels, lv, height, panels, several, vectors, lanes, unpack)
+                multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
                 e += unpack.step
             for n, v in np.ndindex(panels, vectors):
                 if unpack.has_low:
@@ -626,7 +633,7 @@ def multiply_rows(
                 elif unpack.zero:
                     shift = minus_zeros(at, n, zero, v * lanes, unpack)
                 for r in static_range(height):
-                    whole = total[r, n, v, 0] + total[r, n, v, 1] if several > 1 else total[r, n, v, 0]
+                    whole = total[r, n, v, 0] + total[r, n, v, 1]
                     if unpack.has_low:
                         made[r + n, v] = fma(splat[f32](at["sum", r]), shift, made[r + n, v])
                     elif unpack.zero:
@@ -684,9 +691,9 @@ class RowSizes(NamedTuple):
 @kernel(stored=Raw(StoredWeights), apart=Raw(RowBytes), sizes=Raw(RowSizes))
 def compressed_rows(
     x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, e=ROW_OPERANDS, *, T, operands, body, out,
-    vectors, lanes, unpack, abreast,
+    vectors, lanes, unpack, abreast, heights,
 ):  # fmt: skip
-    """A few rows times compressed weights, which go from memory to registers, once for `HEIGHTS` of rows.
+    """A few rows times compressed weights, which go from memory to registers, once for `heights` of rows.
 
     A chunk is a range of panels. It first writes the rows to scratch, in f32 and with zeros where groups are
     filled up, and the sum of each part of a group, which all panels need; not where rows will do as they are.
@@ -717,8 +724,7 @@ def compressed_rows(
             begin_panels(at, abreast, c, stored, unpack)
             multiply_rows(
                 at, made, data, data_w, sums, sizes.parts, stored.g_size, stored.depth, b + c *
-                apart.b_step, apart.b_step, levels, stored.lv, zero, 1, abreast, 2, vectors, lanes,
-                unpack,
+                apart.b_step, apart.b_step, levels, stored.lv, zero, 1, abreast, vectors, lanes, unpack,
             )  # fmt: skip
             for n in static_range(abreast):
                 finish_row(
@@ -728,14 +734,13 @@ def compressed_rows(
         else:
             while row < sizes.rows:
                 begin_panels(at, 1, c, stored, unpack)
-                for height in HEIGHTS:
-                    if height == 1 or sizes.rows - row >= height:
-                        # The sums of one or two rows are too few to hide how long an addition takes. Of one
-                        # row, four of each kind do not fit AVX2's registers, and three are no faster.
+                for height in heights:
+                    left = sizes.rows - row
+                    if height == 1 or (left >= height and (height != 3 or left != 4)):
                         multiply_rows(
                             at, made, data + row * data_w, data_w, sums + row * sizes.parts * 4,
                             sizes.parts, stored.g_size, stored.depth, b + c * apart.b_step, 0, levels,
-                            stored.lv, zero, height, 1, 2 if height <= 2 else 1, vectors, lanes, unpack,
+                            stored.lv, zero, height, 1, vectors, lanes, unpack,
                         )  # fmt: skip
                         for r in static_range(height):
                             finish_row(
@@ -790,7 +795,7 @@ def chosen_rows(
             begin_panels(at, 1, kind * sizes.panels + c, stored, unpack)
             multiply_rows(
                 at, made, scratch, 0, sums, 0, stored.g_size, stored.depth, b + c * apart.b_step, 0,
-                levels, stored.lv, zero, 1, 1, 2, vectors, lanes, unpack,
+                levels, stored.lv, zero, 1, 1, vectors, lanes, unpack,
             )  # fmt: skip
         finish_row(made, 0, e, y, apart.y_w, row, c, sizes.outs, vectors, lanes, operands, body, out)
 
@@ -803,7 +808,7 @@ def row_kernel(
     given |= epilogue.constants("f32")
     if chosen:
         return chosen_rows.kernel(name, **given)
-    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), **given)
+    return compressed_rows.kernel(name, abreast=unpack.abreast(isa.lanes), heights=heights(isa), **given)
 
 
 class Compressed(NamedTuple):

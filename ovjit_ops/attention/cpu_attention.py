@@ -49,6 +49,9 @@ from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 TILES = 2
 #: With fewer rows than this, dot products are used.
 FEW_ROWS = 6
+#: Likewise of an open number of rows with keys before theirs, so that a token has the same bits whether it
+#: comes alone or with a draft of those that follow.
+DRAFT_ROWS = 9
 
 
 class Attention(Lowering):
@@ -77,6 +80,7 @@ class Attention(Lowering):
         self.few = _rows_kernel(self.target, named, self.rows, ways)
         self.many = attention_kernel(self.target, form, **ways)
         low, high = bounds(named["q"].shape[-2])
+        self.open = low != high
         kernels = [self.few] if low < FEW_ROWS else []
         least_many = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
         kernels += [self.many, *pack_kernels(self.target, form)] if high is None or high >= least_many else []
@@ -114,7 +118,7 @@ class Attention(Lowering):
             return
         batch = y.shape[:-2]
         fresh = self._fresh(planner, rows)
-        few = rows < FEW_ROWS and not fresh
+        few = not fresh and (rows < FEW_ROWS or (self.open and rows < DRAFT_ROWS and rows < columns))
         given = {n: fresh.get(n) or self._as_it_lies(n) for n in "kv"}
         k, v = (self._words(planner, value, False) for value in given.values())
         if not few:

@@ -13,8 +13,8 @@ from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
 from ovjit.planning.views import View, plain, product
 from ovjit.tiles.compressed import (
-    HEIGHTS,
     PART,
+    heights,
     how_unpacked,
     lowering_factors,
     pack_compressed,
@@ -130,7 +130,8 @@ class CompressedProduct(StoredWeights):
         if y.strides[-1] != y.itemsize:  # a concatenation has placed it
             y = planner.instead(y)
         panels = ceil_div(self.outs, self.weights.sizes.width)
-        per_chunk = split(panels, self.sizes["q_panel"] * ceil_div(rows, HEIGHTS[0]), CHUNK_BYTES)
+        passes = ceil_div(rows, heights(self.target)[0])
+        per_chunk = split(panels, self.sizes["q_panel"] * passes, CHUNK_BYTES)
         abreast = self.unpack.abreast(self.target.lanes)
         if rows == 1 and panels >= LEAST_CHUNKS * abreast:
             per_chunk = ceil_div(per_chunk, abreast) * abreast

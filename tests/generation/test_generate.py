@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.host import host_target
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
 from ovjit.generation.decoder import model_file
 from ovjit.generation.sampling import Chooser
+from ovjit.generation.speculative import CHECKED
 
 pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
@@ -219,6 +221,51 @@ def test_drafts_change_nothing(model: Path, tmp_path: Path, temperature: float) 
         )
         for draft in drafts:
             assert list(generate(decoder, prompt, settings, draft)) == wanted, (SEED, n, draft)
+
+
+#: What may round a token's numbers by the other tokens of its inference.
+WAYS = {
+    "exact": EXACT, "u8 cache": EXACT | {"KV_CACHE_PRECISION": "u8"},
+    "bf16": {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16"},
+    "bf16, u8 cache": {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "u8"}, "default": {},
+}  # fmt: skip
+
+
+def by_digits(kind: str) -> bool:
+    """Whether AVX2 multiplies one row by digits, and several by f32."""
+    return kind == "Q4_0" and host_target().name == "avx2"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q6_K"])
+def test_tokens_of_a_draft_have_the_bits_of_each_alone(tmp_path: Path, kind: str, way: str) -> None:
+    """Whatever rounds: their keys and values in the cache, too, which later tokens read."""
+    if by_digits(kind):
+        pytest.skip("one row is computed in digits")
+    wide = 1024 if kind == "F16" else 256  # smaller matrices of f16 become f32
+    s = Sizes("llama", layers=2, words=300, wide=wide, heads=4, shared=2, size=wide // 4, inner=256)
+    write(path := tmp_path / "a.gguf", s, tensors(s, kind, np.random.default_rng(SEED)))
+    decoder = Decoder.load(path, config=WAYS[way])
+    rng = np.random.default_rng(SEED)
+    prompt, following = (rng.integers(2, s.words, n).tolist() for n in (19, CHECKED + 1))
+    decoder.feed(prompt)
+    alone = np.concatenate([decoder.feed([token]) for token in following])
+    for count in range(2, CHECKED + 1):
+        decoder.rewind(len(prompt))
+        found = np.concatenate([decoder.feed(following[:count]), decoder.feed(following[count : count + 1])])
+        np.testing.assert_array_equal(found, alone[: count + 1], f"{SEED} {count}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_long_drafts_change_nothing(model: Path, way: str) -> None:
+    """A draft of more tokens than one inference checks, of which most are right."""
+    decoder, guide = (Decoder.load(model, config=WAYS[way]) for _ in range(2))
+    rng = np.random.default_rng(SEED)
+    for n in range(3):
+        prompt = [int(t) for t in rng.integers(2, 500, 5 + 9 * n)]
+        wanted = list(generate(decoder, prompt, Settings(60)))
+        for draft in (Assistant(guide, 20), Lookup(15)):
+            assert list(generate(decoder, prompt, Settings(60), draft)) == wanted, (SEED, n, draft)
 
 
 @pytest.mark.parametrize("kind", ["f32", "u8"])

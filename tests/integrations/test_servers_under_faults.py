@@ -251,6 +251,12 @@ ray.shutdown()
 """
 
 
+#: On a busy machine Ray would replace its own proxy while that starts, and it answers 404 meanwhile.
+PATIENT = dict.fromkeys(
+    ("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S"), "120"
+)
+
+
 def test_ray_whose_replicas_are_killed(environment, tmp_path) -> None:
     """A replica is killed among requests, twice: Ray starts another one, and no answer is another's."""
     python = environment("ray[serve]>=2.40")
@@ -258,7 +264,7 @@ def test_ray_whose_replicas_are_killed(environment, tmp_path) -> None:
     with open(tmp_path / "log", "w") as log:
         server = subprocess.Popen(
             [str(python), "-c", SERVE, str(port), str(ROOT)], cwd=tmp_path, stdin=subprocess.PIPE,
-            stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT), **PATIENT},
         )  # fmt: skip
     try:
 
