@@ -153,35 +153,35 @@ def load_four(w, at, n, word, vectors, lanes, stored, blocks):
 
 @inline
 def multiply_tile(
-    row, last, x, x_w, p, p_w, weights, scales, zeros, bias, w_panel, s_panel, z_panel, b_step, words,
-    groups, ratio, height, panels, vectors, lanes, stored, blocks,
+    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
 ):  # fmt: skip
-    """`height` rows from `row` on, none behind `last`, times `panels` panels, whose sums go to scratch."""
+    """`height` rows from `row` on, none behind `last`, times `panels` panels from `panel` on, whose sums go
+    to scratch."""
     at, made, scale, zero, outer, total, w = registers()
     for n in static_range(panels):
-        at["q", n] = weights + n * w_panel
-        at["s", n] = scales + n * s_panel
+        at["q", n] = panel["w"] + n * apart.w_panel
+        at["s", n] = panel["s"] + n * apart.s_panel
         if stored.zero is None or (blocks and blocks.each_zero):
-            at["z", n] = zeros + n * z_panel
+            at["z", n] = panel["z"] + n * apart.z_panel
     for r in static_range(height):
-        at["x", r] = x + min(row + r, last) * x_w
-        at["p", r] = p + min(row + r, last) * p_w
+        at["x", r] = x + min(row + r, last) * apart.x_w
+        at["p", r] = p + min(row + r, last) * apart.p_w
     for r, n, v in np.ndindex(height, panels, vectors):
-        made[r, n, v] = load[f32](bias + n * b_step + v * lanes * 4)
+        made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
     g = 0
-    while g < groups:
-        stop = min(g + ratio, groups)
+    while g < sizes.groups:
+        stop = min(g + sizes.ratio, sizes.groups)
         for n in static_range(panels):
             if height == 1:
                 if blocks:
                     fetch_group(at, n, vectors * lanes, blocks.scale_bytes, blocks.zero_bytes, panels)
                 else:
                     fetch_group(at, n, vectors * lanes, SIZE[stored.scale], stored.zero is None, panels)
-        load_factors(at, scale, zero, outer, g * words * 4, panels, vectors, lanes, stored, blocks)
+        load_factors(at, scale, zero, outer, g * sizes.words * 4, panels, vectors, lanes, stored, blocks)
         while g < stop:
             for r, n, v in np.ndindex(height, panels, vectors):
                 total[r, n, v] = const[i32](0)
-            for _ in range(0, words, 4):
+            for _ in range(0, sizes.words, 4):
                 # 16 elements of depth: four words, of which 4 bits have two in each vector
                 if height == 1:
                     for n in static_range(panels):
@@ -221,25 +221,46 @@ def multiply_tile(
 
 
 @inline
-def unpack_panel(
-    to, factors, weights, scales, zeros, words, groups, ratio, vectors, lanes, stored, blocks
+def multiply_rows(
+    row, stop, x, p, panel, apart, sizes, heights, vectors, lanes, stored, blocks,
 ):  # fmt: skip
-    """A panel of blocks as bytes, and its scales and minima as f32."""
+    """A tile of one panel and as many rows from `row` on as suit those that are left; where it ends."""
+    left = stop - row
+    done = row
+    for height in heights:
+        if (
+            height == 1
+            or (height == 4 and left > 1)
+            or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
+        ):
+            multiply_tile(
+                row, stop - 1, x, p, panel, apart, sizes, height, 1, vectors, lanes, stored, blocks
+            )  # fmt: skip
+            done = min(row + height, stop)
+            break
+    return done
+
+
+@inline
+def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
+    """A panel of blocks as bytes, and its scales and minima as f32: to scratch, where `panel` says then."""
     at, scale, zero, outer, w = registers()
-    at["q", 0] = weights
-    at["s", 0] = scales
+    at["q", 0] = panel["w"]
+    at["s", 0] = panel["s"]
     if blocks.each_zero:
-        at["z", 0] = zeros
-    at["to"] = to
-    at["factors"] = factors
-    for g in range(0, groups, ratio):
-        load_factors(at, scale, zero, outer, g * words * 4, 1, vectors, lanes, stored, blocks)
+        at["z", 0] = panel["z"]
+    panel["w"] = scratch + results(vectors, lanes)
+    panel["s"] = panel["w"] + sizes.groups * sizes.words * 4 * vectors * lanes
+    at["to"] = panel["w"]
+    at["factors"] = panel["s"]
+    for g in range(0, sizes.groups, sizes.ratio):
+        load_factors(at, scale, zero, outer, g * sizes.words * 4, 1, vectors, lanes, stored, blocks)
         for v in static_range(vectors):
             store[f32](at["factors"] + v * lanes * 4, scale[0, v])
             if stored.low:
                 store[f32](at["factors"] + (vectors + v) * lanes * 4, zero[0, v])
         at["factors"] += vectors * lanes * (8 if stored.low else 4)
-        for _ in range(0, (min(g + ratio, groups) - g) * words, 4):
+        for _ in range(0, (min(g + sizes.ratio, sizes.groups) - g) * sizes.words, 4):
             for word in static_range(0, 4, stored.together):
                 load_four(w, at, 0, word, vectors, lanes, stored, blocks)
                 for half, v in np.ndindex(stored.together, vectors):
@@ -293,56 +314,39 @@ def dynamic_product(
     body, out, vectors, lanes, stored, blocks, mixed,
 ):  # fmt: skip
     """The product of quantized rows. A chunk is a range of rows times a range of weight panels."""
+    panel = registers()
     first_row = chunk % sizes.row_blocks * sizes.rows_per
     stop_row = min(first_row + sizes.rows_per, sizes.rows)
     c = chunk // sizes.row_blocks * sizes.per_chunk
     stop = min(c + sizes.per_chunk, sizes.panels)
-    if mixed:
-        unpacked = scratch + results(vectors, lanes)
-        factors = unpacked + sizes.groups * sizes.words * 4 * vectors * lanes
     while c < stop:
         wide = 1
         if sizes.rows == 1 and stop - c >= ABREAST:
             wide = ABREAST
-        weights = w + c * apart.w_panel
-        scales = s + c * apart.s_panel
-        bias = b + c * apart.b_step
-        if mixed and sizes.rows > FEW_ROWS:
-            unpack_panel(
-                unpacked, factors, weights, scales, z + c * apart.z_panel, sizes.words, sizes.groups,
-                sizes.ratio, vectors, lanes, stored, blocks,
-            )  # fmt: skip
+        panel["w"] = w + c * apart.w_panel
+        panel["s"] = s + c * apart.s_panel
+        if stored.zero is None or (blocks and blocks.each_zero):
+            panel["z"] = z + c * apart.z_panel
+        panel["b"] = b + c * apart.b_step
+        if mixed:
+            if sizes.rows > FEW_ROWS:
+                unpack_panel(panel, sizes, vectors, lanes, stored, blocks)
         row = first_row
         while row < stop_row:
             done = row + 1
             if wide == ABREAST:
                 multiply_tile(
-                    row, row, x, apart.x_w, p, apart.p_w, weights, scales, z + c * apart.z_panel, bias,
-                    apart.w_panel, apart.s_panel, apart.z_panel, apart.b_step, sizes.words, sizes.groups,
-                    sizes.ratio, 1, ABREAST, vectors, lanes, stored, blocks,
+                    row, row, x, p, panel, apart, sizes, 1, ABREAST, vectors, lanes, stored, blocks
+                )  # fmt: skip
+            elif mixed and sizes.rows > FEW_ROWS:
+                done = multiply_rows(
+                    row, stop_row, x, p, panel, apart, sizes, HEIGHTS, vectors, lanes, stored.unpacked, None
                 )  # fmt: skip
             else:
-                for packed in (True, False) if mixed else (True,):
-                    if not (mixed and packed) or sizes.rows <= FEW_ROWS:
-                        for height in IN_REGISTERS if mixed and packed else HEIGHTS:
-                            left = stop_row - row
-                            if (
-                                height == 1
-                                or (height == 4 and left > 1)
-                                or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
-                            ):
-                                multiply_tile(
-                                    row, stop_row - 1, x, apart.x_w, p, apart.p_w,
-                                    weights if packed else unpacked,
-                                    scales if packed else factors, z + c * apart.z_panel,
-                                    bias, 0, 0, 0, 0, sizes.words, sizes.groups, sizes.ratio, height, 1,
-                                    vectors, lanes,
-                                    stored if packed else stored.unpacked,
-                                    blocks if packed else None,
-                                )  # fmt: skip
-                                done = min(row + height, stop_row)
-                                break
-                        break
+                done = multiply_rows(
+                    row, stop_row, x, p, panel, apart, sizes, IN_REGISTERS if mixed else HEIGHTS, vectors,
+                    lanes, stored, blocks,
+                )  # fmt: skip
             finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs, vectors, lanes, operands, body, out)
             row = done
         c += wide
