@@ -8,6 +8,7 @@ import pytest
 
 import ovjit
 from ovjit import opset13 as o
+from ovjit.codegen.cpu import machine
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 FLUSH = {**F32, "CPU_DENORMALS_OPTIMIZATION": True}
@@ -49,6 +50,11 @@ ROOT = [0, float(np.sqrt(INPUT[1])), 0, float(np.sqrt(np.float32(3)))]
 
 @pytest.mark.parametrize("package", [openvino, ovjit])
 def test_as_in_openvino(package):
+    """Where OpenVINO flushes them: on Arm it takes the property and keeps them."""
+    if package is openvino and not machine.is_x86():
+        compiled = package.Core().compile_model(model(package), "CPU", FLUSH)
+        assert (compiled(np.tile(INPUT, (4, 1)))[0] > 0).all()
+        return
     for how in ("infer", "start_async"):
         request = package.Core().compile_model(model(package), "CPU", FLUSH).create_infer_request()
         getattr(request, how)(np.tile(INPUT, (4, 1)))
