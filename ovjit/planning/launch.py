@@ -90,6 +90,7 @@ def try_launch(
     apart: bool = True,
     ordered: str = "",
     some: bool = False,
+    whole: bool = False,
     single: bool = False,
     type: str | None = None,
     **scalars: Any,
@@ -100,8 +101,9 @@ def try_launch(
 
     `apart`: False where data say what an item writes, so that the declaration proves nothing. `ordered`: the
     tensor of indices by which items may write one place twice; those follow one another in the order of
-    dimensions, in one chunk. `some`: there is a chunk where there is no item. `single`: an item has one
-    element of the lanes that are to be adjacent. `type`: what the profile calls the step.
+    dimensions, in one chunk. `some`: there is a chunk where there is no item. `whole`: there is one chunk,
+    as each item goes on from the one before. `single`: an item has one element of the lanes that are to be
+    adjacent. `type`: what the profile calls the step.
 
     False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
     for which `...` stands do not merge into WALKED. Raises OvjitError where shapes do not fit.
@@ -126,7 +128,8 @@ def try_launch(
         return True
     if callable(work):
         work = work(least(found.lanes, count.each), found.lane_strides)
-    unit = proof = None
+    unit = items if whole else None
+    proof = None
     if ordered:  # what is shared is the slowest dimension, where no index depends on it
         free = found.rest and found.strides[ordered][0] == 0 and found.strides[writes[-1]][0] != 0
         unit = items // found.rest[0] if free else items

@@ -5,17 +5,14 @@ Of Philox every block follows from the seeds and where it is; the Mersenne Twist
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import HALVES
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import View
 
 #: Numbers of a stream that are drawn together, of Philox four by four.
@@ -63,10 +60,10 @@ def philox(drawn, seed, counter, lanes, first):
 
 
 @inline
-def twisted(drawn, state, place):
-    """BLOCK numbers of MT19937 from number `place` of its state on."""
+def twisted(drawn, state, place, count):
+    """So many numbers of MT19937 from number `place` of its state on."""
     i = urem(place, STATE)
-    for k in range(BLOCK):
+    for k in range(count):
         here = i
         i = i + 1
         if i == STATE:
@@ -179,17 +176,10 @@ def put_wide(q, drawn, many, wide, least, end, far, T, torch):
             st[u32](q + k * 8 + 4, (b + ((base >> 32) & _MASK) + (a >> 32)) & _MASK)
 
 
-class DrawnShare(NamedTuple):
-    """Numbers to draw, the blocks that they are drawn in, and how many of these a chunk takes."""
-
-    n: int
-    blocks: int
-    per_chunk: int
-
-
-@kernel(of=Raw(DrawnShare))
-def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
-    """n numbers from low to high, see `ovjit_ops.random.random.uniform`."""
+@kernel(over="n/each", seeds="", low="", high="", y="n:1")
+def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, torch):
+    """Numbers from low to high, see `ovjit_ops.random.random.uniform`. An item is those of a block, or half
+    of them where a number may take two of the stream."""
     drawn = scratch + 256
     state = drawn + BLOCK * 4
     seed = ld[i64](seeds) + 0
@@ -203,7 +193,7 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
             if i > 0:
                 last = ((last ^ (last >> 30)) * 1812433253 + i) & _MASK
             st[u32](state + i * 4, last)
-    wide = 2 if T in ("f64", "i64") else 1
+    wide = 2 if T in ("f64", "i64") else 1  # numbers of the stream for each
     if T in MANTISSA:
         first = splat[T](low)
         span = rounded(splat[T](high) - first, T)
@@ -218,14 +208,12 @@ def uniform(seeds: Ptr, low: Ptr, high: Ptr, y: Ptr, of, *, T, torch):
         if least < 0 and end > 9223372036854775807 + least:
             far = 1
         length = end - least
-    for block in share(of.blocks, of.per_chunk):
+    for start, q in items(y):
         if torch:
-            twisted(drawn, state, block * BLOCK)
+            twisted(drawn, state, start * wide, each * wide)
         else:
-            philox(drawn, seed, counter, lanes, block * (BLOCK // 4))
-        each = BLOCK // wide
-        many = min(of.n - block * each, each)
-        q = y + block * each * SIZE[T]
+            philox(drawn, seed, counter, lanes, start * wide // 4)
+        many = min(y.size.n - start, each)
         if T in MANTISSA:
             put_reals(q, drawn, many, first, span, T, torch)
         elif T == "i32":
@@ -272,6 +260,11 @@ def chosen_classes(
                 st[f64](weights + low * 8, 0.0)
 
 
+def block_of(itemsize: int) -> int:
+    """How many elements of so many bytes are surely made of BLOCK numbers."""
+    return BLOCK // 2 if itemsize == 8 else BLOCK
+
+
 class Drawn(Lowering):
     """What begins with numbers by two seeds, or where none are given, by those of now."""
 
@@ -294,18 +287,13 @@ class Drawn(Lowering):
             planner.step(self.kernels[1], {"seeds": seeds.ptr, "number": number}, 1, [], [seeds])
         else:
             seeds = planner.data.view(self.seeds, "i64")
-        values = {"seeds": seeds.ptr, "low": low.ptr, "high": high.ptr, "y": out.ptr, "n": out.count}
+        if not out.count:
+            return
         planner.need_scratch(256 + (BLOCK + STATE) * 4)
-        each = BLOCK if out.itemsize < 8 or self.torch else BLOCK // 2
-        blocks = ceil_div(out.count, each)
-        values["blocks"] = blocks
-        read = [seeds, low, high]
-        if self.torch:
-            narrow = ceil_div(out.count, BLOCK // (out.itemsize // 4 or 1))
-            values |= {"blocks": narrow, "per_chunk": narrow}
-            planner.step(self.kernel, values, 1, read, [out], 20 * out.count)
-        else:
-            planner.share_step(self.kernel, values, blocks, 20 * BLOCK, read, [out], 20 * out.count)
+        launch(
+            planner, self.kernel, {"seeds": seeds, "low": low, "high": high, "y": out.as_shape((out.count,))},
+            ("y",), each=block_of(out.itemsize), work=20 * BLOCK, flops=20 * out.count, whole=self.torch,
+        )  # fmt: skip
 
 
 class Uniform(Drawn):
