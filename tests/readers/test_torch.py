@@ -279,6 +279,29 @@ OPERATORS = {
         [],
     ),
     "var_mean": (lambda x: torch.var_mean(x, 0), [rand(3, 4)], [[rand(0, 4)], [rand(1, 4)]]),
+    "consecutive": (
+        lambda x: (
+            *torch.unique_consecutive(x, return_inverse=True, return_counts=True),
+            *torch.unique_consecutive(x, return_inverse=True, return_counts=True, dim=1),
+        ),
+        [torch.tensor([[1, 1, 2, 2], [2, 2, 2, 2]])],
+        [[torch.tensor([[3, 1, 1], [1, 4, 4]])]],
+    ),
+    "nonzero_static": (
+        lambda x: (torch.nonzero_static(x, size=3), torch.nonzero_static(x, size=1, fill_value=7)),
+        [torch.tensor([[0, 1], [0, 2]])],
+        [],
+    ),
+    "renormed_table": (
+        lambda x: F.embedding(torch.tensor([[1, 2], [1, 1]]), x * 1.0, max_norm=1.0),
+        [rand(4, 3)],
+        [],
+    ),
+    "large_hypot": (
+        lambda x, y: torch.hypot(x, y),
+        [torch.tensor([3e30, 0.0, np.inf, 3.0]), torch.tensor([4e30, 0.0, 1.0, 4.0])],
+        [],
+    ),
     "istft_of_both_sides": (
         lambda x: torch.istft(torch.view_as_complex(x), 10, window=torch.ones(10)),
         [rand(10, 6, 2)],

@@ -443,8 +443,13 @@ def _minus_zero(n: Call, x: Output) -> Output:
 
 @aten("hypot")
 def hypot(n: Call, x: Any, other: Any) -> Output:
-    a, b = n.same_kind([x, other])
-    return n("Sqrt", n("Add", n("Multiply", a, a), n("Multiply", b, b)))
+    """large * sqrt(1 + (small / large)^2), which squares nothing that is out of range then"""
+    a, b = (n("Abs", v) for v in n.same_kind([x, other]))
+    large, small = n("Maximum", a, b), n("Minimum", a, b)
+    plain = n("LogicalAnd", n("Greater", large, n.like(a, 0)), n("IsFinite", large))
+    part = n("Divide", small, n("Select", plain, large, n.like(a, 1)))
+    root = n("Sqrt", n("Add", n("Multiply", part, part), n.like(a, 1)))
+    return n("Select", plain, n("Multiply", large, root), large)
 
 
 @aten("copysign")
@@ -479,7 +484,7 @@ def xlogy(n: Call, x: Any, other: Any) -> Output:
 def logit(n: Call, x: Any, eps: float | None = None) -> Output:
     x = n.real(x)
     if eps is not None:
-        x = clamp(n, x, eps, 1 - eps)
+        x = n("Select", n("Less", x, n.like(x, eps)), n.like(x, eps), n("Minimum", x, n.like(x, 1 - eps)))
     return n("Log", n("Divide", x, n("Subtract", n.like(x, 1), x)))
 
 

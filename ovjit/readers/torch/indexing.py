@@ -134,6 +134,14 @@ def nonzero(n: Call, x: Output) -> Output:
     return n.transpose(n("NonZero", x, output_type="i64"), [1, 0])
 
 
+@aten("nonzero_static")
+def nonzero_static(n: Call, x: Output, size: Any, fill_value: int = -1) -> Output:
+    """The first `size` rows, and rows of one number behind them."""
+    found = nonzero(n, x)
+    rest = n.filled(fill_value, [size, n.rank(x)], "i64")
+    return n.cut(n("Concat", found, rest, axis=0), 0, 0, size)
+
+
 @aten("nonzero_numpy")
 def nonzero_numpy(n: Call, x: Output) -> list[Output]:
     if n.rank(x) == 0:

@@ -144,6 +144,14 @@ def embedding(n: Call, x: Output, indices: Output) -> Output:
     return n("Gather", x, indices, 0)
 
 
+@aten("embedding_renorm")
+def embedding_renorm(n: Call, x: Output, indices: Output, max_norm: float, norm_type: float) -> Output:
+    """The table, the rows that are read scaled to a norm of at most `max_norm`."""
+    scaled = n.also("renorm", x, norm_type, 0, max_norm)
+    flat = n.flat(indices) if n.rank(indices) else n.unsqueeze(indices, [0])
+    return n("ScatterUpdate", x, flat, n("Gather", scaled, flat, 0), n.const(0))
+
+
 @aten("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
 def embedding_bag(
     n: Call, x: Output, indices: Output, offsets: Any = None, mode: int = 0, per_sample_weights: Any = None,

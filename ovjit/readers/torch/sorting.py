@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
 
 
@@ -201,11 +201,27 @@ def bucketize(n: Call, x: Any, boundaries: Output, out_int32: bool = False, righ
     return n.reshape(out, [] if alone else n.shape_of(a))
 
 
-@aten("unique_consecutive", "_unique2", "unique_dim", "_unique")
+@aten("unique_consecutive")
+def unique_consecutive(
+    n: Call, x: Output, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
+) -> list[Output]:
+    """What differs from the one before it, along an axis or of all elements in order."""
+    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
+    later = n("NotEqual", n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
+    others = [i for i in range(n.rank(whole)) if i != axis]
+    later = n("ReduceLogicalOr", later, others, keep_dims=False) if others else later
+    first = n.alike(n.cut(n.arange(n.size(whole, axis)), 0, 0, 1), True, "boolean")
+    starts = n("Concat", first, later, axis=0)
+    places = n.flat(n("NonZero", starts, output_type="i64"))
+    inverse = n("Subtract", n("CumSum", n.convert(starts, "i64"), n.const(0)), n.const(1))
+    ends = n("Concat", n.cut(places, 0, 1, LAST), n.one(n.size(whole, axis)), axis=0)
+    inverse = n.reshape(inverse, n.shape_of(x)) if dim is None else inverse
+    return [n("Gather", whole, places, axis), inverse, n("Subtract", ends, places)]
+
+
+@aten("_unique2", "unique_dim", "_unique")
 def unique(n: Call, x: Output, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: Any = None) -> list[Output]:  # fmt: skip
-    if n.op == "aten::unique_consecutive":
-        raise UnsupportedError("unique_consecutive is not supported")
     if dim is None:
         made = n.all("Unique", x, sorted=True)
         inverse = n.reshape(made[2], n.shape_of(x))
