@@ -87,6 +87,7 @@ def try_launch(
     work: float | Callable[[int, Mapping[str, int]], float] = 0,
     flops: float = 0,
     axes: Mapping[str, int] | None = None,
+    reads: Sequence[View] = (),
     apart: bool = True,
     ordered: str = "",
     some: bool = False,
@@ -99,11 +100,12 @@ def try_launch(
     of one item, or a function of its lanes and of each tensor's stride along them; `scalars`: the kernel's
     other arguments, views among them where these are addresses. A kernel that is over nothing is one chunk.
 
-    `apart`: False where data say what an item writes, so that the declaration proves nothing. `ordered`: the
-    tensor of indices by which items may write one place twice; those follow one another in the order of
-    dimensions, in one chunk. `some`: there is a chunk where there is no item. `whole`: there is one chunk,
-    as each item goes on from the one before. `single`: an item has one element of the lanes that are to be
-    adjacent. `type`: what the profile calls the step.
+    `reads`: what it reads besides, where scalars have the addresses. `apart`: False where data say what an
+    item writes, or more than axes can, so that the declaration proves nothing. `ordered`: the tensor of
+    indices by which items may write one place twice; those follow one another in the order of dimensions, in
+    one chunk. `some`: there is a chunk where there is no item. `whole`: there is one chunk, as each item goes
+    on from the one before. `single`: an item has one element of the lanes that are to be adjacent. `type`:
+    what the profile calls the step.
 
     False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
     for which `...` stands do not merge into WALKED. Raises OvjitError where shapes do not fit.
@@ -121,7 +123,7 @@ def try_launch(
     values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: count.blocks}
     values |= {name: getattr(v, "ptr", v) for name, v in given_fields(signature, scalars).items()}
     views = [o.view for name, o in operands.items() if name not in writes]
-    views += [v for v in scalars.values() if isinstance(v, View)]
+    views += [*reads, *(v for v in scalars.values() if isinstance(v, View))]
     written = [operands[name].view for name in writes]
     if not signature.over:
         planner.step(kernel, values, 1, views, written, flops)

@@ -309,16 +309,6 @@ def product(values: Sequence[Any]) -> int:
     return out
 
 
-def named_strides(**views: tuple[View, str]) -> dict[str, int]:
-    """`x=(view, "n-hw")`: its strides as the arguments x_n, x_h and x_w; a "-" leaves one out."""
-    return {
-        f"{name}_{letter}": stride
-        for name, (view, letters) in views.items()
-        for letter, stride in zip(letters, view.strides, strict=True)
-        if letter != "-"
-    }
-
-
 def placed_values(extents: Sequence[int], dims: int = DIMS, /, **strides: Sequence[int]) -> dict[str, int]:
     """The arguments that a kernel's `placed` reads: extents of rows, and for each tensor its byte strides, of
     at most `dims` dimensions (ValueError for more)."""

@@ -29,7 +29,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -39,14 +39,14 @@ from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format, matrix_forma
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Filling, Planner, ceil_div, element_size
-from ovjit.planning.views import View, named_strides, row_major
+from ovjit.planning.views import View, row_major
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.lowering import OPERANDS, Weights, tile_format
 from ovjit.tiles.micro import TABLE
@@ -94,96 +94,55 @@ def square_transform(m: int, name: str, given: str = "f32", to: str = "f32", shi
     return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
 
 
-class PlaneSizes(NamedTuple):
-    """Bytes of an image, a row and a column of x; rows and columns, padding before them and tiles along them;
-    channels, tiles of all images, bytes of a plane, tiles of a chunk."""
-
-    x_n: int
-    x_h: int
-    x_w: int
-    h: int
-    w: int
-    ph: int
-    pw: int
-    th: int
-    tw: int
-    c: int
-    tiles: int
-    plane: int
-    per_chunk: int
-
-
-@kernel(sizes=Raw(PlaneSizes))
-def into_planes(x: Ptr, v: Ptr, sizes, *, T, to, m, n, transform):
-    """n * n planes of the tiles of x. Chunks are ranges of tiles. Pixels outside of the image are a line of
-    zeros. T, to: the types of pixels and planes."""
+@kernel(over="img th tw", x="img c:1 h w", v="p img th tw c:1")
+def into_planes(x: Tensor, v: Tensor, ph, pw, *, T, to, m, n, transform):
+    """n * n planes of the tiles of x, which begin `ph` rows and `pw` columns before it. Pixels outside of the
+    image are a line of zeros. T, to: the types of pixels and planes."""
     pixel, made = registers()
     zeros = scratch + TABLE_BYTES
-    for k in range(0, sizes.c, VL):
+    for k in range(0, x.size.c, VL):
         store[f32](zeros + k * 4, const[f32](0.0))
-    for tile in share(sizes.tiles, sizes.per_chunk):
-        img = udiv(tile, sizes.th * sizes.tw)
-        rest = urem(tile, sizes.th * sizes.tw)
-        top = udiv(rest, sizes.tw) * m - sizes.ph
-        left = urem(rest, sizes.tw) * m - sizes.pw
+    for img, row, column, planes in items(v):
+        top = row * m - ph
+        left = column * m - pw
         for i in range(n):
             for j in range(n):
                 r = top + i
                 s = left + j
                 address = zeros
-                if r >= 0 and r < sizes.h and s >= 0 and s < sizes.w:
-                    address = x + img * sizes.x_n + r * sizes.x_h + s * sizes.x_w
+                if r >= 0 and r < x.size.h and s >= 0 and s < x.size.w:
+                    address = x.at(img=img, h=r, w=s)
                 st[i64](scratch + (i * n + j) * 8, address)
-        for k in range(0, sizes.c, VL):
-            valid = sizes.c - k
+        for k in range(0, x.size.c, VL):
+            valid = x.size.c - k
             behind = k * SIZE[T]
             for at in static_range(n * n):
                 pixel[at] = loadm[T](ld(scratch, at) + behind, valid)
             made = applied(transform, *pixel)
-            target = v + tile * sizes.c * SIZE[to] + k * SIZE[to]
+            target = planes + k * SIZE[to]
             for at in static_range(n * n):
                 storem[to](target, made[at], valid)
-                target += sizes.plane
+                target += v.stride.p
 
 
-class PixelSizes(NamedTuple):
-    """Bytes of an image, a row and a column of y; rows and columns, tiles along them; channels, tiles of all
-    images, bytes of a tile and a plane, tiles of a chunk."""
-
-    y_n: int
-    y_h: int
-    y_w: int
-    oh: int
-    ow: int
-    th: int
-    tw: int
-    c: int
-    tiles: int
-    tile_bytes: int
-    plane: int
-    per_chunk: int
-
-
-@kernel(sizes=Raw(PixelSizes))
+@kernel(over="img th tw", v="img th tw p c:1", y="img c:1 h w")
 def into_pixels(
-    v: Ptr, b: Ptr, y: Ptr, sizes, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
+    v: Tensor, b: Ptr, y: Tensor, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
 ):  # fmt: skip
-    """m * m pixels of y for each tile of planes. Chunks are ranges of tiles. Pixels outside of the image go
-    to a dump. The table's row 1 has the addresses of pixels, the rows from 2 on those of operands."""
+    """m * m pixels of y for each tile of planes. Pixels outside of the image go to a dump. The table's row 1
+    has the addresses of pixels, the rows from 2 on those of operands."""
     total, made, o = registers()
     dump = scratch + TABLE_BYTES
-    for tile in share(sizes.tiles, sizes.per_chunk):
-        img = udiv(tile, sizes.th * sizes.tw)
-        rest = urem(tile, sizes.th * sizes.tw)
-        top = udiv(rest, sizes.tw) * m
-        left = urem(rest, sizes.tw) * m
+    for img, row, column, planes in items(v):
+        top = row * m
+        left = column * m
         for i in range(m):
             for j in range(m):
                 r = top + i
                 s = left + j
                 table = scratch + (i * m + j) * 8
-                if r < sizes.oh and s < sizes.ow:
-                    st[i64](table + TABLE * 8, y + img * sizes.y_n + r * sizes.y_h + s * sizes.y_w)
+                if r < y.size.h and s < y.size.w:
+                    st[i64](table + TABLE * 8, y.at(img=img, h=r, w=s))
                 else:
                     r = top
                     s = left
@@ -192,12 +151,12 @@ def into_pixels(
                     if not operand.shared:
                         base = e[number] + img * e[number, "n"] + r * e[number, "h"] + s * e[number, "w"]
                         st[i64](table + operand.where * TABLE * 8, base)
-        for k in range(0, sizes.c, VL):
-            valid = sizes.c - k
-            source = v + tile * sizes.tile_bytes + k * 4
+        for k in range(0, y.size.c, VL):
+            valid = y.size.c - k
+            source = planes + k * 4
             for at in static_range(n * n):
                 total[at] = loadm[acc](source, valid)
-                source += sizes.plane
+                source += v.stride.p
             made = applied(transform, *total)
             offset = load[acc](b + k * 4)
             for number, operand in enumerate(operands, 1):
@@ -357,7 +316,7 @@ class Winograd(TiledConvolution):
         m, planes = self.m, (self.m + 2) ** 2
         x = planner.with_halo(self.data, self.halo((), ()))
         shape, out = x.shape, planner.shape(self.out)
-        c, h, w, oh, ow = shape[1], *shape[-2:], *out[-2:]
+        c, oh, ow = shape[1], *out[-2:]
         # of volumes a step does one: its slices need not lie as far from each other as from the next one's
         volumes = range(shape[0]) if len(shape) == 5 else (None,)
         n = shape[2] if len(shape) == 5 else shape[0]
@@ -380,15 +339,13 @@ class Winograd(TiledConvolution):
         for volume, first in itertools.product(volumes, range(0, th, band)):
             rows = min(band, th - first)
             tiles = n * rows * tw
-            images = as_images(x, volume)
-            values = {
-                "x": images.ptr, "v": space.ptr, "h": h, "w": w, "ph": ph - first * m, "pw": pw, "th": rows,
-                "tw": tw, "c": c, "tiles": tiles, "plane": tiles * c * size,
-                **named_strides(x=(images, "n-hw")),
-            }  # fmt: skip
             v = View(space.buffer, (planes, tiles, c), row_major((planes, tiles, c), size), size)
             products = View(room.buffer, (tiles, planes, self.outs), room.strides, room.itemsize)
-            planner.share_step(self.input_kernel, values, tiles, c * planes * 2, [images], [v], 8.0 * v.count)
+            tensors = {"x": as_images(x, volume), "v": v.as_shape((planes, n, rows, tw, c))}
+            launch(
+                planner, self.input_kernel, tensors, ("v",), work=c * planes * 2, flops=8.0 * v.count,
+                ph=ph - first * m, pw=pw,
+            )  # fmt: skip
             self.multiply(planner, v, products, tiles, planes)
 
             def part(
@@ -397,17 +354,13 @@ class Winograd(TiledConvolution):
             ) -> View:  # fmt: skip
                 return as_images(view, volume).slice(2, first, count)
 
-            made = part(y)
-            values = {
-                "v": products.ptr, "b": planner.constants.at(self.bias_at), "y": made.ptr,
-                "oh": made.shape[2], "ow": ow, "th": rows, "tw": tw, "c": self.outs, "tiles": tiles,
-                "tile_bytes": planes * self.outs * 4, "plane": self.outs * 4,
-            }  # fmt: skip
-            values |= dict(zip(("y_n", "y_h", "y_w"), self.along(made, axes), strict=True))
             operands, read = self.operand_values(planner, axes, part)
-            values |= operands
-            work, flops = self.outs * planes * 2, 8.0 * products.count
-            planner.share_step(self.output_kernel, values, tiles, work, [products, *read], [made], flops)
+            tensors = {"v": products.as_shape((n, rows, tw, planes, self.outs)), "y": part(y)}
+            launch(
+                planner, self.output_kernel, tensors, ("y",), reads=read, apart=False,
+                work=self.outs * planes * 2, flops=8.0 * products.count,
+                b=planner.constants.at(self.bias_at), **operands,
+            )  # fmt: skip
 
     def band(self, height: int, row: int) -> int:
         """How many of `height` rows of tiles are made at once, where each has `row` bytes of planes.
