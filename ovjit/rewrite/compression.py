@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import GROUP_STEP, distinct, how_stored, quantizes_rows
+from ovjit.codegen.cpu.formats import GROUP_STEP, distinct, how_stored, quantizes_blocks, quantizes_rows
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
@@ -84,8 +84,8 @@ class Stored(NamedTuple):
             return 0
         if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or self.bits not in (4, 8):
             size = min(size, self.group)
-            whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and quantizes_rows(target)
-            return size if whole and depth % self.group == 0 and self._adds() else 0
+            whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and depth % self.group == 0
+            return size if whole and quantizes_blocks(target, self.bits) and self._adds() else 0
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
         if not (within and size % GROUP_STEP == 0 and plain and quantizes_rows(target)):

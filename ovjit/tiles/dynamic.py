@@ -5,7 +5,8 @@
 
 The inner sums are whole numbers, by `vpdpbusd`: four bytes of depth an instruction, weights without a sign
 times activations with one. NEON's `sdot` multiplies bytes with a sign, so there weights of 8 bits have one. A
-weight group G has one or more groups g, so what a zero adds is once a group.
+weight group G has one or more groups g, so what a zero adds is once a group. Without such instructions
+`vpmaddubsw` adds products of bytes with at most 6 bits by pairs in 16 bits.
 
     integers [panel][k / 4][width][4] of 8 bits, or [panel][k / 8][width][4] of two times 4: k in the low
              half, k + 4 in the high one
@@ -27,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, Stored
+from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -54,7 +55,8 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 #: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers. A sum of one
 #: row waits for each product, so 4 rows take little longer. Of fewer rows than a tile's the last is repeated.
 HEIGHTS = (6, 4, 1)
-#: The same where words of several parts are put together in registers; and rows up to which they are so.
+#: The same where words of several parts are put together in registers, or 16 bits are between bytes and sums;
+#: and rows up to which parts are put together so.
 IN_REGISTERS, FEW_ROWS = (4, 1), 8
 #: Rows that are left -> twice 4 are faster than 6 and what is left then.
 TWICE = (7, 8)
@@ -135,8 +137,9 @@ def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, bloc
 
 
 @inline
-def load_four(w, at, n, word, vectors, lanes, stored, blocks):
-    """w[i, n, v]: words of four bytes, from the `word` of a step on: as many as memory has together."""
+def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
+    """w[i, n, v], i from `first` on: words of four bytes, from the `word` of a step on: as many as memory has
+    together."""
     if blocks and blocks.mixed:
         four = registers()
         for v in static_range(vectors):
@@ -145,10 +148,30 @@ def load_four(w, at, n, word, vectors, lanes, stored, blocks):
                 w[i, n, v] = four[i]
     else:
         for v in static_range(vectors):
-            w[0, n, v] = load[i32](at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4)
+            w[first, n, v] = load[i32](at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4)
             if stored.bits == 4:
-                w[1, n, v] = (w[0, n, v] >> const[i32](4)) & const[i32](252645135)
-                w[0, n, v] = w[0, n, v] & const[i32](252645135)
+                w[first + 1, n, v] = (w[first, n, v] >> const[i32](4)) & const[i32](252645135)
+                w[first, n, v] = w[first, n, v] & const[i32](252645135)
+
+
+@inline
+def multiply_words(total, w, at, word, height, panels, vectors, stored):
+    """Add the products of the words that are multiplied at a time, from the `word` of a step on."""
+    if stored.pairs:
+        for i, r in np.ndindex(stored.at_once // 2, height):
+            one = splat[i32](at["x", r] + (word + 2 * i) * 4)
+            other = splat[i32](at["x", r] + (word + 2 * i + 1) * 4)
+            for n, v in np.ndindex(panels, vectors):
+                two = add_pairs(dot_pairs(w[2 * i, n, v], one), dot_pairs(w[2 * i + 1, n, v], other))
+                total[r, n, v] = sum_pairs(total[r, n, v], two)
+    else:
+        for i, r in np.ndindex(stored.at_once, height):
+            data = splat[i32](at["x", r] + (word + i) * 4)
+            for n, v in np.ndindex(panels, vectors):
+                if stored.signed:
+                    total[r, n, v] = dot_signed(total[r, n, v], w[i, n, v], data)
+                else:
+                    total[r, n, v] = dot_bytes(total[r, n, v], w[i, n, v], data)
 
 
 @inline
@@ -186,16 +209,11 @@ def multiply_tile(
                 if height == 1:
                     for n in static_range(panels):
                         fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
-                for word in static_range(0, 4, stored.together):
-                    for n in static_range(panels):
-                        load_four(w, at, n, word, vectors, lanes, stored, blocks)
-                    for half, r in np.ndindex(stored.together, height):
-                        data = splat[i32](at["x", r] + (word + half) * 4)
-                        for n, v in np.ndindex(panels, vectors):
-                            if stored.signed:
-                                total[r, n, v] = dot_signed(total[r, n, v], w[half, n, v], data)
-                            else:
-                                total[r, n, v] = dot_bytes(total[r, n, v], w[half, n, v], data)
+                for word in static_range(0, 4, stored.at_once):
+                    for i in static_range(0, stored.at_once, stored.together):
+                        for n in static_range(panels):
+                            load_four(w, i, at, n, word + i, vectors, lanes, stored, blocks)
+                    multiply_words(total, w, at, word, height, panels, vectors, stored)
                 for n in static_range(panels):
                     at["q", n] += stored.bits * 2 * vectors * lanes
                 for r in static_range(height):
@@ -262,7 +280,7 @@ def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
         at["factors"] += vectors * lanes * (8 if stored.low else 4)
         for _ in range(0, (min(g + sizes.ratio, sizes.groups) - g) * sizes.words, 4):
             for word in static_range(0, 4, stored.together):
-                load_four(w, at, 0, word, vectors, lanes, stored, blocks)
+                load_four(w, 0, at, 0, word, vectors, lanes, stored, blocks)
                 for half, v in np.ndindex(stored.together, vectors):
                     store[i32](at["to"] + ((word + half) * vectors + v) * lanes * 4, w[half, 0, v])
             at["q", 0] += stored.bits * 2 * vectors * lanes
@@ -340,12 +358,13 @@ def dynamic_product(
                 )  # fmt: skip
             elif mixed and sizes.rows > FEW_ROWS:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, apart, sizes, HEIGHTS, vectors, lanes, stored.unpacked, None
+                    row, stop_row, x, p, panel, apart, sizes, IN_REGISTERS if stored.pairs else HEIGHTS,
+                    vectors, lanes, stored.unpacked, None,
                 )  # fmt: skip
             else:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, apart, sizes, IN_REGISTERS if mixed else HEIGHTS, vectors,
-                    lanes, stored, blocks,
+                    row, stop_row, x, p, panel, apart, sizes, IN_REGISTERS if mixed or stored.pairs else
+                    HEIGHTS, vectors, lanes, stored, blocks,
                 )  # fmt: skip
             finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs, vectors, lanes, operands, body, out)
             row = done
@@ -376,7 +395,8 @@ def product_kernel(
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target) -> Stored:
     """How the panels of a file's blocks are multiplied."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
-    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, "f32" if unpack.has_low else "")
+    low = "f32" if unpack.has_low else ""
+    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, pairs=not quantizes_rows(isa))
 
 
 class Packed(NamedTuple):

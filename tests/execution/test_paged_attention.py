@@ -14,7 +14,7 @@ import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
-from tests.support.paged_models import Cache, alone, decoded, decoder
+from tests.support.paged_models import Cache, alone, decoded, decoder, told
 
 SEED = 20261122
 FLAGS = (
@@ -31,28 +31,6 @@ def paged(kind: str, **flags: bool) -> Any:
     return ov.Core().compile_model(
         model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": kind}
     )
-
-
-def told(model: Any) -> Any:
-    """What a model says of its ends and of its layers."""
-    def ports(found: Any) -> list[Any]:
-        return [
-            (sorted(p.get_names()), p.get_element_type().get_type_name(), str(p.get_partial_shape()))
-            for p in found
-        ]
-
-    layers = []
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == "PagedAttentionExtension":
-            info = node.get_rt_info()
-            names = ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
-            inputs = [
-                (x.get_element_type().get_type_name(), str(x.get_partial_shape()))
-                for x in node.input_values()
-            ]
-            said = [info[n].astype(int) for n in names]
-            layers.append((inputs, said, node.get_attributes(), ports(node.outputs())))
-    return ports(model.inputs), ports(model.outputs), layers, len(model.get_sinks())
 
 
 @pytest.mark.parametrize("flags", [(), *((f,) for f in FLAGS), FLAGS], ids=lambda f: "+".join(f)[:30])

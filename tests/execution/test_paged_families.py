@@ -13,9 +13,8 @@ import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
-from tests.execution.test_paged_attention import told
 from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW
-from tests.support.paged_models import Cache, alone, decoded
+from tests.support.paged_models import Cache, alone, decoded, told
 
 SEED = 20261125
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}

@@ -227,16 +227,26 @@ FEATURES = {"avx512": ("avx512vnni",), "neon": ("dotprod",)}
 GROUP_STEP = 16
 
 
+#: Bits of integers whose products with two bytes fit 16 bits together, twice: 2 * 2 * 63 * 127.
+PAIR_BITS = 6
+
+
 def quantizes_rows(isa: Target) -> bool:
     """Whether a target has instructions for them."""
     return isa.name in FEATURES and has_features(isa, FEATURES[isa.name])
+
+
+def quantizes_blocks(isa: Target, bits: int) -> bool:
+    """The same for blocks of a file, whose integers have so many bits and no sign: `vpmaddubsw` will do for
+    few bits."""
+    return quantizes_rows(isa) or (bits <= PAIR_BITS and isa.name in ("avx2", "avx512"))
 
 
 class Stored(NamedTuple):
     """How weights are stored: bits of an integer; the zero of all of them, None where they have their own;
     the type of scales. `signed`: bytes are stored with a sign, 128 less than without, and all are multiplied
     as such (NEON's sdot). `low`: the type of minima, which are added, "" without. `small`: bytes are below
-    128."""
+    128. `pairs`: products are added in 16 bits first, as they are where no instruction adds four of them."""
 
     bits: int
     zero: int | None
@@ -244,11 +254,12 @@ class Stored(NamedTuple):
     signed: bool = False
     low: str = ""
     small: bool = False
+    pairs: bool = False
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
-        return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}"
+        return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}{'_p' if self.pairs else ''}"
 
     @property
     def less(self) -> int:
@@ -259,6 +270,11 @@ class Stored(NamedTuple):
     def together(self) -> int:
         """Words of four bytes that memory has together: of 4 bits two are in each word, of others in four."""
         return {8: 1, 4: 2}.get(self.bits, 4)
+
+    @property
+    def at_once(self) -> int:
+        """Words of four bytes that are multiplied at a time."""
+        return max(self.together, 2 if self.pairs else 1)
 
     @property
     def unpacked(self) -> Stored:
