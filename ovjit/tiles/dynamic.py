@@ -68,38 +68,25 @@ ABREAST = 2
 LEAST = 2.0**-126
 
 
-class GroupSizes(NamedTuple):
-    """Rows, elements of a row and of a group, groups; rows of a chunk."""
-
-    rows: int
-    depth: int
-    size: int
-    groups: int
-    per_chunk: int
-
-
-@kernel(sizes=Raw(GroupSizes))
-def _quantize(x: Ptr, q: Ptr, p: Ptr, sizes, *, T):
-    """q [rows, groups * size] with zeros behind the depth; p [rows, groups] of two f32: scale, sum of q"""
-    for row in share(sizes.rows, sizes.per_chunk):
-        source = x + row * sizes.depth * SIZE[T]
-        target = q + row * sizes.groups * sizes.size
-        pair = p + row * sizes.groups * 8
-        for g in range(sizes.groups):
-            first = g * sizes.size
+@kernel(over="m", x="m k:1", q="m i:1", p="m g two:1")
+def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
+    """Groups of `size` of each row as whole numbers, zeros behind the depth, and their scale and sum."""
+    for _, source, target, pair in items(x, q, p):
+        for g in range(p.size.g):
+            first = g * size
             peak = const[f32](0.0)
-            for i in range(first, first + sizes.size, VL):
-                peak = maximum(peak, absolute(loadm[T](source + i * SIZE[T], sizes.depth - i)))
+            for i in range(first, first + size, VL):
+                peak = maximum(peak, absolute(loadm[T](source + i * SIZE[T], x.size.k - i)))
             scale = spread[f32](hmax[f32](peak)) / const[f32](127.0)
             # below that its reciprocal is infinite
             steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
             total = const[f32](0.0)
-            for i in range(first, first + sizes.size, VL):
-                whole = rint(loadm[T](source + i * SIZE[T], sizes.depth - i) * steps)
+            for i in range(first, first + size, VL):
+                whole = rint(loadm[T](source + i * SIZE[T], x.size.k - i) * steps)
                 total = total + whole
                 storem[_BYTE](target + i, cast[_BYTE](whole), VL)
-            st[f32](pair + g * 8, lane[f32](scale, 0))
-            st[f32](pair + g * 8 + 4, hadd[f32](total))
+            st[f32](p.at(pair, g=g), lane[f32](scale, 0))
+            st[f32](p.at(pair + 4, g=g), hadd[f32](total))
 
 
 def quantize_kernel(dtype: str) -> Kernel:

@@ -11,6 +11,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Factored
 from ovjit.graph.traced import least, most
 from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
 from ovjit.planning.views import View, plain, product
 from ovjit.tiles.compressed import Unpack, how_unpacked
@@ -82,12 +83,12 @@ class DynamicProduct(StoredWeights):
             rows = product(x.shape[:-1])
             q = planner.allocate((rows, self.groups_of_rows * self.size), 1)
             p = planner.allocate((rows, self.groups_of_rows * 2), 4)
-            per_chunk = split(rows, 4 * self.depth)
-            values = {
-                "x": x.ptr, "q": q.ptr, "p": p.ptr, "rows": rows, "depth": self.depth, "size": self.size,
-                "groups": self.groups_of_rows, "per_chunk": per_chunk,
-            }  # fmt: skip
-            planner.step(self.quantize, values, ceil_div(rows, per_chunk), [x], [q, p], 4.0 * x.count)
+            pairs = p.as_shape((rows, self.groups_of_rows, 2))
+            tensors = {"x": x.as_shape((rows, self.depth)), "q": q, "p": pairs}
+            launch(
+                planner, self.quantize, tensors, ("q", "p"), size=self.size, work=4 * self.depth,
+                flops=4.0 * x.count,
+            )  # fmt: skip
             return q, p
 
         return planner.shared(("quantized", self.data, self.size), make)
