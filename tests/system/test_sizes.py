@@ -26,7 +26,6 @@ LARGE_CLASSES = {
     "_Printer": "one method for each kind of syntax",
     "Tiled": "to be split",
     "Tile": "one method for each part of the micro-kernel",
-    "Reader": "to be split",
     "Call": "one method for each kind of argument",
     "_Pool": "to be split",
 }

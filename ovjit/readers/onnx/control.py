@@ -20,7 +20,7 @@ from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
 
 if TYPE_CHECKING:
-    from ovjit.readers.onnx.reader import Scope
+    from ovjit.readers.onnx.scope import Scope
 
 #: Loops over sequences are unrolled, up to this many iterations.
 MAX_TRIPS = 1024

@@ -14,7 +14,8 @@ from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.registry import Schema
 
 if TYPE_CHECKING:
-    from ovjit.readers.onnx.reader import Reader, Scope
+    from ovjit.readers.onnx.reader import Reader
+    from ovjit.readers.onnx.scope import Scope
 
 #: The most nodes that it writes out for one.
 MOST_NODES = 4096

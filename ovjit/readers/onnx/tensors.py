@@ -14,6 +14,8 @@ import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import ANY, Dim
+from ovjit.readers.build import FOLD_BUDGET
 
 #: NumPy's limit on dimensions.
 MAX_RANK = 64
@@ -108,6 +110,28 @@ def fits(shape: tuple[int, ...]) -> bool:
     return math.prod(d for d in shape if d) < 1 << 59
 
 
+def tensor_type(info: Any) -> tuple[str, tuple[Dim, ...] | None]:
+    """(element type, shape) of a TypeProto; an optional tensor counts as one that is there,
+    a sparse one as dense."""
+    kind = info.WhichOneof("value")
+    if kind == "optional_type":
+        return tensor_type(info.optional_type.elem_type)
+    if kind not in ("tensor_type", "sparse_tensor_type"):
+        what = (kind or "nothing").removesuffix("_type")
+        raise UnsupportedError(f"it should be a tensor, not {what}: OpenVINO's models have no such values")
+    tensor = getattr(info, kind)
+    name = element_type(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        return name, None
+    dims: list[Dim] = []
+    for dim in tensor.shape.dim:
+        static = dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0
+        dims.append(int(dim.dim_value) if static else ANY)
+    if len(dims) > MAX_RANK:
+        raise ModelError(f"its shape has {len(dims)} dimensions; {MAX_RANK} are the most")
+    return name, tuple(dims)
+
+
 def decode(
     tensor: Any, external: Outside | None = None, stand_in: bool = False
 ) -> tuple[np.ndarray, str, tuple[int, ...]]:
@@ -126,9 +150,7 @@ def decode(
     return convert(values), name, shape
 
 
-def _decode(
-    tensor: Any, name: str, external: Outside | None
-) -> tuple[np.ndarray, str, tuple[int, ...]]:
+def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarray, str, tuple[int, ...]]:
     """A TensorProto whose data are of the type `name`."""
     given = {descriptor.name: value for descriptor, value in tensor.ListFields()}
     shape = tuple(given.get("dims", ()))
@@ -211,3 +233,32 @@ def _strings(tensor: Any, filled: list[str], shape: tuple[int, ...], count: int)
 
 def _short(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape[:8]))}{',...' if len(shape) > 8 else ''}]"
+
+
+def dense(sparse: Any, external: Outside) -> tuple[np.ndarray, str]:
+    """The array of a SparseTensorProto, and its element type."""
+    values, element_type, _ = decode(sparse.values, external)
+    indices, _, _ = decode(sparse.indices, external)
+    shape = tuple(sparse.dims)
+    count = math.prod(shape)
+    if any(d < 0 for d in shape) or len(shape) > MAX_RANK or not fits(shape):
+        raise ModelError(f"the dimensions {list(shape)[:8]} of a sparse tensor are not valid")
+    if count * max(values.itemsize, 1) > FOLD_BUDGET:
+        raise ModelError(f"a sparse tensor of {list(shape)[:8]} is too large to be made dense")
+    if indices.dtype.kind not in "iu" or indices.ndim > 2:
+        raise ModelError("the indices of a sparse tensor should be integers in one or two dimensions")
+    flat = indices.reshape(-1)
+    if indices.ndim == 2:
+        if indices.shape[1] != len(shape):
+            wrong = indices.shape[1]
+            raise ModelError(f"a sparse tensor of {len(shape)} dimensions has indices of {wrong}")
+        if not ((indices >= 0) & (indices < np.array(shape, np.int64))).all():
+            raise ModelError("a sparse tensor has indices that lie outside")
+        flat = np.zeros(len(indices), np.int64)
+        if indices.size:
+            flat = np.ravel_multi_index(tuple(indices.T), shape)
+    if flat.size != values.size or (flat.size and (flat.min() < 0 or flat.max() >= count)):
+        raise ModelError("a sparse tensor has indices that lie outside, or not one for each value")
+    filled = np.zeros(count, values.dtype)
+    filled[flat.astype(np.int64)] = values.reshape(-1)
+    return filled.reshape(shape), element_type

@@ -14,10 +14,11 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
+from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.node import OnnxNode
 
 if TYPE_CHECKING:
-    from ovjit.readers.onnx.reader import Scope
+    from ovjit.readers.onnx.scope import Scope
 
 GPT, T5, WHISPER = 0, 1, 2
 
@@ -71,7 +72,7 @@ def _empty_past(n: OnnxNode, kind: str, shape: Any, rows: Output, rank: int) -> 
 
 def _types(n: OnnxNode, graph: Any) -> list[tuple[str, Any]]:
     """(element type, shape) of a graph's inputs as they are declared"""
-    return [n.reader.tensor_type(info.type) for info in graph.input]
+    return [tensors.tensor_type(info.type) for info in graph.input]
 
 
 def _called(n: OnnxNode, graph: Any, given: list[Output], scope: Scope) -> list[Output]:

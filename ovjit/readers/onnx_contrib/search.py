@@ -29,7 +29,7 @@ from ovjit.readers.onnx_contrib.generation import (
 )
 
 if TYPE_CHECKING:
-    from ovjit.readers.onnx.reader import Scope
+    from ovjit.readers.onnx.scope import Scope
 
 #: The score of a token that may not come: the lowest that an f32 has.
 _NEVER = float(np.finfo(np.float32).min)

@@ -15,7 +15,7 @@ from ovjit.readers.onnx.text import same_text, text_at
 from ovjit.readers.onnx_contrib.ml import ml
 
 if TYPE_CHECKING:
-    from ovjit.readers.onnx.reader import Scope
+    from ovjit.readers.onnx.scope import Scope
 
 _COMPARISONS = {"BRANCH_LEQ": "LessEqual", "BRANCH_LT": "Less", "BRANCH_GTE": "GreaterEqual",
                 "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "NotEqual"}  # fmt: skip

@@ -1,0 +1,144 @@
+"""What is checked of an ONNX file before rules see its nodes: names, cycles, signatures, known operators."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.graph import walk
+from ovjit.readers.onnx.labels import first, label, operator_name
+from ovjit.readers.onnx.node import reads
+from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, find_rule, find_schema
+from ovjit.readers.onnx.scope import opsets_of
+from ovjit.readers.onnx.standard import newest_opset
+
+
+def check_text(text: Any, what: str) -> None:
+    """Raise ModelError for what is no UTF-8: protobuf gives such fields as bytes."""
+    if not isinstance(text, str):
+        raise ModelError(f"{what}, {text[:40]!r}, is no UTF-8")
+
+
+def once(infos: Sequence[Any]) -> Sequence[Any]:
+    """A graph's inputs. Raises ModelError where two have one name."""
+    seen: set[str] = set()
+    for info in infos:
+        if info.name in seen:
+            raise ModelError(f"two inputs have the name {info.name[:200]!r}")
+        seen.add(info.name)
+    return infos
+
+
+def functions_of(proto: Any) -> dict[tuple[str, str, str], Any]:
+    functions: dict[tuple[str, str, str], Any] = {}
+    for function in proto.functions:
+        domain = "" if function.domain in DEFAULT_DOMAINS else function.domain
+        key = (domain, function.name, function.overload)
+        if key in functions:
+            raise ModelError(f"the function {function.name[:200]!r} is given twice")
+        functions[key] = function
+    return functions
+
+
+def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
+    """The nodes, producers first: as they stand if that is so, else sorted. Raises ModelError for a cycle."""
+    producers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    made: set[str] = set()
+    for node in nodes:
+        if any(name in producers and name not in made for name in reads(node)):
+            break
+        made.update(node.output)
+    else:
+        return nodes
+
+    def sources(i: int) -> list[int]:
+        return [producers[name] for name in reads(nodes[i]) if name in producers]
+
+    try:
+        return [nodes[i] for i in walk(range(len(nodes)), sources)]
+    except ModelError as error:
+        place = next((w for w in str(error).split() if w.isdecimal()), "")
+        where = label(nodes[int(place)]) if place else "a node"
+        raise ModelError(f"the graph has a cycle through {where}") from error
+
+
+def check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+    if len(inputs) > schema.max_inputs or len(proto.input) < schema.min_inputs:  # "": left out
+        wanted = _range(schema.min_inputs, schema.max_inputs)
+        raise ModelError(f"it has {len(inputs)} inputs, {wanted} are right")
+    outputs = len(proto.output)
+    if not schema.min_outputs <= outputs <= schema.max_outputs:
+        raise ModelError(
+            f"it has {outputs} outputs, {_range(schema.min_outputs, schema.max_outputs)} are right"
+        )
+    for name, attribute in attributes.items():
+        row = schema.attributes.get(name)
+        if row is None:
+            known = ", ".join(schema.attributes) or "none"
+            raise ModelError(
+                f"it has the attribute {name[:80]!r}, which version {schema.since} has not ({known})"
+            )
+        if attribute.type != row[0]:
+            raise ModelError(f"the attribute {name!r} has the kind {attribute.type}, not {row[0]}")
+    for name, (_, required, _default) in schema.attributes.items():
+        if required and name not in attributes:
+            raise ModelError(f"the attribute {name!r} is missing")
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}" if high < 1 << 30 else f"{low} or more"
+
+
+def check_operators(
+    graph: Any,
+    opsets: Mapping[str, int],
+    functions: Mapping[tuple[str, str, str], Any],
+    converters: Collection[str],
+) -> None:
+    """Raise UnsupportedError that lists all operators without a rule, wherever they stand."""
+    newest = newest_opset()
+    missing: dict[str, list[str]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    waiting: list[tuple[Any, Mapping[str, int]]] = [(graph, opsets)]
+    while waiting:
+        part, imports = waiting.pop()
+        for node in part.node:
+            check_text(node.op_type, "the type of a node")
+            check_text(node.domain, "the domain of a node")
+            check_text(node.name, "the name of a node")
+            for name in node.output:
+                check_text(name, "the name of a tensor")
+            for attribute in node.attribute:
+                if attribute.type == 5:
+                    waiting.append((attribute.g, imports))
+                elif attribute.type == 10:
+                    waiting.extend((g, imports) for g in attribute.graphs)
+            domain = "" if node.domain in DEFAULT_DOMAINS else node.domain
+            key = (domain, node.op_type, node.overload)
+            if key in functions:
+                if key not in seen:
+                    seen.add(key)
+                    function = functions[key]
+                    waiting.append((function, opsets_of(function.opset_import) or imports))
+                continue
+            version = imports.get(domain, 1 if domain else newest)
+            if node.op_type in converters or find_rule(domain, node.op_type, version) is not None:
+                continue
+            schema = find_schema(domain, node.op_type, version)
+            if schema is None or not schema.function:
+                label = operator_name(node, version)
+                missing.setdefault(label, []).append(node.name or first(node.output))
+    if missing:
+        names = ", ".join(sorted(missing))
+        listed = "; ".join(
+            f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items())
+        )
+        raise UnsupportedError(
+            f"Model wasn't fully converted. No conversion rule found for operations: {names}. "
+            f"The nodes are: {listed}"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(repr(name[:80]) for name in names[:5]) + (", ..." if len(names) > 5 else "")

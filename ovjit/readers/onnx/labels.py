@@ -1,0 +1,48 @@
+"""What messages call nodes, operators and chains of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
+
+
+def label(proto: Any) -> str:
+    name = (proto.name or first(proto.output))[:200]
+    return f"While validating ONNX node '<Node({proto.op_type[:80]}): {name}>'"
+
+
+def operator_name(proto: Any, version: int) -> str:
+    """What messages call an operator: with its version, or with the domain that it is of."""
+    if proto.domain in DEFAULT_DOMAINS:
+        return f"{proto.op_type[:80]}-{version}"
+    return f"{proto.domain}.{proto.op_type[:80]}"
+
+
+def call_path(key: Any, call: Any) -> str:
+    names = [key[1]]
+    while call is not None and len(names) < 12:
+        names.append(call[0][1])
+        if call[0] == key:
+            break
+        call = call[1]
+    return " -> ".join(name[:80] for name in reversed(names))
+
+
+def first(names: Iterable[str]) -> str:
+    return next((name for name in names if name), "")
+
+
+def resolved(proto: Any, attributes: Mapping[str, Any]) -> Any:
+    """The node with the attributes that its function's references stand for."""
+    if not any(attribute.ref_attr_name for attribute in proto.attribute):
+        return proto
+    out = type(proto)()
+    out.CopyFrom(proto)
+    del out.attribute[:]
+    for name, attribute in attributes.items():
+        copy = out.attribute.add()
+        copy.CopyFrom(attribute)
+        copy.name = name
+    return out

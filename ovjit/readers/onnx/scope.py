@@ -1,0 +1,174 @@
+"""The names of a graph that is being read, and the nodes whose turn it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.onnx import tensors
+from ovjit.readers.onnx.labels import label
+from ovjit.readers.onnx.node import Rows, TensorList
+from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
+from ovjit.readers.onnx.standard import messages, newest_opset
+
+
+class Scope:
+    """The names of one graph and their values: Outputs, TensorLists, or EMPTY.
+
+    A body's scope finds other names in the graph around it (`outer`). If it `captures`, these become
+    Parameters of the body, which `captured` lists with their sources; constants are repeated. `bindings` are
+    the attributes of the function that is being inlined, `call` the (function, outer call) chain that led to
+    it.
+    """
+
+    def __init__(
+        self,
+        opsets: Mapping[str, int],
+        outer: Scope | None = None,
+        captures: bool = False,
+        bindings: Mapping[str, Any] | None = None,
+        call: Any = None,
+    ):
+        self.values: dict[str, Any] = {}
+        self.nodes: Sequence[Any] = ()  # those that are read into it
+        self.opsets = opsets
+        self.outer = outer
+        self.captures = captures
+        self.captured: list[tuple[Parameter, Output]] = []
+        #: Constants whose type stands in for another, here and around -> that TensorProto.DataType.
+        self.stand_ins: dict[Any, int] = {} if outer is None else outer.stand_ins
+        self.bindings = bindings if bindings is not None else {}
+        self.call = call
+        self.depth: int = 0 if outer is None else outer.depth + 1
+        self.prefix: str = outer.prefix if outer is not None else ""
+        #: How often a node's name has been given in this graph.
+        self.labels: dict[str, int] = {} if outer is None or captures else outer.labels
+
+    def find(self, name: str) -> Any:
+        """The value of a name, None where there is none."""
+        if name in self.values:
+            return self.values[name]
+        value = None if self.outer is None else self.outer.find(name)
+        if value is None or not self.captures:
+            return value
+        if isinstance(value, TensorList):
+            value = TensorList([self.capture(v) for v in value], value.element_type)
+        elif isinstance(value, Rows):
+            first = TensorList([self.capture(v) for v in value.first], value.first.element_type)
+            value = Rows(first, self.capture(value.rows))
+        elif isinstance(value, Output):
+            value = self.capture(value)
+        self.values[name] = value
+        return value
+
+    def capture(self, source: Output) -> Output:
+        """A value from around the body, as one of the body's own."""
+        known = source._tensor._type
+        if known.value is not None:
+            shape = None if ELEMENT_TYPES[known.dtype].numpy is not None else known.shape
+            name = source._node.get_friendly_name()
+            node = Constant._of(np.asarray(known.value), known.dtype, shape, name)
+            if source._node in self.stand_ins:
+                self.stand_ins[node] = self.stand_ins[source._node]
+            return Output._of(node, 0)
+        for parameter, other in self.captured:
+            if other._node is source._node and other._index == source._index:
+                return Output._of(parameter, 0)
+        parameter = Parameter._of(known.dtype, known.shape, None)
+        parameter._tensors[0]._names = {min(source._tensor._names)} if source._tensor._names else set()
+        parameter._friendly_name = min(source._tensor._names, default="")
+        self.captured.append((parameter, source))
+        return Output._of(parameter, 0)
+
+
+class Frame:
+    """Nodes that are being read; at their end, the outputs of a call get their values."""
+
+    __slots__ = ("function", "node", "nodes", "outer", "scope")
+
+    def __init__(self, nodes: Iterator[Any], scope: Scope, node: Any = None, function: Any = None,
+                 outer: Scope | None = None):  # fmt: skip
+        self.nodes = nodes
+        self.scope = scope
+        self.node = node
+        self.function = function
+        self.outer = outer
+
+
+class _Missing:
+    """An input of a function that the caller leaves out."""
+
+    def __repr__(self) -> str:
+        return "a missing input"
+
+
+MISSING = _Missing()
+
+
+def refuse_stand_in(value: Any, scope: Scope) -> None:
+    if isinstance(value, Output) and value._node in scope.stand_ins:
+        tensors.element_type(scope.stand_ins[value._node])  # says that there is no such type
+
+
+def opsets_of(imports: Iterable[Any]) -> dict[str, int]:
+    opsets = {"" if row.domain in DEFAULT_DOMAINS else row.domain: int(row.version) for row in imports}
+    newest = newest_opset(opsets.get("", 0))
+    if opsets.get("", 1) < 1 or opsets.get("", 1) > newest:
+        raise ModelError(
+            f"the model needs opset {opsets['']} of ai.onnx; the installed package onnx knows those from 1 "
+            f"to {newest}"
+        )
+    return opsets
+
+
+def version_of(domain: str, scope: Scope) -> int:
+    version = scope.opsets.get(domain)
+    if version is not None:
+        return version
+    if domain:
+        return 1
+    if scope.call is None and not scope.opsets:
+        raise ModelError("the model imports no opset of ai.onnx, so that its operators have no meaning")
+    return newest_opset()
+
+
+def attributes_of(proto: Any, scope: Scope) -> dict[str, Any]:
+    """name -> AttributeProto, references of a function's attributes resolved."""
+    out: dict[str, Any] = {}
+    for attribute in proto.attribute:
+        if attribute.name in out:
+            raise ModelError(f"{label(proto)}: the attribute {attribute.name[:80]!r} is given twice")
+        if attribute.ref_attr_name:
+            bound = scope.bindings.get(attribute.ref_attr_name)
+            if bound is not None:
+                out[attribute.name] = bound
+        else:
+            out[attribute.name] = attribute
+    return out
+
+
+def type_bytes(value: Any) -> bytes:
+    """The TypeProto of a value, serialised; of no type where the input is left out."""
+    out = messages().TypeProto()
+    if isinstance(value, TensorList):
+        inner = out.sequence_type.elem_type
+        first = next((v for v in value if isinstance(v, Output)), None)
+        name = first._tensor._type.dtype if first is not None else value.element_type
+        if name:
+            inner.tensor_type.elem_type = tensors.NUMBERS[name]
+    elif isinstance(value, Output):
+        known = value._tensor._type
+        out.tensor_type.elem_type = tensors.NUMBERS[known.dtype]
+        if known.shape is not None:
+            out.tensor_type.shape.SetInParent()
+            for d in known.shape:
+                dim = out.tensor_type.shape.dim.add()
+                if isinstance(d, int):
+                    dim.dim_value = d
+    return out.SerializeToString()
