@@ -19,7 +19,7 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.copies import CACHE_LINE
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
-from ovjit.tiles.micro import TABLE
+from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.narrow import RUN_BITS, WAYS
 from ovjit.tiles.tile import make_tile
 

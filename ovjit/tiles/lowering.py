@@ -26,13 +26,14 @@ from ovjit.planning.plan import Constants, Panels, Planner, ceil_div, in_place_c
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Layout, Ptr, View
 from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.in_python import BLOCK, TABLE
 from ovjit.tiles.matrix import PIXELS as MATRIX_PIXELS
 from ovjit.tiles.matrix import driver_kernel, scratch_bytes
-from ovjit.tiles.micro import BLOCK, JOINING, TABLE
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import PanelSizes, pack_bias, pack_panels, tile_width
 from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, reach_of, rounded_body, rounds_near
 from ovjit.tiles.rows import row_step
+from ovjit.tiles.stores import JOINING
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.
 PANEL_BYTES = 384 * 1024

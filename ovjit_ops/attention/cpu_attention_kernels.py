@@ -21,7 +21,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
-from ovjit.tiles.micro import TABLE
+from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.tile import make_tile
 

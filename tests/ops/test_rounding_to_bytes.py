@@ -11,8 +11,8 @@ import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
 from ovjit.tiles import lowering
 from ovjit.tiles.lowering import Tiled
-from ovjit.tiles.micro import JOINING
 from ovjit.tiles.rounding import first_within, one_rounding, reach_of
+from ovjit.tiles.stores import JOINING
 from tests.support.compiled import product_format
 
 SEED = 20261122

@@ -25,7 +25,6 @@ LARGE_CLASSES = {
     "Tensor": "OpenVINO's class, with its methods",
     "_Printer": "one method for each kind of syntax",
     "Tiled": "to be split",
-    "Tile": "one method for each part of the micro-kernel",
     "Call": "one method for each kind of argument",
     "_Pool": "to be split",
 }
