@@ -19,8 +19,9 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import Layout, View, channels_last
-from ovjit.tiles.lowering import Tiled, Weights
+from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import panel_sizes
+from ovjit.tiles.sharing import Weights
 from ovjit_ops.convolution.cpu_direct import filter_matrix
 from ovjit_ops.matmul.cpu_products import WAYS, pack_kernels, pack_step
 from ovjit_ops.movement.sink_shuffle import channel_shuffle

@@ -37,7 +37,8 @@ from ovjit.planning.copies import CACHE_LINE
 from ovjit.planning.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import View
-from ovjit.tiles.lowering import OPERANDS, Tiled
+from ovjit.tiles.epilogues import OPERANDS
+from ovjit.tiles.lowering import Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Bytes of the first-level cache that the rows of a cache line of channels may take.

@@ -25,8 +25,9 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import Layout, View, channels_last
-from ovjit.tiles.lowering import Tiled, Weights, tile_format
+from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import pack_panels
+from ovjit.tiles.sharing import Weights
 from ovjit_ops.convolution.cpu_depthwise import ByChannels, Window, goes_by_channels
 
 #: A phase is a step of the plan; there are as many as the product of the strides.

@@ -22,10 +22,10 @@ from ovjit.tiles.compressed import (
 )
 from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.lowering import Weights
 from ovjit.tiles.matrix import driver_kernel
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit.tiles.rows import row_step
+from ovjit.tiles.sharing import Weights
 from ovjit_ops.matmul.cpu_dynamic import DynamicProduct
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 

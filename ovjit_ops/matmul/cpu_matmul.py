@@ -17,7 +17,8 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, Shapes, place_constants
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.views import Layout, View, row_major
-from ovjit.tiles.lowering import Picks, Tiled, Weights, tile_format
+from ovjit.tiles.lowering import Tiled, tile_format
+from ovjit.tiles.sharing import Picks, Weights
 from ovjit_ops.matmul.cpu_products import lower_product
 
 

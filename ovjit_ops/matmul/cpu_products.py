@@ -29,8 +29,9 @@ from ovjit.planning.fuse import Group, is_number
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
 from ovjit.planning.views import Layout, View, product
-from ovjit.tiles.lowering import Tiled, Weights, tile_format
+from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
+from ovjit.tiles.sharing import Weights
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 from ovjit_ops.matmul.cpu_plain import PlainProduct
 

@@ -9,7 +9,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
-from ovjit.tiles import lowering
+from ovjit.tiles import epilogues
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.rounding import first_within, one_rounding, reach_of
 from ovjit.tiles.stores import JOINING
@@ -127,8 +127,8 @@ def test_tiles_make_the_same_bytes(
     monkeypatch.setenv("OVJIT_INTERP", "kernels")
     np.testing.assert_array_equal(answer()[0], got, str(SEED))
     monkeypatch.delenv("OVJIT_INTERP")
-    monkeypatch.setattr(lowering, "one_rounding", lambda *given: None)
-    monkeypatch.setattr(lowering, "rounds_near", lambda *given: False)
+    monkeypatch.setattr(epilogues, "one_rounding", lambda *given: None)
+    monkeypatch.setattr(epilogues, "rounds_near", lambda *given: False)
     want, texts = answer()
     assert not any("held" in text for text in texts)
     np.testing.assert_array_equal(got, want, str(SEED))

@@ -23,7 +23,7 @@ from ovjit.planning import chunks, plan, plan_steps
 from ovjit.planning.plan import Planner
 from ovjit.planning.races import Piece, Rows, Trace
 from ovjit.planning.views import ARENA, Layout
-from ovjit.tiles import lowering
+from ovjit.tiles import lowering, sharing
 from tests.support.compiled import program_of
 from tests.support.op_samples import graph_of, native_ops
 
@@ -218,8 +218,8 @@ def test_chunks_of_tiles_in_either_order(
     ]
     wants = [run_graph(executable, inputs) for _, inputs, executable in samples]
     monkeypatch.setattr(lowering, "KEPT_WEIGHTS", kept)
-    monkeypatch.setattr(lowering, "PANEL_BYTES", 1)
-    monkeypatch.setattr(lowering, "CHUNK_FLOPS", 1)
+    monkeypatch.setattr(sharing, "PANEL_BYTES", 1)
+    monkeypatch.setattr(sharing, "CHUNK_FLOPS", 1)
     many = 0
     for (graph, inputs, _), want in zip(samples, wants, strict=True):
         for got, wanted in zip(run_graph(compile_graph(graph, {}), inputs), want, strict=True):

@@ -24,7 +24,6 @@ LARGE_CLASSES = {
     "Node": "OpenVINO's class, with its methods",
     "Tensor": "OpenVINO's class, with its methods",
     "_Printer": "one method for each kind of syntax",
-    "Tiled": "to be split",
     "Call": "one method for each kind of argument",
     "_Pool": "to be split",
 }

@@ -1,0 +1,104 @@
+"""Packed weights, and how chunks share the work of multiplying with them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ovjit.codegen.cpu.formats import WORD, Format
+from ovjit.codegen.cpu.targets import Target
+from ovjit.graph.traced import is_traced_number, least, most, whole
+from ovjit.planning.plan import ceil_div
+from ovjit.planning.views import Ptr
+from ovjit.tiles.pack import PanelSizes
+
+#: Weights that one chunk should touch, so that they stay in a core's second-level cache.
+PANEL_BYTES = 384 * 1024
+#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`. What a tile
+#: takes besides, its table and its epilogue, is worth so many of a lane.
+CHUNK_FLOPS, TILE_FLOPS = 62_500, 800
+MOST_CHUNKS = 32
+#: Pixels that a panel is unpacked for, at least, where there are so many: chunks have fewer panels instead.
+#: For 64 pixels in four ranges, unpacking took a third of the time of a product of depth 512 on AVX2.
+UNPACKED_FOR = 128
+#: Tiles of a matrix unit that a range of pixels has at least, rather than fewer panels.
+FULL_TILES = 8
+#: Pixels up to which weights are not prefetched.
+FEW_PIXELS = 4
+
+
+class Weights(NamedTuple):
+    """Packed weights: `groups` matrices of `outs` channels, at `at` (an offset among the constants, or an
+    address); and the bias that starts the accumulators, `bias_step` bytes a panel (0: one for all)."""
+
+    groups: int
+    outs: int
+    sizes: PanelSizes
+    at: int | Ptr
+    bias: int
+    bias_step: int
+    lists: tuple[int, int, int] | None = None  # where the places and steps of `narrow.Listed` are; its runs
+    picks: Picks | None = None
+
+    def after(self, words: int) -> Weights:
+        """Those behind the first `words` of each panel, where all are of one width."""
+        nothing = not is_traced_number(words) and words == 0
+        return self if nothing else self._replace(at=self.at + words * self.sizes.width * WORD)
+
+
+class Picks(NamedTuple):
+    """Which of `kinds` matrices a group is multiplied with: at `picks`, `picks_g` bytes from group to group,
+    and a panel of zeros for indices that name none."""
+
+    picks: Ptr
+    picks_g: int
+    kinds: int
+    none: Ptr
+
+
+class Sharing(NamedTuple):
+    """What multiplies: tiles of `rows` pixels of a format, whose panels each chunk may unpack."""
+
+    target: Target
+    form: Format
+    rows: int
+    unpacks: bool
+
+    def blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
+        """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
+        how many ranges of panels."""
+        rows = self.rows
+        panel_bytes = weights.sizes.panel
+        pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
+        if self.unpacks:
+            pn_per = most(1, least(pn_per, panels // MOST_CHUNKS))
+        pn_blocks = ceil_div(panels, pn_per)
+        # Equal shares of pixels for two and four threads gain, by count, 0.3 to 1.4 % of quantized networks
+        # at two threads. They lose as much and more at eight and sixteen. The last panel may have one vector,
+        # but then takes little less.
+        vectors, rate = self.target.tile_vectors, self.form.rate
+        tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
+        flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
+        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
+        others = pn_blocks * most(1, weights.groups)
+        if self.form.step > 1:  # the last tile of a range has fewer pixels: ranges of panels have no such
+            pn_blocks = most(pn_blocks, least(panels, ceil_div(wanted * FULL_TILES * rows, pixels)))
+            pn_per = ceil_div(panels, pn_blocks)
+            pn_blocks = ceil_div(panels, pn_per)
+            others = pn_blocks * most(1, weights.groups)
+        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, others)))
+        if self.unpacks:
+            px_blocks = least(px_blocks, ceil_div(pixels, UNPACKED_FOR))
+        px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
+        return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
+
+    def of(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
+        """The flops of a step, what `blocks` gives, the bytes that a word and a tile fetch ahead, and how
+        many chunks there are."""
+        rows, width = self.rows, weights.sizes.width
+        flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
+        blocks = self.blocks(weights, pixels, ceil_div(weights.outs, width), words)
+        # All tiles together prefetch each panel of the next block once. Few rows read weights at the speed of
+        # memory. Further requests then disturb the CPU's own prefetching (5 to 10 % at 1 row).
+        ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
+        ahead_step = ahead_step * least(1, pixels // (FEW_PIXELS + 1))
+        return flops, *blocks, ahead_step, ahead_step * words, blocks[1] * blocks[3] * weights.groups
