@@ -32,8 +32,8 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
-from ovjit.graph.windows import resolve_pads
-from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
+from ovjit.rewrite.compression import plain_constant
+from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules, unchanged
 from ovjit.rewrite.writer import Writer
@@ -41,8 +41,6 @@ from ovjit.rewrite.writer import Writer
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: How far from a whole number a zero point may be, in steps.
-NEARLY = 1e-2
 #: Operations that may read integers in the place of reals: those that give elements on as they are.
 MOVES = (
     "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
@@ -74,15 +72,6 @@ class Quantized(NamedTuple):
         if self.given is not other.given:
             return False
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
-
-
-class Weights(NamedTuple):
-    """Weights as (integers + offset) * scale; `scale` and `offset` have an element for each output channel.
-    Without an offset, that is None."""
-
-    integers: np.ndarray
-    scale: np.ndarray
-    offset: np.ndarray | None = None
 
 
 def quantize_graph(graph: Graph, context: Context) -> Graph:
@@ -174,7 +163,7 @@ class _Quantizer:
         if any(a is None for a in limits):
             return None
         low, high, out_low, out_high = (a for a in limits if a is not None)
-        found = _whole_steps(low, high, out_low, out_high, levels)
+        found = whole_steps(low, high, out_low, out_high, levels)
         if found is None:
             return None
         (scale, whole), step = map(_plain, found), _plain((high - low) / (levels - 1))
@@ -315,92 +304,90 @@ class _Quantizer:
     def product(self, b: Builder, node: Node, x: Value) -> Value | None:
         """Convolution((q - z) * s, (w + o) * t)
         ->  (Convolution(q, w) + o * Convolution(q, 1) - z * sum of (w + o)) * (s * t)"""
-        data, out = self.known.get(x), node.output
+        data, out, kind = self.known.get(x), node.output, PRODUCTS[node.op.name]
         weights = None if data is None else quantized_weights(node)
         if data is None or weights is None or out.shape is None:
             return None
-        if out.dtype not in WIDE or _wants_planes(node):
+        if out.dtype not in WIDE or kind.wants_planes(node):
             return None
-        over = tuple(a for a in range(weights.integers.ndim) if a not in _output_axes(node))
-        whole = weights.integers.astype(np.int64)
-        if weights.offset is not None:
-            whole = whole + weights.offset
-        if 255 * int(np.abs(whole).sum(axis=over).max()) >= 2**31:
-            return None  # sums might not fit
-        each = _by_group(node, data)
-        pads = _pads(node)
-        if each is None or pads is None:
+        sums = weights.sums(node)
+        each, pads = kind.by_group(node, data), kind.pads(node)
+        if sums is None or each is None or pads is None:
             return None
-        data_scale, data_zero = each
-        q, attrs, origins, name = data.integers, dict(node.attrs), node.origins, node.name
+        q, attrs = data.integers, dict(node.attrs)
         if (data.zero.any() or data.given is not None) and any(map(any, pads)):
             if data.zero.size > 1 or not 0 <= data.zero <= 255:
                 return None  # no byte stands for 0
             key = (q, int(data.zero), data.given, *map(tuple, pads))
             if key not in self.padded:
                 self.padded[key] = _padded(b, node, data, pads)
-            q = self.padded[key]
-            attrs |= {
-                "pads_begin": (0,) * len(pads[0]),
-                "pads_end": (0,) * len(pads[0]),
-                "auto_pad": "explicit",
-            }
+            q, none = self.padded[key], (0,) * len(pads[0])
+            attrs |= {"pads_begin": none, "pads_end": none, "auto_pad": "explicit"}
 
         def product(w: np.ndarray, shape: tuple, name: str) -> Value:
-            types = [TensorType("i32", shape)]
-            made = [q, b.constant(w)]
-            return b.add(node.op, made, attrs, name=name, origins=origins, types=types, lowered=True).output
+            types, made = [TensorType("i32", shape)], [q, b.constant(w)]
+            return b.add(
+                node.op, made, attrs, name=name, origins=node.origins, types=types, lowered=True
+            ).output
 
-        acc, w = product(weights.integers, out.shape, f"{name}/i32"), Writer(b, node)
-        rank = len(out.shape)
-        axis = rank - 1 if node.op.name == "MatMul" else 1
-        shape = tuple(-1 if a == axis else 1 for a in range(rank))
-        sums = whole.sum(axis=over, dtype=np.int64).reshape(-1)
-        more: Value | None = None  # what is added to the sums of products
-        if data_zero.any():
-            more = b.constant((-data_zero * sums).astype(np.int32).reshape(shape))
-        if data.given is not None:
-            wide = w("Convert", data.given, destination_type="i32")
-            flat = w("Reshape", wide, [1] * rank, special_zero=False)
-            more = w("Multiply", flat, (-sums).astype(np.int32).reshape(shape))
+        acc, scale = product(weights.integers, out.shape, f"{node.name}/i32"), weights.scale * each[0]
+        more = self._beside_products(b, node, data, each[1], sums)
         if weights.offset is not None:
-            counting, form = _ones(node, weights.integers, out.shape)
+            counting, form = kind.ones(node, weights.integers, out.shape)
             if counting is None:
                 return None
-            total = product(counting, form, f"{name}/ones")
-            part = w("Multiply", total, weights.offset.reshape(-1).astype(np.int32).reshape(shape))
+            w, total = Writer(b, node), product(counting, form, f"{node.name}/ones")
+            part = w("Multiply", total, _by_outputs(node, weights.offset))
             more = part if more is None else w("Add", part, more)
         if more is not None:
-            acc = b.add("Add", [acc, more], name=f"{name}/zero", origins=origins).output
-        scale = weights.scale * data_scale
-        plain = bool(np.all(scale == 1))
-        real = acc
-        if out.dtype != "i32":
-            convert = {"destination_type": out.dtype}
-            label = name if plain else f"{name}/{out.dtype}"
-            real = b.add("Convert", [acc], convert, name=label, origins=origins).output
-        if plain:
-            return real
-        if out.dtype == "i32":
-            return None
-        scales = _rounded(b, scale.reshape(() if scale.size == 1 else shape), out.dtype)
-        return b.add("Multiply", [real, scales], name=name, origins=origins).output
+            acc = b.add("Add", [acc, more], name=f"{node.name}/zero", origins=node.origins).output
+        return _scaled_sums(b, node, acc, scale)
+
+    def _beside_products(
+        self, b: Builder, node: Node, data: Quantized, zero: np.ndarray, sums: np.ndarray
+    ) -> Value | None:
+        """What zero points of the data add to the sums of products; None where they are 0."""
+        more: Value | None = None
+        if zero.any():
+            more = b.constant(_by_outputs(node, -zero * sums))
+        if data.given is not None:
+            w = Writer(b, node)
+            wide = w("Convert", data.given, destination_type="i32")
+            flat = w("Reshape", wide, [1] * len(node.output.shape), special_zero=False)
+            more = w("Multiply", flat, _by_outputs(node, -sums))
+        return more
+
+
+def _by_outputs(node: Node, numbers: np.ndarray) -> np.ndarray:
+    """i32s for the output channels of a product, of its rank."""
+    return numbers.reshape(-1).astype(np.int32).reshape(_outputs_alone(node))
+
+
+def _outputs_alone(node: Node) -> tuple[int, ...]:
+    rank = len(node.output.shape)
+    axis = PRODUCTS[node.op.name].channel_axis(rank)
+    return tuple(-1 if a == axis else 1 for a in range(rank))
+
+
+def _scaled_sums(b: Builder, node: Node, acc: Value, scale: np.ndarray) -> Value | None:
+    """acc * scale in the type of the product, under its name."""
+    out, origins, plain = node.output, node.origins, bool(np.all(scale == 1))
+    real = acc
+    if out.dtype != "i32":
+        convert = {"destination_type": out.dtype}
+        label = node.name if plain else f"{node.name}/{out.dtype}"
+        real = b.add("Convert", [acc], convert, name=label, origins=origins).output
+    if plain:
+        return real
+    if out.dtype == "i32":
+        return None
+    scales = _rounded(b, scale.reshape(() if scale.size == 1 else _outputs_alone(node)), out.dtype)
+    return b.add("Multiply", [real, scales], name=node.name, origins=origins).output
 
 
 def _by_channel(node: Node, readers: Uses) -> bool:
     """True if a tensor whose channels have different scales has a reader of integers."""
     return any(user is not None and user.op.name == "GroupConvolution" for user, _ in readers.of(node.output))
-
-
-def _wants_planes(node: Node) -> bool:
-    """Whether a convolution of volumes must be taken apart into planes, which open and empty shapes
-    prevent: only f32 is computed as it is."""
-    data, filters = node.inputs[0].shape, node.inputs[1].shape
-    plain = node.op.name in ("Convolution", "GroupConvolution")
-    if not plain or data is None or filters is None or len(data) != 5:
-        return False
-    whole = node.op.name == "Convolution" and (node.attrs["dilations"] or (1,))[-1] == 1
-    return not whole and (not is_static(data) or 0 in (*data, *filters, *(node.output.shape or ())))
 
 
 def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:
@@ -447,53 +434,9 @@ def _sums_of_windows(x: Value) -> bool:
     return sums.op.name in ("Convolution", "GroupConvolution") and sums.output.dtype == "i32"
 
 
-def _by_group(node: Node, data: Quantized) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, zero point) of what each output channel of a product is the sum of: one number or one for each;
-    None where a sum has different ones."""
-    if data.uniform:
-        return data.scale, data.zero
-    if node.op.name != "GroupConvolution":
-        return None
-    groups, outs, channels = node.inputs[1].shape[:3]
-    found = []
-    for each in (data.scale, data.zero):
-        if each.size > 1:
-            if each.ndim < 2 or not each.shape[1] == each.size == groups * channels:
-                return None
-            grouped = each.reshape(groups, channels)
-            if np.any(grouped != grouped[:, :1]):
-                return None
-            each = np.repeat(grouped[:, 0], outs)
-        found.append(each)
-    return found[0], found[1]
-
-
 def _unsigned(w: Writer, x: Value) -> Value:
     """i8 -> u8, 128 more: what the dot product of bytes takes."""
     return w("Convert", w("Add", w("Convert", x, destination_type="i32"), 128), destination_type="u8")
-
-
-def _output_axes(node: Node) -> tuple[int, ...]:
-    """The axes of the weights that are output channels."""
-    if node.op.name == "MatMul":
-        rank = len(node.inputs[1].shape)
-        return (rank - 2 if node.attrs["transpose_b"] else rank - 1,)
-    return (0, 1) if node.op.name == "GroupConvolution" else (0,)
-
-
-def _pads(node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
-    """The padding (begin, end) of a product; None where it hangs on a shape that is not known."""
-    if node.op.name == "MatMul":
-        return (), ()
-    extents, kernel = node.inputs[0].shape[2:], node.inputs[1].shape[-len(node.inputs[0].shape) + 2 :]
-    rank, attrs = len(extents), node.attrs
-    ones, zeros = (1,) * rank, (0,) * rank
-    if attrs["auto_pad"] in ("same_upper", "same_lower") and not is_static(extents):
-        return None
-    return resolve_pads(
-        attrs["auto_pad"], extents, kernel, attrs["strides"] or ones, attrs["dilations"] or ones,
-        attrs["pads_begin"] or zeros, attrs["pads_end"] or zeros,
-    )  # fmt: skip
 
 
 def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], Sequence[int]]) -> Value:
@@ -501,126 +444,3 @@ def _padded(b: Builder, node: Node, data: Quantized, pads: tuple[Sequence[int], 
     w, (begin, end) = Writer(b, node), ([0, 0, *p] for p in pads)
     given = None if data.given is None else w("Reshape", data.given, [], special_zero=False)
     return w("Pad", data.integers, begin, end, given or data.zero.astype(np.uint8), pad_mode="constant")
-
-
-def _ones(node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
-    """Weights of 1 that sum up what each output is made of, and the shape of that; None where groups have
-    several outputs."""
-    if node.op.name == "GroupConvolution":
-        return (np.ones_like(weights), out) if weights.shape[1] == 1 else (None, out)
-    axis = len(out) - 1 if node.op.name == "MatMul" else 1
-    (kept,) = _output_axes(node)
-    ones = np.ones([1 if a == kept else d for a, d in enumerate(weights.shape)], np.int8)
-    return ones, tuple(1 if a == axis else d for a, d in enumerate(out))
-
-
-def quantized_weights(node: Node) -> Weights | None:
-    """The weights of a product as 8-bit integers with a scale for each output channel, None where they are
-    not. They may be reshaped or transposed.
-
-        [Multiply(] [Subtract(] Convert(integers) [, zero)] [, scale)]    as they are stored
-        FakeQuantize(reals, limits of each channel)                       as they are in memory
-    """
-    value = node.inputs[1]
-    if value.shape is None or (node.op.name == "MatMul" and len(value.shape) != 2):
-        return None
-    found = _steps(value)
-    if found is None or not found[0].size:
-        return None
-    steps, scale = found
-    kept = _output_axes(node)
-    over = tuple(a for a in range(steps.ndim) if a not in kept)
-    first = tuple(slice(None) if a in kept else slice(1) for a in range(steps.ndim))
-    if scale.size > 1:
-        full = np.broadcast_to(scale, steps.shape)
-        scale = full[first]
-        if np.any(full != scale):
-            return None  # differs within a channel
-    ends = (steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True))
-    low, high = (end.astype(np.float64) for end in ends)
-    if np.any(high - low > 255):
-        return None
-    scale = scale.reshape(-1).astype(np.float64)
-    if low.min() >= -128 and high.max() <= 127:
-        return Weights(steps.astype(np.int8, copy=False), scale)
-    offset = low + 128
-    return Weights((steps - offset).astype(np.int8), scale, offset.astype(np.int64))
-
-
-def _steps(value: Value) -> tuple[np.ndarray, np.ndarray] | None:
-    """Whole numbers and the scale that makes `value` of them, as float64; i8 as it is stored."""
-    maker = value.node
-    if maker.op.name in ("Reshape", "Transpose"):
-        found = _steps(maker.inputs[0])
-        if found is None or not is_static(value.shape):
-            return None
-        steps, scale = found
-        if scale.size > 1:
-            scale = np.broadcast_to(scale, steps.shape)
-        if maker.op.name == "Reshape":
-            return steps.reshape(value.shape), scale.reshape(value.shape) if scale.size > 1 else scale
-        order = maker.inputs[1].constant
-        if order is None:
-            return None
-        axes = [int(a) for a in order] or None
-        return steps.transpose(axes), scale.transpose(axes) if scale.size > 1 else scale
-    if maker.op.name in ("FakeQuantize", "Multiply"):
-        found = _from_fake_quantize(maker) if maker.op.name == "FakeQuantize" else _from_integers(maker)
-        if found is None or not is_static(value.shape):
-            return None
-        steps, scale = found
-        if steps.shape != value.shape:  # scales or limits make more of them
-            steps = np.ascontiguousarray(np.broadcast_to(steps, value.shape))
-        return steps, scale
-    whole = _whole(value)
-    return None if whole is None else (whole, np.ones(()))
-
-
-def _from_fake_quantize(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
-    x, low, high, out_low, out_high = map(plain_constant, maker.inputs)
-    levels = maker.attrs["levels"]
-    if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
-        return None
-    found = _whole_steps(low, high, out_low, out_high, levels)
-    if found is None:
-        return None
-    # FakeQuantize itself counts the steps: ties between two of them are rounded as in its own type
-    dtype = np.dtype(np.float64 if maker.output.dtype == "f64" else np.float32)
-    ends = np.zeros((), dtype), np.full((), levels - 1, dtype)
-    (counted,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)
-    scale, zero = found
-    return np.rint(counted).astype(np.float64) - zero, scale
-
-
-def _whole_steps(
-    low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scale and zero point of what a FakeQuantize gives; None where there are none."""
-    if not (np.all(high > low) and np.all(out_high > out_low)):
-        return None
-    scale = (out_high - out_low) / (levels - 1)
-    zero = -out_low / scale
-    whole = np.rint(zero)
-    return None if np.any(np.abs(zero - whole) > NEARLY) else (scale, whole)
-
-
-def _from_integers(maker: Node) -> tuple[np.ndarray, np.ndarray] | None:
-    for real, factor in (maker.inputs, maker.inputs[::-1]):
-        whole, scale = _whole(real), plain_constant(factor)
-        if whole is not None and scale is not None:
-            return whole, scale
-    return None
-
-
-def _whole(value: Value) -> np.ndarray | None:
-    """The numbers of Convert(integers) or Subtract(Convert(integers), zero), where they are whole."""
-    found = stored_integers(value)
-    if found is None:
-        return None
-    dtype, zero = found[1:]
-    if dtype not in INTEGERS:
-        return None
-    integers = np.asarray(found[0])
-    if zero is None:  # bytes stay in the model's file, of which packed weights are made again
-        return integers if dtype == "i8" else integers.astype(np.float64)
-    return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None

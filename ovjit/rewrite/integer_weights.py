@@ -1,0 +1,279 @@
+"""Products that may be of integers, and the integers that their weights are.
+
+A product has output channels. `PRODUCTS` says by its name where they are, how data are padded, and what
+counts the elements of a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.shapes import is_static
+from ovjit.graph.windows import resolve_pads
+from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
+
+#: How far from a whole number a zero point may be, in steps.
+NEARLY = 1e-2
+#: Whole numbers, and the scale that makes reals of them.
+Steps = tuple[np.ndarray, np.ndarray]
+
+
+class Matrices:
+    """MatMul with a matrix, whose columns are the output channels."""
+
+    def has_weights(self, value: Value) -> bool:
+        return value.shape is not None and len(value.shape) == 2
+
+    def channel_axis(self, rank: int) -> int:
+        """The axis of the output that has the channels."""
+        return rank - 1
+
+    def output_axes(self, node: Node) -> tuple[int, ...]:
+        """The axes of the weights that are output channels."""
+        rank = len(node.inputs[1].shape)
+        return (rank - 2 if node.attrs["transpose_b"] else rank - 1,)
+
+    def wants_planes(self, node: Node) -> bool:
+        """Whether a convolution of volumes must be taken apart into planes, which open and empty shapes
+        prevent: only f32 is computed as it is."""
+        return False
+
+    def by_group(self, node: Node, data: Any) -> Steps | None:
+        """(scale, zero point) of what each output channel is the sum of: one number or one for each; None
+        where a sum has different ones."""
+        return (data.scale, data.zero) if data.uniform else None
+
+    def pads(self, node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
+        """The padding (begin, end); None where it depends on a shape that is not known."""
+        return (), ()
+
+    def ones(self, node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
+        """Weights of 1 that sum up what each output is made of, and the shape of that; None where groups have
+        several outputs."""
+        (kept,) = self.output_axes(node)
+        axis = self.channel_axis(len(out))
+        ones = np.ones([1 if a == kept else d for a, d in enumerate(weights.shape)], np.int8)
+        return ones, tuple(1 if a == axis else d for a, d in enumerate(out))
+
+
+class Windows(Matrices):
+    """Convolution."""
+
+    def has_weights(self, value: Value) -> bool:
+        return value.shape is not None
+
+    def channel_axis(self, rank: int) -> int:
+        return 1
+
+    def output_axes(self, node: Node) -> tuple[int, ...]:
+        return (0,)
+
+    def wants_planes(self, node: Node) -> bool:
+        data, filters = node.inputs[0].shape, node.inputs[1].shape
+        if data is None or filters is None or len(data) != 5 or self.takes_volumes(node):
+            return False
+        return not is_static(data) or 0 in (*data, *filters, *(node.output.shape or ()))
+
+    def takes_volumes(self, node: Node) -> bool:
+        return bool((node.attrs["dilations"] or (1,))[-1] == 1)
+
+    def pads(self, node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
+        extents, kernel = node.inputs[0].shape[2:], node.inputs[1].shape[-len(node.inputs[0].shape) + 2 :]
+        rank, attrs = len(extents), node.attrs
+        ones, zeros = (1,) * rank, (0,) * rank
+        if attrs["auto_pad"] in ("same_upper", "same_lower") and not is_static(extents):
+            return None
+        return resolve_pads(
+            attrs["auto_pad"], extents, kernel, attrs["strides"] or ones, attrs["dilations"] or ones,
+            attrs["pads_begin"] or zeros, attrs["pads_end"] or zeros,
+        )  # fmt: skip
+
+
+class GroupedWindows(Windows):
+    """GroupConvolution."""
+
+    def output_axes(self, node: Node) -> tuple[int, ...]:
+        return (0, 1)
+
+    def takes_volumes(self, node: Node) -> bool:
+        return False
+
+    def by_group(self, node: Node, data: Any) -> Steps | None:
+        if data.uniform:
+            return data.scale, data.zero
+        groups, outs, channels = node.inputs[1].shape[:3]
+        found = []
+        for each in (data.scale, data.zero):
+            if each.size > 1:
+                if each.ndim < 2 or not each.shape[1] == each.size == groups * channels:
+                    return None
+                grouped = each.reshape(groups, channels)
+                if np.any(grouped != grouped[:, :1]):
+                    return None
+                each = np.repeat(grouped[:, 0], outs)
+            found.append(each)
+        return found[0], found[1]
+
+    def ones(self, node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
+        return (np.ones_like(weights), out) if weights.shape[1] == 1 else (None, out)
+
+
+#: Operation -> what its products are.
+PRODUCTS: Mapping[str, Matrices] = {
+    "MatMul": Matrices(),
+    "Convolution": Windows(),
+    "GroupConvolution": GroupedWindows(),
+}
+
+
+class Weights(NamedTuple):
+    """Weights as (integers + offset) * scale; `scale` and `offset` have an element for each output channel.
+    Without an offset, that is None."""
+
+    integers: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray | None = None
+
+    def sums(self, node: Node) -> np.ndarray | None:
+        """The sum of (integers + offset) for each output channel; None where products with bytes may not fit
+        an i32."""
+        kept = PRODUCTS[node.op.name].output_axes(node)
+        over = tuple(a for a in range(self.integers.ndim) if a not in kept)
+        whole = self.integers.astype(np.int64)
+        if self.offset is not None:
+            whole = whole + self.offset
+        if 255 * int(np.abs(whole).sum(axis=over).max()) >= 2**31:
+            return None
+        return whole.sum(axis=over, dtype=np.int64).reshape(-1)
+
+
+def quantized_weights(node: Node) -> Weights | None:
+    """The weights of a product as 8-bit integers with a scale for each output channel, None where they are
+    not. They may be reshaped or transposed.
+
+        [Multiply(] [Subtract(] Convert(integers) [, zero)] [, scale)]    as they are stored
+        FakeQuantize(reals, limits of each channel)                       as they are in memory
+    """
+    value, kind = node.inputs[1], PRODUCTS[node.op.name]
+    found = _steps(value) if kind.has_weights(value) else None
+    if found is None or not found[0].size:
+        return None
+    steps, scale = found
+    kept = kind.output_axes(node)
+    over = tuple(a for a in range(steps.ndim) if a not in kept)
+    first = tuple(slice(None) if a in kept else slice(1) for a in range(steps.ndim))
+    if scale.size > 1:
+        full = np.broadcast_to(scale, steps.shape)
+        scale = full[first]
+        if np.any(full != scale):
+            return None  # differs within a channel
+    ends = (steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True))
+    low, high = (end.astype(np.float64) for end in ends)
+    if np.any(high - low > 255):
+        return None
+    scale = scale.reshape(-1).astype(np.float64)
+    if low.min() >= -128 and high.max() <= 127:
+        return Weights(steps.astype(np.int8, copy=False), scale)
+    offset = low + 128
+    return Weights((steps - offset).astype(np.int8), scale, offset.astype(np.int64))
+
+
+def _steps(value: Value) -> Steps | None:
+    """Whole numbers and the scale that makes `value` of them, as float64; i8 as it is stored."""
+    maker = value.node
+    if (found := _BY_MAKER.get(maker.op.name)) is not None:
+        return found(maker) if is_static(value.shape) else None
+    whole = _whole(value)
+    return None if whole is None else (whole, np.ones(()))
+
+
+def _reshaped(maker: Node) -> Steps | None:
+    shape = maker.output.shape
+    found = _steps(maker.inputs[0])
+    if found is None:
+        return None
+    steps, scale = found
+    if scale.size > 1:
+        scale = np.broadcast_to(scale, steps.shape).reshape(shape)
+    return steps.reshape(shape), scale
+
+
+def _transposed(maker: Node) -> Steps | None:
+    found, order = _steps(maker.inputs[0]), maker.inputs[1].constant
+    if found is None or order is None:
+        return None
+    steps, scale = found
+    axes = [int(a) for a in order] or None
+    if scale.size > 1:
+        scale = np.broadcast_to(scale, steps.shape).transpose(axes)
+    return steps.transpose(axes), scale
+
+
+def _spread(found: Steps | None, maker: Node) -> Steps | None:
+    """With as many elements as the node has, where scales or limits make more of them."""
+    if found is None or found[0].shape == maker.output.shape:
+        return found
+    return np.ascontiguousarray(np.broadcast_to(found[0], maker.output.shape)), found[1]
+
+
+def _from_fake_quantize(maker: Node) -> Steps | None:
+    x, low, high, out_low, out_high = map(plain_constant, maker.inputs)
+    levels = maker.attrs["levels"]
+    if x is None or low is None or high is None or out_low is None or out_high is None or levels > 256:
+        return None
+    found = whole_steps(low, high, out_low, out_high, levels)
+    if found is None:
+        return None
+    # FakeQuantize itself counts the steps: ties between two of them are rounded as in its own type
+    dtype = np.dtype(np.float64 if maker.output.dtype == "f64" else np.float32)
+    ends = np.zeros((), dtype), np.full((), levels - 1, dtype)
+    (counted,) = maker.op.evaluate([*(a.astype(dtype) for a in (x, low, high)), *ends], maker.attrs)
+    scale, zero = found
+    return _spread((np.rint(counted).astype(np.float64) - zero, scale), maker)
+
+
+def whole_steps(
+    low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scale and zero point of what a FakeQuantize gives; None where there are none."""
+    if not (np.all(high > low) and np.all(out_high > out_low)):
+        return None
+    scale = (out_high - out_low) / (levels - 1)
+    zero = -out_low / scale
+    whole = np.rint(zero)
+    return None if np.any(np.abs(zero - whole) > NEARLY) else (scale, whole)
+
+
+def _from_integers(maker: Node) -> Steps | None:
+    for real, factor in (maker.inputs, maker.inputs[::-1]):
+        whole, scale = _whole(real), plain_constant(factor)
+        if whole is not None and scale is not None:
+            return _spread((whole, scale), maker)
+    return None
+
+
+def _whole(value: Value) -> np.ndarray | None:
+    """The numbers of Convert(integers) or Subtract(Convert(integers), zero), where they are whole."""
+    found = stored_integers(value)
+    if found is None:
+        return None
+    dtype, zero = found[1:]
+    if dtype not in INTEGERS:
+        return None
+    integers = np.asarray(found[0])
+    if zero is None:  # bytes stay in the model's file, of which packed weights are made again
+        return integers if dtype == "i8" else integers.astype(np.float64)
+    return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None
+
+
+#: Operations that weights may come through -> their steps.
+_BY_MAKER: dict[str, Callable[[Node], Steps | None]] = {
+    "Reshape": _reshaped,
+    "Transpose": _transposed,
+    "FakeQuantize": _from_fake_quantize,
+    "Multiply": _from_integers,
+}
