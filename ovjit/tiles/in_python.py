@@ -31,46 +31,13 @@ def run_tile(
     def entry(row: int, m: int) -> int:
         return int(memory.at(table + (row * TABLE + m) * 8, 8).view(np.int64)[0])
 
-    def elements(address: int, count: int, dtype: str, align: int) -> np.ndarray:
-        data = memory.at(address, count * WORD, align)
-        if dtype == "bf16":
-            return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-        return data.view(numpy_dtype(dtype)).astype(np.float64)
-
     first = memory.at(bias, width * WORD, lanes * WORD).view(numpy_dtype(form.acc)).astype(np.float64)
     acc = np.tile(first, (rows, 1))
     pixels = [entry(0, m) for m in range(rows)]
-    at = weights
-    for i in range(n1 if not form.listed else 0):
-        for j in range(n2):
-            depth = min(k - j * BLOCK, BLOCK) if blocked else k
-            if depth <= 0:
-                continue
-            w = elements(at, depth * width, form.w, lanes * WORD).reshape(depth, width, form.group)
-            for m, pixel in enumerate(pixels):
-                x = elements(pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a]).reshape(depth, form.group)
-                acc[m] += np.einsum("kg,kng->n", x, w)
-            at += depth * width * WORD
     if form.listed:
-        places, steps = more[:2]
-        counts = memory.at(steps, 8 * len(WAYS) * vectors, 8).view(np.int64).tolist()
-        for number, count in enumerate(counts):
-            v, way = number // len(WAYS) * lanes, WAYS[number % len(WAYS)]
-            for _ in range(count):
-                stored = elements(at, way.parts * lanes, form.w, lanes * WORD)
-                few = stored.reshape(-1, way.span, lanes, form.group)
-                for n in range(way.span):
-                    offset = int(memory.at(places, 8, 8).view(np.int64)[0])
-                    for m, pixel in enumerate(pixels):
-                        x = elements(pixel + offset, 1, form.a, SIZE[form.a])
-                        if way.turned:  # the data are signed then, and the weights are not
-                            flipped = x.astype(np.uint8) ^ few[1, n].astype(np.int8).view(np.uint8)
-                            of_word = (flipped.view(np.int8) * (few[0, n] % 256)).sum(-1)
-                        else:
-                            of_word = (x * few[0, n]).sum(-1)
-                        acc[m, v : v + lanes] += of_word
-                    places += 8
-                at += way.parts * lanes * WORD
+        _add_listed(acc, form, words, pixels, weights, *more[:2])
+    else:
+        _add_products(acc, form, blocked, words, pixels, weights, (n1, s1, n2, s2, k))
     sums = acc.astype(numpy_dtype(form.acc))
     results = []  # stored behind all reads: rows may be repeated
     for m in range(rows):
@@ -91,3 +58,55 @@ def run_tile(
             results.append((place, value, left))
     for place, value, left in results:
         words[f"storem_{epilogue.out}"](place, value, left)
+
+
+def _elements(words: Any, address: int, count: int, dtype: str, align: int) -> np.ndarray:
+    """The elements of so many words, in f64."""
+    data = words.memory.at(address, count * WORD, align)
+    if dtype == "bf16":
+        return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return data.view(numpy_dtype(dtype)).astype(np.float64)
+
+
+def _add_products(
+    acc: np.ndarray, form: Format, blocked: bool, words: Any, pixels: list[int], weights: int,
+    taps: tuple[int, ...],
+) -> None:  # fmt: skip
+    """acc [pixels, channels] += the products of all taps (n1, s1, n2, s2, depth)"""
+    n1, s1, n2, s2, k = taps
+    width, align = acc.shape[1], words.lanes * WORD
+    for i in range(n1):
+        for j in range(n2):
+            depth = min(k - j * BLOCK, BLOCK) if blocked else k
+            if depth <= 0:
+                continue
+            w = _elements(words, weights, depth * width, form.w, align).reshape(depth, width, form.group)
+            for m, pixel in enumerate(pixels):
+                x = _elements(words, pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a])
+                acc[m] += np.einsum("kg,kng->n", x.reshape(depth, form.group), w)
+            weights += depth * width * WORD
+
+
+def _add_listed(
+    acc: np.ndarray, form: Format, words: Any, pixels: list[int], weights: int, places: int, steps: int
+) -> None:
+    """As `_add_products`, of words in an order of their own (`narrow`)."""
+    lanes = words.lanes
+    counts = words.memory.at(steps, 8 * len(WAYS) * (acc.shape[1] // lanes), 8).view(np.int64).tolist()
+    for number, count in enumerate(counts):
+        v, way = number // len(WAYS) * lanes, WAYS[number % len(WAYS)]
+        for _ in range(count):
+            stored = _elements(words, weights, way.parts * lanes, form.w, lanes * WORD)
+            few = stored.reshape(-1, way.span, lanes, form.group)
+            for n in range(way.span):
+                offset = int(words.memory.at(places, 8, 8).view(np.int64)[0])
+                for m, pixel in enumerate(pixels):
+                    x = _elements(words, pixel + offset, 1, form.a, SIZE[form.a])
+                    if way.turned:  # the data are signed then, and the weights are not
+                        flipped = x.astype(np.uint8) ^ few[1, n].astype(np.int8).view(np.uint8)
+                        of_word = (flipped.view(np.int8) * (few[0, n] % 256)).sum(-1)
+                    else:
+                        of_word = (x * few[0, n]).sum(-1)
+                    acc[m, v : v + lanes] += of_word
+                places += 8
+            weights += way.parts * lanes * WORD

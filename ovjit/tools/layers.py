@@ -63,6 +63,23 @@ def _elementwise() -> Iterator[Any]:
 
 def _plain() -> Iterator[Any]:
     """Single layers, and what stands between two convolutions."""
+    yield from _single()
+    for make in _inner():
+        yield from between(make)
+    yield from _ends()
+    # matrix products, as of transformers
+    for rows in ((1, 128), (1, 16, 128)):
+        wide = zeros(128, 256)
+        yield model(rows, lambda x, w=wide: o.matmul(x, w, False, False))
+        for name in (o.relu, o.gelu if hasattr(o, "gelu") else o.relu):
+            yield model(rows, lambda x, w=wide, a=name: a(o.add(o.matmul(x, w, False, False), zeros(256))))
+        yield model(rows, lambda x, w=wide: o.add(o.matmul(x, w, False, False), zeros(256)))
+        yield model(rows, lambda x: o.softmax(x, -1))
+        yield model(rows, lambda x: o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT"))
+
+
+def _single() -> Iterator[Any]:
+    """Convolutions and pooling."""
     # (channels, pixels of a side, outputs, size, stride): the direct way and Winograd's two
     for channels, side, outs, size, stride in (
         (3, 64, 32, 3, 2), (3, 64, 64, 7, 2), (64, 56, 64, 1, 1), (64, 56, 64, 3, 1), (256, 14, 256, 3, 1),
@@ -89,7 +106,10 @@ def _plain() -> Iterator[Any]:
         yield model(
             (1, 64, 56, 56), lambda x, w=window: o.relu(o.max_pool(x, w[0], [1, 1], *w[1:]).output(0))
         )
-    # between convolutions, where a model of bf16 keeps it
+
+
+def _inner() -> list[Layer]:
+    """Layers between convolutions, where a model of bf16 keeps it."""
 
     def pool(kind: str, size: int, stride: int) -> Any:
         window = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [size] * 2)
@@ -101,7 +121,7 @@ def _plain() -> Iterator[Any]:
         factor = np.full((1, 64, 1, 1), 0.5, np.float32)
         return o.relu(o.add(o.multiply(x, factor), factor))
 
-    inner = [
+    return [
         scaled, o.relu, o.gelu, lambda x: o.concat([x, o.relu(x)], 1),
         lambda x: o.relu(o.concat([x, pool("avg_inside", 3, 1)(x)], 1)),
         lambda x: o.relu(o.add(x, convolution(x, 64, 64, 3))),
@@ -111,8 +131,9 @@ def _plain() -> Iterator[Any]:
           for stride in (1, 2) for name in ("none", "relu", "relu6", "swish")),
     ]  # fmt: skip
 
-    for make in inner:
-        yield from between(make)
+
+def _ends() -> Iterator[Any]:
+    """What is behind the last convolution."""
 
     def classified(pooled: Any) -> Any:
         row = o.reshape(pooled, np.array([1, 64]), False)
@@ -125,15 +146,6 @@ def _plain() -> Iterator[Any]:
         yield model((1, 64, 7, 7), lambda x, w=whole: classified(w(convolution(x, 64, 64, 1))))
     yield model((1, 64, 7, 7), lambda x: o.reduce_mean(x, np.array([2, 3]), True))
     yield model((1, 64, 7, 7), lambda x: o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False))
-    # matrix products, as of transformers
-    for rows in ((1, 128), (1, 16, 128)):
-        wide = zeros(128, 256)
-        yield model(rows, lambda x, w=wide: o.matmul(x, w, False, False))
-        for name in (o.relu, o.gelu if hasattr(o, "gelu") else o.relu):
-            yield model(rows, lambda x, w=wide, a=name: a(o.add(o.matmul(x, w, False, False), zeros(256))))
-        yield model(rows, lambda x, w=wide: o.add(o.matmul(x, w, False, False), zeros(256)))
-        yield model(rows, lambda x: o.softmax(x, -1))
-        yield model(rows, lambda x: o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT"))
 
 
 def between(make: Layer, sides: Sequence[int] = (56, 7), channels: int = 64) -> Iterator[Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import ovjit
+from ovjit.api.run.queue import _find_lost
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.cache import KernelCache
@@ -228,7 +229,7 @@ def test_queues(compiled, jobs, callback, step):
         pool = queue._pool
         within(5, lambda: not pool.running)
         if pool.suspect:
-            pool.find_lost()
+            _find_lost(pool)
         assert sorted([*pool.idle, *pool.silent]) == list(range(jobs)), (pool.idle, pool.silent)
         for request in queue:
             np.testing.assert_array_equal(request.results[0], WANT)

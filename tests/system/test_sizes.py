@@ -16,7 +16,7 @@ from tests.support import ROOT
 #: What an operation is is said in its record; what is looked for in a graph, by a rule's pattern.
 NAME_TEST = re.compile(r"op\.name\)? *(==|!=|in\b|not in\b)")
 #: Folder -> how many tests of operations' names its code has.
-NAME_TESTS = {"ovjit/rewrite": 93, "ovjit": 18}
+NAME_TESTS = {"ovjit/rewrite": 80, "ovjit": 18}
 #: Classes of more than 300 lines, and why they are one.
 LARGE_CLASSES = {
     "Model": "OpenVINO's class, with its methods",
@@ -25,10 +25,9 @@ LARGE_CLASSES = {
     "Tensor": "OpenVINO's class, with its methods",
     "_Printer": "one method for each kind of syntax",
     "Call": "one method for each kind of argument",
-    "_Pool": "to be split",
 }
 #: Functions of more than 60 lines in ovjit and ovjit_ops: most are kernels, whose loops are one function.
-LONG_FUNCTIONS, LONGEST = 44, 102
+LONG_FUNCTIONS, LONGEST = 37, 102
 
 
 def code(*folders: str) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ a thread that waits for a job pops them and runs their callbacks itself.
 The first exception is kept, and raised by the next `start_async` or `wait_all`.
 
 Ctrl-C may come between two calls anywhere, see `request.py`. A job that is moving between those places at
-that moment is in neither. `find_lost` puts it back.
+that moment is in neither. `_find_lost` puts it back.
 """
 
 from __future__ import annotations
@@ -196,25 +196,6 @@ class _Pool:
         else:
             self.suspect = True
 
-    def find_lost(self) -> None:
-        """Put jobs back that an interrupt has left nowhere; not while another thread may have one in its
-        hands, for it is called again."""
-        me = _get_ident()
-        for thread, frame in list(sys._current_frames().items()):
-            step: Any = frame
-            while step is not None and thread != me:
-                if step.f_code in _ON_THE_WAY and self in (
-                    step.f_locals.get("self"), step.f_locals.get("pool")
-                ):  # fmt: skip
-                    return
-                step = step.f_back
-        self.suspect = False
-        for i in {*range(len(self.requests))} - {*self.idle, *self.silent, *self.running}:
-            if self.requests[i]._pending == SILENT:
-                self.silent.append(i)
-            else:
-                self.put_back(i)
-
     def reap(self, i: int) -> None:
         """Collect a silent job whose inference is over, unless another thread just did."""
         request = self.requests[i]
@@ -263,7 +244,7 @@ class _Pool:
     def wait_for_one(self) -> None:
         """Wait until a job may be free."""
         if self.suspect:
-            self.find_lost()
+            _find_lost(self)
             if self.idle:
                 return
         silent = list(self.silent)
@@ -315,24 +296,6 @@ class _Pool:
         for i, request in enumerate(self.requests):
             if i not in mine:
                 _wait_quietly(request._job)  # a worker may be about to return from its callback
-
-    def held_up_by(self) -> list[str]:
-        """What a wait for all jobs waits for: a line for each callback that runs, else one for inferences."""
-        model = self.requests[0]._compiled._executable.config.get("name", "")
-        queue = f"an AsyncInferQueue of {len(self.requests)} jobs on the model {model!r}"
-        frames = sys._current_frames()
-        lines = []
-        for thread, jobs in list(self.calling.items()):
-            step = frames.get(thread)
-            at = f"{step.f_code.co_filename}:{step.f_lineno}" if step is not None else "an unknown place"
-            lines += [
-                f"{queue}: the callback {_name_of(self.callback)} of job {i} has not returned: "
-                f"it is at {at}, and the process ends when it returns"
-                for i in jobs
-            ]
-        if not lines and (self.running or self.silent):
-            lines.append(f"{queue}: {len(self.running) + len(self.silent)} inferences are running")
-        return lines
 
     def lose_running(self) -> None:
         """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
@@ -412,8 +375,27 @@ def _wait_for_pools() -> None:
 def _tell_later(over: threading.Event) -> None:
     if not over.wait(_PATIENCE):
         for pool in members(_pools):
-            for line in pool.held_up_by():
+            for line in _held_up_by(pool):
                 print(f"ovjit: the process has ended but for {line}", file=sys.stderr, flush=True)
+
+
+def _held_up_by(pool: _Pool) -> list[str]:
+    """What a wait for all jobs waits for: a line for each callback that runs, else one for inferences."""
+    model = pool.requests[0]._compiled._executable.config.get("name", "")
+    queue = f"an AsyncInferQueue of {len(pool.requests)} jobs on the model {model!r}"
+    frames = sys._current_frames()
+    lines = []
+    for thread, jobs in list(pool.calling.items()):
+        step = frames.get(thread)
+        at = f"{step.f_code.co_filename}:{step.f_lineno}" if step is not None else "an unknown place"
+        lines += [
+            f"{queue}: the callback {_name_of(pool.callback)} of job {i} has not returned: "
+            f"it is at {at}, and the process ends when it returns"
+            for i in jobs
+        ]
+    if not lines and (pool.running or pool.silent):
+        lines.append(f"{queue}: {len(pool.running) + len(pool.silent)} inferences are running")
+    return lines
 
 
 def _name_of(function: Any) -> str:
@@ -539,3 +521,23 @@ _ON_THE_WAY = {
         AsyncInferQueue.start_async, _Pool.take, _Pool.start, _Pool.reap, _Pool._done, _Pool.put_back
     )  # fmt: skip
 }
+
+
+def _find_lost(pool: _Pool) -> None:
+    """Put jobs back that an interrupt has left nowhere; not while another thread may have one in its
+    hands, for it is called again."""
+    me = _get_ident()
+    for thread, frame in list(sys._current_frames().items()):
+        step: Any = frame
+        while step is not None and thread != me:
+            if step.f_code in _ON_THE_WAY and pool in (
+                step.f_locals.get("self"), step.f_locals.get("pool")
+            ):  # fmt: skip
+                return
+            step = step.f_back
+    pool.suspect = False
+    for i in {*range(len(pool.requests))} - {*pool.idle, *pool.silent, *pool.running}:
+        if pool.requests[i]._pending == SILENT:
+            pool.silent.append(i)
+        else:
+            pool.put_back(i)

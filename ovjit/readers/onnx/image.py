@@ -291,6 +291,23 @@ def grid_sample(n: OnnxNode) -> Any:
     )
 
 
+def _neighbours(n: OnnxNode, place: Output, mode: str) -> list[tuple[Output, Output | None]]:
+    """The elements along an axis that a sample at `place` is made of, and their weights; None: 1."""
+    if mode == "nearest":
+        return [(n("Round", place, mode="half_to_even"), None)]
+    low = n("Floor", place)
+    upper = n("Subtract", place, low)
+    return [(low, n("Subtract", n.like(place, 1), upper)), (n("Add", low, n.like(place, 1)), upper)]
+
+
+def _picked(n: OnnxNode, flat: Output, rows: Output, batch: int) -> Output:
+    """values [batch, channels, elements], places [batch, places] -> [batch, channels, places]"""
+    if batch == 1:
+        return n.squeeze(n("Gather", flat, rows, 2, batch_dims=0, opset=8), [2])
+    images = [(n.slice(flat, 0, b, b + 1), n.slice(rows, 0, b, b + 1)) for b in range(batch)]
+    return n.concat([n("Gather", image, n.squeeze(at, [0]), 2, opset=8) for image, at in images], 0)
+
+
 def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
     """Images of any number of dimensions: neighbours gathered one by one, weighted and added up."""
     x, grid = n[0], n[1]
@@ -303,17 +320,12 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
     batch, channels, extents = shape[0], shape[1], shape[2:]
     n.limited(batch << len(extents), "samples of volumes", MOST_NODES)
     flat = n.reshape(x, [batch, channels, math.prod(extents)])
-    choices: list[list[tuple[Output, Output | None]]] = []
-    for i, extent in enumerate(extents):  # the grid's last coordinate is of the first dimension
-        place = _place(n, n("Gather", grid, dims - 1 - i, -1, opset=8), extent, corners, padding)
-        if mode == "nearest":
-            choices.append([(n("Round", place, mode="half_to_even"), None)])
-            continue
-        low = n("Floor", place)
-        upper = n("Subtract", place, low)
-        choices.append(
-            [(low, n("Subtract", n.like(place, 1), upper)), (n("Add", low, n.like(place, 1)), upper)]
-        )
+    # the grid's last coordinate is of the first dimension
+    places = [
+        _place(n, n("Gather", grid, dims - 1 - i, -1, opset=8), extent, corners, padding)
+        for i, extent in enumerate(extents)
+    ]
+    choices = [_neighbours(n, place, mode) for place in places]
     total: Output | None = None
     for which in np.ndindex(*(len(c) for c in choices)):
         index: Output | None = None
@@ -332,24 +344,8 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
             if factor is not None:
                 weight = factor if weight is None else n("Multiply", weight, factor)
         assert index is not None and inside is not None
-        # [batch, places...] -> values [batch, channels, places...]
         spread = n.shape_of(index)
-        rows = n.reshape(index, [batch, -1])
-        values = n("Gather", flat, rows, 2, batch_dims=0, opset=8) if batch == 1 else None
-        if values is None:
-            parts = [
-                n(
-                    "Gather",
-                    n.slice(flat, 0, b, b + 1),
-                    n.squeeze(n.slice(rows, 0, b, b + 1), [0]),
-                    2,
-                    opset=8,
-                )
-                for b in range(batch)
-            ]
-            values = n.concat(parts, 0)
-        else:
-            values = n.squeeze(values, [2])
+        values = _picked(n, flat, n.reshape(index, [batch, -1]), batch)
         keep = n.convert(inside, kind)
         weight = keep if weight is None else n("Multiply", n.convert(weight, kind), keep)
         weighted = n("Multiply", values, n.unsqueeze(n.reshape(weight, [batch, -1]), [1]))

@@ -5,7 +5,7 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -266,6 +266,29 @@ def string_normalizer(n: OnnxNode) -> Any:
 _BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
 
 
+def _marked(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
+    """Where the mark begins; of marks that overlap, the first ones."""
+    hit: Output | None = None
+    for i, code in enumerate(mark):
+        equal = n("Equal", letter(i), code)
+        hit = equal if hit is None else n("LogicalAnd", hit, equal)
+    assert hit is not None
+    if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
+        hit = _apart(n, hit, len(mark), lengths)
+    return hit
+
+
+def _words(n: OnnxNode, letter: Callable[[int], Output]) -> tuple[Output, Output]:
+    """Where words begin, and where their last letters are."""
+
+    def blank(by: int) -> Output:
+        equal = n("Equal", n.unsqueeze(letter(by), [2]), _BLANKS)
+        return n("ReduceLogicalOr", equal, [2], keep_dims=False)
+
+    here = n("LogicalNot", blank(0))
+    return n("LogicalAnd", here, blank(-1)), n("LogicalAnd", here, blank(1))
+
+
 @onnx_op("StringSplit", 20)
 def string_split(n: OnnxNode) -> Any:
     """(parts of each text [..., most parts], texts without letters behind the last; how many each has)
@@ -300,27 +323,14 @@ def string_split(n: OnnxNode) -> Any:
 
     none = n("Multiply", lengths, 0)
     if mark:
-        hit: Output | None = None
-        for i, code in enumerate(mark):
-            equal = n("Equal", letter(i), code)
-            hit = equal if hit is None else n("LogicalAnd", hit, equal)
-        assert hit is not None
-        if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
-            hit = _apart(n, hit, len(mark), lengths)
+        hit = _marked(n, mark, letter, lengths)
         found = in_front(hit)  # where the marks are
         starts = n("Concat", none, n("Add", found, len(mark)), axis=1)
         stops = n("Concat", found, n("Add", none, beyond), axis=1)
         count = n("Add", n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=True), 1)
     else:
-
-        def blank(by: int) -> Output:
-            equal = n("Equal", n.unsqueeze(letter(by), [2]), _BLANKS)
-            return n("ReduceLogicalOr", equal, [2], keep_dims=False)
-
-        here = n("LogicalNot", blank(0))
-        first = n("LogicalAnd", here, blank(-1))
-        starts = in_front(first)
-        stops = n("Add", in_front(n("LogicalAnd", here, blank(1))), 1)
+        first, final = _words(n, letter)
+        starts, stops = in_front(first), n("Add", in_front(final), 1)
         count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
     end = n.squeeze(n.dim_of(starts, 1), [0])
     order = n("Unsqueeze", n("Range", 0, end, 1, output_type="i64", opset=4), [0])

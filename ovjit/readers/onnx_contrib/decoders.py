@@ -25,6 +25,31 @@ from ovjit.readers.onnx_contrib.attention import (
 )
 
 
+def _rotated(n: OnnxNode, q: Output, k: Output, prompt: Output, places: Output) -> tuple[Output, Output]:
+    """Queries and keys turned by their places, or by the positions that are given."""
+    where = places
+    if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
+        ids = n.convert(n[9], "i64")
+        begin = n.slice(n.slice(ids, 0, 0, 1), 1, 0, 1)
+        where = n("Select", prompt, n("Add", begin, n.unsqueeze(numbers(n, n.dim_of(q, 2)), [0])), ids)
+    cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
+    turn = bool(n.attr("rotary_interleaved", 0))
+    q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
+    return q, k
+
+
+def _visible(n: OnnxNode, count: Output, places: Output, lengths: Output) -> Output:
+    """Which of `count` keys each query sees: [batch, 1, queries, keys]"""
+    columns, own = n.reshape(numbers(n, count), [1, 1, 1, -1]), n.unsqueeze(places, [1, 3])
+    keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
+    if n.attr("causal", 1):
+        keep = n("LogicalAnd", keep, n("LessEqual", columns, own))
+    window = n.attr("local_window_size", -1)
+    if window > 0:
+        keep = n("LogicalAnd", keep, n("Greater", columns, n("Subtract", own, window)))
+    return keep
+
+
 @ms("GroupQueryAttention")
 def group_query_attention(n: OnnxNode) -> Any:
     """(query, key, value, past key, past value, last place of each item, total length, cos, sin, position
@@ -54,14 +79,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     begins = n("Select", prompt, 0, n("Subtract", lengths, length))  # [batch]
     places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(numbers(n, length), [0]))  # [batch, length]
     if n.attr("do_rotary", 0):
-        where = places
-        if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
-            ids = n.convert(n[9], "i64")
-            begin = n.slice(n.slice(ids, 0, 0, 1), 1, 0, 1)
-            where = n("Select", prompt, n("Add", begin, n.unsqueeze(numbers(n, length), [0])), ids)
-        cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
-        turn = bool(n.attr("rotary_interleaved", 0))
-        q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
+        q, k = _rotated(n, q, k, prompt, places)
     caches = [_Cache(n, which, groups, n.last_dim(x)) for which, x in (("k", k), ("v", v))]
     present = [cache.stored(x) for cache, x in zip(caches, (k, v), strict=True)]
     if n.has(3):
@@ -71,14 +89,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     else:
         known = present
     k_all, v_all = (n.convert(cache.read(x), n.dtype(q)) for cache, x in zip(caches, known, strict=True))
-    columns = n.reshape(numbers(n, n.dim_of(k_all, 2)), [1, 1, 1, -1])
-    own = n.unsqueeze(places, [1, 3])
-    keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
-    if n.attr("causal", 1):
-        keep = n("LogicalAnd", keep, n("LessEqual", columns, own))
-    window = n.attr("local_window_size", -1)
-    if window > 0:
-        keep = n("LogicalAnd", keep, n("Greater", columns, n("Subtract", own, window)))
+    keep = _visible(n, n.dim_of(k_all, 2), places, lengths)
     bias = bias_of(n, keep, q)
     if n.has(10):
         bias = n("Add", bias, n[10])
