@@ -23,7 +23,6 @@ LARGE_CLASSES = {
     "InferRequest": "OpenVINO's class, with its methods",
     "Node": "OpenVINO's class, with its methods",
     "Tensor": "OpenVINO's class, with its methods",
-    "_Printer": "one method for each kind of syntax",
     "Call": "one method for each kind of argument",
 }
 #: Functions of more than 60 lines in ovjit and ovjit_ops: most are kernels, whose loops are one function.

@@ -1,0 +1,258 @@
+"""Expressions of kernels: folded where they are constant, else as text, and how strongly it binds."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ovjit.codegen.parts import Inline, Source
+from ovjit.codegen.tensors import Signature, address, attribute
+from ovjit.codegen.words import Word
+
+#: Names that every kernel has.
+_GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
+_PRINTED = {"min": "imin", "max": "imax"}
+_CASTS = ("int", "float", "bool")
+NUMBERS = (bool, int, float)
+#: Operators as they are written, and how strongly they bind.
+OPERATORS: dict[type, tuple[str, int]] = {
+    ast.Or: ("or", 1), ast.And: ("and", 2), ast.BitOr: ("|", 5), ast.BitXor: ("^", 6), ast.BitAnd: ("&", 7),
+    ast.LShift: ("<<", 8), ast.RShift: (">>", 8), ast.Add: ("+", 9), ast.Sub: ("-", 9), ast.Mult: ("*", 10),
+    ast.Div: ("/", 10), ast.FloorDiv: ("//", 10), ast.Mod: ("%", 10), ast.USub: ("-", 11),
+    ast.Invert: ("~", 11), ast.Not: ("not ", 3), ast.Lt: ("<", 4), ast.LtE: ("<=", 4), ast.Gt: (">", 4),
+    ast.GtE: (">=", 4), ast.Eq: ("==", 4), ast.NotEq: ("!=", 4),
+}  # fmt: skip
+_COMPARE, ATOM = 4, 20
+
+
+class _RunTime:
+    """In place of a value that is known at run time only."""
+
+
+RUN_TIME = _RunTime()
+
+
+class Expressions:
+    """Prints expressions: `text` and `bound`, folded where they are constant."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        source: Source,
+        constants: Mapping[str, Any],
+        arguments: Iterable[str],
+        signature: Signature | None = None,
+    ):
+        self.name = function.__name__
+        self.signature = signature
+        self.source = source
+        self.names = function.__globals__
+        if function.__closure__:
+            cells = zip(function.__code__.co_freevars, function.__closure__, strict=True)
+            self.names = {**self.names, **{name: cell.cell_contents for name, cell in cells}}
+        self.known: dict[str, Any] = dict(constants)
+        self.variables = _GIVEN | set(arguments) | source.stored
+        self.renamed: dict[str, tuple[str, int]] = {}  # of an inline function: what its names are here
+        self.fixed: dict[str, bool] = {}
+
+    # --- constants
+
+    def constant(self, e: ast.expr) -> Any:
+        """The value of an expression, RUN_TIME where it has none yet."""
+        if isinstance(e, ast.Constant):
+            return e.value
+        if isinstance(e, ast.Name) and e.id in self.known:
+            return self.known[e.id]
+        for name in self.source.names[e]:
+            if name not in self.known and not self._is_fixed(name):
+                return RUN_TIME
+        code = self.source.code.get(e)
+        if code is None:
+            code = self.source.code[e] = compile(ast.Expression(e), self.name, "eval")
+        return eval(code, self.names, self.known)
+
+    def _is_fixed(self, name: str) -> bool:
+        """True for a name of the function's module, or Python's, that stands for no part of kernels."""
+        fixed = self.fixed.get(name)
+        if fixed is None:
+            found = None if name in self.variables else self.names.get(name, getattr(builtins, name, None))
+            fixed = self.fixed[name] = found is not None and not isinstance(found, (Word, Inline))
+        return fixed
+
+    def known_number(self, e: ast.expr) -> Any:
+        """The value of an expression that is a constant number, else RUN_TIME. TypeError for others."""
+        value = self.constant(e)
+        if value is not RUN_TIME and type(value) not in NUMBERS:
+            raise self.unknown(e)
+        return value
+
+    # --- parts
+
+    def called(self, e: ast.expr) -> Any:
+        """What of the constants, the module's names, or Python's, an expression calls."""
+        if not isinstance(e, ast.Call) or not isinstance(e.func, ast.Name):
+            return None
+        name = e.func.id
+        if name in self.known or name in self.variables:
+            return self.known.get(name)
+        return self.names.get(name, getattr(builtins, name, None))
+
+    def part(self, e: ast.expr) -> Inline | None:
+        found = self.called(e)
+        return found if isinstance(found, Inline) else None
+
+    def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
+        """Print the statements of an inline function; what it gives."""
+        raise NotImplementedError
+
+    # --- expressions
+
+    def text(self, e: ast.expr) -> str:
+        return self.expression(e)[0]
+
+    def bound(self, e: ast.expr, strength: int) -> str:
+        """The text of an operand, in brackets where an operator of that strength would tear it apart."""
+        text, own = self.expression(e)
+        return text if own >= strength else f"({text})"
+
+    def test(self, e: ast.expr) -> Any:
+        """A condition: True, False, or (text, strength)."""
+        if isinstance(e, ast.BoolOp):
+            ends = isinstance(e.op, ast.Or)  # what decides the whole
+            word, strength = OPERATORS[type(e.op)]
+            left = []
+            for value in e.values:
+                one = self.test(value)
+                if one is ends:
+                    return ends
+                if not isinstance(one, bool):
+                    left.append(one)
+            if len(left) < 2:
+                return left[0] if left else not ends
+            texts = [text if own > strength else f"({text})" for text, own in left]
+            return f" {word} ".join(texts), strength
+        value = self.constant(e)
+        return self.expression(e) if value is RUN_TIME else bool(value)
+
+    def expression(self, e: ast.expr) -> tuple[str, int]:
+        """(text, how strongly its outermost operator binds)"""
+        value = self.known_number(e)
+        if value is not RUN_TIME:
+            return literal(value)
+        method = getattr(self, f"as_{type(e).__name__}", None)
+        if method is None:
+            raise self.unknown(e)
+        found: tuple[str, int] = method(e)
+        return found
+
+    def as_Name(self, e: ast.Name) -> tuple[str, int]:
+        return self.renamed.get(e.id, (e.id, ATOM))
+
+    def as_BinOp(self, e: ast.BinOp) -> tuple[str, int]:
+        word, strength = OPERATORS[type(e.op)]
+        return f"{self.bound(e.left, strength)} {word} {self.bound(e.right, strength + 1)}", strength
+
+    def as_UnaryOp(self, e: ast.UnaryOp) -> tuple[str, int]:
+        word, strength = OPERATORS[type(e.op)]
+        return f"{word}{self.bound(e.operand, strength)}", strength
+
+    def as_Compare(self, e: ast.Compare) -> tuple[str, int]:
+        words = [OPERATORS[type(o)][0] for o in e.ops]
+        rest = [f" {w} {self.bound(x, _COMPARE + 1)}" for w, x in zip(words, e.comparators, strict=True)]
+        return self.bound(e.left, _COMPARE + 1) + "".join(rest), _COMPARE
+
+    def as_BoolOp(self, e: ast.BoolOp) -> tuple[str, int]:
+        found = self.test(e)
+        return (repr(found), ATOM) if isinstance(found, bool) else found
+
+    def as_IfExp(self, e: ast.IfExp) -> tuple[str, int]:
+        test = self.test(e.test)
+        if not isinstance(test, bool):
+            why = "its condition is known only when it runs: write an `if` statement, or `select` for vectors"
+            raise self.unknown(e, why)
+        return self.expression(e.body if test else e.orelse)
+
+    def as_Subscript(self, e: ast.Subscript) -> tuple[str, int]:
+        if not isinstance(e.value, ast.Name):
+            raise self.unknown(e)
+        return self.subscript(e, e.value.id), ATOM
+
+    def as_Attribute(self, e: ast.Attribute) -> tuple[str, int]:
+        return attribute(self, e), ATOM
+
+    def as_Call(self, e: ast.Call) -> tuple[str, int]:
+        place = address(self, e)
+        return (self.call(e), ATOM) if place is None else (place, OPERATORS[ast.Add][1])
+
+    def subscript(self, e: ast.Subscript, name: str) -> str:
+        index = self.constant(e.slice)
+        if index is RUN_TIME:
+            raise self.unknown(e)
+        found = self.names.get(name)
+        parts = "_".join(map(str, index if isinstance(index, tuple) else (index,)))
+        if isinstance(found, Word) and name not in self.variables:
+            return f"{found.printed}_{parts}"
+        if name not in self.variables:
+            raise self.unknown(e)
+        return self.renamed.get(name, (name, ATOM))[0] + parts
+
+    def call(self, e: ast.Call) -> str:
+        part = self.part(e)
+        if part is not None:
+            if len(part.source.body) > 1:
+                raise self.unknown(e)  # statements stand where a value is assigned
+            text, strength = self.put(part, e)
+            return text if strength == ATOM else f"({text})"
+        arguments = ", ".join(text for a in e.args for text in self.argument(a))
+        if isinstance(e.func, ast.Subscript):
+            return f"{self.text(e.func)}({arguments})"
+        if not isinstance(e.func, ast.Name) or e.keywords:
+            raise self.unknown(e)
+        name, found = e.func.id, self.called(e)
+        if isinstance(found, Word):
+            return f"{found.printed}({arguments})"
+        if name in _PRINTED:
+            return f"{_PRINTED[name]}({arguments})"
+        if name in _CASTS or found is None:
+            return f"{name}({arguments})"  # one of the kernel's intrinsics
+        raise self.unknown(e)
+
+    def argument(self, e: ast.expr) -> Iterator[str]:
+        """The texts of an argument: several of `*(f(i) for i in constant)`."""
+        if not isinstance(e, ast.Starred):
+            yield self.text(e)
+            return
+        each = e.value
+        if not isinstance(each, ast.GeneratorExp) or len(each.generators) != 1 or each.generators[0].ifs:
+            raise self.unknown(e)
+        target, over = each.generators[0].target, each.generators[0].iter
+        values = self.constant(over)
+        if values is RUN_TIME:
+            raise self.unknown(over)
+        outer = self.known
+        for value in values:
+            self.known = {**outer, **dict(bound_names(target, value))}
+            yield self.text(each.elt)
+        self.known = outer
+
+    def unknown(self, node: ast.AST, why: str = "") -> TypeError:
+        return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}{why and ': ' + why}")
+
+
+def bound_names(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what a loop's target takes."""
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple):
+        for one, part in zip(target.elts, value, strict=True):
+            yield from bound_names(one, part)
+
+
+def literal(value: Any) -> tuple[str, int]:
+    if isinstance(value, float) and not math.isfinite(value):
+        text = "float_nan" if math.isnan(value) else "float_inf"
+        return (f"-{text}", 11) if value < 0 else (text, ATOM)
+    return repr(value), 11 if not isinstance(value, bool) and value < 0 else ATOM
