@@ -42,6 +42,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ovjit.codegen.memory import WALKED
 
 if TYPE_CHECKING:
+    from ovjit.codegen.expressions import Expressions
     from ovjit.codegen.function import _Printer
 
 REST, LANES = "...", "lanes"
@@ -199,7 +200,7 @@ class Signature:
             raise TypeError(f"{name}: {', '.join(sorted(taken))} is the name of an argument")
 
 
-def attribute(printer: _Printer, e: ast.Attribute) -> str:
+def attribute(printer: Expressions, e: ast.Attribute) -> str:
     """The argument that `x.stride.h`, `x.size.h` or `window.field` is."""
     signature, inner = printer.signature, e.value
     if signature is not None and isinstance(inner, ast.Name):
@@ -215,7 +216,7 @@ def attribute(printer: _Printer, e: ast.Attribute) -> str:
     return extent_of(e.attr) if inner.attr == "size" else f"{tensor}_{e.attr}"
 
 
-def address(printer: _Printer, call: ast.Call) -> str | None:
+def address(printer: Expressions, call: ast.Call) -> str | None:
     """What `x.at(...)` is, None for another call."""
     at = call.func
     if not (isinstance(at, ast.Attribute) and at.attr == "at" and isinstance(at.value, ast.Name)):
@@ -229,7 +230,7 @@ def address(printer: _Printer, call: ast.Call) -> str | None:
     return text
 
 
-def _known(printer: _Printer, tensor: str, axis: str, where: ast.AST) -> None:
+def _known(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None:
     signature = printer.signature
     if signature is None or axis not in signature.axes.get(tensor, ()):
         raise printer.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")
