@@ -8,7 +8,6 @@ a cycle. Needs `cc`, and Debian's qemu-user: the static qemu of the tests knows 
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import command
 from tests.support import aarch64, aarch64_compiler
 
 #: A system call that does not exist: at each of these the plugin says how many instructions there have been.
@@ -127,7 +127,7 @@ def count(package: str, name: str, precision: str, cpu: str, plugin: Path) -> fl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.aarch64_instructions")
+    parser = command.parser("aarch64_instructions", __doc__, json=False)
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME[-u8|-i4]")
     parser.add_argument("--precisions", nargs="+", default=["f32", "f16"])
     parser.add_argument("--packages", nargs="+", default=["ovjit", "openvino"])

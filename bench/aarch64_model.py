@@ -10,13 +10,13 @@ many pairs of numbers it multiplies in a cycle.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 
+from bench import command
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.formats import Format, find_format
 from ovjit.codegen.cpu.ir import Epilogue
@@ -82,7 +82,7 @@ def line(program: str, core: str, isa: Target, form: Format, rows: int) -> tuple
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.aarch64_model")
+    parser = command.parser("aarch64_model", __doc__, json=False)
     parser.add_argument("program", nargs="?", default="llvm-mca")
     parser.add_argument("--shapes", nargs="+", default=[f"{shapes.TILES[0]}x2"], metavar="ROWSxVECTORS")
     arguments = parser.parse_args(argv)

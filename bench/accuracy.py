@@ -11,7 +11,6 @@ scikit-learn and nncf.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import statistics
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import networks, packaged, report
+from bench import command, networks, packaged, report
 
 #: Kind -> (how the file is made, properties of both engines). Caches are those of decoders.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -301,8 +300,7 @@ def runners() -> dict[str, Callable[[str, int, Path], list[dict[str, Any]]]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=about)
+    parser = command.parser("accuracy", __doc__, json=False)
     parser.add_argument("names", nargs="*", metavar="name", help=f"default: all of {' '.join(runners())}")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=networks.default_folder().parent / "trained-1")

@@ -9,7 +9,6 @@ bursts, divided by the number of items.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import statistics
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import networks, report
+from bench import command, networks, report
 from bench.rounds import interleave, workers
 from bench.run import BASE, Subject
 from bench.worker import Worker, WorkerError
@@ -83,9 +82,7 @@ def measure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.calls", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command.parser("calls", __doc__)
     models = ("add", "digits", *networks.NAMES)
     parser.add_argument("--models", nargs="+", choices=models, default=models[:2], metavar="MODEL")
     parser.add_argument("--jobs", nargs="+", type=int, default=[4], help="jobs of the queues")
@@ -94,7 +91,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.1, help="for one kind of call in one round")
     parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     found: dict[tuple, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -111,10 +107,9 @@ def main() -> int:
                     for row in rows:
                         found.setdefault(tuple(row[k] for k in KEYS), row)
     rows = list(found.values())
-    print(report.table(rows, COLUMNS))
-    if arguments.json:
-        report.write(arguments.json, "calls", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
-    return 0
+    return command.finish(
+        arguments, "calls", KEYS, COLUMNS, rows, rounds=arguments.rounds, seconds=arguments.seconds
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ rounds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import command
 from bench.rounds import PAUSE
 from bench.run import Subject
 from bench.startup import environment
@@ -137,12 +136,11 @@ def measure(subject: Any, rounds: int, precision: str, scratch: Path) -> list[di
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.compiling", description=__doc__.partition("\n")[0])
+    parser = command.parser("compiling", __doc__)
     parser.add_argument("--models", nargs="+", default=["add", "digits", "resnet50"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--networks", type=Path, help="folder of the networks (default: the user's cache)")
-    parser.add_argument("--json", type=Path, help="write the results there")
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -150,10 +148,9 @@ def main(argv: list[str] | None = None) -> int:
         for name in options.models:
             subject = Addition(scratch) if name == "add" else Subject(name, scratch, options.networks)
             rows += measure(subject, options.rounds, options.precision, scratch)
-    print(report.table(rows, COLUMNS))
-    if options.json:
-        report.write(options.json, "compiling", KEYS, rows, rounds=options.rounds, cores=os.cpu_count())
-    return 0
+    return command.finish(
+        options, "compiling", KEYS, COLUMNS, rows, rounds=options.rounds, cores=os.cpu_count()
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ periods in which the quota stopped the process. `cpu_us` and `queue_cpu_us` are 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import memory, report
+from bench import command, memory, report
 
 GROUPS = Path("/sys/fs/cgroup")
 PERIOD = 100_000
@@ -224,14 +223,11 @@ def main() -> int:
         engine, model, seconds, threads = sys.argv[2:]
         print(json.dumps(child(engine, model, float(seconds), int(threads))))
         return 0
-    parser = argparse.ArgumentParser(
-        "python -m bench.containers", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command.parser("containers", __doc__)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--engines", nargs="+", choices=["ovjit", "openvino"], default=["ovjit", "openvino"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of latency, and of throughput")
-    parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -242,8 +238,7 @@ def main() -> int:
             except Refused as error:
                 print(f"{name} is left out: {error}", file=sys.stderr)
             print(report.table(rows, COLUMNS), flush=True)
-    if given.json:
-        report.write(given.json, "containers", ("setting", "engine"), rows, rounds=given.rounds)
+    report.write(given.json, "containers", ("setting", "engine"), rows, rounds=given.rounds)
     return 0
 
 

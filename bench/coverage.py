@@ -9,7 +9,6 @@ source, and no interpreter runs it. Nor is seen what tests run in further proces
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import command, report
 
 #: Folders whose files are counted apart from those of their parents.
 DEPTH = {"ovjit": 2, "ovjit_ops": 2}
@@ -94,7 +93,7 @@ def table(found: dict[str, tuple[int, int]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m bench.coverage", description=(__doc__ or "").splitlines()[0])
+    parser = command.parser("coverage", __doc__, json=False)
     parser.add_argument("rooms", nargs="*", help="default: all")
     parser.add_argument("--data", type=Path, default=None, help="where data are kept (a new folder)")
     parser.add_argument("--page", type=Path, default=None)

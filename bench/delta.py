@@ -9,11 +9,12 @@ same one. Only what changed by more than 3 % is shown, unless --all.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from bench import command
 
 LEAST_CHANGE = 0.03
 
@@ -49,9 +50,7 @@ def one_sided(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.delta", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command.parser("delta", __doc__, json=False)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--all", action="store_true", help="also what did not change")

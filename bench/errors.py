@@ -13,12 +13,11 @@ goes wrong, its answer is exact to 1e-7; otherwise it is a hundredth off.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import numpy as np
 
-from bench import networks, quantized, report, transformers
+from bench import command, networks, quantized, report, transformers
 
 COLUMNS = ("model", "precision", "output", "openvino", "ovjit", "ratio", "median", "quartiles", "geomean")
 F32 = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
@@ -118,8 +117,7 @@ def _path(name: str) -> Any:
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.errors", description=about)
+    parser = command.parser("errors", __doc__, json=False)
     parser.add_argument("--precision", nargs="*", default=["bf16", "int8"], choices=["bf16", "int8"])
     parser.add_argument("--models", nargs="*")
     parser.add_argument("--inputs", type=int, default=40)

@@ -11,7 +11,6 @@ medians over rounds. `ratio` is the median of the ratios of rounds. `kernels` co
 
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import math
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import hybrids, networks, ocr, quantized, report, transformers
+from bench import command, hybrids, networks, ocr, quantized, report, transformers
 from bench.startup import environment
 
 VERSION = 1
@@ -256,7 +255,7 @@ def _made(chosen: Sequence[Subject], folder: Path) -> dict[str, Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.first", description=(__doc__ or "").split("\n")[0])
+    parser = command.parser("first", __doc__)
     everything = subjects()
     parser.add_argument("names", nargs="*", metavar="name", help=f"default: all of {' '.join(everything)}")
     parser.add_argument("--family", nargs="+", choices=sorted({s.family for s in everything.values()}))
@@ -264,7 +263,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", default="f32", choices=("f32", "bf16"))
     parser.add_argument("--make", action="store_true", help="write the models, measure nothing")
     parser.add_argument("--missing", action="store_true", help="print kernels that do not come with ovjit")
-    parser.add_argument("--json", type=Path, help="write the results there")
     options = parser.parse_args(argv)
     if unknown := set(options.names) - set(everything):
         parser.error(f"unknown models: {' '.join(sorted(unknown))}")
@@ -292,8 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary(rows))
     if options.missing:
         print(missing(rows))
-    if options.json:
-        report.write(options.json, "first", KEYS, rows, rounds=options.rounds, precision=options.precision)
+    report.write(options.json, "first", KEYS, rows, rounds=options.rounds, precision=options.precision)
     return 0
 
 

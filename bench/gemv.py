@@ -12,15 +12,13 @@ memory is what `ovjit.tools.roofline` finds for two threads.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import command, report
 
 KINDS = ("f16", "i8", "u8z", "i4", "u4z", "nf4", "f8e4m3", "f4e2m1", "cb4")
 COLUMNS = ("weights", "group", "kernel", "mb", "gbs", "memory", "share", "below", "ratio")
@@ -127,23 +125,20 @@ def measure(kind: str, group: int, rounds: int, most: float, threads: int) -> di
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.gemv", description=about)
+    parser = command.parser("gemv", __doc__)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--groups", nargs="+", type=int, default=[0, 32, 64, 128])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--mb", type=float, default=100, help="of weights at least")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     rows = []
     for kind in arguments.kinds:
         for group in arguments.groups if kind != "f16" else [0]:
             rows.append(measure(kind, group, arguments.rounds, arguments.mb * 1e6, arguments.threads))
     print(report.table(rows, COLUMNS))
-    if arguments.json:
-        settings = {"rounds": arguments.rounds, "threads": arguments.threads, "goal": GOAL}
-        report.write(arguments.json, "gemv", KEYS, rows, **settings)
+    settings = {"rounds": arguments.rounds, "threads": arguments.threads, "goal": GOAL}
+    report.write(arguments.json, "gemv", KEYS, rows, **settings)
     return 0
 
 

@@ -11,7 +11,6 @@ engines' default precision. `same` counts the leading tokens on which both agree
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report, transformers
+from bench import command, report, transformers
 
 COLUMNS = (
     "model",
@@ -91,8 +90,7 @@ def measure(
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.generate", description=about)
+    parser = command.parser("generate", __doc__, json=False)
     parser.add_argument("--models", nargs="*", default=["llama"], choices=transformers.DECODERS)
     parser.add_argument("--precision", nargs="*", default=["f32", "bf16", "u8", "i4"])
     parser.add_argument("--prompt", nargs="*", type=int, default=[64, 512])

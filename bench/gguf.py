@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import command
 from tests.readers.gguf_decoders import Sizes, tensors, write
 
-COLUMNS = ("type", "threads", "tokens_s", "llama_cpp_tokens_s", "ratio", "cpu", "prompt", "apart")
+KEYS = ("type", "threads")
+COLUMNS = (*KEYS, "tokens_s", "llama_cpp_tokens_s", "ratio", "cpu", "prompt", "apart")
 SEED = 20261123
 WORDS = 4000
 
@@ -146,8 +147,7 @@ def measure(kind: str, threads: int, given: argparse.Namespace, folder: Path) ->
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.gguf", description=about)
+    parser = command.parser("gguf", __doc__)
     parser.add_argument("--types", nargs="*", default=["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"])
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--wide", type=int, default=2048)
@@ -156,7 +156,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-gguf")
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -164,10 +163,7 @@ def main() -> int:
         for threads in given.threads:
             rows.append(measure(kind, threads, given, given.folder))
             print(json.dumps(rows[-1]), flush=True)
-    print(report.table(rows, COLUMNS))
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1))
-    return 0
+    return command.finish(given, "gguf", KEYS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

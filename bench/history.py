@@ -12,7 +12,6 @@ and takes medians of the ratios within a round.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import command, report
 
 FILE = report.ROOT / "bench" / "history.jsonl"
 PROBE = report.ROOT / "bench" / "history_probe.py"
@@ -210,7 +209,7 @@ beyond the limit, so that a disturbed round is no finding. [An example](benchmar
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m bench.history", description=(__doc__ or "").splitlines()[0])
+    parser = command.parser("history", __doc__, json=False)
     parser.add_argument("what", choices=["add", "show", "compare"])
     parser.add_argument("commits", nargs="*")
     parser.add_argument(

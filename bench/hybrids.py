@@ -19,7 +19,6 @@ a token and for the prompt; `error` is the largest difference of logits over the
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report, transformers
+from bench import command, report, transformers
 from bench.transformers import Net
 
 COLUMNS = ("model", "threads", "prompt", "first_cpu_ms", "first", "token_cpu_ms", "token", "error")
@@ -363,8 +362,7 @@ def measure(name: str, threads: int, prompt: int, tokens: int, rounds: int, fold
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.hybrids", description=about)
+    parser = command.parser("hybrids", __doc__, json=False)
     parser.add_argument("--models", nargs="*", default=list(LAYERS), choices=LAYERS)
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=24)

@@ -10,7 +10,6 @@ shares its core.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import networks, report
+from bench import command, networks, report
 from bench.engines import ENGINES, cores
 from bench.rounds import PAUSE, workers
 from bench.run import Subject
@@ -80,9 +79,7 @@ def measure(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.interference", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command.parser("interference", __doc__)
     names, default = ("digits", *networks.NAMES), ["ovjit", "openvino"]
     parser.add_argument("--models", nargs="+", choices=names, default=["resnet50"], metavar="MODEL")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=default, metavar="ENGINE")
@@ -90,7 +87,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="for one engine in one half of a round")
     parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -100,9 +96,8 @@ def main() -> int:
                 subject, arguments.threads, arguments.engines, arguments.rounds, arguments.seconds
             )
     print(report.table(rows, COLUMNS))
-    if arguments.json:
-        said = {"rounds": arguments.rounds, "seconds": arguments.seconds}
-        report.write(arguments.json, "interference", KEYS, rows, **said)
+    said = {"rounds": arguments.rounds, "seconds": arguments.seconds}
+    report.write(arguments.json, "interference", KEYS, rows, **said)
     return 0
 
 

@@ -11,7 +11,6 @@ CACHE_DIR: the start that writes it (`cold`) and the next one (`warm`).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import command
 from bench.networks import default_folder
 from bench.transformers import SEED, Net, Sizes, llama
 
@@ -162,9 +161,7 @@ def measure(stored: str, sizes: Sizes, engines: list[str], rounds: int, cache: b
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.large", description="First compilations of large decoders."
-    )
+    parser = command.parser("large", __doc__)
     parser.add_argument("--stored", nargs="+", default=list(STORED), choices=STORED)
     parser.add_argument("--layers", type=int, default=22)
     parser.add_argument("--wide", type=int, default=2048)
@@ -174,15 +171,11 @@ def main() -> int:
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cache", action="store_true", help="with CACHE_DIR, too")
-    parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     sizes = Sizes(a.layers, a.wide, a.heads, a.shared, a.inner, 32000)
     rows = [row for stored in a.stored for row in measure(stored, sizes, a.engines, a.rounds, a.cache)]
     columns = ("seconds", "cpu_s", "first_ms", "peak_mb", "peak", "sum")
-    print(report.table(rows, (*KEYS, *columns)))
-    if a.json:
-        report.write(a.json, "large", KEYS, rows)
-    return 0
+    return command.finish(a, "large", KEYS, (*KEYS, *columns), rows)
 
 
 if __name__ == "__main__":

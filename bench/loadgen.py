@@ -17,7 +17,6 @@ rules ask for, so these are no MLPerf results.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import networks, report, transformers
+from bench import command, networks, report, transformers
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 MODELS = ("digits", "resnet50", "yolo", "bert128", "gpt2")
@@ -213,8 +212,7 @@ def compare(
 
 
 def main(argv: list[str] | None = None) -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.loadgen", description=about)
+    parser = command.parser("loadgen", __doc__)
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--engines", nargs="*", default=["ovjit", "openvino"], choices=["ovjit", "openvino"])
     parser.add_argument("--scenarios", nargs="*", default=SCENARIOS, choices=SCENARIOS)
@@ -222,7 +220,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bound-ms", type=float, default=None)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None)
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     for name in arguments.models:
@@ -232,8 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         )  # fmt: skip
         print(report.table(found, COLUMNS), flush=True)
         rows += found
-    if arguments.json:
-        report.write(arguments.json, "loadgen", ["model", "scenario", "engine"], rows)
+    report.write(arguments.json, "loadgen", ["model", "scenario", "engine"], rows)
     return 0
 
 

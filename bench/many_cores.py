@@ -19,7 +19,6 @@ or they take 1 us.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import math
 import tempfile
@@ -31,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import report
+from bench import command
 
 COLUMNS = ("model", "threads", "way", "us", "speedup", "efficiency", "grain", "lines")
 KEYS = ("model", "threads", "way")
@@ -346,9 +345,7 @@ def coarse(steps: Sequence[Step], threads: int) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     from bench.run import Subject
 
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.many_cores", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = command.parser("many_cores", __doc__)
     parser.add_argument("--models", nargs="+", default=["resnet50", "mobilenet", "bert128"])
     parser.add_argument("--threads", nargs="+", type=int, default=[2, 16, 64, 128])
     parser.add_argument("--socket", type=int, default=64, help="threads of a socket")
@@ -356,7 +353,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--far", type=float, default=250.0, help="ns of one between sockets")
     parser.add_argument("--bandwidth", type=float, default=math.inf, help="GB/s of a socket's memory")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     local, near = measured()
     print(f"an atomic addition: {local:.1f} ns alone, {near:.1f} ns to hand a line to another core")
@@ -370,10 +366,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows += rows_of(name, steps, options.threads, costs)
             for count in options.threads:
                 print(f"{name}, {count} threads: {coarse(steps, count)}")
-    print(report.table(rows, COLUMNS))
-    if options.json:
-        report.write(options.json, "many_cores", KEYS, rows, costs=costs._asdict())
-    return 0
+    return command.finish(options, "many_cores", KEYS, COLUMNS, rows, costs=costs._asdict())
 
 
 if __name__ == "__main__":

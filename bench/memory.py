@@ -13,7 +13,6 @@ models of files there, as it does by default. `--share` runs a part of each scen
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report
+from bench import command, report
 
 ENGINES = ("ovjit", "openvino", "onnxruntime")
 COUNTS = {"calls": 100_000, "models": 1000, "start": 240}
@@ -142,9 +141,9 @@ def measured(name: str, engine: str, folder: Path, count: int) -> list[dict[str,
     """The points of one scenario in a process of its own."""
     with tempfile.TemporaryDirectory() as cache:
         quiet = {"OVJIT_CACHE": cache, "OVJIT_SKIP": "", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "bench.memory", "--child", name, engine, str(folder), str(count)]
+        child = [sys.executable, "-m", "bench.memory", "--child", name, engine, str(folder), str(count)]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, **quiet}, cwd=report.ROOT
+            child, capture_output=True, text=True, check=False, env={**os.environ, **quiet}, cwd=report.ROOT
         )
     if done.returncode:
         raise RuntimeError(f"{name} of {engine} ended with {done.returncode}:\n{done.stderr[-3000:]}")
@@ -233,7 +232,7 @@ with what else the machine does, as wall time would. The last column is CPU time
 """
 
 
-def page(rows: list[dict[str, Any]], command: str, notes: str) -> str:
+def page(rows: list[dict[str, Any]], made: str, notes: str) -> str:
     """docs/memory.md"""
     from importlib.metadata import version
 
@@ -248,7 +247,7 @@ def page(rows: list[dict[str, Any]], command: str, notes: str) -> str:
         )
     return PAGE.format(
         **{row["scenario"]: row["count"] for row in rows},
-        command=command, commit=about["commit"], points=POINTS, notes=notes,
+        command=made, commit=about["commit"], points=POINTS, notes=notes,
         about=f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, {about['date'][:10]}",
         versions=", ".join(f"{name} {version(name)}" for name in ("openvino", "onnxruntime")),
         table="\n".join("| " + " | ".join(line) + " |" for line in lines),
@@ -261,23 +260,21 @@ def main() -> int:
         for point in scenario(name, engine, Path(folder), int(count)):
             print(json.dumps(point), flush=True)
         return 0
-    parser = argparse.ArgumentParser("python -m bench.memory", description=(__doc__ or "").splitlines()[0])
+    parser = command.parser("memory", __doc__)
     parser.add_argument("--scenarios", nargs="+", choices=COUNTS, default=list(COUNTS))
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--share", type=float, default=1.0, help="of each scenario (1)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (1)")
-    parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--page", type=Path, default=None, help="write the page, and its picture beside it")
     given = parser.parse_args()
     rows = run(given.scenarios, given.engines, given.share, given.jobs)
     print(report.table(rows, COLUMNS))
-    if given.json:
-        report.write(given.json, "memory", ("scenario", "engine"), rows)
+    report.write(given.json, "memory", ("scenario", "engine"), rows)
     if given.page:
-        command = "python -m bench.memory " + " ".join(sys.argv[1:])
+        made = "python -m bench.memory " + " ".join(sys.argv[1:])
         old = given.page.read_text() if given.page.exists() else ""
         notes = old[old.index("## ") :].rstrip() if "\n## " in old else ""  # what was written by hand
-        given.page.write_text(page(rows, command, notes).rstrip() + "\n")
+        given.page.write_text(page(rows, made, notes).rstrip() + "\n")
         draw(rows, given.page.with_suffix(".svg"))
     return 0
 

@@ -12,7 +12,6 @@ Files are made once and then found in the folder: `OVJIT_NETWORKS`, or one in th
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import zlib
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bench import command
 
 SEED = 20261121
 #: Part of the folder's name: raise it when what is generated changes.
@@ -217,9 +218,7 @@ def check(name: str, folder: Path | None = None) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.networks", description="Make the benchmark's networks."
-    )
+    parser = command.parser("networks", __doc__, json=False)
     parser.add_argument("names", nargs="*", metavar="name", help="default: all six")
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--check", action="store_true", help="check the range of all activations")

@@ -11,7 +11,6 @@ Below are the geometric means of the ratios of each family of `ovjit_ops`.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import networks, report
+from bench import command, networks, report
 from bench.rounds import interleave, workers
 from bench.run import BASE
 from bench.worker import Worker, WorkerError
@@ -652,14 +651,13 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.ops", description=(__doc__ or "").splitlines()[0])
+    parser = command.parser("ops", __doc__)
     parser.add_argument("names", nargs="*", metavar="name", help="operations; default: all")
     parser.add_argument("--shapes", action="store_true")
     parser.add_argument("--samples", action="store_true")
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.05, help="for one engine in one round")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     chosen: list[Case] = []
     if arguments.shapes or not arguments.samples:
@@ -679,8 +677,7 @@ def main() -> int:
                     print(f"  left out: {error}", file=sys.stderr)
     print(report.table(rows, COLUMNS))
     print("\n" + report.table(means(rows), ("family", "threads", "cases", "mean", "largest")))
-    if arguments.json:
-        report.write(arguments.json, "ops", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
+    report.write(arguments.json, "ops", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
     return 0
 
 

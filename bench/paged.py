@@ -14,7 +14,6 @@ the same of CPU time, which other jobs on the machine change less. The last line
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -23,16 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from bench import report, transformers
+from bench import command, transformers
 
 SIZES = {
     "small": transformers.Sizes(layers=6, wide=512, heads=8, shared=4, inner=1408, words=8000),
     "llama": transformers.LLAMA,
 }
-COLUMNS = (
-    "size", "weights", "cache", "sequences", "threads", "tokens_s", "openvino_tokens_s", "ratio", "cpu",
-    "same",
-)  # fmt: skip
+KEYS = ("size", "weights", "cache", "sequences", "threads")
+COLUMNS = (*KEYS, "tokens_s", "openvino_tokens_s", "ratio", "cpu", "same")
 SEED = 20261123
 
 
@@ -189,8 +186,7 @@ def mean(rows: list[dict[str, Any]], name: str) -> float:
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.paged", description=about)
+    parser = command.parser("paged", __doc__)
     parser.add_argument("--sizes", nargs="*", default=["small", "llama"], choices=SIZES)
     parser.add_argument("--sequences", nargs="*", type=int, default=[1, 4, 8, 16])
     parser.add_argument("--caches", nargs="*", default=["f32", "u8"])
@@ -200,15 +196,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-paged")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     rows = compare(arguments, arguments.folder)
-    print(report.table(rows, COLUMNS))
     print(f"geometric mean: {mean(rows, 'ratio'):.3f} by the clock, {mean(rows, 'cpu'):.3f} of CPU time")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
-    return 0
+    return command.finish(arguments, "paged", KEYS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

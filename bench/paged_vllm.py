@@ -24,9 +24,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import command
 
-COLUMNS = ("engine", "weights", "cache", "sequences", "tokens_cpu_s", "ratio", "same")
+KEYS = ("engine", "weights", "cache", "sequences")
+COLUMNS = (*KEYS, "tokens_cpu_s", "ratio", "same")
 SHAPE: dict[str, Any] = {
     "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "num_attention_heads": 8,
     "num_key_value_heads": 4, "vocab_size": 8000, "max_position_embeddings": 1024,
@@ -43,9 +44,9 @@ class Engine:
             "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }  # fmt: skip
         self.name, self.log = name, log
-        command = [python, "-m", "bench.paged_vllm", "--serve", name, str(folder), json.dumps(options)]
+        server = [python, "-m", "bench.paged_vllm", "--serve", name, str(folder), json.dumps(options)]
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
+            server, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"),
             text=True,
         )  # fmt: skip
 
@@ -163,8 +164,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.paged_vllm", description=about)
+    parser = command.parser("paged_vllm", __doc__)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--engines", nargs="*", default=["ovjit", "vllm", "openvino"])
     parser.add_argument("--sequences", nargs="*", type=int, default=[1, 4, 16])
@@ -172,7 +172,6 @@ def main() -> int:
     parser.add_argument("--cache", default="f32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -185,13 +184,10 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        command = [arguments.python, "-m", "bench.paged_vllm", "--make", str(folder), str(arguments.weights)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        maker = [arguments.python, "-m", "bench.paged_vllm", "--make", str(folder), str(arguments.weights)]
+        subprocess.run(maker, check=True, stdout=subprocess.DEVNULL)
         rows = compare(arguments, folder)
-    print(report.table(rows, COLUMNS))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
-    return 0
+    return command.finish(arguments, "paged_vllm", KEYS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ Files are made once, by a Python that has `nncf` (which may need an OpenVINO of 
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from bench import networks, transformers
+from bench import command, networks, transformers
 
 #: Inputs that the ranges of activations are measured on.
 SAMPLES = 8
@@ -61,9 +60,7 @@ def write(source: Path, path: Path, samples: list[list[np.ndarray]]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.quantized", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command.parser("quantized", __doc__, json=False)
     parser.add_argument("names", nargs="*", metavar="name", help=f"default: {' '.join(NAMES)}")
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()

@@ -51,7 +51,12 @@ def _commit() -> str | None:
     return said.stdout.strip()
 
 
-def write(path: Path, bench: str, keys: Sequence[str], rows: list[dict[str, Any]], **more: Any) -> None:
+def write(
+    path: Path | None, bench: str, keys: Sequence[str], rows: list[dict[str, Any]], **more: Any
+) -> None:
+    """Write the rows, which `keys` tell apart, where there is a path for them."""
+    if path is None:
+        return
     result = {"bench": bench, "keys": list(keys), "machine": machine(), **more, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

@@ -12,7 +12,6 @@ requests under the hint THROUGHPUT: see `bench.throughput`.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import networks, report, throughput, transformers, wheels
+from bench import command, networks, report, throughput, transformers, wheels
 from bench.engines import ENGINES, PEERS, cores
 from bench.quantized import quantized
 from bench.rounds import interleave, workers
@@ -161,7 +160,7 @@ def summary(rows: list[dict[str, Any]], column: str = "ratio", title: str = "") 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=(__doc__ or "").splitlines()[0])
+    parser = command.parser("run", __doc__)
     models = tuple(name for names in SETS.values() for name in names)
     parser.add_argument("--set", choices=SETS, default="networks", help="which models, where none are named")
     parser.add_argument("--models", nargs="+", choices=models, default=None, metavar="MODEL")
@@ -173,7 +172,6 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=3, help="processes for the start-up times; 0: none")
     parser.add_argument("--throughput", action="store_true", help="queues under THROUGHPUT, too")
     parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     engines = arguments.engines or [
         e for e in ENGINES if e == BASE or (e.partition("-")[2] or "f32") in arguments.precision
@@ -201,8 +199,7 @@ def main() -> int:
                 rows += found
     print(report.table(rows, COLUMNS), *summary(rows), sep="\n")
     print(*summary(rows, "queue_ratio", "queues, "), sep="\n", end="\n" if arguments.throughput else "")
-    if arguments.json:
-        report.write(arguments.json, "run", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
+    report.write(arguments.json, "run", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
     return 0
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import report, transformers
+from bench import command, report, transformers
 from bench.engines import peak_memory
 
 COLUMNS = ("model", "engine", "first_ms", "again_ms", "beyond_median", "beyond_best", "beyond_worst")
@@ -230,8 +230,7 @@ def apart(name: str, precision: str, threads: int, rounds: int) -> list[dict[str
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.shapes", description=about)
+    parser = command.parser("shapes", __doc__, json=False)
     parser.add_argument("--models", nargs="*", help="default: all but files")
     parser.add_argument("--apart", action="store_true", help="CPU time and memory, a process for each engine")
     parser.add_argument("--alone", metavar="ENGINE", help=argparse.SUPPRESS)

@@ -13,7 +13,6 @@ Tensor over a memory map.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import command
 from bench.engines import cores
 from bench.rounds import PAUSE
 from bench.run import Subject
@@ -144,23 +143,21 @@ def measure(
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__.partition("\n")[0])
+    parser = command.parser("startup", __doc__)
     parser.add_argument("--models", nargs="+", default=["digits", "resnet50"])
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--open", action="store_true", help="leave open shapes open: digits has one")
     parser.add_argument("--networks", type=Path, help="folder of the networks (default: the user's cache)")
-    parser.add_argument("--json", type=Path, help="write the results there")
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.models:
             subject = Subject(name, Path(scratch), options.networks)
             rows += measure(subject, options.threads, options.rounds, Path(scratch), options.open)
-    print(report.table(rows, COLUMNS))
-    if options.json:
-        report.write(options.json, "startup", KEYS, rows, threads=options.threads, rounds=options.rounds)
-    return 0
+    return command.finish(
+        options, "startup", KEYS, COLUMNS, rows, threads=options.threads, rounds=options.rounds
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ than there are. `gbs` is the step's traffic in a second. u8i8 writes reals, u8i8
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 from collections import Counter
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import networks, report
+from bench import command, networks, report
 
 KEYS = ("network", "format", "shape")
 COLUMNS = (
@@ -155,13 +154,11 @@ def measure(found: Counter[Shape], form: str, rounds: int) -> list[dict[str, Any
 
 
 def main() -> int:
-    about = (__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.tiles", description=about)
+    parser = command.parser("tiles", __doc__)
     parser.add_argument("--network", choices=networks.NAMES, default="resnet50")
     parser.add_argument("--format", nargs="+", choices=GOALS, default=["f32"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--folder", type=Path, default=None, help="where the networks are")
-    parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     os.environ["OVJIT_WINOGRAD"] = "0"
     found = shapes(arguments.network, arguments.folder)
@@ -180,8 +177,7 @@ def main() -> int:
             f"{form}: all {sum(found.values())} convolutions {gflops:.1f} of {peak:.1f} GFLOP/s, "
             f"{gflops / peak:.3f}; {below} of {len(own)} shapes below {GOALS[form]}"
         )
-    if arguments.json:
-        report.write(arguments.json, "tiles", KEYS, rows, rounds=arguments.rounds, goals=GOALS)
+    report.write(arguments.json, "tiles", KEYS, rows, rounds=arguments.rounds, goals=GOALS)
     return 0
 
 

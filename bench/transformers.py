@@ -9,7 +9,6 @@ rounding.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import zlib
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from bench import command
 
 SEED = 20261120
 VERSION = 1
@@ -581,7 +582,7 @@ def build(name: str, folder: Path | None = None, stored: str = "f32") -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.transformers", description="Make these models.")
+    parser = command.parser("transformers", __doc__, json=False)
     parser.add_argument("names", nargs="*", metavar="name", help="default: all")
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
