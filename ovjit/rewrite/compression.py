@@ -24,6 +24,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dt
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
+from ovjit.rewrite.conversions import converts, unconverted
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
@@ -202,7 +203,7 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
         return None
     final = tuple(value.shape)
     node = value.node
-    if node.op.name == "Convert" and node.inputs[0].dtype == "f16":
+    if converts(node, of=("f16",)):
         return _halves(node.inputs[0].constant, transposed, precision)
     found = next(scaled_integers(value), None)
     if found is None:
@@ -278,7 +279,7 @@ def exact_constant(value: Value) -> np.ndarray | None:
     if node.op.name in _RESHAPES:
         inner = exact_constant(node.inputs[0])
         return None if inner is None or not is_static(value.shape) else inner.reshape(value.shape)
-    if node.op.name == "Convert":
+    if converts(node):
         value = node.inputs[0]
         if value.node.op.name in _RESHAPES:
             return exact_constant(value)
@@ -318,10 +319,10 @@ def stored_integers(
         if zero is None:
             return None
         node = node.inputs[0].node
-    half = node.inputs[0].node if node.op.name == "Convert" else node
-    if half.op.name == "Convert" and half.inputs[0].dtype == "nf4":
+    half = node.inputs[0].node if converts(node) else node
+    if converts(half, of=("nf4",)):
         node = half
-    if node.op.name != "Convert" or node.inputs[0].dtype not in _STORED:
+    if not converts(node, of=_STORED):
         return None
     array, dtype = _transposed_constant(node.inputs[0]), node.inputs[0].dtype
     if array is None or dtype in INTEGERS:
@@ -351,9 +352,7 @@ def _named(node: Node) -> tuple[np.ndarray, str, None] | None:
     """(codes, their kind, no zero) of Gather(a few numbers, constant integers)."""
     if node.op.name != "Gather" or node.attrs.get("batch_dims", 0):
         return None
-    table, indices, _ = node.inputs
-    if indices.node.op.name == "Convert":
-        indices = indices.node.inputs[0]
+    table, indices = node.inputs[0], unconverted(node.inputs[1])
     few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
     levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
     array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None

@@ -15,6 +15,7 @@ import numpy as np
 from ovjit.graph.converted import in_f32
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
+from ovjit.rewrite.conversions import converts, unconverted
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
 
@@ -31,7 +32,7 @@ def _stored(value: Value) -> bool | None:
     if value.dtype not in _REALS or not node.inputs:
         return None
     first, *rest = node.inputs
-    if node.op.name == "Convert":
+    if converts(node):
         stored = ELEMENT_TYPES[first.dtype]
         return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _stored(first)
     if node.op.name == "Gather" and first.dtype in _REALS and _indices(rest[0]) is not None:
@@ -47,7 +48,7 @@ def _stored(value: Value) -> bool | None:
 
 def _indices(value: Value) -> Value | None:
     """The constant of integers of 8 bits at most that indices are, perhaps converted."""
-    source = _first(value)
+    source = unconverted(value)
     stored = ELEMENT_TYPES[source.dtype]
     return source if source.stored is not None and stored.kind == "u" and stored.bits <= 8 else None
 
@@ -66,7 +67,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     first, *rest = node.inputs
     if node.op.name in _ARITHMETIC:
         wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]
-    elif node.op.name != "Convert":
+    elif not converts(node):
         wide = [_wide(b, first, end), *(_given(b, v, end) for v in rest)]
     elif first.stored is None or ELEMENT_TYPES[first.dtype].bits > 16:
         known = _known(value)
@@ -80,7 +81,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
 
 def _given(b: Builder, value: Value, end: Node) -> Value:
     """A constant, or one that is converted, as it is."""
-    first = _first(value)
+    first = unconverted(value)
     given = b.constant(first.stored, first.dtype)
     if first is value:
         return given
@@ -89,13 +90,8 @@ def _given(b: Builder, value: Value, end: Node) -> Value:
 
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
     """The operands of a product or difference; smaller ones that are computed themselves, worked out."""
-    small = (v.shape != node.output.shape and _first(v).stored is None for v in node.inputs)
+    small = (v.shape != node.output.shape and unconverted(v).stored is None for v in node.inputs)
     return [(v, _known(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
-
-
-def _first(value: Value) -> Value:
-    """What is converted, or the value itself."""
-    return value.node.inputs[0] if value.node.op.name == "Convert" else value
 
 
 def _known(value: Value) -> np.ndarray | None:
@@ -104,6 +100,6 @@ def _known(value: Value) -> np.ndarray | None:
     if node.op.name in _ARITHMETIC:
         one, other = map(_known, node.inputs)
         return None if one is None or other is None else _ARITHMETIC[node.op.name](one, other)
-    if node.op.name == "Convert":
+    if converts(node):
         known = _known(node.inputs[0])
     return None if known is None else cast(cast(known, numpy_dtype(value.dtype)), np.dtype(np.float32))

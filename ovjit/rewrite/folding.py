@@ -10,6 +10,7 @@ from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import HALVES
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import is_static
+from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import operation
 from ovjit.rewrite.rules import Uses, rule
 
@@ -49,7 +50,7 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
 
 def _is_widened_weight(node: Node, readers: Uses) -> bool:
     """Whether halves become f32 for matrix products alone, which pack them as their right-hand side."""
-    if node.op.name != "Convert" or node.inputs[0].dtype not in HALVES or node.output.dtype != "f32":
+    if not converts(node, of=HALVES, to=("f32",)):
         return False
     return all(
         user is not None and user.op.name in ("MatMul", "ChosenMatMul") and i == 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
+from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.low_precision import MOVES, part_of
 
 #: Constants of fewer elements are converted here: passes look at their numbers.
@@ -61,7 +62,7 @@ def widen_halves(graph: Graph) -> Graph:
         if fixed.issuperset(inputs):
             fixed.update(node.outputs if inputs or node.op.role == "constant" else ())
             return None
-        if node.op.name == "Convert":
+        if converts(node):
             (x,) = inputs
             if x in computed and node.output.dtype == "f32":
                 return None if node.output in ties else [wide[x]]

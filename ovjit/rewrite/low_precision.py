@@ -35,6 +35,7 @@ from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
+from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import operation
 from ovjit.rewrite.rules import rule
 
@@ -73,13 +74,13 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
     casts: Casts = {}
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        if node.op.name == "Convert" and node.output in lowered and inputs[0].dtype == low:
+        if converts(node) and node.output in lowered and inputs[0].dtype == low:
             return [inputs[0]]  # it has been stored so all the time
         if not any(v.dtype == "f32" for v in node.inputs) or node.op.role == "result":
             return None
         part = part_of(node.op)
         types = [stored_type(v.type, low) if v in lowered else v.type for v in node.outputs]
-        if node.op.name == "Convert" and types[0].dtype == inputs[0].dtype:
+        if converts(node) and types[0].dtype == inputs[0].dtype:
             return [inputs[0]]
         if part == "fuse":
             if node.outputs[0].dtype != "f32" and all(v.dtype != low for v in inputs):
@@ -209,7 +210,7 @@ def _in_epilogues(graph: Graph) -> set[Value]:
 
 def _widens(node: Node, low: str) -> bool:
     """Whether this makes f32 of what is stored in the lower type."""
-    return node.op.name == "Convert" and (node.inputs[0].dtype, node.output.dtype) == (low, "f32")
+    return converts(node, of=(low,), to=("f32",))
 
 
 def _widens_input(node: Node, low: str) -> bool:
@@ -272,9 +273,8 @@ def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
     """True where a reader would as soon have the lower type: to multiply in it, or to hand it on."""
     if user is None:
         return False
-    if user.op.name == "Convert" and user.output.dtype == low:
-        return True
-    return part_of(user.op) == "compute" or any(v in lowered for v in user.outputs)
+    computes = converts(user, to=(low,)) or part_of(user.op) == "compute"
+    return computes or any(v in lowered for v in user.outputs)
 
 
 def store_caches(graph: Graph, low: str) -> Graph:
@@ -357,7 +357,7 @@ def _narrows(node: Node, low: str) -> bool:
     rows = ByteRows.of(low)
     if rows is not None:
         return _has_rows(node, "QuantizeRows", rows)
-    return node.op.name == "Convert" and node.output.dtype == low
+    return converts(node, to=(low,))
 
 
 def _handed_on(graph: Graph, low: str) -> set[Value]:

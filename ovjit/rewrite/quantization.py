@@ -33,6 +33,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.compression import plain_constant
+from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules, unchanged
@@ -48,6 +49,8 @@ MOVES = (
 )
 #: What takes its inputs' elements as they are, for one reader.
 _JOINED = op["MaxPool Concat"](...).once
+#: What says the range of a tensor and its number of steps.
+_RANGE = op.FakeQuantize(...)
 #: Types that bytes are computed in where a graph spells sums of integers out.
 WIDE = ("f32", "f64", "i32")
 
@@ -83,9 +86,7 @@ def quantize_graph(graph: Graph, context: Context) -> Graph:
 
 def _quantizes(node: Node) -> bool:
     """True for what bytes are made reals by, and for what says that reals are steps."""
-    if node.op.name == "Convert":
-        return node.output.dtype in WIDE and node.inputs[0].dtype in ("u8", "i8")
-    return node.op.name == "FakeQuantize"
+    return converts(node, of=("u8", "i8"), to=WIDE) or _RANGE.fits(node.op)
 
 
 class _Quantizer:
@@ -428,7 +429,7 @@ def _sums_of_windows(x: Value) -> bool:
         maker.op.name in ("Add", "Multiply") and plain_constant(maker.inputs[1]) is not None
     ):
         maker = maker.inputs[0].node
-    sums = maker.inputs[0].node if maker.op.name == "Convert" else maker
+    sums = maker.inputs[0].node if converts(maker) else maker
     if sums.op.name == "Add" and sums.output.dtype == "i32":  # what zero points come to
         sums = sums.inputs[0].node
     return sums.op.name in ("Convolution", "GroupConvolution") and sums.output.dtype == "i32"

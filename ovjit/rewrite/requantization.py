@@ -24,6 +24,7 @@ import numpy as np
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.rewrite.compression import plain_constant
+from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import anything, op, operation, value
 from ovjit.rewrite.rules import Uses
 from ovjit.rewrite.settled import settled
@@ -133,7 +134,7 @@ class _Requantizer:
         if not any((bytes_too and _converts_bytes(v.node)) or self._of_sums(v) for v, _ in linear.terms):
             return None
         made = linear.times(factor).plus(zero)
-        if len(made.terms) == 1 and made.terms[0][0].node.op.name == "Convert":
+        if len(made.terms) == 1 and converts(made.terms[0][0].node):
             ((sums, factor),) = made.terms
             factor, zero = settled(factor, made.offset, attrs["low"], attrs["high"])
             made = Linear(((sums, factor),), zero)
