@@ -57,8 +57,8 @@ def rounded_body(dtype: str) -> Body:
     return Body(["i32", "f32", "f32"], [dtype], lines, ["d"])
 
 
-#: How far from 0 an operation's result may be, by how far its inputs are; Quantize's before it is rounded.
-_FARTHEST: dict[str, Callable[..., float]] = {
+#: Operation -> a bound of |result| from bounds of its |inputs|; for Quantize, of what it rounds.
+_MAGNITUDE: dict[str, Callable[..., float]] = {
     "Convert": lambda x: x, "Relu": lambda x: x, "Add": lambda x, y: x + y, "Multiply": lambda x, y: x * y,
     "MultiplyAdd": lambda x, factor, offset: x * factor + offset,
     "Quantize": lambda x, factor, zero: x * factor + zero,
@@ -66,25 +66,24 @@ _FARTHEST: dict[str, Callable[..., float]] = {
 
 
 def rounds_near(nodes: Sequence[Node], sums: Value, most: float) -> bool:
-    """True where the last of the nodes is a Quantize, what it rounds is no larger than an i32 can be, and it
-    holds bytes where their type does. The others make that of `sums`, which are not farther from 0 than
-    `most`."""
+    """True where the last of the nodes is a Quantize that saturates where its type does, and what it rounds
+    fits an i32. The nodes before it compute that from `sums`; `most` is a bound of |sums|."""
     last = nodes[-1]
     if last.op.name != "Quantize" or not holds_all(last):
         return False
-    far = {sums: most}
+    bounds = {sums: most}
 
-    def of(value: Value) -> float:
-        if value in far:
-            return far[value]
+    def bound(value: Value) -> float:
+        if value in bounds:
+            return bounds[value]
         if value.constant is not None:
             return float(np.abs(value.constant.astype(np.float64)).max(initial=0))
         return 256.0 if value.dtype in ("u8", "i8") else math.inf
 
     for node in nodes:
-        rule = _FARTHEST.get(node.op.name) if node is last or node.output.dtype == "f32" else None
-        far[node.output] = math.inf if rule is None else rule(*map(of, node.inputs))
-    return far[last.output] < FARTHEST_ROUNDED
+        rule = _MAGNITUDE.get(node.op.name) if node is last or node.output.dtype == "f32" else None
+        bounds[node.output] = math.inf if rule is None else rule(*map(bound, node.inputs))
+    return bounds[last.output] < FARTHEST_ROUNDED
 
 
 def holds_all(node: Node) -> bool:
