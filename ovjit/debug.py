@@ -104,8 +104,9 @@ def show_model(
     seconds: float, kernels: int, loaded: Mapping[str, int], steps: int | None, host: Sequence[str]
 ) -> None:
     """One line for a compiled model. `steps` is None where they depend on input shapes to come."""
-    known = kernels - loaded["compiled"] - loaded["cached"]
-    counted = f"{loaded['compiled']} compiled, {loaded['cached']} from the cache, {known} known"
+    known = kernels - sum(loaded.values())
+    new = f"{loaded['compiled']} compiled, {loaded['cached']} from the cache, {loaded['shipped']} shipped"
+    counted = f"{new}, {known} known"
     planned = f"{steps} steps" if steps is not None else "steps depend on shapes"
     named = f"{len(host)} by NumPy: {', '.join(host)}" if host else "all native"
     tell(f"ovjit: compiled in {1e3 * seconds:.1f} ms; {kernels} kernels ({counted}); {planned}, {named}")

@@ -52,7 +52,16 @@ def _whole(spec: Any) -> str | None:
     return getattr(made, "extension_filename", None) or getattr(made, "process_exe", None)
 
 
+#: Folder -> its state, of packages that this process has asked for as a whole: their packages are in it.
+_whole_packages: dict[str, State] = {}
+
+
 def _in_folder(top: str) -> State:
+    for whole, state in _whole_packages.items():
+        if top.startswith(whole + os.sep):
+            inner = top[len(whole) :] + os.sep
+            cut = len(inner) - 1
+            return [(path[cut:], size, time) for path, size, time in state if path.startswith(inner)]
     out = []
     folders = [top]
     while folders:
@@ -68,10 +77,14 @@ def _in_folder(top: str) -> State:
 
 @functools.cache
 def package_state(*packages: str) -> str | None:
-    """A hash of the state of all files of these packages."""
+    """A hash of the state of all files of these packages, as a process first sees them."""
     from ovjit.hashes import sha256
 
     state = [source_files(package) for package in packages]
+    for package, files in zip(packages, state, strict=True):
+        spec = find_spec(package)
+        if files is not None and spec is not None and spec.origin and not _whole(spec):
+            _whole_packages[os.path.dirname(spec.origin)] = files
     return None if None in state else sha256(repr(state).encode()).hexdigest()
 
 

@@ -25,8 +25,8 @@ lock = locks.rlock("compiler")
 #: Held by the thread that compiles a kernel, from the look into the cache to its file there. New in a child.
 _turn = ForkLock("turn")
 
-#: How many kernels this process has compiled and taken from the cache: {"compiled": 0, "cached": 0}.
-counts = {"compiled": 0, "cached": 0}
+#: How many kernels this process has compiled, taken from the cache, and found among the shipped ones.
+counts = {"compiled": 0, "cached": 0, "shipped": 0}
 _counts = ForkLock("counts")
 
 #: Seconds of waiting for kernels that other processes have claimed.

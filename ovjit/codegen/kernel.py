@@ -83,7 +83,7 @@ class Kernel:
     which it is launched. Compared by content.
     """
 
-    __slots__ = ("_intrinsics", "form", "frame", "key", "name", "signature", "source")
+    __slots__ = ("_intrinsics", "_symbols", "form", "frame", "key", "name", "signature", "source")
 
     def __init__(
         self,
@@ -102,6 +102,7 @@ class Kernel:
         self.frame = frame
         self.key = key
         self._intrinsics = intrinsics
+        self._symbols: dict[Any, str] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kernel) and (self.source, self.key) == (other.source, other.key)
@@ -113,16 +114,26 @@ class Kernel:
         return f"<kernel {self.name}>"
 
     def symbol(self, isa: Target | None = None) -> str:
-        isa = isa or host_target()
-        intrinsics = file_digest(self._intrinsics)
-        return "ovjit_" + _digest(self.source, self.key, isa, intrinsics, debug.flag("OVJIT_JIT"))
+        asked = isa or host_target(), debug.flag("OVJIT_JIT")
+        found = self._symbols.get(asked)
+        if found is None:
+            digest = _digest(self.source, self.key, asked[0], file_digest(self._intrinsics), asked[1])
+            found = self._symbols[asked] = "ovjit_" + digest
+        return found
 
     def intrinsics(self, isa: Target) -> Mapping[str, Any] | None:
         return self._intrinsics(isa) if self._intrinsics else None
 
     def compile(self, isa: Target) -> bytes:
         """The object code, as it came with ovjit or is made now."""
-        code = shipped.find(self.content_key(isa), isa) or self.content(isa)
+        return self.shipped(isa) or self._named(self.content(isa), isa)
+
+    def shipped(self, isa: Target) -> bytes | None:
+        """The object code, if it came with ovjit."""
+        code = shipped.find(self.content_key(isa), isa)
+        return None if code is None else self._named(code, isa)
+
+    def _named(self, code: bytes, isa: Target) -> bytes:
         return code.replace(shipped.SYMBOL.encode(), self.symbol(isa).encode())
 
     def content_key(self, isa: Target) -> str:

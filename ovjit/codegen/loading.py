@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ovjit import debug
-from ovjit.codegen import compiling, shipped
+from ovjit.codegen import compiling
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.host import check_runs, host_target
 from ovjit.codegen.cpu.targets import Target
@@ -34,8 +34,8 @@ def addresses(
     unlikely: Unlikely = _none,
     target: Target | None = None,
 ) -> dict[Kernel, int]:
-    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the cache has; but not those
-    that are `unlikely`, which is asked of what did not come with ovjit. `target`: what they are compiled for,
+    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the package nor the cache
+    has; but not those of them that are `unlikely`. `target`: what they are compiled for,
     by default the host's. UnsupportedError for one whose code does not run here,
     unless Python runs the kernels."""
     isa = target or host_target()
@@ -53,15 +53,12 @@ def addresses(
         if objects.address_of(symbol) is None:
             code = (provided or {}).get(symbol)
             if code is None:
-                code = default_cache().get(symbol)
-                if code is not None:
-                    compiling.count("cached")
+                code = _ready(kernel, symbol, isa)
             if code is None:
                 missing[symbol] = kernel
             else:
                 load(kernel, symbol, code)
-    foreign = [k for k in missing.values() if shipped.find(k.content_key(isa), isa) is None]
-    for kernel in unlikely(foreign):
+    for kernel in unlikely(missing.values()) if missing else ():
         del missing[symbols.pop(kernel)]
     for symbol, code in compiling.compile_all(missing, isa) if missing else ():
         load(missing[symbol], symbol, code)
@@ -86,6 +83,16 @@ class Loaded(dict[Any, int]):
         missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
         if missing:
             self.update(addresses(missing, self.provided, unlikely, self.target))
+
+
+def _ready(kernel: Kernel, symbol: str, isa: Target) -> bytes | None:
+    """The code of a kernel that came with ovjit or is in the cache; None where it has to be compiled."""
+    code, where = kernel.shipped(isa), "shipped"
+    if code is None:
+        code, where = default_cache().get(symbol), "cached"
+    if code is not None:
+        compiling.count(where)
+    return code
 
 
 def _show(kernel: Kernel, isa: Target) -> None:

@@ -12,7 +12,6 @@ import operator
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.memory import SIZE
@@ -76,6 +75,8 @@ def from_memory(data: np.ndarray, dtype: str) -> np.ndarray:
 def to_memory(lanes: np.ndarray, dtype: str) -> np.ndarray:
     """Lanes of a vector as bytes."""
     if dtype == "bf16":
+        import ml_dtypes  # compilations import this module, and none of them rounds here
+
         lanes = lanes.astype(np.float32).astype(ml_dtypes.bfloat16)
     return np.ascontiguousarray(lanes.astype(numpy_dtype(dtype), copy=False)).view(np.uint8)
 

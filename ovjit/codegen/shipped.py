@@ -23,11 +23,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import struct
 import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovjit import debug
 from ovjit.codegen import compiling
@@ -36,6 +37,9 @@ from ovjit.codegen.cpu.formats import features_of
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, installed, printing_digests
 from ovjit.hashes import sha256
+
+if TYPE_CHECKING:
+    import mmap
 
 #: As long as the symbols of kernels. LLVM's layout of an object depends on the length of its names, so a
 #: renamed object has the same bytes for every maker.
@@ -150,7 +154,7 @@ class Archive:
     """The contents of a file. A chunk is unpacked on the first request for one of its contents, and kept.
     Only one thread at a time may ask."""
 
-    def __init__(self, content: bytes, stamp: bytes):
+    def __init__(self, content: bytes | mmap.mmap, stamp: bytes):
         """ValueError when other sources or versions made the file."""
         if content[:_STAMP] != stamp:
             raise ValueError("of other code generators")
@@ -215,22 +219,30 @@ def _python() -> str:
 @functools.cache
 def _import_readers() -> None:
     """Import what archives are read with: nothing is imported under the compiler's lock. Programs that find
-    their kernels in the cache do not need it."""
-    with contextlib.suppress(ImportError, OSError):
+    their kernels in a blob do not need it."""
+    with contextlib.suppress(ImportError):
         import lzma  # noqa: F401
-        import pkgutil
+        import mmap  # noqa: F401
 
-        pkgutil.get_data("ovjit.data", "__init__.py")  # imports the package, whether it has that file or not
+
+def _packaged(name: str) -> Any:
+    """The bytes of a file of `ovjit.data`, mapped where they are a file of their own: a start reads few of
+    them. Raises OSError. Importing that package takes longer than to read them."""
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", name)
+    if not os.path.isfile(path):  # in an archive
+        loader: Any = __spec__.loader
+        return loader.get_data(path)
+    import mmap
+
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 @functools.cache
 def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
-        import pkgutil
-
         stamp = generators(isa.machine) if kind == "kernels" else printers()
-        content = pkgutil.get_data("ovjit.data", file_name(isa, kind)) if stamp else None
-        return Archive(content, stamp) if content and stamp else None
+        return Archive(_packaged(file_name(isa, kind)), stamp) if stamp else None
     except (OSError, ImportError, ValueError, EOFError):  # not there, or a Python without lzma
         return None
 

@@ -48,7 +48,7 @@ def place_of(*parts: Any) -> Place | None:
 
 
 def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
-    """What is kept at a place, else what came with ovjit, else what `make` prints of `title`; kept from then
+    """What came with ovjit, else what is kept at a place, else what `make` prints of `title`; kept from then
     on if it has a place."""
     if place is None:
         return make()
@@ -63,11 +63,11 @@ def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printe
 
 
 def _found(place: Place, title: str, make: Callable[[], Printed]) -> Printed:
-    content = default_cache().get(place.name)
+    content = shipped.find(place.key, host_target(), "printed") if recorded is None else None
     if content is None:
-        content = shipped.find(place.key, host_target(), "printed") if recorded is None else None
-        if content is None:
-            content = json.dumps(make()).encode()
+        content = default_cache().get(place.name)
+    if content is None:
+        content = json.dumps(make()).encode()
         default_cache().put(place.name, content, {"name": f"the text of {title}"})
     if recorded is not None:
         recorded[place.key] = content

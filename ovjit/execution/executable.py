@@ -86,7 +86,7 @@ class Executable:
             runner.native("runner_queues")  # the first inference does not wait for it
 
     def show(self, seconds: float, counts: Mapping[str, int]) -> None:
-        """Print what was made, `counts` of whose kernels were compiled and cached, in so many seconds."""
+        """Print what was made in so many seconds; `counts`: where its new kernels came from."""
         steps, host = None, self.program.host_nodes()
         if self.static:
             table = self.table(tuple(tuple(v.shape) for v in self.inputs))

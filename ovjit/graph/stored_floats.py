@@ -5,7 +5,6 @@ A kind is the name of an element type, or a codebook: the numbers that codes of 
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.graph import nf4
@@ -13,7 +12,7 @@ from ovjit.graph import nf4
 #: Element types of 4 bits -> what their codes stand for.
 _LEVELS = {
     "nf4": nf4.LEVELS,
-    "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
+    "f4e2m1": np.float32([sign * x for sign in (1.0, -1.0) for x in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]),
 }
 #: The element types besides integers that can be stored, and their bits.
 FLOAT_BITS = {**dict.fromkeys(_LEVELS, 4), "f8e4m3": 8, "f8e5m2": 8, "f16": 16}

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -148,6 +147,8 @@ def thresholds(
     quotient = (bound - zeros) / scale
     found = np.clip(np.ceil(quotient), low[:, None], high[:, None] + 1.0)
     within = (quotient > low[:, None] - 2.0) & (quotient < high[:, None] + 2.0)
+    from fractions import Fraction  # milliseconds that others do not pay
+
     for c, t in np.argwhere((np.abs(quotient - np.rint(quotient)) < _NEAR) & within).tolist():
         exact = (Fraction(bound[t]) - Fraction(float(zero[c]))) / Fraction(float(factor[c]))
         found[c, t] = -(-exact // 1) if even[t] else exact // 1 + 1

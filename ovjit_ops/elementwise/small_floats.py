@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.nf4 import to_nf4
 
 
@@ -31,17 +31,18 @@ def _f32(x: np.ndarray) -> np.ndarray:
 def to_f4e2m1(x: np.ndarray) -> np.ndarray:
     wide = _f32(x)
     number = np.where(np.isnan(wide), np.where(np.signbit(wide), -6, 6), wide).astype(np.float32)
-    return number.astype(ml_dtypes.float4_e2m1fn)
+    return number.astype(numpy_dtype("f4e2m1"))
 
 
 def to_f8e4m3(x: np.ndarray) -> np.ndarray:
-    return _f32(x).astype(np.float16).astype(ml_dtypes.float8_e4m3fn)
+    return _f32(x).astype(np.float16).astype(numpy_dtype("f8e4m3"))
 
 
 def to_f8e5m2(x: np.ndarray) -> np.ndarray:
     half = _f32(x).astype(np.float16)
-    upper = (half.view(np.uint16) >> 8).astype(np.uint8).view(ml_dtypes.float8_e5m2)
-    return np.where(np.isnan(half), upper, half.astype(ml_dtypes.float8_e5m2))
+    kind = numpy_dtype("f8e5m2")
+    upper = (half.view(np.uint16) >> 8).astype(np.uint8).view(kind)
+    return np.where(np.isnan(half), upper, half.astype(kind))
 
 
 def to_f8e8m0(x: np.ndarray) -> np.ndarray:
@@ -52,7 +53,7 @@ def to_f8e8m0(x: np.ndarray) -> np.ndarray:
     code = np.minimum(exponent + up, 254)
     denormal = rest > 0x600000  # nearer to 2^-126, which is 1, than to 2^-127, which is 0
     code = np.where(exponent == 0, denormal, np.where(np.isnan(wide), 255, code))
-    return np.where(np.signbit(wide), 0, code).astype(np.uint8).view(ml_dtypes.float8_e8m0fnu)
+    return np.where(np.signbit(wide), 0, code).astype(np.uint8).view(numpy_dtype("f8e8m0"))
 
 
 #: element type -> its conversion from any array of numbers

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.codegen.function import kernel
@@ -48,7 +47,11 @@ def segment_max(x: Tensor, ids: Tensor, y: Tensor, *, T, index, lowest, empty):
 
 def lowest_of(dtype: np.dtype) -> float | int:
     """The lowest finite number of a type."""
-    return int(np.iinfo(dtype).min) if dtype.kind in "iu" else float(ml_dtypes.finfo(dtype).min)
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min)
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).min)
 
 
 @functools.cache

@@ -86,7 +86,7 @@ def test_compiling_with_an_empty_cache(tmp_path):
         model = ov.Model([y], [x])
         with Heartbeat() as beat:
             compiled = ov.Core().compile_model(model, "CPU")
-        assert counts["compiled"] >= 4, counts
+        assert counts["compiled"] + counts["shipped"] >= 4, counts
         print(beat.gap < LONGEST, f"compile_model held the GIL for {beat.gap:.3f} s, until", beat.where)
         assert np.isfinite(compiled(rng.standard_normal((1, 8, 32, 32), dtype=np.float32))[0]).all()
     """)
@@ -112,9 +112,9 @@ def test_a_frozen_heap_stays_frozen(tmp_path):
         assert gc.get_freeze_count() == before and gc.isenabled()
         gc.freeze()
         frozen = gc.get_freeze_count()
-        known = counts["compiled"]
+        known = sum(counts.values())
         compiled = ov.compile_model(ov.Model([ov.opset8.exp(x)], [x]))
-        assert counts["compiled"] > known
+        assert sum(counts.values()) > known
         # reference counting takes objects away, not many
         assert gc.get_freeze_count() > frozen * 0.9
     """)

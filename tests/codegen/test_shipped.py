@@ -257,10 +257,10 @@ def test_texts_that_came_with_ovjit_are_not_printed(monkeypatch: pytest.MonkeyPa
     place = texts.place_of("a function", 1)
     packed = shipped.pack([{place.key: json.dumps(made).encode()}], shipped.printers())
     monkeypatch.setattr(shipped, "_archive", lambda isa, kind: shipped.Archive(packed, shipped.printers()))
-    for _ in range(2):  # from the file, then from the cache
-        monkeypatch.setattr(texts, "default_cache", lambda: KernelCache(tmp_path))
-        assert texts.kept(place, "f", lambda: pytest.fail("printed")) == made
-        monkeypatch.setattr(shipped, "_archive", lambda isa, kind: None)
+    cache = KernelCache(tmp_path)
+    monkeypatch.setattr(texts, "default_cache", lambda: cache)
+    assert texts.kept(place, "f", lambda: pytest.fail("printed")) == made
+    assert not cache.entries()  # what came with ovjit is on the disk already
     other = texts.place_of("a function", 2)
     assert other.key != place.key and texts.kept(other, "f", lambda: made) == made
 

@@ -75,7 +75,7 @@ def test_level_1_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
-    counts = r"\d+ kernels \(0 compiled, 0 from the cache, \d+ known\); "
+    counts = r"\d+ kernels \(0 compiled, 0 from the cache, 0 shipped, \d+ known\); "
     assert re.match(r"ovjit: compiled in \d+\.\d ms; " + counts, line)
     assert line.endswith("steps, 1 by NumPy: odd (Odd)")
 

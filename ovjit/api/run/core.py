@@ -416,9 +416,7 @@ def _read(
         if ending == ".tflite":
             return _read_tflite(path, use_mmap, converters)
         if ending == ".onnx":
-            from pathlib import Path  # milliseconds that others do not pay
-
-            return _read_onnx(Path(path), weights, use_mmap, converters)
+            return _read_onnx(path, weights, use_mmap, converters)
         if ending != ".xml" and (framework := _framework_of(path)):
             from ovjit.readers.frameworks.files import read_framework
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,7 @@ def read_onnx(
     """
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):
-        path = Path(os.fsdecode(model))
-        where = str(path)
+        where = path = os.fsdecode(model)
         with open_regular(path, "file") as file:
             model = mapped_or_read(file, path, use_mmap)
     contents = weights if isinstance(weights, Mapping) else None

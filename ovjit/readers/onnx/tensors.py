@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-import ml_dtypes
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError
@@ -75,10 +74,21 @@ class StandIn(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray]
 
 
+def _halves(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """From bytes that are numbers of a type of ml_dtypes, which few models need, to f16."""
+
+    def convert(x: np.ndarray) -> np.ndarray:
+        import ml_dtypes
+
+        return x.view(getattr(ml_dtypes, name)).astype(np.float16)
+
+    return convert
+
+
 #: TensorProto.DataType -> StandIn, which holds each of the type's numbers exactly.
 STAND_INS = {
-    18: StandIn("f8e4m3", "f16", lambda x: x.view(ml_dtypes.float8_e4m3fnuz).astype(np.float16)),
-    20: StandIn("f8e5m2", "f16", lambda x: x.view(ml_dtypes.float8_e5m2fnuz).astype(np.float16)),
+    18: StandIn("f8e4m3", "f16", _halves("float8_e4m3fnuz")),
+    20: StandIn("f8e5m2", "f16", _halves("float8_e5m2fnuz")),
     26: StandIn("u2", "i8", lambda x: (x.astype(np.int8) ^ 2) - np.int8(2)),
 }
 
