@@ -167,12 +167,20 @@ def test_operations_on_older_cpus(cpu: str, emulator, caches) -> None:
     suite(cpu, caches[cpu], *tests, OVJIT_OP_SAMPLES=os.environ.get("OVJIT_OP_SAMPLES", "2"))
 
 
-#: What computes in f16 or bf16 is this far off OpenVINO in f32, of the largest output.
-NETWORK_LIMITS = {"f32": 1e-4, "f16": 0.01, "bf16": 0.05}
+#: What is computed so is this far off OpenVINO in f32, of the largest output: in f32 a probability, else a logit,
+#: as the last softmax raises differences to a power. bf16 has three bits less than f16. On x86-64 OpenVINO's
+#: SqueezeNet in bf16 is 0.041 off in its logits and 0.17 in its probabilities.
+NETWORK_LIMITS = {"f32": 1e-4, "f16": 0.05 / 8, "bf16": 0.05}
 
 
 #: Networks that compute in f16 and bf16, too. The emulator takes minutes for larger ones.
 SMALLER = ("squeezenet", "shufflenet")
+
+
+def logits(probabilities: np.ndarray) -> np.ndarray:
+    """What softmax has made them of, but for a constant."""
+    found = np.log(probabilities.astype(np.float64))
+    return found - found.mean()
 
 
 @pytest.mark.aarch64
@@ -189,7 +197,8 @@ def test_image_classifiers(cpu: str, precision: str, name: str, emulator, caches
     out = tmp_path / "nets.npz"
     run(cpu, caches[cpu], "-m", "tests.support.isa_answers", str(out), name, OVJIT_PRECISION=precision)
     with np.load(out) as arrays:
-        off = error(arrays[name], expected(name))
+        got, wanted = arrays[name], expected(name)
+    off = error(got, wanted) if precision == "f32" else error(logits(got), logits(wanted))
     assert off <= NETWORK_LIMITS[precision], f"{name} in {precision} on {cpu}: off by {off:.2g}"
     if precision != "f32":
         assert off > NETWORK_LIMITS["f32"], "it has not been computed in less than f32"
