@@ -16,18 +16,21 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ovjit.codegen.cpu import systems
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
 
 VARIABLE = "OVJIT_AARCH64_COMPILER"
 _LENGTH = struct.Struct("<Q")
-#: content key -> object code: most kernels are the same for all CPUs.
-_made: dict[str, bytes] = {}
+#: (content key, operating system) -> object code: most kernels are the same for all CPUs.
+_made: dict[tuple[str, str], bytes] = {}
+_compiling = threading.Lock()
 
 
 def ask(kernel: Kernel, isa: Target) -> bytes | None:
@@ -36,7 +39,7 @@ def ask(kernel: Kernel, isa: Target) -> bytes | None:
 
     try:
         sent = cloudpickle.dumps((
-            kernel.content_key(isa), isa,
+            (kernel.content_key(isa), systems.name), isa,
             (kernel.name, kernel.source, KernelArgs(), kernel._intrinsics, kernel.key, kernel.form),
         ))  # fmt: skip
     except (pickle.PicklingError, TypeError):
@@ -51,11 +54,13 @@ def ask(kernel: Kernel, isa: Target) -> bytes | None:
 class _Answer(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         key, isa, parts = pickle.loads(self.rfile.read(*_LENGTH.unpack(self.rfile.read(_LENGTH.size))))
-        if key not in _made:
-            try:
-                _made[key] = Kernel(*parts).content(isa)
-            except Exception:  # it is for the process that asked to find out
-                _made[key] = b""
+        with _compiling:
+            if key not in _made:
+                systems.name = key[1]  # a process may compile for another system than its own
+                try:
+                    _made[key] = Kernel(*parts).content(isa)
+                except Exception:  # it is for the process that asked to find out
+                    _made[key] = b""
         self.wfile.write(_LENGTH.pack(len(_made[key])) + _made[key])
 
 

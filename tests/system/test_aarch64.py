@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.codegen.cpu import machine
+from ovjit.codegen.cpu import machine, systems
+from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.execution.runner import native_kernel
 from tests.support import ROOT, aarch64, aarch64_compiler, aarch64_nets
 from tests.support.aarch64 import CPUS, run
 from tests.support.blob_models import CASES
@@ -117,6 +119,16 @@ def check_networks(cpu: str, cache: Path, out: Path) -> None:
         exact = exact_by_name[f"{name}.{output}"]
         off = np.abs(got - exact).max() / np.abs(exact).max()
         assert off <= LIMITS[precision], f"{key} on {cpu}: off by {off:.2g} of the largest"
+
+
+def test_kernels_are_compiled_for_the_system_that_asks(compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By this machine, for emulated processes: a test of theirs is of another system's runner."""
+    kernel, isa = native_kernel("runner_queues"), TARGETS["neon"]
+    for name, sleeps in (("linux", b"syscall"), ("posix", b"usleep"), ("linux", b"syscall")):
+        monkeypatch.setattr(systems, "name", name)
+        code = aarch64_compiler.ask(kernel, isa)
+        assert code is not None
+        assert [called for called in (b"syscall", b"usleep") if called in code] == [sleeps]
 
 
 #: How code is made of a few kernels: a digest of each.
