@@ -55,6 +55,7 @@ ORDER = (
     Rank("collector", "the thresholds of Python's collector"),
     Rank("registry", "the operations that are known"),
     Rank("counts", "how many kernels were compiled and taken from the cache"),
+    Rank("syntax", "Python's parser of syntax trees"),
     Rank("blocks", "memory of jobs, which finalizers give back under any lock"),
 )
 

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 from ovjit.codegen.module_texts import advice, has_own_file, is_registered, lines_of
 from ovjit.errors import NoSource
+from ovjit.forks import ForkLock
+
+_parsing = ForkLock("syntax")
 
 
 class Parameter(NamedTuple):
@@ -40,6 +43,16 @@ def parameters(function: Callable[..., Any]) -> list[Parameter]:
     ]
 
 
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a text, by one thread at a time.
+
+    Python 3.11 counts the levels of all trees that are being made in one number. It raises SystemError where
+    two threads are at it.
+    """
+    with _parsing.lock:
+        return ast.parse(text)
+
+
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     """The function as it is written. NoSource, an OvjitError, where that is nowhere."""
     code = function.__code__
@@ -51,10 +64,10 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
         raise NoSource(advice(function))
     try:
         text = "".join(_block(lines, code.co_firstlineno - 1))
-        found = ast.parse(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
+        found = parsed(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
     except (SyntaxError, LookupError):  # a text or a bracket that goes on further to the left
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
-        found = ast.parse(textwrap.dedent("".join(block))).body[0]
+        found = parsed(textwrap.dedent("".join(block))).body[0]
     assert isinstance(found, ast.FunctionDef)
     return found
 

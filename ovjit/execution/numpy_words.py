@@ -19,6 +19,7 @@ import numpy as np
 from ovjit.codegen import meanings, words
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.meanings import F32, OutOfBounds
+from ovjit.codegen.source import parsed
 
 
 class Memory:
@@ -136,7 +137,7 @@ class _Operators(ast.NodeTransformer):
 
 @functools.lru_cache(256)
 def _code(source: str) -> Any:
-    tree = ast.fix_missing_locations(_Operators().visit(ast.parse(source)))
+    tree = ast.fix_missing_locations(_Operators().visit(parsed(source)))
     return compile(tree, "<kernel>", "exec")
 
 

@@ -183,3 +183,23 @@ def test_what_is_made_once_is_one_for_all_threads() -> None:
     one = Maker()
     found = at_once(lambda i: [one.value, time.sleep(0.02), one.value])
     assert len({id(value) for first, _, last in found for value in (first, last)}) == 1
+
+
+def test_sources_of_kernels_are_parsed_in_threads() -> None:
+    """While collections let other threads run: Python 3.11 has one count of levels for all its parsers."""
+    import gc
+
+    from ovjit.codegen.source import definition
+
+    def idle(*args: object) -> None:
+        pass
+
+    before = gc.get_threshold()
+    gc.callbacks.append(idle)
+    gc.set_threshold(50, 2, 2)
+    try:
+        found = at_once(lambda i: [definition(at_once).name for _ in range(60)])
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(idle)
+    assert found == [["at_once"] * 60] * 8

@@ -8,7 +8,7 @@ from typing import Any
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.op import TensorType, find_op
 from ovjit.readers.jax.reader import JaxNode
@@ -29,13 +29,21 @@ def _outputs(node: Any) -> list[Output]:
     return [Output._of(node, i) for i in range(len(node._tensors))]
 
 
+def _counts(n: JaxNode, *names: str) -> list[int]:
+    """How many operands each of these parameters counts. ModelError if there are not so many."""
+    counts = [int(n.params[name]) for name in names]
+    if min(counts) < 0 or sum(counts) > len(n.inputs):
+        raise ModelError(f"{' and '.join(names)} are {counts}, of {len(n.inputs)} operands")
+    return counts
+
+
 @primitive("while")
 def while_(n: JaxNode) -> Any:
     """Operands: what the condition needs, what the body needs, what goes round."""
     from ovjit.api.model.subgraphs import loop
 
-    split = int(n.params["cond_nconsts"])
-    end = split + int(n.params["body_nconsts"])
+    split, rest = _counts(n, "cond_nconsts", "body_nconsts")
+    end = split + rest
     for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
     cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
     first = n.run(cond, [*for_cond, *carried])[0]
@@ -58,7 +66,7 @@ def scan(n: JaxNode) -> Any:
     rows."""
     from ovjit.api.model.subgraphs import tensor_iterator
 
-    consts, count = int(n.params["num_consts"]), int(n.params["num_carry"])
+    consts, count = _counts(n, "num_consts", "num_carry")
     fixed, carried, pieces = n.inputs[:consts], n.inputs[consts : consts + count], n.inputs[consts + count :]
     length = int(n.params["length"])
     if not length:

@@ -19,7 +19,7 @@ from ovjit.readers.jax.registry import find_rule
 from ovjit.readers.rows import Rule
 
 #: What rules raise for parameters and operands that are not those of the primitive.
-_NOT_VALID = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError)
+_NOT_VALID = (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError)
 #: Parameters of an equation that are jaxprs to be read in its place.
 INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
