@@ -237,6 +237,35 @@ def check(name: str) -> None:
         np.testing.assert_allclose(result[i], want, rtol=2e-5, atol=2e-5, err_msg=f"{name} {i}, seed {SEED}")
 
 
+def changed(function: Callable[..., Any], given: tuple[Any, ...], primitive: str, **params: Any) -> Any:
+    """The jaxpr with other parameters of one primitive."""
+    closed = jax.make_jaxpr(function)(*given)
+    eqns = [
+        e.replace(params={**e.params, **params}) if e.primitive.name == primitive else e
+        for e in closed.jaxpr.eqns
+    ]
+    return closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns))
+
+
+def refuse_what_is_not_valid() -> None:
+    """What fuzzing has found: convolutions of no groups, loops of more operands than there are."""
+    scanned = (lambda x: lax.scan(lambda c, a: (c + a, c * a), x[0], x), (X,))
+    counted = (lambda x: lax.while_loop(lambda v: v.sum() < 0, lambda v: v + 1, x), (X,))
+    wrong: list[tuple[Any, str, dict[str, int]]] = [
+        ((conv(window_strides=(1, 1), padding="SAME"), (IMAGE, K)), "conv_general_dilated",
+         {"feature_group_count": 0}),
+        *((scanned, "scan", {name: n}) for name in ("num_consts", "num_carry") for n in (2**62, -1)),
+        *((counted, "while", {name: n}) for name in ("cond_nconsts", "body_nconsts") for n in (2**62, -1)),
+    ]  # fmt: skip
+    for (function, given), primitive, params in wrong:
+        try:
+            ov.convert_model(changed(function, given, primitive, **params))
+        except RuntimeError as error:
+            assert f"primitive {primitive}" in str(error), error
+        else:
+            raise AssertionError(f"{primitive} of {params} was read")
+
+
 def main() -> None:
     failed = {}
     for name in FUNCTIONS:
@@ -251,6 +280,7 @@ def main() -> None:
         assert "No conversion rule found for operations: cholesky, cummax" in str(error), error
     else:
         raise AssertionError("primitives that are not read were read")
+    refuse_what_is_not_valid()
 
 
 if __name__ == "__main__":
