@@ -179,9 +179,9 @@ def test_operations_on_older_cpus(cpu: str, emulator, caches) -> None:
     suite(cpu, caches[cpu], *tests, OVJIT_OP_SAMPLES=os.environ.get("OVJIT_OP_SAMPLES", "2"))
 
 
-#: What is computed so is this far off OpenVINO in f32, of the largest output: in f32 a probability, else a logit,
-#: as the last softmax raises differences to a power. bf16 has three bits less than f16. On x86-64 OpenVINO's
-#: SqueezeNet in bf16 is 0.041 off in its logits and 0.17 in its probabilities.
+#: What is computed so is this far off OpenVINO in f32, of the largest output: in f32 a probability, else a
+#: logit, as the last softmax raises differences to a power. bf16 has three bits less than f16. On x86-64
+#: OpenVINO's SqueezeNet in bf16 is 0.041 off in its logits and 0.17 in its probabilities.
 NETWORK_LIMITS = {"f32": 1e-4, "f16": 0.05 / 8, "bf16": 0.05}
 
 
