@@ -7,8 +7,9 @@ torchvision: every model that it lists. timm: 100 models, the smallest of each o
 transformers: small random networks of `ARCHITECTURES`, made from configurations. Nothing is downloaded. A
 model is right if it converts, compiles and gives eager mode's numbers within 1e-4 of the largest. Rows of
 detections are compared in any order, those that eager mode also gives in f64 and for inputs with noise, and
-detectors have weights by which scores differ. The second number is the CPU time of `convert_model`. `--kinds`
-prints the types of operations of which there are other numbers.
+detectors have weights by which scores differ. Transformers are compared at another batch and length than the
+example's, too. The second number is the CPU time of `convert_model`. `--kinds` prints the types of operations of
+which there are other numbers.
 `--no-run` only converts. Each model runs in a process of its own.
 """
 
@@ -52,7 +53,13 @@ ARCHITECTURES = (
     "perceiver", "persimmon", "phi", "phi3", "poolformer", "pvt", "qwen2", "qwen2_moe", "qwen3",
     "qwen3_moe", "regnet", "rembert", "resnet", "roberta", "roformer", "segformer", "sew", "smollm3",
     "squeezebert", "stablelm", "starcoder2", "swin", "swinv2", "t5", "vit", "vit_mae", "wav2vec2",
-    "whisper", "xglm", "xlm-roberta", "xlnet", "yolos",
+    "whisper", "xglm", "xlm-roberta", "xlnet", "yolos", "bamba", "bigbird_pegasus", "biogpt", "bit",
+    "blenderbot-small", "canine", "convnextv2", "ctrl", "data2vec-audio", "data2vec-vision", "deepseek_v3",
+    "detr", "dpt", "efficientnet", "ernie", "falcon_h1", "falcon_mamba", "focalnet", "jamba", "led",
+    "lfm2", "longformer", "luke", "mamba2", "megatron-bert", "mobilenet_v2", "mra", "mvp", "olmoe",
+    "openai-gpt", "phimoe", "plbart", "prophetnet", "recurrent_gemma", "reformer", "rwkv", "seed_oss",
+    "siglip", "speech_to_text", "splinter", "switch_transformers", "timesformer", "umt5", "unispeech",
+    "videomae", "vilt", "wavlm", "xlm", "xmod", "yoso",
 )  # fmt: skip
 #: What makes a configuration small, where it has the attribute.
 SMALL = {
@@ -208,17 +215,19 @@ def _transformers(name: str) -> tuple[Any, Any]:
         example: dict[str, Any] = {"input_ids": ids}
         if config.is_encoder_decoder:
             example["decoder_input_ids"] = ids[:, :6].clone()
-        if hasattr(config, "vision_config"):
-            side = config.vision_config.image_size
+        if hasattr(config, "vision_config") or name == "vilt":
+            side = getattr(config, "vision_config", config).image_size
             example["pixel_values"] = torch.rand(1, 3, side, side)
     elif kind == "pixel_values":
         side = getattr(config, "image_size", 64)
         side = side if isinstance(side, int) else side[0]
-        example = {"pixel_values": torch.rand(1, 3, side, side)}
+        frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
+        example = {"pixel_values": torch.rand(1, *frames, 3, side, side)}
     elif kind == "input_features":
-        example = {"input_features": torch.rand(1, 16, 100), "decoder_input_ids": ids[:, :6].clone()}
+        shape = (1, 16, 100) if name == "whisper" else (1, 100, config.input_feat_per_channel)
+        example = {"input_features": torch.rand(shape), "decoder_input_ids": ids[:, :6].clone()}
     elif name == "audio-spectrogram-transformer":
-        example = {"input_values": torch.rand(1, 64, 16)}
+        example = {"input_values": torch.rand(1, config.max_length, config.num_mel_bins)}
     elif kind == "inputs":
         example = {"inputs": torch.rand(1, 10, getattr(config, "d_model", 32))}
     else:
@@ -252,6 +261,28 @@ def _shrink(config: Any) -> None:
                 setattr(config, key, value)
             except Exception:
                 continue
+
+
+def at_other_sizes(module: Any, example: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a transformer for two samples, of another length where the module takes that."""
+    import torch
+
+    def resized(tensor: Any, longer: bool) -> Any:
+        shape = [2, *tensor.shape[1:]]
+        if longer and (tensor.dim() == 2 or tensor.shape[-1] == shape[1]):
+            shape[1:] = [n + n // 3 for n in shape[1:]]
+        whole = not tensor.is_floating_point()
+        return torch.randint(3, 90, shape) if whole else torch.rand(shape)
+
+    for longer in (True, False):
+        other = {key: resized(value, longer and key != "pixel_values") for key, value in example.items()}
+        try:
+            with torch.no_grad():
+                module(**other)
+        except Exception:
+            continue
+        return other
+    return example
 
 
 def tensors_of(made: Any) -> list[Any]:
@@ -332,18 +363,23 @@ def stable_rows(module: Any, example: Any, wanted: Sequence[np.ndarray]) -> list
 
 
 def ask(
-    package: Any, module: Any, example: Any, detections: bool = False, runs: bool = True
+    package: Any, module: Any, example: Any, other: Any = None, detections: bool = False, runs: bool = True
 ) -> dict[str, Any]:
-    """What a package makes of one model; that it converts is all that is asked unless it `runs`."""
+    """What a package makes of one model; that it converts is all that is asked unless it `runs`.
+
+    The model is made of `example` and run with that and with `other`.
+    """
     import torch
     from torch.utils import _pytree as tree
 
-    given = tree.tree_leaves(example)
-    with torch.no_grad():
-        made = module(**example) if isinstance(example, dict) else module(*example)
-    wanted = [t.numpy().copy() for t in tensors_of(made)]
+    examples = [example] if other is None else [example, other]
+    wanted = []
+    for given in examples:
+        with torch.no_grad():
+            made = module(**given) if isinstance(given, dict) else module(*given)
+        wanted.append([t.numpy().copy() for t in tensors_of(made)])
     if detections and runs:
-        wanted = stable_rows(module, example, wanted)
+        wanted[0] = stable_rows(module, example, wanted[0])
     before = time.process_time()
     try:
         model = package.convert_model(module, example_input=example)
@@ -353,15 +389,20 @@ def ask(
         if not runs:
             return answer
         compiled = package.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        result = compiled([t.numpy() for t in given])
-        got = [np.array(result[i]) for i in range(len(compiled.outputs))]
     except Exception as error:
         return {"state": "refused", "reason": f"{type(error).__name__}: {str(error)[-1500:]}"}
-    if detections:
-        got = in_order_of(got, wanted)
-    wrong = difference(got, wanted)
-    compared = f"{len(wanted[0])} rows" if detections else ""
-    return {**answer, "state": "wrong" if wrong else "right", "reason": wrong or compared}
+    for given, values in zip(examples, wanted, strict=True):
+        at = "" if given is example else "at other sizes: "
+        try:
+            result = compiled([t.numpy() for t in tree.tree_leaves(given)])
+        except Exception as error:
+            return {**answer, "state": "fails", "reason": f"{at}{type(error).__name__}: {str(error)[-1500:]}"}
+        got = [np.array(result[i]) for i in range(len(compiled.outputs))]
+        if detections:
+            got = in_order_of(got, values)
+        if wrong := difference(got, values):
+            return {**answer, "state": "wrong", "reason": at + wrong}
+    return {**answer, "reason": f"{len(wanted[0][0])} rows" if detections else ""}
 
 
 def _one(package: str, collection: str, name: str, runs: bool, pipe: Any) -> None:
@@ -379,7 +420,8 @@ def _one(package: str, collection: str, name: str, runs: bool, pipe: Any) -> Non
         return
     try:
         detections = collection == "torchvision" and any(kind in name for kind in DETECTORS)
-        pipe.send(ask(importlib.import_module(package), module, example, detections, runs))
+        other = at_other_sizes(module, example) if collection == "transformers" else None
+        pipe.send(ask(importlib.import_module(package), module, example, other, detections, runs))
     except Exception as error:
         pipe.send({"state": "left out", "reason": f"{type(error).__name__}: {str(error)[:500]}"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import warnings
 
 import numpy as np
@@ -554,6 +555,78 @@ def test_masks_larger_than_the_scores_repeat_them() -> None:
     heads = [rand(2, 2, 3, 4) for _ in range(3)]
     other = [rand(1, 2, 3, 4) for _ in range(3)]
     compare(of(function), *heads, rand(2, 1, 3, 3), more=[[*other, rand(3, 1, 3, 3)]], tolerance=1e-4)
+
+
+def heads(x):
+    return x.view(x.shape[0], x.shape[1], 4, 8).transpose(1, 2)
+
+
+def attended(q, k, v, scale=0.35, mask=None, key=1.0):
+    """Attention as modules write it; the mask is a function of the scores."""
+    k = k if isinstance(key, float) and key == 1 else k * key
+    scores = q @ k.transpose(-1, -2)
+    scores = scores if scale is None else scores * scale
+    return torch.softmax(scores if mask is None else scores + mask, -1) @ v
+
+
+LARGE, FOUR, TABLE = rand(2, 6, 32), rand(2, 4, 6, 8), rand(1, 4, 6, 6)
+TABLE_OF_HEADS, EIGHT = rand(1, 4, 1, 1), rand(8)
+#: What a module computes, of inputs of 6 rows.
+ATTENTIONS = {
+    "heads": (lambda q, k: attended(heads(q), heads(k), heads(k)), LARGE, LARGE),
+    "quotient": (lambda q: torch.softmax(heads(q) @ heads(q).transpose(-1, -2) / 3, -1) @ heads(q), LARGE),
+    "other batches": (attended, LARGE, LARGE, LARGE),
+    "one batch": (lambda x: attended(x, x + 1, x * 2), LARGE),
+    "other heads": (attended, FOUR, FOUR, FOUR),
+    "five dimensions": (lambda q: attended(heads(q)[None], heads(q)[None], heads(q)[None]), LARGE),
+    "scaled key": (lambda q: attended(heads(q), heads(q), heads(q), None, key=0.4), LARGE),
+    "two scales": (lambda q: attended(heads(q), heads(q), heads(q), key=0.4), LARGE),
+    "weighted key": (lambda q: attended(heads(q), heads(q), heads(q), key=EIGHT), LARGE),
+    "scale of an input": (lambda q, s: attended(heads(q), heads(q), heads(q), s), LARGE, torch.tensor(0.3)),
+    "open mask": (lambda q, m: attended(heads(q), heads(q), heads(q), mask=m), LARGE, TABLE),
+    "open row": (lambda q, m: attended(heads(q), heads(q), heads(q), mask=m), LARGE, TABLE[0, 0, 0]),
+    "leading ones": (lambda q, m: attended(*[heads(q)] * 3, mask=m[None, None]), LARGE, TABLE[0, 0]),
+    "constant mask": (lambda q: attended(heads(q), heads(q), heads(q), mask=TABLE), LARGE),
+    "constant for heads": (lambda q: attended(heads(q), heads(q), heads(q), mask=TABLE_OF_HEADS), LARGE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_written_out_attention_is_one_node_where_openvino_makes_it_so(name: str) -> None:
+    import openvino
+
+    function, *given = ATTENTIONS[name]
+    counted = []
+    for package in (ov, openvino):
+        kinds = collections.Counter(
+            node.get_type_name()
+            for node in package.convert_model(of(function), example_input=tuple(given)).get_ops()
+        )
+        counted.append({kind: kinds[kind] for kind in ("ScaledDotProductAttention", "Softmax", "Squeeze")})
+    assert counted[0] == counted[1]
+    model = ov.convert_model(of(function), example_input=tuple(given))
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in given])
+    np.testing.assert_allclose(result[0], function(*given).numpy(), atol=1e-5)
+
+
+def test_a_comparison_of_the_number_of_samples_with_one() -> None:
+    """The example has one sample; the program is for any number."""
+
+    def function(ids):
+        positions = torch.arange(ids.shape[1])[None]
+        if ids.shape[0] != positions.shape[0]:
+            positions = positions.expand(ids.shape[0], -1)
+        return torch.vmap(torch.neg)(positions)[torch.arange(ids.shape[0])] + ids  # not traced
+
+    compare(of(function), torch.arange(5)[None], more=[[torch.arange(21).reshape(3, 7)]])
+
+
+def test_a_module_that_is_another_for_one_sample_stays_that_of_the_example() -> None:
+    def function(x):
+        made = torch.vmap(torch.neg)(x)
+        return made[0] if x.shape[0] == 1 else made
+
+    compare(of(function), rand(1, 5), more=[[rand(1, 7)]])
 
 
 def test_outputs_are_named_by_the_variables_of_the_trace() -> None:

@@ -1,6 +1,8 @@
-"""Attention that a module writes out, as one operation: OpenVINO's `convert_model` does so, too."""
+"""Attention that a module writes out, as one operation, where OpenVINO's `convert_model` does so, too."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,16 +13,23 @@ from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval, surely_equal
-from ovjit.rewrite.pattern import Scaled, constant, op, value
+from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 
-_PRODUCT = op.MatMul(value("q"), value("k"), transpose_a=False).named("product")
-_SCORES = Scaled(_PRODUCT.once, "scale")
-#: What the scores are is not sure where both terms are such products.
-_MASK = value("mask").where(lambda mask: not Scaled(op.MatMul(...), "").matches(mask))
-_WEIGHTS = op.Softmax(_SCORES | op.Add(_SCORES, _MASK).once).named("weights")
-_SPLIT = op.Transpose(...)
+#: The least rank of q, k and v, and the largest that is taken with a mask.
+_LEAST, _MASKED = 3, 4
+
+
+def _is_single(seen: Seen) -> bool:
+    return seen.shape is not None and all(d == 1 for d in seen.shape)
+
+
+_PRODUCT = op.MatMul(value("q"), ..., transpose_a=False).once.named("product")
+_SCORES = op.Multiply(_PRODUCT, value("scale").where(_is_single)) | _PRODUCT
+_SUM = op.Add(_SCORES, value("mask")).once.named("sum")
+_WEIGHTS = op.Softmax(_SUM | _SCORES).named("weights")
 _TURNED = op.Transpose(value("k"), constant("order"))
+_SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
 
 
 def fuse_attention(model: Model) -> None:
@@ -31,52 +40,127 @@ def fuse_attention(model: Model) -> None:
 
 @rule(op.MatMul(_WEIGHTS.once, value("v"), transpose_a=False, transpose_b=False))
 def write_attention(
-    node: SeenNode, readers: Users, weights: Seen, product: Seen, q: Seen, k: Seen, v: Seen, scale: float,
-    mask: Seen | None = None,
+    node: SeenNode, weights: Seen, product: Seen, q: Seen, v: Seen, scale: Seen | None = None,
+    mask: Seen | None = None, sum: Seen | None = None,
 ) -> bool | None:  # fmt: skip
-    """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
+    """MatMul(Softmax(MatMul(q, k^T) * scale + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
 
-    The scale is a number that multiplies or divides the scores. Not matched: tensors of other ranks than 3
-    and 4, several masks, masks larger than the scores, and weights that another node reads. As in OpenVINO, a
-    mask of open shape, which may be larger, is taken where the query is a Transpose, as that of split heads.
+    One number scales the scores or k. Not matched: quotients, several masks, numbers of heads that may
+    differ, masks that change the lengths of the scores, and weights that another node reads. A mask of open
+    lengths is taken to have those of the scores. These are OpenVINO's conditions.
     """
-    rank = len(weights.shape or ())
-    if rank not in (3, 4) or weights.node.attrs["axis"] not in (-1, rank - 1):
+    rank, key = len(weights.shape or ()), _key_of(product)
+    if rank < _LEAST or (mask is not None and max(rank, len(mask.shape or ())) > _MASKED):
         return None
-    if not rank == len(q.shape or ()) == len(k.shape or ()):
+    if key is None or (scale and key.scale) or weights.node.attrs["axis"] not in (-1, rank - 1):
         return None
-    if mask is not None:
-        fits = _fit(mask.shape, weights.shape)
-        if fits is None or not (fits or _SPLIT.matches(q)):
-            return None
-    swapped = [*range(rank - 2), rank - 1, rank - 2]
-    turned = not product.node.attrs["transpose_b"]
-    found = _TURNED.first(k) if turned and readers.times(k) == 1 else None
-    if found is not None and found["order"].constant.tolist() == swapped:
-        k, turned = found["k"], False
-    key = k.port
+    if not _keeps_heads([q, key.k, v, product, weights, node.output], rank):
+        return None
+    if sum is not None and not _keeps_lengths(sum, product):
+        return None
     name = node.of.get_friendly_name()
-    if turned:
-        order = Output._of(Constant._of(np.array(swapped), "i64", None, f"{name}/Constant"), 0)
-        key = Output._of(Node._new(find_op("Transpose", None), [key, order], {}, f"{name}/Transpose"), 0)
     kind = node.output.dtype
-    zero, factor = (
-        Output._of(Constant._of(np.array(number, numpy_dtype(kind)), kind, None, f"{name}/{part}"), 0)
-        for number, part in ((0, "mask"), (scale, "scale"))
-    )
+    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fitted(mask, f"{name}/mask")
+    factor = scale or key.scale
+    scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
     record = find_op("ScaledDotProductAttention", None)
-    inputs = [q.port, key, v.port, zero if mask is None else mask.port, factor]
+    inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
     made = Node._new(record, inputs, record.check_attributes({"causal": False}), name)
     node.output.port.replace(Output._of(made, 0))
     return True
 
 
-def _fit(mask: tuple | None, scores: tuple) -> bool | None:
-    """Whether a mask of this shape is surely no larger than the scores; None where it is."""
-    if mask is None or len(mask) > len(scores):
-        return None
-    pairs = list(zip(reversed(mask), reversed(scores), strict=False))
-    fits = [a == 1 or surely_equal(a, b) for a, b in pairs]
-    if not all(fit or isinstance(a, Interval) for fit, (a, _) in zip(fits, pairs, strict=True)):
-        return None
-    return all(fits)
+class _Key(NamedTuple):
+    """The second factor of the scores, as it is or turned, without its scale."""
+
+    k: Seen
+    is_turned: bool
+    scale: Seen | None
+
+
+def _key_of(product: Seen) -> _Key | None:
+    """None where the key is a product with something else than a number."""
+    k = product.node.inputs[1]
+    is_turned = not product.node.attrs["transpose_b"]
+    if (before := _before_turning(k)) is not None:
+        k, is_turned = before, not is_turned
+    found = _SCALED.first(k)
+    if found is not None:
+        return _Key(found["k"], is_turned, found["scale"])
+    return None if op.Multiply(...).matches(k) else _Key(k, is_turned, None)
+
+
+def _before_turning(value: Seen) -> Seen | None:
+    """What a Transpose of the last two dimensions takes."""
+    found = _TURNED.first(value)
+    rank = len(value.shape or ())
+    swapped = [*range(rank - 2), rank - 1, rank - 2]
+    return found["k"] if found is not None and found["order"].constant.tolist() == swapped else None
+
+
+def _keeps_heads(values: list[Seen], rank: int) -> bool:
+    """Whether all have this rank, and surely the same number of heads."""
+    shapes = [value.shape for value in values]
+    if any(shape is None or len(shape) != rank for shape in shapes):
+        return False
+    return all(surely_equal(shape[-3], shapes[0][-3]) for shape in shapes)  # type: ignore[index]
+
+
+def _keeps_lengths(total: Seen, product: Seen) -> bool:
+    """Whether the scores with their mask have as many rows and columns as without it."""
+    first, made = total.node.inputs[0].shape, total.shape
+    if first is None or made is None or product.shape is None:
+        return False
+    ends = [*first[-2:], *made[-2:]]
+    if len(first) > 1 and all(isinstance(d, Interval) for d in ends):
+        return True
+    return all(surely_equal(a, b) for a, b in zip(made[-2:], product.shape[-2:], strict=True))
+
+
+def _turned_back(key: _Key, name: str) -> Output:
+    """The key with a row for each position."""
+    if not key.is_turned:
+        return key.k.port
+    if (before := _before_turning(key.k)) is not None:
+        return before.port
+    rank = len(key.k.shape or ())
+    order = _constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")
+    return _node("Transpose", [key.k.port, order], f"{name}/Transpose")
+
+
+def _fitted(mask: Seen, name: str) -> Output:
+    """The mask with two dimensions or more, none of which is a leading 1 before those."""
+    shape = mask.shape or ()
+    lengths = [*shape[:-2], None]
+    ones = next(i for i, d in enumerate(lengths) if d != 1)
+    missing = 2 - len(shape)
+    if not ones and missing <= 0:
+        return mask.port
+    if mask.constant is not None:
+        kept = mask.constant.reshape((1,) * missing + mask.constant.shape[ones:])
+        return _constant(kept, mask.dtype, name)
+    axes = _constant(np.arange(max(ones, missing)), "i64", f"{name}/Constant")
+    return _node("Squeeze" if ones else "Unsqueeze", [mask.port, axes], name)
+
+
+def _scalar(factor: Seen, name: str) -> Output:
+    """A factor of one element with one dimension or none."""
+    if factor.constant is not None:
+        return _constant(factor.constant.reshape(()), factor.dtype, name)
+    if len(factor.shape or ()) < 2:
+        return factor.port
+    return _node("Reshape", [factor.port, _constant(np.array([1]), "i64", f"{name}/Constant")], name)
+
+
+def _number(number: float, kind: str, name: str) -> Output:
+    return _constant(np.array(number, numpy_dtype(kind)), kind, name)
+
+
+def _constant(array: np.ndarray, kind: str, name: str) -> Output:
+    return Output._of(Constant._of(array, kind, None, name), 0)
+
+
+def _node(operation: str, inputs: list[Output], name: str) -> Output:
+    record = find_op(operation, None)
+    attributes = {"special_zero": False} if operation == "Reshape" else {}
+    return Output._of(Node._new(record, inputs, record.check_attributes(attributes), name), 0)

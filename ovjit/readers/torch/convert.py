@@ -14,7 +14,7 @@ from unittest import mock
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.readers.torch import exporter
+from ovjit.readers.torch import exporter, specialized
 from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
@@ -93,7 +93,8 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
             first = error if not isinstance(first, Refused) else first
             continue
         except Exception as error:  # whatever the module, tracing or exporting raises
-            first = first or error
+            if first is None or first is _VMAP:
+                first = error
             continue
         warn_again(kept)
         return model
@@ -109,7 +110,10 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     if is_script(ready.given):
         script, inlined = ready.given, _inlined(ready.given)
     else:
-        with quietly(kept), torch.no_grad(), mock.patch.object(vmap, "_vmap_increment_nesting", _not_traced):
+        refused = mock.patch.multiple(
+            vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
+        )
+        with quietly(kept), torch.no_grad(), refused:
             script = torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
         inlined = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
@@ -130,9 +134,12 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     return reader.finish(made, None)
 
 
+_VMAP = UnsupportedError("torch.vmap is not traced")
+
+
 def _not_traced(*_: Any) -> Any:
     """In the place of what begins torch.vmap: traces of it have the sizes of the example."""
-    raise UnsupportedError("torch.vmap is not traced")
+    raise _VMAP
 
 
 def _output_names(ready: Prepared, graph: Any) -> list[str | None]:
@@ -170,17 +177,11 @@ def _inlined(script: Any) -> Any:
 def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """By torch.export, its operators decomposed as far as there are no rules for them."""
     import torch
-    from torch.export import Dim
-    from torch.fx.experimental import _config
 
     if is_script(ready.given):
         raise UnsupportedError("a script is not exported")
-    dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in ready.leaves)
-    with quietly(kept), torch.no_grad(), _config.patch(backed_size_oblivious=True):
-        program = torch.export.export(
-            ready.module, tuple(ready.leaves), dynamic_shapes=(dims,), strict=False,
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )  # fmt: skip
+    with quietly(kept), torch.no_grad():
+        program = specialized.exported(ready)
         model = read_program(program, converters, ready.names, scopes=True)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})

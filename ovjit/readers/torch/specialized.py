@@ -1,0 +1,92 @@
+"""Programs of torch.export that hold for any number of samples, where the example has one.
+
+A module that compares the number of samples with a length of 1 takes the branch of the example, and
+torch.export notes that the number has to be 1 then: decoders of transformers compare it with that of their
+positions. Such a module is exported with two samples, in which lengths differ, and that program is kept where
+it gives what the module itself gives of the example.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.readers.torch.trace import Prepared
+
+#: How far a program with two samples may be from the module, of the largest number.
+_CLOSE = 1e-4
+
+
+def exported(ready: Prepared) -> Any:
+    """The program of a module with all dimensions open, for any number of samples where there is one."""
+    program = _exported(ready.module, ready.leaves)
+    if not any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) or not _is_for_one(program):
+        return program
+    import torch
+
+    doubled = [
+        torch.cat([leaf, leaf]) if leaf.dim() and leaf.shape[0] == 1 else leaf for leaf in ready.leaves
+    ]
+    names = list(ready.module.names)
+    try:
+        other = _exported(ready.module, doubled)
+        if not _is_for_one(other) and _agrees(other, ready):
+            return other
+    except Exception:  # the module takes one sample alone
+        pass
+    ready.module.names[:] = names
+    return program
+
+
+def _exported(module: Any, leaves: Sequence[Any]) -> Any:
+    import torch
+    from torch.export import Dim
+    from torch.fx.experimental import _config
+
+    dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
+    with _config.patch(backed_size_oblivious=True):
+        return torch.export.export(
+            module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )  # fmt: skip
+
+
+def _is_for_one(program: Any) -> bool:
+    """Whether a program asserts that the first dimension of an input is 1."""
+    import torch
+
+    def is_samples(given: Any) -> bool:
+        if not isinstance(given, torch.fx.Node) or given.target is not torch.ops.aten.sym_size.int:
+            return False
+        return given.args[0].op == "placeholder" and given.args[1] == 0
+
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
+        claim = node.args[0]
+        if not isinstance(claim, torch.fx.Node) or claim.target is not operator.eq:
+            continue
+        sides = claim.args
+        if 1 in sides and any(map(is_samples, sides)):
+            return True
+    return False
+
+
+def _agrees(program: Any, ready: Prepared) -> bool:
+    """Whether a program gives what the module gives of the example; what it asserts is left out."""
+    import torch
+
+    called = program.module(check_guards=False)  # a graph of its own
+    asserts = torch.ops.aten._assert_scalar.default
+    for node in called.graph.find_nodes(op="call_function", target=asserts):
+        called.graph.erase_node(node)
+    called.recompile()
+    wanted, got = ready.module(*ready.leaves), called(*ready.leaves)
+    if len(wanted) != len(got):
+        return False
+    for a, b in zip(wanted, got, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        limit = _CLOSE * max(1.0, float(a.abs().max())) if a.is_floating_point() and a.numel() else 0
+        if not torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True):
+            return False
+    return True
