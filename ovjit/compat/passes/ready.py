@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ovjit.api.arguments import takes
+from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node
 from ovjit.api.run.property_values import _Choice
 from ovjit.compat.passes.base import ModelPass
-from ovjit.compat.passes.folding import fold
 from ovjit.compat.passes.low_latency import low_latency
 from ovjit.compat.passes.precision import to_f16
 from ovjit.compat.passes.stateful import Pairs, check_pairs, make_stateful

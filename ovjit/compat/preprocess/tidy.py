@@ -13,11 +13,11 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.custom import Op
+from ovjit.api.model.folding import COMPRESSED, fold, values_of
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Input, Node, Output, make_node
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.api.model.subgraphs import SubGraphNode
-from ovjit.compat.passes.folding import COMPRESSED, fold, values_of
 from ovjit.graph.shapes import is_static
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import Rule, rule

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
@@ -134,6 +135,7 @@ class TorchReader(TorchDraft):
             raise OvjitError("the module gives no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
+        fold(made, keep_compressed=True)
         fold_batch_norms(made)
         fuse_attention(made)
         _shapes_of_inputs(made)
