@@ -8,8 +8,8 @@ transformers: small random networks of `ARCHITECTURES`, made from configurations
 model is right if it converts, compiles and gives eager mode's numbers within 1e-4 of the largest. Rows of
 detections are compared in any order, those that eager mode also gives in f64 and for inputs with noise, and
 detectors have weights by which scores differ. Transformers are compared at another batch and length than the
-example's, too. The second number is the CPU time of `convert_model`. `--kinds` prints the types of operations of
-which there are other numbers.
+example's, too. The second number is the CPU time of `convert_model`. `--kinds` prints the types of operations
+of which there are other numbers.
 `--no-run` only converts. Each model runs in a process of its own.
 """
 
