@@ -262,7 +262,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
     reals = all(ELEMENT_TYPES[o.dtype].is_real for o in outputs)
     if reals and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
         return list(outputs)  # its reference would convert the traced numbers, which pins them
-    values = _evaluate_traced(node, inputs, outputs)
+    values = _evaluate_traced(node, inputs)
     if values is None:
         return infer_values(node, [_pinned(t) for t in inputs])
     return [TensorType(t.dtype, v.shape, v) for t, v in zip(outputs, values, strict=True)]
@@ -272,9 +272,7 @@ def _pinned(t: TensorType) -> TensorType:
     return TensorType(t.dtype, t.shape, pinned(t.value, numpy_dtype(t.dtype))) if is_traced(t.value) else t
 
 
-def _evaluate_traced(
-    node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]
-) -> list[np.ndarray] | None:
+def _evaluate_traced(node: Node, inputs: Sequence[TensorType]) -> list[np.ndarray] | None:
     """What the reference makes of traced numbers; None where that is not what it makes of integers."""
     values: list[Any] = [t.value for t in inputs]
     plain = [as_found(t.value).astype(numpy_dtype(t.dtype)) for t in inputs]

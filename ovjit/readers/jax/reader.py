@@ -128,8 +128,8 @@ class JaxNode(Builder):
     def dims(self, value: Output) -> tuple[int, ...]:
         return self.static_shape(value, "a shape")
 
-    def out_dims(self, index: int = 0) -> tuple[int, ...]:
-        shape = self.out(index).shape
+    def out_dims(self) -> tuple[int, ...]:
+        shape = self.out(0).shape
         if shape is None or not all(isinstance(d, int) for d in shape):
             raise UnsupportedError("a shape is symbolic")
         return tuple(int(d) for d in shape)

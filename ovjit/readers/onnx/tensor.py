@@ -233,10 +233,10 @@ def flatten(n: OnnxNode) -> Any:
     return n.reshape(x, n("Concat", count, rest, axis=0))
 
 
-def _axes_input(n: OnnxNode, index: int = 1) -> Output | None:
+def _axes_input(n: OnnxNode) -> Output | None:
     """Axes as an input, or as the attribute of older versions."""
-    if n.has(index):
-        return n[index]
+    if n.has(1):
+        return n[1]
     axes = n.attr("axes")
     return None if axes is None else n.const(np.array(axes, np.int64))
 

@@ -80,9 +80,9 @@ def crop_and_resize(n: OnnxNode) -> Any:
         inside.append(n.unsqueeze(fits, [1, 5 - axis]))
         safe = n("Minimum", n("Maximum", places, n.like(places, 0)), top)
         low = n("Floor", safe) if mode == "bilinear" else n("Round", safe, mode="half_away_from_zero")
-        picked = _lines(n, taken, low, axis, height)
+        picked = _lines(n, taken, low, axis)
         if mode == "bilinear":
-            far = _lines(n, taken, n("Ceiling", safe), axis, height)
+            far = _lines(n, taken, n("Ceiling", safe), axis)
             share = n.unsqueeze(n("Subtract", safe, low), [1, 5 - axis])
             picked = n("Add", picked, n("Multiply", n("Subtract", far, picked), share))
         taken = picked
@@ -90,7 +90,7 @@ def crop_and_resize(n: OnnxNode) -> Any:
     return n("Select", keep, taken, n.like(taken, n.attr("extrapolation_value", 0.0)))
 
 
-def _lines(n: OnnxNode, x: Output, places: Output, axis: int, height: int) -> Output:
+def _lines(n: OnnxNode, x: Output, places: Output, axis: int) -> Output:
     """Rows (axis 2) or columns (3) at places [regions, length] of images [regions, channels, h, w]."""
     index = n.unsqueeze(n.convert(places, "i64"), [1, 5 - axis])
     sizes = n.shape_of(x)

@@ -58,7 +58,7 @@ def _finished(n: LiteNode, value: Output, bias: int) -> Output:
 def conv_2d(n: LiteNode) -> Any:
     """Fewer channels in the filter than in the image are those of one group."""
     x = n.first(n[0])
-    outs, high, wide, ins = n.filter_shape(1, 4)
+    outs, high, wide, ins = n.filter_shape(4)
     channels = n.shape(x)
     given = channels[1] if channels and isinstance(channels[1], int) else ins
     rest = _geometry(n, x, "HW")
@@ -76,7 +76,7 @@ def conv_2d(n: LiteNode) -> Any:
 def depthwise_conv_2d(n: LiteNode) -> Any:
     """The filter is [1, H, W, channels * multiplier]: each channel has `multiplier` results."""
     x = n.first(n[0])
-    _, high, wide, outs = n.filter_shape(1, 4)
+    _, high, wide, outs = n.filter_shape(4)
     channels = n.shape(x)
     given = channels[1] if channels and isinstance(channels[1], int) else None
     if given is None:
@@ -95,7 +95,7 @@ def depthwise_conv_2d(n: LiteNode) -> Any:
 @tflite_op("CONV_3D")
 def conv_3d(n: LiteNode) -> Any:
     """The filter is [D, H, W, inputs, outputs]."""
-    outs = n.filter_shape(1, 5)[4]
+    outs = n.filter_shape(5)[4]
     weights = n.weights(1, [4, 3, 0, 1, 2], [outs, 1, 1, 1, 1])
     x = n.first(n[0])
     return _finished(n, n("Convolution", x, weights, **_geometry(n, x, "DHW")), 2)
@@ -104,7 +104,7 @@ def conv_3d(n: LiteNode) -> Any:
 @tflite_op("TRANSPOSE_CONV")
 def transpose_conv(n: LiteNode) -> Any:
     """Inputs: the result's shape, the filter [outputs, H, W, inputs], the image."""
-    outs = n.filter_shape(1, 4)[0]
+    outs = n.filter_shape(4)[0]
     weights = n.weights(1, [3, 0, 1, 2], [1, outs, 1, 1])
     size = n.slice(n[0], 0, 1, 3)
     known = n.value(size)

@@ -181,8 +181,8 @@ class LiteNode(NodeBuilder):
 
         return output_of(self, constant, change, channels)
 
-    def filter_shape(self, index: int, rank: int) -> tuple[int, ...]:
-        shape = self.static_shape(self[index], "the filter's shape")
+    def filter_shape(self, rank: int) -> tuple[int, ...]:
+        shape = self.static_shape(self[1], "the filter's shape")
         if len(shape) != rank:
             raise ModelError(f"the filter has {len(shape)} dimensions, {rank} are right")
         return shape

@@ -36,12 +36,12 @@ def dense(data: np.ndarray, dtype: str, shape: tuple[int, ...], sparsity: Any) -
     if math.prod(shape) > MOST:
         raise UnsupportedError(f"a sparse tensor of {math.prod(shape)} elements; {MOST} are the most")
     rows = [sparsity.DimMetadata(i) for i in range(count)]
-    sizes, places = _coordinates(rows, len(order), data.size * 8)
+    sizes, places = _coordinates(rows, data.size * 8)
     values = _values(data, dtype, len(places[0]) if places else 1)
     return _filled(values, places, order, blocks, shape, sizes)
 
 
-def _coordinates(rows: list[Any], rank: int, most: int) -> tuple[list[int], list[np.ndarray]]:
+def _coordinates(rows: list[Any], most: int) -> tuple[list[int], list[np.ndarray]]:
     """The size of each traversed dimension (0 for a sparse one), and the index in it of each value."""
     places: list[np.ndarray] = []
     position = np.zeros(1, np.int64)  # of each partial coordinate in the level above
