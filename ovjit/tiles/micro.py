@@ -80,6 +80,24 @@ def narrow_sums(isa: Target, form: Format, way: Way, name: str) -> dict[str, str
     return inline_function(isa, name, word, [word] * (1 + way.span + way.parts), body)
 
 
+def _reads(isa: Target, epilogue: Epilogue) -> dict[str, str]:
+    """The functions that read what an epilogue takes."""
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu import vector as simd
+    from ovjit.codegen.cpu.parts import inline_function
+
+    inline, i64, out = functools.partial(inline_function, isa), ir.IntType(64), dict[str, str]()
+    for elem in {o.dtype for o in epilogue.operands}:
+        kind = simd.vec(elem, isa.lanes).ir
+        load = functools.partial(simd.load_vector, elem=elem, lanes=isa.lanes)
+        out |= inline(f"load_{elem}", kind, [i64], load)
+        out |= inline(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
+        splat = functools.partial(simd.splat, elem=elem, lanes=isa.lanes)
+        out |= inline(f"splat_{elem}", kind, [i64], splat)
+    return out
+
+
 @functools.lru_cache(64)
 def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
@@ -133,13 +151,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     else:
         out |= inline("store", none, [i64, result], store)
         out |= inline("store_m", none, [i64, result, i64], store)
-    for elem in {o.dtype for o in epilogue.operands}:
-        kind = simd.vec(elem, lanes).ir
-        load = functools.partial(simd.load_vector, elem=elem, lanes=lanes)
-        out |= inline(f"load_{elem}", kind, [i64], load)
-        out |= inline(f"load_{elem}_m", kind, [i64, i64], lambda b, p, n, load=load: load(b, p, n=n))
-        splat = functools.partial(simd.splat, elem=elem, lanes=lanes)
-        out |= inline(f"splat_{elem}", kind, [i64], splat)
+    out |= _reads(isa, epilogue)
     out["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
     return out
 
