@@ -294,6 +294,19 @@ def test_what_exports_transformers(python, tmp_path, program):
 
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
+def test_paged_decoders(python, tmp_path):
+    """Twenty architectures. OpenVINO's transformation loses the slopes of MPT."""
+    install(python, "torch", "optimum-intel", "nncf")
+    found = last_line(command(python, PROGRAMS / "paged_decoders.py", tmp_path, seconds=3000))
+    assert len(found) == 20
+    for kind, said in found.items():
+        assert "error" not in said, (kind, said)
+        assert said["apart"]["ours"] < 1e-5, (kind, said)
+        assert kind == "mpt" or not said["differ"], (kind, said)
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
 def test_ultralytics(python, tmp_path):
     install(python, "torch", "torchvision", "nncf", "scipy", "polars", "psutil")
     install(python, "ultralytics", "ultralytics-thop", "opencv-python-headless", alone=True)
