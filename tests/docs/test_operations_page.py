@@ -64,4 +64,7 @@ def test_operations_beyond_the_list_are_known():
 
 
 #: Of OpenVINO's internal and extension opsets.
-BEYOND = {"AUGRUCell", "AUGRUSequence", "PaKVReorder", "PagedAttentionExtension", "RMS", "RoPE"}
+BEYOND = {
+    "AUGRUCell", "AUGRUSequence", "GatedDeltaNet", "PaKVReorder", "PagedAttentionExtension", "RMS", "RoPE",
+    "SelectiveSSM",
+}  # fmt: skip

@@ -95,6 +95,8 @@ SUMS = (
     "AUGRU",
     "RNN",
     "RecurrentSteps",
+    "GatedDeltaNet",
+    "SelectiveSSM",
 )
 #: Operations that give elements as they are, or numbers of their type: compared exactly, in that type.
 ELEMENTS = ("SegmentMax", "RandomUniform")

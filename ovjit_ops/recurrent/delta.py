@@ -1,0 +1,111 @@
+"""GatedDeltaNet: a state that forgets by a gate and learns what keys do not yet recall, token by token.
+
+For each head, with g, beta, q, k and v of a token, and a state [key, value]:
+
+    state = exp(g) state
+    state = state + k^T beta (v - k state)
+    y     = q state / sqrt(size of a key)
+
+It is expanded to a TensorIterator over tokens. Heads of q and k may be fewer than those of v.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.op import Bool, Float, TensorType, op
+from ovjit.graph.shapes import is_static
+from ovjit.rewrite.writer import Writer
+from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.values import in_f32
+from ovjit_ops.elementwise.arithmetic import REALS
+from ovjit_ops.recurrent.tokens import over_tokens, repeated
+
+#: The dimensions of the inputs: batch, tokens, heads of keys, size of a key, heads and size of a value.
+SHAPES = {
+    "query": "BTHK", "key": "BTHK", "value": "BTGV", "recurrent_state": "BGKV", "gate": "BTG", "beta": "BTG",
+}  # fmt: skip
+
+
+def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+    q, k, v, state, gate, beta = inputs
+    if any(x.shape is None for x in inputs):
+        return None
+    known = (q.shape[2], q.shape[3], v.shape[2])
+    if not is_static(known):
+        return None
+    _, size, groups = known
+    attrs = node.attrs
+    if attrs["fuse_qk_l2norm"]:
+        q, k = (_unit(w, x, attrs[f"{n}_l2_norm_eps"]) for n, x in (("q", q), ("k", k)))
+    q, k = (repeated(w, x, groups) for x in (q, k))
+    q = w("Multiply", q, 1 / math.sqrt(size))
+    return over_tokens(w, node, [q, k, v, w("Exp", gate), beta], state, _token)
+
+
+def _unit(w: Writer, x: Value, eps: float) -> Value:
+    """Rows of length 1."""
+    squares = w("ReduceSum", w("Multiply", x, x), [-1], keep_dims=True)
+    return w("Divide", x, w("Sqrt", w("Add", squares, eps)))
+
+
+def _token(w: Writer, rows: Sequence[Value], state: Value) -> tuple[Value, Value]:
+    q, k, v, kept, beta = rows
+    column_q, column_k = (w("Unsqueeze", x, [-1]) for x in (q, k))
+    before = w("Multiply", state, w("Unsqueeze", kept, [-1, -2]))
+    recalled = w("ReduceSum", w("Multiply", before, column_k), [-2], keep_dims=False)
+    change = w("Multiply", w("Subtract", v, recalled), w("Unsqueeze", beta, [-1]))
+    after = w("Add", before, w("Multiply", column_k, w("Unsqueeze", change, [-2])))
+    return w("ReduceSum", w("Multiply", after, column_q), [-2], keep_dims=False), after
+
+
+@op("GatedDeltaNet", opset=1, plugin="extension", types=REALS, native=("f32",), ulp=64, expand=_expand)
+class GatedDeltaNet:
+    """What each token recalls, and the state behind the last one. `fuse_qk_l2norm`: queries and keys are made
+    rows of length 1 first, `..._eps` being added to the sums of squares."""
+
+    def infer(
+        query, key, value, recurrent_state, gate, beta, *, fuse_qk_l2norm: Bool = False,
+        q_l2_norm_eps: Float = 1e-6, k_l2_norm_eps: Float = 1e-6,
+    ):  # fmt: skip
+        given = (query, key, value, recurrent_state, gate, beta)
+        dims = fitted(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), given, strict=True)})
+        heads, groups = (dims.shape(letter)[0] for letter in "HG")
+        if is_static((heads, groups)):
+            check(heads and groups % heads == 0, f"{groups} heads of values are no multiple of {heads}")
+        check(q_l2_norm_eps > 0 and k_l2_norm_eps > 0, "the attributes ..._l2_norm_eps should be positive")
+        dtype = next((x.dtype for x in given if x.dtype != "dynamic"), "dynamic")
+        return TensorType(dtype, dims.shape("BTGV")), TensorType(dtype, dims.shape("BGKV"))
+
+    @in_f32
+    def ref(q, k, v, state, gate, beta, *, fuse_qk_l2norm=False, q_l2_norm_eps=1e-6, k_l2_norm_eps=1e-6):
+        if fuse_qk_l2norm:
+            q, k = (
+                x / np.sqrt((x * x).sum(-1, keepdims=True) + np.asarray(eps, x.dtype))
+                for x, eps in ((q, q_l2_norm_eps), (k, k_l2_norm_eps))
+            )
+        q, k = (np.repeat(x, v.shape[2] // x.shape[2], 2) for x in (q, k))
+        q = q * np.asarray(1 / math.sqrt(q.shape[-1]), q.dtype)
+        out = np.zeros_like(v)
+        for t in range(v.shape[1]):
+            state = state * np.exp(gate[:, t])[..., None, None]
+            change = (v[:, t] - (state * k[:, t, ..., None]).sum(-2)) * beta[:, t, :, None]
+            state = state + k[:, t, ..., None] * change[:, :, None]
+            out[:, t] = (state * q[:, t, ..., None]).sum(-2)
+        return out, np.array(state)
+
+    def samples(rng, dtype="f32") -> Iterator[Any]:
+        for batch, tokens, heads, groups, size, wide, unit in (
+            (2, 5, 2, 2, 16, 8, True), (1, 3, 2, 4, 16, 24, False), (1, 1, 1, 3, 7, 5, True),
+        ):  # fmt: skip
+            extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "K": size, "V": wide}
+            made = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
+            made[1] /= np.linalg.norm(made[1], axis=-1, keepdims=True)
+            made[4], made[5] = -np.abs(made[4]), 1 / (1 + np.exp(made[5]))
+            yield made, {"fuse_qk_l2norm": True, "q_l2_norm_eps": 0.01} if unit else {}

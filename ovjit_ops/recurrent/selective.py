@@ -1,0 +1,76 @@
+"""SelectiveSSM: the state space of Mamba 2, token by token.
+
+For each head, with dt, b, x and c of a token, a number a, and a state [size of x, states]:
+
+    state = exp(dt a) state + dt x^T b
+    y     = c state^T
+
+It is expanded to a TensorIterator over tokens. Heads share b and c in groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import check
+from ovjit.graph.graph import Node, Value
+from ovjit.graph.op import TensorType, op
+from ovjit.graph.shapes import is_static
+from ovjit.rewrite.writer import Writer
+from ovjit_ops.common.dims import fitted
+from ovjit_ops.common.values import in_f32
+from ovjit_ops.elementwise.arithmetic import REALS
+from ovjit_ops.recurrent.tokens import over_tokens, repeated
+
+#: The dimensions of the inputs: batch, tokens, heads and their size, groups of heads, states.
+SHAPES = {"A": "H", "dt": "BTH", "B": "BTGN", "x": "BTHP", "C": "BTGN", "recurrent_state": "BHPN"}
+
+
+def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
+    a, dt, b, x, c, state = inputs
+    if any(v.shape is None for v in inputs) or not is_static((b.shape[2], x.shape[2])):
+        return None
+    b, c = (repeated(w, v, x.shape[2]) for v in (b, c))
+    kept = w("Exp", w("Multiply", dt, a))
+    return over_tokens(w, node, [kept, b, w("Multiply", x, w("Unsqueeze", dt, [-1])), c], state, _token)
+
+
+def _token(w: Writer, rows: Sequence[Value], state: Value) -> tuple[Value, Value]:
+    kept, b, x, c = rows
+    added = w("Multiply", w("Unsqueeze", x, [-1]), w("Unsqueeze", b, [-2]))
+    after = w("Add", w("Multiply", state, w("Unsqueeze", kept, [-1, -2])), added)
+    return w("ReduceSum", w("Multiply", after, w("Unsqueeze", c, [-2])), [-1], keep_dims=False), after
+
+
+@op("SelectiveSSM", opset=1, plugin="extension", types=REALS, native=("f32",), ulp=64, expand=_expand)
+class SelectiveSSM:
+    """What each token gives, and the state behind the last one."""
+
+    def infer(A, dt, B, x, C, recurrent_state):
+        given = (A, dt, B, x, C, recurrent_state)
+        dims = fitted(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), given, strict=True)})
+        heads, groups = dims["H"], dims["G"]
+        if is_static((heads, groups)):
+            check(groups and heads % groups == 0, f"{heads} heads are no multiple of {groups} groups")
+        dtype = next((v.dtype for v in given if v.dtype != "dynamic"), "dynamic")
+        return TensorType(dtype, dims.shape("BTHP")), TensorType(dtype, dims.shape("BHPN"))
+
+    @in_f32
+    def ref(a, dt, b, x, c, state):
+        b, c = (np.repeat(v, x.shape[2] // v.shape[2], 2) for v in (b, c))
+        out = np.zeros_like(x)
+        for t in range(x.shape[1]):
+            added = (dt[:, t, :, None] * x[:, t])[..., None] * b[:, t, :, None]
+            state = state * np.exp(dt[:, t] * a)[..., None, None] + added
+            out[:, t] = (state * c[:, t, :, None]).sum(-1)
+        return out, np.array(state)
+
+    def samples(rng, dtype="f32") -> Iterator[Any]:
+        for batch, tokens, heads, groups, size, states in ((2, 5, 4, 2, 8, 16), (1, 1, 3, 1, 5, 7)):
+            extents = {"B": batch, "T": tokens, "H": heads, "G": groups, "P": size, "N": states}
+            made = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in SHAPES.values()]
+            made[0], made[1] = -np.abs(made[0]), np.abs(made[1])
+            yield made, {}

@@ -1,0 +1,46 @@
+"""A state that goes from token to token, as a TensorIterator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, Port
+from ovjit.graph.graph import Builder, Node, Value
+from ovjit.rewrite.writer import Writer
+
+#: (what writes, the rows of one token, the state) -> (what the token gives, the state behind it)
+Token = Callable[[Writer, Sequence[Value], Value], tuple[Value, Value]]
+
+
+def over_tokens(
+    w: Writer, node: Node, rows: Sequence[Value], state: Value, token: Token
+) -> tuple[Value, ...]:
+    """What all tokens give, and the last state. `rows` are [batch, tokens, ...], one of each for a token."""
+    places = range(len(rows))
+    into = [*(Port(SLICED, i, i, axis=1) for i in places), Port(MERGED, len(rows), len(rows), 1)]
+    out = [Port(CONCAT, 0, 0, axis=1), Port(LAST, 1, 1)]
+    ports = {"input_ports": tuple(into), "output_ports": tuple(out)}
+    body = _body(w.b.context, node, rows, state, token)
+    return w.outputs("TensorIterator", *rows, state, body=body, **ports)
+
+
+def _body(context: Any, node: Node, rows: Sequence[Value], state: Value, token: Token) -> Any:
+    inner = Builder(context)
+    given = [(x, (x.shape[0], 1, *x.shape[2:])) for x in rows] + [(state, state.shape)]
+    parameters = [
+        inner.add("Parameter", (), {"shape": shape, "element_type": x.dtype}, name=f"{node.name}/{i}").output
+        for i, (x, shape) in enumerate(given)
+    ]
+    w = Writer(inner, node)
+    y, after = token(w, [w("Squeeze", x, [1]) for x in parameters[:-1]], parameters[-1])
+    return inner.finish([w("Unsqueeze", y, [1]), after])
+
+
+def repeated(w: Writer, x: Value, groups: int) -> Value:
+    """[batch, tokens, heads, ...] with each head several times, so that they are `groups`."""
+    heads = x.shape[2]
+    each = np.repeat(np.arange(heads), groups // heads)
+    return x if heads == groups else w("Gather", x, each, np.array(2), batch_dims=0)
