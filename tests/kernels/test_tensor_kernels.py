@@ -119,6 +119,18 @@ def test_a_split_by_an_argument(adjacent):
     assert [values[n] for n in names] == ([30, 8, 8, 4, 1] if adjacent else [1, 1, 30, 4, 1])
 
 
+def test_items_that_go_on_from_one_another_are_one_chunk():
+    p = planner()
+    x, y, other = view(p, (4, 3, 5)), view(p, (2, 3, 5)), view(p, (7,))
+    for whole in (False, True):
+        launch(
+            p, by_names(T="f32"), {"x": x, "y": y}, ("y",), work=1e9, factor=2, whole=whole, reads=[other],
+            type="Reorder",
+        )  # fmt: skip
+    assert [step.chunks for step in p.steps] == [6, 1]
+    assert {step.type for step in p.steps} == {"Reorder"}
+
+
 @pytest.mark.parametrize(
     "x, y, said",
     [
