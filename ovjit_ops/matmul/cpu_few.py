@@ -9,14 +9,12 @@ adjacent, `DEEP` columns.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.planning.plan import Planner, ceil_div
-from ovjit.planning.views import DIMS, View, merge_dims, placed_values, product
+from ovjit.planning.launch import launch
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import DIMS, View, merge_dims, product
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row, row_step
 
@@ -39,81 +37,53 @@ def add_products(sums, p, b_k, w, deep, left, whole):
     store[f32](sums, load[f32](sums) + total)
 
 
-class Sizes(NamedTuple):
-    """Rows, depth and outputs."""
-
-    rows: int
-    k: int
-    outs: int
-
-
-class Steps(NamedTuple):
-    """Bytes from row to row of a and y, and along both axes of b."""
-
-    a_w: int
-    b_k: int
-    b_n: int
-    y_w: int
-
-
-class Shares(NamedTuple):
-    """Outputs of a block, blocks of a row; items, and how many a chunk takes."""
-
-    block: int
-    blocks: int
-    items: int
-    per_chunk: int
-
-
-@kernel(sizes=Raw(Sizes), steps=Raw(Steps), shares=Raw(Shares))
+@kernel(over="i0 i1 i2 n/block", a="i0 i1 i2 m k", b="i0 i1 i2 k n", y="")
 def few_rows(
-    a: Ptr, b: Ptr, y: Ptr, sizes, steps, shares, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
+    a: Tensor, b: Tensor, y: Tensor, y_w, block, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
 ):  # fmt: skip
-    """A chunk is a range of (matrix, block of columns). The elements of a's rows are adjacent."""
+    """An item is a block of columns of a matrix. The elements of a's rows are adjacent; rows of y are y_w
+    bytes apart, those of one matrix behind those of another."""
     made, w, at, c = registers()
-    for item in share(shares.items, shares.per_chunk):
-        matrix = item // shares.blocks
-        first = item % shares.blocks * shares.block
-        pa, pb = placed(matrix, a, b)
-        pb += first * steps.b_n
-        count = min(shares.block, sizes.outs - first)
-        if steps.b_n == SIZE_F32:
+    for i0, i1, i2, first, pa, pb in items(a, b):
+        above = ((i0 * a.size.i1 + i1) * a.size.i2 + i2) * a.size.m
+        count = min(block, b.size.n - first)
+        if b.stride.n == SIZE_F32:
             into = scratch
-            for start in range(0, max(sizes.k, 1), LONG):
-                stop = min(start + LONG, sizes.k)
-                for i in range(0, sizes.rows * shares.block * SIZE_F32, VL * SIZE_F32):
+            for start in range(0, max(a.size.k, 1), LONG):
+                stop = min(start + LONG, a.size.k)
+                for i in range(0, a.size.m * block * SIZE_F32, VL * SIZE_F32):
                     store[f32](into + i, const[f32](0))
                 h = start
                 for deep in (DEEP, 1):
                     while h + deep <= stop:
-                        for r in range(sizes.rows):
+                        for r in range(a.size.m):
                             for d in static_range(deep):
-                                w[d] = splat[f32](pa + r * steps.a_w + (h + d) * SIZE_F32)
-                            sums = into + r * shares.block * SIZE_F32
+                                w[d] = splat[f32](pa + r * a.stride.m + (h + d) * SIZE_F32)
+                            sums = into + r * block * SIZE_F32
                             p = pb
                             j = count
                             while j >= VL:
-                                add_products(sums, p, steps.b_k, w, deep, j, True)
+                                add_products(sums, p, b.stride.k, w, deep, j, True)
                                 sums += VL * SIZE_F32
                                 p += VL * SIZE_F32
                                 j -= VL
                             if j > 0:
-                                add_products(sums, p, steps.b_k, w, deep, j, False)
-                        pb += deep * steps.b_k
+                                add_products(sums, p, b.stride.k, w, deep, j, False)
+                        pb += deep * b.stride.k
                         h += deep
                 if start > 0:
-                    for i in range(0, sizes.rows * shares.block * SIZE_F32, VL * SIZE_F32):
+                    for i in range(0, a.size.m * block * SIZE_F32, VL * SIZE_F32):
                         store[f32](scratch + i, load[f32](scratch + i) + load[f32](into + i))
-                into = scratch + sizes.rows * shares.block * SIZE_F32
+                into = scratch + a.size.m * block * SIZE_F32
         else:
-            for start in range(0, max(sizes.k, 1), LONG):
+            for start in range(0, max(a.size.k, 1), LONG):
                 for j in range(0, count, DEEP):
-                    for r in range(sizes.rows):
+                    for r in range(a.size.m):
                         for d in static_range(DEEP):
-                            at[d] = pb + min(j + d, count - 1) * steps.b_n + start * SIZE_F32
+                            at[d] = pb + min(j + d, count - 1) * b.stride.n + start * SIZE_F32
                             c[d] = const[f32](0)
-                        p = pa + r * steps.a_w + start * SIZE_F32
-                        left = min(LONG, sizes.k - start)
+                        p = pa + r * a.stride.m + start * SIZE_F32
+                        left = min(LONG, a.size.k - start)
                         while left >= VL:
                             x = load[f32](p)
                             for d in static_range(DEEP):
@@ -127,18 +97,18 @@ def few_rows(
                                 c[d] = fma(x, loadm[f32](at[d], left), c[d])
                         for d in static_range(DEEP):
                             if j + d < count:
-                                sums = scratch + (r * shares.block + j + d) * SIZE_F32
+                                sums = scratch + (r * block + j + d) * SIZE_F32
                                 if start > 0:
                                     st[f32](sums, ld[f32](sums) + hadd[f32](c[d]))
                                 else:
                                     st[f32](sums, hadd[f32](c[d]))
-        for r in range(sizes.rows):
+        for r in range(a.size.m):
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):
-                    made[0, v] = load[f32](scratch + (r * shares.block + j + v * lanes) * SIZE_F32)
+                    made[0, v] = load[f32](scratch + (r * block + j + v * lanes) * SIZE_F32)
                 finish_row(
-                    made, 0, e, y, steps.y_w, matrix * sizes.rows + r, (first + j) // (vectors * lanes),
-                    sizes.outs, vectors, lanes, operands, body, out,
+                    made, 0, e, y, y_w, above + r, (first + j) // (vectors * lanes),
+                    b.size.n, vectors, lanes, operands, body, out,
                 )  # fmt: skip
 
 
@@ -165,14 +135,16 @@ def plan_few(lowering: Tiled, kernel: Kernel, planner: Planner, a: View, b: View
     if len(extents) > DIMS:
         return False
     block = COLUMNS if b_n == size else TURNED
-    matrices, blocks = product(extents), ceil_div(n, block)
-    values: dict[str, Any] = {
-        "a": a.ptr, "b": b.ptr, "y": y.ptr, "rows": m, "k": k, "outs": n, "a_w": a.strides[-2], "b_k": b_k,
-        "b_n": b_n, "y_w": y_w, "block": block, "blocks": blocks, "items": matrices * blocks,
-    }  # fmt: skip
+    outer, missing = [1] * (DIMS - len(extents)) + extents, [0] * (DIMS - len(extents))
+    tensors = {
+        "a": View(a.buffer, (*outer, m, k), (*missing, *strides[0], *a.strides[-2:]), size, a.offset),
+        "b": View(b.buffer, (*outer, k, n), (*missing, *strides[1], b_k, b_n), size, b.offset),
+        "y": y,
+    }
     operands, reads = lowering.operand_rows(planner)
     planner.need_scratch((2 if b_n == size else 1) * m * block * size)
-    values |= placed_values(extents, a=strides[0], b=strides[1]) | operands
-    flops = 2.0 * matrices * m * n * k
-    planner.share_step(kernel, values, matrices * blocks, m * k * block, [a, b, *reads], [y], flops)
+    launch(
+        planner, kernel, tensors, ("y",), reads=reads, apart=False, work=m * k * block,
+        flops=2.0 * product(extents) * m * n * k, y_w=y_w, block=block, **operands,
+    )  # fmt: skip
     return True
