@@ -38,6 +38,8 @@ VARIANTS = {
 #: Those of which no more is shipped than what every model needs, the runner among it. A kernel is for all
 #: CPUs that have what it uses, so that they share those of f32.
 FEW = {("neon", ())}
+#: Kinds of layers that are left out of the files that would have more than 4 MB with them.
+LEFT_OUT = {"neon": ("further",)}
 
 
 _LENGTH = struct.Struct("<I")
@@ -72,7 +74,8 @@ def groups(target: Target) -> Iterator[Group]:
         for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML)), target).values():
             found.update(dict.fromkeys(kernel))
         yield Group(list(found), texts.recorded)
-        for kind in KINDS:
+        left_out = LEFT_OUT.get(target.name, ())
+        for kind in (each for each in KINDS if each.__name__ not in left_out):
             before = dict(found)
             texts.recorded = {}
             for model in kind():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ovjit
-from bench import transformers
+from bench import hybrids, transformers
 from ovjit import debug
 from ovjit.codegen import module_texts, shipped, texts
 from ovjit.codegen.cpu import jit
@@ -127,6 +127,15 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
     for precision, needed in ship.kernels_of(read, isa).items():
         missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
+
+
+@pytest.mark.skipif(host_target().name in ship.LEFT_OUT, reason="not shipped for this instruction set")
+@pytest.mark.parametrize("name", ["mamba", "delta"])
+def test_decoders_with_states_need_nothing_else(name: str) -> None:
+    isa = host_target()
+    needed = ship.kernels_of(hybrids.build(ovjit, name), isa)["f32"]
+    missing = [k.name for k in needed if shipped.find(k.content_key(isa), isa) is None]
+    assert len(needed) > 15 and not missing, f"{missing}; {AGAIN}"
 
 
 def quantised_network() -> ovjit.Model:
