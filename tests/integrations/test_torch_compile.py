@@ -133,6 +133,19 @@ def test_gradients_with_aot_autograd() -> None:
         close(b.grad, a.grad, 1e-4)
 
 
+def test_sums_of_open_dimensions() -> None:
+    def function(*parts):
+        rows = torch.sym_sum([part.shape[0] for part in parts])
+        return torch.cat(parts).view(rows, 2, -1).sum(1)
+
+    compiled = torch.compile(function, backend="openvino", dynamic=True, options=CONFIG)
+    for sizes in ((2, 3, 4), (5, 2, 7)):
+        parts = [torch.randn(size, 6) for size in sizes]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            close(compiled(*parts), function(*parts), 1e-5)
+
+
 def test_inference_mode_and_autocast() -> None:
     module = network()
     x = torch.randn(2, 3, 9, 9)

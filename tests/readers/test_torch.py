@@ -298,6 +298,11 @@ OPERATORS = {
         [rand(4, 3)],
         [],
     ),
+    "diagonals": (
+        lambda x: (torch.linalg.diagonal(x), torch.linalg.diagonal(x, offset=-1, dim1=0, dim2=1)),
+        [rand(3, 4, 5)],
+        [[rand(4, 2, 2)]],
+    ),
     "large_hypot": (
         lambda x, y: torch.hypot(x, y),
         [torch.tensor([3e30, 0.0, np.inf, 3.0]), torch.tensor([4e30, 0.0, 1.0, 4.0])],
@@ -718,3 +723,46 @@ def test_writes_to_parts_of_tensors() -> None:
         got = compiled(x.numpy())
         for i, want in enumerate(module(x)):
             np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}, {shape}")
+
+
+class Quantizable(torch.nn.Module):
+    """Layers between the stubs by which PyTorch quantizes a part of a network."""
+
+    def __init__(self):
+        super().__init__()
+        from torch.ao.quantization import DeQuantStub, QuantStub
+
+        self.first, self.last = QuantStub(), DeQuantStub()
+        self.a = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.b = torch.nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.act = torch.nn.ReLU()
+        self.sum = torch.ao.nn.quantized.FloatFunctional()
+        self.linear = torch.nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.act(self.a(self.first(x)))
+        x, y = (torch.nn.functional.max_pool2d(v, 8) for v in (x, self.b(x)))
+        y = torch.cat([x, self.sum.add(x, y)], 1)
+        return self.last(self.linear(y.flatten(1)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_layers() -> None:
+    """As in PyTorch but for roundings at the borders of steps, which are rare and one step wide."""
+    from torch.ao import quantization
+
+    module = Quantizable().eval()
+    module.qconfig = quantization.get_default_qconfig("fbgemm")
+    quantization.prepare(module, inplace=True)
+    data = [torch.rand(16, 3, 8, 8) for _ in range(2)]
+    module(data[0])
+    quantization.convert(module, inplace=True)
+    model = ov.convert_model(module, example_input=data[1])
+    assert {op.get_type_name() for op in model.get_ops()} >= {
+        "FakeQuantize",
+        "Convolution",
+        "GroupConvolution",
+    }
+    got = ov.compile_model(model, "CPU", EXACT)(data[1].numpy())[0]
+    steps = np.abs(got - module(data[1]).numpy()) / module.linear.scale
+    assert steps.max() < 1.01 and (steps > 0.01).mean() < 0.1

@@ -15,6 +15,7 @@ from ovjit.graph.shapes import Interval, is_static
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import Call, TorchDraft
+from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
 
@@ -87,7 +88,8 @@ class TorchReader(TorchDraft):
             if converter is not None:
                 return converter(made, arguments)
             assert row is not None
-            return row(made, arguments)
+            value = row(made, arguments)
+            return kept_on_grid(made, arguments, value) if self.grids else value
         except Refused:
             raise
         except (UnsupportedError, ModelError) as error:

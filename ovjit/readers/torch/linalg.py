@@ -37,6 +37,8 @@ def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
     b = n.unsqueeze(B, [n.rank(B)]) if vector else B
     out = n("MatMul", made, b) if left else n("MatMul", b, made)
     out = n.squeeze(out, [-1]) if vector else out
+    if n.op == "aten::linalg_solve_ex":
+        return [out, n.filled(0, n.sizes(x)[:-2], "i32")]
     return out if n.op == "aten::linalg_solve" else [out, None, None, None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from ovjit.api.model.node import Output
@@ -39,11 +40,13 @@ _SCRIPTED = {
 
 
 def python_number(name: str) -> bool:
-    return name in ARITHMETIC or name in _UNARY
+    return name in ARITHMETIC or name in _UNARY or name == "sym_sum"
 
 
 def computed(n: Call, name: str, *values: Any) -> Any:
     """Python's operator `name` of numbers; of known ones it is Python that computes."""
+    if name == "sym_sum":  # of a list
+        return reduce(lambda a, b: computed(n, "add", a, b), values[0])
     function, op = (ARITHMETIC if len(values) > 1 else _UNARY)[name]
     known = [n.known_number(v) for v in values]
     if None not in known:

@@ -17,7 +17,7 @@ def _per_axis(n: Call, value: Any, x: Output, axis: int) -> Output:
     return n.reshape(value, shape)
 
 
-def _fake(n: Call, x: Output, scale: Output, zero: Output, low: int, high: int) -> Output:
+def fake_quantized(n: Call, x: Output, scale: Output, zero: Output, low: int, high: int) -> Output:
     """(clamp(round(x / scale) + zero) - zero) * scale, as FakeQuantize between the ends of the range"""
     ends = [n("Multiply", n("Subtract", n.like(x, v), zero), scale) for v in (low, high)]
     return n("FakeQuantize", x, *ends, *ends, levels=high - low + 1)
@@ -30,7 +30,7 @@ def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: 
     s, z = (n.tensor(v, kind) for v in (scale, zero_point))
     if n.rank(s):
         s, z = n.reshape(s, []), n.reshape(z, [])
-    out = _fake(n, x, s, z, quant_min, quant_max)
+    out = fake_quantized(n, x, s, z, quant_min, quant_max)
     return [out, n.alike(x, True, "boolean")] if n.op.endswith("cachemask") else out
 
 
@@ -39,7 +39,7 @@ def fake_per_channel(
     n: Call, x: Output, scale: Output, zero_point: Output, axis: int, quant_min: int, quant_max: int
 ) -> Output:
     s, z = (n.convert(_per_axis(n, v, x, n.axis(axis, n.rank(x))), n.dtype(x)) for v in (scale, zero_point))
-    return _fake(n, x, s, z, quant_min, quant_max)
+    return fake_quantized(n, x, s, z, quant_min, quant_max)
 
 
 @aten("quantized_decomposed::quantize_per_tensor", "quantized_decomposed::quantize_per_channel",

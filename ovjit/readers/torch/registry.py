@@ -11,8 +11,8 @@ from typing import Any
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
     "attention", "complex", "create", "elementwise", "factors", "fourier", "indexing", "iterated", "linalg",
-    "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "random", "recurrent", "reduce", "resize",
-    "scatter", "shapes", "sorting", "special", "vision",
+    "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized", "random", "recurrent",
+    "reduce", "resize", "scatter", "shapes", "sorting", "special", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.

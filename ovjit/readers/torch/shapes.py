@@ -399,10 +399,10 @@ def _circular(n: Call, x: Output, begin: list[int], end: list[int]) -> Output:
 
 
 @aten("diagonal", "diagonal_copy", "linalg_diagonal")
-def diagonal(n: Call, x: Output, offset: int = 0, dim1: int = 0, dim2: int = 1, A: Any = None) -> Output:
+def diagonal(n: Call, x: Output, offset: int = 0, dim1: Any = None, dim2: Any = None) -> Output:
     """The elements [i, i + offset] as the last dimension: a part of the matrices, read in one dimension."""
-    if n.op == "aten::linalg_diagonal":
-        dim1, dim2 = -2, -1
+    usual = (-2, -1) if n.op == "aten::linalg_diagonal" else (0, 1)
+    dim1, dim2 = usual[0] if dim1 is None else dim1, usual[1] if dim2 is None else dim2
     rank = n.rank(x)
     a, b = n.axis(dim1, rank), n.axis(dim2, rank)
     x = n.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b])
