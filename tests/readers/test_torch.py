@@ -614,6 +614,32 @@ def test_written_out_attention_is_one_node_where_openvino_makes_it_so(name: str)
     np.testing.assert_allclose(result[0], function(*given).numpy(), atol=1e-5)
 
 
+def test_transposes_are_flags_of_products() -> None:
+    def function(a, b):
+        return a.transpose(-1, -2) @ b.transpose(1, 2)
+
+    model = compare(of(function), rand(2, 3, 4), rand(2, 5, 3))
+    (product,) = (node for node in model.get_ops() if node.get_type_name() == "MatMul")
+    assert product.get_attributes() == {"transpose_a": True, "transpose_b": True}
+    assert "Transpose" not in {node.get_type_name() for node in model.get_ops()}
+
+
+def test_tensors_within_a_model_have_names() -> None:
+    """Those of the trace's values; names of inputs and outputs belong to these alone."""
+
+    class Module(torch.nn.Module):
+        def forward(self, x, y):
+            middle = x * 2
+            y = y + middle
+            return {"middle": y.relu()}
+
+    model = compare(Module(), rand(2, 3), rand(2, 3))
+    named = {node.get_type_name(): node.output(0).get_names() for node in model.get_ops()}
+    assert named["Multiply"] and named["Add"] and not named["Multiply"] & named["Add"]
+    assert named["Relu"] == {"middle"} and "middle" not in named["Multiply"]
+    assert "y" not in named["Add"] and model.input("y").get_names() == {"y"}
+
+
 def test_a_comparison_of_the_number_of_samples_with_one() -> None:
     """The example has one sample; the program is for any number."""
 

@@ -13,7 +13,8 @@ from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval, surely_equal
-from ovjit.rewrite.pattern import constant, op, value
+from ovjit.readers.torch.transposes import before_turning
+from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
 
 #: The least rank of q, k and v, and the largest that is taken with a mask.
@@ -28,7 +29,6 @@ _PRODUCT = op.MatMul(value("q"), ..., transpose_a=False).once.named("product")
 _SCORES = op.Multiply(_PRODUCT, value("scale").where(_is_single)) | _PRODUCT
 _SUM = op.Add(_SCORES, value("mask")).once.named("sum")
 _WEIGHTS = op.Softmax(_SUM | _SCORES).named("weights")
-_TURNED = op.Transpose(value("k"), constant("order"))
 _SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
 
 
@@ -82,20 +82,10 @@ def _key_of(product: Seen) -> _Key | None:
     """None where the key is a product with something else than a number."""
     k = product.node.inputs[1]
     is_turned = not product.node.attrs["transpose_b"]
-    if (before := _before_turning(k)) is not None:
-        k, is_turned = before, not is_turned
     found = _SCALED.first(k)
     if found is not None:
         return _Key(found["k"], is_turned, found["scale"])
     return None if op.Multiply(...).matches(k) else _Key(k, is_turned, None)
-
-
-def _before_turning(value: Seen) -> Seen | None:
-    """What a Transpose of the last two dimensions takes."""
-    found = _TURNED.first(value)
-    rank = len(value.shape or ())
-    swapped = [*range(rank - 2), rank - 1, rank - 2]
-    return found["k"] if found is not None and found["order"].constant.tolist() == swapped else None
 
 
 def _keeps_heads(values: list[Seen], rank: int) -> bool:
@@ -121,7 +111,7 @@ def _turned_back(key: _Key, name: str) -> Output:
     """The key with a row for each position."""
     if not key.is_turned:
         return key.k.port
-    if (before := _before_turning(key.k)) is not None:
+    if (before := before_turning(key.k)) is not None:
         return before.port
     rank = len(key.k.shape or ())
     order = _constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")

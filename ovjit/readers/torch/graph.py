@@ -17,6 +17,7 @@ from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import Call, TorchDraft
 from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.transposes import absorb_transposes
 from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
 
 
@@ -37,6 +38,7 @@ class TorchReader(TorchDraft):
         super().__init__()
         self.converters = dict(converters or {})
         self.parameters: list[Any] = []
+        self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
         self._constants: dict[int, Any] = {}
         self._kept: list[Any] = []  # what the constants' memory belongs to
 
@@ -111,11 +113,35 @@ class TorchReader(TorchDraft):
             value = value.value
         if not isinstance(value, Output):
             value = Call(self, "prim::Constant", "", "", self._inner).tensor(value)
-        names = set(names)
+        names, tensor = set(names), value._tensor
         node = Result._of(value, None)
+        for name in names & self._variables.keys():
+            other = self._variables.pop(name)
+            other._names = other._names - {name}
+            if other is not tensor:
+                self._name(other, name)
+        for name in [name for name in tensor._names if self._variables.get(name) is tensor]:
+            tensor._names = tensor._names - {name}  # an output has the names that it is given alone
         if names:
-            value._tensor._names = value._tensor._names | names
+            tensor._names = tensor._names | names
         return node
+
+    def name_variable(self, value: Any, name: str) -> None:
+        """Call a tensor that has no name as a value of a script's graph, as OpenVINO does: exporters to it
+        make variables of the names."""
+        if isinstance(value, Output) and not value._tensor._names:
+            inputs = (parameter._tensors[0]._names for parameter in self.parameters)
+            if name in self._variables or any(name in names for names in inputs):
+                self._name(value._tensor, name)
+            else:
+                value._tensor._names = {name}
+                self._variables[name] = value._tensor
+
+    def _name(self, tensor: Any, taken: str) -> None:
+        """Call a tensor like a name that another has, with a number."""
+        name = f"{taken}/{len(self._variables)}"
+        tensor._names = tensor._names | {name}
+        self._variables[name] = tensor
 
     def unknown_parameter(self, name: str) -> Output:
         """An input of which only the name is known."""
@@ -138,6 +164,7 @@ class TorchReader(TorchDraft):
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
         fold(made, keep_compressed=True)
+        absorb_transposes(made)
         fold_batch_norms(made)
         fuse_attention(made)
         _shapes_of_inputs(made)

@@ -106,11 +106,13 @@ class ScriptReader(TorchReader):
         if len(outputs) == 1:
             made = made[0] if _takes_one(schema, made) else made
             self._set(node, made)
+            self.name_variable(made, outputs[0].debugName())
             if (view := view_of(node, kind, schema.overload_name, arguments)) is not None:
                 self.views[outputs[0].debugName()] = view
         else:
             for output, value in zip(outputs, made, strict=False):
                 self.env[output.debugName()] = value
+                self.name_variable(value, output.debugName())
         self._alias(node, schema)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
