@@ -34,7 +34,7 @@ _DEBS = (
 ).split()
 _WHEELS = (
     "numba llvmlite numpy defusedxml ml_dtypes onnx platformdirs pytest pytest-timeout pytest-xdist "
-    "cloudpickle pillow openvino>=2026.4"
+    "cloudpickle pillow gguf openvino>=2026.4"
 ).split()
 _TAGS = ["manylinux2014", *(f"manylinux_2_{n}" for n in (17, 26, 27, 28, 31, 34, 35))]
 #: Programs have a PYTHONPATH of their own, which does not name packages for another machine.
