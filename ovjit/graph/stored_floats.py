@@ -10,9 +10,9 @@ import numpy as np
 from ovjit.graph import nf4
 
 #: Element types of 4 bits -> what their codes stand for.
-_LEVELS = {
+_LEVELS: dict[str, np.ndarray] = {
     "nf4": nf4.LEVELS,
-    "f4e2m1": np.float32([sign * x for sign in (1.0, -1.0) for x in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]),
+    "f4e2m1": np.array([sign * x for sign in (1.0, -1.0) for x in (0, 0.5, 1, 1.5, 2, 3, 4, 6)], np.float32),
 }
 #: The element types besides integers that can be stored, and their bits.
 FLOAT_BITS = {**dict.fromkeys(_LEVELS, 4), "f8e4m3": 8, "f8e5m2": 8, "f16": 16}

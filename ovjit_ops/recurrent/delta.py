@@ -77,7 +77,7 @@ class GatedDeltaNet:
         given = (query, key, value, recurrent_state, gate, beta)
         dims = fitted(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), given, strict=True)})
         heads, groups = (dims.shape(letter)[0] for letter in "HG")
-        if is_static((heads, groups)):
+        if isinstance(heads, int) and isinstance(groups, int):
             check(heads and groups % heads == 0, f"{groups} heads of values are no multiple of {heads}")
         check(q_l2_norm_eps > 0 and k_l2_norm_eps > 0, "the attributes ..._l2_norm_eps should be positive")
         dtype = next((x.dtype for x in given if x.dtype != "dynamic"), "dynamic")
@@ -85,20 +85,21 @@ class GatedDeltaNet:
 
     @in_f32
     def ref(q, k, v, state, gate, beta, *, fuse_qk_l2norm=False, q_l2_norm_eps=1e-6, k_l2_norm_eps=1e-6):
+        pair = [q, k]
         if fuse_qk_l2norm:
-            q, k = (
+            pair = [
                 x / np.sqrt((x * x).sum(-1, keepdims=True) + np.asarray(eps, x.dtype))
                 for x, eps in ((q, q_l2_norm_eps), (k, k_l2_norm_eps))
-            )
-        q, k = (np.repeat(x, v.shape[2] // x.shape[2], 2) for x in (q, k))
-        q = q * np.asarray(1 / math.sqrt(q.shape[-1]), q.dtype)
-        out = np.zeros_like(v)
+            ]
+        rows, columns = (np.repeat(x, v.shape[2] // x.shape[2], 2)[..., None] for x in pair)
+        rows = rows * np.asarray(1 / math.sqrt(rows.shape[-2]), rows.dtype)
+        out, held = np.zeros_like(v), np.array(state)
         for t in range(v.shape[1]):
-            state = state * np.exp(gate[:, t])[..., None, None]
-            change = (v[:, t] - (state * k[:, t, ..., None]).sum(-2)) * beta[:, t, :, None]
-            state = state + k[:, t, ..., None] * change[:, :, None]
-            out[:, t] = (state * q[:, t, ..., None]).sum(-2)
-        return out, np.array(state)
+            kept = held * np.exp(gate[:, t])[..., None, None]
+            change = (v[:, t] - (kept * columns[:, t]).sum(-2)) * beta[:, t, :, None]
+            held = kept + columns[:, t] * change[:, :, None]
+            out[:, t] = (held * rows[:, t]).sum(-2)
+        return out, held
 
     def samples(rng, dtype="f32") -> Iterator[Any]:
         for batch, tokens, heads, groups, size, wide, unit in (

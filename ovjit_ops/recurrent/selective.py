@@ -53,7 +53,7 @@ class SelectiveSSM:
         given = (A, dt, B, x, C, recurrent_state)
         dims = fitted(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), given, strict=True)})
         heads, groups = dims["H"], dims["G"]
-        if is_static((heads, groups)):
+        if isinstance(heads, int) and isinstance(groups, int):
             check(groups and heads % groups == 0, f"{heads} heads are no multiple of {groups} groups")
         dtype = next((v.dtype for v in given if v.dtype != "dynamic"), "dynamic")
         return TensorType(dtype, dims.shape("BTHP")), TensorType(dtype, dims.shape("BHPN"))

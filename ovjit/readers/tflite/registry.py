@@ -12,3 +12,4 @@ _ROWS = Rows(
 #: Decorator: `tflite_op("ADD", ...)` above the function that reads these operators.
 tflite_op = _ROWS.reads
 find_rule = _ROWS.find
+known_operators = _ROWS.known

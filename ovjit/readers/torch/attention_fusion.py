@@ -93,7 +93,7 @@ def _keeps_heads(values: list[Seen], rank: int) -> bool:
     shapes = [value.shape for value in values]
     if any(shape is None or len(shape) != rank for shape in shapes):
         return False
-    return all(surely_equal(shape[-3], shapes[0][-3]) for shape in shapes)  # type: ignore[index]
+    return all(surely_equal(shape[-3], shapes[0][-3]) for shape in shapes)
 
 
 def _keeps_lengths(total: Seen, product: Seen) -> bool:

@@ -13,6 +13,7 @@ from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.shared_memory import SharedMemory
 from ovjit.readers.torch.values import Complex
 from ovjit.readers.torch.views import View, view_of, written_back
 
@@ -38,8 +39,7 @@ class ScriptReader(TorchReader):
         self.env: dict[str, Any] = {}
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
         self._attributes: dict[str, Any] = {}
-        self._group: dict[str, str] = {}  # values that may share memory have one name here
-        self._members: dict[str, set[str]] = {}
+        self._shared = SharedMemory()
         self.views: dict[str, View] = {}  # by the names of values
 
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
@@ -80,7 +80,7 @@ class ScriptReader(TorchReader):
         inputs = [self._value(v) for v in node.inputs()]
         if kind in _SAME:
             self._set(node, inputs[0])
-            self._join(node.output(), node.inputsAt(0))
+            self._shared.join(node.output(), node.inputsAt(0))
             return
         if kind == "prim::PythonOp":
             self._python(node, inputs)
@@ -164,27 +164,14 @@ class ScriptReader(TorchReader):
                 made = call.expand(made, call.shape_of(old))
         self.env[name] = made
         pairs = [(old, made), *written_back(self, call, name, made)]
-        for other in self._members.get(self._group.get(name, name), {name}):
+        for other in self._shared.names_beside(name):
             value = self.env.get(other)
             new = next((new for before, new in pairs if value is before), None)
             if new is not None and not isinstance(value, (list, dict)):
                 self.env[other] = new
-            elif all(value is not new for _, new in pairs) and self._is_read_behind(node, other):
+            elif all(value is not new for _, new in pairs) and self._shared.is_read_behind(node, other):
                 raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
         return made
-
-    def _is_read_behind(self, node: Any, name: str) -> bool:
-        value = self._named.get(name)
-        if value is None:
-            return False
-        users = [use.user for use in value.uses()]
-        outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
-        again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)  # in the next iteration
-        return again or any(_is_after(user, node) for user in users)
-
-    @property
-    def _named(self) -> dict[str, Any]:
-        return self.__dict__.setdefault("_values_by_name", {})
 
     def _alias(self, node: Any, schema: Any) -> None:
         """Outputs that the schema says to share memory with an input."""
@@ -194,16 +181,7 @@ class ScriptReader(TorchReader):
             shared = returned.alias_info.before_set
             for value, argument in zip(node.inputs(), schema.arguments, strict=False):
                 if argument.alias_info is not None and argument.alias_info.before_set & shared:
-                    self._join(output, value)
-
-    def _join(self, a: Any, b: Any) -> None:
-        names = [a.debugName(), b.debugName()]
-        self._named.update(zip(names, (a, b), strict=True))
-        groups = [self._group.get(name, name) for name in names]
-        members = set().union(*(self._members.get(g, {name}) for g, name in zip(groups, names, strict=True)))
-        for name in members:
-            self._group[name] = groups[1]
-        self._members[groups[1]] = members
+                    self._shared.join(output, value)
 
     def _set(self, node: Any, value: Any) -> None:
         self.env[node.output().debugName()] = value
@@ -233,8 +211,7 @@ class ScriptReader(TorchReader):
             first, value = self._attributes[path]
             self.env[name] = value if first not in self.env else self.env[first]
             if isinstance(value, (Output, Complex)):
-                self._members.setdefault(self._group.get(first, first), {first}).add(name)
-                self._group[name] = self._group.setdefault(first, first)
+                self._shared.add(name, first)
             return
         value = self.module
         for part in path.split("."):
@@ -259,7 +236,7 @@ class ScriptReader(TorchReader):
         values = self._value(node.inputsAt(0))
         for output, value in zip(node.outputs(), values, strict=False):
             self.env[output.debugName()] = value
-            self._join(output, node.inputsAt(0))
+            self._shared.join(output, node.inputsAt(0))
 
     def _index(self, node: Any) -> None:
         values = self._value(node.inputsAt(0))
@@ -369,24 +346,6 @@ def _wanted(outputs: Sequence[Any]) -> tuple[int | None, frozenset[int] | None]:
     if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
         return users[0].outputsSize(), None
     return None, None
-
-
-def _is_after(other: Any, node: Any) -> bool:
-    """Whether a node runs behind another one of its block, or inside of a node that does."""
-    return bool(other.isAfter(node))
-
-
-def _loops(node: Any) -> list[Any]:
-    """The loops that a node is in."""
-    found = []
-    while (node := node.owningBlock().owningNode()) is not None:
-        if node.kind() == "prim::Loop":
-            found.append(node)
-    return found
-
-
-def _is_in(node: Any, others: Sequence[Any]) -> bool:
-    return any(node is other for other in others)
 
 
 def _where(node: Any) -> str:
