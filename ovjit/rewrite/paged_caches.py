@@ -11,15 +11,19 @@ It is no rule: inputs of the graph change, and all layers together get one plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.compiler.options import Cache, caches_of
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
 from ovjit.graph.paged_caches import BLOCK, CacheKind
-from ovjit.graph.shapes import ANY
+from ovjit.graph.shapes import ANY, is_static
 
 #: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
 #: up to so many new tokens are not split into tiles.
@@ -177,9 +181,15 @@ def _may_have(value: Value) -> bool:
     return value.shape is None or 0 not in value.shape
 
 
+#: Optional inputs of which kernels read an element for each part of a dimension of another input: slopes and
+#: sinks of heads, kinds of tokens, begins of pairs -> (that input, its axis, what stands for "none").
+_COUNTED = {11: (0, 1, 0.0), 20: (0, 1, -math.inf), 25: (0, 0, 0), 27: (6, 0, 0)}
+#: The inputs of a layer that `PagedGuard` takes.
+_GUARDED = (6, 14, 15, 27, 16, 26, 3)
+
+
 def _guarded(layer: Node) -> tuple[Value, ...]:
-    """What `PagedGuard` takes of a layer."""
-    return tuple(layer.inputs[i] for i in (6, 14, 15, 27, 16, 26, 3))
+    return tuple(layer.inputs[i] for i in _GUARDED)
 
 
 def _as(b: Builder, value: Value, dtype: str) -> Value:
@@ -208,6 +218,8 @@ class _Work:
         #: What looks at blocks that are rotated and the like, before anything is written.
         self._guards: list[Value] = []
         self._guarded: set[tuple[Value, ...]] = set()
+        #: Optional inputs with neutral elements behind their own.
+        self._longer_ones: dict[tuple[Any, ...], Value] = {}
 
     def _key(self, node: Node) -> tuple[Any, ...]:
         """What a list of work is made of: tables, and how many of what an item has."""
@@ -235,8 +247,8 @@ class _Work:
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         attrs = dict(key[-1]) | _attributes(keys, values)
         attrs["scores"] = node.outputs[1] in self.read
-        inputs = [self.new[v] for v in node.inputs]
         b, name, origins = self.builder, node.name, node.origins
+        inputs = [self._filled(node, i) for i in range(len(node.inputs))]
         inputs += [self._made[key], *self._guards]
         made = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
         self.new[node.outputs[0]] = made.output
@@ -249,6 +261,40 @@ class _Work:
             different = b.add("PagedDiversity", given, kind, name=name, origins=origins)
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
+    def _filled(self, layer: Node, number: int) -> Value:
+        """The input with this number. If it is optional and may have too few elements, neutral ones follow
+        its own: kernels read one for each head, token or sequence."""
+        value = self.new[layer.inputs[number]]
+        if number not in _COUNTED or not _may_have(value):
+            return value
+        of, axis, neutral = _COUNTED[number]
+        source, each = self.new[layer.inputs[of]], self.kinds[layer.inputs[3]].size if axis else 1
+        count = source.shape[axis] if source.shape is not None else ANY
+        if isinstance(count, int) and value.shape is not None and is_static(value.shape):
+            if math.prod(value.shape) >= count // each:
+                return value
+        key = value, source, axis, each
+        if key not in self._longer_ones:
+            self._longer_ones[key] = self._longer(value, neutral, source, axis, each)
+        return self._longer_ones[key]
+
+    def _longer(self, value: Value, neutral: float, source: Value, axis: int, each: int) -> Value:
+        """The elements of `value`, and behind them as many neutral ones as a dimension of `source` has
+        groups of `each`."""
+        name = value.node.name
+
+        def made(op: str, *inputs: Value, **attrs: Any) -> Value:
+            return self.builder.add(op, inputs, attrs, name=f"{name}/neutral").output
+
+        def number(x: Any, dtype: str = "i64") -> Value:
+            return self.builder.constant(np.array(x, dtypes.numpy_dtype(dtype)), dtype)
+
+        shape = made("ShapeOf", source)
+        count = made("Gather", shape, number([axis]), number(0))
+        count = made("Divide", count, number(each))
+        more = made("Broadcast", number(neutral, value.dtype), count)
+        return made("Concat", made("Reshape", value, number([-1]), special_zero=False), more, axis=0)
+
     def _guard(self, layer: Node) -> None:
         """The check of a layer's other numbers that lead to memory, if it has some."""
         given = _guarded(layer)
@@ -257,7 +303,8 @@ class _Work:
             return
         self._guarded.add(given)
         attrs = {"rotating": rotating, "paired": paired}
-        inputs, name = [self.new[v] for v in given], f"{layer.name}/guard"
+        name = f"{layer.name}/guard"
+        inputs = [self._filled(layer, i) for i in _GUARDED]
         self._guards.append(self.builder.add("PagedGuard", inputs, attrs, name=name).output)
 
     def _list(self, layer: Node, first: Node) -> None:

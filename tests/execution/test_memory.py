@@ -40,7 +40,7 @@ def test_compiling_resnet50() -> None:
     """The first time on a machine: nothing comes from the cache."""
     path = build("resnet50")
     found = ask("compile", str(path), cache="0")
-    assert found["compiled"] > 10 and found["cached"] == 0
+    assert found["compiled"] + found["shipped"] > 10 and found["cached"] == 0
     weights = path.with_suffix(".bin").stat().st_size
     peak = found["peak"]
     assert weights < peak, "the packed weights are resident"
@@ -52,7 +52,7 @@ def many_sizes(inferences: int, sizes: int) -> None:
     largest = ask("infer", "20", "1")
     found = ask("infer", str(inferences), str(sizes))
     assert found["sizes"] == sizes
-    assert found["new"] == {"compiled": 0, "cached": 0}, "another size compiled something"
+    assert not any(found["new"].values()), "another size compiled something"
     ratio = found["resident"] / largest["resident"]
     assert ratio <= GROWTH, f"{sizes} sizes take {ratio:.2f} times the memory of the largest"
 

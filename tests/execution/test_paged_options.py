@@ -10,7 +10,7 @@ import openvino
 import pytest
 
 import ovjit as ov
-from tests.support.paged_op import HEADS, SHARED, SIZE, Run, model, rows_of
+from tests.support.paged_op import HEADS, SHARED, SIZE, TABLES, Run, model, rows_of
 
 SEED = 20261122
 #: Sequences: an empty past, a long one, one that begins in the midst of a block.
@@ -131,3 +131,15 @@ def test_tokens_of_pictures(window: int) -> None:
     runs = both(("token_type_ids",), sliding_window=window)
     then = [(40, 1, [3, 4]), (12, 1, [0])], {"token_type_ids": [0, 0]}
     compare(runs, [([(0, 40, [3, 4]), (0, 12, [0])], more), then])
+
+
+@pytest.mark.parametrize("name", ["alibi_slopes", "sinks", "token_type_ids", "qq_bias"])
+def test_open_inputs_that_are_given_empty_are_as_absent(name: str) -> None:
+    """Kernels read an element of each for every head, token or sequence, whose memory is not there."""
+    rng = np.random.default_rng(20261123)
+    names = (name, "qq_bias_begins") if name == "qq_bias" else (name,)
+    plain, opened = Run(ov, model(ov)), Run(ov, model(ov, names))
+    empty = {n: np.zeros([0] * TABLES[n][1]) for n in names}
+    for rows in ([(0, 40, [0, 1]), (0, 3, [2])], [(40, 1, [0, 1]), (3, 5, [2])]):
+        data = rows_of(rng, sum(row[1] for row in rows))
+        np.testing.assert_allclose(opened(rows, data, **empty)[0], plain(rows, data)[0], rtol=1e-6, atol=1e-6)
