@@ -1,7 +1,8 @@
 """Generation, and drafts that let the model check several tokens in one inference.
 
 A draft changes how fast tokens come and not which: the model's own logits choose each of them. Up to
-`CHECKED` tokens behind others have the logits that each has alone, bit by bit.
+`CHECKED` tokens behind others have the logits that each has alone, bit by bit. The exception is
+plain 4-bit weights on AVX2.
 """
 
 from __future__ import annotations

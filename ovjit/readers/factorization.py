@@ -89,7 +89,7 @@ def _eliminate(n: Builder) -> Step:
         best = n("ReduceMin", n("Select", top, rows, n.const(NO_ROW)), [1], keep_dims=True)
         best = n("Select", n("Equal", best, n.const(NO_ROW)), k, best)  # where all is NaN
         at_step = n("Equal", rows, k)
-        turned = n("Select", at_step, best, n("Select", n("Equal", rows, best), k, rows))
+        turned = exchanged(n, rows, k, best)
         x = n("Gather", x, turned, 1, batch_dims=1)
         order = n("Gather", order, turned, 1, batch_dims=1)
         swaps = n("Select", at_step, best, swaps)
@@ -107,6 +107,11 @@ def _eliminate(n: Builder) -> Step:
         return [x, order, swaps, failed]
 
     return step
+
+
+def exchanged(n: Builder, rows: Output, k: Output, best: Output) -> Output:
+    """The places of rows when row `k` and row `best` of each matrix have changed places."""
+    return n("Select", n("Equal", rows, k), best, n("Select", n("Equal", rows, best), k, rows))
 
 
 def determinant(n: Builder, x: Output) -> Output:

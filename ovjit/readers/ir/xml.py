@@ -98,19 +98,23 @@ def parse_net(xml: bytes) -> Net:
 
     Raises ModelError for xml that is malformed, not IR v10 or v11, or refers to what is not there.
     """
-    from pyexpat import ExpatError
+    from xml.parsers import expat
+
+    from defusedxml.common import DefusedXmlException
 
     if len(xml) > MAX_BYTES:
         raise ModelError(f"the xml has {len(xml)} bytes; more than {MAX_BYTES} are not read")
     target = _Target()
-    parser = _parser()
+    parser = _defused_parser()
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end
     parser.CharacterDataHandler = target.data
     try:
         # in one piece: expat rescans a long token with every further piece
         parser.Parse(xml, True)
-    except ExpatError as error:
+    except DefusedXmlException as error:
+        raise ModelError(f"the xml has a document type or entities, which are refused: {error}") from error
+    except expat.ExpatError as error:
         raise ModelError(f"the xml is malformed: {error}") from error
     except (ValueError, LookupError) as error:
         raise ModelError(f"the xml cannot be decoded: {error}") from error
@@ -121,26 +125,26 @@ def parse_net(xml: bytes) -> Net:
     return target.net
 
 
-#: What declares a document type or entities, or refers to others' files.
-_REFUSED = (
-    "StartDoctypeDeclHandler", "EntityDeclHandler", "UnparsedEntityDeclHandler", "ExternalEntityRefHandler",
+#: What a builder of documents listens to besides, and nothing does here.
+_UNHEARD = (
+    "ProcessingInstructionHandler", "CommentHandler", "XmlDeclHandler", "NotationDeclHandler",
+    "ElementDeclHandler", "AttlistDeclHandler", "StartCdataSectionHandler", "EndCdataSectionHandler",
 )  # fmt: skip
 
 
-def _parser() -> Any:
-    """A parser without trees that refuses document types and entities, as defusedxml's parsers do. Importing
-    those takes longer than parsing a small model."""
-    from pyexpat import ParserCreate
+def _defused_parser() -> Any:
+    """A parser without trees that refuses document types and entities by defusedxml's handlers. Importing its
+    parser of trees takes longer than a small model takes to compile."""
+    from xml.parsers import expat
 
-    parser = ParserCreate(namespace_separator="}")
-    for name in _REFUSED:
-        setattr(parser, name, _refuse)
+    from defusedxml.expatbuilder import DefusedExpatBuilder
+
+    parser = expat.ParserCreate(namespace_separator="}")
+    DefusedExpatBuilder(forbid_dtd=True, forbid_entities=True, forbid_external=True).install(parser)
+    for name in _UNHEARD:
+        setattr(parser, name, None)
     parser.buffer_text = True
     return parser
-
-
-def _refuse(*declared: Any) -> None:
-    raise ModelError(f"the xml has a document type or entities, which are refused: {declared!r:.200}")
 
 
 class _Frame:

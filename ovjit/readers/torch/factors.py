@@ -6,10 +6,12 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.readers.counted import counted
 from ovjit.readers.factorization import (
     Eliminated,
     cholesky,
     eliminated,
+    exchanged,
     identity,
     multiplied,
     places,
@@ -45,9 +47,13 @@ def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
 
 def _unpacked(n: Call, x: Output, found: Eliminated) -> list[Output]:
     """P, L and U"""
-    rows = places(n, found.packed, 1)
-    moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(found.order, [1]))
-    return [unstacked(n, n.convert(moved, n.dtype(x)), x, 2), *_triangles(n, x, found.packed)]
+    return [_permutation(n, x, found.order, places(n, found.packed, 1)), *_triangles(n, x, found.packed)]
+
+
+def _permutation(n: Call, like: Output, order: Output, rows: Output) -> Output:
+    """P, by the row at each place and the places of rows."""
+    moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(order, [1]))
+    return unstacked(n, n.convert(moved, n.dtype(like)), like, 2)
 
 
 def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
@@ -61,13 +67,10 @@ def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
 
 def _order(n: Call, pivots: Output, rows: Output) -> Output:
     """The row at each place after the exchanges: from i32 [count, steps] and the places of rows."""
-    from ovjit.readers.counted import counted
-
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         order, (swaps, rows) = state[0], others
         best = n("Gather", swaps, n.unsqueeze(k, [0]), 1)
-        turned = n("Select", n("Equal", rows, k), best, n("Select", n("Equal", rows, best), k, rows))
-        return [n("Gather", order, turned, 1, batch_dims=1)]
+        return [n("Gather", order, exchanged(n, rows, k, best), 1, batch_dims=1)]
 
     swaps = n("Subtract", n.convert(pivots, "i64"), n.const(1))
     start = n("Broadcast", n.unsqueeze(rows, [0]), n("Concat", n.dim_of(swaps, 0), n.dim_of(rows, 0), axis=0))
@@ -90,8 +93,7 @@ def lu_unpack(
         return [nothing, *parts]
     rows = places(n, packed, 1)
     order = _order(n, _pivots(n, LU_pivots), rows)
-    moved = n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(order, [1]))
-    return [unstacked(n, n.convert(moved, n.dtype(x)), x, 2), *parts]
+    return [_permutation(n, x, order, rows), *parts]
 
 
 @aten("lu_solve", "linalg_lu_solve")
