@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.compiling import counts
 from ovjit.data import digits
 
 CALLS = 400
@@ -30,6 +31,7 @@ def main(ov: Any = None) -> int:
     xml, images, labels = digits()
     core = ov.Core()
     steps: list[Any] = []
+    before = dict(counts)
     if hasattr(ov, "progress"):
         ov.progress(steps.append)
     start = perf_counter()
@@ -41,7 +43,7 @@ def main(ov: Any = None) -> int:
     print(f"read {xml.name} in {1e3 * (read - start):.1f} ms, compiled in {1e3 * (done - read):.1f} ms")
     if hasattr(ov, "progress"):
         ov.progress(None)
-        print(first_time(steps))
+        print(first_time({kind: count - before[kind] for kind, count in counts.items()}, steps))
     print()
 
     answers = compiled(images)[0].argmax(axis=1)
@@ -78,13 +80,15 @@ def drawn(images: np.ndarray, answers: np.ndarray, labels: np.ndarray) -> str:
     return "\n".join([*rows, " ".join(text.center(width) for text in said).rstrip(), ""])
 
 
-def first_time(steps: list[Any]) -> str:
-    """What had to be compiled, by the steps that `ovjit.progress` has told."""
-    if not steps:
-        return "all kernels were in the cache"
-    compiled = sum(step.kernel != "" for step in steps)
-    seconds = sum(step.seconds for step in steps if not step.kernel)
-    return f"{compiled} kernels compiled for the first time, in {seconds:.2f} s; kept for later processes"
+def first_time(kernels: Mapping[str, int], steps: Sequence[Any]) -> str:
+    """Where the kernels are from, by how many of each kind `compiling.counts` has more, and what compiling
+    took, by the steps that `ovjit.progress` has told."""
+    ways = {"shipped": "shipped with ovjit", "cached": "from the cache", "compiled": "compiled"}
+    found = [f"{kernels[kind]} {way}" for kind, way in ways.items() if kernels[kind]]
+    if kernels["compiled"]:
+        found[-1] += f" in {sum(step.seconds for step in steps if not step.kernel):.2f} s"
+        found[-1] += " and kept for later processes"
+    return f"kernels: {', '.join(found) or 'loaded before'}"
 
 
 def print_latencies(ov: Any, compiled: Any, images: np.ndarray) -> np.ndarray:

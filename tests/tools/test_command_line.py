@@ -434,6 +434,18 @@ def test_nobody_reads_on(tmp_path):
     assert done.returncode == 141 and done.stderr == ""
 
 
+def test_the_demo_tells_where_kernels_are_from():
+    from ovjit.codegen.compiling import Progress
+    from ovjit.tools.demo import first_time
+
+    steps = [Progress(0, 2, "a", 0.0), Progress(1, 2, "b", 0.25), Progress(2, 2, "", 0.5)]
+    assert first_time({"compiled": 0, "cached": 0, "shipped": 22}, []) == "kernels: 22 shipped with ovjit"
+    assert first_time({"compiled": 2, "cached": 1, "shipped": 19}, steps) == (
+        "kernels: 19 shipped with ovjit, 1 from the cache, 2 compiled in 0.50 s and kept for later processes"
+    )
+    assert first_time({"compiled": 0, "cached": 0, "shipped": 0}, []) == "kernels: loaded before"
+
+
 def test_the_demo_draws_digits(capsys):
     from ovjit.tools.demo import drawn
 
