@@ -22,9 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return tool(arguments[1:])
         options = _parser().parse_args(arguments)
         if options.command == "demo":
-            from ovjit.tools import demo
-
-            return demo.main()
+            return _demo()
     except BrokenPipeError:  # `ovjit inspect ... | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -46,6 +44,17 @@ TOOLS = {
     "cache": ("ovjit.tools.cache", "main", "list, prune or warm the kernel cache"),
     "shim": ("ovjit.tools.shim", "main", "give ovjit the name openvino in this environment"),
 }  # fmt: skip
+
+
+def _demo() -> int:
+    from ovjit.errors import UnsupportedError
+    from ovjit.tools import demo
+
+    try:
+        return demo.main()
+    except UnsupportedError as error:  # a machine that no code is made for
+        print(f"ovjit: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import platform
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 
 import pytest
 
+import ovjit as ov
 from ovjit.codegen import kernel
 from ovjit.codegen.cpu import emit, host, machine
 from ovjit.codegen.cpu.targets import target_of
+from ovjit.data import digits
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import ROOT
 
@@ -59,27 +63,93 @@ def test_an_unknown_machine_is_named(said: str, another) -> None:
         assert isinstance(caught.value, OvjitError)
 
 
+def test_a_system_without_uname_is_asked_by_platform(another) -> None:
+    """Windows has no `os.uname`."""
+    another.delattr(os, "uname")
+    another.setattr(platform, "machine", lambda: "ARM64")
+    assert machine.name() == "aarch64"
+    machine.name.cache_clear()
+    another.setattr(platform, "machine", lambda: "x86")
+    with pytest.raises(UnsupportedError, match="this machine is 'x86'"):
+        host.host_target()
+
+
+@pytest.mark.parametrize("said", ["x86_64", "aarch64"])
+def test_a_python_of_32_bits_is_refused(said: str, another) -> None:
+    """Whatever the kernel below it is called."""
+    call_it(another, said)
+    another.setattr(machine, "sys", types.SimpleNamespace(platform="linux", maxsize=(1 << 31) - 1))
+    with pytest.raises(UnsupportedError, match=f"'{said}'.*32 bits"):
+        host.host_target()
+
+
+#: What a program may do first on a machine of another name, where Numba cannot be installed: each call works,
+#: or raises ovjit's own error.
 UNKNOWN = """
-import os
-import numpy as np, ovjit as ov
-class Names: machine = "loongarch64"
-os.uname = lambda: Names
-x = ov.opset8.parameter([4], np.float32)
-model = ov.Model([ov.opset8.relu(x)], [x])
-try:
-    ov.Core().compile_model(model, "CPU")
-except ov.errors.OvjitError as error:
-    print(error)
+import os, platform, sys
+import numpy as np
+called = os.uname_result((*tuple(os.uname())[:4], sys.argv[1]))
+os.uname, platform.machine, platform.processor = lambda: called, lambda: sys.argv[1], lambda: ""
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numba", "llvmlite"):
+            raise ImportError(f"no {name} here")
+
+sys.meta_path.insert(0, Missing())
+import ovjit as ov
+from ovjit.__main__ import main
+from ovjit.data import digits
+path, images, labels = digits()
+blob = open(sys.argv[2], "rb").read()
+core, model = ov.Core(), ov.Core().read_model(path)
+first = model.input(0)
+plain = {
+    "read": lambda: core.read_model(path),
+    "write": lambda: ov.save_model(model, "again.xml"),
+    "query": lambda: core.query_model(model, "CPU"),
+    "devices": lambda: core.available_devices,
+    "name": lambda: core.get_property("CPU", "FULL_DEVICE_NAME"),
+    "tensor": lambda: ov.Tensor(np.zeros(3, np.float32)).data.sum(),
+    "reshape": lambda: model.reshape([4, 1, 8, 8]),
+    "version": lambda: main(["--help"]),
+}
+refused = {
+    "compile": lambda: core.compile_model(model, "CPU"),
+    "compile a file": lambda: ov.compile_model(path),
+    "with a folder": lambda: core.compile_model(path, "CPU", {"CACHE_DIR": "models"}),
+    "import": lambda: core.import_model(blob, "CPU"),
+    "capabilities": lambda: core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+}
+for name, call in plain.items():
+    try:
+        call()
+    except SystemExit as done:
+        assert not done.code, name
+for name, call in refused.items():
+    try:
+        call()
+    except ov.errors.OvjitError as error:
+        told = f"this machine is {sys.argv[1]!r}, linux: ovjit compiles for x86_64"
+        assert str(error).startswith(told), error
+    else:
+        raise AssertionError(name)
+assert main(["demo"]) == 2 and main(["profile", str(path)]) == 2
+print("told")
 """
 
 
-def test_a_program_on_an_unknown_machine_is_told(tmp_path) -> None:
+@pytest.mark.parametrize("said", ["riscv64", "armv7l", "i686", "loongarch64"])
+def test_a_program_on_an_unknown_machine_is_told(said: str, tmp_path) -> None:
+    blob = tmp_path / "x86.blob"
+    blob.write_bytes(ov.compile_model(digits()[0], "CPU").export_model().getvalue())
     done = subprocess.run(
-        [sys.executable, "-c", UNKNOWN], capture_output=True, text=True, check=False,
-        env={**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", UNKNOWN, said, str(blob)], capture_output=True, text=True, check=False,
+        env={**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("this machine is 'loongarch64', linux: ovjit compiles for x86_64")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("told\n")
+    assert done.stderr.count(f"ovjit: this machine is {said!r}") == 2
 
 
 def test_arm_is_asked_for_its_own_features(another) -> None:
