@@ -46,7 +46,7 @@ from ovjit.graph.attributes import Str as Str
 from ovjit.graph.attributes import Strs as Strs
 from ovjit.graph.attributes import UInt as UInt
 from ovjit.graph.attributes import Word as Word
-from ovjit.graph.traced import most
+from ovjit.graph.symbolic import sym_max
 
 
 class TensorType:
@@ -444,7 +444,7 @@ def _check_size(kind: TensorType) -> None:
         low = d.lo if isinstance(d, shapes.Interval) else d
         if low < 0:
             raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
-        size *= most(low, 1)
+        size *= sym_max(low, 1)
     if size > MOST_ELEMENTS:
         raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
 

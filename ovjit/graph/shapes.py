@@ -1,9 +1,7 @@
-"""Dimensions of shapes: ints where known, Intervals where not, with the same arithmetic.
+"""Dimensions and shapes: what fits, merges and broadcasts.
 
-Shape inference is written once, in plain arithmetic, for both: `(d + 2 - k) // s + 1` gives an int for an int
-and the tightest Interval for an Interval. An Interval has bounds and, where planning asks for it
-(`ovjit.planning.symbols`), an expression by which equal ones are known. A number with a value and guards is a
-`Traced` (`ovjit.graph.traced`). The API's Dimension has these dimensions, too.
+A dimension is a symbolic integer (`ovjit.graph.symbolic`): an int where known, an Interval where not. The
+API's Dimension has these dimensions, too.
 """
 
 from __future__ import annotations
@@ -12,106 +10,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from ovjit.errors import ModelError, OvjitError
-from ovjit.graph.traced import alike, is_traced_number
-
-
-class Interval:
-    """All ints from `lo` to `hi` inclusive; `hi` None means no upper bound. Immutable, lo < hi.
-
-    It may have a name, base + offset, where `base` says what it descends from. Arithmetic of named ones gives
-    names again, so that what two branches make of one dimension can be compared (`surely_equal`). That holds
-    for the ints that take their place, as long as type inference does the same to both.
-    """
-
-    __slots__ = ("base", "hi", "lo", "offset")
-
-    def __init__(self, lo: int, hi: int | None, base: tuple | None = None, offset: int = 0):
-        self.lo = lo
-        self.hi = hi
-        self.base = base
-        self.offset = offset
-
-    @property
-    def key(self) -> tuple | None:
-        """What two dimensions have in common that are surely equal; None for one without a name."""
-        return None if self.base is None else (self.base, self.offset)
-
-    def __repr__(self) -> str:
-        if self.lo == 0 and self.hi is None:
-            return "?"
-        return f"{self.lo or ''}..{'' if self.hi is None else self.hi}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Interval) and (self.lo, self.hi) == (other.lo, other.hi)
-
-    def __hash__(self) -> int:
-        return hash((self.lo, self.hi))
-
-    def __contains__(self, value: int) -> bool:
-        return self.lo <= value and (self.hi is None or value <= self.hi)
-
-    def __add__(self, other: Dim) -> Dim:
-        lo, hi = bounds(other)
-        low, high = self.lo + lo, None if self.hi is None or hi is None else self.hi + hi
-        if isinstance(other, Interval):
-            return dim(low, high, _joined("sum", self.base, other.base), self.offset + other.offset)
-        return dim(low, high) if self.base is None else dim(low, high, self.base, self.offset + other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Dim) -> Dim:
-        lo, hi = bounds(other)
-        low = 0 if hi is None else max(0, self.lo - hi)
-        high = None if self.hi is None else max(0, self.hi - lo)
-        if isinstance(other, Interval) or self.base is None:
-            return dim(low, high)
-        return dim(low, high, self.base, self.offset - other)
-
-    def __rsub__(self, other: int) -> Dim:
-        return dim(0 if self.hi is None else max(0, other - self.hi), max(0, other - self.lo))
-
-    def __mul__(self, other: Dim) -> Dim:
-        lo, hi = bounds(other)
-        if hi == 0 or self.hi == 0:
-            return 0
-        low, high = self.lo * lo, None if self.hi is None or hi is None else self.hi * hi
-        if isinstance(other, Interval):
-            return dim(low, high, _joined("product", self.key, other.key))
-        if self.base is None or other == 1:
-            return dim(low, high)
-        return dim(low, high, ("times", self.base, other), self.offset * other)
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: int) -> Dim:
-        low, high = self.lo // other, None if self.hi is None else self.hi // other
-        if self.base is None:
-            return dim(low, high)
-        if other == 1:
-            return self
-        whole, rest = divmod(self.offset, other)
-        return dim(low, high, ("part", self.base, rest, other), whole)
-
-
-def _joined(what: str, one: tuple | None, other: tuple | None) -> tuple | None:
-    """What descends from two names; None where one has none."""
-    return None if one is None or other is None else (what, *sorted((one, other), key=repr))
-
-
-Dim = int | Interval
-Shape = tuple[Dim, ...]
-
-#: A dimension of which nothing is known.
-ANY = Interval(0, None)
-
-
-def dim(lo: int, hi: int | None, base: tuple | None = None, offset: int = 0) -> Dim:
-    """The dimension with these bounds, and this name: an int when they meet."""
-    return lo if lo == hi else Interval(lo, hi, base, offset)
-
-
-def bounds(d: Dim) -> tuple[int, int | None]:
-    return (d.lo, d.hi) if isinstance(d, Interval) else (d, d)
+from ovjit.graph.symbolic import ANY as ANY  # the numbers are dimensions, too, for who infers shapes
+from ovjit.graph.symbolic import Dim as Dim
+from ovjit.graph.symbolic import Interval as Interval
+from ovjit.graph.symbolic import Shape as Shape
+from ovjit.graph.symbolic import alike, statically_known_equal
+from ovjit.graph.symbolic import bounds as bounds
+from ovjit.graph.symbolic import dim as dim
+from ovjit.graph.traced import is_traced_number
 
 
 def up_to(d: Dim) -> Dim:
@@ -146,13 +52,6 @@ def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     return True
 
 
-def surely_equal(a: Dim, b: Dim) -> bool:
-    """True when the dimensions are the same number, whatever it will be."""
-    if isinstance(a, Interval) and isinstance(b, Interval):
-        return a.base is not None and a.key == b.key
-    return a == b
-
-
 def fits(shape: Sequence[int], expected: Sequence[Dim] | None) -> bool:
     """True when the concrete `shape` is one of those that `expected` stands for."""
     if expected is None:
@@ -167,7 +66,7 @@ def fits(shape: Sequence[int], expected: Sequence[Dim] | None) -> bool:
 
 def merge(a: Dim, b: Dim) -> Dim | None:
     """The dimensions that are both in `a` and in `b`; None when there is none."""
-    if surely_equal(a, b):
+    if statically_known_equal(a, b):
         return a
     (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
     lo = max(alo, blo)
@@ -193,7 +92,7 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
     """NumPy's rule for one pair of dimensions; None when they do not fit."""
     if (type(b) is int and b == 1) or (is_traced_number(a) and alike(a, b)):
         return a  # without comparing a to 1: a batch of 1 shares the plan of others
-    if a == 1 or surely_equal(a, b):
+    if a == 1 or statically_known_equal(a, b):
         return b
     if b == 1:
         return a

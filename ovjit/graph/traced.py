@@ -392,32 +392,17 @@ def _beside(what: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     return what(a, b) if isinstance(a, (int, float)) and isinstance(b, (int, float)) else NotImplemented
 
 
-def least(first: Any, *others: Any) -> Any:
-    """`min`, without deciding between traced numbers."""
-    for other in others:
-        first = _either(LEAST, first, other)
-    return first
-
-
-def most(first: Any, *others: Any) -> Any:
-    """`max`, without deciding between traced numbers."""
-    for other in others:
-        first = _either(MOST, first, other)
-    return first
-
-
-def _either(what: int, a: Any, b: Any) -> Any:
+def extreme(what: int, a: Any, b: Any) -> Any:
+    """The least or the most of two numbers, one of which is traced; nothing is decided."""
     traced = a if type(a) is Traced else b
-    if type(traced) is not Traced:
-        return min(a, b) if what == LEAST else max(a, b)
     key = (what, type(a), a.node if type(a) is Traced else a, type(b), b.node if type(b) is Traced else b)
     known = traced.tape._extremes.get(key)
     if known is None:
-        known = traced.tape._extremes[key] = _found_either(what, a, b, traced)
+        known = traced.tape._extremes[key] = _found_extreme(what, a, b, traced)
     return known
 
 
-def _found_either(what: int, a: Any, b: Any, traced: Traced) -> Any:
+def _found_extreme(what: int, a: Any, b: Any, traced: Traced) -> Any:
     pair = []
     for x in (a, b):
         place = traced._place(x)
@@ -436,28 +421,9 @@ def identity(numbers: Sequence[Any]) -> tuple[Any, ...]:
     return tuple([(n.node,) if type(n) is Traced else n for n in numbers])
 
 
-def surely_same(a: Any, b: Any) -> bool:
-    """Whether two numbers are equal for every shape that a trace may serve; nothing is decided."""
-    if type(a) is Traced or type(b) is Traced:
-        return type(a) is type(b) and a.node == b.node
-    return bool(a == b)
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Whether two numbers are equal. A traced one beside a plain 1 counts as unequal without a guard, which
-    would specialise the plan: a batch of 1 needs no other plan."""
-    plain = next((n for n in (a, b) if type(n) is not Traced), None)
-    return surely_same(a, b) or (plain != 1 and bool(a == b))
-
-
 def is_traced_number(number: Any) -> bool:
     """Whether this is a `Traced`, which `isinstance` would take for an int."""
     return type(number) is Traced
-
-
-def whole(number: Any) -> Any:
-    """`int(number)`, a traced one as it is."""
-    return number if type(number) is Traced else int(number)
 
 
 def as_found_number(number: Any) -> Any:
@@ -467,7 +433,7 @@ def as_found_number(number: Any) -> Any:
 
 def whole_numbers(array: Any) -> list[Any]:
     """The elements of an array of integers as ints, traced ones as they are."""
-    return [whole(x) for x in np.asarray(array).reshape(-1).tolist()]
+    return [x if type(x) is Traced else int(x) for x in np.asarray(array).reshape(-1).tolist()]
 
 
 def is_traced(array: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.errors import check
 from ovjit.graph.shapes import Dim, bounds, dim
-from ovjit.graph.traced import least, most
+from ovjit.graph.symbolic import sym_max, sym_min
 
 AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
 ROUNDINGS = ("floor", "ceil", "ceil_torch")
@@ -92,7 +92,7 @@ def resolve_pads(
     before, after = [], []
     for extent, k, s, d in zip(extents, kernel, strides, dilations, strict=True):
         outputs = -(-extent // s)
-        total = most(0, (outputs - 1) * s + (k - 1) * d + 1 - extent)
+        total = sym_max(0, (outputs - 1) * s + (k - 1) * d + 1 - extent)
         smaller = total // 2
         before.append(smaller if auto_pad == "same_upper" else total - smaller)
         after.append(total - before[-1])
@@ -167,8 +167,8 @@ def pad_spatial(
     source: list[slice] = [slice(None)] * x.ndim
     target: list[slice] = [slice(None)] * x.ndim
     for i, (b, o, k, s, d) in enumerate(zip(begin, outputs, kernel, strides, dilations, strict=True), lead):
-        shape[i] = most(0, (o - 1) * s + (k - 1) * d + 1)
-        used = most(0, least(x.shape[i], shape[i] - b))
+        shape[i] = sym_max(0, (o - 1) * s + (k - 1) * d + 1)
+        used = sym_max(0, sym_min(x.shape[i], shape[i] - b))
         source[i], target[i] = slice(0, used), slice(b, b + used)
     out = np.full(shape, value, dtype=x.dtype)
     out[tuple(target)] = x[tuple(source)]
@@ -226,7 +226,7 @@ def transposed_pads(
         else:
             size = outputs[i]
             if auto_pad.startswith("same"):
-                total = most(0, full - size + extra[i])
+                total = sym_max(0, full - size + extra[i])
                 begin = total - total // 2 if auto_pad == "same_upper" else total // 2
         check(size >= 0, f"the padding leaves nothing of spatial dimension {i}")
         begins.append(begin)
@@ -250,5 +250,5 @@ def taps_that_meet(
 ) -> tuple[int, int]:
     """The first and the last tap along one dimension that some place of the window puts on an element."""
     reach = (outs - 1) * stride  # of a tap, from its first place to its last
-    first = least(most(0, -((reach - pad) // dilation)), most(0, pad // dilation), kernel - 1)
-    return first, least(kernel - 1, most(first, (extent + pad - 1) // dilation))
+    first = sym_min(sym_max(0, -((reach - pad) // dilation)), sym_max(0, pad // dilation), kernel - 1)
+    return first, sym_min(kernel - 1, sym_max(first, (extent + pad - 1) // dilation))

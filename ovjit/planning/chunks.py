@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.graph.traced import is_traced_number, least, most
+from ovjit.graph.symbolic import sym_max, sym_min
+from ovjit.graph.traced import is_traced_number
 
 #: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
 CHUNK_WORK = 200_000
@@ -22,12 +23,12 @@ def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
 
 
 def _traced_split(total: Any, work_each: Any, chunk_work: Any) -> Any:
-    total = most(1, total)
+    total = sym_max(1, total)
     if not is_traced_number(work_each):
-        return least(total, int(max(1, chunk_work // max(work_each, 1e-9))))
+        return sym_min(total, int(max(1, chunk_work // max(work_each, 1e-9))))
     if type(chunk_work) is float and chunk_work.is_integer():
         chunk_work = int(chunk_work)
-    return least(total, most(1, chunk_work // most(work_each, 1)))
+    return sym_min(total, sym_max(1, chunk_work // sym_max(work_each, 1)))
 
 
 def ceil_div(a: int, b: int) -> int:

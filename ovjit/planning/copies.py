@@ -12,7 +12,8 @@ from ovjit.codegen.function import DIMS
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
-from ovjit.graph.traced import identity, is_traced_number, least, surely_same
+from ovjit.graph.symbolic import statically_known_equal, sym_min
+from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split
 from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.races import Piece, Rows, Touches, gaps
@@ -187,7 +188,8 @@ def _cut_open(
     last dimension if that is known, else into parts of one length. The divisor of a row differs each time."""
     if not planner.last_is_open:
         last = out.shape[order[-1]] if order else 1
-        if ROW <= last < OPEN_ROW and not surely_same(row, last) and (not several or row >= OPEN_ROW):
+        inside = not statically_known_equal(row, last)
+        if ROW <= last < OPEN_ROW and inside and (not several or row >= OPEN_ROW):
             return row // last if several else product([out.shape[a] for a in order[:-1]]), last, False
     if row < OPEN_ROW:
         return 0, row, False
@@ -226,7 +228,7 @@ def _innermost(
         return last
     best = 0
     for i in range(1, len(extents)):  # the last of the longest; one comparison each, as a trace keeps them
-        if least(extents[i], 64) >= least(extents[best], 64):
+        if sym_min(extents[i], 64) >= sym_min(extents[best], 64):
             best = i
     return best
 

@@ -22,7 +22,7 @@ from ovjit.codegen.memory import WALKED
 from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of, given_fields
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import alike, least
+from ovjit.graph.symbolic import alike, sym_min
 from ovjit.planning.chunks import ceil_div
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import View, merge_axes, placed_values, product
@@ -129,7 +129,7 @@ def try_launch(
         planner.step(kernel, values, 1, views, written, flops)
         return True
     if callable(work):
-        work = work(least(found.lanes, count.each), found.lane_strides)
+        work = work(sym_min(found.lanes, count.each), found.lane_strides)
     unit = items if whole else None
     proof = None
     if ordered:  # what is shared is the slowest dimension, where no index depends on it

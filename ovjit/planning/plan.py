@@ -14,7 +14,7 @@ from typing import Any
 from ovjit import debug
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.traced import alike, surely_same
+from ovjit.graph.symbolic import alike, statically_known_equal
 from ovjit.planning.arena import assign_offsets
 from ovjit.planning.chunks import PARALLEL_WORK
 from ovjit.planning.chunks import ceil_div as ceil_div
@@ -331,7 +331,8 @@ def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:
 
 def _same_strides(shape: Sequence[int], one: Sequence[int], other: Sequence[int]) -> bool:
     """Whether both say the same of this shape; those of dimensions of 1 say nothing."""
-    return all(surely_same(a, b) or a == b or d == 1 for d, a, b in zip(shape, one, other, strict=True))
+    pairs = zip(shape, one, other, strict=True)
+    return all(statically_known_equal(a, b) or a == b or d == 1 for d, a, b in pairs)
 
 
 class _OutputGroup:

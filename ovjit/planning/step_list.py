@@ -13,7 +13,8 @@ from ovjit.codegen.tensors import given_fields
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Interval
-from ovjit.graph.traced import identity, is_traced_number, most
+from ovjit.graph.symbolic import sym_max
+from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import ceil_div, split
 from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Probe, Step
 from ovjit.planning.races import Touches, Trace
@@ -103,7 +104,7 @@ class StepList:
         places = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
         chunks = ceil_div(items, per_chunk)
-        self.step(kernel, values, most(chunks, 1) if some else chunks, reads, writes, flops, type, places)
+        self.step(kernel, values, sym_max(chunks, 1) if some else chunks, reads, writes, flops, type, places)
 
     def host_step(self, node: Node, inputs: list[View], outputs: list[View]) -> None:
         self._uses(inputs, outputs)
@@ -129,7 +130,7 @@ class StepList:
         self.steps.append(Step(None, [number, *args], 1, *self._told(), flops, control=call))
 
     def need_scratch(self, size: int) -> None:
-        self.scratch = most(self.scratch, size)
+        self.scratch = sym_max(self.scratch, size)
 
     def _uses(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> int:
         """The bytes of what the next step reads and writes, whose memory is kept until then."""

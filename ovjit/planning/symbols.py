@@ -9,7 +9,8 @@ from __future__ import annotations
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Graph, Node, Value, infer_outputs
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, is_static, surely_equal
+from ovjit.graph.shapes import Dim, Interval, is_static
+from ovjit.graph.symbolic import statically_known_equal
 
 
 class Symbols:
@@ -34,7 +35,7 @@ class Symbols:
             first is not None
             and second is not None
             and len(first) == len(second)
-            and all(surely_equal(x, y) for x, y in zip(first, second, strict=True))
+            and all(statically_known_equal(x, y) for x, y in zip(first, second, strict=True))
         )
 
     def _infer(self, node: Node) -> list[tuple[Dim, ...] | None]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ovjit.codegen.memory import DIMS
 from ovjit.errors import OvjitError
-from ovjit.graph.traced import alike, identity, is_traced_number, most, surely_same
+from ovjit.graph.symbolic import alike, statically_known_equal, sym_max
+from ovjit.graph.traced import identity, is_traced_number
 
 #: Bases of a job: the arena, the model's constants, the constants of this plan, then inputs, then outputs.
 ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
@@ -105,7 +106,7 @@ class View:
     def is_contiguous(self) -> bool:
         """Row-major without gaps."""
         plain = row_major(self.shape, self.itemsize)
-        if all(map(surely_same, self.strides, plain)) or self.count == 0:
+        if all(map(statically_known_equal, self.strides, plain)) or self.count == 0:
             return True
         return merge_dims(self.shape, [self.strides]) == merge_dims(self.shape, [plain])
 
@@ -191,7 +192,7 @@ class Layout:
     def with_halo(self, halo: Sequence[tuple[int, int]]) -> Layout:
         """This order, and a halo that has this one and the given one."""
         both = zip(self.halo, halo, strict=True)
-        return Layout(self.order, [(most(a[0], b[0]), most(a[1], b[1])) for a, b in both])
+        return Layout(self.order, [(sym_max(a[0], b[0]), sym_max(a[1], b[1])) for a, b in both])
 
     def allocate(self, shape: Sequence[int], itemsize: int) -> tuple[int, list[int], int]:
         """(bytes, strides, offset of element 0) of a tensor of `shape`."""
@@ -227,10 +228,11 @@ def reshape_strides(
     shape: Sequence[int], strides: Sequence[int], new: Sequence[int], itemsize: int
 ) -> list[int] | None:
     """Strides of `new` over the same memory, None where there are none."""
-    if any(d == 0 for d in new) or all(map(surely_same, strides, row_major(shape, itemsize))):
+    if any(d == 0 for d in new) or all(map(statically_known_equal, strides, row_major(shape, itemsize))):
         return row_major(new, itemsize)
     first = next((i for i, d in enumerate(shape) if is_traced_number(d) or d != 1), len(shape))
-    if first < len(shape) and new and is_traced_number(new[0]) and surely_same(shape[first], new[0]):
+    lead = new[0] if first < len(shape) and new else None
+    if is_traced_number(lead) and statically_known_equal(shape[first], lead):
         rest = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
         return None if rest is None else [strides[first], *rest]  # whatever the first dimension is, 1 too
     extents, (steps,) = merge_dims(shape, [strides])
@@ -287,7 +289,7 @@ def merge_axes(
 
 def _follows(steps: Sequence[Sequence[int]], strides: Sequence[Sequence[int]], i: int, extent: int) -> bool:
     """Whether dimension i continues the last of `steps` for any shape."""
-    return all(surely_same(s[-1], extent * st[i]) for s, st in zip(steps, strides, strict=True))
+    return all(statically_known_equal(s[-1], extent * st[i]) for s, st in zip(steps, strides, strict=True))
 
 
 def walking_order(view: View) -> list[int]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
-from ovjit.graph.traced import is_traced_number, least, most, whole
+from ovjit.graph.symbolic import sym_int, sym_max, sym_min
+from ovjit.graph.traced import is_traced_number
 from ovjit.planning.plan import ceil_div
 from ovjit.planning.views import Ptr
 from ovjit.tiles.pack import PanelSizes
@@ -68,9 +69,9 @@ class Sharing(NamedTuple):
         how many ranges of panels."""
         rows = self.rows
         panel_bytes = weights.sizes.panel
-        pn_per = most(1, least(panels, PANEL_BYTES // most(panel_bytes, 1)))
+        pn_per = sym_max(1, sym_min(panels, PANEL_BYTES // sym_max(panel_bytes, 1)))
         if self.unpacks:
-            pn_per = most(1, least(pn_per, panels // MOST_CHUNKS))
+            pn_per = sym_max(1, sym_min(pn_per, panels // MOST_CHUNKS))
         pn_blocks = ceil_div(panels, pn_per)
         # Equal shares of pixels for two and four threads gain, by count, 0.3 to 1.4 % of quantized networks
         # at two threads. They lose as much and more at eight and sixteen. The last panel may have one vector,
@@ -78,17 +79,17 @@ class Sharing(NamedTuple):
         vectors, rate = self.target.tile_vectors, self.form.rate
         tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
-        wanted = least(MOST_CHUNKS, most(1, whole(flops // (CHUNK_FLOPS * rate))))
-        others = pn_blocks * most(1, weights.groups)
+        wanted = sym_min(MOST_CHUNKS, sym_max(1, sym_int(flops // (CHUNK_FLOPS * rate))))
+        others = pn_blocks * sym_max(1, weights.groups)
         if self.form.step > 1:  # the last tile of a range has fewer pixels: ranges of panels have no such
-            pn_blocks = most(pn_blocks, least(panels, ceil_div(wanted * FULL_TILES * rows, pixels)))
+            pn_blocks = sym_max(pn_blocks, sym_min(panels, ceil_div(wanted * FULL_TILES * rows, pixels)))
             pn_per = ceil_div(panels, pn_blocks)
             pn_blocks = ceil_div(panels, pn_per)
-            others = pn_blocks * most(1, weights.groups)
-        px_blocks = most(1, least(ceil_div(pixels, rows), ceil_div(wanted, others)))
+            others = pn_blocks * sym_max(1, weights.groups)
+        px_blocks = sym_max(1, sym_min(ceil_div(pixels, rows), ceil_div(wanted, others)))
         if self.unpacks:
-            px_blocks = least(px_blocks, ceil_div(pixels, UNPACKED_FOR))
-        px_per = most(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
+            px_blocks = sym_min(px_blocks, ceil_div(pixels, UNPACKED_FOR))
+        px_per = sym_max(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
 
     def of(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
@@ -99,6 +100,6 @@ class Sharing(NamedTuple):
         blocks = self.blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights at the speed of
         # memory. Further requests then disturb the CPU's own prefetching (5 to 10 % at 1 row).
-        ahead_step = ceil_div(width * WORD, most(1, ceil_div(pixels, rows)))
-        ahead_step = ahead_step * least(1, pixels // (FEW_PIXELS + 1))
+        ahead_step = ceil_div(width * WORD, sym_max(1, ceil_div(pixels, rows)))
+        ahead_step = ahead_step * sym_min(1, pixels // (FEW_PIXELS + 1))
         return flops, *blocks, ahead_step, ahead_step * words, blocks[1] * blocks[3] * weights.groups

@@ -31,7 +31,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
-from ovjit.graph.traced import least, most
+from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
@@ -165,7 +165,7 @@ class Attention(Lowering):
     ) -> None:  # fmt: skip
         rows, columns, depth, wide = (values[n] for n in ("rows", "columns", "depth", "wide"))
         tall = self.target.shapes.tiles[0]
-        block = 1 if few else least(TILES * tall, ceil_div(rows, tall) * tall)
+        block = 1 if few else sym_min(TILES * tall, ceil_div(rows, tall) * tall)
         parts = ceil_div(rows, block)
         values |= {"parts": parts, "block": block, "unseen": planner.constants.at(self.unseen)}
         if self.cap is not None:
@@ -224,7 +224,7 @@ class Attention(Lowering):
         depth, n = view.shape[-2:]
         sizes, batch = panel_sizes(self.form.words(depth), n, self.target), view.shape[:-2]
         each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
-        packed = planner.allocate((*batch, 1, most(each // WORD, 1)), WORD)
+        packed = planner.allocate((*batch, 1, sym_max(each // WORD, 1)), WORD)
         if not view.count:
             return packed, sizes.panel
         kernel, values = packing(view, self.target, self.form)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.paged_caches import INPUTS, kinds_of
-from ovjit.graph.traced import most
+from ovjit.graph.symbolic import sym_max
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div
 from ovjit.planning.views import Layout, View, product
@@ -183,7 +183,7 @@ class PagedAttention(Lowering):
         given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recent_step": step}
         values = shared | places | given | {"sequences": sequences}
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
-        chunks = most(entries, 1)
+        chunks = sym_max(entries, 1)
         planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
 
     def _choose(self, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:

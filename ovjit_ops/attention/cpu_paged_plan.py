@@ -19,7 +19,7 @@ from typing import Any
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.graph.traced import least
+from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 
@@ -163,7 +163,7 @@ class PagedPlan(Lowering):
         values: dict[str, Any] = {
             "past": past.ptr, "begins": begins.ptr, "entries": entries.ptr, "ends": ends.ptr,
             "window": window.ptr, "table": table.ptr, "sequences": sequences, "tokens": tokens,
-            "listed": listed, "held": least(*caches) if len(caches) > 1 else caches[0],
+            "listed": listed, "held": sym_min(*caches) if len(caches) > 1 else caches[0],
         }  # fmt: skip
         values |= {name: attrs[name] for name in ("block", "part", "rows", "few")}
         values |= {name: made[name] for name in ("writes_at", "few_at", "many_at", "words")}

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph.partial import UNKNOWN
 from ovjit.graph.shapes import (
     Dim,
     Interval,
@@ -20,7 +19,8 @@ from ovjit.graph.shapes import (
     text,
     up_to,
 )
-from ovjit.graph.traced import alike, is_traced_number, least, most, whole, whole_numbers
+from ovjit.graph.symbolic import UNKNOWN, alike, sym_int, sym_max, sym_min
+from ovjit.graph.traced import is_traced_number, whole_numbers
 
 
 def places(
@@ -32,7 +32,7 @@ def places(
     OpenVINO and ONNX, where Python names nothing.
     """
     if any(is_traced_number(x) for x in (extent, start, stop, step)):
-        return _traced_places(extent, start, stop, whole(step), begin_open, end_open)
+        return _traced_places(extent, start, stop, sym_int(step), begin_open, end_open)
     cut = slice(None if begin_open else start, None if end_open else stop, step)
     first, last, step = cut.indices(extent)
     if step < 0 and first < 0 < extent:
@@ -58,7 +58,7 @@ def _traced_places(
     """`places` of traced numbers."""
 
     def inside(at: Any, low: Any, high: Any) -> Any:
-        return least(most(at + extent if at < 0 else at, low), high)
+        return sym_min(sym_max(at + extent if at < 0 else at, low), high)
 
     step = int(step)
     low, high = (0, extent) if step > 0 else (-1, extent - 1)
@@ -67,7 +67,7 @@ def _traced_places(
     if step < 0 and first < 0 and 0 < extent:
         first = 0
     span = last - first if step > 0 else first - last
-    return TracedRange(first, step, most(0, -(-span // abs(step))))
+    return TracedRange(first, step, sym_max(0, -(-span // abs(step))))
 
 
 def count_of(named: range | TracedRange) -> int:
@@ -124,7 +124,7 @@ def _tried(d: Dim, bends: set[int]) -> set[int]:
 
 def dims_of(array: Any) -> list[Dim]:
     """The elements of an array of integers as ints; open ones and traced ones as they are."""
-    return [x if isinstance(x, Interval) else whole(x) for x in np.asarray(array).reshape(-1).tolist()]
+    return [sym_int(x) for x in np.asarray(array).reshape(-1).tolist()]
 
 
 def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[Dim, Dim, int]]:
@@ -226,7 +226,7 @@ def broadcast_plan(
     shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(shape to view the data as, shape of the result)."""
-    wanted = tuple(whole(v) for v in target)
+    wanted = tuple(sym_int(v) for v in target)
     check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
     if mode == "explicit":
         check(axes is not None, "the explicit mode needs axes_mapping")
@@ -246,7 +246,7 @@ def broadcast_plan(
                 check(alike(d, t) or d in (1, t), f"{says} Allowed input dimension value would be 1 or {t}")
     out = broadcast(view, wanted)
     check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
-    return view, tuple(whole(d) for d in out or ())
+    return view, tuple(sym_int(d) for d in out or ())
 
 
 def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:

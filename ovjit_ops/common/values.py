@@ -17,7 +17,8 @@ from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
 from ovjit.graph.graph import Node, Replacement
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, Interval, bounds, dim, is_static, text
-from ovjit.graph.traced import is_traced, is_traced_number, whole
+from ovjit.graph.symbolic import sym_int
+from ovjit.graph.traced import is_traced, is_traced_number
 from ovjit.rewrite.pattern import operation
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
@@ -54,7 +55,7 @@ def shape_scalar(x: TensorType, what: str, integral: str = "", one: str = "") ->
     what OpenVINO says of others, see `shape_value`."""
     value = shape_value(x, what, integral, one)
     check_one(x, what, one)
-    return None if value is None else whole(value[0])
+    return None if value is None else sym_int(value[0])
 
 
 def check_one(x: TensorType, what: str, one: str = "") -> None:
@@ -96,7 +97,7 @@ def with_value(
     """`out` with its value filled in when all inputs' values are known numbers and everything is small.
 
     `partially`: what is done where open dimensions are among the numbers. True when `ref` only moves
-    elements; else a function of one element of each input, see `ovjit.graph.partial`.
+    elements; else a function of one element of each input, see `ovjit.graph.symbolic`.
     """
     if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
         return out  # what is traced is worked out by `ovjit.graph.bodies`

@@ -13,7 +13,7 @@ from ovjit.codegen.cpu.formats import Format, find_format, matrix_format
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
-from ovjit.graph.traced import most, whole
+from ovjit.graph.symbolic import sym_int, sym_max
 from ovjit.graph.windows import resolve_pads, taps_that_meet
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Shapes
@@ -178,7 +178,7 @@ class TiledConvolution(Tiled):
         """The zero border of the input, as taps read it that are multiplied: what the last window really
         reads may be less than the padding."""
         strides, dilations, begin, end = self.window(extents)
-        halo = [(whole(b), whole(e)) for b, e in zip(begin, end, strict=True)]
+        halo = [(sym_int(b), sym_int(e)) for b, e in zip(begin, end, strict=True)]
         if is_static(outs):  # open ones are a model's: nothing is planned for them
             taps = self.taps_of(extents, outs)
             steps = zip(extents, self.kernel_size, strides, dilations, begin, strict=True)
@@ -189,7 +189,7 @@ class TiledConvolution(Tiled):
                 if parts != [(0, outs[i], (0, kernel - 1))]:
                     first = [at * stride + low * dilation - pad for at, _, (low, _) in parts]
                     last = [(at + n - 1) * stride + high * dilation - pad for at, n, (_, high) in parts]
-                    halo[i] = most(0, *(-x for x in first)), most(0, *(x + 1 - extent for x in last))
+                    halo[i] = sym_max(0, *(-x for x in first)), sym_max(0, *(x + 1 - extent for x in last))
         if self.planar:  # a kernel's row is read in whole words
             halo[-1] = halo[-1][0], halo[-1][1] + -self.kernel_size[-1] % self.form.group
         if self.gathered:  # and a line of a window by two bytes for a lane

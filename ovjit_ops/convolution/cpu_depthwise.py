@@ -32,7 +32,7 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import is_static
-from ovjit.graph.traced import least, most
+from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.planning.copies import CACHE_LINE
 from ovjit.planning.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.planning.races import Piece, Places
@@ -357,10 +357,10 @@ class ByChannels(Tiled):
         line = min(channels, max(self.target.lanes, CACHE_LINE // x.itemsize))
         read = kd * kh * window.across * CACHE_LINE
         # 1 or 0: most of these rows are read again, and are there still
-        by_lines = least(1, KEPT_BYTES // most(1, read)) if kh > 2 * sh else 0
+        by_lines = sym_min(1, KEPT_BYTES // sym_max(1, read)) if kh > 2 * sh else 0
         wide = channels - by_lines * (channels - line)
         parts = ceil_div(channels, wide)
-        rows_per = least(split(oh, ow * wide * taps), most(2, ceil_div(oh, 4)))
+        rows_per = sym_min(split(oh, ow * wide * taps), sym_max(2, ceil_div(oh, 4)))
         rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
         row_blocks = ceil_div(oh, rows_per)
         # of volumes a step does one, whose slices are images

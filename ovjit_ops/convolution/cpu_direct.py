@@ -15,7 +15,7 @@ import numpy as np
 from ovjit.codegen.function import kernel, spaced
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import most
+from ovjit.graph.symbolic import sym_max
 from ovjit.graph.windows import resolve_pads
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
@@ -74,7 +74,7 @@ def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool =
     def turned(view: View) -> View | None:
         outs = view.shape[int(grouped)]
         groups = view.shape[0] if grouped else 1
-        matrix = view.permute(order).reshape((groups, product(view.shape) // most(1, groups * outs), outs))
+        matrix = view.permute(order).reshape((groups, product(view.shape) // sym_max(1, groups * outs), outs))
         return None if matrix is None or (dense and not matrix.is_contiguous) else matrix
 
     matrix = turned(planner.view(filters)) or turned(planner.copy(filters, Layout(order)))

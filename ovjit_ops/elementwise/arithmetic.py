@@ -12,6 +12,7 @@ itself: no data can stop a kernel.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import ModelError, check
-from ovjit.graph import partial
+from ovjit.graph import symbolic
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Op, TensorType, Word, register
@@ -354,21 +355,21 @@ def _infer_divide(
     left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy", m_pythondiv: Bool = True
 ) -> TensorType:
     out = binary_type(left_node, right_node, auto_broadcast, NUMBERS)
-    exact = partial.divide if m_pythondiv else partial.quotient
+    exact = symbolic.divide if m_pythondiv else symbolic.quotient
     return with_value(out, divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
 
 
-binary("Add", np.add, lambda x, y: x + y, partially=partial.add, commutative=True)
-binary("Subtract", np.subtract, lambda x, y: x - y, partially=partial.subtract)
-binary("Multiply", np.multiply, lambda x, y: x * y, partially=partial.multiply, commutative=True)
+binary("Add", np.add, lambda x, y: x + y, partially=operator.add, commutative=True)
+binary("Subtract", np.subtract, lambda x, y: x - y, partially=symbolic.subtract)
+binary("Multiply", np.multiply, lambda x, y: x * y, partially=operator.mul, commutative=True)
 binary(
     "Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}), divides=True
 )
 binary("Power", _power, _power_body, ulp=8, part="keep")
-binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=partial.maximum, commutative=True)
-binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=partial.minimum, commutative=True)
-binary("Mod", _mod, _mod_body, partially=partial.modulo, divides=True, part="keep")
-binary("FloorMod", _floor_mod, _floor_mod_body, partially=partial.modulo, divides=True, part="keep")
+binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=symbolic.sym_max, commutative=True)
+binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=symbolic.sym_min, commutative=True)
+binary("Mod", _mod, _mod_body, partially=symbolic.modulo, divides=True, part="keep")
+binary("FloorMod", _floor_mod, _floor_mod_body, partially=symbolic.modulo, divides=True, part="keep")
 binary(
     "SquaredDifference",
     lambda x, y: (x - y) * (x - y),
@@ -390,7 +391,7 @@ def integer_bounds(dtype: str, low: float, high: float) -> tuple[int, int]:
 
 def _infer_clamp(data: TensorType, *, min: Float, max: Float) -> TensorType:
     check(min <= max, f"Attribute 'min' must be less or equal than 'max'. Got: {min:g} and {max:g}")
-    exact = data.dtype in INTEGERS and partial.clamp(*integer_bounds(data.dtype, min, max))
+    exact = data.dtype in INTEGERS and symbolic.clamp(*integer_bounds(data.dtype, min, max))
     return with_value(same_type(data, NUMBERS), in_f32(_clamp), data, partially=exact, min=min, max=max)
 
 

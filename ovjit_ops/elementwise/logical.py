@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import check
-from ovjit.graph import partial
+from ovjit.graph import symbolic
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, TensorType, Word, op
@@ -55,7 +55,7 @@ _COMPARISON: dict[str, Any] = {
 }  # fmt: skip
 binary(
     "Equal", np.equal, lambda x, y: x == y, rules=[compare_with_itself], rules_for=list(REFLEXIVE),
-    partially=partial.equal, commutative=True, **_COMPARISON,
+    partially=symbolic.equal, commutative=True, **_COMPARISON,
 )  # fmt: skip
 binary("NotEqual", np.not_equal, lambda x, y: x != y, **_COMPARISON, commutative=True)
 binary("Less", np.less, lambda x, y: x < y, **_COMPARISON)
@@ -178,7 +178,7 @@ class Select:
         dtype = common_dtype(then_node, else_node, [*COMPARABLE, "string"])
         branches = TensorType(dtype, broadcast_types(then_node, else_node, auto_broadcast))
         out = TensorType(dtype, broadcast_types(cond, branches, auto_broadcast))
-        return with_value(out, np.where, cond, then_node, else_node, partially=partial.select)
+        return with_value(out, np.where, cond, then_node, else_node, partially=symbolic.select)
 
     def ref(cond, x, y, *, auto_broadcast="numpy"):
         return np.where(cond, x, y)

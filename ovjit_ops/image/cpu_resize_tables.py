@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit.graph.traced import most
+from ovjit.graph.symbolic import sym_max
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
@@ -298,7 +298,7 @@ class Tables:
         cubic = cube or attrs["mode"] == "cubic"
         taps: Any = 4 if cubic else 2
         if pillow:
-            taps = taps * most(extent, outputs) // outputs + 2
+            taps = taps * sym_max(extent, outputs) // outputs + 2
         elif attrs["mode"] == "linear" and one.antialias:
             taps = 2 * extent // outputs + 3 if one.given is None else math.ceil(2 / one.given) + 2
         numbers = np.zeros(16 + self.lanes, np.float32)

@@ -20,7 +20,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
-from ovjit.graph.traced import whole
+from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import length, narrowed, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
@@ -76,7 +76,7 @@ def _infer(
     for i, axis in enumerate(places):
         if wanted is not None:
             check(wanted[i] >= 0, f"sizes {wanted.tolist()} should not be negative")
-            shape[axis] = whole(wanted[i])
+            shape[axis] = sym_int(wanted[i])
         elif factors is not None:
             shape[axis] = scaled(shape[axis], factors[i])
         else:

@@ -11,7 +11,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Interval, compatible, is_static
-from ovjit.graph.traced import whole
+from ovjit.graph.symbolic import sym_int
 from ovjit.graph.windows import check_auto_pad, output_extents, pad_spatial, resolve_pads, taps
 from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
@@ -103,7 +103,7 @@ class Col2Im:
         check_type(data, NUMBERS)
         attrs = full_settings(locals())
         size, kernel = (
-            None if values is None else [whole(v) for v in values]  # numbers that do not wrap
+            None if values is None else [sym_int(v) for v in values]  # numbers that do not wrap
             for values in (shape_value(output_size, "output_size"), shape_value(kernel_size, "kernel_size"))
         )
         for x, what in ((output_size, "output_size"), (kernel_size, "kernel_size")):

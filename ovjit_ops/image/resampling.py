@@ -18,7 +18,8 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph.shapes import Dim, bounds, dim, normalize_axis
-from ovjit.graph.traced import LARGEST, as_found_number, is_traced_number, whole
+from ovjit.graph.symbolic import sym_int
+from ovjit.graph.traced import LARGEST, as_found_number, is_traced_number
 
 MODES = ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")
@@ -224,7 +225,8 @@ def repeats(
             if as_found_number(value) % as_found_number(extent) and value % extent:  # of all axes, ask one
                 return None
         values = [as_found_number(v) // as_found_number(e) for v, e in zip(values, extents, strict=True)]
-        if any(whole(v) != e * t for v, e, t in zip(np.ravel(sizes).tolist(), extents, values, strict=True)):
+        triples = zip(np.ravel(sizes).tolist(), extents, values, strict=True)
+        if any(sym_int(v) != e * t for v, e, t in triples):
             return None
     found = {}
     for axis, value in zip(places, values, strict=True):
@@ -292,11 +294,11 @@ def resized(
         if scales is not None:
             if not 0 < value < np.inf:
                 raise InferenceError(f"scales {values.tolist()} should be positive")
-            wanted[axis] = Resized(whole(scaled(extent, float(value))), extent, float(value), False)
+            wanted[axis] = Resized(sym_int(scaled(extent, float(value))), extent, float(value), False)
         else:
             if value < 0:
                 raise InferenceError(f"sizes {values.tolist()} should not be negative")
-            wanted[axis] = Resized(whole(value), extent, None, False)
+            wanted[axis] = Resized(sym_int(value), extent, None, False)
     made = math.prod(as_found_number(wanted[i].outputs if i in wanted else extent)
                      for i, extent in enumerate(extents))  # fmt: skip
     if made > LARGE:

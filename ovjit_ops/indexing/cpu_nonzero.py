@@ -9,7 +9,7 @@ from typing import Any
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
-from ovjit.graph.traced import most
+from ovjit.graph.symbolic import sym_max
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner, ceil_div, split
@@ -91,7 +91,7 @@ class Positions(Lowering):
         rows = x.as_shape((product(extents), n))
         work = 2 * n if n < BLOCK else 2 * BLOCK
         items = rows.shape[0] * ceil_div(n, BLOCK)
-        counts = planner.allocate((most(ceil_div(items, split(items, work)), 1),), 8)
+        counts = planner.allocate((sym_max(ceil_div(items, split(items, work)), 1),), 8)
         how: dict[str, Any] = {"work": work, "flops": x.count, "apart": False, "some": True}
         launch(planner, self.count, {"x": rows, "counts": counts}, ("counts",), **how)
         planner.need_scratch(BLOCK * 8)

@@ -9,7 +9,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import WORD, how_stored
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Factored
-from ovjit.graph.traced import least, most
+from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Planner, ceil_div, split
@@ -105,9 +105,9 @@ class DynamicProduct(StoredWeights):
         panels = ceil_div(self.outs, tile_width(self.target))
         wide = q.shape[1]
         height = HEIGHTS[0]
-        rows_per = least(ceil_div(rows, height), most(1, ROW_BYTES // (wide * height))) * height
+        rows_per = sym_min(ceil_div(rows, height), sym_max(1, ROW_BYTES // (wide * height))) * height
         row_blocks = ceil_div(rows, rows_per)
-        per_chunk = split(panels, least(rows, rows_per) * wide * (tile_width(self.target) // 4), CHUNK_DOTS)
+        per_chunk = split(panels, sym_min(rows, rows_per) * wide * (tile_width(self.target) // 4), CHUNK_DOTS)
         values = {
             "x": q.ptr, "p": p.ptr, "y": y.ptr, "b": planner.constants.at(self.bias_at[0]),
             "b_step": self.bias_at[1], "x_w": wide, "p_w": p.shape[1] * 4, "y_w": self.outs * y.itemsize,

@@ -24,7 +24,7 @@ from ovjit.codegen.tensors import BlockShare, Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import most as most_of
+from ovjit.graph.symbolic import sym_max
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div, split
 from ovjit.planning.views import (
@@ -327,7 +327,7 @@ class PlainProduct(Lowering):
         real, self.packed = REAL.get(dtype, ""), ""
         constant = b.constant
         if constant is not None and constant.ndim > 1 and constant.size:
-            self.largest = most_of(int(constant.max()), -int(constant.min())) if real else 0
+            self.largest = sym_max(int(constant.max()), -int(constant.min())) if real else 0
             real = real if self.largest < EXACT else ""
             self.packed = real or dtype
         self.real = real
@@ -395,8 +395,8 @@ class PlainProduct(Lowering):
             told: dict[str, Any] = {"left_most": left.ptr, "right_most": right.ptr}
             told |= {"lefts": left.count if read else 0, "rights": right.count if read else 0}
             values |= told
-            depth = k if self.real else most_of(1, KEPT_BYTES // (width * size))
-            values |= {"depth": most_of(1, depth), "groups": ceil_div(row_blocks, TOGETHER)}
+            depth = k if self.real else sym_max(1, KEPT_BYTES // (width * size))
+            values |= {"depth": sym_max(1, depth), "groups": ceil_div(row_blocks, TOGETHER)}
             a = self._panels(planner, a, self.lefts, height, told, read)
             if not self.packed:
                 b = b.permute((*range(len(b.shape) - 2), -1, -2))
@@ -446,7 +446,7 @@ class PlainProduct(Lowering):
         found: list[View] = []
         for view in views:
             count = view.count
-            per_chunk = most_of(split(count, view.itemsize), ceil_div(count, PARTS))
+            per_chunk = sym_max(split(count, view.itemsize), ceil_div(count, PARTS))
             chunks = ceil_div(count, per_chunk)
             sizes = planner.allocate((chunks,), 8)
             values = {"x": view.ptr, "y": sizes.ptr, "count": count, "per_chunk": per_chunk}

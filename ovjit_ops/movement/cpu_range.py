@@ -6,8 +6,8 @@ import numpy as np
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
+from ovjit.graph.symbolic import sym_int
 from ovjit.graph.traced import is_traced
-from ovjit.graph.traced import whole as whole_number
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
@@ -67,7 +67,7 @@ class Ranged(Lowering):
             planner.need_scratch(work)
             launch(planner, self.kernels[1], {"y": out, "limits": limits}, ("y",), work=work)
             return
-        first, by = (whole_number(v.reshape(-1)[0]) for v in (start, step))
+        first, by = (sym_int(v.reshape(-1)[0]) for v in (start, step))
         launch(planner, self.kernel, {"y": out}, ("y",), work=2, start=first, step=by)
 
     def _exact(self, start: np.ndarray, step: np.ndarray, n: int) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, ModelError, check
-from ovjit.graph import partial as bounded
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import DType, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
-from ovjit.graph.traced import is_traced, is_traced_number, most, whole, whole_numbers
+from ovjit.graph.symbolic import subtract, sym_int, sym_max
+from ovjit.graph.traced import is_traced, is_traced_number, whole_numbers
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import (
@@ -283,7 +283,7 @@ def range_length(start: Any, stop: Any, step: Any) -> int:
         raise InferenceError(f"a range from {start} to {stop} by {step} has no end")
     if isinstance(step, float):
         return max(0, math.ceil((stop - start) / step))
-    return most(0, -(-(stop - start) // step))
+    return sym_max(0, -(-(stop - start) // step))
 
 
 def _open_range(start: TensorType, stop: TensorType, step: TensorType) -> Dim:
@@ -297,8 +297,8 @@ def _open_range(start: TensorType, stop: TensorType, step: TensorType) -> Dim:
     first, last, by = limits
     if isinstance(by, Interval) or by == 0:
         return ANY
-    way = bounded.subtract(last, first) if by > 0 else bounded.subtract(first, last)
-    return bounded.divide(bounded.add(bounded.maximum(way, 0), abs(by) - 1), abs(by))
+    way = subtract(last, first) if by > 0 else subtract(first, last)
+    return (sym_max(way, 0) + abs(by) - 1) // abs(by)
 
 
 def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: str) -> TensorType:
@@ -326,7 +326,7 @@ def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, An
     if any(map(is_traced, limits)) and (
         dtype[0] in "iu" or all(is_traced(v) or v.dtype.kind in "iu" for v in limits)
     ):
-        return tuple(whole(v.item()) for v in limits)
+        return tuple(sym_int(v.item()) for v in limits)
     # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
     values = [v.astype(np.float64 if v.dtype.kind not in "iub" else None).item() for v in limits]
     if dtype[0] in "iu":

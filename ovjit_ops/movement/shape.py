@@ -10,7 +10,6 @@ import numpy as np
 from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Index, Int, TensorType, op
-from ovjit.graph.partial import hull
 from ovjit.graph.shapes import (
     ANY,
     Dim,
@@ -24,7 +23,8 @@ from ovjit.graph.shapes import (
     normalize_axis,
     text,
 )
-from ovjit.graph.traced import is_traced_number, whole, whole_numbers
+from ovjit.graph.symbolic import hull, sym_int
+from ovjit.graph.traced import is_traced_number, whole_numbers
 from ovjit_ops.common.values import given_rank, length, partial_dims, shape_value, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
@@ -63,7 +63,7 @@ def reshape_dims(
             )
             out.append(ANY if shape is None else shape[i])
         else:
-            out.append(whole(p))
+            out.append(sym_int(p))
     if shape is None:
         return tuple(ANY if d == -1 else d for d in out)
     # dimensions that are copied stand on both sides and cancel, open ones and zeros too; so do zeros of both

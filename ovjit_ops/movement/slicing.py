@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph import shapes
 from ovjit.graph.op import Int, Ints, TensorType, op
-from ovjit.graph.partial import UNKNOWN
+from ovjit.graph.symbolic import UNKNOWN
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan

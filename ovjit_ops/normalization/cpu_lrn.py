@@ -22,7 +22,7 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import bounds, is_static, normalize_axes
-from ovjit.graph.traced import least
+from ovjit.graph.symbolic import sym_min
 from ovjit.graph.windows import LARGEST
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
@@ -147,7 +147,7 @@ class LocalResponse(Lowering):
         if not y.count:
             return
         planner.need_scratch(2 * 4 * self.target.lanes)
-        width = 1 if self.turned else least(product(x.shape[self.axis + 1 :]), BLOCK)
+        width = 1 if self.turned else sym_min(product(x.shape[self.axis + 1 :]), BLOCK)
         launch(
             planner, self.kernel, {"x": x, "y": y}, ("y",), axes={"n": self.axis},
             work=x.shape[self.axis] * 12 * width, flops=20.0 * y.count,

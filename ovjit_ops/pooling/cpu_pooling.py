@@ -16,7 +16,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS, HALVES
 from ovjit.graph.graph import Value
-from ovjit.graph.traced import least, most
+from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.graph.windows import pool_window
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
@@ -285,9 +285,9 @@ class Pooling(Lowering):
         if self.turned:
             given["exclude"] = exclude
         else:
-            c = least(row.outputs, LINES)
+            c = sym_min(row.outputs, LINES)
             reach = (column.outputs - 1) * column.stride + (column.kernel - 1) * column.dilation + 1
-            given["lines"] = Lines(least(column.extent, most(reach - column.before, 0)), exclude)
+            given["lines"] = Lines(sym_min(column.extent, sym_max(reach - column.before, 0)), exclude)
             lanes = self.target.lanes
             span = reach + 2 * lanes * (column.stride + 1)
             planner.need_scratch((LINES * span + column.outputs + lanes) * max(x.itemsize, 4))

@@ -11,7 +11,7 @@ from ovjit.codegen.function import inline
 from ovjit.codegen.words import udiv
 from ovjit.graph.dtypes import FLOATS, numpy_dtype
 from ovjit.graph.graph import Node
-from ovjit.graph.traced import least
+from ovjit.graph.symbolic import sym_min
 from ovjit.graph.windows import pool_window, resolve_pads
 from ovjit.planning.views import View
 
@@ -77,7 +77,7 @@ def windows_of(node: Node, extents: Sequence[int], outputs: Sequence[int]) -> li
 
 def _stride(stride: int, extent: int, begin: int, end: int) -> int:
     """The stride, or as much as leads behind all else: what is read ahead goes by it."""
-    return stride if stride < LONG_STRIDE else least(stride, extent + begin + end)
+    return stride if stride < LONG_STRIDE else sym_min(stride, extent + begin + end)
 
 
 def row_and_column(windows: Sequence[Window]) -> tuple[Window, Window]:

@@ -10,7 +10,7 @@ from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Index, TensorType, UInt, Word, op
 from ovjit.graph.shapes import ANY, Dim
-from ovjit.graph.traced import whole
+from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, check_one, given_rank, shape_scalar, shape_value
@@ -98,7 +98,7 @@ class RandomUniform:
         if wanted is None:
             return TensorType(output_type, None if rank is None else (ANY,) * rank)
         check(all(d >= 0 for d in wanted), f"a dimension of {wanted.tolist()} is negative")
-        return TensorType(output_type, tuple(whole(d) for d in wanted))
+        return TensorType(output_type, tuple(sym_int(d) for d in wanted))
 
     def ref(output_shape, min_val, max_val, *, output_type, global_seed=0, op_seed=0, alignment="tensorflow"):
         shape = [int(d) for d in output_shape.reshape(-1)]

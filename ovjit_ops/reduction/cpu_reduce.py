@@ -30,7 +30,7 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
-from ovjit.graph.traced import least, most, surely_same
+from ovjit.graph.symbolic import statically_known_equal, sym_max, sym_min
 from ovjit.planning.fuse import is_number
 from ovjit.planning.lower import Lowering, innermost_axis, layout_of_largest, operand_mode
 from ovjit.planning.plan import NotNative, Planner, ceil_div
@@ -576,7 +576,7 @@ class Reduce(Lowering):
             # no dimension is contiguous, or there are too many: a copy may fit. So may a copy of data without
             # gaps because an open dimension is 1, since merging does not rely on that
             steps = row_major(views[0].shape, views[0].itemsize)
-            if not all(map(surely_same, views[0].strides, steps)):
+            if not all(map(statically_known_equal, views[0].strides, steps)):
                 views = [planner.copy(self.data, plain(len(steps)))]
             walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None:
@@ -598,8 +598,8 @@ class Reduce(Lowering):
         per = ceil_div(walk.run, parts)
         if walk.kind == "reduce":
             per = ceil_div(per, self.target.lanes) * self.target.lanes
-        per = most(1, per)
-        parts = most(1, ceil_div(walk.run, per))
+        per = sym_max(1, per)
+        parts = sym_max(1, ceil_div(walk.run, per))
         size, inner = SIZE[self.between], (walk.n,) if walk.kind == "keep" else ()
         middle = planner.allocate((*walk.kept, parts, *inner), size)
         along = middle.strides[: len(walk.kept)]
@@ -669,11 +669,11 @@ class Reduce(Lowering):
             return None
         if walk.kind == "reduce":
             worth = walk.run * product(walk.red) * size // PART_BYTES
-            return most(1, least(PARTS // most(1, self.rows), worth, walk.run // SHORTEST_PART))
+            return sym_max(1, sym_min(PARTS // sym_max(1, self.rows), worth, walk.run // SHORTEST_PART))
         if walk.red:
             return None
-        most_parts = PARTS // least(PARTS, most(1, product(walk.kept)))
-        return most(1, least(most_parts, walk.run, walk.run * walk.n * size // PART_BYTES))
+        most_parts = PARTS // sym_min(PARTS, sym_max(1, product(walk.kept)))
+        return sym_max(1, sym_min(most_parts, walk.run, walk.run * walk.n * size // PART_BYTES))
 
     def _step(
         self,

@@ -7,13 +7,14 @@ integers truncate.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import check
-from ovjit.graph import partial
+from ovjit.graph import symbolic
 from ovjit.graph.op import Bool, Op, TensorType, register
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.values import INTEGERS, length, shape_value, widened, with_partial, with_value
@@ -72,7 +73,7 @@ def reduction(
     def infer(node: TensorType, reduction_axes: TensorType, *, keep_dims: Bool = False) -> TensorType:
         out = infer_reduction(node, reduction_axes, keep_dims, types)
         if partially is not None and node.partial is not None and node.dtype in INTEGERS:
-            fold = partial.reduction(partially)
+            fold = symbolic.reduction(partially)
             return with_partial(
                 out, lambda x, axes: fold(x, _axes(axes.reshape(-1), x.ndim), keep_dims), node, reduction_axes
             )
@@ -150,17 +151,17 @@ def _l2(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
 reduction(
     "ReduceSum",
     lambda x, axes, keep: np.sum(x, axis=axes, keepdims=keep),
-    partially=partial.add,
+    partially=operator.add,
     part="read",
 )
 reduction(
     "ReduceProd",
     lambda x, axes, keep: np.prod(x, axis=axes, keepdims=keep),
-    partially=partial.multiply,
+    partially=operator.mul,
 )
 reduction("ReduceMean", _mean, part="read")
-reduction("ReduceMax", _extreme(np.max, 0), partially=partial.maximum, ulp=0, part="read")
-reduction("ReduceMin", _extreme(np.min, 1), partially=partial.minimum, ulp=0, part="read")
+reduction("ReduceMax", _extreme(np.max, 0), partially=symbolic.sym_max, ulp=0, part="read")
+reduction("ReduceMin", _extreme(np.min, 1), partially=symbolic.sym_min, ulp=0, part="read")
 reduction(
     "ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4, part="read"
 )

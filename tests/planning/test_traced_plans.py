@@ -24,7 +24,8 @@ from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import Op, find_op
 from ovjit.graph.shapes import ANY, Dim
-from ovjit.graph.traced import Tape, Traced, least, most
+from ovjit.graph.symbolic import sym_max, sym_min
+from ovjit.graph.traced import Tape, Traced
 from ovjit.planning import concrete_types, parametric
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
@@ -68,7 +69,7 @@ def test_traced_numbers_do_as_ints_do() -> None:
         text = expression(4)
         leaves = [int(v) for v in rng.integers(0, 40, 3)]
         tape = Tape(leaves)
-        names: dict[str, Any] = {"least": least, "most": most}
+        names: dict[str, Any] = {"least": sym_min, "most": sym_max}
         made = eval(text, names | {n: tape.leaf(i) for i, n in enumerate("abc")})
         assert made == eval(text, names | dict(zip("abc", leaves, strict=True))), text
         trace = object.__new__(parametric.Parametric)

@@ -12,7 +12,8 @@ from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import find_op
-from ovjit.graph.shapes import Interval, surely_equal
+from ovjit.graph.shapes import Interval
+from ovjit.graph.symbolic import statically_known_equal
 from ovjit.readers.torch.transposes import before_turning
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
@@ -93,7 +94,7 @@ def _keeps_heads(values: list[Seen], rank: int) -> bool:
     shapes = [value.shape for value in values]
     if any(shape is None or len(shape) != rank for shape in shapes):
         return False
-    return all(surely_equal(shape[-3], shapes[0][-3]) for shape in shapes)
+    return all(statically_known_equal(shape[-3], shapes[0][-3]) for shape in shapes)
 
 
 def _keeps_lengths(total: Seen, product: Seen) -> bool:
@@ -104,7 +105,7 @@ def _keeps_lengths(total: Seen, product: Seen) -> bool:
     ends = [*first[-2:], *made[-2:]]
     if len(first) > 1 and all(isinstance(d, Interval) for d in ends):
         return True
-    return all(surely_equal(a, b) for a, b in zip(made[-2:], product.shape[-2:], strict=True))
+    return all(statically_known_equal(a, b) for a, b in zip(made[-2:], product.shape[-2:], strict=True))
 
 
 def _turned_back(key: _Key, name: str) -> Output:

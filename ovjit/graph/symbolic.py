@@ -1,0 +1,309 @@
+"""Symbolic integers: an int where known, else bounds and an expression, or a value and guards.
+
+Shape inference and planning are written once, in plain arithmetic and the functions of this module:
+
+| number     | known of it               | where                                               |
+|------------|---------------------------|-----------------------------------------------------|
+| `int`      | its value                 |                                                     |
+| `Interval` | bounds, an expression     | shapes, and values made of shapes, before a run     |
+| `Traced`   | a value, rows and guards  | planning for open shapes (`ovjit.graph.traced`)     |
+
+`(d + 2 - k) // s + 1` gives the tightest Interval for an Interval. Two Intervals are one number where their
+expressions are equal (`statically_known_equal`). The atoms of expressions are `Symbol`s of the API, and
+tuples where inference or a reader names a dimension (`named`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import ModelError
+from ovjit.graph.traced import LEAST, MOST, Traced, extreme
+
+#: The least of i64: the lower bound of numbers that have none.
+LOWEST = -(2**63)
+
+
+class Symbol:
+    """A mark: dimensions that carry the same one are known to be equal."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Symbol:
+        return self
+
+
+class Length(int):
+    """A known length that carries a Symbol, as the API's dimensions may."""
+
+    symbol: Symbol
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Length:
+        return self
+
+
+class Interval:
+    """All ints from `lo` to `hi` inclusive. Immutable, lo < hi.
+
+    `hi` None means no upper bound, `lo` `LOWEST` no lower one. The expression is base + offset: `base` says
+    what the number descends from. Arithmetic keeps expressions, so that two results of one dimension can be
+    compared. Equal expressions stand for equal ints where inference does the same to both.
+
+    Differences are lengths: `d - 3` is never below 0. `d + -3` may be.
+    """
+
+    __slots__ = ("base", "hi", "lo", "offset")
+
+    def __init__(self, lo: int, hi: int | None, base: Any = None, offset: int = 0):
+        self.lo = lo
+        self.hi = hi
+        self.base = base
+        self.offset = offset
+
+    @property
+    def key(self) -> tuple | None:
+        """The expression, which equal numbers have in common; None where there is none."""
+        return None if self.base is None else (self.base, self.offset)
+
+    def __repr__(self) -> str:
+        if self.lo == 0 and self.hi is None:
+            return "?"
+        return f"{self.lo or ''}..{'' if self.hi is None else self.hi}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interval) and (self.lo, self.hi) == (other.lo, other.hi)
+
+    def __hash__(self) -> int:
+        return hash((self.lo, self.hi))
+
+    def __contains__(self, value: int) -> bool:
+        return self.lo <= value and (self.hi is None or value <= self.hi)
+
+    def __add__(self, other: Dim) -> Dim:
+        lo, hi = bounds(other)
+        low = LOWEST if LOWEST in (self.lo, lo) else self.lo + lo
+        high = None if self.hi is None or hi is None else self.hi + hi
+        if isinstance(other, Interval):
+            return dim(low, high, _joined("sum", self.base, other.base), self.offset + other.offset)
+        return dim(low, high) if self.base is None else dim(low, high, self.base, self.offset + other)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __sub__(self, other: Dim) -> Dim:
+        return _length(self + -other)
+
+    def __rsub__(self, other: int) -> Dim:
+        return _length(-self + other)
+
+    def __mul__(self, other: Dim) -> Dim:
+        low, high = _corners(lambda a, b: a * b if a and b else 0, self, other)
+        if isinstance(other, Interval):
+            return span(low, high, _joined("product", self.key, other.key))
+        if self.base is None or other < 0:
+            return span(low, high)
+        if other == 1:
+            return self
+        return span(low, high, ("times", self.base, other), self.offset * other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        """Rounded down; unknown where the divisor may be 0."""
+        made = _quotient(self, other)
+        if self.base is None or isinstance(other, Interval) or other <= 0 or isinstance(made, int):
+            return made
+        if other == 1:
+            return self
+        whole, rest = divmod(self.offset, other)
+        return Interval(made.lo, made.hi, ("part", self.base, rest, other), whole)
+
+    def __rfloordiv__(self, other: int) -> Dim:
+        return _quotient(other, self)
+
+
+def _joined(what: str, one: Any, other: Any) -> tuple | None:
+    """What descends from two expressions; None where one has none."""
+    return None if one is None or other is None else (what, *sorted((one, other), key=repr))
+
+
+def _length(d: Dim) -> Dim:
+    """A difference as a length."""
+    if not isinstance(d, Interval):
+        return max(d, 0)
+    return d if d.lo >= 0 else dim(0, d.hi and max(d.hi, 0), d.base, d.offset)
+
+
+def _quotient(x: Dim, y: Dim) -> Dim:
+    least, most = ends(y)
+    return UNKNOWN if least <= 0 <= most else span(*_corners(_divided, x, y))
+
+
+def _divided(a: float, b: float) -> float:
+    if math.isinf(a):
+        return a if b > 0 else -a
+    return a // b if not math.isinf(b) else 0 if a == 0 or (a > 0) == (b > 0) else -1
+
+
+Dim = int | Interval
+Shape = tuple[Dim, ...]
+
+#: A dimension of which nothing is known, and a number of which nothing is known.
+ANY, UNKNOWN = Interval(0, None), Interval(LOWEST, None)
+
+
+def dim(lo: int, hi: int | None, base: Any = None, offset: int = 0) -> Dim:
+    """The number with these bounds and this expression: an int when they meet."""
+    return lo if lo == hi else Interval(lo, hi, base, offset)
+
+
+def bounds(d: Dim) -> tuple[int, int | None]:
+    return (d.lo, d.hi) if isinstance(d, Interval) else (d, d)
+
+
+def ends(d: Dim) -> tuple[float, float]:
+    """The bounds, infinite where there are none."""
+    lo, hi = bounds(d)
+    return -math.inf if lo <= LOWEST else lo, math.inf if hi is None else hi
+
+
+def span(low: float, high: float, base: Any = None, offset: int = 0) -> Dim:
+    """What lies between two numbers, which may be infinite."""
+    lo = LOWEST if low == -math.inf else int(low)
+    return dim(lo, None if high == math.inf else int(high), base, offset)
+
+
+def hull(a: Dim, b: Dim) -> Dim:
+    """What is one or the other."""
+    if a == b:
+        return a
+    (low, high), (least, most) = ends(a), ends(b)
+    return span(min(low, least), max(high, most))
+
+
+def _corners(function: Callable[[float, float], float], x: Dim, y: Dim) -> tuple[float, float]:
+    """The limits of a function that rises or falls in each of its numbers: they are where theirs are."""
+    found = [function(a, b) for a in ends(x) for b in ends(y)]
+    return min(found), max(found)
+
+
+def named(shape: Sequence[Dim], *atom: Any) -> Shape:
+    """`shape` with an expression for each open dimension that has none: the atom and its axis."""
+    return tuple(
+        Interval(d.lo, d.hi, (*atom, axis)) if isinstance(d, Interval) and d.base is None else d
+        for axis, d in enumerate(shape)
+    )
+
+
+def statically_known_equal(a: Any, b: Any) -> bool:
+    """True when two numbers are the same, whatever they will be. No guard is added."""
+    if isinstance(a, Interval) and isinstance(b, Interval):
+        return a.base is not None and a.key == b.key
+    if type(a) is Traced or type(b) is Traced:
+        return type(a) is type(b) and a.node == b.node
+    return bool(a == b)
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two numbers are equal. A traced one beside a plain 1 counts as unequal without a guard, which
+    would specialise the plan: a batch of 1 needs no other plan."""
+    plain = next((n for n in (a, b) if type(n) is not Traced), None)
+    return statically_known_equal(a, b) or (plain != 1 and bool(a == b))
+
+
+def sym_min(first: Any, *others: Any) -> Any:
+    """`min`, without guards and for open numbers."""
+    for other in others:
+        first = _either(LEAST, first, other)
+    return first
+
+
+def sym_max(first: Any, *others: Any) -> Any:
+    """`max`, without guards and for open numbers."""
+    for other in others:
+        first = _either(MOST, first, other)
+    return first
+
+
+def _either(what: int, a: Any, b: Any) -> Any:
+    if type(a) is Traced or type(b) is Traced:
+        return extreme(what, a, b)
+    choose = min if what == LEAST else max
+    if not isinstance(a, Interval) and not isinstance(b, Interval):
+        return choose(a, b)
+    (low, high), (least, most) = ends(a), ends(b)
+    made = span(choose(low, least), choose(high, most))
+    # one of them, with its expression, where it is surely that; an overlap in one number only is not told
+    if low >= most or least >= high:
+        return a if made == a else b if made == b else made
+    return made
+
+
+def sym_int(number: Any) -> Any:
+    """`int(number)`, a symbolic one as it is."""
+    return number if type(number) is Traced or isinstance(number, Interval) else int(number)
+
+
+# -- elements of values that inference computes (`TensorType.partial`) ---------------------------------------
+
+
+def subtract(x: Dim, y: Dim) -> Dim:
+    """The difference, which may be negative."""
+    return x + -y
+
+
+def divide(x: Dim, y: Dim) -> Dim:
+    """x / y rounded down."""
+    return UNKNOWN if y == 0 else x // y
+
+
+def quotient(x: Dim, y: Dim) -> Dim:
+    """x / y rounded towards 0; unknown where one may be negative."""
+    return divide(x, y) if min(bounds(x)[0], bounds(y)[0]) >= 0 else UNKNOWN
+
+
+def modulo(x: Dim, y: Dim) -> Dim:
+    """What is left of a number that is not negative by a positive one; unknown for others."""
+    if isinstance(y, Interval) or y <= 0 or bounds(x)[0] < 0:
+        return UNKNOWN
+    low, high = bounds(x)
+    if high is None or high // y != low // y:
+        return dim(0, y - 1)
+    return dim(low % y, high % y)
+
+
+def clamp(low: float, high: float) -> Callable[[Dim], Dim]:
+    """x -> x between the whole numbers `low` and `high`."""
+    return lambda x: sym_min(sym_max(x, int(low)), int(high))
+
+
+def equal(x: Dim, y: Dim) -> bool:
+    """Whether they are one number. Raises ModelError where that is not known."""
+    (x_low, x_high), (y_low, y_high) = ends(x), ends(y)
+    if x_low > y_high or y_low > x_high:
+        return False
+    if isinstance(x, Interval) or isinstance(y, Interval):
+        raise ModelError(f"{x} and {y} may be equal")
+    return True
+
+
+def select(cond: Any, x: Any, y: Any) -> Any:
+    return x if cond else y
+
+
+def reduction(function: Callable[[Dim, Dim], Dim]) -> Callable[..., np.ndarray]:
+    """The reduction by `function` of numbers along axes."""
+    ufunc = np.frompyfunc(function, 2, 1)
+
+    def reduce(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
+        for axis in reversed(axes):
+            x = np.asarray(ufunc.reduce(x, axis=axis, keepdims=keep), object)
+        return x
+
+    return reduce
