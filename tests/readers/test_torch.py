@@ -660,6 +660,56 @@ def test_a_module_that_is_another_for_one_sample_stays_that_of_the_example() -> 
     compare(of(function), rand(1, 5), more=[[rand(1, 7)]])
 
 
+class Experts(torch.nn.Module):
+    """Layers for the rows that choose them, as in transformers. `way` is how those are found."""
+
+    def __init__(self, way, count=4):
+        super().__init__()
+        self.way = way
+        self.experts = torch.nn.ModuleList([torch.nn.Linear(3, 3) for _ in range(count)])
+
+    def forward(self, x, chosen):
+        if self.way == "split":
+            order = chosen.argsort(stable=True)
+            counts = F.one_hot(chosen, len(self.experts)).sum(0).tolist()
+            made = [layer(part) for layer, part in zip(self.experts, x[order].split(counts), strict=True)]
+            return torch.zeros_like(x).index_add(0, order, torch.cat(made))
+        out = torch.zeros_like(x)
+        mask = F.one_hot(chosen, len(self.experts)).T
+        if self.way == "exported":
+            mask = torch.vmap(torch.abs)(mask)
+        if self.way == "numel":
+            for i, layer in enumerate(self.experts):
+                rows = torch.where(mask[i])[0]
+                if rows.numel() > 0:
+                    out.index_add_(0, rows, layer(x[rows]))
+            return out
+        for i in (mask.sum(1) > 0).nonzero()[:]:
+            rows = torch.where(mask[i].squeeze(0))[0]
+            out.index_add_(0, rows, self.experts[i](x[rows]))
+        return out
+
+
+@pytest.mark.parametrize("way", ["numel", "places", "exported", "split"])
+def test_experts_that_the_example_does_not_choose(way: str) -> None:
+    given = rand(4, 3), torch.tensor([1, 1, 3, 1])
+    compare(Experts(way), *given, more=[(rand(6, 3), torch.tensor([0, 0, 2, 3, 2, 0]))])
+
+
+def test_a_loop_that_is_not_the_same_for_all_places_stays_that_of_the_example() -> None:
+    def function(x, mask):
+        for i in mask.nonzero():
+            x = x + i
+        return x
+
+    with pytest.warns(Warning, match="incorrect"):
+        compare(of(function), rand(4), torch.tensor([True, False, True]))
+
+
+def test_a_dimension_that_the_example_does_not_squeeze_stays() -> None:
+    compare(of(lambda x: x[:, ::2].squeeze(-1) * 2), rand(2, 6), more=[[rand(3, 9)]])
+
+
 def test_outputs_are_named_by_the_variables_of_the_trace() -> None:
     """As in OpenVINO; an output that nothing else reads has no name, an input that is given back keeps its
     own."""

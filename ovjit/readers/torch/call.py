@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,21 +75,33 @@ class TorchDraft(Draft):
         return made
 
 
+class Wanted(NamedTuple):
+    """What a graph tells of an operator's outputs, each None where that is not known."""
+
+    #: How many outputs of a list the graph takes.
+    count: int | None = None
+    #: The indices of the outputs that are read.
+    used: frozenset[int] | None = None
+    #: The rank of the only output.
+    rank: int | None = None
+
+
+NOTHING_TOLD = Wanted()
+
+
 class Call(Builder):
     """An operator that is being read. Calling it makes a node of the Model."""
 
     reader: TorchDraft
 
-    def __init__(self, reader: TorchDraft, name: str, overload: str, base: str, called: Callable[..., Any]):
+    def __init__(self, reader: TorchDraft, name: str, overload: str, base: str, called: Callable[..., Any],
+                 wanted: Wanted = NOTHING_TOLD):  # fmt: skip
         self.reader = reader
         self.op = name
         self.overload = overload
         self.base = base
         self._called = called
-        #: How many outputs of a list the graph takes, None where that is not known.
-        self.outputs_wanted: int | None = None
-        #: The indices of the outputs that are read, None where that is not known.
-        self.outputs_used: frozenset[int] | None = None
+        self.wanted = wanted
 
     def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         made = super().all(op, *inputs, opset=opset, **attrs)
@@ -111,7 +123,7 @@ class Call(Builder):
 
     def is_used(self, index: int) -> bool:
         """Whether an output of several is read."""
-        return self.outputs_used is None or index in self.outputs_used
+        return self.wanted.used is None or index in self.wanted.used
 
     # -- types -----------------------------------------------------------------------------------------------
 

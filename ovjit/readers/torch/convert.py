@@ -7,6 +7,7 @@ dimensions open and the names of modules, as OpenVINO's models have them; `torch
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.script import ScriptReader
+from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
@@ -105,16 +107,11 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
 def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """By the graph of torch.jit.trace, or of a script."""
     import torch
-    from torch._functorch import vmap
 
     if is_script(ready.given):
         script, inlined = ready.given, _inlined(ready.given)
     else:
-        refused = mock.patch.multiple(
-            vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
-        )
-        with quietly(kept), torch.no_grad(), refused:
-            script = torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
+        script = _recorded(ready, kept)
         inlined = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(
@@ -132,6 +129,35 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     if not is_script(ready.given):
         return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
+
+
+def _recorded(ready: Prepared, kept: list[Any]) -> Any:
+    """The trace of a module: for any mask, where it selects places and the module allows that."""
+    import torch
+
+    warned: list[Any] = []
+    made = _trace(ready, warned)
+    if depends_on_mask(_inlined(made), warned):
+        again: list[Any] = []
+        with contextlib.suppress(Exception):
+            with for_any_mask() as assumed:
+                other = _trace(ready, again)
+            with quietly(), torch.no_grad():
+                if assumed.any and agrees(ready.module(*ready.leaves), other(*ready.leaves)):
+                    made, warned = other, again
+    kept += warned
+    return made
+
+
+def _trace(ready: Prepared, kept: list[Any]) -> Any:
+    import torch
+    from torch._functorch import vmap
+
+    refused = mock.patch.multiple(
+        vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
+    )
+    with quietly(kept), torch.no_grad(), refused:
+        return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 
 _VMAP = UnsupportedError("torch.vmap is not traced")

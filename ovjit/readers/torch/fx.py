@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.model import Model
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.numbers import computed, python_number
 from ovjit.readers.torch.registry import find_rule
@@ -79,15 +79,13 @@ class FxReader(TorchReader):
             return value[arguments[1]]
         if isinstance(target, torch._ops.OpOverload):
             name, overload = target._schema.name, target._schema.overload_name
-            used, wanted = _used(node)
             return self.call(
                 name,
                 overload,
                 bound(target._schema, arguments, named),
                 self._base(node, target),
                 _where(node),
-                wanted,
-                used,
+                _wanted(node),
             )
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments)
@@ -119,14 +117,17 @@ class FxReader(TorchReader):
         return f"__module.{path}/{kind}" if path else kind
 
 
-def _used(node: Any) -> tuple[frozenset[int] | None, int | None]:
-    """Which outputs of a list are read, and how many there are at least."""
-    if any(user.target is not operator.getitem for user in node.users):
-        return None, None
-    indices = frozenset(user.args[1] for user in node.users if isinstance(user.args[1], int))
+def _wanted(node: Any) -> Wanted:
+    import torch
+
     value = node.meta.get("val")
-    wanted = len(value) if isinstance(value, (list, tuple)) else max(indices, default=-1) + 1
-    return indices, wanted
+    if isinstance(value, torch.Tensor):
+        return Wanted(rank=value.dim())
+    if any(user.target is not operator.getitem for user in node.users):
+        return Wanted()
+    indices = frozenset(user.args[1] for user in node.users if isinstance(user.args[1], int))
+    count = len(value) if isinstance(value, (list, tuple)) else max(indices, default=-1) + 1
+    return Wanted(count, indices)
 
 
 def _where(node: Any) -> str:

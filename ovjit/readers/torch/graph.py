@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
-from ovjit.readers.torch.call import Call, TorchDraft
+from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
 from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.transposes import absorb_transposes
@@ -77,11 +77,10 @@ class TorchReader(TorchDraft):
 
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str, where: str = "",
-        wanted: int | None = None, used: frozenset[int] | None = None,
+        wanted: Wanted = NOTHING_TOLD,
     ) -> Any:  # fmt: skip
         """What an operator gives for arguments by their names. Raises Refused where it is not read."""
-        made = Call(self, name, overload, base, self._inner)
-        made.outputs_wanted, made.outputs_used = wanted, used
+        made = Call(self, name, overload, base, self._inner, wanted)
         converter = self.converters.get(name)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:

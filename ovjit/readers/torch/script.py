@@ -8,7 +8,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
@@ -97,10 +97,9 @@ class ScriptReader(TorchReader):
         written = self._written(node, kind, schema)
         name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
         outputs = list(node.outputs())
-        wanted, used = _wanted(outputs)
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
-        made = self.call(name, schema.overload_name, arguments, base, _where(node), wanted, used)
+        made = self.call(name, schema.overload_name, arguments, base, _where(node), _wanted(outputs))
         if written is not None:
             made = self._overwrite(node, written, made)
         if len(outputs) == 1:
@@ -338,14 +337,14 @@ def _takes_one(schema: Any, made: Any) -> bool:
     return isinstance(made, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
 
 
-def _wanted(outputs: Sequence[Any]) -> tuple[int | None, frozenset[int] | None]:
-    """How many outputs of a list the graph takes, and which ones of several are read."""
+def _wanted(outputs: Sequence[Any]) -> Wanted:
     if len(outputs) != 1:
-        return len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses())
+        return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
     users = [use.user for use in outputs[0].uses()]
     if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
-        return users[0].outputsSize(), None
-    return None, None
+        return Wanted(users[0].outputsSize())
+    made = outputs[0].type()
+    return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
 
 
 def _where(node: Any) -> str:

@@ -72,6 +72,8 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
         return n("Squeeze", x, opset=1)
     wanted: Any = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
     axes = [n.axis(d, len(shape)) for d in wanted]
+    if dim is not None and n.wanted.rank == len(shape):
+        return x
     return n.squeeze(x, [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))])
 
 
@@ -230,7 +232,7 @@ def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim:
 
 def parts_of_open(n: Call, x: Output, axis: int, length: int) -> list[Output]:
     """As many parts as the graph takes of a dimension that is open."""
-    count = n.outputs_wanted
+    count = n.wanted.count
     if count is None:
         raise UnsupportedError("the number of parts of an open dimension is not known when the model is read")
     last = [n.cut(x, axis, i * length, (i + 1) * length if i + 1 < count else LAST) for i in range(count)]
@@ -282,9 +284,9 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     axis = n.axis(dim, rank)
     count = n.size(value, axis)
     if isinstance(count, Number):
-        if n.outputs_wanted is None:
+        if n.wanted.count is None:
             raise UnsupportedError("a tensor cannot be taken apart along an open dimension")
-        count = n.outputs_wanted
+        count = n.wanted.count
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [n.squeeze(p, [axis]) for p in parts[:count]]
     return [Complex(p) for p in parts] if isinstance(x, Complex) else parts

@@ -12,10 +12,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.readers.torch.selected import agrees, for_any_mask
 from ovjit.readers.torch.trace import Prepared
-
-#: How far a program with two samples may be from the module, of the largest number.
-_CLOSE = 1e-4
 
 
 def exported(ready: Prepared) -> Any:
@@ -31,7 +29,7 @@ def exported(ready: Prepared) -> Any:
     names = list(ready.module.names)
     try:
         other = _exported(ready.module, doubled)
-        if not _is_for_one(other) and _agrees(other, ready):
+        if not _is_for_one(other) and _agrees(other, ready.module, ready.leaves):
             return other
     except Exception:  # the module takes one sample alone
         pass
@@ -40,6 +38,17 @@ def exported(ready: Prepared) -> Any:
 
 
 def _exported(module: Any, leaves: Sequence[Any]) -> Any:
+    try:
+        return _of_any_size(module, leaves)
+    except Exception:  # such as a loop over the places of a mask
+        with for_any_mask(export=True) as assumed:
+            program = _of_any_size(module, leaves)
+        if not assumed.any or not _agrees(program, module, leaves):
+            raise
+        return program
+
+
+def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
     import torch
     from torch.export import Dim
     from torch.fx.experimental import _config
@@ -71,7 +80,7 @@ def _is_for_one(program: Any) -> bool:
     return False
 
 
-def _agrees(program: Any, ready: Prepared) -> bool:
+def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     """Whether a program gives what the module gives of the example; what it asserts is left out."""
     import torch
 
@@ -80,13 +89,4 @@ def _agrees(program: Any, ready: Prepared) -> bool:
     for node in called.graph.find_nodes(op="call_function", target=asserts):
         called.graph.erase_node(node)
     called.recompile()
-    wanted, got = ready.module(*ready.leaves), called(*ready.leaves)
-    if len(wanted) != len(got):
-        return False
-    for a, b in zip(wanted, got, strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return False
-        limit = _CLOSE * max(1.0, float(a.abs().max())) if a.is_floating_point() and a.numel() else 0
-        if not torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True):
-            return False
-    return True
+    return agrees(module(*leaves), called(*leaves))

@@ -1,0 +1,208 @@
+"""Python code that depends on the places of a mask, recorded so that it holds for any mask.
+
+A recorded graph has the iterations and branches of its example. Experts of transformers run for the places
+that a mask selects: `for i in mask.nonzero()`, or `if indices.numel() > 0` where `torch.where` gives the
+indices. Such code changes nothing for no place, as it reads and writes empty tensors then. So a loop over
+selected places is recorded over all places, and "is there any" is answered with yes. Whether a module allows
+that is found by running what was recorded on the example: `agrees`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+#: A loop over a mask of more places than these is recorded as it runs.
+MOST_PLACES = 512
+#: How far a recorded graph may be from its module on the example, of the largest number.
+CLOSE = 1e-4
+#: Attributes of tensors: the mask whose places they are; that they are selected, or count what is.
+_MASK, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_selected", "_ovjit_count"
+
+
+class Assumed:
+    """Whether anything was recorded otherwise than it ran."""
+
+    any = False
+
+
+@contextlib.contextmanager
+def for_any_mask(*, export: bool = False) -> Iterator[Assumed]:
+    """Record for any mask what runs here, by torch.jit.trace or by torch.export."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    noted = Assumed()
+    rows = {**_rows(), **({} if export else _traced_rows())}
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            row = rows.get(function)
+            if row is None:
+                return function(*args, **(kwargs or {}))
+            return row(noted, function, args, kwargs or {})
+
+    iterate = torch.Tensor.__iter__
+
+    def each_place(self: Any) -> Any:
+        places = _places(getattr(self, _MASK, None))
+        if places is None:
+            return iterate(self)
+        noted.any = True
+        return iter(places)
+
+    with mock.patch.object(torch.Tensor, "__iter__", each_place), Mode():
+        yield noted
+
+
+def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
+    """Whether a trace selects or lists places, and has iterations or branches of its example."""
+    told = " ".join(str(w.message) for w in warned)
+    if "to a Python list" in told:
+        return True
+    if "Iterating over a tensor" not in told and "to a Python boolean" not in told:
+        return False
+    if any(node.inputsSize() == 1 for node in graph.findAllNodes("aten::where")):
+        return True
+    kinds = ("aten::nonzero", "aten::nonzero_numpy", "aten::argwhere")
+    return any(graph.findNode(kind) is not None for kind in kinds)
+
+
+def _places(mask: Any) -> list[Any] | None:
+    """All places of a mask as tensors, None if there are too many or its shape is not known."""
+    import torch
+
+    if mask is None:
+        return None
+    with _untraced():
+        shape = tuple(mask.shape)
+        if not shape or not all(isinstance(d, int) for d in shape) or math.prod(shape) > MOST_PLACES:
+            return None
+        return [torch.tensor(place) for place in itertools.product(*map(range, shape))]
+
+
+@contextlib.contextmanager
+def _untraced() -> Iterator[None]:
+    """What is asked here does not become part of a trace; numbers are Python's."""
+    import torch
+
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+_Row = Callable[[Assumed, Any, Sequence[Any], Mapping[str, Any]], Any]
+
+
+def _rows() -> dict[Any, _Row]:
+    """What is done in the place of PyTorch's functions."""
+    import torch
+
+    return {
+        torch.nonzero: _nonzero, torch.Tensor.nonzero: _nonzero, torch.where: _where,
+        torch.Tensor.__getitem__: _part, torch.argwhere: _nonzero, torch.Tensor.argwhere: _nonzero,
+    }  # fmt: skip
+
+
+def _traced_rows() -> dict[Any, _Row]:
+    """Rows for traces, in which numbers of elements are tensors."""
+    import torch
+
+    tensor = torch.Tensor
+    more = (tensor.__gt__, tensor.__ne__, tensor.gt, tensor.ne, tensor.__bool__)
+    return {
+        tensor.numel: _numel, tensor.nelement: _numel, tensor.tolist: _listed,
+        **dict.fromkeys(more, _answer(True)), **dict.fromkeys((tensor.__eq__, tensor.eq), _answer(False)),
+    }  # fmt: skip
+
+
+def _nonzero(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    made = function(*args, **kwargs)
+    if isinstance(made, tuple):
+        return _selected(made)
+    setattr(made, _MASK, args[0] if args else kwargs.get("input"))
+    return _selected((made,))[0]
+
+
+def _where(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    made = function(*args, **kwargs)
+    return _selected(made) if isinstance(made, tuple) else made
+
+
+def _selected(made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Tensors of selected places, marked; torch.export is told that there are some."""
+    import torch
+
+    for value in made:
+        setattr(value, _SELECTED, True)
+        if isinstance(value.shape[0], torch.SymInt):
+            torch._check(value.shape[0] >= 1)
+    return made
+
+
+def _part(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """`places[:]` are the same places."""
+    made = function(*args, **kwargs)
+    if isinstance(args[1], slice) and args[1] == slice(None):
+        for mark in (_MASK, _SELECTED):
+            if hasattr(args[0], mark):
+                setattr(made, mark, getattr(args[0], mark))
+    return made
+
+
+def _numel(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    import torch
+
+    made = function(*args, **kwargs)
+    if isinstance(made, torch.Tensor) and hasattr(args[0], _SELECTED):
+        setattr(made, _COUNT, True)
+    return made
+
+
+def _answer(truth: bool) -> _Row:
+    """`count > 0`, `count != 0` and `count`, or `count == 0`: there is some."""
+
+    def row(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        against_zero = len(args) == 1 or (isinstance(args[1], int) and args[1] == 0)
+        if not against_zero or not hasattr(args[0], _COUNT):
+            return function(*args, **kwargs)
+        noted.any = True
+        return truth
+
+    return row
+
+
+def _listed(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The numbers of a list, each as a tensor, by which it is traced where it came from."""
+    import torch
+
+    tensor = args[0]
+    is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
+    if not is_list or torch._C._get_tracing_state() is None:
+        return function(*args, **kwargs)
+    if torch._C._get_value_trace(tensor).node().kind() == "prim::Constant":
+        return function(*args, **kwargs)
+    noted.any = True
+    return list(tensor.unbind())
+
+
+def agrees(wanted: Sequence[Any], got: Sequence[Any]) -> bool:
+    """Whether two lists of tensors are close."""
+    import torch
+
+    if len(wanted) != len(got):
+        return False
+    for a, b in zip(wanted, got, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        limit = CLOSE * max(1.0, float(a.abs().max())) if a.is_floating_point() and a.numel() else 0
+        if not torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True):
+            return False
+    return True
