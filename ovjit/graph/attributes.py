@@ -194,7 +194,7 @@ def _dim(value: Any) -> int:
     number = operator.index(value)
     if isinstance(value, bool) or not 0 <= number < 1 << 63:
         raise ValueError(value)
-    return number
+    return value if isinstance(value, int) else number  # a Length keeps its Symbol
 
 
 def _bool(value: Any) -> bool:

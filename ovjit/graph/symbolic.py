@@ -201,6 +201,29 @@ def named(shape: Sequence[Dim], *atom: Any) -> Shape:
     )
 
 
+def symbol_of(d: Dim) -> Symbol | None:
+    """The Symbol that a dimension carries; one that follows from marked ones has another expression."""
+    if isinstance(d, Interval):
+        return d.base if isinstance(d.base, Symbol) and d.offset == 0 else None
+    return d.symbol if isinstance(d, Length) else None
+
+
+def marked(d: Dim, symbol: Symbol | None) -> Dim:
+    """The dimension with this Symbol in the place of its expression."""
+    if isinstance(d, Interval):
+        return Interval(d.lo, d.hi, symbol)
+    if symbol is None:
+        return int(d)
+    length = Length(d)
+    length.symbol = symbol
+    return length
+
+
+def unmarked(shape: Sequence[Dim] | None) -> Shape | None:
+    """`shape` without Symbols and other expressions."""
+    return None if shape is None else tuple(marked(d, None) for d in shape)
+
+
 def statically_known_equal(a: Any, b: Any) -> bool:
     """True when two numbers are the same, whatever they will be. No guard is added."""
     if isinstance(a, Interval) and isinstance(b, Interval):

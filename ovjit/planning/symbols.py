@@ -9,8 +9,8 @@ from __future__ import annotations
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Graph, Node, Value, infer_outputs
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, is_static
-from ovjit.graph.symbolic import statically_known_equal
+from ovjit.graph.shapes import Dim, is_static
+from ovjit.graph.symbolic import named, statically_known_equal
 
 
 class Symbols:
@@ -22,8 +22,8 @@ class Symbols:
             if all(is_static(v.shape) for v in node.outputs):
                 continue  # as they are declared
             for value, shape in zip(node.outputs, self._infer(node), strict=True):
-                named = None if shape is None else _name(shape, value, number)
-                self._types[value] = TensorType(value.dtype, named, value.type.value)
+                found = None if shape is None else named(shape, number, value.index)
+                self._types[value] = TensorType(value.dtype, found, value.type.value)
 
     def type(self, value: Value) -> TensorType:
         return self._types.get(value, value.type)
@@ -55,12 +55,3 @@ class Symbols:
             tuple(d if isinstance(d, int) else s for s, d in zip(a, b, strict=True))
             for a, b in zip(shapes, declared, strict=True)
         ]
-
-
-def _name(shape: tuple[Dim, ...], value: Value, number: int) -> tuple[Dim, ...]:
-    """`shape` with a new name for each open dimension that inference has not derived from others."""
-    return tuple(
-        d if not isinstance(d, Interval) or d.base is not None
-        else Interval(d.lo, d.hi, ("value", number, value.index, axis))
-        for axis, d in enumerate(shape)
-    )  # fmt: skip

@@ -10,8 +10,7 @@ import numpy as np
 
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output, makes_constants
 from ovjit.api.model.node_ports import ResultTensor
-from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of, shape_of, type_of
-from ovjit.api.tensors.dimension import Dimension
+from ovjit.api.tensors.convert import element_name, marked_dims_of, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
@@ -22,6 +21,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.graph.symbolic import unmarked
 
 #: The note of a tensor that holds its layout.
 LAYOUT_NOTE = "layout_0"
@@ -35,17 +35,7 @@ class Parameter(Node):
     def __init__(self, element_type: Type, shape: Shape | PartialShape):
         if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
             raise no_such_constructor("Parameter takes a Type and a Shape or PartialShape")
-        self._make(element_type._name, dims_of(shape), None)
-        self._keep_symbols(shape)
-
-    def _keep_symbols(self, shape: Any) -> None:
-        """Remember which dimensions of the given shape have symbols."""
-        if not isinstance(shape, PartialShape) and isinstance(shape, (list, tuple)):
-            if not any(isinstance(dim, Dimension) for dim in shape):
-                return
-            shape = PartialShape(shape)
-        if isinstance(shape, PartialShape) and shape._symbols is not None:
-            self._tensors[0]._lengths = PartialShape(shape)
+        self._make(element_type._name, marked_dims_of(shape), None)
 
     @classmethod
     def _of(cls, element_type: str, shape: tuple[Dim, ...] | None, name: str | None = None) -> Parameter:
@@ -58,16 +48,22 @@ class Parameter(Node):
         self._setup(record, (), record.check_attributes({"element_type": element_type, "shape": shape}), name)
         self._set_types(self._infer())
 
+    def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
+        return self._op.infer_types((), self._attrs)
+
+    def _graph_attrs(self) -> dict[str, Any]:
+        """Without Symbols: what users say of dimensions is not relied upon by kernels."""
+        return {**self._attrs, "shape": unmarked(self._attrs["shape"])}
+
     def get_partial_shape(self) -> PartialShape:
-        shape, lengths = partial_shape_of(self._attrs["shape"]), self._tensors[0]._lengths
-        return PartialShape(lengths) if lengths is not None and lengths == shape else shape
+        return partial_shape_of(self._attrs["shape"])
 
     def set_partial_shape(self, partial_shape: PartialShape) -> None:
         """Change the shape; the graph follows at its next validation."""
         if not isinstance(partial_shape, PartialShape):
             raise no_such_form(f"expected a PartialShape, not {type(partial_shape).__name__}")
         with GRAPH_LOCK:
-            self._attrs = {**self._attrs, "shape": dims_of(partial_shape)}
+            self._attrs = {**self._attrs, "shape": marked_dims_of(partial_shape)}
 
     def get_element_type(self) -> Type:
         return type_of(self._attrs["element_type"])

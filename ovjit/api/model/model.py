@@ -26,12 +26,13 @@ from ovjit.api.model.model_forms import (
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.model.rt_info import OVAny, RTMap, lookup, plain_value
 from ovjit.api.model.variables import Variable, variable_of
-from ovjit.api.tensors.convert import dims_of
+from ovjit.api.tensors.convert import marked_dims_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.graph import Builder, Graph, Value, walk
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim, is_static
+from ovjit.graph.symbolic import unmarked
 
 _numbers = itertools.count()
 
@@ -464,7 +465,8 @@ class Model:
         if isinstance(partial_shape, dict):
             shapes = {self._reshaped(key): shape_dims(shape) for key, shape in partial_shape.items()}
         elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
-            shapes = {self._parameters[self._port(None, self._parameters, "input")]: dims_of(partial_shape)}
+            only = self._parameters[self._port(None, self._parameters, "input")]
+            shapes = {only: marked_dims_of(partial_shape)}
         else:
             raise no_such_form(
                 f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
@@ -500,7 +502,7 @@ class Model:
                 )
         reads = [node for node in self._walk() if node._op.role == "read"]
         return {
-            node: shape_dims(shapes[node._attrs["variable_id"]])
+            node: unmarked(shape_dims(shapes[node._attrs["variable_id"]]))
             for node in reads
             if node._attrs["variable_id"] in shapes
         }

@@ -58,12 +58,11 @@ class DescriptorTensor:
     """What is known of a tensor in a graph: type, shape, names. Those that Results have given it stay when
     others are set."""
 
-    __slots__ = ("_bounds", "_lengths", "_names", "_of_results", "_rt_info", "_symbols", "_type")
+    __slots__ = ("_bounds", "_names", "_of_results", "_rt_info", "_symbols", "_type")
 
     def __init__(self, type: TensorType):
         self._bounds: dict[str, Any] | None = None
         self._symbols: list[Any] = []
-        self._lengths: Any = None  # a PartialShape whose dimensions have symbols
         self._type = type
         self._names: set[str] = set()
         self._of_results: set[str] = set()
@@ -93,10 +92,7 @@ class DescriptorTensor:
         return type_of(self._type.dtype)
 
     def get_partial_shape(self) -> Any:
-        shape = partial_shape_of(self._type.shape)
-        if self._lengths is not None and self._lengths == shape:
-            return type(shape)(self._lengths)  # with its symbols
-        return shape
+        return partial_shape_of(self._type.shape)
 
     def get_shape(self) -> Any:
         """The shape. Raises RuntimeError if it is dynamic."""
@@ -202,7 +198,7 @@ def _of_source(slot: str) -> Any:
     )
 
 
-for _slot in ("_bounds", "_lengths", "_rt_info", "_symbols", "_type"):
+for _slot in ("_bounds", "_rt_info", "_symbols", "_type"):
     setattr(ResultTensor, _slot, _of_source(_slot))
 
 

@@ -16,7 +16,8 @@ from ovjit.api.tensors.vectors import Shape
 from ovjit.api.tensors.vectors import shape_of as _shape
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
-from ovjit.graph.shapes import Dim, Interval, is_static, text
+from ovjit.graph.shapes import Dim, is_static, text
+from ovjit.graph.symbolic import marked, symbol_of, unmarked
 
 #: How a Parameter's repr writes its element type.
 CPP_NAMES = {name: name for name in dtypes.ELEMENT_TYPES}
@@ -49,12 +50,8 @@ def element_name(value: Any) -> str:
 
 
 def partial_shape_of(shape: Sequence[Dim] | None) -> PartialShape:
-    return _partial(None if shape is None else tuple(map(_without_name, shape)))
-
-
-def _without_name(d: Dim) -> Dim:
-    """A dimension as the API has it: what users do with it says nothing about dimensions of its name."""
-    return Interval(d.lo, d.hi) if isinstance(d, Interval) and d.base is not None else d
+    """A shape as the API has it: of the expressions of dimensions, it has Symbols."""
+    return _partial(None if shape is None else tuple(marked(d, symbol_of(d)) for d in shape))
 
 
 def shape_of(shape: Sequence[Dim] | None) -> Shape:
@@ -67,8 +64,13 @@ def shape_of(shape: Sequence[Dim] | None) -> Shape:
 
 
 def dims_of(shape: Any) -> tuple[Dim, ...] | None:
-    """The inside form of a PartialShape, or of anything that makes one.
+    """The inside form of a PartialShape, or of anything that makes one, without Symbols.
 
     Raises TypeError or RuntimeError as `PartialShape` does.
     """
+    return unmarked(marked_dims_of(shape))
+
+
+def marked_dims_of(shape: Any) -> tuple[Dim, ...] | None:
+    """As `dims_of`, with Symbols."""
     return (shape if isinstance(shape, PartialShape) else PartialShape(shape))._items

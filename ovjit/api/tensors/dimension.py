@@ -1,6 +1,7 @@
 """`Dimension`: a length that may be unknown, and the symbols that mark equal unknowns.
 
-The bounds of a dimension are those of shape inference (`ovjit.graph.shapes`): an int, or an Interval.
+A dimension has the symbolic integer of shape inference (`ovjit.graph.symbolic`): an int, or an Interval. A
+Symbol is an atom of its expression, so inference carries it to what has the same dimension.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
+from ovjit.graph.symbolic import Symbol, marked, symbol_of
 
 #: The length that stands for "no upper bound".
 UNBOUNDED = 2**63 - 1
@@ -76,12 +78,6 @@ def dim_of_text(text: str) -> Dim:
     return dim_between(_parsed_bound(low, 0, "min bound"), _parsed_bound(high, UNBOUNDED, "max bound"))
 
 
-class Symbol:
-    """A mark: dimensions that carry the same one are known to be equal."""
-
-    __slots__ = ()
-
-
 #: The keyword forms of Dimension's constructor.
 _FORMS = (("dimension",), ("min_dimension", "max_dimension"), ("str",))
 
@@ -94,13 +90,11 @@ class Dimension:
     that can't be read.
     """
 
-    __slots__ = ("_dim", "_symbol")
+    __slots__ = ("_dim",)
     __hash__ = None  # type: ignore[assignment]
     _dim: Dim
-    _symbol: Symbol | None
 
     def __init__(self, *args: Any, **named: Any) -> None:
-        self._symbol = None
         if named:
             names = next((form for form in _FORMS if not args and set(form) == set(named)), None)
             if names is None:
@@ -182,15 +176,15 @@ class Dimension:
         return True
 
     def has_symbol(self) -> bool:
-        return self._symbol is not None
+        return self.get_symbol() is not None
 
     def get_symbol(self) -> Symbol | None:
-        return self._symbol
+        return symbol_of(self._dim)
 
     def set_symbol(self, symbol: Symbol | None) -> None:
         if symbol is not None and not isinstance(symbol, Symbol):
             raise no_such_form(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
-        self._symbol = symbol
+        self._dim = marked(self._dim, symbol)
 
 
 def _checked(dim: Any) -> Dim:
@@ -199,8 +193,7 @@ def _checked(dim: Any) -> Dim:
     return dim._dim
 
 
-def dimension_of(dim: Dim, symbol: Symbol | None = None) -> Dimension:
+def dimension_of(dim: Dim) -> Dimension:
     dimension = Dimension.__new__(Dimension)
     dimension._dim = dim
-    dimension._symbol = symbol
     return dimension

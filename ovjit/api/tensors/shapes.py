@@ -8,7 +8,6 @@ from typing import Any
 
 from ovjit.api.tensors.dimension import (
     Dimension,
-    Symbol,
     contains,
     dim_between,
     dim_of_int,
@@ -63,21 +62,17 @@ class PartialShape:
     Raises TypeError for other objects, RuntimeError for a string that can't be read.
     """
 
-    __slots__ = ("_items", "_symbols")
+    __slots__ = ("_items",)
     __hash__ = None  # type: ignore[assignment]
     _items: tuple[Dim, ...] | None  # None: the rank is unknown
-    _symbols: tuple[Symbol | None, ...] | None  # None: no dimension has one
 
     def __init__(self, shape: Any) -> None:
-        self._symbols = None
         if isinstance(shape, PartialShape):
-            self._items, self._symbols = shape._items, shape._symbols
+            self._items = shape._items
         elif isinstance(shape, Shape):
             self._items = tuple(dim_between(length, length) for length in shape)
         elif isinstance(shape, (list, tuple)):
             self._items = tuple(map(_element, shape))
-            if any(isinstance(item, Dimension) and item._symbol for item in shape):
-                self._symbols = tuple(item._symbol if isinstance(item, Dimension) else None for item in shape)
         elif isinstance(shape, str):
             self._items = _parsed(shape)
         else:
@@ -136,11 +131,11 @@ class PartialShape:
     def _dimension(self, position: int) -> Dimension:
         if self._items is None or not -len(self._items) <= position < len(self._items):
             raise RuntimeError(f"Accessing out-of-range dimension {position} of {self}")
-        return dimension_of(self._items[position], self._symbols[position] if self._symbols else None)
+        return dimension_of(self._items[position])
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return _partial(self._known()[index], self._symbols[index] if self._symbols else None)
+            return _partial(self._known()[index])
         return self._dimension(operator.index(index))
 
     def get_dimension(self, index: int) -> Dimension:
@@ -158,9 +153,7 @@ class PartialShape:
         self._dimension(position)
         items = list(self._known())
         items[position] = dim
-        symbols = list(self._symbols or (None,) * len(items))
-        symbols[position] = value._symbol if isinstance(value, Dimension) else None
-        self._items, self._symbols = tuple(items), tuple(symbols) if any(symbols) else None
+        self._items = tuple(items)
 
     def __iter__(self) -> Iterator[Dimension]:
         return iter([self._dimension(position) for position in range(len(self._known()))])
@@ -222,12 +215,9 @@ class PartialShape:
         )
 
 
-def _partial(
-    items: tuple[Dim, ...] | None, symbols: tuple[Symbol | None, ...] | None = None
-) -> PartialShape:
+def _partial(items: tuple[Dim, ...] | None) -> PartialShape:
     shape = PartialShape.__new__(PartialShape)
     shape._items = items
-    shape._symbols = symbols
     return shape
 
 

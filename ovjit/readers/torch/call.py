@@ -19,6 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval, bounds, is_static
+from ovjit.graph.symbolic import named
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 
@@ -54,12 +55,7 @@ class TorchDraft(Draft):
             if known.shape is None or all(not isinstance(d, Interval) or d.key for d in known.shape):
                 continue
             self._count += 1
-            dims = [
-                Interval(d.lo, d.hi, ("made", self._count, axis))
-                if isinstance(d, Interval) and not d.key
-                else d
-                for axis, d in enumerate(known.shape)
-            ]
+            dims = named(known.shape, "made", self._count)
             value._tensor._type = TensorType(known.dtype, dims, known.value, known.partial)
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:

@@ -11,7 +11,8 @@ from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
-from ovjit.graph.shapes import Interval, is_static
+from ovjit.graph.shapes import ANY, is_static
+from ovjit.graph.symbolic import named, unmarked
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
@@ -44,9 +45,8 @@ class TorchReader(TorchDraft):
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
         """An input of the model, open where a dimension is None; complex ones are pairs."""
-        base = ("input", len(self.parameters))  # open dimensions are known by name while the graph is read
-        named = (((*base, axis), d) for axis, d in enumerate(shape))
-        dims = tuple(Interval(0, None, name) if d is None else int(d) for name, d in named)
+        # open dimensions are known by name while the graph is read
+        dims = named([ANY if d is None else int(d) for d in shape], "input", len(self.parameters))
         pairs = is_complex(dtype)
         node = Parameter._of(element_type(dtype), (*dims, 2) if pairs else dims, name)
         node._tensors[0]._names = {name}
@@ -176,7 +176,7 @@ def _shapes_of_inputs(model: Model) -> None:
         shape = parameter._attrs["shape"]
         if shape is None:
             continue
-        dims = [Interval(d.lo, d.hi) if isinstance(d, Interval) else d for d in shape]
+        dims = list(unmarked(shape) or ())
         for target in parameter.output(0).get_target_inputs():
             node = target.get_node()
             kind = node.get_type_name()
