@@ -1,6 +1,7 @@
 """mypy's stubtest of ovjit against the stubs that the openvino wheel has.
 
-`python -m tests.support.stub_differences` writes docs/types.md; it takes a minute.
+`python -m tests.support.stub_differences` writes docs/types.md; it takes a minute. It needs mypy, and
+torch, which modules of OpenVINO import.
 
 A copy of OpenVINO's stubs is read as if it described ovjit. stubtest imports ovjit and compares names, kinds
 and signatures. It does the same for OpenVINO itself, whose stubs differ from its modules in places: what it
@@ -63,7 +64,8 @@ def said(name: str) -> set[tuple[str, str]]:
             sys.executable, "-W", "ignore", "-m", "mypy.stubtest", "--concise", "--ignore-missing-stub",
             "--mypy-config-file", "mypy.ini", name, folder=folder, MYPYPATH=str(folder),
         )  # fmt: skip
-    if done.returncode not in (0, 1) or "error: " in done.stdout:
+    stopped = "error: " in done.stdout or "unexpected error" in done.stdout
+    if stopped or done.returncode not in (0, 1) or not done.stdout.strip():
         raise RuntimeError(f"stubtest of {name}: {(done.stdout + done.stderr)[-2000:]}")
     found = set()
     for line in done.stdout.splitlines():
