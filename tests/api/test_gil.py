@@ -23,6 +23,8 @@ from tests.support import ROOT
 from tests.support.heartbeat import ATTEMPTS, LONGEST, gives_way
 from tests.support.networks import build, network_input
 
+pytestmark = pytest.mark.thread_unsafe(reason="it measures how long one call holds the GIL: here eight would")
+
 
 @pytest.fixture(scope="module")
 def core():

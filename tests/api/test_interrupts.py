@@ -24,6 +24,8 @@ from ovjit.disk.cache import KernelCache
 from ovjit.execution import runner
 from tests.support import api_cases as cases
 
+pytestmark = pytest.mark.thread_unsafe(reason="Python delivers Ctrl-C to the main thread alone")
+
 X = np.linspace(-1, 1, 8, dtype=np.float32)
 WANT = np.maximum(X, 0)
 #: The parts of ovjit in which interrupts come: functions, generators and context managers.
