@@ -31,9 +31,11 @@ KERNEL_ERRORS = {
     9: "paged attention: block_indices leads outside of the cache, or a new token to a block of -1",
     10: "paged attention: rotated_block_indices or rotation_deltas lead outside of the cache or of "
     "rotation_trig_lut",
-    12: "PaKVReorder: block_update_indices should name tokens that lie in blocks of their sequence",
     11: "paged attention: qq_bias_begins should say of each sequence where its new tokens squared lie within "
     "qq_bias",
+    12: "PaKVReorder: block_update_indices should name tokens that lie in blocks of their sequence",
+    13: "paged attention: rotation_deltas should have a row for each of rotated_block_indices, of one number "
+    "or one for each token of a block, and rotation_trig_lut rows as long as a key",
 }
 
 

@@ -184,12 +184,18 @@ def _may_have(value: Value) -> bool:
 #: Optional inputs of which kernels read an element for each part of a dimension of another input: slopes and
 #: sinks of heads, kinds of tokens, begins of pairs -> (that input, its axis, what stands for "none").
 _COUNTED = {11: (0, 1, 0.0), 20: (0, 1, -math.inf), 25: (0, 0, 0), 27: (6, 0, 0)}
+#: The input that has pairs of queries; the next one says where those of each sequence begin.
+_PAIRS = 26
+#: The inputs behind the caches that have real numbers.
+_REAL = (9, 11, 16, 17, 20)
 #: The inputs of a layer that `PagedGuard` takes.
 _GUARDED = (6, 14, 15, 27, 16, 26, 3)
+#: Those that say which blocks' keys are compared, and the cache that has them.
+_EVICTED = (3, 5, 6, 7, 8, 21, 22, 23, 24)
 
 
 def _guarded(layer: Node) -> tuple[Value, ...]:
-    return tuple(layer.inputs[i] for i in _GUARDED)
+    return tuple(layer.inputs[i] for i in (*_GUARDED, *_EVICTED))
 
 
 def _as(b: Builder, value: Value, dtype: str) -> Value:
@@ -243,6 +249,7 @@ class _Work:
                 self._list(layer, node)
             if layer is node or all(v in self.new for v in _guarded(layer)):
                 self._guard(layer)
+                self._guard_diversity(layer)
         key = self._key(node)
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         attrs = dict(key[-1]) | _attributes(keys, values)
@@ -257,14 +264,18 @@ class _Work:
             self.new[node.outputs[1]] = _as(b, used.output, node.outputs[1].dtype)
         if node.outputs[2] in self.read:
             kind = {n: attrs[n] for n in ("keys", "heads", "size", "block")}
-            given = [made.output, inputs[3], *inputs[5:9], *inputs[21:25]]
+            given = [made.output, *(inputs[i] for i in _EVICTED)]
             different = b.add("PagedDiversity", given, kind, name=name, origins=origins)
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
     def _filled(self, layer: Node, number: int) -> Value:
-        """The input with this number. If it is optional and may have too few elements, neutral ones follow
-        its own: kernels read one for each head, token or sequence."""
+        """The input with this number, as kernels read it: real numbers as f32. If it is optional and may have
+        too few elements, neutral ones follow its own: one is read for each head, token or sequence."""
         value = self.new[layer.inputs[number]]
+        if number == _PAIRS and not _may_have(layer.inputs[_PAIRS + 1]):
+            return self.new[layer.inputs[_PAIRS + 1]]  # pairs that begin nowhere are none
+        if number in _REAL:
+            value = _as(self.builder, value, "f32")
         if number not in _COUNTED or not _may_have(value):
             return value
         of, axis, neutral = _COUNTED[number]
@@ -297,15 +308,26 @@ class _Work:
 
     def _guard(self, layer: Node) -> None:
         """The check of a layer's other numbers that lead to memory, if it has some."""
-        given = _guarded(layer)
-        rotating, paired = _may_have(layer.inputs[14]), _may_have(layer.inputs[26])
+        given = tuple(layer.inputs[i] for i in _GUARDED)
+        rotating, paired = _may_have(layer.inputs[14]), _may_have(self._filled(layer, _PAIRS))
         if (not rotating and not paired) or given in self._guarded:
             return
         self._guarded.add(given)
-        attrs = {"rotating": rotating, "paired": paired}
+        kind = self.kinds[layer.inputs[3]]
+        attrs = {"rotating": rotating, "paired": paired, "block": kind.tokens, "size": kind.size}
         name = f"{layer.name}/guard"
         inputs = [self._filled(layer, i) for i in _GUARDED]
         self._guards.append(self.builder.add("PagedGuard", inputs, attrs, name=name).output)
+
+    def _guard_diversity(self, layer: Node) -> None:
+        """The check of the blocks whose keys are compared, where someone wants to know."""
+        given = tuple(layer.inputs[i] for i in _EVICTED)
+        if layer.outputs[2] not in self.read or given in self._guarded:
+            return
+        self._guarded.add(given)
+        name, attrs = f"{layer.name}/evictable", {"block": self.kinds[layer.inputs[3]].tokens}
+        made = self.builder.add("PagedEvictable", [self.new[v] for v in given], attrs, name=name)
+        self._guards.append(made.output)
 
     def _list(self, layer: Node, first: Node) -> None:
         """The list of work of `layer`, if it is not there yet, for the rows of `first`'s queries."""

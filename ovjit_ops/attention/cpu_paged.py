@@ -173,14 +173,15 @@ class PagedAttention(Lowering):
         """The weights that keys have got, in memory with room for those of all blocks that are listed."""
         planner = self.planner
         scores, count = (planner.row_major_output(v) for v in self.node.outputs[1:3])
-        recent, step = shared["scale"], -1
+        recent, told = shared["scale"], 0
         if self.has("score_aggregation_window"):
             view = planner.contiguous(self.named["score_aggregation_window"])
             reads.append(view)
-            recent, step = view.ptr, 4 if view.shape and view.shape[0] != 1 else 0
-        places = {"s_at": shared["q_step"], "u_at": shared["q_step"] + self.keys.tokens * 4 + ALIGNMENT}
+            recent, told = view.ptr, view.shape[0] if view.shape else 1
+        line = 4 * shared["q_step"]  # behind a query and the zero rows that fill up a tile of them
+        places = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(places["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
-        given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recent_step": step}
+        given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "told": told}
         values = shared | places | given | {"sequences": sequences}
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
         chunks = sym_max(entries, 1)
@@ -200,6 +201,7 @@ class PagedAttention(Lowering):
         sums_at = tokens * 4 + 256
         planner.need_scratch(sums_at + side * 4 + 256)
         shared |= {"kept": kept.ptr, "side": side}
+        given["thresholds"] = views[0].shape[0] if views[0].shape else 1
         values = shared | given | {"sequences": sequences, "queries": heads, "sums_at": sums_at}
         keys = self._rows("key")
         work = 1.0 * tokens * tokens * self.keys.size
@@ -271,11 +273,13 @@ class PagedGuard(Lowering):
         angles, pairs, cache = (planner.shape(v) for v in self.node.inputs[4:7])
         done = planner.row_major_output(self.node.output)
         attrs = self.node.attrs
-        turned = rotated.shape[0] if attrs["rotating"] else 0
+        turned, size = rotated.shape[0] if attrs["rotating"] else 0, attrs["size"]
         values = {
             "begins": begins.ptr, "rotated": rotated.ptr, "deltas": deltas.ptr, "pairs_at": pairs_at.ptr,
             "done": done.ptr, "sequences": begins.shape[0] - 1, "turned": turned, "held": cache[0],
-            "each": deltas.shape[1] if len(deltas.shape) > 1 else 1, "rows": angles[0],
+            "block": attrs["block"], "moved": deltas.shape[0], "size": size, "angles": product(angles),
+            "each": deltas.shape[1] if len(deltas.shape) > 1 else 1,
+            "row": angles[1] if len(angles) > 1 else size,
             "pairs": pairs[0] if attrs["paired"] else -1,
         }  # fmt: skip
         planner.step(self.kernel, values, 1, [begins, rotated, deltas, pairs_at], [done])

@@ -146,7 +146,7 @@ def by_channels(q, q_step, k, to, less, rows, size):
         acc = const[f32](0.0)
         for j in range(0, size, VL):
             scaled = loadm[f32](q + m * q_step + j * 4, size - j) * loadm[f32](k + j * 4, size - j)
-            storem[f32](to + m * q_step + j * 4, scaled, size - j)
+            store[f32](to + m * q_step + j * 4, scaled)  # zeros behind its end, as `dots` reads them
             acc = fma(scaled, loadm[f32](k + (size + j) * 4, size - j), acc)
         storem[f32](less + m * 4, spread[f32](hadd[f32](acc)), 1)
 
@@ -321,7 +321,8 @@ def finish_row(y, y_row, sums, token, head, m, shape, memory, out, summed):
         storem[out](result + j * SIZE[out], made, shape.wide - j)
     if summed:
         kept_at = sums + (token * shape.heads * shape.group + query) * 8
-        storem[f32](kept_at, splat[f32](scratch + memory.m_at + m * 4), 1)
+        top = splat[f32](scratch + memory.m_at + m * 4)
+        storem[f32](kept_at, select(top == const[f32](-inf), const[f32](0.0), top), 1)
         storem[f32](kept_at + 4, scaled, 1)
 
 
@@ -484,11 +485,12 @@ def paged_merge(
 )  # fmt: skip
 def paged_scores(
     q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, sums: Ptr, recent: Ptr, y: Ptr, count: Ptr, scoring,
-    hidden, shape, caches, memory, sequences, listed, q_row, recent_step, *, T, kind, sloped, paired, typed,
+    hidden, shape, caches, memory, sequences, listed, q_row, told, *, T, kind, sloped, paired, typed,
     sparse,
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
-    `recent` queries, of all where that is negative, of one where nothing is said."""
+    `recent` queries, of all where that is negative, of one where nothing is said. `told`: how many numbers
+    there are; one is of all sequences."""
     if chunk == 0:
         st[i64](count, ld[i64](table + 32))
     if chunk >= listed:
@@ -509,8 +511,10 @@ def paged_scores(
     to = y + (ld[i64](row + 48) + b * shape.block) * 4
     fill(to, 0, live, 0.0)
     last = 1
-    if recent_step >= 0:
-        last = ld[i32](recent + s * recent_step) + 0
+    if told == 1:
+        last = ld[i32](recent) + 0
+    if told > 1 and s < told:
+        last = ld[i32](recent + s * 4) + 0
     if last < 0:
         last = new
     first = max(new - last, 0)

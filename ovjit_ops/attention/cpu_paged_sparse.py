@@ -33,7 +33,7 @@ def opposite(q, q_row, k, k_row, stride, size, T):
 @kernel
 def paged_sparse(
     q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
-    sequences, side, queries, group, size, q_row, x_row, sums_at, *, T,
+    sequences, thresholds, side, queries, group, size, q_row, x_row, sums_at, *, T,
 ):  # fmt: skip
     """kept[head, block of queries, block of keys] = 1 where it is computed."""
     head = chunk // side
@@ -42,7 +42,7 @@ def paged_sparse(
     stride = ld[i32](strides) + 0
     new = ld[i64](table + 72)
     fits = 0
-    if sequences == 1 and ld[i64](table + 64) == 0 and new > 1:
+    if sequences == 1 and thresholds > 0 and ld[i64](table + 64) == 0 and new > 1:
         if each >= 16 and stride > 0 and each % max(stride, 1) == 0:
             fits = 1
     if fits == 0:

@@ -103,26 +103,36 @@ class Rotation(NamedTuple):
 
 
 class GuardSizes(NamedTuple):
-    """Sequences, blocks that are turned, blocks of the cache, deltas of one, rows of angles, and pairs."""
+    """Sequences, blocks that are turned, blocks of the cache and their tokens, blocks that have deltas,
+    deltas of one, elements of a key, angles, elements of a row of them, and pairs."""
 
     sequences: int
     turned: int
     held: int
+    block: int
+    moved: int
     each: int
-    rows: int
+    size: int
+    angles: int
+    row: int
     pairs: int
 
 
 @kernel(rotation=Raw(Rotation), sizes=Raw(GuardSizes))
 def paged_guard(begins: Ptr, rotation, pairs_at: Ptr, done: Ptr, sizes):
     """Refuses blocks, rows of angles and places among pairs that are not there."""
+    if sizes.turned > 0:
+        if sizes.moved < sizes.turned or (sizes.each != 1 and sizes.each != sizes.block):
+            return 13
+        if sizes.row != sizes.size or sizes.angles % sizes.size != 0:
+            return 13
     for i in range(sizes.turned):
         index = ld[i32](rotation.rotated + i * 4) + 0
         if index < 0 or index >= sizes.held:
             return 10
         for t in range(sizes.each):
-            row = ld[i32](rotation.deltas + (i * sizes.each + t) * 4) + 0
-            if row < 0 or row >= sizes.rows:
+            turn = ld[i32](rotation.deltas + (i * sizes.each + t) * 4) + 0
+            if turn < 0 or turn >= sizes.angles // sizes.size:
                 return 10
     if sizes.pairs >= 0:
         for s in range(sizes.sequences):

@@ -18,7 +18,13 @@ from ovjit.graph.paged_caches import CacheKind, kinds_of
 from ovjit.graph.shapes import ANY, bounds, is_static
 from ovjit_ops.attention.cpu_paged_plan import PagedPlan as LoweredPlan
 from ovjit_ops.attention.cpu_paged_plan import sizes
-from ovjit_ops.attention.paged_reference import check_extras, diversity, list_work, paged_attention
+from ovjit_ops.attention.paged_reference import (
+    check_extras,
+    diversity,
+    evictable_blocks,
+    list_work,
+    paged_attention,
+)  # fmt: skip
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.elementwise.arithmetic import REALS
 
@@ -47,6 +53,15 @@ _TABLES = {
 
 def _features(x: TensorType) -> Any:
     return x.shape[1] if x.shape is not None else ANY
+
+
+def _check_rows(query: TensorType, *more: TensorType) -> None:
+    """Keys and values are of the tokens that queries are of."""
+    for x in more:
+        if query.shape is not None and x.shape is not None:
+            (low, high), (least, most) = bounds(query.shape[0]), bounds(x.shape[0])
+            fits = (high is None or least <= high) and (most is None or low <= most)
+            check(fits, f"queries, keys and values should be of as many tokens, not {query} and {x}")
 
 
 def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
@@ -98,6 +113,7 @@ class PagedAttentionExtension:
         for name in ("query", "key", "value"):
             check_type(given[name], REALS)
             _check_rank(given[name], name, 2)
+        _check_rows(query, key, value)
         for name, (ranks, types) in _TABLES.items():
             x = given[name]
             _check_rank(x, name, *ranks)
@@ -171,6 +187,12 @@ class PagedAttention:
         part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False, scores: Bool = False,
     ):  # fmt: skip
         query, key, value = inputs[:3]
+        _check_rows(query, key, value)
+        for x, own in ((query, size), (key, size), (value, wide)):
+            width = _features(x)
+            if isinstance(width, int):
+                fits = width % (heads * own) == 0 if x is query else width == heads * own
+                check(fits, f"queries, keys and values should have {heads} heads of {own} elements, not {x}")
         tokens = ANY if query.shape is None else query.shape[0]
         out = TensorType(query.dtype, (tokens, _width(query, key, value)))
         entries = inputs[7].shape[0] if inputs[7].shape else ANY
@@ -204,18 +226,38 @@ class PagedGuard:
 
     def infer(
         subsequence_begins, rotated_block_indices, rotation_deltas, qq_bias_begins, rotation_trig_lut,
-        qq_bias, key_cache, *, rotating: Bool, paired: Bool,
+        qq_bias, key_cache, *, rotating: Bool, paired: Bool, block: Int, size: Int,
     ):  # fmt: skip
         return TensorType("i64", (1,))
 
-    def ref(begins, rotated, deltas, pairs_at, angles, pairs, cache, *, rotating, paired):
-        check_extras(begins, rotated, deltas, pairs_at, angles, pairs, cache)
+    def ref(begins, rotated, deltas, pairs_at, angles, pairs, cache, *, rotating, paired, block, size):
+        check_extras(begins, rotated, deltas, pairs_at, angles, pairs, len(cache), block, size)
         return np.zeros(1, np.int64)
 
     def samples(rng, dtype="f32"):
         given = [np.array(x, np.int32) for x in ([0, 2], [1, 0], [[0], [3]], [0, 4])]
         more = np.ones((4, 6), np.float32), np.ones(4, np.uint8), np.ones((2, 2, 8, 6), np.float32)
-        yield [*given, *more], {"rotating": True, "paired": True}
+        yield [*given, *more], {"rotating": True, "paired": True, "block": 8, "size": 6}
+
+
+@op("PagedEvictable", internal=True)
+class PagedEvictable:
+    """Checks the blocks that `PagedDiversity` is to read; gives nothing."""
+
+    def infer(
+        key_cache, past_lens, subsequence_begins, block_indices, block_indices_begins, start, sizes, sets,
+        set_begins, *, block: Int,
+    ):  # fmt: skip
+        return TensorType("i64", (1,))
+
+    def ref(cache, *tables, block):
+        evictable_blocks(block, len(cache), *tables)
+        return np.zeros(1, np.int64)
+
+    def samples(rng, dtype="f32"):
+        given = _inputs(rng, "f32")
+        more = [np.array(x, np.int32) for x in (8, [0, 8], [], [])]
+        yield [given[3], *given[5:9], *more], {"block": 8}
 
 
 @op("PagedDiversity", internal=True)

@@ -18,12 +18,16 @@ def move_tokens(
     moves_at: Any,
 ) -> np.ndarray:  # fmt: skip
     """Move the tokens; all numbers are looked at before."""
-    block, found = kinds[0].tokens, []
+    block, found, held = kinds[0].tokens, [], min(len(keys), len(values))
+    if not 0 < len(ends) <= len(moves_at):
+        raise InferenceError(
+            "PaKVReorder: block_update_indices_begins should be as long as block_indices_begins"
+        )
     for s in range(len(ends) - 1):
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         rows = moves[2 * int(moves_at[s]) : 2 * int(moves_at[s + 1])].reshape(-1, 2).tolist()
         for row in rows:
-            if any(not 0 <= t < len(table) * block or not 0 <= table[t // block] < len(keys) for t in row):
+            if any(not 0 <= t < len(table) * block or not 0 <= table[t // block] < held for t in row):
                 raise InferenceError(f"PaKVReorder: the tokens {row} do not lie in blocks of sequence {s}")
             found.append([(table[t // block], t % block) for t in row])
     for (one, at), (other, to) in found:

@@ -23,6 +23,8 @@ FAULTS = {
     9: "block_indices leads outside of the cache, or a new token to a block of -1",
     10: "rotated_block_indices or rotation_deltas lead outside of the cache or of rotation_trig_lut",
     11: "qq_bias_begins should say of each sequence where its new tokens squared lie within qq_bias",
+    13: "rotation_deltas should have a row for each of rotated_block_indices, of one number or one for each "
+    "token of a block, and rotation_trig_lut rows as long as a key",
 }
 
 
@@ -194,39 +196,62 @@ def _number(x: np.ndarray) -> Any:
 
 
 def check_extras(
-    begins: Any, rotated: Any, deltas: Any, pairs_at: Any, angles: Any, pairs: Any, cache: Any
-) -> None:
+    begins: Any, rotated: Any, deltas: Any, pairs_at: Any, angles: Any, pairs: Any, held: int, block: int,
+    size: int,
+) -> None:  # fmt: skip
     """InferenceError for blocks that are rotated, and pairs of queries, that are not there."""
-    if rotated.size and angles.size:
-        outside = (rotated < 0).any() or (rotated >= len(cache)).any()
-        _refuse(outside or (deltas < 0).any() or (deltas >= len(angles)).any(), 10)
+    if rotated.size:
+        each = deltas.shape[1] if deltas.ndim > 1 else 1
+        row = angles.shape[1] if angles.ndim > 1 else size
+        _refuse(len(deltas) < len(rotated) or each not in (1, block), 13)
+        _refuse(row != size or angles.size % size, 13)
+        outside, used = (rotated < 0).any() or (rotated >= held).any(), deltas[: len(rotated)]
+        _refuse(outside or (used < 0).any() or (used >= angles.size // size).any(), 10)
     if pairs_at.size:
         new, many = np.diff(begins), np.diff(pairs_at)
         _refuse((pairs_at < 0).any() or (many < 0).any() or pairs_at[-1] > pairs.size, 11)
         _refuse(((many > 0) & (many != new * new)).any(), 11)
 
 
-def diversity(
-    keys: CacheKind, cache: Any, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any,
-    sizes_of: Any, sets: Any, set_begins: Any,
-) -> np.ndarray:  # fmt: skip
-    """Of each sequence [evictable tokens / block, evictable tokens]: minus the sums, over the tokens of a
-    block, of cosines with another token. Cosines below the mean of their row count 0; heads are averaged."""
-    first, block, found = int(_number(start)), keys.tokens, []
+def evictable_blocks(
+    block: int, held: int, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any, sizes_of: Any,
+    sets: Any, set_begins: Any,
+) -> list[np.ndarray]:  # fmt: skip
+    """Of each sequence with evictable tokens the blocks that they lie in. InferenceError where these are not
+    among the `held` blocks of a cache."""
+    first, found, sequences = int(_number(start)), [], len(past_lens)
+    if len(sizes_of) > sequences or (set_begins.size and len(set_begins) <= len(sizes_of)):
+        raise InferenceError(
+            f"adaptive RKV: {len(sizes_of)} evictable sizes and {len(set_begins)} begins of sets of blocks "
+            f"are not those of {sequences} sequences"
+        )
     for s, many in enumerate(sizes_of.tolist()):
-        past, new = int(past_lens[s]), int(begins[s + 1] - begins[s])
-        listed = entries[int(ends[s]) : int(ends[s + 1])][: -(-(past + new) // block)]
-        if set_begins.size and set_begins[s + 1] > set_begins[s]:
-            listed = sets[int(set_begins[s]) : int(set_begins[s + 1])]
         if not many:
             continue
-        wrong = many < 0 or first < 0 or many % block or first % block or first + many > len(listed) * block
+        blocks_of = -(-(int(past_lens[s]) + int(begins[s + 1]) - int(begins[s])) // block)
+        listed = entries[max(int(ends[s]), 0) : max(int(ends[s + 1]), 0)][:blocks_of]
+        low, high = (int(x) for x in set_begins[s : s + 2]) if set_begins.size else (0, 0)
+        wrong = not 0 <= low <= high <= len(sets)
+        if high > low:
+            listed = sets[max(low, 0) : high]
+        wrong |= many < 0 or first < 0 or many % block or first % block or first + many > len(listed) * block
         blocks = listed[first // block : (first + many) // block]
-        if wrong or (blocks < 0).any() or (blocks >= len(cache)).any():
+        if wrong or (blocks < 0).any() or (blocks >= held).any():
             raise InferenceError(
                 f"adaptive RKV: sequence {s} has no {many} evictable tokens behind its first {first}, both "
                 f"multiples of {block}"
             )
+        found.append(blocks)
+    return found
+
+
+def diversity(keys: CacheKind, cache: Any, *tables: Any) -> np.ndarray:
+    """Of each sequence [evictable tokens / block, evictable tokens]: minus the sums, over the tokens of a
+    block, of cosines with another token. Cosines below the mean of their row count 0; heads are averaged.
+    `tables`: see `evictable_blocks`."""
+    block, found = keys.tokens, []
+    for blocks in evictable_blocks(block, len(cache), *tables):
+        many = len(blocks) * block
         total = np.zeros((many, many), np.float32)
         for h in range(keys.heads):
             k = np.concatenate([read_block(cache, int(b), h, keys, block) for b in blocks])
@@ -271,7 +296,7 @@ def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any)
     angles = angles.astype(np.float32).reshape(-1, keys.size)
     cosines, sines = np.split(angles, 2, 1)
     for i, block in enumerate(rotated.tolist()):
-        rows = np.broadcast_to(deltas.reshape(len(rotated), -1)[i], keys.tokens)
+        rows = np.broadcast_to(deltas[i], keys.tokens)
         for h in range(keys.heads):
             low, high = np.split(read_block(cache, block, h, keys, keys.tokens), 2, 1)
             c, s = cosines[rows], sines[rows]
@@ -289,12 +314,16 @@ def paged_attention(
     group = query.shape[1] // (heads * size)
     sinks, seen, block = more[8], int(_number(window)), keys.tokens
     recent, types, pairs, pairs_at = more[1], more[13].reshape(-1), more[14], more[15]
+    tables, evicted = (past_lens, begins, entries, ends), more[9:13]
+    diverse = diverse and more[10].size > 0
+    if diverse:
+        evictable_blocks(block, len(key_cache), *tables, *evicted)
     list_work(
         past_lens, begins, entries, ends, window, query, key_cache, value_cache, block=block, part=1, rows=1,
         few=1, writing=writing,
     )  # fmt: skip
     rotated, deltas, angles = more[2:5]
-    check_extras(begins, rotated, deltas, pairs_at, angles, pairs, key_cache)
+    check_extras(begins, rotated, deltas, pairs_at, angles, pairs, len(key_cache), block, size)
     if more[2].size:
         _rotate(key_cache, keys, rotated, deltas, angles)
     scores: list[np.ndarray] = []
@@ -303,7 +332,8 @@ def paged_attention(
         rows = slice(int(begins[s]), int(begins[s + 1]))
         new = rows.stop - rows.start
         scores.append(np.zeros(past + new, np.float32))
-        last = 1 if not recent.size else int(recent.reshape(-1)[s if recent.size > 1 else 0])
+        at = s if recent.size > 1 else 0
+        last = int(recent.reshape(-1)[at]) if at < recent.size else 1
         counted = slice(max(new - (new if last < 0 else last), 0), new)
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         for h in range(heads):
@@ -357,8 +387,6 @@ def paged_attention(
                 scores[-1] += weights[counted].sum(0)
     whole = out.reshape(len(query), -1).astype(query.dtype)
     different = np.zeros(0, np.float32)
-    if diverse and more[10].size:
-        start, many, sets, set_begins = more[9:13]
-        tables = past_lens, begins, entries, ends
-        different = diversity(keys, key_cache, *tables, start, many, sets, set_begins)
+    if diverse:
+        different = diversity(keys, key_cache, *tables, *evicted)
     return whole, np.concatenate([*scores, different[:0]]), different

@@ -102,6 +102,8 @@ def test_tokens_are_moved(kind: str) -> None:
 @pytest.mark.parametrize("name, value", [
     ("block_update_indices", [64, 0]), ("block_update_indices", [0, -1]), ("block_indices", [4, 6, 2]),
     ("block_update_indices_begins", [0, 2, 2]), ("block_indices_begins", [0, 4, 3]),
+    ("block_update_indices_begins", [0, 1]), ("block_update_indices_begins", []),
+    ("block_indices_begins", []),
 ])  # fmt: skip
 def test_hostile_moves_are_refused(name: str, value: list[int]) -> None:
     request, tensors = given(np.random.default_rng(SEED), reorder("f32"))

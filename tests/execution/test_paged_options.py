@@ -10,11 +10,12 @@ import openvino
 import pytest
 
 import ovjit as ov
-from tests.support.paged_op import HEADS, SHARED, SIZE, TABLES, Run, model, rows_of
+from tests.support.paged_op import HEADS, KINDS, SHARED, SIZE, TABLES, Run, model, rows_of
 
 SEED = 20261122
 #: Sequences: an empty past, a long one, one that begins in the midst of a block.
 FIRST = [(0, 40, [5, 2]), (0, 70, [0, 7, 1]), (0, 3, [4])]
+SETS = "adaptive_rkv_diversity_block_set_indices"
 NEXT = [(40, 1, [5, 2]), (70, 5, [0, 7, 1]), (3, 2, [4])]
 
 
@@ -71,8 +72,7 @@ def test_pairs_of_queries() -> None:
 
 
 def test_diversity() -> None:
-    sets = "adaptive_rkv_diversity_block_set_indices"
-    names = ("adaptive_rkv_start_size", "adaptive_rkv_evictable_sizes", sets, f"{sets}_begins")
+    names = ("adaptive_rkv_start_size", "adaptive_rkv_evictable_sizes", SETS, f"{SETS}_begins")
     more = dict(zip(names, (0, [32, 64, 0], [5, 0, 7], [0, 1, 3, 3]), strict=True))
     compare(both(names, 3), [([(0, 40, [5, 2]), (0, 70, [0, 7, 1]), (0, 3, [4])], more)], 1e-5)
 
@@ -84,9 +84,21 @@ def test_diversity() -> None:
                                "rotation_trig_lut": np.ones((1, SIZE))}),
     ("rotated_block_indices", {"rotated_block_indices": [0], "rotation_deltas": [[1]],
                                "rotation_trig_lut": np.ones((1, SIZE))}),
+    ("rotation_deltas", {"rotated_block_indices": [0, 1], "rotation_deltas": [[0]],
+                         "rotation_trig_lut": np.ones((1, SIZE))}),
+    ("rotation_deltas", {"rotated_block_indices": [0], "rotation_deltas": [[0] * 5],
+                         "rotation_trig_lut": np.ones((1, SIZE))}),
+    ("rotation_trig_lut", {"rotated_block_indices": [0], "rotation_deltas": [[0]],
+                           "rotation_trig_lut": np.ones((1, SIZE // 2))}),
+    ("evictable", {"adaptive_rkv_evictable_sizes": [64]}),
+    ("evictable", {"adaptive_rkv_evictable_sizes": [5]}),
+    ("evictable", {"adaptive_rkv_evictable_sizes": [0, 0]}),
+    ("evictable", {"adaptive_rkv_evictable_sizes": [32], f"{SETS}": [8], f"{SETS}_begins": [0, 1]}),
+    ("evictable", {"adaptive_rkv_evictable_sizes": [32], f"{SETS}": [1], f"{SETS}_begins": [0, 7]}),
+    ("evictable", {"adaptive_rkv_evictable_sizes": [32], f"{SETS}": [1], f"{SETS}_begins": [0]}),
 ])  # fmt: skip
 def test_hostile_numbers_are_refused_before_anything_is_written(name: str, more: dict[str, Any]) -> None:
-    run = Run(ov, model(ov, tuple(more)))
+    run = Run(ov, model(ov, tuple(more), 3))
     with pytest.raises(RuntimeError, match=name):
         run([(0, 2, [1])], rows_of(np.random.default_rng(SEED), 2), **more)
     assert not any(tensor.data.any() for tensor in run.caches.values())
@@ -143,3 +155,26 @@ def test_open_inputs_that_are_given_empty_are_as_absent(name: str) -> None:
     for rows in ([(0, 40, [0, 1]), (0, 3, [2])], [(40, 1, [0, 1]), (3, 5, [2])]):
         data = rows_of(rng, sum(row[1] for row in rows))
         np.testing.assert_allclose(opened(rows, data, **empty)[0], plain(rows, data)[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("short", [0, 1, 2])
+def test_queries_keys_and_values_of_other_tokens_are_refused(short: int) -> None:
+    """Rows that are not there would be read from other memory."""
+    run, data = Run(ov, model(ov)), list(rows_of(np.random.default_rng(SEED), 40))
+    data[short] = data[short][:30]
+    with pytest.raises(RuntimeError, match="tokens"):
+        run([(0, 40, [1, 2])], data)
+    assert not any(tensor.data.any() for tensor in run.caches.values())
+
+
+@pytest.mark.parametrize("name, value", [
+    ("scale", 0.25), ("alibi_slopes", [0.5, 0.25, 0.125, 0.0625]),
+    ("sinks", np.array([-1, 0, 1, 2]).reshape(1, HEADS, 1, 1)),
+], ids=["scale", "alibi_slopes", "sinks"])  # fmt: skip
+def test_constants_of_f16(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a model whose constants are stored in 16 bits."""
+    data = rows_of(np.random.default_rng(SEED), 113)
+    want = Run(ov, model(ov, **{name: value}))(FIRST, data)[0]
+    monkeypatch.setitem(TABLES, name, ("f16", TABLES[name][1]))
+    monkeypatch.setitem(KINDS, "f16", np.float16)
+    np.testing.assert_array_equal(Run(ov, model(ov, **{name: value}))(FIRST, data)[0], want)

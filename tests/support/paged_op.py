@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 HEADS, SHARED, SIZE, WIDE, BLOCK = 4, 2, 16, 24, 32
+
+
+class Sizes(NamedTuple):
+    """Heads of queries and of keys, elements of a key and of a value, tokens of a block."""
+
+    heads: int = HEADS
+    shared: int = SHARED
+    size: int = SIZE
+    wide: int = WIDE
+    block: int = BLOCK
+
+
+PLAIN = Sizes()
 #: Inputs behind the caches: element type and rank.
 TABLES = {
     "past_lens": ("i32", 1), "subsequence_begins": ("i32", 1), "block_indices": ("i32", 1),
@@ -24,8 +38,12 @@ KINDS = {"i32": np.int32, "f32": np.float32, "u8": np.uint8}
 GIVEN = ("past_lens", "subsequence_begins", "block_indices", "block_indices_begins", "max_context_len")
 
 
-def model(package: Any, given: tuple[str, ...] = (), outputs: int = 1, **constants: Any) -> Any:
-    """The operation; `given` are inputs besides those of every call, `constants` what is not empty or 0."""
+def model(
+    package: Any, given: tuple[str, ...] = (), outputs: int = 1, sizes: Sizes = PLAIN,
+    static: Mapping[str, Any] | None = None, **constants: Any,
+) -> Any:  # fmt: skip
+    """The operation; `given` are inputs besides those of every call, `constants` what is not empty or 0,
+    `static` the shapes of inputs that are not open."""
     import importlib
 
     ops = importlib.import_module(f"{package.__name__}.opset13")
@@ -38,20 +56,21 @@ def model(package: Any, given: tuple[str, ...] = (), outputs: int = 1, **constan
         parameters.append(node)
         inputs.append(node.output(0))
 
-    for name, width in (("query", HEADS * SIZE), ("key", SHARED * SIZE), ("value", SHARED * WIDE)):
+    for name, width in zip(("query", "key", "value"), widths_of(sizes), strict=True):
         parameter(name, np.float32, [-1, width])
-    for name in ("key_cache.0", "value_cache.0"):
-        parameter(name, package.Type.dynamic, [-1] * 4)
+    for name, size in (("key_cache.0", sizes.size), ("value_cache.0", sizes.wide)):
+        told = [-1, sizes.shared, sizes.block, size]
+        parameter(name, package.Type.dynamic, [-1] * 4 if sizes.block == BLOCK else told)
     for name, (kind, rank) in TABLES.items():
         if name in GIVEN or name in given:
-            parameter(name, KINDS[kind], [-1] * rank)
+            parameter(name, KINDS[kind], (static or {}).get(name, [-1] * rank))
             continue
-        value = constants.get(name, np.float32(SIZE**-0.5) if name == "scale" else None)
+        value = constants.get(name, np.float32(sizes.size**-0.5) if name == "scale" else None)
         zero = np.zeros([0] * rank, KINDS[kind])
         inputs.append(ops.constant(zero if value is None else np.asarray(value, KINDS[kind])).output(0))
     node = made._PagedAttentionExtension(inputs)
-    for what, size in (("k", SIZE), ("v", WIDE)):
-        node.get_rt_info()[f"num_{what}_heads"] = SHARED
+    for what, size in (("k", sizes.size), ("v", sizes.wide)):
+        node.get_rt_info()[f"num_{what}_heads"] = sizes.shared
         node.get_rt_info()[f"{what}_head_size"] = size
     return package.Model([ops.result(node.output(i)) for i in range(outputs)], parameters, "paged")
 
@@ -59,8 +78,8 @@ def model(package: Any, given: tuple[str, ...] = (), outputs: int = 1, **constan
 class Run:
     """A compiled operation with caches."""
 
-    def __init__(self, package: Any, made: Any, kind: str = "f32", blocks: int = 8):
-        config = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": kind}
+    def __init__(self, package: Any, made: Any, kind: str = "f32", blocks: int = 8, hint: str = "f32"):
+        config = {"INFERENCE_PRECISION_HINT": hint, "KV_CACHE_PRECISION": kind}
         compiled = package.Core().compile_model(made, "CPU", config)
         self.request, self.caches = compiled.create_infer_request(), {}
         for port in compiled.inputs:
@@ -84,7 +103,13 @@ class Run:
         return [np.array(x) for x in found.values()]
 
 
-def rows_of(rng: np.random.Generator, tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def widths_of(sizes: Sizes) -> tuple[int, int, int]:
+    """How many elements a row of queries, of keys and of values has."""
+    return sizes.heads * sizes.size, sizes.shared * sizes.size, sizes.shared * sizes.wide
+
+
+def rows_of(
+    rng: np.random.Generator, tokens: int, sizes: Sizes = PLAIN
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Queries, keys and values of so many tokens."""
-    widths = (HEADS * SIZE, SHARED * SIZE, SHARED * WIDE)
-    return tuple(rng.standard_normal((tokens, n)).astype(np.float32) for n in widths)  # type: ignore[return-value]
+    return tuple(rng.standard_normal((tokens, n)).astype(np.float32) for n in widths_of(sizes))  # type: ignore[return-value]
