@@ -12,7 +12,7 @@ from typing import Any
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP, kinds_of
-from ovjit.graph.traced import least
+from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
 from ovjit_ops.attention.cpu_paged_numbers import keep_range, quantize_block, unpack_block, unpack_token
@@ -109,7 +109,7 @@ class PagedMoves(Lowering):
             "keys": keys.ptr, "values": values.ptr, "entries": entries.ptr, "ends": ends.ptr,
             "moves": moves.ptr, "moves_at": moves_at.ptr, "done": done.ptr, "sequences": ends.shape[0] - 1,
             "ranges": moves_at.shape[0] - 1, "listed": entries.shape[0], "told": moves.shape[0],
-            "held": least(keys.shape[0], values.shape[0]),
+            "held": sym_min(keys.shape[0], values.shape[0]),
             "block": self.keys.tokens, "size": self.keys.size, "k_row": self.keys.row,
             "v_row": self.values.row, "k_head": self.keys.bytes, "v_head": self.values.bytes,
             "k_block": self.keys.bytes * self.keys.heads, "v_block": self.values.bytes * self.values.heads,
