@@ -12,10 +12,11 @@ marks an axis whose elements are adjacent. `...` stands for all other axes, whic
 most WALKED. Tensors that have it share these axes. An empty declaration is memory of any shape. A class with
 `_fields` declares a structure of integers.
 
-`over` lists the axes that items count through, the last one fastest. That one may be split: with `c/VL` an
-item has a vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements, with `c/block` as
-many as the argument `block` says. `... lanes/VL` splits the fastest of the other axes, which is called
-`lanes` then. `lanes/VL:1` wants elements along it to be adjacent.
+`over` lists the axes that items count through, the last one fastest. Each may be split: with `c/VL` an item
+has a vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements, with `c/block` as many
+as the argument or constant `block` says. `... lanes/VL` splits the fastest of the other axes, which is called
+`lanes` then. `lanes/VL:1` wants elements along it to be adjacent. A name that is no axis is an argument:
+items count through as many.
 
     x                    the address of the first element
     x.stride.h           the bytes from one element to the next along h
@@ -55,7 +56,8 @@ _OVER = re.compile(r"(\.\.\.|\w+)(?:/(?:(\d*)(VL)|([a-z_]\w*|\d+))(:1)?)?")
 
 
 class Split(NamedTuple):
-    """How many elements of a split axis an item has: `size`, or so many vectors, or what an argument says."""
+    """How many elements of a split axis an item has: `size`, or so many vectors, or what an argument or a
+    constant says."""
 
     size: int | str
     vectors: bool
@@ -66,10 +68,9 @@ class Split(NamedTuple):
         size: int = given[self.size] if isinstance(self.size, str) else self.size
         return size * vector if self.vectors else size
 
-    @property
-    def text(self) -> str:
+    def text(self, known: Mapping[str, Any]) -> str:
         if not self.vectors:
-            return str(self.size)
+            return str(known.get(self.size, self.size) if isinstance(self.size, str) else self.size)
         return f"({self.size} * VL)" if self.size != 1 else "VL"
 
 
@@ -134,7 +135,7 @@ class Signature:
         self.adjacent: dict[str, str] = {}
         #: parameter -> field -> the argument that it is, and whether that is an address
         self.structures: dict[str, dict[str, tuple[str, bool]]] = {}
-        self.split: Split | None = None
+        self.splits: dict[str, Split] = {}
         self.over = tuple(self._over(name, over))
         for parameter, what in declared.items():
             if parameter not in parameters:
@@ -144,18 +145,25 @@ class Signature:
             else:
                 self.structures[parameter] = dict(_arguments(parameter, what))
         known = {axis for axes in self.axes.values() for axis in axes}
-        if REST in self.over[1:] or (REST in known) != (REST in self.over) or not known.issuperset(self.over):
+        #: Names in `over` that are no axes: arguments, which say how many there are.
+        self.counted = {name for name in self.over if name not in known}
+        if (
+            REST in self.over[1:]
+            or (REST in known) != (REST in self.over)
+            or not self.counted.issubset(set(parameters) - {*declared})
+        ):
             raise TypeError(f"{name}: items cannot count through {over!r}")
 
     def _over(self, name: str, text: str) -> Iterator[str]:
-        words = text.split()
-        for i, word in enumerate(words):
+        for word in text.split():
             found = _OVER.fullmatch(word)
-            if found is None or ("/" in word and i + 1 < len(words)):
+            if found is None:
                 raise TypeError(f"{name}: items cannot count through {text!r}")
             if "/" in word:
                 size = found[4] or found[2] or "1"
-                self.split = Split(int(size) if size.isdecimal() else size, bool(found[3]), bool(found[5]))
+                self.splits[found[1]] = Split(
+                    int(size) if size.isdecimal() else size, bool(found[3]), bool(found[5])
+                )
             yield found[1]
 
     def _tensor(self, name: str, tensor: str, text: str) -> None:
@@ -176,6 +184,16 @@ class Signature:
         """The named axes of `over`, lanes among them."""
         return tuple(axis for axis in self.over if axis != REST)
 
+    def blocks_of(self, axis: str) -> str:
+        """The argument that is the number of parts into which an axis is split."""
+        return BLOCKS if axis == self.over[-1] else f"{BLOCKS}_{axis}"
+
+    def bound_of(self, axis: str) -> str:
+        """The argument that says how far items count along a name of `over`."""
+        if axis in self.splits:
+            return self.blocks_of(axis)
+        return axis if axis in self.counted else extent_of(axis)
+
     def fields(self) -> Iterator[str]:
         """The integers that follow from the tensors: all of them that a kernel may read."""
         extents = (extent_of(axis) for axes in self.axes.values() for axis in axes if axis != REST)
@@ -183,7 +201,7 @@ class Signature:
         for tensor, axes in self.axes.items():
             yield from (f"{tensor}_{axis}" for axis in axes if axis != REST)
         if self.over:
-            yield from (ITEMS, PER_CHUNK, BLOCKS)
+            yield from (ITEMS, PER_CHUNK, *dict.fromkeys([BLOCKS, *map(self.blocks_of, self.splits)]))
         if REST in self.over:
             for d in range(WALKED):
                 yield f"d{d}"
@@ -273,14 +291,14 @@ def _say_walk(
     left = "item"
     counted = []  # (counter, extent, how many elements one step is, axis), the fastest first
     for axis in reversed(signature.named):
-        counter, bound = f"{_COUNTER}_{axis}", _bound_of(signature, axis)
+        counter, bound = f"{_COUNTER}_{axis}", signature.bound_of(axis)
         printer.say(f"{counter} = urem({left}, {bound})")
         printer.say(f"outer_item = udiv({left}, {bound})")
         left = "outer_item"
-        counted.append((counter, bound, _step(signature, axis), axis))
+        counted.append((counter, bound, _step(printer, axis), axis))
     printer.say_place(left, _COUNTER, WALKED)
     counted += [(f"{_COUNTER}{d}", f"d{d}", "", str(d)) for d in reversed(range(WALKED))]
-    first = {axis: f"{_COUNTER}_{axis}{_step(signature, axis)}" for axis in where}
+    first = {axis: f"{_COUNTER}_{axis}{_step(printer, axis)}" for axis in where}
     tensors = dict.fromkeys(given.values())
     for tensor in tensors:
         printer.say(f"{tensor}_item = {_item_address(signature, tensor, first)}")
@@ -309,25 +327,22 @@ def _say_walk(
     printer.indent = outer
 
 
-def _step(signature: Signature, axis: str) -> str:
+def _step(printer: _Printer, axis: str) -> str:
     """What an index along an axis is multiplied by to be that of an element."""
-    split = signature.split if axis == signature.over[-1] else None
-    return "" if split is None else f" * {split.text}"
-
-
-def _bound_of(signature: Signature, axis: str) -> str:
-    return BLOCKS if _step(signature, axis) else extent_of(axis)
+    assert printer.signature is not None
+    split = printer.signature.splits.get(axis)
+    return "" if split is None else f" * {split.text(printer.known)}"
 
 
 def _say_indices(printer: _Printer, signature: Signature, where: Mapping[str, str]) -> None:
     """The place of `item` along each axis of `over`."""
     left = "item"
     for axis in reversed(signature.named):
-        step = _step(signature, axis)
+        step = _step(printer, axis)
         if axis == signature.over[0]:
             printer.say(f"{where[axis]} = {left}{step}")
             break
-        bound = _bound_of(signature, axis)
+        bound = signature.bound_of(axis)
         printer.say(f"{where[axis]} = urem({left}, {bound}){step}")
         printer.say(f"outer_item = udiv({left}, {bound})")
         left = "outer_item"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import WALKED
-from ovjit.codegen.tensors import BLOCKS, ITEMS, LANES, REST, Signature, extent_of, given_fields
+from ovjit.codegen.tensors import ITEMS, LANES, REST, Signature, extent_of, given_fields
 from ovjit.errors import OvjitError
 from ovjit.graph.graph import Value
 from ovjit.graph.symbolic import alike, sym_min
@@ -118,9 +118,12 @@ def try_launch(
     if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
     extents[LANES] = found.lanes
+    extents |= {name: scalars[name] for name in signature.counted}
     count = _count(signature, extents, found.rest, planner.target.lanes, scalars)
-    items = product(count.items)
-    values = _values(signature, operands, extents, found) | {ITEMS: items, BLOCKS: count.blocks}
+    along = count.items
+    items = product(along)
+    values = _values(signature, operands, extents, found) | {ITEMS: items}
+    values |= zip(map(signature.bound_of, signature.named), along[len(found.rest) :], strict=True)
     values |= {name: getattr(v, "ptr", v) for name, v in given_fields(signature, scalars).items()}
     views = [o.view for name, o in operands.items() if name not in writes]
     views += [*reads, *(v for v in scalars.values() if isinstance(v, View))]
@@ -129,7 +132,7 @@ def try_launch(
         planner.step(kernel, values, 1, views, written, flops)
         return True
     if callable(work):
-        work = work(sym_min(found.lanes, count.each), found.lane_strides)
+        work = work(sym_min(found.lanes, *count.sizes[-1:]), found.lane_strides)
     unit = items if whole else None
     proof = None
     if ordered:  # what is shared is the slowest dimension, where no index depends on it
@@ -142,12 +145,14 @@ def try_launch(
 
 
 class _Count(NamedTuple):
-    """What items count through: extents, where the last may be split in `blocks` of `each` elements."""
+    """What items count through: extents, of which an item has so many elements."""
 
     rows: Sequence[int]
-    items: Sequence[int]
-    blocks: int
-    each: int
+    sizes: Sequence[int]
+
+    @property
+    def items(self) -> list[int]:
+        return list(map(ceil_div, self.rows, self.sizes))
 
 
 def _count(
@@ -157,12 +162,9 @@ def _count(
     vector: int,
     scalars: Mapping[str, Any],
 ) -> _Count:
-    rows = [*rest, *(extents[axis] for axis in signature.named)]
-    if signature.split is None:
-        return _Count(rows, rows, 1, 1)
-    each = signature.split.elements(vector, scalars)
-    blocks = ceil_div(rows[-1], each)
-    return _Count(rows, [*rows[:-1], blocks], blocks, each)
+    splits = [signature.splits.get(axis) for axis in signature.named]
+    sizes = [1 if split is None else split.elements(vector, scalars) for split in splits]
+    return _Count([*rest, *(extents[axis] for axis in signature.named)], [*[1] * len(rest), *sizes])
 
 
 def _touched(
@@ -178,13 +180,7 @@ def _touched(
     pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
     read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
     write = [pieces[name] for name in writes]
-    rows, _, blocks, each = count
-    if signature.split is None:
-        return Rows(rows, per_chunk, read, write)
-    return Rows(
-        rows, per_chunk, read, write,
-        lambda item: item // blocks * rows[-1] + min(item % blocks * each, rows[-1]),
-    )  # fmt: skip
+    return Rows(count.rows, per_chunk, read, write, count.sizes)
 
 
 def _values(
@@ -300,7 +296,7 @@ def _items(
     extents, steps = merge_axes(order, views, WALKED + (LANES in signature.over))
     strides_of = dict(zip(sharing, steps, strict=True))
     lanes, lane_strides = 1, {name: o.view.itemsize for name, o in sharing.items()}
-    adjacent = signature.split is not None and signature.split.adjacent
+    adjacent = LANES in signature.splits and signature.splits[LANES].adjacent
     if LANES in signature.over and extents and not (adjacent and single):
         lanes = extents.pop()
         apart = {name: steps.pop() for name, steps in strides_of.items()}

@@ -17,6 +17,7 @@ lowering states that its chunks are disjoint. OvjitError names the step and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -61,8 +62,8 @@ Touches = Callable[[int], tuple[Places, Places]]
 
 
 class Rows:
-    """Chunks of `per_chunk` items; a row's number counts through `extents`, the last dimension fastest. An
-    item is a row, or begins with the row `row_of(item)`."""
+    """Chunks of `per_chunk` items. Items count through `extents`, the last dimension fastest. An item has so
+    many indices along each as `sizes` says, the last one fewer where they do not divide it."""
 
     def __init__(
         self,
@@ -70,17 +71,21 @@ class Rows:
         per_chunk: int,
         reads: Sequence[Piece],
         writes: Sequence[Piece],
-        row_of: Callable[[int], int] = lambda item: item,
+        sizes: Sequence[int] = (),
     ):
         self.extents = tuple(extents) or (1,)
         self.per_chunk = per_chunk
         self.reads = reads
         self.writes = writes
-        self.row_of = row_of
+        self.sizes = tuple(map(min, sizes or repeat(1), self.extents))
 
     def __call__(self, chunk: int) -> tuple[Places, Places]:
-        first, end = (self.row_of((chunk + i) * self.per_chunk) for i in (0, 1))
-        indices = np.unravel_index(np.arange(first, min(end, int(np.prod(self.extents)))), self.extents)
+        counts = [-(-n // size) if size else 0 for n, size in zip(self.extents, self.sizes, strict=True)]
+        first, end = (min((chunk + i) * self.per_chunk, int(np.prod(counts))) for i in (0, 1))
+        found = np.unravel_index(np.arange(first, end), counts)
+        inside = np.indices(self.sizes).reshape(len(counts), 1, -1)
+        rows = np.multiply(found, np.array(self.sizes)[:, None])[:, :, None] + inside
+        indices = tuple(rows[:, (rows < np.array(self.extents)[:, None, None]).all(0)])
         read, written = (
             [(o.ptr.buffer, o.places(indices if o.along else ())) for o in operands]
             for operands in (self.reads, self.writes)

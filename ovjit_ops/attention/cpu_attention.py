@@ -17,7 +17,6 @@ q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_atten
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,18 +30,21 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import bounds
-from ovjit.graph.symbolic import sym_max, sym_min
+from ovjit.graph.symbolic import sym_min
 from ovjit.planning.copies import copy_kernel, fill_kernel, plan_elementwise, plan_fill
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_div, element_size
-from ovjit.planning.views import Layout, Ptr, View, merge_dims, product
-from ovjit.tiles.pack import panel_sizes
+from ovjit.planning.views import Buffer, Layout, View, product
 from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
+    Memory,
+    Numbers,
+    RowNumbers,
     attention_kernel,
     attention_rows,
 )
-from ovjit_ops.matmul.cpu_products import pack_kernels, packing
+from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
 from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Tiles of a chunk's rows.
@@ -52,6 +54,8 @@ FEW_ROWS = 6
 #: Likewise of an open number of rows with keys before theirs, so that a token has the same bits whether it
 #: comes alone or with a draft of those that follow.
 DRAFT_ROWS = 9
+#: Multiplications of tiles that take as long as one of such dot products.
+ONE_BY_ONE = 4
 
 
 class Attention(Lowering):
@@ -121,94 +125,68 @@ class Attention(Lowering):
         few = not fresh and (rows < FEW_ROWS or (self.open and rows < DRAFT_ROWS and rows < columns))
         given = {n: fresh.get(n) or self._as_it_lies(n) for n in "kv"}
         k, v = (self._words(planner, value, False) for value in given.values())
-        if not few:
-            k, v = (self._narrowed(planner, n, view, given[n].dtype) for n, view in (("k", k), ("v", v)))
-        views = {"q": q, "y": y}
-        values: dict[str, Any] = {
-            "rows": rows, "columns": columns, "depth": depth, "wide": wide, "q_r": q.strides[-2],
-            "y_r": y.strides[-2],
-        }  # fmt: skip
-        if few:
-            views |= {"k": k, "v": v}
-            values |= {"k_s": k.strides[-2], "v_s": v.strides[-2]}
-            sizes = {n: rows.group for n, rows in self.rows.items()}
-            values |= {"k_size": sizes.get("k") or depth, "v_size": sizes.get("v") or wide}
-        else:
-            views["k"], values["k_p"] = self._packed(planner, _turned(k))
-            views["v"], values["v_p"] = self._packed(planner, v)
-        reads = [q, views["k"], views["v"]]
-        mask = self._mask(planner, (*batch, rows, columns))
-        values |= {"mask_r": 0, "mask_c": 0}
-        pointers: dict[str, Any] = {name: view.ptr for name, view in views.items()}
-        strides = {
-            name: list(view.expand((*batch, *view.shape[-2:])).strides[:-2]) for name, view in views.items()
-        }
-        pointers["mask"] = planner.constants.at(self.zeros)
-        strides["mask"] = [0] * len(batch)
-        if mask is not None:
-            pointers["mask"], strides["mask"] = mask.ptr, list(mask.strides[:-2])
-            values |= {"mask_r": mask.strides[-2], "mask_c": 4}
-            reads.append(mask)
+        scale, mask = self._scale(planner, depth), self._mask(planner, (*batch, rows, columns))
+        tensors = {"q": q.expand((*batch, rows, depth)), "y": y, "mask": mask}
         if "sink" in self.named:
-            sink = planner.view(self.named["sink"]).expand((*batch, rows, 1))
-            pointers["sink"], strides["sink"] = sink.ptr, list(sink.strides[:-2])
-            values["sink_r"] = sink.strides[-2]
-            reads.append(sink)
-        values["scale"], scale = self._scale(planner, depth)
-        reads += scale
-        extents = self._batch(planner, batch, strides)
-        self._step(planner, values | pointers, extents, strides, few, reads, y)
-
-    def _step(
-        self, planner: Planner, values: dict[str, Any], extents: Sequence[int],
-        strides: dict[str, list[int]], few: bool, reads: list[View], y: View,
-    ) -> None:  # fmt: skip
-        rows, columns, depth, wide = (values[n] for n in ("rows", "columns", "depth", "wide"))
-        tall = self.target.shapes.tiles[0]
-        block = 1 if few else sym_min(TILES * tall, ceil_div(rows, tall) * tall)
-        parts = ceil_div(rows, block)
-        values |= {"parts": parts, "block": block, "unseen": planner.constants.at(self.unseen)}
+            tensors["sink"] = planner.view(self.named["sink"]).expand((*batch, rows, 1))
+        numbers = {"scale": scale.ptr, "unseen": planner.constants.at(self.unseen), "cap": 0}
         if self.cap is not None:
-            values["cap"] = planner.constants.at(self.cap_at)
-        for d in range(DIMS):
-            values[f"d{d}"] = extents[d]
-            values |= {f"{name}_{d}": each[d] for name, each in strides.items()}
-        heads = product(extents)
-        flops = 2.0 * heads * rows * columns * (depth + wide)
+            numbers["cap"] = planner.constants.at(self.cap_at)
+        more: dict[str, Any]
         if few:
-            values["sums_at"] = sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
-            groups = depth // values["k_size"] if "k" in self.rows else 0
-            planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
-            planner.step(self.few, values, heads * parts, reads, [y], flops)
-            return
-        sizes = [("q", depth), ("s", self.per_block), ("o", wide)]
-        at = ceil_div(block, tall) * TABLE_BYTES
-        values["columns_per"] = self.per_block
-        for name, n in sizes:
+            kernel, own = self.few, 2
+            more = {"numbers": RowNumbers(**numbers), **self._groups(planner, columns, depth, wide)}
+        else:
+            k, v = (self._narrowed(planner, n, view, given[n].dtype) for n, view in (("k", k), ("v", v)))
+            (k, keys), (v, values) = (plan_panels(planner, view, self.form) for view in (_turned(k), v))
+            kernel, own = self.many, 1
+            numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
+            more = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}
+            more |= self._scratch(planner, rows, depth, wide)
+        tensors |= {n: view.expand((*batch, *view.shape[-own:])) for n, view in (("k", k), ("v", v))}
+        row = columns * (depth + wide)
+        launch(
+            planner, kernel, tensors, ("y",), work=row * (ONE_BY_ONE if few else more["block"]),
+            reads=[q, scale], flops=2.0 * product(batch) * rows * row, **more,
+        )  # fmt: skip
+
+    def _groups(self, planner: Planner, columns: int, depth: int, wide: int) -> dict[str, int]:
+        """What the kernel of few rows is told of keys and values as bytes, and where it adds rows up."""
+        k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
+        sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
+        groups = depth // (k_size or depth) if "k" in self.rows else 0
+        planner.need_scratch(sums_at + ceil_div(groups * 4, ALIGNMENT) * ALIGNMENT)
+        return {"k_size": k_size or depth, "v_size": v_size or wide, "sums_at": sums_at}
+
+    def _scratch(self, planner: Planner, rows: int, depth: int, wide: int) -> dict[str, Any]:
+        """How many rows an item of tiles has, and where what it makes lies in scratch memory."""
+        tall = self.target.shapes.tiles[0]
+        block = sym_min(TILES * tall, ceil_div(rows, tall) * tall)
+        at, values = ceil_div(block, tall) * TABLE_BYTES, {"columns_per": self.per_block}
+        for name, n in (("q", depth), ("s", self.per_block), ("o", wide)):
             row = ceil_div(n * 4, ALIGNMENT) * ALIGNMENT
             values |= {f"{name}_at": at, f"{name}_row": row}
             at += block * row
         for name in ("m", "l"):
             values[f"{name}_at"] = at
             at += ceil_div(block * 4, ALIGNMENT) * ALIGNMENT
-        values["zeros"], values["ones"] = planner.constants.at(self.zeros), planner.constants.at(self.ones)
         planner.need_scratch(at)
-        planner.step(self.many, values, heads * parts, reads, [y], flops)
+        return {"block": block, "memory": Memory(**values)}
 
-    def _scale(self, planner: Planner, depth: int) -> tuple[Ptr, list[View]]:
+    def _scale(self, planner: Planner, depth: int) -> View:
         if "scale" in self.named:
-            view = planner.view(self.named["scale"])
-            return view.ptr, [view]
+            return planner.view(self.named["scale"])
         scale = 1 / math.sqrt(max(depth, 1))
-        view = planner.shared(  # equal layers have one
+        found: View = planner.shared(  # equal layers have one
             ("scale", scale), lambda: planner.data.view(np.full(1, scale, np.float32), "f32")
         )
-        return view.ptr, []
+        return found
 
-    def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View | None:
-        """The mask broadcast to all scores, with adjacent columns; None where there is none."""
+    def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View:
+        """The mask broadcast to all scores, with adjacent columns; where there is none, a zero for all."""
         if self.causal or "mask" not in self.named:
-            return None
+            zeros = Buffer(self.per_block * 4, planner.constants.base, self.zeros)
+            return View(zeros, shape, [0] * len(shape), 4)
         view = planner.view(self.named["mask"])
         if not view.shape or (view.shape[-1] == 1 and shape[-1] != 1):
             lead = view.shape[:-1] if view.shape else ()
@@ -218,39 +196,6 @@ class Attention(Lowering):
         elif view.shape[-1] > 1 and view.strides[-1] != 4:
             view = planner.contiguous(self.named["mask"])
         return view.expand(shape)
-
-    def _packed(self, planner: Planner, view: View) -> tuple[View, int]:
-        """Matrices [..., depth, n] as panels: (a view with a stride for each matrix, bytes of a panel)."""
-        depth, n = view.shape[-2:]
-        sizes, batch = panel_sizes(self.form.words(depth), n, self.target), view.shape[:-2]
-        each = ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT
-        packed = planner.allocate((*batch, 1, sym_max(each // WORD, 1)), WORD)
-        if not view.count:
-            return packed, sizes.panel
-        kernel, values = packing(view, self.target, self.form)
-        extents, (sources, targets) = merge_dims(batch, [v.strides[: len(batch)] for v in (view, packed)], 2)
-        inner, x_g, y_g = (extents.pop(), sources.pop(), targets.pop()) if extents else (1, 0, 0)
-        groups, x_o = inner, 0
-        if extents and targets[-1] == inner * y_g:  # so that no number of steps depends on a batch
-            groups, x_o = inner * extents.pop(), sources.pop()
-            targets.pop()
-        items = groups * values["panels"]
-        values |= {"x_g": x_g, "y_g": y_g, "y_panel": sizes.panel, "inner": inner, "x_o": x_o, "items": items}
-        for index in np.ndindex(*extents):
-            source = sum(i * s for i, s in zip(index, sources, strict=True))
-            target = sum(i * s for i, s in zip(index, targets, strict=True))
-            at = {"x": view.ptr + source, "y": packed.ptr + target}
-            planner.share_step(kernel, values | at, items, depth * sizes.width, [view], [packed])
-        return packed, sizes.panel
-
-    def _batch(self, planner: Planner, batch: Sequence[int], strides: dict[str, list[int]]) -> list[int]:
-        """Batch dimensions merged to `DIMS`; changes `strides`. The lowering sees to it that they fit."""
-        names = list(strides)
-        extents, rows = merge_dims(list(batch), [strides[n] for n in names], DIMS)
-        missing = DIMS - len(extents)
-        for name, row in zip(names, rows, strict=True):
-            strides[name] = [0] * missing + row
-        return [1] * missing + extents
 
     def _as_it_lies(self, name: str) -> Value:
         """k or v, as bytes where it is made of such."""

@@ -18,7 +18,6 @@ from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.tiles.in_python import TABLE
@@ -215,29 +214,6 @@ class Numbers(NamedTuple):
     cap: Ptr
 
 
-class Sizes(NamedTuple):
-    """How rows are shared out, and the extents of a head."""
-
-    parts: int
-    block: int
-    rows: int
-    columns: int
-    depth: int
-    wide: int
-
-
-class TileSteps(NamedTuple):
-    """Bytes from row to row of q, y, mask and sink, of a column of the mask, of a panel of k and v."""
-
-    q_r: int
-    y_r: int
-    mask_r: int
-    mask_c: int
-    sink_r: int
-    k_p: int
-    v_p: int
-
-
 class Memory(NamedTuple):
     """Columns of a block, and where in scratch memory its parts lie and their rows are apart."""
 
@@ -252,95 +228,92 @@ class Memory(NamedTuple):
     l_at: int
 
 
-@kernel(numbers=Raw(Numbers), sizes=Raw(Sizes), steps=Raw(TileSteps), memory=Raw(Memory))
+@kernel(
+    over="... r/block", q="... r d", k="... words", v="... words_v", y="... r w", mask="... r c",
+    sink="... r one", numbers=Numbers, memory=Memory,
+)  # fmt: skip
 def attention_tiles(
-    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, numbers, sizes, steps, memory, *, T, out, group,
-    heights, width, lanes, causal, sinks, capped,
+    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
+    memory, *, T, out, group, heights, width, lanes, causal, sinks, capped,
 ):  # fmt: skip
-    """Rows of a head by tiles. k and v are panels of words of `group` elements, `out` the element type of y;
-    `sinks`: each row has a score more, of nothing; `capped`: scores are cap tanh(...), bent and masked where
-    they lie.
+    """Rows of a head by tiles, `block` at a time. k and v are panels of words of `group` elements, `k_panel`
+    and `v_panel` bytes each; `out`: the element type of y; `sinks`: each row has a score more, of nothing;
+    `capped`: scores are cap tanh(...), bent and masked where they lie.
 
     In scratch memory: tables, rows of q that are scaled, of scores, of sums o; and of each row the largest
     score m so far, and the sum l of weights.
     """
-    head = chunk // sizes.parts
-    first = chunk % sizes.parts * sizes.block
-    count = min(sizes.block, sizes.rows - first)
-    q, k, v, y, mask = placed(head, q, k, v, y, mask)
-    if sinks:
-        sink = placed(head, sink)
-    q += first * steps.q_r
-    y += first * steps.y_r
-    mask += first * steps.mask_r
-    queries = q
-    query_r = steps.q_r
-    if T == "f32":
-        queries = scratch + memory.q_at
-        query_r = memory.q_row
-        factor = splat[f32](numbers.scale)
-    for r in range(count):
+    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+        count = min(block, y.size.r - first)
+        queries = pq
+        query_r = q.stride.r
         if T == "f32":
-            multiplied(q + r * steps.q_r, queries + r * memory.q_row, sizes.depth, factor)
-        begin(
-            scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4, scratch + memory.l_at
-            + r * 4, sizes.wide, sink + (first + r) * steps.sink_r, sinks,
-        )  # fmt: skip
-    end = sizes.columns
-    if causal:
-        end = min(sizes.columns, first + count)
-    for at in range(0, end, memory.columns_per):
-        n = min(memory.columns_per, end - at)
-        # scores
-        if capped:
-            fill_tables(
-                queries, query_r, scratch + memory.s_at, memory.s_row, numbers.zeros, 0, count, heights[0]
-            )
-        else:
-            added = mask + at * steps.mask_c
-            fill_tables(
-                queries, query_r, scratch + memory.s_at, memory.s_row, added, steps.mask_r, count, heights[0]
-            )
-        multiply_keys(
-            k, steps.k_p, sizes.depth, group, at, n, sizes.columns, width, numbers.zeros, numbers.scale, T
-            != "f32", count, heights, lanes,
-        )  # fmt: skip
-        # softmax
+            queries = scratch + memory.q_at
+            query_r = memory.q_row
+            factor = splat[f32](numbers.scale)
         for r in range(count):
-            t = scratch + memory.s_at + r * memory.s_row
-            live = n
-            if causal:
-                live = min(n, first + r + 1 - at)
-            if capped:
-                bend(t, mask + r * steps.mask_r + at * steps.mask_c, live, numbers.cap)
-            shrink = soften(t, scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, live, T)
-            if causal or T != "f32":  # what is masked, and what fills the last word
-                clear(t, live, (n + group - 1) // group * group, T)
-            if at > 0:
-                multiplied(
-                    scratch + memory.o_at + r * memory.o_row, scratch + memory.o_at + r * memory.o_row,
-                    sizes.wide, shrink,
-                )  # fmt: skip
-        # p v
-        fill_tables(
-            scratch + memory.s_at, memory.s_row, scratch + memory.o_at, memory.o_row, scratch +
-            memory.o_at, memory.o_row, count, heights[0],
-        )  # fmt: skip
-        c = 0
-        while c * width < sizes.wide:
-            step = width * 4
-            if sizes.wide - c * width <= lanes:
-                step = lanes * 4
-            multiply(
-                v + c * steps.v_p + at // group * step, (n + group - 1) // group, c * width, sizes.wide -
-                c * width, sizes.wide - c * width, numbers.zeros, numbers.ones, T != "f32", count,
-                heights, lanes,
+            if T == "f32":
+                multiplied(pq + r * q.stride.r, queries + r * memory.q_row, q.size.d, factor)
+            begin(
+                scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4, scratch + memory.l_at
+                + r * 4, y.size.w, ps + r * sink.stride.r, sinks,
             )  # fmt: skip
-            c += 1
-    divided(
-        scratch + memory.o_at, memory.o_row, scratch + memory.l_at, y, steps.y_r, count, sizes.wide,
-        numbers.unseen, out,
-    )  # fmt: skip
+        end = mask.size.c
+        if causal:
+            end = min(mask.size.c, first + count)
+        for at in range(0, end, memory.columns_per):
+            n = min(memory.columns_per, end - at)
+            # scores
+            if capped:
+                fill_tables(
+                    queries, query_r, scratch + memory.s_at, memory.s_row, numbers.zeros, 0, count, heights[0]
+                )
+            else:
+                added = pm + at * mask.stride.c
+                fill_tables(
+                    queries, query_r, scratch + memory.s_at, memory.s_row, added, mask.stride.r, count,
+                    heights[0],
+                )
+            multiply_keys(
+                pk, k_panel, q.size.d, group, at, n, mask.size.c, width, numbers.zeros, numbers.scale, T
+                != "f32", count, heights, lanes,
+            )  # fmt: skip
+            # softmax
+            for r in range(count):
+                t = scratch + memory.s_at + r * memory.s_row
+                live = n
+                if causal:
+                    live = min(n, first + r + 1 - at)
+                if capped:
+                    bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, numbers.cap)
+                shrink = soften(t, scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, live, T)
+                if causal or T != "f32":  # what is masked, and what fills the last word
+                    clear(t, live, (n + group - 1) // group * group, T)
+                if at > 0:
+                    multiplied(
+                        scratch + memory.o_at + r * memory.o_row, scratch + memory.o_at + r * memory.o_row,
+                        y.size.w, shrink,
+                    )  # fmt: skip
+            # p v
+            fill_tables(
+                scratch + memory.s_at, memory.s_row, scratch + memory.o_at, memory.o_row, scratch +
+                memory.o_at, memory.o_row, count, heights[0],
+            )  # fmt: skip
+            c = 0
+            while c * width < y.size.w:
+                step = width * 4
+                if y.size.w - c * width <= lanes:
+                    step = lanes * 4
+                multiply(
+                    pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width, y.size.w -
+                    c * width, y.size.w - c * width, numbers.zeros, numbers.ones, T != "f32", count,
+                    heights, lanes,
+                )  # fmt: skip
+                c += 1
+        divided(
+            scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
+            numbers.unseen, out,
+        )  # fmt: skip
 
 
 @functools.cache
@@ -504,24 +477,13 @@ class RowNumbers(NamedTuple):
     cap: Ptr
 
 
-class RowSteps(NamedTuple):
-    """Bytes from row to row of all tensors, of a column of the mask; sizes of groups of keys and values."""
-
-    q_r: int
-    y_r: int
-    mask_r: int
-    mask_c: int
-    k_s: int
-    v_s: int
-    sink_r: int
-    k_size: int
-    v_size: int
-
-
-@kernel(numbers=Raw(RowNumbers), sizes=Raw(Sizes), steps=Raw(RowSteps))
+@kernel(
+    over="... r", q="... r d", k="... c key", v="... c value", y="... r w", mask="... r c", sink="... r one",
+    numbers=RowNumbers,
+)  # fmt: skip
 def attention_rows(
-    q: Ptr, k: Ptr, v: Ptr, y: Ptr, mask: Ptr, sink: Ptr, numbers, sizes, steps, sums_at, *, T, keys,
-    values, out, causal, sinks, capped, vectors, cut,
+    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, k_size, v_size, sums_at,
+    *, T, keys, values, out, causal, sinks, capped, vectors, cut,
 ):  # fmt: skip
     """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`, `keys`,
     `values`, `out`: element types of q, k, v and y; `sinks`: each row has a score more, of nothing; `capped`:
@@ -532,30 +494,22 @@ def attention_rows(
     scale (q number) + zero (sum of q), and w (scale number + zero) is (w scale) number, with w zero once
     for a group.
     """
-    head = chunk // sizes.parts
-    first = chunk % sizes.parts * sizes.block
-    q, k, v, y, mask = placed(head, q, k, v, y, mask)
-    if sinks:
-        sink = placed(head, sink)
     factor = splat[f32](numbers.scale)
     otherwise = splat[f32](numbers.unseen)
     if capped:
         most = splat[f32](numbers.cap)
-    for row in range(first, min(first + sizes.block, sizes.rows)):
-        end = sizes.columns
+    for row, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+        end = mask.size.c
         if causal:
-            end = min(sizes.columns, row + 1)
-        p = q + row * steps.q_r
-        score_keys(p, k, steps.k_s, end, sizes.depth, steps.k_size, sums_at, T, keys, cut)
-        t = mask + row * steps.mask_r
-        top = mask_scores(t, steps.mask_c, end, factor, most, capped)
+            end = min(mask.size.c, row + 1)
+        score_keys(pq, pk, k.stride.c, end, q.size.d, k_size, sums_at, T, keys, cut)
+        top = mask_scores(pm, mask.stride.c, end, factor, most, capped)
         if sinks:
-            old = splat[f32](sink + row * steps.sink_r)
+            old = splat[f32](ps)
             top = maximum(top, old)
         total = weigh_scores(top, end)
         if sinks:
             score = old - top
             weight = applied(EXP, score)
             total = total + weight
-        p = y + row * steps.y_r
-        sum_values(p, v, steps.v_s, end, sizes.wide, steps.v_size, total, otherwise, values, out, vectors)
+        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, otherwise, values, out, vectors)

@@ -23,7 +23,7 @@ from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.pack import panel_sizes
 from ovjit.tiles.sharing import Weights
 from ovjit_ops.convolution.cpu_direct import filter_matrix
-from ovjit_ops.matmul.cpu_products import WAYS, pack_kernels, pack_step
+from ovjit_ops.matmul.cpu_products import WAYS, pack_kernels, plan_panels
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.
@@ -353,5 +353,5 @@ class ComputedConvolution(TiledConvolution):
 
     def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
         matrix = filter_matrix(planner, self.node.inputs[1], self.grouped)
-        packed, sizes = pack_step(planner, matrix, self.target, self.form)
+        packed, sizes = plan_panels(planner, matrix, self.form)
         return Weights(self.groups, self.outs, sizes, packed.ptr, self.zeros, 0), [packed]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +20,12 @@ from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw, Share
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim, Interval, bounds
 from ovjit.planning.fuse import Group, is_number
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import ALIGNMENT, Constants, Planner, ceil_div
 from ovjit.planning.views import Layout, View, product
@@ -84,59 +84,30 @@ def words(p, x_k, x_n, left, rest, T, way):
     )  # fmt: skip
 
 
-class PackSteps(NamedTuple):
-    """Bytes between groups and along both axes of x; between groups and panels of y."""
-
-    x_g: int
-    x_k: int
-    x_n: int
-    y_g: int
-    y_panel: int
-
-
-class PackSizes(NamedTuple):
-    """Depth, columns and panels; groups inside of an outer one, and bytes between outer ones of x."""
-
-    k: int
-    n: int
-    panels: int
-    inner: int
-    x_o: int
-
-
-@kernel(steps=Raw(PackSteps), sizes=Raw(PackSizes), of=Raw(Share))
-def pack_panels(x: Ptr, y: Ptr, steps, sizes, of, *, T, group, width, lanes):
-    """[G, K, N] with any strides -> panels of words. A chunk is a range of (matrix, panel) pairs. Matrices
-    are read with a stride `x_g`, every `inner` of them with a stride `x_o`, and lie `y_g` apart.
+@kernel(over="... n/width", x="... k n", y="... words")
+def pack_panels(x: Tensor, y: Tensor, panel, *, T, group, width, lanes):
+    """[..., K, N] with any strides -> panels of words, each `panel` bytes. An item is a panel of a matrix.
 
     A word of f32 is an element; one of bf16 has two neighbours along K, one of bytes four, which are 0 where
     there are none.
     """
-    for item in share(of.items, of.per_chunk):
-        matrix = item // sizes.panels
-        panel = item % sizes.panels
-        left = sizes.n - panel * width
-        source = (
-            x
-            + matrix // sizes.inner * sizes.x_o
-            + matrix % sizes.inner * steps.x_g
-            + panel * width * steps.x_n
-        )
-        target = y + matrix * steps.y_g + panel * steps.y_panel
+    for first, source, target in items(x, y):
+        left = x.size.n - first
+        target += first // width * panel
         i = 0
         for way in WAYS[T]:
             for wide in (True, False):
                 while (
-                    suits(way, steps.x_n, WORD // group)
+                    suits(way, x.stride.n, WORD // group)
                     and (left > lanes if wide else left <= lanes)
-                    and i + (0 if way == "last" else group - 1) < sizes.k
+                    and i + (0 if way == "last" else group - 1) < x.size.k
                 ):
                     for v in static_range(0, width if wide else lanes, lanes):
                         word = words(
-                            source + v * steps.x_n, steps.x_k, steps.x_n, left - v, sizes.k - i, T, way
+                            x.at(source, n=v), x.stride.k, x.stride.n, left - v, x.size.k - i, T, way
                         )
                         store["f32" if T == "f32" else u32](target + v * WORD, word)
-                    source += steps.x_k * group
+                    source += x.stride.k * group
                     target += (width if wide else lanes) * WORD
                     i += group
 
@@ -149,53 +120,25 @@ def pack_kernel(isa: Target, form: Format) -> Kernel:
     return pack_panels.kernel(name, T=form.w, group=form.group, width=width, lanes=isa.lanes)
 
 
-class TransposeSteps(NamedTuple):
-    """Bytes between groups and columns of x; between groups and panels of y."""
-
-    x_g: int
-    x_n: int
-    y_g: int
-    y_panel: int
-
-
-class TransposeSizes(NamedTuple):
-    """Words of depth, columns, panels; groups inside of an outer one, bytes between outer ones of x."""
-
-    words: int
-    n: int
-    panels: int
-    inner: int
-    x_o: int
-
-
-@kernel(steps=Raw(TransposeSteps), sizes=Raw(TransposeSizes), of=Raw(Share))
-def transpose_panels(x: Ptr, y: Ptr, steps, sizes, of, *, width, lanes):
-    """[G, n, words], words adjacent -> panels of the n rows as columns, as `pack_panels` numbers them. Zeros
-    fill the last panel up: products of what lay there before would not be read, but denormal numbers would
-    make them up to five times as slow."""
-    for item in share(of.items, of.per_chunk):
-        matrix = item // sizes.panels
-        panel = item % sizes.panels
-        left = sizes.n - panel * width
-        source = (
-            x
-            + matrix // sizes.inner * sizes.x_o
-            + matrix % sizes.inner * steps.x_g
-            + panel * width * steps.x_n
-        )
-        target = y + matrix * steps.y_g + panel * steps.y_panel
+@kernel(over="... n/width", x="... k n", y="... words")
+def transpose_panels(x: Tensor, y: Tensor, panel, depth, *, width, lanes):
+    """The same where the `depth` words of a column are adjacent. Zeros fill the last panel up: products of
+    what lay there before would not be read, but denormal numbers would make them up to five times as slow."""
+    for first, source, target in items(x, y):
+        left = x.size.n - first
+        target += first // width * panel
         whole = width
         if left <= lanes:
             whole = lanes
         step = whole * WORD
         for v in range(left // VL * VL, whole, VL):
-            for k in range(sizes.words):
+            for k in range(depth):
                 store[i32](target + k * step + v * WORD, const[i32](0))
         for v in range(0, min(left, width), VL):
-            for k in range(0, sizes.words, VL):
+            for k in range(0, depth, VL):
                 transpose(
-                    source + v * steps.x_n + k * WORD, steps.x_n, left - v, target + k * step + v * WORD,
-                    step, sizes.words - k,
+                    x.at(source + k * WORD, n=v), x.stride.n, left - v, target + k * step + v * WORD,
+                    step, depth - k,
                 )  # fmt: skip
 
 
@@ -212,31 +155,24 @@ def transposed_panels_kernel(isa: Target) -> Kernel:
 
 
 def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, Kernel]:
-    """What `pack_step` chooses from."""
+    """What `plan_panels` chooses from."""
     return pack_kernel(isa, form), transposed_panels_kernel(isa)
 
 
-def packing(matrices: View, isa: Target, form: Format) -> tuple[Kernel, dict[str, Any]]:
-    """What packs [..., K, N], and what it is told of one of them."""
-    (k, n), (x_k, x_n), size = matrices.shape[-2:], matrices.strides[-2:], matrices.itemsize
-    values = {"n": n, "x_n": x_n if n > 1 else size, "panels": ceil_div(n, tile_width(isa))}
-    packer, turner = pack_kernels(isa, form)
-    if x_k == size != values["x_n"] and (form.group == 1 or k % form.group == 0):
-        return turner, values | {"words": form.words(k)}
-    return packer, values | {"x_k": x_k, "k": k}
-
-
-def pack_step(planner: Planner, matrices: View, isa: Target, form: Format) -> tuple[View, PanelSizes]:
-    """Add the step that packs [G, K, N]: (the panels, their sizes)."""
-    groups, k, n = matrices.shape
-    sizes = panel_sizes(form.words(k), n, isa)
+def plan_panels(planner: Planner, x: View, form: Format) -> tuple[View, PanelSizes]:
+    """Add the steps that pack matrices [..., K, N]: a view with a stride for each, their sizes."""
+    *batch, k, n = x.shape
+    sizes = panel_sizes(form.words(k), n, planner.target)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
-    packed = planner.allocate((groups, sizes.group // WORD), WORD)
-    kernel, values = packing(matrices, isa, form)
-    items = groups * values["panels"]
-    values |= {"x": matrices.ptr, "y": packed.ptr, "x_g": matrices.strides[0], "y_g": sizes.group,
-               "y_panel": sizes.panel, "inner": groups, "x_o": 0, "items": items}  # fmt: skip
-    planner.share_step(kernel, values, items, k * sizes.width, [matrices], [packed])
+    packed = planner.allocate((*batch, sizes.group // WORD), WORD)
+    if n == 1:  # a column is read as adjacent ones are
+        x = View(x.buffer, x.shape, (*x.strides[:-1], x.itemsize), x.itemsize, x.offset)
+    packer, turner = pack_kernels(planner.target, form)
+    turned = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
+    launch(
+        planner, turner if turned else packer, {"x": x, "y": packed}, ("y",), work=k * sizes.width,
+        width=sizes.width, panel=sizes.panel, depth=form.words(k), apart=False,
+    )  # fmt: skip
     return packed, sizes
 
 
@@ -348,7 +284,7 @@ class Product(Tiled):
 
             left, right, out = pick(a), pick(b), pick(full(y))
             groups = left.shape[0]
-            packed, sizes = pack_step(planner, right, self.target, self.form)
+            packed, sizes = plan_panels(planner, right, self.form)
             weights = Weights(groups, n, sizes, packed.ptr, self.zeros, 0)
             self.emit(
                 planner, left, out, (1, 1, m), (0, 0, left.strides[1]), (None, None, 1),

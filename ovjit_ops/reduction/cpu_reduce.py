@@ -720,7 +720,7 @@ class Reduce(Lowering):
                 return Rows(rows, each, (), [Piece(y.ptr, along, (), (), y.itemsize)])
             return Rows(  # an item is a vector of the innermost dimension; the last one may be short
                 (*extents, parts, n), each, (), [Piece(y.ptr, (*ky, y_part, y_inner), (), (), y.itemsize)],
-                lambda item: item // blocks * n + min(item % blocks * lanes, n),
+                (*[1] * (len(extents) + 1), lanes),
             )  # fmt: skip
 
         operations = 2 + len(self.front.lines)

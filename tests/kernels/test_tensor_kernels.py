@@ -13,6 +13,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import SIZE, VL, Tensor, items, loadm, share, storem
 from ovjit.errors import OvjitError
+from ovjit.planning import races
 from ovjit.planning.constants import Constants
 from ovjit.planning.launch import launch, try_launch
 from ovjit.planning.plan import Planner
@@ -262,3 +263,44 @@ def test_more_dimensions_than_a_kernel_walks(reduction: str, monkeypatch: pytest
     np.testing.assert_array_equal(got[0], np.take_along_axis(data, places, axis), f"seed {SEED}")
     np.testing.assert_array_equal(got[1], want, f"seed {SEED}")
     assert not [row for row in request.get_profiling_info() if row.exec_type == "ref_numpy"]
+
+
+@kernel(over="... n/width m/rows", x="... n m", y="... n m:1")
+def by_tiles(x: Tensor, y: Tensor, rows, *, T, width):
+    for j, i, p, q in items(x, y):
+        for a in range(min(width, y.size.n - j)):
+            for b in range(min(rows, y.size.m - i)):
+                storem[T](y.at(q, n=a, m=b), loadm[T](x.at(p, n=a, m=b), 1), 1)
+
+
+@kernel(over="r times", x="r", y="r")
+def by_number(x: Tensor, y: Tensor, times, *, T):
+    for r, i in items():
+        if i + 1 == times:
+            storem[T](y.at(r=r), loadm[T](x.at(r=r), 1), 1)
+
+
+def test_several_axes_are_split_by_constants_and_arguments():
+    p = planner()
+    x, y = view(p, (2, 5, 7), (1, 0, 2)), view(p, (2, 5, 7))
+    p.trace = races.Trace()
+    made = by_tiles(T="f32", width=2)
+    launch(p, made, {"x": x, "y": y}, ("y",), work=1e9, width=2, rows=3)
+    (step,) = p.steps
+    values = dict(zip(frame(made), step.args, strict=True))
+    names = "size_n size_m blocks_n blocks item_count rows".split()
+    assert [values[n] for n in names] == [5, 7, 3, 3, 18, 3] and step.chunks == 18
+    assert "along_n * 2 * y_n" in made.source and "along_m * rows * y_m" in made.source
+    ((_, _, touches),) = p.trace.steps
+    written = [sorted(touches(chunk)[1][0][1]) for chunk in range(18)]
+    assert [len(places) for places in written[6:9]] == [12, 12, 4]  # one row of 3, 3 and 1 columns
+    assert sorted(place for places in written for place in places) == list(range(2 * 5 * 7 * 4))
+
+
+def test_items_count_through_an_argument():
+    p = planner()
+    made = by_number(T="f32")
+    launch(p, made, {"x": view(p, (4,)), "y": view(p, (4,))}, ("y",), work=1e9, apart=False, times=3)
+    (step,) = p.steps
+    values = dict(zip(frame(made), step.args, strict=True))
+    assert (values["item_count"], values["times"]) == (12, 3)

@@ -161,9 +161,9 @@ def test_panels_of_keys_are_filled_up_with_zeros(n):
     call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])
     panels = -(-n // sizes.width)
     named = {
-        "x_n": 4 * depth, "y_panel": sizes.panel, "words": depth, "n": n, "panels": panels, "inner": 1,
-        "items": panels, "per_chunk": panels,
-    }  # fmt: skip
+        "x_n": 4 * depth, "panel": sizes.panel, "depth": depth, "size_n": n, "blocks": panels,
+        "item_count": panels, "per_chunk": panels,
+    } | dict.fromkeys(("d0", "d1", "d2", "d3"), 1)  # fmt: skip
     bases = np.array([x.ctypes.data, y.ctypes.data], np.int64)
     words = [0, 0, 1, 0, *(named.get(name, 0) for name, _ in kernel.frame.fields[2:])]
     call(bases.ctypes.data, np.array(words, np.int64).ctypes.data, 0, 0)

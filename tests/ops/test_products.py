@@ -81,9 +81,9 @@ def test_panels_of_computed_matrices(form, steps, depth, n) -> None:
     y = np.full(sizes.group // 4 + 64, 7, np.uint32)
     panels = -(-n // sizes.width)
     named = {
-        "x_k": steps[0] * size, "x_n": steps[1] * size if n > 1 else size, "k": depth, "n": n,
-        "y_panel": sizes.panel, "panels": panels, "inner": 1, "items": panels, "per_chunk": panels,
-    }  # fmt: skip
+        "x_k": steps[0] * size, "x_n": steps[1] * size if n > 1 else size, "size_k": depth, "size_n": n,
+        "panel": sizes.panel, "blocks": panels, "item_count": panels, "per_chunk": panels,
+    } | dict.fromkeys(("d0", "d1", "d2", "d3"), 1)  # fmt: skip
     call = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(addresses([kernel])[kernel])
     bases = np.array([x.ctypes.data, y.ctypes.data], np.int64)
     words = [0, 0, 1, 0, *(named.get(name, 0) for name, _ in kernel.frame.fields[2:])]
