@@ -1,8 +1,8 @@
-"""Python's collector of cyclic garbage while large graphs are compiled.
+"""Python's collector of cyclic garbage while models are read and compiled.
 
-A collection walks all objects that there are. A graph of thousands of layers has hundreds of thousands, and
-its compilation makes as many again, so that collections took a third of the time. They come less often
-meanwhile, by the thresholds `SELDOM`; small graphs and other times keep those of the program.
+A collection walks all objects that there are. Imports and graphs make tens of thousands that stay, and a
+graph of thousands of layers hundreds of thousands. Collections come less often meanwhile, by the thresholds
+`SELDOM`. At other times they have those of the program.
 """
 
 from __future__ import annotations
@@ -14,24 +14,19 @@ from collections.abc import Iterator
 
 from ovjit.forks import ForkLock
 
-#: Graphs with more nodes are large.
-LARGE = 4_000
 #: Objects that are made between two collections of the young; of those between two of the older.
 SELDOM = (50_000, 20, 50)
 
 _lock = ForkLock("collector")
-_compilations = 0  # of large graphs, at this moment
+_compilations = 0  # at this moment
 _before = (0, 0, 0)
 
 
 @contextlib.contextmanager
-def seldom(nodes: int) -> Iterator[None]:
-    """For the compilation of a graph with so many nodes. Thresholds that the program sets meanwhile stay, and
-    a collector that is off stays off."""
+def seldom() -> Iterator[None]:
+    """While a model is read or compiled. Thresholds that the program sets meanwhile stay, and a collector
+    that is off stays off."""
     global _compilations, _before
-    if nodes <= LARGE:
-        yield
-        return
     with _lock.lock:
         _compilations += 1
         if _compilations == 1:

@@ -41,7 +41,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
     ModelError and UnsupportedError as `ovjit.compiler.compile` raises them.
     """
-    with collector.seldom(len(graph.nodes)):
+    with collector.seldom():
         executable = build(graph, config, memory)
         trace = executable.program.foresee()
         plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])

@@ -58,6 +58,8 @@ _whole_packages: dict[str, State] = {}
 
 def _in_folder(top: str) -> State:
     for whole, state in _whole_packages.items():
+        if top == whole:
+            return state
         if top.startswith(whole + os.sep):
             inner = top[len(whole) :] + os.sep
             cut = len(inner) - 1

@@ -6,6 +6,7 @@ counts the elements of a sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -143,12 +144,14 @@ class Weights(NamedTuple):
         an i32."""
         kept = PRODUCTS[node.op.name].output_axes(node)
         over = tuple(a for a in range(self.integers.ndim) if a not in kept)
-        whole = self.integers.astype(np.int64)
-        if self.offset is not None:
-            whole = whole + self.offset
-        if 255 * int(np.abs(whole).sum(axis=over).max()) >= 2**31:
-            return None
-        return whole.sum(axis=over, dtype=np.int64).reshape(-1)
+        offset = np.zeros((), np.int64) if self.offset is None else self.offset
+        count = math.prod(self.integers.shape[a] for a in over)
+        if 255 * count * (128 + int(np.abs(offset).max())) >= 2**31:  # some weights may be smaller
+            whole = self.integers.astype(np.int64) + offset
+            if 255 * int(np.abs(whole).sum(axis=over).max()) >= 2**31:
+                return None
+        sums = self.integers.sum(axis=over, dtype=np.int64, keepdims=True) + count * offset
+        return sums.reshape(-1)
 
 
 def quantized_weights(node: Node) -> Weights | None:
@@ -167,10 +170,11 @@ def quantized_weights(node: Node) -> Weights | None:
     over = tuple(a for a in range(steps.ndim) if a not in kept)
     first = tuple(slice(None) if a in kept else slice(1) for a in range(steps.ndim))
     if scale.size > 1:
-        full = np.broadcast_to(scale, steps.shape)
-        scale = full[first]
-        if np.any(full != scale):
+        each = scale.reshape((1,) * (steps.ndim - scale.ndim) + scale.shape)
+        if np.any(each != each[first]):
             return None  # differs within a channel
+        channels = [d if a in kept else 1 for a, d in enumerate(steps.shape)]
+        scale = np.broadcast_to(each[first], channels)
     ends = (steps.min(axis=over, keepdims=True), steps.max(axis=over, keepdims=True))
     low, high = (end.astype(np.float64) for end in ends)
     if np.any(high - low > 255):

@@ -121,7 +121,8 @@ class _Quantizer:
     @rule(value("x") * value("factor"))
     def scaled(self, b: Builder, node: Node, x: Value, factor: Value) -> Value | None:
         """(q - z) * s * factor: known with both factors"""
-        before, each = self.known.get(x), self._number(node, x, factor)
+        before = self.known.get(x)
+        each = None if before is None else self._number(node, x, factor)
         if before is None or each is None or not np.all((each > 0) & np.isfinite(each)):
             return None
         return self._is(b, node, before._replace(scale=_plain(before.scale * each)))
@@ -129,7 +130,8 @@ class _Quantizer:
     @rule(value("x") - value("zero"))
     def shifted(self, b: Builder, node: Node, x: Value, zero: Value) -> Value | None:
         """(q - z) * s - zero: known as (q - z - zero / s) * s, if that is a whole number"""
-        before, each = self.known.get(x), self._number(node, x, zero)
+        before = self.known.get(x)
+        each = None if before is None else self._number(node, x, zero)
         if before is None or each is None:
             return None
         steps = each / before.scale

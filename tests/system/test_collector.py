@@ -1,4 +1,4 @@
-"""Python's collector runs less often while large graphs are compiled, and as before afterwards."""
+"""Python's collector runs less often while models are read and compiled, and as before afterwards."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def thresholds() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
-def test_only_large_graphs_change_the_thresholds() -> None:
-    with collector.seldom(collector.LARGE):
-        assert gc.get_threshold() == OWN
-    with collector.seldom(collector.LARGE + 1):
+def test_thresholds_are_higher_meanwhile() -> None:
+    with collector.seldom():
+        assert gc.get_threshold() == collector.SELDOM
+        with collector.seldom():
+            assert gc.get_threshold() == collector.SELDOM
         assert gc.get_threshold() == collector.SELDOM
     assert gc.get_threshold() == OWN
 
@@ -37,12 +38,12 @@ def test_the_last_compilation_restores_them() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with collector.seldom(10**6):
+        with collector.seldom():
             inside.set()
             leave.wait()
 
     thread = threading.Thread(target=other)
-    with pytest.raises(ValueError, match="compiling"), collector.seldom(10**6):
+    with pytest.raises(ValueError, match="compiling"), collector.seldom():
         thread.start()
         inside.wait()
         raise ValueError("compiling")
@@ -55,10 +56,10 @@ def test_the_last_compilation_restores_them() -> None:
 @pytest.mark.parametrize("chosen", [(0, 10, 10), (100_000, 5, 5)])
 def test_what_the_program_chose_stays(chosen: tuple[int, int, int]) -> None:
     gc.set_threshold(*chosen)
-    with collector.seldom(10**6):
+    with collector.seldom():
         assert gc.get_threshold() == chosen
     gc.set_threshold(*OWN)
-    with collector.seldom(10**6):
+    with collector.seldom():
         gc.set_threshold(*chosen)
     assert gc.get_threshold() == chosen
 
@@ -66,14 +67,14 @@ def test_what_the_program_chose_stays(chosen: tuple[int, int, int]) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_has_the_thresholds_of_before() -> None:
-    with collector.seldom(10**6):
+    with collector.seldom():
         child = os.fork()
         if not child:
             os._exit(gc.get_threshold() != OWN)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_compiling_a_long_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_and_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int, int]] = []
     from ovjit import engine
 
@@ -84,10 +85,13 @@ def test_compiling_a_long_chain(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(*given)
 
     monkeypatch.setattr(engine, "build", build)
-    monkeypatch.setattr(collector, "LARGE", 50)
-    y = x = o.parameter([4], np.float32)
-    for _ in range(60):
-        y = o.relu(y)
-    made = ovjit.compile_model(ovjit.Model([y], [x], "chain"), "CPU")
+    x = o.parameter([4], np.float32)
+    made = ovjit.compile_model(ovjit.Model([o.relu(x)], [x], "one"), "CPU")
     assert seen == [collector.SELDOM] and gc.get_threshold() == OWN
     assert made(np.float32([-1, 0, 2, -3]))[0].tolist() == [0, 0, 2, 0]
+
+    from ovjit.api.run import core
+
+    monkeypatch.setattr(core, "_read", lambda *_: seen.append(gc.get_threshold()))
+    ovjit.Core().read_model("a.xml")
+    assert seen[1:] == [collector.SELDOM] and gc.get_threshold() == OWN

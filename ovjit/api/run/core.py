@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ovjit import collector
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_info
 from ovjit.api.run import properties_table as table
@@ -174,7 +175,8 @@ class Core:
         use_mmap = settings.get("ENABLE_MMAP", True)
         if known.get("CACHE_DIR"):
             os.makedirs(settings["CACHE_DIR"], exist_ok=True)
-        return _read(model, weights, use_mmap, self._extensions, self._converters)
+        with collector.seldom():
+            return _read(model, weights, use_mmap, self._extensions, self._converters)
 
     def compile_model(
         self,
@@ -198,10 +200,11 @@ class Core:
         if not by_file and not _is_readable(model):
             raise no_path(model)
         plain = not (self._extensions or self._converters or settings["CACHE_ENCRYPTION_CALLBACKS"])
-        if by_file and plain:
-            return _compile_file(os.fsdecode(model), device, settings)
-        read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
-        return _compile(read, device, settings)
+        with collector.seldom():
+            if by_file and plain:
+                return _compile_file(os.fsdecode(model), device, settings)
+            read = _read(model, weights, settings["ENABLE_MMAP"], self._extensions, self._converters)
+            return _compile(read, device, settings)
 
     def _device(self, name: Any, config: Any = None) -> str:
         """`parse_device` of a device that is asked something."""
