@@ -11,23 +11,25 @@ expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once,
 steps (`settled`). A Relu or Clamp that only cuts off what Quantize cuts off anyway is gone. What is not made
 of integers stays as it is.
 
-Sums have any number of terms, which are followed back through values with one reader and written anew
-together. A pattern names a fixed number of values, so only steps on the way are patterns.
+Sums have any number of terms, which `linear` follows back step by step through values with one reader. A
+MultiplyAdd that has been made stands for its sum in f64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
+from ovjit.graph.graph import Graph, Node, Replacement, Value
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import anything, op, operation, value
-from ovjit.rewrite.rules import Uses
+from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules
 from ovjit.rewrite.settled import settled
+from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 WITHIN = 0.25
 #: Tensors that are added in one epilogue.
 MOST_TERMS = 3
+#: What an alternative of a pattern does not find.
+NONE = np.zeros(())
 
 
 class Linear(NamedTuple):
@@ -52,19 +56,23 @@ class Linear(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """round(x * factor + zero), and the attributes of the Quantize that says so."""
+    """round(x * factor + zero), and the attributes of the Quantize that says so.
+
+    `of_bytes`: it is requantized where bytes alone are in `x`, too.
+    """
 
     x: Value
     factor: np.ndarray
     zero: np.ndarray
-    attrs: dict[str, Any]
+    attrs: Mapping[str, Any]
+    of_bytes: bool
 
 
 def requantize_graph(graph: Graph, context: Context) -> Graph:
     """Scales, offsets and activations between sums of integers and Quantize -> its factor and offset"""
-    if not any(CONVERTED_SUMS.fits(node.op) and _converts_sums(node) for node in graph.nodes):
+    if not any(map(_converts_sums, graph.nodes)):
         return graph
-    return rebuild(graph, _Requantizer(graph).visit)
+    return run_rules(graph, rules_of(_Requantizer()))
 
 
 def _is_integer(value: Value) -> bool:
@@ -78,17 +86,22 @@ def _is_byte(value: Value) -> bool:
 _SUMS = operation(lambda record: record.multiplied > 0)(...).where(_is_integer)
 #: What a product of integers has summed up, in f32; zero points may have been added.
 CONVERTED_SUMS = op.Convert(_SUMS | op.Add(_SUMS, anything).where(_is_integer), destination_type="f32")
-_BYTE = value("byte").where(_is_byte)
-CONVERTED_BYTES = op.Convert(_BYTE, destination_type="f32")
+CONVERTED_BYTES = op.Convert(value("byte").where(_is_byte), destination_type="f32")
 _BYTES_MADE = op.Convert(op["Quantize Convert"](...).where(_is_byte), destination_type="f32")
 
-_ROUNDED = op.Round(op.Divide(value("x"), anything.let(scale=plain_constant)).once, mode="half_to_even").once
+_X, _CUTS = value("x"), op["Relu Clamp"](...).once
+#: A step of a sum, by a number.
+_STEP = (
+    op.Multiply(_X, anything.let(times=plain_constant))
+    | op.Add(_X, anything.let(plus=plain_constant))
+    | op.Subtract(_X, anything.let(minus=plain_constant))
+)
+_SUM = op.Add(value("left"), value("right"))
+
+_ROUNDED = op.Round(op.Divide(_X, anything.let(scale=plain_constant)).once, mode="half_to_even").once
 _TOTAL = _ROUNDED | op.Add(_ROUNDED, anything.let(zero=plain_constant)).once
 _CLAMPED = op.Clamp(_TOTAL).named("clamped").once
 _TWICE = op.Convert(op.Convert(_CLAMPED).once).once
-_CUTS = op["Relu Clamp"](...).once
-#: ONNX's QuantizeLinear; an i8 becomes a u8 by what is added more.
-_STEPS = op.Convert(_CLAMPED | _TWICE | op.Add(_TWICE, anything.let(more=plain_constant)).once)
 
 
 def _converts_sums(node: Node) -> bool:
@@ -106,142 +119,135 @@ def _order(node: Node) -> int:
     return 1 if _BYTES_MADE.matches(node.output) else 2
 
 
+def _of_sums(x: Value, most: int = 8) -> bool:
+    """True where sums of integers have become `x` by at most so many elementwise operations."""
+    node = x.node
+    if x.dtype != "f32" or most == 0 or node.op.scalar is None:
+        return False
+    return _converts_sums(node) or any(_of_sums(v, most - 1) for v in node.inputs)
+
+
+def _summed(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
+    """(a tensor, its factor, what is to be added)"""
+    # first what makes an epilogue, whose kernel then reads the others
+    terms = sorted(linear.terms, key=lambda term: _order(term[0].node))
+    total = w.b.constant(linear.offset.astype(np.float32))
+    for i, (term, factor) in enumerate(terms):
+        part, scale = _fresh(w, term), w.b.constant(factor.astype(np.float32))
+        if i < len(terms) - 1:
+            total = w("MultiplyAdd", part, scale, total)
+    return part, scale, total
+
+
+def _fresh(w: Writer, x: Value) -> Value:
+    """The value; bytes are converted once for each reader, in its own loop."""
+    maker = x.node
+    return w(maker.op, *maker.inputs, **maker.attrs) if _converts_bytes(maker) else x
+
+
+def _alone(x: Value, found: Linear, readers: Uses) -> bool:
+    """True where `x` need not be there: one reads it, or it is easily made again."""
+    return readers.single(x) or len(found.terms) == 1 and _converts_bytes(found.terms[0][0].node)
+
+
+def _cuts_as(x: Value, steps: Steps, readers: Uses) -> bool:
+    """True where `x` is an activation that only cuts off what is cut off behind it."""
+    if x.dtype != "f32" or not _CUTS.matches(x, readers):
+        return False
+    low, high = (float(x.node.attrs.get(key, none)) for key, none in (("min", 0.0), ("max", np.inf)))
+    low, high = (end * steps.factor + steps.zero for end in (low, high))
+    return bool(np.all(low <= steps.attrs["low"] + WITHIN) and np.all(high >= steps.attrs["high"] - WITHIN))
+
+
 class _Requantizer:
-    """The visitor. It looks at the graph as it was: new nodes read the new names of old values."""
+    """The rules, and what the MultiplyAdds that they have made stand for."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.readers = Uses(graph)
-        self.new: dict[Value, Value] = {}
+    def __init__(self) -> None:
+        self.known: dict[Value, Linear] = {}
 
-    def visit(self, b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        self.new.update(zip(node.inputs, inputs, strict=True))
-        if node.op.name == "Quantize" or node.output.dtype in ("u8", "i8"):
-            return self._quantize(b, node)
-        if node.op.name == "Add" and node.output.dtype == "f32":
-            return self._add(b, node)
-        return None
-
-    def _quantize(self, b: Builder, node: Node) -> Replacement:
-        steps = self._steps(node)
-        if steps is None:
+    @rule(op.Quantize(_X, anything.let(factor=plain_constant), anything.let(zero=plain_constant)))
+    def quantize_sums(
+        self, w: Writer, node: Node, readers: Uses, x: Value, factor: np.ndarray, zero: np.ndarray
+    ) -> Replacement:
+        """Quantize(acc * s + b, f, z) -> Quantize(acc, s * f, b * f + z)"""
+        if not np.all(factor > 0):
             return None
-        x, factor, zero, attrs = steps
-        while self._cuts_as(x, steps):
-            x = x.node.inputs[0]
-        linear = self._linear(x, MOST_TERMS)
+        return self.requantized(w, Steps(x, factor, zero, node.attrs, True), readers)
+
+    # an i8 becomes a u8 by what is added more
+    @rule(
+        op.Convert(_CLAMPED | _TWICE | op.Add(_TWICE, anything.let(more=plain_constant)).once).where(_is_byte)
+    )
+    def quantize_written_out(
+        self,
+        w: Writer,
+        node: Node,
+        readers: Uses,
+        x: Value,
+        scale: np.ndarray,
+        clamped: Value,
+        zero: np.ndarray = NONE,
+        more: np.ndarray = NONE,
+    ) -> Replacement:
+        """Convert(Clamp(Round((acc * s + b) / d) + z)) -> Quantize(acc, s / d, b / d + z)     as in ONNX"""
+        if more.size != 1 or x.dtype != "f32" or x.shape != node.output.shape:
+            return None
+        low, high = (clamped.node.attrs[name] + float(more) for name in ("min", "max"))
+        info = np.iinfo(numpy_dtype(node.output.dtype))
+        held = info.min <= low <= high <= info.max and low == int(low) and high == int(high)
+        if not (held and np.all(zero == np.rint(zero)) and np.all(scale > 0)):
+            return None
+        attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
         # bytes alone are divided where the graph says so: many of them lie halfway between two steps
-        bytes_too = node.op.name == "Quantize"
-        if not any((bytes_too and _converts_bytes(v.node)) or self._of_sums(v) for v, _ in linear.terms):
+        return self.requantized(w, Steps(x, 1 / scale, zero + more, attrs, False), readers)
+
+    @rule(op.Add(_X, anything.let(plus=plain_constant)).where(lambda x: x.dtype == "f32"))
+    def scale_sums(self, w: Writer, node: Node, readers: Uses) -> Replacement:
+        """Convert(acc) * s + b -> MultiplyAdd(Convert(acc), s, b)"""
+        linear = self.linear(node.output, 1, readers, shared=True)
+        if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):
+            return None
+        (made,) = w.outputs("MultiplyAdd", *_summed(w, linear))
+        self.known[made] = linear
+        return (made,)
+
+    def requantized(self, w: Writer, steps: Steps, readers: Uses) -> Replacement:
+        x, factor, zero, attrs, of_bytes = steps
+        while _cuts_as(x, steps, readers):
+            x = x.node.inputs[0]
+        linear = self.linear(x, MOST_TERMS, readers)
+        if not any((of_bytes and _converts_bytes(v.node)) or _of_sums(v) for v, _ in linear.terms):
             return None
         made = linear.times(factor).plus(zero)
         if len(made.terms) == 1 and converts(made.terms[0][0].node):
             ((sums, factor),) = made.terms
             factor, zero = settled(factor, made.offset, attrs["low"], attrs["high"])
             made = Linear(((sums, factor),), zero)
-        first, scale, offset = self._summed(b, node, made)
-        inputs = [first, scale, offset]
-        return b.add("Quantize", inputs, attrs, name=node.name, origins=node.origins).outputs
+        return w.outputs("Quantize", *_summed(w, made), **attrs)
 
-    def _steps(self, node: Node) -> Steps | None:
-        """How a Quantize, or what says the same, rounds."""
-        if node.op.name == "Quantize":
-            factor, zero = map(plain_constant, node.inputs[1:])
-            if factor is None or zero is None or not np.all(factor > 0):
-                return None
-            return Steps(node.inputs[0], factor, zero, node.attrs)
-        found = _STEPS.first(node.output, self.readers)
-        if found is None:
-            return None
-        x, scale, zero = found["x"], found["scale"], found.get("zero", np.zeros(()))
-        more, clamped = found.get("more", np.zeros(())), found["clamped"].node
-        if more.size != 1 or x.dtype != "f32" or x.shape != node.output.shape:
-            return None
-        low, high = (clamped.attrs[name] + float(more) for name in ("min", "max"))
-        info = np.iinfo(numpy_dtype(node.output.dtype))
-        held = info.min <= low <= high <= info.max and low == int(low) and high == int(high)
-        if not (held and np.all(zero == np.rint(zero)) and np.all(scale > 0)):
-            return None
-        attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
-        return Steps(x, 1 / scale, zero + more, attrs)
-
-    def _of_sums(self, x: Value, most: int = 8) -> bool:
-        """True where sums of integers have become `x` by at most so many elementwise operations."""
-        node = x.node
-        if x.dtype != "f32" or most == 0 or node.op.scalar is None:
-            return False
-        return _converts_sums(node) or any(self._of_sums(v, most - 1) for v in node.inputs)
-
-    def _add(self, b: Builder, node: Node) -> Replacement:
-        """Convert(acc) * s + b"""
-        linear = self._linear(node.output, 1, True)
-        if len(linear.terms) != 1 or not _converts_sums(linear.terms[0][0].node):
-            return None
-        first, scale, offset = self._summed(b, node, linear)
-        made = b.add("MultiplyAdd", [first, scale, offset], name=node.name, origins=node.origins)
-        return made.outputs
-
-    def _summed(self, b: Builder, node: Node, linear: Linear) -> tuple[Value, Value, Value]:
-        """(a tensor, its factor, what is to be added)"""
-        # first what makes an epilogue, whose kernel then reads the others
-        terms = sorted(linear.terms, key=lambda term: _order(term[0].node))
-        total = b.constant(linear.offset.astype(np.float32))
-        for i, (term, factor) in enumerate(terms):
-            part, scale = self._fresh(b, term), b.constant(factor.astype(np.float32))
-            if i < len(terms) - 1:
-                parts = [part, scale, total]
-                total = b.add("MultiplyAdd", parts, name=f"{node.name}/sum{i}", origins=node.origins).output
-        return part, scale, total
-
-    def _fresh(self, b: Builder, value: Value) -> Value:
-        """The new name of a value; bytes are converted once for each reader, in its own loop."""
-        maker = value.node
-        if not _converts_bytes(maker):
-            return self.new[value]
-        integers = [self.new[maker.inputs[0]]]
-        return b.add("Convert", integers, maker.attrs, name=maker.name, origins=maker.origins).output
-
-    def _linear(self, x: Value, most: int, shared: bool = False) -> Linear:
+    def linear(self, x: Value, most: int, readers: Uses, shared: bool = False) -> Linear:
         """`x` as a sum of at most so many tensors, as far back as values on the way have no other reader (`x`
         itself if not `shared`), or unchanged if it is a conversion of bytes."""
         whole = Linear(((x, np.ones(())),), np.zeros(()))
-        node = x.node
-        if node.op.name not in ("Multiply", "Add", "Subtract") or x.dtype != "f32" or x.shape is None:
+        if x.dtype != "f32" or x.shape is None:
             return whole
-        left, right = node.inputs
-        if plain_constant(left) is not None and node.op.name != "Subtract":
-            left, right = right, left
-        number = plain_constant(right)
-        if number is None:
-            if node.op.name != "Add" or most < 2 or left.shape != x.shape or right.shape != x.shape:
+        if (found := self.known.get(x)) is not None:
+            return found if shared or _alone(x, found, readers) else whole
+        step = _STEP.first(x)
+        if step is not None:
+            ((name, number),) = ((key, each) for key, each in step.items() if key != "x")
+            if step["x"].shape != x.shape or number.size > 1 and sum(d != 1 for d in number.shape) > 1:
                 return whole
-            if not self._alone(x, whole):
-                return whole
-            one = self._linear(left, most - 1)
-            other = self._linear(right, most - len(one.terms))
-            return Linear(one.terms + other.terms, one.offset + other.offset)
-        if left.shape != x.shape or number.size > 1 and sum(d != 1 for d in number.shape) > 1:
+            inner = self.linear(step["x"], most, readers)
+            found = (
+                inner.times(number) if name == "times" else inner.plus(number if name == "plus" else -number)
+            )
+            return found if shared or _alone(x, found, readers) else whole
+        pair = _SUM.first(x)
+        if pair is None or most < 2 or any(v.shape != x.shape for v in pair.values()):
             return whole
-        inner = self._linear(left, most)
-        number = number.astype(np.float64)
-        if node.op.name == "Multiply":
-            found = inner.times(number)
-        else:
-            found = inner.plus(number if node.op.name == "Add" else -number)
-        return found if shared or self._alone(x, found) else whole
-
-    def _alone(self, x: Value, found: Linear) -> bool:
-        """True where `x` need not be there: one reads it, or it is easily made again."""
-        if self.readers.single(x):
-            return True
-        return len(found.terms) == 1 and _converts_bytes(found.terms[0][0].node)
-
-    def _cuts_as(self, x: Value, steps: Steps) -> bool:
-        """True where `x` is an activation that only cuts off what is cut off behind it."""
-        _, factor, zero, attrs = steps
-        if x.dtype != "f32" or not _CUTS.matches(x, self.readers):
-            return False
-        low, high = (float(x.node.attrs.get(key, none)) for key, none in (("min", 0.0), ("max", np.inf)))
-        return bool(
-            np.all(low * factor + zero <= attrs["low"] + WITHIN)
-            and np.all(high * factor + zero >= attrs["high"] - WITHIN)
-        )
+        if not _alone(x, whole, readers):
+            return whole
+        one = self.linear(pair["left"], most - 1, readers)
+        other = self.linear(pair["right"], most - len(one.terms), readers)
+        return Linear(one.terms + other.terms, one.offset + other.offset)
