@@ -204,6 +204,15 @@ def quantized(net: Typed) -> list[Value]:
     ]  # fmt: skip
 
 
+def requantized(net: Typed) -> list[Value]:
+    x, filters = stepped(net, image(net)), stepped(net, net.weights(4, 4, 1, 1))
+    sums = [net.Add(net.conv(x, filters), net.weights(1, 4, 1, 1)) for _ in range(3)]
+    rounded = net.Round(net.Divide(sums[1], 0.05), mode="half_to_even")
+    clamped = net.Clamp(net.Add(rounded, 3.0), min=0.0, max=255.0)
+    written_out = net.Convert(clamped, destination_type="u8")
+    return [net.conv(stepped(net, net.Relu(sums[0])), filters), written_out, sums[2]]
+
+
 def known_branch() -> Graph:
     """If(True): the one branch."""
     x, a, b = (ops.parameter([2, 3], F32) for _ in range(3))
@@ -241,7 +250,7 @@ def bags() -> Graph:
 
 NETS: list[Callable[[Typed], list[Value]]] = [
     no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights,
-    quantized,
+    quantized, requantized,
 ]  # fmt: skip
 
 
