@@ -18,7 +18,7 @@ from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import ceil_div, split
 from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Probe, Step
 from ovjit.planning.races import Touches, Trace
-from ovjit.planning.views import ARENA, Buffer, View
+from ovjit.planning.views import ARENA, Buffer, View, product
 
 
 class NotNative(Exception):
@@ -143,7 +143,7 @@ class StepList:
         return moved
 
     def _within(self, view: View) -> int:
-        """The bytes of the view's elements. Raises OvjitError unless all of them, and those of its halo, are
+        """The bytes of the view. Raises OvjitError unless all of them, and those of its halo, are
         in its buffer."""
         known = (identity((view.buffer.size, view.offset)), view.identity)
         moved = self._fitting.get(known)
@@ -157,7 +157,10 @@ class StepList:
                 f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
                 f"a buffer of {view.buffer.size}"
             )
-        moved = self._fitting[known] = view.count * view.itemsize
+        # what strides of 0 repeat is one element
+        along = zip(view.shape, view.strides, strict=True)
+        count = product([n for n, stride in along if type(stride) is not int or stride])
+        moved = self._fitting[known] = count * view.itemsize
         return moved
 
     def _touch(self, buffer: Buffer, step: int) -> None:

@@ -27,15 +27,14 @@ from ovjit.codegen.cpu.formats import F32, find_format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
 from ovjit.graph.graph import Node
 from ovjit.graph.shapes import is_static
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.planning.copies import CACHE_LINE
+from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Planner, aligned_bytes, ceil_div, split
-from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import View
 from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import Tiled
@@ -166,44 +165,22 @@ def store_pixels(q, result, count, y_w, left, masked, out):
             storem[out](q + m * y_w, result[m], left)
 
 
-class Reading(NamedTuple):
-    """Bytes from image to image of x, from output row to output row, and between taps along each axis."""
+class Moves(NamedTuple):
+    """Bytes from x to the first tap; how far taps and windows are apart in slices, and in rows."""
 
-    x_n: int
-    x_i: int
-    x_z: int
-    x_a: int
-    x_w: int
-
-
-class Writing(NamedTuple):
-    """Bytes of an image, a row and a column of y, and how many rows, columns and channels there are."""
-
-    y_n: int
-    y_h: int
-    y_w: int
-    oh: int
-    ow: int
-    c: int
+    origin: int
+    deep: int
+    high: int
+    slice: int
+    row: int
 
 
-class Shares(NamedTuple):
-    """Channels and rows of an item, and how many items there are."""
-
-    wide: int
-    parts: int
-    rows_per: int
-    row_blocks: int
-    items: int
-    per_chunk: int
-
-
-@kernel(reading=Raw(Reading), writing=Raw(Writing), shares=Raw(Shares))
+@kernel(over="n h/rows c/wide", x="id c:1 ih iw", y="n c:1 h w", moves=Moves)
 def depthwise(
-    x: Ptr, w: Ptr, b: Ptr, swaps: Ptr, y: Ptr, reading, writing, shares, e=OPERANDS, *, T, acc, out,
+    x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, wide, e=OPERANDS, *, T, acc, out,
     operands, body, kd, kh, kw, sw, dw, passes, free, part, each,
 ):  # fmt: skip
-    """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows_per` rows.
+    """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows` rows.
     `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
     nothing, as AVX-512's; AVX2 stores under one in a dozen cycles. `part`: the taps of a row that are
     in the code, where all would be too many; they divide it. 0: all are."""
@@ -213,25 +190,21 @@ def depthwise(
     for n, operand in enumerate(operands, 1):
         if operand.kind == "number":
             o[n] = splat[operand.dtype](e[n - 1])
-    for item in share(shares.items, shares.per_chunk):
-        rest = udiv(item, shares.parts)
-        first = urem(item, shares.parts) * shares.wide
-        block = urem(rest, shares.row_blocks)
-        img = udiv(rest, shares.row_blocks)
-        stop = min(first + shares.wide, writing.c)
-        top = block * shares.rows_per
-        bottom = min(top + shares.rows_per, writing.oh)
-        for i in range(top, bottom):
-            source = x + img * reading.x_n + i * reading.x_i
-            target = y + img * writing.y_n + i * writing.y_h
+    x_z = moves.deep * x.stride.id
+    x_a = moves.high * x.stride.ih
+    for img, top, first in items():
+        stop = min(first + wide, y.size.c)
+        for i in range(top, min(top + rows, y.size.h)):
+            source = x.at(x + moves.origin, id=img * moves.slice, ih=i * moves.row)
+            target = y.at(n=img, h=i)
             for n, operand in enumerate(operands):
                 if not operand.shared:
                     at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
             begin = first
             for masked, counts in passes:
-                end = stop if masked else min(stop, writing.c // VL * VL)
+                end = stop if masked else min(stop, y.size.c // VL * VL)
                 for k in range(begin, end, VL):
-                    left = writing.c - k
+                    left = y.size.c - k
                     filters = w + k * (len(word_rows(kd * kh, acc)) * kw * each * 4)
                     for a, t, i in np.ndindex(0 if part else len(word_rows(kd * kh, acc)), kw, each):
                         tap[a, t, i] = load[acc](filters + ((a * kw + t) * each + i) * VL * 4)
@@ -242,27 +215,27 @@ def depthwise(
                             o[n] = lanes_at(place, left, masked, operand.dtype)
                     j = 0
                     for count in counts:
-                        while j + count <= writing.ow:
-                            p = source + j * (sw * reading.x_w) + k * SIZE[T]
+                        while j + count <= y.size.w:
+                            p = source + j * (sw * x.stride.iw) + k * SIZE[T]
                             # pixels are stepped to from one address: of separate products LLVM makes more
                             # sums than registers
-                            q = target + j * writing.y_w + k * SIZE[out]
+                            q = target + j * y.stride.w + k * SIZE[out]
                             for n, operand in enumerate(operands):
                                 if operand.kind == "pixel":
                                     at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
                                 elif operand.kind == "scalar":
                                     at[n, "j"] = at[n] + j * e[n, "w"]
                             if free and T == "f32" and count > 1 and not part and kd == 1:
-                                prefetch_next(p, count, reading.x_a, reading.x_w, kh, kw, sw, dw)
+                                prefetch_next(p, count, x_a, x.stride.iw, kh, kw, sw, dw)
                             for m in static_range(count):
                                 total[m] = bias
                             for z in range(kd) if part and kd > 1 else static_range(1):
                                 for a in range(kh) if part else static_range(1):
                                     for t in range(0, kw, part) if part < kw and part else static_range(1):
                                         add_columns(
-                                            total, tap, p + z * reading.x_z + a * reading.x_a + t * (dw *
-                                            reading.x_w), filters + ((z * kh + a) * kw + t) * (VL * 4),
-                                            count, left, masked, reading.x_z, reading.x_a, reading.x_w, T,
+                                            total, tap, p + z * x_z + a * x_a + t * (dw *
+                                            x.stride.iw), filters + ((z * kh + a) * kw + t) * (VL * 4),
+                                            count, left, masked, x_z, x_a, x.stride.iw, T,
                                             acc, 1 if part else kd * kh, kh, part or kw, sw, dw, free,
                                             part, swap, each,
                                         )  # fmt: skip
@@ -270,9 +243,9 @@ def depthwise(
                                 load_operands(o, at, e, m, left, masked, operands)
                                 result[m] = applied(body, total[m], *o)
                                 if free:
-                                    storem[out](q + m * writing.y_w, result[m], left)
+                                    storem[out](q + m * y.stride.w, result[m], left)
                             if not free:  # once all are there
-                                store_pixels(q, result, count, writing.y_w, left, masked, out)
+                                store_pixels(q, result, count, y.stride.w, left, masked, out)
                             j += count
                 begin = end
 
@@ -352,58 +325,40 @@ class ByChannels(Tiled):
         od, oh, ow = (1,) * missing + y.shape[2:]
         kd, kh, kw = (1,) * missing + tuple(window.taps)
         (sd, sh), (dd, dh) = (((1,) * missing + tuple(row))[:2] for row in (window.steps, window.spread))
-        x_d, x_h, x_w = (0,) * missing + tuple(x.strides[2:])
         taps, channels = kd * kh * kw * self.outs, self.groups * self.outs
         line = min(channels, max(self.target.lanes, CACHE_LINE // x.itemsize))
         read = kd * kh * window.across * CACHE_LINE
         # 1 or 0: most of these rows are read again, and are there still
         by_lines = sym_min(1, KEPT_BYTES // sym_max(1, read)) if kh > 2 * sh else 0
         wide = channels - by_lines * (channels - line)
-        parts = ceil_div(channels, wide)
-        rows_per = sym_min(split(oh, ow * wide * taps), sym_max(2, ceil_div(oh, 4)))
-        rows_per = ceil_div(oh, ceil_div(oh, rows_per))  # blocks of much the same height
-        row_blocks = ceil_div(oh, rows_per)
+        rows = sym_min(split(oh, ow * wide * taps), sym_max(2, ceil_div(oh, 4)))
+        rows = ceil_div(oh, ceil_div(oh, rows))  # blocks of much the same height
+        at = planner.constants.at
+        places = {"w": at(weights_at), "b": at(self.bias_at), "swaps": at(self.swaps_at)}
+        moves = Moves(window.origin, dd, dh, sd, sh)
         # of volumes a step does one, whose slices are images
         volumes: Sequence[int | None] = (None,) if missing else range(y.shape[0])
-        items = (y.shape[0] if missing else od) * parts * row_blocks
-        per_chunk = split(items, rows_per * ow * wide * taps)
-        chunks = ceil_div(items, per_chunk)
-        axes = (0, None, 2) if missing == 2 else (0, 2, 3)
         for volume in volumes:
-            source, target = as_images(x, volume), as_images(y, volume)
-            values: dict[str, Any] = {
-                "x": source.ptr + window.origin, "w": planner.constants.at(weights_at),
-                "b": planner.constants.at(self.bias_at), "swaps": planner.constants.at(self.swaps_at),
-                "y": target.ptr,
-                "x_n": source.strides[0] * (1 if missing else sd), "x_i": sh * x_h, "x_z": dd * x_d,
-                "x_a": dh * x_h, "x_w": x_w, "oh": oh, "ow": ow, "c": channels, "wide": wide,
-                "parts": parts, "rows_per": rows_per, "row_blocks": row_blocks, "items": items,
-                "per_chunk": per_chunk,
-            }  # fmt: skip
-            values |= dict(zip(("y_n", "y_h", "y_w"), self.along(target, axes), strict=True))
 
-            def image(view: View, volume: int | None = volume) -> View:
-                return as_images(part(view), volume)
+            def images(view: View, volume: int | None = volume) -> View:
+                return _with_rows(as_images(view, volume))
 
-            operands, more = self.operand_values(planner, axes, image)
-            values |= operands
-            y_n, y_h, y_w = (values[name] for name in ("y_n", "y_h", "y_w"))
+            operands, more = self.operand_values(planner, (0, 2, 3), lambda v: images(part(v)))
+            target = images(y)
+            launch(
+                planner, kernel, {"x": images(x), "y": target}, ("y",), work=rows * ow * wide * taps,
+                flops=2.0 * target.count * taps, reads=more, moves=moves, rows=rows, wide=wide,
+                **places, **operands,
+            )  # fmt: skip
 
-            def touches(
-                chunk: int, target: View = target, y_n: int = y_n, y_h: int = y_h, y_w: int = y_w
-            ) -> tuple[Places, Places]:
-                found, size = [], target.itemsize
-                for item in range(chunk * per_chunk, min((chunk + 1) * per_chunk, items)):
-                    rest, part = divmod(item, parts)
-                    image, block = divmod(rest, row_blocks)
-                    high: int = min(rows_per, oh - block * rows_per)
-                    some: int = min(wide, channels - part * wide)
-                    at = target.ptr + (image * y_n + block * rows_per * y_h + part * wide * size)
-                    found.append(Piece(at, (), (high, ow, some), (y_h, y_w, size), size).places(()))
-                return [], [(target.buffer, np.concatenate(found))]
 
-            flops = 2.0 * target.count * taps
-            planner.step(kernel, values, chunks, [x, *more], [target], flops, touches=touches)
+def _with_rows(view: View) -> View:
+    """An image, of which a list of pixels is one row."""
+    if len(view.shape) == 4:
+        return view
+    (n, c, w), (along, each, step), (*before, last) = view.shape, view.strides, view.halo
+    halo = (*before, (0, 0), last)
+    return View(view.buffer, (n, c, 1, w), (along, each, 0, step), view.itemsize, view.offset, halo)
 
 
 class Depthwise(ByChannels, TiledConvolution):
