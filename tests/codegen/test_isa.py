@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import llvmlite.binding
@@ -77,6 +79,31 @@ def test_names_of_features_are_those_of_linux(monkeypatch: pytest.MonkeyPatch) -
         assert cpu._features() == {"avx2", "fma", "avxvnni", "bmi", "bmi2", "f16c", "lzcnt", "movbe"}
     finally:
         cpu._features.cache_clear()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("system", ["linux", "win32", "darwin"])
+def test_tiles_want_permission_wherever_their_features_are_read(
+    listed: bool, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the first of their instructions ends the process: also where there is no list of Linux's."""
+    tiles = {"amx-bf16", "amx-int8"}
+    features = dict.fromkeys((*TARGETS["avx512"].features, "avx512vnni", *tiles), True)
+    linux = " ".join(cpu._LINUX.get(name, name) for name in features)
+    monkeypatch.setattr(cpu, "_said", lambda: ("GenuineIntel", linux) if listed else None)
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(cpu.machine, "sys", types.SimpleNamespace(platform=system, maxsize=sys.maxsize))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace(syscall=lambda *given: refused))
+    try:
+        for refused in (-1, 0):
+            for function in (cpu._features, cpu.machine.may_use_tiles):
+                function.cache_clear()
+            usable = system == "linux" and refused == 0
+            assert tiles & cpu._features() == (tiles if usable else set())
+            assert "avx512vnni" in cpu._features()
+    finally:
+        for function in (cpu._features, cpu.machine.may_use_tiles):
+            function.cache_clear()
 
 
 @pytest.mark.parametrize("hidden", ["fma", "bmi1", "bmi2", "f16c", "abm", "movbe"])

@@ -59,6 +59,12 @@ def _features() -> frozenset[str]:
     named |= {f for f, name in EXTRA.items() if TARGETS[name] in here}
     if machine.is_arm():
         return frozenset(f for f in named if _LINUX.get(f, f) in machine.arm_features())
+    have = _listed_features(named)
+    return have if have.isdisjoint(MATRIX) or machine.may_use_tiles() else have - MATRIX
+
+
+def _listed_features(named: Collection[str]) -> frozenset[str]:
+    """Those that an x86-64 CPU has, also such as a process has to ask for."""
     said = _said()
     if said is None:
         import llvmlite.binding as llvm
@@ -66,8 +72,7 @@ def _features() -> frozenset[str]:
         found = llvm.get_host_cpu_features()
         return frozenset(f for f in named if found.get(f))
     flags = said[-1].split()
-    have = frozenset(f for f in named if _LINUX.get(f, f) in flags)
-    return have if have.isdisjoint(MATRIX) or machine.may_use_tiles() else have - MATRIX
+    return frozenset(f for f in named if _LINUX.get(f, f) in flags)
 
 
 def usable() -> list[str]:
