@@ -194,6 +194,8 @@ class Builder:
         self._names: set[str] = set()
         self._kept: set[Node] = set()  # nodes that are in another graph as well
         self._finished = False
+        #: What rules have made for several readers, under a key of theirs.
+        self.shared: dict[Any, Value] = {}
 
     @property
     def nodes(self) -> list[Node]:

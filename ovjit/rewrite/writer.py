@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,13 @@ class Writer:
         values = [self._value(v, like.dtype) for v in inputs]
         name = f"{self.node.name}/{op if isinstance(op, str) else op.name}"
         return self.b.add(op, values, attrs, name=name, origins=self.node.origins).outputs
+
+    def once(self, key: Any, make: Callable[[], Value]) -> Value:
+        """What `make` gives, made once in a graph for all that ask with an equal key."""
+        found = self.b.shared.get(key)
+        if found is None:
+            found = self.b.shared[key] = make()
+        return found
 
     def shape(self, x: Value) -> list[Any]:
         """The dimensions, those that are open as `Extent`s."""

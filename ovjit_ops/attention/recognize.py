@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -264,20 +264,17 @@ def _sum(w: Writer, masks: Sequence[Value | Chosen], dtype: str) -> Value:
             least = mask.number if len(masks) > 1 else min(mask.number, ABSORBING)
             rest = w.b.constant(np.zeros((), np.float32), dtype) if total is None else total
             hidden = w.b.constant(np.array(least, np.float32), dtype)
-            total = _once(w, "Select", [mask.seen, *((rest, hidden) if mask.sees else (hidden, rest))])
+            chosen = (rest, hidden) if mask.sees else (hidden, rest)
+            total = _once(w, "Select", (mask.seen, *chosen), tuple)
         else:
-            total = mask if total is None else _once(w, "Add", [total, mask])
+            total = mask if total is None else _once(w, "Add", (total, mask), frozenset)
     assert total is not None
     return total
 
 
-def _once(w: Writer, name: str, inputs: Sequence[Value]) -> Value:
-    """The result of an operation, of a node that has it already if there is one."""
-    asked = [_key_of(v) for v in inputs]
-    orders = (asked, asked[::-1]) if name == "Add" else (asked,)
-    nodes = (n for n in reversed(w.b.nodes) if n.op.name == name)
-    made = next((n for n in nodes if [_key_of(v) for v in n.inputs] in orders), None)
-    return w(name, *inputs) if made is None else made.output
+def _once(w: Writer, name: str, inputs: Sequence[Value], joined: Callable[[Any], Any]) -> Value:
+    """The result of an operation; layers of which `joined` inputs are equal share it."""
+    return w.once((name, joined(map(_key_of, inputs))), lambda: w(name, *inputs))
 
 
 def _key_of(value: Value) -> Any:

@@ -73,15 +73,14 @@ def _is_shared(factor: Value, part: Value) -> bool:
 
 def _twice(w: Writer, factor: Value, pairs: bool) -> Value:
     """Each number of a factor twice, in both parts of a head or adjacent; made once for all readers."""
-    at, width = (-1 if pairs else -2), 2 * factor.shape[-1]
-    for node in reversed(w.b.nodes):
-        spread = node.inputs[0].node if node.op.name == "Reshape" else node
-        one = spread.inputs[0].node if spread.op.name == "Broadcast" else spread
-        if one.op.name == "Unsqueeze" and one.inputs[0] is factor and one.inputs[1].constant == at:
-            if node is not spread is not one and node.output.shape[-1] == width:
-                return node.output
-    whole = w("Broadcast", w("Unsqueeze", factor, (at,)), (2,) if pairs else (2, 1), mode="bidirectional")
-    return w("Reshape", whole, (*(0,) * (len(factor.shape) - 1), width), special_zero=True)
+
+    def made() -> Value:
+        one = w("Unsqueeze", factor, (-1 if pairs else -2,))
+        whole = w("Broadcast", one, (2,) if pairs else (2, 1), mode="bidirectional")
+        width = 2 * factor.shape[-1]
+        return w("Reshape", whole, (*(0,) * (len(factor.shape) - 1), width), special_zero=True)
+
+    return w.once(("twice", factor, pairs), made)
 
 
 def _in_pairs(w: Writer, x: Value) -> Value:
