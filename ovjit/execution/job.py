@@ -36,6 +36,10 @@ KERNEL_ERRORS = {
     12: "PaKVReorder: block_update_indices should name tokens that lie in blocks of their sequence",
     13: "paged attention: rotation_deltas should have a row for each of rotated_block_indices, of one number "
     "or one for each token of a block, and rotation_trig_lut rows as long as a key",
+    14: "paged states: subsequence_begins and block_indices_begins should rise from 0 to the number of "
+    "tokens and within block_indices",
+    15: "paged states: block_indices leads outside of the table of states, a sequence with new tokens has "
+    "too few blocks, or a past is negative",
 }
 
 

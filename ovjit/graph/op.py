@@ -171,7 +171,8 @@ class Declared:
     #: its value is not a function of its inputs: never folded
     stateful: bool = False
     #: what it is to a graph, where it does not compute: a parameter, constant or result; it reads a variable,
-    #: or assigns it; "shape" reads no elements. "pages" takes caches whose types compilation settles
+    #: or assigns it; "shape" reads no elements. "pages" takes caches whose types compilation settles,
+    #: "states" a table of states; both are written where the caller has them
     role: str = ""
     #: its two inputs may be exchanged
     commutative: bool = False

@@ -24,6 +24,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
 from ovjit.graph.paged_caches import BLOCK, CacheKind
 from ovjit.graph.shapes import ANY, is_static
+from ovjit.rewrite.paged_states import States
 
 #: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
 #: up to so many new tokens are not split into tiles.
@@ -60,6 +61,8 @@ def settle_pages(
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
     work = _Work(builder, layers, kinds, new, read)
+    states = States(builder, graph, new)
+    ports |= states.ports(graph)
     # inputs and constants first, so that the first layer finds the tables of all
     for node in sorted(graph.nodes, key=lambda n: n.op.role not in ("parameter", "constant")):
         if node.op.role == "parameter" and node.output in kinds:
@@ -72,6 +75,8 @@ def settle_pages(
             ).output
         elif node in work.layers:
             work.replace(node)
+        elif node in states.layers:
+            states.replace(node)
         elif node in moves:
             attrs = _attributes(*(kinds[v] for v in node.inputs[:2]))
             inputs, name = [new[v] for v in node.inputs], node.name

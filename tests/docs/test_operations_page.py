@@ -65,6 +65,6 @@ def test_operations_beyond_the_list_are_known():
 
 #: Of OpenVINO's internal and extension opsets.
 BEYOND = {
-    "AUGRUCell", "AUGRUSequence", "GatedDeltaNet", "PaKVReorder", "PagedAttentionExtension", "RMS", "RoPE",
-    "SelectiveSSM",
+    "AUGRUCell", "AUGRUSequence", "GatedDeltaNet", "PaKVReorder", "PagedAttentionExtension",
+    "PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM", "RMS", "RoPE", "SelectiveSSM",
 }  # fmt: skip

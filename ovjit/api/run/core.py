@@ -499,7 +499,7 @@ def _compile(
         outputs = tuple(map(port_info, model.outputs))
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
-        if any(node.op.role == "pages" for node in graph.nodes):
+        if any(node.op.role in ("pages", "states") for node in graph.nodes):
             from ovjit.api.model.paged import told_heads
             from ovjit.rewrite.paged_caches import settle_pages
 

@@ -1,0 +1,80 @@
+"""States of recurrent layers in blocks, for compilation: one check of all numbers before anything is written.
+
+    PagedGatedDeltaNet(q, k, v, table, ...)  ->  PagedStates(q, k, v, table, ..., PagedStatesGuard(...))
+
+As for caches of attention, a table should be an input of the model: the caller's memory is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ovjit.errors import UnsupportedError
+from ovjit.graph.graph import Builder, Graph, Node, Value
+from ovjit.graph.op import TensorType
+
+
+class _Kind(NamedTuple):
+    """What `PagedStates` calls an operation, and which of its inputs are the table, the lists, and tokens."""
+
+    what: str
+    table: int
+    lists: int
+    tokens: int
+
+
+KINDS = {
+    "PagedGatedDeltaNet": _Kind("delta", 3, 6, 0), "PagedSelectiveSSM": _Kind("space", 5, 6, 1),
+    "PagedCausalConv1D": _Kind("window", 1, 4, 0),
+}  # fmt: skip
+
+
+class States:
+    """The layers of a graph with states in blocks."""
+
+    def __init__(self, builder: Builder, graph: Graph, new: dict[Value, Value]):
+        self.builder, self.new = builder, new
+        self.layers = [node for node in graph.nodes if node.op.role == "states"]
+        self._guards: dict[tuple[Value, ...], Value] = {}
+
+    def ports(self, graph: Graph) -> dict[int, TensorType]:
+        """The tables, by the number of the input."""
+        found = {}
+        for node in self.layers:
+            table = node.inputs[KINDS[node.op.name].table]
+            if table not in graph.inputs:
+                raise UnsupportedError(
+                    f"the states {table!r} of {node.name!r} should be an input of the model"
+                )
+            found[graph.inputs.index(table)] = table.type
+        return found
+
+    def replace(self, node: Node) -> None:
+        """The layer behind the check of its lists, which comes with the first one that has them."""
+        for layer in self.layers[self.layers.index(node) :]:
+            lists = self._lists(layer)
+            if lists not in self._guards and (layer is node or all(v in self.new for v in lists)):
+                self._guards[lists] = self._guard(lists, node)
+        kind = KINDS[node.op.name]
+        inputs = [*(self.new[v] for v in node.inputs), self._guards[self._lists(node)]]
+        attrs: dict[str, Any] = {"what": kind.what}
+        if kind.what == "delta":
+            attrs["unit"] = node.attrs["use_qk_l2norm"]
+            attrs |= {f"{x}_eps": node.attrs[f"{x}_l2_norm_eps"] for x in "qk"}
+        made = self.builder.add("PagedStates", inputs, attrs, name=node.name, origins=node.origins)
+        self.new[node.output] = made.output
+
+    @staticmethod
+    def _lists(layer: Node) -> tuple[Value, ...]:
+        at = KINDS[layer.op.name].lists
+        return tuple(layer.inputs[at : at + 5])
+
+    def _guard(self, lists: Sequence[Value], first: Node) -> Value:
+        """The check for all tables that these lists are for."""
+        alike = [n for n in self.layers if self._lists(n) == tuple(lists)]
+        tables = dict.fromkeys(self.new[n.inputs[KINDS[n.op.name].table]] for n in alike)
+        tokens = self.new[first.inputs[KINDS[first.op.name].tokens]]
+        inputs = [*(self.new[v] for v in lists), tokens, *tables]
+        attrs = {"all_kept": any(KINDS[n.op.name].what == "space" for n in alike)}
+        return self.builder.add("PagedStatesGuard", inputs, attrs, name=f"{first.name}/guard").output

@@ -1,0 +1,344 @@
+"""The kernels of states in blocks: a chunk takes one head, or some channels, of one sequence.
+
+Its state is copied to scratch memory as f32, goes from token to token there, and is copied to a block where
+it is to be kept. Sequences and heads depend on one another nowhere, so that chunks have no order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ovjit.codegen import approx
+from ovjit.codegen.cpu.ir import body_of
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
+from ovjit.codegen.words import *
+from ovjit.graph.symbolic import sym_min
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
+from ovjit_ops.attention.cpu_paged_numbers import fill
+
+EXP = body_of(approx.exp_f32)
+#: Channels of a window that a chunk takes.
+CHANNELS = 256
+
+
+class Lists(NamedTuple):
+    """Where tokens, blocks and pasts of sequences are listed, and how often a state is kept."""
+
+    begins: Ptr
+    entries: Ptr
+    ends: Ptr
+    past: Ptr
+    interval: Ptr
+
+
+@kernel(lists=Raw(Lists))
+def states_guard(lists, done: Ptr, sequences, tokens, listed, held, *, all_kept):
+    """Refuses what leads outside of tokens or tables, and too few blocks: `all_kept`, for all states."""
+    if ld[i32](lists.begins) != 0 or ld[i32](lists.ends) != 0:
+        return 14
+    for s in range(sequences):
+        first = ld[i32](lists.begins + s * 4) + 0
+        behind = ld[i32](lists.begins + s * 4 + 4) + 0
+        at = ld[i32](lists.ends + s * 4) + 0
+        stop = ld[i32](lists.ends + s * 4 + 4) + 0
+        if behind < first or stop < at or behind > tokens or stop > listed:
+            return 14
+        if ld[i32](lists.past + s * 4) < 0 or (behind > first and stop - at < 2):
+            return 15
+        if all_kept:
+            every = ld[i32](lists.interval + s * 4) + 0
+            if every > 0 and behind > first:
+                done_of = (ld[i32](lists.past + s * 4) + 0) % every + behind - first
+                if (done_of + every - 1) // every > stop - at - 1:
+                    return 15
+    for i in range(listed):
+        index = ld[i32](lists.entries + i * 4) + 0
+        if index < 0 or index >= held:
+            return 15
+    if ld[i32](lists.begins + sequences * 4) != tokens:
+        return 14
+    st[i64](done, 0)
+
+
+@inline
+def kept_in(lists, s, t, last):
+    """The block that gets the state behind token t, or -1."""
+    first = ld[i32](lists.begins + s * 4) + 0
+    behind = ld[i32](lists.begins + s * 4 + 4) + 0
+    at = ld[i32](lists.ends + s * 4) + 0
+    span = ld[i32](lists.ends + s * 4 + 4) - at
+    every = ld[i32](lists.interval + s * 4) + 0
+    number = last
+    whole = 0
+    if every > 0:
+        done = t - first + 1 + (ld[i32](lists.past + s * 4) + 0) % every
+        number = (done + every - 1) // every
+        if done % every == 0:
+            whole = 1
+    found = -1
+    if number > 0 and number < span and (whole == 1 or t == behind - 1):
+        found = ld[i32](lists.entries + (at + number) * 4) + 0
+    return found
+
+
+class StateShape(NamedTuple):
+    """Heads of values and how many share a key, elements of a value and of a key, bytes from row to row of a
+    state in scratch memory."""
+
+    heads: int
+    group: int
+    wide: int
+    size: int
+    row: int
+
+
+@inline
+def unit_row(p, to, size, eps, factor, unit):
+    """A row times a number, zeros behind it; with `unit` of length 1 first."""
+    scale = factor
+    if unit:
+        acc = const[f32](0.0)
+        for j in range(0, size, VL):
+            x = loadm[f32](p + j * 4, size - j)
+            acc = fma(x, x, acc)
+        scale = factor / sqrt(spread[f32](hadd[f32](acc)) + splat[f32](eps))
+    for j in range(0, size, VL):
+        store[f32](to + j * 4, loadm[f32](p + j * 4, size - j) * scale)
+
+
+@inline
+def copy_state(p, p_row, to, to_row, wide, size):
+    """Rows of a state."""
+    for r in range(wide):
+        for j in range(0, size, VL):
+            storem[f32](to + r * to_row + j * 4, loadm[f32](p + r * p_row + j * 4, size - j), size - j)
+
+
+@inline
+def next_token(state, key, query, v, y, kept, learn, shape, delta):
+    """A state with a token more, and what it gives."""
+    acc, change = registers()
+    for r in range(0, shape.wide, 4):
+        line = state + r * shape.row
+        for i in static_range(4):
+            change[i] = splat[f32](v + min(r + i, shape.wide - 1) * 4)
+            acc[i] = const[f32](0.0)
+        if delta:
+            for j in range(0, shape.size, VL):
+                number = load[f32](key + j * 4)
+                for i in static_range(4):
+                    acc[i] = fma(load[f32](line + i * shape.row + j * 4) * kept, number, acc[i])
+            for i in static_range(4):
+                change[i] = change[i] - spread[f32](hadd[f32](acc[i]))
+                acc[i] = const[f32](0.0)
+        for i in static_range(4):
+            change[i] = change[i] * learn
+        for j in range(0, shape.size, VL):
+            number = load[f32](key + j * 4)
+            asked = load[f32](query + j * 4)
+            for i in static_range(4):
+                at = line + i * shape.row + j * 4
+                new = fma(number, change[i], load[f32](at) * kept)
+                store[f32](at, new)
+                acc[i] = fma(new, asked, acc[i])
+        for i in static_range(4):
+            if r + i < shape.wide:
+                storem[f32](y + (r + i) * 4, spread[f32](hadd[f32](acc[i])), 1)
+
+
+@kernel(lists=Raw(Lists), shape=Raw(StateShape))
+def paged_states(
+    q: Ptr, k: Ptr, v: Ptr, gate: Ptr, beta: Ptr, table: Ptr, y: Ptr, eps: Ptr, lists, shape, *,
+    delta, unit,
+):  # fmt: skip
+    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta` the change is
+    beta (v - kept s k), else beta v, and what is kept exp(gate), or exp(gate beta) with gates of heads."""
+    s = chunk // shape.heads
+    h = chunk % shape.heads
+    few = shape.heads // shape.group
+    block = shape.wide * shape.size * 4
+    first = ld[i32](lists.begins + s * 4) + 0
+    behind = ld[i32](lists.begins + s * 4 + 4) + 0
+    if behind <= first:
+        return 0
+    source = ld[i32](lists.entries + (ld[i32](lists.ends + s * 4) + 0) * 4) + 0
+    key = scratch
+    query = scratch + shape.row
+    state = scratch + 2 * shape.row
+    for r in range(shape.wide + 4):
+        fill(state + r * shape.row, 0, shape.row // 4, 0.0)
+    copy_state(
+        table + (source * shape.heads + h) * block, shape.size * 4, state, shape.row, shape.wide, shape.size
+    )
+    factor = const[f32](1.0)
+    if delta:
+        factor = factor / sqrt(cast[f32](spread[i32](shape.size)))
+    for t in range(first, behind):
+        own = (t * few + h // shape.group) * shape.size * 4
+        unit_row(q + own, query, shape.size, eps, factor, unit)
+        unit_row(k + own, key, shape.size, eps + 4, const[f32](1.0), unit)
+        learn = splat[f32](beta + (t * shape.heads + h) * 4)
+        if delta:
+            kept = applied(EXP, splat[f32](gate + (t * shape.heads + h) * 4))
+        else:
+            kept = applied(EXP, splat[f32](gate + h * 4) * learn)
+        out = (t * shape.heads + h) * shape.wide * 4
+        next_token(state, key, query, v + out, y + out, kept, learn, shape, delta)
+        to = kept_in(lists, s, t, 1 if delta else 0)
+        if to >= 0:
+            copy_state(
+                state, shape.row, table + (to * shape.heads + h) * block, shape.size * 4, shape.wide,
+                shape.size,
+            )  # fmt: skip
+
+
+@kernel(lists=Raw(Lists))
+def paged_windows(
+    x: Ptr, table: Ptr, weights: Ptr, bias: Ptr, y: Ptr, lists, channels, taps, parts, added, each, lanes
+):
+    """The last `taps` tokens of some channels, weighted. `added`: how many elements the bias has."""
+    s = chunk // parts
+    start = chunk % parts * each
+    first = ld[i32](lists.begins + s * 4) + 0
+    behind = ld[i32](lists.begins + s * 4 + 4) + 0
+    if behind <= first:
+        return 0
+    source = ld[i32](lists.entries + (ld[i32](lists.ends + s * 4) + 0) * 4) + 0
+    row = lanes * 4
+    for c in range(start, min(start + each, channels), VL):
+        left = min(start + each, channels) - c
+        for i in range(taps):
+            at = (source * channels + c) * taps + i
+            store[f32](scratch + i * row, gather[f32](table + at * 4, taps * 4, left))
+            number = gather[f32](weights + (c * taps + i) * 4, taps * 4, left)
+            store[f32](scratch + (taps + i) * row, number)
+        for t in range(first, behind):
+            acc = const[f32](0.0)
+            if added > 0:
+                acc = loadm[f32](bias + c * 4, left)
+            for i in range(taps):
+                number = loadm[f32](x + (t * channels + c) * 4, left)
+                if i < taps - 1:
+                    number = load[f32](scratch + (i + 1) * row)
+                store[f32](scratch + i * row, number)
+                acc = fma(number, load[f32](scratch + (taps + i) * row), acc)
+            storem[f32](y + (t * channels + c) * 4, acc, left)
+            to = kept_in(lists, s, t, 1)
+            if to >= 0:
+                for i in range(taps):
+                    at = (to * channels + c) * taps + i
+                    scatter[f32](table + at * 4, taps * 4, load[f32](scratch + i * row), left)
+
+
+def _lists(planner: Planner, inputs: Any) -> tuple[dict[str, Any], list[Any]]:
+    """The pointers of `Lists`, and their views."""
+    views = [planner.contiguous(v) for v in inputs]
+    names = ("begins", "entries", "ends", "past", "interval")
+    return dict(zip(names, (v.ptr for v in views), strict=True)), views
+
+
+class PagedStatesGuard(Lowering):
+    """One step, of one chunk."""
+
+    takes = (("i32",), ("i32",), ("i32",), ("i32",), ("i32",), None)
+
+    def set_up(self) -> None:
+        self.kernel = states_guard(all_kept=bool(self.node.attrs["all_kept"]))
+
+    def plan(self, planner: Planner) -> None:
+        lists, views = _lists(planner, self.node.inputs[:5])
+        held = [planner.shape(v)[0] for v in self.node.inputs[6:]]
+        done = planner.row_major_output(self.node.output)
+        values = lists | {
+            "done": done.ptr, "sequences": views[3].shape[0], "listed": views[1].shape[0],
+            "tokens": planner.shape(self.node.inputs[5])[0],
+            "held": sym_min(*held) if len(held) > 1 else held[0],
+        }  # fmt: skip
+        planner.step(self.kernel, values, 1, views, [done])
+
+
+class _States(Lowering):
+    """What both kinds of states have."""
+
+    takes = (("f32",),)
+    constant_inputs = None
+    #: The input that has the table.
+    at = 0
+
+    def _table(self, planner: Planner) -> Any:
+        """The table where the caller has it."""
+        view = planner.view(self.node.inputs[self.at])
+        if not view.is_contiguous:
+            raise NotNative
+        planner.written_inputs.add(view.buffer)
+        return view
+
+
+class Windows(_States):
+    """PagedCausalConv1D."""
+
+    takes = (*[("f32",)] * 4, None)
+    at = 1
+
+    def set_up(self) -> None:
+        self.kernel = paged_windows()
+
+    def plan(self, planner: Planner) -> None:
+        lists, views = _lists(planner, self.node.inputs[4:9])
+        x, weights, bias = (planner.contiguous(self.node.inputs[i]) for i in (0, 2, 3))
+        table, y = self._table(planner), planner.row_major_output(self.node.output)
+        channels, taps = table.shape[1:]
+        lanes, parts = self.target.lanes, ceil_div(channels, CHANNELS)
+        planner.need_scratch(2 * taps * lanes * 4)
+        values = lists | {
+            "x": x.ptr, "table": table.ptr, "weights": weights.ptr, "bias": bias.ptr, "y": y.ptr,
+            "channels": channels, "taps": taps, "parts": parts, "added": bias.shape[0], "each": CHANNELS,
+            "lanes": lanes,
+        }  # fmt: skip
+        chunks, work = views[3].shape[0] * parts, 2.0 * taps * channels * x.shape[0]
+        planner.step(self.kernel, values, chunks, [*views, x, weights, bias], [y, table], work)
+
+
+class Matrices(_States):
+    """PagedGatedDeltaNet and PagedSelectiveSSM."""
+
+    takes = (*[("f32",)] * 6, None)
+
+    def set_up(self) -> None:
+        delta = self.node.attrs["what"] == "delta"
+        self.at = 3 if delta else 5
+        #: The inputs that are query, key, value, gate and learning rate.
+        self.order = (0, 1, 2, 4, 5) if delta else (4, 2, 3, 0, 1)
+        self.delta = delta
+        self.kernel = paged_states(delta=delta, unit=delta and bool(self.node.attrs["unit"]))
+
+    def pack(self, constants: Any) -> None:
+        super().pack(constants)
+        attrs = self.node.attrs
+        self.eps = constants.place(np.array([attrs["q_eps"], attrs["k_eps"]], np.float32), "eps").offset
+
+    def plan(self, planner: Planner) -> None:
+        lists, views = _lists(planner, self.node.inputs[6:11])
+        q, k, v, gate, beta = (planner.contiguous(self.node.inputs[i]) for i in self.order)
+        table, y = self._table(planner), planner.row_major_output(self.node.output)
+        heads, wide, size = table.shape[1:]
+        lanes = self.target.lanes
+        row = ceil_div(ceil_div(size, lanes) * lanes * 4, ALIGNMENT) * ALIGNMENT
+        planner.need_scratch((wide + 6) * row + ALIGNMENT)
+        values = lists | {
+            "q": q.ptr, "k": k.ptr, "v": v.ptr, "gate": gate.ptr, "beta": beta.ptr, "table": table.ptr,
+            "y": y.ptr, "eps": planner.constants.at(self.eps),
+            "heads": heads, "group": heads // q.shape[1], "wide": wide, "size": size, "row": row,
+        }  # fmt: skip
+        work = 6.0 * v.shape[0] * heads * wide * size
+        reads = [*views, q, k, v, gate, beta]
+        planner.step(self.kernel, values, views[3].shape[0] * heads, reads, [y, table], work)
+
+
+def lowered(group: Any) -> Lowering | None:
+    """The lowering of a PagedStates."""
+    return (Windows if group.node.attrs["what"] == "window" else Matrices).of(group)

@@ -1,0 +1,297 @@
+"""States of recurrent layers in blocks of a table that the caller owns, for many sequences at once.
+
+The tokens of all sequences follow one another. A sequence begins with the state in the first of its blocks
+and leaves states in the following ones: block n has that behind n * `cache_interval` tokens, counted from the
+last multiple before the tokens that are past, and the last block that is reached has that behind its last
+token. An interval of 0 or less keeps the last state alone, in the second block; PagedSelectiveSSM none.
+States for which there is no block are not kept; PagedSelectiveSSM refuses such lists.
+
+Models have PagedGatedDeltaNet, PagedSelectiveSSM and PagedCausalConv1D. A compiled model has one check of the
+numbers that lead to blocks (`PagedStatesGuard`), which precedes all that write, and `PagedStates`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import InferenceError, check
+from ovjit.graph.op import Bool, Float, Str, TensorType, op
+from ovjit.graph.shapes import bounds
+from ovjit_ops.common.dims import Dims, fitted
+from ovjit_ops.elementwise.arithmetic import REALS
+
+#: The inputs behind tokens and table, and their dimensions: sequences, and one more.
+TABLES = {
+    "subsequence_begins": "X", "block_indices": "E", "block_indices_begins": "X", "past_lens": "S",
+    "cache_interval": "S",
+}  # fmt: skip
+#: What is wrong with them, by the number that the native check returns.
+FAULTS = {
+    14: "subsequence_begins and block_indices_begins should rise from 0 to the number of tokens and within "
+    "block_indices",
+    15: "block_indices leads outside of the table of states, a sequence with new tokens has too few blocks, "
+    "or a past is negative",
+}
+
+
+def check_states(
+    begins: Any, entries: Any, ends: Any, past: Any, interval: Any, tokens: Any, *tables: Any,
+    all_kept: bool = False,
+) -> None:  # fmt: skip
+    """InferenceError for numbers that lead outside of tokens or tables, and for fewer blocks than a sequence
+    begins with and ends with; `all_kept`: than it has states to keep."""
+    held = min(len(x) for x in tables)
+    rising = begins[0] == 0 and ends[0] == 0 and (np.diff(begins) >= 0).all() and (np.diff(ends) >= 0).all()
+    if not rising or begins[-1] != len(tokens) or ends[-1] > len(entries):
+        raise InferenceError(f"paged states: {FAULTS[14]}")
+    every, new = np.maximum(interval, 1), np.diff(begins)
+    states = np.where(all_kept & (interval > 0), -(-(past % every + new) // every), 1)
+    short = (new > 0) & (np.diff(ends) <= states)
+    if short.any() or (past < 0).any() or (entries < 0).any() or (entries >= held).any():
+        raise InferenceError(f"paged states: {FAULTS[15]}")
+
+
+def _sequences(
+    begins: Any, entries: Any, ends: Any, past: Any, interval: Any, last: bool
+) -> Iterator[tuple[int, int, dict[int, int]]]:
+    """Of each sequence with new tokens: the block it begins with, its first token, and for each token the
+    block that gets the state behind it, or -1. `last`: without an interval the last state is kept."""
+    for s in range(len(past)):
+        first, behind, at = int(begins[s]), int(begins[s + 1]), int(ends[s])
+        every, span, new = int(interval[s]), int(ends[s + 1]) - at, behind - first
+        kept = dict.fromkeys(range(first, behind), -1)
+        for t in range(first, behind):
+            done = t - first + 1 + (int(past[s]) % every if every > 0 else 0)
+            number = -(-done // every) if every > 0 else int(last)
+            whole = every > 0 and done % every == 0
+            if 0 < number < span and (whole or t == behind - 1):
+                kept[t] = int(entries[at + number])
+        if new:
+            yield int(entries[at]), first, kept
+
+
+def delta_states(
+    q: Any, k: Any, v: Any, table: Any, gate: Any, beta: Any, *tables: Any, unit: bool,
+    eps: tuple[float, float],
+) -> np.ndarray:  # fmt: skip
+    """PagedGatedDeltaNet in f32."""
+    q, k, v, gate, beta = (x.astype(np.float32) for x in (q, k, v, gate, beta))
+    if unit:
+        squares = ((x * x).sum(-1, keepdims=True) for x in (q, k))
+        q, k = (x / np.sqrt(n + np.float32(e)) for x, n, e in zip((q, k), squares, eps, strict=True))
+    q, k = (np.repeat(x, v.shape[1] // x.shape[1], 1)[:, :, None] for x in (q, k))
+    out = np.zeros_like(v)
+    for block, _, kept in _sequences(*tables, last=True):
+        state = table[block].astype(np.float32)
+        for t, to in kept.items():
+            state = state * np.exp(gate[t])[:, None, None]
+            change = (v[t] - (state * k[t]).sum(-1)) * beta[t][:, None]
+            state = state + change[:, :, None] * k[t]
+            out[t] = (state * q[t]).sum(-1) / np.float32(math.sqrt(q.shape[-1]))
+            if to >= 0:
+                table[to] = state
+    return out
+
+
+def space_states(
+    a: Any, dt: Any, b: Any, x: Any, c: Any, table: Any, *tables: Any
+) -> np.ndarray:  # fmt: skip
+    """PagedSelectiveSSM in f32."""
+    a, dt, b, x, c = (n.astype(np.float32) for n in (a, dt, b, x, c))
+    b, c = (np.repeat(n, x.shape[1] // n.shape[1], 1)[:, :, None] for n in (b, c))
+    out = np.zeros_like(x)
+    for block, _, kept in _sequences(*tables, last=False):
+        state = table[block].astype(np.float32)
+        for t, to in kept.items():
+            state = state * np.exp(a * dt[t])[:, None, None] + (x[t] * dt[t][:, None])[:, :, None] * b[t]
+            out[t] = (state * c[t]).sum(-1)
+            if to >= 0:
+                table[to] = state
+    return out
+
+
+def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> np.ndarray:
+    """PagedCausalConv1D in f32."""
+    x, weights = x.astype(np.float32), weights.astype(np.float32)[:, 0]
+    out = np.zeros_like(x)
+    for block, _, kept in _sequences(*tables, last=True):
+        window = table[block].astype(np.float32)
+        for t, to in kept.items():
+            window = np.concatenate([window[:, 1:], x[t][:, None]], 1)
+            out[t] = (window * weights).sum(-1) + (bias.astype(np.float32) if bias.size else 0)
+            if to >= 0:
+                table[to] = window
+    return out
+
+
+def _fit(tables: dict[str, TensorType], **inputs: tuple[TensorType, str]) -> Dims:
+    """The dimensions of an operation's inputs; ModelError where they do not fit."""
+    dims = fitted(REALS, **inputs)
+    for name, x in tables.items():
+        check(x.dtype in ("i32", "dynamic"), f"{name} should be i32, not {x}")
+        dims.fit(name, x, TABLES[name])
+    (low, high), (least, most) = bounds(dims["S"]), bounds(dims["X"])
+    fits = (most is None or low < most) and (high is None or least <= high + 1)
+    check(fits, f"begins should have one number more than there are sequences, {dims['S']}")
+    return dims
+
+
+def _check_groups(many: Any, few: Any) -> None:
+    if isinstance(many, int) and isinstance(few, int):
+        check(few and many % few == 0, f"{many} heads are no multiple of {few}")
+
+
+def _sample_tables() -> list[np.ndarray]:
+    """Two sequences: three tokens behind one, and two."""
+    given = [0, 3, 5], [0, 1, 3, 2, 4], [0, 3, 5], [1, 0], [2, 0]
+    return [np.array(x, np.int32) for x in given]
+
+
+def _sample(rng: np.random.Generator, shapes: str) -> list[np.ndarray]:
+    extents = {"T": 5, "B": 6, "H": 2, "G": 4, "K": 16, "V": 5, "1": 1}
+    made = [rng.standard_normal([extents[c] for c in s]).astype(np.float32) for s in shapes.split()]
+    return made
+
+
+def _delta_sample(rng: np.random.Generator) -> list[np.ndarray]:
+    made = _sample(rng, "THK THK TGV BGVK TG TG")
+    made[1] /= np.linalg.norm(made[1], axis=-1, keepdims=True)
+    made[4], made[5] = -np.abs(made[4]), 1 / (1 + np.exp(made[5]))
+    return [*made, *_sample_tables()]
+
+
+def _space_sample(rng: np.random.Generator) -> list[np.ndarray]:
+    made = _sample(rng, "G TG THK TGV THK BGVK")
+    made[0], made[1] = -np.abs(made[0]), np.abs(made[1])
+    return [*made, *_sample_tables()]
+
+
+@op("PagedGatedDeltaNet", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
+class PagedGatedDeltaNet:
+    """GatedDeltaNet with states [heads, value, key] in blocks. `use_qk_l2norm`: queries and keys are made
+    rows of length 1 first."""
+
+    def infer(
+        query, key, value, recurrent_state_table, gate, beta, subsequence_begins, block_indices,
+        block_indices_begins, past_lens, cache_interval, *, use_qk_l2norm: Bool = False,
+        q_l2_norm_eps: Float = 1e-6, k_l2_norm_eps: Float = 1e-6,
+    ):  # fmt: skip
+        given = locals()
+        dims = _fit(
+            {name: given[name] for name in TABLES}, query=(query, "THK"), key=(key, "THK"),
+            value=(value, "TGV"), recurrent_state_table=(recurrent_state_table, "BGVK"), gate=(gate, "TG"),
+            beta=(beta, "TG"),
+        )  # fmt: skip
+        _check_groups(dims["G"], dims["H"])
+        return TensorType(value.dtype, dims.shape("TGV"))
+
+    def ref(*inputs, use_qk_l2norm=False, q_l2_norm_eps=1e-6, k_l2_norm_eps=1e-6):
+        check_states(*inputs[6:], inputs[0], inputs[3])
+        eps = q_l2_norm_eps, k_l2_norm_eps
+        return delta_states(*inputs, unit=use_qk_l2norm, eps=eps).astype(inputs[2].dtype)
+
+    def samples(rng, dtype="f32"):
+        yield _delta_sample(rng), {"use_qk_l2norm": True, "q_l2_norm_eps": 0.01}
+
+
+@op("PagedSelectiveSSM", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
+class PagedSelectiveSSM:
+    """SelectiveSSM with states in blocks."""
+
+    def infer(
+        A, dt, B, x, C, recurrent_state_table, subsequence_begins, block_indices, block_indices_begins,
+        past_lens, cache_interval,
+    ):  # fmt: skip
+        given = locals()
+        dims = _fit(
+            {name: given[name] for name in TABLES}, A=(A, "H"), dt=(dt, "TH"), B=(B, "TGN"), x=(x, "THP"),
+            C=(C, "TGN"), recurrent_state_table=(recurrent_state_table, "BHPN"),
+        )  # fmt: skip
+        _check_groups(dims["H"], dims["G"])
+        return TensorType(x.dtype, dims.shape("THP"))
+
+    def ref(*inputs):
+        check_states(*inputs[6:], inputs[1], inputs[5], all_kept=True)
+        return space_states(*inputs).astype(inputs[3].dtype)
+
+    def samples(rng, dtype="f32"):
+        yield _space_sample(rng), {}
+
+
+@op("PagedCausalConv1D", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
+class PagedCausalConv1D:
+    """A convolution of each channel over the last tokens, which lie in blocks."""
+
+    def infer(
+        input_embeds, conv_state_table, conv_weight, conv_bias, subsequence_begins, block_indices,
+        block_indices_begins, past_lens, cache_interval,
+    ):  # fmt: skip
+        given = locals()
+        dims = _fit(
+            {name: given[name] for name in TABLES}, input_embeds=(input_embeds, "TH"),
+            conv_state_table=(conv_state_table, "BHK"), conv_weight=(conv_weight, "H1K"),
+        )  # fmt: skip
+        count = conv_bias.shape[0] if conv_bias.shape else dims["H"]
+        fits = not isinstance(count, int) or count in (0, dims["H"]) or not isinstance(dims["H"], int)
+        check(fits, f"conv_bias should have a number for each channel or none, not {conv_bias}")
+        return TensorType(input_embeds.dtype, dims.shape("TH"))
+
+    def ref(*inputs):
+        check_states(*inputs[4:], inputs[0], inputs[1])
+        return window_states(*inputs).astype(inputs[0].dtype)
+
+    def samples(rng, dtype="f32"):
+        yield [*_sample(rng, "TK BKG K1G K"), *_sample_tables()], {}
+
+
+def _lower_guard(group):
+    from ovjit_ops.recurrent.cpu_paged_states import PagedStatesGuard
+
+    return PagedStatesGuard.of(group)
+
+
+@op("PagedStatesGuard", internal=True, lower=_lower_guard)
+class PagedStatesGuard:
+    """Checks all numbers that lead to tokens and to blocks of the tables; gives nothing."""
+
+    def infer(begins, entries, ends, past, interval, tokens, *tables, all_kept: Bool = False):
+        return TensorType("i64", (1,))
+
+    def ref(*inputs, all_kept=False):
+        check_states(*inputs, all_kept=all_kept)
+        return np.zeros(1, np.int64)
+
+    def samples(rng, dtype="f32"):
+        yield [*_sample_tables(), *_sample(rng, "TK BGV")], {}
+
+
+def _lower(group):
+    from ovjit_ops.recurrent.cpu_paged_states import lowered
+
+    return lowered(group)
+
+
+@op("PagedStates", internal=True, lower=_lower, stateful=True, ulp=64)
+class PagedStates:
+    """One of the operations above, whose numbers the last input says to have been checked."""
+
+    def infer(*inputs, what: Str, unit: Bool = False, q_eps: Float = 1e-6, k_eps: Float = 1e-6):
+        if what == "delta":
+            return PagedGatedDeltaNet.infer(*inputs[:-1])
+        return (PagedSelectiveSSM if what == "space" else PagedCausalConv1D).infer(*inputs[:-1])
+
+    def ref(*inputs, what, unit=False, q_eps=1e-6, k_eps=1e-6):
+        if what == "delta":
+            return delta_states(*inputs[:-1], unit=unit, eps=(q_eps, k_eps)).astype(inputs[2].dtype)
+        return (space_states if what == "space" else window_states)(*inputs[:-1]).astype(inputs[0].dtype)
+
+    def samples(rng, dtype="f32"):
+        done = np.zeros(1, np.int64)
+        yield [*_delta_sample(rng), done], {"what": "delta", "unit": True, "q_eps": 0.01}
+        yield [*_delta_sample(rng), done], {"what": "delta"}
+        yield [*_space_sample(rng), done], {"what": "space"}
+        yield [*_sample(rng, "TK BKG K1G K"), *_sample_tables(), done], {"what": "window"}
