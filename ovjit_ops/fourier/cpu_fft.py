@@ -19,16 +19,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
-from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
-from ovjit.planning.plan import NotNative, Planner, ceil_div
+from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import View, product
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
@@ -89,7 +90,7 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
 
 @inline
-def load_signal(p, a, n, n_in, x_n, x_l, x_re, x_im, window, width, m, T, loading, windowed):
+def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, windowed):
     """Real parts, then imaginary ones, zeros behind the end of the signal."""
     zero = const[T](0)
     for k in range(n):
@@ -100,11 +101,11 @@ def load_signal(p, a, n, n_in, x_n, x_l, x_re, x_im, window, width, m, T, loadin
         im = zero
         if at < n_in:
             if x_l == SIZE[T]:
-                re = loadm[T](p + at * x_n + x_re, m)
+                re = loadm[T](p + at * x_n, m)
                 if loading != REAL:
                     im = loadm[T](p + at * x_n + x_im, m)
             else:
-                re = gather[T](p + at * x_n + x_re, x_l, m)
+                re = gather[T](p + at * x_n, x_l, m)
                 if loading != REAL:
                     im = gather[T](p + at * x_n + x_im, x_l, m)
         if loading == HALF:  # it is always an inverse
@@ -224,7 +225,7 @@ def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
 
 @inline
 def store_signal(
-    a, q, n_out, y_n, y_l, y_re, y_im, turns, scale, lanes, j, width, m, T, real_out, turned
+    a, q, n_out, y_n, y_l, y_im, turns, scale, lanes, j, width, m, T, real_out, turned
 ):  # fmt: skip
     factor = splat[T](scale)
     for k in range(n_out):
@@ -239,7 +240,7 @@ def store_signal(
             re = one
         if real_out:  # real and imaginary parts were exchanged
             re = im
-        spaced(q + k * y_n + y_re, y_l, re, m, T)
+        spaced(q + k * y_n, y_l, re, m, T)
         if not real_out:
             spaced(q + k * y_n + y_im, y_l, im, m, T)
 
@@ -253,60 +254,24 @@ class FftTables(NamedTuple):
     turns: Ptr
 
 
-class Lengths(NamedTuple):
-    """Elements that are transformed, read and written; lanes, blocks of them, items and stages."""
-
-    n: int
-    n_in: int
-    n_out: int
-    lanes: int
-    blocks: int
-    items: int
-    per_chunk: int
-    stages: int
-
-
-class Source(NamedTuple):
-    """Bytes from element to element, lane to lane and item to item of x; to its real and imaginary parts."""
-
-    x_n: int
-    x_l: int
-    x_o: int
-    x_re: int
-    x_im: int
-
-
-class Target(NamedTuple):
-    """The same of y."""
-
-    y_n: int
-    y_l: int
-    y_o: int
-    y_re: int
-    y_im: int
-
-
-@kernel(tables=Raw(FftTables), sizes=Raw(Lengths), source=Raw(Source), target=Raw(Target))
+@kernel(over="o lane/VL", x="o n part lane", y="o bin side lane", tables=FftTables)
 def fft(
-    x: Ptr, y: Ptr, tables, sizes, source, target, steps=_STEPS, *, T, loading, real_out, windowed,
-    turned,
+    x: Tensor, y: Tensor, tables, n, stages, steps=_STEPS, *, T, loading, real_out, windowed, turned,
 ):  # fmt: skip
-    """Items are (outer index, block of lanes). `turned`: results are multiplied by a table [n, 2, lanes]."""
+    """Transforms of n elements, of which x has the first. x and y have real and imaginary parts, or real ones
+    only. `turned`: results are multiplied by a table [n, 2, lanes]."""
     width = 2 * VL * SIZE[T]
-    for item in share(sizes.items, sizes.per_chunk):
-        j = urem(item, sizes.blocks) * VL
-        m = sizes.lanes - j
-        p = x + udiv(item, sizes.blocks) * source.x_o + j * source.x_l
-        q = y + udiv(item, sizes.blocks) * target.y_o + j * target.y_l
+    for _, j, p, q in items(x, y):
+        m = x.size.lane - j
         a = scratch
-        b = scratch + sizes.n * width
+        b = scratch + n * width
         load_signal(
-            p, a, sizes.n, sizes.n_in, source.x_n, source.x_l, source.x_re, source.x_im, tables.window,
-            width, m, T, loading, windowed,
+            p, a, n, x.size.n, x.stride.n, x.stride.lane, x.stride.part, tables.window, width, m, T, loading,
+            windowed,
         )  # fmt: skip
-        left = sizes.n
+        left = n
         parts = 1
-        for i in range(sizes.stages):
+        for i in range(stages):
             r = ld(steps, 2 * i)
             tw = tables.table + ld(steps, 2 * i + 1) * (2 * SIZE[T])
             each = left // r
@@ -323,21 +288,9 @@ def fft(
             left = each
             parts = parts * r
         store_signal(
-            a, q, sizes.n_out, target.y_n, target.y_l, target.y_re, target.y_im, tables.turns,
-            tables.scale, sizes.lanes, j, width, m, T, real_out, turned,
+            a, q, y.size.bin, y.stride.bin, y.stride.lane, y.stride.side, tables.turns, tables.scale,
+            x.size.lane, j, width, m, T, real_out, turned,
         )  # fmt: skip
-
-
-class Signals(NamedTuple):
-    """Where a transform's elements lie: base view, byte strides of an element, of a lane, of the outer
-    dimension, and byte offsets of real and imaginary part."""
-
-    view: View
-    n: int
-    lane: int
-    outer: int
-    re: int
-    im: int
 
 
 def split_length(n: int) -> tuple[int, int] | None:
@@ -401,45 +354,39 @@ class Fourier(Lowering):
         self, planner: Planner, view: View, axis: int, n: int, n_out: int, loading: str, real_out: bool
     ) -> View:
         """One axis transformed: a view of new memory in which the other dimensions are adjacent."""
-        size, inverse = self.size, self.kind[0] == "I"
+        inverse = self.kind[0] == "I"
         others = [a for a in range(len(view.shape) - (loading != REAL)) if a != axis]
         lanes = product([view.shape[a] for a in others])
         n_in = view.shape[axis]
         scale = 1 / n if inverse else 1.0
         direct = self._in_place(planner, view, axis, others, n_out, loading, real_out)
         if direct is not None:
-            first, target, made, lanes, outer = direct
-            self._pass(
-                planner, first, target, n, n_in, n_out, lanes, outer, scale, inverse, loading, real_out
-            )
+            first, target, made = direct
+            self._pass(planner, first, target, n, scale, inverse, loading, real_out)
             return made
-        comps = () if loading == REAL else (len(view.shape) - 1,)
+        comps, parts = ((), 1) if loading == REAL else ((len(view.shape) - 1,), 2)
         if lanes >= self.target.lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
             # the other dimensions adjacent, so that lanes are loaded in one piece
-            order = (axis, *comps, *others)
-            source = self._arranged(planner, view, order)
-            per = lanes * size
-            first = Signals(source, per * (1 if loading == REAL else 2), size, 0, 0, per)
+            first = self._arranged(planner, view, (axis, *comps, *others)).as_shape((1, n_in, parts, lanes))
         else:
             source = self._arranged(planner, view, (*others, axis, *comps))
-            per = size * (1 if loading == REAL else 2)
-            first = Signals(source, per, n_in * per, 0, 0, size)
+            first = source.as_shape((1, lanes, n_in, parts)).permute((0, 2, 3, 1))
         made, target = self._result(planner, view, (), axis, others, n_out, real_out)
         pair = split_length(n)
         long = n > SPLIT_ALWAYS or lanes < self.target.lanes // 2
         if pair and n >= SPLIT_FROM and long and loading == COMPLEX and n_in >= n:
-            self._split(planner, first, target, pair, lanes, scale, inverse)
+            self._split(planner, first, target, pair, scale, inverse)
         else:
-            self._pass(planner, first, target, n, n_in, n_out, lanes, 1, scale, inverse, loading, real_out)
+            self._pass(planner, first, target, n, scale, inverse, loading, real_out)
         return made
 
     def _in_place(
         self, planner: Planner, view: View, axis: int, others: Sequence[int], n_out: int, loading: str,
         real_out: bool,
-    ) -> tuple[Signals, Signals, View, int, int] | None:  # fmt: skip
+    ) -> tuple[View, View, View] | None:  # fmt: skip
         """A pass that reads the view in place: dimensions behind the axis are lanes, those before it outer.
 
-        Returns (source, target, its view, lanes, outer); None if strides do not allow it.
+        Returns (source, target, the target with its dimensions); None if strides do not allow it.
         """
         behind = [a for a in others if a > axis]
         before = [a for a in others if a < axis]
@@ -452,7 +399,9 @@ class Fourier(Lowering):
             return None
         made, target = self._result(planner, view, before, axis, behind, n_out, real_out)
         step = view.strides[before[-1]] if before else 0
-        return Signals(view, view.strides[axis], per, step, 0, size), target, made, lanes, outer
+        strides = (step, view.strides[axis], size, per)
+        shape = (outer, view.shape[axis], per // size, lanes)
+        return View(view.buffer, shape, strides, size, view.offset), target, made
 
     def _arranged(self, planner: Planner, view: View, order: Sequence[int]) -> View:
         """The view's elements row-major in this order of dimensions; itself where they lie so."""
@@ -467,74 +416,60 @@ class Fourier(Lowering):
     def _result(
         self, planner: Planner, view: View, before: Sequence[int], axis: int, behind: Sequence[int],
         n_out: int, real: bool,
-    ) -> tuple[View, Signals]:  # fmt: skip
-        """New memory of the dimensions [before, n_out, 2, behind], without the 2 when real, as a view in the
-        order of the dimensions. Those behind are lanes, those before outer."""
+    ) -> tuple[View, View]:  # fmt: skip
+        """New memory of the dimensions [before, n_out, 2, behind], without the 2 when real: as a view in the
+        order of the dimensions, and with those before as one, and those behind, which are lanes."""
         lying = [*before, axis, *([] if real else [len(view.shape)]), *behind]
         extents = {a: view.shape[a] for a in (*before, *behind)} | {axis: n_out, len(view.shape): 2}
         memory = planner.allocate([extents[a] for a in lying], self.size)
         made = memory.permute([lying.index(a) for a in sorted(lying)])
-        per = product([extents[a] for a in behind]) * self.size
-        each = per * (1 if real else 2)
-        return made, Signals(memory, each, self.size, n_out * each if before else 0, 0, per)
+        outer, lanes = (product([extents[a] for a in part]) for part in (before, behind))
+        return made, memory.as_shape((outer, n_out, 1 if real else 2, lanes))
 
     def _split(
-        self, planner: Planner, x: Signals, y: Signals, pair: tuple[int, int], lanes: int, scale: float,
-        inverse: bool,
-    ) -> None:  # fmt: skip
+        self, planner: Planner, x: View, y: View, pair: tuple[int, int], scale: float, inverse: bool
+    ) -> None:
         """A transform of n1 n2 elements by its columns and then its rows, for every signal on its own."""
         n1, n2 = pair
-        size = self.size
-        between = planner.allocate((lanes, n1, 2, n2), size)
+        between = planner.allocate((x.shape[3], n1, 2, n2), self.size)
         turns = np.exp(-2j * np.pi * np.outer(np.arange(n1), np.arange(n2)) / (n1 * n2))
         table = np.stack([turns.real, turns.imag], 1).astype(
             np.float32 if self.dtype == "f32" else np.float64
         )
-        columns = x._replace(n=x.n * n2, lane=x.n, outer=x.lane)
-        middle = Signals(between, 2 * n2 * size, size, n1 * 2 * n2 * size, 0, n2 * size)
-        self._pass(planner, columns, middle, n1, n1, n1, n2, lanes, 1.0, inverse, COMPLEX, False, table)
-        rows = Signals(between, size, 2 * n2 * size, n1 * 2 * n2 * size, 0, n2 * size)
-        target = y._replace(n=y.n * n1, lane=y.n, outer=y.lane)
-        self._pass(planner, rows, target, n2, n2, n2, n1, lanes, scale, inverse, COMPLEX, False)
+        self._pass(planner, _columns(x, n1, n2), between, n1, 1.0, inverse, COMPLEX, False, table)
+        rows, target = between.permute((0, 3, 2, 1)), _columns(y, n2, n1)
+        self._pass(planner, rows, target, n2, scale, inverse, COMPLEX, False)
 
     def _pass(
-        self, planner: Planner, x: Signals, y: Signals, n: int, n_in: int, n_out: int, lanes: int, outer: int,
-        scale: float, inverse: bool, loading: str, real_out: bool, turns: np.ndarray | None = None,
-        window: View | None = None,
+        self, planner: Planner, x: View, y: View, n: int, scale: float, inverse: bool, loading: str,
+        real_out: bool, turns: np.ndarray | None = None, window: View | None = None,
     ) -> None:  # fmt: skip
-        ways = {"real_out": real_out, "windowed": window is not None, "turned": turns is not None}
-        kernel = fft(T=self.dtype, loading=loading, **ways)
+        """The step that transforms x [outer, elements, real and imaginary part, lanes]."""
+        kernel = fft(
+            T=self.dtype, loading=loading, real_out=real_out, windowed=window is not None,
+            turned=turns is not None,
+        )  # fmt: skip
         table, starts = stage_tables(n, self.dtype)
-        numbers = planner.data.view(np.full(1, scale, table.dtype), self.dtype)
-        twiddles = planner.data.view(table, self.dtype)
-        radices = factors(n)
-        width = self.target.lanes
-        blocks = ceil_div(lanes, width)
-        items = blocks * outer
-        work = n * width * (8 + 4 * len(radices))
-        exchanged = inverse and loading == COMPLEX
-        out_exchanged = inverse and not real_out
-        values = {
-            "x": x.view.ptr, "y": y.view.ptr, "table": twiddles.ptr, "scale": numbers.ptr, "n": n,
-            "n_in": min(n_in, n), "n_out": n_out, "lanes": lanes, "blocks": blocks, "items": items,
-            "stages": len(radices), "x_n": x.n, "x_l": x.lane,
-            "x_re": x.im if exchanged else x.re, "x_im": x.re if exchanged else x.im, "y_n": y.n,
-            "y_l": y.lane,
-            "y_re": y.im if out_exchanged else y.re, "y_im": y.re if out_exchanged else y.im,
-            "x_o": x.outer, "y_o": y.outer,
-        }  # fmt: skip
-        reads = [x.view]
-        if turns is not None:
-            values["turns"] = planner.data.view(turns, self.dtype).ptr
-        if window is not None:
-            values["window"] = window.ptr
-            reads.append(window)
-        for i in range(STAGES):
-            stage = (radices[i], starts[i]) if i < len(radices) else (1, 0)
-            values[f"steps{2 * i}"], values[f"steps{2 * i + 1}"] = stage
-        planner.need_scratch(n * 4 * width * self.size)
-        flops = int(5.0 * n * math.log2(max(n, 2))) * lanes * outer
-        planner.share_step(kernel, values, items, work, reads, [y.view], flops)
+        data, radices = planner.data, factors(n)
+        if inverse and loading == COMPLEX:  # both parts exchanged
+            x = x.slice(2, 1, 2, -1)
+        if inverse and not real_out:
+            y = y.slice(2, 1, 2, -1)
+        tables = FftTables(
+            data.view(table, self.dtype).ptr,
+            data.view(np.full(1, scale, table.dtype), self.dtype).ptr,
+            None if window is None else window.ptr,
+            None if turns is None else data.view(turns, self.dtype).ptr,
+        )
+        stages = [(radices[i], starts[i]) if i < len(radices) else (1, 0) for i in range(STAGES)]
+        steps = {f"steps{i}": number for i, number in enumerate(chain.from_iterable(stages))}
+        outer, n_in, _, lanes = x.shape
+        planner.need_scratch(n * 4 * self.target.lanes * self.size)
+        launch(
+            planner, kernel, {"x": x.slice(1, 0, min(n_in, n)), "y": y}, ("y",), n=n, stages=len(radices),
+            work=n * self.target.lanes * (8 + 4 * len(radices)), reads=[] if window is None else [window],
+            flops=int(5.0 * n * math.log2(max(n, 2))) * lanes * outer, tables=tables, **steps,
+        )  # fmt: skip
 
 
 class Frames(Fourier):
@@ -560,15 +495,22 @@ class Frames(Fourier):
         batch = product(signal.shape[:-1])
         frames, bins = 1 + (length - n) // step, n // 2 + 1
         size = self.size
-        source = Signals(signal, size, step * size, length * size, 0, 0)
+        strides = (length * size, size, size, step * size)
+        source = View(signal.buffer, (batch, n, 1, frames), strides, size, signal.offset)
         memory = planner.allocate((batch, bins, 2, frames), size)
-        target = Signals(memory, 2 * frames * size, size, bins * 2 * frames * size, 0, frames * size)
-        self._pass(planner, source, target, n, n, bins, frames, batch, 1.0, False, REAL, False, None, window)
+        self._pass(planner, source, memory, n, 1.0, False, REAL, False, None, window)
         turned = self.node.attrs["transpose_frames"]
         made = memory.permute((0, 1, 3, 2) if turned else (0, 3, 1, 2))
         if len(signal.shape) == 1:
             made = View(made.buffer, made.shape[1:], made.strides[1:], size, made.offset)
         self._deliver(planner, made)
+
+
+def _columns(signals: View, n1: int, n2: int) -> View:
+    """Signals [1, n1 n2, 2, lanes] as matrices of n1 by n2: [lanes, n1, 2, n2]."""
+    _, each, part, lane = signals.strides
+    shape = (signals.shape[3], n1, 2, n2)
+    return View(signals.buffer, shape, (lane, each * n2, part, each), signals.itemsize, signals.offset)
 
 
 def _one_run(view: View, axes: Sequence[int]) -> bool:
