@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target

@@ -13,10 +13,11 @@ lock marked `alone`: modules have locks, too, and their holders may be forking.
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit import debug
 from ovjit.errors import OvjitError
+from ovjit.records import NamedTuple
 
 
 class LockOrder(OvjitError):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ovjit import locks, logs
 from ovjit.disk.cache import default_cache
 from ovjit.forks import ForkLock
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target

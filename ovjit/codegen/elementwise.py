@@ -9,7 +9,7 @@ stride. Chunks are ranges of rows.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.function import inline, kernel
@@ -32,6 +32,7 @@ from ovjit.codegen.words import (
     udiv,
     urem,
 )
+from ovjit.records import NamedTuple
 
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)

@@ -11,11 +11,12 @@ import inspect
 import linecache
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.module_texts import advice, has_own_file, is_registered, lines_of
 from ovjit.errors import NoSource
 from ovjit.forks import ForkLock
+from ovjit.records import NamedTuple
 
 _parsing = ForkLock("syntax")
 

@@ -34,7 +34,7 @@ import ast
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen import printed, texts, trace, words
 from ovjit.codegen.cpu.ir import Body, literal
@@ -44,6 +44,7 @@ from ovjit.codegen.parts import is_text
 from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.trace import WIDENED, Recorder
 from ovjit.forks import made_once
+from ovjit.records import NamedTuple
 
 #: Dimensions of rows that a kernel walks; more are merged or copied before.
 DIMS = 3

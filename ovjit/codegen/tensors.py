@@ -38,9 +38,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.memory import WALKED
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.expressions import Expressions

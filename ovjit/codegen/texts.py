@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.cache import default_cache
 from ovjit.hashes import sha256
+from ovjit.records import NamedTuple
 from ovjit.source_files import package_state
 
 PACKAGES = ("ovjit", "ovjit_ops")

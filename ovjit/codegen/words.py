@@ -23,13 +23,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen import meanings
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tensors import Ptr, Tensor
+from ovjit.records import NamedTuple
 
 __all__ = [
     "SIZE", "VL", "Each", "Ptr", "Table", "Tensor", "Word", "absolute", "add_pairs", "applied", "bits",

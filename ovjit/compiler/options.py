@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit import debug
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.targets import Target
+from ovjit.records import NamedTuple
 
 
 class Options(NamedTuple):

@@ -12,7 +12,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit.disk import sealed, store
 from ovjit.disk.folders import READ, private_folder, user_folder
@@ -20,6 +20,7 @@ from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.forks import ForkLock
 from ovjit.hashes import sha256
+from ovjit.records import NamedTuple
 from ovjit.version import __version__
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import NamedTuple
 
 from ovjit.disk.folders import READ, Untrusted, check_owner, private_folder, user_folder, write_new
 from ovjit.disk.notice import warn_once
 from ovjit.forks import ForkLock
+from ovjit.records import NamedTuple
 
 KEY_BYTES = 32
 _PATIENCE_SECONDS = 1.0  # with a key that another process is writing

@@ -16,10 +16,11 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.disk import sealed
 from ovjit.disk.folders import READ, check_owner, unused_for, write_whole
+from ovjit.records import NamedTuple
 
 _HOUR, _DAY = 3600, 24 * 3600
 

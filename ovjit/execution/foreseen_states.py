@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ovjit.errors import OvjitError
 from ovjit.execution.states import lowest, spacious
 from ovjit.graph.shapes import GUESS, LONG_GUESS, guessed_input
 from ovjit.planning.growing import Outgrown, Place, Room
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.execution.executable import Executable

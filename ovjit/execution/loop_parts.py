@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ovjit.execution import trip_steps as ts
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED
+from ovjit.records import NamedTuple
 
 
 class Slot(NamedTuple):

@@ -8,7 +8,7 @@ what stands between two of them stays native. Every job has a job for each part 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ovjit.graph.shapes import guessed
 from ovjit.planning.concrete_types import concrete_types
 from ovjit.planning.partition import Cut, needs_cut, told_shapes
 from ovjit.planning.plan import Plan
+from ovjit.records import NamedTuple
 
 #: Makes an executable of a graph and properties.
 Build = Callable[[Graph, Mapping[str, Any]], Executable]

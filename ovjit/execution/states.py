@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ovjit.errors import InferenceError
 from ovjit.execution.blocks import LARGE_STATE, new_array
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.shapes import fits
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.rewrite.model_variables import Variable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ovjit.errors import sizes_of_64_bits
 from ovjit.execution import runner
 from ovjit.planning.constants import aligned_bytes
 from ovjit.planning.plan_steps import Plan
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.execution.body_jobs import BodyJobs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ovjit.execution.job import Job
 from ovjit.execution.table import Table
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.interp import evaluate_node
+from ovjit.records import NamedTuple
 
 #: How far a step may be from its reference, in parts of the output's largest value; integers must be equal.
 LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.records import NamedTuple
 
 
 class Settings(NamedTuple):

@@ -7,12 +7,13 @@ import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 
 from ovjit.errors import ModelError, check
 from ovjit.graph import dtypes, shapes
+from ovjit.records import NamedTuple
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
 Int = int  # of 64 bits

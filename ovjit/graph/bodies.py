@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ovjit.graph.interp import evaluate_node
 from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
 from ovjit.graph.traced import as_found, is_traced, is_traced_number, may_leave_reals, pinned
+from ovjit.records import NamedTuple
 
 #: Bodies within bodies.
 DEEPEST = 64

@@ -9,12 +9,11 @@ its group. The high bits have the number as far behind the middle.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Shape, is_static
+from ovjit.records import NamedTuple
 
 #: Bytes of a group's scale and zero.
 HEAD = 8

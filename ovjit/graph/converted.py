@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, from_numpy, numpy_dtype, unpack_low_first
+from ovjit.records import NamedTuple
 
 #: Values of blocks that are made at a time, so that what is made meanwhile stays small.
 _AT_ONCE = 1 << 21

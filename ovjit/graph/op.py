@@ -23,7 +23,7 @@ import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from ovjit.graph.attributes import Strs as Strs
 from ovjit.graph.attributes import UInt as UInt
 from ovjit.graph.attributes import Word as Word
 from ovjit.graph.symbolic import sym_max
+from ovjit.records import NamedTuple
 
 
 class TensorType:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.hashes import sha256
 from ovjit.plugins import import_others
+from ovjit.records import NamedTuple
 from ovjit.source_files import keep, read_kept, source_files
 
 PACKAGE, NAME = "ovjit_ops", "operations_index"

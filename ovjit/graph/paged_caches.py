@@ -13,7 +13,9 @@ Of numbers of 4 bits a byte has the even one in its high bits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from ovjit.records import NamedTuple
 
 #: Bytes of a scale and a zero.
 HEAD = 8

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.graph import shapes
+from ovjit.records import NamedTuple
 
 
 class PortInfo(NamedTuple):

@@ -7,9 +7,10 @@ structure, then values. Each bound is a field of `Limits`, and so a setting.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.records import NamedTuple
 
 
 class InvalidRequest(OvjitError, ValueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.integrations.elements import DATATYPES, array_of, datatype_of, plain, raw_bytes, unpacked
 from ovjit.integrations.json_pieces import dumps_list, let_go, loads
 from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, TooLarge, shown
+from ovjit.records import NamedTuple
 
 
 class Port(NamedTuple):

@@ -8,13 +8,14 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import OvjitError
 from ovjit.integrations.limits import DEFAULT, InvalidRequest, Limits, Overloaded, TooLarge
 from ovjit.integrations.off_loop import off_loop
 from ovjit.integrations.protocol import Request, read_body, response, response_body
 from ovjit.integrations.served import Answer, ServedModel
+from ovjit.records import NamedTuple
 from ovjit.version import __version__
 
 #: Says of a body how much of it is JSON, where raw tensors follow: the protocol's binary extension.

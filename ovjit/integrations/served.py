@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from ovjit import locks
 from ovjit.errors import ModelError, OvjitError
 from ovjit.integrations.protocol import Port, check_inputs, offered, output_indices, ports
+from ovjit.records import NamedTuple
 
 #: Files that may be a model, the one to take first if there are several of a name.
 SUFFIXES = (".blob", ".xml", ".onnx")

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import mmap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.dtypes import flush_subnormals
 from ovjit.graph.traced import Traced
 from ovjit.planning.views import CONSTANTS, Buffer, Ptr, View, row_major
+from ovjit.records import NamedTuple
 
 ALIGNMENT = 64
 #: Bytes of a table that are looked at before their pages are given back.

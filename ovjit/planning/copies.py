@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import elementwise_kernel
@@ -27,6 +27,7 @@ from ovjit.planning.views import (
     product,
     walking_order,
 )
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.planning.value_views import ValueViews

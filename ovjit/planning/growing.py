@@ -8,7 +8,7 @@ finds its first part in place and writes the new one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.memory import SIZE
 from ovjit.errors import OvjitError
@@ -17,6 +17,7 @@ from ovjit.graph.traced import as_found_number
 from ovjit.planning.constants import element_size
 from ovjit.planning.plan_steps import Strides
 from ovjit.planning.views import row_major
+from ovjit.records import NamedTuple
 
 
 class Place(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import WALKED
@@ -26,6 +26,7 @@ from ovjit.graph.symbolic import alike, sym_min
 from ovjit.planning.chunks import ceil_div
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import View, merge_axes, placed_values, product
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.planning.plan import Planner

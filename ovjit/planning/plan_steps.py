@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.graph import Node, Value
 from ovjit.planning.views import View
+from ovjit.records import NamedTuple
 
 #: The kernel that clears a halo (`ovjit.codegen.halos`), by the name that a stored plan has of it.
 CLEAR_GAPS = "clear_gaps"

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.planning.views import ARENA, FIRST_IO, Buffer, Ptr, View
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.graph.graph import Value

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from ovjit.planning.concrete_types import MOST_COMPARED, surely_same_types
 from ovjit.planning.fuse import Group
 from ovjit.planning.plan_steps import Step
 from ovjit.planning.views import CONSTANTS, FIRST_IO, PLAN_DATA, Buffer, Layout, Ptr, View
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.planning.lower import Lowering

@@ -5,11 +5,10 @@ The functions take matrices [count, rows, columns], as `stacked` makes them, of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
 from ovjit.readers.counted import Step, counted
+from ovjit.records import NamedTuple
 
 #: Stands behind all rows.
 NO_ROW = (1 << 63) - 1

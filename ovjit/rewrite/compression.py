@@ -13,7 +13,7 @@ which costs little memory and no time later.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dt
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.stored_floats import FLOAT_BITS, bits_of, codebook, levels_of
+from ovjit.records import NamedTuple
 from ovjit.rewrite.conversions import converts, unconverted
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule

@@ -10,13 +10,14 @@ It is no rule: it changes bodies, and adds outputs to the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, bodies_of, ports
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_into, copy_node, rebuild
+from ovjit.records import NamedTuple
 
 
 class _Kept(NamedTuple):

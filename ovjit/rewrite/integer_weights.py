@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
 from ovjit.graph.windows import resolve_pads
+from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
 
 #: How far from a whole number a zero point may be, in steps.

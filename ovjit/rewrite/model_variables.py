@@ -6,7 +6,7 @@ These are no rules: they change a graph's inputs and outputs, and split off what
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, makers
 from ovjit.graph.op import TensorType
+from ovjit.records import NamedTuple
 from ovjit.rewrite.low_precision import carries, narrowed, part_of, stored_type, widened
 
 

@@ -8,11 +8,12 @@ As for caches of attention, a table should be an input of the model: the caller'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import TensorType
+from ovjit.records import NamedTuple
 
 
 class _Kind(NamedTuple):

@@ -22,7 +22,7 @@ fractional zero points, weights that do not fit 8 bits. A CPU without 8-bit dot 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
+from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps

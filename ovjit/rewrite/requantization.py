@@ -18,12 +18,13 @@ MultiplyAdd that has been made stands for its sum in f64.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Node, Replacement, Value
+from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import anything, op, operation, value

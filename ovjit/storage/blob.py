@@ -10,7 +10,7 @@ import enum
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.op import TensorType
 from ovjit.graph.ports import PortInfo
+from ovjit.records import NamedTuple
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError, Container, write_container
 from ovjit.storage.graph_format import (

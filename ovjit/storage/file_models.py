@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ovjit.disk import store
 from ovjit.disk.folders import READ, private_folder
 from ovjit.disk.keys import find_key
 from ovjit.hashes import sha256, sha256_for
+from ovjit.records import NamedTuple
 from ovjit.source_files import package_state
 from ovjit.storage.blob import Imported, Merge, compiling, machine, portable
 from ovjit.storage.graph_format import dump

@@ -16,7 +16,7 @@ import mmap
 import os
 import time
 import weakref
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ovjit.disk.folders import READ
 from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
+from ovjit.records import NamedTuple
 from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
 
 #: Fewer bytes are hashed faster than a record is read.

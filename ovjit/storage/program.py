@@ -27,7 +27,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from ovjit.graph.op import Op, TensorType, find_op
 from ovjit.planning.constants import aligned_bytes
 from ovjit.planning.plan_steps import ControlCall, HostCall, Plan, Step
 from ovjit.planning.views import Buffer, View
+from ovjit.records import NamedTuple
 from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, encode_dims, parse, read_dims

@@ -37,7 +37,7 @@ An unpacked panel fits the second-level cache. Memory is read in its stored form
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +52,7 @@ from ovjit.graph.converted import Factored, Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.stored_floats import levels_of
 from ovjit.planning.plan import Filling, ceil_div
+from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 from ovjit.tiles.mixed import Factor, low_bits, mixed_steps, nested_scales, one_factor
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width

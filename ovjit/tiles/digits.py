@@ -18,8 +18,6 @@ Several rows share the conversion to f32, so digits are no faster for them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Epilogue
@@ -28,6 +26,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
+from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import Unpack, begin_panels, fetch, minus_zeros, next_group
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 

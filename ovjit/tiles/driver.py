@@ -8,7 +8,7 @@ small table, which all panels then share.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue, Operand
@@ -18,6 +18,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.copies import CACHE_LINE
+from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.narrow import RUN_BITS, WAYS

@@ -24,8 +24,6 @@ multiplied with p and the sum of q. Panels of 2, 3, 5 and 6 bits are unpacked to
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Stored, quantizes_rows
@@ -37,6 +35,7 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.converted import Factored, Unmade
 from ovjit.planning.plan import Filling, ceil_div
+from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 from ovjit.tiles.compressed import (
     Unpack,

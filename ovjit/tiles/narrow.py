@@ -19,12 +19,12 @@ the tile's loops, and a list of their offsets in a pixel.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
+from ovjit.records import NamedTuple
 from ovjit.tiles.pack import PanelSizes, pack_panels, tile_width
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import flush_subnormals, from_numpy, numpy_dtype
 from ovjit.planning.constants import release_pages
 from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
+from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 
 #: Bytes of panels that are written before they are looked at, while they are in the second-level cache.

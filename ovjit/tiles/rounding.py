@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.codegen.cpu.ir import Body
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
+from ovjit.records import NamedTuple
 
 FIRST = 3 << 22
 #: The bits of FIRST as an f32.

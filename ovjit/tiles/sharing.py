@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
@@ -10,6 +10,7 @@ from ovjit.graph.symbolic import sym_int, sym_max, sym_min
 from ovjit.graph.traced import is_traced_number
 from ovjit.planning.plan import ceil_div
 from ovjit.planning.views import Ptr
+from ovjit.records import NamedTuple
 from ovjit.tiles.pack import PanelSizes
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache.

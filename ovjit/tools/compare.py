@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ovjit.execution.executable import Executable
 from ovjit.execution.watch import Difference, WatchedJob, largest_error
 from ovjit.graph import interp
 from ovjit.graph.graph import Graph, Node, Value
+from ovjit.records import NamedTuple
 from ovjit.tools.files import graph_file
 
 

@@ -13,8 +13,9 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ovjit.records import NamedTuple
 from ovjit.tools import terminal
 from ovjit.tools.files import graph_file
 

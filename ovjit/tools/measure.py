@@ -16,10 +16,11 @@ import os
 import statistics
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ovjit.records import NamedTuple
 from ovjit.tools import terminal
 from ovjit.tools.benchmark_options import SECONDS, parser
 from ovjit.tools.subjects import Subject, Timed, counters, subjects

@@ -15,11 +15,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.execution.table import Row
+from ovjit.records import NamedTuple
 from ovjit.tools.benchmark_options import positive
 from ovjit.tools.files import graph_file
 from ovjit.tools.roofline import Roofline, measure

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ovjit.codegen.cpu.formats import F32, WORD, Format, available_formats
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel, KernelArgs
+from ovjit.records import NamedTuple
 from ovjit.tiles.narrow import WAYS
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.

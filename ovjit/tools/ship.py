@@ -20,7 +20,9 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target

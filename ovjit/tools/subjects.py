@@ -13,10 +13,11 @@ import runpy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ovjit.records import NamedTuple
 from ovjit.tools.benchmark_options import HINTS
 
 

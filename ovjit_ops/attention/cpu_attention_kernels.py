@@ -10,7 +10,7 @@ its sum and adds the mask. So only exp(s - m') is rounded; it is stored in bf16 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen import approx
 from ovjit.codegen.cpu.formats import F32, Format
@@ -20,6 +20,7 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
+from ovjit.records import NamedTuple
 from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.tile import make_tile

@@ -12,12 +12,11 @@ in scratch memory. A sequence of many blocks is cut into parts, and `paged_merge
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
+from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import EXP, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
 

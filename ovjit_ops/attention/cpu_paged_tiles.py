@@ -8,7 +8,7 @@ of tile does both products, as in `cpu_attention_kernels`, with the same softmax
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.cpu.formats import F32
 from ovjit.codegen.cpu.targets import Target
@@ -18,6 +18,7 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
+from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.tile import make_tile
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
+from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_paged_kernels import CacheSteps, HeadShape
 from ovjit_ops.attention.cpu_paged_numbers import (
     copy_token,

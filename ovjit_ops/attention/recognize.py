@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, broadcast, is_static
+from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import constant, number_of, op, value
 from ovjit.rewrite.rules import Uses, rule
 from ovjit.rewrite.writer import Writer

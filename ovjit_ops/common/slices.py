@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ovjit.graph.shapes import (
 )
 from ovjit.graph.symbolic import UNKNOWN, alike, sym_int, sym_max, sym_min
 from ovjit.graph.traced import is_traced_number, whole_numbers
+from ovjit.records import NamedTuple
 
 
 def places(

@@ -7,13 +7,14 @@ written to two places alternately, or straight into its slot of the concatenatio
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, axis_of, slice_bounds
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.planning.plan import NotNative, Planner, Strides, element_size
 from ovjit.planning.views import FIRST_IO, Buffer, View, row_major
+from ovjit.records import NamedTuple
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 

@@ -12,12 +12,12 @@ arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.graph.bodies import CONCAT, INVARIANT
 from ovjit.graph.graph import Builder, Node, Value, copy_node
+from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import op
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer

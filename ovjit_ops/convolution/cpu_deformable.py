@@ -7,7 +7,6 @@ NaN included, reads anything else.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
@@ -15,6 +14,7 @@ from ovjit.graph.windows import resolve_pads, window_attributes
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import ChannelsLast
 from ovjit.planning.plan import NotNative, Planner
+from ovjit.records import NamedTuple
 
 
 class Taps(NamedTuple):

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from ovjit.planning.copies import CACHE_LINE
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Constants, Planner, aligned_bytes, ceil_div, split
 from ovjit.planning.views import View
+from ovjit.records import NamedTuple
 from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images

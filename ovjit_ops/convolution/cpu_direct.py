@@ -8,8 +8,6 @@ spatial dimensions, any layout. Sums are made in the element type, so that integ
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.codegen.function import kernel, spaced
@@ -21,6 +19,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import Layout, View, channels_last, product
+from ovjit.records import NamedTuple
 
 TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import Layout, View, channels_last
+from ovjit.records import NamedTuple
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import pack_panels
 from ovjit.tiles.sharing import Weights

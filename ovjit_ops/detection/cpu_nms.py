@@ -7,7 +7,6 @@ scores are, NaN included, only what the shapes say is read and written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.ir import body_of
@@ -18,6 +17,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit.planning.views import View
+from ovjit.records import NamedTuple
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,

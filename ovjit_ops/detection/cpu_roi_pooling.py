@@ -6,7 +6,7 @@ places of bilinear samples are computed in f64 and compared with it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ovjit.planning.lower import ChannelsLast
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.views import Ptr as Place
 from ovjit.planning.views import View
+from ovjit.records import NamedTuple
 
 #: Where a corner that is not finite is held.
 FAR = 1 << 30

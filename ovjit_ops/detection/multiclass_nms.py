@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Index, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, dim
+from ovjit.records import NamedTuple
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted

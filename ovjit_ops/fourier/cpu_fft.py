@@ -20,7 +20,6 @@ import functools
 import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import View, product
+from ovjit.records import NamedTuple
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
 #: Stages of a transform at most: 2^40 elements.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.elementwise import NATIVE_TYPES
 from ovjit.codegen.function import kernel
@@ -15,6 +15,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit.planning.views import View, product
+from ovjit.records import NamedTuple
 
 
 def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -27,6 +27,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import AsInput, Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import Layout, View, product
+from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
 from ovjit_ops.image.resampling import Resized, given, repeats, resized
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ovjit.graph.symbolic import sym_max
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import Planner, ceil_div
 from ovjit.planning.views import View
+from ovjit.records import NamedTuple
 from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
 
 #: Elements before the starts.

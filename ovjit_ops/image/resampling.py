@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.shapes import Dim, bounds, dim, normalize_axis
 from ovjit.graph.symbolic import sym_int
 from ovjit.graph.traced import LARGEST, as_found_number, is_traced_number
+from ovjit.records import NamedTuple
 
 MODES = ("nearest", "linear", "linear_onnx", "cubic", "bilinear_pillow", "bicubic_pillow")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "tf_half_pixel_for_nn", "align_corners")

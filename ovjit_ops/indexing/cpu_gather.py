@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants, plan_copy
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, product
+from ovjit.records import NamedTuple
 from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
 #: Indices that name one place.

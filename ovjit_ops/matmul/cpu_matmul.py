@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering, Shapes, place_constants
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.views import Layout, View, row_major
+from ovjit.records import NamedTuple
 from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.sharing import Picks, Weights
 from ovjit_ops.matmul.cpu_products import lower_product

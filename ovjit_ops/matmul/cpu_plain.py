@@ -14,7 +14,7 @@ the depth. Then a multiplication and an addition are one instruction. Elements a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Filling, NotNative, Planner, ceil_div, split
 from ovjit.planning.views import CONSTANTS, Buffer, Layout, View, plain, product, row_major
+from ovjit.records import NamedTuple
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 #: Few rows, and elements whose products take registers of their own.

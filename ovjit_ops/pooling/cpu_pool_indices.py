@@ -6,8 +6,6 @@ to the input, over up to three spatial dimensions.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FLOATS
@@ -16,6 +14,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import ChannelsLast
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.views import View, product
+from ovjit.records import NamedTuple
 from ovjit_ops.pooling.cpu_windows import Window, first_tap, lowest, taps, windows_of
 
 

@@ -7,7 +7,7 @@ two spatial dimensions, of which the first may be 1.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit.planning.views import Layout, View, channels_last, plain
+from ovjit.records import NamedTuple
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_windows import (
     Window,

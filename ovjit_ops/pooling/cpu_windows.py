@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ovjit.graph.graph import Node
 from ovjit.graph.symbolic import sym_min
 from ovjit.graph.windows import pool_window, resolve_pads
 from ovjit.planning.views import View
+from ovjit.records import NamedTuple
 
 #: Shorter strides are taken as they are, whatever the extents.
 LONG_STRIDE = 1 << 16

@@ -6,7 +6,7 @@ it is to be kept. Sequences and heads depend on one another nowhere, so that chu
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ovjit.codegen.words import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
+from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
 EXP = body_of(approx.exp_f32)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.planning.views import View, plain
+from ovjit.records import NamedTuple
 from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.tile import make_tile
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step

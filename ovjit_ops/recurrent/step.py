@@ -12,12 +12,13 @@ with `linear_before_reset` its own bias). With F, G, H the activations and clip 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import InferenceError, check
+from ovjit.records import NamedTuple
 
 #: name -> (f(x, alpha, beta), alpha and beta where the layer gives none). OpenVINO has the first four.
 ACTIVATIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = {

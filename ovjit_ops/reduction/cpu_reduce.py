@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from ovjit.planning.lower import Lowering, innermost_axis, layout_of_largest, op
 from ovjit.planning.plan import NotNative, Planner, ceil_div
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import Layout, View, merge_dims, placed_values, plain, product, row_major
+from ovjit.records import NamedTuple
 
 
 class Reduction(NamedTuple):

@@ -6,7 +6,7 @@ import io
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import OvjitError, UnsupportedError, no_path, no_such_form
+from ovjit.records import NamedTuple
 from ovjit.version import get_version
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit import debug
 from ovjit.api.model.rt_info import OVAny
@@ -21,6 +21,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.compiler.options import CACHES, caches_of
 from ovjit.cores import usable_cores
 from ovjit.errors import OvjitError, no_such_form
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel

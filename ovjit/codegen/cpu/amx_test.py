@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit import logs
 from ovjit.codegen import shipped
@@ -17,6 +17,7 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, file_digest, versions
 from ovjit.disk.cache import default_cache
 from ovjit.hashes import sha256
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np

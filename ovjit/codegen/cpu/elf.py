@@ -15,12 +15,12 @@ import mmap
 import struct
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.relocations import ARCHITECTURES, Architecture
 from ovjit.codegen.cpu.relocations import Foreign as Foreign
 from ovjit.codegen.cpu.relocations import Refused as Refused
+from ovjit.records import NamedTuple
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")

@@ -31,13 +31,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.codegen.cpu.targets import TARGETS, Target, has_features
 from ovjit.graph.converted import Converted, Unmade
 from ovjit.graph.dtypes import FULL, numpy_dtype
+from ovjit.records import NamedTuple
 
 #: Bytes of a word.
 WORD = 4

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.tracer import WIDENED, Recorder
 from ovjit.forks import made_once
 from ovjit.graph import dtypes
+from ovjit.records import NamedTuple
 
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
 

@@ -18,7 +18,7 @@ import builtins
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import llvmlite.ir as ir
 
@@ -28,6 +28,7 @@ from ovjit.codegen.cpu.reading import Block, Function
 from ovjit.codegen.cpu.scalars import F64, I1, I64, binary, cast, fits_int64, unary
 from ovjit.codegen.cpu.types import Intrinsic, Outside
 from ovjit.codegen.cpu.vector import OPERATORS, Vec, namespace
+from ovjit.records import NamedTuple
 
 _CASTS = {bool: types.boolean, int: types.int64, float: types.float64}
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.codegen.cpu.types import Outside
 from ovjit.codegen.source import definition
+from ovjit.records import NamedTuple
 
 
 class Assign(NamedTuple):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from ovjit.records import NamedTuple
 
 Memory: TypeAlias = "mmap.mmap | bytearray"
 

@@ -8,10 +8,10 @@ for any target can be printed in any process. `ovjit.codegen.cpu.host` tells whi
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
 
 from ovjit.codegen.cpu.machine import AARCH64, X86_64
 from ovjit.codegen.cpu.neon import shapes as neon
+from ovjit.records import NamedTuple
 
 
 class Shapes(NamedTuple):

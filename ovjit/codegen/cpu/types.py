@@ -7,7 +7,9 @@ They are ours, so that the walk over a kernel needs no tables of overloads, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from ovjit.records import NamedTuple
 
 
 class Outside(Exception):

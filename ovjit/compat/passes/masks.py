@@ -7,7 +7,7 @@ neither.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import REFUSED, TensorType
+from ovjit.records import NamedTuple
 
 #: Scores to which less than this is added have no weight.
 HIDDEN = -1e4

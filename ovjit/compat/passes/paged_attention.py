@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ovjit.api.model.paged import PagedAttentionExtension
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY
+from ovjit.records import NamedTuple
 
 #: What keys and values go through between the cache and attention, without a change of their numbers.
 MOVES = frozenset(

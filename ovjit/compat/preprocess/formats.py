@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from ovjit.api.run.property_values import _Choice
 from ovjit.api.tensors.layout import Layout
 from ovjit.compat.preprocess.layouts import axes_of
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.records import NamedTuple
 
 
 class ColorFormat(_Choice):

@@ -4,11 +4,12 @@ one."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import Dim
+from ovjit.records import NamedTuple
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
@@ -17,6 +17,7 @@ from ovjit.compat.preprocess.layouts import check_order, find_change, permuted, 
 from ovjit.compat.preprocess.tidy import tidy
 from ovjit.errors import ModelError, OvjitError
 from ovjit.graph.shapes import ANY, Dim
+from ovjit.records import NamedTuple
 
 #: What a model may take.
 _MODEL_COLORS = {ColorFormat.RGB, ColorFormat.BGR, ColorFormat.GRAY, ColorFormat.UNDEFINED}

@@ -7,7 +7,7 @@ it brings up to date, and gives back new outputs. Nothing of the model is touche
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ovjit.compat.preprocess.tidy import mark
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.records import NamedTuple
 
 YUV = {
     ColorFormat.NV12_SINGLE_PLANE: "NV12", ColorFormat.NV12_TWO_PLANES: "NV12",

@@ -7,7 +7,7 @@ of weights.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ovjit.api.model.node import Input, Node, Output, make_node
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
 from ovjit.api.model.subgraphs import SubGraphNode
 from ovjit.graph.shapes import is_static
+from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import Rule, rule
 

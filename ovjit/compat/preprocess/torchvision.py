@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ovjit.compat.preprocess.infos import InputInfo
 from ovjit.compat.preprocess.processor import PrePostProcessor
 from ovjit.compat.preprocess.steps import constant, make
 from ovjit.graph import dtypes
+from ovjit.records import NamedTuple
 
 _LOG = logging.getLogger(__name__)
 

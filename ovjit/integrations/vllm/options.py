@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from ovjit.records import NamedTuple
 
 #: Element types of caches.
 CACHES = ("f32", "bf16", "f16", "u8", "u4")

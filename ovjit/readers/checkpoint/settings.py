@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.records import NamedTuple
 
 #: model_type -> architecture of `ovjit.readers.gguf.settings`.
 FAMILIES = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
+from ovjit.records import NamedTuple
 
 
 class Framework(NamedTuple):

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.errors import UnsupportedError
 from ovjit.graph.converted import Factors, InBlocks, Unmade, Unpacked
+from ovjit.records import NamedTuple
 
 Read = Callable[[np.ndarray], np.ndarray]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 import struct
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.ir.weights import open_regular
+from ovjit.records import NamedTuple
 
 MAGIC = b"GGUF"
 #: The most tensors, entries of metadata, dimensions of a tensor, and bytes of a name.

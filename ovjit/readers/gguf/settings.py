@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.records import NamedTuple
 
 #: The most layers, and the largest of other sizes.
 LAYERS, LARGEST = 4096, 1 << 24

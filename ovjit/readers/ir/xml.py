@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import ModelError
 from ovjit.graph.bodies import DEEPEST
 from ovjit.graph.graph import walk
+from ovjit.records import NamedTuple
 
 #: Limits on what is read; real models stay far below them. MAX_DEPTH is that of tags in one net.
 MAX_BYTES = 1 << 30

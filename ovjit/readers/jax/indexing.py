@@ -7,7 +7,7 @@ that are not collapsed are those of the result at `offset_dims`; all others are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive
+from ovjit.records import NamedTuple
 
 
 class Plan(NamedTuple):

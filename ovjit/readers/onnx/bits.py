@@ -5,13 +5,12 @@ Sign, exponent and fraction are found exactly, those of subnormal numbers too. N
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.node import OnnxNode
+from ovjit.records import NamedTuple
 
 
 class _Format(NamedTuple):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.records import NamedTuple
 
 #: What an expression may come to: steps of its graph, states of its table; RE2's most repetitions.
 MOST_STEPS, MOST_STATES, MOST_TIMES = 100_000, 10_000, 1000

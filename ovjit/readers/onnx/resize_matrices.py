@@ -6,12 +6,12 @@ The same as `image.source_places` and `image.weight_matrix`, said by operations 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.node import OnnxNode
+from ovjit.records import NamedTuple
 
 
 class _Axis:

@@ -13,7 +13,9 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
+
+from ovjit.records import NamedTuple
 
 FILE = "onnx_schemas.json"
 _MESSAGES = "onnx_ml_pb2"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import FOLD_BUDGET
+from ovjit.records import NamedTuple
 
 #: NumPy's limit on dimensions.
 MAX_RANK = 64

@@ -7,7 +7,7 @@ Numbers in shapes: batch, beams (1 of a greedy search), rows = batch * beams.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.node import OnnxNode
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

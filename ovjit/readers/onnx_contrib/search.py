@@ -6,7 +6,7 @@ Numbers in shapes: batch, beams (1 of a greedy search), rows = batch * beams, le
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from ovjit.readers.onnx_contrib.generation import (
     for_beams,
     inside,
 )
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.readers.onnx.scope import Scope

@@ -8,7 +8,7 @@ that begin behind the one before.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ovjit.readers.onnx.control import circulated, stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
 from ovjit.readers.onnx_contrib.attention import ms
+from ovjit.records import NamedTuple
 
 #: What stands before the first and behind the last part where these are marked.
 _MARKS = b"\x02\x03"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ovjit.api.model.boundary import Constant
@@ -15,6 +13,7 @@ from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.readers.torch.transposes import before_turning
+from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
 

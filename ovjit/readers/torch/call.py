@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ovjit.graph.shapes import Interval, bounds, is_static
 from ovjit.graph.symbolic import named
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
+from ovjit.records import NamedTuple
 
 #: The end of a slice that goes to the end.
 LAST = (1 << 63) - 1

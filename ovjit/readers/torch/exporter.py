@@ -7,12 +7,13 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.api.model.node import make_node
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.naming import TRACED, known_label, label
 from ovjit.readers.torch.trace import Prepared, is_script, quietly, weight_names, weights_of
+from ovjit.records import NamedTuple
 
 #: The newest opset that PyTorch's tracing exporter writes.
 OPSET = 20

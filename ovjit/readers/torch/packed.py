@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ovjit.api.model.node import Output
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.trace import is_script
+from ovjit.records import NamedTuple
 
 #: The operator that stands for a layer while a model is traced: ovjit::packed_linear(x, number, outputs).
 OPERATOR = "ovjit::packed_linear"

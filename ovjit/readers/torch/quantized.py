@@ -7,7 +7,7 @@ keeps the grid. What averages or joins them is put on it again, as PyTorch round
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
@@ -15,6 +15,7 @@ from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.quant import fake_quantized
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import name_of
+from ovjit.records import NamedTuple
 
 #: The ends of the integers by PyTorch's type.
 ENDS = {"quint8": (0, 255), "qint8": (-128, 127)}

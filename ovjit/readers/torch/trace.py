@@ -11,12 +11,13 @@ import io
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.naming import TRACED
+from ovjit.records import NamedTuple
 
 NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import Dim, Interval
+from ovjit.records import NamedTuple
 
 #: OpenVINO's names of element types by PyTorch's.
 ELEMENT_NAMES = {

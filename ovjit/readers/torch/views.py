@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.script import ScriptReader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.compat.frontend import extensions
 from ovjit.compat.frontend.extensions import ConversionExtension, OpExtension
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
+from ovjit.records import NamedTuple
 
 
 class _Operator(NamedTuple):

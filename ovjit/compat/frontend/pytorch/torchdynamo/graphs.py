@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.errors import OvjitError
@@ -11,6 +11,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.fx import FxReader
 from ovjit.readers.torch.values import Complex, Number
+from ovjit.records import NamedTuple
 
 
 class Part(NamedTuple):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import OvjitError
+from ovjit.records import NamedTuple
 
 KNOWN = frozenset(
     "device config aot_autograd model_caching cache_dir disabled_ops decompositions testing".split()
