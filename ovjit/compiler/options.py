@@ -12,6 +12,9 @@ from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.targets import Target
 from ovjit.records import NamedTuple
 
+#: Threads of a stream up to which batches are computed part by part: more find too little work in a part.
+MOST_THREADS = 8
+
 
 class Options(NamedTuple):
     """`exact`: no algorithm that trades accuracy for speed (EXECUTION_MODE_HINT=ACCURACY).
@@ -19,13 +22,15 @@ class Options(NamedTuple):
     `precision`: the element type of f32 convolutions and matrix products (INFERENCE_PRECISION_HINT).
     `caches`: the types in which caches of keys and values may be stored, if different (`Cache.names`).
     `dynamic`: size of the groups in which rows are quantized before products with compressed weights
-    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `kept`: how caches of keys and of values are stored."""
+    (DYNAMIC_QUANTIZATION_GROUP_SIZE), 0 for none. `kept`: how caches of keys and of values are stored.
+    `batches`: large batches may be computed part by part (`ovjit.rewrite.batches`)."""
 
     exact: bool = False
     precision: str = "f32"
     dynamic: int = 0
     caches: tuple[str, ...] = ()
     kept: tuple[Cache, Cache] | None = None
+    batches: bool = False
 
     @staticmethod
     def of(config: Mapping[str, Any], target: Target) -> Options:
@@ -36,7 +41,8 @@ class Options(NamedTuple):
         kept, floats = caches_of(config), float_types(target)
         names = (name for cache in kept for name in cache.names(precision, floats))
         low = tuple(dict.fromkeys(name for name in names if name != precision))
-        return Options(exact, precision, dynamic, low, kept)
+        batches = 0 < config.get("threads", 0) <= MOST_THREADS and not config.get("PERF_COUNT")
+        return Options(exact, precision, dynamic, low, kept, batches)
 
 
 #: Properties that say how caches of keys and values are stored.

@@ -36,6 +36,7 @@ from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.races import Trace
 from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
 from ovjit.rewrite import simplify
+from ovjit.rewrite.batches import in_parts
 from ovjit.rewrite.expand import expand_graph, upcast_graph
 from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.halves import widen_halves
@@ -79,6 +80,7 @@ DROPPING = (*simplify.DROP_MORE, *simplify.DROP_NOOPS)
 
 #: name -> pass, in order.
 PIPELINE: dict[str, Pass] = {
+    "batches": in_parts,
     "append": _append_dimensions,
     "halves": lambda graph, _: widen_halves(graph),
     "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),

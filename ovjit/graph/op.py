@@ -179,6 +179,12 @@ class Declared:
     commutative: bool = False
     #: its second input divides the first: kernels are made for an integer there
     divides: bool = False
+    #: (types of inputs, which of them are batches, attributes) -> of how many outputs, from the first on, an
+    #: image depends on the same images of the batches alone, see `ovjit_ops.common.images`; True: of all.
+    #: None: broadcasting decides for an elementwise body, and for others nothing is known
+    images: Callable | None = None
+    #: the input that lists its output's dimensions
+    dims_input: int = -1
     #: it runs graphs among its attributes: it may take for ever
     runs_body: bool = False
     #: in no opset: read from and written to files, without a builder; a text: what files call its set

@@ -26,6 +26,7 @@ from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static
 from ovjit.rewrite.pattern import constant, operation, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer, not_negative
+from ovjit_ops.common.images import images_of
 from ovjit_ops.common.values import given_rank, length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
@@ -231,6 +232,7 @@ _TRANSPOSED_CASES = [
 @op(
     "Convolution", opset=1, types=NUMBERS, epilogue=True, native=float_types, multiplied=2,
     rules=[_undilated, of_taps_that_meet_data], rules_for=["Convolution", "GroupConvolution"],
+    images=images_of(0),
 )  # fmt: skip
 class Convolution:
     """out[n, o, p] = sum over c, taps i of data[n, c, stride * p + dilation * i - pad] * filters[o, c, i]"""

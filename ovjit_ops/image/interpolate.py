@@ -22,6 +22,7 @@ from ovjit.graph.op import Bool, Float, Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.images import resized_images
 from ovjit_ops.common.values import length, narrowed, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
@@ -144,6 +145,7 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     builder_dict="attrs",
     builder={"data": "image", "sizes": "output_shape"},
     words={"mode": "nearest linear cubic"},
+    images=resized_images("axes"),
 )
 class Interpolate1:
     """Data resized to `sizes` along `axes`."""
@@ -252,6 +254,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     lower=lower_interpolate,
     builder={"data": "image", "sizes": "output_shape"},
     builder_since=10,
+    images=resized_images(3),
 )
 class Interpolate4:
     """Data resized along `axes` to sizes, or by scales."""
@@ -298,7 +301,10 @@ class Interpolate4:
         return w.b.instead(node, [padded, *inputs[1:]], {**node.attrs, "pads_begin": (), "pads_end": ()})
 
 
-@op("Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11), builder={"data": "image"})
+@op(
+    "Interpolate", opset=11, like=Interpolate4, samples=partial(_samples, 11), builder={"data": "image"},
+    images=resized_images(2),
+)  # fmt: skip
 class Interpolate11:
     """Interpolate-4 with one input for sizes or scales, and Pillow's filters."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Count, Int, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, Interval, merge, normalize_axis, text
+from ovjit_ops.common.images import chosen_images
 from ovjit_ops.common.values import (
     INTEGERS,
     shape_scalar,
@@ -120,7 +121,7 @@ def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
 
 
-@op("Gather", opset=1, types=MOVABLE, lower=lower_gather)
+@op("Gather", opset=1, types=MOVABLE, lower=lower_gather, images=chosen_images)
 class Gather1:
     """The parts of the data that `indices` name along `axis`."""
 

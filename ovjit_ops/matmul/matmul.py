@@ -10,6 +10,7 @@ from ovjit.codegen.cpu.formats import find_format, float_types
 from ovjit.errors import check
 from ovjit.graph.op import Bool, TensorType, op
 from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
+from ovjit_ops.common.images import matrix_images
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, common_dtype, random_array
 from ovjit_ops.matmul.chosen import choose_matrices
@@ -74,7 +75,7 @@ _CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 @op(
     "MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types,
-    multiplied=2, rules=[choose_matrices], rules_for=["MatMul"],
+    multiplied=2, rules=[choose_matrices], rules_for=["MatMul"], images=matrix_images,
 )  # fmt: skip
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""

@@ -12,6 +12,7 @@ from ovjit.errors import check
 from ovjit.graph.op import Int, Positive, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
+from ovjit_ops.common.images import images_of
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
@@ -22,7 +23,7 @@ from ovjit_ops.movement.sink_shuffle import Shuffled, recognize_shuffle, sink_sh
 
 
 @op(
-    "ShuffleChannels", opset=1, types=MOVABLE, lower=Shuffled,
+    "ShuffleChannels", opset=1, types=MOVABLE, lower=Shuffled, images=images_of(0, along="axis"),
     rules=[recognize_shuffle, sink_shuffle], rules_for=["ShuffleChannels", "Transpose"],
 )  # fmt: skip
 class ShuffleChannels:
@@ -68,7 +69,10 @@ def _divided(extent: Dim, by: int, what: str) -> Dim:
 _BY_MODES = [{"block_size": 2, "mode": mode} for mode in ("blocks_first", "depth_first")]
 
 
-@op("DepthToSpace", opset=1, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space, **_BLOCKS)
+@op(
+    "DepthToSpace", opset=1, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space,
+    images=images_of(0), **_BLOCKS,
+)  # fmt: skip
 class DepthToSpace:
     """Blocks of channels laid out as `block_size`-sized squares of pixels."""
 
@@ -90,7 +94,7 @@ class DepthToSpace:
     samples = cases(((1, 8, 3, 4),), ((2, 4, 2, 2),), ((1, 8, 2, 3, 2),), each=_BY_MODES)
 
 
-@op("SpaceToDepth", opset=1, lower=cpu_blocks.lower_space_to_depth, **_BLOCKS)
+@op("SpaceToDepth", opset=1, lower=cpu_blocks.lower_space_to_depth, images=images_of(0), **_BLOCKS)
 class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 

@@ -15,6 +15,7 @@ from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
 from ovjit.graph.symbolic import subtract, sym_int, sym_max
 from ovjit.graph.traced import is_traced, is_traced_number, whole_numbers
 from ovjit_ops.common.checks import check_same_type
+from ovjit_ops.common.images import pad_images
 from ovjit_ops.common.slices import broadcast_mode, broadcast_plan
 from ovjit_ops.common.values import (
     INTEGERS,
@@ -250,7 +251,7 @@ PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
 PAD_ABSENT = {"arg_pad_value": (0, 0)}
 
 
-@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=Padded)
+@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=Padded, images=pad_images)
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
 

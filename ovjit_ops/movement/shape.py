@@ -25,6 +25,7 @@ from ovjit.graph.shapes import (
 )
 from ovjit.graph.symbolic import hull, sym_int
 from ovjit.graph.traced import is_traced_number, whole_numbers
+from ovjit_ops.common.images import all_images, images_of, moved_images
 from ovjit_ops.common.values import given_rank, length, partial_dims, shape_value, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
@@ -101,6 +102,8 @@ def reshape_dims(
     types=MOVABLE,
     builder={"data": "node", "pattern": "output_shape"},
     lower=Reshaped,
+    images=images_of(0),
+    dims_input=1,
 )
 class Reshape:
     """The same elements in another shape."""
@@ -155,7 +158,7 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
     return tuple(out)
 
 
-@op("Transpose", opset=1, types=MOVABLE, lower=Transposed)
+@op("Transpose", opset=1, types=MOVABLE, lower=Transposed, images=moved_images)
 class Transpose:
     """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
 
@@ -205,7 +208,10 @@ def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...
     return axes
 
 
-@op("Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=Concatenated)
+@op(
+    "Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=Concatenated,
+    images=all_images("axis"),
+)  # fmt: skip
 class Concat:
     """The inputs one after the other along `axis`."""
 
@@ -295,7 +301,7 @@ def _squeeze(
     return data.reshape(shape)
 
 
-@op("Squeeze", opset=1, types=MOVABLE, lower=Reshaped)
+@op("Squeeze", opset=1, types=MOVABLE, lower=Reshaped, images=images_of(0))
 class Squeeze1:
     """The data without the dimensions `axes`, which are 1; without every dimension of 1 when none is
     given."""
@@ -333,7 +339,7 @@ def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
     return tuple(1 if i in normal else next(rest) for i in range(rank))
 
 
-@op("Unsqueeze", opset=1, types=MOVABLE, lower=Reshaped)
+@op("Unsqueeze", opset=1, types=MOVABLE, lower=Reshaped, images=images_of(0))
 class Unsqueeze:
     """The data with new dimensions of 1 at `axes` of the result."""
 

@@ -14,6 +14,7 @@ from ovjit.graph.op import Int, Ints, TensorType, op
 from ovjit.graph.symbolic import UNKNOWN
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
+from ovjit_ops.common.images import images_of, sliced_images
 from ovjit_ops.common.slices import as_slice, axis_slices, places, slice_extent, strided_plan
 from ovjit_ops.common.values import (
     check_scalar,
@@ -35,7 +36,7 @@ def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
     return None if value is None or data.rank is None else shapes.normalize_axis(value, data.rank)
 
 
-@op("Split", opset=1, types=MOVABLE, lower=lower_split)
+@op("Split", opset=1, types=MOVABLE, lower=lower_split, images=images_of(0, along=1))
 class Split:
     """The data cut along `axis` into `num_splits` equal parts."""
 
@@ -95,7 +96,7 @@ def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
     return [rest if v == -1 else v for v in lengths]
 
 
-@op("VariadicSplit", opset=1, types=MOVABLE, lower=lower_split)
+@op("VariadicSplit", opset=1, types=MOVABLE, lower=lower_split, images=images_of(0, along=1))
 class VariadicSplit:
     """The data cut along `axis` into parts of the given lengths; one may be -1, what is left."""
 
@@ -197,7 +198,9 @@ def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
     return np.ascontiguousarray(data[_index(data, *limits)])
 
 
-@op("Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4))
+@op(
+    "Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4), images=images_of(0, along=4)
+)
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
 
@@ -313,7 +316,7 @@ def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, 
 _NO_MASKS: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
 
 
-@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice, bounds=(1, 2, 3))
+@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice, bounds=(1, 2, 3), images=sliced_images)
 class StridedSlice:
     """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
     of 1 in begin_mask or end_mask means that the bound is ignored."""

@@ -12,6 +12,7 @@ from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, Float, Int, Positive, TensorType, Word, op
 from ovjit.graph.shapes import Interval, broadcast, compatible, merge, normalize_axes, normalize_axis, text
 from ovjit_ops.common.checks import check_same_type, check_type
+from ovjit_ops.common.images import images_of
 from ovjit_ops.common.values import in_f32, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
 from ovjit_ops.normalization import expand_norm
@@ -39,6 +40,7 @@ _AXES: list[tuple[Any, ...]] = [
 
 @op(
     "Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True, prologue=True,
+    images=images_of(0, along="axis"),
     in_real=1,
 )  # fmt: skip
 class Softmax1:
@@ -132,7 +134,10 @@ def _batch_norm_samples(rng: np.random.Generator, dtype: str):
         yield random_array(rng, shape, dtype), lists
 
 
-@op("BatchNormInference", opset=1, types=REALS, native=FULL, expand=expand_norm.expand_batch_norm)
+@op(
+    "BatchNormInference", opset=1, types=REALS, native=FULL, expand=expand_norm.expand_batch_norm,
+    images=images_of(2),
+)  # fmt: skip
 class BatchNormInference1:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -147,7 +152,7 @@ class BatchNormInference1:
             yield [*lists[:2], data, *lists[2:]], {"epsilon": 1e-3}
 
 
-@op("BatchNormInference", opset=5, like=BatchNormInference1)
+@op("BatchNormInference", opset=5, like=BatchNormInference1, images=images_of(0))
 class BatchNormInference5:
     """(data - mean) / sqrt(variance + epsilon) * gamma + beta, per channel."""
 
@@ -169,6 +174,7 @@ def _axes_of(x: TensorType, axes: TensorType) -> None:
 
 @op(
     "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=LocalResponse.of,
+    images=images_of(0, along=1),
     expand=expand_lrn, native=FULL,
     in_real=1,
 )  # fmt: skip
@@ -257,7 +263,7 @@ class MVN2:
     )
 
 
-@op("MVN", opset=6, like=MVN2, expand=expand_norm.expand_mvn6)
+@op("MVN", opset=6, like=MVN2, expand=expand_norm.expand_mvn6, images=images_of(0, along=1))
 class MVN6:
     """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
 
@@ -289,6 +295,7 @@ class MVN6:
 
 @op(
     "NormalizeL2", opset=1, types=REALS, ulp=32, native=FULL, expand=expand_norm.expand_normalize_l2,
+    images=images_of(0, along=1),
     in_real=1,
 )  # fmt: skip
 class NormalizeL2:
@@ -337,6 +344,7 @@ class GRN:
 
 @op(
     "GroupNormalization", opset=12, types=REALS, ulp=64, native=FULL, expand=expand_norm.expand_group_norm,
+    images=images_of(0),
     in_real=3,
 )  # fmt: skip
 class GroupNormalization:

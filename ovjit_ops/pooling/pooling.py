@@ -14,6 +14,7 @@ from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
 from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
 from ovjit_ops.common.checks import check_type
+from ovjit_ops.common.images import images_of, window_images
 from ovjit_ops.common.values import given_rank, length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
@@ -146,7 +147,8 @@ KERNEL = {"kernel": "kernel_shape"}
 
 
 @op(
-    "MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS, part="carry"
+    "MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS, part="carry",
+    images=window_images,
 )
 class MaxPool1:
     """The largest element of each window."""
@@ -283,7 +285,7 @@ _ADAPTIVE: list[tuple[Any, ...]] = [
 MOST_WINDOWS = 64  # of one dimension that are written out as slices
 
 
-@op("AdaptiveAvgPool", opset=8, types=NUMBERS, native=FULL, in_real=1)
+@op("AdaptiveAvgPool", opset=8, types=NUMBERS, native=FULL, in_real=1, images=images_of(0))
 class AdaptiveAvgPool:
     """The mean over windows that split each spatial dimension into `output_shape` parts."""
 

@@ -164,4 +164,4 @@ def test_applied_rules_are_printed(
 def test_every_rule_says_what_it_does() -> None:
     for each in (*DROPPING, *op_rules()):
         assert "->" in (each.__doc__ or repr(each)), each
-    assert list(PIPELINE)[:2] == ["append", "halves"]
+    assert list(PIPELINE)[:2] == ["batches", "append"]

@@ -1,0 +1,114 @@
+"""Rules of the field `images` of operations' records: when images of a batch are computed apart.
+
+An image is a part of a tensor along axis 0. A rule is called with the types of the inputs, with whether each
+of them is a batch, and with the attributes. It tells of how many outputs, from the first on, each image
+follows from the same images of the batches; True: of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.graph.op import TensorType
+from ovjit.rewrite.batches import broadcast_images
+
+Rule = Callable[..., "bool | int"]
+
+
+def images_of(*places: int, along: int | str | None = None) -> Rule:
+    """The rule that these inputs alone are batches, and all outputs with them. `along`: the attribute, or the
+    input, that has the axes along which the operation works: axis 0 may not be among them."""
+
+    def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
+        given = [i for i, batch in enumerate(batched) if batch]
+        if not given or not set(given) <= set(places):
+            return False
+        return along is None or apart(_axes(inputs, attrs, along), inputs[given[0]].shape)
+
+    return rule
+
+
+def all_images(along: str) -> Rule:
+    """The rule that all inputs are batches, for an operation that works along this attribute's axis."""
+
+    def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
+        return all(batched) and apart(attrs[along], inputs[0].shape)
+
+    return rule
+
+
+def _axes(inputs: Sequence[TensorType], attrs: dict[str, Any], along: int | str) -> Any:
+    if isinstance(along, str):
+        return attrs[along]
+    return inputs[along].value if along < len(inputs) else None
+
+
+def apart(axes: Any, shape: Sequence[Any]) -> bool:
+    """Whether the axes are known, and axis 0 of this shape is none of them."""
+    if axes is None:
+        return False
+    return all(int(axis) % len(shape) for axis in np.asarray(axes).reshape(-1))
+
+
+def matrix_images(
+    inputs: Sequence[TensorType], batched: Sequence[bool], *, transpose_a: bool, transpose_b: bool
+) -> bool:
+    """The rule of MatMul: batches of matrices, or of rows of a matrix on the left."""
+    ranks = [len(x.shape) for x in inputs]
+    rank = max(ranks)
+    if rank > 2:
+        return broadcast_images(inputs, batched, rank)
+    return list(batched) == [True, False] and ranks[0] == 2 and not transpose_a
+
+
+def pad_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
+    """The rule of Pad: nothing is put before or behind the first image, or cut off."""
+    pads = [x.value for x in inputs[1:3]]
+    known = all(p is not None for p in pads) and list(batched) == [True] + [False] * (len(inputs) - 1)
+    return known and not any(np.asarray(p).reshape(-1)[0] for p in pads)
+
+
+def moved_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
+    """The rule of Transpose: axis 0 stays the first."""
+    order = inputs[1].value
+    return list(batched) == [True, False] and order is not None and order.size > 0 and int(order.flat[0]) == 0
+
+
+def window_images(inputs: Sequence[TensorType], batched: Sequence[bool], axis: int = 1, **attrs: Any) -> int:
+    """The rule of MaxPool with indices: these count over the dimensions from `axis` on."""
+    return 2 if axis % len(inputs[0].shape) else 1
+
+
+def resized_images(along: int | str) -> Rule:
+    """The rule of an Interpolate with its axes in this input or attribute."""
+    alone = images_of(0, along=along)
+
+    def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
+        padded = any(attrs["pads_begin"]) or any(attrs["pads_end"])
+        return not padded and bool(alone(inputs, batched, **attrs))
+
+    return rule
+
+
+def sliced_images(
+    inputs: Sequence[TensorType], batched: Sequence[bool], *, begin_mask: Sequence[int],
+    end_mask: Sequence[int], new_axis_mask: Sequence[int] = (), shrink_axis_mask: Sequence[int] = (),
+    ellipsis_mask: Sequence[int] = (), **attrs: Any,
+) -> bool:  # fmt: skip
+    """The rule of StridedSlice: all of axis 0, in order."""
+    whole = bool(begin_mask and end_mask and begin_mask[0] and end_mask[0])
+    moved = any(mask and mask[0] for mask in (new_axis_mask, shrink_axis_mask, ellipsis_mask))
+    steps = inputs[3].value if len(inputs) > 3 else np.ones(1, np.int64)
+    in_order = steps is not None and (not steps.size or int(steps.flat[0]) == 1)
+    return list(batched) == [True] + [False] * (len(inputs) - 1) and whole and not moved and in_order
+
+
+def chosen_images(
+    inputs: Sequence[TensorType], batched: Sequence[bool], batch_dims: int = 0, **attrs: Any
+) -> bool:
+    """The rule of Gather: the same indices for each image, along another axis."""
+    alone = list(batched) == [True, False, False]
+    return alone and not batch_dims and apart(inputs[2].value, inputs[0].shape)
