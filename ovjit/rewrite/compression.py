@@ -120,6 +120,7 @@ def _plain(w: Writer, node: Node) -> Value | None:
 
 
 #: Matrices of a table, along its first axis.
+_GATHERED = op.Gather(...)
 _TAKEN = op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
 
 
@@ -139,7 +140,7 @@ def _chosen(w: Writer, node: Node) -> Value | None:
         if len(table.shape) != 3 or not first or len(indices.shape or ()) != 1 or len(x.shape or ()) != 3:
             continue
         kinds, outs, depth = table.shape
-        if x.shape[one] != 1 or outs % WIDEST or table.node.op.name == "Gather":
+        if x.shape[one] != 1 or outs % WIDEST or _GATHERED.matches(table):
             continue
         stored = _table(table, (kinds * outs, depth))
         if stored is None or stored.integers.size < SMALLEST:
@@ -218,12 +219,12 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
 
 def _before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
     """Matrices as they are before Transposes of each of them, and whether they are then to be transposed."""
-    while value.node.op.name == "Transpose" and value.shape is not None and len(value.shape) in (2, 3):
-        order, rank = value.node.inputs[1].constant, len(value.shape)
+    while (turned := _TURNED.first(value)) is not None and len(value.shape or ()) in (2, 3):
+        order, rank = turned["order"].constant, len(value.shape)
         swapped = [*range(rank - 2), rank - 1, rank - 2]
-        if order is None or ([int(axis) % rank for axis in order] or [*range(rank)][::-1]) != swapped:
+        if ([int(axis) % rank for axis in order] or [*range(rank)][::-1]) != swapped:
             break
-        value, transposed = value.node.inputs[0], not transposed
+        value, transposed = turned["x"], not transposed
     return value, transposed
 
 
@@ -232,15 +233,14 @@ def scaled_integers(
 ) -> Iterator[tuple[np.ndarray | Unmade, str, Factor | None, Factor]]:
     """(integers, their type, zero, scale) of [Convert] [Reshape] Multiply(`stored_integers`, scale), for each
     factor that may be the scale."""
-    node = value.node
-    while node.op.name in ("Convert", "Reshape") and node.inputs[0].node.op.role != "constant":
-        node = node.inputs[0].node
-    book = _named(node)
+    while (step := _RESHAPED_REALS.first(value)) is not None and step["x"].node.op.role != "constant":
+        value = step["x"]
+    book = _named(value)
     if book is not None:
         yield *book, np.ones(())
-    for real, factor in (node.inputs, node.inputs[::-1]) if node.op.name == "Multiply" else ():
-        scale = _factor(factor)
-        found = None if scale is None else stored_integers(real, rounded)
+    for product in _SCALED.every(value):
+        scale = _factor(product["factor"])
+        found = None if scale is None else stored_integers(product["real"], rounded)
         if scale is not None and found is not None:
             yield *found, scale
 
@@ -258,7 +258,13 @@ def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Store
     return Stored(bits, scale, None, 16, F16_GROUP, "f16", False)
 
 
-_RESHAPES = frozenset(("Reshape", "Unsqueeze", "Squeeze"))
+_RESHAPED = op["Reshape Unsqueeze Squeeze"](value("x"), ...)
+_RESHAPED_REALS = op["Convert Reshape"](value("x"), ...)
+_TURNED = op.Transpose(value("x"), constant("order"))
+_SCALED = op.Multiply(value("real"), value("factor"))
+_SHIFTED = op.Subtract(value("x"), value("zero"))
+#: Numbers by their places in a table.
+_BOOK = op.Gather(value("table"), value("indices"), ..., batch_dims=lambda n: not n)
 _REALS = HALVES | {"f32"}
 
 
@@ -276,14 +282,12 @@ def plain_constant(value: Value) -> np.ndarray | None:
 
 def exact_constant(value: Value) -> np.ndarray | None:
     """As `plain_constant`. Numbers of 16 and 32 bits keep their type, so that no copy of many is made."""
-    node = value.node
-    if node.op.name in _RESHAPES:
-        inner = exact_constant(node.inputs[0])
+    if (reshaped := _RESHAPED.first(value)) is not None:
+        inner = exact_constant(reshaped["x"])
         return None if inner is None or not is_static(value.shape) else inner.reshape(value.shape)
-    if converts(node):
-        value = node.inputs[0]
-        if value.node.op.name in _RESHAPES:
-            return exact_constant(value)
+    value = unconverted(value)
+    if _RESHAPED.matches(value):
+        return exact_constant(value)
     stored = value.stored
     if isinstance(stored, Converted) and (stored.source.dtype == np.float64 or stored.is_exact):
         return stored.source
@@ -295,11 +299,11 @@ def exact_constant(value: Value) -> np.ndarray | None:
 
 def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
     """A constant, or a transposed one."""
-    node = value.node
-    if node.op.name != "Transpose":
+    turned = _TURNED.first(value)
+    if turned is None:
         return value.stored
-    inner, order = node.inputs[0].constant, node.inputs[1].constant
-    return None if inner is None or order is None else inner.transpose([int(a) for a in order] or None)
+    inner, order = turned["x"].constant, turned["order"].constant
+    return None if inner is None else inner.transpose([int(a) for a in order] or None)
 
 
 def stored_integers(
@@ -311,15 +315,14 @@ def stored_integers(
     nf4 levels that are converted to f16 or bf16 first are `rounded` to it where OpenVINO does so: not in
     products.
     """
-    node, zero = value.node, None
-    book = _named(node)
+    zero, book = None, _named(value)
     if book is not None:
         return book
-    if node.op.name == "Subtract":
-        zero = _factor(node.inputs[1])
+    if (shifted := _SHIFTED.first(value)) is not None:
+        value, zero = shifted["x"], _factor(shifted["zero"])
         if zero is None:
             return None
-        node = node.inputs[0].node
+    node = value.node
     half = node.inputs[0].node if converts(node) else node
     if converts(half, of=("nf4",)):
         node = half
@@ -349,11 +352,12 @@ def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> st
     return codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
 
 
-def _named(node: Node) -> tuple[np.ndarray, str, None] | None:
+def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
     """(codes, their kind, no zero) of Gather(a few numbers, constant integers)."""
-    if node.op.name != "Gather" or node.attrs.get("batch_dims", 0):
+    book = _BOOK.first(value)
+    if book is None:
         return None
-    table, indices = node.inputs[0], unconverted(node.inputs[1])
+    table, indices = book["table"], unconverted(book["indices"])
     few = is_static(table.shape) and len(table.shape) == 1 and table.shape[0] <= 256
     levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
     array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None

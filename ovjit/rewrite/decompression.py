@@ -19,9 +19,10 @@ from ovjit.rewrite.conversions import converts, unconverted
 from ovjit.rewrite.pattern import op, value
 from ovjit.rewrite.rules import rule
 
-_ARITHMETIC = {"Multiply": np.multiply, "Subtract": np.subtract}
+_PRODUCT, _DIFFERENCE = op.Multiply(...), op.Subtract(...)
+_ARITHMETIC, _TAKEN = _PRODUCT | _DIFFERENCE, op.Gather(...)
 _REALS = HALVES | {"f32"}
-_MOVES = frozenset(("Reshape", "Transpose", "Squeeze", "Unsqueeze"))
+_MOVES = op["Reshape Transpose Squeeze Unsqueeze"](...)
 
 
 def _stored(value: Value) -> bool | None:
@@ -35,12 +36,12 @@ def _stored(value: Value) -> bool | None:
     if converts(node):
         stored = ELEMENT_TYPES[first.dtype]
         return stored.kind in "iu" or stored.bits <= 8 if first.stored is not None else _stored(first)
-    if node.op.name == "Gather" and first.dtype in _REALS and _indices(rest[0]) is not None:
+    if _TAKEN.fits(node.op) and first.dtype in _REALS and _indices(rest[0]) is not None:
         known = first.stored is not None or _stored(first) is not None
         return True if known and rest[1].stored is not None and len(first.shape or ()) == 1 else None
-    if node.op.name in _MOVES and all(v.stored is not None for v in rest):
+    if _MOVES.fits(node.op) and all(v.stored is not None for v in rest):
         return _stored(first)
-    if node.op.name not in _ARITHMETIC:
+    if not _ARITHMETIC.fits(node.op):
         return None
     sides = [_stored(v) for v in node.inputs]
     return None if None in sides else any(sides)
@@ -65,7 +66,7 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
     if value.constant is not None:
         return b.constant(in_f32(value.constant))
     first, *rest = node.inputs
-    if node.op.name in _ARITHMETIC:
+    if _ARITHMETIC.fits(node.op):
         wide = [_wide(b, v, end) if known is None else b.constant(known) for v, known in _sides(node)]
     elif not converts(node):
         wide = [_wide(b, first, end), *(_given(b, v, end) for v in rest)]
@@ -97,9 +98,11 @@ def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
 def _known(value: Value) -> np.ndarray | None:
     """A product or difference of constants in f32, all perhaps converted."""
     node, known = value.node, value.constant
-    if node.op.name in _ARITHMETIC:
+    if _ARITHMETIC.fits(node.op):
         one, other = map(_known, node.inputs)
-        return None if one is None or other is None else _ARITHMETIC[node.op.name](one, other)
+        if one is None or other is None:
+            return None
+        return one * other if _PRODUCT.fits(node.op) else one - other
     if converts(node):
         known = _known(node.inputs[0])
     return None if known is None else cast(cast(known, numpy_dtype(value.dtype)), np.dtype(np.float32))

@@ -19,6 +19,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into, makers
 from ovjit.graph.op import TensorType
 from ovjit.records import NamedTuple
 from ovjit.rewrite.low_precision import carries, narrowed, part_of, stored_type, widened
+from ovjit.rewrite.pattern import anything, constant, op, values
 
 
 class Variable(NamedTuple):
@@ -192,7 +193,12 @@ def keep_low(
 
 
 #: What reads keys and values, before attention is recognized in products and after.
-ATTENTION = frozenset(("MatMul", "ScaledDotProductAttention", "GuardedAttention"))
+_ATTENTION = op["MatMul ScaledDotProductAttention GuardedAttention"](...)
+_FUSED, _SCALED = op.GuardedAttention(...), op.ScaledDotProductAttention(...)
+_CONCAT, _SOFTMAX = op.Concat(...), op.Softmax(...)
+_TURNED = op.Transpose(anything, constant("order"))
+#: Rows of a variable, in the order of beams.
+_GATHERED = op.Gather(*values("rows beams"), constant("axis"), batch_dims=lambda n: not n)
 
 
 def _stored_in(
@@ -201,7 +207,7 @@ def _stored_in(
 ) -> str:  # fmt: skip
     """How the hidden input `value`, the next value of which is `following`, is stored: the first of `names`
     that fits, "": as it is."""
-    of_attention = all(node.op.name in ATTENTION for node in readers)
+    of_attention = all(_ATTENTION.fits(node.op) for node in readers)
     for low in names if readers else ():
         rows = ByteRows.of(low)
         if not of_attention and low != computed:
@@ -226,18 +232,18 @@ def _fused(value: Value, following: Value, uses: Any) -> bool:
     """Whether OpenVINO makes one node of attention and the cache `value`: rows in the order of beams, joined
     and read as they are, or turned as queries are."""
     joined = following.node
-    if joined.op.name != "Concat" or joined.inputs[0] is not value or len(following.shape or ()) != 4:
+    if not _CONCAT.fits(joined.op) or joined.inputs[0] is not value or len(following.shape or ()) != 4:
         return False
     axis = int(joined.attrs["axis"]) % 4
     for user, _ in uses[following]:
         if user is None or user.op.role == "shape":
             continue
         order, readers = [0, 1, 2, 3], [user]
-        if user.op.name == "Transpose":
+        if _TURNED.fits(user.op):
             order, readers = _turning(user), [reader for reader, _ in uses[user.output]]
         if order[2:3] != [axis] or not all(
             node is not None
-            and node.op.name == "GuardedAttention"
+            and _FUSED.fits(node.op)
             and (node is user or _turning(node.inputs[0].node) == order)
             for node in readers
         ):
@@ -247,8 +253,8 @@ def _fused(value: Value, following: Value, uses: Any) -> bool:
 
 def _turning(node: Node) -> list[int]:
     """The order in which a Transpose puts dimensions, where it is known."""
-    order = node.inputs[1].constant if node.op.name == "Transpose" else None
-    return [] if order is None else [int(axis) for axis in order]
+    turned = _TURNED.first(node.output)
+    return [] if turned is None else [int(axis) for axis in turned["order"].constant]
 
 
 def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, str]:
@@ -265,7 +271,7 @@ def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, st
                 multiplied[user] = _role(user, index)
             elif user.op.role == "shape":
                 continue
-            elif user.op.name == "Concat" or (part_of(user.op) == "carry" and index == 0):
+            elif _CONCAT.fits(user.op) or (part_of(user.op) == "carry" and index == 0):
                 fresh = [v for v in user.outputs if v not in found]
                 found.update(fresh)
                 stack += fresh
@@ -280,9 +286,9 @@ def _role(node: Node, index: int) -> str:
     if node.op.multiplied > 2:
         return "v" if index == 2 else "k"
     made = node.inputs[1 - index].node
-    while made.inputs and made.op.name != "Softmax" and part_of(made.op) in ("carry", "fuse"):
+    while made.inputs and not _SOFTMAX.fits(made.op) and part_of(made.op) in ("carry", "fuse"):
         made = made.inputs[0].node
-    return "v" if made.op.name == "Softmax" else "k"
+    return "v" if _SOFTMAX.fits(made.op) else "k"
 
 
 def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
@@ -306,17 +312,16 @@ def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
     if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
         return -1
     node = uses[value][0][0]
-    if node is None or node.op.name != "Gather" or node.inputs[0] is not value:
+    found = None if node is None else _GATHERED.first(node.output)
+    if found is None or found["rows"] is not value:
         return -1
-    _, indices, axis = node.inputs
+    indices = found["beams"]
     fits = (
         indices in graph.inputs
         and indices.shape is not None
         and len(indices.shape) == 1
-        and axis.constant is not None
         and value.shape is not None
-        and int(axis.constant.reshape(-1)[0]) in (0, -len(value.shape))
-        and not node.attrs.get("batch_dims")
+        and int(found["axis"].constant.reshape(-1)[0]) in (0, -len(value.shape))
     )
     return graph.inputs.index(indices) if fits else -1
 
@@ -383,11 +388,11 @@ def _without_state(
         elif node in passed:
             new[node.output] = new[node.inputs[0]]
             cached.add(node.output)
-        elif node.op.name == "ScaledDotProductAttention" and cached.issuperset(node.inputs[1:3]):
+        elif _SCALED.fits(node.op) and cached.issuperset(node.inputs[1:3]):
             new[node.output] = _cached_attention(builder, node, [new[v] for v in node.inputs])
         else:
             copy_into(new, builder, node)
-            if (node.op.name == "Concat" or part_of(node.op) == "carry") and cached.intersection(node.inputs):
+            if (_CONCAT.fits(node.op) or part_of(node.op) == "carry") and cached.intersection(node.inputs):
                 cached.update(node.outputs)
     inputs = [new[v] for v in graph.inputs if v in new]
     inputs += [hidden[v.name] for v in variables if v.name in hidden]

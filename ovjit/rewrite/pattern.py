@@ -71,9 +71,13 @@ class Pattern:
         """The expression that this stands for, written by `write(operation, *inputs, **attributes)`."""
         raise TypeError(f"{self!r} has alternatives: it says what to look for, not what to write")
 
+    def every(self, value: Any, readers: Readers | None = None) -> Iterator[Found]:
+        """Each way in which a value of any operation matches."""
+        return self.match(value, {}, readers) if self.fits(value.node.op) else iter(())
+
     def first(self, value: Any, readers: Readers | None = None) -> Found | None:
         """The first way to match; None if there is none."""
-        return next(self.match(value, {}, readers), None) if self.fits(value.node.op) else None
+        return next(self.every(value, readers), None)
 
     def matches(self, value: Any, readers: Readers | None = None) -> bool:
         """Whether there is a way to match."""

@@ -36,7 +36,7 @@ from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps
-from ovjit.rewrite.pattern import op, value
+from ovjit.rewrite.pattern import anything, constant, op, value
 from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules, unchanged
 from ovjit.rewrite.writer import Writer
 
@@ -50,6 +50,12 @@ MOVES = (
 )
 #: What takes its inputs' elements as they are, for one reader.
 _JOINED = op["MaxPool Concat"](...).once
+_BY_NUMBER = op["Add Multiply"](value("x"), anything.let(number=plain_constant)) | op.Identity(value("x"))
+_OF_WINDOWS = op["Convolution GroupConvolution"](...).where(lambda x: x.dtype == "i32")
+#: What a convolution of bytes has summed up; zero points may have been added.
+_WINDOW_SUMS = _OF_WINDOWS | op.Add(_OF_WINDOWS, anything).where(lambda x: x.dtype == "i32")
+_WINDOW_SUMS |= op.Convert(_WINDOW_SUMS)
+_SUM, _GROUPED = op.Add(anything, anything), op.GroupConvolution(...)
 #: What says the range of a tensor and its number of steps.
 _RANGE = op.FakeQuantize(...)
 #: Types that bytes are computed in where a graph spells sums of integers out.
@@ -214,14 +220,11 @@ class _Quantizer:
             return None
         if any(map(readers.times, maker.outputs[1:])):
             return None
-        taken = 1 if maker.op.name == "MaxPool" else len(maker.inputs)
-        parts = maker.inputs[:taken]
-        if any(v.constant is not None or v.shape is None for v in parts):
+        if any(v.constant is not None or v.shape is None for v in maker.inputs):
             return None
-        bytes_ = [quantize(v, f"{node.name}/Quantize{i}") for i, v in enumerate(parts)]
-        given = [*bytes_, *maker.inputs[taken:]]
+        bytes_ = [quantize(v, f"{node.name}/Quantize{i}") for i, v in enumerate(maker.inputs)]
         name = f"{maker.name}/u8"
-        return b.add(maker.op, given, maker.attrs, name=name, origins=maker.origins).outputs[0]
+        return b.add(maker.op, bytes_, maker.attrs, name=name, origins=maker.origins).outputs[0]
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
         """(q - zero) * scale as nodes; who reads them reads the real tensor."""
@@ -237,12 +240,15 @@ class _Quantizer:
         scale = _rounded(b, quantized.scale)
         return b.add("Multiply", [steps, scale], name=node.name, origins=node.origins).output
 
-    @rule(op[f"MaxPool {MOVES}"](value("x"), ...))
-    def moved(self, b: Builder, node: Node, x: Value, readers: Uses) -> Replacement:
+    @rule(op[MOVES](...))
+    def moved(self, b: Builder, node: Node) -> Replacement:
         """Reshape((q - z) * s) -> (Reshape(q) - z) * s"""
-        if node.op.name == "MaxPool" and any(map(readers.times, node.outputs[1:])):
-            return None  # the places of the largest elements
         return self._moved(b, node, node.inputs)
+
+    @rule(op.MaxPool(...))
+    def largest(self, b: Builder, node: Node, readers: Uses) -> Replacement:
+        """MaxPool((q - z) * s) -> (MaxPool(q) - z) * s     where the places of the largest are not read"""
+        return None if any(map(readers.times, node.outputs[1:])) else self._moved(b, node, node.inputs)
 
     @rule(op.Interpolate(value("x"), ..., mode=lambda mode: mode.lower() == "nearest"))
     def resized(self, b: Builder, node: Node) -> Replacement:
@@ -273,23 +279,28 @@ class _Quantizer:
             return self._moved(b, node, (*inputs[:3], b.constant(np.array(step, np.uint8))))
         return self._moved(b, node, inputs[:3])
 
-    @rule(op["AvgPool ReduceMean"](value("x"), ...))
+    @rule(op.ReduceMean(value("x"), constant("axes")))
     def mean(self, b: Builder, node: Node, x: Value) -> Value | None:
-        """AvgPool((q - z) * s)  ->  (AvgPool(q) - z) * s     in f32, of bytes; and ReduceMean"""
-        data, inputs, out, attrs = self._integers(x), node.inputs, node.output, node.attrs
+        """ReduceMean((q - z) * s) -> (ReduceMean(q) - z) * s     in f32, of bytes"""
+        return self._mean(b, node, self._integers(x))
+
+    @rule(op.AvgPool(value("x")))
+    def average(self, b: Builder, node: Node, x: Value) -> Value | None:
+        """AvgPool((q - z) * s) -> (AvgPool(q) - z) * s     in f32, of bytes"""
+        data, attrs = self._integers(x), node.attrs
+        pads = (*attrs["pads_begin"], *attrs["pads_end"], attrs["auto_pad"].startswith("same"))
+        if data is not None and data.zero.any() and any(pads) and not attrs["exclude_pad"]:
+            return None  # a border is zeros, and they are counted
+        return self._mean(b, node, data)
+
+    def _mean(self, b: Builder, node: Node, data: Quantized | None) -> Value | None:
         if data is None or not data.uniform:
             return None
         shape = data.integers.shape
         if not is_static(shape) or 0 in shape or len(shape) > 4:
             return None
-        if node.op.name == "AvgPool":
-            pads = (*attrs["pads_begin"], *attrs["pads_end"], attrs["auto_pad"].startswith("same"))
-            if data.zero.any() and any(pads) and not attrs["exclude_pad"]:
-                return None  # a border is zeros, and they are counted
-        elif inputs[1].constant is None:
-            return None
-        types = [TensorType("f32", out.shape)]
-        given = [data.integers, *inputs[1:]]
+        types = [TensorType("f32", node.output.shape)]
+        given = [data.integers, *node.inputs[1:]]
         name = f"{node.name}/u8"
         mean = b.add(node.op, given, node.attrs, name=name, origins=node.origins, types=types, lowered=True)
         return self._shifted(b, node, mean.output, data)
@@ -391,7 +402,7 @@ def _scaled_sums(b: Builder, node: Node, acc: Value, scale: np.ndarray) -> Value
 
 def _by_channel(node: Node, readers: Uses) -> bool:
     """True if a tensor whose channels have different scales has a reader of integers."""
-    return any(user is not None and user.op.name == "GroupConvolution" for user, _ in readers.of(node.output))
+    return any(user is not None and _GROUPED.fits(user.op) for user, _ in readers.of(node.output))
 
 
 def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:
@@ -419,7 +430,7 @@ def _meets_a_residual(node: Node, x: Value, readers: Uses) -> bool:
     not round there either. The range is kept."""
     users = readers.of(node.output)
     user, at = users[0] if len(users) == 1 else (None, 0)
-    if user is None or user.op.name != "Add":
+    if user is None or not _SUM.fits(user.op):
         return False
     other = user.inputs[1 - at]
     return other.constant is None and other.shape == node.output.shape and _sums_of_windows(x)
@@ -427,15 +438,9 @@ def _meets_a_residual(node: Node, x: Value, readers: Uses) -> bool:
 
 def _sums_of_windows(x: Value) -> bool:
     """True for what a convolution of bytes has summed up, with scale and bias."""
-    maker = x.node
-    while maker.op.name == "Identity" or (
-        maker.op.name in ("Add", "Multiply") and plain_constant(maker.inputs[1]) is not None
-    ):
-        maker = maker.inputs[0].node
-    sums = maker.inputs[0].node if converts(maker) else maker
-    if sums.op.name == "Add" and sums.output.dtype == "i32":  # what zero points come to
-        sums = sums.inputs[0].node
-    return sums.op.name in ("Convolution", "GroupConvolution") and sums.output.dtype == "i32"
+    while (step := _BY_NUMBER.first(x)) is not None:
+        x = step["x"]
+    return _WINDOW_SUMS.matches(x)
 
 
 def _unsigned(w: Writer, x: Value) -> Value:

@@ -186,6 +186,9 @@ def stepped(net: Typed, x: Value, low: float = -1.28, high: float = 1.27) -> Val
     return net.FakeQuantize(x, low, high, low, high, levels=256)
 
 
+UNPADDED = {"pads_begin": (0, 0), "pads_end": (0, 0)}
+
+
 def quantized(net: Typed) -> list[Value]:
     x = stepped(net, image(net))
     bytes_ = [net.given(np.uint8, 1, 4, 6, 6) for _ in range(2)]
@@ -197,9 +200,11 @@ def quantized(net: Typed) -> list[Value]:
     ends = np.array([0, 0, 1, 1])
     return [
         net.conv(x, filters), net.conv(net.Concat(*real, axis=1), stepped(net, net.weights(4, 8, 1, 1))),
-        net.conv(net.MaxPool(x, strides=(1, 1), pads_begin=(0, 0), pads_end=(0, 0), kernel=(2, 2)), filters),
+        net.conv(net.MaxPool(x, strides=(1, 1), kernel=(2, 2), **UNPADDED), filters),
         net.conv(resized, filters), net.conv(net.Pad(x, ends, ends, 0.0, pad_mode="constant"), filters),
         net.conv(net.ReduceMean(x, np.array([2, 3]), keep_dims=True), filters),
+        net.conv(net.shaped(x, 1, 4, 36, 1), filters),
+        net.conv(net.AvgPool(x, strides=(1, 1), kernel=(2, 2), exclude_pad=True, **UNPADDED), filters),
         net.MatMul(dynamic, net.real(np.ones((64, 8), np.int8))),
     ]  # fmt: skip
 
