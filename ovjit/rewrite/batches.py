@@ -116,7 +116,7 @@ def _size(graph: Graph, batches: Collection[Value], count: int) -> int:
         if node.op.role == "constant":
             weights += _bytes(node.output)
         elif node.output in batches:
-            written = sum(_bytes(v) for v in node.outputs)
+            written = sum(_bytes(v) for v in node.outputs if v in batches)
             made += written
             most = max(most, written + sum(_bytes(v) for v in node.inputs if v in batches))
     if most <= MOST_BYTES:
