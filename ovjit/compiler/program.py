@@ -35,7 +35,7 @@ from ovjit.planning.partition import Cut, needs_cut
 from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.races import Trace
 from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
-from ovjit.rewrite import simplify
+from ovjit.rewrite import canonical, simplify
 from ovjit.rewrite.batches import in_parts
 from ovjit.rewrite.expand import expand_graph, upcast_graph
 from ovjit.rewrite.folding import fold_constants
@@ -99,6 +99,7 @@ PIPELINE: dict[str, Pass] = {
     "expand": expand_graph,
     "clean": _rules(*DROPPING, fold_constants, simplify.flush_factors),
     "requantize": _with("Convert", "requantization", "requantize_graph"),
+    "canonical": _rules(*canonical.RULES),
     "precision": lower_precision,
     "upcast": upcast_graph,
     "caches": _store_caches,

@@ -179,6 +179,8 @@ class Declared:
     commutative: bool = False
     #: its second input divides the first: kernels are made for an integer there
     divides: bool = False
+    #: it takes any number the same way: kernels read constants, none of which is printed into them
+    any_number: bool = False
     #: (types of inputs, which of them are batches, attributes) -> of how many outputs, from the first on, an
     #: image depends on the same images of the batches alone, see `ovjit_ops.common.images`; True: of all.
     #: None: broadcasting decides for an elementwise body, and for others nothing is known

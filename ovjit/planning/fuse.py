@@ -233,12 +233,15 @@ def one_number(value: Value) -> Any:
 
 def is_literal(node: Node, i: int) -> bool:
     """True when input i of an elementwise node is a number that is printed into the kernel: one that many
-    models share, or an integer divisor. All others are operands, so that a kernel serves any number."""
+    models share and of which LLVM makes other code, or an integer divisor. All others are operands, so that
+    a kernel serves any number."""
     value = node.inputs[i]
     if not is_number(value):
         return False
     if value.dtype == "boolean":
         return True
+    if node.op.any_number:
+        return False
     if ELEMENT_TYPES[value.dtype].kind != "f":
         return (node.op.divides and i == 1) or is_common(float(one_number(value)))
     return is_common(float(one_number(value)))

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
+from ovjit.tools.layers_combinations import combinations
 from ovjit.tools.layers_exported import exported
 from ovjit.tools.layers_further import further
+from ovjit.tools.layers_linear import linear_quantised
 from ovjit.tools.layers_networks import networks, stored_weights
 from ovjit.tools.layers_quantized import quantised
 
@@ -481,7 +483,7 @@ def _functions() -> Iterator[Any]:
 #: Kinds of layers, the commonest first. What models need together is of one kind.
 KINDS = (
     _elementwise, _plain, _convolutional, networks, _transformers, _decoders, _recurrent, _moves, _quantized,
-    quantised, exported, further, _functions,
+    quantised, exported, further, _functions, combinations, linear_quantised,
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ VARIANTS = {
 #: CPUs that have what it uses, so that they share those of f32.
 FEW = {("neon", ())}
 #: Kinds of layers that are left out of the files that would have more than 4 MB with them.
-LEFT_OUT = {"neon": ("further",)}
+LEFT_OUT = {"neon": ("further", "combinations", "linear_quantised")}
 
 
 _LENGTH = struct.Struct("<I")

@@ -143,7 +143,7 @@ def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
     return samples
 
 
-@op("HardSigmoid", opset=1, types=REALS, in_real=3)
+@op("HardSigmoid", opset=1, types=REALS, in_real=3, any_number=True)
 class HardSigmoid:
     """max(0, min(1, alpha * x + beta))"""
 
@@ -180,7 +180,7 @@ class Selu:
     samples = _with_numbers(1.6732632, 1.050701, shape=(1,))
 
 
-@op("Swish", opset=4, types=REALS, ulp=8)
+@op("Swish", opset=4, types=REALS, ulp=8, any_number=True)
 class Swish:
     """x / (1 + e^(-beta x)); beta is 1 when not given."""
 
@@ -227,6 +227,7 @@ def aligned_slope(data: tuple | None, slope: tuple | None) -> tuple[tuple, tuple
     align=aligned_slope,
     rules=[operands_as_first],
     rules_for=["PRelu"],
+    any_number=True,
 )
 class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""

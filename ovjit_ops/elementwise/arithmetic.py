@@ -359,15 +359,23 @@ def _infer_divide(
     return with_value(out, divide, left_node, right_node, partially=exact, m_pythondiv=m_pythondiv)
 
 
-binary("Add", np.add, lambda x, y: x + y, partially=operator.add, commutative=True)
-binary("Subtract", np.subtract, lambda x, y: x - y, partially=symbolic.subtract)
-binary("Multiply", np.multiply, lambda x, y: x * y, partially=operator.mul, commutative=True)
+binary("Add", np.add, lambda x, y: x + y, partially=operator.add, commutative=True, any_number=True)
+binary("Subtract", np.subtract, lambda x, y: x - y, partially=symbolic.subtract, any_number=True)
+binary(
+    "Multiply", np.multiply, lambda x, y: x * y, partially=operator.mul, commutative=True, any_number=True
+)
 binary(
     "Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}), divides=True
 )
 binary("Power", _power, _power_body, ulp=8, part="keep")
-binary("Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=symbolic.sym_max, commutative=True)
-binary("Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=symbolic.sym_min, commutative=True)
+binary(
+    "Maximum", np.maximum, lambda x, y: t.maximum(x, y), partially=symbolic.sym_max, commutative=True,
+    any_number=True,
+)  # fmt: skip
+binary(
+    "Minimum", np.minimum, lambda x, y: t.minimum(x, y), partially=symbolic.sym_min, commutative=True,
+    any_number=True,
+)  # fmt: skip
 binary("Mod", _mod, _mod_body, partially=symbolic.modulo, divides=True, part="keep")
 binary("FloorMod", _floor_mod, _floor_mod_body, partially=symbolic.modulo, divides=True, part="keep")
 binary(
@@ -376,6 +384,7 @@ binary(
     lambda x, y: (x - y) * (x - y),
     ulp=4,
     commutative=True,
+    any_number=True,
     builder={"left_node": "x1", "right_node": "x2"},
 )
 

@@ -51,7 +51,8 @@ def compare_with_itself(w: Writer, node: Node, x: Value) -> Value | None:
 
 
 _COMPARISON: dict[str, Any] = {
-    "types": COMPARABLE, "takes": list(ELEMENT_TYPES), "result": "boolean", "domain": SMALL
+    "types": COMPARABLE, "takes": list(ELEMENT_TYPES), "result": "boolean", "domain": SMALL,
+    "any_number": True,
 }  # fmt: skip
 binary(
     "Equal", np.equal, lambda x, y: x == y, rules=[compare_with_itself], rules_for=list(REFLEXIVE),
@@ -166,7 +167,7 @@ unary(
 )
 
 
-@op("Select", opset=1, types=COMPARABLE)
+@op("Select", opset=1, types=COMPARABLE, any_number=True)
 class Select:
     """then_node where cond holds, else else_node; all three broadcast."""
 

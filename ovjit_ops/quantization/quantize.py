@@ -13,7 +13,7 @@ from ovjit.graph.shapes import broadcast
 from ovjit_ops.elementwise.arithmetic import random_array
 
 
-@op("Quantize", opset=1, types=("f32",), internal=True, ulp=0)
+@op("Quantize", opset=1, types=("f32",), internal=True, ulp=0, any_number=True)
 class Quantize:
     """round(x * factor + zero), to the nearest even, held between `low` and `high`. NaN becomes `low`.
 
@@ -50,7 +50,7 @@ class Quantize:
         yield [huge, *ones], {"low": 0, "high": 255, "element_type": "u8"}
 
 
-@op("MultiplyAdd", opset=1, types=("f32",), internal=True, ulp=1)
+@op("MultiplyAdd", opset=1, types=("f32",), internal=True, ulp=1, any_number=True)
 class MultiplyAdd:
     """y = x * factor + offset, rounded once where the machine can."""
 

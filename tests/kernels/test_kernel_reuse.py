@@ -54,9 +54,7 @@ def _random(rng: np.random.Generator, *shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "anchor", ["conv", "winograd", "depthwise", "transposed", "matmul", "product", "none"]
 )
-def test_layers_with_numbers_of_their_own_share_kernels(
-    anchor: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_with_numbers_of_their_own_share_kernels(anchor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if anchor == "winograd":
         monkeypatch.setenv("OVJIT_WINOGRAD", "2")
     graphs = [_layers(anchor, np.random.default_rng([SEED, i])) for i in range(2)]
@@ -103,6 +101,56 @@ def test_numbers_as_operands_and_as_text_are_equal(dtype: str) -> None:
             )
         else:
             np.testing.assert_array_equal(job.outputs[0], want)
+
+
+#: Ways to write what is one kernel for any number, and for numbers that many models share.
+SPELLINGS = {
+    "product": [("Multiply", "xn", 0.3), ("Multiply", "nx", 0.5), ("Multiply", "xn", 2), ("Divide", "xn", 8)],
+    "sum": [("Add", "xn", 0.3), ("Add", "nx", 1), ("Subtract", "xn", 3), ("Subtract", "xn", 0.0)],
+    "difference": [("Subtract", "nx", 0.3), ("Subtract", "nx", 1)],
+    "least": [("Minimum", "xn", 0.3), ("Minimum", "xn", 2)],
+    "slope": [("PRelu", "xn", 0.3), ("PRelu", "xn", 0.25)],
+}
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_one_kernel_does_what_is_written_in_several_ways(kind: str) -> None:
+    """And its bits are NumPy's."""
+    x = np.concatenate(
+        [_random(np.random.default_rng(SEED), 70), np.array([0.0, -0.0, 1e-39, np.inf], np.float32)]
+    )
+    references = {
+        "Multiply": np.multiply, "Divide": np.divide, "Add": np.add, "Subtract": np.subtract,
+        "Minimum": np.minimum, "PRelu": lambda x, n: np.where(x < 0, x * n, x),
+    }  # fmt: skip
+    found = set()
+    for name, order, number in SPELLINGS[kind]:
+        b = Builder()
+        given = {"n": np.float32(number), "x": x}
+        values = {
+            "n": b.constant(given["n"]),
+            "x": b.add("Parameter", (), {"shape": x.shape, "element_type": "f32"}).output,
+        }
+        graph = b.finish([b.add(name, [values[each] for each in order]).output])
+        found.add(frozenset(k.symbol() for k in program_of(graph).kernels))
+        job = compile_graph(graph, {}).new_job()
+        job.set_input(0, x)
+        job.run()
+        want = references[name](*(given[each] for each in order)).astype(np.float32)
+        np.testing.assert_array_equal(job.outputs[0].view(np.int32), want.view(np.int32))
+    assert len(found) == 1
+
+
+def test_bytes_of_any_zero_point_share_kernels() -> None:
+    found = set()
+    for zero in (-0.0, 128, 7):
+        b = Builder()
+        x = b.add("Parameter", (), {"shape": (3, 40), "element_type": "f32"}).output
+        numbers = [b.constant(np.float32(n)) for n in (20.5, zero)]
+        attrs = {"low": 0, "high": 255, "element_type": "u8"}
+        graph = b.finish([b.add("Quantize", [x, *numbers], attrs).output])
+        found.add(frozenset(k.symbol() for k in program_of(graph).kernels))
+    assert len(found) == 1
 
 
 def test_common_numbers_are_text() -> None:

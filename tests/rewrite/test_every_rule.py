@@ -104,6 +104,13 @@ def scales(net: Typed) -> list[Value]:
     ]  # fmt: skip
 
 
+def spellings(net: Typed) -> list[Value]:
+    x, whole = net.given(F32, 2, 3), net.given(np.int64, 3)
+    return [
+        net.Divide(net.Sin(x), F32(8)), net.Subtract(whole, np.int64(3)), net.Add(F32(0.3), net.Cos(x)),
+    ]  # fmt: skip
+
+
 def windows(net: Typed) -> list[Value]:
     x, point = image(net), net.given(F32, 1, 4, 1, 1)
     return [
@@ -254,6 +261,7 @@ def bags() -> Graph:
 
 
 NETS: list[Callable[[Typed], list[Value]]] = [
+    spellings,
     no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights,
     quantized, requantized,
 ]  # fmt: skip

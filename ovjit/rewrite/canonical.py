@@ -1,0 +1,52 @@
+"""One way to write what has several, so that graphs need fewer kernels. Results keep their bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.graph.graph import Builder, Node, Replacement, Value
+from ovjit.rewrite.pattern import constant, op, values
+from ovjit.rewrite.rules import rule
+
+x, y = values("x y")
+
+#: Powers of two up to here have a reciprocal that is not subnormal.
+_LARGEST = 2.0**100
+
+
+@rule(op.Divide(x, constant("c")))
+def multiply_by_reciprocal(b: Builder, node: Node, x: Value, c: Value) -> Replacement:
+    """x / c -> x * (1 / c)     in f32, for constant powers of two: the reciprocal is exact"""
+    number = c.constant
+    if number is None or not x.dtype == c.dtype == node.output.dtype == "f32":
+        return None
+    size = np.abs(number)
+    whole = (np.frexp(size)[0] == 0.5) & (size <= _LARGEST) & (size >= 1 / _LARGEST)
+    return _instead(b, node, "Multiply", [x, b.constant(1 / number)]) if whole.all() else None
+
+
+@rule(op.Subtract(x, constant("c")))
+def add_negative(b: Builder, node: Node, x: Value, c: Value) -> Replacement:
+    """x - c -> x + -c     of a constant"""
+    same = x.dtype == c.dtype == node.output.dtype
+    if c.constant is None or not same or c.dtype not in ("f32", "i32", "i64"):
+        return None
+    return _instead(b, node, "Add", [x, b.constant(-c.constant)])
+
+
+#: Not Maximum and Minimum: of two zeros these take the one that stands second.
+_EITHER = op["Add Multiply Equal NotEqual LogicalAnd LogicalOr"]
+
+
+@rule(_EITHER(constant("c"), y))
+def constant_last(b: Builder, node: Node, c: Value, y: Value) -> Replacement:
+    """Add(c, y) -> Add(y, c)     of operations whose inputs may be exchanged"""
+    return b.instead(node, [y, c]) if node.inputs[0] is c and y.constant is None else None
+
+
+def _instead(b: Builder, node: Node, name: str, inputs: list[Value]) -> Replacement:
+    attrs = {"auto_broadcast": node.attrs.get("auto_broadcast", "numpy")}
+    return b.instead(node, inputs, attrs, name)
+
+
+RULES = (multiply_by_reciprocal, add_negative, constant_last)

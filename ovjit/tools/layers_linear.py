@@ -1,0 +1,186 @@
+"""Networks quantised in ONNX's way, for `ovjit.tools.ship`: QuantizeLinear and DequantizeLinear around each
+layer, integer operators, and ranges that are found while a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import ovjit as ov
+from ovjit.tools.layers_networks import ints, layer_norm, mean, pool, real
+
+o = ov.opset13
+WIDE, HEADS = 64, 4
+BYTES = np.arange(-63, 64, dtype=np.int8)
+LIMITS = {"u8": (0.0, 255.0), "i8": (-128.0, 127.0)}
+
+
+class Linear:
+    """Integers of a kind in steps: `zero` stands for 0. Each tensor has another scale."""
+
+    def __init__(self, kind: str, zero: int):
+        self.kind, self.zero = kind, np.float32(zero)
+        self._scale = 0.0101
+
+    def scale(self) -> Any:
+        self._scale *= 1.0173
+        return np.float32(self._scale)
+
+    def moved(self, x: Any) -> Any:
+        return o.add(x, self.zero) if self.zero else x
+
+    def stored(self, x: Any, scale: Any) -> Any:
+        steps = self.moved(o.round(o.divide(x, scale), "half_to_even"))
+        return o.convert(o.clamp(steps, *LIMITS[self.kind]), self.kind)
+
+    def real(self, x: Any, scale: Any) -> Any:
+        wide = o.convert(x, "f32")
+        return o.multiply(o.subtract(wide, self.zero) if self.zero else wide, scale)
+
+    def ranged(self, x: Any) -> Any:
+        scale = self.scale()
+        return self.real(self.stored(x, scale), scale)
+
+    def weights(self, *shape: int, whole: bool = False) -> Any:
+        """Filters of bytes by channel, or with one scale for all."""
+        each = (shape[0], *[1] * (len(shape) - 1))
+        steps = o.convert(o.constant(np.resize(BYTES, shape)), "f32")
+        return o.multiply(steps, np.float32(0.003) if whole else real(*each, value=0.002))
+
+    def conv(self, x: Any, ins: int, outs: int, size: int = 1, stride: int = 1, groups: int = 1) -> Any:
+        window = ([stride] * 2, [size // 2] * 2, [size // 2] * 2, [1, 1])
+        bias = real(1, outs, 1, 1)
+        if groups == 1:
+            return o.add(o.convolution(x, self.weights(outs, ins, size, size), *window), bias)
+        apart = ints(groups, outs // groups, 1, size, size)
+        weights = o.reshape(self.weights(outs, 1, size, size), apart, False)
+        return o.add(o.group_convolution(x, weights, *window), bias)
+
+    def linear(self, x: Any, ins: int, outs: int) -> Any:
+        return o.add(o.matmul(x, self.weights(outs, ins, whole=True), False, True), real(outs))
+
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "none": lambda x: x, "relu": o.relu, "relu6": lambda x: o.clamp(x, 0.0, 6.0), "hswish": o.hswish,
+    "swish": lambda x: o.multiply(x, o.sigmoid(x)), "leaky": lambda x: o.prelu(x, np.float32(0.1)),
+}  # fmt: skip
+
+
+def _convolutional(q: Linear, act: Callable[[Any], Any], apart: bool) -> Any:
+    """Blocks with sums, depthwise filters and gates, pools and a classifier. `apart`: what comes before an
+    activation is stored, too."""
+    start = o.parameter([-1, 3, 32, 32], np.float32)
+
+    def layer(x: Any, *window: int) -> Any:
+        y = q.conv(x, *window)
+        return q.ranged(act(q.ranged(y) if apart else y))
+
+    x = layer(q.ranged(start), 3, 32, 3, 2)
+    y = q.ranged(q.conv(layer(layer(x, 32, 32), 32, 32, 3, 1, 32), 32, 32))
+    x = q.ranged(o.add(y, x))
+    y = q.ranged(q.conv(layer(x, 32, 32, 3), 32, 32))
+    x = q.ranged(o.relu(o.add(q.ranged(q.conv(x, 32, 32)), y)))
+    x = layer(layer(pool(x, 3, 2), 32, 32, 3, 2, 32), 32, 32, 5, 1, 32)
+    gate = q.ranged(o.relu(q.conv(q.ranged(mean(x)), 32, 8)))
+    x = q.ranged(o.multiply(x, q.ranged(o.sigmoid(q.conv(gate, 8, 32)))))
+    x = layer(q.ranged(o.concat([x, layer(x, 32, 32)], 1)), 64, 64)
+    row = o.reshape(q.ranged(mean(x)), ints(0, -1), True)
+    logits = q.linear(row, 64, 48)
+    return ov.Model([q.ranged(logits), logits], [start], "linear")
+
+
+def _requantized(q: Linear) -> Any:
+    """Integer operators: sums of bytes times the ratio of scales, rounded, between bytes."""
+    start = o.parameter([-1, 3, 32, 32], np.float32)
+
+    def rounded(x: Any) -> Any:
+        return o.convert(o.clamp(q.moved(o.round(x, "half_to_even")), *LIMITS[q.kind]), q.kind)
+
+    def shifted(x: Any) -> Any:
+        wide = o.convert(x, "f32")
+        return o.subtract(wide, q.zero) if q.zero else wide
+
+    def layer(x: Any, ins: int, outs: int, size: int = 1, stride: int = 1) -> Any:
+        weights = o.convert(o.constant(np.resize(BYTES, (outs, ins, size, size))), "f32")
+        pads = [size // 2] * 2
+        y = o.convolution(shifted(x), weights, [stride] * 2, pads, pads, [1, 1])
+        y = o.add(y, np.arange(outs, dtype=np.float32).reshape(1, outs, 1, 1))
+        return rounded(o.multiply(y, real(1, outs, 1, 1, value=0.003)))
+
+    x = layer(q.stored(start, q.scale()), 3, 32, 3, 2)
+    x = o.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    y = layer(layer(x, 32, 32, 3), 32, 32)
+    x = q.stored(o.add(q.real(y, q.scale()), q.real(x, q.scale())), q.scale())
+    one, other = (q.stored(q.real(each, q.scale()), q.scale()) for each in (x, layer(x, 32, 32)))
+    x = o.concat([one, other], 1)
+    row = q.stored(o.reshape(mean(q.real(x, q.scale())), ints(0, -1), True), q.scale())
+    weights = o.convert(o.constant(np.resize(BYTES, (64, 48))), "f32")
+    y = o.matmul(shifted(row), weights, False, False)
+    plain = rounded(o.multiply(y, np.float32(0.003)))
+    y = rounded(o.multiply(o.add(y, np.arange(48, dtype=np.float32)), np.float32(0.003)))
+    return ov.Model([q.real(each, q.scale()) for each in (y, plain)], [start], "requantized")
+
+
+def _attended(x: Any, linear: Callable[[Any, int, int], Any], ranged: Callable[[Any], Any]) -> Any:
+    """A layer of an encoder whose products are what `linear` makes, and their results what `ranged` does."""
+
+    def split(y: Any) -> Any:
+        apart = o.reshape(ranged(y), ints(0, -1, HEADS, WIDE // HEADS), True)
+        return o.transpose(apart, ints(0, 2, 1, 3))
+
+    a, b, c = (split(linear(x, WIDE, WIDE)) for _ in "abc")
+    scores = ranged(o.multiply(o.matmul(a, b, False, True), np.float32(0.3)))
+    z = ranged(o.matmul(ranged(o.softmax(scores, -1)), c, False, False))
+    z = o.reshape(o.transpose(z, ints(0, 2, 1, 3)), ints(0, -1, WIDE), True)
+    x = ranged(layer_norm(o.add(x, linear(z, WIDE, WIDE)), WIDE))
+    y = linear(ranged(o.gelu(linear(x, WIDE, 2 * WIDE))), 2 * WIDE, WIDE)
+    return ranged(layer_norm(o.add(x, ranged(y)), WIDE))
+
+
+def _encoder(q: Linear) -> Any:
+    start = o.parameter([-1, -1, WIDE], np.float32)
+    made = _attended(q.ranged(start), q.linear, q.ranged)
+    return ov.Model([made, o.tanh(q.linear(made, WIDE, WIDE))], [start], "linear")
+
+
+def _dynamic(fused: bool, offset: bool) -> Any:
+    """An encoder of which each product finds the range of its rows. `fused`: the sums are scaled by one
+    number, the product of both scales. `offset`: there is a bias."""
+    start = o.parameter([-1, -1, WIDE], np.float32)
+    zero = np.float32(0)
+
+    def stored(x: Any) -> tuple[Any, Any, Any]:
+        axes = ints(*range(len(x.output(0).partial_shape)))
+        top = o.maximum(o.reduce_max(x, axes, False), zero)
+        low = o.minimum(o.reduce_min(x, axes, False), zero)
+        scale = o.divide(o.subtract(top, low), np.float32(255))
+        safe = o.select(o.equal(scale, zero), np.float32(1), scale)
+        steps = o.round(o.divide(o.negative(low), safe), "half_to_even")
+        point = o.convert(o.clamp(steps, 0.0, 255.0), "u8")
+        steps = o.add(o.round(o.divide(x, safe), "half_to_even"), o.convert(point, "f32"))
+        return o.convert(o.clamp(steps, 0.0, 255.0), "u8"), scale, point
+
+    def linear(x: Any, ins: int, outs: int) -> Any:
+        whole, scale, point = stored(x)
+        weights = o.convert(o.constant(np.resize(BYTES, (ins, outs))), "f32")
+        sums = o.matmul(o.subtract(o.convert(whole, "f32"), o.convert(point, "f32")), weights, False, False)
+        if not fused:
+            sums = o.convert(o.convert(sums, "i32"), "f32")
+        y = o.multiply(sums, o.multiply(scale, np.float32(0.005)))
+        return o.add(y, real(outs)) if offset else y
+
+    return ov.Model([_attended(start, linear, lambda x: x)], [start], "dynamic")
+
+
+def linear_quantised() -> Iterator[Any]:
+    """All of them, the commonest first."""
+    for kind, zero in (("u8", 128), ("i8", 0)):
+        for name, act in ACTIVATIONS.items():
+            yield _convolutional(Linear(kind, zero), act, name in ("hswish", "swish"))
+        yield _requantized(Linear(kind, zero))
+        yield _encoder(Linear(kind, zero))
+    for fused in (False, True):
+        for offset in (True, False):
+            yield _dynamic(fused, offset)
