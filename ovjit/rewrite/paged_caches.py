@@ -27,8 +27,9 @@ from ovjit.graph.shapes import ANY, is_static
 from ovjit.rewrite.paged_states import States
 
 #: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
-#: up to so many new tokens are not split into tiles.
-COLUMNS, ROWS, FEW = 512, 96, 4
+#: up to so many new tokens are not split into tiles. Where caches are f32, and few heads share a key, tiles
+#: pay later: of `GROUPS` such heads each that is missing allows a token more.
+COLUMNS, ROWS, FEW, GROUPS = 512, 96, 4, 3
 
 #: The kinds that the kernels read and write.
 KINDS = ("f32", "bf16", "f16", "u8", "u4")
@@ -234,13 +235,14 @@ class _Work:
 
     def _key(self, node: Node) -> tuple[Any, ...]:
         """What a list of work is made of: tables, and how many of what an item has."""
-        keys = self.kinds[node.inputs[3]]
+        keys, values = (self.kinds[v] for v in node.inputs[3:5])
         width = node.inputs[0].shape[1] if node.inputs[0].shape else None
         group = max(1, width // (keys.heads * keys.size)) if isinstance(width, int) else 1
         rows = max(1, ROWS // group)
         part = max(1, COLUMNS // keys.tokens)
+        few = FEW + (max(0, GROUPS - group) if keys.kind == values.kind == "f32" else 0)
         attrs = {
-            "block": keys.tokens, "part": part, "rows": rows, "few": min(FEW, rows),
+            "block": keys.tokens, "part": part, "rows": rows, "few": min(few, rows),
             "writing": bool(node.attrs["write_kv_cache"]), "typed": _may_have(node.inputs[25]),
         }  # fmt: skip
         window = node.inputs[10]

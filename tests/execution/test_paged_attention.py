@@ -14,6 +14,7 @@ import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
+from bench import transformers
 from tests.support.paged_models import Cache, alone, decoded, decoder, told
 
 SEED = 20261122
@@ -195,3 +196,24 @@ def test_a_cache_needs_memory_without_gaps() -> None:
     with pytest.raises(RuntimeError):
         cache.request.set_tensor("key_cache.0", window)
         cache.request.infer(cache.inputs([(0, 0, rng.integers(0, 50, 4))]))
+
+
+@pytest.mark.parametrize("shared, rows", [(4, 6), (2, 5), (1, 4)])
+def test_tokens_of_a_draft_have_the_bits_of_each_alone(shared: int, rows: int) -> None:
+    """Caches of f32; `shared`: heads of keys, of 4."""
+    sizes = transformers.Sizes(layers=2, wide=64, heads=4, shared=shared, inner=96, words=50)
+    model = decoder(ov, sizes)
+    paged_attention_transformation(model)
+    config = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+    compiled = ov.Core().compile_model(model, "CPU", config)
+    tokens = np.random.default_rng(SEED).integers(0, 50, 700 + rows)
+    found = []
+    for each in (rows, 1):
+        cache = Cache(ov, compiled, np.random.default_rng(SEED))
+        cache.request.infer(cache.inputs([(0, 0, tokens[:700])]))
+        parts = [
+            cache.request.infer(cache.inputs([(0, at, tokens[at : at + each])]))[0].copy()
+            for at in range(700, 700 + rows, each)
+        ]
+        found.append(np.concatenate(parts))
+    np.testing.assert_array_equal(found[0], found[1], err_msg=f"{SEED}")
