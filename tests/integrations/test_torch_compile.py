@@ -179,3 +179,80 @@ def test_the_entry_points_name_the_backends() -> None:
     for name in ("openvino", "ovjit"):
         assert f'{name} = "{ovjit.torch.backend.__name__}:{name}"' in text
         assert callable(getattr(ovjit.torch.backend, name))
+
+
+def test_batch_norms_in_training_mode() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(7, 5), torch.nn.BatchNorm1d(3), torch.nn.Tanh())
+    other = copy.deepcopy(module)
+    compiled = torch.compile(other, backend="openvino", options={"aot_autograd": True, **CONFIG})
+    for _ in range(2):
+        x = torch.randn(3, 3, 7)
+        got, wanted = compiled(x), module(x)
+        close(got, wanted, 1e-4)
+        got.square().sum().backward()
+        wanted.square().sum().backward()
+    for a, b in zip(other.parameters(), module.parameters(), strict=True):
+        close(a.grad, b.grad, 1e-3)
+    for a, b in zip(other.buffers(), module.buffers(), strict=True):
+        close(a, b, 1e-4)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_layers_that_pytorch_fuses(first) -> None:
+    """Without gradients PyTorch runs an encoder's layer and attention as one operator each."""
+    layer = torch.nn.TransformerEncoderLayer(
+        8, 2, 16, batch_first=True, norm_first=first, activation="gelu" if first else "relu"
+    )
+    attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def function(x, mask):
+        return layer(x, src_key_padding_mask=mask), *attention(x, x, x, key_padding_mask=mask)
+
+    layer.eval(), attention.eval()
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.no_grad():
+        x = torch.randn(2, 5, 8)
+        for got, wanted in zip(compiled(x, mask), function(x, mask), strict=True):
+            close(got[:1], wanted[:1], 1e-4)
+            close(got[1:, :3], wanted[1:, :3], 1e-4)  # behind, PyTorch pads with zeros
+
+
+def test_constants_and_branches_of_a_graph() -> None:
+    """Tensors that a function makes, torch.cond, and an operator whose outputs PyTorch checks."""
+
+    def function(x, y):
+        x = x * torch.tensor([0.5, 2.0, 3.0]) + torch.full((3, 3), -1.0).triu(1)
+        return torch.cond(y.sum() > 0, lambda a: a.sin(), lambda a: a * 2, (x,)), torch.full((2,), 3)
+
+    def solved(x, y):
+        return torch.linalg.solve(x + 4 * torch.eye(3), y).relu()
+
+    for made in (function, solved):
+        compiled = torch.compile(made, backend="openvino", options=CONFIG)
+        for sign in (1, -1):
+            x, y = torch.randn(3, 3), sign * torch.rand(3, 3)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*with_effects.*")
+                got, wanted = compiled(x, y), made(x, y)
+            for a, b in zip(got, wanted, strict=True):
+                close(a, b, 1e-4)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_outputs_that_are_views(dynamic) -> None:
+    """Of an input, and of a tensor that is an output, too."""
+
+    def function(x):
+        first = round((x.shape[1] - 4) / 2)
+        y = x * 2
+        return x[:, first : first + 4], y[1:].t(), y.t()[2], y, x.split(2, 1)[1], x.view(-1)[::3], x + y
+
+    compiled = torch.compile(function, backend="openvino", dynamic=dynamic, options=CONFIG)
+    for length in (8, 9, 11):
+        x = torch.randn(3, length)
+        for got, wanted in zip(compiled(x), function(x), strict=True):
+            close(got, wanted)
+            assert got.stride() == wanted.stride()
+    compiled(x)[0].zero_()
+    assert not x[:, 4:8].any()  # it is the input's memory

@@ -170,6 +170,11 @@ OPERATORS = {
         [rand(1, 2, 5, 5), rand(1, 3, 4, 2)],
         [],
     ),
+    "matrix_power": (
+        lambda x: [torch.linalg.matrix_power(x, k) for k in (-2, 0, 1, 5, 8)],
+        [rand(2, 3, 3) + 2 * torch.eye(3)],
+        [[rand(3, 4, 4) + 2 * torch.eye(4)]],
+    ),
     "circular": (lambda x: F.pad(x, (-1, 2), mode="circular"), [rand(1, 2, 5)], [[rand(2, 2, 7)]]),
     "avg_pool_divisor": (
         lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, divisor_override=2),
@@ -485,6 +490,56 @@ def test_a_saved_model_is_the_same(tmp_path) -> None:
 def test_recurrent_layers(kind, ways) -> None:
     layer = getattr(torch.nn, kind)(4, 3, num_layers=2, bidirectional=ways, batch_first=ways)
     compare(layer, rand(5, 2, 4), more=[[rand(3, 1, 4)]])
+
+
+@pytest.mark.parametrize("ways", [False, True])
+def test_an_lstm_with_projections(ways) -> None:
+    layer = torch.nn.LSTM(4, 5, num_layers=2, proj_size=3, bidirectional=ways, bias=ways)
+    compare(layer, rand(5, 2, 4), more=[[rand(7, 1, 4)]])
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_places_in_volumes(mode, padding, align_corners) -> None:
+    def function(x, grid):
+        return F.grid_sample(x, grid, mode, padding, align_corners)
+
+    more = [[rand(1, 2, 2, 3, 4), rand(1, 3, 2, 4, 3)]]
+    compare(of(function), rand(2, 3, 4, 5, 3), 1.5 * rand(2, 2, 3, 2, 3), more=more)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_rows_with_padding(mode) -> None:
+    bags = torch.nn.EmbeddingBag(9, 4, mode=mode, padding_idx=2)
+    starts, more = torch.tensor([0, 3, 3, 7]), torch.tensor([0, 5])
+    compare(bags, torch.randint(0, 9, (12,)), starts, more=[[torch.full((6,), 2), more]])
+    compare(bags, torch.randint(0, 4, (3, 5)), more=[[torch.randint(0, 4, (2, 7))]])
+    if mode == "sum":
+
+        def weighted(_, ids, starts, weights):
+            return bags(ids, starts, weights)
+
+        compare(Of(weighted, rows=bags.weight), torch.randint(0, 4, (9,)), starts, torch.rand(9))
+
+
+class Depending(torch.nn.Module):
+    """PyTorch's operators for branches and loops that depend on data."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, x, times):
+        x = torch.cond(x.sum() > 0, lambda x: self.linear(x).sin(), lambda x: x * 2, (x,))
+        step = torch._higher_order_ops.while_loop
+        state = torch.zeros_like(times), x
+        return step(lambda i, x: i < times, lambda i, x: (i + 1, self.linear(x).tanh()), state)[1]
+
+
+def test_operators_for_branches_and_loops() -> None:
+    more = [(-torch.ones(5, 4), torch.tensor(6)), (torch.ones(2, 4), torch.tensor(0))]
+    compare(Depending(), torch.ones(3, 4), torch.tensor(2), more=more)
 
 
 def test_quiet_conversion_of_a_plain_module() -> None:

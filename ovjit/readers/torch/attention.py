@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 
@@ -50,8 +53,63 @@ def _repeated_heads(n: Call, value: Output, query: Output) -> Output:
     return n.to_shape(n.expand(wide, target), [*dims[:-3], wanted, *dims[-2:]])
 
 
-@aten("_native_multi_head_attention", "_transformer_encoder_layer_fwd")
-def fused(n: Call, x: Output) -> Any:
-    from ovjit.errors import UnsupportedError
+@aten("_native_multi_head_attention")
+def native_attention(
+    n: Call, x: Output, key: Output, value: Output, embed_dim: int, num_head: int, qkv_weight: Output,
+    qkv_bias: Output, proj_weight: Output, proj_bias: Output, mask: Any = None, need_weights: bool = True,
+    average_attn_weights: bool = True, mask_type: Any = None,
+) -> list[Any]:  # fmt: skip
+    """nn.MultiheadAttention as PyTorch fuses it, of [batch, length, size] and one matrix for Q, K and V."""
+    if not x == key == value:
+        raise UnsupportedError("fused attention to other tokens than the queries")
+    size = n.known_int(embed_dim, "the size of heads")
+    batch, length, _ = n.sizes(x)
+    packed = n.also("linear", x, qkv_weight, qkv_bias)
+    heads = n.to_shape(packed, [batch, length, 3, num_head, size // num_head])
+    parts = n.all("Split", n.transpose(heads, [2, 0, 3, 1, 4]), 0, num_splits=3)
+    q, k, v = (n.squeeze(part, [0]) for part in parts)
+    scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
+               transpose_a=False, transpose_b=True)  # fmt: skip
+    if mask is not None:
+        scores = _masked(n, scores, mask, mask_type)
+    weights = n("Softmax", scores, axis=3)
+    made = n.transpose(n("MatMul", weights, v), [0, 2, 1, 3])
+    out = n.also("linear", n.to_shape(made, [batch, length, size]), proj_weight, proj_bias)
+    if not need_weights:
+        return [out, None]
+    return [out, n("ReduceMean", weights, [1], keep_dims=False) if average_attn_weights else weights]
 
-    raise UnsupportedError("PyTorch's fused layer: it is turned off while a module is traced")
+
+def _masked(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:
+    """Scores of tokens that a mask leaves out are -inf. It is [length, length], [batch, length] for the type
+    1, or has all four dimensions; one of numbers is added."""
+    if n.rank(mask) == 2 and mask_type == 1:
+        mask = n.unsqueeze(mask, [1, 2])
+    if n.dtype(mask) != "boolean":
+        return n("Add", scores, n.to_type(mask, n.dtype(scores)))
+    return n("Select", mask, n.like(scores, -np.inf), scores)
+
+
+@aten("_transformer_encoder_layer_fwd")
+def encoder_layer(
+    n: Call, x: Output, embed_dim: int, num_heads: int, qkv_weight: Output, qkv_bias: Output,
+    proj_weight: Output, proj_bias: Output, use_gelu: bool, norm_first: bool, eps: float,
+    norm_weight_1: Output, norm_bias_1: Output, norm_weight_2: Output, norm_bias_2: Output,
+    ffn_weight_1: Output, ffn_bias_1: Output, ffn_weight_2: Output, ffn_bias_2: Output, mask: Any = None,
+    mask_type: Any = None,
+) -> Output:  # fmt: skip
+    """nn.TransformerEncoderLayer as PyTorch fuses it."""
+
+    def norm(value: Output, weight: Output, bias: Output) -> Output:
+        return n.also("layer_norm", value, [embed_dim], weight, bias, eps)
+
+    first, second = (norm_weight_1, norm_bias_1), (norm_weight_2, norm_bias_2)
+    given = norm(x, *first) if norm_first else x
+    made = n.also("_native_multi_head_attention", given, given, given, embed_dim, num_heads, qkv_weight,
+                  qkv_bias, proj_weight, proj_bias, mask, False, False, mask_type)  # fmt: skip
+    x = n("Add", made[0], x)
+    x = x if norm_first else norm(x, *first)
+    wide = n.also("linear", norm(x, *second) if norm_first else x, ffn_weight_1, ffn_bias_1)
+    wide = n.also("gelu" if use_gelu else "relu", wide)
+    x = n("Add", n.also("linear", wide, ffn_weight_2, ffn_bias_2), x)
+    return x if norm_first else norm(x, *second)

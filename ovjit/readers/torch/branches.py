@@ -1,8 +1,9 @@
-"""Branches of scripts that depend on data: If, whose bodies take what they read from around them."""
+"""Branches that depend on data: If, whose bodies take what they read from around them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.boundary import Constant, Parameter, Result
@@ -15,6 +16,8 @@ from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.values import Complex, Number
 
 if TYPE_CHECKING:
+    from ovjit.readers.torch.fx import FxReader
+    from ovjit.readers.torch.graph import TorchReader
     from ovjit.readers.torch.script import ScriptReader
 
 
@@ -66,14 +69,21 @@ def raises(block: Any) -> bool:
 
 def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     """The outputs of a branch whose condition is known only when the model runs."""
+    call = Call(reader, "prim::If", "", node.scopeName(), reader._inner)
+    return chosen(reader, call, condition, [partial(read_body, reader, call, b) for b in node.blocks()])
+
+
+def chosen(
+    reader: TorchReader, call: Call, condition: Any, bodies: Sequence[Callable[[], tuple[Inside, list[Any]]]]
+) -> list[Any]:
+    """What an If gives whose `bodies`, for true and for false, are read by calling them."""
     from ovjit.api.model.subgraphs import if_op
 
-    call = Call(reader, "prim::If", "", node.scopeName(), reader._inner)
     truth = call.scalar(call.tensor(condition, "boolean"))
     models, inputs, sources = [], [], [truth]
     forms = []
-    for block in node.blocks():
-        inside, values = read_body(reader, call, block)
+    for body in bodies:
+        inside, values = body()
         leaves: list[Output] = []
         forms.append([form_of(call, v, leaves) for v in values])
         own = [call.same(v) if isinstance(v._node, Parameter) else v for v in leaves]
@@ -108,6 +118,23 @@ def read_body(
         reader.env = env
         reader.end_body(outer)
     return inside, values
+
+
+def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -> tuple[Inside, list[Any]]:
+    """What a graph module gives, read as a graph of its own, for values of the graph around it."""
+    inside = Inside(call)
+    values = [inside.value(v) for v in given]
+    return inside, inner_graph(reader, graph, values)
+
+
+def inner_graph(reader: FxReader, graph: Any, values: Sequence[Any]) -> list[Any]:
+    """What a graph module gives for values of a body that is being read."""
+    outer = reader.start_body()
+    try:
+        made = reader.run(graph, values)
+    finally:
+        reader.end_body(outer)
+    return made if isinstance(made, list) else [made]
 
 
 def _names(block: Any) -> Iterator[str]:

@@ -42,8 +42,8 @@ def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
 
 @aten("full", "new_full")
 def full(n: Call, x: Any, fill_value: Any, size: Any = None, dtype: Any = None) -> Any:
-    if size is None:
-        return n.filled(fill_value, x, _kind(n, dtype, fill_value))
+    if not isinstance(x, Output):
+        return n.filled(fill_value, x if size is None else size, _kind(n, dtype, fill_value))
     return n.filled(fill_value, size, n.dtype(x) if dtype is None else element_type(dtype))
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ovjit.api.model.model import Model
+from ovjit.readers.torch.branches import chosen, read_graph
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
+from ovjit.readers.torch.loops import read_while
 from ovjit.readers.torch.numbers import computed, python_number
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Number
@@ -17,6 +20,10 @@ from ovjit.readers.torch.values import Number
 _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wrapper": 0,
             "tag_activation_checkpoint": 0, "wrap_activation_checkpoint": 0, "wrap": 0,
             "invoke_subgraph": 0, "autograd_function_apply": 0}  # fmt: skip
+
+
+#: Those that are If and Loop.
+_READ = ("cond", "while_loop")
 
 
 class FxReader(TorchReader):
@@ -75,8 +82,7 @@ class FxReader(TorchReader):
         arguments = self._arguments(node.args, env)
         named = self._arguments(node.kwargs, env)
         if target is operator.getitem:
-            value = arguments[0]
-            return value[arguments[1]]
+            return self._item(node, *arguments)
         if isinstance(target, torch._ops.OpOverload):
             name, overload = target._schema.name, target._schema.overload_name
             return self.call(
@@ -96,16 +102,48 @@ class FxReader(TorchReader):
             return computed(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
 
-    def _higher(self, target: Any, node: Any, arguments: list[Any]) -> Any:
+    def _item(self, node: Any, values: Any, index: Any) -> Any:
+        """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""
         import torch
 
+        value = values[index] if not isinstance(values, (list, tuple)) or index < len(values) else None
+        if value is None and node.users and isinstance(node.meta.get("val"), torch.Tensor):
+            made = node.args[0]
+            says = f"{made.target} is read without its output {index}{_where(made)}"
+            error = Refused(_base_name(made), says)
+            error.node = made.name
+            raise error
+        return value
+
+    def _higher(self, target: Any, node: Any, arguments: list[Any]) -> Any:
         name = target.name() if callable(getattr(target, "name", None)) else str(target)
+        try:
+            return self._graphs(name, node, arguments)
+        except Refused as error:
+            error.node = node.name  # not the one of an inner graph
+            raise
+
+    def _graphs(self, name: str, node: Any, arguments: list[Any]) -> Any:
+        import torch
+
+        call = Call(self, name, "", self._base(node, name), self._inner)
+        if name == "cond":
+            return self._cond(call, *arguments)
+        if name == "while_loop":
+            return read_while(self, call, *arguments)
         before = _INLINED.get(name)
         rest = arguments[before:] if before is not None else []
         if not rest or not isinstance(rest[0], torch.fx.GraphModule):
             raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
         inner = [a for a in rest[1:] if not isinstance(a, str)] if name == "invoke_subgraph" else rest[1:]
         return self.run(rest[0], inner)
+
+    def _cond(self, call: Call, condition: Any, true: Any, false: Any, operands: Sequence[Any]) -> Any:
+        known = call.known_number(condition)
+        if known is not None:
+            return self.run(true if known else false, operands)
+        bodies = [partial(read_graph, self, call, graph, operands) for graph in (true, false)]
+        return chosen(self, call, condition, bodies)
 
     def _base(self, node: Any, target: Any) -> str:
         if not self.scopes:
@@ -115,6 +153,11 @@ class FxReader(TorchReader):
         path = path.removeprefix("L['self']").strip(".")
         kind = f"aten::{str(target).split('.')[1]}" if str(target).startswith("aten.") else str(target)
         return f"__module.{path}/{kind}" if path else kind
+
+
+def _base_name(node: Any) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name if schema is not None else str(node.target)
 
 
 def _wanted(node: Any) -> Wanted:
@@ -149,6 +192,8 @@ def refusal(target: Any) -> str | None:
             return "there is no rule for it"
         return None
     if target is operator.getitem or python_number(getattr(target, "__name__", "")):
+        return None
+    if isinstance(target, torch._ops.HigherOrderOperator) and target.name() in _READ:
         return None
     return "it is no operator of ATen"
 

@@ -37,9 +37,10 @@ def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
     b = n.unsqueeze(B, [n.rank(B)]) if vector else B
     out = n("MatMul", made, b) if left else n("MatMul", b, made)
     out = n.squeeze(out, [-1]) if vector else out
-    if n.op == "aten::linalg_solve_ex":
-        return [out, n.filled(0, n.sizes(x)[:-2], "i32")]
-    return out if n.op == "aten::linalg_solve" else [out, None, None, None]
+    if n.op == "aten::linalg_solve":
+        return out
+    info = n.filled(0, n.sizes(x)[:-2], "i32")
+    return [out, info] if n.op == "aten::linalg_solve_ex" else [out, None, None, info]
 
 
 @aten("linalg_cross", "cross")
@@ -173,6 +174,22 @@ def matrix_exp(n: Call, x: Output) -> Output:
     for _ in range(HALVINGS):
         rest = n("Add", n("Add", rest, rest), n("MatMul", rest, rest))
     return n.convert(n("Add", rest, one), n.dtype(x))
+
+
+@aten("linalg_matrix_power", "matrix_power")
+def matrix_power(call: Call, x: Output, **power: Any) -> Output:
+    """By squaring. `n` is the power."""
+    exponent = call.known_int(power["n"], "the power of a matrix")
+    if exponent == 0:
+        places = call.arange(call.size(x, -1))
+        one = call("Equal", call.unsqueeze(places, [0]), call.unsqueeze(places, [1]))
+        return call.expand(call.convert(one, call.dtype(x)), call.shape_of(x))
+    base = call("Inverse", x, adjoint=False) if exponent < 0 else x
+    out = base
+    for bit in bin(abs(exponent))[3:]:
+        out = call("MatMul", out, out)
+        out = call("MatMul", out, base) if bit == "1" else out
+    return out
 
 
 @aten("linalg_solve_triangular", "triangular_solve")

@@ -1,7 +1,8 @@
-"""Loops of scripts: unrolled where the number of iterations is known, else Loop."""
+"""Loops: unrolled where the number of iterations is known, else Loop."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.boundary import Parameter, Result
@@ -11,11 +12,13 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.torch.branches import Inside, built, form_of, read_body
+from ovjit.readers.torch.branches import Inside, built, form_of, inner_graph, read_body
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.values import Number
 
 if TYPE_CHECKING:
+    from ovjit.readers.torch.fx import FxReader
+    from ovjit.readers.torch.graph import TorchReader
     from ovjit.readers.torch.script import ScriptReader
 
 #: A loop that is unrolled has at most this many iterations.
@@ -43,19 +46,54 @@ def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
 
 
 def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
-    """What a loop carries, after its last iteration.
+    """What a script's loop carries, after its last iteration."""
+    call = Call(reader, "prim::Loop", "", node.scopeName(), reader._inner)
+    most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
+    block = next(node.blocks())
+    names = [value.debugName() for value in block.inputs()]
+
+    def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
+        return read_body(reader, call, block, dict(zip(names, values, strict=True)))
+
+    known = call.known_number(most)
+    trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
+    return looped(reader, call, trips, going, carried, iterate)
+
+
+def read_while(
+    reader: FxReader, call: Call, condition: Any, body: Any, carried: Sequence[Any], others: Sequence[Any]
+) -> list[Any]:
+    """What torch.while_loop carries in the end, of graph modules for its condition and its body."""
+
+    def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
+        inside = Inside(call)
+        constant = [inside.value(v) for v in others]
+        after = inner_graph(reader, body, [*values[1:], *constant])
+        return inside, [*inner_graph(reader, condition, [*after, *constant]), *after]
+
+    going = reader.run(condition, [*carried, *others])
+    going = going[0] if isinstance(going, list) else going
+    return looped(reader, call, call.const(-1, "i64"), going, carried, iterate)
+
+
+#: The values of one iteration, its number first -> whether there is another one, and what it gives.
+Iterate = Callable[[list[Any]], tuple[Inside, list[Any]]]
+
+
+def looped(
+    reader: TorchReader, call: Call, trips: Output, going: Any, carried: Sequence[Any], iterate: Iterate
+) -> list[Any]:
+    """A Loop: what it carries after its last iteration.
 
     The body is read until its types fit: a dimension that an iteration changes is open in all of them.
     """
     from ovjit.api.model.subgraphs import loop
 
-    call = Call(reader, "prim::Loop", "", node.scopeName(), reader._inner)
-    most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     starts: list[Output] = []
     form = [form_of(call, value, starts) for value in carried]
     kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
     while True:
-        parameters, inside, made = _iteration(reader, call, node, form, kinds)
+        parameters, inside, made = _iteration(call, iterate, form, kinds)
         joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, made[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):
             break
@@ -64,8 +102,6 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     model = Model._from_parts([Result._of(v) for v in made], [*parameters, *inside.parameters])
     rows = [Port(MERGED, 2 + i, 1 + i, i) for i in range(count)]
     rows += [Port(INVARIANT, 2 + count + i, 1 + count + i) for i in range(len(inside.sources))]
-    known = call.known_number(most)
-    trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
     truth = call.scalar(call.tensor(going, "boolean"))
     name = reader.name(call.base, "Loop")
     ends = [Port(LAST, i, i) for i in range(count)]
@@ -78,17 +114,14 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
 
 
 def _iteration(
-    reader: ScriptReader, call: Call, node: Any, form: list[Any], kinds: list[TensorType]
+    call: Call, iterate: Iterate, form: list[Any], kinds: list[TensorType]
 ) -> tuple[list[Any], Inside, list[Output]]:
     """One iteration: parameters for its number and the state, what else it reads, and what it gives: the next
     state, and whether to go on."""
-    block = next(node.blocks())
     parameters = [Parameter._of("i64", (), None), *(Parameter._of(k.dtype, k.shape, None) for k in kinds)]
     first, *state = [Output._of(p, 0) for p in parameters]
     rest = iter(state)
-    values = [Number(first), *(built(part, rest) for part in form)]
-    names = [value.debugName() for value in block.inputs()]
-    inside, (more, *given) = read_body(reader, call, block, dict(zip(names, values, strict=True)))
+    inside, (more, *given) = iterate([Number(first), *(built(part, rest) for part in form)])
     made: list[Output] = []
     after = [form_of(call, value, made) for value in given]
     if after != form:

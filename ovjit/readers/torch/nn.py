@@ -139,6 +139,21 @@ def bilinear(n: Call, x: Output, input2: Output, weight: Output, bias: Any = Non
     return out if bias is None else n("Add", out, bias)
 
 
+@aten("_trilinear")
+def trilinear(
+    n: Call, i1: Output, i2: Output, i3: Output, expand1: Any, expand2: Any, expand3: Any, sumdim: Any,
+    unroll_dim: int = 1,
+) -> Output:  # fmt: skip
+    """The product of three tensors that get dimensions of 1, summed."""
+    rank = n.rank(i1) + len(expand1)
+    wide = [
+        n.unsqueeze(v, sorted(d % rank for d in dims)) if dims else v
+        for v, dims in ((i1, expand1), (i2, expand2), (i3, expand3))
+    ]
+    made = n("Multiply", n("Multiply", wide[0], wide[1]), wide[2])
+    return n("ReduceSum", made, [d % rank for d in sumdim], keep_dims=False) if sumdim else made
+
+
 @aten("embedding")
 def embedding(n: Call, x: Output, indices: Output) -> Output:
     return n("Gather", x, indices, 0)
@@ -157,10 +172,10 @@ def embedding_bag(
     n: Call, x: Output, indices: Output, offsets: Any = None, mode: int = 0, per_sample_weights: Any = None,
     include_last_offset: bool = False, padding_idx: Any = None,
 ) -> list[Any]:  # fmt: skip
-    n.no(padding_idx is not None and padding_idx >= 0, what="padding_idx of an EmbeddingBag")
-    if mode == 2:
-        raise UnsupportedError("an EmbeddingBag with the mode max")
     indices = n.convert(indices, "i64")
+    if mode == 2 or (padding_idx is not None and padding_idx >= 0):
+        made = _bags(n, x, indices, offsets, mode, per_sample_weights, include_last_offset, padding_idx)
+        return [made, None, None, None]
     if n.rank(indices) == 2:
         if mode == 0:
             extra = [] if per_sample_weights is None else [per_sample_weights]
@@ -175,6 +190,36 @@ def embedding_bag(
     extra = [] if per_sample_weights is None else [n.const(-1), per_sample_weights]
     out = n("EmbeddingBagOffsets", x, indices, offsets, *extra, reduction=reduction)
     return [out, None, None, None]
+
+
+def _bags(
+    n: Call, x: Output, indices: Output, offsets: Any, mode: int, weights: Any, include_last: bool,
+    padding: Any,
+) -> Output:  # fmt: skip
+    """Rows reduced by the bag of each; rows of the index `padding` count nowhere, empty bags are zeros."""
+    if n.rank(indices) == 2:
+        count, length = n.size(indices, 0), n.size(indices, 1)
+        bags = n("Broadcast", n.unsqueeze(n.arange(count), [1]), n.ints([count, length]))
+        indices, bags = n.flat(indices), n.flat(bags)
+        weights = None if weights is None else n.flat(weights)
+    else:
+        starts = n.convert(offsets, "i64")
+        starts = n.cut(starts, 0, 0, -1) if include_last else starts
+        count = n.size(starts, 0)
+        begun = n("LessEqual", n.unsqueeze(starts, [0]), n.unsqueeze(n.arange(n.size(indices, 0)), [1]))
+        bags = n("Subtract", n("ReduceSum", n.convert(begun, "i64"), [1], keep_dims=False), n.const(1))
+    kind = n.dtype(x)
+    if padding is not None and padding >= 0:  # to a bag behind the last one
+        bags = n("Select", n("Equal", indices, n.const(padding)), n.index(count), bags)
+    rows = n("Gather", x, indices, 0)
+    if weights is not None:
+        rows = n("Multiply", rows, n.unsqueeze(weights, [1]))
+    more = n.compute("Add", count, 1)
+    place = n.expand(n.unsqueeze(bags, [1]), n.shape_of(rows))
+    zeros = n.filled(0, [more, n.size(x, 1)], kind)
+    reduction = ("sum", "mean", "max")[mode]
+    made = n("ScatterElementsUpdate", zeros, place, rows, n.const(0), reduction=reduction, use_init_val=False)
+    return n.cut(made, 0, 0, count)
 
 
 @aten("one_hot")

@@ -30,10 +30,9 @@ def batch_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's numbers where there are no others."""
     plain = n.op == "aten::batch_norm"
     if training or running_mean is None:
-        if not plain:
-            raise UnsupportedError("BatchNorm in training mode is not supported: call eval() first")
         axes = [i for i in range(n.rank(x)) if i != 1]
-        return affine(n, n("MVN", x, axes, eps=float(eps)), weight, bias, n.rank(x))
+        out = affine(n, n("MVN", x, axes, eps=float(eps)), weight, bias, n.rank(x))
+        return out if plain else [out, *_of_batch(n, x, axes, running_mean, running_var, eps, momentum)]
     kind, wide = n.dtype(x), x
     if n.dtype(running_mean) != kind:
         wide = n.convert(x, n.dtype(running_mean))
@@ -44,6 +43,25 @@ def batch_norm(
     out = n.to_type(out, kind)
     none = n.const([], n.dtype(wide))
     return out if plain else [out, none, none]
+
+
+def _of_batch(
+    n: Call, x: Output, axes: list[int], running_mean: Any, running_var: Any, eps: float, momentum: float
+) -> list[Any]:
+    """The batch's mean, 1 / sqrt(var + eps), and running numbers that are moved towards the batch's."""
+    if n.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit") and running_mean is not None:
+        raise UnsupportedError("BatchNorm in training mode writes its running mean")
+    spread, middle = n.also("var_mean", n.wide(x), axes, None, 0, False)
+    made = [middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps)))]
+    if n.op == "aten::_batch_norm_with_update":
+        made.append(n.const([], "u8"))
+    if running_mean is not None:
+        rows = n.to_type(n.tensor(n.product([n.size(x, a) for a in axes])), n.dtype(spread))
+        unbiased = n("Divide", n("Multiply", spread, rows), n("Subtract", rows, n.like(rows, 1)))
+        for old, new in ((running_mean, middle), (running_var, unbiased)):
+            moved = n("Multiply", n("Subtract", n.to_type(new, n.dtype(old)), old), n.like(old, momentum))
+            made.append(n("Add", old, moved))
+    return made
 
 
 def _everywhere(n: Call, number: int, like: Output) -> Output:

@@ -47,6 +47,8 @@ def computed(n: Call, name: str, *values: Any) -> Any:
     """Python's operator `name` of numbers; of known ones it is Python that computes."""
     if name == "sym_sum":  # of a list
         return reduce(lambda a, b: computed(n, "add", a, b), values[0])
+    if name == "round" and len(values) == 2:
+        return _rounded(n, *values)
     function, op = (ARITHMETIC if len(values) > 1 else _UNARY)[name]
     known = [n.known_number(v) for v in values]
     if None not in known:
@@ -61,6 +63,19 @@ def computed(n: Call, name: str, *values: Any) -> Any:
             return Number(n("Floor", n("Divide", a, b)))
         return Number(n("Divide", a, b, m_pythondiv=True))
     return Number(n(op, a, b))
+
+
+def _rounded(n: Call, value: Any, digits: Any) -> Any:
+    """round(value, digits)"""
+    places = n.known_int(0 if digits is None else digits, "the digits to round to")
+    known = n.known_number(value)
+    if known is not None:
+        return round(known) if digits is None else round(known, places)
+    if digits is None:
+        return _unary(n, "Round", n.tensor(value))
+    wide = n.convert(n.tensor(value), "f64")
+    scaled = n("Multiply", wide, n.like(wide, 10.0**places))
+    return Number(n("Divide", n("Round", scaled, mode="half_to_even"), n.like(wide, 10.0**places)))
 
 
 def _unary(n: Call, op: str, value: Output) -> Any:

@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
+from ovjit.graph.op import find_op
+from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 
@@ -70,7 +75,7 @@ def _layer(
 ) -> tuple[Output, list[Output]]:
     hidden: Any = n.size(own[0][1], 1)
     if len(own[0]) != 2 + 2 * has_biases:
-        raise UnsupportedError("an LSTM with projections")
+        return _projected(n, x, begin, own, has_biases)
 
     def joined(parts: list[Output]) -> Output:
         return n("Concat", *(n.unsqueeze(p, [0]) for p in parts), axis=0) if len(parts) > 1 \
@@ -90,6 +95,52 @@ def _layer(
     made = n.all(op, x, *begin, lengths, weights, recurrences, biases, **attrs)
     steps = n.transpose(made[0], [0, 2, 1, 3])  # [batch, ways, length, hidden]
     return _flat(n, steps), list(made[1:])
+
+
+def _projected(
+    n: Call, x: Output, begin: list[Output], own: list[Any], has_biases: bool
+) -> tuple[Output, list[Output]]:
+    """A layer of an LSTM whose output is projected before it is used again, one way after another."""
+    made = []
+    for way, weights in enumerate(own):
+        hidden, cell = (n.squeeze(n.cut(v, 1, way, way + 1), [1]) for v in begin)
+        gates = n("MatMul", x, weights[0], transpose_a=False, transpose_b=True)
+        for bias in weights[2:4] if has_biases else ():
+            gates = n("Add", gates, bias)
+        made.append(_steps(n, gates, hidden, cell, weights[1], weights[-1], backward=way == 1))
+    out, *ends = ([parts[i] for parts in made] for i in range(3))
+    return n.concat(out, 2), [n("Concat", *(n.unsqueeze(v, [1]) for v in end), axis=1) for end in ends]
+
+
+def _steps(
+    n: Call, gates: Output, hidden: Output, cell: Output, again: Output, projection: Output, backward: bool
+) -> list[Output]:
+    """[batch, length, size], the last output and the last cell: a TensorIterator over the steps, of what the
+    inputs add to the gates i f g o."""
+    from ovjit.api.model.subgraphs import tensor_iterator
+
+    batch = (n.shape(gates) or (ANY,))[0]
+    kind, (size, width) = n.dtype(gates), (n.size(projection, 0), n.size(projection, 1))
+    shapes = ([batch, 1, 4 * width], [batch, size], [batch, width])
+    inner = [Parameter._of(kind, shape, None) for shape in shapes]
+    inner += [Parameter._of(kind, n.shape(v), None) for v in (again, projection)]
+    given, h, c, w, p = (Output._of(node, 0) for node in inner)
+    total = n("Add", n.squeeze(given, [1]), n("MatMul", h, w, transpose_a=False, transpose_b=True))
+    i, f, g, o = n.all("Split", total, 1, num_splits=4)
+    cell_after = n("Add", n("Multiply", n("Sigmoid", f), c), n("Multiply", n("Sigmoid", i), n("Tanh", g)))
+    out = n("Multiply", n("Sigmoid", o), n("Tanh", cell_after))
+    after = n("MatMul", out, p, transpose_a=False, transpose_b=True)
+    body = Model._from_parts([Result._of(v) for v in (n.unsqueeze(after, [1]), after, cell_after)], inner)
+    order = {"start": -1, "stride": -1, "end": 0} if backward else {}
+    rows = [Port(SLICED, 0, 0, axis=1, **order), Port(MERGED, 1, 1, 1), Port(MERGED, 2, 2, 2),
+            Port(INVARIANT, 3, 3), Port(INVARIANT, 4, 4)]  # fmt: skip
+    ends = [Port(CONCAT, 0, 0, axis=1, **order), Port(LAST, 1, 1), Port(LAST, 2, 2)]
+    name, sources = n.reader.name(n.base, "TensorIterator"), [gates, hidden, cell, again, projection]
+    record = find_op("TensorIterator")
+    whole = tensor_iterator._of_parts(record, sources, [body], [rows], [ends], name)
+    made = [Output._of(whole, k) for k in range(3)]
+    n.reader.name_dimensions(made)
+    return made
 
 
 def _flat(n: Call, steps: Output) -> Output:

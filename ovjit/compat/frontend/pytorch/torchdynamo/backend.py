@@ -18,6 +18,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Frozen
+from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
 from ovjit.readers.torch.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
@@ -118,8 +119,11 @@ def _weights(module: Any) -> list[int]:
 
 def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
     """The graph compiled; eager mode, with a warning, where nothing of it can be."""
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
     try:
-        return compiled_parts(module, chosen, constants)
+        with unset_fake_temporarily():  # constants of the graph are tensors with values
+            return beside_views(module, lambda inner: compiled_parts(inner, chosen, constants))
     except Exception as error:
         tell(f"a graph is not compiled: {type(error).__name__}: {error}")
         return lambda arguments: module(*arguments)

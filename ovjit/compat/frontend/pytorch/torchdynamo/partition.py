@@ -65,12 +65,15 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
 
     `constants` are tensors for some of the graph's placeholders.
     """
+    if not any(_gives_tensors(node) for node in _computing(module)):
+        return lambda arguments: module(*arguments)
     refused: dict[str, str] = {}
     for _ in range(MOST_TRIALS):
         found = {node.name: why for node in _computing(module) if (why := supported(node, options, refused))}
         try:
             if not found:
                 return Runner(module, constants, options)
+            found |= {n.name: _AROUND for n in _computing(module) if _is_of_graphs(n)} | found
             return _divided(module, options, found)
         except Refused as error:
             node = getattr(error, "node", None)
@@ -78,6 +81,16 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
                 raise
             refused[node] = str(error)
     raise OvjitError("the graph has too many operators that cannot be compiled")
+
+
+_AROUND = "the graph around it is not compiled as a whole"
+
+
+def _is_of_graphs(node: Any) -> bool:
+    """Whether a node takes graphs, which a part of a divided graph cannot have as inputs."""
+    import torch
+
+    return isinstance(node.target, torch._ops.HigherOrderOperator)
 
 
 def _computing(module: Any) -> list[Any]:
@@ -116,13 +129,14 @@ def _divided(module: Any, options: Options, left: Mapping[str, str]) -> Callable
 
 def _is_worth(part: Any) -> bool:
     """A part that only takes values out of lists, or computes dimensions, stays with PyTorch."""
+    return any(map(_gives_tensors, part.nodes))
+
+
+def _gives_tensors(node: Any) -> bool:
     import torch
 
-    return any(
-        isinstance(node.target, torch._ops.OpOverload)
-        and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
-        for node in part.nodes
-    )
+    computes = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
+    return computes and isinstance(node.meta.get("val"), (torch.Tensor, list, tuple))
 
 
 def _called(runner: Runner) -> Any:

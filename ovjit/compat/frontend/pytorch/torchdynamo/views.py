@@ -1,0 +1,95 @@
+"""Outputs of a graph that are views of its inputs or of its other outputs.
+
+aot_autograd makes the views that a caller gets anew, by the strides and the offset of what the backend
+returns. So PyTorch makes these outputs here, and a compiled part the rest.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+#: A compiled graph: from a list of arguments to its outputs.
+Compiled = Callable[[Any], Any]
+
+
+def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
+    """The graph's outputs: views by PyTorch, others by what `compiled` makes of the graph without them."""
+    outputs = list(_output(module.graph).args[0])
+    places = {i: root for i, node in enumerate(outputs) if (root := _root(node, outputs)) is not None}
+    if not places:
+        return compiled(module)
+    rest = [i for i in range(len(outputs)) if i not in places]
+    bases = list(dict.fromkeys(root for root in places.values() if root.op != "placeholder"))
+    taken = [rest.index(outputs.index(root)) for root in bases]
+    inner = compiled(_with_outputs(module, rest)) if rest else None
+    views = _views(module, bases, [outputs[i] for i in places])
+
+    def run(arguments: Any) -> list[Any]:
+        given = list(arguments)  # a compiled part may empty its list
+        made = list(inner(arguments)) if inner is not None else []
+        out: list[Any] = [None] * len(outputs)
+        for i, value in zip(rest, made, strict=True):
+            out[i] = value
+        for i, value in zip(places, views(*given, *(made[k] for k in taken)), strict=True):
+            out[i] = value
+        return out
+
+    return run
+
+
+def _output(graph: Any) -> Any:
+    return next(node for node in graph.nodes if node.op == "output")
+
+
+def _root(node: Any, outputs: list[Any]) -> Any:
+    """What a view is of, if that is an input or another output; None for what is no view."""
+    if not _is_view(node):
+        return None
+    while _is_view(node):
+        node = node.args[0]
+    return node if node.op == "placeholder" or node in outputs else None
+
+
+def _is_view(node: Any) -> bool:
+    """Whether a node gives a part of its first argument's memory."""
+    import torch
+
+    if not isinstance(node, torch.fx.Node) or node.op != "call_function":
+        return False
+    if node.target is operator.getitem:
+        return _is_view(node.args[0])
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.arguments:
+        return False
+    alias = node.target._schema.arguments[0].alias_info
+    return alias is not None and not alias.is_write
+
+
+def _with_outputs(module: Any, places: list[int]) -> Any:
+    """The graph with some of its outputs."""
+    import copy
+
+    import torch
+
+    graph = copy.deepcopy(module.graph)
+    node = _output(graph)
+    node.args = (tuple(node.args[0][i] for i in places),)
+    graph.eliminate_dead_code()
+    return torch.fx.GraphModule(module, graph)
+
+
+def _views(module: Any, bases: list[Any], wanted: list[Any]) -> Any:
+    """A function of all inputs and of `bases` that makes views."""
+    import torch
+
+    graph, made = torch.fx.Graph(), {}
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for node in [*inputs, *bases]:
+        made[node] = graph.placeholder(f"of_{node.name}")
+    for node in module.graph.nodes:
+        if node not in made and node.op != "output":
+            made[node] = graph.node_copy(node, made.__getitem__)
+    graph.output(tuple(made[node] for node in wanted))
+    graph.eliminate_dead_code()
+    return torch.fx.GraphModule(module, graph)
