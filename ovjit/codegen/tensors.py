@@ -90,14 +90,6 @@ class Share(NamedTuple):
     per_chunk: int
 
 
-class BlockShare(NamedTuple):
-    """The same of items that are blocks of rows: how many there are of a row."""
-
-    blocks: int
-    items: int
-    per_chunk: int
-
-
 def _arguments(parameter: str, what: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
     """(field, (argument, whether it is an address)) of a structure."""
     raw = isinstance(what, Raw)
