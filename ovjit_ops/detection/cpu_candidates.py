@@ -6,11 +6,19 @@ is no candidate, a NaN box shares nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovjit.codegen.function import inline
 from ovjit.codegen.words import *
 
 #: Bytes of the counts that `sorted_pairs` needs.
 COUNTS = 256 * 8
+
+#: The tensors of kernels that select boxes of each class of each image.
+SELECTING: Any = {
+    "over": "image label", "boxes": "image label i k", "scores": "image label i", "most": "", "iou": "",
+    "threshold": "", "chosen": "image label room:1", "values": "image label room:1", "counts": "image label",
+}  # fmt: skip
 
 
 @inline

@@ -21,6 +21,7 @@ from ovjit.records import NamedTuple
 from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
+    SELECTING,
     candidates,
     closed,
     common_area,
@@ -108,10 +109,7 @@ def box_at(at, p, b_k, way):
         at["x2"] = splat[f32](p + 3 * b_k)
 
 
-@kernel(
-    over="image label", boxes="image label i k", scores="image label i", most="", iou="", threshold="",
-    chosen="image label room:1", values="image label room:1", counts="image label",
-)  # fmt: skip
+@kernel(**SELECTING)
 def nms_select(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, top, skip, *, way,
@@ -159,10 +157,7 @@ def nms_select(
         closed(chosen, values, counts, number, count, room)
 
 
-@kernel(
-    over="image label", boxes="image label i k", scores="image label i", most="", iou="", threshold="",
-    chosen="image label room:1", values="image label room:1", counts="image label",
-)  # fmt: skip
+@kernel(**SELECTING)
 def nms_select_soft(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, *, way,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit_ops.detection.cpu_candidates import COUNTS, candidates, closed
+from ovjit_ops.detection.cpu_candidates import COUNTS, SELECTING, candidates, closed
 
 #: Points that four cuts can make of four, whatever rounding does: each cut doubles them at most.
 MOST_POINTS = 64
@@ -122,10 +122,7 @@ def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good
     return free
 
 
-@kernel(
-    over="image label", boxes="image label i k", scores="image label i", most="", iou="", threshold="",
-    chosen="image label room:1", values="image label room:1", counts="image label",
-)  # fmt: skip
+@kernel(**SELECTING)
 def nms_select_turned(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, top, skip, *, clockwise, limit,
