@@ -64,7 +64,7 @@ class Linear:
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "none": lambda x: x, "relu": o.relu, "relu6": lambda x: o.clamp(x, 0.0, 6.0), "hswish": o.hswish,
-    "swish": lambda x: o.multiply(x, o.sigmoid(x)), "leaky": lambda x: o.prelu(x, np.float32(0.1)),
+    "swish": lambda x: o.multiply(x, o.sigmoid(x)),
 }  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def linear_quantised() -> Iterator[Any]:
     """All of them, the commonest first."""
     for kind, zero in (("u8", 128), ("i8", 0)):
         for name, act in ACTIVATIONS.items():
-            yield _convolutional(Linear(kind, zero), act, name in ("hswish", "swish"))
+            yield _convolutional(Linear(kind, zero), act, name == "swish")
         yield _requantized(Linear(kind, zero))
         yield _encoder(Linear(kind, zero))
     for fused in (False, True):

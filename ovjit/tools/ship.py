@@ -18,7 +18,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,14 @@ VARIANTS = {
 #: Those of which no more is shipped than what every model needs, the runner among it. A kernel is for all
 #: CPUs that have what it uses, so that they share those of f32.
 FEW = {("neon", ())}
-#: Kinds of layers that are left out of the files that would have more than 4 MB with them.
-LEFT_OUT = {"neon": ("further", "combinations", "linear_quantised")}
+#: Bytes of the object code of an instruction set, at most.
+MOST = 4_000_000
+#: Kinds of layers that are left out for some CPUs, as the files would have more bytes with them.
+LEFT_OUT = {
+    ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
+    ("avx512", ()): ("linear_quantised",),
+    ("avx512", _AMX): ("combinations", "linear_quantised"),
+}
 
 
 _LENGTH = struct.Struct("<I")
@@ -76,7 +82,8 @@ def groups(target: Target) -> Iterator[Group]:
         for kernel in kernels_of(ov.Core().read_model(str(DIGITS_XML)), target).values():
             found.update(dict.fromkeys(kernel))
         yield Group(list(found), texts.recorded)
-        left_out = LEFT_OUT.get(target.name, ())
+        extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
+        left_out = extras.get((target.name, frozenset(target.extras)), ())
         for kind in (each for each in KINDS if each.__name__ not in left_out):
             before = dict(found)
             texts.recorded = {}
@@ -211,17 +218,29 @@ def write(folder: Path, isa: str) -> list[Path]:
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
 
-    found = Contents([], [])
+    variants: list[Contents] = []
     for extra in VARIANTS[isa]:
-        known = [key for groups in found for group in groups for key in group]
-        more = made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"])
-        found.kernels.extend(more.kernels)
-        found.printed.extend(more.printed)
+        known = [key for found in variants for groups in found for group in groups for key in group]
+        variants.append(made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]))
+    files = fitting(variants, lambda found: dict(written(found, isa)))
     paths = []
-    for kind, content in written(found, isa):
+    for kind, content in files.items():
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))
         paths[-1].write_bytes(content)
     return paths
+
+
+def fitting(variants: Sequence[Contents], pack: Callable[[Contents], dict[str, bytes]]) -> dict[str, bytes]:
+    """The files of all variants, without the last kernels of the last variants where the object code would
+    have more than MOST bytes: kinds of layers come the commonest first, and CPUs so that what a later one
+    shares with an earlier one is the earlier one's."""
+    while True:
+        kernels, printed = ([group for found in variants for group in found[i]] for i in (0, 1))
+        files = pack(Contents(kernels, printed))
+        last = next((found.kernels for found in reversed(variants) if found.kernels), None)
+        if len(files["kernels"]) <= MOST or last is None:
+            return files
+        print(f"{len(last.pop())} kernels are left out: {len(files['kernels']):,} bytes", file=sys.stderr)
 
 
 #: What makes a function a kernel, or part of one.

@@ -70,11 +70,12 @@ def check_equal(isa: str, extra: tuple[str, ...], some: str = "", groups: int | 
     again = made_again(isa, extra, some, groups)
     made = {key: content for group in again.kernels for key, content in group.items()}
     have, printed = all_shipped(isa), all_shipped(isa, "printed")
-    assert made and made.keys() <= have.keys(), AGAIN
+    cut = len(packed) > ship.MOST - shipped.CHUNK  # the last ones may have been left out
+    assert made and (cut or made.keys() <= have.keys()), AGAIN
     python = shipped.Archive(packed, shipped.generators(TARGETS[isa].machine)).python
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
-        for key, content in made.items():
-            assert have[key] == content, f"{isa} {extra}: {AGAIN}"
+        for key in made.keys() & have.keys():
+            assert have[key] == made[key], f"{isa} {extra}: {AGAIN}"
     for group in again.printed:
         for key, content in group.items():
             assert printed[key] == content, f"{isa} {extra}: {AGAIN}"
@@ -91,7 +92,7 @@ def test_some_of_it_is_what_the_sources_give(isa: str) -> None:
 @pytest.mark.parametrize("isa", list(ship.VARIANTS))
 def test_all_of_it_is_what_the_sources_give(isa: str) -> None:
     made = [check_equal(isa, extra) for extra in ship.VARIANTS[isa]]
-    assert set().union(*made) == set(all_shipped(isa))
+    assert set().union(*made) >= set(all_shipped(isa))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_decoders_need_nothing_else(name: str, stored: str) -> None:
         assert len(needed) > 15 and not missing, f"{precision}: {missing}; {AGAIN}"
 
 
-@pytest.mark.skipif(host_target().name in ship.LEFT_OUT, reason="not shipped for this instruction set")
+@pytest.mark.skipif(host_target().name == "neon", reason="not shipped for this instruction set")
 @pytest.mark.parametrize("name", ["mamba", "delta"])
 def test_decoders_with_states_need_nothing_else(name: str) -> None:
     isa = host_target()
@@ -259,6 +260,18 @@ def test_groups_begin_chunks_and_keep_their_order() -> None:
     assert [list(group) for group in found.groups()] == [[key(1), key(9), key(2)], [key(7)]]
     empty = shipped.Archive(shipped.pack([], bytes(32)), bytes(32))
     assert empty.groups() == [] and empty.find(key(0)) is None
+
+
+def test_what_is_too_much_is_left_out_from_the_end() -> None:
+    third = {key(i): bytes([i]) * (ship.MOST // 3) for i in range(1, 5)}
+    variants = [
+        ship.Contents([{k: third[k]} for k in part], []) for part in (list(third)[:2], list(third)[2:])
+    ]
+    files = ship.fitting(
+        variants, lambda found: {"kernels": b"".join(b"".join(g.values()) for g in found.kernels)}
+    )
+    assert files["kernels"] == b"".join(list(third.values())[:3])
+    assert [len(found.kernels) for found in variants] == [2, 1]
 
 
 def test_texts_that_came_with_ovjit_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
