@@ -20,9 +20,11 @@ import numpy as np
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.low_precision import MOVES, part_of
+from ovjit.rewrite.pattern import op
 
 #: Constants of fewer elements are converted here: passes look at their numbers.
 FEW = 1 << 12
+_ROUND = op.Round(...)
 
 
 class _Wide(dict[Value, Value]):
@@ -56,7 +58,7 @@ def widen_halves(graph: Graph) -> Graph:
     computed: set[Value] = set()  # those of them that have been rounded from f32
     fixed: set[Value] = set()  # made of constants alone
     # ONNX divides in f16 before it rounds to integers: the quotient has other ties
-    ties = {node.inputs[0] for node in graph.nodes if node.op.name == "Round"}
+    ties = {node.inputs[0] for node in graph.nodes if _ROUND.fits(node.op)}
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if fixed.issuperset(inputs):
@@ -78,7 +80,7 @@ def widen_halves(graph: Graph) -> Graph:
         if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
             return None  # its results are f16 whatever it is given
         if part_of(node.op) == "carry" and not all(v in computed or v in fixed for v in halves):
-            if node.op.name not in MOVES:
+            if not MOVES.fits(node.op):
                 return None
             (half,) = b.instead(node, inputs)
             wide.moved[half] = node, inputs

@@ -36,16 +36,16 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
 from ovjit.graph.op import Op, TensorType
 from ovjit.rewrite.conversions import converts
-from ovjit.rewrite.pattern import operation
+from ovjit.rewrite.pattern import op, operation
 from ovjit.rewrite.rules import rule
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
 #: What takes an angle, which is not rounded: of large ones (of positions, say) the absolute error shows.
-PERIODIC = frozenset(("Sin", "Cos", "Tan"))
+PERIODIC = op["Sin Cos Tan"](...)
 #: What turns one tensor of any elements into another.
-MOVES = frozenset(("Broadcast", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+MOVES = op["Broadcast Reshape Squeeze Transpose Unsqueeze"](...)
 
 
 def part_of(op: Op) -> str:
@@ -158,7 +158,7 @@ def _angles(graph: Graph) -> set[Node]:
     found: set[Node] = set()
     for node in reversed(graph.nodes):
         readers = [user for value in node.outputs for user, _ in uses[value]]
-        if readers and all(u is not None and (u.op.name in PERIODIC or u in found) for u in readers):
+        if readers and all(u is not None and (PERIODIC.fits(u.op) or u in found) for u in readers):
             if part_of(node.op) in ("compute", "carry"):
                 found.add(node)
     return {node for node in found if part_of(node.op) == "compute"}
@@ -248,7 +248,9 @@ def widened(b: Builder, value: Value, low: str, name: str, fresh: Sequence[Value
 
 
 #: What moves or joins whole rows, where the types that come out say that it does.
-_OF_ROWS = frozenset("Concat Gather Squeeze Transpose Unsqueeze".split())
+_JOINED, _GATHERED = op.Concat(...), op.Gather(...)
+_OF_ROWS = op["Concat Gather Squeeze Transpose Unsqueeze"](...)
+_ROWS = op.DequantizeRows(...)
 
 
 def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
@@ -259,7 +261,7 @@ def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
     if rows is None:
         return True
     floats = [v for v in inputs if v.dtype == "f32"]
-    if node.op.name not in _OF_ROWS or not all(rows.has(v.shape) for v in (*floats, node.output)):
+    if not _OF_ROWS.fits(node.op) or not all(rows.has(v.shape) for v in (*floats, node.output)):
         return False
     types = [stored_type(v.type, low) if v.dtype == "f32" else v.type for v in inputs]
     try:
@@ -329,18 +331,18 @@ def _as_half(b: Builder, value: Value) -> Value | None:
     node = value.node
     if _widens(node, "f16"):
         return node.inputs[0]
-    if node.op.name not in MOVES or (half := _as_half(b, node.inputs[0])) is None:
+    if not MOVES.fits(node.op) or (half := _as_half(b, node.inputs[0])) is None:
         return None
     return b.add(node.op, [half, *node.inputs[1:]], node.attrs, name=f"{node.name}/f16").output
 
 
 def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, Value]) -> tuple[Value, ...]:
     """What this joins to a cache, or what comes of what is joined before it; () for several, or none."""
-    if node.op.name == "Concat":
+    if _JOINED.fits(node.op):
         joined = [v for v in inputs if v not in stored]
         return tuple(joined) if len(joined) == 1 and len(inputs) == 2 else ()
     before = inputs[0].node
-    if node.op.name == "Gather" or before.op.name != "DequantizeRows" or len(before.inputs) < 2:
+    if _GATHERED.fits(node.op) or not _ROWS.fits(before.op) or len(before.inputs) < 2:
         return ()
     return (b.add(node.op, [before.inputs[1], *inputs[1:]], node.attrs, name=f"{node.name}/fresh").output,)
 

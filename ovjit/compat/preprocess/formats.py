@@ -8,7 +8,7 @@ from ovjit.api.run.property_values import _Choice
 from ovjit.api.tensors.layout import Layout
 from ovjit.compat.preprocess.layouts import axes_of
 from ovjit.errors import ModelError
-from ovjit.graph.shapes import Dim, Interval
+from ovjit.graph.shapes import Dim
 from ovjit.records import NamedTuple
 
 
@@ -49,17 +49,6 @@ class ResizeAlgorithm(_Choice):
 Plane = Callable[[Dim, Dim, Dim, Dim], tuple[Dim, ...]]
 
 
-def _times(d: Dim, up: int, down: int) -> Dim:
-    """d * up // down, of bounds too."""
-    if isinstance(d, Interval):
-        return Interval(d.lo * up // down, None if d.hi is None else d.hi * up // down)
-    return d * up // down
-
-
-def _half(d: Dim) -> Dim:
-    return _times(d, 1, 2)
-
-
 class Format(NamedTuple):
     """`planes`: the shape of each tensor in the axis order n, h, w, c; `channels`: the length of the axis C,
     for a format that is any layout's; 0 leaves the shape alone; `layout`: a tensor's of which none is set."""
@@ -70,15 +59,15 @@ class Format(NamedTuple):
     layout: str = "NHWC"
 
 
-_WHOLE: Plane = lambda n, h, w, c: (n, _times(h, 3, 2), w, 1)  # noqa: E731
+_WHOLE: Plane = lambda n, h, w, c: (n, h * 3 // 2, w, 1)  # noqa: E731
 _LUMA: Plane = lambda n, h, w, c: (n, h, w, 1)  # noqa: E731
-_QUARTER: Plane = lambda n, h, w, c: (n, _half(h), _half(w), 1)  # noqa: E731
+_QUARTER: Plane = lambda n, h, w, c: (n, h // 2, w // 2, 1)  # noqa: E731
 
 FORMATS = {
     ColorFormat.UNDEFINED: Format("Unknown", layout=""),
     ColorFormat.NV12_SINGLE_PLANE: Format("NV12 (single plane)", (_WHOLE,)),
     ColorFormat.NV12_TWO_PLANES: Format(
-        "NV12 (multi-plane)", (_LUMA, lambda n, h, w, c: (n, _half(h), _half(w), 2))
+        "NV12 (multi-plane)", (_LUMA, lambda n, h, w, c: (n, h // 2, w // 2, 2))
     ),
     ColorFormat.I420_SINGLE_PLANE: Format("I420 (single plane)", (_WHOLE,)),
     ColorFormat.I420_THREE_PLANES: Format("I420 (multi-plane)", (_LUMA, _QUARTER, _QUARTER)),
