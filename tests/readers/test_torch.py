@@ -733,6 +733,11 @@ class Experts(torch.nn.Module):
         mask = F.one_hot(chosen, len(self.experts)).T
         if self.way == "exported":
             mask = torch.vmap(torch.abs)(mask)
+        if self.way == "names":
+            for i in torch.nonzero(mask.sum(1), as_tuple=True)[0].tolist():
+                rows = mask[i].bool()
+                out[rows] = getattr(self.experts, f"{i}")(x[rows])
+            return out
         if self.way == "numel":
             for i, layer in enumerate(self.experts):
                 rows = torch.where(mask[i])[0]
@@ -745,7 +750,7 @@ class Experts(torch.nn.Module):
         return out
 
 
-@pytest.mark.parametrize("way", ["numel", "places", "exported", "split"])
+@pytest.mark.parametrize("way", ["numel", "places", "names", "exported", "split"])
 def test_experts_that_the_example_does_not_choose(way: str) -> None:
     given = rand(4, 3), torch.tensor([1, 1, 3, 1])
     compare(Experts(way), *given, more=[(rand(6, 3), torch.tensor([0, 0, 2, 3, 2, 0]))])

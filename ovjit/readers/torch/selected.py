@@ -20,8 +20,9 @@ from unittest import mock
 MOST_PLACES = 512
 #: How far a recorded graph may be from its module on the example, of the largest number.
 CLOSE = 1e-4
-#: Attributes of tensors: the mask whose places they are; that they are selected, or count what is.
-_MASK, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_selected", "_ovjit_count"
+#: Attributes of tensors: the mask whose places they are, as rows or as numbers; that they are selected, or
+#: count what is.
+_MASK, _LINE, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_line", "_ovjit_selected", "_ovjit_count"
 
 
 class Assumed:
@@ -49,11 +50,12 @@ def for_any_mask(*, export: bool = False) -> Iterator[Assumed]:
     iterate = torch.Tensor.__iter__
 
     def each_place(self: Any) -> Any:
-        places = _places(getattr(self, _MASK, None))
+        line = getattr(self, _LINE, None)
+        places = _places(getattr(self, _MASK, line))
         if places is None:
             return iterate(self)
         noted.any = True
-        return iter(places)
+        return iter([place[0] for place in places] if line is not None else places)
 
     with mock.patch.object(torch.Tensor, "__iter__", each_place), Mode():
         yield noted
@@ -108,6 +110,7 @@ def _rows() -> dict[Any, _Row]:
     return {
         torch.nonzero: _nonzero, torch.Tensor.nonzero: _nonzero, torch.where: _where,
         torch.Tensor.__getitem__: _part, torch.argwhere: _nonzero, torch.Tensor.argwhere: _nonzero,
+        torch.Tensor.tolist: _listed,
     }  # fmt: skip
 
 
@@ -118,28 +121,33 @@ def _traced_rows() -> dict[Any, _Row]:
     tensor = torch.Tensor
     more = (tensor.__gt__, tensor.__ne__, tensor.gt, tensor.ne, tensor.__bool__)
     return {
-        tensor.numel: _numel, tensor.nelement: _numel, tensor.tolist: _listed,
-        **dict.fromkeys(more, _answer(True)), **dict.fromkeys((tensor.__eq__, tensor.eq), _answer(False)),
+        tensor.numel: _numel, tensor.nelement: _numel, **dict.fromkeys(more, _answer(True)),
+        **dict.fromkeys((tensor.__eq__, tensor.eq), _answer(False)),
     }  # fmt: skip
 
 
 def _nonzero(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     made = function(*args, **kwargs)
+    mask = args[0] if args else kwargs.get("input")
     if isinstance(made, tuple):
-        return _selected(made)
-    setattr(made, _MASK, args[0] if args else kwargs.get("input"))
+        return _selected(made, mask)
+    setattr(made, _MASK, mask)
     return _selected((made,))[0]
 
 
 def _where(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     made = function(*args, **kwargs)
-    return _selected(made) if isinstance(made, tuple) else made
+    mask = args[0] if args else kwargs.get("condition")
+    return _selected(made, mask) if isinstance(made, tuple) else made
 
 
-def _selected(made: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Tensors of selected places, marked; torch.export is told that there are some."""
+def _selected(made: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
+    """Tensors of selected places, marked; torch.export is told that there are some. Those of a `mask` of one
+    dimension are numbers."""
     import torch
 
+    if mask is not None and len(made) == 1:
+        setattr(made[0], _LINE, mask)
     for value in made:
         setattr(value, _SELECTED, True)
         if isinstance(value.shape[0], torch.SymInt):
@@ -151,7 +159,7 @@ def _part(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[st
     """`places[:]` are the same places."""
     made = function(*args, **kwargs)
     if isinstance(args[1], slice) and args[1] == slice(None):
-        for mark in (_MASK, _SELECTED):
+        for mark in (_MASK, _LINE, _SELECTED):
             if hasattr(args[0], mark):
                 setattr(made, mark, getattr(args[0], mark))
     return made
@@ -180,10 +188,14 @@ def _answer(truth: bool) -> _Row:
 
 
 def _listed(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The numbers of a list, each as a tensor, by which it is traced where it came from."""
+    """All places of a mask; other numbers each as a tensor, by which it is traced where it came from."""
     import torch
 
     tensor = args[0]
+    places = _places(getattr(tensor, _LINE, None))
+    if places is not None:
+        noted.any = True
+        return list(range(len(places)))
     is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
     if not is_list or torch._C._get_tracing_state() is None:
         return function(*args, **kwargs)
