@@ -178,3 +178,15 @@ def test_constants_of_f16(name: str, value: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(TABLES, name, ("f16", TABLES[name][1]))
     monkeypatch.setitem(KINDS, "f16", np.float16)
     np.testing.assert_array_equal(Run(ov, model(ov, **{name: value}))(FIRST, data)[0], want)
+
+
+def test_a_query_that_sees_no_key_gives_zeros() -> None:
+    """And adds nothing to the scores."""
+    names, rng = ("qq_bias", "qq_bias_begins"), np.random.default_rng(SEED)
+    seen = np.tril(np.ones((5, 5)))
+    seen[2] = 0
+    more = {"qq_bias": seen.reshape(-1), "qq_bias_begins": [0, 25], "score_aggregation_window": [-1]}
+    run = Run(ov, model(ov, (*names, "score_aggregation_window"), 2))
+    out, scores = run([(0, 5, [3])], rows_of(rng, 5), **more)
+    assert not out[2].any() and all(out[i].any() for i in (0, 1, 3, 4))
+    np.testing.assert_allclose(scores.sum(), 4 * HEADS, rtol=1e-5)
