@@ -129,7 +129,7 @@ class Attention(Lowering):
         tensors = {"q": q.expand((*batch, rows, depth)), "y": y, "mask": mask}
         if "sink" in self.named:
             tensors["sink"] = planner.view(self.named["sink"]).expand((*batch, rows, 1))
-        numbers = {"scale": scale.ptr, "unseen": planner.constants.at(self.unseen), "cap": 0}
+        numbers: dict[str, Any] = {"scale": scale.ptr, "unseen": planner.constants.at(self.unseen), "cap": 0}
         if self.cap is not None:
             numbers["cap"] = planner.constants.at(self.cap_at)
         more: dict[str, Any]

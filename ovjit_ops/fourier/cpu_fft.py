@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -455,12 +456,12 @@ class Fourier(Lowering):
             x = x.slice(2, 1, 2, -1)
         if inverse and not real_out:
             y = y.slice(2, 1, 2, -1)
-        tables = FftTables(
+        tables: list[Any] = [
             data.view(table, self.dtype).ptr,
             data.view(np.full(1, scale, table.dtype), self.dtype).ptr,
             None if window is None else window.ptr,
             None if turns is None else data.view(turns, self.dtype).ptr,
-        )
+        ]
         stages = [(radices[i], starts[i]) if i < len(radices) else (1, 0) for i in range(STAGES)]
         steps = {f"steps{i}": number for i, number in enumerate(chain.from_iterable(stages))}
         outer, n_in, _, lanes = x.shape
@@ -468,7 +469,7 @@ class Fourier(Lowering):
         launch(
             planner, kernel, {"x": x.slice(1, 0, min(n_in, n)), "y": y}, ("y",), n=n, stages=len(radices),
             work=n * self.target.lanes * (8 + 4 * len(radices)), reads=[] if window is None else [window],
-            flops=int(5.0 * n * math.log2(max(n, 2))) * lanes * outer, tables=tables, **steps,
+            flops=int(5.0 * n * math.log2(max(n, 2))) * lanes * outer, tables=FftTables(*tables), **steps,
         )  # fmt: skip
 
 

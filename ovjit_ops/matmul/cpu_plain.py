@@ -309,8 +309,8 @@ class PlainProduct(Lowering):
         more: dict[str, Any] = {"panel": panel, "height": height}
         if many:
             kernel, rows, read = self.many, height * TOGETHER, self._magnitudes(planner)
-            left, right = read or (y, y)
-            bounds = Bounds(left.ptr, right.ptr, left.count if read else 0, right.count if read else 0)
+            found: Any = read or (y, y)
+            bounds = Bounds(*(v.ptr for v in found), *(v.count if read else 0 for v in found))
             a = self._panels(planner, a, self.lefts, height, bounds, read)
             if not self.packed:
                 turned = b.permute((*range(len(b.shape) - 2), -1, -2))
