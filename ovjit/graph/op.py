@@ -447,14 +447,14 @@ def _bytes_of(kind: TensorType) -> int:
 
 def _check_size(kind: TensorType) -> None:
     """Raise ModelError for a shape that no memory has: sizes and strides are computed in 64 bits."""
-    size = 1
-    if kind.rank is not None and kind.rank > MOST_DIMENSIONS:
-        raise ModelError(f"a tensor has at most {MOST_DIMENSIONS} dimensions, not {kind.rank}")
-    for d in kind.shape or ():
+    size, shape = 1, kind.shape or ()
+    if len(shape) > MOST_DIMENSIONS:
+        raise ModelError(f"a tensor has at most {MOST_DIMENSIONS} dimensions, not {len(shape)}")
+    for d in shape:
         low = d.lo if isinstance(d, shapes.Interval) else d
         if low < 0:
             raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
-        size *= sym_max(low, 1)
+        size *= (low or 1) if type(low) is int else sym_max(low, 1)
     if size > MOST_ELEMENTS:
         raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
 

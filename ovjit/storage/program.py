@@ -74,9 +74,15 @@ class Symbols(dict[Any, str]):
 
         super().__init__((kernel, kernel.symbol()) for kernel in (*of_process, evaluating_kernel()))
         self.target = program.context.target
+        self._found: dict[Kernel, str] = {}
 
     def __missing__(self, kernel: Any) -> str:
-        return kernel.symbol if isinstance(kernel, StoredKernel) else kernel.symbol(self.target)
+        if isinstance(kernel, StoredKernel):
+            return kernel.symbol
+        found = self._found.get(kernel)  # each step of a plan asks, and the environment is read for an answer
+        if found is None:
+            found = self._found[kernel] = kernel.symbol(self.target)
+        return found
 
     def is_loaded(self, kernel: Any) -> bool:
         return objects.address_of(self[kernel]) is not None
