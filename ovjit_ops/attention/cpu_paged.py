@@ -197,7 +197,8 @@ class PagedAttention(Lowering):
         side = tokens // LEAST_BLOCK + 1
         kept = planner.allocate((HEADER + side * side * heads,), 1)
         views = [planner.contiguous(self.named[n]) for n in SPARSE]
-        given = dict(zip(("threshold", "block_size", "strides"), (v.ptr for v in views), strict=True))
+        names = ("threshold", "block_size", "strides")
+        given: dict[str, Any] = dict(zip(names, (v.ptr for v in views), strict=True))
         sums_at = tokens * 4 + 256
         planner.need_scratch(sums_at + side * 4 + 256)
         shared |= {"kept": kept.ptr, "side": side}

@@ -234,7 +234,7 @@ def evictable_blocks(
         wrong = not 0 <= low <= high <= len(sets)
         if high > low:
             listed = sets[max(low, 0) : high]
-        wrong |= many < 0 or first < 0 or many % block or first % block or first + many > len(listed) * block
+        wrong = wrong or many < 0 or first < 0 or many % block or first % block or first + many > len(listed) * block
         blocks = listed[first // block : (first + many) // block]
         if wrong or (blocks < 0).any() or (blocks >= held).any():
             raise InferenceError(
@@ -332,8 +332,8 @@ def paged_attention(
         rows = slice(int(begins[s]), int(begins[s + 1]))
         new = rows.stop - rows.start
         scores.append(np.zeros(past + new, np.float32))
-        at = s if recent.size > 1 else 0
-        last = int(recent.reshape(-1)[at]) if at < recent.size else 1
+        told = s if recent.size > 1 else 0
+        last = int(recent.reshape(-1)[told]) if told < recent.size else 1
         counted = slice(max(new - (new if last < 0 else last), 0), new)
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         for h in range(heads):

@@ -265,7 +265,7 @@ class PagedStatesGuard(Lowering):
 class _States(Lowering):
     """What both kinds of states have."""
 
-    takes = (("f32",),)
+    takes: Sequence[Collection[str] | None] = (("f32",),)
     constant_inputs = None
     #: The input that has the table.
     at = 0

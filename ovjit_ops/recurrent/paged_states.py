@@ -56,7 +56,7 @@ def check_states(
 
 
 def _sequences(
-    begins: Any, entries: Any, ends: Any, past: Any, interval: Any, last: bool
+    last: bool, begins: Any, entries: Any, ends: Any, past: Any, interval: Any
 ) -> Iterator[tuple[int, int, dict[int, int]]]:
     """Of each sequence with new tokens: the block it begins with, its first token, and for each token the
     block that gets the state behind it, or -1. `last`: without an interval the last state is kept."""
@@ -85,7 +85,7 @@ def delta_states(
         q, k = (x / np.sqrt(n + np.float32(e)) for x, n, e in zip((q, k), squares, eps, strict=True))
     q, k = (np.repeat(x, v.shape[1] // x.shape[1], 1)[:, :, None] for x in (q, k))
     out = np.zeros_like(v)
-    for block, _, kept in _sequences(*tables, last=True):
+    for block, _, kept in _sequences(True, *tables):
         state = table[block].astype(np.float32)
         for t, to in kept.items():
             state = state * np.exp(gate[t])[:, None, None]
@@ -104,7 +104,7 @@ def space_states(
     a, dt, b, x, c = (n.astype(np.float32) for n in (a, dt, b, x, c))
     b, c = (np.repeat(n, x.shape[1] // n.shape[1], 1)[:, :, None] for n in (b, c))
     out = np.zeros_like(x)
-    for block, _, kept in _sequences(*tables, last=False):
+    for block, _, kept in _sequences(False, *tables):
         state = table[block].astype(np.float32)
         for t, to in kept.items():
             state = state * np.exp(a * dt[t])[:, None, None] + (x[t] * dt[t][:, None])[:, :, None] * b[t]
@@ -118,7 +118,7 @@ def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> 
     """PagedCausalConv1D in f32."""
     x, weights = x.astype(np.float32), weights.astype(np.float32)[:, 0]
     out = np.zeros_like(x)
-    for block, _, kept in _sequences(*tables, last=True):
+    for block, _, kept in _sequences(True, *tables):
         window = table[block].astype(np.float32)
         for t, to in kept.items():
             window = np.concatenate([window[:, 1:], x[t][:, None]], 1)
