@@ -231,10 +231,11 @@ def evictable_blocks(
         blocks_of = -(-(int(past_lens[s]) + int(begins[s + 1]) - int(begins[s])) // block)
         listed = entries[max(int(ends[s]), 0) : max(int(ends[s + 1]), 0)][:blocks_of]
         low, high = (int(x) for x in set_begins[s : s + 2]) if set_begins.size else (0, 0)
-        wrong = not 0 <= low <= high <= len(sets)
+        wrong = many < 0 or first < 0 or many % block > 0 or first % block > 0
+        wrong = wrong or not 0 <= low <= high <= len(sets)
         if high > low:
             listed = sets[max(low, 0) : high]
-        wrong = wrong or many < 0 or first < 0 or many % block or first % block or first + many > len(listed) * block
+        wrong = wrong or first + many > len(listed) * block
         blocks = listed[first // block : (first + many) // block]
         if wrong or (blocks < 0).any() or (blocks >= held).any():
             raise InferenceError(
