@@ -766,6 +766,13 @@ def test_a_loop_that_is_not_the_same_for_all_places_stays_that_of_the_example() 
         compare(of(function), rand(4), torch.tensor([True, False, True]))
 
 
+def test_strides_are_about_memory() -> None:
+    def function(x):
+        return x.transpose(0, 1).as_strided((2, 3, 4), (8, 4, 1))
+
+    compare(of(function), rand(5, 4))
+
+
 def test_a_dimension_that_the_example_does_not_squeeze_stays() -> None:
     compare(of(lambda x: x[:, ::2].squeeze(-1) * 2), rand(2, 6), more=[[rand(3, 9)]])
 

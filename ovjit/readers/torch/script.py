@@ -97,6 +97,8 @@ class ScriptReader(TorchReader):
         written = self._written(node, kind, schema)
         name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
         outputs = list(node.outputs())
+        if kind == "aten::as_strided":
+            inputs[0] = self._as_in_memory(node, inputs[0])
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
         made = self.call(name, schema.overload_name, arguments, base, _where(node), _wanted(outputs))
@@ -113,6 +115,21 @@ class ScriptReader(TorchReader):
                 self.env[output.debugName()] = value
                 self.name_variable(value, output.debugName())
         self._alias(node, schema)
+
+    def _as_in_memory(self, node: Any, value: Any) -> Any:
+        """A tensor with its dimensions in the order of memory, which strides are about."""
+        kind = node.inputsAt(0).type()
+        sizes, strides = kind.sizes(), kind.strides()
+        if sizes is None or strides is None or not isinstance(value, Output):
+            return value
+        order = sorted(range(len(sizes)), key=lambda i: (-strides[i], sizes[i] != 1, i))
+        step = 1
+        for i in reversed(order):
+            if sizes[i] != 1 and strides[i] != step:
+                raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{_where(node)}")
+            step *= sizes[i]
+        call = Call(self, "permute", "", label(node.scopeName(), node.kind()), self._inner)
+        return value if order == sorted(order) else call.transpose(value, order)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
         """An operator of Python's: one that an extension stands for, or one that has a row."""
