@@ -6,6 +6,7 @@ it is to be kept. Sequences and heads depend on one another nowhere, so that chu
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np

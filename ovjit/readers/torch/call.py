@@ -76,7 +76,7 @@ class Wanted(NamedTuple):
     """What a graph tells of an operator's outputs, each None where that is not known."""
 
     #: How many outputs of a list the graph takes.
-    count: int | None = None
+    listed: int | None = None
     #: The indices of the outputs that are read.
     used: frozenset[int] | None = None
     #: The rank of the only output.

@@ -121,7 +121,7 @@ def _steps(
 
     batch = (n.shape(gates) or (ANY,))[0]
     kind, (size, width) = n.dtype(gates), (n.size(projection, 0), n.size(projection, 1))
-    shapes = ([batch, 1, 4 * width], [batch, size], [batch, width])
+    shapes = ((batch, 1, 4 * width), (batch, size), (batch, width))
     inner = [Parameter._of(kind, shape, None) for shape in shapes]
     inner += [Parameter._of(kind, n.shape(v), None) for v in (again, projection)]
     given, h, c, w, p = (Output._of(node, 0) for node in inner)

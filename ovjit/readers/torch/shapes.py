@@ -232,7 +232,7 @@ def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim:
 
 def parts_of_open(n: Call, x: Output, axis: int, length: int) -> list[Output]:
     """As many parts as the graph takes of a dimension that is open."""
-    count = n.wanted.count
+    count = n.wanted.listed
     if count is None:
         raise UnsupportedError("the number of parts of an open dimension is not known when the model is read")
     last = [n.cut(x, axis, i * length, (i + 1) * length if i + 1 < count else LAST) for i in range(count)]
@@ -284,9 +284,9 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     axis = n.axis(dim, rank)
     count = n.size(value, axis)
     if isinstance(count, Number):
-        if n.wanted.count is None:
+        if n.wanted.listed is None:
             raise UnsupportedError("a tensor cannot be taken apart along an open dimension")
-        count = n.wanted.count
+        count = n.wanted.listed
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [n.squeeze(p, [axis]) for p in parts[:count]]
     return [Complex(p) for p in parts] if isinstance(x, Complex) else parts
