@@ -24,7 +24,10 @@ from ovjit.graph.shapes import is_static
 
 #: Bytes that the largest node of a part reads and writes, at most. A whole batch that needs no more stays.
 MOST_BYTES = 16 << 20
-#: What all nodes of a part make has this many times the bytes of weights, at least.
+#: The same, at least: a part should be worth a turn of the loop.
+LEAST_BYTES = 2 << 20
+#: What nodes of a part hand to one another has this many times the bytes of weights, at least, and of what
+#: the graph reads and gives: that alone stays in a cache.
 OUTWEIGH = 4
 
 
@@ -111,17 +114,18 @@ def broadcast_images(inputs: Sequence[TensorType], batched: Sequence[bool], rank
 def _size(graph: Graph, batches: Collection[Value], count: int) -> int:
     """The images of a part: as few as outweigh the weights, if they fit a cache; 0 where there is no such
     divisor of their number."""
-    made = most = weights = 0
+    most = weights = 0
     for node in graph.nodes:
         if node.op.role == "constant":
             weights += _bytes(node.output)
         elif node.output in batches:
-            written = sum(_bytes(v) for v in node.outputs if v in batches)
-            made += written
-            most = max(most, written + sum(_bytes(v) for v in node.inputs if v in batches))
-    if most <= MOST_BYTES:
+            most = max(most, sum(_bytes(v) for v in {*node.inputs, *node.outputs} if v in batches))
+    ends = sum(map(_bytes, {*graph.inputs, *graph.outputs}))
+    handed = sum(map(_bytes, batches)) - ends
+    if most <= MOST_BYTES or handed <= OUTWEIGH * ends:
         return 0
-    low, high = OUTWEIGH * weights * count / made, MOST_BYTES * count / most
+    low, high = OUTWEIGH * weights * count / handed, MOST_BYTES * count / most
+    low = max(low, LEAST_BYTES * count / most)
     return next((n for n in range(1, count) if count % n == 0 and low <= n <= high), 0)
 
 

@@ -40,11 +40,12 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
 
 
 #: What runs on the host by element type of the data: what data decide the size of, strings, and types that a
-#: kernel does not know. `UsedPart` is a view that is cut off between two programs. Caches that are constants,
-#: as one is here, are not written where they lie.
+#: kernel does not know. `UsedPart` is a view that is cut off between two programs. Caches and tables that are
+#: constants, as here, are not written where they lie.
 CUT = {"UsedPart", "SparseFillEmptyRows"}
 HOST = {
-    "f32": CUT | {"MulticlassNms", "Range", "PaKVReorder"},
+    "f32": CUT | {"MulticlassNms", "Range", "PaKVReorder"}
+    | {"PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM"},
     "i32": CUT | {"GridSample", "Interpolate", "StringTensorPack"},
     "u8": CUT | {"GridSample", "Range"},
 }

@@ -132,6 +132,7 @@ def loops(graph: Graph) -> int:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts as for a cache of some 200 KB."""
     monkeypatch.setattr(batches, "MOST_BYTES", 200_000)
+    monkeypatch.setattr(batches, "LEAST_BYTES", 50_000)
     monkeypatch.setattr(batches, "OUTWEIGH", 1)
 
 
@@ -198,6 +199,23 @@ def test_small_and_open_batches_stay(small: None) -> None:
     assert loops(batches.in_parts(convolutions(count=1)._graph(), BATCHES)) == 0
     x = ops.parameter([-1, 3, 64, 64], np.float32)
     assert loops(batches.in_parts(ov.Model([ops.relu(x)], [x])._graph(), BATCHES)) == 0
+
+
+def test_rows_of_one_operation_stay() -> None:
+    """Nothing would be handed from one to the next in a cache."""
+    x = ops.parameter([65_545, 64], np.float32)
+    graph = ov.Model([ops.softmax(x, axis=1)], [x])._graph()
+    assert loops(batches.in_parts(graph, BATCHES)) == 0
+
+
+def test_a_part_is_worth_a_turn_of_the_loop() -> None:
+    x = ops.parameter([1 << 16, 64], np.float32)
+    y: Any = x
+    for _ in range(16):
+        y = ops.softmax(y, axis=1)
+    looped = batches.in_parts(ov.Model([y], [x])._graph(), BATCHES)
+    part = looped.nodes[-1].attrs["body"].inputs[0].shape[0]
+    assert batches.LEAST_BYTES <= part * 64 * 4 * 2 <= batches.MOST_BYTES
 
 
 def test_when_batches_are_cut() -> None:

@@ -75,6 +75,7 @@ SUMS = (
     "MovedAnchors",
     "PSROI",
     "Deform",
+    "PagedStates",
     "NV12",
     "I420",
     "Einsum",
