@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -107,18 +108,18 @@ def _before_fork() -> None:
     told = {name for name in _HOLDING if name not in _EARLIER and _is_taken(name)}
     logging: Any = None
     if not {"logging"} & (_EARLIER | mine):
-        # imported now, it cannot come while we wait and let go of what it was not asked to take
+        # imported now, it cannot come while we wait and let go of what it was not asked to take; the thread
+        # that imports it needs the lock, which its handler may have taken for this fork already
+        held = _lend(getattr(sys.modules.get("logging"), "_lock", None))
         _wait_for(["logging"])
         logging = getattr(sys.modules.get("logging"), "_lock", None)
-        if logging is not None and not logging._is_owned():
+        for _ in range(max(held, 1) if logging is not None else 0):
             logging.acquire()
         told.add("logging")
     taken = _taken[_thread.get_ident()] = []
     lent = 0
     try:
-        while logging is not None and logging._is_owned():
-            lent += 1
-            logging.release()
+        lent = _lend(logging)
         for _ in range(_ATTEMPTS):  # one import leads to the next
             if going_on := _going_on(mine):
                 _wait_for(going_on)
@@ -136,6 +137,15 @@ def _before_fork() -> None:
         module = sys.modules.get(name)
         if module is not None and not _is_coming(module):  # it came while we waited, and will let go of it
             getattr(module, _HOLDING[name]).acquire(blocking=False)
+
+
+def _lend(lock: Any) -> int:
+    """Let go of an RLock that this thread may own. How often it was taken."""
+    count = 0
+    while lock is not None and lock._is_owned():
+        lock.release()
+        count += 1
+    return count
 
 
 def _take(taken: list[Any]) -> None:
@@ -204,9 +214,13 @@ def _wait_for(names: list[str]) -> None:
 
     for name in names:
         try:
-            import_module(name)  # returns when the other thread is done
+            made = import_module(name)  # returns when the other thread is done
         except Exception:
-            pass  # that thread will hear of it
+            continue  # that thread will hear of it
+        for _ in range(_ATTEMPTS):  # or where imports wait for each other, which end all the same
+            if not _is_coming(made):
+                break
+            time.sleep(0.001)
 
 
 def _mine() -> set[str]:
