@@ -1,7 +1,7 @@
 """Networks side by side: ovjit and OpenVINO in f32, in bf16 and quantized to int8, ONNX Runtime.
 
     python -m bench.run [--set transformers | --set wheels --folder DIR | --models digits resnet50 ...]
-    [--precision f32 bf16 int8] [--threads 1 2] [--rounds 15] [--throughput] [--json out.json]
+    [--precision f32 bf16 int8] [--threads 1 2] [--batch 64] [--rounds 15] [--throughput] [--json out.json]
 
 For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
 OpenVINO's in the same precision, what it takes to compile with empty and with filled caches, to run for the
@@ -73,6 +73,24 @@ class Subject:
     def quantize(self, folder: Path | None) -> None:
         """Add the quantized network to the files. RuntimeError where it cannot be made."""
         self.paths["int8"] = str(quantized(self.name, folder))
+
+    def enlarge(self, batch: int, scratch: Path) -> None:
+        """Have models and inputs of so many images, made by the real OpenVINO, in the folder `scratch`."""
+        import openvino
+
+        for kind, path in [row for row in self.paths.items() if row[0] != "onnx"]:
+            model = openvino.Core().read_model(path)
+            shapes = {port: port.partial_shape for port in model.inputs}
+            for shape in shapes.values():
+                shape[0] = batch
+            model.reshape(shapes)
+            made = scratch / f"{self.name}-{kind}-{batch}.xml"
+            openvino.save_model(model, made, compress_to_fp16=False)
+            self.paths[kind] = str(made)
+        self.paths.pop("onnx", None)
+        with np.load(self.inputs, allow_pickle=False) as arrays:
+            several = [np.repeat(arrays[name][:1], batch, axis=0) for name in arrays.files]
+        np.savez(self.inputs, *several)
 
     @property
     def files(self) -> dict[str, Any]:
@@ -167,6 +185,7 @@ def main() -> int:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["f32", "bf16"])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=None, metavar="ENGINE")
     parser.add_argument("--threads", nargs="+", type=int, default=[n for n in (1, 2) if n <= cores()])
+    parser.add_argument("--batch", type=int, default=1, help="images of an inference; more: no ONNX Runtime")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.4, help="for one engine in one round")
     parser.add_argument("--starts", type=int, default=3, help="processes for the start-up times; 0: none")
@@ -183,6 +202,8 @@ def main() -> int:
             subject = Subject(name, scratch, arguments.folder)
             if any(e.endswith("-int8") for e in engines) and name != "digits":
                 subject.quantize(arguments.folder)
+            if arguments.batch > 1:
+                subject.enlarge(arguments.batch, scratch)
             for threads in arguments.threads:
                 print(f"{name}, {threads} thread{'s' * (threads > 1)}", file=sys.stderr)
                 chosen = [e for e in engines if _file_of(e) in subject.paths]
@@ -199,7 +220,8 @@ def main() -> int:
                 rows += found
     print(report.table(rows, COLUMNS), *summary(rows), sep="\n")
     print(*summary(rows, "queue_ratio", "queues, "), sep="\n", end="\n" if arguments.throughput else "")
-    report.write(arguments.json, "run", KEYS, rows, rounds=arguments.rounds, seconds=arguments.seconds)
+    said = {"rounds": arguments.rounds, "seconds": arguments.seconds, "batch": arguments.batch}
+    report.write(arguments.json, "run", KEYS, rows, **said)
     return 0
 
 
