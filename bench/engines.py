@@ -80,6 +80,13 @@ class OpenVinoLike:
             "host_ops": sorted({r.node_type for r in host}),
         }
 
+    def least_ms(self, paths: dict[str, str], threads: int, inputs: list[np.ndarray]) -> float:
+        """What the steps would take at this machine's roofline, in milliseconds (ovjit only)."""
+        from ovjit.tools.profile import profile
+
+        found = profile(paths[self.file], threads, config=self.hints, inputs=inputs)
+        return found.least_us / 1e3
+
 
 class OnnxRuntime:
     """ONNX Runtime on the ONNX file that the IR was made from."""

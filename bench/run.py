@@ -6,8 +6,8 @@
 For each network and number of threads: the latency in interleaved rounds (`bench.rounds`), its ratio to
 OpenVINO's in the same precision, what it takes to compile with empty and with filled caches, to run for the
 first time and from the start of a process to its first result, the peak memory of such a process, the
-difference of the answers to OpenVINO's in f32, and the share of native steps. `--throughput` adds queues of
-requests under the hint THROUGHPUT: see `bench.throughput`.
+difference of the answers to OpenVINO's in f32, the share of the roofline, and the share of native steps.
+`--throughput` adds queues of requests under the hint THROUGHPUT: see `bench.throughput`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bench.worker import Worker, WorkerError
 
 KEYS = ("model", "threads", "engine")
 COLUMNS = (
-    *KEYS, "median_ms", "p90_ms", "ratio", "ratio_low", "ratio_high", "cold_s", "cached_s", "first_ms",
+    *KEYS, "median_ms", "p90_ms", "ratio", "ratio_low", "ratio_high", "roofline", "cold_s", "cached_s", "first_ms",
     "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
     *throughput.COLUMNS,
 )  # fmt: skip
@@ -112,6 +112,8 @@ def measure(
     with workers(chosen, prepare) as (ready, answers):
         versions = {e: w.ask("version") for e, w in ready.items()}
         times = interleave(ready, rounds, lambda w: w.ask("run", seconds=seconds))
+        ours = [e for e in ready if e.startswith("ovjit")]
+        least = {e: ready[e].ask("least_ms", paths=subject.paths, threads=threads) for e in ours}
     rows = []
     for engine, measured in times.items():
         every = [t / 1e6 for part in measured for t in part]
@@ -122,6 +124,8 @@ def measure(
         if BASE in times:
             wanted = answers[BASE]
             row["difference"] = float(np.abs(answers[engine] - wanted).max() / np.abs(wanted).max())
+        if engine in least:
+            row["roofline"] = least[engine] / row["median_ms"]
         row["version"] = versions[engine]
         rows.append(row)
     return rows

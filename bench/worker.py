@@ -157,6 +157,9 @@ class Commands:
     def profile(self, paths: dict[str, str], threads: int) -> dict[str, Any]:
         return self._engine.profile(paths, threads, self._inputs)
 
+    def least_ms(self, paths: dict[str, str], threads: int) -> float:
+        return self._engine.least_ms(paths, threads, self._inputs)
+
     def memory(self) -> float:
         return self._engines.peak_memory()
 

@@ -13,8 +13,9 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ovjit.tools.roofline import Roofline, measure
 WARM_UP = 3
 RUNS = 20
 SEED = 1
+NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 
 class Line(NamedTuple):
@@ -55,6 +57,11 @@ class Profile(NamedTuple):
     #: What each thread did in the run whose latency is nearest to the median, as `Job.by_threads` gives it.
     threads: np.ndarray | None = None
 
+    @property
+    def least_us(self) -> float:
+        """Microseconds that all steps would take on the roofline."""
+        return sum(line.us * line.roofline for line in self.steps)
+
 
 def profile(
     model: Any,
@@ -62,17 +69,22 @@ def profile(
     runs: int = RUNS,
     shapes: Sequence[Sequence[int]] | None = None,
     seed: int = SEED,
+    config: Mapping[str, Any] = NO_CONFIG,
+    inputs: Sequence[np.ndarray] | None = None,
 ) -> Profile:
-    """Profile a model (a path or an `ovjit.Model`) on random inputs. `shapes`: one for each input,
-    in order; without them open dimensions are as small as they may be, at least 1. ValueError for others."""
+    """Profile a model (a path or an `ovjit.Model`) on `inputs`, by default random ones. `shapes`: one for each
+    input, in order; without them open dimensions are as small as they may be, at least 1. ValueError for others.
+    `config`: further properties for the compilation."""
     import ovjit as ov
 
     if runs < 1:
         raise ValueError(f"{runs} runs: at least one is needed")
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
-    compiled = ov.Core().compile_model(model, "CPU", config)
+    asked = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **config}
+    compiled = ov.Core().compile_model(model, "CPU", asked)
     request = compiled.create_infer_request()
-    for i, array in enumerate(random_inputs(compiled.inputs, shapes, seed)):
+    if inputs is None:
+        inputs = random_inputs(compiled.inputs, shapes, seed)
+    for i, array in enumerate(inputs):
         request.set_input_tensor(i, ov.Tensor(array))
     for _ in range(WARM_UP):
         request.infer()

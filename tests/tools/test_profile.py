@@ -126,8 +126,25 @@ def test_totals_by_kernel() -> None:
     assert conv.gbytes == pytest.approx(0.2)
     assert conv.roofline == pytest.approx(0.4)
     assert found.steps[1].roofline == pytest.approx(0.5)
+    assert found.least_us == pytest.approx(0.6 + 0.2 + 0.2 + 0.05), "at the roofline, every step"
     assert found.steps[3].gflops == 0, "a copy computes nothing"
     assert found.gflops == pytest.approx(80_000 / 2500)
+
+
+def test_a_profile_of_given_inputs_and_properties() -> None:
+    """The input decides how many values Range makes, and the hint which format multiplies."""
+    count = ov.opset13.parameter([], np.int32)
+    steps = ov.opset13.range(ov.opset13.constant(0), count, ov.opset13.constant(1), "f32")
+    rows = ov.opset13.reshape(steps, ov.opset13.constant([-1, 64]), False)
+    weights = np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32)
+    model = ov.Model([ov.opset13.matmul(rows, weights, False, False).output(0)], [count])
+    found = [
+        profile.profile(model, 1, 3, config={"INFERENCE_PRECISION_HINT": "f32"}, inputs=[np.array(64 * n, np.int32)])
+        for n in (1, 200)
+    ]
+    products = [line for one in found for line in one.steps if line.type == "MatMul"]
+    assert [line.us * line.gflops * 1e3 for line in products] == pytest.approx([2 * 64 * 32, 400 * 64 * 32])
+    assert not any("bf16" in line.kernel for line in products)
 
 
 def test_profile_of_the_embedded_network() -> None:
