@@ -30,8 +30,8 @@ from bench.worker import Worker, WorkerError
 
 KEYS = ("model", "threads", "engine")
 COLUMNS = (
-    *KEYS, "median_ms", "p90_ms", "ratio", "ratio_low", "ratio_high", "roofline", "cold_s", "cached_s", "first_ms",
-    "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
+    *KEYS, "median_ms", "p90_ms", "ratio", "ratio_low", "ratio_high", "roofline", "cold_s", "cached_s",
+    "first_ms", "start_s", "peak_mb", "difference", "native_steps", "native_time", "host_ops",
     *throughput.COLUMNS,
 )  # fmt: skip
 BASE = "openvino"

@@ -72,9 +72,11 @@ def profile(
     config: Mapping[str, Any] = NO_CONFIG,
     inputs: Sequence[np.ndarray] | None = None,
 ) -> Profile:
-    """Profile a model (a path or an `ovjit.Model`) on `inputs`, by default random ones. `shapes`: one for each
-    input, in order; without them open dimensions are as small as they may be, at least 1. ValueError for others.
-    `config`: further properties for the compilation."""
+    """Profile a model (a path or an `ovjit.Model`) on `inputs`, by default random ones.
+
+    `shapes`: of random inputs, one for each, in order; without them open dimensions are as small as they may
+    be, at least 1. ValueError for others. `config`: further properties for the compilation.
+    """
     import ovjit as ov
 
     if runs < 1:

@@ -138,9 +138,9 @@ def test_a_profile_of_given_inputs_and_properties() -> None:
     rows = ov.opset13.reshape(steps, ov.opset13.constant([-1, 64]), False)
     weights = np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32)
     model = ov.Model([ov.opset13.matmul(rows, weights, False, False).output(0)], [count])
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
     found = [
-        profile.profile(model, 1, 3, config={"INFERENCE_PRECISION_HINT": "f32"}, inputs=[np.array(64 * n, np.int32)])
-        for n in (1, 200)
+        profile.profile(model, 1, 3, config=config, inputs=[np.array(64 * n, np.int32)]) for n in (1, 200)
     ]
     products = [line for one in found for line in one.steps if line.type == "MatMul"]
     assert [line.us * line.gflops * 1e3 for line in products] == pytest.approx([2 * 64 * 32, 400 * 64 * 32])
