@@ -62,7 +62,10 @@ if _archive is not None:  # a wheel that was not installed
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        value = getattr(importlib.import_module(_PLACES[name]), name)
+        from ovjit import collector
+
+        with collector.seldom():
+            value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value
         return value
     if name in _MODULES:

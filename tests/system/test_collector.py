@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +65,29 @@ def test_what_the_program_chose_stays(chosen: tuple[int, int, int]) -> None:
     with collector.seldom():
         gc.set_threshold(*chosen)
     assert gc.get_threshold() == chosen
+
+
+@pytest.mark.parametrize("imports", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_imports_made_is_old(
+    imports: bool, frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "collected_late.py").write_text("made = []\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        if frozen:
+            gc.freeze()
+        before = gc.get_freeze_count()
+        with collector.seldom():
+            made: list[int] = []
+            if imports:
+                importlib.import_module("collected_late")
+        oldest = any(item is made for item in gc.get_objects(generation=2))
+        assert oldest == (imports and not frozen)
+        assert bool(gc.get_freeze_count()) == frozen and gc.get_freeze_count() <= before
+    finally:
+        gc.unfreeze()
+        sys.modules.pop("collected_late", None)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
