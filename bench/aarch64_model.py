@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from bench import command
 from ovjit.codegen.cpu import jit
-from ovjit.codegen.cpu.formats import Format, find_format
+from ovjit.codegen.cpu.formats import Format, find_format, paired_format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import EXTRA, Target, target_of
@@ -75,7 +75,8 @@ def line(program: str, core: str, isa: Target, form: Format, rows: int) -> tuple
     size = len(re.findall(r"^\t[a-z]", loop, re.M))
     pairs = sum(_PAIRS[name] for name in names)
     return (
-        core, form.name, f"{rows}x{isa.tile_vectors * isa.lanes}", names[0], len(names), size, f"{each:.1f}",
+        core, form.name + " in pairs" * form.paired, f"{rows}x{isa.tile_vectors * isa.lanes}", names[0],
+        len(names), size, f"{each:.1f}",
         f"{len(names) / rate / each:.2f}", f"{len(names) / rate / real:.2f}", f"{pairs / real:.1f}",
         loop.count("[sp"),
     )  # fmt: skip
@@ -95,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("|---" * len(head), end="|\n")
     for core in CORES:
         isa = target_of("neon", [f for f in EXTRA if f in HAVE[core]])
-        for form in filter(None, (find_format(*pair, isa) for pair in _TYPES)):
+        found = filter(None, (find_format(*pair, isa) for pair in _TYPES))
+        for form in dict.fromkeys(each for one in found for each in (one, paired_format(one))):
             for shape in arguments.shapes:
                 rows, vectors = map(int, shape.split("x"))
                 row = line(program, core, isa._replace(tile_vectors=vectors), form, rows)

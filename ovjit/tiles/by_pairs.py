@@ -5,6 +5,12 @@
 This takes half as many products as by lanes. In exchange two pixels are put side by side, and so are two
 words of each channel: ten instructions of the products' ports for 24 of them. A sum that is called m, v has
 the pixels m and m ^ 1, and of the vector v the first two channels for even m, the others for odd m.
+
+In a `paired` format both are so in memory, and nothing but products takes these ports:
+
+    panels [panel][two words][width][2]     pixels [two words][pixels][2]
+
+The driver copies the pixels of a tile, once for all panels. That takes as long as one or two panels.
 """
 
 from __future__ import annotations
@@ -14,6 +20,10 @@ from ovjit.tiles.by_lane import LaneTile
 
 #: Pixels that are loaded before they are multiplied.
 LOADED = 4
+#: Channels from which on pixels are copied.
+PAIRED_CHANNELS = 32
+#: Words of a sum up to which they are: copies of a tile's pixels should stay in the second-level cache.
+PAIRED_WORDS = 4096
 
 
 class PairTile(LaneTile):
@@ -75,3 +85,34 @@ class PairTile(LaneTile):
         first = self.new(f"insertelement {both} poison, i64 {pixels[0]}, i32 0")
         second = self.new(f"insertelement {both} {first}, i64 {pixels[1]}, i32 1")
         return self.new(f"bitcast {both} {second} to {self.acc}")
+
+
+class PackedPairTile(PairTile):
+    """Prints one tile of a `paired` format: pixels and weights are read as they are multiplied."""
+
+    def over_taps(self) -> None:
+        """Sums over all words, two at a time; they are then %t.m.v."""
+        self.say("%taps = mul i64 %n1, %n2", "%words = mul i64 %taps, %k", "%t.count = lshr i64 %words, 1")
+        self.say("%t.step = mul i64 %ahead_step, 2", "br label %t.head", "t.head:")
+        self.say("%t.i = phi i64 [ 0, %entry ], [ %t.next, %t.body ]")
+        for name, first in (("w", "w0"), ("x", "x0"), ("ahead", "ahead0")):
+            self.say(f"%t.{name} = phi ptr [ %{first}, %entry ], [ %t.new.{name}, %t.body ]")
+        for m, v in self.cells:
+            begin = self.first(m, v)
+            self.say(f"%t.{m}.{v} = phi {self.acc} [ %{begin}, %entry ], [ %t.new.{m}.{v}, %t.body ]")
+        self.say("%t.more = icmp slt i64 %t.i, %t.count", "br i1 %t.more, label %t.body, label %t.done")
+        self.say("t.body:", "%t.next = add i64 %t.i, 1")
+        self.say("call void @llvm.prefetch.p0(ptr %t.ahead, i32 0, i32 2, i32 1)")
+        self.say("%t.new.ahead = getelementptr i8, ptr %t.ahead, i64 %t.step")
+        self.words("t", "0", 0, 2, True)
+        for name, count in (("w", 2 * self.vectors), ("x", self.rows // 2)):
+            self.say(f"%t.new.{name} = getelementptr i8, ptr %t.{name}, i64 {count * self.vector_bytes}")
+        self.say("br label %t.head", "t.done:")
+
+    def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
+        return [self.weights(f"%{at}.w", place) for place in range(2 * self.vectors)]
+
+    def pair(self, m: int, offset: str, count: int) -> str:
+        at = self.new(f"getelementptr i8, ptr %t.x, i64 {m // 2 * self.vector_bytes}")
+        at = self.new(f"getelementptr i8, ptr {at}, i64 {offset}")
+        return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")

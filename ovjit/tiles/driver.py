@@ -118,6 +118,47 @@ def gather_windows(to, pixels, gathering):
         target += 2 * gathering.packed
 
 
+@inline
+def pair_pixels(to, height, sums):
+    """Copy the windows of the table's pixels, of which a tile of so many rows multiplies two at a time: two
+    words of each, then the next two. The table's first pixel is then where they are."""
+    m = 0
+    while m < height:
+        place = to + m * 8
+        line = ld(scratch, m)
+        other = ld(scratch, m + 1) - line
+        i = 0
+        while i < sums.n1:
+            run = line
+            j = 0
+            while j < sums.n2:
+                p = run
+                left = sums.k
+                while left >= 4:
+                    first = ld(p, 0)
+                    second = ld(p, 1)
+                    third = ld(p + other, 0)
+                    fourth = ld(p + other, 1)
+                    st[i64](place, first)
+                    st[i64](place + 8, third)
+                    place += height * 8
+                    st[i64](place, second)
+                    st[i64](place + 8, fourth)
+                    place += height * 8
+                    p += 16
+                    left -= 4
+                if left > 0:
+                    st[i64](place, ld(p, 0))
+                    st[i64](place + 8, ld(p + other, 0))
+                    place += height * 8
+                run += sums.s2
+                j += 1
+            line += sums.s1
+            i += 1
+        m += 2
+    st[i64](scratch, to)
+
+
 class Apart(NamedTuple):
     """Bytes from group to group of y, channels from group to group, bytes from panel to panel of the bias."""
 
@@ -230,14 +271,15 @@ def begin_chunk(
 def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, stored, apart, grid, x_g, w_g,
     w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
-    vectors, lanes, group, listed, ways, unpack, picked, gathered,
+    vectors, lanes, group, listed, ways, unpack, picked, gathered, paired,
 ):  # fmt: skip
     """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
     `rows`: of a table; `group` elements are a word; `listed`: words have an order, of so many `ways`, see
     `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None.
     `picked`: the weights of a group are those of `kinds` that `picks` names for it, from the end where it is
     negative, and out of range `none`: a panel of zeros. `gathered`: a pixel's window are `lines` of `line`
-    bytes, two for a lane at most, which are put together first, `packed` bytes for a pixel."""
+    bytes, two for a lane at most, which are put together first, `packed` bytes for a pixel. `paired`: tiles
+    multiply two pixels at a time, whose windows are copied first."""
     first, at, order = registers()
     shared = _shared(operands)
     begin_chunk(
@@ -283,6 +325,11 @@ def tiles(
         next_pixel(at, first, rows, grid.oh, grid.ow)
         if gathered:
             gather_windows(scratch + rows * TABLE * 8, heights[0], gathering)
+        if paired:
+            for size, less in zip(heights, (*heights[1:], 0), strict=True):
+                if less == 0 or count > less:
+                    pair_pixels(scratch + rows * TABLE * 8, size, sums)
+                    break
         # this tile's share of the weights that come next
         ahead = w + shares.pn_per * w_panel + udiv(p, heights[0]) * shares.tile_ahead
         soon = ahead + first_panel * w_panel
@@ -324,12 +371,19 @@ def _driver(
     unpack: Unpack | None,
     picked: bool,
     gathered: bool,
+    paired: bool,
 ) -> Kernel:
     """The kernel without its tiles."""
     return tiles.kernel(
-        "", operands=operands, rows=rows, heights=isa.shapes.tiles, vectors=isa.tile_vectors, lanes=isa.lanes,
-        group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked, gathered=gathered,
+        "", operands=operands, rows=rows, heights=tile_heights(isa, paired), vectors=isa.tile_vectors,
+        lanes=isa.lanes, group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked,
+        gathered=gathered, paired=paired,
     )  # fmt: skip
+
+
+def tile_heights(isa: Target, paired: bool) -> tuple[int, ...]:
+    """The heights of tiles, see `Shapes.tiles`. Those of pixels in pairs are even: one is given twice."""
+    return tuple(height + height % 2 for height in isa.shapes.tiles) if paired else isa.shapes.tiles
 
 
 def tile_kernel(
@@ -350,16 +404,17 @@ def tile_kernel(
     """
     made = _driver(
         tuple(epilogue.operands), epilogue.table_rows, isa, form.group if unpack else 1, form.listed,
-        unpack, picked, gathered,
+        unpack, picked, gathered, form.paired,
     )  # fmt: skip
+    heights = tile_heights(isa, form.paired)
 
     def intrinsics(target: Target) -> dict[str, Any]:
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked, less + 1)
-            for r, less in zip(isa.shapes.tiles, (*isa.shapes.tiles[1:], 0), strict=True)
+            for r, less in zip(heights, (*heights[1:], 0), strict=True)
             for v in (isa.tile_vectors, 1)
         }
 
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
-    how += " flipped" if form.flips else ""
+    how += " flipped" if form.flips else " in pairs" if form.paired else ""
     return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

@@ -36,6 +36,8 @@ def run_tile(
     pixels = [entry(0, m) for m in range(rows)]
     if form.listed:
         _add_listed(acc, form, words, pixels, weights, *more[:2])
+    elif form.paired:
+        _add_pairs(acc, form, words, pixels[0], weights, n1 * n2 * k // 2)
     else:
         _add_products(acc, form, blocked, words, pixels, weights, (n1, s1, n2, s2, k))
     sums = acc.astype(numpy_dtype(form.acc))
@@ -85,6 +87,15 @@ def _add_products(
                 x = _elements(words, pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a])
                 acc[m] += np.einsum("kg,kng->n", x.reshape(depth, form.group), w)
             weights += depth * width * WORD
+
+
+def _add_pairs(acc: np.ndarray, form: Format, words: Any, pixels: int, weights: int, count: int) -> None:
+    """As `_add_products`, of `count` times two words, by pixel and by channel one behind the other."""
+    rows, width = acc.shape
+    align = words.lanes * WORD
+    x = _elements(words, pixels, 2 * count * rows, form.a, align).reshape(count, rows, -1)
+    w = _elements(words, weights, 2 * count * width, form.w, align).reshape(count, width, -1)
+    acc += np.einsum("smg,sng->mn", x, w)
 
 
 def _add_listed(

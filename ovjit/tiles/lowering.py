@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, UNFLIPPED, WORD, Format, find_format, matrix_format
+from ovjit.codegen.cpu.formats import (
+    F32,
+    UNFLIPPED,
+    WORD,
+    Format,
+    find_format,
+    matrix_format,
+    paired_format,
+)
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Converted
@@ -22,6 +30,7 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Ptr, View
+from ovjit.tiles.by_pairs import PAIRED_CHANNELS, PAIRED_WORDS
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.epilogues import Summed
 from ovjit.tiles.in_python import BLOCK, TABLE
@@ -72,7 +81,7 @@ class Tiled(Summed):
         #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
         self.blocked: Kernel | None = None
         long = self.sum_words is None or self.sum_words > LONG_SUM
-        if long and self.form.acc == "f32" and self.form.step == 1:
+        if long and self.form.acc == "f32" and self.form.step == 1 and not self.form.paired:
             self.blocked = self.make_blocked(f"{self.kernel.name}_blocks")
             self.kernels = (self.blocked, *(() if self.sum_words else self.kernels))
 
@@ -99,7 +108,24 @@ class Tiled(Summed):
         """The format of the tiles: that of the operands' types."""
         form = find_format(self.data.dtype, self.weight_type, self.target)
         assert form is not None  # `tile_format` has been checked before
-        return matrix_format(form, self.target) if self.suits_matrices(form) else form
+        if not self.suits_matrices(form):
+            return form
+        paired = paired_format(form)
+        if paired is not form and self._suits_pairs(form):
+            return paired
+        return matrix_format(form, self.target)
+
+    def _suits_pairs(self, form: Format) -> bool:
+        """Whether copies of pixels, two side by side, are worth it: for many channels, if weights are packed
+        at compilation. Words of a run are even in number."""
+        arranged = self.arranged()
+        if arranged is None or self.gathered or self.unpacks or self.picks is not None:
+            return False
+        _, dims, order = arranged
+        *runs, depth, outs = (dims[axis] for axis in order)
+        words = form.words(depth)
+        few = words * math.prod(runs) // max(1, self.groups) <= PAIRED_WORDS
+        return few and outs >= PAIRED_CHANNELS and words % 2 == 0
 
     def suits_matrices(self, form: Format) -> bool:
         """Whether a matrix unit may multiply: of weights that are packed at compilation, of any depth."""
@@ -163,7 +189,7 @@ class Tiled(Summed):
         key: tuple = (self, "weights")
         if arranged is not None:  # the same weights in the same arrangement are placed once
             source = (id(weights.source), *weights.through) if isinstance(weights, Converted) else id(weights)
-            key = ("panels", self.form.name, source, *map(tuple, arranged[1:]))
+            key = ("panels", self.form.name, self.form.paired, source, *map(tuple, arranged[1:]))
         at = constants.place(packed, key).offset
         if arranged is not None and self.form is F32 and isinstance(weights, np.ndarray):
             _, dims, order = arranged
@@ -295,6 +321,8 @@ class Tiled(Summed):
             packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
             values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
             scratch += self.target.shapes.tiles[0] * packed
+        if self.form.paired:
+            scratch += self.tile_pixels * words * WORD
         planner.need_scratch(scratch)
         return values
 

@@ -1,6 +1,7 @@
 """Weights and biases in the order in which tiles read them.
 
     weights [panel][run][word][width][group]     width = 2 vectors; the last panel has 1 when that is enough
+            [panel][run][two words][width][2][group]        of `paired` formats
 
 so that a tile reads one stream. A run is what lies adjacent in a pixel (all channels of a tap, say); where
 its depth is no multiple of the format's group, zeros fill the last word. Subnormal weights are zeros, too: a
@@ -62,7 +63,9 @@ def pack_panels(
     words = ceil_div(math.prod(runs) * form.words(depth), form.step) * form.step
     sizes = panel_sizes(words, outs, isa)
 
-    order = {"width": sizes.width, "last": sizes.last, "group": form.group}
+    order: dict[str, Any] = {"width": sizes.width, "last": sizes.last, "group": form.group}
+    if form.paired:
+        order["paired"] = True
     if converted is None or converted.through == (weights.dtype,):
         return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes
 
@@ -73,18 +76,20 @@ def pack_panels(
     return Filling(groups * sizes.group, fill, weights), sizes
 
 
-def fill_panels(memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int) -> None:
+def fill_panels(
+    memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int, paired: bool = False
+) -> None:
     """The panels of all groups, of type `kind`: source [G, runs..., k, O]."""
     for target, weights in zip(memory.view(numpy_dtype(kind)).reshape(len(source), -1), source, strict=True):
-        _fill_group(target, weights, width, last, group)
+        _fill_group(target, weights, width, last, group, paired=paired)
 
 
 def _fill_group(
     target: np.ndarray, weights: np.ndarray, width: int, last: int, group: int,
-    converted: Converted | None = None,
+    converted: Converted | None = None, paired: bool = False,
 ) -> None:  # fmt: skip
     """The panels of one group: weights [runs..., k, O]; `group` of the depth make a word. `converted`: see
-    `pack_panels`."""
+    `pack_panels`; `paired`: see `Format`."""
     *runs, depth, outs = weights.shape
     rows = _words_of(weights, target, width, group, converted)
     if depth % group:
@@ -107,11 +112,12 @@ def _fill_group(
         if rows is not None:
             of_part = rows[first * width : (first + len(part)) * width]
             _weave_reals(of_part, part, width, converted)
-            release_pages(of_part)
-            continue
-        of_part = panels[first : first + some]
-        np.copyto(part, of_part if converted is None else converted.convert(of_part))
-        flush_subnormals(panels_of[first : first + some])
+        else:
+            of_part = panels[first : first + some]
+            np.copyto(part, of_part if converted is None else converted.convert(of_part))
+            flush_subnormals(panels_of[first : first + some])
+        if paired:
+            _pair_words(panels_of[first : first + some], width)
         release_pages(of_part)
     if rest:
         tail = target[split:].reshape(words, last, group)
@@ -121,6 +127,14 @@ def _fill_group(
         filled[..., :rest, :] = of_tail if converted is None else converted.convert(of_tail)
         filled[..., rest:, :] = 0
         flush_subnormals(tail)
+        if paired:
+            _pair_words(tail, last)
+
+
+def _pair_words(panels: np.ndarray, width: int) -> None:
+    """Put two words of each of `width` channels side by side, where words were one after the other."""
+    lines = panels.reshape(-1).view(np.uint32).reshape(-1, 2, width)
+    lines[...] = lines.swapaxes(1, 2).copy().reshape(lines.shape)
 
 
 #: Element types that native code rounds to bf16.

@@ -48,9 +48,9 @@ def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
         return Tile
     names = dict(form.more)
     if "matrix" in names and rows % 2 == 0:
-        from ovjit.tiles.by_pairs import PairTile
+        from ovjit.tiles.by_pairs import PackedPairTile, PairTile
 
-        return PairTile
+        return PackedPairTile if form.paired else PairTile
     if "high" in names:
         from ovjit.tiles.by_halves import HalfTile
 

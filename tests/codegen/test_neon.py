@@ -9,12 +9,12 @@ import pytest
 
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu import atomics, jit
-from ovjit.codegen.cpu.formats import F32, Format, find_format
+from ovjit.codegen.cpu.formats import F32, Format, find_format, paired_format
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import Target, target_of
 from ovjit.execution.runner import native_kernels
-from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.driver import tile_heights, tile_kernel
 from ovjit.tiles.tile import make_tile
 
 #: A CPU of the first years, one of 2018, one of 2022: what they have beside NEON.
@@ -80,6 +80,21 @@ def test_tiles_multiply_by_lanes_and_spill_nothing(what: str, rows: int) -> None
     flips = form.flips * 2 * rows
     assert (all_["eor"], all_["fmov"]) == (flips, flips), loop  # by integer units
     assert sum(all_.values()) - found <= 3 * rows + 12 + 2 * flips, loop
+
+
+@pytest.mark.parametrize("rows", tile_heights(ALL, True))
+@pytest.mark.parametrize("what", ["bf16", "bytes"])
+def test_tiles_of_pairs_multiply_what_they_load(what: str, rows: int) -> None:
+    """Two words of two pixels, and of two channels, lie side by side: nothing puts them so."""
+    a, w, isa, _, matrix = TILES[what]
+    form = find_format(a, w, isa)
+    assert form is not None and not form.paired
+    loop = inner_loop(isa, paired_format(form), rows)
+    all_ = instructions(loop)
+    assert all_[matrix] == 2 * rows and "[sp" not in loop, loop
+    assert not {"zip1", "zip2", "ld1", "ins", "dup"} & set(all_), loop
+    assert all_["ldr"] + all_["ldp"] <= rows // 2 + 4, loop
+    assert sum(all_.values()) <= 2 * rows + rows // 2 + 4 + 12, loop
 
 
 @pytest.mark.parametrize("rows", shapes.TILES)

@@ -78,6 +78,7 @@ def nets() -> Iterator[tuple[str, ov.Model, list[np.ndarray]]]:
         ([1, 5, 9, 9], 11, 3, 1, False),
         ([1, 16, 14, 14], 24, 1, 1, False),
         ([2, 3, 17, 15], 8, 3, 2, True),
+        ([2, 24, 9, 7], 44, 3, 1, False),  # pixels are copied in pairs
     ):
         model = quantized(rng, shape, outs, k, stride, signed)
         yield f"bytes {shape} {k}", model, [(rng.standard_normal(shape) * 2).astype(np.float32)]

@@ -308,6 +308,13 @@ def test_the_default_suite_on_older_cpus(cpu: str, emulator, caches) -> None:
 
 
 @pytest.mark.aarch64
+def test_copies_of_pixels_change_no_products(emulator, caches) -> None:
+    """Two pixels by two channels, side by side in memory or put so as they are loaded."""
+    said = run("max", caches["max"], "-m", "tests.support.aarch64_pairs").split()
+    assert dict(zip(said[::2], map(int, said[1::2]), strict=True)) == {"bf16": 33, "u8i8": 34}
+
+
+@pytest.mark.aarch64
 def test_rows_are_quantized_for_compressed_weights(emulator, caches) -> None:
     suite("neoverse-n1", caches["neoverse-n1"], "tests/ops/test_dynamic_quantization.py", "-k", "sums_are")
 

@@ -55,7 +55,8 @@ class Format(NamedTuple):
     signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum. `more`: further
     functions like `madd`, by their names: see `by_pairs` and `by_halves`. `step`: so many words of depth are
     multiplied at once, by a matrix unit (`ovjit.tiles.matrix`) if these are several; panels are filled up
-    with zeros to them.
+    with zeros to them. `paired`: two words of each channel are side by side in panels, and so are those of
+    two pixels, which the driver copies: see `by_pairs`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Format(NamedTuple):
     flips: bool = False
     more: tuple[tuple[str, Callable[..., Any]], ...] = ()
     step: int = 1
+    paired: bool = False
 
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""
@@ -212,6 +214,11 @@ def matrix_format(form: Format, isa: Target) -> Format:
     `form`."""
     fitting = (f for f in AMX if (f.a, f.w) == (form.a, form.w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), form)
+
+
+def paired_format(form: Format) -> Format:
+    """The format with words in pairs, or `form` where no instruction multiplies pairs."""
+    return form._replace(paired=True) if "matrix" in dict(form.more) else form
 
 
 def available_formats(isa: Target) -> tuple[Format, ...]:
