@@ -114,7 +114,7 @@ def try_launch(
     signature = kernel.signature
     assert signature is not None
     operands = {name: _operand(signature, name, view, axes or {}) for name, view in tensors.items()}
-    extents = _extents(signature, operands)
+    extents = _extents(operands)
     found = _items(signature, operands, writes, single, bool(ordered))
     if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
@@ -263,7 +263,7 @@ def _misfit(name: str, view: View, why: str) -> OvjitError:
     )
 
 
-def _extents(signature: Signature, operands: Mapping[str, _Operand]) -> dict[str, int]:
+def _extents(operands: Mapping[str, _Operand]) -> dict[str, int]:
     """The extent of each named axis. Raises OvjitError where two tensors differ in it."""
     extents: dict[str, int] = {}
     for name, operand in operands.items():

@@ -332,7 +332,7 @@ def begin_super(outer, at, e, panels, vectors, lanes, unpack):
 
 
 @inline
-def group_scale(at, n, v, outer, vectors, lanes, unpack):
+def group_scale(at, n, v, outer, lanes, unpack):
     """The scales of a group for a vector."""
     return (
         cast[f32](load[unpack.scale](at["s", n] + v * lanes)) * outer[n, v] if unpack.nested
@@ -494,7 +494,7 @@ def unpack_panels(
             if unpack.nested:
                 begin_super(outer, at, at["e"], 1, vectors, lanes, unpack)
             for v in static_range(vectors):
-                scale[v] = group_scale(at, 0, v, outer, vectors, lanes, unpack)
+                scale[v] = group_scale(at, 0, v, outer, lanes, unpack)
                 if unpack.has_low:
                     shift[v] = group_low(at, 0, v, outer, vectors, lanes, unpack)
                 elif unpack.zero:
@@ -646,7 +646,7 @@ def multiply_rows(
         for n in static_range(panels):
             fetch_group(at, n, vectors * lanes, unpack.scale_bytes, unpack.zero_bytes, panels)
         for n, v in np.ndindex(panels, vectors):
-            scale = group_scale(at, n, v, outer, vectors, lanes, unpack)
+            scale = group_scale(at, n, v, outer, lanes, unpack)
             for r in static_range(height):
                 whole = group[r, n, v]
                 if unpack.bias != 1:

@@ -100,7 +100,7 @@ def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, bloc
         begin_super(outer, at, e, panels, vectors, lanes, blocks)
     for n, v in np.ndindex(panels, vectors):
         if blocks:
-            scale[n, v] = group_scale(at, n, v, outer, vectors, lanes, blocks)
+            scale[n, v] = group_scale(at, n, v, outer, lanes, blocks)
         else:
             scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
         if stored.low and blocks:

@@ -40,6 +40,11 @@ def all_images(along: str) -> Rule:
     return rule
 
 
+def _first_alone(batched: Sequence[bool]) -> bool:
+    """Whether the first input is a batch, and no other."""
+    return batched[0] and not any(batched[1:])
+
+
 def _axes(inputs: Sequence[TensorType], attrs: dict[str, Any], along: int | str) -> Any:
     if isinstance(along, str):
         return attrs[along]
@@ -54,27 +59,27 @@ def apart(axes: Any, shape: Sequence[Any]) -> bool:
 
 
 def matrix_images(
-    inputs: Sequence[TensorType], batched: Sequence[bool], *, transpose_a: bool, transpose_b: bool
+    inputs: Sequence[TensorType], batched: Sequence[bool], *, transpose_a: bool, **attrs: Any
 ) -> bool:
     """The rule of MatMul: batches of matrices, or of rows of a matrix on the left."""
     ranks = [len(x.shape) for x in inputs]
     rank = max(ranks)
     if rank > 2:
         return broadcast_images(inputs, batched, rank)
-    return list(batched) == [True, False] and ranks[0] == 2 and not transpose_a
+    return _first_alone(batched) and ranks[0] == 2 and not transpose_a
 
 
 def pad_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
     """The rule of Pad: nothing is put before or behind the first image, or cut off."""
     pads = [x.value for x in inputs[1:3]]
-    known = all(p is not None for p in pads) and list(batched) == [True] + [False] * (len(inputs) - 1)
-    return known and not any(np.asarray(p).reshape(-1)[0] for p in pads)
+    known = all(p is not None for p in pads)
+    return _first_alone(batched) and known and not any(np.asarray(p).reshape(-1)[0] for p in pads)
 
 
 def moved_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
     """The rule of Transpose: axis 0 stays the first."""
     order = inputs[1].value
-    return list(batched) == [True, False] and order is not None and order.size > 0 and int(order.flat[0]) == 0
+    return _first_alone(batched) and order is not None and order.size > 0 and int(order.flat[0]) == 0
 
 
 def window_images(inputs: Sequence[TensorType], batched: Sequence[bool], axis: int = 1, **attrs: Any) -> int:
@@ -103,12 +108,11 @@ def sliced_images(
     moved = any(mask and mask[0] for mask in (new_axis_mask, shrink_axis_mask, ellipsis_mask))
     steps = inputs[3].value if len(inputs) > 3 else np.ones(1, np.int64)
     in_order = steps is not None and (not steps.size or int(steps.flat[0]) == 1)
-    return list(batched) == [True] + [False] * (len(inputs) - 1) and whole and not moved and in_order
+    return _first_alone(batched) and whole and not moved and in_order
 
 
 def chosen_images(
     inputs: Sequence[TensorType], batched: Sequence[bool], batch_dims: int = 0, **attrs: Any
 ) -> bool:
     """The rule of Gather: the same indices for each image, along another axis."""
-    alone = list(batched) == [True, False, False]
-    return alone and not batch_dims and apart(inputs[2].value, inputs[0].shape)
+    return _first_alone(batched) and not batch_dims and apart(inputs[2].value, inputs[0].shape)

@@ -62,12 +62,6 @@ class Number:
         return self.dim.key if isinstance(self.dim, Interval) else None
 
 
-class Unbound(NamedTuple):
-    """A list of tensors that are known one by one."""
-
-    items: list[Any]
-
-
 @cache
 def torch_types() -> dict[str, Any]:
     """PyTorch's types by OpenVINO's names of element types."""
