@@ -4,27 +4,27 @@
 keep it. f16 and bf16 tensors of operations that do not compute in these types (`Op.native_types`) are upcast
 to f32 first. Other types are promoted to the operation's compute type (`Op.stand_in`).
 
-An operation's `expand` is its rule: its pattern is the operation alone. It is asked again of what it made,
+Each is a rule. That of `expand` has the operation alone as its pattern. It is asked again of what it made,
 and the replaced node is kept for the check of open shapes, which other rules do not need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
-from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, rebuild
+from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import StandIn
 from ovjit.rewrite.folding import fold_constants
-from ovjit.rewrite.rules import run_rules
+from ovjit.rewrite.pattern import operation
+from ovjit.rewrite.rules import rule, run_rules
 from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
-    from ovjit.codegen.cpu.targets import Target
     from ovjit.compiler.options import Context
 
 #: How often what has been expanded is looked at again.
@@ -33,46 +33,46 @@ ROUNDS = 4
 
 def expand_graph(graph: Graph, context: Context) -> Graph:
     """The graph with all expansions done."""
-    target = context.target
     for _ in range(ROUNDS):
-        if not any(n.op.expand is not None or _is_half(n, target) or _stand_in(n) for n in graph.nodes):
-            break
-        before = len(graph.nodes)
-        graph, changed = _round(graph, context, expand=True)
-        if not changed and len(graph.nodes) == before:
+        before, graph = graph, run_rules(graph, [*_PROMOTIONS, expand_operation], context)
+        if graph is before:
             break
     return graph
 
 
 def upcast_graph(graph: Graph, context: Context) -> Graph:
-    """The graph with 16-bit floats upcast for operations that do not compute in them."""
-    if not any(_is_half(node, context.target) for node in graph.nodes):
-        return graph
-    return run_rules(_round(graph, context, expand=False)[0], [fold_constants])
+    """The graph with floats of 16 bits and less upcast for operations that do not compute in them."""
+    made = run_rules(graph, _PROMOTIONS, context)
+    return graph if made is graph else run_rules(made, [fold_constants])
 
 
-def _round(graph: Graph, context: Context, expand: bool) -> tuple[Graph, bool]:
-    changed = False
+@rule(operation(lambda record: record.native is not None)(...), quick=lambda node, _: _halves_of(node))
+def compute_halves_in_f32(w: Writer, node: Node) -> Any:
+    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     rounded once, at the end"""
+    native = node.op.native_types(w.b.context.target)
+    if native is None or _halves_of(node).issubset(native):
+        return None
+    return _computed(w, node, "f32", lambda _, kind: kind in HALVES)
 
-    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        nonlocal changed
-        out, expanded = None, False
-        if _is_half(node, context.target):
-            out = _computed(Writer(b, node), node, inputs, "f32", lambda _, kind: kind in HALVES)
-        elif (found := _stand_in(node)) is not None:
-            out = _computed(Writer(b, node), node, inputs, found.real, found.concerns)
-        elif expand and node.op.expand is not None:
-            expanded, out = True, node.op.expand(Writer(b, node), node, inputs)
-        if out is None:
-            return None
-        changed = True
-        if expanded:
-            b.replace(node, inputs)
-        if out[0].node in b.nodes[b.before :]:
-            b.rename(out[0].node, node.name)
-        return out
 
-    return rebuild(graph, visit, context=context), changed
+@rule(operation(lambda record: True)(...), quick=lambda node, _: _stand_in(node))
+def compute_in_stand_in(w: Writer, node: Node) -> Any:
+    """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
+    found = _stand_in(node)
+    return _computed(w, node, found.real, found.concerns) if found is not None else None
+
+
+@rule(operation(lambda record: record.expand is not None)(...))
+def expand_operation(w: Writer, node: Node) -> Any:
+    """op(x) -> what the record's `expand` writes."""
+    expand = node.op.expand
+    made = expand(w, node, node.inputs) if expand is not None else None
+    if made is not None:
+        w.b.replace(node, node.inputs)
+    return made
+
+
+_PROMOTIONS = (compute_halves_in_f32, compute_in_stand_in)
 
 
 def whole(w: Writer, x: Value, kind: str) -> Value:
@@ -91,12 +91,14 @@ def _stand_in(node: Node) -> StandIn | None:
     return found if found and any(v.dtype == found.kind for v in node.outputs) else None
 
 
-def _computed(
-    w: Writer, node: Node, inputs: Sequence[Value], real: str, concerns: Callable[[int, str], bool]
-) -> Sequence[Value]:
-    """op(x: f16) -> Convert(op(Convert(x: f16, f32)), f16)     rounded once, at the end
-    Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
-    given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(inputs)]
+def _halves_of(node: Node) -> set[str]:
+    """The types of 16 bits that the node has."""
+    return {v.dtype for v in (*node.outputs, *node.inputs)} & HALVES
+
+
+def _computed(w: Writer, node: Node, real: str, concerns: Callable[[int, str], bool]) -> Sequence[Value]:
+    """The node's operation in the floats `real`, where it concerns an input's place and type."""
+    given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
     made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
     return [
         _back(w, new, old.dtype) if concerns(0, old.dtype) else new
@@ -107,13 +109,6 @@ def _computed(
 def _back(w: Writer, x: Value, kind: str) -> Value:
     floats = kind in HALVES or kind in SMALL
     return w("Convert", x, destination_type=kind) if floats else whole(w, x, kind)
-
-
-def _is_half(node: Node, target: Target) -> bool:
-    """True if the operation computes in f32 for this node's 16-bit floats."""
-    found = {v.dtype for v in (*node.outputs, *node.inputs)} & HALVES
-    native = node.op.native_types(target) if found else None
-    return native is not None and not found.issubset(native)
 
 
 def _converted(w: Writer, x: Value, kind: str) -> Value:

@@ -16,6 +16,7 @@ import numpy as np
 import ovjit as ov
 import ovjit.rewrite
 from ovjit.compiler.program import op_rules
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Graph, Value
 from ovjit.rewrite.rules import Rule, applied
 from tests.support.compiled import run_passes
@@ -225,6 +226,13 @@ def requantized(net: Typed) -> list[Value]:
     return [net.conv(stepped(net, net.Relu(sums[0])), filters), written_out, sums[2]]
 
 
+def promoted(net: Typed) -> list[Value]:
+    halves = net.given(numpy_dtype("bf16"), 1, 4, 6, 6)
+    return [
+        net.AdaptiveAvgPool(halves, np.array([2, 2])), net.LogSoftmax(net.given(np.int8, 2, 8), axis=1),
+    ]  # fmt: skip
+
+
 def known_branch() -> Graph:
     """If(True): the one branch."""
     x, a, b = (ops.parameter([2, 3], F32) for _ in range(3))
@@ -263,7 +271,7 @@ def bags() -> Graph:
 NETS: list[Callable[[Typed], list[Value]]] = [
     spellings,
     no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights,
-    quantized, requantized,
+    quantized, requantized, promoted,
 ]  # fmt: skip
 
 
