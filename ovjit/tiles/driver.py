@@ -29,6 +29,10 @@ from ovjit.tiles.tile import make_tile
 #: bytes of depth 64 gain 3 % from cold caches, and layers of 7x7 pixels, whose weights come late, lose 20.
 FAR_PIXELS = 384 * 1024
 
+#: Bytes after which addresses share a set of the first-level cache, which holds 8 to 12 lines. The 14 rows of a
+#: tile displace one another if they are so far apart.
+SET_BYTES = 4096
+
 tile = Word("tile")
 #: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
 #: group to group of those that have pixels.
@@ -311,12 +315,20 @@ def tiles(
                 offsets, given, count, starts, runs, each, sums.k * WORD, sums.s1, sums.n2, sums.s2
             )
     begin_row(at, first, rows)
+    tall = heights[0]
+    if lanes == 16 and not gathered:
+        pitch = grid.x_w
+        if grid.ow == 1:
+            pitch = grid.x_h
+        if pitch & (SET_BYTES - 1) == 0:
+            # 0.76 of the time of products of depth 1,024 in f32 on a Zen 4
+            tall = heights[1]
     while p < stop:
-        count = min(heights[0], stop - p)
+        count = min(tall, stop - p)
         # One by one: made by vectors, they come late to tiles of 16 channels in f32, which then take 1.19
         # of the time (and bytes of depth 64, 0.98). A tile of too few pixels repeats the last one.
         m = 0
-        while m < heights[0]:
+        while m < tall:
             for row in static_range(rows):
                 st[i64](scratch + row * TABLE * 8 + m * 8, at[row])
             m += 1
@@ -358,7 +370,7 @@ def tiles(
                     break
             soon = ahead + (c + 1) * w_panel
             soon_step = shares.ahead_step
-        p += heights[0]
+        p += tall
 
 
 @functools.lru_cache(512)
