@@ -29,8 +29,8 @@ from ovjit.tiles.tile import make_tile
 #: bytes of depth 64 gain 3 % from cold caches, and layers of 7x7 pixels, whose weights come late, lose 20.
 FAR_PIXELS = 384 * 1024
 
-#: Bytes after which addresses share a set of the first-level cache, which holds 8 to 12 lines. The 14 rows of a
-#: tile displace one another if they are so far apart.
+#: Bytes after which addresses share a set of the first-level cache, which holds 8 to 12 lines. The 14 rows of
+#: a tile displace one another if they are so far apart.
 SET_BYTES = 4096
 
 tile = Word("tile")

@@ -1,4 +1,4 @@
-"""Products whose rows are a multiple of 4,096 bytes apart: lower tiles read them, see `tiles` of the driver."""
+"""Products whose rows are a multiple of 4,096 bytes apart: lower tiles read them, see `SET_BYTES`."""
 
 from __future__ import annotations
 
