@@ -44,8 +44,6 @@ class TorchDraft(Draft):
         self.lists: dict[tuple, Output] = {}
         #: Dimensions of a tensor by its node, its index there and the axes.
         self.gathered: dict[tuple, Output] = {}
-        #: The grids of quantized tensors by their nodes and indices (`quantized.Grid`).
-        self.grids: dict[tuple[Any, int], Any] = {}
         self._shapes: dict[tuple[Any, int], Output] = {}
         self._count = 0
 

@@ -89,8 +89,7 @@ class TorchReader(TorchDraft):
             if converter is not None:
                 return converter(made, arguments)
             assert row is not None
-            value = row(made, arguments)
-            return kept_on_grid(made, arguments, value) if self.grids else value
+            return kept_on_grid(made, arguments, row(made, arguments))
         except Refused:
             raise
         except (UnsupportedError, ModelError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import element_type
+from ovjit.readers.torch.values import element_type, name_of
 
 
 def _per_axis(n: Call, value: Any, x: Output, axis: int) -> Output:
@@ -64,6 +64,29 @@ def dequantize(
     real = n.convert(x, kind)
     s, z = _parameters(n, real, scale, scales, zero_point, zero_points, axis)
     return n("Multiply", n("Subtract", real, z), s)
+
+
+@aten("quantized_decomposed::choose_qparams", "quantized_decomposed::choose_qparams_symmetric")
+def choose_qparams(
+    n: Call, x: Output, quant_min: int, quant_max: int, eps: float, dtype: Any
+) -> list[Output]:
+    """The scale in f64 and the zero point in i64, [1] each, for the smallest and the largest number."""
+    axes = n.all_axes(x, None)
+    low = n("Minimum", n("ReduceMin", x, axes, keep_dims=False), n.like(x, 0.0))
+    high = n("Maximum", n("ReduceMax", x, axes, keep_dims=False), n.like(x, 0.0))
+    symmetric = n.op.endswith("symmetric")
+    if symmetric:
+        high = n("Maximum", high, n("Negative", low))
+    span = high if symmetric else n("Subtract", high, low)
+    steps = (quant_max - quant_min) / (2 if symmetric else 1)
+    scale = n("Maximum", n("Divide", span, n.like(x, steps)), n.like(x, eps))
+    if symmetric:
+        zero = n.const([128 if name_of(dtype) == "uint8" else 0], "i64")
+    else:
+        whole = n("Round", n("Divide", low, scale), mode="half_to_even")
+        bounded = n("Clamp", n("Subtract", n.like(x, quant_min), whole), min=quant_min, max=quant_max)
+        zero = n.reshape(n.convert(bounded, "i64"), [1])
+    return [n.reshape(n.convert(scale, "f64"), [1]), zero]
 
 
 def _parameters(

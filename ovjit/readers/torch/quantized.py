@@ -6,7 +6,7 @@ keeps the grid. What averages or joins them is put on it again, as PyTorch round
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ovjit.api.model.node import Output
@@ -35,45 +35,52 @@ class Grid(NamedTuple):
     high: int
 
 
-def _put(n: Call, x: Output, grid: Grid) -> Output:
+class OnGrid(Output):
+    """A quantized tensor. The Output behind it is the same tensor as reals, which `dequantize` gives."""
+
+    __slots__ = ("grid",)
+    #: None for one with a grid for each channel, of which nothing but the reals is read.
+    grid: Grid | None
+
+
+def _on_grid(x: Output, grid: Grid | None) -> OnGrid:
+    made: OnGrid = OnGrid._of(x._node, x._index)
+    made.grid = grid
+    return made
+
+
+def _put(n: Call, x: Output, grid: Grid) -> OnGrid:
     """x rounded to the grid."""
     out = fake_quantized(n, x, n.like(x, grid.scale), n.like(x, grid.zero), grid.low, grid.high)
-    n.reader.grids[out._node, out._index] = grid
-    return out
-
-
-def _grid_of(n: Call, x: Any) -> Grid | None:
-    return n.reader.grids.get((x._node, x._index)) if isinstance(x, Output) else None
-
-
-def _outputs(made: Any) -> Iterator[Output]:
-    if isinstance(made, Output):
-        yield made
-    elif isinstance(made, (list, tuple)):
-        for value in made:
-            yield from _outputs(value)
+    return _on_grid(out, grid)
 
 
 def kept_on_grid(n: Call, arguments: Mapping[str, Any], made: Any) -> Any:
     """What an operator gives, on the grid of its first argument."""
-    first = next(_outputs(list(arguments.values())[:1]), None)
-    grid = _grid_of(n, first)
-    if grid is None or n.op.startswith("quantized::") or n.op == "aten::dequantize":
+    first = next(iter(arguments.values()), None)
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if not isinstance(first, OnGrid) or n.op.startswith("quantized::") or n.op == "aten::dequantize":
         return made
+    grid = first.grid
+    if grid is None:
+        raise UnsupportedError("an operator on a tensor that is quantized by channels")
     if isinstance(made, Output) and n.op in TO_ONE:
         return _put(n, made, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
     if isinstance(made, Output) and any(name in n.op for name in ROUNDED):
         return _put(n, made, grid)
-    for value in _outputs(made):
-        if n.dtype(value) == "f32":
-            n.reader.grids[value._node, value._index] = grid
-    return made
+    return _moved(n, made, grid)
+
+
+def _moved(n: Call, made: Any, grid: Grid) -> Any:
+    if isinstance(made, list):
+        return [_moved(n, value, grid) for value in made]
+    return _on_grid(made, grid) if isinstance(made, Output) and n.dtype(made) == "f32" else made
 
 
 def _ends(n: Call, x: Any, scale: Any, zero: Any) -> Grid:
     """The grid of a result: its integers have the type of the first operand's."""
-    grid = _grid_of(n, x)
-    low, high = ENDS["quint8"] if grid is None else (grid.low, grid.high)
+    low, high = (x.grid.low, x.grid.high) if isinstance(x, OnGrid) and x.grid else ENDS["quint8"]
     return Grid(float(n.known_number(scale)), n.known_int(zero, "the zero point"), low, high)
 
 
@@ -86,17 +93,29 @@ def quantize_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, dtype: 
     return _put(n, x, Grid(float(scale), n.known_int(zero_point, "the zero point"), *ENDS[kind]))
 
 
+@aten("quantize_per_channel")
+def quantize_per_channel(n: Call, x: Output, scales: Any, zero_points: Any, axis: int, dtype: Any) -> Output:
+    kind = name_of(dtype)
+    if kind not in ENDS:
+        raise UnsupportedError(f"tensors quantized to {kind}")
+    made = n.also("fake_quantize_per_channel_affine", x, scales, zero_points, axis, *ENDS[kind])
+    return _on_grid(made, None)
+
+
 @aten("dequantize")
 def dequantize(n: Call, x: Output) -> Output:
-    if _grid_of(n, x) is None:
+    """The tensor itself, no longer on a grid."""
+    if not isinstance(x, OnGrid):
         raise UnsupportedError("dequantize of what is not quantized")
-    return x
+    return Output._of(x._node, x._index)
 
 
 def _weight(n: Call, tensor: Any) -> Output:
     """(codes - zero points) * scales; the codes stay as they are."""
     import torch
 
+    if not tensor.is_quantized:
+        return n.const(tensor.float().numpy())
     codes = n.convert(n.const(tensor.int_repr().numpy()), "f32")
     if tensor.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams):
         shape = [1] * tensor.dim()
@@ -131,6 +150,21 @@ def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: A
     return _finished(n, x, n.also("linear", x, _weight(n, weight), term), Y_scale_i, Y_zero_point_i)
 
 
+@aten("quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_dynamic_fp16",
+      "quantized::linear_relu_dynamic_fp16")  # fmt: skip
+def linear_dynamic(n: Call, x: Output, W_prepack: Any) -> Output:
+    """PyTorch rounds x to integers for the product; here x stays as it is, as with other packed weights."""
+    weight, bias = W_prepack.unpack()
+    term = None if bias is None else n.const(bias.detach().float().numpy())
+    made = n.also("linear", x, _weight(n, weight), term)
+    return n("Relu", made) if "_relu" in n.op else made
+
+
+@aten("quantized::embedding_byte")
+def embedding(n: Call, weight: Any, indices: Output) -> Output:
+    return n.also("embedding", _weight(n, weight.unpack()), indices)
+
+
 def _finished(n: Call, x: Any, made: Output, scale: Any, zero: Any) -> Output:
     """A result on its own grid, without what is below 0 where the operator's name says so."""
     return _put(n, n("Relu", made) if n.op.endswith("_relu") else made, _ends(n, x, scale, zero))
@@ -145,9 +179,8 @@ def arithmetic(n: Call, x: Output, qb: Output, scale: Any, zero_point: Any) -> O
 @aten("quantized::cat", "quantized::cat_relu")
 def cat(n: Call, x: Any, dim: int, scale: Any = None, zero_point: Any = None) -> Output:
     """On the grid of the first one where none is given."""
-    grid = _grid_of(n, x[0])
-    if scale is None and grid is not None:
-        scale, zero_point = grid.scale, grid.zero
+    if scale is None and isinstance(x[0], OnGrid) and x[0].grid:
+        scale, zero_point = x[0].grid.scale, x[0].grid.zero
     return _finished(n, x[0], n("Concat", *x, axis=n.axis(dim, n.rank(x[0]))), scale, zero_point)
 
 

@@ -1,0 +1,156 @@
+"""PyTorch's quantized modules as Models: beside PyTorch's own kernels of integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+SEED = 20261124
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Quantizable(torch.nn.Module):
+    """Layers between the stubs by which PyTorch quantizes a part of a network."""
+
+    def __init__(self):
+        super().__init__()
+        from torch.ao.quantization import DeQuantStub, QuantStub
+
+        self.first, self.last = QuantStub(), DeQuantStub()
+        self.a = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.b = torch.nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.act = torch.nn.ReLU()
+        self.sum = torch.ao.nn.quantized.FloatFunctional()
+        self.linear = torch.nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.act(self.a(self.first(x)))
+        x, y = (torch.nn.functional.max_pool2d(v, 8) for v in (x, self.b(x)))
+        y = torch.cat([x, self.sum.add(x, y)], 1)
+        return self.last(self.linear(y.flatten(1)))
+
+
+def test_quantized_layers() -> None:
+    """As in PyTorch but for roundings at the borders of steps, which are rare and one step wide."""
+    from torch.ao import quantization
+
+    module = Quantizable().eval()
+    module.qconfig = quantization.get_default_qconfig("fbgemm")
+    quantization.prepare(module, inplace=True)
+    data = [torch.rand(16, 3, 8, 8) for _ in range(2)]
+    module(data[0])
+    quantization.convert(module, inplace=True)
+    model = ov.convert_model(module, example_input=data[1])
+    assert {op.get_type_name() for op in model.get_ops()} >= {
+        "FakeQuantize",
+        "Convolution",
+        "GroupConvolution",
+    }
+    got = ov.compile_model(model, "CPU", EXACT)(data[1].numpy())[0]
+    steps = np.abs(got - module(data[1]).numpy()) / module.linear.scale
+    assert steps.max() < 1.01 and (steps > 0.01).mean() < 0.1
+
+
+def results(module, example, *inputs):
+    """(ovjit's, PyTorch's) for each of the inputs."""
+    with torch.no_grad():
+        compiled = ov.compile_model(ov.convert_model(module, example_input=example), "CPU", EXACT)
+        return [(compiled(x.numpy())[0], module(x).numpy()) for x in inputs]
+
+
+class AfterGrid(torch.nn.Module):
+    """A tensor that is no longer quantized, and what would be rounded if it were."""
+
+    def forward(self, x):
+        on_grid = torch.quantize_per_tensor(x, 0.25, 3, torch.quint8)
+        real, pooled = on_grid.dequantize(), torch.nn.functional.avg_pool2d(on_grid, 2).dequantize()
+        made = [torch.nn.functional.gelu(real), torch.nn.functional.elu(real), real.sigmoid()]
+        means = torch.nn.functional.avg_pool2d(real, 2)
+        return torch.cat([v.flatten() for v in (*made, real.mean(), means, pooled, on_grid.dequantize())])
+
+
+def test_reals_are_off_the_grid():
+    """What follows dequantize is not rounded, also where the quantized tensor itself is read elsewhere."""
+    torch.manual_seed(SEED)
+    x = torch.randn(2, 3, 4, 6) * 4
+    ((got, want),) = results(AfterGrid(), x, x)
+    np.testing.assert_allclose(got, want, 1e-6, 1e-6, err_msg=f"seed {SEED}")
+
+
+def perceptron():
+    layers = [torch.nn.Linear(64, 48), torch.nn.GELU(), torch.nn.Linear(48, 8)]
+    return torch.nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_fx_modules(reference):
+    """By PyTorch's FX graphs, with gelu between integers. Reference modules quantize by channels.
+
+    As in PyTorch but for roundings at the borders of steps, which are rare and one step wide.
+    """
+    from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+
+    torch.manual_seed(SEED)
+    x = torch.randn(5, 64)
+    module = quantize_fx.prepare_fx(perceptron(), get_default_qconfig_mapping("x86"), (x,))
+    module(x)
+    made = quantize_fx.convert_to_reference_fx(module) if reference else quantize_fx.convert_fx(module)
+    for got, want in results(made, x, x, torch.randn(9, 64)):
+        step = np.diff(np.unique(want)).min()
+        steps = np.abs(got - want) / step
+        assert steps.max() < 1.01 and (steps > 0.01).mean() < 0.05, f"seed {SEED}"
+
+
+@pytest.mark.parametrize("kind", ["qint8", "float16"])
+def test_dynamic_layers(kind):
+    """Products with the unpacked weights: PyTorch also rounds the inputs to integers, which is left out."""
+    torch.manual_seed(SEED)
+    x = torch.randn(5, 64)
+    module = torch.ao.quantization.quantize_dynamic(perceptron(), {torch.nn.Linear}, getattr(torch, kind))
+    plain = perceptron()
+    for i in (0, 2):
+        weight, bias = module[i]._packed_params._packed_params.unpack()
+        plain[i].weight.data = weight.dequantize() if weight.is_quantized else weight.float()
+        plain[i].bias.data = bias
+    for y in (x, torch.randn(9, 64)):
+        ((got, rounded),) = results(module, x, y)
+        want = plain(y).detach().numpy()
+        np.testing.assert_allclose(got, want, 1e-5, 1e-6, err_msg=f"seed {SEED}")
+        np.testing.assert_allclose(got, rounded, 0, 0.05 * np.abs(want).max(), err_msg=f"seed {SEED}")
+
+
+def test_tables_of_bytes():
+    from torch.ao import quantization
+
+    torch.manual_seed(SEED)
+    module = torch.nn.Sequential(torch.nn.Embedding(50, 16)).eval()
+    module[0].qconfig = quantization.float_qparams_weight_only_qconfig
+    module = quantization.convert(quantization.prepare(module))
+    for got, want in results(module, torch.tensor([[1, 2]]), torch.tensor([[1, 2]]), torch.arange(50)[None]):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-6, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("name", ["choose_qparams", "choose_qparams_symmetric"])
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8])
+def test_ranges_of_data(name, kind):
+    """What exported programs compute where the range is that of the data."""
+    import torch.ao.quantization.fx._decomposed  # registers the operators
+
+    low, high = (-128, 127) if kind is torch.int8 else (0, 255)
+    library = torch.ops.quantized_decomposed
+
+    class Ranged(torch.nn.Module):
+        def forward(self, x):
+            scale, zero = getattr(library, name).tensor(x, low, high, 1e-5, kind)
+            codes = library.quantize_per_tensor.tensor(x, scale, zero, low, high, kind)
+            real = library.dequantize_per_tensor.tensor(codes, scale, zero, low, high, kind)
+            return torch.cat([real.flatten(), scale.float(), zero.float()])
+
+    torch.manual_seed(SEED)
+    inputs = [torch.randn(3, 8) * 3, torch.rand(5, 8) + 1, -torch.rand(2, 8) - 1, torch.zeros(1, 8)]
+    for got, want in results(Ranged(), inputs[0], *inputs):
+        np.testing.assert_allclose(got, want, 1e-6, 1e-6, err_msg=f"seed {SEED}")
