@@ -167,7 +167,8 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
     assert host.host_target().machine == "aarch64"
     machine.arm_features.cache_clear()
     another.setattr(machine, "_auxiliary", lambda word: 0)
-    listed = "processor\t: 0\nFeatures\t: fp asimd bf16 crc32\n\nprocessor\t: 1\nFeatures\t: fp\n"
+    each = ("fp asimd bf16 asimddp crc32", "fp asimd bf16")  # a large core and a small one
+    listed = "\n".join(f"processor\t: {i}\nFeatures\t: {has}\n" for i, has in enumerate(each))
     real = builtins.open
     another.setattr(
         builtins,
@@ -175,6 +176,21 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
         lambda path, *a, **k: io.StringIO(listed) if path == "/proc/cpuinfo" else real(path, *a, **k),
     )
     assert machine.arm_features() == {"asimd", "bf16"}
+    machine.arm_features.cache_clear()
+    listed = "processor\t: 0\nflags\t: avx2\n"  # an emulator shows the host's
+    assert machine.arm_features() == {"asimd"}
+
+
+def test_macs_are_asked_for_features_beyond_vectors(another) -> None:
+    """All of them have vectors, whose name of old systems is another one."""
+    call_it(another, "arm64")
+    another.setattr(sys, "platform", "darwin")
+    have = {f"hw.optional.arm.FEAT_{name}" for name in ("DotProd", "FHM")}
+    another.setattr(machine, "_sysctl", have.__contains__)
+    assert machine.arm_features() == {"asimd", "asimddp", "asimdfhm"}
+    another.setattr(machine, "_sysctl", lambda asked: False)
+    machine.arm_features.cache_clear()
+    assert machine.arm_features() == {"asimd"}
 
 
 def test_arm_without_vectors_is_refused(another) -> None:

@@ -17,9 +17,11 @@ X86_64, AARCH64 = "x86_64", "aarch64"
 _SPELLED = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64}
 
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
+#: What is assumed where a system says nothing: the calling conventions of all have these vectors.
+_ALWAYS = frozenset(("asimd",))
 #: feature as Linux calls it -> (its word of the auxiliary vector, its bit, macOS's name of it)
 _ARM = {
-    "asimd": (_AT_HWCAP, 1, "hw.optional.AdvSIMD"),
+    "asimd": (_AT_HWCAP, 1, ""),
     "atomics": (_AT_HWCAP, 8, "hw.optional.arm.FEAT_LSE"),
     "asimdhp": (_AT_HWCAP, 10, "hw.optional.arm.FEAT_FP16"),
     "asimddp": (_AT_HWCAP, 20, "hw.optional.arm.FEAT_DotProd"),
@@ -67,12 +69,13 @@ def check() -> None:
 def arm_features() -> frozenset[str]:
     """What an AArch64 CPU has, by Linux's names; no more than the system lets programs use."""
     if sys.platform == "darwin":
-        return frozenset(f for f, (_, _, asked) in _ARM.items() if asked and _sysctl(asked))
+        return _ALWAYS | {f for f, (_, _, asked) in _ARM.items() if asked and _sysctl(asked)}
     if sys.platform != "linux":
-        return frozenset(("asimd",))  # there is no AArch64 system without it
+        return _ALWAYS
     words = {word: _auxiliary(word) for word in (_AT_HWCAP, _AT_HWCAP2)}
     if not any(words.values()):
-        return frozenset(_ARM).intersection(_listed())
+        listed = _listed()
+        return _ALWAYS if listed is None else listed.intersection(_ARM)
     return frozenset(f for f, (word, bit, _) in _ARM.items() if words[word] >> bit & 1)
 
 
@@ -101,16 +104,14 @@ def _auxiliary(word: int) -> int:
     return ask(word)
 
 
-def _listed() -> list[str]:
-    """The features of the first CPU in `/proc/cpuinfo`."""
+def _listed() -> frozenset[str] | None:
+    """The features of all CPUs in `/proc/cpuinfo`, which may be of several kinds; None where it has none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("Features"):
-                    return line.partition(":")[2].split()
+            lines = [line.partition(":")[2] for line in file if line.startswith("Features")]
     except OSError:
-        pass
-    return []
+        return None
+    return frozenset.intersection(*(frozenset(line.split()) for line in lines)) if lines else None
 
 
 def _sysctl(asked: str) -> bool:
