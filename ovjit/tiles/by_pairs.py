@@ -10,12 +10,13 @@ In a `paired` format both are so in memory, and nothing but products takes these
 
     panels [panel][two words][width][2]     pixels [two words][pixels][2]
 
-The driver copies the pixels of a tile, once for all panels. That takes as long as one or two panels.
+The driver copies the pixels of a tile, once for all panels. That takes as long as one or two panels. Both end
+with zeros where words are not whole steps of the loop.
 """
 
 from __future__ import annotations
 
-from ovjit.codegen.cpu.formats import WORD
+from ovjit.codegen.cpu.formats import PAIRED_STEP, WORD
 from ovjit.tiles.by_lane import LaneTile
 
 #: Pixels that are loaded before they are multiplied.
@@ -91,9 +92,10 @@ class PackedPairTile(PairTile):
     """Prints one tile of a `paired` format: pixels and weights are read as they are multiplied."""
 
     def over_taps(self) -> None:
-        """Sums over all words, two at a time; they are then %t.m.v."""
-        self.say("%taps = mul i64 %n1, %n2", "%words = mul i64 %taps, %k", "%t.count = lshr i64 %words, 1")
-        self.say("%t.step = mul i64 %ahead_step, 2", "br label %t.head", "t.head:")
+        """Sums over all words, `PAIRED_STEP` at a time; they are then %t.m.v."""
+        self.say("%taps = mul i64 %n1, %n2", "%words = mul i64 %taps, %k")
+        self.say(f"%t.up = add i64 %words, {PAIRED_STEP - 1}", f"%t.count = udiv i64 %t.up, {PAIRED_STEP}")
+        self.say(f"%t.step = mul i64 %ahead_step, {PAIRED_STEP}", "br label %t.head", "t.head:")
         self.say("%t.i = phi i64 [ 0, %entry ], [ %t.next, %t.body ]")
         for name, first in (("w", "w0"), ("x", "x0"), ("ahead", "ahead0")):
             self.say(f"%t.{name} = phi ptr [ %{first}, %entry ], [ %t.new.{name}, %t.body ]")
@@ -104,13 +106,18 @@ class PackedPairTile(PairTile):
         self.say("t.body:", "%t.next = add i64 %t.i, 1")
         self.say("call void @llvm.prefetch.p0(ptr %t.ahead, i32 0, i32 2, i32 1)")
         self.say("%t.new.ahead = getelementptr i8, ptr %t.ahead, i64 %t.step")
-        self.words("t", "0", 0, 2, True)
-        for name, count in (("w", 2 * self.vectors), ("x", self.rows // 2)):
-            self.say(f"%t.new.{name} = getelementptr i8, ptr %t.{name}, i64 {count * self.vector_bytes}")
+        offset = "0"
+        for done in range(0, PAIRED_STEP, 2):
+            offset = self.words("t", offset, done, 2, done + 2 == PAIRED_STEP)
+            offset = self.new(f"add i64 {offset}, {self.rows // 2 * self.vector_bytes}")
+        for name, count in (("w", PAIRED_STEP * self.vectors), ("x", PAIRED_STEP * self.rows // 4)):
+            size = count * self.vector_bytes
+            self.say(f"%t.new.{name} = getelementptr i8, ptr %t.{name}, i64 {size}")
         self.say("br label %t.head", "t.done:")
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
-        return [self.weights(f"%{at}.w", place) for place in range(2 * self.vectors)]
+        places = range(done * self.vectors, (done + count) * self.vectors)
+        return [self.weights(f"%{at}.w", place) for place in places]
 
     def pair(self, m: int, offset: str, count: int) -> str:
         at = self.new(f"getelementptr i8, ptr %t.x, i64 {m // 2 * self.vector_bytes}")

@@ -125,7 +125,7 @@ def gather_windows(to, pixels, gathering):
 @inline
 def pair_pixels(to, height, sums):
     """Copy the windows of the table's pixels, of which a tile of so many rows multiplies two at a time: two
-    words of each, then the next two. The table's first pixel is then where they are."""
+    words of each, then the next two, and zeros to whole steps. The table's first pixel is where they are."""
     m = 0
     while m < height:
         place = to + m * 8
@@ -159,6 +159,9 @@ def pair_pixels(to, height, sums):
                 j += 1
             line += sums.s1
             i += 1
+        if sums.n1 * sums.n2 * sums.k & 2 != 0:
+            st[i64](place, 0)
+            st[i64](place + 8, 0)
         m += 2
     st[i64](scratch, to)
 

@@ -81,7 +81,7 @@ class Tiled(Summed):
         #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
         self.blocked: Kernel | None = None
         long = self.sum_words is None or self.sum_words > LONG_SUM
-        if long and self.form.acc == "f32" and self.form.step == 1 and not self.form.paired:
+        if long and self.form.acc == "f32" and self.form.step == 1:
             self.blocked = self.make_blocked(f"{self.kernel.name}_blocks")
             self.kernels = (self.blocked, *(() if self.sum_words else self.kernels))
 
@@ -139,7 +139,7 @@ class Tiled(Summed):
     @property
     def tile_pixels(self) -> int:
         """The pixels of a full tile."""
-        return MATRIX_PIXELS if self.form.step > 1 else self.target.shapes.tiles[0]
+        return MATRIX_PIXELS if self.form.on_unit else self.target.shapes.tiles[0]
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = self.tile_pixels, tile_width(self.target)
@@ -307,7 +307,7 @@ class Tiled(Summed):
         """The arguments for what lies behind the tables of addresses in scratch memory: panels of unpacked
         weights, places of words in lists, lines that are gathered. Asks for that memory."""
         rows = 2 if plain else self.epilogue.table_rows
-        scratch = scratch_bytes(rows, words) if self.form.step > 1 else rows * TABLE * 8
+        scratch = scratch_bytes(rows, words) if self.form.on_unit else rows * TABLE * 8
         values = self.unpacking(planner)
         if values:
             scratch += pn_per * weights.sizes.panel
@@ -322,7 +322,7 @@ class Tiled(Summed):
             values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
             scratch += self.target.shapes.tiles[0] * packed
         if self.form.paired:
-            scratch += self.tile_pixels * words * WORD
+            scratch += self.tile_pixels * self.form.whole(words) * WORD
         planner.need_scratch(scratch)
         return values
 

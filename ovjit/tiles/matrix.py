@@ -346,7 +346,7 @@ def driver_kernel(
     gathered: bool = False,
 ) -> Kernel:
     """The driver for one epilogue and format, of a matrix unit or of vectors: see `driver.tile_kernel`."""
-    if form.step == 1:
+    if not form.on_unit:
         return tile_kernel(name, epilogue, isa, form, unpack=unpack, picked=picked, gathered=gathered)
 
     def words(target: Target) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def pack_panels(
     of the model's, in whatever order. `converted`: how some of them at a time become the format's type then.
     """
     groups, *runs, depth, outs = weights.shape
-    words = ceil_div(math.prod(runs) * form.words(depth), form.step) * form.step
+    words = form.whole(math.prod(runs) * form.words(depth))
     sizes = panel_sizes(words, outs, isa)
 
     order: dict[str, Any] = {"width": sizes.width, "last": sizes.last, "group": form.group}

@@ -82,7 +82,7 @@ class Sharing(NamedTuple):
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
         wanted = sym_min(MOST_CHUNKS, sym_max(1, sym_int(flops // (CHUNK_FLOPS * rate))))
         others = pn_blocks * sym_max(1, weights.groups)
-        if self.form.step > 1:  # the last tile of a range has fewer pixels: ranges of panels have no such
+        if self.form.on_unit:  # the last tile of a range has fewer pixels: ranges of panels have no such
             pn_blocks = sym_max(pn_blocks, sym_min(panels, ceil_div(wanted * FULL_TILES * rows, pixels)))
             pn_per = ceil_div(panels, pn_blocks)
             pn_blocks = ceil_div(panels, pn_per)

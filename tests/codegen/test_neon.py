@@ -91,10 +91,10 @@ def test_tiles_of_pairs_multiply_what_they_load(what: str, rows: int) -> None:
     assert form is not None and not form.paired
     loop = inner_loop(isa, paired_format(form), rows)
     all_ = instructions(loop)
-    assert all_[matrix] == 2 * rows and "[sp" not in loop, loop
+    assert all_[matrix] == 2 * 2 * rows and "[sp" not in loop, loop
     assert not {"zip1", "zip2", "ld1", "ins", "dup"} & set(all_), loop
-    assert all_["ldr"] + all_["ldp"] <= rows // 2 + 4, loop
-    assert sum(all_.values()) <= 2 * rows + rows // 2 + 4 + 12, loop
+    assert all_["ldr"] + all_["ldp"] <= rows + 8, loop
+    assert sum(all_.values()) <= 2 * 2 * rows + rows + 8 + 12, loop
 
 
 @pytest.mark.parametrize("rows", shapes.TILES)

@@ -44,6 +44,8 @@ from ovjit.records import NamedTuple
 WORD = 4
 #: How many times as fast as vectors a matrix unit multiplies words.
 _MATRIX_RATE = 16
+#: Words of depth that it multiplies at once, and those of a step of tiles whose words lie in pairs.
+UNIT_STEP, PAIRED_STEP = 16, 4
 
 
 class Format(NamedTuple):
@@ -54,9 +56,9 @@ class Format(NamedTuple):
     words of weights are in an order of their own, see `ovjit.tiles.narrow`. `flips`: bytes of pixels become
     signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum. `more`: further
     functions like `madd`, by their names: see `by_pairs` and `by_halves`. `step`: so many words of depth are
-    multiplied at once, by a matrix unit (`ovjit.tiles.matrix`) if these are several; panels are filled up
-    with zeros to them. `paired`: two words of each channel are side by side in panels, and so are those of
-    two pixels, which the driver copies: see `by_pairs`.
+    multiplied at once, by a matrix unit (`ovjit.tiles.matrix`) or in pairs if these are several; panels are
+    filled up with zeros to them. `paired`: two words of each channel are side by side in panels, and so are
+    those of two pixels, which the driver copies: see `by_pairs`.
     """
 
     name: str
@@ -74,6 +76,15 @@ class Format(NamedTuple):
     step: int = 1
     paired: bool = False
 
+    def whole(self, words: Any) -> Any:
+        """So many words and the zeros behind them."""
+        return -(-words // self.step) * self.step
+
+    @property
+    def on_unit(self) -> bool:
+        """Whether a matrix unit multiplies."""
+        return self.step == UNIT_STEP
+
     def words(self, depth: int) -> int:
         """The words that `depth` adjacent elements of a pixel take."""
         return -(-depth // self.group)
@@ -81,7 +92,7 @@ class Format(NamedTuple):
     @property
     def rate(self) -> int:
         """About how many times the products of f32 are made in the same time."""
-        return self.group // self.products * (_MATRIX_RATE if self.step > 1 else 1)
+        return self.group // self.products * (_MATRIX_RATE if self.on_unit else 1)
 
     @property
     def weight_dtype(self) -> np.dtype:
@@ -171,7 +182,7 @@ _SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, fli
 UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
 #: By the matrix unit AMX (`ovjit.codegen.cpu.amx`), with the bits that vectors give of bytes, not of bf16.
 AMX = tuple(
-    form._replace(name=f"amx_{form.name}", features=(feature,), isas=("avx512",), step=16)
+    form._replace(name=f"amx_{form.name}", features=(feature,), isas=("avx512",), step=UNIT_STEP)
     for form, feature in ((BF16, "amx-bf16"), (U8I8, "amx-int8"))
 )
 #: The first that fits is taken.
@@ -218,7 +229,7 @@ def matrix_format(form: Format, isa: Target) -> Format:
 
 def paired_format(form: Format) -> Format:
     """The format with words in pairs, or `form` where no instruction multiplies pairs."""
-    return form._replace(paired=True) if "matrix" in dict(form.more) else form
+    return form._replace(paired=True, step=PAIRED_STEP) if "matrix" in dict(form.more) else form
 
 
 def available_formats(isa: Target) -> tuple[Format, ...]:
