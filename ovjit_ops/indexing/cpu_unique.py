@@ -7,11 +7,10 @@ Single NaN are equal, rows with NaN are not.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.planning.copies import MOVED
+from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
@@ -93,13 +92,16 @@ def moved(q, p, n, T):
         st[MOVED[SIZE[T]]](q + k * SIZE[T], ld[MOVED[SIZE[T]]](p + k * SIZE[T]))
 
 
-@kernel
+@kernel(
+    x="n width:1", values="", first="", inverse="n:1", counts="", number="", pairs="more:1", spare="more:1"
+)
 def unique(
-    x: Ptr, values: Ptr, first: Ptr, inverse: Ptr, counts: Ptr, number: Ptr, pairs: Ptr, spare: Ptr, n, width,
-    *, T, index, count, rising,
+    x: Tensor, values: Tensor, first: Tensor, inverse: Tensor, counts: Tensor, number: Tensor,
+    pairs: Tensor, spare: Tensor, *, T, index, count, rising,
 ):  # fmt: skip
-    """The different rows of `width` elements, where each is first, which of them each row is, and how many
-    there are."""
+    """The different rows of x, where each is first, which of them each row is, and how many there are."""
+    n = x.size.n
+    width = x.size.width
     if width == 1:
         for turn in static_range(2 if SIZE[T] == 8 else 1):
             for k in range(n):
@@ -166,14 +168,12 @@ class LoweredUnique(Lowering):
 
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.node.inputs[0])
-        n, width = x.shape
+        n = x.shape[0]
         if n >= 1 << 32:  # numbers of elements are half of what is sorted
             raise NotNative
         made = planner.row_major_outputs(self.node)
-        pairs, spare = (planner.allocate((n + 1,), 8) for _ in range(2))
+        made += [planner.allocate((n + 1,), 8) for _ in range(2)]
         names = ("values", "first", "inverse", "counts", "number", "pairs", "spare")
-        views = [*made, pairs, spare]
-        values: dict[str, Any] = {name: view.ptr for name, view in zip(names, views, strict=True)}
         planner.need_scratch(COUNTS)
-        values |= {"x": x.ptr, "n": n, "width": width}
-        planner.step(self.kernel, values, 1, [x], views, 40.0 * x.count)
+        views = {"x": x, **dict(zip(names, made, strict=True))}
+        launch(planner, self.kernel, views, names, flops=40.0 * x.count)

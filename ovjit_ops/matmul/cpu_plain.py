@@ -53,20 +53,21 @@ def stored_as(x, R, T):
     return x if R == T else cast[T](trunc_int[i32](x))
 
 
-@kernel
-def magnitude(x: Ptr, y: Ptr, count, per_chunk, *, T):
-    """y[chunk]: the largest absolute value of a chunk's elements, an int64; the lowest int64 is its own."""
-    low = const[T](0)
-    high = const[T](0)
-    end = min(count, (chunk + 1) * per_chunk)
-    for i in range(chunk * per_chunk, end, VL):
-        v = loadm[T](x + i * SIZE[T], end - i)
-        low = minimum(low, v)
-        high = maximum(high, v)
-    least_ = hmin[T](low) + 0
-    if least_ < -EXACT:
-        least_ = -EXACT
-    st[i64](y + chunk * 8, max(hmax[T](high) + 0, 0 - least_))
+@kernel(over="parts", x="count:1", y="parts:1")
+def magnitude(x: Tensor, y: Tensor, part, *, T):
+    """y[i]: the largest absolute value of the i-th `part` elements, an int64; the lowest int64 is its own."""
+    for first, target in items(y):
+        low = const[T](0)
+        high = const[T](0)
+        end = min(x.size.count, (first + 1) * part)
+        for i in range(first * part, end, VL):
+            v = loadm[T](x + i * SIZE[T], end - i)
+            low = minimum(low, v)
+            high = maximum(high, v)
+        least_ = hmin[T](low) + 0
+        if least_ < -EXACT:
+            least_ = -EXACT
+        st[i64](target, max(hmax[T](high) + 0, 0 - least_))
 
 
 @inline
@@ -344,11 +345,10 @@ class PlainProduct(Lowering):
         found: list[View] = []
         for view in views:
             count = view.count
-            per_chunk = sym_max(split(count, view.itemsize), ceil_div(count, PARTS))
-            chunks = ceil_div(count, per_chunk)
-            sizes = planner.allocate((chunks,), 8)
-            values = {"x": view.ptr, "y": sizes.ptr, "count": count, "per_chunk": per_chunk}
-            planner.step(self.kernels[-1], values, chunks, [view], [sizes])
+            part = sym_max(split(count, view.itemsize), ceil_div(count, PARTS))
+            sizes = planner.allocate((ceil_div(count, part),), 8)
+            views = {"x": view.as_shape((count,)), "y": sizes}
+            launch(planner, self.kernels[-1], views, ("y",), work=part, part=part)
             found.append(sizes)
         return [*found, self.right_most] if self.packed else found
 
