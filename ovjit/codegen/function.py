@@ -401,7 +401,6 @@ class _Printer(Expressions):
         body = self.constant(call.args[0])
         self.bodies[0] += 1
         own = f"_{self.bodies[0]}"
-        lines, constants = body.source("")
         given: list[str] = []
         for argument in call.args[1:]:
             if isinstance(argument, ast.Starred):
@@ -414,22 +413,11 @@ class _Printer(Expressions):
             if not text.isidentifier():
                 names[f"x{i}"] = f"x{i}{own}"
                 self.say(f"x{i}{own} = {text}")
-        for name, value in constants.values():
-            names[name] = self.numbers.setdefault(value, f"number{len(self.numbers)}")
-        left = []
-        for i, result in enumerate(body.result_names(constants)):
-            variable = f"{target}{i}" if several else target
-            if result in names or variable in given:
-                left.append((variable, result))
-            else:
-                names[result] = variable
-
-        def renamed(text: str) -> str:
-            return re.sub(r"\b[xkt]\d+\b", lambda m: names.get(m.group()) or m.group() + own, text)
-
+        targets = [f"{target}{i}" if several else target for i in range(len(body.results))]
+        lines, results = body.inlined(names, self.numbers, "number", own, targets)
         for line in lines:
-            self.say(renamed(line))
-        return [(variable, renamed(result)) for variable, result in left]
+            self.say(line)
+        return [pair for pair in zip(targets, results, strict=True) if pair[0] != pair[1]]
 
     # --- parts
 

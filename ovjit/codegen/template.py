@@ -385,22 +385,15 @@ class _Printer:
     def inlined(self, body: Body, inputs: Sequence[str]) -> str:
         """A traced body as lines, its names made new; the text of its result."""
         self.count += 1
-        lines, constants = body.source("")
-        names = {
-            name: self.numbers.setdefault(value, f"c{len(self.numbers)}")
-            for name, value in constants.values()
-        }
+        names = {}
         for k, text in enumerate(inputs):
             if not re.fullmatch(r"\w+", text):
                 self.lines.append(f"v{self.count}_{k} = {text}")
                 text = f"v{self.count}_{k}"
             names[f"x{k}"] = text
-
-        def renamed(text: str) -> str:
-            return re.sub(r"\b[xkt]\d+\b", lambda m: names.get(m.group(), f"{m.group()}_{self.count}"), text)
-
-        self.lines += map(renamed, lines)
-        return renamed(body.result_names(constants)[0])
+        lines, results = body.inlined(names, self.numbers, "c", f"_{self.count}")
+        self.lines += lines
+        return results[0]
 
     def unknown(self, node: ast.AST) -> TypeError:
         return TypeError(f"{self.template.name}: a kernel cannot say {ast.unparse(node)!r}")

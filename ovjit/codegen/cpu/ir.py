@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from ovjit.forks import made_once
 from ovjit.graph import dtypes
 from ovjit.records import NamedTuple
 
+#: What a body calls its inputs, constants and lines.
+_LOCAL = re.compile(r"\b[xkt]\d+\b")
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
 
 
@@ -64,6 +67,28 @@ class Body:
 
     def result_names(self, constants: dict) -> list[str]:
         return [self._argument(r, constants) for r in self.results]
+
+    def inlined(
+        self, names: dict[str, str], numbers: dict[str, str], prefix: str, own: str,
+        targets: Sequence[str] = (),
+    ) -> tuple[list[str], list[str]]:  # fmt: skip
+        """The lines and the results, as they stand in a kernel. `names`: what its inputs are there;
+        `numbers`: text of a constant -> its name, which begins with `prefix`; `own` ends all other names.
+        Results that are lines of its own are assigned to `targets`."""
+        lines, constants = self._source
+        given = set(names.values())
+        names = dict(names)
+        for name, value in constants.values():
+            names[name] = numbers.setdefault(value, f"{prefix}{len(numbers)}")
+        results = self.result_names(constants)
+        for result, target in zip(results, targets, strict=False):
+            if result not in names and target not in given:
+                names[result] = target
+
+        def renamed(text: str) -> str:
+            return _LOCAL.sub(lambda m: names.get(m.group()) or m.group() + own, text)
+
+        return [renamed(line) for line in lines], [renamed(result) for result in results]
 
     def _argument(self, argument: Any, constants: dict) -> str:
         if isinstance(argument, str):
