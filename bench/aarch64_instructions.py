@@ -1,6 +1,6 @@
 """Instructions that networks take on emulated AArch64, of ovjit and of OpenVINO's wheel for it.
 
-    python -m bench.aarch64_instructions [--models mobilenet bert32 ...] [--precisions f32 f16] [--cpu max]
+    python -m bench.aarch64_instructions [--models mobilenet bert128 ...] [--precisions f32 f16] [--cpu max]
 
 A plugin of qemu counts what one inference executes, after another one, with one thread. An instruction is not
 a cycle. Needs `cc`, and Debian's qemu-user: the static qemu of the tests knows no plugins.
