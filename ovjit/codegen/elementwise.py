@@ -36,6 +36,8 @@ from ovjit.records import NamedTuple
 
 #: Element types that native kernels know.
 NATIVE_TYPES = frozenset(SIZE)
+#: What an elementwise kernel has at least: most tensors have four dimensions or fewer.
+FEWEST_DIMENSIONS = 3
 
 
 class Operand(NamedTuple):
@@ -45,6 +47,12 @@ class Operand(NamedTuple):
     @property
     def one(self) -> bool:
         return self.mode == "n"
+
+
+def dimensions_of_rows(rank: int) -> int:
+    """How many dimensions the rows of a kernel for tensors of `rank` have. Kernels of neighbouring ranks are
+    one: further dimensions have an extent of 1, and cost a row nothing."""
+    return (max(rank, FEWEST_DIMENSIONS + 1) + 1) // 2 * 2 - 1
 
 
 #: Addresses with byte strides: outer dimensions, then the innermost. Then the extents of the outer ones.
@@ -110,21 +118,23 @@ def elementwise(
             v[k] = splat[operand.dtype](x[k])
     row = chunk * of.per_chunk
     stop = min(row + of.per_chunk, of.rows)
-    if outer:
+    for a in outer:
+        at[a] = 0
+    if row > 0:
         at[0] = row
-    for k in outer[:0:-1]:
-        at[k] = urem(at[0], d[k])
-        at[0] = udiv(at[0], d[k])
-    while row < stop:
-        for k, operand in enumerate(inputs):
-            if not operand.one:
-                p[k] = x[k]
-                for a in outer:
-                    p[k] += at[a] * x[k, a]
-        for k, _ in enumerate(outputs):
-            q[k] = y[k]
+        for k in outer[:0:-1]:
+            at[k] = urem(at[0], d[k])
+            at[0] = udiv(at[0], d[k])
+    for k, operand in enumerate(inputs):
+        if not operand.one:
+            p[k] = x[k]
             for a in outer:
-                q[k] += at[a] * y[k, a]
+                p[k] += at[a] * x[k, a]
+    for k, _ in enumerate(outputs):
+        q[k] = y[k]
+        for a in outer:
+            q[k] += at[a] * y[k, a]
+    while row < stop:
         i = 0
         if general == 0:
             for k, operand in enumerate(inputs):
@@ -145,8 +155,18 @@ def elementwise(
                 i += VL
         for k in outer[::-1]:
             if k + 1 < inner:
+                for j, operand in enumerate(inputs):
+                    if not operand.one:
+                        p[j] -= at[k + 1] * x[j, k + 1]
+                for j, _ in enumerate(outputs):
+                    q[j] -= at[k + 1] * y[j, k + 1]
                 at[k + 1] = 0
             at[k] += 1
+            for j, operand in enumerate(inputs):
+                if not operand.one:
+                    p[j] += x[j, k]
+            for j, _ in enumerate(outputs):
+                q[j] += y[j, k]
             if k == 0 or at[k] < d[k]:
                 break
         row += 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.elementwise import NATIVE_TYPES, elementwise_kernel
+from ovjit.codegen.elementwise import NATIVE_TYPES, dimensions_of_rows, elementwise_kernel
 from ovjit.errors import ModelError
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
@@ -229,8 +229,7 @@ class Elementwise(Lowering):
         layout = layouts.get(self.out)
         self.order = layout.order if layout else tuple(range(self.rank))
         self.modes = "".join(self._mode(v) for v in self.inputs)
-        outer = max(self.rank - 1, min(self.rank, 1))  # a list has rows too: threads share its parts
-        outer += MOST_REPEATED if self.repeated else 0
+        outer = dimensions_of_rows(self.rank + (MOST_REPEATED if self.repeated else 0))
         self.kernel = elementwise_kernel(self.name, self.body, self.modes, outer)
 
     def _mode(self, value: Value) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.formats import Format
-from ovjit.codegen.cpu.ir import Epilogue
+from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.words import Each
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
@@ -53,9 +53,28 @@ class Summed(Lowering):
             shape = [1] * len(self.out.shape)
             shape[self.channel_axis] = -1
             self.operands = [made.constant(x.reshape(shape)) for x in rounding[1:]]
+        elif body is not None and self.form.acc == "i32":
+            self._scale_by_channel(body)
         kinds = [self._kind(v) for v in self.operands]
         self.epilogue = Epilogue(body, kinds, self.out.dtype)
         return skip
+
+    def _scale_by_channel(self, body: Body) -> None:
+        """Write out the numbers by which sums of integers are multiplied first, and what is added then: a
+        model whose weights have one scale has the kernels of those with a scale for each channel."""
+        axes, channels = self.out.shape, self.groups * self.outs
+        if not axes or axes[self.channel_axis] != channels:
+            return
+        sums = {made for made, operation, given, _ in body.lines if (operation, *given) == ("cast", "x0")}
+        first = (given[1:] for _, operation, given, _ in body.lines if operation == "fma" and given[0] in sums)
+        shape, made = [1] * len(axes), Builder()
+        shape[self.channel_axis] = channels
+        for name in next(first, ()):
+            at = int(name[1:]) - 1 if isinstance(name, str) and name.startswith("x") else -1
+            if at >= 0 and is_number(self.operands[at]):
+                number = self.operands[at].constant
+                assert number is not None
+                self.operands[at] = made.constant(np.full(shape, number.reshape(()), number.dtype))
 
     @property
     def joins(self) -> bool:

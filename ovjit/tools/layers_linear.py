@@ -62,20 +62,27 @@ class Linear:
         return o.add(o.matmul(x, self.weights(outs, ins, whole=True), False, True), real(outs))
 
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "none": lambda x: x, "relu": o.relu, "relu6": lambda x: o.clamp(x, 0.0, 6.0), "hswish": o.hswish,
-    "swish": lambda x: o.multiply(x, o.sigmoid(x)),
-}  # fmt: skip
+ACTIVATIONS: dict[str, Callable[[Linear, Any], Any]] = {
+    "none": lambda q, x: x,
+    "relu": lambda q, x: o.relu(x),
+    "relu6": lambda q, x: o.clamp(x, 0.0, 6.0),
+    "hswish": lambda q, x: o.hswish(x),
+    "swish": lambda q, x: o.multiply(x, o.sigmoid(x)),
+    "gate": lambda q, x: o.multiply(x, q.ranged(o.sigmoid(x))),
+    "hard": lambda q, x: o.multiply(x, q.ranged(o.hard_sigmoid(x, np.float32(1 / 6), np.float32(0.5)))),
+}
+#: Those before which the sums are stored, too, and those before which only symmetric ranges are.
+APART, APART_SYMMETRIC = ("swish", "gate", "hard"), ("relu", "relu6")
 
 
-def _convolutional(q: Linear, act: Callable[[Any], Any], apart: bool) -> Any:
+def _convolutional(q: Linear, act: Callable[[Linear, Any], Any], apart: bool) -> Any:
     """Blocks with sums, depthwise filters and gates, pools and a classifier. `apart`: what comes before an
     activation is stored, too."""
     start = o.parameter([-1, 3, 32, 32], np.float32)
 
     def layer(x: Any, *window: int) -> Any:
         y = q.conv(x, *window)
-        return q.ranged(act(q.ranged(y) if apart else y))
+        return q.ranged(act(q, q.ranged(y) if apart else y))
 
     x = layer(q.ranged(start), 3, 32, 3, 2)
     y = q.ranged(q.conv(layer(layer(x, 32, 32), 32, 32, 3, 1, 32), 32, 32))
@@ -176,9 +183,11 @@ def _dynamic(fused: bool, offset: bool) -> Any:
 
 def linear_quantised() -> Iterator[Any]:
     """All of them, the commonest first."""
-    for kind, zero in (("u8", 128), ("i8", 0)):
+    for kind, zero in (("u8", 128), ("i8", 0), ("i8", -5)):
         for name, act in ACTIVATIONS.items():
-            yield _convolutional(Linear(kind, zero), act, name == "swish")
+            yield _convolutional(Linear(kind, zero), act, name in APART)
+            if name in APART_SYMMETRIC and not zero:
+                yield _convolutional(Linear(kind, zero), act, True)
         yield _requantized(Linear(kind, zero))
         yield _encoder(Linear(kind, zero))
     for fused in (False, True):
