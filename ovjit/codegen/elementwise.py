@@ -108,6 +108,16 @@ class RowShare(NamedTuple):
     per_chunk: int
 
 
+@inline
+def move(p, q, x, y, a, by, inputs, outputs):
+    """The addresses of a row: so many indices of dimension `a` on."""
+    for k, operand in enumerate(inputs):
+        if not operand.one:
+            p[k] += by * x[k, a]
+    for k, _ in enumerate(outputs):
+        q[k] += by * y[k, a]
+
+
 @kernel(of=Raw(RowShare))
 def elementwise(
     general, of, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims, inner, body, twice,
@@ -128,12 +138,10 @@ def elementwise(
     for k, operand in enumerate(inputs):
         if not operand.one:
             p[k] = x[k]
-            for a in outer:
-                p[k] += at[a] * x[k, a]
     for k, _ in enumerate(outputs):
         q[k] = y[k]
-        for a in outer:
-            q[k] += at[a] * y[k, a]
+    for a in outer:
+        move(p, q, x, y, a, at[a], inputs, outputs)
     while row < stop:
         i = 0
         if general == 0:
@@ -155,18 +163,10 @@ def elementwise(
                 i += VL
         for k in outer[::-1]:
             if k + 1 < inner:
-                for j, operand in enumerate(inputs):
-                    if not operand.one:
-                        p[j] -= at[k + 1] * x[j, k + 1]
-                for j, _ in enumerate(outputs):
-                    q[j] -= at[k + 1] * y[j, k + 1]
+                move(p, q, x, y, k + 1, -at[k + 1], inputs, outputs)
                 at[k + 1] = 0
             at[k] += 1
-            for j, operand in enumerate(inputs):
-                if not operand.one:
-                    p[j] += x[j, k]
-            for j, _ in enumerate(outputs):
-                q[j] += y[j, k]
+            move(p, q, x, y, k, 1, inputs, outputs)
             if k == 0 or at[k] < d[k]:
                 break
         row += 1

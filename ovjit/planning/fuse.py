@@ -101,7 +101,8 @@ class Group:
 
     @property
     def operands(self) -> list[Value]:
-        """Values that the body reads from outside of the group, once each, in order.
+        """Values that the body reads from outside of the group, in order: numbers as often as they are read,
+        others once. So a kernel does not depend on which numbers are one constant of the model.
 
         Constants that are printed into the kernel are not among them, see `is_literal`.
         """
@@ -118,7 +119,14 @@ class Group:
         return {v for _, _, v in self._uses(self.nodes)}
 
     def _read(self, nodes: Sequence[Node]) -> list[Value]:
-        return list(dict.fromkeys(v for n, i, v in self._uses(nodes) if not is_literal(n, i)))
+        read: list[Value] = []
+        known: set[Value] = set()
+        for node, i, value in self._uses(nodes):
+            if not is_literal(node, i) and value not in known:
+                read.append(value)
+                if not is_number(value):
+                    known.add(value)
+        return read
 
     def _uses(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, int, Value]]:
         """(node, which input, value) of what these nodes read from outside of the group."""
@@ -182,14 +190,22 @@ def trace_nodes(
     to those of them that are wanted besides."""
     recorder = Recorder()
     recorder.near = near
-    values: dict[Value, Tracer] = {v: recorder.input(f"x{i}", v.dtype) for i, v in enumerate(inputs)}
+    values: dict[Value, Tracer] = {}
+    numbers: dict[Value, list[Tracer]] = {}
+    for i, v in enumerate(inputs):
+        values[v] = recorder.input(f"x{i}", v.dtype)
+        if is_number(v):
+            numbers.setdefault(v, []).append(values[v])
+
+    def read(node: Node, i: int, v: Value) -> Tracer:
+        if is_literal(node, i):
+            return number(recorder, one_number(v), v.dtype)
+        return numbers[v].pop(0) if len(numbers.get(v, ())) > 1 else values[v]
+
     for node in nodes:
         assert node.op.scalar is not None
         attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
-        arguments = [
-            number(recorder, one_number(v), v.dtype) if is_literal(node, i) else values[v]
-            for i, v in enumerate(node.inputs)
-        ]
+        arguments = [read(node, i, v) for i, v in enumerate(node.inputs)]
         recorder.rough = node.output.dtype == "bf16"
         scalar = quotient if by_multiplying(node, target) else node.op.scalar
         values[node.output] = trace(scalar, arguments, attrs)
