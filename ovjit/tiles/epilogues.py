@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Summed(Lowering):
         most = math.inf if reach is None else float(np.abs(reach).max(initial=0))
         body = self.group.make_body(skip, near=bool(nodes) and rounds_near(nodes, sums, most))
         self.operands = self.group.operands_after(skip)
+        by_channel: Collection[int] = ()
         rounding = None if reach is None else self._one_rounding(nodes, sums, reach)
         if rounding is not None:
             body = rounded_body(self.out.dtype)
@@ -54,27 +55,31 @@ class Summed(Lowering):
             shape[self.channel_axis] = -1
             self.operands = [made.constant(x.reshape(shape)) for x in rounding[1:]]
         elif body is not None and self.form.acc == "i32":
-            self._scale_by_channel(body)
-        kinds = [self._kind(v) for v in self.operands]
+            by_channel = self._scale_by_channel(body)
+        kinds = ["channel" if i in by_channel else self._kind(v) for i, v in enumerate(self.operands)]
         self.epilogue = Epilogue(body, kinds, self.out.dtype)
         return skip
 
-    def _scale_by_channel(self, body: Body) -> None:
+    def _scale_by_channel(self, body: Body) -> Collection[int]:
         """Write out the numbers by which sums of integers are multiplied first, and what is added then: a
-        model whose weights have one scale has the kernels of those with a scale for each channel."""
+        model whose weights have one scale has the kernels of those with a scale for each channel. Which
+        operands these are."""
         axes, channels = self.out.shape, self.groups * self.outs
         if not axes or axes[self.channel_axis] != channels:
-            return
+            return ()
+        found = []
         sums = {made for made, operation, given, _ in body.lines if (operation, *given) == ("cast", "x0")}
-        first = (given[1:] for _, operation, given, _ in body.lines if operation == "fma" and given[0] in sums)
+        scaled = [given for _, operation, given, _ in body.lines if operation == "fma" and given[0] in sums]
         shape, made = [1] * len(axes), Builder()
         shape[self.channel_axis] = channels
-        for name in next(first, ()):
+        for name in scaled[0][1:] if scaled else ():
             at = int(name[1:]) - 1 if isinstance(name, str) and name.startswith("x") else -1
             if at >= 0 and is_number(self.operands[at]):
                 number = self.operands[at].constant
                 assert number is not None
                 self.operands[at] = made.constant(np.full(shape, number.reshape(()), number.dtype))
+                found.append(at)
+        return found
 
     @property
     def joins(self) -> bool:

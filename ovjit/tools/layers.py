@@ -18,6 +18,7 @@ from ovjit.tools.layers_further import further
 from ovjit.tools.layers_linear import linear_quantised
 from ovjit.tools.layers_networks import networks, stored_weights
 from ovjit.tools.layers_quantized import quantised
+from ovjit.tools.layers_varied import varied
 
 o = ov.opset13
 #: A function of a layer's input; mypy finds no type for lambdas with defaults.
@@ -483,7 +484,7 @@ def _functions() -> Iterator[Any]:
 #: Kinds of layers, the commonest first. What models need together is of one kind.
 KINDS = (
     _elementwise, _plain, _convolutional, networks, _transformers, _decoders, _recurrent, _moves, _quantized,
-    quantised, exported, further, _functions, combinations, linear_quantised,
+    quantised, exported, further, _functions, combinations, varied, linear_quantised,
 )  # fmt: skip
 
 

@@ -18,30 +18,34 @@ LIMITS = {"u8": (0.0, 255.0), "i8": (-128.0, 127.0)}
 
 
 class Linear:
-    """Integers of a kind in steps: `zero` stands for 0. Each tensor has another scale."""
+    """Integers of a kind in steps: `zero` stands for 0, and `lowest` where nothing is below 0. Each tensor
+    has another scale."""
 
-    def __init__(self, kind: str, zero: int):
+    def __init__(self, kind: str, zero: int, lowest: int | None = None):
         self.kind, self.zero = kind, np.float32(zero)
+        self.lowest = self.zero if lowest is None else np.float32(lowest)
         self._scale = 0.0101
 
     def scale(self) -> Any:
         self._scale *= 1.0173
         return np.float32(self._scale)
 
-    def moved(self, x: Any) -> Any:
-        return o.add(x, self.zero) if self.zero else x
+    def moved(self, x: Any, above: bool = False) -> Any:
+        zero = self.lowest if above else self.zero
+        return o.add(x, zero) if zero else x
 
-    def stored(self, x: Any, scale: Any) -> Any:
-        steps = self.moved(o.round(o.divide(x, scale), "half_to_even"))
+    def stored(self, x: Any, scale: Any, above: bool = False) -> Any:
+        steps = self.moved(o.round(o.divide(x, scale), "half_to_even"), above)
         return o.convert(o.clamp(steps, *LIMITS[self.kind]), self.kind)
 
-    def real(self, x: Any, scale: Any) -> Any:
-        wide = o.convert(x, "f32")
-        return o.multiply(o.subtract(wide, self.zero) if self.zero else wide, scale)
+    def real(self, x: Any, scale: Any, above: bool = False) -> Any:
+        wide, zero = o.convert(x, "f32"), self.lowest if above else self.zero
+        return o.multiply(o.subtract(wide, zero) if zero else wide, scale)
 
-    def ranged(self, x: Any) -> Any:
+    def ranged(self, x: Any, above: bool = False) -> Any:
+        """`above`: nothing in x is below 0."""
         scale = self.scale()
-        return self.real(self.stored(x, scale), scale)
+        return self.real(self.stored(x, scale, above), scale, above)
 
     def weights(self, *shape: int, whole: bool = False) -> Any:
         """Filters of bytes by channel, or with one scale for all."""
@@ -62,38 +66,55 @@ class Linear:
         return o.add(o.matmul(x, self.weights(outs, ins, whole=True), False, True), real(outs))
 
 
+def _hard_sigmoid(x: Any) -> Any:
+    return o.hard_sigmoid(x, np.float32(1 / 6), np.float32(0.5))
+
+
 ACTIVATIONS: dict[str, Callable[[Linear, Any], Any]] = {
     "none": lambda q, x: x,
     "relu": lambda q, x: o.relu(x),
     "relu6": lambda q, x: o.clamp(x, 0.0, 6.0),
     "hswish": lambda q, x: o.hswish(x),
     "swish": lambda q, x: o.multiply(x, o.sigmoid(x)),
-    "gate": lambda q, x: o.multiply(x, q.ranged(o.sigmoid(x))),
-    "hard": lambda q, x: o.multiply(x, q.ranged(o.hard_sigmoid(x, np.float32(1 / 6), np.float32(0.5)))),
+    "gate": lambda q, x: o.multiply(x, q.ranged(o.sigmoid(x), True)),
+    "hard": lambda q, x: o.multiply(x, q.ranged(_hard_sigmoid(x), True)),
 }
-#: Those before which the sums are stored, too, and those before which only symmetric ranges are.
-APART, APART_SYMMETRIC = ("swish", "gate", "hard"), ("relu", "relu6")
+#: Those whose values are not below 0; those before which the sums are stored, too, and those before which
+#: only symmetric ranges are.
+ABOVE, APART, APART_SYMMETRIC = ("relu", "relu6"), ("swish", "gate", "hard"), ("relu", "relu6")
 
 
-def _convolutional(q: Linear, act: Callable[[Linear, Any], Any], apart: bool) -> Any:
+def _convolutional(q: Linear, name: str, apart: bool) -> Any:
     """Blocks with sums, depthwise filters and gates, pools and a classifier. `apart`: what comes before an
     activation is stored, too."""
     start = o.parameter([-1, 3, 32, 32], np.float32)
+    act, above = ACTIVATIONS[name], name in ABOVE
 
     def layer(x: Any, *window: int) -> Any:
         y = q.conv(x, *window)
-        return q.ranged(act(q, q.ranged(y) if apart else y))
+        return q.ranged(act(q, q.ranged(y) if apart else y), above)
+
+    def gated(x: Any, gate: Callable[[Any], Any]) -> Any:
+        few = q.ranged(o.relu(q.conv(q.ranged(mean(x), above), 32, 8)), True)
+        logits = q.conv(few, 8, 32)
+        gates = q.ranged(gate(q.ranged(logits) if apart else logits), True)
+        return q.ranged(o.multiply(x, gates), above)
 
     x = layer(q.ranged(start), 3, 32, 3, 2)
     y = q.ranged(q.conv(layer(layer(x, 32, 32), 32, 32, 3, 1, 32), 32, 32))
     x = q.ranged(o.add(y, x))
     y = q.ranged(q.conv(layer(x, 32, 32, 3), 32, 32))
-    x = q.ranged(o.relu(o.add(q.ranged(q.conv(x, 32, 32)), y)))
-    x = layer(layer(pool(x, 3, 2), 32, 32, 3, 2, 32), 32, 32, 5, 1, 32)
-    gate = q.ranged(o.relu(q.conv(q.ranged(mean(x)), 32, 8)))
-    x = q.ranged(o.multiply(x, q.ranged(o.sigmoid(q.conv(gate, 8, 32)))))
+    x = q.ranged(o.relu(o.add(q.ranged(q.conv(x, 32, 32)), y)), True)
+    for _ in range(2):  # read by a sum and by the next layer
+        x = q.ranged(o.relu(o.add(q.ranged(q.conv(layer(x, 32, 32), 32, 32, 3)), x)), True)
+    x = q.ranged(q.conv(pool(x, 3, 2), 32, 32))
+    for _ in range(2):
+        x = q.ranged(o.add(q.ranged(q.conv(layer(x, 32, 32), 32, 32)), x))
+    x = layer(layer(x, 32, 32, 3, 2, 32), 32, 32, 5, 1, 32)
+    x = gated(layer(x, 32, 32, 3, 1, 32), o.sigmoid)
+    x = gated(layer(x, 32, 32, 5, 2, 32), _hard_sigmoid)
     x = layer(q.ranged(o.concat([x, layer(x, 32, 32)], 1)), 64, 64)
-    row = o.reshape(q.ranged(mean(x)), ints(0, -1), True)
+    row = o.reshape(q.ranged(mean(x), above), ints(0, -1), True)
     logits = q.linear(row, 64, 48)
     return ov.Model([q.ranged(logits), logits], [start], "linear")
 
@@ -183,11 +204,11 @@ def _dynamic(fused: bool, offset: bool) -> Any:
 
 def linear_quantised() -> Iterator[Any]:
     """All of them, the commonest first."""
-    for kind, zero in (("u8", 128), ("i8", 0), ("i8", -5)):
-        for name, act in ACTIVATIONS.items():
-            yield _convolutional(Linear(kind, zero), act, name in APART)
+    for kind, zero, lowest in (("u8", 128, 128), ("i8", 0, 0), ("i8", -5, -128), ("u8", 121, 0)):
+        for name in ACTIVATIONS:
+            yield _convolutional(Linear(kind, zero, lowest), name, name in APART)
             if name in APART_SYMMETRIC and not zero:
-                yield _convolutional(Linear(kind, zero), act, True)
+                yield _convolutional(Linear(kind, zero, lowest), name, True)
         yield _requantized(Linear(kind, zero))
         yield _encoder(Linear(kind, zero))
     for fused in (False, True):

@@ -127,8 +127,9 @@ def _convolutional(name: str, below: int, stem: int) -> Any:
     return ov.Model([*outputs, function(q.conv(x, 64, 64))], [image], "quantised")
 
 
-def _squeezed(name: str, below: int) -> Any:
-    """Squeeze and excitation of EfficientNet and MobileNetV3, and a mean without kept dimensions."""
+def _squeezed(name: str, below: int, whole: bool = False) -> Any:
+    """Squeeze and excitation of EfficientNet and MobileNetV3, and a mean without kept dimensions. `whole`:
+    the gates are quantised, too."""
     q = Quantised(below)
     function, kind = ACTIVATIONS[name]
     image = o.parameter([1, 3, 56, 56], np.float32)
@@ -136,8 +137,12 @@ def _squeezed(name: str, below: int) -> Any:
     for size, stride, gate in ((3, 1, o.sigmoid), (5, 2, o.sigmoid), (3, 2, o.hsigmoid)):
         x = q.ranged(function(q.depthwise(x, 32, size, stride)), kind)
         inner = o.relu if gate is o.hsigmoid else function
-        few = inner(_plain(o.reduce_mean(x, np.array([2, 3]), True), 32, 8))
-        gates = q.ranged(gate(_plain(few, 8, 32)), UNSIGNED)
+        mean = o.reduce_mean(x, np.array([2, 3]), True)
+        if whole:
+            few = q.ranged(inner(q.conv(q.ranged(mean, kind), 32, 8)), UNSIGNED if inner is o.relu else kind)
+            gates = q.ranged(gate(q.conv(few, 8, 32)), UNSIGNED)
+        else:
+            gates = q.ranged(gate(_plain(inner(_plain(mean, 32, 8)), 8, 32)), UNSIGNED)
         x = q.ranged(q.conv(q.ranged(o.multiply(x, gates), kind), 32, 32))
         x = q.ranged(function(q.conv(x, 32, 32)), kind, 32)
     mean = q.ranged(o.reduce_mean(x, np.array([2, 3]), False), kind)
@@ -295,6 +300,20 @@ def _transformer(
     return ov.Model([o.tanh(result) if tail == "pooled" else result], inputs, "transformer")
 
 
+def _smoothed(below: int) -> Any:
+    """A layer before whose products channels are scaled so that they have like ranges."""
+    q, wide = Quantised(below), 64
+    start = x = o.parameter([-1, -1, wide], np.float32)
+    for act in (o.gelu, o.relu, o.swish):
+        y = o.mvn(x, np.array([-1]), True, 1e-5, "INSIDE_SQRT")
+        y = o.add(o.multiply(y, real(wide)), real(wide))
+        y = act(q.linear(q.ranged(o.multiply(y, real(wide))), wide, 2 * wide))
+        x = o.add(x, q.linear(q.ranged(o.multiply(y, real(2 * wide))), 2 * wide, wide))
+    mean = q.ranged(o.reduce_mean(x, np.array([1]), False))
+    last = q.linear(q.ranged(o.multiply(x, real(wide))), wide, 48)
+    return ov.Model([last, q.linear(mean, wide, 48)], [start], "smoothed")
+
+
 def quantised() -> Iterator[Any]:
     """All of them, the commonest first."""
     kinds: Sequence[int] = (SIGNED, ASYMMETRIC)
@@ -313,6 +332,8 @@ def quantised() -> Iterator[Any]:
                 yield _transformer(below, 32, patches, before, "erf", scaled, tail)
         for name in ("swish", "hswish"):
             yield _squeezed(name, below)
+            yield _squeezed(name, below, True)
+        yield _smoothed(below)
         yield _paddle(below)
     for below in kinds:
         for name in ("hswish", "leaky", "gelu"):
