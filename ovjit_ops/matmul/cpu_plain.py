@@ -347,8 +347,8 @@ class PlainProduct(Lowering):
             count = view.count
             part = sym_max(split(count, view.itemsize), ceil_div(count, PARTS))
             sizes = planner.allocate((ceil_div(count, part),), 8)
-            views = {"x": view.as_shape((count,)), "y": sizes}
-            launch(planner, self.kernels[-1], views, ("y",), work=part, part=part)
+            tensors = {"x": view.as_shape((count,)), "y": sizes}
+            launch(planner, self.kernels[-1], tensors, ("y",), work=part, part=part)
             found.append(sizes)
         return [*found, self.right_most] if self.packed else found
 
