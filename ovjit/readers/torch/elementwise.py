@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -24,16 +25,24 @@ OF_REALS = {
 }  # fmt: skip
 #: Functions that keep the type; of integers there is nothing to round.
 ROUNDING = {"ceil": "Ceiling", "floor": "Floor"}
-#: Comparisons of two operands.
-COMPARING = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater",
-             "ge": "GreaterEqual", "not_equal": "NotEqual", "less": "Less", "less_equal": "LessEqual",
-             "greater": "Greater", "greater_equal": "GreaterEqual"}  # fmt: skip
+#: Of two operands of one type.
+PAIRS = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt": "Greater",
+         "ge": "GreaterEqual", "not_equal": "NotEqual", "less": "Less", "less_equal": "LessEqual",
+         "greater": "Greater", "greater_equal": "GreaterEqual", "remainder": "FloorMod", "fmod": "Mod",
+         "bitwise_left_shift": "BitwiseLeftShift", "__lshift__": "BitwiseLeftShift",
+         "bitwise_right_shift": "BitwiseRightShift", "__rshift__": "BitwiseRightShift"}  # fmt: skip
 #: Connectives: any number that is not 0 is true.
 CONNECTIVES = {"logical_and": "LogicalAnd", "logical_or": "LogicalOr", "logical_xor": "LogicalXor"}
 BITS = {"bitwise_and": ("BitwiseAnd", "LogicalAnd"), "bitwise_or": ("BitwiseOr", "LogicalOr"),
         "bitwise_xor": ("BitwiseXor", "LogicalXor"), "__and__": ("BitwiseAnd", "LogicalAnd"),
         "__or__": ("BitwiseOr", "LogicalOr"), "__xor__": ("BitwiseXor", "LogicalXor"),
         "__iand__": ("BitwiseAnd", "LogicalAnd"), "__ior__": ("BitwiseOr", "LogicalOr")}  # fmt: skip
+#: What is asked of reals, and what holds of other numbers.
+ASKING = {
+    "isnan": ("IsNaN", False, {}), "isinf": ("IsInf", False, {}), "isfinite": ("IsFinite", True, {}),
+    "isposinf": ("IsInf", False, {"detect_negative": False}),
+    "isneginf": ("IsInf", False, {"detect_positive": False}),
+}  # fmt: skip
 
 
 def _of_reals(name: str, op: str) -> None:
@@ -44,7 +53,7 @@ def _rounding(name: str, op: str) -> None:
     aten(name)(lambda n, x: n(op, x) if n.is_real(x) else x)
 
 
-def _comparing(name: str, op: str) -> None:
+def _paired(name: str, op: str) -> None:
     aten(name)(lambda n, x, other: n(op, *n.same_kind([x, other])))
 
 
@@ -60,16 +69,18 @@ def _bits(name: str, ops: tuple[str, str]) -> None:
     aten(name)(rule)
 
 
-for _name, _op in OF_REALS.items():
-    _of_reals(_name, _op)
-for _name, _op in ROUNDING.items():
-    _rounding(_name, _op)
-for _name, _op in COMPARING.items():
-    _comparing(_name, _op)
-for _name, _op in CONNECTIVES.items():
-    _connective(_name, _op)
-for _name, _ops in BITS.items():
-    _bits(_name, _ops)
+def _asking(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
+    op, otherwise, attrs = what
+    aten(name)(lambda n, x: n(op, x, **attrs) if n.is_real(x) else n.alike(x, otherwise, "boolean"))
+
+
+_TABLES: list[tuple[Callable[..., None], dict[str, Any]]] = [
+    (_of_reals, OF_REALS), (_rounding, ROUNDING), (_paired, PAIRS), (_connective, CONNECTIVES),
+    (_bits, BITS), (_asking, ASKING),
+]  # fmt: skip
+for _make, _table in _TABLES:
+    for _name, _what in _table.items():
+        _make(_name, _what)
 
 
 def scaled(n: Call, other: Any, alpha: Any) -> Any:
@@ -140,16 +151,6 @@ def rounded(n: Call, x: Output, decimals: int = 0) -> Output:
     power = n.like(x, 10.0 ** abs(decimals))
     there, back = ("Multiply", "Divide") if decimals > 0 else ("Divide", "Multiply")
     return n(back, n("Round", n(there, x, power), mode="half_to_even"), power)
-
-
-@aten("remainder")
-def remainder(n: Call, x: Any, other: Any) -> Output:
-    return n("FloorMod", *n.same_kind([x, other]))
-
-
-@aten("fmod")
-def fmod(n: Call, x: Any, other: Any) -> Output:
-    return n("Mod", *n.same_kind([x, other]))
 
 
 @aten("pow", "float_power")
@@ -281,45 +282,6 @@ def logical_not(n: Call, x: Output) -> Output:
 @aten("bitwise_not")
 def bitwise_not(n: Call, x: Output) -> Output:
     return n("LogicalNot" if n.dtype(x) == "boolean" else "BitwiseNot", x)
-
-
-@aten("bitwise_left_shift", "__lshift__")
-def left_shift(n: Call, x: Any, other: Any) -> Output:
-    return n("BitwiseLeftShift", *n.same_kind([x, other]))
-
-
-@aten("bitwise_right_shift", "__rshift__")
-def right_shift(n: Call, x: Any, other: Any) -> Output:
-    return n("BitwiseRightShift", *n.same_kind([x, other]))
-
-
-@aten("isnan")
-def isnan(n: Call, x: Output) -> Output:
-    return n("IsNaN", x) if n.is_real(x) else n.alike(x, False, "boolean")
-
-
-@aten("isinf")
-def isinf(n: Call, x: Output) -> Output:
-    return n("IsInf", x) if n.is_real(x) else n.alike(x, False, "boolean")
-
-
-@aten("isposinf")
-def isposinf(n: Call, x: Output) -> Output:
-    if not n.is_real(x):
-        return n.alike(x, False, "boolean")
-    return n("IsInf", x, detect_negative=False, detect_positive=True)
-
-
-@aten("isneginf")
-def isneginf(n: Call, x: Output) -> Output:
-    if not n.is_real(x):
-        return n.alike(x, False, "boolean")
-    return n("IsInf", x, detect_negative=True, detect_positive=False)
-
-
-@aten("isfinite")
-def isfinite(n: Call, x: Output) -> Output:
-    return n("IsFinite", x) if n.is_real(x) else n.alike(x, True, "boolean")
 
 
 @aten("isclose")
