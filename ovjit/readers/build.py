@@ -165,6 +165,10 @@ class Builder:
             array = np.ascontiguousarray(array).reshape(array.shape)
         return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
 
+    def wide(self, value: Output) -> Output:
+        """f16 and bf16 as f32, in which frameworks compute them."""
+        return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
+
     def like(self, other: Output, value: Any) -> Output:
         """A constant of the element type of another tensor."""
         return self.const(value, self.dtype(other))

@@ -16,7 +16,7 @@ from ovjit.tools.layers_combinations import combinations
 from ovjit.tools.layers_exported import exported
 from ovjit.tools.layers_further import further
 from ovjit.tools.layers_linear import linear_quantised
-from ovjit.tools.layers_networks import networks, stored_weights
+from ovjit.tools.layers_networks import networks, paddle_hswish, stored_weights
 from ovjit.tools.layers_quantized import quantised
 from ovjit.tools.layers_varied import varied
 
@@ -173,10 +173,6 @@ def _squeezed(gate: Layer) -> Layer:
     return layer
 
 
-def _paddle_hswish(x: Any) -> Any:
-    return o.divide(o.multiply(x, o.clamp(o.add(x, np.float32(3)), 0.0, 6.0)), np.float32(6))
-
-
 def _nearest(x: Any) -> Any:
     return o.interpolate(
         x, np.array([2, 2], np.float32), "nearest", "scales", axes=np.array([2, 3]),
@@ -207,13 +203,13 @@ def _convolutional() -> Iterator[Any]:
             yield from between(lambda x, f=square, a=act: a(f(x)), (side,), channels)
         yield from between(lambda x, f=square: o.add(x, swish(f(x))), (side,), channels)
         yield from between(lambda x, f=square: o.relu(o.add(x, f(x))), (side,), channels)
-    for act in (swish, hard, o.sigmoid, o.hswish, _paddle_hswish):
+    for act in (swish, hard, o.sigmoid, o.hswish, paddle_hswish):
         yield from between(lambda x, a=act: a(convolution(x, 64, 64, 1)), (7,))
     yield from between(lambda x: o.add(x, convolution(x, 64, 64, 1)), (7,))
     for gate in (hard, o.sigmoid):
         yield from between(_squeezed(gate))
-    for size, act in ((3, _paddle_hswish), (5, none), (5, relu), (5, swish), (5, o.hswish),
-                      (5, _paddle_hswish), (7, none)):  # fmt: skip
+    for size, act in ((3, paddle_hswish), (5, none), (5, relu), (5, swish), (5, o.hswish),
+                      (5, paddle_hswish), (7, none)):  # fmt: skip
         yield from between(deep(size, act), (7,))
     yield from between(deep(5, swish, 2), (7,))
     yield from between(joined, (7,))

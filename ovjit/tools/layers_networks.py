@@ -76,6 +76,16 @@ def mean(x: Any, keep: bool = True) -> Any:
     return o.reduce_mean(x, ints(2, 3), keep)
 
 
+def learnt(x: Any) -> Any:
+    """With a learnt scale and offset."""
+    return o.add(o.multiply(x, real(1, value=0.5)), real(1))
+
+
+def paddle_hswish(x: Any) -> Any:
+    """A hard swish as PaddleOCR exports it."""
+    return o.divide(o.multiply(x, o.clamp(o.add(x, np.float32(3)), 0.0, 6.0)), np.float32(6))
+
+
 def pool(x: Any, size: int, stride: int, most: bool = True) -> Any:
     pads = [size // 2 if size % 2 else 0] * 2
     if most:
@@ -267,12 +277,6 @@ def paddle() -> Iterator[Any]:
     """A recogniser and a detector of text as PaddleOCR exports them: learnt scales and offsets around hard
     swishes, gates, and open sizes."""
 
-    def scaled(x: Any) -> Any:
-        return o.add(o.multiply(x, real(1, value=0.5)), real(1))
-
-    def act(x: Any) -> Any:
-        return o.divide(o.multiply(x, o.clamp(o.add(x, np.float32(3)), 0.0, 6.0)), np.float32(6))
-
     def gate(x: Any, wide: int) -> Any:
         few = o.relu(conv(mean(x), wide, wide // 4))
         return o.hard_sigmoid(conv(few, wide // 4, wide), np.float32(1 / 6), np.float32(0.5))
@@ -280,10 +284,10 @@ def paddle() -> Iterator[Any]:
     def maps(x: Any) -> Iterator[Any]:
         x = conv(x, 3, 32, 3, 2)
         for size, stride, gated in ((3, 1, False), (3, 2, True), (5, 1, False), (5, 2, True), (5, 1, True)):
-            y = scaled(conv(x, 32, 32, size, stride, 32))
-            y = scaled(act(y)) if stride == 1 else y
+            y = learnt(conv(x, 32, 32, size, stride, 32))
+            y = learnt(paddle_hswish(y)) if stride == 1 else y
             y = o.multiply(y, gate(y, 32)) if gated else y
-            yield (x := scaled(act(scaled(conv(y, 32, 32)))))
+            yield (x := learnt(paddle_hswish(learnt(conv(y, 32, 32)))))
 
     lines = o.parameter([-1, 3, 48, -1], np.float32)
     x = o.avg_pool(list(maps(lines))[-1], [3, 2], [0, 0], [0, 0], [3, 2], True)

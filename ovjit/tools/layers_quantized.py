@@ -14,16 +14,12 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
+from ovjit.tools.layers_networks import learnt, pool, real
 
 o = ov.opset13
 Layer = Callable[[Any], Any]
 #: Steps below zero of the three kinds of ranges.
 SIGNED, UNSIGNED, ASYMMETRIC = 128, 0, 117
-
-
-def real(*shape: int, value: float = 0.01) -> np.ndarray:
-    """Numbers from `value` to twice that: equal ones would be folded to one."""
-    return np.linspace(value, 2 * value, int(np.prod(shape))).astype(np.float32).reshape(shape)
 
 
 class Quantised:
@@ -74,13 +70,6 @@ ACTIVATIONS: dict[str, tuple[Layer, int | None]] = {
 }
 
 
-def _pool(x: Any, size: int, stride: int, most: bool = True) -> Any:
-    pads = [size // 2 if size % 2 else 0] * 2
-    if most:
-        return o.max_pool(x, [stride] * 2, [1, 1], pads, pads, [size] * 2).output(0)
-    return o.avg_pool(x, [stride] * 2, pads, pads, [size] * 2, False)
-
-
 def _plain(x: Any, ins: int, outs: int) -> Any:
     """A convolution that is not quantised, as those of one pixel."""
     y = o.convolution(x, real(outs, ins, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
@@ -111,7 +100,7 @@ def _convolutional(name: str, below: int, stem: int) -> Any:
     x = act(o.add(q.ranged(q.conv(act(q.conv(x, 64, 64)), 64, 64)), q.ranged(q.conv(x, 64, 64))))
     small = x  # 7 x 7
     for most, size, stride in ((True, 3, 2), (True, 2, 2), (False, 3, 1)):
-        x = act(q.conv(_pool(x, size, stride, most), 64, 64))
+        x = act(q.conv(pool(x, size, stride, most), 64, 64))
     tails: list[Layer] = [
         lambda x: q.ranged(o.reduce_mean(x, np.array([2, 3]), True), kind),
         lambda x: q.ranged(o.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], False), kind),
@@ -154,13 +143,10 @@ def _paddle(below: int) -> Any:
     q = Quantised(below)
     image = o.parameter([-1, 3, 48, -1], np.float32)
 
-    def scaled(x: Any) -> Any:
-        return o.add(o.multiply(x, real(1, value=0.5)), real(1))
-
     def act(x: Any, channels: int = 0) -> Any:
-        x = q.ranged(scaled(x))
+        x = q.ranged(learnt(x))
         clipped = q.ranged(o.clamp(o.add(x, np.float32(3)), 0.0, 6.0), UNSIGNED)
-        return q.ranged(scaled(o.divide(o.multiply(x, clipped), np.float32(6))), UNSIGNED, channels)
+        return q.ranged(learnt(o.divide(o.multiply(x, clipped), np.float32(6))), UNSIGNED, channels)
 
     def gated(x: Any) -> Any:
         mean = q.ranged(o.reduce_mean(x, np.array([2, 3]), True))
@@ -171,7 +157,7 @@ def _paddle(below: int) -> Any:
     x = q.ranged(q.conv(q.ranged(image), 3, 32, 3, 2), channels=32)
     for size, stride, gate in ((3, 1, False), (3, 2, True), (5, 1, False), (5, 2, True), (5, 1, True)):
         y = q.depthwise(x, 32, size, stride)
-        y = act(y) if stride == 1 else q.ranged(scaled(y))
+        y = act(y) if stride == 1 else q.ranged(learnt(y))
         y = gated(y) if gate else y
         x = act(q.conv(y, 32, 32), 32)
     x = q.ranged(o.avg_pool(x, [3, 2], [0, 0], [0, 0], [3, 2], True))
@@ -207,7 +193,7 @@ def _branching(name: str, below: int) -> Any:
     deep = step(x, 64, 64, 3, 2)
     pooled = [deep]
     for _ in range(2):
-        pooled.append(_pool(pooled[-1], 5, 1))
+        pooled.append(pool(pooled[-1], 5, 1))
     deep = step(o.concat(pooled, 1), 192, 128)
     deep = step(step(deep, 128, 128, 3), 128, 128, 3)  # large enough for Winograd's algorithm
     for result in (q.ranged(function(q.conv(deep, 128, 128, 3))), q.ranged(q.conv(deep, 128, 128, 3))):
@@ -217,11 +203,11 @@ def _branching(name: str, below: int) -> Any:
     deep = step(deep, 128, 64)
     x = step(o.concat([nearest(deep), x], 1), 128, 64)
     kept = q.ranged(function(q.conv(x, 64, 64, 3)))  # read by a pool and, later, by a concatenation
-    low = step(step(_pool(kept, 2, 2), 64, 64, 3), 64, 64, 3)
+    low = step(step(pool(kept, 2, 2), 64, 64, 3), 64, 64, 3)
     low = q.ranged(q.conv(q.ranged(nearest(low), kind), 64, 64, 3))
     x = step(step(o.concat([low, kept], 1), 128, 64, 3), 64, 64, 3)
     x = step(
-        o.concat([step(x, 64, 32), step(step(x, 64, 32), 32, 32, 3), step(_pool(x, 3, 1), 64, 32)], 1), 96, 64
+        o.concat([step(x, 64, 32), step(step(x, 64, 32), 32, 32, 3), step(pool(x, 3, 1), 64, 32)], 1), 96, 64
     )
     large = q.ranged(
         o.interpolate(x, np.array([2, 2], np.float32), "linear_onnx", "scales", axes=np.array([2, 3]))

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output, makes_constants
+from ovjit.api.model.node import (
+    GRAPH_LOCK,
+    ConstOutput,
+    DescriptorTensor,
+    Node,
+    Output,
+    make_node,
+    makes_constants,
+)
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import element_name, marked_dims_of, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
@@ -349,6 +357,12 @@ def constant_node(
         return Constant._of(array, name_of, None, name)
     new, name_of = converted(array, element_type)
     return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
+
+
+def new_output(name: str, *inputs: Any, **attrs: Any) -> Output:
+    """The first output of a new node. Numbers, lists and arrays among the inputs become constants."""
+    sources = [x if isinstance(x, Output) else constant_node(x).output(0) for x in inputs]
+    return make_node(name, sources, attrs).output(0)
 
 
 def _check_shared(array: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.boundary import Parameter, Result, constant_node
+from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.paged import PagedAttentionExtension
@@ -142,12 +143,6 @@ class _Layer(NamedTuple):
         assert joined is not None
         rank = len(joined._tensors[0]._type.shape)
         return int(joined._attrs["axis"]) % rank
-
-
-def _op(name: str, *inputs: Any, **attrs: Any) -> Output:
-    """The output of a new node. Arrays become constants."""
-    sources = [x if isinstance(x, Output) else constant_node(x).output(0) for x in inputs]
-    return make_node(name, sources, attrs).output(0)
 
 
 def _i64(*numbers: int) -> np.ndarray:

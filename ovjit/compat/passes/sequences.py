@@ -9,11 +9,10 @@ the loop: what comes after a sequence's end keeps the state and makes zeros.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.on_models import SeenNode, applied
@@ -78,12 +77,6 @@ def _are_full(lengths: Output, data: Output) -> bool:
 
 def _turned(data: Output, lengths: Output) -> Output:
     return make_node("ReverseSequence", [data, lengths], {"batch_axis": 0, "seq_axis": 1}).output(0)
-
-
-def _op(name: str, *inputs: Any, **attrs: Any) -> Output:
-    """An output of a node; lists are constants of axes."""
-    values = [v if isinstance(v, Output) else constant_node(v).output(0) for v in inputs]
-    return make_node(name, values, attrs).output(0)
 
 
 class _Body:

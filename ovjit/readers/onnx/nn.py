@@ -437,7 +437,7 @@ def layer_norm(
         out = n("Add", out, n.convert(bias, kind))
     if not any(n.wants(i) for i in (1, 2)):
         return [out]
-    wide = n.convert(x, "f32") if kind in ("f16", "bf16") else x
+    wide = n.wide(x)
     mean = n("ReduceMean", wide, axes, keep_dims=True)
     centred = n("Subtract", wide, mean)
     variance = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=True)
@@ -454,7 +454,7 @@ def layer_normalization(n: OnnxNode) -> Any:
 def rms_norm(n: OnnxNode, x: Output, scale: Output | None, axis: int, epsilon: float) -> Output:
     """x / sqrt(mean(x^2) + epsilon) * scale, computed in f32 for 16-bit floats"""
     kind, rank = n.dtype(x), n.rank(x)
-    wide = n.convert(x, "f32") if kind in ("f16", "bf16") else x
+    wide = n.wide(x)
     mean = n("ReduceMean", n("Multiply", wide, wide), list(range(n.axis(axis, rank), rank)), keep_dims=True)
     out = n.convert(n("Divide", wide, n("Sqrt", n("Add", mean, n.like(wide, epsilon)))), kind)
     return out if scale is None else n("Multiply", out, n.convert(scale, kind))

@@ -48,11 +48,6 @@ def _reduction(name: str, body: Callable[[OnnxNode, Output, Reduce], Output]) ->
     onnx_op(name)(rule)
 
 
-def _wide(n: OnnxNode, x: Output) -> Output:
-    """f16 and bf16 as f32, the type of sums."""
-    return n.convert(x, "f32") if n.dtype(x) in ("f16", "bf16") else x
-
-
 def _log_sum(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
     kind = n.dtype(x)
     wide = x if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
@@ -62,7 +57,7 @@ def _log_sum(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
 def _log_sum_exp(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
     """m + log(sum(exp(x - m))), m = max(x) where it is finite, so that nothing overflows"""
     kind = n.dtype(x)
-    wide = _wide(n, x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
+    wide = n.wide(x) if ELEMENT_TYPES[kind].is_real else n.convert(x, "f64")
     top = n("ReduceMax", wide, _axes_of(n, x), keep_dims=True) if _nonempty(n, x) else None
     if top is None:
         return n.convert(n("Log", reduce("ReduceSum", n("Exp", wide))), kind)

@@ -206,12 +206,8 @@ def layer_normalization(n: OnnxNode) -> Any:
 
 @onnx_op("SimplifiedLayerNormalization")
 @ms("SimplifiedLayerNormalization")
-def simplified_layer_normalization(n: OnnxNode) -> Any:
-    return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
-
-
 @ms("RMSNormalization")
-def rms_normalization(n: OnnxNode) -> Any:
+def simplified_layer_normalization(n: OnnxNode) -> Any:
     return rms_norm(n, n[0], n[1], n.attr("axis", -1), n.attr("epsilon", 1e-5))
 
 

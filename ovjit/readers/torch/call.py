@@ -134,10 +134,6 @@ class Call(Builder):
             else self.convert(value, DEFAULT_REAL)
         )
 
-    def wide(self, value: Output) -> Output:
-        """f16 and bf16 as f32, in which PyTorch computes them."""
-        return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
-
     def cast(self, value: Any, dtype: Any) -> Any:
         """A tensor in a type of PyTorch's; as it is where none is given."""
         if dtype is None:
