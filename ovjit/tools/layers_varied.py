@@ -1,5 +1,5 @@
 """Layers by what users vary, for `ovjit.tools.ship`: activations behind sums, windows in one direction,
-lengths of rows, norms with offsets that are computed, masks, sums over edges of graphs, boxes."""
+lengths of rows, norms with offsets that are computed, masks, gated units, sums over edges, boxes."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ def behind_sums() -> Iterator[Any]:
         yield ov.Model([act(linear(x, WIDE, 2 * WIDE))], [x], "varied")
         scaled = o.multiply(o.relu(linear(x, WIDE, 2 * WIDE)), real(2 * WIDE))
         yield ov.Model([act(o.add(scaled, real(2 * WIDE)))], [x], "varied")
+    x, y = tensor(-1, WIDE), tensor(-1, 2 * WIDE)
+    sums = linear(x, WIDE, 2 * WIDE)
+    for made in (o.swish(sums, number(1.702)), o.subtract(y, sums), o.subtract(sums, y),
+                 o.multiply(o.add(sums, y), number(0.3)), o.multiply(o.add(sums, y), real(2 * WIDE)),
+                 o.sigmoid(o.add(sums, y)), o.tanh(o.add(sums, y))):  # fmt: skip
+        yield ov.Model([made], [x, y], "varied")
     slopes = real(1, 32, 1, 1, value=0.1)
     start, beside, third = image(28, 32), image(28, 32), image(28, 32)
     sums = conv(start, 32, 32)
@@ -216,6 +222,13 @@ def words() -> Iterator[Any]:
     yield ov.Model([o.select(o.equal(added, number(0)), total, number(-3e38))], [score, added], "varied")
     shown = o.select(o.greater(added, number(0)), score, number(-3e38))
     yield ov.Model([o.softmax(shown, -1)], [score, added], "varied")
+    flags = tensor(-1, 1, -1, -1, kind=np.bool_)
+    yield ov.Model([o.softmax(o.select(flags, number(-3e38), score), -1)], [score, flags], "varied")
+    yield one(lambda x: o.add(o.convert(x, "i32"), np.int32(3)), ids)
+    for kind in (np.int64, np.int32, np.float32):
+        for place in (np.int64, np.int32):
+            given = tensor(-1, 4, kind=kind), tensor(-1, kind=place)
+            yield one(lambda x, i: o.gather(x, i, np.int64(0)), *given)
     length = o.convert(o.gather(o.shape_of(ids, "i64"), ints(1), np.int64(0)), "i32")
     rows = o.add(o.multiply(counted, length), counted)
     yield ov.Model([rows, o.convert(places, "i32")], [ids, places], "varied")
@@ -227,6 +240,20 @@ def words() -> Iterator[Any]:
     yield ov.Model([o.divide(total, o.maximum(count, number(1e-9)))], [x, flags], "varied")
     row = tensor(-1, -1)
     yield ov.Model([o.multiply(row, kept), o.select(flags, row, number(-3e38))], [row, flags], "varied")
+
+
+def recurrent() -> Iterator[Any]:
+    """GRUs whose reset gate scales what the product of the state gives, as PyTorch computes them."""
+    size = 32
+    x, lengths = tensor(-1, -1, size), tensor(-1, kind=np.int64)
+    batch = o.gather(o.shape_of(x, "i64"), ints(0), np.int64(0))
+    for direction, ways in (("forward", 1), ("bidirectional", 2)):
+        state = o.broadcast(number(0), o.concat([batch, ints(ways, size)], 0))
+        weights = [real(ways, 3 * size, size)] * 2
+        made = o.gru_sequence(
+            x, state, lengths, *weights, real(ways, 4 * size), size, direction, linear_before_reset=True
+        )
+        yield ov.Model([made.output(0), made.output(1)], [x, lengths], "varied")
 
 
 def graphs() -> Iterator[Any]:
@@ -307,7 +334,11 @@ def pixels() -> Iterator[Any]:
             yield ov.Model([made], [picture], "varied")
 
 
+#: The commonest first.
+KINDS = (behind_sums, in_one_direction, lengths, norms, masks, words, recurrent, graphs, boxes, pixels)
+
+
 def varied() -> Iterator[Any]:
     """All of them."""
-    for some in (behind_sums, in_one_direction, lengths, norms, masks, words, graphs, boxes, pixels):
+    for some in KINDS:
         yield from some()

@@ -420,10 +420,16 @@ def _clamp_body(x: Any, *, min: float, max: float) -> Any:
     return t.minimum(t.maximum(x, low), high)
 
 
+def _is_usual(limit: float) -> bool:
+    """True for what activations and bytes are limited to; sides of images may be powers of two, too."""
+    size = abs(limit)
+    return t.is_common(limit) and (size <= 8 or size in (127, 128, 255) or not math.isfinite(limit))
+
+
 def _expand_clamp(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """Clamp(x) -> Minimum(Maximum(x, min), max)     with limits of its own, which are operands then"""
     low, high = node.attrs["min"], node.attrs["max"]
-    if ELEMENT_TYPES[node.output.dtype].kind != "f" or (t.is_common(low) and t.is_common(high)):
+    if ELEMENT_TYPES[node.output.dtype].kind != "f" or (_is_usual(low) and _is_usual(high)):
         return None
     return [w("Minimum", w("Maximum", inputs[0], low), high)]
 

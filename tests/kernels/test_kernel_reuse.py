@@ -153,6 +153,49 @@ def test_bytes_of_any_zero_point_share_kernels() -> None:
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("mode", ["", "s", "v"])
+def test_ranks_share_kernels(mode: str) -> None:
+    def kernels(*shape: int) -> set[str]:
+        b = Builder()
+        x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+        other = {"": (), "s": (*shape[:-1], 1), "v": (1,) * (len(shape) - 1) + shape[-1:]}[mode]
+        y = b.add("Parameter", (), {"shape": other, "element_type": "f32"}).output if mode else x
+        graph = b.finish([b.add("Relu", [b.add("Add", [x, y]).output]).output])
+        return {k.symbol() for k in program_of(graph).kernels if k.name.startswith("add")}
+
+    assert kernels(7, 40) == kernels(3, 7, 40) == kernels(2, 3, 7, 40) != kernels(2, 2, 3, 7, 40)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 5, 6])
+def test_rows_of_every_rank_and_share(rank: int) -> None:
+    """Chunks begin anywhere in the nest, and each dimension is walked to its end."""
+    rng = np.random.default_rng([SEED, rank])
+    shape = tuple(int(n) for n in rng.integers(2, 6, rank - 1)) + (70,)
+    b = Builder()
+    inputs = [shape, tuple(1 if i % 2 else n for i, n in enumerate(shape)), (*shape[:-1], 1)]
+    x, y, z = (b.add("Parameter", (), {"shape": s, "element_type": "f32"}).output for s in inputs)
+    graph = b.finish([b.add("Add", [b.add("Multiply", [x, y]).output, z]).output])
+    given = [_random(rng, *s) for s in inputs]
+    job = compile_graph(graph, {}).new_job()
+    for i, each in enumerate(given):
+        job.set_input(i, each)
+    job.run()
+    (wanted,) = evaluate(graph, given)
+    np.testing.assert_allclose(job.outputs[0], wanted, rtol=2e-6, atol=1e-6)
+
+
+def test_numbers_that_are_one_constant_are_operands_of_their_own() -> None:
+    def kernels(shared: bool) -> set[str]:
+        b = Builder()
+        x = b.add("Parameter", (), {"shape": (4, 70), "element_type": "f32"}).output
+        one = b.constant(np.float32(0.37))
+        other = one if shared else b.constant(np.float32(0.41))
+        y = b.add("Multiply", [b.add("Add", [x, one]).output, other]).output
+        return {k.symbol() for k in program_of(b.finish([b.add("Relu", [y]).output])).kernels}
+
+    assert kernels(True) == kernels(False)
+
+
 def test_common_numbers_are_text() -> None:
     assert all(map(is_common, [0.0, -0.0, 1.0, -1.0, 2.0, 6.0, 0.5, 0.25, -128.0, 255.0, 65536.0]))
     assert all(map(is_common, [float("inf"), float("nan")]))
