@@ -110,9 +110,10 @@ def _convolutional(q: Linear, name: str, apart: bool) -> Any:
     x = q.ranged(q.conv(pool(x, 3, 2), 32, 32))
     for _ in range(2):
         x = q.ranged(o.add(q.ranged(q.conv(layer(x, 32, 32), 32, 32)), x))
-    x = layer(layer(x, 32, 32, 3, 2, 32), 32, 32, 5, 1, 32)
+    if not apart:  # the largest kernels by far, and these are rare
+        x = layer(layer(x, 32, 32, 3, 2, 32), 32, 32, 5, 1, 32)
     x = gated(layer(x, 32, 32, 3, 1, 32), o.sigmoid)
-    x = gated(layer(x, 32, 32, 5, 2, 32), _hard_sigmoid)
+    x = gated(layer(x, 32, 32, 5, 1, 32), _hard_sigmoid)
     x = layer(q.ranged(o.concat([x, layer(x, 32, 32)], 1)), 64, 64)
     row = o.reshape(q.ranged(mean(x), above), ints(0, -1), True)
     logits = q.linear(row, 64, 48)
@@ -204,8 +205,11 @@ def _dynamic(fused: bool, offset: bool) -> Any:
 
 def linear_quantised() -> Iterator[Any]:
     """All of them, the commonest first."""
-    for kind, zero, lowest in (("u8", 128, 128), ("i8", 0, 0), ("i8", -5, -128), ("u8", 121, 0)):
-        for name in ACTIVATIONS:
+    few = ("none", "relu", "gate")
+    kinds = (("u8", 128, 128, tuple(ACTIVATIONS)[:5]), ("i8", 0, 0, (*few, "relu6", "hard")),
+             ("i8", -5, -128, (*few, "hard")), ("u8", 121, 0, few))  # fmt: skip
+    for kind, zero, lowest, names in kinds:
+        for name in names:
             yield _convolutional(Linear(kind, zero, lowest), name, name in APART)
             if name in APART_SYMMETRIC and not zero:
                 yield _convolutional(Linear(kind, zero, lowest), name, True)

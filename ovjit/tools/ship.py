@@ -46,7 +46,7 @@ MOST = 4_000_000
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
-    ("avx512", _AMX): ("combinations", "linear_quantised"),
+    ("avx512", _AMX): ("combinations", "varied", "linear_quantised"),
 }
 
 
