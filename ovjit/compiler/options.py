@@ -36,7 +36,7 @@ class Options(NamedTuple):
     def of(config: Mapping[str, Any], target: Target) -> Options:
         """What a compilation's properties say of it, for this target."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
-        precision = _precision(config)
+        precision = precision_of(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
         kept, floats = caches_of(config), float_types(target)
         names = (name for cache in kept for name in cache.names(precision, floats))
@@ -49,7 +49,8 @@ class Options(NamedTuple):
 CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
 
 
-def _precision(config: Mapping[str, Any]) -> str:
+def precision_of(config: Mapping[str, Any]) -> str:
+    """The element type that INFERENCE_PRECISION_HINT asks for."""
     asked = _name(config.get("INFERENCE_PRECISION_HINT"))
     return asked if asked in ("bf16", "f16") else "f32"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.compiler.options import Cache, caches_of
+from ovjit.compiler.options import Cache, caches_of, precision_of
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
@@ -62,7 +62,7 @@ def settle_pages(
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
     work = _Work(builder, layers, kinds, new, read)
-    states = States(builder, graph, new)
+    states = States(builder, graph, new, precision_of(config))
     ports |= states.ports(graph)
     # inputs and constants first, so that the first layer finds the tables of all
     for node in sorted(graph.nodes, key=lambda n: n.op.role not in ("parameter", "constant")):
@@ -74,6 +74,8 @@ def settle_pages(
             new[node.output] = builder.add(
                 "Parameter", (), attrs, name=node.name, origins=node.origins
             ).output
+        elif node.op.role == "parameter" and node.output in states.tables:
+            states.make_input(node)
         elif node in work.layers:
             work.replace(node)
         elif node in states.layers:

@@ -34,22 +34,30 @@ KINDS = {
 class States:
     """The layers of a graph with states in blocks."""
 
-    def __init__(self, builder: Builder, graph: Graph, new: dict[Value, Value]):
+    def __init__(self, builder: Builder, graph: Graph, new: dict[Value, Value], precision: str):
         self.builder, self.new = builder, new
         self.layers = [node for node in graph.nodes if node.op.role == "states"]
         self._guards: dict[tuple[Value, ...], Value] = {}
-
-    def ports(self, graph: Graph) -> dict[int, TensorType]:
-        """The tables, by the number of the input."""
-        found = {}
+        #: The tables, with element types. One that the model leaves open is what the model computes in.
+        self.tables: dict[Value, TensorType] = {}
         for node in self.layers:
             table = node.inputs[KINDS[node.op.name].table]
             if table not in graph.inputs:
                 raise UnsupportedError(
                     f"the states {table!r} of {node.name!r} should be an input of the model"
                 )
-            found[graph.inputs.index(table)] = table.type
-        return found
+            dtype = precision if table.dtype == "dynamic" else table.dtype
+            self.tables[table] = TensorType(dtype, table.shape)
+
+    def ports(self, graph: Graph) -> dict[int, TensorType]:
+        """The tables, by the number of the input."""
+        return {graph.inputs.index(table): kind for table, kind in self.tables.items()}
+
+    def make_input(self, node: Node) -> None:
+        """The input that is a table."""
+        attrs = {**node.attrs, "element_type": self.tables[node.output].dtype}
+        made = self.builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
+        self.new[node.output] = made.output
 
     def replace(self, node: Node) -> None:
         """The layer behind the check of its lists, which comes with the first one that has them."""

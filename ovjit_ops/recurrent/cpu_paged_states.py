@@ -23,6 +23,8 @@ from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
 EXP = body_of(approx.exp_f32)
+#: Element types of tables.
+STORED = ("f32", "f16", "bf16")
 #: Channels of a window that a chunk takes.
 CHANNELS = 256
 
@@ -113,11 +115,12 @@ def unit_row(p, to, size, eps, factor, unit):
 
 
 @inline
-def copy_state(p, p_row, to, to_row, wide, size):
-    """Rows of a state."""
+def copy_state(p, p_row, to, to_row, wide, size, P, T):
+    """Rows of a state, from one element type to another."""
     for r in range(wide):
         for j in range(0, size, VL):
-            storem[f32](to + r * to_row + j * 4, loadm[f32](p + r * p_row + j * 4, size - j), size - j)
+            number = loadm[P](p + r * p_row + j * SIZE[P], size - j)
+            storem[T](to + r * to_row + j * SIZE[T], number, size - j)
 
 
 @inline
@@ -155,14 +158,14 @@ def next_token(state, key, query, v, y, kept, learn, shape, delta):
 @kernel(lists=Raw(Lists), shape=Raw(StateShape))
 def paged_states(
     q: Ptr, k: Ptr, v: Ptr, gate: Ptr, beta: Ptr, table: Ptr, y: Ptr, eps: Ptr, lists, shape, *,
-    delta, unit,
+    delta, unit, T,
 ):  # fmt: skip
-    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta` the change is
+    """A state [value, key] of one head: s = kept s + change k^T, y = s q. T: elements of the table. With `delta` the change is
     beta (v - kept s k), else beta v, and what is kept exp(gate), or exp(gate beta) with gates of heads."""
     s = chunk // shape.heads
     h = chunk % shape.heads
     few = shape.heads // shape.group
-    block = shape.wide * shape.size * 4
+    block = shape.wide * shape.size * SIZE[T]
     first = ld[i32](lists.begins + s * 4) + 0
     behind = ld[i32](lists.begins + s * 4 + 4) + 0
     if behind <= first:
@@ -174,8 +177,9 @@ def paged_states(
     for r in range(shape.wide + 4):
         fill(state + r * shape.row, 0, shape.row // 4, 0.0)
     copy_state(
-        table + (source * shape.heads + h) * block, shape.size * 4, state, shape.row, shape.wide, shape.size
-    )
+        table + (source * shape.heads + h) * block, shape.size * SIZE[T], state, shape.row, shape.wide,
+        shape.size, T, "f32",
+    )  # fmt: skip
     factor = const[f32](1.0)
     if delta:
         factor = factor / sqrt(cast[f32](spread[i32](shape.size)))
@@ -193,16 +197,18 @@ def paged_states(
         to = kept_in(lists, s, t, 1 if delta else 0)
         if to >= 0:
             copy_state(
-                state, shape.row, table + (to * shape.heads + h) * block, shape.size * 4, shape.wide,
-                shape.size,
+                state, shape.row, table + (to * shape.heads + h) * block, shape.size * SIZE[T], shape.wide,
+                shape.size, "f32", T,
             )  # fmt: skip
 
 
 @kernel(lists=Raw(Lists))
 def paged_windows(
-    x: Ptr, table: Ptr, weights: Ptr, bias: Ptr, y: Ptr, lists, channels, taps, parts, added, each, lanes
-):
-    """The last `taps` tokens of some channels, weighted. `added`: how many elements the bias has."""
+    x: Ptr, table: Ptr, weights: Ptr, bias: Ptr, y: Ptr, lists, channels, taps, parts, added, each, lanes, *,
+    T,
+):  # fmt: skip
+    """The last `taps` tokens of some channels, weighted. `added`: how many elements the bias has; T: elements
+    of the table."""
     s = chunk // parts
     start = chunk % parts * each
     first = ld[i32](lists.begins + s * 4) + 0
@@ -215,7 +221,7 @@ def paged_windows(
         left = min(start + each, channels) - c
         for i in range(taps):
             at = (source * channels + c) * taps + i
-            store[f32](scratch + i * row, gather[f32](table + at * 4, taps * 4, left))
+            store[f32](scratch + i * row, gather[T](table + at * SIZE[T], taps * SIZE[T], left))
             number = gather[f32](weights + (c * taps + i) * 4, taps * 4, left)
             store[f32](scratch + (taps + i) * row, number)
         for t in range(first, behind):
@@ -233,7 +239,7 @@ def paged_windows(
             if to >= 0:
                 for i in range(taps):
                     at = (to * channels + c) * taps + i
-                    scatter[f32](table + at * 4, taps * 4, load[f32](scratch + i * row), left)
+                    scatter[T](table + at * SIZE[T], taps * SIZE[T], load[f32](scratch + i * row), left)
 
 
 def _lists(planner: Planner, inputs: Any) -> tuple[dict[str, Any], list[Any]]:
@@ -271,6 +277,11 @@ class _States(Lowering):
     #: The input that has the table.
     at = 0
 
+    @property
+    def stored(self) -> str:
+        """The element type of the table."""
+        return self.node.inputs[self.at].dtype
+
     def _table(self, planner: Planner) -> Any:
         """The table where the caller has it."""
         view = planner.view(self.node.inputs[self.at])
@@ -283,11 +294,11 @@ class _States(Lowering):
 class Windows(_States):
     """PagedCausalConv1D."""
 
-    takes = (*[("f32",)] * 4, None)
+    takes = (("f32",), STORED, ("f32",), ("f32",), None)
     at = 1
 
     def set_up(self) -> None:
-        self.kernel = paged_windows()
+        self.kernel = paged_windows(T=self.stored)
 
     def plan(self, planner: Planner) -> None:
         lists, views = _lists(planner, self.node.inputs[4:9])
@@ -305,18 +316,16 @@ class Windows(_States):
         planner.step(self.kernel, values, chunks, [*views, x, weights, bias], [y, table], work)
 
 
-class Matrices(_States):
-    """PagedGatedDeltaNet and PagedSelectiveSSM."""
+class _Matrices(_States):
+    """States [value, key]."""
 
-    takes = (*[("f32",)] * 6, None)
+    #: The inputs that are query, key, value, gate and learning rate; whether a change is what is not recalled.
+    order: Sequence[int]
+    delta: bool
 
     def set_up(self) -> None:
-        delta = self.node.attrs["what"] == "delta"
-        self.at = 3 if delta else 5
-        #: The inputs that are query, key, value, gate and learning rate.
-        self.order = (0, 1, 2, 4, 5) if delta else (4, 2, 3, 0, 1)
-        self.delta = delta
-        self.kernel = paged_states(delta=delta, unit=delta and bool(self.node.attrs["unit"]))
+        unit = self.delta and bool(self.node.attrs["unit"])
+        self.kernel = paged_states(delta=self.delta, unit=unit, T=self.stored)
 
     def pack(self, constants: Any) -> None:
         super().pack(constants)
@@ -341,6 +350,20 @@ class Matrices(_States):
         planner.step(self.kernel, values, views[3].shape[0] * heads, reads, [y, table], work)
 
 
+class Deltas(_Matrices):
+    """PagedGatedDeltaNet."""
+
+    takes = (*[("f32",)] * 3, STORED, ("f32",), ("f32",), None)
+    at, order, delta = 3, (0, 1, 2, 4, 5), True
+
+
+class Spaces(_Matrices):
+    """PagedSelectiveSSM."""
+
+    takes = (*[("f32",)] * 5, STORED, None)
+    at, order, delta = 5, (4, 2, 3, 0, 1), False
+
+
 def lowered(group: Any) -> Lowering | None:
     """The lowering of a PagedStates."""
-    return (Windows if group.node.attrs["what"] == "window" else Matrices).of(group)
+    return {"window": Windows, "delta": Deltas, "space": Spaces}[group.node.attrs["what"]].of(group)

@@ -21,6 +21,8 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.paged import PagedAttentionExtension
 from ovjit.compat.passes.masks import Mask, read_mask
+from ovjit.compat.passes.positions import check_stateless, counted_places, names_of
+from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY
 from ovjit.records import NamedTuple
@@ -29,6 +31,13 @@ from ovjit.records import NamedTuple
 MOVES = frozenset(
     "Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identity Tile Concat Gather".split()
 )
+
+#: The names of tables of states, and those of their lists.
+TABLES = {
+    "PagedCausalConv1D": "conv_state_table", "PagedGatedDeltaNet": "gated_delta_state_table",
+    "PagedSelectiveSSM": "selective_ssm_state_table",
+}  # fmt: skip
+LISTS = ("block_indices", "block_indices_begins", "past_lens", "cache_interval")
 
 
 class Options(NamedTuple):
@@ -52,14 +61,27 @@ def make_paged(model: Model, options: Options) -> None:
             "paged attention takes a decoder whose attention (ScaledDotProductAttention) reads its keys and "
             "values from variables; this model has none"
         )
-    other = sorted(_variables(model) - {name for layer in layers for name in layer.variables()})
-    if other:
+    other = _variables(model) - {name for layer in layers for name in layer.variables()}
+    states = recurrent_layers(model, other) if other else []
+    left = sorted(other - {layer.variable for layer in states})
+    if left:
         raise UnsupportedError(
-            f"the variables {', '.join(map(repr, other[:4]))} are no caches of attention: recurrent layers "
-            "keep their state by sequence, and are not rewritten to blocks"
+            f"the variables {', '.join(map(repr, left[:4]))} are no caches of attention, and their layers "
+            "compute none of what has states in blocks: PagedCausalConv1D, PagedGatedDeltaNet, "
+            "PagedSelectiveSSM"
         )
+    given = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
+    places = [] if given else counted_places(model)
+    replaced: dict[Output, list[Output]] = {x: [] for x in places}
+    for layer in layers:
+        node = layer.node
+        replaced[node.output(0)] = [node.input_value(0), layer.key, layer.value, *node.input_values()[4:]]
+    for state in states:
+        inputs = [x.source if isinstance(x, Input) else x for x in state.inputs]
+        replaced |= dict.fromkeys(state.made, inputs)
+    check_stateless(model, replaced)
     masks = _masks(layers)
-    _Rewriting(model, options).run(layers, masks)
+    _Rewriting(model, options).run(layers, masks, states, places)
 
 
 def _variables(model: Model) -> set[str]:
@@ -158,7 +180,9 @@ class _Rewriting:
         self.shared: dict[str, Parameter] = {}
         self.results: list[Result] = []
 
-    def run(self, layers: list[_Layer], masks: list[Mask]) -> None:
+    def run(
+        self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output]
+    ) -> None:
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
         has_places = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
@@ -169,9 +193,11 @@ class _Rewriting:
         if not self.options.use_block_indices_inputs:
             self._input("block_indices", "i32", (ANY,))
         if not has_places:
-            self._input("position_ids", "i64", (ANY,))
+            self._count_outside(places)
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             self._replace(number, layer, mask)
+        for state in states:
+            self._replace_state(state)
         for assign in list(model.get_sinks()):
             if assign._op.role == "assign":
                 model.remove_sink(assign)
@@ -210,6 +236,17 @@ class _Rewriting:
             model.remove_parameter(old)
             self._place(new, index)
 
+    def _count_outside(self, places: list[Output]) -> None:
+        """The places of new tokens as an input, which has the names of those that the model counted."""
+        given = self._input("position_ids", "i64", (ANY,))
+        given._tensor._names = given._tensor._names | names_of(places)
+        column = _op("Unsqueeze", given, _i64(1))
+        for counted in places:
+            dtype = counted._tensor._type.dtype
+            for names in (counted, counted._node.input_value(0)):
+                names._tensor._names = names._tensor._names - given._tensor._names
+            counted.replace(column if dtype == "i64" else _op("Convert", column, destination_type=dtype))
+
     def _place(self, parameter: Parameter, index: int) -> None:
         """Put an input where another one was."""
         behind = self.model.get_parameters()[index:]
@@ -235,6 +272,29 @@ class _Rewriting:
         out.set_friendly_name(node.get_friendly_name())
         node.output(0).replace(out.output(0))
         self._outputs(number, paged)
+
+    def _replace_state(self, layer: Layer) -> None:
+        """One recurrent layer, with a table of states."""
+        tables = [name for name in self.shared if name.startswith(f"{TABLES[layer.operation]}.")]
+        lists = ["subsequence_begins", *(f"la.{name}" for name in LISTS)]
+        ends = [self._input(name, "i32", (ANY,)) for name in lists]
+        shape = layer.state
+        if layer.operation == "PagedGatedDeltaNet":
+            shape = (shape[0], shape[2], shape[1])
+        table = self._input(f"{TABLES[layer.operation]}.{len(tables)}", "dynamic", (ANY, *shape))
+        inputs = [_by_token(x) if isinstance(x, Input) else x for x in layer.inputs]
+        if layer.operation == "PagedCausalConv1D":
+            inputs[1] = _op("Reshape", inputs[1], _i64(shape[0], 1, shape[1]), special_zero=False)
+            bias = inputs[2:] or [constant_node(np.zeros(0, np.float32)).output(0)]
+            inputs[2:] = [_op("Reshape", x, _i64(-1), special_zero=False) for x in bias]
+        inputs.insert(layer.table, table)
+        paged = make_node(layer.operation, [*inputs, *ends], layer.attrs)
+        name = layer.node.get_friendly_name()
+        paged.set_friendly_name(f"{name}/{layer.operation}")
+        out = make_node("Unsqueeze", [paged.output(0), constant_node(_i64(layer.axis)).output(0)], {})
+        out.set_friendly_name(name)
+        for made in layer.made:
+            made.replace(out.output(0))
 
     def _new(self, layer: _Layer, index: int) -> Output:
         """What is new of keys (1) or values (2), a row for each token."""
@@ -346,6 +406,11 @@ class _Rewriting:
             "Broadcast", constant_node(np.array(1), dtype).output(0), _op("Concat", count, length, axis=0)
         )
         parameter.output(0).replace(ones)
+
+
+def _by_token(given: Input) -> Output:
+    """A row for each token. Sequences have one, so that its dimension can be left out."""
+    return _op("Reshape", given.source, _i64(-1, *given.shape), special_zero=False)
 
 
 def _rows(source: Output) -> Output:

@@ -1,0 +1,324 @@
+"""Recurrent layers of a stateful decoder whose states can go to blocks of a table.
+
+    Slice(GroupConvolution(Concat(ReadValue, x)))  -> PagedCausalConv1D
+    Loop over tokens: a gated delta rule           -> PagedGatedDeltaNet
+    Loop over tokens: Mamba 2's state space        -> PagedSelectiveSSM
+
+A layer is found by its variable. What it computes is found as masks are: it is evaluated for a few tokens of
+random numbers, beside the operation that is to take its place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.compat.passes.probe import Probe
+from ovjit.errors import OvjitError
+from ovjit.graph.bodies import MERGED, SLICED
+from ovjit.graph.op import REFUSED, find_op
+from ovjit.records import NamedTuple
+
+#: Tokens that layers are evaluated for, and how far results may be apart, of the largest.
+TOKENS, NEAR = 3, 1e-4
+
+
+class Layer(NamedTuple):
+    """A layer that `operation` computes. `inputs`: those before and behind the table, which has the place
+    `table`; `made`: what takes the result, whose tokens lie along `axis`; `state`: the variable's shape
+    behind the batch."""
+
+    operation: str
+    node: Node
+    variable: str
+    state: tuple[int, ...]
+    inputs: list[Input | Output]
+    table: int
+    attrs: dict[str, Any]
+    made: list[Output]
+    axis: int
+
+
+class Input(NamedTuple):
+    """Numbers of all tokens: an output whose tokens lie along `axis`, and the shape of a token's part."""
+
+    source: Output
+    axis: int
+    shape: tuple[int, ...]
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        """A sequence of tokens."""
+        shape = [1, *self.shape]
+        shape.insert(self.axis, TOKENS)
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def by_token(self, array: np.ndarray) -> np.ndarray:
+        """[1, tokens, ...]"""
+        return np.moveaxis(array, self.axis, 1)
+
+
+def recurrent_layers(model: Model, variables: set[str]) -> list[Layer]:
+    """The layers whose states are among these variables: state spaces, convolutions, then delta rules."""
+    sinks = {str(n._attrs["variable_id"]): n.input_value(0) for n in model.get_sinks()}
+    found: list[Layer] = []
+    probe = Probe(0, TOKENS)
+    for node in model.get_ordered_ops():
+        for read in {_read(x) for x in _states_of(node)} - {None}:
+            name = str(read._attrs["variable_id"])  # type: ignore[union-attr]
+            if name in variables and name in sinks:
+                found += _Finder(probe, node, read, sinks[name]).layers()  # type: ignore[arg-type]
+    order = ["PagedSelectiveSSM", "PagedCausalConv1D", "PagedGatedDeltaNet"]
+    return sorted(found, key=lambda layer: order.index(layer.operation))
+
+
+def _states_of(node: Node) -> list[Output]:
+    """The inputs of a node that may be the state of a layer."""
+    name = node._op.name
+    if name == "GroupConvolution" and node.input_value(0)._node._op.name == "Concat":
+        return node.input_value(0)._node.input_values()[:1]
+    if name == "Loop":
+        return [node.input_value(p.outer) for p in node._graph_attrs()["input_ports"] if p.kind == MERGED]
+    return []
+
+
+def _read(source: Output) -> Node | None:
+    """The variable that this is, its rows in the order of beams, perhaps."""
+    while source._node._op.name in ("Gather", "Convert"):
+        source = source._node.input_value(0)
+    return source._node if source._node._op.role == "read" else None
+
+
+class _Finder:
+    """One node that reads a state."""
+
+    def __init__(self, probe: Probe, node: Node, read: Node, kept: Output):
+        self.probe, self.node, self.read, self.kept = probe, node, read, kept
+        self.rng = np.random.default_rng(0)
+        shape = read._tensors[0]._type.shape or ()
+        self.state = tuple(d for d in shape[1:] if isinstance(d, int))
+        #: Whether only the batch is open.
+        self.settled = len(self.state) == len(shape) - 1
+        self.source = next(x for x in _states_of(node) if _read(x) is read)
+
+    def layers(self) -> list[Layer]:
+        """The layer, or nothing."""
+        if not self.settled:
+            return []
+        if self.node._op.name == "GroupConvolution":
+            found = self._windows() if len(self.state) == 2 else iter(())
+        else:
+            found = self._loops() if len(self.state) == 3 else iter(())
+        return list(itertools.islice(found, 1))
+
+    def _made(
+        self, ends: Sequence[Output], given: Mapping[Output, np.ndarray], axis: int, wanted: Sequence[np.ndarray]
+    ) -> list[Output]:
+        """Those of the outputs that are this result, [1, tokens, ...], for these inputs; none where the state
+        is not this one."""
+        try:
+            state, *found = self.probe.values([self.kept, *ends], given)
+        except (OvjitError, *REFUSED):
+            return []
+        if not _near(state, wanted[1]):
+            return []
+        return [end for end, y in zip(ends, found, strict=True) if _near(np.moveaxis(y, axis, 1), wanted[0])]
+
+    def _layer(
+        self, operation: str, inputs: Sequence[Any], table: int, made: list[Output], axis: int, **attrs: Any
+    ) -> Layer:
+        name = str(self.read._attrs["variable_id"])
+        return Layer(operation, self.node, name, self.state, list(inputs), table, attrs, made, axis)
+
+    # -- convolutions --------------------------------------------------------------------------------------
+
+    def _windows(self) -> Iterator[Layer]:
+        """A convolution of each channel over as many tokens as are kept."""
+        channels, taps = self.state
+        joined, weights = self.node.input_value(0)._node, self.node.input_value(1)
+        if len(joined._inputs) != 2 or weights._tensor._type.shape != (channels, 1, 1, taps):
+            return
+        x = Input(joined.input_value(1), 2, (channels,))
+        tokens, state = x.random(self.rng), self.rng.standard_normal((1, *self.state)).astype(np.float32)
+        whole = np.concatenate([state, tokens], 2)
+        seen = np.lib.stride_tricks.sliding_window_view(whole[:, :, 1:], taps, 2)
+        given = {x.source: tokens, self.source: state}
+        for end, bias in self._slices(channels):
+            known = [self.probe.value(v) for v in (weights, *bias)]
+            y = (seen * known[0][:, 0]).sum(-1) + (known[1].reshape(-1, 1) if bias else 0)
+            made = self._made([end], given, 2, [np.moveaxis(y, 2, 1), whole[:, :, -taps:]])
+            if made:
+                yield self._layer("PagedCausalConv1D", [x, weights, *bias], 1, made, 2)
+
+    def _slices(self, channels: int) -> Iterator[tuple[Output, list[Output]]]:
+        """What takes the results of the tokens that are new, and a number that is added to each channel."""
+        for user in _users(self.node.output(0)):
+            if user._op.name == "Slice":
+                yield user.output(0), []
+            elif user._op.name == "Add":
+                added = next(x for x in user._inputs if x._node is not self.node)
+                if math.prod(d if isinstance(d, int) else 0 for d in added._tensor._type.shape or ()) == channels:
+                    yield from ((u.output(0), [added]) for u in _users(user.output(0)) if u._op.name == "Slice")
+
+    # -- loops ---------------------------------------------------------------------------------------------
+
+    def _loops(self) -> Iterator[Layer]:
+        ports = [p for p in self.node._graph_attrs()["input_ports"] if p.kind == SLICED]
+        rows = [self.node.input_value(p.outer) for p in ports]
+        ranks = [len(x._tensor._type.shape or ()) for x in rows]
+        axes = {p.axis for p in ports}
+        if len(axes) != 1:
+            return
+        axis = axes.pop()
+        if ranks == [4, 4, 4, 3, 3] and axis in (1, 2):
+            yield from self._deltas(rows, axis)
+        elif ranks == [5, 5, 5] and axis == 1:
+            yield from self._spaces(rows)
+
+    def _ends(self) -> list[Output]:
+        """Outputs that may be what all tokens give. Exporters pack it with the state and unpack both."""
+        pending = [x for x in self.node.outputs()]
+        for output in pending:
+            users = [u for u in _users(output) if u._op.name in ("Reshape", "Concat", "Slice")]
+            pending += [u.output(0) for u in users if u.output(0) not in pending]
+        return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.kept]
+
+    def _deltas(self, rows: Sequence[Output], axis: int) -> Iterator[Layer]:
+        heads, size, wide = self.state
+        q, k, v, gate, beta = rows
+        rest = [Input(v, axis, (heads, wide)), Input(gate, axis, (heads,)), Input(beta, axis, (heads,))]
+        state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
+        pairs = itertools.product(_behind(q, axis, size), _behind(k, axis, size), (True, False))
+        for (own, eps), (other, other_eps), unit in pairs:
+            attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": eps, "k_l2_norm_eps": other_eps}
+            inputs = [own, other, *rest]
+            arrays = [x.random(self.rng) for x in inputs]
+            arrays[0] *= np.float32(2e-3 if unit else 1)  # so that what is added to squares counts
+            arrays[1] *= np.float32(2e-3 if unit else 1 / math.sqrt(size))
+            arrays[3], arrays[4] = -np.abs(arrays[3]), np.abs(np.tanh(arrays[4]))
+            by_token = [x.by_token(a) for x, a in zip(inputs, arrays, strict=True)]
+            wanted = find_op("GatedDeltaNet", 1).evaluate([*by_token[:3], state, *by_token[3:]], attrs)
+            given = {x.source: a for x, a in zip(inputs, arrays, strict=True)} | {self.source: state}
+            made = self._made(self._ends(), given, axis, wanted) if len(given) == 6 else []
+            if made:
+                attrs["use_qk_l2norm"] = attrs.pop("fuse_qk_l2norm")
+                yield self._layer("PagedGatedDeltaNet", inputs, 3, made, axis, **attrs)
+
+    def _spaces(self, rows: Sequence[Output]) -> Iterator[Layer]:
+        """exp(dt A), dt B x and C go into the loop."""
+        heads, size, states = self.state
+        kept = _through(rows[0], ("Reshape", "Unsqueeze", "Convert"))
+        if kept._node._op.name != "Exp":
+            return
+        product = kept._node.input_value(0)._node
+        if product._op.name != "Multiply":
+            return
+        rate, dt = sorted(product._inputs, key=lambda x: len(x._tensor._type.shape or ()))
+        rate = _through(rate, ("Unsqueeze", "Reshape"))
+        if rate._tensor._type.shape != (heads,):
+            return
+        state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
+        factors = [x for x in _factors(rows[1]) if x != dt]
+        tried = itertools.product(
+            *(itertools.chain(*(_shared(x, states) for x in ends)) for ends in (factors, [rows[2]])),
+            [x for x in factors if _tail(x) == (heads, size)],
+        )
+        for b, c, x in tried:
+            inputs = [Input(dt, 1, (heads,)), b, Input(x, 1, (heads, size)), c]
+            arrays = [v.random(self.rng) for v in inputs]
+            arrays[0] = np.abs(arrays[0])
+            given = {v.source: a for v, a in zip(inputs, arrays, strict=True)} | {self.source: state}
+            wanted = find_op("SelectiveSSM", 1).evaluate([self.probe.value(rate), *arrays, state], {})
+            made = self._made(self._ends(), given, 1, wanted) if len(given) == 5 else []
+            if made:
+                yield self._layer("PagedSelectiveSSM", [rate, *inputs], 5, made, 1)
+
+
+def _near(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool(np.abs(one - other).max() <= NEAR * np.abs(other).max())
+
+
+def _users(output: Output) -> list[Node]:
+    return [x.get_node() for x in output.get_target_inputs()]
+
+
+def _through(source: Output, names: Sequence[str]) -> Output:
+    """What is before nodes of these kinds."""
+    while source._node._op.name in names:
+        source = source._node.input_value(0)
+    return source
+
+
+def _tail(source: Output) -> tuple[Any, ...]:
+    """The dimensions behind the first two."""
+    return tuple((source._tensor._type.shape or ())[2:])
+
+
+def _factors(source: Output) -> list[Output]:
+    """What is multiplied, before dimensions were added."""
+    source = _through(source, ("Unsqueeze", "Convert"))
+    if source._node._op.name != "Multiply":
+        return [source]
+    return [x for factor in source._node._inputs for x in _factors(factor)]
+
+
+def _shared(source: Output, size: int) -> list[Input]:
+    """[batch, tokens, heads, size], and before it what several heads share."""
+    found = []
+    source = _through(source, ("Unsqueeze",))
+    for _ in range(2):
+        tail = _tail(source)
+        if len(tail) == 2 and tail[1] == size and isinstance(tail[0], int):
+            found.insert(0, Input(source, 1, tail))
+        source = _through(source, ("Reshape", "Tile", "Broadcast"))
+        source = _through(source, ("Unsqueeze",))
+    return found
+
+
+def _behind(source: Output, axis: int, size: int) -> list[tuple[Input, float]]:
+    """Queries or keys, and before them those that are not scaled, nor of length 1: the first ones first. With
+    each comes what is added to sums of squares on the way."""
+    found, eps = [], 1e-6
+    while True:
+        shape = source._tensor._type.shape or ()
+        heads = shape[3 - axis] if len(shape) == 4 else None
+        if isinstance(heads, int):
+            found.insert(0, (Input(source, axis, (heads, size)), eps))
+        node = source._node
+        if node._op.name == "Convert":
+            source = node.input_value(0)
+        elif node._op.name == "Transpose" and _order(node) == [0, 2, 1, 3]:
+            source, axis = node.input_value(0), 3 - axis
+        elif node._op.name in ("Multiply", "Divide"):
+            whole = [x for x in node._inputs if len(s := x._tensor._type.shape or ()) == 4 and s[-1] == size]
+            if len(whole) != 1:
+                return found
+            source = whole[0]
+            eps = _added(next(x for x in node._inputs if x != source), eps)
+        else:
+            return found
+
+
+def _order(node: Node) -> list[int]:
+    order = node.input_value(1)._node
+    return order.get_data().tolist() if order._op.role == "constant" else []  # type: ignore[attr-defined]
+
+
+def _added(source: Output, eps: float) -> float:
+    """The number that is added on the way to a factor."""
+    pending = [source]
+    for output in pending:
+        node = output._node
+        if node._op.name == "Add":
+            for x in node._inputs:
+                x = _through(x, ("Convert",))
+                if x._node._op.role == "constant" and math.prod(x._tensor._type.shape) == 1:
+                    return float(x._node.get_data().reshape(-1)[0])  # type: ignore[attr-defined]
+        if node._op.name in ("Divide", "Sqrt", "Power", "Convert"):
+            pending += node._inputs
+    return eps

@@ -1,0 +1,132 @@
+"""Values of a stateful decoder's outputs for a few new tokens, computed in NumPy without a compiled model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Node, Output
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import is_static
+
+#: An output of a node, by which its value is kept.
+Key = tuple[int, int]
+
+
+class Probe:
+    """One sequence of `new` tokens behind `past` others, all of them zeros.
+
+    What a ShapeOf is of is not computed: its type is inferred.
+    """
+
+    def __init__(self, past: int, new: int = 1):
+        self.past, self.new = past, new
+        #: Whole numbers that constants have.
+        self.numbers: set[int] = set()
+        self._values: dict[Key, np.ndarray] = {}
+        self._types: dict[Key, TensorType] = {}
+        self._keep: list[Node] = []
+
+    def value(self, source: Output) -> np.ndarray:
+        """What the output is."""
+        return self.values([source], {})[0]
+
+    def values(self, sources: Iterable[Output], known: Mapping[Output, np.ndarray]) -> list[np.ndarray]:
+        """What the outputs are where others have these values. Only what depends on none of these is kept."""
+        sources = list(sources)
+        values = self._values if not known else {}
+        values |= {_key(output): array for output, array in known.items()}
+        for source in sources:
+            for node in _in_order(source, values, lambda n: n._op.role == "shape"):
+                self._compute(node, values)
+        return [values[_key(source)] for source in sources]
+
+    def shape(self, source: Output) -> tuple[int, ...] | None:
+        """The shape of an output; None where that depends on elements."""
+        for node in _in_order(source, self._types, lambda n: False):
+            self._keep.append(node)
+            for i, kind in enumerate(self._kinds(node)):
+                self._types[id(node), i] = kind
+        shape = self._types[_key(source)].shape
+        return shape if shape is not None and is_static(shape) else None
+
+    def _kinds(self, node: Node) -> Iterable[TensorType]:
+        kind = node._tensors[0]._type
+        if node._op.name == "Parameter":
+            return [TensorType(kind.dtype, self._given(node, kind).shape)]
+        if node._op.role == "read":
+            return [TensorType(kind.dtype, self._held(kind))]
+        return node._infer([self._types[_key(x)] for x in node._inputs])
+
+    def _held(self, kind: TensorType) -> list[int]:
+        """The shape of a variable."""
+        return [1, *(d if isinstance(d, int) else self.past for d in kind.shape[1:])]
+
+    def _compute(self, node: Node, values: dict[Key, np.ndarray]) -> None:
+        self._keep.append(node)
+        kind, name = node._tensors[0]._type, node._op.name
+        if name == "Parameter":
+            found = [self._given(node, kind)]
+        elif node._op.role == "read":
+            found = [np.broadcast_to(np.zeros((), numpy_dtype(kind.dtype)), self._held(kind))]
+        elif node._op.role == "shape":
+            found = [self._shape_of(node, values)]
+        else:
+            inputs = [values[_key(x)] for x in node._inputs]
+            found = list(node._op.evaluate(inputs, node._graph_attrs()))
+            if name == "Constant" and kind.dtype in ("i32", "i64", "f32") and found[0].size == 1:
+                number = float(found[0].reshape(-1)[0])
+                if number == int(number if np.isfinite(number) else 0.5):
+                    self.numbers.add(int(number))
+        for i, array in enumerate(found):
+            values.setdefault((id(node), i), array)
+
+    def _shape_of(self, node: Node, values: dict[Key, np.ndarray]) -> np.ndarray:
+        source = node._inputs[0]
+        known = values.get(_key(source))
+        shape = self.shape(source) if known is None else known.shape
+        if shape is None:
+            for other in _in_order(source, values, lambda n: n._op.role == "shape"):
+                self._compute(other, values)
+            shape = values[_key(source)].shape
+        return np.array(shape, numpy_dtype(node._tensors[0]._type.dtype))
+
+    def _given(self, node: Node, kind: TensorType) -> np.ndarray:
+        """What an input is: new tokens, seen by a mask of ones."""
+        names, dtype = node._tensors[0]._names, numpy_dtype(kind.dtype)
+        dims = kind.shape or ()
+        if "attention_mask" in names:
+            return np.ones((1, self.past + self.new), dtype)
+        if "position_ids" in names:
+            places = np.arange(self.past, self.past + self.new).astype(dtype)
+            lead = [d if isinstance(d, int) else 1 for d in dims[:-1]]
+            return np.broadcast_to(places, (*lead, self.new))
+        shape = [d if isinstance(d, int) else 1 for d in dims]
+        if len(shape) > 1 and names & {"input_ids", "inputs_embeds"}:
+            shape[1] = self.new
+        return np.zeros(shape, dtype)
+
+
+def _key(output: Output) -> Key:
+    return id(output._node), output._index
+
+
+def _in_order(source: Output, known: Mapping[Key, Any], ends: Callable[[Node], bool]) -> list[Node]:
+    """The nodes that make an output, sources first; not what is known, nor what makes states, nor what is
+    before a node that `ends`."""
+    order: list[Node] = []
+    stack, done = [(source, False)], set()
+    while stack:
+        output, left = stack.pop()
+        node = output._node
+        if left:
+            order.append(node)
+        elif id(node) not in done and _key(output) not in known:
+            done.add(id(node))
+            stack.append((output, True))
+            if node._op.role != "read" and not ends(node):
+                stack += [(x, False) for x in node._inputs]
+    return order
