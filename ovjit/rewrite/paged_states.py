@@ -66,13 +66,24 @@ class States:
             if lists not in self._guards and (layer is node or all(v in self.new for v in lists)):
                 self._guards[lists] = self._guard(lists, node)
         kind = KINDS[node.op.name]
-        inputs = [*(self.new[v] for v in node.inputs), self._guards[self._lists(node)]]
-        attrs: dict[str, Any] = {"what": kind.what}
+        inputs = [
+            self.new[v] if i >= kind.lists or i == kind.table else self._as(self.new[v], "f32")
+            for i, v in enumerate(node.inputs)
+        ]
+        inputs.append(self._guards[self._lists(node)])
+        attrs: dict[str, Any] = {"what": kind.what, "stored": inputs[kind.table].dtype}
         if kind.what == "delta":
             attrs["unit"] = node.attrs["use_qk_l2norm"]
             attrs |= {f"{x}_eps": node.attrs[f"{x}_l2_norm_eps"] for x in "qk"}
         made = self.builder.add("PagedStates", inputs, attrs, name=node.name, origins=node.origins)
-        self.new[node.output] = made.output
+        self.new[node.output] = self._as(made.output, node.output.dtype)
+
+    def _as(self, value: Value, dtype: str) -> Value:
+        """A value as another element type. Tables stay what they are: the caller has them."""
+        if value.dtype == dtype:
+            return value
+        name = f"{value.node.name}/{dtype}"
+        return self.builder.add("Convert", [value], {"destination_type": dtype}, name=name).output
 
     @staticmethod
     def _lists(layer: Node) -> tuple[Value, ...]:

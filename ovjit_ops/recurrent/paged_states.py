@@ -277,14 +277,18 @@ def _lower(group):
 
 @op("PagedStates", internal=True, lower=_lower, stateful=True, ulp=64)
 class PagedStates:
-    """One of the operations above, whose numbers the last input says to have been checked."""
+    """One of the operations above, whose numbers the last input says to have been checked. `stored`: the
+    table's element type."""
 
-    def infer(*inputs, what: Str, unit: Bool = False, q_eps: Float = 1e-6, k_eps: Float = 1e-6):
+    def infer(
+        *inputs, what: Str, stored: Str = "f32", unit: Bool = False, q_eps: Float = 1e-6,
+        k_eps: Float = 1e-6,
+    ):  # fmt: skip
         if what == "delta":
             return PagedGatedDeltaNet.infer(*inputs[:-1])
         return (PagedSelectiveSSM if what == "space" else PagedCausalConv1D).infer(*inputs[:-1])
 
-    def ref(*inputs, what, unit=False, q_eps=1e-6, k_eps=1e-6):
+    def ref(*inputs, what, stored="f32", unit=False, q_eps=1e-6, k_eps=1e-6):
         if what == "delta":
             return delta_states(*inputs[:-1], unit=unit, eps=(q_eps, k_eps)).astype(inputs[2].dtype)
         return (space_states if what == "space" else window_states)(*inputs[:-1]).astype(inputs[0].dtype)
