@@ -160,8 +160,9 @@ def paged_states(
     q: Ptr, k: Ptr, v: Ptr, gate: Ptr, beta: Ptr, table: Ptr, y: Ptr, eps: Ptr, lists, shape, *,
     delta, unit, T,
 ):  # fmt: skip
-    """A state [value, key] of one head: s = kept s + change k^T, y = s q. T: elements of the table. With `delta` the change is
-    beta (v - kept s k), else beta v, and what is kept exp(gate), or exp(gate beta) with gates of heads."""
+    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta` the change is
+    beta (v - kept s k), else beta v, and what is kept exp(gate), or exp(gate beta) with gates of heads. T: is
+    the type of the table."""
     s = chunk // shape.heads
     h = chunk % shape.heads
     few = shape.heads // shape.group
@@ -319,7 +320,7 @@ class Windows(_States):
 class _Matrices(_States):
     """States [value, key]."""
 
-    #: The inputs that are query, key, value, gate and learning rate; whether a change is what is not recalled.
+    #: The inputs that are query, key, value, gate and learning rate; whether it is a delta rule.
     order: Sequence[int]
     delta: bool
 

@@ -1,5 +1,5 @@
-"""Paged attention of decoders that have recurrent layers, too: the transformation gives what OpenVINO's gives,
-and any mixture of sequences what decoding with state gives."""
+"""Paged attention of decoders that have recurrent layers, too: the transformation gives what OpenVINO's
+gives, and any mixture of sequences what decoding with state gives."""
 
 from __future__ import annotations
 

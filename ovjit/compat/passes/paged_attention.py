@@ -21,8 +21,9 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.paged import PagedAttentionExtension
 from ovjit.compat.passes.masks import Mask, read_mask
-from ovjit.compat.passes.positions import check_stateless, counted_places, names_of
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
+from ovjit.compat.passes.positions import check_stateless, counted_places, names_of
+from ovjit.compat.passes.probe import is_a
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY
 from ovjit.records import NamedTuple
@@ -113,7 +114,7 @@ def _is_cached(node: Node) -> bool:
 
 def _cache_of(source: Output) -> Node | None:
     """The Concat of a variable and what is new, that keys or values come from; None where there is none."""
-    while source._node._op.name in MOVES:
+    while is_a(source._node, *MOVES):
         node = source._node
         if node._op.name == "Concat":
             if len(node._inputs) == 2 and _is_state(node.input_value(0)):
@@ -126,7 +127,7 @@ def _cache_of(source: Output) -> Node | None:
 
 def _is_state(source: Output) -> bool:
     """Whether this is a variable, its rows in the order of beams, perhaps."""
-    while source._node._op.name in ("Gather", "Convert", "Transpose", "Reshape"):
+    while is_a(source._node, "Gather", "Convert", "Transpose", "Reshape"):
         source = source._node.input_value(0)
     return source._node._op.role == "read"
 

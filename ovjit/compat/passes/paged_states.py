@@ -19,7 +19,7 @@ import numpy as np
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.probe import Probe
+from ovjit.compat.passes.probe import Probe, is_a
 from ovjit.errors import OvjitError
 from ovjit.graph.bodies import MERGED, SLICED
 from ovjit.graph.op import REFUSED, find_op
@@ -79,17 +79,17 @@ def recurrent_layers(model: Model, variables: set[str]) -> list[Layer]:
 
 def _states_of(node: Node) -> list[Output]:
     """The inputs of a node that may be the state of a layer."""
-    name = node._op.name
-    if name == "GroupConvolution" and node.input_value(0)._node._op.name == "Concat":
+    # the first input of what is joined, or what a loop carries
+    if is_a(node, "GroupConvolution") and is_a(node.input_value(0)._node, "Concat"):
         return node.input_value(0)._node.input_values()[:1]
-    if name == "Loop":
+    if is_a(node, "Loop"):
         return [node.input_value(p.outer) for p in node._graph_attrs()["input_ports"] if p.kind == MERGED]
     return []
 
 
 def _read(source: Output) -> Node | None:
     """The variable that this is, its rows in the order of beams, perhaps."""
-    while source._node._op.name in ("Gather", "Convert"):
+    while is_a(source._node, "Gather", "Convert"):
         source = source._node.input_value(0)
     return source._node if source._node._op.role == "read" else None
 
@@ -110,14 +110,18 @@ class _Finder:
         """The layer, or nothing."""
         if not self.settled:
             return []
-        if self.node._op.name == "GroupConvolution":
+        if is_a(self.node, "GroupConvolution"):
             found = self._windows() if len(self.state) == 2 else iter(())
         else:
             found = self._loops() if len(self.state) == 3 else iter(())
         return list(itertools.islice(found, 1))
 
     def _made(
-        self, ends: Sequence[Output], given: Mapping[Output, np.ndarray], axis: int, wanted: Sequence[np.ndarray]
+        self,
+        ends: Sequence[Output],
+        given: Mapping[Output, np.ndarray],
+        axis: int,
+        wanted: Sequence[np.ndarray],
     ) -> list[Output]:
         """Those of the outputs that are this result, [1, tokens, ...], for these inputs; none where the state
         is not this one."""
@@ -158,12 +162,14 @@ class _Finder:
     def _slices(self, channels: int) -> Iterator[tuple[Output, list[Output]]]:
         """What takes the results of the tokens that are new, and a number that is added to each channel."""
         for user in _users(self.node.output(0)):
-            if user._op.name == "Slice":
+            if is_a(user, "Slice"):
                 yield user.output(0), []
-            elif user._op.name == "Add":
+            elif is_a(user, "Add"):
                 added = next(x for x in user._inputs if x._node is not self.node)
-                if math.prod(d if isinstance(d, int) else 0 for d in added._tensor._type.shape or ()) == channels:
-                    yield from ((u.output(0), [added]) for u in _users(user.output(0)) if u._op.name == "Slice")
+                shape = added._tensor._type.shape or ()
+                if math.prod(d if isinstance(d, int) else 0 for d in shape) == channels:
+                    sliced = [u for u in _users(user.output(0)) if is_a(u, "Slice")]
+                    yield from ((u.output(0), [added]) for u in sliced)
 
     # -- loops ---------------------------------------------------------------------------------------------
 
@@ -182,9 +188,9 @@ class _Finder:
 
     def _ends(self) -> list[Output]:
         """Outputs that may be what all tokens give. Exporters pack it with the state and unpack both."""
-        pending = [x for x in self.node.outputs()]
+        pending = self.node.outputs()
         for output in pending:
-            users = [u for u in _users(output) if u._op.name in ("Reshape", "Concat", "Slice")]
+            users = [u for u in _users(output) if is_a(u, "Reshape", "Concat", "Slice")]
             pending += [u.output(0) for u in users if u.output(0) not in pending]
         return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.kept]
 
@@ -213,10 +219,10 @@ class _Finder:
         """exp(dt A), dt B x and C go into the loop."""
         heads, size, states = self.state
         kept = _through(rows[0], ("Reshape", "Unsqueeze", "Convert"))
-        if kept._node._op.name != "Exp":
+        if not is_a(kept._node, "Exp"):
             return
         product = kept._node.input_value(0)._node
-        if product._op.name != "Multiply":
+        if not is_a(product, "Multiply"):
             return
         rate, dt = sorted(product._inputs, key=lambda x: len(x._tensor._type.shape or ()))
         rate = _through(rate, ("Unsqueeze", "Reshape"))
@@ -249,7 +255,7 @@ def _users(output: Output) -> list[Node]:
 
 def _through(source: Output, names: Sequence[str]) -> Output:
     """What is before nodes of these kinds."""
-    while source._node._op.name in names:
+    while is_a(source._node, *names):
         source = source._node.input_value(0)
     return source
 
@@ -262,7 +268,7 @@ def _tail(source: Output) -> tuple[Any, ...]:
 def _factors(source: Output) -> list[Output]:
     """What is multiplied, before dimensions were added."""
     source = _through(source, ("Unsqueeze", "Convert"))
-    if source._node._op.name != "Multiply":
+    if not is_a(source._node, "Multiply"):
         return [source]
     return [x for factor in source._node._inputs for x in _factors(factor)]
 
@@ -290,11 +296,11 @@ def _behind(source: Output, axis: int, size: int) -> list[tuple[Input, float]]:
         if isinstance(heads, int):
             found.insert(0, (Input(source, axis, (heads, size)), eps))
         node = source._node
-        if node._op.name == "Convert":
+        if is_a(node, "Convert"):
             source = node.input_value(0)
-        elif node._op.name == "Transpose" and _order(node) == [0, 2, 1, 3]:
+        elif is_a(node, "Transpose") and _order(node) == [0, 2, 1, 3]:
             source, axis = node.input_value(0), 3 - axis
-        elif node._op.name in ("Multiply", "Divide"):
+        elif is_a(node, "Multiply", "Divide"):
             whole = [x for x in node._inputs if len(s := x._tensor._type.shape or ()) == 4 and s[-1] == size]
             if len(whole) != 1:
                 return found
@@ -314,11 +320,11 @@ def _added(source: Output, eps: float) -> float:
     pending = [source]
     for output in pending:
         node = output._node
-        if node._op.name == "Add":
+        if is_a(node, "Add"):
             for x in node._inputs:
                 x = _through(x, ("Convert",))
                 if x._node._op.role == "constant" and math.prod(x._tensor._type.shape) == 1:
                     return float(x._node.get_data().reshape(-1)[0])  # type: ignore[attr-defined]
-        if node._op.name in ("Divide", "Sqrt", "Power", "Convert"):
+        if is_a(node, "Divide", "Sqrt", "Power", "Convert"):
             pending += node._inputs
     return eps

@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.probe import Probe
+from ovjit.compat.passes.probe import Probe, is_a
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.graph.op import REFUSED
 
@@ -27,9 +27,9 @@ def counted_places(model: Model) -> list[Output]:
     for node in model.get_ordered_ops():
         if not any(x._node._op.role == "read" or id(x._node) in counting for x in node._inputs):
             continue
-        if node._op.role != "shape" and any(x._tensor._type.dtype not in ("i32", "i64") for x in node.outputs()):
-            if node._op.name not in ("Gather", "Convert"):  # a state in the order of beams
-                continue
+        whole = all(x._tensor._type.dtype in ("i32", "i64") for x in node.outputs())
+        if not whole and not is_a(node, "Gather", "Convert"):  # a state in the order of beams
+            continue
         output = node.output(0)
         if len(output._tensor._type.shape or ()) == 2 and all(_goes_on(probe, output) for probe in probes):
             found.append(output)
@@ -52,7 +52,7 @@ def names_of(places: Iterable[Output]) -> set[str]:
     names: set[str] = set()
     for output in places:
         node = output._node
-        source = node.input_value(0) if node._op.name == "Unsqueeze" else output
+        source = node.input_value(0) if is_a(node, "Unsqueeze") else output
         names |= source._tensor._names
     return names
 

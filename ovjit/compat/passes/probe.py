@@ -55,7 +55,7 @@ class Probe:
 
     def _kinds(self, node: Node) -> Iterable[TensorType]:
         kind = node._tensors[0]._type
-        if node._op.name == "Parameter":
+        if is_a(node, "Parameter"):
             return [TensorType(kind.dtype, self._given(node, kind).shape)]
         if node._op.role == "read":
             return [TensorType(kind.dtype, self._held(kind))]
@@ -108,6 +108,11 @@ class Probe:
         if len(shape) > 1 and names & {"input_ids", "inputs_embeds"}:
             shape[1] = self.new
         return np.zeros(shape, dtype)
+
+
+def is_a(node: Node, *operations: str) -> bool:
+    """Whether the node is one of these operations."""
+    return node._op.name in operations
 
 
 def _key(output: Output) -> Key:
