@@ -19,6 +19,7 @@ from ovjit.errors import ModelError
 from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import is_static
+from ovjit.planning.copies import SHORTEST_ROW
 from ovjit.planning.copies import plan_copy as plan_copy
 from ovjit.planning.copies import plan_elementwise as plan_elementwise
 from ovjit.planning.fuse import Group, is_number, is_undecided
@@ -241,7 +242,7 @@ class Elementwise(Lowering):
             return
         read = self.operands(planner)
         outs = self._outputs(planner, in_place_candidates(read))
-        if len(outs) > 1 and self.rank:
+        if self.rank and (len(outs) > 1 or self._copies_pay(planner, outs[0])):
             read, outs = self._all_adjacent(planner, read, outs)
         views = self._long_rows(planner, [view.expand(shape) for view in read], outs[0])
         self._add_step(planner, views, outs)
@@ -257,6 +258,11 @@ class Elementwise(Lowering):
             taken = {out.buffer for out in outs}
             outs.append(planner.output(value, over=[v for v in over if v.buffer not in taken]))
         return outs
+
+    def _copies_pay(self, planner: Planner, out: View) -> bool:
+        """Whether operands that lie otherwise than the only output are copied first: if the program has the
+        kernel that transposes in blocks, and rows are not so short that they are gathered as fast."""
+        return out.itemsize in planner.may_transpose and out.shape[self.order[-1]] > SHORTEST_ROW
 
     def _all_adjacent(
         self, planner: Planner, read: Sequence[View], outs: Sequence[View]
