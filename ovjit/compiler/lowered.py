@@ -122,7 +122,7 @@ def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, 
                     layouts.update(dict.fromkeys(group.outputs if group.more else (), Layout(want.order)))
                     layouts[value] = want
             elif have.order == want.order:
-                layouts[value] = have.with_halo(want.halo)
+                layouts[value] = have.joined(want)
     for lowering in reversed(lowerings):
         lowering.propagate_layouts(layouts)
     return layouts

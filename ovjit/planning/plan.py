@@ -169,15 +169,16 @@ class Planner(ValueViews):
         )
 
     def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
-        """An output whose elements along `axis` are adjacent, with the halo that the layout pass wants."""
+        """An output whose elements along `axis` are adjacent, with the halo and the gaps that the layout pass
+        wants."""
         rank = len(value.shape)
         axis %= rank
         placed = self.placed.get(value)
         if placed is not None and placed.shape[axis] > 1 and placed.strides[axis] != placed.itemsize:
             del self.placed[value]  # the concatenation will copy it
         layout = self.layouts.get(value)
-        halo = layout.halo if layout else None
-        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo), over)
+        halo, apart = (layout.halo, layout.apart) if layout else (None, False)
+        return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, apart), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
         """Register `make` as the lazy producer of `value`. It runs at the first request for its view. A

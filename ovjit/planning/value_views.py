@@ -113,9 +113,10 @@ class ValueViews(StepList):
         self._group = asking
         return view
 
-    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]]) -> View:
-        """A channels-last view of `value` with at least this zero halo, copied into one if need be."""
-        return self.with_layout(value, channels_last(len(halo), halo))
+    def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], apart: bool = False) -> View:
+        """A channels-last view of `value` with at least this zero halo, copied into one if need be: if so, with
+        its pixels `apart`."""
+        return self.with_layout(value, channels_last(len(halo), halo, apart))
 
     def with_layout(self, value: Value, layout: Layout) -> View:
         """A view of `value` that is adjacent along the layout's fastest dimension and has at least its halo.
@@ -129,7 +130,7 @@ class ValueViews(StepList):
         if fits:
             return view
         wanted = self.layouts.get(value)
-        return self.copy(value, layout.with_halo(wanted.halo) if wanted else layout)
+        return self.copy(value, layout.joined(wanted) if wanted else layout)
 
     def contiguous(self, value: Value) -> View:
         """A row-major view without gaps."""

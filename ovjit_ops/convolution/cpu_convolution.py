@@ -38,6 +38,8 @@ class TiledConvolution(Tiled):
     """Convolution of one to three spatial dimensions, GroupConvolution of one or two."""
 
     channel_axis = 1
+    #: Whether windows are read line by line, from pixels that should not share sets of the cache.
+    apart = False
 
     def __init__(self, group: Group):
         self.group, anchor = group, group.node
@@ -201,7 +203,9 @@ class TiledConvolution(Tiled):
         data, outs = shape(self.data), shape(self.out)[2:]
         extents = [64 if isinstance(d, Interval) else d for d in data[2:]]
         halo = self.halo(extents, outs)
-        return [(self.data, Layout(range(4), halo) if self.planar else channels_last(len(data), halo))]
+        if self.planar:
+            return [(self.data, Layout(range(4), halo))]
+        return [(self.data, channels_last(len(data), halo, self.apart))]
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         return channels_last(len(self.out.shape))

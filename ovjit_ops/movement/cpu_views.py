@@ -102,13 +102,13 @@ class Concatenated(Lowering):
         for value in self.node.inputs:
             part = layouts.get(value)
             if part is not None and part.order == mine.order:
-                mine = mine.with_halo(part.halo)
+                mine = mine.joined(part)
         halo = list(mine.halo)
         halo[self.axis] = (0, 0)
-        layouts[self.node.output] = Layout(mine.order, halo)
+        layouts[self.node.output] = Layout(mine.order, halo, mine.apart)
         for value in self.node.inputs:
             if value in layouts:
-                layouts[value] = Layout(mine.order, halo)
+                layouts[value] = Layout(mine.order, halo, mine.apart)
 
     def place_outputs(self, planner: Planner) -> None:
         whole = planner.reserve(self.node.output)
