@@ -150,8 +150,9 @@ def _lend(lock: Any) -> int:
 
 def _take(taken: list[Any]) -> None:
     """Take what is held over a fork, but what this thread holds anyway."""
-    locks = sys.modules.get("ovjit.locks")
-    for lock in [*(locks.in_order() if locks is not None else ()), *filter(None, map(_found, _FOREIGN))]:
+    # a module that this thread is importing itself has made no locks yet
+    in_order = getattr(sys.modules.get("ovjit.locks"), "in_order", tuple)
+    for lock in [*in_order(), *filter(None, map(_found, _FOREIGN))]:
         if not lock._is_owned():
             taken.append(lock)
             lock.acquire()
@@ -198,7 +199,7 @@ def _going_on(mine: set[str]) -> list[str]:
     """Modules that other threads are importing."""
     return [
         name
-        for name, module in list(sys.modules.items())
+        for name, module in sys.modules.copy().items()
         if (name.partition(".")[0] in _OURS or name in _HOLDING) and _is_coming(module) and name not in mine
     ]
 

@@ -114,8 +114,8 @@ class ValueViews(StepList):
         return view
 
     def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], apart: bool = False) -> View:
-        """A channels-last view of `value` with at least this zero halo, copied into one if need be: if so, with
-        its pixels `apart`."""
+        """A channels-last view of `value` with at least this zero halo. It is copied into one if need be, in
+        which pixels lie `apart` if asked."""
         return self.with_layout(value, channels_last(len(halo), halo, apart))
 
     def with_layout(self, value: Value, layout: Layout) -> View:

@@ -226,9 +226,9 @@ def words() -> Iterator[Any]:
     flags = tensor(-1, 1, -1, -1, kind=np.bool_)
     yield ov.Model([o.softmax(o.select(flags, number(-3e38), score), -1)], [score, flags], "varied")
     yield one(lambda x: o.add(o.convert(x, "i32"), np.int32(3)), ids)
-    for kind in (np.int64, np.int32, np.float32):
+    for element in (np.int64, np.int32, np.float32):
         for place in (np.int64, np.int32):
-            given = tensor(-1, 4, kind=kind), tensor(-1, kind=place)
+            given = tensor(-1, 4, kind=element), tensor(-1, kind=place)
             yield one(lambda x, i: o.gather(x, i, np.int64(0)), *given)
     length = o.convert(o.gather(o.shape_of(ids, "i64"), ints(1), np.int64(0)), "i32")
     rows = o.add(o.multiply(counted, length), counted)

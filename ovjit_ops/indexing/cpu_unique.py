@@ -92,6 +92,19 @@ def moved(q, p, n, T):
         st[MOVED[SIZE[T]]](q + k * SIZE[T], ld[MOVED[SIZE[T]]](p + k * SIZE[T]))
 
 
+@inline
+def sort_elements(x, pairs, spare, n, T):
+    """Pairs of keys and indices, sorted: by halves of keys that have 64 bits."""
+    for turn in static_range(2 if SIZE[T] == 8 else 1):
+        for k in range(n):
+            i = k
+            if turn > 0:
+                i = ld[i64](pairs + k * 8) & 4294967295
+            key = sort_key(x + i * SIZE[T], T, turn)
+            st[i64](pairs + k * 8, (key << 32) | i)
+        sorted_pairs(pairs, spare, n, scratch)
+
+
 @kernel(
     x="n width:1", values="", first="", inverse="n:1", counts="", number="", pairs="more:1", spare="more:1"
 )
@@ -103,14 +116,7 @@ def unique(
     n = x.size.n
     width = x.size.width
     if width == 1:
-        for turn in static_range(2 if SIZE[T] == 8 else 1):
-            for k in range(n):
-                i = k
-                if turn > 0:
-                    i = ld[i64](pairs + k * 8) & 4294967295
-                key = sort_key(x + i * SIZE[T], T, turn)
-                st[i64](pairs + k * 8, (key << 32) | i)
-            sorted_pairs(pairs, spare, n, scratch)
+        sort_elements(x, pairs, spare, n, T)
     else:
         for k in range(n):
             st[i64](pairs + k * 8, k)
