@@ -866,3 +866,102 @@ def test_writes_to_parts_of_tensors() -> None:
         got = compiled(x.numpy())
         for i, want in enumerate(module(x)):
             np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}, {shape}")
+
+
+def test_shapes_changed_in_place() -> None:
+    def wide(x):
+        y = (x * 2).unsqueeze_(-1)
+        z = y.transpose_(0, 1)
+        return y + 1, z.squeeze_(-1)
+
+    compare(of(wide), torch.randn(3, 4), more=[(torch.randn(2, 5),)])
+
+
+def test_writes_to_constants_of_a_trace() -> None:
+    """A trace keeps the tensors themselves, with what recording has written to them."""
+
+    def scaled(x):
+        factor = torch.tensor([2.0, 3.0, 4.0]).reshape(1, 3)
+        return x / factor.div_(2.0)
+
+    compare(of(scaled), torch.randn(2, 3), more=[(torch.randn(5, 3),)])
+
+
+def test_weights_repeated_for_open_channels() -> None:
+    """As blurs of images have them: one small matrix for each channel."""
+
+    def blurred(x):
+        kernel = torch.full((3, 3), 1 / 9).expand(x.shape[-3], 1, 3, 3)
+        y = x.clone()
+        part = y[..., 1:-1, 1:-1]
+        part.add_(F.conv2d(y, kernel, groups=x.shape[-3]), alpha=0.5)
+        return y.clamp_(0, 1)
+
+    compare(of(blurred), torch.rand(1, 3, 6, 7), more=[(torch.rand(2, 3, 8, 5),)])
+
+
+def test_what_onnx_cannot_hold_is_not_exported_to_it() -> None:
+    """PyTorch's exporter to ONNX loses writes to views, without a word."""
+    from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
+
+    def graph(function):
+        return torch.jit.trace(function, torch.rand(4), check_trace=False).graph
+
+    def written(x):
+        y = x * 2
+        y[1:].add_(1)
+        return y
+
+    def unread(x):
+        y = (x * 2)[1:]
+        y.add_(1)
+        return y
+
+    def constant(x):
+        return x * torch.tensor([1.0]).add_(1)
+
+    told = [(loses_writes(g), writes_to_constants(g)) for g in map(graph, (written, unread, constant))]
+    assert told == [(True, False), (False, False), (False, True)]
+
+
+class Quantizable(torch.nn.Module):
+    """Layers between the stubs by which PyTorch quantizes a part of a network."""
+
+    def __init__(self):
+        super().__init__()
+        from torch.ao.quantization import DeQuantStub, QuantStub
+
+        self.first, self.last = QuantStub(), DeQuantStub()
+        self.a = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.b = torch.nn.Conv2d(8, 8, 3, padding=1, groups=4)
+        self.act = torch.nn.ReLU()
+        self.sum = torch.ao.nn.quantized.FloatFunctional()
+        self.linear = torch.nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.act(self.a(self.first(x)))
+        x, y = (torch.nn.functional.max_pool2d(v, 8) for v in (x, self.b(x)))
+        y = torch.cat([x, self.sum.add(x, y)], 1)
+        return self.last(self.linear(y.flatten(1)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_layers() -> None:
+    """As in PyTorch but for roundings at the borders of steps, which are rare and one step wide."""
+    from torch.ao import quantization
+
+    module = Quantizable().eval()
+    module.qconfig = quantization.get_default_qconfig("fbgemm")
+    quantization.prepare(module, inplace=True)
+    data = [torch.rand(16, 3, 8, 8) for _ in range(2)]
+    module(data[0])
+    quantization.convert(module, inplace=True)
+    model = ov.convert_model(module, example_input=data[1])
+    assert {op.get_type_name() for op in model.get_ops()} >= {
+        "FakeQuantize",
+        "Convolution",
+        "GroupConvolution",
+    }
+    got = ov.compile_model(model, "CPU", EXACT)(data[1].numpy())[0]
+    steps = np.abs(got - module(data[1]).numpy()) / module.linear.scale
+    assert steps.max() < 1.01 and (steps > 0.01).mean() < 0.1

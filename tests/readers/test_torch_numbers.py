@@ -120,6 +120,11 @@ ALGEBRA = {
         lambda x, b: torch.linalg.tensorsolve(x.reshape(2, 3, 6), b),
         (symmetric(6), torch.randn(2, 3)),
     ),
+    "lstsq": (lambda a, b: torch.linalg.lstsq(a, b).solution, (torch.randn(2, 5, 3), torch.randn(2, 5, 2))),
+    "lstsq of few rows": (
+        lambda a, b: torch.linalg.lstsq(a.reshape(2, 3), b).solution,
+        (torch.tensor([[2.0, 0.5, 1], [0.3, 1, -2]]), torch.randn(2, 1)),
+    ),
     "cov": (
         lambda x, a: torch.cov(x, fweights=torch.tensor([1, 3, 2, 1]), aweights=a),
         (torch.randn(3, 4), torch.rand(4)),

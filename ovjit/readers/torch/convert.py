@@ -23,6 +23,7 @@ from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
+from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
@@ -113,6 +114,8 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     else:
         script = _recorded(ready, kept)
         inlined = _inlined(script)
+        if writes_to_constants(inlined):
+            raise UnsupportedError("the module writes to tensors that a trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(
         None if is_function else script, converters, "self." if script is ready.given else ""
@@ -253,6 +256,8 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
+        raise first
+    if not is_script(ready.given) and loses_writes(_inlined(_trace(ready, []))):
         raise first
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -67,6 +67,7 @@ def _triangles(n: Call, like: Output, packed: Output) -> list[Output]:
 
 def _order(n: Call, pivots: Output, rows: Output) -> Output:
     """The row at each place after the exchanges: from i32 [count, steps] and the places of rows."""
+
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         order, (swaps, rows) = state[0], others
         best = n("Gather", swaps, n.unsqueeze(k, [0]), 1)
@@ -165,3 +166,27 @@ def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
     found, failed = cholesky(n, n.transpose(a, [0, 2, 1]) if upper else a)
     made = unstacked(n, n.transpose(found, [0, 2, 1]) if upper else found, x, 2)
     return [made, unstacked(n, n.convert(failed, "i32"), x, 0)] if n.op.endswith("_ex") else made
+
+
+@aten("linalg_lstsq")
+def lstsq(n: Call, x: Output, b: Output, rcond: Any = None, driver: Any = None) -> list[Any]:
+    """The X of least |A X - B| for an A of full rank, the smallest one where several are.
+
+    A = Q R gives X = R^-1 Q^T B. A^T = Q R, for fewer rows than columns, gives X = Q (R^T)^-1 B. Of open
+    sizes the rows are taken to be no fewer: R has no inverse otherwise.
+    """
+    if any(n.is_used(i) for i in (1, 2, 3)):
+        raise UnsupportedError("residuals, ranks and singular values of linalg.lstsq")
+    vector = n.rank(b) == 1 or n.rank(b) < n.rank(x)
+    right = n.unsqueeze(b, [n.rank(b)]) if vector else b
+    rows, columns = n.size(x, -2), n.size(x, -1)
+    is_wide = isinstance(rows, int) and isinstance(columns, int) and rows < columns
+    last = n.rank(x) - 1
+    a = x if not is_wide else n.transpose(x, [*range(last - 1), last, last - 1])
+    q, r = n.also("linalg_qr", a)
+    inverse = n("Inverse", r, adjoint=False)
+    if not is_wide:
+        made = n("MatMul", inverse, n("MatMul", q, right, transpose_a=True, transpose_b=False))
+    else:
+        made = n("MatMul", q, n("MatMul", inverse, right, transpose_a=True, transpose_b=False))
+    return [n.squeeze(made, [last]) if vector else made, None, None, None]

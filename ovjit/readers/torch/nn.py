@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import scaled
 from ovjit.readers.torch.registry import aten
@@ -30,7 +31,7 @@ def convolution(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
-    groups: int = 1,
+    groups: Any = 1,
     transposed: bool = False,
     output_padding: Any = 0,
 ) -> Output:
@@ -60,10 +61,12 @@ def convolution(
     return n.squeeze(out, [0]) if single else out
 
 
-def grouped(n: Call, weight: Output, groups: int) -> Output:
-    """[groups * out, in, ...] as [groups, out, in, ...]"""
-    shape = n.static_shape(weight, "the shape of a convolution's weights")
-    return n.reshape(weight, [groups, shape[0] // groups, *shape[1:]])
+def grouped(n: Call, weight: Output, groups: Any) -> Output:
+    """[groups * out, in, ...] as [groups, out, in, ...]; dimensions may be open, and so may the number."""
+    shape = n.shape(weight)
+    if is_static(shape) and isinstance(groups, int):
+        return n.reshape(weight, [groups, shape[0] // groups, *shape[1:]])
+    return n.to_shape(weight, [groups, -1, *n.sizes(weight)[1:]])
 
 
 def _padding(padding: Any, dims: int) -> tuple[str, list[int]]:

@@ -13,7 +13,7 @@ from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.shared_memory import SharedMemory
+from ovjit.readers.torch.shared_memory import SharedMemory, written_by
 from ovjit.readers.torch.values import Complex
 from ovjit.readers.torch.views import View, view_of, written_back
 
@@ -26,6 +26,12 @@ _SAME = frozenset(
         "prim::unchecked_unwrap_optional",
         "prim::tolist",
     )
+)
+
+
+#: Operators in place that leave the numbers as they are: the tensor gets another shape in the same memory.
+_RESHAPES = frozenset(
+    f"aten::{name}_" for name in ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
 )
 
 
@@ -94,7 +100,7 @@ class ScriptReader(TorchReader):
         if any(schema_argument.is_out for schema_argument in schema.arguments):
             count = len(schema.arguments) - sum(a.is_out for a in schema.arguments)
             inputs = inputs[:count]
-        written = self._written(node, kind, schema)
+        written = written_by(node, schema)
         name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
         outputs = list(node.outputs())
         if kind == "aten::as_strided":
@@ -102,7 +108,9 @@ class ScriptReader(TorchReader):
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
         made = self.call(name, schema.overload_name, arguments, base, _where(node), _wanted(outputs))
-        if written is not None:
+        if kind in _RESHAPES:
+            self.env[node.inputsAt(0).debugName()] = made
+        elif written is not None:
             made = self._overwrite(node, written, made)
         if len(outputs) == 1:
             made = made[0] if _takes_one(schema, made) else made
@@ -114,7 +122,7 @@ class ScriptReader(TorchReader):
             for output, value in zip(outputs, made, strict=False):
                 self.env[output.debugName()] = value
                 self.name_variable(value, output.debugName())
-        self._alias(node, schema)
+        self._shared.join_aliases(node, schema)
 
     def _as_in_memory(self, node: Any, value: Any) -> Any:
         """A tensor with its dimensions in the order of memory, which strides are about."""
@@ -157,15 +165,6 @@ class ScriptReader(TorchReader):
 
     # -- memory that is shared -------------------------------------------------------------------------------
 
-    def _written(self, node: Any, kind: str, schema: Any) -> Any:
-        """The value that the operator writes to, None for none."""
-        for value, argument in zip(node.inputs(), schema.arguments, strict=False):
-            alias = argument.alias_info
-            if alias is not None and alias.is_write and "Tensor" in str(argument.type):
-                if kind.endswith("_") or any(a.is_out for a in schema.arguments):
-                    return value
-        return None
-
     def _overwrite(self, node: Any, written: Any, made: Any) -> Any:
         """A tensor that is written in place: later readers get the new value, those of what it is a part of,
         too. Other views of that would need functionalisation, as torch.export does it: they are refused if
@@ -188,16 +187,6 @@ class ScriptReader(TorchReader):
             elif all(value is not new for _, new in pairs) and self._shared.is_read_behind(node, other):
                 raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
         return made
-
-    def _alias(self, node: Any, schema: Any) -> None:
-        """Outputs that the schema says to share memory with an input."""
-        for output, returned in zip(node.outputs(), schema.returns, strict=False):
-            if returned.alias_info is None:
-                continue
-            shared = returned.alias_info.before_set
-            for value, argument in zip(node.inputs(), schema.arguments, strict=False):
-                if argument.alias_info is not None and argument.alias_info.before_set & shared:
-                    self._shared.join(output, value)
 
     def _set(self, node: Any, value: Any) -> None:
         self.env[node.output().debugName()] = value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from ovjit.readers.torch.graph import parsed_schema
 
 
 class SharedMemory:
@@ -28,6 +30,16 @@ class SharedMemory:
             self._group[name] = group
         self._members[group] = members
 
+    def join_aliases(self, node: Any, schema: Any) -> None:
+        """Join outputs with the inputs that the schema says them to share memory with."""
+        for output, returned in zip(node.outputs(), schema.returns, strict=False):
+            if returned.alias_info is None:
+                continue
+            shared = returned.alias_info.before_set
+            for value, argument in zip(node.inputs(), schema.arguments, strict=False):
+                if argument.alias_info is not None and argument.alias_info.before_set & shared:
+                    self.join(output, value)
+
     def add(self, name: str, first: str) -> None:
         """`name` is another name of the memory of `first`, an attribute that was read before."""
         self._members.setdefault(self._group.get(first, first), {first}).add(name)
@@ -42,6 +54,60 @@ class SharedMemory:
         outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
         again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
         return again or any(_is_after(user, node) for user in users)
+
+
+def written_by(node: Any, schema: Any) -> Any:
+    """The value that an operator writes to, None for none."""
+    for value, argument in zip(node.inputs(), schema.arguments, strict=False):
+        alias = argument.alias_info
+        if alias is not None and alias.is_write and "Tensor" in str(argument.type):
+            if node.kind().endswith("_") or any(a.is_out for a in schema.arguments):
+                return value
+    return None
+
+
+#: Operators whose writes to views PyTorch's exporter to ONNX puts into the tensors that these are parts of.
+_FOLLOWED = ("aten::copy_", "aten::index_put_")
+
+
+def loses_writes(graph: Any) -> bool:
+    """Whether a graph writes to a tensor whose memory is read later under another name.
+
+    ONNX has no tensors that share memory, and the exporter follows few of the operators that write.
+    """
+    return any(
+        node.kind() not in _FOLLOWED
+        and any(shared.is_read_behind(node, other) for other in shared.names_beside(name) - {name})
+        for node, name, shared in _writes(graph)
+    )
+
+
+def writes_to_constants(graph: Any) -> bool:
+    """Whether a recorded graph writes to its own constants: they hold what recording has left in them."""
+    constants = {node.output().debugName() for node in _nodes(graph) if node.kind() == "prim::Constant"}
+    return any(shared.names_beside(name) & constants for _, name, shared in _writes(graph))
+
+
+def _writes(graph: Any) -> Iterator[tuple[Any, str, SharedMemory]]:
+    """Each node that writes to a tensor, the tensor's name, and what shares memory before that node."""
+    shared = SharedMemory()
+    for node in _nodes(graph):
+        if node.kind() == "prim::ListUnpack":
+            for output in node.outputs():
+                shared.join(output, node.input())
+        if node.schema() == "(no schema)":
+            continue
+        schema = parsed_schema(node.schema())
+        if (written := written_by(node, schema)) is not None:
+            yield node, written.debugName(), shared
+        shared.join_aliases(node, schema)
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
 
 
 def _is_after(other: Any, node: Any) -> bool:
