@@ -232,10 +232,10 @@ class _Finder:
         factors = [x for x in _factors(rows[1]) if x != dt]
         tried = itertools.product(
             *(itertools.chain(*(_shared(x, states) for x in ends)) for ends in (factors, [rows[2]])),
-            [x for x in factors if _tail(x) == (heads, size)],
+            [Input(x, 1, (heads, size)) for x in factors if _tail(x) == (heads, size)],
         )
         for b, c, x in tried:
-            inputs = [Input(dt, 1, (heads,)), b, Input(x, 1, (heads, size)), c]
+            inputs = [Input(dt, 1, (heads,)), b, x, c]
             arrays = [v.random(self.rng) for v in inputs]
             arrays[0] = np.abs(arrays[0])
             given = {v.source: a for v, a in zip(inputs, arrays, strict=True)} | {self.source: state}
@@ -275,7 +275,7 @@ def _factors(source: Output) -> list[Output]:
 
 def _shared(source: Output, size: int) -> list[Input]:
     """[batch, tokens, heads, size], and before it what several heads share."""
-    found = []
+    found: list[Input] = []
     source = _through(source, ("Unsqueeze",))
     for _ in range(2):
         tail = _tail(source)
@@ -289,7 +289,8 @@ def _shared(source: Output, size: int) -> list[Input]:
 def _behind(source: Output, axis: int, size: int) -> list[tuple[Input, float]]:
     """Queries or keys, and before them those that are not scaled, nor of length 1: the first ones first. With
     each comes what is added to sums of squares on the way."""
-    found, eps = [], 1e-6
+    found: list[tuple[Input, float]] = []
+    eps = 1e-6
     while True:
         shape = source._tensor._type.shape or ()
         heads = shape[3 - axis] if len(shape) == 4 else None
@@ -301,7 +302,7 @@ def _behind(source: Output, axis: int, size: int) -> list[tuple[Input, float]]:
         elif is_a(node, "Transpose") and _order(node) == [0, 2, 1, 3]:
             source, axis = node.input_value(0), 3 - axis
         elif is_a(node, "Multiply", "Divide"):
-            whole = [x for x in node._inputs if len(s := x._tensor._type.shape or ()) == 4 and s[-1] == size]
+            whole = [x for x in node._inputs if len(tail := _tail(x)) == 2 and tail[1] == size]
             if len(whole) != 1:
                 return found
             source = whole[0]
