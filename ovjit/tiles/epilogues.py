@@ -28,11 +28,11 @@ OPERANDS: Any = Each("operands", "n h w", unless="shared")
 class Summed(Lowering):
     """A group whose anchor adds up by channel, in `form.acc`, and whose body is the epilogue of the sums.
 
-    Subclasses set `groups`, `outs`, `channel_axis` and `form`.
+    Subclasses set `channel_axis` and `form`; those with constant weights also `groups` and `outs`.
     """
 
     groups = 1
-    outs: int
+    outs = 0  # where weights are computed
     channel_axis: int
     form: Format
     #: By channel, what sums begin with; None: 0.
@@ -54,7 +54,7 @@ class Summed(Lowering):
             shape = [1] * len(self.out.shape)
             shape[self.channel_axis] = -1
             self.operands = [made.constant(x.reshape(shape)) for x in rounding[1:]]
-        elif body is not None and self.form.acc == "i32":
+        elif body is not None and self.form.acc == "i32" and self.outs:
             by_channel = self._scale_by_channel(body)
         kinds = ["channel" if i in by_channel else self._kind(v) for i, v in enumerate(self.operands)]
         self.epilogue = Epilogue(body, kinds, self.out.dtype)
