@@ -16,6 +16,7 @@ import pytest
 
 from ovjit.disk.cache import KernelCache
 from ovjit.disk.folders import replacing
+from ovjit.storage.origins import SETTLED_SECONDS
 from tests.support import ROOT
 from tests.support.run import printed
 
@@ -358,6 +359,8 @@ print(json.dumps([*found, answers.tobytes().hex()]))
     env = {"OVJIT_CACHE": str(tmp_path / "cache")}
     models = tmp_path / "models"
     models.mkdir(0o700)
+    while time.time() < large_model.stat().st_ctime + SETTLED_SECONDS:
+        time.sleep(0.1)  # a file that has just changed is not kept
     places = [str(ROOT), str(other)]
 
     def start(place: str) -> list:
