@@ -74,6 +74,7 @@ def test_what_imports_made_is_old(
 ) -> None:
     (tmp_path / "collected_late.py").write_text("made = []\n")
     monkeypatch.syspath_prepend(tmp_path)
+    gc.unfreeze()  # what all tests have frozen
     try:
         if frozen:
             gc.freeze()
@@ -86,7 +87,7 @@ def test_what_imports_made_is_old(
         assert oldest == (imports and not frozen)
         assert bool(gc.get_freeze_count()) == frozen and gc.get_freeze_count() <= before
     finally:
-        gc.unfreeze()
+        gc.freeze()
         sys.modules.pop("collected_late", None)
 
 
