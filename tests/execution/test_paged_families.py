@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import openvino
-import openvino._offline_transformations as theirs
 import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW
-from tests.support.paged_models import Cache, alone, decoded, told
+from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 
 SEED = 20261125
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -34,11 +33,7 @@ def given(package: Any, model: Any, place: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_same_as_openvinos(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.xml"
-    ov.save_model(FAMILIES[name](ov), path, compress_to_fp16=False)
-    mine, real = ov.Core().read_model(path), openvino.Core().read_model(path)
-    paged_attention_transformation(mine)
-    theirs.paged_attention_transformation(real)
+    mine, real = both_transformed(FAMILIES[name](ov), tmp_path)
     assert told(mine) == told(real)
     for what, place in PLACES.items():
         both = given(ov, mine, place), given(openvino, real, place)

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
-import openvino._offline_transformations as theirs
 import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from bench import hybrids
 from tests.support.paged_hybrids import HYBRIDS
-from tests.support.paged_models import Cache, alone, decoded, told
+from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 
 SEED = 20261126
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -71,11 +69,7 @@ def recurrent(model: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", HYBRIDS)
 def test_the_same_as_openvinos(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.xml"
-    ov.save_model(HYBRIDS[name](ov), path, compress_to_fp16=False)
-    mine, real = ov.Core().read_model(path), openvino.Core().read_model(path)
-    paged_attention_transformation(mine)
-    theirs.paged_attention_transformation(real)
+    mine, real = both_transformed(HYBRIDS[name](ov), tmp_path)
     assert told(mine) == told(real)
     assert len(recurrent(mine)) > 1
     assert [x[1:4] for x in recurrent(mine)] == [x[1:4] for x in recurrent(real)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import ovjit as ov
 from bench import transformers
 
 SIZES = transformers.Sizes(layers=2, wide=64, heads=4, shared=2, inner=96, words=50)
@@ -87,6 +89,20 @@ def decoded(cache: Cache, sequences: list[np.ndarray], rng: np.random.Generator)
             made[i].append(part)
             past[i] += len(part)
     return [np.concatenate(parts) for parts in made]
+
+
+def both_transformed(model: ov.Model, folder: Path) -> tuple[Any, Any]:
+    """A model as a file has it, for paged attention: by ovjit's transformation, and by OpenVINO's."""
+    import openvino
+    import openvino._offline_transformations as theirs
+    from ovjit._offline_transformations import paged_attention_transformation
+
+    path = folder / "a.xml"
+    ov.save_model(model, path, compress_to_fp16=False)
+    mine, real = ov.Core().read_model(path), openvino.Core().read_model(path)
+    paged_attention_transformation(mine)
+    theirs.paged_attention_transformation(real)
+    return mine, real
 
 
 def told(model: Any) -> Any:
