@@ -17,6 +17,7 @@ LAYERS = {
     "short": ["short", "attention", "short"],
     "delta": ["delta", "attention", "delta"],
     "space": ["space", "attention", "space"],
+    "padded": ["padded", "attention", "padded"],
 }
 GROUPS = 2
 
@@ -99,10 +100,38 @@ class Paged(hybrids.Hybrid):
         return ops.reshape(tiled, net.ints(0, 0, -1, STATES), True)
 
 
+class Padded(Paged):
+    """Granite 4 as optimum-intel exports it: padding is taken out by products, and places, which are counted
+    from the cache, are in masks alone."""
+
+    def padded(self, x: Any, name: str) -> Any:
+        net, ops = self.net, self.net.ops
+        start = ops.multiply(self.count, net.ints(-1))
+        last = net.ints(np.iinfo(np.int64).max)
+        shown = ops.unsqueeze(ops.slice(self.given, start, last, net.ints(1), net.ints(1)), net.ints(-1))
+        return self.space(ops.multiply(x, ops.convert(shown, "f32")), name)
+
+    def mask(self) -> Any:
+        net, ops, zero, one = self.net, self.net.ops, self.zero, self.net.const(1, np.int64)
+        past = self.sinks[-1].input_value(0).get_node().input_value(0)
+        past = ops.gather(ops.shape_of(past, "i64"), net.const(2, np.int64), zero)
+        rows = ops.add(ops.range(zero, ops.squeeze(self.count, net.ints(0)), one, "i64"), past)
+        rows.output(0).tensor.set_names({"q_indices"})
+        rows = ops.unsqueeze(rows, net.ints(0))
+        whole = ops.gather(ops.shape_of(self.given, "i64"), one, zero)
+        columns = ops.range(zero, whole, one, "i64")
+        seen = ops.less_equal(ops.unsqueeze(columns, net.ints(0, 1)), ops.unsqueeze(rows, net.ints(2)))
+        return ops.select(ops.unsqueeze(seen, net.ints(1)), net.const(0.0), net.const(-65504.0))
+
+    def model(self, logits: Any, name: str) -> Any:
+        logits.output(0).tensor.set_names({"logits"})
+        return self.net.model([logits], [self.ids, self.given, self.beams], name, self.sinks)
+
+
 def build(package: Any, name: str) -> Any:
     """The decoder `name` of LAYERS."""
     net = Net(package, f"paged-{name}")
-    decoder = Paged(net)
+    decoder = (Padded if name == "padded" else Paged)(net)
     x = decoder.x
     for i, kind in enumerate(LAYERS[name]):
         x = net.ops.add(x, getattr(decoder, kind)(net.rms_norm(x, WIDE), f"layers.{i}"))

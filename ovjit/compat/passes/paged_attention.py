@@ -21,6 +21,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.paged import PagedAttentionExtension
 from ovjit.compat.passes.masks import Mask, read_mask
+from ovjit.compat.passes.padding import padding_products
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
 from ovjit.compat.passes.positions import check_stateless, counted_places, names_of
 from ovjit.compat.passes.probe import is_a
@@ -80,7 +81,8 @@ def make_paged(model: Model, options: Options) -> None:
     for state in states:
         inputs = [x.source if isinstance(x, Input) else x for x in state.inputs]
         replaced |= dict.fromkeys(state.made, inputs)
-    check_stateless(model, replaced)
+    computed = check_stateless(model, replaced)
+    places = [x for x in places if x in computed]
     masks = _masks(layers)
     _Rewriting(model, options).run(layers, masks, states, places)
 
@@ -204,6 +206,8 @@ class _Rewriting:
                 model.remove_sink(assign)
                 assign.input_value(0)._node._forget_user(assign)
         model.add_results(self.results)
+        for product, index in padding_products(model):
+            product.output(0).replace(product.input_value(index))
         self._drop_old_inputs()
         model.add_parameters(self.made)
         model.validate_nodes_and_infer_types()

@@ -57,9 +57,9 @@ def names_of(places: Iterable[Output]) -> set[str]:
     return names
 
 
-def check_stateless(model: Model, replaced: Mapping[Output, list[Output]]) -> None:
-    """UnsupportedError where a result would still read a variable when these outputs are computed from others
-    alone."""
+def check_stateless(model: Model, replaced: Mapping[Output, list[Output]]) -> set[Output]:
+    """What results are computed from when these outputs are computed from others alone. UnsupportedError where
+    a result would still read a variable."""
     pending = [result.input_value(0) for result in model.get_results()]
     done: set[Output] = set()
     reader: dict[Output, Node] = {}
@@ -78,3 +78,4 @@ def check_stateless(model: Model, replaced: Mapping[Output, list[Output]]) -> No
         for source in replaced.get(output, node._inputs):
             reader.setdefault(source, node)
             pending.append(source)
+    return done
