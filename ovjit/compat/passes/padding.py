@@ -1,5 +1,6 @@
-"""Products with a mask of padding, as recurrent layers have them. Sequences of paged attention have no padding:
-such a product is its other factor.
+"""Products with a mask of padding, as recurrent layers have them.
+
+Sequences of paged attention have no padding: such a product is its other factor.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ def names_of(places: Iterable[Output]) -> set[str]:
 
 
 def check_stateless(model: Model, replaced: Mapping[Output, list[Output]]) -> set[Output]:
-    """What results are computed from when these outputs are computed from others alone. UnsupportedError where
-    a result would still read a variable."""
+    """What results are computed from when these outputs are computed from others alone. UnsupportedError
+    where a result would still read a variable."""
     pending = [result.input_value(0) for result in model.get_results()]
     done: set[Output] = set()
     reader: dict[Output, Node] = {}
