@@ -5,6 +5,7 @@ The runner (`ovjit.execution.runner`) says what is done with them.
 
 from __future__ import annotations
 
+from ovjit.codegen.cpu.targets import CACHE_LINE as CACHE_LINE
 from ovjit.planning.plan_steps import STEP_ARGS as STEP_ARGS
 from ovjit.planning.plan_steps import STEP_CHUNKS as STEP_CHUNKS
 from ovjit.planning.plan_steps import STEP_GOES_ON as STEP_GOES_ON
@@ -22,7 +23,6 @@ IN_HALVES = 0xFFFF
 #: thread goes on to other groups' parts when its own is claimed. Sixteen threads and more would wait for the
 #: line of one pair of words (`bench.many_cores`).
 GROUP = 8
-LINE = 64
 
 
 def groups_of(threads: int) -> int:
@@ -33,7 +33,7 @@ def groups_of(threads: int) -> int:
 def counter_bytes(threads: int) -> int:
     """The bytes of a step's counters."""
     groups = groups_of(threads)
-    return 16 if groups == 1 else LINE * (1 + groups)
+    return 16 if groups == 1 else CACHE_LINE * (1 + groups)
 
 
 #: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;

@@ -33,7 +33,7 @@ def walk(job, generation, scratch, slot):
     stride = 16
     home = 0
     if groups > 1:
-        stride = LINE * (1 + groups)
+        stride = CACHE_LINE * (1 + groups)
         home = urem(udiv(slot, GROUP), groups)
     s = ld(job, AT)
     open_since = s  # the first step that may not be over
@@ -52,7 +52,7 @@ def walk(job, generation, scratch, slot):
                 part = home + group
                 if part >= groups:
                     part -= groups
-                claim = over + LINE * (1 + part)
+                claim = over + CACHE_LINE * (1 + part)
                 begin = udiv(chunks * part, groups)
                 chunks = udiv(chunks * (part + 1), groups) - begin
             middle = chunks
@@ -165,7 +165,7 @@ def lead(job, pool, arena, unused):
             stride = 16
             if groups > 1:
                 lines = 1 + groups
-                stride = LINE
+                stride = CACHE_LINE
             at = counters + s * lines * stride
             while at < counters + stop * lines * stride:
                 astore(at, fresh)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.targets import CACHE_LINE
 from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.function import DIMS
 from ovjit.codegen.halos import clear_gaps
@@ -262,9 +263,6 @@ def plan_copy(planner: ValueViews, source: View, target: View) -> None:
     if not _plan_transpose(planner, source, target):
         plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
 
-
-#: Bytes.
-CACHE_LINE = 64
 
 #: Rows up to which they are woven together, or apart, in registers.
 MOST_WOVEN = 8

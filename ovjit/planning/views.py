@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ovjit.codegen.cpu.targets import CACHE_LINE, SET_BYTES
 from ovjit.codegen.memory import DIMS
 from ovjit.errors import OvjitError
 from ovjit.graph.symbolic import alike, statically_known_equal, sym_max
@@ -170,9 +171,9 @@ class View:
         return seen
 
 
-#: Bytes of a cache line, and bytes after which addresses share one of two sets of a first-level cache.
-#: Depthwise windows of 3x3 pixels that are a multiple of these apart took 4 to 7 times as long (Zen 4, f32).
-LINE, SHARED_SETS = 64, 2048
+#: Bytes after which addresses share one of two sets of a first-level cache. Depthwise windows of 3x3 pixels
+#: that are a multiple of these apart took 4 to 7 times as long (Zen 4, f32).
+SHARED_SETS = SET_BYTES // 2
 
 
 class Layout:
@@ -216,7 +217,7 @@ class Layout:
             offset += self.halo[axis][0] * step
             step *= shape[axis] + sum(self.halo[axis])
             if self.apart and axis == self.order[-1] and isinstance(step, int) and step % SHARED_SETS == 0:
-                step += LINE
+                step += CACHE_LINE
         return step, strides, offset
 
 

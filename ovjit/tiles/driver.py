@@ -12,12 +12,11 @@ from typing import Any
 
 from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Epilogue, Operand
-from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.cpu.targets import CACHE_LINE, SET_BYTES, Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.planning.copies import CACHE_LINE
 from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.in_python import TABLE
@@ -28,10 +27,6 @@ from ovjit.tiles.tile import make_tile
 #: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions. From 64 KB on
 #: bytes of depth 64 gain 3 % from cold caches, and layers of 7x7 pixels, whose weights come late, lose 20.
 FAR_PIXELS = 384 * 1024
-
-#: Bytes after which addresses share a set of the first-level cache, which holds 8 to 12 lines. The 14 rows of
-#: a tile displace one another if they are so far apart.
-SET_BYTES = 4096
 
 tile = Word("tile")
 #: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
@@ -324,7 +319,8 @@ def tiles(
         if grid.ow == 1:
             pitch = grid.x_h
         if pitch & (SET_BYTES - 1) == 0:
-            # 0.76 of the time of products of depth 1,024 in f32 on a Zen 4
+            # 14 rows that share a set displace one another: a lower tile takes 0.76 of the time of products
+            # of depth 1,024 in f32 on a Zen 4
             tall = heights[1]
     while p < stop:
         count = min(tall, stop - p)
@@ -341,7 +337,7 @@ def tiles(
         if gathered:
             gather_windows(scratch + rows * TABLE * 8, heights[0], gathering)
         if paired:
-            for size, less in zip(heights, (*heights[1:], 0), strict=True):
+            for size, less in choices(heights):
                 if less == 0 or count > less:
                     pair_pixels(scratch + rows * TABLE * 8, size, sums)
                     break
@@ -361,7 +357,7 @@ def tiles(
             lists = ("offsets", "steps") if listed else ()
             for wide in (vectors, 1):
                 if wide == 1 or valid > lanes:
-                    for size, less in zip(heights, (*heights[1:], 0), strict=True):
+                    for size, less in choices(heights):
                         if less == 0 or count > less:
                             tile[size, wide](
                                 scratch, w + c * w_panel, b + (part * panels + c) * apart.b_step, sums.n1,
@@ -396,6 +392,11 @@ def _driver(
     )  # fmt: skip
 
 
+def choices(heights: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Each height, and the rows up to which the next one is enough."""
+    return list(zip(heights, (*heights[1:], 0), strict=True))
+
+
 def tile_heights(isa: Target, paired: bool) -> tuple[int, ...]:
     """The heights of tiles, see `Shapes.tiles`. Those of pixels in pairs are even: one is given twice."""
     return tuple(height + height % 2 for height in isa.shapes.tiles) if paired else isa.shapes.tiles
@@ -426,7 +427,7 @@ def tile_kernel(
     def intrinsics(target: Target) -> dict[str, Any]:
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked, less + 1)
-            for r, less in zip(heights, (*heights[1:], 0), strict=True)
+            for r, less in choices(heights)
             for v in (isa.tile_vectors, 1)
         }
 

@@ -18,14 +18,13 @@ from ovjit.codegen.cpu.formats import (
     matrix_format,
     paired_format,
 )
-from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.constants import PackedRows
-from ovjit.planning.copies import CACHE_LINE
 from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
 from ovjit.planning.races import Piece, Places

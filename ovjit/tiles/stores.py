@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
-from ovjit.codegen.cpu.targets import Target
-from ovjit.planning.copies import CACHE_LINE
+from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.tiles.in_python import TABLE
 
 #: Vectors that are rounded to bytes at once: shallow products are made in 0.9 of the time.

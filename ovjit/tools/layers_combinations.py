@@ -9,24 +9,12 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
-from ovjit.tools.layers_networks import conv, image, ints, layer_norm, linear, real
+from ovjit.tools.layers_networks import conv, image, ints, layer_norm, linear, number, one, real, tensor
 
 o = ov.opset13
 WIDE = 64
 #: Tensors of two to four dimensions, and those with one element for each row.
 SHAPES = ((16, WIDE), (1, 16, WIDE), (1, 4, 16, WIDE))
-
-
-def number(value: float) -> Any:
-    return np.float32(value)
-
-
-def tensor(*shape: int, kind: Any = np.float32) -> Any:
-    return o.parameter(list(shape), kind)
-
-
-def one(make: Any, *given: Any) -> Any:
-    return ov.Model([make(*given)], list(given), "combination")
 
 
 def operands() -> Iterator[Any]:

@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
-from ovjit.tools.layers_networks import affine, conv, image, ints, layer_norm, linear, real
+from ovjit.tools.layers_networks import affine, conv, image, ints, layer_norm, linear, number, real
 
 o = ov.opset13
 WIDE, HEADS = 64, 4
-
-
-def number(value: float) -> Any:
-    return np.float32(value)
 
 
 def by_sigmoid(x: Any) -> Any:

@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 
 import ovjit as ov
-from ovjit.tools.layers_networks import conv, image, ints, linear, real
+from ovjit.tools.layers_networks import conv, image, ints, linear, number, real
 
 o = ov.opset13
 WIDE, HEADS, STATES = 256, 4, 16
-
-
-def number(value: float) -> Any:
-    return np.float32(value)
 
 
 def rows(*shape: int) -> Any:

@@ -20,6 +20,19 @@ def real(*shape: int, value: float = 0.01) -> np.ndarray:
     return np.linspace(value, 2 * value, int(np.prod(shape))).astype(np.float32).reshape(shape)
 
 
+def number(value: float) -> Any:
+    return np.float32(value)
+
+
+def tensor(*shape: int, kind: Any = np.float32) -> Any:
+    return o.parameter(list(shape), kind)
+
+
+def one(make: Any, *given: Any) -> Any:
+    """The model of one layer."""
+    return ov.Model([make(*given)], list(given), "layer")
+
+
 def ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 

@@ -10,22 +10,21 @@ import numpy as np
 
 import ovjit as ov
 from ovjit.tools.layers_further import instance_norm
-from ovjit.tools.layers_networks import conv, image, ints, layer_norm, linear, real, stored_weights
+from ovjit.tools.layers_networks import (
+    conv,
+    image,
+    ints,
+    layer_norm,
+    linear,
+    number,
+    one,
+    real,
+    stored_weights,
+    tensor,
+)
 
 o = ov.opset13
 WIDE, LAST = 64, ints(-1)
-
-
-def number(value: float) -> Any:
-    return np.float32(value)
-
-
-def tensor(*shape: int, kind: Any = np.float32) -> Any:
-    return o.parameter(list(shape), kind)
-
-
-def one(make: Any, *given: Any) -> Any:
-    return ov.Model([make(*given)], list(given), "varied")
 
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {

@@ -6,15 +6,13 @@ so there are as many tiles as groups of any lengths may need.
 
 from __future__ import annotations
 
-import numpy as np
-
 from ovjit.codegen.function import kernel
 from ovjit.codegen.words import *
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
 from ovjit.planning.plan import Constants, Planner, ceil_div
 from ovjit.planning.views import Layout
-from ovjit_ops.matmul.cpu_plain import FEW, multiplied, place_panels
+from ovjit_ops.matmul.cpu_plain import FEW, place_panels, sum_products
 
 
 @kernel(over="n/width tiles", a="m k", b="g k e", y="m n:1", ends="g:1")
@@ -51,21 +49,9 @@ def grouped_product(
                     for r in static_range(tall if way == "tall" else few):
                         # rows that are not there repeat the last one, and are not stored
                         x[r] = a.at(m=first + min(r, rows - 1))
-                    for r, v in np.ndindex(tall if way == "tall" else few, wide):
-                        c[r, v] = const[T](0)
-                    h = 0
-                    for whole in (True, False):
-                        if not whole or left >= wide * VL:
-                            while h < a.size.k:
-                                for v in static_range(wide):
-                                    p = pb + v * VL * SIZE[T]
-                                    w[v] = load[T](p) if whole else loadm[T](p, left - v * VL)
-                                for r in static_range(tall if way == "tall" else few):
-                                    e = splat[T](x[r] + h * a.stride.k)
-                                    for v in static_range(wide):
-                                        c[r, v] = multiplied(e, w[v], c[r, v], T)
-                                pb += b.stride.k
-                                h += 1
+                    sum_products(
+                        c, w, x, a, b, pb, left, tall if way == "tall" else few, wide, T, T
+                    )
                     for r in static_range(tall if way == "tall" else few):
                         if r < rows:
                             for v in static_range(wide):

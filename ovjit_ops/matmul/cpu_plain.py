@@ -176,33 +176,40 @@ def panel_product(
                     py += y.stride.m
 
 
+@inline
+def sum_products(c, w, x, a, b, columns, left, height, wide, R, T):
+    """c[r, v]: the sums over k of a's row at x[r] times `wide` vectors of b, which begin at `columns` and are
+    elements of type R. `left` columns are there."""
+    for r, v in np.ndindex(height, wide):
+        c[r, v] = const[T](0)
+    h = 0
+    row = columns
+    for whole in (True, False):
+        if not whole or left >= wide * VL:
+            while h < a.size.k:
+                for v in static_range(wide):
+                    p = row + v * VL * SIZE[R]
+                    w[v] = stored_as(load[R](p) if whole else loadm[R](p, left - v * VL), R, T)
+                for r in static_range(height):
+                    e = splat[T](x[r] + h * a.stride.k)
+                    for v in static_range(wide):
+                        c[r, v] = multiplied(e, w[v], c[r, v], T)
+                row += b.stride.k
+                h += 1
+
+
 @kernel(over="... n/width m/height", a="... m k", b="... k e", y="... m n:1")
 def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, wide, packed):
     """Of few rows, where both sides lie; blocks of b's columns are `panel` bytes apart. `packed`: b's type
     where it lies in panels."""
     x, c, w = registers()
-    R = packed or T
     for j, i, pa, pb, py in items(a, b, y):
         pb += j // width * panel
         left = y.size.n - j
         for r in static_range(height):
             # rows that are not there repeat the last one, and are not stored
             x[r] = a.at(pa, m=min(r, y.size.m - 1 - i))
-        for r, v in np.ndindex(height, wide):
-            c[r, v] = const[T](0)
-        h = 0
-        for whole in (True, False):
-            if not whole or left >= wide * VL:
-                while h < a.size.k:
-                    for v in static_range(wide):
-                        p = pb + v * VL * SIZE[R]
-                        w[v] = stored_as(load[R](p) if whole else loadm[R](p, left - v * VL), R, T)
-                    for r in static_range(height):
-                        e = splat[T](x[r] + h * a.stride.k)
-                        for v in static_range(wide):
-                            c[r, v] = multiplied(e, w[v], c[r, v], T)
-                    pb += b.stride.k
-                    h += 1
+        sum_products(c, w, x, a, b, pb, left, height, wide, packed or T, T)
         for r in static_range(height):
             if i + r < y.size.m:
                 for v in static_range(wide):

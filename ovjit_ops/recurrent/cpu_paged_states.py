@@ -160,9 +160,9 @@ def paged_states(
     q: Ptr, k: Ptr, v: Ptr, gate: Ptr, beta: Ptr, table: Ptr, y: Ptr, eps: Ptr, lists, shape, *,
     delta, unit, T,
 ):  # fmt: skip
-    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta` the change is
-    beta (v - kept s k), else beta v, and what is kept exp(gate), or exp(gate beta) with gates of heads. T: is
-    the type of the table."""
+    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta`,
+    the change is beta (v - kept s k) and kept is exp(gate). Without it, the change is beta v and kept is
+    exp(gate beta). `T`: the table's element type."""
     s = chunk // shape.heads
     h = chunk % shape.heads
     few = shape.heads // shape.group

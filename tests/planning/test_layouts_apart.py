@@ -7,7 +7,8 @@ import pytest
 
 import ovjit as ov
 from ovjit import opset13 as op
-from ovjit.planning.views import LINE, SHARED_SETS, Layout, channels_last
+from ovjit.codegen.cpu.targets import CACHE_LINE
+from ovjit.planning.views import SHARED_SETS, Layout, channels_last
 
 SEED = 20261125
 
@@ -15,7 +16,7 @@ SEED = 20261125
 def test_runs_have_a_gap_where_they_would_share_sets() -> None:
     channels = SHARED_SETS // 4
     size, strides, offset = channels_last(4, None, apart=True).allocate((1, channels, 3, 5), 4)
-    pixel = SHARED_SETS + LINE
+    pixel = SHARED_SETS + CACHE_LINE
     assert (size, strides, offset) == (15 * pixel, [15 * pixel, 4, 5 * pixel, pixel], 0)
     size, strides, _ = channels_last(4, None, apart=True).allocate((1, channels + 1, 3, 5), 4)
     assert strides[3] == SHARED_SETS + 4, "these do not share sets"
