@@ -11,6 +11,7 @@ import openvino
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.interp import evaluate
 from ovjit.rewrite.settled import settled
@@ -135,7 +136,7 @@ def test_depthwise_with_a_residual(monkeypatch, channels, stride):
 @pytest.mark.parametrize("kind", ["dense", "depthwise"])
 @pytest.mark.parametrize("bytes_too", [False, True])
 def test_what_meets_a_residual_is_not_rounded(monkeypatch, kind, bytes_too):
-    """FakeQuantize between a convolution and Add keeps its range alone, as it does in OpenVINO."""
+    """FakeQuantize between a convolution and Add keeps its range alone, as it does in OpenVINO on x86-64."""
     import openvino
 
     rng, made = np.random.default_rng([SEED, len(kind), bytes_too]), {}
@@ -159,9 +160,9 @@ def test_what_meets_a_residual_is_not_rounded(monkeypatch, kind, bytes_too):
     step = 12 / 256
     assert_close(got, wanted, step)
     assert np.mean(np.abs(got - rounded) > step / 2) > 0.03
-    if not bytes_too:  # OpenVINO adds in the convolution's epilogue
+    if not bytes_too:  # OpenVINO adds in the convolution's epilogue; on Arm in f32, with the quantizers
         real = openvino.Core().compile_model(made[openvino, True], "CPU", F32)
-        assert_close(got, real([data])[0], step)
+        assert_close(got if machine.is_x86() else rounded, real([data])[0], step)
 
 
 @pytest.mark.parametrize("depth", [1, 4, 17, 64])

@@ -28,8 +28,10 @@ from tests.support import ROOT
 
 #: Where code counts as new, besides the package gguf. Kernels are left out: they are source text for Numba.
 INSTRUMENTED = ("readers", "storage", "disk", "integrations", "graph", "api/model")
-#: Seconds and MiB of one input, beyond which it is a finding.
+#: Seconds of CPU time and MiB of one input, beyond which it is a finding.
 LONGEST, MEMORY = 20, 4096
+#: Seconds after which libFuzzer ends a process. A machine with other work may not run it for minutes.
+STUCK = 600
 _STATUS = re.compile(r"#(\d+)\s.*?cov: (\d+)")
 _TOTAL = re.compile(r"number_of_executed_units: (\d+)")
 
@@ -108,12 +110,7 @@ def _fuzz(atheris: Any, target: str, corpus: str, found: str, seconds: str, seed
     known: set[str] = set()
 
     def one(data: bytes) -> None:
-        try:
-            what = subject.check(data)
-        except MemoryError:
-            return
-        except Exception as error:
-            what = _described(error)
+        what = _judged(subject, data)
         if not what:
             return
         name = hashlib.sha1(_kind(what).encode()).hexdigest()[:12]
@@ -126,7 +123,7 @@ def _fuzz(atheris: Any, target: str, corpus: str, found: str, seconds: str, seed
             path.with_suffix(".txt").write_text(what)
 
     argv = [
-        "guided", corpus, f"-max_total_time={seconds}", f"-timeout={LONGEST}", f"-rss_limit_mb={MEMORY}",
+        "guided", corpus, f"-max_total_time={seconds}", f"-timeout={STUCK}", f"-rss_limit_mb={MEMORY}",
         f"-seed={seed}", f"-artifact_prefix={found}/end-", f"-max_len={subject.longest}",
         "-print_final_stats=1", "-report_slow_units=1000",
     ]  # fmt: skip
@@ -136,6 +133,20 @@ def _fuzz(atheris: Any, target: str, corpus: str, found: str, seconds: str, seed
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     atheris.Setup(argv, one, **more)
     atheris.Fuzz()
+
+
+def _judged(subject: Any, data: bytes) -> str:
+    """What is wrong with an input; empty where nothing is, or where it asks for more memory than there is."""
+    began = time.process_time()
+    try:
+        what = subject.check(data)
+    except MemoryError:
+        return ""
+    except Exception as error:
+        return _described(error)
+    if not what and (took := time.process_time() - began) > LONGEST:
+        what = f"takes {took:.0f} seconds of CPU time"
+    return what
 
 
 def _described(error: Exception) -> str:
@@ -157,10 +168,7 @@ def replay(target: str, files: list[str]) -> int:
     subject = guided_targets.make(target)
     wrong = 0
     for name in files:
-        try:
-            what = subject.check(Path(name).read_bytes())
-        except Exception as error:
-            what = _described(error)
+        what = _judged(subject, Path(name).read_bytes())
         print(f"{name}: {what or 'well'}")
         wrong += bool(what)
     return min(wrong, 1)

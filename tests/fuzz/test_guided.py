@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 
 import pytest
 
@@ -37,18 +38,24 @@ def test_seeds_and_changes_of_them_are_well(name: str, monkeypatch) -> None:
 def test_what_is_wrong_is_told(monkeypatch, tmp_path, capsys) -> None:
     class Broken(guided_targets.Ir):
         def check(self, data: bytes) -> str:
+            if b"Slow" in data:
+                while time.process_time() < began + 2 * guided.LONGEST:
+                    pass
             if b"Relu" in data:
                 raise IndexError("planted")
             return "written otherwise" if b"Add" in data else ""
 
     monkeypatch.setitem(guided_targets.TARGETS, "ir", Broken)
-    files = [tmp_path / name for name in ("well", "raises", "wrong")]
-    for path, content in zip(files, (b"", b"Relu", b"Add"), strict=True):
+    monkeypatch.setattr(guided, "LONGEST", 0.2)
+    files = [tmp_path / name for name in ("well", "raises", "wrong", "slow")]
+    for path, content in zip(files, (b"", b"Relu", b"Add", b"Slow"), strict=True):
         path.write_bytes(content)
+    began = time.process_time()
     assert guided.replay("ir", list(map(str, files[:1]))) == 0
     assert guided.replay("ir", list(map(str, files))) == 1
     told = capsys.readouterr().out
     assert "IndexError in check, test_guided.py" in told and "written otherwise" in told
+    assert "seconds of CPU time" in told
 
 
 def test_findings_of_one_cause_have_one_kind() -> None:
