@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from ovjit.disk.cache import default_cache
+from ovjit.disk.kernel_cache import default_cache
 from ovjit.disk.store import Entry
 
 __all__ = ["Entry", "entries", "folder", "prune"]

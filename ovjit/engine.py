@@ -63,7 +63,7 @@ def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None)
 
 
 def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:
-    """An executable of a program that was not made here, see `ovjit.storage.program`."""
+    """An executable of a program that was not made here, see `ovjit.storage.stored_program`."""
     return _executable(program, config, None, config.get("watch"), time.perf_counter())
 
 
@@ -76,7 +76,7 @@ def _executable(
 
         job = WatchedJob
     elif debug.flag("OVJIT_INTERP") == "kernels":
-        from ovjit.execution.in_python import PythonJob
+        from ovjit.execution.checked_python import PythonJob
 
         job = PythonJob
     before = dict(counts)

@@ -140,7 +140,9 @@ def _place(package: str, name: str) -> str | None:
 
 
 def _cache() -> Any:
-    from ovjit.disk.cache import default_cache  # which imports more than is needed where there is a folder
+    from ovjit.disk.kernel_cache import (
+        default_cache,  # which imports more than is needed where there is a folder
+    )
 
     return default_cache()
 

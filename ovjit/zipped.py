@@ -44,7 +44,7 @@ class KeptImporter(zipimport.zipimporter):
         return found
 
     def _kept(self, fullname: str) -> tuple[str, CodeType]:
-        from ovjit.disk.cache import default_cache
+        from ovjit.disk.kernel_cache import default_cache
 
         address = _address(self.archive, fullname)
         content = default_cache().get(address)
@@ -64,7 +64,7 @@ def _address(archive: str, module: str) -> str:
 
 def install(archive: str) -> None:
     """Import ovjit's modules from this archive by kept bytecode from now on."""
-    from ovjit.disk.cache import default_cache
+    from ovjit.disk.kernel_cache import default_cache
     from ovjit.disk.notice import warn_once
 
     if default_cache().path is None:

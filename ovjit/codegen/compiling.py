@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ovjit import locks, logs
-from ovjit.disk.cache import default_cache
+from ovjit.disk.kernel_cache import default_cache
 from ovjit.forks import ForkLock
 from ovjit.records import NamedTuple
 

@@ -14,7 +14,7 @@ from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.host import check_runs, host_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
-from ovjit.disk.cache import default_cache
+from ovjit.disk.kernel_cache import default_cache
 
 #: symbol -> object code of every kernel this process has loaded; what exports carry along.
 object_code: dict[str, bytes] = {}

@@ -13,7 +13,7 @@ from typing import Any
 
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu.host import host_target
-from ovjit.disk.cache import default_cache
+from ovjit.disk.kernel_cache import default_cache
 from ovjit.hashes import sha256
 from ovjit.records import NamedTuple
 from ovjit.source_files import package_state

@@ -20,7 +20,7 @@ from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import copy_bytes, led, put_places
-from ovjit.execution.words import *
+from ovjit.execution.runner_words import *
 
 #: Arguments of `repeat`. COUNT: base, offset and size of the number of iterations (size 0: the offset is the
 #: number, -1 for no end). GO: base and offset of the condition (base -1: true). LIMIT: capacity in iterations

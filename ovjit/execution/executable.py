@@ -43,7 +43,7 @@ class Executable:
         segments: Callable[[Any, Mapping[str, Any]], Any],
         bodies: Callable[[], Any],
     ):
-        """Of a `program` that is loaded: the compiler's, or an `ovjit.storage.program.StoredProgram`. Its
+        """Of a `program` that is loaded: the compiler's, or a `StoredProgram`. Its
         `loaded_plan` gives plans with the addresses of their kernels.
 
         `graph`: as it was given to the compiler, if it is known. `job`: the class of this executable's jobs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ovjit.codegen.parts import inline
 from ovjit.codegen.words import i64, ld, st, u8
 from ovjit.execution.layout import *
-from ovjit.execution.words import *
+from ovjit.execution.runner_words import *
 
 
 @inline

@@ -10,7 +10,7 @@ from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i32, i64, ld, st, u8
 from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import copy_bytes
-from ovjit.execution.words import *
+from ovjit.execution.runner_words import *
 
 #: Return values: the loop is over; Python must run the next iteration; time is up; the job is cancelled; a
 #: concatenation has no room, or parts of different shapes.

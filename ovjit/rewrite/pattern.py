@@ -17,7 +17,6 @@
 | `p | q`                              | what either matches                                            |
 | `p.once`                             | what one reader takes                                          |
 | `p.named("key")`                     | the value itself is found, too                                 |
-| `Scaled(p, "scale")`                 | p times reals, or divided by them; their factor is found       |
 | `p.let(key=f)`, `p.where(f)`         | f(value) is found under a key unless it is None; f holds       |
 
 A name stands for one value wherever it occurs in a pattern. All ways to match are tried, in order. Matching
@@ -344,33 +343,6 @@ class _Refined(Pattern):
 
     def __repr__(self) -> str:
         return f"({self.pattern!r} {self.text})"
-
-
-class Scaled(Pattern):
-    """What a pattern matches, behind any number of products with reals and quotients by them, each for one
-    reader. The factor that they make together is found under the name."""
-
-    def __init__(self, pattern: Pattern, key: str):
-        self.pattern, self.key = pattern, key
-        self._step = op["Multiply Divide"](value("of"), number("by"))
-
-    def fits(self, record: Any) -> bool:
-        return self._step.fits(record) or self.pattern.fits(record)
-
-    def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
-        scale = 1.0
-        while True:
-            bound = _bind(found, self.key, scale)
-            if bound is not None and self.pattern.fits(value.node.op):
-                yield from self.pattern.match(value, bound, readers)
-            step = self._step.first(value, readers)
-            if step is None or (readers is not None and readers.times(value) != 1):
-                return
-            scale = scale * step["by"] if value.node.op.commutative else scale / step["by"]
-            value = step["of"]
-
-    def __repr__(self) -> str:
-        return f"{self.key} * {self.pattern!r}"
 
 
 class Derived(Pattern):

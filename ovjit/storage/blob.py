@@ -112,7 +112,7 @@ def is_kept(source: str) -> bool:
 
 
 def _encode(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
-    from ovjit.storage.program import encode_program, encode_starts
+    from ovjit.storage.stored_program import encode_program, encode_starts
 
     executable.program.foresee_more()
     # of a model with variables, the program without them, and their names and types beside it
@@ -282,7 +282,7 @@ def _load(
     file: np.ndarray | None,
 ) -> Any:
     """An executable of the stored program."""
-    from ovjit.storage.program import hashing_code, stored_executable
+    from ovjit.storage.stored_program import hashing_code, stored_executable
 
     sections = container.sections
     if not sections["weights"].readonly:

@@ -23,7 +23,7 @@ from ovjit.storage import tags
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, dump, encode_graph
 from ovjit.storage.origins import SMALLEST, Origin, origin_of, place_in
-from ovjit.storage.program import encode_program, encode_starts
+from ovjit.storage.stored_program import encode_program, encode_starts
 from ovjit.tiles.pack import fill_panels
 from ovjit.tiles.winograd import fill_planes
 

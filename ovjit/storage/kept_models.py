@@ -22,8 +22,8 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.disk import store
-from ovjit.disk.cache import default_cache
 from ovjit.disk.folders import private_folder, write_whole
+from ovjit.disk.kernel_cache import default_cache
 from ovjit.disk.keys import find_key
 from ovjit.disk.notice import warn_once
 from ovjit.storage.origins import bytes_of

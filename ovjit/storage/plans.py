@@ -24,7 +24,7 @@ from ovjit.disk.notice import warn_once
 from ovjit.planning.parametric import Parametric, Traces, evaluating_kernel
 from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
-from ovjit.storage.program import StoredProgram, Symbols, encode_trace, read_trace
+from ovjit.storage.stored_program import StoredProgram, Symbols, encode_trace, read_trace
 
 #: So many are kept, those that served last.
 MOST = 8

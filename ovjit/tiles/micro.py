@@ -44,7 +44,7 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
-    from ovjit.codegen.cpu.parts import inline_function
+    from ovjit.codegen.cpu.llvm_parts import inline_function
 
     word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
     made = inline_function(
@@ -64,7 +64,7 @@ def narrow_sums(isa: Target, form: Format, way: Way, name: str) -> dict[str, str
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
-    from ovjit.codegen.cpu.parts import inline_function
+    from ovjit.codegen.cpu.llvm_parts import inline_function
 
     word, kind = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes), simd.vec(form.acc, isa.lanes)
 
@@ -85,7 +85,7 @@ def _reads(isa: Target, epilogue: Epilogue) -> dict[str, str]:
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
-    from ovjit.codegen.cpu.parts import inline_function
+    from ovjit.codegen.cpu.llvm_parts import inline_function
 
     inline, i64, out = functools.partial(inline_function, isa), ir.IntType(64), dict[str, str]()
     for elem in {o.dtype for o in epilogue.operands}:
@@ -116,7 +116,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
-    from ovjit.codegen.cpu.parts import inline_function
+    from ovjit.codegen.cpu.llvm_parts import inline_function
 
     lanes, i64, none = isa.lanes, ir.IntType(64), ir.VoidType()
     inline = functools.partial(inline_function, isa)

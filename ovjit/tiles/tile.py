@@ -32,12 +32,12 @@ def make_tile(
     is a function of its own, printed as text. Code that depends on types is in functions that are inlined
     into it.
     """
-    from ovjit.codegen.cpu import parts
+    from ovjit.codegen.cpu import llvm_parts
 
     name = f"tile_{rows}_{vectors}"
     text = _printer(isa, form, rows)(isa, rows, vectors, epilogue, form, blocked, fewest).text(name)
     count = len(arguments(isa, form)) + epilogue.shared_operands
-    tile = parts.calling(name, count, {**functions(isa, epilogue, form), name: text})
+    tile = llvm_parts.calling(name, count, {**functions(isa, epilogue, form), name: text})
     tile.in_python = functools.partial(run_tile, rows, vectors, epilogue, form, blocked)
     return tile
 

@@ -88,7 +88,7 @@ def dot_kernel(form: Format) -> Kernel:
 
 
 def _spin(isa: Target, form: Format) -> Any:
-    from ovjit.codegen.cpu import parts
+    from ovjit.codegen.cpu import llvm_parts
     from ovjit.tiles.micro import multiply_add, narrow_sums
 
     word, madd = multiply_add(isa, form)
@@ -124,7 +124,7 @@ def _spin(isa: Target, form: Format) -> Any:
     for m in range(1, ACCUMULATORS):
         lines.append(f"%sum{m} = {add} {word} {f'%sum{m - 1}' if m > 1 else '%acc0'}, %acc{m}")
     lines.append(f"store {word} %sum{ACCUMULATORS - 1}, ptr %p, align {WORD}")
-    return parts.calling("spin", 2, {**madd, "spin": "\n".join([*lines, "ret void", "}"])})
+    return llvm_parts.calling("spin", 2, {**madd, "spin": "\n".join([*lines, "ret void", "}"])})
 
 
 def _other(word: Any, name: str) -> str:

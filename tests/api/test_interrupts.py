@@ -20,7 +20,7 @@ import ovjit
 from ovjit.api.run.queue import _find_lost
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu.host import host_target
-from ovjit.disk.cache import KernelCache
+from ovjit.disk.kernel_cache import KernelCache
 from ovjit.execution import runner
 from tests.support import api_cases as cases
 

@@ -15,7 +15,7 @@ from ovjit.codegen import shipped
 from ovjit.codegen.cpu import amx, amx_test, host, jit, machine
 from ovjit.codegen.cpu.formats import BF16, U8I8, matrix_format
 from ovjit.codegen.cpu.targets import MATRIX, target_of, without_matrix_unit
-from ovjit.disk.cache import KernelCache
+from ovjit.disk.kernel_cache import KernelCache
 from ovjit.engine import context_of
 
 #: A CPU with the unit, whatever this one is.

@@ -109,7 +109,7 @@ def test_what_another_process_has_claimed_is_waited_for_but_not_for_ever(
     first, second = new_kernels(2, "claimed")
     program = f"""
 import sys, time
-from ovjit.disk.cache import KernelCache
+from ovjit.disk.kernel_cache import KernelCache
 cache = KernelCache({str(own_cache.folder)!r})
 with cache.claim({first.symbol()!r}):
     print("held", flush=True)

@@ -16,8 +16,8 @@ import pytest
 from ovjit.codegen.cpu import jit
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.ir import Body
+from ovjit.codegen.cpu.llvm_parts import parts_of
 from ovjit.codegen.cpu.objects import function, load
-from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.printing import Builder
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel

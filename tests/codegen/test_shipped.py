@@ -20,7 +20,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
 from ovjit.codegen.kernel import Kernel
 from ovjit.data import DIGITS_XML
-from ovjit.disk.cache import KernelCache
+from ovjit.disk.kernel_cache import KernelCache
 from ovjit.graph import op, op_index
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship

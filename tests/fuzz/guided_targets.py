@@ -245,13 +245,13 @@ class Kept(Target):
     longest = 1 << 17
 
     def __init__(self) -> None:
-        from ovjit.disk import cache, notice, sealed, store
+        from ovjit.disk import kernel_cache, notice, sealed, store
         from ovjit.disk.keys import find_key
 
         logging.getLogger("ovjit").setLevel(logging.ERROR)
         self.folder = tempfile.mkdtemp(prefix="ovjit-kept-")
         self.key = find_key(None).value
-        self.cache = cache.KernelCache(self.folder)
+        self.cache = kernel_cache.KernelCache(self.folder)
         self.address = "ab" * 32
         self.cache.put(self.address, b"object code" * 9, {"kernel": "k"})
         x = op.parameter([1, 8], np.float32)

@@ -15,7 +15,8 @@ from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.template import Finish
-from ovjit.disk import cache
+from ovjit.disk import kernel_cache
+from ovjit.disk.kernel_cache import KernelCache
 from ovjit_ops.movement import cpu_range
 from ovjit_ops.normalization import cpu_softmax
 from ovjit_ops.pooling import cpu_pooling
@@ -61,15 +62,15 @@ def test_the_second_start_reads_no_function(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cache.KernelCache:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelCache:
     """A cache of its own, for texts that did not come with ovjit."""
-    own = cache.KernelCache(tmp_path / "own")
-    monkeypatch.setattr(cache, "_default", own)
+    own = KernelCache(tmp_path / "own")
+    monkeypatch.setattr(kernel_cache, "_default", own)
     monkeypatch.setenv("OVJIT_SHIPPED", "0")
     return own
 
 
-def names(kept: cache.KernelCache) -> list[str]:
+def names(kept: KernelCache) -> list[str]:
     return [entry.key for entry in kept.entries() if entry.key.startswith("printed_")]
 
 
@@ -82,7 +83,7 @@ def reduced(name: str) -> Kernel:
     )  # fmt: skip
 
 
-def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: cache.KernelCache) -> None:
+def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: KernelCache) -> None:
     tiles = cpu_recurrent.tiles_for(1, 1, host_target())
     for make in (
         lambda: cpu_range.numbers.kernel("range_i64", T="i64"),
@@ -111,7 +112,7 @@ def test_values_of_the_module_are_part_of_the_name(monkeypatch: pytest.MonkeyPat
     assert before != printed.place(function, constants)
 
 
-def test_other_functions_and_constants_are_printed_each_time(kept: cache.KernelCache) -> None:
+def test_other_functions_and_constants_are_printed_each_time(kept: KernelCache) -> None:
     @kernel
     def nothing(n, *, T):
         pass
@@ -130,10 +131,10 @@ def test_flags_of_programs_are_not_in_the_name(monkeypatch: pytest.MonkeyPatch) 
         assert printed.place(function, constants) == before
 
 
-def test_equal_layers_read_a_text_once(kept: cache.KernelCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_layers_read_a_text_once(kept: KernelCache, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    found = cache.KernelCache.get
-    monkeypatch.setattr(cache.KernelCache, "get", lambda self, key: read.append(key) or found(self, key))
+    found = KernelCache.get
+    monkeypatch.setattr(KernelCache, "get", lambda self, key: read.append(key) or found(self, key))
     one = reduced("ReduceMax")
     many = [reduced("ReduceMax") for _ in range(22)]
     assert all(other == one for other in many)

@@ -10,7 +10,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.engine import make_program
-from ovjit.rewrite.paged_caches import settle_pages
+from ovjit.rewrite.paged_attention import settle_pages
 
 SEED = 20261123
 LISTS = ("subsequence_begins", "block_indices", "block_indices_begins", "past_lens", "cache_interval")

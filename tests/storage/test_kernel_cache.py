@@ -19,9 +19,9 @@ import time
 import platformdirs
 import pytest
 
-from ovjit.disk import cache as cache_module
 from ovjit.disk import folders, keys, notice, sealed
-from ovjit.disk.cache import KernelCache
+from ovjit.disk import kernel_cache as cache_module
+from ovjit.disk.kernel_cache import KernelCache
 from ovjit.tools import cache as cli
 from tests.support import ROOT
 
@@ -408,7 +408,7 @@ def test_disk_full_for_real(home, warnings, tmp_path):
     """A limit on the size of files stops a write in its middle, as a full disk does."""
     script = """
 import resource, sys
-from ovjit.disk.cache import KernelCache
+from ovjit.disk.kernel_cache import KernelCache
 cache = KernelCache()
 cache.put("small_one", b"x")
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -686,7 +686,7 @@ def test_processes_race_for_the_key(home, links):
 
 _USER = """
 import hashlib, random, sys
-from ovjit.disk.cache import KernelCache
+from ovjit.disk.kernel_cache import KernelCache
 rng = random.Random(int(sys.argv[1]))
 cache = KernelCache(max_bytes=300_000)
 def code(i):
@@ -760,10 +760,10 @@ def test_fork_while_another_thread_holds_the_locks(home):
     """The child's copies of the locks would stay taken for ever."""
     script = """
 import os, signal, threading
-from ovjit.disk import cache, keys
+from ovjit.disk import kernel_cache, keys
 held = threading.Event()
 def hold():
-    cache._lock.lock.acquire()
+    kernel_cache._lock.lock.acquire()
     keys._lock.lock.acquire()
     held.set()
     threading.Event().wait()
@@ -772,8 +772,8 @@ assert held.wait(60)
 child = os.fork()
 if not child:
     signal.alarm(20)
-    cache.default_cache().put("something", b"code")
-    os._exit(0 if cache.default_cache().get("something") == b"code" else 1)
+    kernel_cache.default_cache().put("something", b"code")
+    os._exit(0 if kernel_cache.default_cache().get("something") == b"code" else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     process = _run(script)

@@ -90,9 +90,9 @@ def test_models_in_a_folder_of_the_user(machine: Machine, tmp_path: pathlib.Path
 
 
 def test_kept_models(machine: Machine, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ovjit.disk import cache
+    from ovjit.disk import kernel_cache
 
-    monkeypatch.setattr(cache, "_default", cache.KernelCache(tmp_path / "cache"))
+    monkeypatch.setattr(kernel_cache, "_default", kernel_cache.KernelCache(tmp_path / "cache"))
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)

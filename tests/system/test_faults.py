@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovjit.disk.cache import KernelCache
 from ovjit.disk.folders import replacing
+from ovjit.disk.kernel_cache import KernelCache
 from ovjit.storage.origins import SETTLED_SECONDS
 from tests.support import ROOT
 from tests.support.run import printed

@@ -502,7 +502,7 @@ def _compile(
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
             from ovjit.api.model.paged import told_heads
-            from ovjit.rewrite.paged_caches import settle_pages
+            from ovjit.rewrite.paged_attention import settle_pages
 
             graph, ports = settle_pages(graph, settings, told_heads(model))
             inputs = tuple(

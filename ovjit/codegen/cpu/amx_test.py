@@ -15,7 +15,7 @@ from ovjit.codegen import shipped
 from ovjit.codegen.cpu import objects
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.versions import code_digest, file_digest, versions
-from ovjit.disk.cache import default_cache
+from ovjit.disk.kernel_cache import default_cache
 from ovjit.hashes import sha256
 from ovjit.records import NamedTuple
 

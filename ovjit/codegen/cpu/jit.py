@@ -25,8 +25,8 @@ from ovjit import debug, logs
 from ovjit.codegen import compiling
 from ovjit.codegen.cpu import vector as simd
 from ovjit.codegen.cpu.emit import Kind, optimise, own, parse, target_machine
+from ovjit.codegen.cpu.llvm_parts import parts_of
 from ovjit.codegen.cpu.objects import entry
-from ovjit.codegen.cpu.parts import parts_of
 from ovjit.codegen.cpu.pipeline import lower_kernel
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Intrinsic, Outside
