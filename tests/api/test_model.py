@@ -151,6 +151,19 @@ def test_changes_as_openvino(change: str) -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize(
+    "call",
+    ["m.validate_nodes_and_infer_types()", "m.clone()", "ov.save_model(m, path)", "ov.compile_model(m, 'CPU')"],
+)
+def test_a_parameter_that_is_removed_and_needed(call: str, tmp_path: Path) -> None:
+    """optimum-intel relies on it: it takes the inputs of the encoder's cache out of a decoder."""
+    for ov in BOTH:
+        m = two_inputs(ov).m
+        m.remove_parameter(m.parameters[0])
+        with pytest.raises(RuntimeError, match="Model references undeclared parameters: "):
+            eval(call, {"m": m, "ov": ov, "path": tmp_path / "m.xml"})
+
+
 def test_reshape_that_fails_changes_nothing() -> None:
     g = two_inputs(ovjit)
     before = repr(g.m)

@@ -62,7 +62,7 @@ class Model:
             return
         results, sinks, parameters, variables, name = model_arguments(args, kwargs)
         self._setup([result_of(r) for r in results], parameters, sinks, name, variables)
-        self._check_parameters()
+        self._checked_walk()
         with GRAPH_LOCK:
             for node in (*self._parameters, *self._results):
                 name_tensor(node)
@@ -78,7 +78,7 @@ class Model:
         """A model whose tensors get no names but those they have, as one read from a file."""
         model = cls.__new__(cls)
         model._setup(results, parameters, sinks, name)
-        model._check_parameters()
+        model._checked_walk()
         return model
 
     def _setup(
@@ -98,11 +98,13 @@ class Model:
         self._friendly_name = name
         self._rt: dict[str, Any] = {}
 
-    def _check_parameters(self) -> None:
-        declared = set(self._parameters)
-        missing = [n for n in self._walk() if isinstance(n, Parameter) and n not in declared]
+    def _checked_walk(self) -> list[Node]:
+        """As `_walk`. Raises RuntimeError when a parameter is needed that the model does not declare."""
+        nodes, declared = self._walk(), set(self._parameters)
+        missing = [n for n in nodes if isinstance(n, Parameter) and n not in declared]
         if missing:
             raise ModelError(f"Model references undeclared parameters: {', '.join(map(repr, missing))}")
+        return nodes
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
@@ -436,7 +438,7 @@ class Model:
     def _revalidated(self) -> dict[DescriptorTensor, TensorType]:
         """Every tensor's type, inferred from the parameters on, leaving the old types as they are."""
         types: dict[DescriptorTensor, TensorType] = {}
-        for node in self._walk():
+        for node in self._checked_walk():
             if isinstance(node, Result):
                 types[node._tensors[0]] = types[node._inputs[0]._tensor]
                 continue
@@ -531,7 +533,7 @@ class Model:
         with GRAPH_LOCK:
             copies: dict[Node, Node] = {}
             tensors: dict[DescriptorTensor, DescriptorTensor] = {}
-            for node in self._walk():
+            for node in self._checked_walk():
                 copies[node] = copy_node(node, copies, tensors)
             for node in self._sinks:
                 copies[node]._after = tuple(copies[n] for n in node._after if n in copies)
@@ -566,7 +568,7 @@ class Model:
         with GRAPH_LOCK:
             builder = Builder()
             values: dict[tuple[Node, int], Value] = {}
-            for node in self._walk():
+            for node in self._checked_walk():
                 if isinstance(node, Result):  # who takes a result takes its tensor
                     source = node._inputs[0]
                     values[node, 0] = values[source._node, source._index]
