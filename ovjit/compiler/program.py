@@ -85,6 +85,7 @@ PIPELINE: dict[str, Pass] = {
     "halves": lambda graph, _: widen_halves(graph),
     "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),
     "decompress": _with("Convert", "decompression", "decompress"),
+    "experts": _with("ScatterElementsUpdate", "experts", "choose_experts"),
     "compress": _with("Convert Gather", "compression", "compress"),
     "embeddings": _with("Gather", "embeddings", "gather_compressed"),
     "fold": _rules(*DROPPING, fold_constants),

@@ -190,6 +190,18 @@ def weights(net: Typed) -> list[Value]:
     ]
 
 
+def experts(net: Typed) -> list[Value]:
+    """Two of three experts, computed for all rows."""
+    x = net.given(F32, 5, 8)
+    best = net.b.add("TopK", [net.MatMul(x, net.weights(8, 3)), net.b.constant(np.array(2))],
+                     {"axis": 1, "mode": "max", "sort": "value", "index_element_type": "i64"})  # fmt: skip
+    share = net.ScatterElementsUpdate(np.zeros((5, 3), F32), best.outputs[1], best.outputs[0], np.array(1))
+    tiled = net.shaped(net.Tile(x, np.array([3, 1])), 3, 5, 8)
+    made = net.Relu(net.MatMul(tiled, net.weights(3, 4, 8), transpose_b=True))
+    share = net.Unsqueeze(net.Transpose(share, np.array([1, 0])), np.array(2))
+    return [net.ReduceSum(net.Multiply(made, share), np.array(0), keep_dims=False)]
+
+
 def stepped(net: Typed, x: Value, low: float = -1.28, high: float = 1.27) -> Value:
     return net.FakeQuantize(x, low, high, low, high, levels=256)
 
@@ -270,7 +282,7 @@ def bags() -> Graph:
 
 NETS: list[Callable[[Typed], list[Value]]] = [
     spellings,
-    no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights,
+    no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights, experts,
     quantized, requantized, promoted,
 ]  # fmt: skip
 
