@@ -3,7 +3,7 @@
 A collection walks all objects that there are. Imports and graphs make tens of thousands that stay, and a
 graph of thousands of layers hundreds of thousands. Collections come less often meanwhile, by the thresholds
 `SELDOM`. At other times they have those of the program. What imports make stays for as long as the process
-does: where modules were imported meanwhile, all that was made becomes old without being walked.
+does: where modules were imported meanwhile, the new objects become old without being walked.
 """
 
 from __future__ import annotations

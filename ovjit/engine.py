@@ -43,7 +43,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
     """
     with collector.seldom():
         executable = build(graph, config, memory)
-        trace = executable.program.foresee()
+        trace = executable.program.trace_ahead()
         plan = None if trace is None else trace.at([guessed_input(v.shape) for v in graph.inputs])
         if plan is not None:
             executable.prepare(plan, {}, len(plan.output_shapes))
@@ -104,7 +104,7 @@ def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory:
     """What runs a graph with state operations: programs of the graph without them, and of what computes what
     variables begin with."""
     from ovjit.compiler.checks import check_graph
-    from ovjit.execution.foreseen_states import Init
+    from ovjit.execution.states_ahead import Init
     from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Start
 

@@ -85,8 +85,8 @@ def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
 
 @inline
 def apply_twice(v, p, q, i, inputs, outputs, body):
-    """Two vectors of each output, one after the other: writing parts of cache lines of several outputs by
-    turns takes up to half as long again."""
+    """Two vectors of each output, one after the other: alternating between the cache lines of several
+    outputs takes up to half as long again."""
     made, w = registers()
     for j in (0, 1):
         for k, operand in enumerate(inputs):

@@ -28,7 +28,7 @@ from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
-from ovjit.planning.growing import Outgrown, Room, check_room, strides_of
+from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_of
 from ovjit.planning.lower import Lowering, ReferenceStep
 from ovjit.planning.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.planning.partition import Cut, needs_cut
@@ -153,7 +153,7 @@ class Program(LoweredGraph):
         stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
         self.traces = None if stepwise or _is_closed(self.graph) else Traces()
         #: Those of them that were made before any shape was known, which a blob has too.
-        self.foreseen: list[Parametric] = []
+        self.traced_ahead: list[Parametric] = []
         #: Whether reals made of dimensions are left to kernels, until some turn out to decide shapes.
         self._leaves_reals = True
         # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
@@ -226,32 +226,32 @@ class Program(LoweredGraph):
         traces.refused, self._leaves_reals = before
         return None
 
-    def foresee(
+    def trace_ahead(
         self, shapes: Sequence[tuple[int, ...]] | None = None, room: Room | None = None
     ) -> Parametric | None:
         """Trace the plan for likely input shapes (default: guessed ones) ahead of time, so that the first
         inference, and importers of the model's blob, find it. None if nothing can be traced, or dimensions do
         not fit together.
 
-        Raises Outgrown as `plan` does.
+        Raises CapacityExceeded as `plan` does.
         """
-        if self.traces is None or debug.skips("foresee"):
+        if self.traces is None or debug.skips("trace_ahead"):
             return None
         if shapes is None:
             trace = self._guess
         else:
-            serving = (trace for trace in self.foreseen if trace.at(shapes, room) is not None)
+            serving = (trace for trace in self.traced_ahead if trace.at(shapes, room) is not None)
             trace = next(serving, None) or self._ahead(shapes, room)
-        if trace is not None and trace not in self.foreseen:
-            self.foreseen.append(trace)
+        if trace is not None and trace not in self.traced_ahead:
+            self.traced_ahead.append(trace)
             self.traces.add(trace)
         return trace
 
-    def foresee_more(self) -> None:
+    def trace_more_ahead(self) -> None:
         """What a blob should have besides: who imports it would have to compile the graph to plan a batch of
         several."""
-        if self.foreseen:
-            self.foresee([guessed_input(v.shape, GUESS) for v in self.graph.inputs])
+        if self.traced_ahead:
+            self.trace_ahead([guessed_input(v.shape, GUESS) for v in self.graph.inputs])
 
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
@@ -259,7 +259,7 @@ class Program(LoweredGraph):
         """The plan for these input shapes. `strides`: inputs and outputs that are not row-major. `room`:
         capacities of those that grow.
 
-        Raises ModelError if an operation does not accept the shapes, Outgrown if a capacity is exceeded.
+        Raises ModelError if an operation does not accept the shapes, and CapacityExceeded.
 
         Threads may plan at once: a program and its lowerings do not change once they are made.
         """
@@ -379,7 +379,7 @@ class Program(LoweredGraph):
             if room is not None:
                 try:
                     check_room(room, self.graph, types)
-                except Outgrown:  # nothing has asked for the capacity: the types serve when there is room
+                except CapacityExceeded:  # a later attempt with more capacity uses these types
                     traces.outgrown, tape = (tuple(shapes), tape, types), None
                     raise
             planner = self._planned(types, room, tape=tape)
@@ -391,7 +391,7 @@ class Program(LoweredGraph):
                 return None
             planner.write_outputs()
             return Parametric(planner, tape, shapes, room)
-        except Outgrown:
+        except CapacityExceeded:
             raise
         except OvjitError:
             return None  # planning without a tape says what is wrong, if anything is

@@ -211,8 +211,8 @@ class JobMemory:
     def bind_with(
         self, room: Room, first: int = 0, shapes: Sequence[tuple[int, ...]] | None = None
     ) -> list[tuple[int, ...]]:
-        """Find the table for the current shapes and `room`, and the outputs' shapes. Raises Outgrown if the
-        capacity is exceeded. `shapes`: of the inputs from `first` on, whose memory is unchanged."""
+        """Find the table for the current shapes and `room`, and the outputs' shapes. Raises CapacityExceeded.
+        `shapes`: of the inputs from `first` on, whose memory is unchanged."""
         self.room = room
         if shapes is not None:
             self._bound = False

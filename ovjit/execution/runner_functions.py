@@ -226,8 +226,8 @@ def taken(pool):
 
 @inline
 def posted(job, queue):
-    """Put a job that is over into its completion queue, and wait a little for somebody who takes it out: a
-    job that this worker is to see to, as nobody came, or 0."""
+    """Push a finished job to its completion queue and spin briefly. Returns a job that this worker must
+    finish itself if no waiter claimed it, else 0."""
     left = 0
     st[i64](job + NEXT * 8, 0)
     lock(queue + DONE_LOCK * 8)

@@ -17,7 +17,7 @@ def lock(place):
 
 @inline
 def call_worker(pool):
-    """There is something to do: wake a worker where nobody looks out for it."""
+    """Announce new work: wakes a worker unless one is spinning."""
     aadd(pool + WAKE * 8, 1)
     if aload(pool + SLEEPERS * 8) > 0 and aload(pool + SPINNERS * 8) == 0:
         wake_at(pool + WAKE * 8, 1)
@@ -25,7 +25,7 @@ def call_worker(pool):
 
 @inline
 def tell_over(job):
-    """Tell whoever waits that the job is over."""
+    """Mark the job as done and wake its waiters."""
     st[i64](job + OWNER * 8, 0)
     astore(job + STATE * 8, DONE)
     if aload(job + WAITERS * 8) > 0:

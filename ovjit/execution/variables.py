@@ -9,7 +9,6 @@ import numpy as np
 
 from ovjit.errors import InferenceError
 from ovjit.execution.executable import Executable
-from ovjit.execution.foreseen_states import ForeseenStates, Init
 from ovjit.execution.job import Job
 from ovjit.execution.states import (
     Moves,
@@ -26,19 +25,20 @@ from ovjit.execution.states import (
     spacious,
     with_room,
 )
+from ovjit.execution.states_ahead import Init, StatesAhead
 from ovjit.execution.table import Row
 from ovjit.forks import ForkLock, made_once
 from ovjit.graph import dtypes, shapes
 from ovjit.graph.graph import Graph
 from ovjit.graph.shapes import check_shapes, fits
-from ovjit.planning.growing import Outgrown, Place, Room
+from ovjit.planning.growing import CapacityExceeded, Place, Room
 from ovjit.planning.plan_steps import Plan
 
 if TYPE_CHECKING:
     from ovjit.rewrite.model_variables import Variable
 
 
-class StatefulProgram(ForeseenStates):
+class StatefulProgram(StatesAhead):
     """What `Program` is to an executable, for a graph with ReadValue and Assign: runs `main`, an executable
     whose last inputs and outputs are the variables. Thread-safe."""
 
@@ -179,7 +179,7 @@ class StatefulProgram(ForeseenStates):
                 return False
         try:
             shapes = inner.bind_with(Room(states.room, self.places), self.public_inputs, states.steady)
-        except Outgrown:
+        except CapacityExceeded:
             return False
         if inner.in_python:
             return False
@@ -264,7 +264,7 @@ class StatefulProgram(ForeseenStates):
                 continue  # one of them needs more than those before it
             try:
                 shapes = inner.bind_with(Room(room, self.places))
-            except Outgrown as need:
+            except CapacityExceeded as need:
                 room = spacious(need.length)
                 continue
             if self.main.is_cut:  # as these first shapes have told

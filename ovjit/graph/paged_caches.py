@@ -4,7 +4,7 @@ A cache is [blocks, heads, tokens of a block, elements of a token]. Numbers of 8
 zero, x ~ scale * (number - zero), both f32 and in the block itself:
 
     keys     for each channel:  scales [size], zeros [size], then a row of numbers for each token
-    values   for each token:    scale, zero of each group by turns, then the numbers
+    values   for each token:    scale and zero of each group, then the numbers
 
 so that the port of u8 keys has `HEAD` more rows, and that of u8 values `HEAD` more elements for each group.
 Of numbers of 4 bits a byte has the even one in its high bits.

@@ -36,7 +36,7 @@ class Room(NamedTuple):
     places: tuple[Place, ...]
 
 
-class Outgrown(OvjitError):
+class CapacityExceeded(OvjitError):
     """What is appended does not fit: there is need for room for `length`."""
 
     def __init__(self, length: int):
@@ -67,15 +67,15 @@ def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]
 
 
 def check_room(room: Room, graph: Graph, types: Mapping[Value, Any]) -> None:
-    """Raise Outgrown if the capacity is too small for these types. Adds no guard on traced numbers."""
+    """Raise CapacityExceeded if these types need a larger capacity. Adds no guard on traced numbers."""
     for output, _, axis in room.places:
         length = as_found_number(types[graph.outputs[output]].shape[axis])
         if length >= room.capacity:
-            raise Outgrown(length)
+            raise CapacityExceeded(length)
 
 
 def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: Any) -> Strides:
-    """Layouts of the inputs and outputs with this capacity, an int or a traced one. Raises Outgrown."""
+    """Layouts of the inputs and outputs. `capacity`: an int or a traced one. Raises CapacityExceeded."""
     inputs: dict[int, Any] = {}
     outputs: dict[int, Any] = {}
     over: dict[int, int] = {}
@@ -83,7 +83,7 @@ def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: A
         source, value = graph.inputs[given], graph.outputs[output]
         length = types[value].shape[axis]
         if length >= capacity:
-            raise Outgrown(int(length))
+            raise CapacityExceeded(int(length))
         whole = list(types[source].shape)
         whole[axis] = capacity
         steps = row_major(whole, element_size(source.dtype))

@@ -211,16 +211,13 @@ def launch_or_copy(
     if not all(view.count for view in targets.values()):
         return
 
-    def launched() -> bool:
-        views = {name: seen(view) for name, view in (sources | targets).items()}
-        return try_launch(planner, kernel, views, tuple(targets), **options)
-
-    if launched():
+    views = {name: seen(view) for name, view in (sources | targets).items()}
+    if try_launch(planner, kernel, views, tuple(targets), **options):
         return
     sources = {name: planner.contiguous(value) for name, value in reads.items()}
     targets = {name: planner.instead(view) for name, view in targets.items()}
-    done = launched()
-    assert done
+    views = {name: seen(view) for name, view in (sources | targets).items()}
+    launch(planner, kernel, views, tuple(targets), **options)
 
 
 def _operand(signature: Signature, name: str, view: View, given: Mapping[str, int]) -> _Operand:
@@ -237,7 +234,7 @@ def _operand(signature: Signature, name: str, view: View, given: Mapping[str, in
         after = len(waiting) - before - 1
         others = left[before : len(left) - after]
         pairs = [*zip(waiting[:before], left, strict=False)]
-        pairs += zip(waiting[before + 1 :], left[len(left) - after :], strict=True)
+        pairs += zip(waiting[before + 1 :], left[len(left) - after :], strict=False)
         fits = len(left) >= before + after
     else:
         others, pairs = [], list(zip(waiting, left, strict=False))

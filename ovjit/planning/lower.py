@@ -41,7 +41,7 @@ class Lowering:
     """What `lower` of an operation returns. A record names `of` of a class that is the lowering wherever the
     inputs are such as the class says."""
 
-    #: Element types of the inputs in order, the last one for all that follow. None: any native one.
+    #: Element types of the inputs in order, the last one for the rest. None: any native one.
     takes: Sequence[Collection[str] | None] = (None,)
     #: How many dimensions the first inputs may have.
     ranks: Sequence[Collection[int]] = ()

@@ -28,7 +28,7 @@ from ovjit.graph.traced import GUARDS, LARGEST, MISFIT, Tape
 from ovjit.planning.arena import assign_offsets
 from ovjit.planning.chunks import PARALLEL_WORK
 from ovjit.planning.constants import ALIGNMENT, aligned_bytes
-from ovjit.planning.growing import Outgrown, Room
+from ovjit.planning.growing import CapacityExceeded, Room
 from ovjit.planning.plan_steps import STEP_CHUNKS, STEP_WORDS, Plan
 from ovjit.planning.trace_facts import TraceFacts, patches_of
 from ovjit.planning.views import Buffer
@@ -128,7 +128,7 @@ class Parametric(TraceFacts):
     def at(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
         """The plan for these input shapes; None if they need another one.
 
-        Raises Outgrown if a capacity is exceeded.
+        Raises CapacityExceeded.
         """
         if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
@@ -149,7 +149,7 @@ class Parametric(TraceFacts):
         if failed:
             for row, length in self.fits:
                 if row == failed - 1:
-                    raise Outgrown(int(whole[length]))
+                    raise CapacityExceeded(int(whole[length]))
             return None
         plan = self._plan(shapes, whole, memory)
         plan.address = address

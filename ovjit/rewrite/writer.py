@@ -35,7 +35,7 @@ class Writer:
         return self.b.add(op, values, attrs, name=name, origins=self.node.origins).outputs
 
     def once(self, key: Any, make: Callable[[], Value]) -> Value:
-        """What `make` gives, made once in a graph for all that ask with an equal key."""
+        """The value of `make`, which runs once in a graph for each key."""
         found = self.b.shared.get(key)
         if found is None:
             found = self.b.shared[key] = make()

@@ -114,7 +114,7 @@ def is_kept(source: str) -> bool:
 def _encode(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
     from ovjit.storage.stored_program import encode_program, encode_starts
 
-    executable.program.foresee_more()
+    executable.program.trace_more_ahead()
     # of a model with variables, the program without them, and their names and types beside it
     variables = getattr(executable.program, "variables", None)
     inner = executable.main

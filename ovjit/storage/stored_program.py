@@ -141,7 +141,7 @@ def encode_program(
     # a static model's kernels are loaded when a plan has steps of them
     symbols.load((*used, *runners, *hashing))
     # without its constants a program gets them, and its traces, from the compiler
-    traces = [t for t in executable.program.foreseen if memory is None and t.facts() is not None]
+    traces = [t for t in executable.program.traced_ahead if memory is None and t.facts() is not None]
     if traces:
         from ovjit.planning.parametric import evaluating_kernel
     if loaded:
@@ -613,7 +613,7 @@ def _read_starts(
     tables: Mapping[str, Any], sections: Mapping[str, Any], main: Any, count: int, config: Mapping[str, Any]
 ) -> list[Any]:
     """What each of `count` variables begins with: an array, what computes it, or None for zeros."""
-    from ovjit.execution.foreseen_states import Init
+    from ovjit.execution.states_ahead import Init
 
     table = Reader({"data": sections["data"]}).value(tables.get("starts"))
     try:

@@ -7,7 +7,7 @@ token. An interval of 0 or less keeps the last state alone, in the second block;
 States for which there is no block are not kept; PagedSelectiveSSM refuses such lists.
 
 Models have PagedGatedDeltaNet, PagedSelectiveSSM and PagedCausalConv1D. A compiled model has one check of the
-numbers that lead to blocks (`PagedStatesGuard`), which precedes all that write, and `PagedStates`.
+numbers that lead to blocks (`PagedStatesGuard`), which precedes every write, and `PagedStates`.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def test_types_are_inferred_once_where_the_state_needs_more_room(monkeypatch: py
 
 def test_layers_are_looked_for_once_and_before_the_first_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of threads that plan at once, one looks."""
-    monkeypatch.setenv("OVJIT_SKIP", "foresee")
+    monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")
     looked: list[Program] = []
     find = program_module.find_layers
 

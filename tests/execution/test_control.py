@@ -329,7 +329,7 @@ def test_an_if_whether_a_dimension_differs_from_itself_is_its_branch(monkeypatch
 
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal((n, m, 2)).astype(np.float32) for n, m in ((2, 5), (3, 6), (5, 9))]
-    monkeypatch.setenv("OVJIT_SKIP", "foresee")  # a trace of these shapes is what is wanted
+    monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")  # a trace of these shapes is what is wanted
     made = ovjit.compile_model(build(ovjit), "CPU", {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"})
     real = openvino.compile_model(build(openvino), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     request = made.create_infer_request()
@@ -346,7 +346,7 @@ def test_a_trace_serves_what_is_around_bodies(kind, monkeypatch):
     """The bodies' shapes are those of the trace; what is around them is of any length, in several jobs of two
     threads, and what the bodies took is in the profile."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
-    monkeypatch.setenv("OVJIT_SKIP", "foresee")
+    monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")
     seed = 5
 
     def build(ov):

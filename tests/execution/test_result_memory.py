@@ -201,7 +201,7 @@ def test_results_that_outlive_all_models_leave_no_memory_behind(monkeypatch: pyt
     assert not blocks.free_blocks
 
 
-def test_memory_is_ready_before_the_first_inference_of_a_foreseen_length() -> None:
+def test_memory_is_ready_before_the_first_inference_of_a_length_traced_ahead() -> None:
     """Results, the caller's copies, and what the plan works in."""
     ops, wide = ov.opset13, 1 << 13
     x = ops.parameter([1, -1, 64], np.float32)

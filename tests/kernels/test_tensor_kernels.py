@@ -146,6 +146,17 @@ def test_views_that_do_not_fit_are_refused(x, y, said):
         launch(p, by_names(T="f32"), {"x": view(p, x), "y": view(p, y)}, ("y",), work=1, factor=1)
 
 
+def test_views_of_too_few_dimensions_are_refused():
+    @kernel(over="...", x="... k c", y="... k c")
+    def of_pairs(x: Tensor, y: Tensor, *, T):
+        for p, q in items(x, y):
+            storem[T](q, loadm[T](p, 1), 1)
+
+    p = planner()
+    with pytest.raises(OvjitError, match="has the axes ... k c"):
+        launch(p, of_pairs(T="f32"), {"x": view(p, (4,)), "y": view(p, (4,))}, ("y",), work=1)
+
+
 def test_an_axis_that_is_to_be_adjacent_is():
     p = planner()
     x = view(p, (4, 3, 5), (0, 2, 1))

@@ -29,7 +29,7 @@ def kept(monkeypatch, tmp_path) -> pathlib.Path:
     monkeypatch.setattr(storage, "_default", storage.KernelCache(tmp_path / "cache"))
     monkeypatch.setattr(notice, "_said", {})
     monkeypatch.setattr(origins, "SETTLED_SECONDS", 0.0)
-    monkeypatch.setenv("OVJIT_SKIP", "foresee")  # traced plans are in the blob: test_foreseen.py
+    monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")  # traced plans are in the blob: test_traced_ahead.py
     for name in kept_models._WATCHING:
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "models"

@@ -21,7 +21,7 @@ class SharedMemory:
         return self._members.get(self._group.get(name, name), {name})
 
     def join(self, a: Any, b: Any) -> None:
-        """The two may share memory, and so may all that share memory with either."""
+        """The two values, and the values that share memory with either, may share memory."""
         names = [a.debugName(), b.debugName()]
         self._values.update(zip(names, (a, b), strict=True))
         members = self.names_beside(names[0]) | self.names_beside(names[1])

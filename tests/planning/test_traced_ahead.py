@@ -101,7 +101,7 @@ def answers(compiled: ov.CompiledModel, feeds: list[list[np.ndarray]]) -> list[l
 def plain(model: ov.Model, monkeypatch: pytest.MonkeyPatch) -> ov.CompiledModel:
     """The model, each shape of which is planned step by step."""
     with monkeypatch.context() as patch:
-        patch.setenv("OVJIT_SKIP", "foresee")
+        patch.setenv("OVJIT_SKIP", "trace_ahead")
         compiled = ov.Core().compile_model(model, "CPU", EXACT)
     for program in programs(compiled):
         program.traces.refused = "the test plans anew"
@@ -116,34 +116,34 @@ def programs(compiled: ov.CompiledModel) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_foreseen_gives_the_bits_of_plans_made_anew(name: str, monkeypatch) -> None:
+def test_what_is_traced_ahead_gives_the_bits_of_plans_made_anew(name: str, monkeypatch) -> None:
     build, feeds_of = MODELS[name]
-    foreseen, anew = ov.Core().compile_model(build(), "CPU", EXACT), plain(build(), monkeypatch)
-    made = [program.traces.made for program in programs(foreseen)]
+    ahead, anew = ov.Core().compile_model(build(), "CPU", EXACT), plain(build(), monkeypatch)
+    made = [program.traces.made for program in programs(ahead)]
     assert all(made), made
     for seed in range(SEED, SEED + 4):
         feeds = feeds_of(np.random.default_rng(seed), 12)
-        got, want = answers(foreseen, feeds), answers(anew, feeds)
+        got, want = answers(ahead, feeds), answers(anew, feeds)
         for feed, one, other in zip(feeds, got, want, strict=True):
             assert one == other, f"seed {seed}, shapes {[x.shape for x in feed]}"
-    assert [program.traces.made for program in programs(foreseen)] == made, "a trace was made for a shape"
+    assert [program.traces.made for program in programs(ahead)] == made, "a trace was made for a shape"
     others = ((3, 3, 8, 50), (1, 3, 8, 5), (2, 3, 8, 9))  # which it does not serve
     for shape in others if name == "lines" else ():
         feed = [np.random.default_rng(SEED).standard_normal(shape).astype(np.float32)]
-        assert answers(foreseen, [feed]) == answers(anew, [feed]), f"seed {SEED}, shape {shape}"
+        assert answers(ahead, [feed]) == answers(anew, [feed]), f"seed {SEED}, shape {shape}"
     assert not any(program.traces.made for program in programs(anew))
 
 
 def test_a_batch_of_several_is_planned_as_a_batch_of_one_was(monkeypatch) -> None:
     """Prompts and single elements: what two inputs have in common is a batch, though that of the guess is 1,
     and no trace is made for another one."""
-    foreseen = ov.Core().compile_model(decoder(told=False), "CPU", EXACT)
+    ahead = ov.Core().compile_model(decoder(told=False), "CPU", EXACT)
     anew = plain(decoder(told=False), monkeypatch)
-    made = [program.traces.made for program in programs(foreseen)]
+    made = [program.traces.made for program in programs(ahead)]
     for seed in range(SEED, SEED + 3):
         feeds = several(np.random.default_rng(seed), 6)
-        assert answers(foreseen, feeds) == answers(anew, feeds), f"seed {seed}"
-    assert all(made) and [program.traces.made for program in programs(foreseen)] == made
+        assert answers(ahead, feeds) == answers(anew, feeds), f"seed {seed}"
+    assert all(made) and [program.traces.made for program in programs(ahead)] == made
 
 
 CHILD = """

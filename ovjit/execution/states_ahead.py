@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.execution.states import lowest, spacious
 from ovjit.graph.shapes import GUESS, LONG_GUESS, guessed_input
-from ovjit.planning.growing import Outgrown, Place, Room
+from ovjit.planning.growing import CapacityExceeded, Place, Room
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Init(NamedTuple):
     output: int
 
 
-class ForeseenStates:
+class StatesAhead:
     """What traces plans ahead of time, for a program around `main` whose last inputs are variables."""
 
     main: Executable
@@ -39,17 +39,17 @@ class ForeseenStates:
     places: tuple[Place, ...]
     inits: Callable[[], list[np.ndarray | Init | None]]
 
-    def foresee(self) -> None:
-        """Trace plans before any shape is known (see `Program.foresee`): of a first run after a reset, and of
-        a run that then appends one element."""
-        self._foresee(1, 1)
+    def trace_ahead(self) -> None:
+        """Trace plans before shapes are known (see `Program.trace_ahead`): of a first run after a reset, and
+        of a run that then appends one element."""
+        self._trace_states(1, 1)
 
-    def foresee_more(self) -> None:
-        """See `Program.foresee_more`: runs that append many elements, and batches of several."""
-        self._foresee(1, LONG_GUESS)
-        self._foresee(GUESS, 1)
+    def trace_more_ahead(self) -> None:
+        """See `Program.trace_more_ahead`: runs that append many elements, and batches of several."""
+        self._trace_states(1, LONG_GUESS)
+        self._trace_states(GUESS, 1)
 
-    def _foresee(self, batch: int, more: int) -> None:
+    def _trace_states(self, batch: int, more: int) -> None:
         """Have plans traced of a first run with a `batch`, and of one that appends so many `more`."""
         from ovjit.planning.concrete_types import concrete_types  # imported models do without
 
@@ -57,7 +57,7 @@ class ForeseenStates:
         states = self._guessed_beginning(given)
         if states is None:
             return
-        made = self._foreseen([*given, *states], batch == more == 1)
+        made = self._traced_for([*given, *states], batch == more == 1)
         if made is None or not self.places:
             return
         place = self.places[0]
@@ -79,7 +79,7 @@ class ForeseenStates:
         for whole in (None, *dims):
             with contextlib.suppress(OvjitError):  # by a few: one would fit too much
                 concrete_types(self.main.program.graph, after(GUESS + 2, whole))
-                self._foreseen(after(more, whole))
+                self._traced_for(after(more, whole))
                 return
 
     def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
@@ -91,7 +91,7 @@ class ForeseenStates:
             if max(init.inputs, default=-1) >= len(given):
                 return None  # one begins with what follows from another
             shapes, begun = [given[i] for i in init.inputs], init.executable
-            trace = begun.program.foresee(shapes)
+            trace = begun.program.trace_ahead(shapes)
             plan = None if trace is None else trace.at(shapes)
             if plan is None and not begun.static:
                 return None
@@ -102,17 +102,17 @@ class ForeseenStates:
             for init, variable in zip(self.inits(), self.variables, strict=True)
         ]  # fmt: skip
 
-    def _foreseen(
+    def _traced_for(
         self, shapes: Sequence[tuple[int, ...]], prepares: bool = False
     ) -> Sequence[tuple[int, ...]] | None:
         """Have a plan of the main program for these shapes traced; the shapes that it makes. `prepares`: have
         memory for it, too."""
         program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
         try:
-            trace = program.foresee(shapes, room)
-        except Outgrown as need:
+            trace = program.trace_ahead(shapes, room)
+        except CapacityExceeded as need:
             room = Room(spacious(need.length), self.places)
-            trace = program.foresee(shapes, room)
+            trace = program.trace_ahead(shapes, room)
         plan = None if trace is None else trace.at(shapes, room)
         if plan is None:
             return None
