@@ -26,15 +26,20 @@ _PRE: Mapping[str, str | None] = {
 }
 
 
+#: Tokens that may make one character together: four bytes, and one token that has the end of another.
+_PENDING = 5
+
+
 class Tokenizer:
-    """`encode` and `decode` of a model's tokens; `ends` are those that end an answer."""
+    """`encode` and `decode` of a model's tokens; `ends` are those that end an answer. `context`: how many
+    tokens the model was made for, 0 where its files do not say."""
 
     def __init__(
         self, inner: Any, ends: frozenset[int], template: str = "", names: Mapping[str, str] | None = None,
-        first: tuple[int, ...] = (),
+        first: tuple[int, ...] = (), context: int = 0,
     ):  # fmt: skip
         self._inner, self.ends, self._template, self._names = inner, ends, template, dict(names or {})
-        self._first = first
+        self._first, self.context = first, context
 
     @classmethod
     def of(cls, path: str | Path, model: Any = None) -> Tokenizer:
@@ -56,6 +61,7 @@ class Tokenizer:
         if not self._template:
             raise OvjitError("the model has no chat template: ask without it")
         try:
+            from jinja2.exceptions import TemplateError
             from jinja2.sandbox import ImmutableSandboxedEnvironment
         except ImportError as error:
             raise OvjitError("chat templates need jinja2: pip install 'ovjit[generate]'") from error
@@ -65,9 +71,12 @@ class Tokenizer:
 
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = refuse
-        made = environment.from_string(self._template).render(
-            messages=[{"role": "user", "content": text}], add_generation_prompt=True, **self._names
-        )
+        messages = [{"role": "user", "content": text}]
+        try:
+            template = environment.from_string(self._template)
+            made = template.render(messages=messages, add_generation_prompt=True, **self._names)
+        except (TemplateError, TypeError) as error:
+            raise OvjitError(f"the chat template cannot be used: {error}") from error
         return list(self._inner.encode(made, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -78,20 +87,40 @@ class Tokenizer:
     def stream(self, tokens: Iterator[int]) -> Iterator[str]:
         """The texts of tokens as they come. What begins a character waits for its end."""
         held: list[int] = []
-        told = ""
+        read = 0  # tokens before are told; they stay, as blanks depend on what is before
         for token in tokens:
             held.append(token)
-            text = self.decode(held)
-            if text.endswith("\ufffd"):
+            new = self._told(held, read)
+            if new.endswith("\ufffd") and len(held) - read < _PENDING:
                 yield ""
                 continue
-            yield text[len(told) :]
-            told = text
-            if told.endswith("\n"):  # what came before has no bearing on what comes
-                held, told = [], ""
-        rest = self.decode(held)
-        if rest != told:
-            yield rest[len(told) :]
+            yield new
+            held, read = held[read:], len(held) - read
+        yield self._told(held, read)
+
+    def _told(self, tokens: Sequence[int], read: int) -> str:
+        """The text of the tokens from the one at `read` on."""
+        return self.decode(tokens)[len(self.decode(tokens[:read])) :]
+
+
+def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The texts before the first of `stops` in them. What may be its beginning waits."""
+    held = ""
+    for text in texts:
+        held += text
+        found = [at for stop in stops if stop and (at := held.find(stop)) >= 0]
+        if found:
+            yield held[: min(found)]
+            return
+        ready = len(held)
+        for stop in stops:
+            count = min(len(stop) - 1, len(held))
+            while count > 0 and not held.endswith(stop[:count]):
+                count -= 1
+            ready = min(ready, len(held) - max(count, 0))
+        yield held[:ready]
+        held = held[ready:]
+    yield held
 
 
 def _starts_with_gguf(path: Path) -> bool:
@@ -114,7 +143,18 @@ def _json(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise OvjitError(f"{path.name} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise OvjitError(f"{path.name} should be an object of settings")
     return found
+
+
+def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:
+    """One number, or several; none where there is no such setting."""
+    found = settings.get(name)
+    numbers = found if isinstance(found, list) else [] if found is None else [found]
+    if not all(isinstance(n, int) for n in numbers):
+        raise OvjitError(f"{file}: {name} should be a number or several, not {found!r}")
+    return numbers
 
 
 def of_folder(folder: Path) -> Tokenizer:
@@ -122,14 +162,14 @@ def of_folder(folder: Path) -> Tokenizer:
     file = folder / "tokenizer.json"
     if not file.is_file():
         raise OvjitError(f"{str(folder)!r} has no tokenizer.json, which says what the model's tokens are")
-    inner = _package().Tokenizer.from_file(str(file))
-    settings = _json(folder / "tokenizer_config.json")
-    ends: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        found = _json(folder / name).get("eos_token_id")
-        if found is not None:
-            ends = {int(t) for t in (found if isinstance(found, list) else [found])}
-            break
+    package = _package()
+    try:
+        inner = package.Tokenizer.from_file(str(file))
+    except Exception as error:  # of this very class
+        raise OvjitError(f"{str(file)!r} is no tokenizer: {error}") from error
+    settings, model = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
+    ends = set(_numbers(_json(folder / "generation_config.json"), "eos_token_id", "generation_config.json"))
+    ends = ends or set(_numbers(model, "eos_token_id", "config.json"))
     names = {}
     for name in ("bos_token", "eos_token"):
         token = settings.get(name)
@@ -143,7 +183,8 @@ def of_folder(folder: Path) -> Tokenizer:
     own = folder / "chat_template.jinja"
     if own.is_file():
         template = own.read_text(encoding="utf-8")
-    return Tokenizer(inner, frozenset(ends), template, names)
+    context = max(_numbers(model, "max_position_embeddings", "config.json"), default=0)
+    return Tokenizer(inner, frozenset(ends), template, names, context=context)
 
 
 def of_tables(info: Any) -> Tokenizer:
@@ -174,7 +215,9 @@ def of_tables(info: Any) -> Tokenizer:
         "bos_token": "" if begin is None else tokens[begin],
         "eos_token": "" if end is None else tokens[end],
     }
-    return Tokenizer(inner, frozenset(ends), _text(info, "", "tokenizer.chat_template"), names, first)
+    context = _text(info, "", f"{_text(info, '', 'general.architecture')}.context_length")
+    template = _text(info, "", "tokenizer.chat_template")
+    return Tokenizer(inner, frozenset(ends), template, names, first, int(context or 0))
 
 
 def _value(info: Any, key: str) -> Any:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--prompt", help="the text to go on with; - reads it from standard input")
     add("--prompt_file", type=Path, help="a file with the prompt")
     add("--chat", action="store_true", help="put the prompt into the model's chat template")
-    add("-n", "--max_new_tokens", type=int, default=128)
+    add("-n", "--max_new_tokens", type=int, default=128, help="tokens at most (default: 128)")
     add("--temperature", type=float, default=0.0, help="0 (the default): the likeliest token each time")
     add("--top_k", type=int, default=0, help="choose among so many tokens; 0: all")
     add("--top_p", type=float, default=1.0, help="choose among the likeliest tokens of this probability")
     add("--seed", type=int, help="of the random numbers")
     add("--ignore_eos", action="store_true", help="do not stop at the end of an answer")
+    add("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated")
     add("--tokenizer", type=Path, help="a folder with tokenizer.json; default: the model's")
     add("--assistant", help="a smaller model with the same tokens that drafts")
     add("--draft_tokens", type=int, default=5, help="tokens that the assistant drafts at a time")
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         prompt = _prompt(options)
         return _generate(options, prompt)
+    except BrokenPipeError:  # the reader is gone, as `python -m ovjit` knows
+        raise
     except _FAULTS as error:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2
@@ -96,8 +100,11 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
     from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
     from ovjit.generation.decoder import model_file
     from ovjit.generation.speculative import Draft
+    from ovjit.generation.tokenizer import until
 
     o = options
+    if o.max_new_tokens < 1:
+        raise ValueError(f"--max_new_tokens is {o.max_new_tokens}, and should be 1 or more")
     settings = Settings(o.max_new_tokens, o.temperature, o.top_k, o.top_p, o.seed)
     settings.check()
     if options.assistant and options.prompt_lookup:
@@ -113,15 +120,32 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
             draft = Assistant(Decoder.load(options.assistant, options.device, config), options.draft_tokens)
     loaded = time.perf_counter()
     ends = frozenset() if options.ignore_eos else tokenizer.ends
+    whole = len(tokens) + o.max_new_tokens
+    if 0 < tokenizer.context < whole and not options.quiet:
+        print(f"ovjit: {len(tokens)} tokens and {o.max_new_tokens} new ones are more than the "
+              f"{tokenizer.context} that the model was made for", file=sys.stderr)  # fmt: skip
     made = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))
     try:
-        for text in tokenizer.stream(iter(made)):
-            print(text, end="", flush=True)
+        _print(until(tokenizer.stream(iter(made)), o.stop))
     finally:
-        print(flush=True)
         if not options.quiet:
             print(made.summary(len(tokens), loaded - begun, loaded), file=sys.stderr)
     return 0
+
+
+def _print(texts: Iterator[str]) -> None:
+    """Texts as they come, and the end of the line, which a reader that is interrupted sees, too."""
+    if isinstance(sys.stdout, TextIOWrapper):  # of what a terminal cannot show there are marks
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        for text in texts:
+            print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except BaseException:
+        print(flush=True)
+        raise
+    print(flush=True)
 
 
 class _Timed:

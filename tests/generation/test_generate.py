@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, ge
 from ovjit.generation.decoder import model_file
 from ovjit.generation.sampling import Chooser
 from ovjit.generation.speculative import CHECKED
+from ovjit.generation.tokenizer import until
 
 pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
@@ -169,6 +171,41 @@ def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
         assert made.encode(text) == [1, *by_score(text)], (SEED, text)
         assert made.decode(made.encode(text)) == text, (SEED, text)
     assert "".join(made.stream(iter(made.encode("a🙂b ä")[1:]))) == "a🙂b ä"
+
+
+def test_streams_are_the_whole_text(model: Path) -> None:
+    """Of any tokens, characters that several tokens make among them; none waits for ever."""
+    made, rng = Tokenizer.of(model), np.random.default_rng(SEED)
+    for _ in range(20):
+        text = "".join(rng.choice(list("ab c\n1é🙂日"), 30))
+        assert "".join(made.stream(iter(made.encode(text)))) == text, (SEED, text)
+    half = made.encode("🙂")[0]
+    parts = list(made.stream(iter([half] * 12)))
+    assert any(parts[:6]) and "".join(parts) == made.decode([half] * 12)
+
+
+@pytest.mark.parametrize("stops, told", [
+    (["cd"], "ab"), (["x", "bc", "e"], "a"), (["efx"], "abcdefg"), (["g"], "abcdef"), ([""], "abcdefg"),
+    (["abcdefgh"], "abcdefg"), (["cdx", "def"], "abc"),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_texts_end_before_a_stop(stops: list[str], told: str, size: int) -> None:
+    text = "abcdefg"
+    assert "".join(until(iter([text[i : i + size] for i in range(0, 7, size)]), stops)) == told
+
+
+@pytest.mark.parametrize("file, content, said", [
+    ("tokenizer.json", '{"a": 1}', "is no tokenizer"), ("config.json", "{", "not valid JSON"),
+    ("tokenizer_config.json", "[1]", "should be an object"),
+    ("config.json", '{"eos_token_id": "x"}', "eos_token_id should be"),
+    ("tokenizer_config.json", '{"chat_template": "{% if %}"}', "chat template cannot"),
+    ("tokenizer_config.json", '{"chat_template": "{{ 1 + messages }}"}', "chat template cannot"),
+])  # fmt: skip
+def test_wrong_files_of_a_folder(model: Path, tmp_path: Path, file: str, content: str, said: str) -> None:
+    Tokenizer.of(model)._inner.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / file).write_text(content)
+    with pytest.raises(OvjitError, match=said):
+        Tokenizer.of(tmp_path).chat("hi")
 
 
 def test_other_tokenizers_are_named(tmp_path: Path) -> None:
@@ -369,15 +406,36 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"eos_token_id": 1}')
     done = command(folder, "-p", "-", "-n", 12, "--prompt_lookup", 4, "--quiet", *exact, stdin="Once upon")
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted + "\n", "")
+    stop = wanted[3:6]
+    done = command(model, "-p", "Once upon", "-n", 12, "--stop", "nowhere", "--stop", stop, *exact)
+    assert done.stdout == wanted[: wanted.index(stop)] + "\n"
     done = command(model, "-p", "hi", "--chat", "-n", 3, "--temperature", 1, "--seed", 5)
     again = command(model, "-p", "hi", "--chat", "-n", 3, "--temperature", 1, "--seed", 5)
     assert done.returncode == 0 and done.stdout == again.stdout
     assert tokenizer.chat("hi") == [0, *tokenizer.encode("[user] hi [me]")]
 
 
+def test_a_command_that_is_interrupted(model: Path) -> None:
+    """What has come stays, times follow, and there is no traceback; so where the reader goes away."""
+    line = [sys.executable, "-m", "ovjit", "generate", str(model), "-p", "Once", "-n", "100000"]
+    line.append("--ignore_eos")
+    for gone in (False, True):
+        child = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.read(9)
+        if gone:
+            child.stdout.close()
+        else:
+            child.send_signal(signal.SIGINT)
+        said = child.stderr.read().decode() + ("" if gone else child.communicate()[1].decode())
+        assert child.wait(60) == (141 if gone else 130), said
+        assert "Traceback" not in said and "tokens/s" in said and "more than the" in said, said
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
+        (("MODEL", "-p", "a", "-n", "0"), "--max_new_tokens is 0"),
         (("nothing.gguf", "-p", "a"), "no such file"),
         ((), "required"),
         (("MODEL",), "give the prompt"),
